@@ -1,0 +1,15 @@
+"""CATSAT, over-fitted: 256 sentences, batch 16, 400 steps, 25 passes over the data. The regime of the main comparison.
+
+Command:  jaxreg train --config=configs/cat_sat.py --workdir=runs/cat_sat_one
+Time:     not yet measured
+Result:   not yet measured
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+
+def get_config() -> ConfigDict:
+    """Returns the defaults of base.py, which are this regime."""
+    return base.get_config()

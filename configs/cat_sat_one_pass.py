@@ -1,0 +1,18 @@
+"""CATSAT, little repetition: 8,000 sentences, batch 32, 400 steps, 1.6 passes over the data.
+
+Command:  jaxreg train --config=configs/cat_sat_one_pass.py --workdir=runs/cat_sat_one_pass
+Time:     not yet measured
+Result:   not yet measured
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+
+def get_config() -> ConfigDict:
+    """Returns the base config with many more sentences, each of them seen once or twice."""
+    config = base.get_config()
+    config.data.num_train = 8000
+    config.train.batch_size = 32
+    return config

@@ -1,0 +1,19 @@
+"""CATSAT, under-fitted: batch 32, 60 steps, 7.5 passes over the data. A prototype saw attention dropout hurt here.
+
+Command:  jaxreg train --config=configs/cat_sat_underfitted.py --workdir=runs/cat_sat_underfitted
+Time:     not yet measured
+Result:   not yet measured
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+
+def get_config() -> ConfigDict:
+    """Returns the base config with few, larger steps; evaluated every 10 of them."""
+    config = base.get_config()
+    config.train.batch_size = 32
+    config.train.num_steps = 60
+    config.eval.every_steps = 10
+    return config

@@ -1,0 +1,145 @@
+"""Which connections are kept, at any coordinates: the bits of position-keyed dropout (bits_version 1).
+
+Whether a connection is kept is a pure function of (key, example, head, query position, key position):
+
+    ex_key = fold_in(call_key, example)
+    k0, k1 = key_data(fold_in(ex_key, head))
+    b0, b1 = threefry2x32_13((k0, k1), counter=(key_position, query_position // 4))
+    lane   = (b0 & 0xffff, b0 >> 16, b1 & 0xffff, b1 >> 16)[query_position % 4]
+    keep   = lane >= t,   t = clip(ceil(float32(rate) * 65536), 0, 65535),   scale = 65536 / (65536 - t)
+
+so the mask is the same for every block size, batch split, device count and transformation (jit, pmap, vmap, remat).
+The rate that is really applied is t / 65536, and the scale is the exact inverse of the keep probability.
+
+Source: Salmon, Moraes, Dror, Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3" (SC11), Threefry-2x32 with 13
+rounds, the smallest number that passes BigCrush there. Differs: four 16-bit draws are cut from the two words.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from jaxreg.attention.dropout import AttentionDropout
+from jaxreg.typing import Array, Bool, Float, Int, PRNGKey, Scalar, UInt32
+
+BITS_VERSION = 1
+LANES = 4
+_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+_PARITY = 0x1BD11BDA
+_ROUNDS = 13
+
+
+def threefry2x32_13(
+    key: tuple[UInt32[Array, "..."], UInt32[Array, "..."]],
+    counter: tuple[UInt32[Array, "..."], UInt32[Array, "..."]],
+) -> tuple[UInt32[Array, "..."], UInt32[Array, "..."]]:
+    """Two random uint32 words for each key and counter, which broadcast against each other.
+
+    Source: Salmon et al. 2011, section 4.2 (Threefry, 13 rounds, key injection after every fourth).
+    """
+    schedule = (key[0], key[1], key[0] ^ key[1] ^ jnp.uint32(_PARITY))
+    x0, x1 = counter[0] + schedule[0], counter[1] + schedule[1]
+    for round_index in range(_ROUNDS):
+        rotation = _ROTATIONS[(round_index // 4) % 2][round_index % 4]
+        x0 = x0 + x1
+        x1 = (x1 << rotation) | (x1 >> (32 - rotation))
+        x1 = x1 ^ x0
+        if round_index % 4 == 3:
+            injection = round_index // 4 + 1
+            x0 = x0 + schedule[injection % 3]
+            x1 = x1 + schedule[(injection + 1) % 3] + jnp.uint32(injection)
+    return x0, x1
+
+
+def threshold(rate: Scalar) -> UInt32[Array, ""]:
+    """t = clip(ceil(float32(rate) * 65536), 0, 65535): lanes below it are dropped."""
+    return jnp.clip(jnp.ceil(jnp.float32(rate) * 65536), 0, 65535).astype(jnp.uint32)
+
+
+def keep_scale(rate: Scalar) -> Float[Array, ""]:
+    """What kept weights are multiplied with: 65536 / (65536 - t), one over the keep probability really applied."""
+    return jnp.float32(65536) / (jnp.float32(65536) - threshold(rate).astype(jnp.float32))
+
+
+def as_typed_keys(keys: PRNGKey) -> Array:
+    """Typed keys; the older uint32 pairs are wrapped as Threefry keys."""
+    if jnp.issubdtype(keys.dtype, jax.dtypes.prng_key):
+        return keys
+    return jax.random.wrap_key_data(keys, impl="threefry2x32")
+
+
+def example_keys(dropout_key: PRNGKey, example_ids: Int[Array, "b"] | None, num_examples: int) -> Array:
+    """One key per example, [B]: ex_key of the definition above.
+
+    Args:
+      dropout_key: one key for the call, or [B] keys, one per example, which are taken as ex_key as they are
+        unless example_ids are given too.
+      example_ids: [B] positions in the global batch; None means 0 ... B-1 (one key) or "not needed" (B keys).
+      num_examples: B.
+    """
+    keys = as_typed_keys(dropout_key)
+    if keys.ndim == 0:
+        ids = jnp.arange(num_examples) if example_ids is None else example_ids
+        return jax.vmap(jax.random.fold_in, (None, 0))(keys, ids)
+    if keys.shape != (num_examples,):
+        raise ValueError(f"dropout_key: {keys.shape} keys for {num_examples} examples; allowed are () and ({num_examples},)")
+    return keys if example_ids is None else jax.vmap(jax.random.fold_in)(keys, example_ids)
+
+
+def _head_words(ex_keys: Array, heads: Int[Array, "h"]) -> tuple[UInt32[Array, "b h"], UInt32[Array, "b h"]]:
+    """The two key words k0, k1 for every example and head."""
+    keys = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (0, None))(ex_keys, heads)
+    if jax.random.key_impl(keys) == "threefry2x32":
+        words = jax.random.key_data(keys)
+    else:
+        words = jax.vmap(jax.vmap(lambda key: jax.random.bits(key, (2,), jnp.uint32)))(keys)
+    return words[..., 0], words[..., 1]
+
+
+def _lanes(words: tuple[Array, Array]) -> tuple[Array, Array, Array, Array]:
+    b0, b1 = words
+    low = jnp.uint32(0xFFFF)
+    return b0 & low, b0 >> 16, b1 & low, b1 >> 16
+
+
+def keep_mask(
+    dropout: AttentionDropout,
+    dropout_key: PRNGKey,
+    *,
+    examples: Int[Array, "e"] | None,
+    heads: Int[Array, "h"],
+    queries: Int[Array, "t"],
+    keys: Int[Array, "s"],
+) -> Bool[Array, "e h t s"]:
+    """True where a connection is kept, at any coordinates: the replay. No attention is computed.
+
+    The result is the outer product of the four coordinate arrays, equal bit for bit to what attention used there.
+
+    Args:
+      dropout: which unit is dropped and at what rate.
+      dropout_key: the call key, or one key per example (then `examples` may be None).
+      examples: positions in the global batch.
+      heads: query heads.
+      queries, keys: positions in the sequence.
+
+    Randomness: position-keyed, see the module's docstring.
+    """
+    num_examples = as_typed_keys(dropout_key).shape[0] if examples is None else examples.shape[0]
+    k0, k1 = _head_words(example_keys(dropout_key, examples, num_examples), heads)
+    expand = (slice(None), slice(None), None, None)
+    queries, keys = queries.astype(jnp.uint32), keys.astype(jnp.uint32)
+    words = threefry2x32_13((k0[expand], k1[expand]), (keys[None, :], (queries // LANES)[:, None]))
+    lane = jnp.select([(queries % LANES == i)[:, None] for i in range(LANES)], _lanes(words))
+    return lane >= threshold(dropout.rate)
+
+
+def keep_all_positions(
+    rate: Scalar, ex_keys: Array, heads: Int[Array, "h"], num_queries: int, num_keys: int
+) -> Bool[Array, "b h t s"]:
+    """`keep_mask` for queries 0 ... T-1 and keys 0 ... S-1 at a quarter of the cost: each word pair serves four rows."""
+    k0, k1 = _head_words(ex_keys, heads)
+    groups = -(-num_queries // LANES)
+    expand = (slice(None), slice(None), None, None)
+    counter = (jnp.arange(num_keys, dtype=jnp.uint32)[None, :], jnp.arange(groups, dtype=jnp.uint32)[:, None])
+    lanes = jnp.stack(_lanes(threefry2x32_13((k0[expand], k1[expand]), counter)), axis=-2)
+    rows = lanes.reshape(*lanes.shape[:2], groups * LANES, num_keys)[:, :, :num_queries]
+    return rows >= threshold(rate)

@@ -1,0 +1,217 @@
+"""What was typed, read by argparse, with every mistake collected instead of the first one fatal."""
+
+import argparse
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from jaxreg.study.files import UserErrors, nearest
+
+_NOTHING_TYPED = "\0"  # argparse needs a value
+_NO_VALUE = frozenset({"", _NOTHING_TYPED})
+
+
+@dataclasses.dataclass(frozen=True)
+class Flag:
+    """One flag of a subcommand.
+
+    Attributes:
+      metavar: what stands for the value in the help; "" for a switch.
+      help: one line.
+      default: where the flag is not given.
+      required: its absence is a mistake.
+    """
+
+    metavar: str
+    help: str
+    default: str | None = None
+    required: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Usage:
+    """What a subcommand takes.
+
+    Attributes:
+      command: its name.
+      what: one line for the help.
+      position: name of its one positional argument, or "" for none.
+      position_help: one line.
+      flags: name with dashes -> flag.
+      takes_config: fields may be overridden behind --config.
+      examples: command lines.
+    """
+
+    command: str
+    what: str
+    position: str = ""
+    position_help: str = ""
+    flags: Mapping[str, Flag] = dataclasses.field(default_factory=dict)
+    takes_config: bool = False
+    examples: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """What was typed.
+
+    Attributes:
+      position: the positional argument, or None.
+      flags: name with dashes -> text, its default, or None; a switch is "yes" or None.
+      overrides: "model.num_layers=4", ... as behind --config.
+      mistakes: one line each.
+    """
+
+    position: str | None
+    flags: Mapping[str, str | None]
+    overrides: tuple[str, ...]
+    mistakes: list[str]
+
+
+def parser(usage: Usage) -> argparse.ArgumentParser:
+    """The argparse parser of a subcommand; it accepts nearly everything, so that `read` can name all mistakes."""
+    epilog = "examples:\n" + "\n".join(f"  {line}" for line in usage.examples)
+    made = _Parser(prog=f"jaxreg {usage.command}", description=usage.what, epilog=epilog, allow_abbrev=False,
+                   formatter_class=argparse.RawDescriptionHelpFormatter, usage=_usage_line(usage))
+    if usage.position:
+        made.add_argument("position", metavar=usage.position, nargs="*", help=usage.position_help)
+    for name, flag in usage.flags.items():
+        if flag.metavar:
+            made.add_argument(name, dest=name, metavar=flag.metavar, action="append", help=flag.help)
+        else:
+            made.add_argument(name, dest=name, action="append_const", const="yes", help=flag.help)
+    if usage.takes_config:
+        made.add_argument("--config.FIELD", metavar="VALUE",
+                          help="change one field of the config, such as --config.train.num_steps=500")
+    return made
+
+
+def read(usage: Usage, argv: Sequence[str]) -> Arguments:
+    """What `argv` says, and every mistake in it: unknown flags, flags twice or without a value, stray arguments."""
+    rest, overrides = _split_overrides(_with_values(argv, usage))
+    known, unknown = parser(usage).parse_known_intermixed_args(rest)
+    mistakes = [_unknown(token, usage) for token in unknown]
+    if not usage.takes_config:
+        mistakes += [f"--config.{o}: {usage.command} takes no config fields" for o in overrides]
+    positions = list(vars(known).get("position") or ())
+    if usage.position and not positions:
+        mistakes.append(f"{usage.position} is missing: {usage.position_help}")
+    mistakes += [_stray(token) for token in positions[1:]]
+    flags = {}
+    for name, flag in usage.flags.items():
+        given = vars(known)[name] or []
+        if len(given) > 1:
+            mistakes.append(f"{name}: is given {len(given)} times")
+        if flag.metavar and not _NO_VALUE.isdisjoint(given):
+            mistakes.append(f"{name}: has no value; write {name}={flag.metavar}")
+        elif flag.required and not given:
+            mistakes.append(f"{name} is missing: {flag.help}")
+        flags[name] = given[-1] if given and given[-1] not in _NO_VALUE else flag.default
+    return Arguments(positions[0] if positions else None, flags, tuple(overrides), mistakes)
+
+
+def whole(flags: Mapping[str, str | None], name: str, mistakes: list[str], *, minimum: int = 0) -> int | None:
+    """The whole number of a flag; None where it is not given or wrong, and then a line in `mistakes`."""
+    text = flags[name]
+    if text is None:
+        return None
+    try:
+        value = int(text)
+    except ValueError:
+        value = None
+    if value is None or value < minimum:
+        mistakes.append(f"{name}={text}: must be a whole number, {minimum} or more")
+        return None
+    return value
+
+
+def output_directory(text: str | None, mistakes: list[str]) -> Path | None:
+    """Where a run may write: `~` expanded, absolute; None where that cannot be, and then a line in `mistakes`."""
+    if text is None:
+        return None
+    if "://" in text:
+        mistakes.append(f"--workdir={text}: must be a directory of this machine; remote ones are not supported")
+        return None
+    path = _expanded(text)
+    for part in (path, *path.parents):
+        if part.exists():
+            if not part.is_dir():
+                mistakes.append(f"--workdir={text}: {part} is a file, not a directory")
+                return None
+            break
+    return path
+
+
+def run_directory(text: str | None, mistakes: list[str]) -> Path | None:
+    """The directory of an earlier run; None where it is none, and then a line in `mistakes`."""
+    if text is None:
+        return None
+    path = _expanded(text)
+    if not path.is_dir():
+        here = [p.name for p in path.parent.iterdir() if p.is_dir()] if path.parent.is_dir() else []
+        hint = nearest(path.name, here)
+        mistakes.append(f"{text}: there is no such directory{hint if 'did you mean' in hint else ''}")
+        return None
+    if not (path / "config.json").is_file():
+        mistakes.append(f"{text}: is not the directory of a run: it has no config.json")
+        return None
+    return path
+
+
+def _expanded(text: str) -> Path:
+    return Path(text).expanduser().absolute()
+
+
+class _Parser(argparse.ArgumentParser):
+    """Argparse, whose own errors are mistakes of the user like the others."""
+
+    def error(self, message: str):
+        raise UserErrors([message])
+
+
+def _usage_line(usage: Usage) -> str:
+    parts = [f"jaxreg {usage.command}", usage.position]
+    for name, flag in usage.flags.items():
+        shown = f"{name}={flag.metavar}" if flag.metavar else name
+        parts.append(shown if flag.required else f"[{shown}]")
+    parts.append("[--config.FIELD=VALUE ...]" if usage.takes_config else "")
+    return " ".join(part for part in parts if part)
+
+
+def _with_values(argv: Sequence[str], usage: Usage) -> list[str]:
+    """`argv`, where each flag that takes a value and has none gets one that says so."""
+    words = []
+    for i, word in enumerate(argv):
+        following = argv[i + 1] if i + 1 < len(argv) else "--"
+        bare = word in usage.flags and usage.flags[word].metavar and following.startswith("--")
+        words.append(f"{word}={_NOTHING_TYPED}" if bare else word)
+    return words
+
+
+def _split_overrides(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Everything else, and what stands behind `--config.`; a value may follow as the next word."""
+    rest, overrides, words = [], [], list(argv)
+    while words:
+        word = words.pop(0)
+        if not word.startswith("--config."):
+            rest.append(word)
+            continue
+        override = word.removeprefix("--config.")
+        if "=" not in override and words and not words[0].startswith("--"):
+            override = f"{override}={words.pop(0)}"
+        overrides.append(override)
+    return rest, overrides
+
+
+def _unknown(token: str, usage: Usage) -> str:
+    name = token.partition("=")[0]
+    if not name.startswith("-"):
+        return _stray(token)
+    if name == "--config" and usage.takes_config:
+        return f"{token}: {usage.command} takes its config from the experiment file; change it by --config.FIELD=VALUE"
+    return f"{name}: {usage.command} has no such flag{nearest(name, usage.flags)}"
+
+
+def _stray(token: str) -> str:
+    hint = f"; did you mean --{token}?" if "=" in token else ""
+    return f"{token!r}: is one argument too many{hint}"

@@ -1,0 +1,87 @@
+"""The entry point: finds the subcommand, turns mistakes into lines and exit codes.
+
+Exit codes: 0 done; 2 the user's mistake, one line for each, no traceback; 75 interrupted and resumable; 1 a defect of ours.
+"""
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+
+from jaxreg.cli import compare, inspect, report, train
+from jaxreg.cli import list as list_command
+from jaxreg.cli.arguments import Arguments, Usage, parser, read
+from jaxreg.study.files import UserErrors, nearest
+
+DONE, DEFECT, MISTAKE, INTERRUPTED = 0, 1, 2, 75
+
+COMMANDS: dict[str, tuple[Usage, Callable[[Arguments], int]]] = {
+    "train": (train.USAGE, train.run),
+    "compare": (compare.USAGE, compare.run),
+    "report": (report.USAGE, report.run),
+    "inspect": (inspect.USAGE, inspect.run),
+    "list": (list_command.USAGE, list_command.run),
+}
+"""Subcommand -> what it takes, and the function that does it."""
+
+_WHAT = "jaxreg: which regularizer makes this transformer generalize?"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+      argv: words behind `jaxreg`; None takes them from the process.
+
+    Returns:
+      The exit code.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(argv)
+    except UserErrors as error:
+        named = f"jaxreg {argv[0]}" if argv and argv[0] in COMMANDS else "jaxreg"
+        for mistake in error.mistakes:
+            print(f"{named}: {mistake}", file=sys.stderr)
+        return MISTAKE
+    except KeyboardInterrupt:
+        print("jaxreg: interrupted; the same command goes on from the last save", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader, such as head, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except Exception:
+        traceback.print_exc()
+        print("jaxreg: this is a defect of jaxreg, not a mistake of yours; please report it with the lines above",
+              file=sys.stderr)
+        return DEFECT
+
+
+def _dispatch(argv: list[str]) -> int:
+    if not argv:
+        raise UserErrors([f"no command given; one of: {', '.join(COMMANDS)}; see jaxreg --help"])
+    command, *rest = argv
+    if command in ("-h", "--help"):
+        print(_help(), end="")
+        return DONE
+    if command not in COMMANDS:
+        raise UserErrors([f"{command!r}: there is no such command{nearest(command, COMMANDS)}"])
+    usage, run = COMMANDS[command]
+    if "-h" in rest or "--help" in rest:
+        print(parser(usage).format_help(), end="")
+        return DONE
+    return run(read(usage, rest))
+
+
+def _help() -> str:
+    made = argparse.ArgumentParser(prog="jaxreg", description=_WHAT, formatter_class=argparse.RawDescriptionHelpFormatter,
+                                   epilog="start here:\n  jaxreg compare experiments/cat_sat.py --workdir=runs/cat_sat")
+    commands = made.add_subparsers(title="commands", metavar="COMMAND")
+    for name, (usage, _) in COMMANDS.items():
+        commands.add_parser(name, help=usage.what)
+    return made.format_help()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,230 @@
+"""The tables people see in the terminal: the live one, and those at the end. Accuracies come as fractions, go as %."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from math import isfinite
+
+from rich import box
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+# Columns to keep, best first, where a terminal has no room for all views; a view that is not named here comes last.
+KEY_VIEWS = ("validation", "train", "template", "novel_word", "noun_cut", "determiner_cut", "attractor",
+             "recombination_neutral", "fronted", "both_cut", "attractor_congruent", "informative", "novel_word_neutral")
+VERDICT_STYLES = {"supported": "green", "refuted: opposite": "red", "refuted: negligible": "red", "inconclusive": "yellow"}
+_CELL = 9  # characters of "72.1 ±4.2"
+
+
+@dataclasses.dataclass
+class Board:
+    """What is known so far.
+
+    Attributes:
+      arms, views: names in order.
+      primary: the view in bold.
+      seeds: members a full cell has; None: unknown.
+      cells: (arm, view) -> (mean, half width of the interval or None, members that are in), fractions.
+    """
+
+    arms: list[str] = dataclasses.field(default_factory=list)
+    views: list[str] = dataclasses.field(default_factory=list)
+    primary: str | None = None
+    seeds: int | None = None
+    cells: dict[tuple[str, str], tuple[float | int | None, float | int | None, int]] = dataclasses.field(default_factory=dict)
+
+    def put(self, arm: str, view: str, mean: float | int | None, half_width: float | int | None, count: int) -> None:
+        """Sets one cell; an arm or a view that was not announced comes last."""
+        if arm not in self.arms:
+            self.arms.append(arm)
+        if view not in self.views:
+            self.views.append(view)
+        self.cells[arm, view] = (mean, half_width, count)
+
+
+def choose_views(views: Sequence[str], primary: str | None, room: int, *, width: int = _CELL) -> tuple[str, ...]:
+    """The views that fit into `room` characters, in their own order: the primary one, then by importance.
+
+    Args:
+      views: names.
+      primary: always kept.
+      room: characters.
+      width: least characters of one column, without the 2 between columns.
+    """
+    rank = {name: i for i, name in enumerate(KEY_VIEWS)}
+    by_importance = sorted(views, key=lambda v: (v != primary, rank.get(v, len(rank))))
+    kept = set()
+    for view in by_importance:
+        room -= column_width(view, width) + 2
+        if room < 0 and kept:
+            break
+        kept.add(view)
+    return tuple(view for view in views if view in kept)
+
+
+def column_width(view: str, least: int = _CELL) -> int:
+    """Characters of a column: its cells, or the longest word of its name."""
+    return max(least, *(len(word) for word in view.split("_")))
+
+
+def live(board: Board, width: int) -> Table | Text:
+    """The table that fills: arms by views, mean and half width in %, dim until all seeds are in."""
+    if not board.arms:
+        return Text("")
+    arm_width = max(len(arm) for arm in board.arms)
+    views = choose_views(board.views, board.primary, width - arm_width - 2)
+    hidden = len(board.views) - len(views)
+    caption = f"accuracy in %, ± half of the 95% interval; {hidden} more in the report" if hidden else "accuracy in %"
+    table = _table("arm", views, board.primary, arm_width, caption)
+    for arm in list(board.arms):
+        table.add_row(Text(arm), *(_live_cell(board, arm, view) for view in views))
+    return table
+
+
+def _live_cell(board: Board, arm: str, view: str) -> Text:
+    mean, half_width, count = board.cells.get((arm, view), (None, None, 0))
+    if not count:
+        return Text("·", style="dim")
+    done = board.seeds is None or count >= board.seeds
+    style = ("bold" if view == board.primary else "") if done else "dim"
+    return Text(f"{percent(mean)}{_half(half_width)}", style=style)
+
+
+def closing(
+    *, table: Mapping, comparisons: Sequence[Mapping], controls: Sequence[Mapping], baseline: str | None,
+    primary: str | None, width: int,
+) -> Group:
+    """The tables at the end: the primary view with verdicts, the differences on every view that fits, the controls."""
+    parts = []
+    if primary is not None and comparisons:
+        parts += [_verdicts(table, comparisons, baseline, primary), Text("")]
+        parts += [_differences(table, comparisons, baseline, primary, width), Text("")]
+    elif table:
+        parts += [_means(table, width), Text("")]
+    for control in controls:
+        parts.append(_control(control))
+    return Group(*parts)
+
+
+def _verdicts(table: Mapping, comparisons: Sequence[Mapping], baseline: str | None, primary: str) -> Table:
+    title = f"{_words(primary)}, against {baseline}, with 95% intervals"
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left", title_style="bold", padding=(0, 1),
+                 show_edge=False)
+    for name, justify in (("arm", "left"), ("accuracy %", "left"), ("difference, points", "left"), ("p, Holm", "right"),
+                          ("verdict", "left"), ("seeds needed", "right")):
+        made.add_column(name, justify=justify, no_wrap=name in ("arm", "accuracy %", "verdict"))
+    if baseline in table:
+        made.add_row(Text(baseline), _with_interval(table[baseline][primary]), "", "", "", "")
+    for row in comparisons:
+        if row["split"] != primary:
+            continue
+        verdict = row.get("verdict")  # null on arms that get none, such as A/A
+        difference = f"{points(row['difference'])} {_interval(row['ci95'], points)}"
+        made.add_row(Text(row["arm"]), _with_interval(table[row["arm"]][primary]), Text(difference), _p(row["p_holm"]),
+                     Text(verdict or "-", style=VERDICT_STYLES.get(verdict, "")), _count(row.get("seeds_needed")))
+    return made
+
+
+def _differences(
+    table: Mapping, comparisons: Sequence[Mapping], baseline: str | None, primary: str, width: int,
+) -> Table:
+    """The baseline's accuracy on each view in %, and below it the other arms' paired differences in points."""
+    cells = {(row["arm"], row["split"]): row for row in comparisons}
+    arms = list(dict.fromkeys(row["arm"] for row in comparisons))
+    all_views = list(dict.fromkeys(row["split"] for row in comparisons))
+    arm_width = max(len(str(arm)) for arm in [*arms, baseline])
+    views = choose_views(all_views, primary, width - arm_width - 2, width=11)
+    caption = "first row: accuracy in %; others: points against it, ± half of the 95% interval; dim: includes 0"
+    made = _table("", views, primary, arm_width, caption, least=11)
+    if baseline in table:
+        made.add_row(Text(baseline), *(percent(table[baseline].get(view, _NOTHING)["mean"]) for view in views))
+    for arm in arms:
+        made.add_row(Text(arm), *(_difference(cells.get((arm, view))) for view in views))
+    return made
+
+
+def _means(table: Mapping, width: int) -> Table:
+    """Accuracies alone, where there is nothing to compare."""
+    arm_width = max(len(arm) for arm in table)
+    all_views = list(dict.fromkeys(view for row in table.values() for view in row))
+    views = choose_views(all_views, None, width - arm_width - 2)
+    made = _table("", views, None, arm_width, "accuracy in %")
+    for arm, row in table.items():
+        made.add_row(Text(arm), *(percent(row.get(view, _NOTHING)["mean"]) for view in views))
+    return made
+
+
+_NOTHING = {"mean": None}
+
+
+def _table(first: str, views: Sequence[str], primary: str | None, arm_width: int, caption: str, least: int = _CELL) -> Table:
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False, caption=caption, caption_justify="left")
+    made.add_column(first, width=arm_width, no_wrap=True)
+    for view in views:
+        style = "bold" if view == primary else ""
+        made.add_column(_words(view), justify="right", width=column_width(view, least), header_style=style, style=style)
+    return made
+
+
+def _control(control: Mapping) -> Text:
+    mark, style = {True: ("passed", "green"), False: ("FAILED", "bold red")}.get(control["passed"], ("not tested", "yellow"))
+    line = Text("control ", style="dim").append(mark, style=style)
+    return line.append(f"  {control['name']}: {control['what']}" + (f" ({control['detail']})" if control["detail"] else ""))
+
+
+def _difference(row: Mapping | None) -> Text:
+    if row is None or row["difference"] is None:
+        return Text("·", style="dim")
+    low, high = row["ci95"] or (None, None)
+    half = (high - low) / 2 if _known(low) and _known(high) else None
+    is_clear = half is not None and abs(row["difference"]) > half
+    return Text(f"{points(row['difference'])}{_half(half)}", style="" if is_clear else "dim")
+
+
+def percent(fraction: float | int | None) -> str:
+    """A fraction in %, one digit behind the point: .7213 -> 72.1; "-" where there is none."""
+    return f"{100 * fraction:.1f}" if _known(fraction) else "-"
+
+
+def points(difference: float | int | None) -> str:
+    """A difference of fractions in points with its sign: .0713 -> +7.1."""
+    return f"{100 * difference:+.1f}" if _known(difference) else "-"
+
+
+def duration(seconds: float | int) -> str:
+    """Seconds for people: 9 s, 1:05, 2:03:00."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes}:{rest:02}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+
+
+def _known(number: float | int | None) -> bool:
+    return number is not None and isfinite(number)
+
+
+def _half(half_width: float | int | None) -> str:
+    return f" ±{100 * half_width:.1f}" if _known(half_width) else ""
+
+
+def _interval(ci95: Sequence | None, show: Callable[[float | int], str]) -> str:
+    return f"[{show(ci95[0])}, {show(ci95[1])}]" if ci95 and all(_known(end) for end in ci95) else ""
+
+
+def _with_interval(cell: Mapping) -> Text:
+    return Text(f"{percent(cell['mean'])} {_interval(cell['ci95'], lambda end: f'{100 * end:.0f}')}")
+
+
+def _p(p: float | int | None) -> str:
+    if not _known(p):
+        return "-"
+    return "<.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _count(count: int | None) -> str:
+    return "-" if count is None else str(count)
+
+
+def _words(view: str) -> str:
+    return view.replace("_", " ")

@@ -1,0 +1,44 @@
+"""`jaxreg train`: one run of one config."""
+
+from jaxreg.cli import arguments
+from jaxreg.cli.arguments import Arguments, Flag, Usage
+from jaxreg.study.files import UserErrors
+
+USAGE = Usage(
+    command="train",
+    what="train one model",
+    flags={
+        "--config": Flag("FILE", "a file of configs/", required=True),
+        "--workdir": Flag("DIR", "where the run is kept; the same command goes on with it", required=True),
+        "--devices": Flag("N", "CPU devices to make; default: one per core"),
+    },
+    takes_config=True,
+    examples=("jaxreg train --config=configs/cat_sat.py --config.model.attention_dropout_rate=.3 --workdir=runs/one",),
+)
+
+
+def run(given: Arguments) -> int:
+    """Checks everything, trains, and returns the exit code.
+
+    Raises:
+      UserErrors: all mistakes, before JAX starts.
+    """
+    from jaxreg.study.config import read_config
+
+    mistakes = list(given.mistakes)
+    num_devices = arguments.whole(given.flags, "--devices", mistakes, minimum=1)
+    workdir = arguments.output_directory(given.flags["--workdir"], mistakes)
+    path, config = given.flags["--config"], None
+    if path is not None:
+        config, found = read_config(path, given.overrides)
+        mistakes += found
+    if mistakes:
+        raise UserErrors(mistakes)
+
+    from jaxreg.cli import devices, display
+
+    devices.start(num_devices)
+    from jaxreg.study import run as study
+
+    with display.open_display() as shown:
+        return study.train(config, workdir, display=shown)

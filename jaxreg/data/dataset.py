@@ -1,0 +1,147 @@
+"""What a data set is: splits of arrays, and the views of them that are reported.
+
+Nothing here knows a grammar. A data set is loaded by a function `load(*, seed, cache_dir, **settings) -> Dataset`.
+"""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int32
+
+PAD = 0  # the token id of padding, in every data set
+
+
+class LeakError(ValueError):
+    """Something held out was found where it must not be."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Split:
+    """Sentences as arrays: n rows, t positions, c named cues, g tags.
+
+    Attributes:
+      tokens: token ids; 0 is padding, before and after the sentence.
+      query_position: where the answer is read out.
+      label: the right answer, an index into `Dataset.outputs`.
+      foil: the wrong answer it is compared with, likewise.
+      template: the sentence's frame, an index into `Dataset.templates`.
+      cues: the position of each cue of `Dataset.cue_names`, -1 where the sentence has none.
+      tags: one column per name of `Dataset.tag_names`.
+    """
+
+    tokens: Int32[np.ndarray, "n t"]
+    query_position: Int32[np.ndarray, " n"]
+    label: Int32[np.ndarray, " n"]
+    foil: Int32[np.ndarray, " n"]
+    template: Int32[np.ndarray, " n"]
+    cues: Int32[np.ndarray, "n c"]
+    tags: Bool[np.ndarray, "n g"]
+
+    def __len__(self) -> int:
+        """The number of rows."""
+        return len(self.tokens)
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """One reported number: accuracy on some rows of a split, perhaps with connections cut.
+
+    Attributes:
+      name: the key in results.json.
+      title: for tables and pictures.
+      split: which split.
+      cut: names of cues; the connection from the query to each is removed in every layer and head.
+      subset: None (all rows), a tag's name, or "template:" and a template's name.
+      fresh: whether the embedding rows of `Dataset.fresh_tokens` are replaced by fresh random ones.
+    """
+
+    name: str
+    title: str
+    split: str
+    cut: tuple[str, ...] = ()
+    subset: str | None = None
+    fresh: bool = False
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Dataset:
+    """All splits that one seed draws, and what is needed to read and report them.
+
+    Attributes:
+      name: the key in `jaxreg.data.DATASETS`.
+      seed: what the splits were drawn from.
+      splits: by name.
+      views: what is reported, in the order of the columns; each has at least one row.
+      tokens: the vocabulary; the index is the id, and id 0 is padding.
+      outputs: the possible answers; the index is the label.
+      templates: names of the sentence frames.
+      cue_names: the columns of `Split.cues`.
+      tag_names: the columns of `Split.tags`.
+      fresh_tokens: ids that never occur in training and get fresh embeddings in views with `fresh`.
+      fresh_like: ids whose trained embeddings set the scale of the fresh ones.
+      content_hash: SHA-256 of everything the splits follow from: grammar, settings and seed.
+    """
+
+    name: str
+    seed: int
+    splits: dict[str, Split]
+    views: tuple[View, ...]
+    tokens: tuple[str, ...]
+    outputs: tuple[str, ...]
+    templates: tuple[str, ...]
+    cue_names: tuple[str, ...]
+    tag_names: tuple[str, ...]
+    fresh_tokens: Int32[np.ndarray, " f"]
+    fresh_like: Int32[np.ndarray, " l"]
+    content_hash: str
+
+    def view_weights(self, view: View) -> Float32[np.ndarray, " n"]:
+        """1 for the rows of the view's split that the view counts, 0 for the others.
+
+        Raises:
+          ValueError: the view's subset is neither a tag nor "template:" and a known template.
+        """
+        split = self.splits[view.split]
+        if view.subset is None:
+            chosen = np.ones(len(split), bool)
+        elif view.subset in self.tag_names:
+            chosen = split.tags[:, self.tag_names.index(view.subset)]
+        elif view.subset.startswith("template:") and view.subset[9:] in self.templates:
+            chosen = split.template == self.templates.index(view.subset[9:])
+        else:
+            raise ValueError(f"view {view.name}: subset {view.subset!r} is none of the tags {self.tag_names} "
+                             f"and no template: of {self.templates}")
+        return chosen.astype(np.float32)
+
+    def sentence(self, split: str, row: int) -> str:
+        """The words of one row without padding, such as "the cat SIT on the mat" (SIT is the verb's stem)."""
+        return self._words(self.splits[split].tokens[row])
+
+    def check_disjoint(self) -> None:
+        """Checks that no sentence with the same answer is in two splits, wherever it starts.
+
+        Raises:
+          LeakError: naming the two splits and the sentence.
+        """
+        names = tuple(self.splits)
+        rows = np.concatenate([_content(self.splits[name]) for name in names])
+        owner = np.repeat(np.arange(len(names)), [len(self.splits[name]) for name in names])
+        # Rows as opaque bytes sort several times faster than np.unique(axis=0).
+        keys = np.ascontiguousarray(rows).view(f"V{rows.itemsize * rows.shape[1]}").ravel()
+        _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+        leaked = np.flatnonzero(owner != owner[first][inverse])
+        if leaked.size:
+            row = leaked[0]
+            raise LeakError(f"{names[owner[first][inverse[row]]]} and {names[owner[row]]} share a sentence: "
+                            f"{self._words(rows[row, :-1])!r} -> {self.outputs[rows[row, -1]]!r} "
+                            f"({leaked.size} shared in all)")
+
+    def _words(self, tokens: Int32[np.ndarray, " t"]) -> str:
+        return " ".join(self.tokens[token] for token in tokens if token != PAD)
+
+
+def _content(split: Split) -> Int32[np.ndarray, "n m"]:
+    """Each row's tokens moved to the left edge, and the label: what tells sentences apart, wherever they start."""
+    order = np.argsort(split.tokens == PAD, axis=1, kind="stable")
+    compact = np.take_along_axis(split.tokens, order, axis=1)
+    return np.concatenate([compact, split.label[:, None]], axis=1)

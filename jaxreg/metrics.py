@@ -1,0 +1,35 @@
+"""Sums and counts that merge exactly: nothing is divided before everything is counted."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from jaxreg.typing import Array, Float, Int
+
+
+class Tally(NamedTuple):
+    """A sum and its count. `a.merge(b)` adds both; `mean` divides once."""
+
+    total: Float[Array, ""]
+    count: Float[Array, ""]
+
+    @classmethod
+    def empty(cls) -> "Tally":
+        """No examples yet."""
+        return cls(jnp.float32(0), jnp.float32(0))
+
+    def merge(self, other: "Tally") -> "Tally":
+        """The tally of both sets of examples."""
+        return Tally(self.total + other.total, self.count + other.count)
+
+    @property
+    def mean(self) -> Array:
+        """total / count; NaN where nothing was counted."""
+        return self.total / self.count
+
+
+def choice_hits(logits: Float[Array, "*b v"], labels: Int[Array, "*b"], foils: Int[Array, "*b"]) -> Float[Array, "*b"]:
+    """1 where the right form's logit beats the wrong form's, 0 where it loses, one half on a tie: chance is one half."""
+    right = jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
+    wrong = jnp.take_along_axis(logits, foils[..., None], axis=-1)[..., 0]
+    return 0.5 * (jnp.sign(right - wrong) + 1)

@@ -1,0 +1,60 @@
+"""Position-keyed dropout for activations: the bits of attention dropout, with query = position and key = feature."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxreg.attention import masks
+from jaxreg.attention.dropout import check_rate
+from jaxreg.typing import Array, Float, Int, PRNGKey, Rate
+
+
+def position_keyed_dropout(
+    x: Float[Array, "b t d"], rate: Float[Array, ""] | float, dropout_key: PRNGKey, example_ids: Int[Array, "b"] | None = None
+) -> Float[Array, "b t d"]:
+    """`x` with single features dropped and the kept ones scaled by one over the keep probability.
+
+    Args:
+      x: activations.
+      rate: drop probability in [0, 1), a float or a traced scalar.
+      dropout_key: the call key, or [B] keys.
+      example_ids: positions in the global batch; None means 0 ... B-1.
+
+    Randomness: position-keyed (`jaxreg.attention.masks`): head 0, query = position, key = feature.
+
+    Source: Srivastava et al. 2014. Differs: inverted; the mask does not depend on the layout of the batch.
+    """
+    check_rate(rate, "rate")
+    keys = masks.example_keys(dropout_key, example_ids, x.shape[0])
+    keep = masks.keep_all_positions(rate, keys, jnp.arange(1), x.shape[1], x.shape[2])[:, 0]
+    return jnp.where(keep, x * masks.keep_scale(rate).astype(x.dtype), 0)
+
+
+class Dropout(nn.Module):
+    """Drops single features of [B, T, D] activations when `train`; a rate of None leaves the site out of the program.
+
+    Attributes:
+      rate: drop probability in [0, 1), None, or a traced scalar.
+      site: this site's number (`jaxreg.rng.site`), folded into the key; distinct sites draw distinct masks.
+
+    Randomness: `dropout_key` if given, else the "dropout" stream of Flax.
+    """
+
+    rate: Rate
+    site: int = 0
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b t d"], *, train: bool = False, dropout_key: PRNGKey | None = None,
+        example_ids: Int[Array, "b"] | None = None,
+    ) -> Float[Array, "b t d"]:
+        if not train or self.rate is None:
+            return x
+        key = site_key(self, dropout_key, self.site)
+        return position_keyed_dropout(x, self.rate, key, example_ids)
+
+
+def site_key(module: nn.Module, dropout_key: PRNGKey | None, site: int) -> PRNGKey:
+    """The call key of one site: the given key, or the module's own "dropout" stream, with the site folded in."""
+    key = module.make_rng("dropout") if dropout_key is None else dropout_key
+    return jax.random.fold_in(masks.as_typed_keys(key), site)

@@ -1,0 +1,31 @@
+"""How a transformer knows where a token stands: learned, sinusoidal, rotary, or not at all."""
+
+import jax.numpy as jnp
+
+from jaxreg.typing import Array, Float
+
+POSITIONS = ("learned", "sinusoidal", "rotary", "none")
+
+
+def sinusoidal(length: int, width: int) -> Float[Array, "t d"]:
+    """Fixed position vectors: sines in the first half of the features, cosines in the second.
+
+    Source: Vaswani et al. 2017, section 3.5. Differs: sines and cosines are not interleaved (a permutation of features).
+    """
+    half = width // 2
+    frequency = jnp.exp(-jnp.log(10_000.0) * jnp.arange(half) / half)
+    angle = jnp.arange(length)[:, None] * frequency
+    return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
+
+
+def rotate(x: Float[Array, "b t h k"]) -> Float[Array, "b t h k"]:
+    """Queries or keys turned by their position, so that their product depends on the distance only.
+
+    Source: Su et al. 2021 (RoFormer), eq. 34. Differs: feature i is paired with i + K/2, as in most released code.
+    """
+    half = x.shape[-1] // 2
+    frequency = jnp.exp(-jnp.log(10_000.0) * jnp.arange(half) / half)
+    angle = (jnp.arange(x.shape[1])[:, None] * frequency)[:, None, :]
+    cos, sin = jnp.cos(angle).astype(x.dtype), jnp.sin(angle).astype(x.dtype)
+    first, second = x[..., :half], x[..., half:]
+    return jnp.concatenate([first * cos - second * sin, first * sin + second * cos], axis=-1)

@@ -1,0 +1,92 @@
+"""Looking at attention: the weights, the mass on a cue, what each severed connection costs, and which ones a step dropped."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxreg import rng
+from jaxreg.attention import AttentionDropout, keep_mask
+from jaxreg.nn import Transformer
+from jaxreg.typing import Array, Bool, Float, Int
+
+
+def attention_maps(model: Transformer, params: Any, tokens: Int[Array, "b t"]) -> Float[Array, "n b h t t"]:
+    """The attention weights of every layer in evaluation mode: rows are queries."""
+    _, sown = model.apply({"params": params}, tokens, padding_mask=tokens != 0, mutable="intermediates")
+    layers = sown["intermediates"]
+    return jnp.stack([layers[f"block_{n}"]["attention"]["attention_weights"][0] for n in range(model.num_layers)])
+
+
+def cue_mass(model: Transformer, params: Any, batch: Mapping, cues: Int[Array, "b c"]) -> Float[Array, "c"]:
+    """The attention that the query's row gives to each cue: mean over layers, heads and the sentences that have the cue.
+
+    Mass is not reliance: a model may look at a word without using it, so the cuts are reported beside it.
+    """
+    maps = attention_maps(model, params, batch["tokens"])
+    rows = jnp.take_along_axis(maps, batch["query_position"][None, :, None, None, None], axis=3)[:, :, :, 0]
+    present = cues >= 0
+    mass = jnp.take_along_axis(rows[..., None], jnp.maximum(cues, 0)[None, :, None, None, :], axis=3)[:, :, :, 0]
+    mean = mass.mean(axis=(0, 2))
+    return jnp.sum(mean * present, axis=0) / jnp.sum(present, axis=0)
+
+
+def choice_probability(
+    model: Transformer, params: Any, tokens: Int[Array, "b t"], query: int, answer: int, foil: int, mask: Bool[Array, "*n b h t t"] | None = None
+) -> Float[Array, "b"]:
+    """Probability of `answer` against `foil`, the two forms of the verb, read at position `query`."""
+    read = jnp.full(tokens.shape[0], query)
+    logits = model.apply({"params": params}, tokens, padding_mask=tokens != 0, mask=mask, read_positions=read)
+    return jax.nn.sigmoid(logits[:, answer] - logits[:, foil])
+
+
+def severed_edges(
+    model: Transformer, params: Any, tokens: Int[Array, "t"], num_words: int, query: int, answer: int, foil: int
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """What each connection of the query's row is worth to the answer.
+
+    Returns:
+      The answer's probability with nothing cut; [T] with query -> t cut in all heads and layers; [N, H, T] with it cut in
+      one head of one layer.
+    """
+    n, h, length = model.num_layers, model.num_heads, tokens.shape[0]
+    cuts = [np.zeros((n, h, num_words), bool)]
+    for position in range(num_words):
+        cuts.append(np.zeros((n, h, num_words), bool))
+        cuts[-1][:, :, position] = True
+    for layer in range(n):
+        for head in range(h):
+            for position in range(num_words):
+                cuts.append(np.zeros((n, h, num_words), bool))
+                cuts[-1][layer, head, position] = True
+    mask = np.ones((n, len(cuts), h, length, length), bool)
+    mask[:, :, :, query, :num_words] = ~np.stack(cuts, axis=1)
+    probability = np.asarray(choice_probability(model, params, jnp.tile(tokens, (len(cuts), 1)), query, answer, foil, jnp.asarray(mask)))
+    by_head = probability[1 + num_words :].reshape(n, h, num_words)
+    return float(probability[0]), probability[1 : 1 + num_words], by_head
+
+
+def replay_masks(
+    rate: float, seed: int, steps: np.ndarray, examples: np.ndarray, num_layers: int, num_heads: int, length: int
+) -> Bool[np.ndarray, "s n h t t"]:
+    """The attention masks of real training steps, made again from the seed alone: True where a connection was kept.
+
+    Args:
+      steps, examples: [S] each: the step, and the sentence's position in that step's batch.
+    """
+    positions = jnp.arange(length)
+
+    @jax.jit
+    def one(step, example):
+        key = rng.step_key(rng.seed_key(seed, "dropout"), step)
+        return jnp.stack([
+            keep_mask(
+                AttentionDropout(rate), jax.random.fold_in(key, rng.site(layer, "attention")), examples=example[None],
+                heads=jnp.arange(num_heads), queries=positions, keys=positions,
+            )[0]
+            for layer in range(num_layers)
+        ])
+
+    return np.stack([np.asarray(one(jnp.int32(s), jnp.int32(e))) for s, e in zip(steps, examples, strict=True)])

@@ -1,0 +1,71 @@
+// Effects: a dot per seed, the mean, its interval, the zero line and the margin.
+
+function drawForest(box) {
+  let view = payload.primary;
+  const chart = html("div");
+  const numbers = html("div");
+  const note = html("p", { class: "shows", "aria-live": "polite" });
+  const redraw = responsive(chart, (width) => rowChart(width, forestSpec(view)));
+  const show = (name) => {
+    view = name;
+    note.textContent = forestNote(view);
+    numbers.replaceChildren(forestNumbers(view));
+    redraw();
+  };
+  const options = tableViews.filter(({ name }) => challengers.some((arm) => contrast(arm.name, name)))
+    .map(({ name, title }) => [name, name === payload.primary ? `${title ?? name} (decides)` : title ?? name]);
+  box.append(html("div", { class: "controls-row" }, dropDown("View", options, view, show)), note, chart, numbers);
+  show(view);
+}
+
+function forestNote(view) {
+  if (view !== payload.primary) return `${viewTitle(view)} is a secondary view: effects and intervals, no verdicts.`;
+  const top = best(challengers.filter((arm) => arm.kind === "arm"), (arm) => contrast(arm.name, view)?.difference);
+  if (!top) return "";
+  const entry = contrast(top.name, view);
+  return `The largest effect on ${viewTitle(view)} is that of ${quoted(top)}: ${points(entry.difference)} points ${pointsRange(entry.ci95)}.`;
+}
+
+function forestSpec(view) {
+  const shown = challengers.filter((arm) => contrast(arm.name, view));
+  const values = shown.flatMap((arm) => [...(contrast(arm.name, view).per_seed ?? []), ...(contrast(arm.name, view).ci95 ?? [])]);
+  const margin = payload.margin;
+  return {
+    label: `Difference from ${baselineTitle} on ${viewTitle(view)}, per arm`,
+    axis: `points of accuracy against ${baselineTitle}   (← worse · better →)`,
+    domain: extent(values, known(margin) ? [-margin * 1.3, margin * 1.3] : [-0.05, 0.05]),
+    tick: (value) => points(value, 0), lane: 46,
+    band: known(margin) ? [-margin, margin] : null,
+    lines: [{ at: 0, text: known(margin) ? `no effect · margin ±${fixed(100 * margin, 0)}` : "no effect", key: "zero" }],
+    rows: shown.map((arm, index) => forestRow(arm, view, index > 0 && arm.kind !== "arm" && shown[index - 1].kind === "arm")),
+  };
+}
+
+function forestRow(arm, view, ruleAbove) {
+  const entry = contrast(arm.name, view);
+  const verdict = view === payload.primary ? verdictOf(entry) : null;
+  const key = verdict?.key ?? "neutral";
+  const missing = seedsMissing(entry);
+  const effect = knownPair(entry.ci95) ? `${points(entry.difference)} ${pointsRange(entry.ci95)}` : points(entry.difference);
+  const words = verdict && `${verdict.symbol} ${verdict.words}${missing === null ? "" : ` (${missing} seeds)`}`;
+  return {
+    title: arm.title ?? arm.name, tag: KINDS[arm.kind], ruleAbove, key, sideKey: verdict && `ink-${key}`,
+    side: words ? [words, effect] : [effect],
+    tip: `${arm.title}: ${effect} points${verdict ? `, ${verdict.words}` : ""}${missing === null ? "" : `, needs ${missing} seeds`}`,
+    draw: (group, x) => {
+      const dots = swarm(entry.per_seed ?? [], x, 32, 3.4, 8);
+      group.append(...dots.map((dot) => svg("circle", { class: `seed ${key}`, cx: dot.x, cy: dot.y, r: 3.4, "data-tip": `seed ${seeds[dot.index] ?? dot.index}: ${points(dot.value)} points` })));
+      if (knownPair(entry.ci95)) group.append(whisker(key, x(entry.ci95[0]), x(entry.ci95[1]), 12));
+      if (known(entry.difference)) group.append(mark("diamond", key, x(entry.difference), 12, 6));
+    },
+  };
+}
+
+function forestNumbers(view) {
+  const columns = ["arm", "difference", "95% interval", "p", "p (Holm)", ...seeds.map((seed) => `seed ${seed}`)];
+  const rows = challengers.filter((arm) => contrast(arm.name, view)).map((arm) => {
+    const entry = contrast(arm.name, view);
+    return [arm.title, points(entry.difference), pointsRange(entry.ci95), pValue(entry.p), pValue(entry.p_holm), ...seeds.map((_, index) => points(entry.per_seed?.[index]))];
+  });
+  return numbersTable(`These effects in numbers, seed by seed (points, ${viewTitle(view)})`, columns, rows);
+}

@@ -1,0 +1,26 @@
+// The top of the page: the question, what came out, what was predicted, what is asked.
+
+// A sentence with its verb stem, in capitals, set off.
+function sentence(text) {
+  return html("span", { class: "sentence" }, String(text).split(/\b([A-Z]{2,})\b/).map((part, index) => (index % 2 ? html("b", {}, part) : part)));
+}
+
+function drawOpening() {
+  const tested = arms.filter((arm) => arm.kind === "arm").length;
+  mounted("eyebrow").append(`${payload.title} · ${plural(tested, "arm")} · ${plural(seeds.length, "seed")}`);
+  mounted("question").append(payload.question ?? payload.title);
+  mounted("headline").append(...(payload.headline ?? []).map((line) => html("li", {}, line)));
+  mounted("prediction").append(payload.prediction ?? "Nothing was predicted.");
+  mounted("scope").append(payload.scope ?? "");
+  drawExample();
+  mounted("contents").append(...[...document.querySelectorAll("main > section")].filter((part) => !part.hidden)
+    .map((part) => html("a", { href: `#${part.id}` }, part.querySelector("h2").textContent)));
+}
+
+function drawExample() {
+  const view = views.find(({ name }) => name === payload.primary);
+  if (!view) return;
+  mounted("example").append(html("dl", { class: "asked" },
+    html("dt", {}, "trained on"), html("dd", {}, sentence(view.trained ?? DASH)),
+    html("dt", {}, "asked"), html("dd", {}, sentence(view.asked ?? DASH))));
+}

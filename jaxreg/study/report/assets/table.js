@@ -1,0 +1,55 @@
+// Arms by views. The deciding view stands first and is the only one with verdicts.
+
+const tableViews = [...views.filter((view) => view.name === payload.primary), ...views.filter((view) => view.name !== payload.primary)];
+
+function drawTable(box) {
+  const head = html("tr", {}, html("th", { scope: "col", class: "stick" }, "arm"), tableViews.map(viewHeading));
+  const rows = arms.map((arm) => html("tr", { class: arm.name === payload.baseline ? "baseline" : arm.kind },
+    armHeading(arm), tableViews.map((view) => tableCell(arm, view))));
+  const table = html("table", { class: "results" }, html("thead", {}, head), html("tbody", {}, rows));
+  box.append(...tableFinding(), scrolling("Accuracy of every arm on every view; scrolls sideways", table), tableKey(), askedList());
+}
+
+function viewHeading(view) {
+  const primary = view.name === payload.primary;
+  return html("th", { scope: "col", class: primary ? "primary" : view.uninformative ? "dull" : null, "data-tip": view.asked ? `asked: ${view.asked}` : null },
+    view.title ?? view.name, primary && html("span", { class: "under" }, "decides"),
+    view.uninformative && html("span", { class: "under" }, `uninformative: ${view.uninformative}`));
+}
+
+function armHeading(arm) {
+  const tag = kindTag(arm);
+  const diff = Object.entries(arm.diff ?? {}).map(([field, value]) => `${field} = ${value}`).join(", ");
+  return html("th", { scope: "row", class: "stick", "data-tip": diff || null }, arm.title ?? arm.name, tag && html("span", { class: "under" }, tag));
+}
+
+function tableCell(arm, view) {
+  const found = accuracy(arm.name, view.name);
+  const entry = contrast(arm.name, view.name);
+  const primary = view.name === payload.primary;
+  const missing = seedsMissing(entry);
+  const verdict = primary ? verdictOf(entry) : null;
+  const dull = view.uninformative || missing !== null || verdict?.key === "untestable";
+  const classes = [primary && "primary", dull && "dull", verdict && `is-${verdict.key}`].filter(Boolean).join(" ");
+  const level = [html("span", { class: "value" }, percent(found?.mean)), html("span", { class: "range" }, percentRange(found?.ci95))];
+  const effect = entry && html("span", { class: "difference" }, points(entry.difference), " ", knownPair(entry.ci95) && html("span", { class: "range" }, pointsRange(entry.ci95)));
+  const needs = missing !== null && html("span", { class: "range needs" }, `needs ${missing} seeds`);
+  if (!primary) return html("td", { class: classes || null }, level, effect, needs);
+  const p = known(entry?.p) && html("span", { class: "range" }, known(entry.p_holm) ? `p ${pValue(entry.p_holm)} (Holm)` : `p ${pValue(entry.p)}`);
+  return html("td", { class: classes }, html("div", { class: "deciding" }, html("div", {}, level), html("div", {}, verdict && badge(verdict), effect, p, needs)));
+}
+
+function tableFinding() {
+  const counted = VERDICTS.map((kind) => ({ ...kind, words: kind.start, arms: challengers.filter((arm) => arm.kind === "arm" && verdictOf(contrast(arm.name, payload.primary))?.key === kind.key) }));
+  const rows = counted.filter((group) => group.arms.length).map((group) => [html("dt", {}, badge(group)), html("dd", {}, listed(group.arms.map((arm) => arm.title ?? arm.name)))]);
+  return rows.length ? [shows(`On ${primaryTitle}, against ${baselineTitle}:`), html("dl", { class: "verdicts" }, rows)] : [];
+}
+
+function tableKey() {
+  return html("p", { class: "key" }, VERDICTS.map((kind) => badge({ ...kind, words: kind.start })), html("span", { class: "dull-sample" }, "hatched: too few seeds, or no arm could differ"));
+}
+
+function askedList() {
+  const rows = tableViews.map((view) => [view.title ?? view.name, sentence(view.trained ?? DASH), sentence(view.asked ?? DASH)]);
+  return numbersTable("What each column asks", ["view", "trained on", "asked"], rows);
+}

@@ -1,0 +1,93 @@
+"""The report of a study as one HTML file that opens offline.
+
+The page is a template, one style sheet and a few scripts (one per section) in `assets/`, put together with the results as JSON. Nothing is fetched: a content security
+policy in the page forbids it. All text reaches the page through JSON and `textContent`, so a sentence cannot become markup.
+"""
+
+import html
+import json
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ASSETS = Path(__file__).with_name("assets")
+
+# In this order: what is used below stands above.
+SCRIPTS = (
+    "dom.js",
+    "format.js",
+    "model.js",
+    "tooltip.js",
+    "rows.js",
+    "opening.js",
+    "table.js",
+    "forest.js",
+    "curves.js",
+    "pathways.js",
+    "mass.js",
+    "matrices.js",
+    "edges.js",
+    "flipped.js",
+    "predictions.js",
+    "closing.js",
+    "start.js",
+)
+
+_SLOT = re.compile(r"<!--slot:(\w+)-->")
+
+
+def render(payload: Mapping[str, Any]) -> str:
+    """The whole page, as one HTML document.
+
+    The same payload gives the same text, byte for byte.
+
+    Args:
+      payload: what the page shows: accuracies and probabilities as fractions of 1, seconds for times. Numpy scalars and arrays are allowed. NaN and infinities become null,
+        which the page shows as a dash.
+
+    Returns:
+      HTML that needs no other file and no network.
+
+    Raises:
+      TypeError: a value that JSON has no form for.
+    """
+    slots = {
+        "title": html.escape(str(payload["title"])),
+        "css": (ASSETS / "report.css").read_text(encoding="utf-8"),
+        "payload": embed_json(payload),
+        "js": "\n".join((ASSETS / name).read_text(encoding="utf-8") for name in SCRIPTS),
+    }
+    template = (ASSETS / "report.html").read_text(encoding="utf-8")
+    # One pass: what is put in is not searched again, so a sentence that looks like a slot stays a sentence.
+    return _SLOT.sub(lambda match: slots[match[1]], template)
+
+
+def embed_json(value: Any) -> str:
+    """`value` as JSON that may stand inside a `<script>` element.
+
+    Every `<` is written as an escape, so neither `</script>` nor `<!--` can occur.
+
+    Raises:
+      TypeError: a value that JSON has no form for.
+    """
+    text = json.dumps(_plain(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _plain(value: Any) -> Any:
+    """`value` in JSON's own types; floats with six significant digits, which no one can see on a screen, halve the file."""
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, np.ndarray | np.generic):
+        return _plain(value.tolist())
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    raise TypeError(f"the report cannot show a {type(value).__name__}: {value!r}")

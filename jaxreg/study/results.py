@@ -1,0 +1,164 @@
+"""From trained members to results.json: accuracy by arm, view and seed, comparisons with verdicts, and controls."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxreg.data import Dataset, View
+from jaxreg.study import statistics, verdict
+from jaxreg.study.experiment import Experiment
+from jaxreg.study.members import Spec
+from jaxreg.train.records import Record
+
+CHANCE = 0.5
+"""Of choosing between two forms of a verb."""
+
+OVERFIT_TRAIN, OVERFIT_VALIDATION = 0.99, 0.95
+"""The precondition of the over-fitted regime: the baseline reaches the first on train and stays below the second on validation."""
+
+
+def view_scores(record: Record, dataset: Dataset, view: View) -> tuple[np.ndarray, np.ndarray]:
+    """(hits, losses) of the sentences that a view counts, float32 [rows]."""
+    index = [[split, tuple(cut)] for split, cut in record.meta["passes"]].index([view.split, tuple(view.cut)])
+    rows = record.arrays["scores"][index, : len(dataset.splits[view.split])]
+    chosen = rows[dataset.view_weights(view) > 0]
+    return chosen[:, 0], chosen[:, 1]
+
+
+def accuracy(record: Record, dataset: Dataset, view: View) -> float:
+    """Share of hits, averaged over sentences; NaN for a diverged member."""
+    return float("nan") if record.meta["diverged"] else float(view_scores(record, dataset, view)[0].mean(dtype=np.float64))
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """All that one comparison found. `results` is results.json; `checks` says how the controls came out."""
+
+    results: dict[str, Any]
+    verdicts: dict[str, verdict.Verdict]
+    uninformative: dict[str, str]
+
+
+def per_seed(
+    specs: Sequence[Spec], records: Mapping[str, Record], datasets: Mapping[str, Dataset]
+) -> dict[str, dict[str, list[float]]]:
+    """{arm: {view: one accuracy per seed}}; a diverged run counts as chance."""
+    table: dict[str, dict[str, list[float]]] = {}
+    for spec in specs:
+        dataset = datasets[spec.data]
+        row = table.setdefault(spec.arm, {view.name: [] for view in dataset.views})
+        for view in dataset.views:
+            row[view.name].append(accuracy(records[spec.hash], dataset, view))
+    return {arm: {name: verdict.fill_diverged(v, CHANCE).tolist() for name, v in row.items()} for arm, row in table.items()}
+
+
+def summarize(
+    experiment: Experiment, seeds: Sequence[int], specs: Sequence[Spec], records: Mapping[str, Record],
+    datasets: Mapping[str, Dataset], off_value: dict[str, Any] | None = None,
+) -> Outcome:
+    """results.json and its verdicts: exactly the rules of the statistics module, on the primary view only."""
+    table = per_seed(specs, records, datasets)
+    verdicts = _verdicts(experiment, table)
+    views = next(iter(datasets.values())).views
+    arms = {
+        arm: {name: _cell(values, experiment.alpha) for name, values in row.items()} for arm, row in table.items()
+    }
+    uninformative = {}
+    for view in views:
+        check = verdict.informative({arm: row[view.name] for arm, row in table.items()}, chance=CHANCE)
+        if not check:
+            uninformative[view.name] = check.detail
+    comparisons = [
+        _comparison(experiment, arm, view.name, table, verdicts) for arm in table if arm != experiment.baseline for view in views
+    ]
+    controls = _controls(experiment, specs, records, table, verdicts, uninformative) | ({} if off_value is None else {"off_value": off_value})
+    results = {
+        "experiment": experiment.name, "baseline": experiment.baseline, "margin": experiment.margin, "alpha": experiment.alpha,
+        "seeds": list(seeds), "arms": arms, "comparisons": comparisons, "controls": controls,
+    }
+    return Outcome(results, verdicts, uninformative)
+
+
+def _differences(experiment: Experiment, table: Mapping, arm: str, view: str) -> np.ndarray:
+    return np.asarray(table[arm][view]) - np.asarray(table[experiment.baseline][view])
+
+
+def _verdicts(experiment: Experiment, table: Mapping) -> dict[str, verdict.Verdict]:
+    """One verdict per arm on the primary view. Arms are one family for Holm; each control is a question of its own."""
+    claims = {
+        arm: verdict.Comparison(_differences(experiment, table, arm, experiment.primary), experiment.margin)
+        for arm in table if arm != experiment.baseline
+    }
+    family = [arm for arm in claims if experiment.arms[arm].kind == "arm"]
+    judged = dict(zip(family, verdict.judge_family([claims[arm] for arm in family], alpha=experiment.alpha), strict=True))
+    for arm in claims:
+        if arm not in judged:
+            [judged[arm]] = verdict.judge_family([claims[arm]], alpha=experiment.alpha)
+    return judged
+
+
+def _cell(values: Sequence[float], alpha: float) -> dict[str, Any]:
+    interval = statistics.t_interval(values, 0.05)
+    return {"per_seed": list(values), "mean": float(np.mean(values)), "ci95": [interval.low, interval.high]}
+
+
+def _comparison(experiment: Experiment, arm: str, view: str, table: Mapping, verdicts: Mapping) -> dict[str, Any]:
+    """One row of "comparisons": effect and interval everywhere, p and verdict on the primary view only."""
+    differences = _differences(experiment, table, arm, view)
+    interval = statistics.t_interval(differences, 0.05)
+    primary = verdicts[arm] if view == experiment.primary else None
+    return {
+        "arm": arm, "split": view, "difference": float(differences.mean()), "ci95": [interval.low, interval.high],
+        "p": None if primary is None else primary.p, "p_holm": None if primary is None else primary.p_holm,
+        "verdict": None if primary is None else primary.label, "per_seed": differences.tolist(),
+        "seeds_needed": None if primary is None else primary.seeds_needed,
+    }
+
+
+def _controls(experiment, specs, records, table, verdicts, uninformative) -> dict[str, Any]:
+    """Point 7 of the statistical rules: what must hold for the comparison to mean anything."""
+    controls: dict[str, Any] = {}
+    baseline = table[experiment.baseline]
+    train, validation = (float(np.mean(baseline[name])) for name in ("train", "validation"))
+    controls["baseline_overfits"] = {
+        "passed": train >= OVERFIT_TRAIN and validation < OVERFIT_VALIDATION,
+        "what": "the baseline fits the training sentences and not the validation ones",
+        "detail": f"train {100 * train:.1f}%, validation {100 * validation:.1f}%",
+    }
+    for arm, entry in experiment.arms.items():
+        if arm not in table or entry.kind == "arm":
+            continue
+        if entry.kind == "aa":
+            check = verdict.aa_control(verdicts[arm], _differences(experiment, table, arm, experiment.primary))
+            what = "two baselines at other seeds come out neither better nor worse"
+        else:
+            check, what = verdict.positive_control(verdicts[arm]), f"an effect that must be there is found: {entry.title}"
+        controls[arm] = {"passed": check.passed, "what": what, "detail": check.detail, "noise_floor": check.noise_floor}
+    controls |= _dropout_raises_loss(experiment, specs, records)
+    informative = sorted(set(baseline) - set(uninformative))
+    controls["informative_views"] = {
+        "passed": experiment.primary not in uninformative, "what": "the primary view can tell arms apart",
+        "detail": "; ".join(f"{name}: {why}" for name, why in uninformative.items()) or f"all {len(informative)} views are informative",
+    }
+    return controls
+
+
+def _dropout_raises_loss(experiment, specs, records) -> dict[str, Any]:
+    """Dropout really reached the model: the mean training loss (dropout on) is higher than the baseline's, arm by arm."""
+    losses: dict[str, list[float]] = {}
+    for spec in specs:
+        losses.setdefault(spec.arm, []).append(float(np.nanmean(records[spec.hash].arrays["train_loss"])))
+    dropping = [
+        arm for arm in losses
+        if any(name.endswith("dropout_rate") and value for name, value in experiment.arms[arm].diff.items())
+    ]
+    if not dropping:
+        return {}
+    base = float(np.mean(losses[experiment.baseline]))
+    found = {arm: float(np.mean(losses[arm])) for arm in dropping}
+    return {"dropout_raises_train_loss": {
+        "passed": all(loss > base for loss in found.values()), "what": "dropout reaches the model: the training loss with dropout on rises",
+        "detail": f"baseline {base:.3f} nats; " + ", ".join(f"{arm} {loss:.3f}" for arm, loss in found.items()),
+    }}

@@ -1,0 +1,207 @@
+"""Trains the members that are not there yet, wave by wave, with records, checkpoints and metrics on disk."""
+
+import dataclasses
+import os
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxreg.data import Dataset
+from jaxreg.study import build, members
+from jaxreg.study.members import Spec
+from jaxreg.train import records
+from jaxreg.train.checkpoint import Checkpoints
+from jaxreg.train.loop import Trained, Wave, compile_programs, run_wave
+from jaxreg.train.parallel import Programs
+from jaxreg.train.records import Record, Records
+from jaxreg.train.rundir import MetricsLog
+
+
+@dataclasses.dataclass
+class Watch:
+    """What the outside hears of training. All calls are optional.
+
+    progress(done, total): model-steps. member_done(spec, record). phase(name). stop(): asked after every chunk.
+    """
+
+    progress: Callable[[int, int], None] = lambda done, total: None
+    member_done: Callable[[Spec, Record], None] = lambda spec, record: None
+    phase: Callable[[str], None] = lambda name: None
+    stop: Callable[[], bool] = lambda: False
+
+
+class Trainer:
+    """The members of one run directory.
+
+    Args:
+      workdir: records, checkpoints and metrics.jsonl live in here; neighbours' records are found too.
+      datasets: by content hash.
+      fingerprint: of this machine and these versions, stored beside every record.
+    """
+
+    def __init__(self, workdir: Path, specs: Sequence[Spec], datasets: Mapping[str, Dataset], fingerprint: Mapping, watch: Watch):
+        self.workdir, self.specs, self.datasets, self.fingerprint, self.watch = workdir, specs, datasets, dict(fingerprint), watch
+        neighbours = sorted(path for path in workdir.parent.glob("*/members") if path.parent != workdir)
+        self.records = Records(workdir / "members", neighbours)
+        self.metrics = MetricsLog(workdir / "metrics.jsonl")
+        self.checkpoints = Checkpoints(workdir / "checkpoints")
+        self.found: dict[str, Record] = {}
+        self.trained = 0
+        self.done_steps = 0
+        self._arms: dict[str, list[Spec]] = {}
+        for spec in specs:
+            self._arms.setdefault(spec.hash, []).append(spec)
+
+    def run(self) -> dict[str, Record]:
+        """All members' records by hash, trained now or found.
+
+        Raises:
+          Interrupted: the watch said stop; the wave is saved, and the same call goes on from there.
+        """
+        self._find()
+        groups = members.group(self.specs)
+        self.total_steps = sum(len(g.specs) * g.structure["train"]["num_steps"] for g in groups)
+        self.done_steps = sum(spec.config["train"]["num_steps"] for spec in self._unique() if spec.hash in self.found)
+        self.watch.progress(self.done_steps, self.total_steps)
+        for position, group in enumerate(groups):
+            self._run_group(position, group)
+        self.checkpoints.clear()
+        return self.found
+
+    def _unique(self) -> list[Spec]:
+        return [specs[0] for specs in self._arms.values()]
+
+    def _find(self) -> None:
+        """Members that are on disk already, and metrics.jsonl made anew from them: nothing half-written stays."""
+        for spec in self._unique():
+            record = self.records.get(spec.hash)
+            if record is not None:
+                self.found[spec.hash] = record
+        self.metrics.rewrite([row for specs in self._arms.values() for row in self._rows(specs) if specs[0].hash in self.found])
+        for specs in self._arms.values():
+            if specs[0].hash in self.found:
+                for spec in specs:
+                    self.watch.member_done(spec, self.found[spec.hash])
+
+    def _run_group(self, position: int, group: members.Group) -> None:
+        if all(spec.hash in self.found for spec in group.specs):
+            return
+        self.watch.phase("compiling")
+        example = self.datasets[group.specs[0].data]
+        programs = build.programs_of(group.structure, build.Vocabulary.of(example))
+        passes = passes_of(group.structure, example)
+        plan = build.plan_of(group.structure, example, passes)
+        slots = programs.layout.slots
+        resumed, compiled = self._resumable(position, group), False
+        while True:
+            waiting = list(group.waves(slots, set(self.found)))
+            if resumed is None and not waiting:
+                return
+            specs = waiting[0] if resumed is None else resumed[0]
+            drawn = list(dict.fromkeys(spec.data for spec in specs))
+            tables = build.tables_of([self.datasets[key] for key in drawn] + [example] * (slots - len(drawn)), passes, len(jax.devices()))
+            jobs = [spec.job(drawn.index(spec.data)) for spec in specs]
+            spread = programs.layout.spread_tables(tables)
+            if not compiled:
+                compile_programs(programs, jobs[0], jax.eval_shape(lambda x: x, spread), plan)
+                compiled = True
+            wave = Wave(programs, jobs, spread, plan)
+            if resumed is not None:
+                self._restore(wave, resumed[1])
+                resumed = None
+            self._train(wave, specs, position)
+
+    def _train(self, wave: Wave, specs: Sequence[Spec], position: int) -> None:
+        def on_chunk(wave: Wave, steps: int) -> None:
+            self.watch.phase("training")
+            self.watch.progress(self.done_steps + wave.step * len(specs), self.total_steps)
+
+        trained = run_wave(
+            wave, on_chunk=on_chunk, save=lambda wave: self._save(wave, specs, position),
+            save_every_seconds=specs[0].config["checkpoint"]["every_seconds"], should_stop=self.watch.stop,
+        )
+        for spec, member in zip(specs, trained, strict=True):
+            if spec.hash not in self.found:
+                self._put(spec, member)
+        self.done_steps += len(specs) * wave.plan.num_steps
+        self.watch.progress(self.done_steps, self.total_steps)
+
+    def _put(self, spec: Spec, member: Trained) -> None:
+        dataset = self.datasets[spec.data]
+        passes = passes_of(build.structure_of(spec.config), dataset)
+        meta = {
+            "arm": spec.arm, "run_seed": spec.run_seed, "data": spec.data, "code_version": records.code_version(),
+            "passes": [[split, list(cut)] for split, cut in passes.keys], "curves": list(passes.keys[: passes.num_curves]),
+            "eval_steps": list(build.plan_of(build.structure_of(spec.config), dataset, passes).eval_steps),
+            "diverged": member.diverged, "kept_step": member.kept_step, "last_step": member.last_step, "fingerprint": self.fingerprint,
+        }
+        arrays = {"scores": member.scores, "curves": member.curves, "train_loss": member.train_loss}
+        arrays |= records.flatten({"params": member.params})
+        self.records.put(spec.hash, arrays, meta)
+        self.found[spec.hash] = self.records.get(spec.hash)
+        self.trained += 1
+        self.metrics.append(self._rows(self._arms[spec.hash]))
+        for each in self._arms[spec.hash]:
+            self.watch.member_done(each, self.found[spec.hash])
+
+    def _rows(self, specs: Sequence[Spec]) -> list[dict]:
+        """metrics.jsonl: one row per (arm, seed, step, split)."""
+        if specs[0].hash not in self.found:
+            return []
+        record = self.found[specs[0].hash]
+        rows = []
+        for spec in specs:
+            for index, step in enumerate(record.meta["eval_steps"]):
+                head = {"arm": spec.arm, "seed": spec.seed, "step": step}
+                if not np.isnan(record.arrays["train_loss"][index]):
+                    rows.append(head | {"split": "train", "train_mode_loss": float(record.arrays["train_loss"][index])})
+                for (split, cut), (accuracy, loss) in zip(record.meta["curves"], record.arrays["curves"][index], strict=True):
+                    if not np.isnan(loss):
+                        rows.append(head | {"split": "/".join([split, *cut]), "accuracy": float(accuracy), "loss": float(loss)})
+        return rows
+
+    def _save(self, wave: Wave, specs: Sequence[Spec], position: int) -> None:
+        meta = {"members": [spec.hash for spec in specs], "group": position, "step": wave.step}
+        self.checkpoints.save(self.done_steps + wave.step * len(specs), wave.snapshot(), meta)
+
+    def _resumable(self, position: int, group: members.Group) -> tuple[Sequence[Spec], Any] | None:
+        """The wave that a checkpoint holds, if it is of this group and not finished."""
+        meta = self.checkpoints.newest_meta()
+        if meta is None or meta["group"] != position:
+            return None
+        by_hash = {spec.hash: spec for spec in group.specs}
+        if not set(meta["members"]) <= set(by_hash):
+            warnings.warn("the checkpoint belongs to other members; they start again", stacklevel=2)
+            return None
+        if set(meta["members"]) <= set(self.found):
+            return None
+        return [by_hash[hash] for hash in meta["members"]], meta
+
+    def _restore(self, wave: Wave, meta: Mapping) -> None:
+        restored = self.checkpoints.restore_newest(like=wave.snapshot())
+        wave.restore(restored.state, restored.meta["step"])
+
+
+def passes_of(structure: Mapping, dataset: Dataset) -> build.Passes:
+    """The passes that a structure scores on a data set."""
+    return build.Passes.of(dataset.views, structure["eval"]["curves"], structure["stopping"]["split"])
+
+
+def fingerprint() -> dict[str, Any]:
+    """What else decides the last bits: versions, devices, cores and the processor."""
+    import jaxlib
+
+    features = ""
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        features = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("flags")), "")
+    devices = jax.devices()
+    return {
+        "jax": jax.__version__, "jaxlib": jaxlib.__version__, "devices": len(devices), "device_kind": devices[0].device_kind,
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cpu_features": records.content_hash(sorted(features.split())) if features else None,
+    }

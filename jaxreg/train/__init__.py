@@ -1,0 +1,1 @@
+"""Training: one pure step, a population of members, devices, checkpoints, stopping."""

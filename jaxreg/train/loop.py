@@ -1,0 +1,259 @@
+"""The host's side of training: waves of members in chunks of steps, between evaluations. No arithmetic of training is here.
+
+A wave is as many members as the layout has slots. Empty slots do nothing, so every wave of a structure is one program
+and a member's bits depend neither on who trains beside it nor on where a run was cut or resumed.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxreg.data import batch_indices
+from jaxreg.train.parallel import Member, Programs, Tables
+from jaxreg.train.stopping import EarlyStopping
+
+MAX_CHUNK_SECONDS = 5.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One member to train: its content hash, and the data in which it differs from the others of its program.
+
+    patience_evals: evaluations without improvement before it stops; inf trains to the end and keeps the last parameters.
+    """
+
+    hash: str
+    seed: int
+    dataset: int
+    strengths: dict
+    patience_evals: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How long and how often: the same for all members of a program.
+
+    num_steps, batch_size: of training. eval_every_steps: between evaluations. num_examples: sentences in the training split.
+    pass_rows: real rows of each pass (the arrays are padded). num_curve_passes: how many of them an evaluation scores;
+    the others only at the end. stopping_pass: the pass whose loss early stopping watches.
+    """
+
+    num_steps: int
+    batch_size: int
+    eval_every_steps: int
+    num_examples: int
+    pass_rows: tuple[int, ...]
+    num_curve_passes: int
+    stopping_pass: int
+
+    @property
+    def eval_steps(self) -> tuple[int, ...]:
+        """The steps after which curves are evaluated; the last step is one of them."""
+        steps = list(range(self.eval_every_steps, self.num_steps + 1, self.eval_every_steps))
+        return tuple(steps if steps and steps[-1] == self.num_steps else [*steps, self.num_steps])
+
+    @property
+    def longest_chunk(self) -> int:
+        """The most steps between two evaluations."""
+        return min(self.eval_every_steps, self.num_steps)
+
+
+@dataclasses.dataclass
+class Trained:
+    """What a member leaves behind.
+
+    params: the kept parameters (numpy). scores: [P, n, 2], hit and loss in nats for each sentence of each pass.
+    curves: [E, C, 2], mean accuracy and loss of the curve passes at each evaluation; train_loss: [E], the mean training
+    loss (dropout on) since the evaluation before. diverged; kept_step: the step of the kept parameters; last_step: the last one trained.
+    """
+
+    params: Any
+    scores: np.ndarray
+    curves: np.ndarray
+    train_loss: np.ndarray
+    diverged: bool
+    kept_step: int
+    last_step: int
+
+
+def stack_members(jobs: Sequence[Job]) -> Member:
+    """The members' data as arrays [members]."""
+    strengths = jax.tree.map(lambda *x: np.asarray(x, np.float32), *[job.strengths for job in jobs])
+    return Member(np.asarray([j.seed for j in jobs], np.int32), np.asarray([j.dataset for j in jobs], np.int32), strengths)
+
+
+def compile_programs(programs: Programs, job: Job, tables: Tables, plan: Plan) -> None:
+    """Compiles all programs for waves of members like `job`; `tables` are spread, arrays or shapes."""
+    layout = programs.layout
+    member = layout.spread(stack_members([job] * layout.slots))
+    indices = layout.spread_batches(np.zeros((layout.slots, plan.longest_chunk, plan.batch_size), np.int32))
+    programs.compile(member, tables, indices, layout.example_ids(plan.batch_size))
+
+
+class Interrupted(Exception):
+    """Training was asked to stop; everything is saved."""
+
+
+class Wave:
+    """The members that train together, and how far they are."""
+
+    def __init__(self, programs: Programs, jobs: Sequence[Job], tables: Tables, plan: Plan):
+        self.programs, self.layout, self.jobs, self.plan = programs, programs.layout, tuple(jobs), plan
+        self.tables = self.layout.put(tables)
+        filled = [*jobs, *[jobs[0]] * (self.layout.slots - len(jobs))]
+        self.used = np.arange(self.layout.slots) < len(jobs)
+        self.member = self.layout.spread(stack_members(filled))
+        self.seeds = [job.seed for job in filled]
+        self.example_ids = self.layout.example_ids(plan.batch_size)
+        self.step = 0
+        self.state = programs.init(self.member)
+        # A copy: the training program donates its state.
+        self.best = jax.tree.map(lambda x: x.copy(), self.state.params)
+        self.stopping = EarlyStopping.start([job.patience_evals for job in filled])
+        evals = len(plan.eval_steps)
+        self.curves = np.full((self.layout.slots, evals, plan.num_curve_passes, 2), np.nan)
+        self.train_loss = np.full((self.layout.slots, evals), np.nan)
+        self.loss_total, self.loss_count = np.zeros(self.layout.slots), np.zeros(self.layout.slots)
+        self.last_step = np.zeros(self.layout.slots, np.int64)
+
+    def diverged(self) -> np.ndarray:
+        """bool [slots]."""
+        return self.layout.gather(self.state.diverged)
+
+    def alive(self) -> np.ndarray:
+        """Slots that still train: used, not stopped, not diverged."""
+        return self.used & self.stopping.running & ~self.diverged()
+
+    def advance(self, num_steps: int) -> None:
+        """Trains all living members for `num_steps` steps, up to the next evaluation at most."""
+        alive = self.alive()
+        self.state, tally = self.programs.advance(
+            self.state, self.member, self.tables, self.layout.spread_batches(self._indices(num_steps)),
+            self.layout.spread(np.where(alive, num_steps, 0).astype(np.int32)), self.example_ids,
+        )
+        total, count = self.layout.gather((tally.total, tally.count))
+        self.loss_total, self.loss_count = self.loss_total + total, self.loss_count + count
+        self.step += num_steps
+        self.last_step = np.where(alive, self.step, self.last_step)
+
+    def _indices(self, num_steps: int) -> np.ndarray:
+        """[slots, L, B], filled up to the longest chunk so that every chunk has one shape."""
+        plan, drawn = self.plan, {}
+        for seed in set(self.seeds):
+            drawn[seed] = batch_indices(
+                seed=seed, num_examples=plan.num_examples, batch_size=plan.batch_size, first_step=self.step, num_steps=num_steps
+            )
+        out = np.zeros((self.layout.slots, plan.longest_chunk, plan.batch_size), np.int32)
+        out[:, :num_steps] = [drawn[seed] for seed in self.seeds]
+        return out
+
+    def evaluate(self) -> None:
+        """Scores the curve passes of all living members, notes them, and lets early stopping decide."""
+        plan, alive = self.plan, self.alive()
+        scores = self._score(self.state.params, np.where(alive, plan.num_curve_passes, 0))
+        index = plan.eval_steps.index(self.step)
+        means = self._means(scores)
+        self.curves[alive, index] = means[alive]
+        with np.errstate(invalid="ignore"):
+            self.train_loss[:, index] = np.where(alive, self.loss_total / self.loss_count, np.nan)
+        self.loss_total, self.loss_count = np.zeros_like(self.loss_total), np.zeros_like(self.loss_count)
+        losses = np.where(alive, means[:, plan.stopping_pass, 1], np.inf)
+        improved = self.stopping.update(losses, self.step)
+        if improved.any():
+            self.best = self.programs.keep(self.best, self.state.params, self.layout.spread(improved))
+
+    def _means(self, scores: np.ndarray) -> np.ndarray:
+        """[slots, C, 2] mean accuracy and loss over the real rows of each curve pass."""
+        rows = self.plan.pass_rows[: self.plan.num_curve_passes]
+        return np.stack([scores[:, c, :n].mean(axis=1, dtype=np.float64) for c, n in enumerate(rows)], axis=1)
+
+    def _score(self, params: Any, num_passes: np.ndarray) -> np.ndarray:
+        scores = self.programs.score(params, self.member, self.tables, self.layout.spread(num_passes.astype(np.int32)))
+        return self.layout.gather_scores(scores)
+
+    def finish(self) -> list[Trained]:
+        """Scores every pass with the kept parameters and hands the members over."""
+        diverged = self.diverged()
+        kept = self.programs.keep(self.state.params, self.best, self.layout.spread(self.stopping.active))
+        scores = self._score(kept, np.where(self.used & ~diverged, len(self.plan.pass_rows), 0))
+        params = self.layout.gather(kept)
+        step = np.where(self.stopping.active, self.stopping.best_step, self.last_step)
+        return [
+            Trained(
+                jax.tree.map(lambda x, i=i: x[i], params), scores[i], self.curves[i], self.train_loss[i],
+                bool(diverged[i]), int(step[i]), int(self.last_step[i]),
+            )
+            for i in range(len(self.jobs))
+        ]
+
+    def snapshot(self) -> dict[str, np.ndarray]:
+        """Everything that a resumed wave needs, as flat named arrays: no key, no iterator."""
+        device = self.layout.gather({"state": self.state, "best": self.best})
+        return _flat({"device": device, "host": self._host()})
+
+    def _host(self) -> dict[str, Any]:
+        return {
+            "stopping": self.stopping.state(), "curves": self.curves, "train_loss": self.train_loss,
+            "loss_total": self.loss_total, "loss_count": self.loss_count, "last_step": self.last_step,
+        }
+
+    def restore(self, arrays: dict[str, np.ndarray], step: int) -> None:
+        """Goes on from a snapshot taken after `step` steps."""
+        like = {"device": {"state": self.state, "best": self.best}, "host": self._host()}
+        tree = jax.tree.unflatten(jax.tree.structure(like), [arrays[name] for name in _flat(like)])
+        placed = self.layout.put(self.layout.spread(tree["device"]))
+        self.state, self.best = placed["state"], placed["best"]
+        host = tree["host"]
+        self.stopping = EarlyStopping(**host["stopping"])
+        self.curves, self.train_loss, self.last_step = host["curves"], host["train_loss"], host["last_step"]
+        self.loss_total, self.loss_count = host["loss_total"], host["loss_count"]
+        self.step = step
+
+
+def _flat(tree: Any) -> dict[str, Any]:
+    """{path: leaf}, in the order of the tree's leaves."""
+    return {jax.tree_util.keystr(path, simple=True, separator="."): x for path, x in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def run_wave(
+    wave: Wave,
+    *,
+    on_chunk: Callable[[Wave, int], None] = lambda wave, steps: None,
+    on_eval: Callable[[Wave], None] = lambda wave: None,
+    save: Callable[[Wave], None] = lambda wave: None,
+    save_every_seconds: float = 30.0,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> list[Trained]:
+    """Trains a wave to its end and returns its members.
+
+    Args:
+      on_chunk: called with the model-steps that a chunk made.
+      on_eval: called after each evaluation.
+      save: makes a checkpoint; called at a chunk boundary once `save_every_seconds` have passed, and before stopping.
+      should_stop: asked after every chunk.
+
+    Raises:
+      Interrupted: `should_stop` said so; the wave is saved.
+    """
+    plan, saved_at, seconds_per_step = wave.plan, time.monotonic(), MAX_CHUNK_SECONDS
+    while wave.step < plan.num_steps and wave.alive().any():
+        until_eval = next(step for step in plan.eval_steps if step > wave.step) - wave.step
+        chunk = max(1, min(until_eval, int(MAX_CHUNK_SECONDS / seconds_per_step)))
+        started, members = time.monotonic(), int(wave.alive().sum())
+        wave.advance(chunk)
+        seconds_per_step = max((time.monotonic() - started) / chunk, 1e-6)
+        on_chunk(wave, chunk * members)
+        if wave.step in plan.eval_steps:
+            wave.evaluate()
+            on_eval(wave)
+        stop = should_stop()
+        if stop or time.monotonic() - saved_at >= save_every_seconds:
+            save(wave)
+            saved_at = time.monotonic()
+        if stop:
+            raise Interrupted
+    return wave.finish()

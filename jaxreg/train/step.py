@@ -1,0 +1,107 @@
+"""One pure training step. It knows no regularizer's name: an objective, an optimizer and a key come from outside."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxreg import rng
+from jaxreg.metrics import Tally
+from jaxreg.typing import Array, Bool, Float, Int, Key, Params
+
+Batch = Any
+"""A tree of arrays whose leading axis is the example."""
+
+
+class TrainState(NamedTuple):
+    """What training changes. No key and no iterator: both are functions of (seed, step)."""
+
+    step: Int[Array, ""]
+    params: Params
+    opt_state: Any
+    diverged: Bool[Array, ""]
+
+
+class Problem(NamedTuple):
+    """What one member learns, built inside the traced program from its strengths.
+
+    init: key -> params. objective: (params, batch, step key, example ids) -> Tally of the training loss.
+    score: (params, batch, seed) -> a tree of per-example arrays. optimizer: an optax transformation.
+    """
+
+    init: Callable[[Key[Array, ""]], Params]
+    objective: Callable[..., Tally]
+    score: Callable[..., Any]
+    optimizer: optax.GradientTransformation
+
+
+def init_state(problem: Problem, seed: Int[Array, ""]) -> TrainState:
+    """The state before the first step; the parameters depend on the seed only."""
+    params = problem.init(rng.seed_key(seed, "init"))
+    return TrainState(jnp.int32(0), params, problem.optimizer.init(params), jnp.bool_(False))
+
+
+def loss_and_gradient(
+    problem: Problem, params: Params, batch: Batch, step_key: Key[Array, ""], example_ids: Int[Array, "b"], axis_name: str | None = None
+) -> tuple[Tally, Params]:
+    """The loss as sum and count over the global batch, and the gradient of its mean.
+
+    Under data parallelism each device holds a part of the batch: sums and counts are added over `axis_name` and
+    divided once, by the global count.
+    """
+
+    def mean_part(params: Params):
+        tally = problem.objective(params, batch, step_key, example_ids)
+        count = tally.count if axis_name is None else jax.lax.psum(tally.count, axis_name)
+        return tally.total / count, tally
+
+    gradient, tally = jax.grad(mean_part, has_aux=True)(params)
+    if axis_name is not None:
+        gradient, tally = jax.lax.psum((gradient, tally), axis_name)
+    return tally, gradient
+
+
+def train_step(
+    problem: Problem, state: TrainState, batch: Batch, seed: Int[Array, ""], example_ids: Int[Array, "b"], axis_name: str | None = None
+) -> tuple[TrainState, Tally]:
+    """The state after one step on `batch`, and the training loss (dropout on) as sum and count.
+
+    Args:
+      seed: fixes the dropout stream; the step's key is derived from it and `state.step`.
+      example_ids: [B] positions in the global batch.
+      axis_name: the pmap axis over which the batch is split; None where a device holds all of it.
+    """
+    key = rng.step_key(rng.seed_key(seed, "dropout"), state.step)
+    tally, gradient = loss_and_gradient(problem, state.params, batch, key, example_ids, axis_name)
+    updates, opt_state = problem.optimizer.update(gradient, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    diverged = state.diverged | ~jnp.isfinite(tally.total) | ~jnp.isfinite(optax.global_norm(gradient))
+    return TrainState(state.step + 1, params, opt_state, diverged), tally
+
+
+def advance(
+    problem: Problem, state: TrainState, fetch: Callable[[Int[Array, ""]], Batch], seed: Int[Array, ""], num_steps: Int[Array, ""],
+    example_ids: Int[Array, "b"], axis_name: str | None = None,
+) -> tuple[TrainState, Tally]:
+    """The state after `num_steps` more steps, and the training loss over them.
+
+    The bound is traced, so every chunk length is one program, and where a chunk is cut leaves no trace in the bits.
+    A diverged member stops at once.
+
+    Args:
+      fetch: i -> the batch of the i-th step of this chunk.
+    """
+
+    def go_on(carry) -> Bool[Array, ""]:
+        index, state, _ = carry
+        return (index < num_steps) & ~state.diverged
+
+    def body(carry):
+        index, state, tally = carry
+        state, more = train_step(problem, state, fetch(index), seed, example_ids, axis_name)
+        return index + 1, state, tally.merge(more)
+
+    _, state, tally = jax.lax.while_loop(go_on, body, (jnp.int32(0), state, Tally.empty()))
+    return state, tally

@@ -1,0 +1,27 @@
+"""Array aliases and the one legend of dimension letters.
+
+Letters, in shapes and (in lower case) in einsum strings:
+
+    B  examples of a batch          T  query positions       S  key positions
+    D  width of the residual stream H  heads                 K  width of one head
+    F  width of the MLP             V  vocabulary            N  layers
+    M  members: the runs (seeds x strengths) that one program trains together
+
+A leading `*` means any number of axes, a leading `#` an axis that may be 1 and broadcasts.
+"""
+
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree, UInt32
+
+PRNGKey = Key[Array, "*batch"] | UInt32[Array, "*batch 2"]
+"""A typed JAX key, or the older pair of uint32 words."""
+
+Scalar = Float[Array, ""] | float | int
+"""A number, or a traced one: every rate and strength in jaxreg may be either."""
+
+Rate = Scalar | None
+"""A drop probability in [0, 1); None means that the site is absent from the program (structure, not a strength)."""
+
+Params = PyTree[Float[Array, "..."]]
+"""A tree of parameters."""
+
+__all__ = ["Array", "Bool", "Float", "Int", "Key", "PRNGKey", "Params", "PyTree", "Rate", "Scalar", "UInt32"]

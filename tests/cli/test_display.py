@@ -1,0 +1,165 @@
+"""What people see: numbers, units, time left, and a table that fits the screen."""
+
+import inspect
+import io
+
+import pytest
+from rich.console import Console
+
+from jaxreg.cli import display, tables
+from jaxreg.data import catsat
+
+VIEWS = catsat.VIEW_NAMES
+ARMS = ("none", "attention_0.1", "attention_0.3+decay")
+
+
+class Clock:
+    """A clock that is set by hand."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def made(kind, *, width=100):
+    clock, stream = Clock(), io.StringIO()
+    console = Console(file=stream, width=width, force_terminal=kind is display.Terminal, color_system=None)
+    return kind(console, clock=clock), clock, stream
+
+
+def result(mean, low, high):
+    return {"mean": mean, "ci95": [low, high], "per_seed": [mean]}
+
+
+def closing_results():
+    table = {arm: {view: result(0.721, 0.68, 0.76) for view in VIEWS} for arm in ARMS}
+    comparisons = [
+        {"arm": arm, "split": view, "difference": 0.0713, "ci95": [0.03, 0.112], "p": 0.001,
+         "p_holm": 0.0004 if view == "recombination" else None, "per_seed": [],
+         "verdict": "inconclusive" if view == "recombination" else None, "seeds_needed": 31}
+        for arm in ARMS[1:] for view in VIEWS]
+    controls = [{"name": "A/A", "what": "no difference", "passed": True, "detail": "SD 7.1"},
+                {"name": "off", "what": "equal", "passed": False, "detail": ""},
+                {"name": "more", "what": "supported", "passed": None, "detail": ""}]
+    return dict(table=table, comparisons=comparisons, controls=controls, baseline="none", primary="recombination")
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 140, 250])
+def test_the_live_table_fits_and_keeps_the_primary_view(width):
+    board = tables.Board(list(ARMS), list(VIEWS), "recombination", 12)
+    for arm in ARMS:
+        for view in VIEWS:
+            board.put(arm, view, 0.7, 0.04, 12)
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    console.print(tables.live(board, width))
+    text = console.file.getvalue()
+    assert "recombination" in text and text.count("attention_0.3+decay") == 1
+    assert max(len(line) for line in text.splitlines()) <= width
+    assert text.count("70.0 ±4.0") == len(ARMS) * len(tables.choose_views(VIEWS, "recombination", width - 21))
+
+
+def test_views_are_kept_in_their_order_the_important_ones_first():
+    kept = tables.choose_views(VIEWS, "recombination", 50)
+    assert kept == ("train", "validation", "recombination", "template")
+    assert tables.choose_views(VIEWS, "recombination", 10_000) == VIEWS
+    assert tables.choose_views(("x", "y"), None, 1) == ("x",)
+
+
+def test_cells_say_what_is_known():
+    terminal, _, _ = made(display.Terminal)
+    terminal.layout(ARMS, ("train", "recombination"), "recombination", 12)
+    terminal.cell("none", "recombination", 0.7213, 0.041, 12)
+    terminal.cell("none", "train", None, None, 3)
+    terminal.cell("later", "train", 1.0, None, 1)
+    console = Console(file=io.StringIO(), width=100, color_system=None)
+    console.print(terminal.render())
+    lines = console.file.getvalue().splitlines()
+    [row] = [line for line in lines if line.strip().startswith("none")]
+    assert row.split() == ["none", "-", "72.1", "±4.1"]
+    [row] = [line for line in lines if line.strip().startswith("later")]
+    assert row.split() == ["later", "100.0", "·"]
+
+
+def test_time_left_counts_from_the_phase_s_start_and_ignores_what_was_resumed():
+    shown, clock, _ = made(display.Plain)
+    clock.now = 100.0
+    shown.phase("training")
+    assert shown.seconds_left() is None
+    shown.progress(5_000, 10_000)
+    assert shown.seconds_left() is None
+    clock.now = 120.0
+    shown.progress(6_000, 10_000)
+    assert shown.seconds_left() == pytest.approx(80.0)
+
+
+def test_plain_lines_are_sparse():
+    shown, clock, stream = made(display.Plain)
+    shown.layout(ARMS, VIEWS, "recombination", 12)
+    shown.phase("training")
+    for step in range(100):
+        clock.now += 1.0
+        shown.progress(step, 100)
+        shown.cell("none", "train", 0.5, 0.1, step)
+    shown.cell("none", "recombination", 0.7, 0.04, 11)
+    shown.cell("none", "recombination", 0.7213, 0.04, 12)
+    lines = stream.getvalue().splitlines()
+    assert sum("model-steps" in line for line in lines) == 6
+    assert lines[-1] == "[1:40] none: recombination 72.1%, 12 seeds"
+    assert "\x1b" not in stream.getvalue()
+
+
+@pytest.mark.parametrize("kind", [display.Plain, display.Terminal])
+def test_opening_and_closing_show_everything(kind):
+    shown, _, stream = made(kind)
+    with shown:
+        shown.opening("Which one?", "It gains 11.", [("unseen pairs", "the cat SIT -> sits", "a dog SIT -> ?")], "2 layers")
+        shown.phase("training")
+        shown.note("resumed at step 40")
+        command = "jaxreg compare experiments/cat_sat.py --workdir='a very long directory name that is wider than a screen is'"
+        shown.closing(["Dropout .3 helped."], **closing_results(), timing={"compiling": 17.0, "training": 57.4},
+                      report="runs/x/report.html", command=command)
+    text = stream.getvalue()
+    for word in ("Which one?", "Predicted: It gains 11.", "a dog SIT -> ?", "2 layers", "resumed at step 40", "72.1 [68, 76]",
+                 "+7.1 [+3.0, +11.2]", "<.001", "inconclusive", " 31", "+7.1 ±4.1", "control passed", "control FAILED",
+                 "control not tested", "Dropout .3 helped.", "compiling 17 s, training 57 s", "Report: runs/x/report.html",
+                 f"Again: {command}"):
+        assert word in text, word
+    assert "attention_0.3+decay" in text
+
+
+def test_a_run_without_comparisons_shows_its_accuracies():
+    shown, _, stream = made(display.Plain)
+    shown.closing(["Done."], table={"train": {"recombination": result(0.5, 0.4, None)}})
+    assert "50.0" in stream.getvalue()
+
+
+def test_an_interrupted_terminal_is_given_back_with_what_was_known():
+    shown, _, stream = made(display.Terminal)
+    with pytest.raises(KeyboardInterrupt), shown:
+        shown.phase("training")
+        shown.cell("none", "train", 0.123, None, 1)
+        raise KeyboardInterrupt
+    assert "12.3" in stream.getvalue().splitlines()[-4] + stream.getvalue()
+    assert stream.getvalue().rstrip("\n").count("\x1b[?25h") == 1, "the cursor is shown again"
+
+
+def test_every_display_takes_every_event():
+    events = [name for name in display.Display.__abstractmethods__]
+    assert set(events) == {"opening", "layout", "phase", "progress", "cell", "note", "closing"}
+    for kind in (display.Silent, display.Plain, display.Terminal):
+        assert not inspect.isabstract(kind)
+    with display.Silent() as silent:
+        silent.layout(ARMS, VIEWS, "recombination", 12)
+        silent.closing(["x"], **closing_results())
+
+
+def test_no_terminal_means_plain_lines():
+    assert isinstance(display.open_display(io.StringIO()), display.Plain)
+
+
+def test_durations_and_numbers():
+    assert [tables.duration(s) for s in (8.6, 65, 7380)] == ["9 s", "1:05", "2:03:00"]
+    assert tables.percent(None) == tables.points(float("nan")) == "-"
+    assert tables.points(-0.0164) == "-1.6"

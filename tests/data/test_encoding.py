@@ -1,0 +1,54 @@
+"""Sentences typed by a person."""
+
+import pytest
+
+from jaxreg.data import encode
+from jaxreg.data.lexicon import OUTPUTS, TOKENS
+
+
+def test_the_essays_sentence():
+    encoded = encode("The cat sat on the mat.")
+    assert encoded.words == ("the", "cat", "SIT", "on", "the", "mat")
+    assert encoded.tokens.shape == (12,) and not encoded.tokens[6:].any()
+    assert tuple(TOKENS[token] for token in encoded.tokens[:6]) == encoded.words
+    assert encoded.query_position == 2 and encoded.cues == (1, 0)
+    assert (OUTPUTS[encoded.singular], OUTPUTS[encoded.plural], OUTPUTS[encoded.label]) == ("sits", "sit", "sits")
+
+
+@pytest.mark.parametrize("verb", ["sit", "sits", "sat", "SAT"])
+def test_every_form_of_a_verb_is_its_stem(verb):
+    assert encode(f"a dog {verb}").words == ("a", "dog", "SIT")
+
+
+@pytest.mark.parametrize("text, cues, answer", [
+    ("two dogs near a cat run", (1, 0), "run"),  # the first noun, not the nearest
+    ("on the mats a cat sat", (4, 3), "sits"),  # unless the sentence starts with a preposition
+    ("these big dax ran", (2, 0), "run"),  # a nonce word's number stands in its determiner
+    ("cats sat", (0, -1), "sit"),
+])
+def test_subject_and_answer(text, cues, answer):
+    encoded = encode(text)
+    assert encoded.cues == cues and OUTPUTS[encoded.label] == answer
+
+
+def test_without_a_verb_or_a_number():
+    journey = encode("your journey")
+    assert (journey.query_position, journey.singular, journey.plural, journey.label) == (-1, -1, -1, -1)
+    assert journey.cues == (1, 0)
+    assert encode("the dax sat").label == -1
+
+
+@pytest.mark.parametrize("text, said", [
+    ("the cot sat", "'cot' is not a word of CATSAT; the nearest is 'cat'"),
+    ("the dog slepp", "'slepp'.*'slept'"),
+    ("", "0 words"),
+    ("the cat sat the dog ran", "2 verbs"),
+    ("the " * 13, "13 words; 1 to 12 fit"),
+])
+def test_mistakes_are_told(text, said):
+    with pytest.raises(ValueError, match=said):
+        encode(text)
+
+
+def test_length_is_the_rows_length():
+    assert encode("the cat sat", length=5).tokens.shape == (5,)
