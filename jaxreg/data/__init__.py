@@ -17,4 +17,7 @@ from jaxreg.data.encoding import Encoded, encode
 DATASETS = {"catsat": catsat.load}
 """Name in config.data.dataset -> its loader: load(*, seed, cache_dir, **settings) -> Dataset."""
 
-__all__ = ["DATASETS", "Dataset", "Encoded", "LeakError", "Split", "View", "batch_indices", "encode", "load_catsat"]
+CONTENT_HASHES = {"catsat": lambda **settings: catsat.Settings(**settings).content_hash()}
+"""The same names -> the `Dataset.content_hash` of a draw, without loading it: (*, seed, **settings) -> str."""
+
+__all__ = ["CONTENT_HASHES", "DATASETS", "Dataset", "Encoded", "LeakError", "Split", "View", "batch_indices", "encode", "load_catsat"]

@@ -2,9 +2,9 @@
 
     cache_dir/catsat/<first 16 digits of the content hash>/1.0.0/
 
-One TFDS example is a whole split, not a sentence: TFDS takes about 30 microseconds to write and read back each feature of
-an example, which would make 20 seconds of the 36 data sets of the main comparison instead of 4. The columns keep their
-names: `as_data_source(split="train")[0]["tokens"]` is int32 [n, length].
+One TFDS example is a whole split, not a sentence: TFDS takes about 30 microseconds to write and read back each feature
+of an example, which would make 20 seconds of the 36 data sets of the main comparison instead of 4. The columns keep
+their names: `as_data_source(split="train")[0]["tokens"]` is int32 [n, length].
 
 This is the only file that imports tensorflow_datasets; `jaxreg.data` imports it on the first `load`.
 """

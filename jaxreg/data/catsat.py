@@ -1,8 +1,8 @@
 """CATSAT: verb number in sentences of the cat-sat kind.
 
 A sentence has its verb as a bare stem, and the model chooses the verb's form there: "the cat SIT on the mat" -> sits.
-The noun always tells the number, an informative determiner (a, this, these, two) does too: two redundant cues. Noun i is
-trained with `verbs_per_noun` of the 12 verbs; the primary view, recombination, has the other pairs. The words are in
+The noun always tells the number, an informative determiner (a, this, these, two) does too: two redundant cues. Noun i
+is trained with `verbs_per_noun` of the 12 verbs; the primary view, recombination, has the other pairs. The words are in
 `lexicon.py`, the frames in `grammar.py`, the splits in `splits.py`, the files in `builder.py`.
 
 The cuts are views of recombination, on the rows whose subject has an informative determiner. A view without any row is
@@ -59,7 +59,9 @@ def load(*, seed: int, cache_dir: str | os.PathLike, verbs_per_noun: int = 4, ne
 
     Randomness: NumPy's Philox, keyed by (seed, name of the split).
     """
-    settings = Settings(seed, verbs_per_noun, neutral_rate, num_train, num_eval, max_offset, length, disambiguating_rate)
+    settings = Settings(seed=seed, verbs_per_noun=verbs_per_noun, neutral_rate=neutral_rate, num_train=num_train,
+                        num_eval=num_eval, max_offset=max_offset, length=length,
+                        disambiguating_rate=disambiguating_rate)
     from jaxreg.data import builder  # only here: importing tensorflow_datasets takes half a second
 
     splits = builder.load(settings, cache_dir)

@@ -236,20 +236,18 @@ def check_leaks(splits: dict[str, Split], settings: Settings) -> None:
       LeakError: naming the split and what was found in it.
     """
     kinds = {kind: {tuple(pair) for pair in pairs.tolist()} for kind, pairs in draw_pairs(settings).items()}
-    training = {*grammar.TRAINING_FRAMES, "disambiguating"}
-    trained_frames = set(splits["train"].template.tolist()) | {TEMPLATES.index(name) for name in grammar.TRAINING_FRAMES}
     for name, plan in PLANS.items():
         split = splits[name]
         wrong = _pairs_of(split) - kinds[plan.pairs]
         if wrong:
             noun, verb = min(wrong)
             raise LeakError(f"{name} has the pair {_SUBJECTS[noun]} {lexicon.STEMS[verb]}, which is not {plan.pairs}")
-        frames = set(split.template.tolist())
-        allowed = {TEMPLATES.index(frame) for frame in (training if set(plan.frames) <= training else plan.frames)}
-        if not frames <= allowed:
-            raise LeakError(f"{name} has the frame {TEMPLATES[min(frames - allowed)]}, which is not one of its own")
-        if not set(plan.frames) <= training and frames & trained_frames:
-            raise LeakError(f"training has the held-out frame {TEMPLATES[min(frames & trained_frames)]} of {name}")
+        frames, _ = _frame_shares(plan, settings.disambiguating_rate)
+        strange = set(split.template.tolist()) - {TEMPLATES.index(frame) for frame in frames}
+        if strange:
+            raise LeakError(f"{name} has the frame {TEMPLATES[min(strange)]}, which is not one of its own")
+        if plan.pairs != "novel" and np.isin(split.tokens, grammar.NONCE_IDS).any():
+            raise LeakError(f"{name} has a nonce word, which only novel word splits may have")
 
 
 _SUBJECTS = (*(singular for singular, _ in lexicon.NOUNS), *lexicon.NONCE_WORDS)

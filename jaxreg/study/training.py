@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -67,8 +66,11 @@ class Trainer:
         self.total_steps = sum(len(g.specs) * g.structure["train"]["num_steps"] for g in groups)
         self.done_steps = sum(spec.config["train"]["num_steps"] for spec in self._unique() if spec.hash in self.found)
         self.watch.progress(self.done_steps, self.total_steps)
-        for position, group in enumerate(groups):
-            self._run_group(position, group)
+        resumable = self._resumable(groups)
+        first = 0 if resumable is None else resumable[0]
+        # The interrupted group goes first: a checkpoint must not wait behind newer ones.
+        for group in [groups[first], *groups[:first], *groups[first + 1 :]]:
+            self._run_group(group, resumable[1] if resumable and group is groups[first] else None)
         self.checkpoints.clear()
         return self.found
 
@@ -87,7 +89,7 @@ class Trainer:
                 for spec in specs:
                     self.watch.member_done(spec, self.found[spec.hash])
 
-    def _run_group(self, position: int, group: members.Group) -> None:
+    def _run_group(self, group: members.Group, resumed: tuple[Spec, ...] | None) -> None:
         if all(spec.hash in self.found for spec in group.specs):
             return
         self.watch.phase("compiling")
@@ -95,33 +97,37 @@ class Trainer:
         programs = build.programs_of(group.structure, build.Vocabulary.of(example))
         passes = passes_of(group.structure, example)
         plan = build.plan_of(group.structure, example, passes)
-        slots = programs.layout.slots
-        resumed, compiled = self._resumable(position, group), False
+        compiled = False
         while True:
-            waiting = list(group.waves(slots, set(self.found)))
-            if resumed is None and not waiting:
+            waiting = next(group.waves(programs.layout.slots, set(self.found)), None)
+            specs = waiting if resumed is None else resumed
+            if specs is None:
                 return
-            specs = waiting[0] if resumed is None else resumed[0]
-            drawn = list(dict.fromkeys(spec.data for spec in specs))
-            tables = build.tables_of([self.datasets[key] for key in drawn] + [example] * (slots - len(drawn)), passes, len(jax.devices()))
-            jobs = [spec.job(drawn.index(spec.data)) for spec in specs]
-            spread = programs.layout.spread_tables(tables)
+            jobs, tables = self._wave_data(specs, example, passes, programs)
             if not compiled:
-                compile_programs(programs, jobs[0], jax.eval_shape(lambda x: x, spread), plan)
+                compile_programs(programs, jobs[0], jax.eval_shape(lambda x: x, tables), plan)
                 compiled = True
-            wave = Wave(programs, jobs, spread, plan)
+            wave = Wave(programs, jobs, tables, plan)
             if resumed is not None:
-                self._restore(wave, resumed[1])
+                restored = self.checkpoints.restore_newest(like=wave.snapshot())
+                wave.restore(restored.state, restored.meta["step"])
                 resumed = None
-            self._train(wave, specs, position)
+            self._train(wave, specs)
 
-    def _train(self, wave: Wave, specs: Sequence[Spec], position: int) -> None:
+    def _wave_data(self, specs: Sequence[Spec], example: Dataset, passes: build.Passes, programs: Programs):
+        """(jobs, spread tables) of a wave; the tables have a row per slot, whatever the wave needs, so that shapes are fixed."""
+        drawn = list(dict.fromkeys(spec.data for spec in specs))
+        rows = [self.datasets[key] for key in drawn] + [example] * (programs.layout.slots - len(drawn))
+        tables = build.tables_of(rows, passes, len(programs.layout.devices))
+        return [spec.job(drawn.index(spec.data)) for spec in specs], programs.layout.spread_tables(tables)
+
+    def _train(self, wave: Wave, specs: Sequence[Spec]) -> None:
         def on_chunk(wave: Wave, steps: int) -> None:
             self.watch.phase("training")
             self.watch.progress(self.done_steps + wave.step * len(specs), self.total_steps)
 
         trained = run_wave(
-            wave, on_chunk=on_chunk, save=lambda wave: self._save(wave, specs, position),
+            wave, on_chunk=on_chunk, save=lambda wave: self._save(wave, specs),
             save_every_seconds=specs[0].config["checkpoint"]["every_seconds"], should_stop=self.watch.stop,
         )
         for spec, member in zip(specs, trained, strict=True):
@@ -164,26 +170,21 @@ class Trainer:
                         rows.append(head | {"split": "/".join([split, *cut]), "accuracy": float(accuracy), "loss": float(loss)})
         return rows
 
-    def _save(self, wave: Wave, specs: Sequence[Spec], position: int) -> None:
-        meta = {"members": [spec.hash for spec in specs], "group": position, "step": wave.step}
+    def _save(self, wave: Wave, specs: Sequence[Spec]) -> None:
+        meta = {"members": [spec.hash for spec in specs], "step": wave.step}
         self.checkpoints.save(self.done_steps + wave.step * len(specs), wave.snapshot(), meta)
 
-    def _resumable(self, position: int, group: members.Group) -> tuple[Sequence[Spec], Any] | None:
-        """The wave that a checkpoint holds, if it is of this group and not finished."""
+    def _resumable(self, groups: Sequence[members.Group]) -> tuple[int, tuple[Spec, ...]] | None:
+        """(position of its group, members) of the wave that the newest checkpoint holds, if it is ours and unfinished."""
         meta = self.checkpoints.newest_meta()
-        if meta is None or meta["group"] != position:
+        if meta is None:
             return None
-        by_hash = {spec.hash: spec for spec in group.specs}
-        if not set(meta["members"]) <= set(by_hash):
-            warnings.warn("the checkpoint belongs to other members; they start again", stacklevel=2)
-            return None
-        if set(meta["members"]) <= set(self.found):
-            return None
-        return [by_hash[hash] for hash in meta["members"]], meta
-
-    def _restore(self, wave: Wave, meta: Mapping) -> None:
-        restored = self.checkpoints.restore_newest(like=wave.snapshot())
-        wave.restore(restored.state, restored.meta["step"])
+        for position, group in enumerate(groups):
+            by_hash = {spec.hash: spec for spec in group.specs}
+            if set(meta["members"]) <= set(by_hash) and not set(meta["members"]) <= set(self.found):
+                return position, tuple(by_hash[hash] for hash in meta["members"])
+        self.checkpoints.clear()  # of finished members, or of another design: nothing in it is needed
+        return None
 
 
 def passes_of(structure: Mapping, dataset: Dataset) -> build.Passes:

@@ -132,6 +132,24 @@ class Checkpoints:
           CheckpointError: there are steps, and all are damaged.
           CheckpointMismatch: the newest valid step has other leaves than `like`; nothing is cast or dropped.
         """
+        newest = self._newest()
+        if newest is None:
+            return None
+        entry, manifest, arrays, skipped = newest
+        state = _unflatten(arrays, like, manifest, where=self.directory / entry.name)
+        return Restored(entry.step, state, manifest["meta"], skipped)
+
+    def newest_meta(self) -> dict | None:
+        """The meta of the step that `restore_newest` would use, None where there is none: to see whose checkpoint it is.
+
+        Raises:
+          CheckpointError: there are steps, and all are damaged.
+        """
+        newest = self._newest()
+        return None if newest is None else newest[1]["meta"]
+
+    def _newest(self) -> tuple[_Entry, dict, dict[str, np.ndarray], tuple[str, ...]] | None:
+        """(entry, manifest, leaves, what was skipped) of the newest valid step."""
         entries, others = self._scan()
         skipped = list(others)
         for entry in entries:
@@ -143,8 +161,7 @@ class Checkpoints:
                 continue
             if skipped:
                 _warn(f"skipped in {self.directory}: {'; '.join(skipped)}. Using step {entry.step} ({entry.name})")
-            state = _unflatten(arrays, like, manifest, where=self.directory / entry.name)
-            return Restored(entry.step, state, manifest["meta"], tuple(skipped))
+            return entry, manifest, arrays, tuple(skipped)
         if entries:
             raise CheckpointError(f"no checkpoint in {self.directory} is usable: {'; '.join(skipped)}. "
                                   f"Training does not start afresh in silence: {_FORCE}")

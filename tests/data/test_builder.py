@@ -26,7 +26,7 @@ def test_what_is_read_is_what_was_drawn(tmp_path):
             np.testing.assert_array_equal(array, vars(drawn[name])[field])
             assert array.dtype == vars(drawn[name])[field].dtype and not array.flags.writeable
     assert folder(tmp_path).parent.name == SETTINGS.content_hash()[:16]
-    assert [path.name for path in (tmp_path / "catsat").iterdir()] == [folder(tmp_path).parent.name]  # nothing left over
+    assert len(list((tmp_path / "catsat").iterdir())) == 1  # nothing left over
 
 
 def test_the_second_load_prepares_nothing(tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from jaxreg.data import DATASETS, catsat, load_catsat
+from jaxreg.data import CONTENT_HASHES, DATASETS, catsat, load_catsat
 
 SMALL = {"num_train": 8, "num_eval": 8}
 
@@ -50,6 +50,11 @@ def test_a_seed_is_a_data_set(dataset, cache_dir, tmp_path):
         np.testing.assert_array_equal(again.splits[name].tokens, dataset.splits[name].tokens)
         np.testing.assert_array_equal(again.splits[name].label, dataset.splits[name].label)
         assert (other.splits[name].tokens != dataset.splits[name].tokens).any()
+
+
+def test_the_content_hash_is_known_without_loading(dataset):
+    assert CONTENT_HASHES["catsat"](seed=7) == dataset.content_hash
+    assert set(CONTENT_HASHES) == set(DATASETS)
 
 
 def test_importing_is_light():

@@ -82,7 +82,7 @@ def test_columns_point_at_the_words(splits):
         stem, number = split.tokens[rows, split.query_position] - grammar.STEM_IDS[0], split.label % 2
         np.testing.assert_array_equal(split.label // 2, stem)
         np.testing.assert_array_equal(split.foil, split.label ^ 1)
-        assert np.isin(noun, grammar.SUBJECT_IDS[0] if not number.any() else grammar.SUBJECT_IDS).all()
+        assert np.isin(noun, grammar.SUBJECT_IDS).all()
         if PLANS[name].pairs != "novel":
             np.testing.assert_array_equal(np.isin(noun, grammar.NOUN_IDS[1]), number == 1)
         np.testing.assert_array_equal(split.tags[:, 0], np.isin(determiner, determiners))
@@ -174,6 +174,14 @@ def test_planted_leaks_are_found(splits, source, said):
 def test_a_trained_pair_among_the_held_out_is_found(splits):
     with pytest.raises(LeakError, match="recombination has the pair .* not held_out"):
         check_leaks(planted(splits, "recombination", "train"), SETTINGS)
+
+
+def test_a_nonce_object_in_training_is_found(splits):
+    leaky = planted(splits, "train", "train")
+    row = np.flatnonzero(leaky["train"].template == TEMPLATES.index("object"))[0]
+    leaky["train"].tokens[row, leaky["train"].query_position[row] + 3] = NONCE_IDS[0]
+    with pytest.raises(LeakError, match="train has a nonce word"):
+        check_leaks(leaky, SETTINGS)
 
 
 @pytest.mark.parametrize("change, said", [

@@ -39,13 +39,13 @@ function drawMassLane(group, x, found, { shape, key, text }, y) {
   if (known(found?.mean)) group.append(mark(shape, key, x(found.mean), y, 5));
 }
 
+// Only arms that differ from the baseline in nothing else: anything more would be another comparison.
 function massFinding(shown) {
-  const average = (some) => mean(some.map((arm) => massOf(arm, "noun")?.mean).filter(known));
-  const tested = shown.filter((arm) => arm.kind === "arm");
-  const [without, dropping] = [average(tested.filter((arm) => !dropsAttention(arm))), average(tested.filter(dropsAttention))];
-  if (!known(without) || !known(dropping)) return null;
-  const turn = dropping > without ? "more, not less" : "less";
-  return shows(`Arms trained with attention dropout put ${percent(dropping, 0)} of the verb’s attention on the noun, arms without it ${percent(without, 0)}: ${turn}.`);
+  const onNoun = (arm) => percent(massOf(arm, "noun")?.mean, 0);
+  const baseline = shown.find((arm) => arm.name === payload.baseline);
+  const alone = shown.filter((arm) => arm.kind === "arm" && dropsAttention(arm) && Object.keys(arm.diff).length === 1);
+  if (!baseline || !alone.length || dropsAttention(baseline)) return "";
+  return shows(`${quoted(baseline)} puts ${onNoun(baseline)} of the verb’s attention on the noun; ${listed(alone.map((arm) => `${quoted(arm)} ${onNoun(arm)}`))}.`);
 }
 
 function massNumbers(shown) {

@@ -1,0 +1,121 @@
+"""What a run directory says about itself: config.json, environment.json, and an experiment read back from them."""
+
+import dataclasses
+import datetime
+import json
+import platform
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxreg import __version__
+from jaxreg.attention import BITS_VERSION
+from jaxreg.study.experiment import Arm, Experiment
+from jaxreg.study.files import UserErrors
+from jaxreg.study.members import plain
+from jaxreg.train.records import Record, code_version
+from jaxreg.train.rundir import to_json, write_json
+
+CONFIG, ENVIRONMENT = "config.json", "environment.json"
+
+
+def begin(
+    workdir: Path, experiment: Experiment, config: Mapping, arms: Mapping[str, Mapping], seeds: Sequence[int],
+    fingerprint: Mapping[str, Any], display: Any,
+) -> None:
+    """Writes what runs. More seeds or other arms may join a directory; another base config or experiment may not.
+
+    Raises:
+      UserErrors: the directory holds a run of another experiment or base config; one line per difference.
+    """
+    design = _design(experiment, config, arms, seeds)
+    path = workdir / CONFIG
+    if path.exists():
+        _refuse_other(workdir, json.loads(path.read_text()), json.loads(to_json(design)))
+    write_json(path, design)
+    old = json.loads((workdir / ENVIRONMENT).read_text()) if (workdir / ENVIRONMENT).exists() else None
+    changed = [] if old is None else [k for k, v in fingerprint.items() if old["fingerprint"].get(k) != v]
+    if changed:
+        display.note(f"resumed on another machine or other versions ({', '.join(changed)} changed): numbers may differ in the last bits")
+    write_json(workdir / ENVIRONMENT, {
+        "jaxreg": __version__, "python": platform.python_version(), "versions": _versions(), "git_commit": _git_commit(),
+        "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"), "fingerprint": dict(fingerprint),
+        "mixed_fingerprints": bool(changed) or bool(old and old.get("mixed_fingerprints")),
+    })
+
+
+def mark_foreign(workdir: Path, records: Iterable[Record], fingerprint: Mapping[str, Any], display: Any) -> None:
+    """Marks the run, and says so, if members in it were trained under another fingerprint."""
+    foreign = sum(record.meta["fingerprint"] != dict(fingerprint) for record in records)
+    if foreign:
+        path = workdir / ENVIRONMENT
+        write_json(path, json.loads(path.read_text()) | {"mixed_fingerprints": True})
+        display.note(f"{foreign} members were trained on another machine or other versions: their last bits may differ; the run is marked")
+
+
+def read(workdir: Path) -> tuple[Experiment, dict, dict[str, dict], list[int]]:
+    """(experiment, base config, resolved config by arm, seeds) of a run directory.
+
+    Raises:
+      UserErrors: no run is there.
+    """
+    path = workdir / CONFIG
+    if not path.exists():
+        raise UserErrors([f"{workdir}: no {CONFIG} there; it is no run directory"])
+    design = json.loads(path.read_text())
+    entry = design["experiment"]
+    arms = {name: Arm(**arm) for name, arm in entry["arms"].items()}
+    experiment = Experiment(**{**entry, "arms": arms, "seeds": tuple(entry["seeds"])})
+    return experiment, design["config"], design["arms"], design["seeds"]
+
+
+def _design(experiment: Experiment, config: Mapping, arms: Mapping[str, Mapping], seeds: Sequence[int]) -> dict[str, Any]:
+    return {
+        "experiment": dataclasses.asdict(experiment), "config": plain(config),
+        "arms": {name: plain(arm) for name, arm in arms.items()}, "seeds": list(seeds),
+        "bits_version": BITS_VERSION, "code_version": code_version(),
+    }
+
+
+def _refuse_other(workdir: Path, old: Mapping, new: Mapping) -> None:
+    mistakes = []
+    if old["experiment"]["name"] != new["experiment"]["name"]:
+        mistakes.append(f"{workdir} holds experiment {old['experiment']['name']!r}, not {new['experiment']['name']!r}; choose another --workdir")
+    before, after = _flat(old["config"]), _flat(new["config"])
+    for name in sorted(set(before) | set(after)):
+        if before.get(name) != after.get(name) and not name.startswith("checkpoint."):
+            mistakes.append(f"{workdir} was run with {name}={before.get(name)!r}, not {after.get(name)!r}; choose another --workdir")
+    if mistakes:
+        raise UserErrors(mistakes)
+
+
+def _flat(tree: Mapping, prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return flat
+
+
+def _versions() -> dict[str, str]:
+    from importlib import metadata
+
+    names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "ml-collections", "numpy", "scipy")
+    return {name: metadata.version(name) for name in names}
+
+
+def _git_commit() -> str | None:
+    """The commit of the source, None outside a repository."""
+    try:
+        run = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=5, check=False
+        )
+    except OSError:
+        return None
+    return run.stdout.strip() or None if run.returncode == 0 else None
+
+
+def read_results(workdir: Path) -> dict[str, Any]:
+    """results.json of a run directory, {} where there is none yet."""
+    path = workdir / "results.json"
+    return json.loads(path.read_text()) if path.exists() else {}

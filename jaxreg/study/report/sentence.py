@@ -1,0 +1,121 @@
+"""One real sentence under the glass: its matrices, what real training steps dropped, what each connection is worth."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxreg.attention import masks
+from jaxreg.data import Dataset, batch_indices
+from jaxreg.probe import attention as probe
+from jaxreg.study import build, statistics
+from jaxreg.study.experiment import Experiment
+from jaxreg.study.members import Spec
+from jaxreg.train.records import Record, unflatten
+
+MASS_SENTENCES = 128
+"""Sentences over which attention mass is averaged, per seed."""
+MOST_STEPS = 30
+"""Training steps on the slider."""
+RATE = "attention_dropout_rate"
+
+
+def trained_model(spec: Spec, record: Record, dataset: Dataset) -> tuple[Any, Any]:
+    """(model, parameters) of a trained member, for evaluation."""
+    vocabulary = build.Vocabulary.of(dataset)
+    model = build.model_of(build.structure_of(spec.config), build.strengths_of(spec.config), vocabulary)
+    return model, unflatten({k.removeprefix("params/"): v for k, v in record.arrays.items() if k.startswith("params/")})
+
+
+def attention_mass(specs: Sequence[Spec], records: Mapping[str, Record], datasets: Mapping[str, Dataset]) -> dict[str, Any]:
+    """{arm: {cue: mean, ci95, per_seed}}: the mass that the verb's row puts on each cue, on unseen pairs."""
+    values: dict[str, list[np.ndarray]] = {}
+    compiled: dict[tuple, Any] = {}
+    cue_names = next(iter(specs)) and datasets[specs[0].data].cue_names
+    for spec in specs:
+        dataset, record = datasets[spec.data], records[spec.hash]
+        split = dataset.splits["recombination"]
+        model, params = trained_model(spec, record, dataset)
+        key = (model.num_layers, model.width, model.num_heads, model.norm, model.residual, model.final_norm, model.positions, model.causal)
+        if key not in compiled:
+            compiled[key] = jax.jit(lambda p, b, c, model=model: probe.cue_mass(model, p, b, c))
+        batch = {"tokens": split.tokens[:MASS_SENTENCES], "query_position": split.query_position[:MASS_SENTENCES]}
+        values.setdefault(spec.arm, []).append(np.asarray(compiled[key](params, batch, split.cues[:MASS_SENTENCES])))
+    return {arm: {cue: _summary([row[i] for row in rows]) for i, cue in enumerate(cue_names)} for arm, rows in values.items()}
+
+
+def _summary(per_seed: Sequence[float]) -> dict[str, Any]:
+    values = [float(x) for x in per_seed]
+    interval = statistics.t_interval(values, 0.05)
+    return {"mean": float(np.mean(values)), "ci95": [interval.low, interval.high], "per_seed": values}
+
+
+def matrices(experiment: Experiment, specs: Sequence[Spec], records: Mapping[str, Record], datasets: Mapping[str, Dataset]) -> dict[str, Any]:
+    """"matrices" and "edges" of the page: the arm with the most attention dropout, at its first seed; null without such an arm."""
+    rates = {spec.arm: spec.config["model"][RATE] or 0.0 for spec in specs if experiment.arms[spec.arm].kind == "arm"}
+    arm = max(rates, key=rates.get)
+    if not rates[arm]:
+        return {"matrices": None, "edges": None}
+    spec = next(spec for spec in specs if spec.arm == arm)
+    dataset, record = datasets[spec.data], records[spec.hash]
+    row = example_row(dataset)
+    model, params = trained_model(spec, record, dataset)
+    return {
+        "matrices": _matrices(spec, dataset, row, model, params, rates[arm]), "edges": _edges(dataset, row, model, params),
+    }
+
+
+def example_row(dataset: Dataset) -> int:
+    """The training sentence that is shown: the one most like "the cat SIT on the mat": longest, both cues telling."""
+    split = dataset.splits["train"]
+    words = (split.tokens != 0).sum(1)
+    told = split.tags[:, dataset.tag_names.index("informative")]
+    essay = np.asarray([dataset.sentence("train", i).count("cat") + dataset.sentence("train", i).count("SIT") for i in range(len(split))])
+    return int(np.lexsort((~told, -essay, -words))[0])
+
+
+def _span(split: Any, row: int) -> slice:
+    places = np.flatnonzero(split.tokens[row])
+    return slice(int(places[0]), int(places[-1]) + 1)
+
+
+def _matrices(spec: Spec, dataset: Dataset, row: int, model: Any, params: Any, rate: float) -> dict[str, Any]:
+    """Trained weights, and the masks of the real steps whose batch held the sentence."""
+    split, train = dataset.splits["train"], spec.config["train"]
+    span = _span(split, row)
+    maps = np.asarray(probe.attention_maps(model, params, jnp.asarray(split.tokens[row : row + 1])))[:, 0, :, span, span]
+    drawn = batch_indices(
+        seed=spec.run_seed, num_examples=len(split), batch_size=train["batch_size"], first_step=0, num_steps=train["num_steps"]
+    )
+    steps, examples = np.nonzero(drawn == row)
+    steps, examples = steps[:MOST_STEPS], examples[:MOST_STEPS]
+    kept = probe.replay_masks(rate, spec.run_seed, steps, examples, model.num_layers, model.num_heads, split.tokens.shape[1])
+    kept = kept[:, :, :, span, span]
+    return {
+        "arm": spec.arm, "seed": spec.seed, "rate": rate, "text": dataset.sentence("train", row),
+        "words": dataset.sentence("train", row).split(), "query": int(split.query_position[row]) - span.start,
+        "weights": np.round(maps, 5).tolist(), "scale": float(masks.keep_scale(rate)),
+        "steps": [
+            {
+                "step": int(step), "example": int(example),
+                "kept": [["".join("01"[int(bit)] for bit in head.ravel()) for head in layer] for layer in mask],
+            }
+            for step, example, mask in zip(steps, examples, kept, strict=True)
+        ],
+    }
+
+
+def _edges(dataset: Dataset, row: int, model: Any, params: Any) -> dict[str, Any]:
+    """The answer's probability with each connection of the verb's row severed."""
+    split = dataset.splits["train"]
+    span = _span(split, row)
+    answer, foil = int(split.label[row]), int(split.foil[row])
+    whole, severed, by_head = probe.severed_edges(
+        model, params, jnp.asarray(split.tokens[row]), span.stop, int(split.query_position[row]), answer, foil
+    )
+    return {
+        "answer": dataset.outputs[answer], "foil": dataset.outputs[foil], "probability": whole,
+        "severed": severed[span].tolist(), "severed_by_head": by_head[:, :, span].tolist(),
+    }

@@ -1,0 +1,123 @@
+"""The words around the numbers: what is asked, what was found, in what scope, and what it will cost."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxreg.data import Dataset
+from jaxreg.study import statistics, verdict
+from jaxreg.study.experiment import Experiment
+from jaxreg.study.members import Group, Spec
+from jaxreg.train.records import Records
+
+
+def asked(dataset: Dataset) -> list[tuple[str, str, str]]:
+    """(view title, a trained sentence with its answer, a held-out one with the question) for each view."""
+    train = dataset.splits["train"]
+    rows = []
+    for view in dataset.views:
+        row = int(np.flatnonzero(dataset.view_weights(view))[0])
+        part = dataset.splits[view.split]
+        # The nearest trained sentence: the same frame and verb where there is one, so that what is new stands out.
+        same = np.flatnonzero((train.label == part.label[row]) & (train.template == part.template[row]))
+        near = int(same[0]) if same.size else int(np.flatnonzero(train.label == part.label[row])[:1].sum())
+        cut = f" (cut: {', '.join(view.cut)})" if view.cut else ""
+        trained = f"{dataset.sentence('train', near)} -> {dataset.outputs[train.label[near]]}"
+        rows.append((view.title, trained, f"{dataset.sentence(view.split, row)} -> ?{cut}"))
+    return rows
+
+
+def scope(config: Mapping, seeds: Sequence[int]) -> str:
+    """One line: model, data, regime, seeds, device."""
+    model, data, train = config["model"], config["data"], config["train"]
+    device = jax.devices()[0]
+    causal = "causal" if model["causal"] else "bidirectional"
+    return (
+        f"{causal} transformer, {model['num_layers']} layers, width {model['width']}, {model['num_heads']} heads; {data['dataset']}, "
+        f"{data['num_train']} sentences, {data['verbs_per_noun']} verbs per noun; batch {train['batch_size']} x {train['num_steps']} steps; "
+        f"{len(seeds)} seeds from {min(seeds)}; {len(jax.devices())} {device.device_kind} device{'s' if len(jax.devices()) > 1 else ''}"
+    )
+
+
+def command(argv: Sequence[str]) -> str:
+    """What to type to run it again."""
+    return " ".join(["jaxreg", *(shlex.quote(word) for word in argv[1:])])
+
+
+def headline(experiment: Experiment, verdicts: Mapping[str, verdict.Verdict], table: Mapping[str, Mapping]) -> list[str]:
+    """Sentences made from the results, in both directions: what helped, what did not, what stays open."""
+    arms = {name: v for name, v in verdicts.items() if experiment.arms[name].kind == "arm"}
+    baseline = 100 * table[experiment.baseline][experiment.primary]["mean"]
+    sentences = [f"On {experiment.primary} the baseline '{experiment.baseline}' is right in {baseline:.1f}% (chance 50%)."]
+    for label, words in (
+        (verdict.SUPPORTED, "Helped by the margin or more"), (verdict.OPPOSITE, "Hurt"),
+        (verdict.NEGLIGIBLE, f"Too small to matter (an effect of {100 * experiment.margin:.0f} points is excluded)"),
+        (verdict.INCONCLUSIVE, "Undecided at this number of seeds"),
+    ):
+        found = sorted((name for name in arms if arms[name].label == label), key=lambda name: -arms[name].difference)
+        if found:
+            listed = ", ".join(f"{experiment.arms[name].title} ({_points(arms[name].difference)}, {_interval(arms[name].ci95)})" for name in found)
+            sentences.append(f"{words}: {listed}.")
+    if not any(v.label == verdict.SUPPORTED for v in arms.values()):
+        sentences.append("No arm was shown to help.")
+    return sentences + _contrasts(experiment, table)
+
+
+def _contrasts(experiment: Experiment, table: Mapping[str, Mapping]) -> list[str]:
+    """What the secondary views say beside it: effect only, no verdict."""
+    sentences = []
+    if "both_cut" in table[experiment.baseline]:
+        cells = {arm: row["both_cut"]["mean"] for arm, row in table.items() if experiment.arms[arm].kind == "arm"}
+        highest = max(cells, key=cells.get)
+        sentences.append(
+            f"With the verb cut from noun and determiner both, accuracy is {100 * cells[experiment.baseline]:.1f}% for the baseline and "
+            f"{100 * cells[highest]:.1f}% at most ({experiment.arms[highest].title}); what lies above 50% came round through other words."
+        )
+    return sentences
+
+
+def _points(difference: float) -> str:
+    return f"{100 * difference:+.1f} points"
+
+
+def _interval(ci95: Sequence[float]) -> str:
+    return f"95% interval {100 * ci95[0]:+.1f} to {100 * ci95[1]:+.1f}"
+
+
+def budget(experiment: Experiment, specs: Sequence[Spec], groups: Sequence[Group], seeds: Sequence[int], workdir: Path) -> list[str]:
+    """What a run would train and what it could decide, line by line; an earlier run's spread gives the power."""
+    neighbours = [path for path in workdir.parent.glob("*/members") if path.parent != workdir]
+    stored = Records(workdir / "members", neighbours)
+    unique = {spec.hash: spec for spec in specs}
+    todo = [spec for spec in unique.values() if spec.hash not in stored]
+    steps = sum(spec.config["train"]["num_steps"] for spec in todo)
+    tests = sum(arm.kind == "arm" for name, arm in experiment.arms.items() if name != experiment.baseline)
+    smallest = statistics.smallest_p(len(seeds))
+    decides = statistics.can_decide(len(seeds), max(tests, 1), experiment.alpha)
+    lines = [
+        f"{len(experiment.arms)} arms x {len(seeds)} seeds: {len(unique)} members in {len(groups)} program(s); "
+        f"{len(unique) - len(todo)} are trained already, {len(todo)} to train, {steps:,} model-steps",
+        f"the smallest two-sided p with {len(seeds)} seeds is {smallest:.2g}; after Holm over {tests} tests {min(1.0, smallest * tests):.2g}: "
+        + ("it can decide" if decides else f"it cannot decide at alpha {experiment.alpha:g}; give more seeds"),
+    ]
+    return lines + _power(experiment, workdir, tests)
+
+
+def _power(experiment: Experiment, workdir: Path, tests: int) -> list[str]:
+    """The seeds that 80% power needs, arm by arm, from the spread of an earlier run in the same directory."""
+    import json
+
+    path = workdir / "results.json"
+    if not path.exists():
+        return ["no earlier run in this directory: the seeds that 80% power needs are not known"]
+    lines = []
+    for row in json.loads(path.read_text())["comparisons"]:
+        if row["split"] == experiment.primary and len(row["per_seed"]) > 1:
+            sd = float(np.std(row["per_seed"], ddof=1))
+            needed = statistics.seeds_for_power(sd, experiment.margin, alpha=experiment.alpha, num_tests=max(tests, 1))
+            lines.append(f"{row['arm']}: SD {100 * sd:.1f} points in the earlier run; {needed} seeds see {100 * experiment.margin:.0f} points with 80% power")
+    return lines
