@@ -48,9 +48,9 @@ def run(given: Arguments) -> int:
     from jaxreg.cli import devices
 
     devices.start()
-    from jaxreg.probe import inspect as probe
+    from jaxreg.study import inspect as study
 
-    return probe.inspect(workdir, flags["--arm"], seed, step, flags["--text"], layer, head, output, Console()) or 0
+    return study.inspect(workdir, flags["--arm"], seed, step, flags["--text"], layer, head, output, Console())
 
 
 def _check_run(workdir: Path | None, arm: str | None, seed: int | None) -> list[str]:

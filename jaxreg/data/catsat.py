@@ -38,6 +38,9 @@ VIEWS = (
     View("noun_cut", "unseen pairs, verb cut from noun", "recombination", ("noun",), "informative"),
     View("determiner_cut", "unseen pairs, verb cut from determiner", "recombination", ("determiner",), "informative"),
     View("both_cut", "unseen pairs, verb cut from both", "recombination", ("noun", "determiner"), "informative"),
+    # No adjective, adverb or object is there that could carry the number round in two hops: anything but chance is a leak.
+    View("both_cut_plain", "verb cut from both, and no other word", "recombination", ("noun", "determiner"),
+         "template:plain"),
 )
 VIEW_NAMES = tuple(view.name for view in VIEWS)
 __all__ = ["SPLITS", "VIEWS", "VIEW_NAMES", "Settings", "load"]

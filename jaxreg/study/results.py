@@ -15,6 +15,15 @@ from jaxreg.train.records import Record
 CHANCE = 0.5
 """Of choosing between two forms of a verb."""
 
+MUST_BE_CHANCE = {
+    "novel_word_neutral": "nothing in the sentence tells the number",
+    "both_cut_plain": "the verb is cut from the only two words beside it",
+}
+"""Views where anything but chance is a leak."""
+
+CHANCE_BAND = 0.04
+"""How far the mean of an arm may lie from chance on them."""
+
 OVERFIT_TRAIN, OVERFIT_VALIDATION = 0.99, 0.95
 """The precondition of the over-fitted regime: the baseline reaches the first on train and stays below the second on validation."""
 
@@ -113,8 +122,16 @@ def _comparison(experiment: Experiment, arm: str, view: str, table: Mapping, ver
         "arm": arm, "split": view, "difference": float(differences.mean()), "ci95": [interval.low, interval.high],
         "p": None if primary is None else primary.p, "p_holm": None if primary is None else primary.p_holm,
         "verdict": None if primary is None else primary.label, "per_seed": differences.tolist(),
-        "seeds_needed": None if primary is None else primary.seeds_needed,
+        "seeds_needed": _seeds_needed(differences, experiment) if primary is None else primary.seeds_needed,
     }
+
+
+def _seeds_needed(differences: np.ndarray, experiment: Experiment) -> int | None:
+    """The seeds with which an effect of the margin would show at 80% power, where there are fewer; None where there are enough."""
+    if differences.size < 2:
+        return None
+    needed = statistics.seeds_for_power(float(differences.std(ddof=1)), experiment.margin, alpha=experiment.alpha)
+    return None if needed is None or needed <= differences.size else needed
 
 
 def _controls(experiment, specs, records, table, verdicts, uninformative) -> dict[str, Any]:
@@ -133,16 +150,28 @@ def _controls(experiment, specs, records, table, verdicts, uninformative) -> dic
         if entry.kind == "aa":
             check = verdict.aa_control(verdicts[arm], _differences(experiment, table, arm, experiment.primary))
             what = "two baselines at other seeds come out neither better nor worse"
+            floor = "" if check.noise_floor is None else f"; noise floor (SD over seeds) {100 * check.noise_floor:.1f} points"
+            check = dataclasses.replace(check, detail=verdicts[arm].label + floor)
         else:
             check, what = verdict.positive_control(verdicts[arm]), f"an effect that must be there is found: {entry.title}"
         controls[arm] = {"passed": check.passed, "what": what, "detail": check.detail, "noise_floor": check.noise_floor}
     controls |= _dropout_raises_loss(experiment, specs, records)
+    controls |= {f"{name}_at_chance": _at_chance(name, why, table) for name, why in MUST_BE_CHANCE.items() if name in baseline}
     informative = sorted(set(baseline) - set(uninformative))
     controls["informative_views"] = {
         "passed": experiment.primary not in uninformative, "what": "the primary view can tell arms apart",
         "detail": "; ".join(f"{name}: {why}" for name, why in uninformative.items()) or f"all {len(informative)} views are informative",
     }
     return controls
+
+
+def _at_chance(view: str, why: str, table: Mapping) -> dict[str, Any]:
+    means = {arm: float(np.mean(row[view])) for arm, row in table.items()}
+    farthest = max(means, key=lambda arm: abs(means[arm] - CHANCE))
+    return {
+        "passed": abs(means[farthest] - CHANCE) <= CHANCE_BAND, "what": f"{view}: {why}, so every arm is at chance",
+        "detail": f"farthest from 50%: {farthest}, {100 * means[farthest]:.1f}%",
+    }
 
 
 def _dropout_raises_loss(experiment, specs, records) -> dict[str, Any]:

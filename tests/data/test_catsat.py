@@ -22,10 +22,11 @@ def test_views_are_those_of_the_specification(dataset):
     assert [view.name for view in dataset.views] == [
         "train", "validation", "recombination", "recombination_neutral", "template", "template_two_adjectives",
         "template_adjective_adverb", "template_adverb_object", "attractor", "attractor_congruent", "fronted",
-        "novel_word", "novel_word_neutral", "informative", "noun_cut", "determiner_cut", "both_cut"]
+        "novel_word", "novel_word_neutral", "informative", "noun_cut", "determiner_cut", "both_cut", "both_cut_plain"]
     assert all(dataset.view_weights(view).any() for view in dataset.views)
     cuts = {view.name: view.cut for view in dataset.views if view.cut}
-    assert cuts == {"noun_cut": ("noun",), "determiner_cut": ("determiner",), "both_cut": ("noun", "determiner")}
+    assert cuts == {"noun_cut": ("noun",), "determiner_cut": ("determiner",), "both_cut": ("noun", "determiner"),
+                    "both_cut_plain": ("noun", "determiner")}
     assert [view.name for view in dataset.views if view.fresh] == ["novel_word", "novel_word_neutral"]
 
 

@@ -24,23 +24,23 @@ ARMS = (
 
 # name, title, the baseline's accuracy, trained, asked
 VIEWS = (
-    ("train", "train", 1.0, "the cat SIT on the mat → sits", "the cat SIT on the mat → ?"),
-    ("validation", "validation", 0.84, "the cat SIT on the mat → sits", "my cat quickly SIT → ?"),
-    ("recombination", "recombination", 0.72, "the cat SIT on the mat → sits", "a dog SIT → ?"),
-    ("recombination_neutral", "recombination, neutral determiner", 0.57, "the cat SIT on the mat → sits", "the dog SIT → ?"),
-    ("template", "new frames", 0.83, "a small cat SIT → sits", "a small old cat SIT → ?"),
-    ("template_daanv", "frame D A A N V", 0.80, "a small cat SIT → sits", "a small old cat SIT → ?"),
-    ("template_danadv", "frame D A N Adv V", 0.85, "a small cat SIT → sits", "a small cat quickly SIT → ?"),
-    ("template_dnadvp", "frame D N Adv V P D N", 0.84, "a cat quickly SIT → sits", "a cat quickly SIT on the mat → ?"),
-    ("attractor", "attractor", 0.62, "the cat SIT on the mat → sits", "the cat near the dogs SIT → ?"),
-    ("attractor_congruent", "attractor, congruent", 0.88, "the cat SIT on the mat → sits", "the cat near the dog SIT → ?"),
-    ("fronted", "fronted phrase", 0.60, "the cat SIT on the mat → sits", "on the mats the cat SIT → ?"),
-    ("novel_word", "novel word", 0.76, "the cat SIT on the mat → sits", "this blick SIT → ?"),
-    ("novel_word_neutral", "novel word, neutral determiner", 0.50, "the cat SIT on the mat → sits", "the blick SIT → ?"),
-    ("informative", "informative determiner", 0.79, "the cat SIT on the mat → sits", "a dog SIT → ?"),
-    ("noun_cut", "noun cut", 0.70, "the cat SIT on the mat → sits", "a dog SIT → ? (SIT ↛ dog)"),
-    ("determiner_cut", "determiner cut", 0.62, "the cat SIT on the mat → sits", "a dog SIT → ? (SIT ↛ a)"),
-    ("both_cut", "both cut", 0.50, "the cat SIT on the mat → sits", "a dog SIT → ? (SIT ↛ a, dog)"),
+    ("train", "train", 1.0, "the cat SIT on the mat -> sits", "the cat SIT on the mat -> ?"),
+    ("validation", "validation", 0.84, "the cat SIT on the mat -> sits", "my cat quickly SIT -> ?"),
+    ("recombination", "recombination", 0.72, "the cat SIT on the mat -> sits", "a dog SIT -> ?"),
+    ("recombination_neutral", "recombination, neutral determiner", 0.57, "the cat SIT on the mat -> sits", "the dog SIT -> ?"),
+    ("template", "new frames", 0.83, "a small cat SIT -> sits", "a small old cat SIT -> ?"),
+    ("template_daanv", "frame D A A N V", 0.80, "a small cat SIT -> sits", "a small old cat SIT -> ?"),
+    ("template_danadv", "frame D A N Adv V", 0.85, "a small cat SIT -> sits", "a small cat quickly SIT -> ?"),
+    ("template_dnadvp", "frame D N Adv V P D N", 0.84, "a cat quickly SIT -> sits", "a cat quickly SIT on the mat -> ?"),
+    ("attractor", "attractor", 0.62, "the cat SIT on the mat -> sits", "the cat near the dogs SIT -> ?"),
+    ("attractor_congruent", "attractor, congruent", 0.88, "the cat SIT on the mat -> sits", "the cat near the dog SIT -> ?"),
+    ("fronted", "fronted phrase", 0.60, "the cat SIT on the mat -> sits", "on the mats the cat SIT -> ?"),
+    ("novel_word", "novel word", 0.76, "the cat SIT on the mat -> sits", "this blick SIT -> ?"),
+    ("novel_word_neutral", "novel word, neutral determiner", 0.50, "the cat SIT on the mat -> sits", "the blick SIT -> ?"),
+    ("informative", "informative determiner", 0.79, "the cat SIT on the mat -> sits", "a dog SIT -> ?"),
+    ("noun_cut", "noun cut", 0.70, "the cat SIT on the mat -> sits", "a dog SIT -> ? (SIT ↛ dog)"),
+    ("determiner_cut", "determiner cut", 0.62, "the cat SIT on the mat -> sits", "a dog SIT -> ? (SIT ↛ a)"),
+    ("both_cut", "both cut", 0.50, "the cat SIT on the mat -> sits", "a dog SIT -> ? (SIT ↛ a, dog)"),
 )
 CURVES = ("train", "validation", "recombination")
 PATHWAYS = {"intact": "informative", "noun_cut": "noun_cut", "determiner_cut": "determiner_cut", "both_cut": "both_cut"}
@@ -67,7 +67,8 @@ def make_payload(*, num_seeds: int = 12, words: str = "the cat SIT on the mat", 
             "The essay is right when over-fitted; its literal example, one verb per noun, stays near chance.",
         ],
         "primary": "recombination", "margin": 0.05, "alpha": 0.05, "baseline": "none", "seeds": seeds,
-        "views": [{"name": v[0], "title": v[1], "trained": v[3], "asked": v[4], "uninformative": _uninformative(v[0])} for v in VIEWS],
+        "views": [{"name": v[0], "title": v[1], "trained": v[3], "asked": v[4]} for v in VIEWS],
+        "uninformative": {v[0]: reason for v in VIEWS if (reason := _uninformative(v[0]))},
         "arms": [{"name": name, "title": title, "kind": kind, "diff": diff} for name, title, diff, kind, _ in ARMS],
         "table": table, "comparisons": comparisons, "controls": _controls(),
         "curves": {name: _curves(rng, table[name]) for name, *_ in ARMS},
@@ -82,7 +83,7 @@ def make_payload(*, num_seeds: int = 12, words: str = "the cat SIT on the mat", 
 
 
 def _uninformative(view: str) -> str | None:
-    return "all arms at the ceiling" if view == "train" else "all arms at chance" if view in CHANCE_VIEWS else None
+    return "uninformative: all arms at the ceiling (arms from 0.997 to 0.999, ceiling 0.99)" if view == "train" else "uninformative: all arms at chance (arms from 0.497 to 0.503, chance 0.5)" if view in CHANCE_VIEWS else None
 
 
 def _accuracies(rng: np.random.Generator, view: tuple, effect: float, count: int) -> np.ndarray:
@@ -133,6 +134,7 @@ def _curves(rng: np.random.Generator, row: dict) -> dict[str, Any]:
         curves[view] = {"steps": steps, "mean": mean, "lo": [m - 0.02 for m in mean], "hi": [min(1.0, m + 0.02) for m in mean]}
         loss = [0.02 + 2.6 * math.exp(-s / pace) + (0 if view == "train" else 0.0016 * s) for s in steps]
         curves[f"loss/{view}"] = {"steps": steps, "mean": loss, "lo": [v * 0.93 for v in loss], "hi": [v * 1.07 for v in loss]}
+    curves["loss/train_mode"] = {"steps": steps, "mean": [None] + [v * 1.3 for v in loss[1:]], "lo": [None] * len(steps), "hi": [None] * len(steps)}
     return curves
 
 

@@ -74,6 +74,8 @@ def test_table_shows_every_cell_and_verdicts_on_the_primary_view_only(shown):
     lacking = {(row["arm"], row["split"]) for row in payload["comparisons"] if row["seeds_needed"]}
     assert lacking
     assert browser.count(".results td.dull .needs") == len(lacking)
+    assert browser.count(".results thead th.dull") == len(payload["uninformative"]) == 3
+    assert "uninformative: all arms at the ceiling" in browser.text(".results thead th.dull")
 
 
 def test_forest_has_a_dot_per_seed_and_no_verdict_on_other_views(shown):
@@ -218,7 +220,7 @@ def test_every_number_may_be_missing(shown):
     assert browser.text("#probability") == "–"
 
 
-@pytest.mark.parametrize("absent", ["curves", "pathways", "attention_mass", "matrices", "edges", "flipped", "predictions", "controls", "timing", "environment", "comparisons", "headline"])
+@pytest.mark.parametrize("absent", ["curves", "pathways", "attention_mass", "matrices", "edges", "flipped", "predictions", "controls", "uninformative", "timing", "environment", "comparisons", "headline"])
 def test_what_was_not_recorded_is_left_out(shown, absent):
     payload = copy.deepcopy(make_payload())
     payload[absent] = None

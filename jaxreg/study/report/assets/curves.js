@@ -1,7 +1,9 @@
 // Learning curves: one small panel per arm, all on the same axes, with the baseline's held-out curve as a faint reference.
 
 const LOSS = "loss/";
-const curveName = (key) => viewTitle(key.startsWith(LOSS) ? key.slice(LOSS.length) : key);
+const EXTRA_NAMES = { train_mode: "train, with dropout on" };
+const plainKey = (key) => (key.startsWith(LOSS) ? key.slice(LOSS.length) : key);
+const curveName = (key) => EXTRA_NAMES[plainKey(key)] ?? viewTitle(plainKey(key));
 const ghostKey = (keys) => keys.find((key) => key === payload.primary || key === LOSS + payload.primary);
 
 function drawCurves(box) {

@@ -37,6 +37,10 @@ function verdictOf(entry) {
   return { ...kind, words: entry.verdict };
 }
 
+// Why a view can tell no arms apart, or null: in few words, and in full.
+const uninformative = (view) => payload.uninformative?.[view.name] ?? null;
+const inFewWords = (reason) => reason.replace(/\s*\(.*\)\s*$/, "");
+
 // A cell lacks power where deciding it would take more seeds than there were.
 const seedsMissing = (entry) => (known(entry?.seeds_needed) && entry.seeds_needed > seeds.length ? entry.seeds_needed : null);
 const badge = (verdict) => html("span", { class: `badge ${verdict.key}` }, html("span", { "aria-hidden": "true" }, verdict.symbol), ` ${verdict.words}`);

@@ -1,8 +1,10 @@
 // The top of the page: the question, what came out, what was predicted, what is asked.
 
+const arrows = (text) => String(text).replaceAll("->", "→");
+
 // A sentence with its verb stem, in capitals, set off.
 function sentence(text) {
-  return html("span", { class: "sentence" }, String(text).split(/\b([A-Z]{2,})\b/).map((part, index) => (index % 2 ? html("b", {}, part) : part)));
+  return html("span", { class: "sentence" }, arrows(text).split(/\b([A-Z]{2,})\b/).map((part, index) => (index % 2 ? html("b", {}, part) : part)));
 }
 
 function drawOpening() {

@@ -12,9 +12,11 @@ function drawTable(box) {
 
 function viewHeading(view) {
   const primary = view.name === payload.primary;
-  return html("th", { scope: "col", class: primary ? "primary" : view.uninformative ? "dull" : null, "data-tip": view.asked ? `asked: ${view.asked}` : null },
+  const reason = uninformative(view);
+  const tip = [view.asked && `asked: ${arrows(view.asked)}`, reason].filter(Boolean).join(" · ");
+  return html("th", { scope: "col", class: primary ? "primary" : reason ? "dull" : null, "data-tip": tip || null },
     view.title ?? view.name, primary && html("span", { class: "under" }, "decides"),
-    view.uninformative && html("span", { class: "under" }, `uninformative: ${view.uninformative}`));
+    reason && html("span", { class: "under" }, inFewWords(reason)));
 }
 
 function armHeading(arm) {
@@ -29,7 +31,7 @@ function tableCell(arm, view) {
   const primary = view.name === payload.primary;
   const missing = seedsMissing(entry);
   const verdict = primary ? verdictOf(entry) : null;
-  const dull = view.uninformative || missing !== null || verdict?.key === "untestable";
+  const dull = uninformative(view) || missing !== null || verdict?.key === "untestable";
   const classes = [primary && "primary", dull && "dull", verdict && `is-${verdict.key}`].filter(Boolean).join(" ");
   const level = [html("span", { class: "value" }, percent(found?.mean)), html("span", { class: "range" }, percentRange(found?.ci95))];
   const effect = entry && html("span", { class: "difference" }, points(entry.difference), " ", knownPair(entry.ci95) && html("span", { class: "range" }, pointsRange(entry.ci95)));

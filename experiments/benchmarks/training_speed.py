@@ -1,0 +1,209 @@
+"""Model-steps per second of the population core, beside the loops that people write.
+
+Command:  python experiments/benchmarks/training_speed.py [--rounds=7] [--steps=100] [--output=FILE.json]
+
+All train one model: 2 layers, width 64, 4 heads, batch 64 x 8 tokens, dropout .1 at attention and MLP (see peers.py).
+Each contender lives in a process of its own (thread pools of two libraries disturb each other) and they take turns, so
+that a busy moment of the machine hits all. Reported: the median over rounds, and each contender's share of the matrix
+products' limit: the rate at which XLA multiplies large matrices here, over the products of one step (forward and backward).
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from experiments.benchmarks import peers  # noqa: E402
+
+OURS = "jaxreg"
+MEMBERS_PER_DEVICE = 8
+LIMIT_SIDE = 2048
+
+
+class Population:
+    """jaxreg's core: a population of members, pmapped over the devices, steps inside the program."""
+
+    def __init__(self, longest: int, size: peers.Size = peers.Size()):
+        import jax
+        import numpy as np
+
+        from jaxreg.train.parallel import Layout, Member, Programs, Tables
+
+        self.name = f"jaxreg, {MEMBERS_PER_DEVICE} members a device"
+        layout = Layout(members_per_device=MEMBERS_PER_DEVICE)
+        self._programs, slots = Programs(_problem_of(size), layout), layout.slots
+        strengths = {"rate": np.full(slots, size.dropout_rate, np.float32), "decay": np.full(slots, size.weight_decay, np.float32)}
+        self._member = layout.spread(Member(np.arange(slots, dtype=np.int32), np.zeros(slots, np.int32), strengths))
+        data = peers.Batches(size, np.int32).data[:, None]
+        self._tables = layout.put(layout.spread_tables(Tables({"tokens": data[0], "labels": data[1]}, {})))
+        self._state = self._programs.init(self._member)
+        rows = np.random.default_rng(0).integers(0, peers.NUM_EXAMPLES, (slots, longest, size.batch_size))
+        self._indices = layout.spread_batches(rows.astype(np.int32))
+        self._ids, self._layout, self._slots = layout.example_ids(size.batch_size), layout, slots
+        self.num_parameters = sum(leaf.size for leaf in jax.tree.leaves(self._state.params)) // slots
+
+    def warm_up(self) -> None:
+        """Compiles, and takes a step."""
+        self.run(1)
+
+    def run(self, num_steps: int) -> float:
+        """Seconds per `num_steps` model-steps: the time of the whole population over its size."""
+        import time
+
+        import jax
+        import numpy as np
+
+        steps = self._layout.spread(np.full(self._slots, num_steps, np.int32))
+        start = time.perf_counter()
+        self._state, _ = self._programs.advance(self._state, self._member, self._tables, self._indices, steps, self._ids)
+        jax.block_until_ready(self._state)
+        return (time.perf_counter() - start) / self._slots
+
+
+def _problem_of(size: peers.Size):
+    """From (traced) strengths to what a member learns: the same model as the peers'."""
+    import jax.numpy as jnp
+
+    from jaxreg import losses, nn, optim
+    from jaxreg.metrics import Tally
+    from jaxreg.train.step import Problem
+
+    def build(strengths) -> Problem:
+        model = nn.Transformer(
+            vocab_size=size.vocabulary, num_outputs=size.vocabulary, num_layers=size.num_layers, width=size.width,
+            num_heads=size.num_heads, mlp_width=size.mlp_width, max_length=size.length,
+            attention_dropout_rate=strengths["rate"], mlp_dropout_rate=strengths["rate"],
+        )
+
+        def objective(params, batch, step_key, example_ids) -> Tally:
+            logits = model.apply({"params": params}, batch["tokens"], train=True, dropout_key=step_key, example_ids=example_ids)
+            values = losses.cross_entropy(logits, batch["labels"])
+            return Tally(jnp.sum(values), jnp.float32(values.size))
+
+        optimizer = optim.adamw(
+            learning_rate=size.learning_rate, num_steps=1, schedule="constant", weight_decay=strengths["decay"],
+            max_grad_norm=size.max_grad_norm, b2=0.999,
+        )
+        init = lambda key: model.init(key, jnp.zeros((1, size.length), jnp.int32))["params"]  # noqa: E731
+        return Problem(init, objective, None, optimizer)
+
+    return build
+
+
+def flops_per_step(size: peers.Size = peers.Size()) -> int:
+    """Floating-point operations of the matrix products of one training step; the backward pass costs twice the forward one."""
+    tokens = size.batch_size * size.length
+    projections = 4 * size.width * size.width + 2 * size.width * size.mlp_width
+    attention = 2 * size.length * size.width
+    forward = 2 * tokens * (size.num_layers * (projections + attention) + size.width * size.vocabulary)
+    return 3 * forward
+
+
+class Limit:
+    """XLA's rate at large matrix products, in place of training: `run` returns seconds for the products of so many steps."""
+
+    name, num_parameters = f"matrix products of side {LIMIT_SIDE}", 0
+
+    def __init__(self):
+        import jax
+
+        self._product = jax.jit(lambda a, b: a @ b)
+        self._a, self._b = jax.random.normal(jax.random.key(0), (2, LIMIT_SIDE, LIMIT_SIDE))
+
+    def warm_up(self) -> None:
+        """Compiles."""
+        self._product(self._a, self._b).block_until_ready()
+
+    def run(self, num_steps: int) -> float:
+        """Seconds that the products of `num_steps` steps would take at this rate."""
+        import time
+
+        start = time.perf_counter()
+        for _ in range(3):
+            self._product(self._a, self._b).block_until_ready()
+        rate = 3 * 2 * LIMIT_SIDE**3 / (time.perf_counter() - start)
+        return num_steps * flops_per_step() / rate
+
+
+def contenders(longest: int) -> dict:
+    """Key -> a function that makes the contender, in its own process."""
+    made = {
+        OURS: lambda: Population(longest),
+        "flax": lambda: peers.FlaxLoop(broadcast_dropout=False),
+        "flax_shared_mask": lambda: peers.FlaxLoop(broadcast_dropout=True),
+        "limit": Limit,
+    }
+    return made | ({"torch": peers.TorchLoop} if importlib.util.find_spec("torch") else {})
+
+
+def serve(key: str, steps: int) -> None:
+    """A contender's process: warms up, then runs once for every line that comes in."""
+    if key == OURS:
+        import jax
+
+        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+    contender = contenders(steps)[key]()
+    contender.warm_up()
+    print(json.dumps({"name": contender.name, "num_parameters": contender.num_parameters}), flush=True)
+    for _ in sys.stdin:
+        print(contender.run(steps), flush=True)
+
+
+def measure(rounds: int, steps: int) -> dict:
+    """Steps per second of every contender, median over the rounds, in turns."""
+    workers = {}
+    for key in contenders(steps):
+        command = [sys.executable, __file__, f"--serve={key}", f"--steps={steps}"]
+        workers[key] = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    about = {key: json.loads(worker.stdout.readline()) for key, worker in workers.items()}
+    rates: dict[str, list[float]] = {key: [] for key in workers}
+    for _ in range(rounds):
+        for key, worker in workers.items():
+            print("go", file=worker.stdin, flush=True)
+            rates[key].append(steps / float(worker.stdout.readline()))
+    for worker in workers.values():
+        worker.stdin.close()
+        worker.wait()
+    return {key: about[key] | {"steps_per_second": statistics.median(found), "rounds": found} for key, found in rates.items()}
+
+
+def processor() -> str:
+    """The machine's processor and cores, as it names them."""
+    names = [line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    return f"{names[0] if names else platform.machine()}, {len(os.sched_getaffinity(0))} cores"
+
+
+def main() -> None:
+    """Measures, prints the table, and writes it as JSON if asked to."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--output", type=Path)
+    parser.add_argument("--serve", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.serve:
+        serve(given.serve, given.steps)
+        return
+    found = measure(given.rounds, given.steps)
+    limit = found.pop("limit")["steps_per_second"]
+    print(f"{processor()}; medians of {given.rounds} rounds of {given.steps} steps")
+    print(f"{'':48}{'model-steps/s':>14}{'ours / it':>11}{'of limit':>10}")
+    for entry in found.values():
+        rate = entry["steps_per_second"]
+        ratio = found[OURS]["steps_per_second"] / rate
+        print(f"{entry['name']:48}{rate:14.0f}{ratio:10.2f}x{rate / limit:10.0%}")
+    print(f"{'limit: matrix products alone, at the large rate':48}{limit:14.0f}")
+    if given.output:
+        result = {"machine": processor(), "steps": given.steps, "limit_steps_per_second": limit, "contenders": found}
+        given.output.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
