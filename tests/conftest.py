@@ -1,12 +1,16 @@
 """One JAX for all tests: eight CPU devices, a persistent compile cache, and every annotated shape checked at run time."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
 import pytest
 from jaxtyping import install_import_hook
 
+ROOT = Path(__file__).parents[1]
+SMALL = ("--seeds=2", "--arms=none,attention_0.3,aa", "--config.train.num_steps=40", "--config.eval.every_steps=20", "--config.data.num_eval=64")
 _CACHE = Path(os.environ.get("JAXREG_CACHE", Path.home() / ".cache" / "jaxreg")).expanduser()
 
 jax.config.update("jax_num_cpu_devices", 8)
@@ -33,3 +37,34 @@ def pytest_collection_modifyitems(config, items):
 def data_dir(tmp_path_factory) -> Path:
     """Where the tests keep data sets: made once per run."""
     return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="session")
+def workplace(tmp_path_factory) -> Path:
+    """A folder with configs/ and experiments/ as a clone has them, where README commands can run."""
+    folder = tmp_path_factory.mktemp("clone")
+    for name in ("configs", "experiments"):
+        (folder / name).symlink_to(ROOT / name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def jaxreg_command(workplace, data_dir):
+    """Runs the real command in a process of its own: jaxreg_command("list") -> CompletedProcess."""
+
+    def run(*arguments: str, cwd: Path = workplace, **kwargs) -> subprocess.CompletedProcess:
+        environment = os.environ | {
+            "JAXREG_DATA": str(data_dir), "JAXREG_CACHE": str(_CACHE / "commands"), "PYTHONPATH": str(ROOT), "COLUMNS": "100",
+        }
+        command = [sys.executable, "-m", "jaxreg.cli.main", *arguments]
+        return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=600, **kwargs)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def small_run(workplace, jaxreg_command) -> Path:
+    """A finished run of the main experiment, made small: runs/cat_sat in the workplace."""
+    done = jaxreg_command("compare", "experiments/cat_sat.py", "--workdir=runs/cat_sat", *SMALL)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return workplace / "runs" / "cat_sat"

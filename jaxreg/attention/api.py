@@ -104,7 +104,11 @@ def attention_fn(
       rate: overrides the module's dropout_rate and may be traced; Flax tests `dropout_rate > 0`, so give Flax any constant above 0.
       example_ids, implementation: as in `dot_product_attention`.
     """
-    AttentionDropout(0.0, unit, stage, share, span_length)  # A wrong word fails here, not in the first training step.
+    # A wrong word or rate fails here, not in the first training step.
+    AttentionDropout(0.0, unit, stage, share, span_length)
+    _check_implementation(implementation)
+    if rate is not None:
+        check_rate(rate, "rate")
     own_rate = rate
 
     # Flax inspects this signature: a name that is missing here is never passed, and its value lost in silence.
@@ -183,8 +187,16 @@ def _check(query, key, value, bias, mask, droppable, dropout, dropout_key, examp
         check_rate(dropout.rate, "dropout.rate")
         if dropout_key is None and (isinstance(dropout.rate, jax.core.Tracer) or float(dropout.rate) > 0):
             raise ValueError("dropout_key: None, but dropout was asked for; allowed is a PRNG key, or dropout=None")
+        if dropout_key is not None and _typed(dropout_key).shape not in ((), lead):
+            raise ValueError(f"dropout_key: {_typed(dropout_key).shape} keys; allowed is one key, or one per example: {lead}")
     if example_ids is not None and example_ids.shape != lead:
         raise ValueError(f"example_ids: shape {example_ids.shape}; allowed is the batch's {lead}")
+    if example_ids is not None and not jnp.issubdtype(example_ids.dtype, jnp.integer):
+        raise ValueError(f"example_ids: dtype {example_ids.dtype}; allowed are integers")
+    _check_implementation(implementation)
+
+
+def _check_implementation(implementation: str | None) -> None:
     if implementation is not None and implementation not in IMPLEMENTATIONS:
         raise ValueError(f"implementation: {implementation!r}; allowed: None, {', '.join(map(repr, IMPLEMENTATIONS))}")
 

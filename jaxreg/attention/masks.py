@@ -18,7 +18,7 @@ rounds, the smallest number that passes BigCrush there. Differs: four 16-bit dra
 import jax
 import jax.numpy as jnp
 
-from jaxreg.attention.dropout import AttentionDropout
+from jaxreg.attention.dropout import AttentionDropout, check_rate
 from jaxreg.typing import Array, Bool, Float, Int, PRNGKey, Scalar, UInt32
 
 BITS_VERSION = 1
@@ -61,9 +61,15 @@ def keep_scale(rate: Scalar) -> Float[Array, ""]:
 
 
 def as_typed_keys(keys: PRNGKey) -> Array:
-    """Typed keys; the older uint32 pairs are wrapped as Threefry keys."""
-    if jnp.issubdtype(keys.dtype, jax.dtypes.prng_key):
+    """Typed keys; the older uint32 pairs are wrapped as Threefry keys.
+
+    Raises:
+      ValueError: anything else.
+    """
+    if hasattr(keys, "dtype") and jnp.issubdtype(keys.dtype, jax.dtypes.prng_key):
         return keys
+    if not hasattr(keys, "dtype") or keys.dtype != jnp.uint32 or keys.shape[-1:] != (2,):
+        raise ValueError(f"dropout_key: {keys!r}; allowed are typed keys (jax.random.key) and uint32 pairs (jax.random.PRNGKey, Threefry)")
     return jax.random.wrap_key_data(keys, impl="threefry2x32")
 
 
@@ -88,11 +94,14 @@ def example_keys(dropout_key: PRNGKey, example_ids: Int[Array, "b"] | None, num_
 def _head_words(ex_keys: Array, heads: Int[Array, "h"]) -> tuple[UInt32[Array, "b h"], UInt32[Array, "b h"]]:
     """The two key words k0, k1 for every example and head."""
     keys = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (0, None))(ex_keys, heads)
-    if jax.random.key_impl(keys) == "threefry2x32":
-        words = jax.random.key_data(keys)
-    else:
-        words = jax.vmap(jax.vmap(lambda key: jax.random.bits(key, (2,), jnp.uint32)))(keys)
+    words = jax.random.key_data(keys) if jax.random.key_impl(keys) == "threefry2x32" else jax.vmap(jax.vmap(_reduced))(keys)
     return words[..., 0], words[..., 1]
+
+
+@jax.custom_batching.sequential_vmap
+def _reduced(key: Array) -> UInt32[Array, "2"]:
+    """Two words of a key that is no Threefry key. One key at a time: under vmap JAX draws rbg bits from the first key only."""
+    return jax.random.bits(key, (2,), jnp.uint32)
 
 
 def _lanes(words: tuple[Array, Array]) -> tuple[Array, Array, Array, Array]:
@@ -121,8 +130,14 @@ def keep_mask(
       heads: query heads.
       queries, keys: positions in the sequence.
 
+    Raises:
+      ValueError: a concrete rate outside [0, 1), or keys that do not fit `examples`.
+
     Randomness: position-keyed, see the module's docstring.
     """
+    check_rate(dropout.rate, "dropout.rate")
+    if examples is None and as_typed_keys(dropout_key).ndim != 1:
+        raise ValueError("examples: None; allowed is None only with one key per example")
     num_examples = as_typed_keys(dropout_key).shape[0] if examples is None else examples.shape[0]
     k0, k1 = _head_words(example_keys(dropout_key, examples, num_examples), heads)
     expand = (slice(None), slice(None), None, None)

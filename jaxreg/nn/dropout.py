@@ -25,6 +25,8 @@ def position_keyed_dropout(
     Source: Srivastava et al. 2014. Differs: inverted; the mask does not depend on the layout of the batch.
     """
     check_rate(rate, "rate")
+    if x.ndim != 3:
+        raise ValueError(f"x: shape {x.shape}; allowed is [B, T, D]")
     keys = masks.example_keys(dropout_key, example_ids, x.shape[0])
     keep = masks.keep_all_positions(rate, keys, jnp.arange(1), x.shape[1], x.shape[2])[:, 0]
     return jnp.where(keep, x * masks.keep_scale(rate).astype(x.dtype), 0)

@@ -25,7 +25,7 @@ def rotate(x: Float[Array, "b t h k"]) -> Float[Array, "b t h k"]:
     """
     half = x.shape[-1] // 2
     frequency = jnp.exp(-jnp.log(10_000.0) * jnp.arange(half) / half)
-    angle = (jnp.arange(x.shape[1])[:, None] * frequency)[:, None, :]
+    angle = (jnp.arange(x.shape[-3])[:, None] * frequency)[:, None, :]
     cos, sin = jnp.cos(angle).astype(x.dtype), jnp.sin(angle).astype(x.dtype)
     first, second = x[..., :half], x[..., half:]
     return jnp.concatenate([first * cos - second * sin, first * sin + second * cos], axis=-1)

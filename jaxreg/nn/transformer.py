@@ -77,6 +77,8 @@ class Transformer(nn.Module):
         x = nn.Embed(self.vocab_size, self.width, name="embedding")(tokens)
         x = x + self._position_vectors(tokens.shape[1])
         per_layer = mask is not None and mask.ndim == 5
+        if per_layer and mask.shape[0] != self.num_layers:
+            raise ValueError(f"mask: {mask.shape[0]} masks; allowed is one for all layers, or num_layers={self.num_layers}")
         if padding_mask is not None:
             padding = padding_mask[:, None, None, :]
             mask = padding if mask is None else mask & padding

@@ -1,0 +1,147 @@
+"""One mask, whatever JAX does with the call: jit, vmap, pmap, shard_map, sharding, remat, loops, gradients, traced rates."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from attention import by_hand
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxreg import AttentionDropout, dot_product_attention
+
+KEY = jax.random.key(12)
+B, H, T, S = 8, 2, 5, 6
+RATE = 0.4
+IDS = np.array([3, 1, 4, 15, 9, 2, 6, 5])
+QUERY = np.zeros((B, T, H, S), np.float32)
+VALUE = np.broadcast_to(np.eye(S, dtype=np.float32)[:, None], (B, S, H, S))
+IDENTITY = np.broadcast_to(np.eye(T, S, dtype=np.float32)[:, None], (B, T, H, S))
+
+
+def weights(query, value, ids, key=KEY, rate=RATE):
+    """[*B, H, T, S]: the values are the identity, so the output is the weights."""
+    keys = jnp.zeros_like(value)
+    out = dot_product_attention(query, keys, value, dropout=AttentionDropout(rate), dropout_key=key, example_ids=ids)
+    return jnp.swapaxes(out, -2, -3)
+
+
+def mesh(n, name="batch"):
+    return Mesh(np.array(jax.devices()[:n]), (name,))
+
+
+def placed(n, spec):
+    put = lambda x, spec: jax.device_put(x, NamedSharding(mesh(n), spec))
+    return put(QUERY, spec), put(VALUE, spec), put(IDS, PartitionSpec(*spec[:1]))
+
+
+def split(n):
+    return tuple(x.reshape(n, B // n, *x.shape[1:]) for x in (QUERY, VALUE, IDS))
+
+
+def pmapped(n):
+    out = jax.pmap(weights, devices=jax.devices()[:n])(*split(n))
+    return out.reshape(B, *out.shape[2:])
+
+
+def shard_mapped(n):
+    spec = PartitionSpec("batch")
+    return jax.jit(jax.shard_map(weights, mesh=mesh(n), in_specs=spec, out_specs=spec))(QUERY, VALUE, IDS)
+
+
+def looped():
+    """The key from the step, inside a while loop; a scan over single examples inside of it."""
+    def step(index, _):
+        key = jax.random.fold_in(KEY, index)
+        return jax.lax.map(lambda x: weights(x[0][None], x[1][None], x[2][None], key)[0], (QUERY, VALUE, IDS))
+    return jax.jit(lambda n: jax.lax.fori_loop(0, n, step, jnp.zeros((B, H, T, S))))(3)
+
+
+def backward(wrap):
+    """The mask of the backward pass: the gradient for the values is the transposed weights, times what comes in."""
+    def loss(value):
+        # Something before that must not be computed the same way twice, and a cotangent that is the identity.
+        return jnp.sum(jnp.swapaxes(wrap(weights)(QUERY, jnp.sin(value), IDS), -2, -3) * IDENTITY)
+    gradient = jax.jit(jax.grad(loss))(VALUE) / np.cos(VALUE)
+    return jnp.einsum("bshk->bhks", gradient)[:, :, :T]
+
+
+PROGRAMS = {
+    "eager": lambda: weights(*map(jnp.asarray, (QUERY, VALUE, IDS))),
+    "jit": lambda: jax.jit(weights)(QUERY, VALUE, IDS),
+    "traced rate": lambda: jax.jit(weights)(QUERY, VALUE, IDS, KEY, RATE),
+    "pieces of the batch": lambda: jnp.concatenate([
+        jax.jit(weights)(QUERY[:3], VALUE[:3], IDS[:3]), jax.jit(weights)(QUERY[3:], VALUE[3:], IDS[3:])]),
+    "vmap over examples, with ids": lambda: jax.jit(jax.vmap(weights))(QUERY, VALUE, IDS),
+    "vmap over halves": lambda: jax.jit(jax.vmap(weights))(*split(2)).reshape(B, H, T, S),
+    "vmap over keys": lambda: jax.jit(jax.vmap(partial(weights, QUERY, VALUE, IDS)))(jnp.stack([jax.random.key(1), KEY]))[1],
+    "pmap, 2 devices": lambda: pmapped(2),
+    "pmap, 8 devices": lambda: pmapped(8),
+    "shard_map, 4 devices": lambda: shard_mapped(4),
+    "jit, batch on 8 devices": lambda: jax.jit(weights)(*placed(8, PartitionSpec("batch"))),
+    "jit, heads on 2 devices": lambda: jax.jit(weights)(*placed(2, PartitionSpec(None, None, "batch"))),
+    "backward": lambda: backward(lambda f: f),
+    "backward, remat": lambda: backward(jax.checkpoint),
+    "forward, remat": lambda: jax.jit(jax.checkpoint(weights))(QUERY, VALUE, IDS),
+}
+
+
+@pytest.fixture(scope="module")
+def expected():
+    return by_hand.keep_mask(KEY, RATE, num_examples=B, heads=range(H), queries=range(T), keys=range(S), example_ids=IDS)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_the_mask_does_not_depend_on_how_it_runs(name, expected):
+    found = np.asarray(PROGRAMS[name]())
+    np.testing.assert_array_equal(found > 1e-6, expected)
+    np.testing.assert_allclose(found, expected * by_hand.keep_scale(RATE) / S, rtol=1e-5, atol=1e-6)
+
+
+def test_in_loops_the_key_is_the_step_s():
+    expected = by_hand.keep_mask(
+        jax.random.fold_in(KEY, 2), RATE, num_examples=B, heads=range(H), queries=range(T), keys=range(S), example_ids=IDS)
+    np.testing.assert_array_equal(np.asarray(looped()) > 0, expected)
+
+
+def test_without_ids_a_sharded_batch_counts_over_all_devices():
+    query, value, _ = placed(8, PartitionSpec("batch"))
+    found = jax.jit(lambda q, v: weights(q, v, None))(query, value)
+    expected = by_hand.keep_mask(KEY, RATE, num_examples=B, heads=range(H), queries=range(T), keys=range(S))
+    np.testing.assert_array_equal(np.asarray(found) > 0, expected)
+
+
+def test_without_ids_every_device_of_a_pmap_draws_the_same_mask():
+    # The documented trap: pmap sees local batches only. Pass global ids.
+    query, value, _ = split(2)
+    first, second = jax.pmap(lambda q, v: weights(q, v, None), devices=jax.devices()[:2])(query, value)
+    np.testing.assert_array_equal(first, second)
+
+
+def test_vmap_with_a_key_per_example_is_example_0_of_each_key():
+    # How a foreign module gets position-keyed masks: vmap(apply) with rngs={"dropout": fold_in(step_key, id)}.
+    keys = jnp.stack([jax.random.fold_in(KEY, int(i)) for i in IDS])
+    found = jax.jit(jax.vmap(lambda q, v, key: weights(q, v, None, key)))(QUERY, VALUE, keys)
+    expected = by_hand.keep_mask(
+        keys, RATE, num_examples=B, heads=range(H), queries=range(T), keys=range(S), example_ids=np.zeros(B, int))
+    np.testing.assert_array_equal(np.asarray(found) > 0, expected)
+
+
+def test_vmap_over_rates():
+    rates = [0.0, 0.4, 0.75]
+    found = jax.jit(jax.vmap(lambda rate: weights(QUERY, VALUE, IDS, KEY, rate)))(jnp.array(rates))
+    for rate, mask in zip(rates, np.asarray(found), strict=True):
+        expected = by_hand.keep_mask(KEY, rate, num_examples=B, heads=range(H), queries=range(T), keys=range(S), example_ids=IDS)
+        np.testing.assert_allclose(mask, expected * by_hand.keep_scale(rate) / S, rtol=1e-5)
+
+
+def test_a_rate_has_no_gradient_through_the_mask_and_one_through_no_scale_either():
+    # t is rounded up to 1 / 65536: the loss is a step function of the rate, and its gradient is 0, not NaN.
+    gradient = jax.jit(jax.grad(lambda rate: jnp.sum(weights(QUERY, VALUE, IDS, KEY, rate) ** 2)))(RATE)
+    assert float(gradient) == 0.0
+
+
+def test_jax_s_own_settings_for_keys_do_not_matter(expected):
+    with jax.default_prng_impl("rbg"), jax.threefry_partitionable(False):
+        np.testing.assert_array_equal(np.asarray(jax.jit(weights)(QUERY, VALUE, IDS)) > 0, expected)
