@@ -62,7 +62,7 @@ class Population:
 
         steps = self._layout.spread(np.full(self._slots, num_steps, np.int32))
         start = time.perf_counter()
-        self._state, _ = self._programs.advance(self._state, self._member, self._tables, self._indices, steps, self._ids)
+        self._state = self._programs.advance(self._state, self._member, self._tables, self._indices, steps, self._ids)
         jax.block_until_ready(self._state)
         return (time.perf_counter() - start) / self._slots
 

@@ -1,6 +1,7 @@
 """The off-value control: a step of a program built without the terms equals one with every strength at its off value."""
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -29,8 +30,8 @@ def off_value(config: Mapping, dataset: Dataset, seed: int, phase: Callable[[str
         **off, "model": {**off["model"], **{name: None for name in build.STRENGTHS["model"]}},
         "loss": {name: None for name in off["loss"]},
     }
-    loss_off, gradient_off = one_step(off, dataset, seed)
-    loss_absent, gradient_absent = one_step(absent, dataset, seed)
+    with ThreadPoolExecutor(2) as pool:  # two programs to compile
+        (loss_off, gradient_off), (loss_absent, gradient_absent) = pool.map(lambda c: one_step(c, dataset, seed), (off, absent))
     difference = np.sqrt(sum(np.sum((a - b) ** 2) for a, b in zip(gradient_off, gradient_absent, strict=True)))
     norm = np.sqrt(sum(np.sum(b**2) for b in gradient_absent))
     gaps = abs(loss_off - loss_absent) / abs(loss_absent), float(difference / norm)

@@ -119,3 +119,8 @@ def read_results(workdir: Path) -> dict[str, Any]:
     """results.json of a run directory, {} where there is none yet."""
     path = workdir / "results.json"
     return json.loads(path.read_text()) if path.exists() else {}
+
+
+def code_of(workdir: Path) -> str:
+    """The version of the code that trained a run's members: looking at an old run must not need the old code."""
+    return json.loads((workdir / CONFIG).read_text())["code_version"]

@@ -52,13 +52,13 @@ def matrices(workdir: Path, arm: str, seed: int, step: int, text: str) -> Matric
     experiment, _, arms, _ = directory.read(workdir)
     library = Library()
     try:
-        [spec] = make_specs({arm: experiment.arms[arm]}, arms, [seed], library.request)
+        [spec] = make_specs({arm: experiment.arms[arm]}, arms, [seed], library.request, directory.code_of(workdir))
         dataset = library[spec.data]
     finally:
         library.close()
     record = Records(workdir / "members").get(spec.hash)
     if record is None:
-        raise UserErrors([f"{workdir}: arm {arm!r} at seed {seed} is not trained (or by another version of jaxreg); run it again"])
+        raise UserErrors([f"{workdir}: arm {arm!r} at seed {seed} is not trained; run it again"])
     if step >= record.meta["last_step"]:
         raise UserErrors([f"--step={step}: arm {arm!r} at seed {seed} made steps 0 to {record.meta['last_step'] - 1}"])
     sentence = encode(text, length=spec.config["data"]["length"])

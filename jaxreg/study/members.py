@@ -41,23 +41,29 @@ class Group:
 
 
 def make_specs(
-    arms: Mapping[str, Arm], resolved: Mapping[str, Mapping], seeds: Sequence[int], data_hash: Callable[[Mapping, int], str]
+    arms: Mapping[str, Arm], resolved: Mapping[str, Mapping], seeds: Sequence[int], data_hash: Callable[[Mapping, int], str],
+    code: str | None = None,
 ) -> list[Spec]:
-    """The members of all arms at all seeds, seed-major. data_hash: (data section, seed) -> content hash."""
-    specs = []
+    """The members of all arms at all seeds, seed-major.
+
+    Args:
+      data_hash: (data section, seed) -> content hash.
+      code: the version of the code that trains or trained them; None means this one.
+    """
+    specs, code = [], records.code_version() if code is None else code
     for seed in seeds:
         for name, arm in arms.items():
             config, run_seed = plain(resolved[name]), seed + arm.seed_offset
             data = data_hash(config["data"], run_seed)
-            specs.append(Spec(name, seed, run_seed, config, member_hash(config, run_seed, data), data))
+            specs.append(Spec(name, seed, run_seed, config, member_hash(config, run_seed, data, code), data))
     return specs
 
 
-def member_hash(config: Mapping, seed: int, data: str) -> str:
+def member_hash(config: Mapping, seed: int, data: str, code: str) -> str:
     """The address of a trained member: everything that decided its numbers, and nothing else."""
     deciding = {section: dict(values) for section, values in config.items() if section not in build.OPERATIONAL}
     return records.content_hash(
-        {"config": _jsonable(deciding), "seed": seed, "data": data, "code": records.code_version(), "bits_version": BITS_VERSION}
+        {"config": _jsonable(deciding), "seed": seed, "data": data, "code": code, "bits_version": BITS_VERSION}
     )
 
 

@@ -53,13 +53,16 @@ class Outcome:
 def per_seed(
     specs: Sequence[Spec], records: Mapping[str, Record], datasets: Mapping[str, Dataset]
 ) -> dict[str, dict[str, list[float]]]:
-    """{arm: {view: one accuracy per seed}}; a diverged run counts as chance."""
+    """{arm: {view: one accuracy per seed}}, the views that all seeds of an arm have; a diverged run counts as chance."""
     table: dict[str, dict[str, list[float]]] = {}
-    for spec in specs:
-        dataset = datasets[spec.data]
-        row = table.setdefault(spec.arm, {view.name: [] for view in dataset.views})
-        for view in dataset.views:
-            row[view.name].append(accuracy(records[spec.hash], dataset, view))
+    for arm in dict.fromkeys(spec.arm for spec in specs):
+        own = [spec for spec in specs if spec.arm == arm]
+        names = [[view.name for view in datasets[spec.data].views] for spec in own]
+        row = table[arm] = {name: [] for name in names[0] if all(name in others for others in names)}
+        for spec in own:
+            for view in datasets[spec.data].views:
+                if view.name in row:
+                    row[view.name].append(accuracy(records[spec.hash], datasets[spec.data], view))
     return {arm: {name: verdict.fill_diverged(v, CHANCE).tolist() for name, v in row.items()} for arm, row in table.items()}
 
 
@@ -70,17 +73,18 @@ def summarize(
     """results.json and its verdicts: exactly the rules of the statistics module, on the primary view only."""
     table = per_seed(specs, records, datasets)
     verdicts = _verdicts(experiment, table)
-    views = next(iter(datasets.values())).views
+    views = list(table[experiment.baseline])
     arms = {
         arm: {name: _cell(values, experiment.alpha) for name, values in row.items()} for arm, row in table.items()
     }
     uninformative = {}
     for view in views:
-        check = verdict.informative({arm: row[view.name] for arm, row in table.items()}, chance=CHANCE)
+        check = verdict.informative({arm: row[view] for arm, row in table.items() if view in row}, chance=CHANCE)
         if not check:
-            uninformative[view.name] = check.detail
+            uninformative[view] = check.detail
     comparisons = [
-        _comparison(experiment, arm, view.name, table, verdicts) for arm in table if arm != experiment.baseline for view in views
+        _comparison(experiment, arm, view, table, verdicts)
+        for arm in table if arm != experiment.baseline for view in views if view in table[arm]
     ]
     controls = _controls(experiment, specs, records, table, verdicts, uninformative) | ({} if off_value is None else {"off_value": off_value})
     results = {

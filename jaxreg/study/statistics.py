@@ -18,6 +18,7 @@ MAX_EXACT_SEEDS = 20     # 2^20 sums are 8 MB and some hundredths of a second
 NUM_DRAWS = 1_000_000    # sign patterns drawn beyond that
 DRAW_SEED = 20_180_417   # fixed: the same differences give the same p
 TIE = 1e-12              # sums closer than this, relative to their size, are equal
+_COUNTLESS = 10**9       # seeds; nobody trains that many
 _BLOCK_BITS = 1 << 21    # signs drawn at a time: bounds the memory for any number of seeds
 
 Values = Sequence[numbers.Real] | Real[np.ndarray, " n"]
@@ -254,6 +255,7 @@ def seeds_for_power(
     Power is that of the paired t test at alpha / num_tests, the strictest step of Holm. The sign-flip test has some
     percent less (simulated, where .8 is asked: .77 with 10 significant sign patterns, .70 with 2). So few seeds that no
     pattern is significant are refused, and where only one is (all differences of one sign), its own probability counts.
+    Beyond a billion it stops counting and says about that many: an effect may be as small as rounding.
 
     This is the power to find an effect of this size *significant*. An estimate falls below a true effect half the time,
     so a design that must also show an estimate of the margin needs a true effect above it.
@@ -301,11 +303,13 @@ def _one_sign(num_seeds: int, sd: float, effect: float) -> float:
 
 
 def _first(holds: Callable[[int], bool], start: int) -> int:
-    """The smallest n >= start where a monotone condition holds, by doubling and halving."""
+    """The smallest n >= start where a monotone condition holds, by doubling and halving; no further than `_COUNTLESS`."""
     if holds(start):
         return start
     low, high = start, 2 * start
     while not holds(high):
+        if high >= _COUNTLESS:
+            return high
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2

@@ -85,6 +85,8 @@ def _points(difference: float) -> str:
 
 
 def _interval(ci95: Sequence[float]) -> str:
+    if not np.isfinite(ci95).all():
+        return "no interval from one seed"
     return f"95% interval {100 * ci95[0]:+.1f} to {100 * ci95[1]:+.1f}"
 
 

@@ -14,7 +14,7 @@ from jaxreg.study import build, members
 from jaxreg.study.members import Spec
 from jaxreg.train import records
 from jaxreg.train.checkpoint import Checkpoints
-from jaxreg.train.loop import Trained, Wave, compile_programs, run_wave
+from jaxreg.train.loop import Plan, Trained, Wave, compile_programs, run_wave
 from jaxreg.train.parallel import Programs
 from jaxreg.train.records import Record, Records
 from jaxreg.train.rundir import MetricsLog
@@ -31,6 +31,22 @@ class Watch:
     member_done: Callable[[Spec, Record], None] = lambda spec, record: None
     phase: Callable[[str], None] = lambda name: None
     stop: Callable[[], bool] = lambda: False
+
+
+@dataclasses.dataclass(frozen=True)
+class Saved:
+    """What the newest checkpoint holds of this run: members that are not done, all of one group.
+
+    group: its position. specs: the members; rows: where each stands in the checkpoint; size: how many stand there.
+    step: steps made. fingerprints: of the machines that made them.
+    """
+
+    group: int
+    specs: tuple[Spec, ...]
+    rows: tuple[int, ...]
+    size: int
+    step: int
+    fingerprints: list[dict]
 
 
 class Trainer:
@@ -50,7 +66,8 @@ class Trainer:
         self.checkpoints = Checkpoints(workdir / "checkpoints")
         self.found: dict[str, Record] = {}
         self.trained = 0
-        self.done_steps = 0
+        self._serial = 0
+        self._fingerprints = [self.fingerprint]
         self._arms: dict[str, list[Spec]] = {}
         for spec in specs:
             self._arms.setdefault(spec.hash, []).append(spec)
@@ -63,19 +80,27 @@ class Trainer:
         """
         self._find()
         groups = members.group(self.specs)
-        self.total_steps = sum(len(g.specs) * g.structure["train"]["num_steps"] for g in groups)
-        self.done_steps = sum(spec.config["train"]["num_steps"] for spec in self._unique() if spec.hash in self.found)
-        self.watch.progress(self.done_steps, self.total_steps)
-        resumable = self._resumable(groups)
-        first = 0 if resumable is None else resumable[0]
+        self._progress(0)
+        saved = self._saved(groups)
+        first = 0 if saved is None else saved.group
         # The interrupted group goes first: a checkpoint must not wait behind newer ones.
         for group in [groups[first], *groups[:first], *groups[first + 1 :]]:
-            self._run_group(group, resumable[1] if resumable and group is groups[first] else None)
+            self._run_group(group, saved if group is groups[first] else None)
+        self._write_metrics()  # in the order of the design, whatever the order of training was
         self.checkpoints.clear()
         return self.found
 
     def _unique(self) -> list[Spec]:
         return [specs[0] for specs in self._arms.values()]
+
+    def _progress(self, more: int) -> None:
+        """Tells the watch of the members that are done, and of `more` model-steps of others."""
+        steps = {spec.hash: spec.config["train"]["num_steps"] for spec in self._unique()}
+        done = sum(count for hash, count in steps.items() if hash in self.found)
+        self.watch.progress(done + more, sum(steps.values()))
+
+    def _write_metrics(self) -> None:
+        self.metrics.rewrite([row for specs in self._arms.values() for row in self._rows(specs)])
 
     def _find(self) -> None:
         """Members that are on disk already, and metrics.jsonl made anew from them: nothing half-written stays."""
@@ -83,13 +108,13 @@ class Trainer:
             record = self.records.get(spec.hash)
             if record is not None:
                 self.found[spec.hash] = record
-        self.metrics.rewrite([row for specs in self._arms.values() for row in self._rows(specs) if specs[0].hash in self.found])
+        self._write_metrics()
         for specs in self._arms.values():
             if specs[0].hash in self.found:
                 for spec in specs:
                     self.watch.member_done(spec, self.found[spec.hash])
 
-    def _run_group(self, group: members.Group, resumed: tuple[Spec, ...] | None) -> None:
+    def _run_group(self, group: members.Group, saved: Saved | None) -> None:
         if all(spec.hash in self.found for spec in group.specs):
             return
         self.watch.phase("compiling")
@@ -100,19 +125,19 @@ class Trainer:
         compiled = False
         while True:
             waiting = next(group.waves(programs.layout.slots, set(self.found)), None)
-            specs = waiting if resumed is None else resumed
+            # On fewer devices than before not all fit: the others start anew.
+            specs = waiting if saved is None else saved.specs[: programs.layout.slots]
             if specs is None:
                 return
             jobs, tables = self._wave_data(specs, example, passes, programs)
             if not compiled:
                 compile_programs(programs, jobs[0], jax.eval_shape(lambda x: x, tables), plan)
                 compiled = True
-            wave = Wave(programs, jobs, tables, plan)
-            if resumed is not None:
-                restored = self.checkpoints.restore_newest(like=wave.snapshot())
-                wave.restore(restored.state, restored.meta["step"])
-                resumed = None
-            self._train(wave, specs)
+            wave, self._fingerprints = Wave(programs, jobs, tables, plan), [self.fingerprint]
+            if saved is not None:
+                self._restore(wave, saved)
+                saved = None
+            self._train(wave, specs, passes)
 
     def _wave_data(self, specs: Sequence[Spec], example: Dataset, passes: build.Passes, programs: Programs):
         """(jobs, spread tables) of a wave; the tables have a row per slot, whatever the wave needs, so that shapes are fixed."""
@@ -121,30 +146,36 @@ class Trainer:
         tables = build.tables_of(rows, passes, len(programs.layout.devices))
         return [spec.job(drawn.index(spec.data)) for spec in specs], programs.layout.spread_tables(tables)
 
-    def _train(self, wave: Wave, specs: Sequence[Spec]) -> None:
+    def _restore(self, wave: Wave, saved: Saved) -> None:
+        """The wave as it was saved; some of its members may have been trained or left out since."""
+        like = {name: jax.ShapeDtypeStruct((saved.size, *x.shape[1:]), x.dtype) for name, x in wave.snapshot().items()}
+        restored = self.checkpoints.restore_newest(like=like)
+        rows = np.asarray(saved.rows[: len(wave.jobs)])
+        wave.restore({name: x[rows] for name, x in restored.state.items()}, saved.step)
+        self._fingerprints = [*(f for f in saved.fingerprints if f != self.fingerprint), self.fingerprint]
+
+    def _train(self, wave: Wave, specs: Sequence[Spec], passes: build.Passes) -> None:
         def on_chunk(wave: Wave, steps: int) -> None:
             self.watch.phase("training")
-            self.watch.progress(self.done_steps + wave.step * len(specs), self.total_steps)
+            self._progress(wave.step * len(specs))
 
         trained = run_wave(
             wave, on_chunk=on_chunk, save=lambda wave: self._save(wave, specs),
             save_every_seconds=specs[0].config["checkpoint"]["every_seconds"], should_stop=self.watch.stop,
         )
         for spec, member in zip(specs, trained, strict=True):
-            if spec.hash not in self.found:
-                self._put(spec, member)
-        self.done_steps += len(specs) * wave.plan.num_steps
-        self.watch.progress(self.done_steps, self.total_steps)
+            self._put(spec, member, wave.plan, passes)
+        self._progress(0)
 
-    def _put(self, spec: Spec, member: Trained) -> None:
-        dataset = self.datasets[spec.data]
-        passes = passes_of(build.structure_of(spec.config), dataset)
+    def _put(self, spec: Spec, member: Trained, plan: Plan, passes: build.Passes) -> None:
         meta = {
             "arm": spec.arm, "run_seed": spec.run_seed, "data": spec.data, "code_version": records.code_version(),
             "passes": [[split, list(cut)] for split, cut in passes.keys], "curves": list(passes.keys[: passes.num_curves]),
-            "eval_steps": list(build.plan_of(build.structure_of(spec.config), dataset, passes).eval_steps),
-            "diverged": member.diverged, "kept_step": member.kept_step, "last_step": member.last_step, "fingerprint": self.fingerprint,
+            "eval_steps": list(plan.eval_steps), "diverged": member.diverged, "kept_step": member.kept_step,
+            "last_step": member.last_step, "fingerprint": self.fingerprint,
         }
+        if len(self._fingerprints) > 1:  # part of it was trained elsewhere: it is no member of this fingerprint alone
+            meta["fingerprint"] = {"several": self._fingerprints}
         arrays = {"scores": member.scores, "curves": member.curves, "train_loss": member.train_loss}
         arrays |= records.flatten({"params": member.params})
         self.records.put(spec.hash, arrays, meta)
@@ -162,27 +193,31 @@ class Trainer:
         rows = []
         for spec in specs:
             for index, step in enumerate(record.meta["eval_steps"]):
-                head = {"arm": spec.arm, "seed": spec.seed, "step": step}
-                if not np.isnan(record.arrays["train_loss"][index]):
-                    rows.append(head | {"split": "train", "train_mode_loss": float(record.arrays["train_loss"][index])})
+                by_split: dict[str, dict[str, float]] = {}
                 for (split, cut), (accuracy, loss) in zip(record.meta["curves"], record.arrays["curves"][index], strict=True):
                     if not np.isnan(loss):
-                        rows.append(head | {"split": "/".join([split, *cut]), "accuracy": float(accuracy), "loss": float(loss)})
+                        by_split["/".join([split, *cut])] = {"accuracy": float(accuracy), "loss": float(loss)}
+                if not np.isnan(record.arrays["train_loss"][index]):
+                    by_split.setdefault("train", {})["train_mode_loss"] = float(record.arrays["train_loss"][index])
+                rows += [{"arm": spec.arm, "seed": spec.seed, "step": step, "split": split} | row for split, row in by_split.items()]
         return rows
 
     def _save(self, wave: Wave, specs: Sequence[Spec]) -> None:
-        meta = {"members": [spec.hash for spec in specs], "step": wave.step}
-        self.checkpoints.save(self.done_steps + wave.step * len(specs), wave.snapshot(), meta)
+        # Numbered in order of saving: model-steps could fall below an older save's when arms or devices have changed since.
+        self._serial += 1
+        meta = {"members": [spec.hash for spec in specs], "step": wave.step, "serial": self._serial, "fingerprints": self._fingerprints}
+        self.checkpoints.save(self._serial, wave.snapshot(), meta)
 
-    def _resumable(self, groups: Sequence[members.Group]) -> tuple[int, tuple[Spec, ...]] | None:
-        """(position of its group, members) of the wave that the newest checkpoint holds, if it is ours and unfinished."""
-        meta = self.checkpoints.newest_meta()
-        if meta is None:
-            return None
-        for position, group in enumerate(groups):
-            by_hash = {spec.hash: spec for spec in group.specs}
-            if set(meta["members"]) <= set(by_hash) and not set(meta["members"]) <= set(self.found):
-                return position, tuple(by_hash[hash] for hash in meta["members"])
+    def _saved(self, groups: Sequence[members.Group]) -> Saved | None:
+        """What the newest checkpoint holds of members that are wanted and not done; None, and no checkpoint, if nothing."""
+        wanted = [{spec.hash: spec for spec in group.specs if spec.hash not in self.found} for group in groups]
+        meta = self.checkpoints.newest_meta() if any(wanted) else None
+        for position, specs in enumerate(wanted if meta else []):
+            rows = tuple(row for row, hash in enumerate(meta["members"]) if hash in specs)
+            if rows:
+                self._serial = meta["serial"]
+                chosen = tuple(specs[meta["members"][row]] for row in rows)
+                return Saved(position, chosen, rows, len(meta["members"]), meta["step"], meta["fingerprints"])
         self.checkpoints.clear()  # of finished members, or of another design: nothing in it is needed
         return None
 

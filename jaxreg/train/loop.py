@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxreg.data import batch_indices
@@ -68,7 +69,8 @@ class Trained:
 
     params: the kept parameters (numpy). scores: [P, n, 2], hit and loss in nats for each sentence of each pass.
     curves: [E, C, 2], mean accuracy and loss of the curve passes at each evaluation; train_loss: [E], the mean training
-    loss (dropout on) since the evaluation before. diverged; kept_step: the step of the kept parameters; last_step: the last one trained.
+    loss (dropout on) since the evaluation before; NaN where it no longer trained. diverged: it left the finite numbers.
+    kept_step, last_step: steps made until the kept parameters, and in all.
     """
 
     params: Any
@@ -117,8 +119,6 @@ class Wave:
         evals = len(plan.eval_steps)
         self.curves = np.full((self.layout.slots, evals, plan.num_curve_passes, 2), np.nan)
         self.train_loss = np.full((self.layout.slots, evals), np.nan)
-        self.loss_total, self.loss_count = np.zeros(self.layout.slots), np.zeros(self.layout.slots)
-        self.last_step = np.zeros(self.layout.slots, np.int64)
 
     def diverged(self) -> np.ndarray:
         """bool [slots]."""
@@ -130,15 +130,11 @@ class Wave:
 
     def advance(self, num_steps: int) -> None:
         """Trains all living members for `num_steps` steps, up to the next evaluation at most."""
-        alive = self.alive()
-        self.state, tally = self.programs.advance(
+        self.state = self.programs.advance(
             self.state, self.member, self.tables, self.layout.spread_batches(self._indices(num_steps)),
-            self.layout.spread(np.where(alive, num_steps, 0).astype(np.int32)), self.example_ids,
+            self.layout.spread(np.where(self.alive(), num_steps, 0).astype(np.int32)), self.example_ids,
         )
-        total, count = self.layout.gather((tally.total, tally.count))
-        self.loss_total, self.loss_count = self.loss_total + total, self.loss_count + count
         self.step += num_steps
-        self.last_step = np.where(alive, self.step, self.last_step)
 
     def _indices(self, num_steps: int) -> np.ndarray:
         """[slots, L, B], filled up to the longest chunk so that every chunk has one shape."""
@@ -158,9 +154,9 @@ class Wave:
         index = plan.eval_steps.index(self.step)
         means = self._means(scores)
         self.curves[alive, index] = means[alive]
-        with np.errstate(invalid="ignore"):
-            self.train_loss[:, index] = np.where(alive, self.loss_total / self.loss_count, np.nan)
-        self.loss_total, self.loss_count = np.zeros_like(self.loss_total), np.zeros_like(self.loss_count)
+        total, count = (x.astype(np.float64) for x in self.layout.gather(tuple(self.state.loss)))
+        self.train_loss[alive, index] = total[alive] / count[alive]
+        self.state = self.state._replace(loss=jax.tree.map(jnp.zeros_like, self.state.loss))
         losses = np.where(alive, means[:, plan.stopping_pass, 1], np.inf)
         improved = self.stopping.update(losses, self.step)
         if improved.any():
@@ -177,40 +173,40 @@ class Wave:
 
     def finish(self) -> list[Trained]:
         """Scores every pass with the kept parameters and hands the members over."""
-        diverged = self.diverged()
+        diverged, last_step = self.layout.gather((self.state.diverged, self.state.step))
         kept = self.programs.keep(self.state.params, self.best, self.layout.spread(self.stopping.active))
         scores = self._score(kept, np.where(self.used & ~diverged, len(self.plan.pass_rows), 0))
+        # The last step may overflow and leave nothing behind that could notice but the scores.
+        diverged = diverged | ~np.isfinite(scores).all(axis=(1, 2, 3))
         params = self.layout.gather(kept)
-        step = np.where(self.stopping.active, self.stopping.best_step, self.last_step)
+        step = np.where(self.stopping.active, self.stopping.best_step, last_step)
         return [
             Trained(
                 jax.tree.map(lambda x, i=i: x[i], params), scores[i], self.curves[i], self.train_loss[i],
-                bool(diverged[i]), int(step[i]), int(self.last_step[i]),
+                bool(diverged[i]), int(step[i]), int(last_step[i]),
             )
             for i in range(len(self.jobs))
         ]
 
     def snapshot(self) -> dict[str, np.ndarray]:
-        """Everything that a resumed wave needs, as flat named arrays: no key, no iterator."""
-        device = self.layout.gather({"state": self.state, "best": self.best})
-        return _flat({"device": device, "host": self._host()})
+        """Everything that a resumed wave needs, as flat named arrays [jobs, ...]: no key, no iterator, no empty slot."""
+        parts = self._parts()
+        return {name: x[: len(self.jobs)] for name, x in _flat(parts | {"device": self.layout.gather(parts["device"])}).items()}
 
-    def _host(self) -> dict[str, Any]:
-        return {
-            "stopping": self.stopping.state(), "curves": self.curves, "train_loss": self.train_loss,
-            "loss_total": self.loss_total, "loss_count": self.loss_count, "last_step": self.last_step,
-        }
+    def _parts(self) -> dict[str, Any]:
+        """What changes as the wave goes on, on the devices and on the host."""
+        host = {"stopping": self.stopping.state(), "curves": self.curves, "train_loss": self.train_loss}
+        return {"device": {"state": self.state, "best": self.best}, "host": host}
 
     def restore(self, arrays: dict[str, np.ndarray], step: int) -> None:
-        """Goes on from a snapshot taken after `step` steps."""
-        like = {"device": {"state": self.state, "best": self.best}, "host": self._host()}
-        tree = jax.tree.unflatten(jax.tree.structure(like), [arrays[name] for name in _flat(like)])
+        """Goes on from a snapshot of these jobs taken after `step` steps, on whatever devices it was taken."""
+        like = self._parts()
+        slot = np.where(self.used, np.arange(self.layout.slots), 0)
+        tree = jax.tree.unflatten(jax.tree.structure(like), [arrays[name][slot] for name in _flat(like)])
         placed = self.layout.put(self.layout.spread(tree["device"]))
         self.state, self.best = placed["state"], placed["best"]
-        host = tree["host"]
-        self.stopping = EarlyStopping(**host["stopping"])
-        self.curves, self.train_loss, self.last_step = host["curves"], host["train_loss"], host["last_step"]
-        self.loss_total, self.loss_count = host["loss_total"], host["loss_count"]
+        self.stopping = EarlyStopping(**tree["host"]["stopping"])
+        self.curves, self.train_loss = tree["host"]["curves"], tree["host"]["train_loss"]
         self.step = step
 
 

@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxreg.metrics import Tally
 from jaxreg.train.step import Problem, TrainState, advance, init_state
 
 MEMBER_AXES = ("map", "vmap")
@@ -81,9 +80,15 @@ class Layout:
         return np.stack(parts)
 
     def example_ids(self, batch_size: int) -> np.ndarray:
-        """[devices, local batch] positions in the global batch: what dropout masks are keyed by."""
+        """[devices, local batch] positions in the global batch: what dropout masks are keyed by.
+
+        Raises:
+          ValueError: the devices cannot share the batch evenly.
+        """
         ids = np.arange(batch_size, dtype=np.int32)
         d = len(self.devices)
+        if self.kind == "data" and batch_size % d:
+            raise ValueError(f"batch_size: {batch_size} is not a multiple of the {d} devices that share it")
         return np.tile(ids, (d, 1)) if self.kind == "members" else ids.reshape(d, -1)
 
     def spread_tables(self, tables: Tables) -> Tables:
@@ -146,9 +151,9 @@ class Programs:
         return self._over_members(lambda m: init_state(problem_of(m.strengths), m.seed), member)
 
     def _advance(self, problem_of, state: TrainState, member: Member, tables: Tables, indices, num_steps, example_ids):
-        """(state after num_steps[m] steps of each member, Tally of their training loss)."""
+        """The state after num_steps[m] more steps of each member."""
 
-        def one(args) -> tuple[TrainState, Tally]:
+        def one(args) -> TrainState:
             state, member, indices, num_steps = args
 
             def fetch(i):

@@ -94,26 +94,29 @@ class Records:
 
     def get(self, hash: str) -> Record | None:
         """The member of this hash, its digests verified; None where there is none or only damaged ones (`RecordWarning`)."""
+        folder, content, record = self._find(hash)
+        if folder not in (None, self.directory):
+            self.directory.mkdir(parents=True, exist_ok=True)
+            rundir.write_bytes(self._path(self.directory, hash), content)
+        return record
+
+    def __contains__(self, hash: str) -> bool:
+        """Whether `get` gives a record; reads and verifies it, and copies nothing."""
+        return self._find(hash)[2] is not None
+
+    def _find(self, hash: str) -> tuple[pathlib.Path | None, bytes, Record | None]:
+        """(folder, content, record) of the first sound file of this hash."""
         for folder in (self.directory, *self.search):
             path = self._path(folder, hash)
             if not path.exists():
                 continue
             try:
                 content = path.read_bytes()
-                record = _from_bytes(hash, content)
+                return folder, content, _from_bytes(hash, content)
             except Exception as error:  # a damaged file raises whatever its reader raises
                 reason = " ".join(str(error).split()) or type(error).__name__
-                warnings.warn(f"{path} is damaged and counts as absent: {reason}", RecordWarning, stacklevel=2)
-                continue
-            if folder != self.directory:
-                self.directory.mkdir(parents=True, exist_ok=True)
-                rundir.write_bytes(self._path(self.directory, hash), content)
-            return record
-        return None
-
-    def __contains__(self, hash: str) -> bool:
-        """Whether `get` gives a record; reads and verifies it."""
-        return self.get(hash) is not None
+                warnings.warn(f"{path} is damaged and counts as absent: {reason}", RecordWarning, stacklevel=3)
+        return None, b"", None
 
     @staticmethod
     def _path(folder: pathlib.Path, hash: str) -> pathlib.Path:

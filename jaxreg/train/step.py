@@ -16,12 +16,16 @@ Batch = Any
 
 
 class TrainState(NamedTuple):
-    """What training changes. No key and no iterator: both are functions of (seed, step)."""
+    """What training changes. No key and no iterator: both are functions of (seed, step).
+
+    loss: of the steps since it was emptied last. It is summed in here, step by step: sums of chunks would differ by rounding.
+    """
 
     step: Int[Array, ""]
     params: Params
     opt_state: Any
     diverged: Bool[Array, ""]
+    loss: Tally
 
 
 class Problem(NamedTuple):
@@ -40,7 +44,7 @@ class Problem(NamedTuple):
 def init_state(problem: Problem, seed: Int[Array, ""]) -> TrainState:
     """The state before the first step; the parameters depend on the seed only."""
     params = problem.init(rng.seed_key(seed, "init"))
-    return TrainState(jnp.int32(0), params, problem.optimizer.init(params), jnp.bool_(False))
+    return TrainState(jnp.int32(0), params, problem.optimizer.init(params), jnp.bool_(False), Tally.empty())
 
 
 def loss_and_gradient(
@@ -78,14 +82,14 @@ def train_step(
     updates, opt_state = problem.optimizer.update(gradient, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     diverged = state.diverged | ~jnp.isfinite(tally.total) | ~jnp.isfinite(optax.global_norm(gradient))
-    return TrainState(state.step + 1, params, opt_state, diverged), tally
+    return TrainState(state.step + 1, params, opt_state, diverged, state.loss.merge(tally)), tally
 
 
 def advance(
     problem: Problem, state: TrainState, fetch: Callable[[Int[Array, ""]], Batch], seed: Int[Array, ""], num_steps: Int[Array, ""],
     example_ids: Int[Array, "b"], axis_name: str | None = None,
-) -> tuple[TrainState, Tally]:
-    """The state after `num_steps` more steps, and the training loss over them.
+) -> TrainState:
+    """The state after `num_steps` more steps.
 
     The bound is traced, so every chunk length is one program, and where a chunk is cut leaves no trace in the bits.
     A diverged member stops at once.
@@ -95,13 +99,12 @@ def advance(
     """
 
     def go_on(carry) -> Bool[Array, ""]:
-        index, state, _ = carry
+        index, state = carry
         return (index < num_steps) & ~state.diverged
 
     def body(carry):
-        index, state, tally = carry
-        state, more = train_step(problem, state, fetch(index), seed, example_ids, axis_name)
-        return index + 1, state, tally.merge(more)
+        index, state = carry
+        state, _ = train_step(problem, state, fetch(index), seed, example_ids, axis_name)
+        return index + 1, state
 
-    _, state, tally = jax.lax.while_loop(go_on, body, (jnp.int32(0), state, Tally.empty()))
-    return state, tally
+    return jax.lax.while_loop(go_on, body, (jnp.int32(0), state))[1]

@@ -22,6 +22,7 @@ IDENTITY = np.broadcast_to(np.eye(T, S, dtype=np.float32)[:, None], (B, T, H, S)
 
 def weights(query, value, ids, key=KEY, rate=RATE):
     """[*B, H, T, S]: the values are the identity, so the output is the weights."""
+    query, value, ids = (None if x is None else jnp.asarray(x) for x in (query, value, ids))
     keys = jnp.zeros_like(value)
     out = dot_product_attention(query, keys, value, dropout=AttentionDropout(rate), dropout_key=key, example_ids=ids)
     return jnp.swapaxes(out, -2, -3)
@@ -68,7 +69,7 @@ def backward(wrap):
 
 
 PROGRAMS = {
-    "eager": lambda: weights(*map(jnp.asarray, (QUERY, VALUE, IDS))),
+    "eager": lambda: weights(QUERY, VALUE, IDS),
     "jit": lambda: jax.jit(weights)(QUERY, VALUE, IDS),
     "traced rate": lambda: jax.jit(weights)(QUERY, VALUE, IDS, KEY, RATE),
     "pieces of the batch": lambda: jnp.concatenate([
@@ -136,8 +137,8 @@ def test_vmap_over_rates():
         np.testing.assert_allclose(mask, expected * by_hand.keep_scale(rate) / S, rtol=1e-5)
 
 
-def test_a_rate_has_no_gradient_through_the_mask_and_one_through_no_scale_either():
-    # t is rounded up to 1 / 65536: the loss is a step function of the rate, and its gradient is 0, not NaN.
+def test_the_gradient_for_a_rate_is_0_and_not_nan():
+    # t is rounded up to a multiple of 1 / 65536: the loss is a step function of the rate.
     gradient = jax.jit(jax.grad(lambda rate: jnp.sum(weights(QUERY, VALUE, IDS, KEY, rate) ** 2)))(RATE)
     assert float(gradient) == 0.0
 

@@ -51,7 +51,7 @@ def payload_of(
 
 
 def _curves(specs: Sequence[Spec], records: Mapping[str, Record]) -> dict[str, Any]:
-    """{arm: {view: steps, mean, lo, hi}}, accuracy and, under "loss/...", loss; the seeds that got there."""
+    """{arm: {view: steps, mean, lo, hi}}, accuracy and, under "loss/...", loss. A stopped member keeps its last value."""
     curves: dict[str, Any] = {}
     for arm in dict.fromkeys(spec.arm for spec in specs):
         found = [records[spec.hash] for spec in specs if spec.arm == arm]
@@ -60,11 +60,19 @@ def _curves(specs: Sequence[Spec], records: Mapping[str, Record]) -> dict[str, A
         for index, (split, cut) in enumerate(found[0].meta["curves"]):
             if cut:
                 continue
-            stacked = np.stack([record.arrays["curves"][:, index] for record in found])
+            stacked = np.stack([_held(record, record.arrays["curves"][:, index]) for record in found])
             curves[arm][split] = _band(steps, stacked[..., 0])
             curves[arm][f"loss/{split}"] = _band(steps, stacked[..., 1])
-        curves[arm]["loss/train_mode"] = _band(steps, np.stack([record.arrays["train_loss"] for record in found]))
+        curves[arm]["loss/train_mode"] = _band(steps, np.stack([_held(record, record.arrays["train_loss"]) for record in found]))
     return curves
+
+
+def _held(record: Record, values: np.ndarray) -> np.ndarray:
+    """[E, ...] with a stopped member's last value carried on, so that the mean is over the same seeds throughout."""
+    there = np.flatnonzero(np.isfinite(values).reshape(len(values), -1).all(1))
+    if record.meta["diverged"] or not there.size:
+        return values
+    return values[np.minimum(np.arange(len(values)), there[-1])]
 
 
 def _band(steps: Sequence[int], values: np.ndarray) -> dict[str, list[float | None]]:
@@ -154,12 +162,12 @@ def rebuild(workdir: Path) -> dict[str, Any]:
     experiment, config, arms, seeds = directory.read(workdir)
     library = Library()
     try:
-        specs = make_specs(experiment.arms, arms, seeds, library.request)
+        specs = make_specs(experiment.arms, arms, seeds, library.request, directory.code_of(workdir))
         stored = Records(workdir / "members")
         found = {spec.hash: stored.get(spec.hash) for spec in specs}
         missing = [spec for spec in specs if found[spec.hash] is None]
         if missing:
-            raise UserErrors([f"{workdir}: {len(missing)} of {len(specs)} members are not trained (or by another version of jaxreg); run it again"])
+            raise UserErrors([f"{workdir}: {len(missing)} of {len(specs)} members are not trained; run it again"])
         old = directory.read_results(workdir)
         outcome = results.summarize(experiment, seeds, specs, found, library, old.get("controls", {}).get("off_value"))
         payload = payload_of(experiment, config, specs, found, library, outcome, f"jaxreg report {workdir}")

@@ -1,0 +1,31 @@
+"""The compile cliff: XLA on CPU compiles chained unrolled Threefry in exponential time, so a full step must still compile."""
+
+import os
+import subprocess
+import sys
+
+PROGRAM = """
+import jax, jax.numpy as jnp
+from jaxreg.nn import Transformer
+
+rates = dict(attention_dropout_rate=.1, residual_dropout_rate=.1, mlp_dropout_rate=.1, mlp_pre_activation_dropout_rate=.1)
+
+def loss(params, rates, key, tokens):
+    model = Transformer(vocab_size=16, num_outputs=16, num_layers=4, width=16, num_heads=2, mlp_width=32, max_length=8, **rates)
+    step_key = jax.random.fold_in(jax.random.fold_in(jax.random.wrap_key_data(key), 1), 2)
+    return jnp.sum(model.apply(params, tokens, train=True, dropout_key=step_key) ** 2)
+
+tokens = jax.ShapeDtypeStruct((4, 8), jnp.int32)
+plain = Transformer(vocab_size=16, num_outputs=16, num_layers=4, width=16, num_heads=2, mlp_width=32, max_length=8)
+params = jax.eval_shape(plain.init, jax.random.key(0), tokens)
+jax.jit(jax.value_and_grad(loss)).lower(params, rates, jax.ShapeDtypeStruct((2,), jnp.uint32), tokens).compile()
+print("compiled")
+"""
+
+
+def test_a_training_step_with_every_site_on_compiles():
+    """Seconds are normal; where keys are chained it takes longer than anyone waits. The bound is generous, it is no speed test."""
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_COMPILATION_CACHE": "false"}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, timeout=240, check=False)
+    assert done.stdout == "compiled\n", done.stderr[-2000:]

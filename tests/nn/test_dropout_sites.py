@@ -1,0 +1,224 @@
+"""The dropout sites: each acts in training alone, each may be traced, 0 is exactly absent, and no two draw the same mask."""
+
+import flax
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from attention import by_hand
+
+from jaxreg import rng
+from jaxreg.nn import Dropout, SelfAttention, Transformer, position_keyed_dropout
+
+B, T, D = 2, 6, 8
+KEY = jax.random.key(31)
+TOKENS = jnp.asarray(np.random.default_rng(0).integers(1, 9, (B, T)))
+X = jnp.asarray(np.random.default_rng(1).normal(size=(B, T, D)).astype(np.float32))
+SITES = ("attention_dropout_rate", "residual_dropout_rate", "mlp_dropout_rate", "mlp_pre_activation_dropout_rate")
+
+
+def model(**rates):
+    return Transformer(vocab_size=9, num_outputs=3, num_layers=1, width=D, num_heads=2, mlp_width=12, max_length=T, **rates)
+
+
+def random_like(shapes):
+    draw = np.random.default_rng(2)
+    return jax.tree.map(lambda x: jnp.asarray(0.5 * draw.normal(size=x.shape).astype(np.float32)), shapes)
+
+
+@pytest.fixture(scope="module")
+def params():
+    return random_like(jax.eval_shape(model().init, jax.random.key(0), TOKENS))
+
+
+@jax.jit
+def trained(params, rates):
+    """Training-mode output; the rates are traced."""
+    return model(**rates).apply(params, TOKENS, train=True, dropout_key=KEY)
+
+
+@jax.jit
+def evaluated(params, rates):
+    return model(**rates).apply(params, TOKENS)
+
+
+def alone(site, rate=0.3):
+    return dict.fromkeys(SITES, 0.0) | {site: rate}
+
+
+@pytest.fixture(scope="module")
+def absent(params):
+    return np.asarray(trained(params, {}))
+
+
+def test_rate_0_at_every_site_is_exactly_absent(params, absent):
+    np.testing.assert_array_equal(trained(params, dict.fromkeys(SITES, 0.0)), absent)
+
+
+def test_none_leaves_no_trace_in_the_program(params):
+    program = str(jax.make_jaxpr(lambda params: model().apply(params, TOKENS, train=True, dropout_key=KEY))(params))
+    assert "random_fold_in" not in program and "threefry" not in program and "shift_left" not in program
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_each_rate_alone_changes_training_and_not_evaluation(site, params, absent):
+    changed = np.asarray(trained(params, alone(site)))
+    assert np.abs(changed - absent).max() > 0.01
+    np.testing.assert_array_equal(evaluated(params, alone(site)), evaluated(params, alone(site, 0.0)))
+    others = [np.asarray(trained(params, alone(other))) for other in SITES if other != site]
+    assert all(np.abs(changed - other).max() > 1e-3 for other in others)
+
+
+def test_evaluation_needs_no_key_and_equals_a_model_without_sites(params, absent):
+    np.testing.assert_allclose(evaluated(params, dict.fromkeys(SITES, 0.5)), absent, rtol=1e-5, atol=1e-6)
+
+
+def test_traced_rates_under_vmap_and_grad(params, absent):
+    rates = {site: jnp.array([0.0, 0.3]) for site in SITES}
+    loss = lambda params, rates: jnp.sum(trained(params, rates) ** 2)
+    values, gradients = jax.jit(jax.vmap(jax.value_and_grad(loss), (None, 0)))(params, rates)
+    np.testing.assert_allclose(values[0], np.sum(absent.astype(np.float64) ** 2), rtol=1e-5)
+    np.testing.assert_allclose(values[1], np.sum(np.asarray(trained(params, dict.fromkeys(SITES, 0.3)), np.float64) ** 2), rtol=1e-5)
+    assert all(np.all(np.isfinite(g)) for g in jax.tree.leaves(gradients))
+    with pytest.raises(AssertionError):
+        jax.tree.map(lambda g: np.testing.assert_allclose(g[0], g[1], rtol=0.01), gradients)
+
+
+# --- single sites, by hand ---
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_feature_dropout_is_the_definition(dtype):
+    x, ids, rate = X.astype(dtype), jnp.array([3, 8]), 0.3
+    found = jax.jit(position_keyed_dropout)(x, rate, KEY, ids)
+    keep = by_hand.keep_mask(KEY, rate, num_examples=B, heads=[0], queries=range(T), keys=range(D), example_ids=ids)[:, 0]
+    assert found.dtype == dtype and 0.5 < keep.mean() < 0.9
+    scale = jnp.asarray(by_hand.keep_scale(rate), dtype)
+    np.testing.assert_array_equal(np.asarray(found, np.float32), np.where(keep, np.asarray(x * scale, np.float32), 0))
+
+
+def test_feature_dropout_refuses_what_it_cannot_do():
+    with pytest.raises(ValueError, match="rate: 1.0 is not a drop probability; allowed is 0 <= rate < 1"):
+        position_keyed_dropout(X, 1.0, KEY)
+    with pytest.raises(ValueError, match=r"dropout_key: \(3,\) keys for 2 examples; allowed"):
+        position_keyed_dropout(X, 0.5, jax.random.split(KEY, 3))
+
+
+def dropped(module, key, **options):
+    return np.asarray(jax.jit(lambda: module.apply({}, jnp.ones((1, 8, 16)), train=True, dropout_key=key, **options))()) == 0
+
+
+def test_distinct_sites_draw_distinct_masks_and_equal_ones_the_same():
+    first, again, other = (dropped(Dropout(0.5, site), KEY) for site in (4, 4, 5))
+    np.testing.assert_array_equal(first, again)
+    assert 0.3 < np.mean(first != other) < 0.7
+
+
+def test_every_site_of_a_model_has_its_own_number():
+    numbers = [rng.site(layer, place) for layer in range(8) for place in rng.PLACES]
+    assert len(set(numbers)) == len(numbers)
+
+
+# --- in a project that is not ours: Flax's own "dropout" stream, no key and no site given ---
+
+
+class Foreign(nn.Module):
+    """Two attentions and two dropouts with nothing but their defaults."""
+
+    rate: float | None = 0.5
+
+    @nn.compact
+    def __call__(self, x, train):
+        drops = []
+        for _ in range(2):
+            x = x + SelfAttention(num_heads=2, attention_dropout_rate=self.rate)(x, train=train)
+            drops.append(Dropout(self.rate)(jnp.ones_like(x), train=train))
+        return x, drops
+
+
+@pytest.fixture(scope="module")
+def foreign_params():
+    return random_like(jax.eval_shape(lambda: Foreign().init(jax.random.key(0), X, train=False)))["params"]
+
+
+@jax.jit
+def foreign(params, key):
+    (out, drops), sown = Foreign().apply({"params": params}, X, train=True, rngs={"dropout": key}, mutable="intermediates")
+    return out, [sown["intermediates"][f"SelfAttention_{n}"]["attention_weights"][0] > 0 for n in range(2)], [d > 0 for d in drops]
+
+
+def test_stacked_modules_with_default_sites_draw_distinct_masks(foreign_params):
+    out, attention, features = foreign(foreign_params, KEY)
+    assert 0.2 < np.mean(attention[0] != attention[1]) < 0.8
+    assert 0.2 < np.mean(features[0] != features[1]) < 0.8
+    again, other = foreign(foreign_params, KEY)[0], foreign(foreign_params, jax.random.key(1))[0]
+    np.testing.assert_array_equal(again, out)
+    assert np.abs(other - out).max() > 0.01
+
+
+def test_the_same_module_called_twice_draws_twice():
+    class Shared(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            drop = Dropout(0.5)
+            return drop(x, train=True), drop(x, train=True)
+
+    first, second = jax.jit(lambda: Shared().apply({}, jnp.ones((1, 8, 16)), rngs={"dropout": KEY}))()
+    assert 0.3 < np.mean((first == 0) != (second == 0)) < 0.7
+
+
+class Inner(nn.Module):
+    """What is computed again in the backward pass: attention and dropout with a traced rate."""
+
+    rate: float
+    dropout_key: jax.Array | None = None
+
+    @nn.compact
+    def __call__(self, x):
+        draw = dict(train=True, dropout_key=self.dropout_key)
+        x = jnp.sin(SelfAttention(num_heads=2, attention_dropout_rate=self.rate, name="attention")(x, **draw))
+        return jnp.sum(jnp.sin(Dropout(self.rate, site=1)(x, **draw)))
+
+
+def inner_slope(module, key):
+    """(value, gradient) as one program with a traced rate; `module` is Inner or nn.remat(Inner)."""
+    loss = lambda params, rate: module(rate, key).apply({"params": params}, X, rngs=None if key is not None else {"dropout": KEY})
+    return jax.jit(jax.value_and_grad(loss))
+
+
+@pytest.fixture(scope="module")
+def inner_params():
+    return random_like(jax.eval_shape(lambda: SelfAttention(2).init(jax.random.key(0), X)))
+
+
+def test_remat_with_a_traced_rate_changes_nothing(inner_params):
+    params = {"attention": inner_params["params"]}
+    (value, gradient), (value_again, gradient_again) = (inner_slope(m, KEY)(params, 0.4) for m in (Inner, nn.remat(Inner)))
+    np.testing.assert_allclose(value_again, value, rtol=1e-6)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), gradient_again, gradient)
+
+
+def test_under_remat_flax_s_own_stream_draws_the_same_mask_forward_and_backward(inner_params):
+    params = {"attention": inner_params["params"]}
+    slope = inner_slope(nn.remat(Inner), None)
+    gradient = slope(params, 0.4)[1]
+    draw, size = np.random.default_rng(3), 2e-3
+    direction = jax.tree.map(lambda x: jnp.asarray(draw.normal(size=x.shape).astype(np.float32)), params)
+    up, down = (float(slope(jax.tree.map(lambda x, d, s=sign: x + s * size * d, params, direction), 0.4)[0]) for sign in (1, -1))
+    found = sum(float(jnp.sum(g * d)) for g, d in zip(jax.tree.leaves(gradient), jax.tree.leaves(direction), strict=True))
+    np.testing.assert_allclose(found, (up - down) / (2 * size), rtol=0.02, atol=0.02)
+
+
+def test_a_module_asks_for_a_key_only_where_it_drops(foreign_params):
+    jax.eval_shape(lambda: Foreign().apply({"params": foreign_params}, X, train=False))
+    jax.eval_shape(lambda: Foreign(None).apply({"params": foreign_params}, X, train=True))
+    with pytest.raises(flax.errors.InvalidRngError, match="dropout"):
+        jax.eval_shape(lambda: Foreign().apply({"params": foreign_params}, X, train=True))
+
+
+def test_the_transformer_takes_flax_s_stream_where_no_key_is_given(params):
+    run = jax.jit(lambda key: model(attention_dropout_rate=0.5).apply(params, TOKENS, train=True, rngs={"dropout": key}))
+    first = np.asarray(run(KEY))
+    np.testing.assert_array_equal(run(KEY), first)
+    assert np.abs(run(jax.random.key(5)) - first).max() > 0.01
