@@ -17,8 +17,7 @@ class Mlp(nn.Module):
 
     Parameters: wi: kernel [D, F], bias [F]; wo: kernel [F, D], bias [D].
 
-    With `mlp_pre_activation_dropout_rate=.5, mlp_dropout_rate=.3` it is the essay's old heavy-dropout block:
-    Dense, Dropout .5, activation, Dropout .3, Dense.
+    `heavy_dropout_mlp` sets both rates as the essay's old block has them.
     """
 
     mlp_width: int
@@ -36,6 +35,11 @@ class Mlp(nn.Module):
         h = Dropout(self.mlp_pre_activation_dropout_rate, rng.site(self.layer, "mlp_pre_activation"))(h, **draw)
         h = Dropout(self.mlp_dropout_rate, rng.site(self.layer, "mlp"))(nn.gelu(h), **draw)
         return nn.Dense(x.shape[-1], name="wo")(h)
+
+
+def heavy_dropout_mlp(mlp_width: int, layer: int = 0) -> Mlp:
+    """The essay's old block: Dense, Dropout .5, activation, Dropout .3, Dense."""
+    return Mlp(mlp_width, mlp_dropout_rate=0.3, mlp_pre_activation_dropout_rate=0.5, layer=layer)
 
 
 class TransformerBlock(nn.Module):

@@ -12,6 +12,8 @@ from jaxreg.study.experiment import Arm, Experiment
 from jaxreg.study.fields import FIELDS
 from jaxreg.study.files import UserErrors
 
+Config = ConfigDict | Mapping
+"""A whole config, sections and fields; a ConfigDict is no Mapping."""
 ARM_SECTIONS = ("model", "loss", "optim", "stopping")
 """What an arm may touch."""
 CONTROL_SECTIONS = (*ARM_SECTIONS, "data")
@@ -131,6 +133,9 @@ def resolve_arms(experiment: Experiment, config: ConfigDict) -> dict[str, Config
         resolved[name] = _nested(values)
     mistakes += _check_differ(experiment, resolved)
     mistakes += _views_exist("primary", config.data.dataset, config.data.neutral_rate, (experiment.primary,))
+    for name, own in resolved.items():
+        if not mistakes:
+            mistakes += _views_exist(f"arm {name!r}: primary", own.data.dataset, own.data.neutral_rate, (experiment.primary,))
     if mistakes:
         raise UserErrors(mistakes)
     return resolved
@@ -234,7 +239,12 @@ def _data_exists(dataset: str, *settings: int | float) -> list[str]:
 
 
 def _curves_exist(dataset: str, neutral_rate: float | int, curves: Sequence[str]) -> list[str]:
-    return _views_exist("eval.curves", dataset, neutral_rate, curves)
+    parts = {view.name: view.split for view in DATASETS[dataset].views if view.subset is not None}
+    missing = _views_exist("eval.curves", dataset, neutral_rate, curves)
+    return [*missing, *(
+        f"eval.curves: {name!r} counts a part of {parts[name]} only, and is scored at the end; curves are of whole splits, such as {parts[name]!r}"
+        for name in curves if name in parts and not missing
+    )]
 
 
 def _views_exist(where: str, dataset: str, neutral_rate: float | int, names: Sequence[str]) -> list[str]:

@@ -77,7 +77,7 @@ def group(specs: Sequence[Spec]) -> list[Group]:
     return [Group(structure, tuple(members.values())) for structure, members in groups.values()]
 
 
-def plain(config: Mapping) -> dict:
+def plain(config: configs.Config) -> dict:
     """A resolved config as nested dicts."""
     nested: dict = {}
     for name, value in configs.flat(config).items():

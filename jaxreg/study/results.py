@@ -170,7 +170,7 @@ def _controls(experiment, specs, records, table, verdicts, uninformative) -> dic
 
 
 def _at_chance(view: str, why: str, table: Mapping) -> dict[str, Any]:
-    means = {arm: float(np.mean(row[view])) for arm, row in table.items()}
+    means = {arm: float(np.mean(row[view])) for arm, row in table.items() if view in row}
     farthest = max(means, key=lambda arm: abs(means[arm] - CHANCE))
     return {
         "passed": abs(means[farthest] - CHANCE) <= CHANCE_BAND, "what": f"{view}: {why}, so every arm is at chance",
@@ -182,16 +182,19 @@ def _dropout_raises_loss(experiment, specs, records) -> dict[str, Any]:
     """Dropout really reached the model: the mean training loss (dropout on) is higher than the baseline's, arm by arm."""
     losses: dict[str, list[float]] = {}
     for spec in specs:
-        losses.setdefault(spec.arm, []).append(float(np.nanmean(records[spec.hash].arrays["train_loss"])))
-    dropping = [
-        arm for arm in losses
-        if any(name.endswith("dropout_rate") and value for name, value in experiment.arms[arm].diff.items())
-    ]
+        trained = records[spec.hash].arrays["train_loss"]
+        if not records[spec.hash].meta["diverged"]:
+            losses.setdefault(spec.arm, []).append(float(trained[np.isfinite(trained)].mean()))
+    means = {arm: float(np.mean(values)) for arm, values in losses.items()}
+    rates = {spec.arm: [rate or 0.0 for name, rate in spec.config["model"].items() if name.endswith("dropout_rate")] for spec in specs}
+    dropping = [arm for arm in rates if any(a > b for a, b in zip(rates[arm], rates[experiment.baseline], strict=True))]
     if not dropping:
         return {}
-    base = float(np.mean(losses[experiment.baseline]))
-    found = {arm: float(np.mean(losses[arm])) for arm in dropping}
+    what = "dropout reaches the model: the training loss with dropout on rises"
+    if not all(arm in means for arm in (experiment.baseline, *dropping)):
+        return {"dropout_raises_train_loss": {"passed": None, "what": what, "detail": "all members of an arm diverged"}}
+    base = means[experiment.baseline]
     return {"dropout_raises_train_loss": {
-        "passed": all(loss > base for loss in found.values()), "what": "dropout reaches the model: the training loss with dropout on rises",
-        "detail": f"baseline {base:.3f} nats; " + ", ".join(f"{arm} {loss:.3f}" for arm, loss in found.items()),
+        "passed": all(means[arm] > base for arm in dropping), "what": what,
+        "detail": f"baseline {base:.3f} nats; " + ", ".join(f"{arm} {means[arm]:.3f}" for arm in dropping),
     }}

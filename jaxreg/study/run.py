@@ -9,15 +9,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxreg.data import Dataset
 from jaxreg.study import checks, directory, results, statistics, story
+from jaxreg.study.config import Config
 from jaxreg.study.datasets import Library
 from jaxreg.study.experiment import Arm, Experiment
+from jaxreg.study.fields import MAX_SEED
 from jaxreg.study.files import UserErrors
 from jaxreg.study.members import Spec, group, make_specs, plain
 from jaxreg.study.training import Trainer, Watch, fingerprint
+from jaxreg.train.checkpoint import CheckpointError
 from jaxreg.train.interrupt import Interrupts
 from jaxreg.train.loop import Interrupted
 from jaxreg.train.records import Record
@@ -71,17 +75,39 @@ class Board:
 @contextlib.contextmanager
 def _session(workdir: Path, display: Any) -> Iterator[Interrupts]:
     """The run directory locked, signals caught, and warnings shown as notes."""
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserErrors([f"--workdir={workdir}: cannot be made: {error.strerror}"]) from None
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *args, **kwargs: display.note(str(message))
         try:
             with RunLock(workdir), Interrupts(notify=display.note) as interrupts:
                 yield interrupts
-        except RunDirectoryInUse as error:
+        except (RunDirectoryInUse, CheckpointError) as error:  # a full or damaged disk is no defect of ours
             raise UserErrors([str(error)]) from None
 
 
+def refuse_impossible(config: Mapping, arms: Mapping[str, Arm], seeds: Sequence[int]) -> None:
+    """Checks what could not be checked before JAX and its devices were there.
+
+    Raises:
+      UserErrors: the devices cannot share a batch, or an arm's seeds leave the range.
+    """
+    mistakes, train, devices = [], config["train"], len(jax.devices())
+    if train["layout"] == "data" and train["batch_size"] % devices:
+        mistakes.append(
+            f"train.batch_size is {train['batch_size']}; with train.layout=data it must be a multiple of the devices, which are {devices} (--devices=N)"
+        )
+    for name, arm in arms.items():
+        if max(seeds) + arm.seed_offset > MAX_SEED:
+            mistakes.append(f"arm {name!r}: seed {max(seeds)} + seed_offset {arm.seed_offset} is above {MAX_SEED}, the largest seed")
+    if mistakes:
+        raise UserErrors(mistakes)
+
+
 def compare(
-    experiment: Experiment, config: Mapping, arms: Mapping[str, Mapping], seeds: Sequence[int], workdir: Path, *, display: Any
+    experiment: Experiment, config: Config, arms: Mapping[str, Config], seeds: Sequence[int], workdir: Path, *, display: Any
 ) -> int:
     """Trains what is missing, compares, writes results.json and report.html, and returns the exit code.
 
@@ -89,6 +115,8 @@ def compare(
       experiment: the design. config: its base. arms: the resolved config of each arm. seeds: of this run.
       workdir: the run directory. display: hears what happens.
     """
+    config, arms = plain(config), {name: plain(arm) for name, arm in arms.items()}
+    refuse_impossible(config, experiment.arms, seeds)
     with _session(workdir, display) as interrupts:
         phases, library = Phases(display), Library()
         try:
@@ -98,7 +126,7 @@ def compare(
             display.opening(experiment.question, experiment.prediction, story.asked(example), story.scope(config, seeds))
             display.layout(list(experiment.arms), [view.name for view in example.views], experiment.primary, len(seeds))
             records = _train(workdir, specs, library, phases, interrupts, display)
-            off_value = checks.off_value(plain(config), library[specs[0].data], specs[0].run_seed, phases)
+            off_value = checks.off_value(config, library[specs[0].data], specs[0].run_seed, phases)
             phases("comparing")
             outcome = results.summarize(experiment, seeds, specs, records, library, off_value)
             write_json(workdir / "results.json", outcome.results)
@@ -133,18 +161,20 @@ def _report(workdir, experiment, config, specs, records, library, outcome, phase
     build.write_tensorboard(workdir, specs, records)
     phases.stop()
     build.write_page(workdir, payload | {"timing": phases.seconds})
-    rows = [row | {"seeds_needed": row.get("seeds_needed")} for row in outcome.results["comparisons"]]
+    rows = outcome.results["comparisons"]
     display.closing(
-        payload["headline"], table=outcome.results["arms"], comparisons=rows, controls=payload["controls"],
+        [*payload["headline"], story.underpowered(experiment, rows)], table=outcome.results["arms"], comparisons=rows, controls=payload["controls"],
         baseline=experiment.baseline, primary=experiment.primary, timing=phases.seconds, report=str(workdir / "report.html"),
         command=payload["command"],
     )
 
 
 def plan(
-    experiment: Experiment, config: Mapping, arms: Mapping[str, Mapping], seeds: Sequence[int], workdir: Path, *, display: Any
+    experiment: Experiment, config: Config, arms: Mapping[str, Config], seeds: Sequence[int], workdir: Path, *, display: Any
 ) -> int:
     """Says what would run and what it could decide, and returns the exit code; nothing is trained or written."""
+    config, arms = plain(config), {name: plain(arm) for name, arm in arms.items()}
+    refuse_impossible(config, experiment.arms, seeds)
     library = Library()
     specs = make_specs(experiment.arms, arms, seeds, lambda settings, seed: library.request(settings, seed))
     library.close()
@@ -153,13 +183,14 @@ def plan(
     return DONE
 
 
-def train(config: Mapping, workdir: Path, *, display: Any) -> int:
+def train(config: Config, workdir: Path, *, display: Any) -> int:
     """Trains one member of one config and returns the exit code: a comparison with a single arm at a single seed."""
-    name = "run"
+    name, config = "run", plain(config)
     alone = Experiment(
         name="train", question="One run.", config="", baseline=name, arms={name: Arm("one run")}, seeds=(config["seed"],),
         primary="validation", margin=0.05, alpha=0.05, prediction="none",
     )
+    refuse_impossible(config, alone.arms, alone.seeds)
     with _session(workdir, display) as interrupts:
         phases, library = Phases(display), Library()
         try:

@@ -80,6 +80,19 @@ def _contrasts(experiment: Experiment, table: Mapping[str, Mapping]) -> list[str
     return sentences
 
 
+def underpowered(experiment: Experiment, comparisons: Sequence[Mapping[str, Any]]) -> str:
+    """One line: the cells beside the primary view that could not have seen an effect of the margin, and the seeds they need."""
+    by_view: dict[str, list[str]] = {}
+    for row in comparisons:
+        if row["split"] != experiment.primary and row["seeds_needed"] is not None and experiment.arms[row["arm"]].kind == "arm":
+            by_view.setdefault(row["split"], []).append(f"{row['arm']} {row['seeds_needed']}")
+    margin = f"{100 * experiment.margin:.0f} points"
+    if not by_view:
+        return f"Every other cell has the seeds that 80% power for {margin} needs."
+    listed = "; ".join(f"{view}: {', '.join(arms)}" for view, arms in by_view.items())
+    return f"Too few seeds for 80% power to see {margin} (seeds needed): {listed}"
+
+
 def _points(difference: float) -> str:
     return f"{100 * difference:+.1f} points"
 

@@ -32,10 +32,9 @@ CASES = {
     "plain": (5, 5, 2, 2, {}, None),
     "dropout": (5, 5, 2, 2, {}, 0.4),
     "bias, mask per head, T < S": (3, 6, 2, 2, {"bias": normal(4, 2, 3, 6), "mask": coin(5, 2, 2, 3, 6)}, 0.3),
-    "grouped, causal, T > S": (7, 3, 4, 2, {"is_causal": True, "bias": normal(6, 2, 1, 1, 3), "scale": 0.7}, 0.5),
-    "causal and mask": (5, 5, 2, 1, {"is_causal": True, "mask": coin(7, 5, 5) | np.eye(5, dtype=bool)}, None),
-    "rows of nothing": (4, 6, 2, 2, {"mask": rows_of_nothing(coin(8, 2, 2, 4, 6))}, None),
-    "rows of nothing, dropout": (4, 6, 2, 2, {"mask": rows_of_nothing(coin(8, 2, 2, 4, 6))}, 0.4),
+    "grouped, causal and mask, T > S": (
+        7, 3, 4, 2, {"is_causal": True, "mask": coin(7, 2, 1, 7, 3), "bias": normal(6, 2, 1, 1, 3), "scale": 0.7}, 0.5),
+    "rows of nothing": (4, 6, 2, 2, {"mask": rows_of_nothing(coin(8, 2, 2, 4, 6))}, 0.4),
     "droppable": (5, 4, 2, 2, {"droppable": coin(9, 2, 5, 4)}, 0.6),
 }
 
@@ -200,6 +199,7 @@ def test_dropout_is_a_pytree_whose_only_leaf_is_the_rate(as_users_run_it):
 
 
 def test_rate_0_equals_no_dropout_exactly():
+    # Not compiled: XLA fuses the two differently.
     q, k, v = (jnp.asarray(normal(seed, 2, 5, 2, 3)) for seed in (1, 2, 3))
-    off = jax.jit(dot_product_attention)(q, k, v, dropout=AttentionDropout(0.0), dropout_key=KEY)
-    np.testing.assert_array_equal(off, jax.jit(dot_product_attention)(q, k, v))
+    off = dot_product_attention(q, k, v, dropout=AttentionDropout(0.0), dropout_key=KEY)
+    np.testing.assert_array_equal(off, dot_product_attention(q, k, v))

@@ -68,14 +68,13 @@ def backward(wrap):
     return jnp.einsum("bshk->bhks", gradient)[:, :, :T]
 
 
+HALF = jax.jit(weights)
 PROGRAMS = {
     "eager": lambda: weights(QUERY, VALUE, IDS),
     "jit": lambda: jax.jit(weights)(QUERY, VALUE, IDS),
     "traced rate": lambda: jax.jit(weights)(QUERY, VALUE, IDS, KEY, RATE),
-    "pieces of the batch": lambda: jnp.concatenate([
-        jax.jit(weights)(QUERY[:3], VALUE[:3], IDS[:3]), jax.jit(weights)(QUERY[3:], VALUE[3:], IDS[3:])]),
+    "halves of the batch": lambda: np.concatenate([HALF(*half) for half in zip(*split(2), strict=True)]),
     "vmap over examples, with ids": lambda: jax.jit(jax.vmap(weights))(QUERY, VALUE, IDS),
-    "vmap over halves": lambda: jax.jit(jax.vmap(weights))(*split(2)).reshape(B, H, T, S),
     "vmap over keys": lambda: jax.jit(jax.vmap(partial(weights, QUERY, VALUE, IDS)))(jnp.stack([jax.random.key(1), KEY]))[1],
     "pmap, 2 devices": lambda: pmapped(2),
     "pmap, 8 devices": lambda: pmapped(8),
@@ -84,7 +83,6 @@ PROGRAMS = {
     "jit, heads on 2 devices": lambda: jax.jit(weights)(*placed(2, PartitionSpec(None, None, "batch"))),
     "backward": lambda: backward(lambda f: f),
     "backward, remat": lambda: backward(jax.checkpoint),
-    "forward, remat": lambda: jax.jit(jax.checkpoint(weights))(QUERY, VALUE, IDS),
 }
 
 

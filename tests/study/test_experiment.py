@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from jaxreg.study import build, members
 from jaxreg.study import config as configs
 from jaxreg.study import experiment as experiments
 from jaxreg.study.experiment import Arm, Experiment
@@ -28,12 +29,14 @@ def test_the_main_experiment_is_as_specified():
     assert all(arm.predict is not None for arm in e.arms.values()), "predictions are written before running"
 
 
-def test_its_arms_resolve_and_share_the_baseline_s_structure_but_for_the_absent_sites():
+def test_its_arms_resolve_to_one_structure_so_that_all_of_them_share_one_program():
     e = cat_sat()
     path = experiments.config_path(CAT_SAT, e)
     arms = configs.resolve_arms(e, configs.load_config(path))
-    absent = {name for name, arm in arms.items() if arm.model.attention_dropout_rate is None}
-    assert absent == {"no_sites"}
+    structures = {name: build.structure_of(members.plain(arm)) for name, arm in arms.items()}
+    assert all(structure == structures["none"] for structure in structures.values())
+    absent = {name for name, arm in arms.items() if arm.model.attention_dropout_rate is None or arm.model.mlp_dropout_rate is None}
+    assert absent == set(), "where a site is absent, a rate is no strength"
     assert {name for name, arm in arms.items() if arm.data != arms["none"].data} == {"more_verbs"}
 
 

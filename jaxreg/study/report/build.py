@@ -14,7 +14,7 @@ from jaxreg.study import directory, results, statistics, story
 from jaxreg.study.datasets import Library
 from jaxreg.study.experiment import Experiment
 from jaxreg.study.members import Spec, make_specs
-from jaxreg.study.report import page, sentence
+from jaxreg.study.report import page, picture, sentence
 from jaxreg.study.results import Outcome
 from jaxreg.train.records import Record, Records
 from jaxreg.train.rundir import write_json, write_text
@@ -97,7 +97,7 @@ def _flipped(experiment: Experiment, specs: Sequence[Spec], records: Mapping[str
     before, _ = results.view_scores(records[base.hash], dataset, view)
     flipped = {}
     for arm, spec in at_first.items():
-        if arm == experiment.baseline or spec.data != base.data:
+        if arm == experiment.baseline or spec.data != base.data or any(records[s.hash].meta["diverged"] for s in (base, spec)):
             continue
         after, _ = results.view_scores(records[spec.hash], dataset, view)
         gained, lost = np.flatnonzero(after > before), np.flatnonzero(after < before)
@@ -129,9 +129,10 @@ def _predictions(experiment: Experiment, outcome: Outcome) -> list[dict[str, Any
 
 
 def write_page(workdir: Path, payload: Mapping[str, Any]) -> None:
-    """Writes report.html, and the payload beside it for whoever wants the numbers of the pictures."""
+    """Writes report.html, the payload beside it for whoever wants the numbers of the pictures, and picture.png for a README."""
     write_json(workdir / "report.json", payload)
     write_text(workdir / "report.html", page.render(payload))
+    picture.draw_picture(payload, workdir / "picture.png")
 
 
 def write_tensorboard(workdir: Path, specs: Sequence[Spec], records: Mapping[str, Record]) -> None:

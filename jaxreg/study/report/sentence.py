@@ -30,12 +30,17 @@ def trained_model(spec: Spec, record: Record, dataset: Dataset) -> tuple[Any, An
 
 
 def attention_mass(specs: Sequence[Spec], records: Mapping[str, Record], datasets: Mapping[str, Dataset]) -> dict[str, Any]:
-    """{arm: {cue: mean, ci95, per_seed}}: the mass that the verb's row puts on each cue, on unseen pairs."""
+    """{arm: {cue: mean, ci95, per_seed}}: the mass that the verb's row puts on each cue, on unseen pairs.
+
+    Diverged members have no mass, and an arm of nothing else is left out.
+    """
     values: dict[str, list[np.ndarray]] = {}
     compiled: dict[tuple, Any] = {}
     cue_names = next(iter(specs)) and datasets[specs[0].data].cue_names
     for spec in specs:
         dataset, record = datasets[spec.data], records[spec.hash]
+        if record.meta["diverged"]:
+            continue
         split = dataset.splits["recombination"]
         model, params = trained_model(spec, record, dataset)
         key = (model.num_layers, model.width, model.num_heads, model.norm, model.residual, model.final_norm, model.positions, model.causal)
@@ -53,12 +58,13 @@ def _summary(per_seed: Sequence[float]) -> dict[str, Any]:
 
 
 def matrices(experiment: Experiment, specs: Sequence[Spec], records: Mapping[str, Record], datasets: Mapping[str, Dataset]) -> dict[str, Any]:
-    """"matrices" and "edges" of the page: the arm with the most attention dropout, at its first seed; null without such an arm."""
-    rates = {spec.arm: spec.config["model"][RATE] or 0.0 for spec in specs if experiment.arms[spec.arm].kind == "arm"}
-    arm = max(rates, key=rates.get)
-    if not rates[arm]:
+    """"matrices" and "edges" of the page: the arm with the most attention dropout, at the first seed that did not diverge; null without."""
+    shown = [spec for spec in specs if experiment.arms[spec.arm].kind == "arm" and not records[spec.hash].meta["diverged"]]
+    rates = {spec.arm: spec.config["model"][RATE] or 0.0 for spec in shown}
+    arm = max(rates, key=rates.get, default=None)
+    if arm is None or not rates[arm]:
         return {"matrices": None, "edges": None}
-    spec = next(spec for spec in specs if spec.arm == arm)
+    spec = next(spec for spec in shown if spec.arm == arm)
     dataset, record = datasets[spec.data], records[spec.hash]
     row = example_row(dataset)
     model, params = trained_model(spec, record, dataset)

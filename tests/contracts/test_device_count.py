@@ -1,0 +1,90 @@
+"""Law 6: masks, losses and the gradients of one step are the same on 1, 2, 4 and 8 devices, under jit and under pmap."""
+
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from attention import by_hand
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxreg import rng
+from jaxreg.metrics import Tally
+from jaxreg.nn import Transformer
+from jaxreg.train.step import Problem, loss_and_gradient
+
+B, T, H, RATE = 8, 5, 2, 0.3
+STEP_KEY = rng.step_key(rng.seed_key(4, "dropout"), 17)
+IDS = np.arange(B, dtype=np.int32)
+draw = np.random.default_rng(0)
+BATCH = {"tokens": draw.integers(1, 9, (B, T)).astype(np.int32), "label": draw.integers(0, 3, B).astype(np.int32)}
+MODEL = Transformer(
+    vocab_size=9, num_outputs=3, num_layers=1, width=8, num_heads=H, mlp_width=12, max_length=T, attention_dropout_rate=RATE,
+    residual_dropout_rate=RATE, mlp_dropout_rate=RATE, mlp_pre_activation_dropout_rate=RATE)
+
+
+def forward(params, batch, key, ids, **options):
+    return MODEL.apply(
+        {"params": params}, batch["tokens"], train=True, dropout_key=key, example_ids=ids, read_positions=jnp.zeros_like(ids), **options)
+
+
+def objective(params, batch, key, ids) -> Tally:
+    values = optax.softmax_cross_entropy_with_integer_labels(forward(params, batch, key, ids), batch["label"])
+    return Tally(jnp.sum(values), jnp.float32(values.size))
+
+
+PROBLEM = Problem(None, objective, None, None)
+
+
+def program(params, batch, ids, axis_name=None):
+    """Loss, gradient, and the attention weights that training applied, [B, H, T, T]."""
+    tally, gradient = loss_and_gradient(PROBLEM, params, batch, STEP_KEY, ids, axis_name)
+    _, sown = forward(params, batch, STEP_KEY, ids, mutable="intermediates")
+    return tally, gradient, sown["intermediates"]["block_0"]["attention"]["attention_weights"][0]
+
+
+@cache
+def parameters():
+    shapes = jax.eval_shape(MODEL.init, jax.random.key(0), BATCH["tokens"])["params"]
+    return jax.tree.map(lambda x: (0.5 * draw.normal(size=x.shape)).astype(np.float32), shapes)
+
+
+def under_jit(n):
+    mesh = Mesh(np.array(jax.devices()[:n]), ("batch",))
+    put = lambda tree, *axes: jax.device_put(tree, NamedSharding(mesh, PartitionSpec(*axes)))
+    return jax.jit(program)(put(parameters()), put(BATCH, "batch"), put(IDS, "batch"))
+
+
+def under_pmap(n):
+    share = lambda x: x.reshape(n, B // n, *x.shape[1:])
+    run = jax.pmap(lambda params, batch, ids: program(params, batch, ids, "batch"), "batch", in_axes=(None, 0, 0), devices=jax.devices()[:n])
+    tally, gradient, weights = run(parameters(), jax.tree.map(share, BATCH), share(IDS))
+    for leaf in jax.tree.leaves((tally, gradient)):   # every device holds the sum over all of them
+        np.testing.assert_array_equal(np.asarray(leaf), np.broadcast_to(np.asarray(leaf)[:1], leaf.shape))
+    first = jax.tree.map(lambda x: np.asarray(x)[0], (tally, gradient))
+    return *first, np.asarray(weights).reshape(B, H, T, T)
+
+
+@cache
+def one_device():
+    return under_jit(1)
+
+
+@pytest.mark.parametrize("devices", [1, 2, 4, 8])
+@pytest.mark.parametrize("under", [under_jit, under_pmap])
+def test_one_step_is_the_same_on_any_number_of_devices(under, devices):
+    tally, gradient, weights = jax.tree.map(np.asarray, under(devices))
+    expected_tally, expected_gradient, expected_weights = jax.tree.map(np.asarray, one_device())
+    key = jax.random.fold_in(STEP_KEY, rng.site(0, "attention"))
+    keep = by_hand.keep_mask(key, RATE, num_examples=B, heads=range(H), queries=range(T), keys=range(T), example_ids=IDS)
+    np.testing.assert_array_equal(np.asarray(weights) > 0, keep)
+    np.testing.assert_allclose(weights, expected_weights, rtol=1e-5)
+
+    assert tally.count == expected_tally.count == B
+    np.testing.assert_allclose(tally.total, expected_tally.total, rtol=1e-6)
+    norm = lambda tree: float(np.sqrt(sum(np.sum(np.square(np.asarray(x, np.float64))) for x in jax.tree.leaves(tree))))
+    np.testing.assert_allclose(norm(gradient), norm(expected_gradient), rtol=1e-6)
+    difference = norm(jax.tree.map(lambda a, b: np.asarray(a, np.float64) - np.asarray(b), gradient, expected_gradient))
+    assert difference < 1e-6 * norm(expected_gradient)
