@@ -14,15 +14,16 @@ import jax
 import numpy as np
 
 from jaxreg.data import DATASETS, Dataset
-from jaxreg.study import build
+from jaxreg.study import build, training
 from jaxreg.study import config as configs
 from jaxreg.study.members import plain
+from jaxreg.study.training import passes_of
 from jaxreg.train.loop import Job, Plan, Trained, Wave, compile_programs
 from jaxreg.train.parallel import Programs
-from jaxreg.study.training import passes_of
 
 ROOT = Path(__file__).parents[1]
 NUM_STEPS, EVERY, BATCH = 50, 10, 8
+_programs_of, _plan_of = build.programs_of, build.plan_of  # tests may put others in their place
 
 CHANGES = {
     "data.num_train": 32, "data.num_eval": 24, "model.num_layers": 1, "model.width": 8, "model.num_heads": 2, "model.mlp_width": 8,
@@ -30,6 +31,20 @@ CHANGES = {
     "train.num_steps": NUM_STEPS, "train.batch_size": BATCH, "train.members_per_device": 3, "eval.every_steps": EVERY,
 }
 """Field -> value, against configs/base.py: one layer, width 8, 50 steps, every dropout site there."""
+
+STRENGTHS = {
+    "model.attention_dropout_rate": 0.4, "model.mlp_dropout_rate": 0.4, "model.residual_dropout_rate": 0.3,
+    "model.mlp_pre_activation_dropout_rate": 0.4, "loss.label_smoothing_strength": 0.3, "optim.learning_rate": 3e-2,
+    "optim.weight_decay": 2.0, "optim.max_grad_norm": 0.05,
+}
+"""Every strength, away from its off value and from `CHANGES`."""
+
+
+LEAN = {"model.mlp_dropout_rate": None, "model.residual_dropout_rate": None, "model.mlp_pre_activation_dropout_rate": None}
+"""Fewer sites: faster to compile."""
+
+AT_ONCE = {**LEAN, "train.member_axis": "vmap"}
+"""A second structure."""
 
 
 class TinyPlan(Plan):
@@ -130,11 +145,11 @@ def finish(wave: Wave, cuts: Sequence[int] = (), until: int | None = None) -> No
 def _setting(changes: tuple, num_devices: int, quick: bool) -> Setting:
     own = config(dict(changes))
     structure, example = build.structure_of(own), dataset(1)
-    programs = build.programs_of(structure, build.Vocabulary.of(example), jax.devices()[:num_devices])
+    programs = _programs_of(structure, build.Vocabulary.of(example), jax.devices()[:num_devices])
     if quick:
         programs.advance, programs.score, programs.init = map(_Quick, (programs.advance, programs.score, programs.init))
     passes = passes_of(structure, example)
-    plan = build.plan_of(structure, example, passes)
+    plan = _plan_of(structure, example, passes)
     made = Setting(own, programs, passes, TinyPlan(**vars(plan)))
     compile_programs(programs, made.job(), made.tables(), made.plan)
     return made
@@ -161,3 +176,20 @@ def equal(a: Any, b: Any) -> bool:
 def content(member: Trained) -> dict[str, Any]:
     """All that a trained member leaves behind, as a tree."""
     return vars(member)
+
+
+def use_compiled(monkeypatch: Any) -> None:
+    """From here on `Trainer` trains with the programs of `setting`, two devices of three members, and compiles nothing twice."""
+    compiled: dict[str, Programs] = {}
+
+    def programs_of(structure: Mapping, vocabulary: build.Vocabulary, devices: Any = None) -> Programs:
+        key = repr({**structure, "eval": structure["eval"]["curves"]})  # how often it is evaluated is in no program
+        if key not in compiled:
+            known = [{}, AT_ONCE]
+            [changes] = [c for c in known if repr({**(s := build.structure_of(config(c))), "eval": s["eval"]["curves"]}) == key]
+            compiled[key] = setting(changes, quick=bool(changes)).programs
+        return compiled[key]
+
+    monkeypatch.setattr(build, "programs_of", programs_of)
+    monkeypatch.setattr(build, "plan_of", lambda *arguments: TinyPlan(**vars(_plan_of(*arguments))))
+    monkeypatch.setattr(training, "compile_programs", lambda *arguments: None)

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 # Columns to keep, best first, where a terminal has no room for all views; a view that is not named here comes last.
-KEY_VIEWS = ("validation", "train", "template", "novel_word", "noun_cut", "determiner_cut", "attractor",
+KEY_VIEWS = ("validation", "recombination", "train", "template", "novel_word", "noun_cut", "determiner_cut", "attractor",
              "recombination_neutral", "fronted", "both_cut", "attractor_congruent", "informative", "novel_word_neutral")
 VERDICT_STYLES = {"supported": "green", "refuted: opposite": "red", "refuted: negligible": "red", "inconclusive": "yellow"}
 _CELL = 9  # characters of "72.1 ±4.2"

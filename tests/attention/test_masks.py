@@ -1,5 +1,7 @@
 """The bits: Threefry against Random123's known answers, the masks against DESIGN.md written out in loops."""
 
+from functools import partial
+
 import jax
 import jax.extend
 import jax.numpy as jnp
@@ -31,11 +33,12 @@ DROPOUT_KEYS = {
 
 
 # Eager JAX compiles every operation by itself: one program is faster.
-replay = jax.jit(keep_mask)
+jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})   # compiles in half the time
+replay = jit(keep_mask)
 
 
 def coordinates(h, t, s):
-    return dict(heads=jnp.arange(h), queries=jnp.arange(t), keys=jnp.arange(s))
+    return {name: jnp.asarray(np.arange(n)) for name, n in (("heads", h), ("queries", t), ("keys", s))}
 
 
 def applied_mask(dropout, dropout_key, b, h, t, s, groups=None, **options):
@@ -43,7 +46,7 @@ def applied_mask(dropout, dropout_key, b, h, t, s, groups=None, **options):
     q = jnp.asarray(np.zeros((b, t, h, s), np.float32))
     k = jnp.asarray(np.zeros((b, s, groups or h, s), np.float32))
     v = jnp.asarray(np.broadcast_to(np.eye(s, dtype=np.float32)[:, None], k.shape))
-    weights = jax.jit(dot_product_attention)(q, k, v, dropout=dropout, dropout_key=dropout_key, **options)
+    weights = jit(dot_product_attention)(q, k, v, dropout=dropout, dropout_key=dropout_key, **options)
     weights = np.asarray(weights).transpose(0, 2, 1, 3) * s
     scale = by_hand.keep_scale(float(dropout.rate))
     np.testing.assert_allclose(weights, np.where(weights > 0, scale, 0), rtol=1e-6)
@@ -136,7 +139,7 @@ def test_rbg_masks_do_not_depend_on_the_layout():
         return jax.vmap(lambda k: keep_mask(AttentionDropout(0.5), k[None], examples=None, **shape)[0])(keys)
 
     keys = jnp.stack([jax.random.fold_in(key, e) for e in range(2)])
-    np.testing.assert_array_equal(jax.jit(mapped)(keys), both)
+    np.testing.assert_array_equal(jit(mapped)(keys), both)
 
 
 def test_replay_refuses_what_it_cannot_key():

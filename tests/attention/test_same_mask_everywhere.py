@@ -11,6 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxreg import AttentionDropout, dot_product_attention
 
+jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})   # compiles in half the time
 KEY = jax.random.key(12)
 B, H, T, S = 8, 2, 5, 6
 RATE = 0.4
@@ -42,13 +43,14 @@ def split(n):
 
 
 def pmapped(n):
-    out = jax.pmap(weights, devices=jax.devices()[:n])(*split(n))
+    args = tuple(map(jnp.asarray, split(n)))
+    out = jax.pmap(weights, devices=jax.devices()[:n]).lower(*args).compile(compiler_options={"xla_backend_optimization_level": 0})(*args)
     return out.reshape(B, *out.shape[2:])
 
 
 def shard_mapped(n):
     spec = PartitionSpec("batch")
-    return jax.jit(jax.shard_map(weights, mesh=mesh(n), in_specs=spec, out_specs=spec))(QUERY, VALUE, IDS)
+    return jit(jax.shard_map(weights, mesh=mesh(n), in_specs=spec, out_specs=spec))(QUERY, VALUE, IDS)
 
 
 def looped():
@@ -56,7 +58,7 @@ def looped():
     def step(index, _):
         key = jax.random.fold_in(KEY, index)
         return jax.lax.map(lambda x: weights(x[0][None], x[1][None], x[2][None], key)[0], (QUERY, VALUE, IDS))
-    return jax.jit(lambda n: jax.lax.fori_loop(0, n, step, jnp.zeros((B, H, T, S))))(3)
+    return jit(lambda n: jax.lax.fori_loop(0, n, step, jnp.zeros((B, H, T, S))))(3)
 
 
 def backward(wrap):
@@ -64,23 +66,23 @@ def backward(wrap):
     def loss(value):
         # Something before that must not be computed the same way twice, and a cotangent that is the identity.
         return jnp.sum(jnp.swapaxes(wrap(weights)(QUERY, jnp.sin(value), IDS), -2, -3) * IDENTITY)
-    gradient = jax.jit(jax.grad(loss))(VALUE) / np.cos(VALUE)
-    return jnp.einsum("bshk->bhks", gradient)[:, :, :T]
+    gradient = jit(jax.grad(loss))(VALUE)
+    return (np.asarray(gradient) / np.cos(VALUE)).transpose(0, 2, 3, 1)[:, :, :T]
 
 
-HALF = jax.jit(weights)
+HALF = jit(weights)
 PROGRAMS = {
     "eager": lambda: weights(QUERY, VALUE, IDS),
-    "jit": lambda: jax.jit(weights)(QUERY, VALUE, IDS),
-    "traced rate": lambda: jax.jit(weights)(QUERY, VALUE, IDS, KEY, RATE),
+    "jit": lambda: jit(weights)(QUERY, VALUE, IDS),
+    "traced rate": lambda: jit(weights)(QUERY, VALUE, IDS, KEY, RATE),
     "halves of the batch": lambda: np.concatenate([HALF(*half) for half in zip(*split(2), strict=True)]),
-    "vmap over examples, with ids": lambda: jax.jit(jax.vmap(weights))(QUERY, VALUE, IDS),
-    "vmap over keys": lambda: jax.jit(jax.vmap(partial(weights, QUERY, VALUE, IDS)))(jnp.stack([jax.random.key(1), KEY]))[1],
+    "vmap over examples, with ids": lambda: jit(jax.vmap(weights))(QUERY, VALUE, IDS),
+    "vmap over keys": lambda: jit(jax.vmap(partial(weights, QUERY, VALUE, IDS)))(jnp.stack([jax.random.key(1), KEY]))[1],
     "pmap, 2 devices": lambda: pmapped(2),
     "pmap, 8 devices": lambda: pmapped(8),
     "shard_map, 4 devices": lambda: shard_mapped(4),
-    "jit, batch on 8 devices": lambda: jax.jit(weights)(*placed(8, PartitionSpec("batch"))),
-    "jit, heads on 2 devices": lambda: jax.jit(weights)(*placed(2, PartitionSpec(None, None, "batch"))),
+    "jit, batch on 8 devices": lambda: jit(weights)(*placed(8, PartitionSpec("batch"))),
+    "jit, heads on 2 devices": lambda: jit(weights)(*placed(2, PartitionSpec(None, None, "batch"))),
     "backward": lambda: backward(lambda f: f),
     "backward, remat": lambda: backward(jax.checkpoint),
 }
@@ -106,7 +108,7 @@ def test_in_loops_the_key_is_the_step_s():
 
 def test_without_ids_a_sharded_batch_counts_over_all_devices():
     query, value, _ = placed(8, PartitionSpec("batch"))
-    found = jax.jit(lambda q, v: weights(q, v, None))(query, value)
+    found = jit(lambda q, v: weights(q, v, None))(query, value)
     expected = by_hand.keep_mask(KEY, RATE, num_examples=B, heads=range(H), queries=range(T), keys=range(S))
     np.testing.assert_array_equal(np.asarray(found) > 0, expected)
 
@@ -121,7 +123,7 @@ def test_without_ids_every_device_of_a_pmap_draws_the_same_mask():
 def test_vmap_with_a_key_per_example_is_example_0_of_each_key():
     # How a foreign module gets position-keyed masks: vmap(apply) with rngs={"dropout": fold_in(step_key, id)}.
     keys = jnp.stack([jax.random.fold_in(KEY, int(i)) for i in IDS])
-    found = jax.jit(jax.vmap(lambda q, v, key: weights(q, v, None, key)))(QUERY, VALUE, keys)
+    found = jit(jax.vmap(lambda q, v, key: weights(q, v, None, key)))(QUERY, VALUE, keys)
     expected = by_hand.keep_mask(
         keys, RATE, num_examples=B, heads=range(H), queries=range(T), keys=range(S), example_ids=np.zeros(B, int))
     np.testing.assert_array_equal(np.asarray(found) > 0, expected)
@@ -129,7 +131,7 @@ def test_vmap_with_a_key_per_example_is_example_0_of_each_key():
 
 def test_vmap_over_rates():
     rates = [0.0, 0.4, 0.75]
-    found = jax.jit(jax.vmap(lambda rate: weights(QUERY, VALUE, IDS, KEY, rate)))(jnp.array(rates))
+    found = jit(jax.vmap(lambda rate: weights(QUERY, VALUE, IDS, KEY, rate)))(jnp.array(rates))
     for rate, mask in zip(rates, np.asarray(found), strict=True):
         expected = by_hand.keep_mask(KEY, rate, num_examples=B, heads=range(H), queries=range(T), keys=range(S), example_ids=IDS)
         np.testing.assert_allclose(mask, expected * by_hand.keep_scale(rate) / S, rtol=1e-5)
@@ -137,10 +139,10 @@ def test_vmap_over_rates():
 
 def test_the_gradient_for_a_rate_is_0_and_not_nan():
     # t is rounded up to a multiple of 1 / 65536: the loss is a step function of the rate.
-    gradient = jax.jit(jax.grad(lambda rate: jnp.sum(weights(QUERY, VALUE, IDS, KEY, rate) ** 2)))(RATE)
+    gradient = jit(jax.grad(lambda rate: jnp.sum(weights(QUERY, VALUE, IDS, KEY, rate) ** 2)))(RATE)
     assert float(gradient) == 0.0
 
 
 def test_jax_s_own_settings_for_keys_do_not_matter(expected):
     with jax.default_prng_impl("rbg"), jax.threefry_partitionable(False):
-        np.testing.assert_array_equal(np.asarray(jax.jit(weights)(QUERY, VALUE, IDS)) > 0, expected)
+        np.testing.assert_array_equal(np.asarray(jit(weights)(QUERY, VALUE, IDS)) > 0, expected)

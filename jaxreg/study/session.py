@@ -1,0 +1,119 @@
+"""What every run needs around it: the directory locked, signals caught, data loading, time kept, and the live table."""
+
+import sys
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxreg.data import Dataset
+from jaxreg.study import directory, results, statistics, story
+from jaxreg.study.datasets import Library
+from jaxreg.study.files import UserErrors
+from jaxreg.study.members import Spec
+from jaxreg.study.training import Trainer, Watch, fingerprint
+from jaxreg.train.checkpoint import CheckpointError
+from jaxreg.train.interrupt import Interrupts
+from jaxreg.train.loop import Interrupted
+from jaxreg.train.records import Record
+from jaxreg.train.rundir import RunDirectoryInUse, RunLock
+
+DONE, INTERRUPTED = 0, 75
+
+
+class Phases:
+    """Where the time goes: seconds by phase; the display hears of every change."""
+
+    def __init__(self, display: Any):
+        self.display, self.seconds, self._name, self._since = display, {}, None, time.monotonic()
+
+    def __call__(self, name: str) -> None:
+        """Starts a phase, unless it is on already."""
+        if name == self._name:
+            return
+        self.stop()
+        self._name = name
+        self.display.phase(name)
+
+    def stop(self) -> None:
+        """Ends the current phase."""
+        now = time.monotonic()
+        if self._name is not None:
+            self.seconds[self._name] = self.seconds.get(self._name, 0.0) + now - self._since
+        self._name, self._since = None, now
+
+
+class Board:
+    """The live table: means over the members that are done, cell by cell."""
+
+    def __init__(self, display: Any, datasets: Mapping[str, Dataset]):
+        self.display, self.datasets, self.values = display, datasets, {}
+
+    def add(self, spec: Spec, record: Record) -> None:
+        """One more member of an arm is done."""
+        dataset = self.datasets[spec.data]
+        for view in dataset.views:
+            values = self.values.setdefault((spec.arm, view.name), [])
+            value = results.accuracy(record, dataset, view)
+            values.append(results.CHANCE if np.isnan(value) else value)
+            half = None
+            if len(values) > 1:
+                low, high = statistics.t_interval(values, 0.05)
+                half = (high - low) / 2
+            self.display.cell(spec.arm, view.name, float(np.mean(values)), half, len(values))
+
+
+class Session:
+    """One run in its directory. `phases` keeps the time, `library` loads data in the background, `display` is told."""
+
+    def __init__(self, workdir: Path, display: Any, interrupts: Interrupts):
+        self.workdir, self.display, self.interrupts = workdir, display, interrupts
+        self.phases, self.library = Phases(display), Library()
+
+    def train(self, specs: Sequence[Spec]) -> dict[str, Record]:
+        """All members' records by hash, found or trained now.
+
+        Raises:
+          Interrupted: a signal came; everything is saved.
+        """
+        board = Board(self.display, self.library)
+        watch = Watch(
+            progress=self.display.progress, member_done=board.add, phase=self.phases, stop=lambda: self.interrupts.requested
+        )
+        trainer = Trainer(self.workdir, specs, self.library, fingerprint(), watch)
+        records = trainer.run()
+        found = len(records) - trainer.trained
+        if found:
+            self.display.note(f"{found} of {len(records)} members were found trained, {trainer.trained} trained now")
+        directory.mark_foreign(self.workdir, records.values(), fingerprint(), self.display)
+        return records
+
+
+def hold(workdir: Path, display: Any, body: Callable[[Session], None]) -> int:
+    """Runs `body` in a locked run directory and returns the exit code: 0, or 75 when a signal stopped it after saving.
+
+    Raises:
+      UserErrors: the directory cannot be made or is in use, or its checkpoints cannot be used.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserErrors([f"--workdir={workdir}: cannot be made: {error.strerror}"]) from None
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *args, **kwargs: display.note(str(message))
+        try:
+            with RunLock(workdir), Interrupts(notify=display.note) as interrupts:
+                session = Session(workdir, display, interrupts)
+                try:
+                    body(session)
+                finally:
+                    session.library.close()
+        except Interrupted:
+            display.note(f"interrupted; the same command goes on: {story.command(sys.argv)}")
+            return INTERRUPTED
+        except (RunDirectoryInUse, CheckpointError) as error:  # a full or damaged disk is no defect of ours
+            raise UserErrors([str(error)]) from None
+    return DONE
