@@ -53,9 +53,14 @@ class TinyPlan(Plan):
     longest_chunk = NUM_STEPS
 
 
+@functools.cache
+def _base() -> dict:
+    return plain(configs.load_config(ROOT / "configs" / "base.py"))
+
+
 def config(changes: Mapping[str, Any] | None = None) -> dict:
     """The resolved tiny config as nested dicts, with changes by field."""
-    nested = plain(configs.load_config(ROOT / "configs" / "base.py"))
+    nested = plain(_base())
     for field, value in (CHANGES | dict(changes or {})).items():
         section, _, name = field.partition(".")
         assert name in nested[section], field

@@ -6,6 +6,7 @@ takes its members one after the other (`lax.map`, so that a member's bits do not
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -102,7 +103,11 @@ class Layout:
 
     def put(self, tree: Any) -> Any:
         """A spread tree on the devices, to be used by several calls."""
-        return jax.pmap(lambda x: x, devices=self.devices)(tree)
+        return self._place(tree)
+
+    @functools.cached_property
+    def _place(self) -> Callable[[Any], Any]:
+        return jax.pmap(lambda x: x, devices=self.devices)
 
     def gather(self, tree: Any) -> Any:
         """Per-member device arrays back as numpy [slots, ...]."""

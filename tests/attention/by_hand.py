@@ -55,10 +55,9 @@ def key_words(ex_key, head):
     return int(data[0]), int(data[1])
 
 
-def keep_mask(dropout_key, rate, *, num_examples, heads, queries, keys, example_ids=None):
-    """[B, H, T, S] of bool: the definition of DESIGN.md, "The bits", one connection at a time."""
-    t = threshold(rate)
-    keep = np.zeros((num_examples, len(heads), len(queries), len(keys)), bool)
+def lanes(dropout_key, *, num_examples, heads, queries, keys, example_ids=None):
+    """[B, H, T, S] of draws below 65536: the definition of DESIGN.md, "The bits", one connection at a time."""
+    draws = np.zeros((num_examples, len(heads), len(queries), len(keys)), int)
     for b in range(num_examples):
         ex_key = example_key(dropout_key, b, None if example_ids is None else int(example_ids[b]))
         for h, head in enumerate(heads):
@@ -66,9 +65,13 @@ def keep_mask(dropout_key, rate, *, num_examples, heads, queries, keys, example_
             for i, query in enumerate(queries):
                 for j, key_position in enumerate(keys):
                     b0, b1 = threefry2x32(words, (int(key_position), int(query) // 4))
-                    lane = (b0 % 65536, b0 // 65536, b1 % 65536, b1 // 65536)[int(query) % 4]
-                    keep[b, h, i, j] = lane >= t
-    return keep
+                    draws[b, h, i, j] = (b0 % 65536, b0 // 65536, b1 % 65536, b1 // 65536)[int(query) % 4]
+    return draws
+
+
+def keep_mask(dropout_key, rate, **coordinates):
+    """[B, H, T, S] of bool: True where a connection is kept."""
+    return lanes(dropout_key, **coordinates) >= threshold(rate)
 
 
 def attention(query, key, value, bias=None, mask=None, *, is_causal=False, scale=None, keep=None, rate=0.0, droppable=None):

@@ -120,6 +120,25 @@ def test_threshold_and_scale_are_exact_inverses(rate):
     assert float(masks.keep_scale(rate)) == np.float32(65536 / (65536 - t))
 
 
+def test_the_draw_that_equals_the_threshold_is_kept():
+    t, s = 5, 3
+    draws = by_hand.lanes(KEY, num_examples=1, heads=[0], queries=range(t), keys=range(s))[0, 0]
+
+    @jit
+    def kept(rate):
+        dropout = AttentionDropout(rate)
+        values = jnp.broadcast_to(jnp.eye(s)[:, None], (1, s, 1, s))
+        attended = dot_product_attention(jnp.zeros((1, t, 1, s)), jnp.zeros((1, s, 1, s)), values, dropout=dropout, dropout_key=KEY)
+        return keep_mask(dropout, KEY, examples=jnp.arange(1), **coordinates(1, t, s))[0, 0], attended[0, :, 0] > 0
+
+    for i, j in [(0, 0), (1, 2), (2, 1), (3, 0), (4, 2)]:
+        draw = draws[i, j]
+        for rate, stays in ((draw / 65536, True), ((draw + 1) / 65536, False)):
+            for mask in kept(np.float32(rate)):
+                assert mask[i, j] == stays
+                np.testing.assert_array_equal(mask, draws >= by_hand.threshold(rate))
+
+
 def test_a_higher_rate_drops_what_a_lower_one_dropped_and_more():
     rates = [0.0, 0.1, 0.5, 0.9, 1 - 2**-16]
     kept = [np.asarray(replay(AttentionDropout(rate), KEY, examples=jnp.arange(2), **coordinates(2, 9, 9))) for rate in rates]

@@ -11,7 +11,7 @@ import pytest
 from attention import by_hand
 
 from jaxreg import rng
-from jaxreg.nn import Dropout, SelfAttention, Transformer, position_keyed_dropout
+from jaxreg.nn import Dropout, SelfAttention, Transformer, heavy_dropout_mlp, position_keyed_dropout
 
 FAST = {"xla_backend_optimization_level": 0}   # compiles in half the time
 B, T, D = 2, 6, 8
@@ -95,6 +95,24 @@ def test_feature_dropout_is_the_definition(dtype):
     assert found.dtype == dtype and 0.5 < keep.mean() < 0.9
     scale = jnp.asarray(by_hand.keep_scale(rate), dtype)
     np.testing.assert_array_equal(np.asarray(found, np.float32), np.where(keep, np.asarray(x * scale, np.float32), 0))
+
+
+def test_the_old_block_is_dense_dropout_5_activation_dropout_3_dense():
+    draw, width = np.random.default_rng(4), 10
+    wi, wo = (
+        {"kernel": draw.normal(size=shape).astype(np.float32), "bias": draw.normal(size=shape[1:]).astype(np.float32)}
+        for shape in ((D, width), (width, D)))
+    found = jax.jit(lambda x: heavy_dropout_mlp(width, layer=1).apply({"params": {"wi": wi, "wo": wo}}, x, train=True, dropout_key=KEY))(X)
+
+    def drop(h, rate, site):
+        key = jax.random.fold_in(KEY, site)
+        keep = by_hand.keep_mask(key, rate, num_examples=B, heads=[0], queries=range(T), keys=range(width))[:, 0]
+        return np.where(keep, h * by_hand.keep_scale(rate), 0)
+
+    h = drop(np.asarray(X, np.float64) @ wi["kernel"] + wi["bias"], 0.5, 64 + 3)
+    h = 0.5 * h * (1 + np.tanh(np.sqrt(2 / np.pi) * (h + 0.044715 * h**3)))
+    expected = drop(h, 0.3, 64 + 4) @ wo["kernel"] + wo["bias"]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_feature_dropout_refuses_what_it_cannot_do():

@@ -78,7 +78,7 @@ def turned(x):
     return out
 
 
-def forward(params, tokens, mask, *, num_layers=2, norm="pre", residual=True, final_norm=True, positions="learned", causal=False, **rates):
+def forward(params, tokens, mask, droppable=None, *, num_layers=2, norm="pre", residual=True, final_norm=True, positions="learned", causal=False, **rates):
     """(logits [B, T, OUT], the applied weights of every layer), in float64."""
     rate = {name: rates.get(f"{name}_dropout_rate") for name in ("attention", "residual", "mlp", "mlp_pre_activation")}
     params = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
@@ -103,7 +103,8 @@ def forward(params, tokens, mask, *, num_layers=2, norm="pre", residual=True, fi
                 site_key(layer, "attention"), rate["attention"], num_examples=B, heads=range(H), queries=range(x.shape[1]),
                 keys=range(x.shape[1]), example_ids=IDS)
             layer_mask = mask[layer] if mask is not None and mask.ndim == 5 else mask
-            out, weights = by_hand.attention(q, k, v, mask=layer_mask, is_causal=causal, keep=keep, rate=rate["attention"] or 0)
+            out, weights = by_hand.attention(
+                q, k, v, mask=layer_mask, is_causal=causal, keep=keep, rate=rate["attention"] or 0, droppable=droppable)
             all_weights.append(weights)
             return np.einsum("bthk,hkd->btd", out, p["attention"]["out"]["kernel"]) + p["attention"]["out"]["bias"]
 
@@ -131,10 +132,11 @@ MASKS = {
     "per layer": np.random.default_rng(2).random((2, B, H, T, T)) < 0.7,
     "cut": np.random.default_rng(3).random((1, 1, T, T)) < 0.7,
 }
-# name: (options of the model, mask)
+DROPPABLE = np.random.default_rng(4).random((1, 1, T, T)) < 0.7
+# name: (options of the model, mask); DROPPABLE goes with the first
 MODELS = {
-    "pre-norm, learned": ({}, None),
     "pre-norm, learned, every site": (ALL_SITES, "cut"),
+    "pre-norm, learned": ({}, None),
     "post-norm, sinusoidal, causal": (
         {"norm": "post", "positions": "sinusoidal", "causal": True, "num_layers": 1, "attention_dropout_rate": 0.5}, None),
     "as the essay draws it": ({"final_norm": False, "num_layers": 1, "residual_dropout_rate": 0.3}, "per head"),
@@ -149,6 +151,7 @@ MODELS = {
 @pytest.mark.parametrize("name", MODELS)
 def test_the_model_is_what_it_says(name):
     options, mask_name = MODELS[name]
+    droppable = DROPPABLE if options is ALL_SITES else None
     model, params, mask = Transformer(**SIZES, **options), parameters(**options), MASKS[mask_name]
     layout = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, T), jnp.int32))["params"]
     assert jax.tree.map(lambda x: (x.shape, x.dtype), layout) == jax.tree.map(lambda x: (x.shape, x.dtype), params)
@@ -157,12 +160,12 @@ def test_the_model_is_what_it_says(name):
     def run(params, tokens, mask, ids):
         out, sown = model.apply(
             {"params": params}, tokens, padding_mask=tokens != 0, mask=mask, train=True, dropout_key=KEY, example_ids=ids,
-            mutable="intermediates")
+            droppable=None if droppable is None else jnp.asarray(droppable), mutable="intermediates")
         return out, jnp.stack([sown["intermediates"][f"block_{n}"]["attention"]["attention_weights"][0] for n in range(model.num_layers)])
 
     logits, weights = run(params, jnp.asarray(TOKENS), None if mask is None else jnp.asarray(mask), jnp.asarray(IDS))
     padding = PADDING[:, None, None, :]
-    expected, expected_weights = forward(params, TOKENS, padding if mask is None else mask & padding, **options)
+    expected, expected_weights = forward(params, TOKENS, padding if mask is None else mask & padding, droppable, **options)
     assert logits.shape == (B, T, OUT) and weights.shape == (model.num_layers, B, H, T, T)
     np.testing.assert_allclose(weights, expected_weights, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
