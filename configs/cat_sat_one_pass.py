@@ -1,8 +1,8 @@
 """CATSAT, little repetition: 8,000 sentences, batch 32, 400 steps, 1.6 passes over the data.
 
 Command:  jaxreg train --config=configs/cat_sat_one_pass.py --workdir=runs/cat_sat_one_pass
-Time:     not yet measured
-Result:   not yet measured
+Time:     38 s on two cores, data and programs included
+Result:   seed 0, no regularizer: train 100%, validation 100%, recombination 97%
 """
 
 from ml_collections import ConfigDict

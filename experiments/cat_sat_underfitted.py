@@ -1,8 +1,8 @@
 """The opposite regime: 60 steps instead of 400. Does attention dropout still help?
 
 Command:  jaxreg compare experiments/cat_sat_underfitted.py --workdir=runs/cat_sat_underfitted
-Time:     not yet measured
-Result:   not yet measured
+Time:     about one minute on two cores
+Result:   experiments/results/cat_sat_underfitted/: attention dropout .3 -2.3 points [-3.8, -0.7], refuted: opposite
 
 Hypothesis, against "none", in accuracy points on recombination (seen words, unseen pairs), margin 5: it hurts. A model that
 has not yet learned the training sentences has nothing to forget. Predictions are from a prototype at seeds 0 to 11

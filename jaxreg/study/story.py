@@ -87,6 +87,8 @@ def underpowered(experiment: Experiment, comparisons: Sequence[Mapping[str, Any]
         if row["split"] != experiment.primary and row["seeds_needed"] is not None and experiment.arms[row["arm"]].kind == "arm":
             by_view.setdefault(row["split"], []).append(f"{row['arm']} {row['seeds_needed']}")
     margin = f"{100 * experiment.margin:.0f} points"
+    if any(len(row["per_seed"]) < 2 for row in comparisons):
+        return f"One seed has no spread: how many would have 80% power for {margin} is not known."
     if not by_view:
         return f"Every other cell has the seeds that 80% power for {margin} needs."
     listed = "; ".join(f"{view}: {', '.join(arms)}" for view, arms in by_view.items())

@@ -81,7 +81,7 @@ def train_step(
     tally, gradient = loss_and_gradient(problem, state.params, batch, key, example_ids, axis_name)
     updates, opt_state = problem.optimizer.update(gradient, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    diverged = state.diverged | ~jnp.isfinite(tally.total) | ~jnp.isfinite(optax.global_norm(gradient))
+    diverged = state.diverged | ~jnp.isfinite(tally.total) | ~jnp.isfinite(optax.tree.norm(gradient))
     return TrainState(state.step + 1, params, opt_state, diverged, state.loss.merge(tally)), tally
 
 

@@ -58,7 +58,7 @@ def test_each_view_shows_a_trained_sentence_beside_what_is_asked():
         text, question = asked.split(" -> ")
         assert question.startswith("?") and ("cut: " in asked) == bool(view.cut)
         weights = dataset.view_weights(view)
-        assert text in {dataset.sentence(view.split, row) for row in np.flatnonzero(weights)}
+        assert text in {dataset.sentence(view.split, row) for row in np.flatnonzero(weights).tolist()}
 
 
 def test_the_scope_is_one_line():
