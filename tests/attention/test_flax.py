@@ -101,8 +101,14 @@ def test_without_dropout_it_equals_flax(library):
 
 
 def test_deterministic_switches_dropout_off(library):
-    ours = library(attention_fn=attention_fn(), dropout_rate=0.5)(mask=MASK)[0]
+    ours = library(attention_fn=attention_fn(), dropout_rate=0.5)(mask=MASK, key=jax.random.key(3))[0]
     np.testing.assert_allclose(ours, library()(mask=MASK)[0], rtol=1e-5, atol=1e-6)
+
+
+def test_deterministic_wins_over_a_key_and_a_rate():
+    q = jnp.asarray(np.random.default_rng(2).normal(size=(B, T, H, 4)).astype(np.float32))
+    off = attention_fn(rate=0.5)(q, q, q, dropout_rng=jax.random.key(0), dropout_rate=0.5, deterministic=True)
+    np.testing.assert_array_equal(off, attention_fn()(q, q, q))
 
 
 @pytest.mark.filterwarnings("ignore:Using 'Module.sow:DeprecationWarning")

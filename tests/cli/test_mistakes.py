@@ -50,7 +50,7 @@ CASES = [
     (f"{COMPARE} --config.train.num_steps 20", ["optim.warmup_steps is 30; it must be less than train.num_steps"]),
     (f"{COMPARE} --config.model.num_heads=5", ["must divide model.width"]),
     (f"{COMPARE} --config.data.dataset=dogsat", ["one of: catsat"]),
-    (f"{COMPARE} --config.data.verbs_per_noun=8", ["arm 'more_verbs': is the same as arm 'none'; leave one of them out"]),
+    (f"{COMPARE} --config.data.verbs_per_noun=11", ["arm 'more_verbs': is the same as arm 'none'; leave one of them out"]),
     ("train --workdir=W", ["--config is missing"]),
     ("train --config=configs/none.py --workdir=W", ["configs/none.py: no such file"]),
     ("train --config=experiments/cat_sat.py --workdir=W", ["has no function get_config(); it is an experiment"]),

@@ -43,7 +43,8 @@ def trained(params, rates):
 
 @partial(jax.jit, compiler_options=FAST)
 def evaluated(params, rates):
-    return model(**rates).apply(params, TOKENS)
+    """Evaluation, although keys lie about."""
+    return model(**rates).apply(params, TOKENS, dropout_key=KEY, rngs={"dropout": KEY})
 
 
 def alone(site, rate=0.3):
@@ -75,7 +76,10 @@ def test_each_rate_alone_changes_training_and_not_evaluation(site, params, absen
 
 
 def test_evaluation_needs_no_key_and_equals_a_model_without_sites(params, absent):
-    np.testing.assert_allclose(evaluated(params, dict.fromkeys(SITES, 0.5)), absent, rtol=1e-5, atol=1e-6)
+    rates = dict.fromkeys(SITES, 0.5)
+    np.testing.assert_allclose(evaluated(params, rates), absent, rtol=1e-5, atol=1e-6)
+    without_key = jax.jit(lambda params: model(**rates).apply(params, TOKENS), compiler_options=FAST)(params)
+    np.testing.assert_allclose(without_key, absent, rtol=1e-5, atol=1e-6)
 
 
 def test_traced_rates_under_vmap(params, absent):

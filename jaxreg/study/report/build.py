@@ -75,7 +75,7 @@ def _held(record: Record, values: np.ndarray) -> np.ndarray:
     return values[np.minimum(np.arange(len(values)), there[-1])]
 
 
-def _band(steps: Sequence[int], values: np.ndarray) -> dict[str, list[float | None]]:
+def _band(steps: Sequence[int], values: np.ndarray) -> dict[str, list[int | float | None]]:
     """Mean and t interval over the seeds [S, E] that are still there at each step."""
     band: dict[str, list] = {"steps": list(steps), "mean": [], "lo": [], "hi": []}
     for column in values.T:
