@@ -116,7 +116,7 @@ def _draw_curves(axes: Axes, payload: Mapping[str, Any], name: str, *, first: bo
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     if first and curves:
-        axes.legend(loc="lower right", frameon=False, fontsize=10.5, handlelength=1.5, borderaxespad=0.1)
+        axes.legend(loc="lower right", frameon=False, fontsize=9.5, handlelength=1.2, handletextpad=0.5, borderaxespad=0.1)
 
 
 def _draw_curve(axes: Axes, curve: Mapping[str, Any], label: str, color: str, style: str) -> None:
