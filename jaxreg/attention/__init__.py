@@ -1,6 +1,7 @@
 """Attention with position-keyed dropout, in pure JAX: no Flax in here."""
 
-from jaxreg.attention.api import attention_fn, dot_product_attention
+from jaxreg.attention.api import dot_product_attention
+from jaxreg.attention.drop_in import attention_fn
 from jaxreg.attention.dropout import AttentionDropout
 from jaxreg.attention.masks import BITS_VERSION, keep_mask
 

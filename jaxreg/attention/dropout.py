@@ -1,4 +1,16 @@
-"""What is dropped from attention, and how often: a small description that both implementations read."""
+"""What is dropped from attention, and how often: a small description that every implementation reads.
+
+Who drops what, as settings of `AttentionDropout` (defaults: unit "connection", stage "weights", share ()):
+
+| elsewhere | here |
+|---|---|
+| Vaswani et al. 2017; PyTorch; Flax with broadcast_dropout=False | unit="connection" |
+| Flax with broadcast_dropout=True: one [T, S] mask for all examples and heads | share=("example", "head") |
+| T5, Mesh TensorFlow: one mask for all queries | share=("query",), the same coordinates as unit="key" |
+| Scenic: one mask for all heads | share=("head",) |
+| DropKey (Li et al. 2023) | stage="logits" |
+| DropHead (Zhou et al. 2020), a head of an example at once | unit="head" |
+"""
 
 import dataclasses
 import math
@@ -7,8 +19,17 @@ import jax
 
 from jaxreg.typing import Scalar
 
-UNITS = ("connection",)
-STAGES = ("weights",)
+UNITS = {
+    "connection": ("example", "head", "query", "key"),
+    "key": ("example", "head", "key"),
+    "query": ("example", "head", "query"),
+    "head": ("example", "head"),
+    "span": ("example", "head", "query", "key"),
+}
+"""The coordinates that enter the draw of each unit; a span's key coordinate is key // span_length."""
+
+STAGES = ("weights", "logits")
+SHAREABLE = ("example", "head", "query")
 
 
 def check_rate(rate: Scalar, name: str) -> None:
@@ -27,15 +48,22 @@ class AttentionDropout:
 
     Args:
       rate: drop probability in [0, 1), a float or a traced scalar (checked where concrete).
-      unit: what is dropped as one. "connection": every (head, query, key) by itself.
-      stage: "weights": after the softmax; kept weights are scaled by one over the keep probability.
-      share: coordinates over which one mask is shared; only () so far.
-      span_length: width of a span, for unit "span"; None otherwise.
+      unit: what is dropped as one. "connection": every (head, query, key) by itself; "key": a key for all queries of a
+        head; "query": all that a query reads in a head; "head": a head of an example; "span": `span_length` neighbouring
+        keys of one query.
+      stage: "weights": after the softmax; kept weights are scaled by one over the keep probability. "logits": before
+        it (DropKey), no scaling; a row whose allowed keys would all be dropped keeps them all, so that no masked key
+        comes back; with unit "query" or "head" that is every row, and nothing changes.
+      share: coordinates of "example", "head", "query" over which one mask is shared; the unit must have them.
+      span_length: width of a span in keys, 1 or more, for unit "span" only.
 
     Raises:
-      ValueError: a rate outside [0, 1), an unknown unit or stage, a share that the unit lacks.
+      ValueError: a rate outside [0, 1), an unknown unit or stage, a share that the unit lacks, a span_length that is
+        missing or out of place.
 
-    Source: Vaswani et al. 2017 drop attention weights; Srivastava et al. 2014 for dropout; here in its inverted form.
+    Source: Vaswani et al. 2017 drop attention weights; Srivastava et al. 2014 for dropout, here inverted; Li et al. 2023,
+    "DropKey" (CVPR), eq. 3, for the logits; Zhou et al. 2020, "Scheduled DropHead", for heads, without its schedule.
+    Differs: DropKey there may drop a whole row, which then reads masked keys.
     """
 
     rate: Scalar
@@ -46,13 +74,29 @@ class AttentionDropout:
 
     def __post_init__(self):
         if self.unit not in UNITS:
-            raise ValueError(f"unit: {self.unit!r} is not available; allowed: {', '.join(UNITS)}")
+            raise ValueError(f"unit: {self.unit!r}; allowed: {', '.join(map(repr, UNITS))}")
         if self.stage not in STAGES:
-            raise ValueError(f"stage: {self.stage!r} is not available; allowed: {', '.join(STAGES)}")
-        if self.share:
-            raise ValueError(f"share: {self.share!r} is not available; allowed: ()")
-        if self.span_length is not None:
-            raise ValueError(f"span_length: {self.span_length} belongs to unit 'span', not to {self.unit!r}")
+            raise ValueError(f"stage: {self.stage!r}; allowed: {', '.join(map(repr, STAGES))}")
+        if isinstance(self.share, str) or len(set(self.share)) < len(self.share):
+            raise ValueError(f"share: {self.share!r}; allowed is a tuple of different names, such as ('head',)")
+        allowed = [name for name in SHAREABLE if name in UNITS[self.unit]]
+        for name in self.share:
+            if name not in allowed:
+                raise ValueError(f"share: {name!r} with unit {self.unit!r}; allowed: {', '.join(map(repr, allowed))}")
+        if (self.unit == "span") != (self.span_length is not None):
+            raise ValueError(f"span_length: {self.span_length} with unit {self.unit!r}; allowed is a number of keys with unit 'span', None with any other")
+        if self.unit == "span" and (not isinstance(self.span_length, int) or self.span_length < 1):
+            raise ValueError(f"span_length: {self.span_length!r}; allowed is a whole number of keys, 1 or more")
         # Tree transformations rebuild this object around placeholders that are no numbers.
         if isinstance(self.rate, (int, float)):
             check_rate(self.rate, "rate")
+
+    @property
+    def coordinates(self) -> frozenset[str]:
+        """The coordinates that the mask depends on: the unit's, less the shared ones."""
+        return frozenset(UNITS[self.unit]) - frozenset(self.share)
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether no mask can matter: whole rows of logits are never dropped."""
+        return self.stage == "logits" and "key" not in self.coordinates

@@ -91,8 +91,25 @@ def example_keys(dropout_key: PRNGKey, example_ids: Int[Array, "b"] | None, num_
     return keys if example_ids is None else jax.vmap(jax.random.fold_in)(keys, example_ids)
 
 
-def _head_words(ex_keys: Array, heads: Int[Array, "h"]) -> tuple[UInt32[Array, "b h"], UInt32[Array, "b h"]]:
-    """The two key words k0, k1 for every example and head."""
+def mask_words(
+    dropout: AttentionDropout, dropout_key: PRNGKey, example_ids: Int[Array, "b"] | None, num_examples: int, heads: Int[Array, "h"]
+) -> tuple[UInt32[Array, "#b #h"], UInt32[Array, "#b #h"]]:
+    """The two key words k0, k1 for every example and head; a shared axis has length 1.
+
+    Raises:
+      ValueError: share "example" with a key per example: they have no mask in common.
+    """
+    if "example" in dropout.coordinates:
+        ex_keys = example_keys(dropout_key, example_ids, num_examples)
+    elif as_typed_keys(dropout_key).ndim:
+        raise ValueError(f"dropout_key: {as_typed_keys(dropout_key).shape} keys, one per example, with share 'example'; allowed is one key")
+    else:
+        ex_keys = jax.random.fold_in(as_typed_keys(dropout_key), 0)[None]
+    return head_words(ex_keys, heads if "head" in dropout.coordinates else jnp.zeros(1, jnp.int32))
+
+
+def head_words(ex_keys: Array, heads: Int[Array, "h"]) -> tuple[UInt32[Array, "b h"], UInt32[Array, "b h"]]:
+    """The two key words of every head, from one key per example."""
     keys = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (0, None))(ex_keys, heads)
     words = jax.random.key_data(keys) if jax.random.key_impl(keys) == "threefry2x32" else jax.vmap(jax.vmap(_reduced))(keys)
     return words[..., 0], words[..., 1]
@@ -102,6 +119,11 @@ def _head_words(ex_keys: Array, heads: Int[Array, "h"]) -> tuple[UInt32[Array, "
 def _reduced(key: Array) -> UInt32[Array, "2"]:
     """Two words of a key that is no Threefry key. One key at a time: under vmap JAX draws rbg bits from the first key only."""
     return jax.random.bits(key, (2,), jnp.uint32)
+
+
+def key_coordinate(dropout: AttentionDropout, keys: UInt32[Array, "*s"]) -> UInt32[Array, "*s"]:
+    """The key coordinate of the draw: the position, or the number of its span."""
+    return keys if dropout.span_length is None else keys // jnp.uint32(dropout.span_length)
 
 
 def _lanes(words: tuple[Array, Array]) -> tuple[Array, Array, Array, Array]:
@@ -121,7 +143,8 @@ def keep_mask(
 ) -> Bool[Array, "e h t s"]:
     """True where a connection is kept, at any coordinates: the replay. No attention is computed.
 
-    The result is the outer product of the four coordinate arrays, equal bit for bit to what attention used there.
+    The result is the outer product of the four coordinate arrays, equal bit for bit to what attention used there (before
+    `droppable`, and before the rule of stage "logits" for rows that would lose every key).
 
     Args:
       dropout: which unit is dropped and at what rate.
@@ -139,22 +162,57 @@ def keep_mask(
     if examples is None and as_typed_keys(dropout_key).ndim != 1:
         raise ValueError("examples: None; allowed is None only with one key per example")
     num_examples = as_typed_keys(dropout_key).shape[0] if examples is None else examples.shape[0]
-    k0, k1 = _head_words(example_keys(dropout_key, examples, num_examples), heads)
-    expand = (slice(None), slice(None), None, None)
-    queries, keys = queries.astype(jnp.uint32), keys.astype(jnp.uint32)
-    words = threefry2x32_13((k0[expand], k1[expand]), (keys[None, :], (queries // LANES)[:, None]))
-    lane = jnp.select([(queries % LANES == i)[:, None] for i in range(LANES)], _lanes(words))
+    words = mask_words(dropout, dropout_key, examples, num_examples, heads)
+    kept = keep_at(dropout, words, queries.astype(jnp.uint32), keys.astype(jnp.uint32))
+    return jnp.broadcast_to(kept, (num_examples, heads.shape[0], queries.shape[0], keys.shape[0]))
+
+
+def keep_at(
+    dropout: AttentionDropout, words: tuple[UInt32[Array, "b h"], UInt32[Array, "b h"]],
+    queries: UInt32[Array, "t"], keys: UInt32[Array, "s"],
+) -> Bool[Array, "b h #t #s"]:
+    """`keep_mask` at scattered positions; a coordinate that does not enter has length 1."""
+    queries = queries if "query" in dropout.coordinates else jnp.zeros(1, jnp.uint32)
+    keys = key_coordinate(dropout, keys) if "key" in dropout.coordinates else jnp.zeros(1, jnp.uint32)
+    k0, k1 = (word[:, :, None, None] for word in words)
+    lanes = _lanes(threefry2x32_13((k0, k1), (keys[None, :], (queries // LANES)[:, None])))
+    lane = jnp.select([(queries % LANES == i)[:, None] for i in range(LANES)], lanes)
     return lane >= threshold(dropout.rate)
 
 
+def packed_lanes(
+    k0: UInt32[Array, "..."], k1: UInt32[Array, "..."], groups: UInt32[Array, "..."], keys: UInt32[Array, "..."], t: UInt32[Array, ""]
+) -> Array:
+    """Four rows of the mask in one uint8 array: bit i is set where query 4 * group + i keeps the key.
+
+    All arguments broadcast. The conditional is there for its two effects: no bits are made where nothing is dropped, and
+    XLA makes them once: on CPU it would otherwise fuse Threefry into its users, four times over.
+    """
+    shape = jnp.broadcast_shapes(k0.shape, k1.shape, groups.shape, keys.shape)
+    # Zeros that depend on all inputs, so that both branches vary over the same mesh axes in shard_map.
+    zero = (k0 & 0) + (k1 & 0) + (groups & 0) + (keys & 0) + (t & 0)
+
+    def draw() -> Array:
+        lanes = _lanes(threefry2x32_13((k0, k1), (keys, groups)))
+        return sum(jnp.where(lane >= t, jnp.uint8(1 << i), jnp.uint8(0)) for i, lane in enumerate(lanes))
+
+    return jax.lax.cond(t > 0, draw, lambda: jnp.broadcast_to(zero, shape).astype(jnp.uint8) + jnp.uint8(15))
+
+
+def lane_bits() -> Array:
+    """[4]: the bit of each lane in `packed_lanes`."""
+    return jnp.uint8(1) << jnp.arange(LANES, dtype=jnp.uint8)
+
+
 def keep_all_positions(
-    rate: Scalar, ex_keys: Array, heads: Int[Array, "h"], num_queries: int, num_keys: int
-) -> Bool[Array, "b h t s"]:
-    """`keep_mask` for queries 0 ... T-1 and keys 0 ... S-1 at a quarter of the cost: each word pair serves four rows."""
-    k0, k1 = _head_words(ex_keys, heads)
-    groups = -(-num_queries // LANES)
-    expand = (slice(None), slice(None), None, None)
-    counter = (jnp.arange(num_keys, dtype=jnp.uint32)[None, :], jnp.arange(groups, dtype=jnp.uint32)[:, None])
-    lanes = jnp.stack(_lanes(threefry2x32_13((k0[expand], k1[expand]), counter)), axis=-2)
-    rows = lanes.reshape(*lanes.shape[:2], groups * LANES, num_keys)[:, :, :num_queries]
-    return rows >= threshold(rate)
+    dropout: AttentionDropout, words: tuple[UInt32[Array, "b h"], UInt32[Array, "b h"]], num_queries: int, num_keys: int
+) -> Bool[Array, "b h #t #s"]:
+    """`keep_at` for queries 0 ... T-1 and keys 0 ... S-1 at a quarter of the cost: each word pair serves four rows."""
+    queries, keys = (jnp.arange(n, dtype=jnp.uint32) for n in (num_queries, num_keys))
+    if not {"query", "key"} <= dropout.coordinates:
+        return keep_at(dropout, words, queries, keys)
+    groups = jnp.arange(-(-num_queries // LANES), dtype=jnp.uint32)
+    k0, k1 = (word[:, :, None, None] for word in words)
+    packed = packed_lanes(k0, k1, groups[:, None], key_coordinate(dropout, keys)[None, :], threshold(dropout.rate))
+    rows = (packed[:, :, :, None, :] & lane_bits()[:, None]) != 0
+    return rows.reshape(*rows.shape[:2], groups.shape[0] * LANES, num_keys)[:, :, :num_queries]

@@ -53,3 +53,17 @@ def drop(
     """`weights` with some connections dropped, unbiased: kept ones times `keep_scale`, undroppable ones as they are."""
     dropped = jnp.where(keep, weights * keep_scale.astype(weights.dtype), 0)
     return dropped if droppable is None else jnp.where(droppable, dropped, weights)
+
+
+def surviving_keys(
+    mask: Bool[Array, "#b #h #t #s"] | None, keep: Bool[Array, "#b #h #t #s"], droppable: Bool[Array, "#b #h #t #s"] | None = None
+) -> Bool[Array, "#b #h #t #s"]:
+    """What may be read after dropping logits: the allowed keys that are kept, or all allowed ones where none would be left.
+
+    Source: Li et al. 2023, "DropKey" (CVPR), eq. 3. Differs: there a row may lose every key, and the softmax then reads masked ones.
+    """
+    if droppable is not None:
+        keep = keep | ~droppable
+    kept = keep if mask is None else mask & keep
+    survives = jnp.any(kept, axis=-1, keepdims=True)
+    return jnp.where(survives, kept, True if mask is None else mask)

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxreg.attention import masks
+from jaxreg.attention import AttentionDropout, masks
 from jaxreg.attention.dropout import check_rate
 from jaxreg.typing import Array, Float, Int, PRNGKey, Rate
 
@@ -27,8 +27,9 @@ def position_keyed_dropout(
     check_rate(rate, "rate")
     if x.ndim != 3:
         raise ValueError(f"x: shape {x.shape}; allowed is [B, T, D]")
-    keys = masks.example_keys(dropout_key, example_ids, x.shape[0])
-    keep = masks.keep_all_positions(rate, keys, jnp.arange(1), x.shape[1], x.shape[2])[:, 0]
+    dropout = AttentionDropout(rate)
+    words = masks.mask_words(dropout, dropout_key, example_ids, x.shape[0], jnp.arange(1))
+    keep = masks.keep_all_positions(dropout, words, x.shape[1], x.shape[2])[:, 0]
     return jnp.where(keep, x * masks.keep_scale(rate).astype(x.dtype), 0)
 
 

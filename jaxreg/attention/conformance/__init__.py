@@ -1,0 +1,23 @@
+"""A conformance suite for attention functions, ours or anybody's.
+
+    python -m jaxreg.attention.conformance flax.linen:dot_product_attention
+    python -m jaxreg.attention.conformance "jaxreg:attention_fn(unit='key')"
+
+It takes the function as a black box. Attention is linear in the values, so with the identity matrix as values its output is
+the weights it applied, dropout included; with those, the mask it drew is replayed and everything else is held against it:
+both passes, the keep rate, the mean, masks, jit, vmap and remat. Arguments that are lost in silence are found, too.
+
+In tests:
+
+    from jaxreg.attention import conformance
+
+    def test_my_attention():
+        failed = [result for result in conformance.run(my_attention) if result.status == "FAILED"]
+        assert not failed
+"""
+
+from jaxreg.attention.conformance.result import Mistake, Result
+from jaxreg.attention.conformance.suite import CHECKS, run
+from jaxreg.attention.conformance.target import load
+
+__all__ = ["CHECKS", "Mistake", "Result", "load", "run"]

@@ -1,0 +1,204 @@
+"""Checks of arguments: none is lost in silence, and rates that are no drop probabilities are refused."""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxreg.attention.conformance.bench import RATE, SMALL, SQUARE, Bench, Case, Size, allowed, inputs, reference, wide_mask
+from jaxreg.attention.conformance.exactness import CLOSE, deviation, require
+from jaxreg.attention.conformance.result import Failed, NotOffered, first_line
+from jaxreg.attention.conformance.subject import NAMES, Subject
+from jaxreg.typing import Array
+
+FLAX_PASSES = ("mask", "dropout_rng", "dropout_rate", "deterministic")
+"""What Flax's attention modules must get through to their attention_fn; they look for the names in its signature."""
+
+UNKNOWN = "no_such_argument"
+
+
+class Trial(NamedTuple):
+    """One argument tried: what is said without it, what it adds, and the output that it must give (None: another one)."""
+
+    before: dict[str, Any]
+    added: dict[str, Any]
+    expected: Array | None
+    size: Size = SMALL
+
+
+def arguments(bench: Bench) -> str:
+    """No argument is lost in silence."""
+    subject = bench.subject
+    trials = {subject.names[meaning]: trial for meaning, trial in _known_outputs().items() if subject.offers(meaning)}
+    trials |= {name: trial for name, trial in _other_outputs(subject.offers("rate")).items() if name in subject.others}
+    effects = {name: _effect(subject, trial) for name, trial in trials.items()}
+    lost = [name for name, effect in effects.items() if effect == "none"]
+    if subject.swallows and _effect(subject, Trial({}, {UNKNOWN: 1}, None)) == "none":
+        lost.append("any unknown name (**kwargs takes it)")
+    wrong = [f"{name} ({effect})" for name, effect in effects.items() if effect not in ("none", "right")]
+    problems = [f"lost in silence: {', '.join(lost)}"] if lost else []
+    problems += [f"used, but not as they should be: {', '.join(wrong)}"] if wrong else []
+    require(not problems, "; ".join(problems))
+    rest = [name for name in subject.others if name not in trials]
+    return f"used: {', '.join(trials) or 'none'}" + (f"; not tried: {', '.join(rest)}" if rest else "")
+
+
+def _known_outputs() -> dict[str, Trial]:
+    """Meaning -> trial."""
+    query, key, value = inputs(SMALL)
+    full, mask = allowed(Case(SMALL)), wide_mask(SMALL)
+    # Where lengths differ, functions differ about which end of the keys causal attention is aligned with.
+    causal = reference(*inputs(SQUARE), allowed(Case(SQUARE, causal=True)), True, 1.0)
+    bias = jnp.asarray(np.random.default_rng(4).normal(size=mask.shape), jnp.float32)
+    return {
+        "mask": Trial({}, {"mask": mask}, reference(query, key, value, mask, True, 1.0)),
+        "bias": Trial({}, {"bias": bias}, reference(query, key, value, full, True, 1.0, bias=bias)),
+        "is_causal": Trial({}, {"is_causal": True}, causal, SQUARE),
+        "scale": Trial({}, {"scale": 0.5}, reference(query, key, value, full, True, 1.0, logits_scale=0.5)),
+        "rate": Trial({}, _dropped(), None),
+    }
+
+
+def _other_outputs(has_rate: bool) -> dict[str, Trial]:
+    """The function's own names -> trial: values that must change the output, or be refused."""
+    b, t, s, h = SMALL.examples, SMALL.queries, SMALL.keys, SMALL.heads
+    # Flax wants both at once: one is as usual, the other refuses to work.
+    einsums = {name: _einsum for name in ("qk_attn_weights_einsum", "attn_weights_value_einsum")}
+    trials = {
+        "dtype": Trial({}, {"dtype": jnp.bfloat16}, None),
+        "query_seq_lengths": Trial({}, {"query_seq_lengths": jnp.full(b, t // 2, jnp.int32)}, None),
+        "key_value_seq_lengths": Trial({}, {"key_value_seq_lengths": jnp.full(b, s // 2, jnp.int32)}, None),
+        "local_window_size": Trial({}, {"local_window_size": 1}, None),
+        "implementation": Trial({}, {"implementation": "no such implementation"}, None),
+        **{name: Trial(einsums, {name: _no_einsum}, None) for name in einsums},
+    }
+    if has_rate:
+        trials["droppable"] = Trial(_dropped(), {"droppable": jnp.zeros((b, h, t, s), bool)}, None)
+        trials["example_ids"] = Trial(_dropped(), {"example_ids": jnp.arange(b) + 7}, None)
+    return trials
+
+
+def _dropped() -> dict[str, Any]:
+    return {"rate": RATE, "dropout_key": jax.random.key(0)}
+
+
+def _einsum(subscripts: str, *operands: Array, **_: Any) -> Array:
+    return jnp.einsum(subscripts, *operands)
+
+
+def _no_einsum(*_: Any, **__: Any) -> Array:
+    raise ValueError("used")
+
+
+def _effect(subject: Subject, trial: Trial) -> str:
+    """What the argument does: "none", "right" (what is expected, another output, or an error), or how far it is off."""
+    query, key, value = inputs(trial.size)
+    try:
+        before = subject(query, key, value, **trial.before)
+        after = subject(query, key, value, **trial.before | trial.added)
+    except Exception:
+        return "right"
+    if before.dtype == after.dtype and np.array_equal(before, after, equal_nan=True):
+        return "none"
+    off = 0.0 if trial.expected is None else deviation(after, trial.expected)
+    return "right" if off < CLOSE else f"off by {off:.1%}"
+
+
+def flax(bench: Bench) -> str:
+    """Flax's modules can pass what it needs."""
+    subject = bench.subject
+    hidden = [NAMES[meaning][0] for meaning in subject.hidden if NAMES[meaning][0] in FLAX_PASSES]
+    if hidden:
+        raise Failed(f"Flax's MultiHeadDotProductAttention will never pass {', '.join(hidden)}: the signature has **kwargs, not the names")
+    missing = [name for name in FLAX_PASSES if name not in subject.names.values()]
+    if missing:
+        raise NotOffered(f"as Flax's attention_fn it would never be given {', '.join(missing)}, in silence")
+    return f"its signature names {', '.join(FLAX_PASSES)}"
+
+
+def deterministic(bench: Bench) -> str:
+    """In evaluation nothing is dropped."""
+    bench.require_dropout()
+    bench.subject.require("deterministic")
+    query, key, value = inputs(SMALL)
+    key_and_rate = {"rate": RATE, "dropout_key": jax.random.key(0)}
+    out = bench.subject(query, key, value, deterministic=True, **key_and_rate)
+    off = deviation(out, bench.subject(query, key, value))
+    name = bench.subject.names["deterministic"]
+    said = f"{name}={name not in ('train', 'training')} with rate {RATE} and a key"
+    require(off < CLOSE, f"{said}: off by {off:.0%} of the largest output")
+    return f"{said}: as without dropout"
+
+
+def rate_0(bench: Bench) -> str:
+    """Rate 0 drops nothing."""
+    bench.require_dropout()
+    off = deviation(_at(bench, 0.0), _at(bench, None))
+    require(off < CLOSE, f"off by {off:.0%} of the largest output")
+    return f"as without dropout (largest difference {off:.0e})"
+
+
+def rate_1(bench: Bench) -> str:
+    """Rate 1 is refused, or drops everything."""
+    return _refused(bench, 1.0, everything=True)
+
+
+def rate_nan(bench: Bench) -> str:
+    """Rate NaN is refused."""
+    return _refused(bench, math.nan)
+
+
+def rate_negative(bench: Bench) -> str:
+    """A negative rate is refused."""
+    return _refused(bench, -0.1)
+
+
+def rate_above_1(bench: Bench) -> str:
+    """A rate above 1 is refused."""
+    return _refused(bench, 1.5)
+
+
+def _refused(bench: Bench, rate: float, everything: bool = False) -> str:
+    bench.require_dropout()
+    try:
+        out = np.asarray(_at(bench, rate))
+    except ValueError as error:
+        return f"refused: {first_line(error)}"
+    except Exception as error:
+        raise Failed(f"{first_line(error)}: not a ValueError about the rate") from None
+    if everything and np.all(out == 0):
+        return "everything is dropped: the output is 0"
+    if not np.isfinite(out).all():
+        raise Failed(f"the output is {'NaN' if np.isnan(out).any() else 'infinite'}, in silence")
+    if np.all(out == 0):
+        raise Failed("everything is dropped, in silence")
+    changed = deviation(out, _at(bench, None)) > CLOSE
+    raise Failed("something is dropped or scaled, in silence" if changed else "nothing is dropped, in silence")
+
+
+def traced_rate(bench: Bench) -> str:
+    """A rate may be traced: a schedule needs no new compilation."""
+    bench.require_dropout()
+    query, key, value = inputs(SMALL)
+    try:
+        out = jax.jit(lambda rate: bench.subject(query, key, value, rate=rate, dropout_key=jax.random.key(0)))(RATE)
+    except Exception as error:
+        raise NotOffered(first_line(error)) from None
+    off = deviation(out, bench.forward(Case(SMALL, RATE))(query, key, value, jax.random.key(0), None))
+    require(off < CLOSE, f"another result than with the same rate as a constant, off by {off:.0%} of the largest output")
+    return f"as with a constant (largest difference {off:.0e})"
+
+
+def _at(bench: Bench, rate: float | None):
+    query, key, value = inputs(SMALL)
+    return bench.subject(query, key, value, rate=rate, dropout_key=None if rate is None else jax.random.key(0))
+
+
+CHECKS: dict[str, Callable[[Bench], str]] = {
+    "arguments": arguments, "flax": flax, "deterministic": deterministic, "rate_0": rate_0, "rate_1": rate_1, "rate_nan": rate_nan,
+    "rate_negative": rate_negative, "rate_above_1": rate_above_1, "traced_rate": traced_rate,
+}
+"""Name -> check: it returns its line, or raises Failed or NotOffered."""

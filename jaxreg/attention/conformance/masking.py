@@ -1,0 +1,78 @@
+"""Checks of masks: what may not be read is not read, whatever is dropped."""
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from jaxreg.attention.conformance.bench import RATE, SMALL, SQUARE, Bench, Case, allowed, inputs, narrow_mask, wide_mask
+from jaxreg.attention.conformance.exactness import require
+from jaxreg.attention.conformance.result import NotOffered
+
+KEYS = 6
+"""PRNG keys under which masked keys may come back."""
+
+
+def masked(bench: Bench) -> str:
+    """No masked key comes back."""
+    read = {}
+    if bench.subject.offers("mask"):
+        bench.require_mask()
+        for name, mask in (("mask per head", wide_mask(SMALL)), ("mask with one to three keys a row", narrow_mask(SMALL))):
+            read[name] = [(weights, np.asarray(mask)) for weights in _reads(bench, SMALL, mask, causal=False)]
+    if bench.subject.offers("is_causal"):
+        read["causal"] = [(weights, allowed(Case(SQUARE, causal=True))) for weights in _reads(bench, SQUARE, None, causal=True)]
+    if len(read) == 3:
+        mask = np.asarray(wide_mask(SQUARE)) | np.eye(SQUARE.queries, dtype=bool)
+        both = mask & allowed(Case(SQUARE, causal=True))
+        read["mask and causal"] = [(weights, both) for weights in _reads(bench, SQUARE, mask, causal=True)]
+    if not read:
+        raise NotOffered("no argument for a mask")
+    for name, pairs in read.items():
+        for weights, readable in pairs:
+            require(np.isfinite(weights).all(), f"{name}: {np.mean(~np.isfinite(weights)):.0%} of the weights are not finite")
+            leak = np.abs(np.where(readable, 0, weights))
+            require(leak.max() == 0, f"{name}: {np.mean(leak.max(-1) > 0):.1%} of the rows read forbidden keys, with weights up to {leak.max():.3g}")
+    dropped = f", with {KEYS} keys at rate {RATE}" if _rates(bench)[-1] else ""
+    return f"{', '.join(read)}: weights of forbidden keys are exactly 0{dropped}"
+
+
+def _rates(bench: Bench) -> tuple[float | None, ...]:
+    return (None, RATE) if bench.subject.offers("rate") else (None,)
+
+
+def _reads(bench: Bench, size, mask, *, causal: bool) -> list[np.ndarray]:
+    cases = [Case(size, rate, masked=mask is not None, causal=causal) for rate in _rates(bench)]
+    return [bench.weights(case, seed, mask) for case in cases for seed in range(1 if case.rate is None else KEYS)]
+
+
+def empty_rows(bench: Bench) -> str:
+    """A row with no allowed key is finite."""
+    bench.subject.require("mask")
+    bench.require_mask()
+    mask = np.array(wide_mask(SMALL))
+    mask[:, :, 2] = False
+    row = bench.weights(Case(SMALL, masked=True), 0, mask)[:, :, 2]
+    for rate in _rates(bench):
+        case = Case(SMALL, rate, masked=True)
+        query, key, value = inputs(SMALL)
+        out, gradients = bench.pull(case)(query, key, value, jax.random.key(0), mask, query)
+        said = "with dropout" if rate else "without dropout"
+        require(np.isfinite(out).all(), f"{said}: the output is {_what(out[:, 2])}")
+        for name, x in zip(("query", "key", "value"), gradients, strict=True):
+            require(np.isfinite(x).all(), f"{said}: the gradient of {name} is {_what(x)}")
+    return f"it returns {_returned(row)}; output and gradients are finite"
+
+
+def _what(x) -> str:
+    return "NaN" if np.isnan(x).any() else "infinite"
+
+
+def _returned(row: np.ndarray) -> str:
+    if np.all(row == 0):
+        return "zeros"
+    return "the mean of the values" if np.allclose(row, 1 / row.shape[-1], atol=1e-6) else "something else"
+
+
+CHECKS: dict[str, Callable[[Bench], str]] = {"masked": masked, "empty_rows": empty_rows}
+"""Name -> check: it returns its line, or raises Failed or NotOffered."""

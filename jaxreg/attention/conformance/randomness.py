@@ -1,0 +1,207 @@
+"""Checks of the draws: how often a connection is kept, what that is worth, and which connections share a draw.
+
+Statistics are over many keys. A mask may be shared over examples, heads, queries, or runs of neighbouring keys; that is
+found first, and one connection of each such group is counted, so that the counts are of independent draws.
+"""
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from jaxreg.attention.conformance.bench import LONG, MANY, RATE, SMALL, Bench, Case, inputs, read_weights
+from jaxreg.attention.conformance.exactness import CLOSE, require
+from jaxreg.attention.conformance.result import Failed, NotOffered
+
+KEEP_RATES = (RATE, 0.25)
+ODD_RATE = 1.5 / 256
+"""Where a rate kept in 8 bits is off by a third: half-way between two of its values."""
+
+AXES = ("examples", "heads", "queries", "keys")
+BOUND = 4.5
+"""Standard errors of one statistic beyond which it is no chance; 5.5 where it is the worst of many."""
+
+_DRAWS = (64, 2048)
+_COUNTED = 20_000
+
+
+class Draws:
+    """Masks of many keys at one rate.
+
+    Attributes:
+      kept: bool [N, B, H, T, S], one connection of every group that shares its draw.
+      scales: what kept weights were multiplied with, for each key that keeps any.
+    """
+
+    def __init__(self, kept: np.ndarray, scales: np.ndarray, groups: tuple[np.ndarray, ...]):
+        self.kept = kept[np.ix_(np.arange(len(kept)), *groups)]
+        self.scales = scales
+
+    @property
+    def share(self) -> float:
+        """The share of connections kept."""
+        return float(self.kept.mean())
+
+    def error(self, rate: float) -> float:
+        """The standard error of `share` at this rate."""
+        return float(np.sqrt(rate * (1 - rate) / self.kept.size))
+
+
+def keep_rate(bench: Bench) -> str:
+    """As many connections are kept as the rate says."""
+    bench.require_dropout()
+    said = []
+    for rate in KEEP_RATES:
+        draws = _draws(bench, rate)
+        z = (draws.share - (1 - rate)) / draws.error(rate)
+        require(abs(z) < BOUND, f"rate {rate}: {draws.share:.4f} are kept, not {1 - rate:.4f} (z = {z:+.1f} of {draws.kept.size:,} draws)")
+        worst = 0.0
+        for axis in (3, 4):
+            line = draws.kept.mean(axis=tuple(i for i in range(5) if i != axis))
+            worst = max(worst, float(np.abs(line - (1 - rate)).max()) / draws.error(rate) / line.size**0.5)
+        require(worst < 5.5, f"rate {rate}: one query or key is dropped at another rate than the others (z = {worst:.1f})")
+        said.append(f"rate {rate}: {draws.share:.4f} kept (z = {z:+.1f})")
+    return "; ".join(said)
+
+
+def scale(bench: Bench) -> str:
+    """The scale is one over the keep probability."""
+    bench.require_scaled_weights("kept ones are not scaled")
+    said = []
+    for rate in (ODD_RATE, RATE):
+        draws = _draws(bench, rate)
+        number = float(np.median(draws.scales))
+        require(np.ptp(draws.scales) < CLOSE * number, f"rate {rate:.5f}: the scale changes from key to key: {draws.scales.min():.4g} to {draws.scales.max():.4g}")
+        product, error = number * draws.share, number * draws.error(rate)
+        require(abs(product - 1) < BOUND * error,
+                f"rate {rate:.5f}: kept weights x {number:.5f}, but {draws.share:.5f} are kept: the mean is {product:.4f} of what it should be")
+        said.append(f"rate {rate:.5f}: {number:.5f} x {draws.share:.5f} kept = {product:.4f} ± {error:.4f}")
+    return "; ".join(said)
+
+
+def unbiased(bench: Bench) -> str:
+    """The mean over keys is the output without dropout."""
+    bench.require_scaled_weights("its mean is another function")
+    query, key, value = inputs(MANY)
+    plain = np.asarray(bench.forward(Case(MANY))(query, key, value, jax.random.key(0), None), np.float64)
+    draw = bench.forward(Case(MANY, RATE))
+    num_draws = 256
+    outs = np.stack([np.asarray(draw(query, key, value, jax.random.key(1000 + n), None), np.float64) for n in range(num_draws)])
+    relative = (outs * plain).sum((1, 2, 3, 4)) / (plain**2).sum()
+    mean, error = relative.mean(), relative.std() / num_draws**0.5 + 1e-9
+    require(abs(mean - 1) < BOUND * error, f"the mean over {num_draws} keys is {mean:.3f} ± {error:.3f} of the output without dropout")
+    errors = outs.std(0) / num_draws**0.5
+    worst = float((np.abs(outs.mean(0) - plain) / np.maximum(errors, 1e-6)).max())
+    require(worst < 6.5, f"one entry's mean over {num_draws} keys is off by {worst:.1f} standard errors")
+    return f"mean over {num_draws} keys is {mean:.4f} ± {error:.4f} of it; worst of {plain.size:,} entries z = {worst:.1f}"
+
+
+def keys(bench: Bench) -> str:
+    """One key, one mask; another key, another mask."""
+    bench.require_dropout()
+    if not bench.subject.offers("dropout_key"):
+        raise Failed("no argument for a PRNG key: every call drops the same, or no call can be repeated")
+    case = Case(SMALL, RATE)
+    twice = [read_weights(bench.forward(case), SMALL, jax.random.key(0)) for _ in range(2)]
+    require(np.array_equal(*twice), "the same key gives another mask in the next call")
+    draws = _draws(bench, RATE).kept
+    for axis, name in enumerate(("PRNG keys", *AXES)):
+        if draws.shape[axis] > 1:
+            centred = np.moveaxis(draws - draws.mean(), axis, 0)
+            r = float(np.mean(centred[1:] * centred[:-1]) / max(centred.var(), 1e-9))
+            require(abs(r) * centred[1:].size ** 0.5 < 5.5, f"masks of neighbouring {name} correlate: r = {r:.3f}")
+    broadcast = _broadcast(bench)
+    return f"the same again, and independent between keys; {_shared(bench)}" + (f"; {broadcast}" if broadcast else "")
+
+
+def repeats(bench: Bench) -> str:
+    """No pattern comes back elsewhere in a long mask, in another head or under another key."""
+    bench.require_dropout()
+    if bench.quick:
+        raise NotOffered("left out: quick")
+    case = Case(LONG, RATE)
+    masks = np.concatenate([bench.replay(case, seed).kept for seed in range(2)]).reshape(-1, LONG.queries, LONG.keys)
+    groups = [_groups(masks, axis) for axis in (1, 2)]
+    masks = masks[np.ix_(_groups(masks, 0), *groups)]
+    if min(masks.shape[1:]) < 64:
+        raise NotOffered(f"the mask is shared: {masks.shape[1]} queries and {masks.shape[2]} keys differ")
+    size = (2 * masks.shape[1], 2 * masks.shape[2])
+    spectra = [np.fft.rfft2(x - x.mean(), size) for x in masks]
+    variance = max(float(masks.var()), 1e-9)
+    overlap = np.fft.irfft2(np.abs(np.fft.rfft2(np.ones(masks.shape[1:]), size)) ** 2, size).round()
+    worst, where = 0.0, ""
+    for i, first in enumerate(spectra):
+        for j, second in enumerate(spectra[i:], i):
+            z = np.fft.irfft2(first * second.conj(), size) / (variance * np.sqrt(np.maximum(overlap, 1)))
+            z[overlap < 1000] = 0
+            if i == j:
+                z[0, 0] = 0
+            found = np.unravel_index(np.abs(z).argmax(), z.shape)
+            if abs(z[found]) > worst:
+                down, right = ((n + m) % (2 * m) - m for n, m in zip(found, masks.shape[1:], strict=True))
+                worst, where = float(abs(z[found])), f"{'itself' if i == j else 'another head or key'}, {down} queries and {right} keys away"
+    require(worst < 7, f"a mask of {LONG} resembles {where} (z = {worst:.0f})")
+    return f"{len(masks)} masks of {masks.shape[1]} x {masks.shape[2]} against each other at every shift: largest z = {worst:.1f}"
+
+
+def _draws(bench: Bench, rate: float) -> Draws:
+    """Masks of so many keys that the share kept is known well."""
+    groups = _all_groups(bench)
+    num_draws = int(np.clip(_COUNTED / np.prod([len(group) for group in groups]), *_DRAWS))
+    return bench.once(("draws", rate), lambda: Draws(*_kept(bench, rate, num_draws), groups))
+
+
+def _all_groups(bench: Bench) -> tuple[np.ndarray, ...]:
+    """The first of each group of neighbours on B, H, T, S that share their draws under 64 keys."""
+    def find():
+        kept = _kept(bench, RATE, _DRAWS[0])[0]
+        return tuple(_groups(kept, axis) for axis in range(1, 5))
+    return bench.once(("groups",), find)
+
+
+def _kept(bench: Bench, rate: float, num_draws: int) -> tuple[np.ndarray, np.ndarray]:
+    def read():
+        found = [bench.replay(Case(MANY, rate), seed) for seed in range(num_draws)]
+        # Where all is dropped, as with whole heads, there is no scale to be seen.
+        return np.stack([one.kept for one in found]), np.array([one.scale for one in found if one.kept.any()])
+    return bench.once(("kept", rate, num_draws), read)
+
+
+def _groups(kept: np.ndarray, axis: int) -> np.ndarray:
+    """Where along the axis the mask changes: the first index of each run of equal slices."""
+    slices = np.moveaxis(kept, axis, 0).reshape(kept.shape[axis], -1)
+    return np.flatnonzero(np.r_[True, (slices[1:] != slices[:-1]).any(1)])
+
+
+def _shared(bench: Bench) -> str:
+    """What shares its draws, in words."""
+    lengths = (MANY.examples, MANY.heads, MANY.queries, MANY.keys)
+    said = []
+    for name, group, length in zip(AXES, _all_groups(bench), lengths, strict=True):
+        if len(group) < length:
+            said.append(f"all {name}" if len(group) == 1 else f"runs of {-(-length // len(group))} {name}")
+    return f"shared by {', '.join(said)}" if said else "nothing is shared by examples, heads, queries or keys"
+
+
+def _broadcast(bench: Bench) -> str:
+    """What Flax's broadcast_dropout does, in words; "" where there is none."""
+    if not bench.subject.offers("broadcast"):
+        return ""
+    query, key, value = inputs(SMALL)
+    identity = np.broadcast_to(np.eye(SMALL.keys, SMALL.width, dtype=np.float32)[:, None], value.shape)
+    name = bench.subject.names["broadcast"]
+
+    def read(broadcast):
+        return np.asarray(bench.subject(query, key, identity, rate=RATE, dropout_key=jax.random.key(0), broadcast=broadcast))
+
+    off, on = read(False) > 0, read(True) > 0
+    if np.array_equal(off, on):
+        return f"{name} changes nothing"
+    shared = [axis for axis, number in (("examples", 0), ("heads", 2)) if (on == on.take([0], number)).all()]
+    return f"{name}=True shares it by {' and '.join(shared) or 'something else'}"
+
+
+CHECKS: dict[str, Callable[[Bench], str]] = {
+    "keep_rate": keep_rate, "scale": scale, "unbiased": unbiased, "keys": keys, "repeats": repeats,
+}
+"""Name -> check: it returns its line, or raises Failed or NotOffered."""

@@ -1,0 +1,40 @@
+"""What a check says: a `Result`, and the two exceptions by which a check ends early."""
+
+import dataclasses
+from typing import Literal
+
+Status = Literal["ok", "FAILED", "not offered"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """The outcome of one check.
+
+    Attributes:
+      check: its name, as `--list` shows it.
+      status: "ok"; "FAILED"; or "not offered": the function lacks what the check needs, which is no failure.
+      detail: one line with the numbers.
+    """
+
+    check: str
+    status: Status
+    detail: str
+
+
+class Failed(Exception):
+    """The function does not keep what the check asks for; the message is the line of the table."""
+
+
+class NotOffered(Exception):
+    """The function has no such feature, so there is nothing to check; the message is the line of the table."""
+
+
+class Mistake(ValueError):
+    """What was named is no attention function: the user's mistake, in one line."""
+
+
+def first_line(error: BaseException) -> str:
+    """An error as one short line: its type and the beginning of its message."""
+    message = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    message = message if len(message) <= 120 else message[:117] + "..."
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__

@@ -1,0 +1,228 @@
+"""One tile of blockwise attention: which of its connections may be read, and which are kept.
+
+A tile is a block of queries times a block of keys. Its rows stand lane by lane (query 4 x + i in row i * block / 4 + x), because
+the mask's bits come four queries to a word (`masks.py`): so one word serves four contiguous stretches of rows. Axes, rows first:
+
+    [b, g, r, 4, x, s]   examples, key heads, query heads of a key head, lane, x = block / 4, keys of the block
+
+and keys first [b, g, s, r, 4, x], the order in which the backward pass multiplies without transposing a tile.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxreg.attention import masks
+from jaxreg.attention.dropout import AttentionDropout
+from jaxreg.typing import Array
+
+LANES = masks.LANES
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What is known before tracing: sizes, blocks, and what kind of dropout there is (its rate is data)."""
+
+    num_queries: int
+    num_keys: int
+    query_block: int
+    key_block: int
+    is_causal: bool
+    dropout: AttentionDropout | None
+    scale: float
+    one_head_at_a_time: bool
+    precision: jax.lax.PrecisionLike
+
+    @property
+    def num_query_blocks(self) -> int:
+        """Blocks of queries, the last one filled up."""
+        return -(-self.num_queries // self.query_block)
+
+    @property
+    def num_key_blocks(self) -> int:
+        """Blocks of keys, the last one filled up."""
+        return -(-self.num_keys // self.key_block)
+
+    @property
+    def drops_logits(self) -> bool:
+        """Whether dropping is part of the mask (DropKey) and not of the weights."""
+        return self.dropout is not None and self.dropout.stage == "logits"
+
+    def plain_tiles(self, i: Array) -> Array:
+        """How many key blocks every query of block i reads whole: neither the causal mask nor the end of the keys cuts them."""
+        whole = self.num_keys // self.key_block
+        return jnp.minimum((i * self.query_block + 1) // self.key_block, whole) if self.is_causal else jnp.asarray(whole)
+
+    def read_tiles(self, i: Array) -> Array:
+        """How many key blocks some query of block i reads."""
+        if not self.is_causal:
+            return jnp.asarray(self.num_key_blocks)
+        return jnp.minimum(((i + 1) * self.query_block - 1) // self.key_block + 1, self.num_key_blocks)
+
+
+class Operands(NamedTuple):
+    """The arrays that decide about single connections; None where there is nothing to decide.
+
+    bias, mask, droppable and line are [#b, #g, #r, #t, #s], filled up to whole blocks. `line` is the kept part of units that
+    lack the query or the key coordinate; k0 and k1, [#b, #g, #r], key the bits of all others.
+    """
+
+    bias: Array | None
+    mask: Array | None
+    droppable: Array | None
+    line: Array | None
+    k0: Array | None
+    k1: Array | None
+    threshold: Array | None
+
+    def of_head(self, b: Array, g: Array) -> "Operands":
+        """The part of example b and key head g."""
+        def part(x):
+            if x is None:
+                return None
+            x = lax.dynamic_slice_in_dim(x, b, 1, 0) if x.shape[0] > 1 else x
+            return lax.dynamic_slice_in_dim(x, g, 1, 1) if x.shape[1] > 1 else x
+        return Operands(*(part(x) for x in self[:-1]), self.threshold)
+
+
+def block(plan: Plan, x: Array, i: Array, j: Array, keys_first: bool) -> Array:
+    """Tile (i, j) of an operand [#b, #g, #r, #t, #s]; axes of length 1 stay so."""
+    if x.shape[3] > 1:
+        x = lax.dynamic_slice_in_dim(x, i * plan.query_block, plan.query_block, 3)
+        x = x.reshape(*x.shape[:3], -1, LANES, x.shape[4]).swapaxes(3, 4)
+    else:
+        x = x[:, :, :, None]
+    if x.shape[5] > 1:
+        x = lax.dynamic_slice_in_dim(x, j * plan.key_block, plan.key_block, 5)
+    return jnp.moveaxis(x, 5, 2) if keys_first else x
+
+
+def _positions(plan: Plan, i: Array, j: Array, keys_first: bool) -> tuple[Array, Array]:
+    """Query and key positions of tile (i, j), which broadcast against each other as the tile's axes do."""
+    x = jnp.arange(plan.query_block // LANES)
+    queries = i * plan.query_block + LANES * x + jnp.arange(LANES)[:, None]
+    keys = j * plan.key_block + jnp.arange(plan.key_block)
+    return (queries, keys[:, None, None, None]) if keys_first else (queries[:, :, None], keys)
+
+
+def readable(plan: Plan, operands: Operands, i: Array, j: Array, *, edge: bool, keys_first: bool) -> Array | None:
+    """Which connections the causal and the user's mask allow; None: all. `edge`: a tile that the causal mask may cut."""
+    allowed = None if operands.mask is None else block(plan, operands.mask, i, j, keys_first)
+    if edge and plan.is_causal:
+        queries, keys = _positions(plan, i, j, keys_first)
+        allowed = queries >= keys if allowed is None else allowed & (queries >= keys)
+    return allowed
+
+
+def beyond(plan: Plan, i: Array, j: Array, keys_first: bool) -> Array | None:
+    """Which keys of the tile only fill up its block; None: none of any tile."""
+    if plan.num_keys % plan.key_block == 0:
+        return None
+    return _positions(plan, i, j, keys_first)[1] >= plan.num_keys
+
+
+def kept(plan: Plan, operands: Operands, i: Array, j: Array, keys_first: bool) -> Array | None:
+    """Which connections of the tile dropout keeps, before `droppable`; None: nothing is dropped."""
+    if operands.line is not None:
+        return block(plan, operands.line, i, j, keys_first)
+    if operands.k0 is None:
+        return None
+    groups = (i * (plan.query_block // LANES) + jnp.arange(plan.query_block // LANES)).astype(jnp.uint32)
+    keys = masks.key_coordinate(plan.dropout, (j * plan.key_block + jnp.arange(plan.key_block)).astype(jnp.uint32))
+    if keys_first:
+        k0, k1 = (k[:, :, None, :, None] for k in (operands.k0, operands.k1))
+        packed = masks.packed_lanes(k0, k1, groups, keys[:, None, None], operands.threshold)
+        return (packed[:, :, :, :, None, :] & masks.lane_bits()[:, None]) != 0
+    k0, k1 = (k[:, :, :, None, None] for k in (operands.k0, operands.k1))
+    packed = masks.packed_lanes(k0, k1, groups[:, None], keys, operands.threshold)
+    return (packed[:, :, :, None] & masks.lane_bits()[:, None, None]) != 0
+
+
+def dropping(plan: Plan, operands: Operands, i: Array, j: Array, keys_first: bool) -> Callable[[Array], Array]:
+    """Multiplies weights of the tile, or their gradients, with their dropout; with the scale of kept ones only if `droppable` is given."""
+    keep = None if plan.drops_logits else kept(plan, operands, i, j, keys_first)
+    if keep is None:
+        return lambda x: x
+    if operands.droppable is None:
+        return lambda x: jnp.where(keep, x, 0)
+    droppable = block(plan, operands.droppable, i, j, keys_first)
+    return lambda x: jnp.where(droppable, jnp.where(keep, x * common_scale(operands), 0), x)
+
+
+def common_scale(operands: Operands) -> Array:
+    """What kept weights are multiplied with."""
+    return jnp.float32(65536) / (jnp.float32(65536) - operands.threshold.astype(jnp.float32))
+
+
+def masked_logits(
+    plan: Plan, operands: Operands, rescued: Array | None, i: Array, j: Array, logits: Array, *, edge: bool, keys_first: bool
+) -> tuple[Array, Array | None]:
+    """The logits with bias and masks, and which of them may be read (None: all).
+
+    Forbidden ones become float32's minimum, so that a row of nothing else is uniform, as in the reference; keys that only
+    fill up a block become minus infinity and are never read.
+    """
+    if operands.bias is not None:
+        logits = logits + block(plan, operands.bias, i, j, keys_first).astype(jnp.float32)
+    allowed = readable(plan, operands, i, j, edge=edge, keys_first=keys_first)
+    if plan.drops_logits:
+        keep = _survives(plan, operands, i, j, keys_first)
+        keep = keep | (rescued[:, :, None] if keys_first else rescued[..., None])
+        allowed = keep if allowed is None else allowed & keep
+    if allowed is not None:
+        logits = jnp.where(allowed, logits, jnp.finfo(jnp.float32).min)
+    outside = beyond(plan, i, j, keys_first) if edge else None
+    return logits if outside is None else jnp.where(outside, -jnp.inf, logits), allowed
+
+
+def _survives(plan: Plan, operands: Operands, i: Array, j: Array, keys_first: bool) -> Array:
+    keep = kept(plan, operands, i, j, keys_first)
+    return keep if operands.droppable is None else keep | ~block(plan, operands.droppable, i, j, keys_first)
+
+
+def rescued_rows(plan: Plan, operands: Operands, i: Array, shape: tuple[int, ...]) -> Array | None:
+    """[b, g, r, 4, x] = `shape`: rows of block i whose allowed keys are all dropped, and which therefore keep them all.
+
+    Key blocks are looked at until every row has a key left, mostly one block. None unless logits are dropped.
+    """
+    if not plan.drops_logits:
+        return None
+    last = plan.read_tiles(i)
+
+    def look(state):
+        j, found = state
+        survives = _survives(plan, operands, i, j, False)
+        allowed = readable(plan, operands, i, j, edge=True, keys_first=False)
+        survives = survives if allowed is None else survives & allowed
+        outside = beyond(plan, i, j, False)
+        survives = survives if outside is None else survives & ~outside
+        return j + 1, found | jnp.any(survives, axis=-1)
+
+    start = varying(jnp.zeros(shape, bool), *operands)
+    _, found = lax.while_loop(lambda state: (state[0] < last) & ~jnp.all(state[1]), look, (jnp.zeros_like(i), start))
+    return ~found
+
+
+def add_to(plan: Plan, whole: Array, x: Array, i: Array, j: Array, where: tuple[Array, Array] | None) -> Array:
+    """`whole`, [#b, #g, #r, #t, #s] as `block` reads it, with the keys-first tile `x` added at (i, j), summed where `whole` has length 1."""
+    x = jnp.moveaxis(x, 2, 5).swapaxes(3, 4)
+    x = x.reshape(*x.shape[:3], -1, x.shape[5])
+    b, g = where if where is not None else (0, 0)
+    starts = [n if length > 1 else 0 for n, length in zip((b, g, 0, i * plan.query_block, j * plan.key_block), whole.shape, strict=True)]
+    x = jnp.sum(x, axis=[axis for axis in range(5) if whole.shape[axis] == 1], keepdims=True)
+    return lax.dynamic_update_slice(whole, lax.dynamic_slice(whole, starts, x.shape) + x, starts)
+
+
+def varying(x: Array, *others: Array | None) -> Array:
+    """`x`, marked in shard_map as varying over every mesh axis over which one of `others` does; elsewhere `x` itself."""
+    axes = axes_of(*others) - axes_of(x)
+    return lax.pcast(x, tuple(axes), to="varying") if axes else x
+
+
+def axes_of(*arrays: Array | None) -> frozenset:
+    """The mesh axes of shard_map over which some of `arrays` vary."""
+    return frozenset().union(*(jax.typeof(x).manual_axis_type.varying for x in arrays if x is not None))
