@@ -10,7 +10,7 @@ Letters, in shapes and (in lower case) in einsum strings:
 A leading `*` means any number of axes, a leading `#` an axis that may be 1 and broadcasts.
 """
 
-from jaxtyping import Array, Bool, Float, Int, Key, PyTree, UInt32
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree, UInt8, UInt32
 
 PRNGKey = Key[Array, "*batch"] | UInt32[Array, "*batch 2"]
 """A typed JAX key, or the older pair of uint32 words."""
@@ -24,4 +24,4 @@ Rate = Scalar | None
 Params = PyTree[Float[Array, "..."]]
 """A tree of parameters."""
 
-__all__ = ["Array", "Bool", "Float", "Int", "Key", "PRNGKey", "Params", "PyTree", "Rate", "Scalar", "UInt32"]
+__all__ = ["Array", "Bool", "Float", "Int", "Key", "PRNGKey", "Params", "PyTree", "Rate", "Scalar", "UInt8", "UInt32"]

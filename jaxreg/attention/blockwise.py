@@ -11,6 +11,7 @@ Source: Rabe and Staats 2021, "Self-attention does not need O(n^2) memory" (quer
 Dao et al. 2022, "FlashAttention", appendix B (the backward pass). Differs: dropout is keyed by position, not by tile.
 """
 
+import math
 from functools import partial
 
 import jax
@@ -44,25 +45,26 @@ def attention(
     precision: jax.lax.PrecisionLike = None,
     query_block: int | None = None,
     key_block: int | None = None,
-    one_head_at_a_time: bool | None = None,
+    heads_at_once: int | None = None,
 ) -> Float[Array, "b t h k"]:
     """softmax(scale * q k^T + bias) v with dropout, in query's dtype; the softmax is float32.
 
     Args:
       words: the mask's key words [#b, #h] each (`masks.mask_words`); None drops nothing.
       query_block, key_block: tile sizes, query_block a multiple of 4; None chooses. They change no mask.
-      one_head_at_a_time: None: on CPU.
+      heads_at_once: key heads of one example that are computed together; 0 means everything; None chooses.
     """
     b, t, h, _ = query.shape
     s, g = key.shape[1:3]
     if not isinstance(scale, (int, float)):
         query, scale = query * jnp.asarray(scale, query.dtype), 1.0
-    if one_head_at_a_time is None:
-        one_head_at_a_time = jax.default_backend() == "cpu"
+    query_block = query_block or _block(t, max(ROWS * g // h, LANES))
+    if heads_at_once is None:
+        heads_at_once = math.gcd(g, max(ROWS * g // h // query_block, 1)) if jax.default_backend() == "cpu" else 0
     plan = Plan(
-        t, s, query_block or _block(t, max(ROWS * g // h, LANES)), key_block or _block(s, ROWS), is_causal,
+        t, s, query_block, key_block or _block(s, ROWS), is_causal,
         None if words is None else AttentionDropout(0.0, dropout.unit, dropout.stage, dropout.share, dropout.span_length),
-        float(scale), one_head_at_a_time, precision,
+        float(scale), heads_at_once or None, precision,
     )
     fit = partial(_filled, plan, g)
     line, k0, k1, threshold = None, None, None, None
@@ -125,7 +127,7 @@ def _forward_block(plan: Plan, keys: Array, values: Array, operands: Operands, b
     """Output [b, g, rows, K], running maximum and sum [b, g, rows] of one block of queries."""
     i, q = block
     b, g, rows, width = q.shape
-    shape = (b, g, rows // plan.query_block, LANES, plan.query_block // LANES)
+    shape = (b, g, rows // plan.query_block, plan.query_block)
     rescued = tiles.rescued_rows(plan, operands, i, shape)
     dot = partial(jnp.einsum, precision=plan.precision, preferred_element_type=jnp.float32)
 
@@ -133,13 +135,13 @@ def _forward_block(plan: Plan, keys: Array, values: Array, operands: Operands, b
         m, l, total = state
         k, v = (lax.dynamic_slice_in_dim(x, j * plan.key_block, plan.key_block, 2) for x in (keys, values))
         logits = dot("bgqk,bgsk->bgqs", q, k).reshape(*shape, -1)
-        logits, _ = tiles.masked_logits(plan, operands, rescued, i, j, logits, edge=edge, keys_first=False)
+        logits, _ = tiles.masked_logits(plan, operands, rescued, i, j, logits, edge=edge)
         logits = logits.reshape(b, g, rows, -1)
         top = jnp.maximum(m, jnp.max(logits, axis=-1))
         weights = jnp.exp(logits - top[..., None])
         shrink = jnp.exp(m - top)
         l = l * shrink + jnp.sum(weights, axis=-1)
-        drop = tiles.dropping(plan, operands, i, j, False)
+        drop = tiles.dropping(plan, operands, i, j)
         weights = drop(weights.reshape(*shape, -1)).reshape(b, g, rows, -1)
         return top, l, total * shrink[..., None] + dot("bgqs,bgsk->bgqk", weights.astype(v.dtype), v)
 
@@ -181,14 +183,18 @@ def _backward(plan: Plan, residuals: tuple, gradient: Array) -> tuple:
 
     def step(part: Part, state: tuple) -> tuple:
         keys, values, own = part.keys(key), part.keys(value), part.operands(operands)
-        queries = part.queries(query, g)
+        queries, gradients = part.queries(query, g), part.queries(gradient, g)
         queries = queries * jnp.asarray(plan.scale, queries.dtype)
-        rows = (queries, part.queries(out, g), part.queries(gradient, g), part.rows(m), part.rows(l))
+        top, total = part.rows(m), part.rows(l)
+        delta = jnp.sum(part.queries(out, g).astype(jnp.float32) * gradients.astype(jnp.float32), axis=-1)
+        # Dividing by l here divides rows, not tiles; the softmax of a tile is then exp(logits - m).
+        gradients = (gradients.astype(jnp.float32) * (_scale(plan, operands) / total)[..., None]).astype(gradients.dtype)
+        rows = (queries, gradients, top, delta / total)
         dq, dk, dv, db = state
-        block = partial(_backward_block, plan, keys, values, own, part.where)
-        zeros = empty(keys.shape, jnp.float32, queries, keys, gradient, *operands)
+        block = partial(_backward_block, plan, (keys, values), own, part.where)
+        zeros = empty(keys.swapaxes(2, 3).shape, jnp.float32, queries, keys, gradient, *operands)
         (own_dk, own_dv, db), own_dq = lax.scan(block, (zeros, zeros, db), (jnp.arange(plan.num_query_blocks), rows))
-        return part.put_queries(dq, own_dq * plan.scale), part.put_keys(dk, own_dk), part.put_keys(dv, own_dv), db
+        return part.put_queries(dq, own_dq * plan.scale), part.put_keys(dk, own_dk.swapaxes(2, 3)), part.put_keys(dv, own_dv.swapaxes(2, 3)), db
 
     like = (query, key, value, gradient, *operands)
     start = tuple(None if x is None else empty(x.shape, dtype, *like) for x, dtype in (
@@ -198,42 +204,43 @@ def _backward(plan: Plan, residuals: tuple, gradient: Array) -> tuple:
     return (*map(_summed_like, (dq, dk, dv, db), (query, key, value, operands.bias)), None)
 
 
-def _backward_block(plan: Plan, keys: Array, values: Array, operands: Operands, where, state: tuple, block: tuple) -> tuple[tuple, Array]:
+def _backward_block(plan: Plan, strips: tuple[Array, ...], operands: Operands, where, state: tuple, block: tuple) -> tuple[tuple, Array]:
     """Adds what one block of queries gives to the gradients of keys, values and bias; returns its own (of the scaled queries)."""
-    i, (q, out, gradient, m, l) = block
-    b, g, rows, width = q.shape
-    shape = (b, g, rows // plan.query_block, LANES, plan.query_block // LANES)
+    keys, values = strips
+    i, (q, gradient, m, delta) = block
+    b, g, rows, _ = q.shape
+    shape = (b, g, rows // plan.query_block, plan.query_block)
     rescued = tiles.rescued_rows(plan, operands, i, shape)
     dot = partial(jnp.einsum, precision=plan.precision, preferred_element_type=jnp.float32)
-    gradient = gradient.astype(jnp.float32)
-    # Dividing by l here divides rows, not tiles; the softmax of a tile is then exp(logits - m).
-    delta = (jnp.sum(out.astype(jnp.float32) * gradient, axis=-1) / l).reshape(b, g, 1, *shape[2:])
-    gradient = (gradient * (_scale(plan, operands) / l)[..., None]).astype(q.dtype)
-    transposed = keys.swapaxes(2, 3)
-    top = m.reshape(b, g, 1, *shape[2:])
+    top, delta = (x.reshape(*shape, 1) for x in (m, delta))
+    # Tiles are never transposed: the gradients of keys and values are added up with their width first.
+    q_t, gradient_t = (x.swapaxes(2, 3) for x in (q, gradient))
 
     def tile(edge: bool, j: Array, state: tuple) -> tuple:
         dq, dk, dv, db = state
         start = j * plan.key_block
         k, v = (lax.dynamic_slice_in_dim(x, start, plan.key_block, 2) for x in (keys, values))
-        logits = dot("bgsk,bgqk->bgsq", k, q).reshape(b, g, -1, *shape[2:])
-        logits, allowed = tiles.masked_logits(plan, operands, rescued, i, j, logits, edge=edge, keys_first=True)
+        logits, dweights = (dot("bgqk,bgsk->bgqs", *x).reshape(*shape, -1) for x in ((q, k), (gradient, v)))
+        logits, allowed = tiles.masked_logits(plan, operands, rescued, i, j, logits, edge=edge)
+        drop = tiles.dropping(plan, operands, i, j)
+        dweights = drop(dweights)
         weights = jnp.exp(logits - top)
-        drop = tiles.dropping(plan, operands, i, j, True)
-        dweights = drop(dot("bgsk,bgqk->bgsq", v, gradient).reshape(weights.shape))
         dlogits = weights * (dweights - delta)
         if operands.mask is not None:
             dlogits = jnp.where(allowed, dlogits, 0)   # a row with no key at all is uniform whatever its logits
         db = None if db is None else tiles.add_to(plan, db, dlogits, i, j, where)
-        flat = lambda x: x.reshape(b, g, -1, rows).astype(q.dtype)
-        dv = _add(dv, dot("bgsq,bgqk->bgsk", flat(drop(weights)), gradient), start, 2)
-        dk = _add(dk, dot("bgsq,bgqk->bgsk", flat(dlogits), q), start, 2)
-        dq = dq + dot("bgks,bgsq->bgkq", lax.dynamic_slice_in_dim(transposed, start, plan.key_block, 3), flat(dlogits))
-        return dq, dk, dv, db
+        flat = lambda x: x.reshape(b, g, rows, -1).astype(q.dtype)
+        if operands.k0 is not None:
+            # Beside the bits, taking exp a second time is cheaper than a pass over stored weights: keep XLA from sharing the first.
+            weights = jnp.exp(logits - lax.optimization_barrier(top))
+        dlogits, weights = flat(dlogits), flat(drop(weights))
+        dv = _add(dv, dot("bgkq,bgqs->bgks", gradient_t, weights), start, 3)
+        dk = _add(dk, dot("bgkq,bgqs->bgks", q_t, dlogits), start, 3)
+        return dq + dot("bgqs,bgsk->bgqk", dlogits, k), dk, dv, db
 
-    dq = empty((b, g, width, rows), jnp.float32, q, keys, gradient, *operands)
+    dq = empty(q.shape, jnp.float32, q, keys, gradient, *operands)
     dq, *state = _over_keys(plan, operands, i, tile, (dq, *state), lambda _: jnp.any(m <= MINIMUM), split=False)
-    return tuple(state), dq.swapaxes(2, 3)
+    return tuple(state), dq
 
 
 def _add(whole: Array, x: Array, start: Array, axis: int) -> Array:

@@ -17,9 +17,10 @@ rounds, the smallest number that passes BigCrush there. Differs: four 16-bit dra
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from jaxreg.attention.dropout import AttentionDropout, check_rate
-from jaxreg.typing import Array, Bool, Float, Int, PRNGKey, Scalar, UInt32
+from jaxreg.typing import Array, Bool, Float, Int, PRNGKey, Scalar, UInt8, UInt32
 
 BITS_VERSION = 1
 LANES = 4
@@ -182,26 +183,29 @@ def keep_at(
 
 def packed_lanes(
     k0: UInt32[Array, "..."], k1: UInt32[Array, "..."], groups: UInt32[Array, "..."], keys: UInt32[Array, "..."], t: UInt32[Array, ""]
-) -> Array:
+) -> UInt8[Array, "..."]:
     """Four rows of the mask in one uint8 array: bit i is set where query 4 * group + i keeps the key.
 
-    All arguments broadcast. The conditional is there for its two effects: no bits are made where nothing is dropped, and
-    XLA makes them once: on CPU it would otherwise fuse Threefry into its users, four times over.
+    All arguments broadcast. The loop runs once, or not at all where nothing is dropped; and it keeps XLA from fusing Threefry
+    into the users of the bits, where it would run once for each lane. Its bound is hidden, or a constant rate would unroll it.
     """
     shape = jnp.broadcast_shapes(k0.shape, k1.shape, groups.shape, keys.shape)
-    # Zeros that depend on all inputs, so that both branches vary over the same mesh axes in shard_map.
+    # Zeros that depend on all inputs, so that the loop's state varies over the same mesh axes in shard_map.
     zero = (k0 & 0) + (k1 & 0) + (groups & 0) + (keys & 0) + (t & 0)
 
-    def draw() -> Array:
+    def draw(_, __) -> Array:
         lanes = _lanes(threefry2x32_13((k0, k1), (keys, groups)))
         return sum(jnp.where(lane >= t, jnp.uint8(1 << i), jnp.uint8(0)) for i, lane in enumerate(lanes))
 
-    return jax.lax.cond(t > 0, draw, lambda: jnp.broadcast_to(zero, shape).astype(jnp.uint8) + jnp.uint8(15))
+    everything = jnp.broadcast_to(zero, shape).astype(jnp.uint8) + jnp.uint8(15)
+    return lax.fori_loop(0, lax.optimization_barrier((t > 0).astype(jnp.int32)), draw, everything)
 
 
-def lane_bits() -> Array:
-    """[4]: the bit of each lane in `packed_lanes`."""
-    return jnp.uint8(1) << jnp.arange(LANES, dtype=jnp.uint8)
+def unpacked(packed: UInt8[Array, "*b x s"]) -> Bool[Array, "*b t s"]:
+    """The mask of `packed_lanes`: four rows for each row of bytes."""
+    lanes = jnp.uint8(1) << jnp.arange(LANES, dtype=jnp.uint8)
+    rows = (packed[..., :, None, :] & lanes[:, None]) != 0
+    return rows.reshape(*packed.shape[:-2], -1, packed.shape[-1])
 
 
 def keep_all_positions(
@@ -214,5 +218,4 @@ def keep_all_positions(
     groups = jnp.arange(-(-num_queries // LANES), dtype=jnp.uint32)
     k0, k1 = (word[:, :, None, None] for word in words)
     packed = packed_lanes(k0, k1, groups[:, None], key_coordinate(dropout, keys)[None, :], threshold(dropout.rate))
-    rows = (packed[:, :, :, None, :] & lane_bits()[:, None]) != 0
-    return rows.reshape(*rows.shape[:2], groups.shape[0] * LANES, num_keys)[:, :, :num_queries]
+    return unpacked(packed)[:, :, :num_queries]

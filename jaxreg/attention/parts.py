@@ -1,7 +1,7 @@
 """The part of a batch that blockwise attention computes at once, taken out of [B, T, H, K] arrays and put back.
 
-On CPU a part is one example and one key head with its query heads; elsewhere it is everything. Inside a part, queries come
-in blocks whose rows stand lane by lane, as `tiles.py` wants them.
+On CPU a part is a few key heads of one example, with their query heads; elsewhere it is everything. Inside a part, the
+rows of a block of queries are its query heads, one after the other.
 """
 
 from collections.abc import Callable
@@ -10,12 +10,12 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import lax
 
-from jaxreg.attention.tiles import LANES, Operands, Plan, varying
+from jaxreg.attention.tiles import Operands, Plan, varying
 from jaxreg.typing import Array
 
 
 class Part(NamedTuple):
-    """Example and key head of a part, or None for all of them."""
+    """The example and the first key head of a part, or None for all of them."""
 
     plan: Plan
     where: tuple[Array, Array] | None
@@ -25,23 +25,26 @@ class Part(NamedTuple):
         plan, repeats = self.plan, x.shape[2] // key_heads
         if self.where is not None:
             b, g = self.where
-            x, key_heads = lax.dynamic_slice(x, (b, 0, g * repeats, 0), (1, x.shape[1], repeats, x.shape[3])), 1
+            key_heads = plan.heads_at_once
+            x = lax.dynamic_slice(x, (b, 0, g * repeats, 0), (1, x.shape[1], key_heads * repeats, x.shape[3]))
         x = self._wide(_filled(x, plan.num_query_blocks * plan.query_block))
-        x = x.reshape(x.shape[0], plan.num_query_blocks, -1, LANES, key_heads, repeats, x.shape[-1])
-        return x.transpose(1, 0, 4, 5, 3, 2, 6).reshape(plan.num_query_blocks, x.shape[0], key_heads, -1, x.shape[-1])
+        x = x.reshape(x.shape[0], plan.num_query_blocks, plan.query_block, key_heads, repeats, x.shape[-1])
+        return x.transpose(1, 0, 3, 4, 2, 5).reshape(plan.num_query_blocks, x.shape[0], key_heads, -1, x.shape[-1])
 
     def put_queries(self, whole: Array, blocks: Array) -> Array:
         """`whole`, [B, T, H, K], with this part's rows replaced: the inverse of `queries`."""
         n, b, g, _, k = blocks.shape
-        x = blocks.reshape(n, b, g, -1, LANES, self.plan.query_block // LANES, k).transpose(1, 0, 5, 4, 2, 3, 6)
+        x = blocks.reshape(n, b, g, -1, self.plan.query_block, k).transpose(1, 0, 4, 2, 3, 5)
         x = x.reshape(b, n * self.plan.query_block, -1, k)[:, : self.plan.num_queries].astype(whole.dtype)
-        return x if self.where is None else lax.dynamic_update_slice(whole, x, (self.where[0], 0, self.where[1] * x.shape[2], 0))
+        if self.where is None:
+            return x
+        return lax.dynamic_update_slice(whole, x, (self.where[0], 0, self.where[1] * (x.shape[2] // g), 0))
 
     def keys(self, x: Array) -> Array:
         """[B, S, G, K] as [b, g, whole blocks of keys, K]."""
         if self.where is not None:
             b, g = self.where
-            x = lax.dynamic_slice(x, (b, 0, g, 0), (1, x.shape[1], 1, x.shape[3]))
+            x = lax.dynamic_slice(x, (b, 0, g, 0), (1, x.shape[1], self.plan.heads_at_once, x.shape[3]))
         return self._wide(_filled(x, self.plan.num_key_blocks * self.plan.key_block)).swapaxes(1, 2)
 
     def put_keys(self, whole: Array, x: Array) -> Array:
@@ -51,7 +54,7 @@ class Part(NamedTuple):
 
     def rows(self, x: Array) -> Array:
         """A number for every row, [blocks, B, G, rows], of this part."""
-        return x if self.where is None else lax.dynamic_slice(x, (0, *self.where, 0), (x.shape[0], 1, 1, x.shape[3]))
+        return x if self.where is None else lax.dynamic_slice(x, (0, *self.where, 0), (x.shape[0], 1, self.plan.heads_at_once, x.shape[3]))
 
     def put_rows(self, whole: Array, x: Array) -> Array:
         """The inverse of `rows`."""
@@ -59,23 +62,24 @@ class Part(NamedTuple):
 
     def operands(self, operands: Operands) -> Operands:
         """The operands of this part."""
-        return operands if self.where is None else operands.of_head(*self.where)
+        return operands if self.where is None else operands.of_heads(*self.where, self.plan.heads_at_once)
 
     def _wide(self, x: Array) -> Array:
-        # CPUs have no fast product of narrow floats, and one head is a small copy.
-        return x.astype(jnp.float32) if self.plan.one_head_at_a_time else x
+        # CPUs have no fast product of narrow floats, and a few heads are a small copy.
+        return x if self.plan.heads_at_once is None else x.astype(jnp.float32)
 
 
 def each_part(plan: Plan, batch: int, key_heads: int, step: Callable, start: tuple) -> tuple:
     """The state after `step(part, state)` for every part, beginning with `start`."""
-    if not plan.one_head_at_a_time:
+    if plan.heads_at_once is None:
         return step(Part(plan, None), start)
+    per_example = key_heads // plan.heads_at_once
 
     def one(n, state):
         # In the dtype of the bound, whatever jax_enable_x64 says.
-        return step(Part(plan, (n // key_heads, n % key_heads)), state)
+        return step(Part(plan, (n // per_example, n % per_example * plan.heads_at_once)), state)
 
-    return lax.fori_loop(0, batch * key_heads, one, start)
+    return lax.fori_loop(0, batch * per_example, one, start)
 
 
 def empty(shape: tuple[int, ...], dtype, *like: Array | None) -> Array:

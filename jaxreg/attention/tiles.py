@@ -1,11 +1,8 @@
 """One tile of blockwise attention: which of its connections may be read, and which are kept.
 
-A tile is a block of queries times a block of keys. Its rows stand lane by lane (query 4 x + i in row i * block / 4 + x), because
-the mask's bits come four queries to a word (`masks.py`): so one word serves four contiguous stretches of rows. Axes, rows first:
+A tile is a block of queries times a block of keys. Its axes:
 
-    [b, g, r, 4, x, s]   examples, key heads, query heads of a key head, lane, x = block / 4, keys of the block
-
-and keys first [b, g, s, r, 4, x], the order in which the backward pass multiplies without transposing a tile.
+    [b, g, r, t, s]   examples, key heads, query heads of a key head, queries of the block, keys of the block
 """
 
 import dataclasses
@@ -34,7 +31,7 @@ class Plan:
     is_causal: bool
     dropout: AttentionDropout | None
     scale: float
-    one_head_at_a_time: bool
+    heads_at_once: int | None
     precision: jax.lax.PrecisionLike
 
     @property
@@ -79,77 +76,63 @@ class Operands(NamedTuple):
     k1: Array | None
     threshold: Array | None
 
-    def of_head(self, b: Array, g: Array) -> "Operands":
-        """The part of example b and key head g."""
+    def of_heads(self, b: Array, g: Array, heads: int) -> "Operands":
+        """The part of example b and `heads` key heads from g on."""
         def part(x):
             if x is None:
                 return None
             x = lax.dynamic_slice_in_dim(x, b, 1, 0) if x.shape[0] > 1 else x
-            return lax.dynamic_slice_in_dim(x, g, 1, 1) if x.shape[1] > 1 else x
+            return lax.dynamic_slice_in_dim(x, g, heads, 1) if x.shape[1] > 1 else x
         return Operands(*(part(x) for x in self[:-1]), self.threshold)
 
 
-def block(plan: Plan, x: Array, i: Array, j: Array, keys_first: bool) -> Array:
+def block(plan: Plan, x: Array, i: Array, j: Array) -> Array:
     """Tile (i, j) of an operand [#b, #g, #r, #t, #s]; axes of length 1 stay so."""
     if x.shape[3] > 1:
         x = lax.dynamic_slice_in_dim(x, i * plan.query_block, plan.query_block, 3)
-        x = x.reshape(*x.shape[:3], -1, LANES, x.shape[4]).swapaxes(3, 4)
-    else:
-        x = x[:, :, :, None]
-    if x.shape[5] > 1:
-        x = lax.dynamic_slice_in_dim(x, j * plan.key_block, plan.key_block, 5)
-    return jnp.moveaxis(x, 5, 2) if keys_first else x
+    return lax.dynamic_slice_in_dim(x, j * plan.key_block, plan.key_block, 4) if x.shape[4] > 1 else x
 
 
-def _positions(plan: Plan, i: Array, j: Array, keys_first: bool) -> tuple[Array, Array]:
-    """Query and key positions of tile (i, j), which broadcast against each other as the tile's axes do."""
-    x = jnp.arange(plan.query_block // LANES)
-    queries = i * plan.query_block + LANES * x + jnp.arange(LANES)[:, None]
-    keys = j * plan.key_block + jnp.arange(plan.key_block)
-    return (queries, keys[:, None, None, None]) if keys_first else (queries[:, :, None], keys)
+def _positions(plan: Plan, i: Array, j: Array) -> tuple[Array, Array]:
+    """Query positions [t, 1] and key positions [s] of tile (i, j)."""
+    return i * plan.query_block + jnp.arange(plan.query_block)[:, None], j * plan.key_block + jnp.arange(plan.key_block)
 
 
-def readable(plan: Plan, operands: Operands, i: Array, j: Array, *, edge: bool, keys_first: bool) -> Array | None:
+def readable(plan: Plan, operands: Operands, i: Array, j: Array, *, edge: bool) -> Array | None:
     """Which connections the causal and the user's mask allow; None: all. `edge`: a tile that the causal mask may cut."""
-    allowed = None if operands.mask is None else block(plan, operands.mask, i, j, keys_first)
+    allowed = None if operands.mask is None else block(plan, operands.mask, i, j)
     if edge and plan.is_causal:
-        queries, keys = _positions(plan, i, j, keys_first)
+        queries, keys = _positions(plan, i, j)
         allowed = queries >= keys if allowed is None else allowed & (queries >= keys)
     return allowed
 
 
-def beyond(plan: Plan, i: Array, j: Array, keys_first: bool) -> Array | None:
+def beyond(plan: Plan, i: Array, j: Array) -> Array | None:
     """Which keys of the tile only fill up its block; None: none of any tile."""
-    if plan.num_keys % plan.key_block == 0:
-        return None
-    return _positions(plan, i, j, keys_first)[1] >= plan.num_keys
+    return None if plan.num_keys % plan.key_block == 0 else _positions(plan, i, j)[1] >= plan.num_keys
 
 
-def kept(plan: Plan, operands: Operands, i: Array, j: Array, keys_first: bool) -> Array | None:
+def kept(plan: Plan, operands: Operands, i: Array, j: Array) -> Array | None:
     """Which connections of the tile dropout keeps, before `droppable`; None: nothing is dropped."""
     if operands.line is not None:
-        return block(plan, operands.line, i, j, keys_first)
+        return block(plan, operands.line, i, j)
     if operands.k0 is None:
         return None
     groups = (i * (plan.query_block // LANES) + jnp.arange(plan.query_block // LANES)).astype(jnp.uint32)
     keys = masks.key_coordinate(plan.dropout, (j * plan.key_block + jnp.arange(plan.key_block)).astype(jnp.uint32))
-    if keys_first:
-        k0, k1 = (k[:, :, None, :, None] for k in (operands.k0, operands.k1))
-        packed = masks.packed_lanes(k0, k1, groups, keys[:, None, None], operands.threshold)
-        return (packed[:, :, :, :, None, :] & masks.lane_bits()[:, None]) != 0
     k0, k1 = (k[:, :, :, None, None] for k in (operands.k0, operands.k1))
     packed = masks.packed_lanes(k0, k1, groups[:, None], keys, operands.threshold)
-    return (packed[:, :, :, None] & masks.lane_bits()[:, None, None]) != 0
+    return masks.unpacked(packed)
 
 
-def dropping(plan: Plan, operands: Operands, i: Array, j: Array, keys_first: bool) -> Callable[[Array], Array]:
+def dropping(plan: Plan, operands: Operands, i: Array, j: Array) -> Callable[[Array], Array]:
     """Multiplies weights of the tile, or their gradients, with their dropout; with the scale of kept ones only if `droppable` is given."""
-    keep = None if plan.drops_logits else kept(plan, operands, i, j, keys_first)
+    keep = None if plan.drops_logits else kept(plan, operands, i, j)
     if keep is None:
         return lambda x: x
     if operands.droppable is None:
         return lambda x: jnp.where(keep, x, 0)
-    droppable = block(plan, operands.droppable, i, j, keys_first)
+    droppable = block(plan, operands.droppable, i, j)
     return lambda x: jnp.where(droppable, jnp.where(keep, x * common_scale(operands), 0), x)
 
 
@@ -159,7 +142,7 @@ def common_scale(operands: Operands) -> Array:
 
 
 def masked_logits(
-    plan: Plan, operands: Operands, rescued: Array | None, i: Array, j: Array, logits: Array, *, edge: bool, keys_first: bool
+    plan: Plan, operands: Operands, rescued: Array | None, i: Array, j: Array, logits: Array, *, edge: bool
 ) -> tuple[Array, Array | None]:
     """The logits with bias and masks, and which of them may be read (None: all).
 
@@ -167,25 +150,25 @@ def masked_logits(
     fill up a block become minus infinity and are never read.
     """
     if operands.bias is not None:
-        logits = logits + block(plan, operands.bias, i, j, keys_first).astype(jnp.float32)
-    allowed = readable(plan, operands, i, j, edge=edge, keys_first=keys_first)
+        logits = logits + block(plan, operands.bias, i, j).astype(jnp.float32)
+    allowed = readable(plan, operands, i, j, edge=edge)
     if plan.drops_logits:
-        keep = _survives(plan, operands, i, j, keys_first)
-        keep = keep | (rescued[:, :, None] if keys_first else rescued[..., None])
+        keep = _survives(plan, operands, i, j)
+        keep = keep | rescued[..., None]
         allowed = keep if allowed is None else allowed & keep
     if allowed is not None:
         logits = jnp.where(allowed, logits, jnp.finfo(jnp.float32).min)
-    outside = beyond(plan, i, j, keys_first) if edge else None
+    outside = beyond(plan, i, j) if edge else None
     return logits if outside is None else jnp.where(outside, -jnp.inf, logits), allowed
 
 
-def _survives(plan: Plan, operands: Operands, i: Array, j: Array, keys_first: bool) -> Array:
-    keep = kept(plan, operands, i, j, keys_first)
-    return keep if operands.droppable is None else keep | ~block(plan, operands.droppable, i, j, keys_first)
+def _survives(plan: Plan, operands: Operands, i: Array, j: Array) -> Array:
+    keep = kept(plan, operands, i, j)
+    return keep if operands.droppable is None else keep | ~block(plan, operands.droppable, i, j)
 
 
 def rescued_rows(plan: Plan, operands: Operands, i: Array, shape: tuple[int, ...]) -> Array | None:
-    """[b, g, r, 4, x] = `shape`: rows of block i whose allowed keys are all dropped, and which therefore keep them all.
+    """[b, g, r, t] = `shape`: rows of block i whose allowed keys are all dropped, and which therefore keep them all.
 
     Key blocks are looked at until every row has a key left, mostly one block. None unless logits are dropped.
     """
@@ -195,10 +178,10 @@ def rescued_rows(plan: Plan, operands: Operands, i: Array, shape: tuple[int, ...
 
     def look(state):
         j, found = state
-        survives = _survives(plan, operands, i, j, False)
-        allowed = readable(plan, operands, i, j, edge=True, keys_first=False)
+        survives = _survives(plan, operands, i, j)
+        allowed = readable(plan, operands, i, j, edge=True)
         survives = survives if allowed is None else survives & allowed
-        outside = beyond(plan, i, j, False)
+        outside = beyond(plan, i, j)
         survives = survives if outside is None else survives & ~outside
         return j + 1, found | jnp.any(survives, axis=-1)
 
@@ -208,9 +191,7 @@ def rescued_rows(plan: Plan, operands: Operands, i: Array, shape: tuple[int, ...
 
 
 def add_to(plan: Plan, whole: Array, x: Array, i: Array, j: Array, where: tuple[Array, Array] | None) -> Array:
-    """`whole`, [#b, #g, #r, #t, #s] as `block` reads it, with the keys-first tile `x` added at (i, j), summed where `whole` has length 1."""
-    x = jnp.moveaxis(x, 2, 5).swapaxes(3, 4)
-    x = x.reshape(*x.shape[:3], -1, x.shape[5])
+    """`whole`, [#b, #g, #r, #t, #s] as `block` reads it, with the tile `x` added at (i, j), summed where `whole` has length 1."""
     b, g = where if where is not None else (0, 0)
     starts = [n if length > 1 else 0 for n, length in zip((b, g, 0, i * plan.query_block, j * plan.key_block), whole.shape, strict=True)]
     x = jnp.sum(x, axis=[axis for axis in range(5) if whole.shape[axis] == 1], keepdims=True)
