@@ -3,7 +3,6 @@
 import json
 import re
 import shlex
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -78,10 +77,3 @@ def test_the_speed_table_is_the_committed_measurement():
     for entry in measured.values():
         line = next(text for text in README.splitlines() if text.startswith(f"| {entry['name']} |"))
         assert f"| {entry['steps_per_second']:.0f} |" in line
-
-
-def test_the_benchmark_runs_small():
-    done = subprocess.run(
-        ["python3", "experiments/benchmarks/training_speed.py", "--help"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert "--rounds" in done.stdout + done.stderr

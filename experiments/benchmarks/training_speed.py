@@ -12,15 +12,13 @@ import argparse
 import importlib.util
 import json
 import os
-import platform
 import statistics
-import subprocess
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from experiments.benchmarks import peers  # noqa: E402
+from experiments.benchmarks import peers, turns  # noqa: E402
 
 OURS = "jaxreg"
 MEMBERS_PER_DEVICE = 8
@@ -151,33 +149,15 @@ def serve(key: str, steps: int) -> None:
         jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
     contender = contenders(steps)[key]()
     contender.warm_up()
-    print(json.dumps({"name": contender.name, "num_parameters": contender.num_parameters}), flush=True)
-    for _ in sys.stdin:
-        print(contender.run(steps), flush=True)
+    turns.serve({"name": contender.name, "num_parameters": contender.num_parameters}, lambda _: contender.run(steps))
 
 
 def measure(rounds: int, steps: int) -> dict:
     """Steps per second of every contender, median over the rounds, in turns."""
-    workers = {}
-    for key in contenders(steps):
-        command = [sys.executable, __file__, f"--serve={key}", f"--steps={steps}"]
-        workers[key] = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    about = {key: json.loads(worker.stdout.readline()) for key, worker in workers.items()}
-    rates: dict[str, list[float]] = {key: [] for key in workers}
-    for _ in range(rounds):
-        for key, worker in workers.items():
-            print("go", file=worker.stdin, flush=True)
-            rates[key].append(steps / float(worker.stdout.readline()))
-    for worker in workers.values():
-        worker.stdin.close()
-        worker.wait()
-    return {key: about[key] | {"steps_per_second": statistics.median(found), "rounds": found} for key, found in rates.items()}
-
-
-def processor() -> str:
-    """The machine's processor and cores, as it names them."""
-    names = [line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    return f"{names[0] if names else platform.machine()}, {len(os.sched_getaffinity(0))} cores"
+    commands = {key: [sys.executable, __file__, f"--serve={key}", f"--steps={steps}"] for key in contenders(steps)}
+    about, found = turns.take(commands, [(key, "go") for key in commands], rounds)
+    rates = {key: [steps / seconds for seconds in found[key, "go"]] for key in commands}
+    return {key: about[key] | {"steps_per_second": statistics.median(rates[key]), "rounds": rates[key]} for key in commands}
 
 
 def main() -> None:
@@ -193,7 +173,7 @@ def main() -> None:
         return
     found = measure(given.rounds, given.steps)
     limit = found.pop("limit")["steps_per_second"]
-    print(f"{processor()}; medians of {given.rounds} rounds of {given.steps} steps")
+    print(f"{turns.processor()}; medians of {given.rounds} rounds of {given.steps} steps")
     print(f"{'':48}{'model-steps/s':>14}{'ours / it':>11}{'of limit':>10}")
     for entry in found.values():
         rate = entry["steps_per_second"]
@@ -201,7 +181,7 @@ def main() -> None:
         print(f"{entry['name']:48}{rate:14.0f}{ratio:10.2f}x{rate / limit:10.0%}")
     print(f"{'limit: matrix products alone, at the large rate':48}{limit:14.0f}")
     if given.output:
-        result = {"machine": processor(), "steps": given.steps, "limit_steps_per_second": limit, "contenders": found}
+        result = {"machine": turns.processor(), "steps": given.steps, "limit_steps_per_second": limit, "contenders": found}
         given.output.write_text(json.dumps(result, indent=1) + "\n")
 
 

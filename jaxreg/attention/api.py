@@ -8,8 +8,9 @@ from jaxreg.attention import blockwise, checks, masks, reference
 from jaxreg.attention.dropout import AttentionDropout
 from jaxreg.typing import Array, Float, Int, PRNGKey
 
-BLOCKWISE_FROM = 2**18
-"""T x S from which None chooses "blockwise": below it the materialised path was faster (experiments/benchmarks/attention_speed.py)."""
+BLOCKWISE_FROM = 2**16
+"""T x S from which None chooses "blockwise": on CPU the materialised path was slower at 256 x 256 and above (1.1 to 2.7 times, batches of
+1 to 16, with and without dropout) and mostly faster below."""
 
 
 def dot_product_attention(
@@ -42,7 +43,7 @@ def dot_product_attention(
         pass the global ids, or every device draws the same masks.
       droppable: boolean, broadcastable to [*B, H, T, S]; False marks connections that are never dropped nor rescaled.
       implementation: "reference" materialises the weights; "blockwise" needs memory O(T) and makes the masks again in its
-        backward pass; None chooses by size. Second derivatives and forward mode need "reference".
+        backward pass; None chooses by size. Forward mode, and reverse over reverse, need "reference".
 
     Returns:
       [*B, T, H, K] in query's dtype; a row with no allowed key is the mean of the values.
@@ -55,17 +56,21 @@ def dot_product_attention(
     Source: Vaswani et al. 2017, eq. 1; "blockwise": Rabe and Staats 2021, Dao et al. 2022 (see `blockwise.py`).
     Differs: softmax in float32; dropout inverted (Srivastava et al. 2014).
     """
+    return output(
+        query, key, value, bias, mask, is_causal=is_causal, scale=scale, dropout=dropout, dropout_key=dropout_key,
+        example_ids=example_ids, droppable=droppable, implementation=implementation,
+    )
+
+
+def output(query: Array, key: Array, value: Array, *arrays: Array | None, implementation: str | None, **options) -> Array:
+    """`dot_product_attention` that also takes a matrix product's `precision`: what Flax passes."""
     checks.check_inputs(query, key, value)
     checks.check_implementation(implementation)
     if implementation is None:
         implementation = "blockwise" if query.shape[-3] * key.shape[-3] >= BLOCKWISE_FROM else "reference"
-    arguments = {
-        "is_causal": is_causal, "scale": scale, "dropout": dropout, "dropout_key": dropout_key, "example_ids": example_ids,
-        "droppable": droppable,
-    }
     if implementation == "reference":
-        return attend(query, key, value, bias, mask, **arguments)[0]
-    return _attend_blockwise(query, key, value, bias, mask, **arguments)
+        return attend(query, key, value, *arrays, **options)[0]
+    return _attend_blockwise(query, key, value, *arrays, **options)
 
 
 def attend(
@@ -91,11 +96,13 @@ def attend(
 
 
 def _attend_blockwise(
-    query: Array, key: Array, value: Array, bias: Array | None, mask: Array | None, *, is_causal: bool, scale, dropout,
-    dropout_key, example_ids, droppable,
+    query: Array, key: Array, value: Array, bias: Array | None = None, mask: Array | None = None, *, is_causal: bool = False, scale=None,
+    dropout: AttentionDropout | None = None, dropout_key: PRNGKey | None = None, example_ids: Array | None = None,
+    droppable: Array | None = None, precision=None,
 ) -> Array:
     q, k, v, bias, mask, droppable, words = _one_batch(query, key, value, bias, mask, droppable, dropout, dropout_key, example_ids)
-    out = blockwise.attention(q, k, v, bias, mask, droppable, words, dropout, is_causal=is_causal, scale=_scale(scale, q))
+    out = blockwise.attention(
+        q, k, v, bias, mask, droppable, words, dropout, is_causal=is_causal, scale=_scale(scale, q), precision=precision)
     return out.reshape(query.shape)
 
 

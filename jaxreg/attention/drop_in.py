@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from jaxreg.attention import checks
-from jaxreg.attention.api import attend, dot_product_attention
+from jaxreg.attention.api import attend, output
 from jaxreg.attention.dropout import AttentionDropout, check_rate
 from jaxreg.typing import Array, Int, Scalar
 
@@ -25,7 +25,16 @@ def attention_fn(
     Args:
       unit, stage, share, span_length: as in `AttentionDropout`. They decide what is shared; Flax's broadcast_dropout does not.
       rate: overrides the module's dropout_rate and may be traced; Flax tests `dropout_rate > 0`, so give Flax any constant above 0.
-      example_ids, implementation: as in `dot_product_attention`.
+      example_ids: as in `dot_product_attention`.
+      implementation: as in `dot_product_attention`; where Flax asks for the weights (sow_weights), they are materialised whatever it says.
+
+    Raises:
+      ValueError: a wrong word or rate, here; what `dot_product_attention` refuses, and Flax's einsum arguments, in the call.
+
+    Randomness: position-keyed from the key that Flax draws from its "dropout" stream, see `masks.py`.
+
+    Source: flax.linen.dot_product_attention, flax.nnx.dot_product_attention. Differs: the softmax is always float32, a rate may
+    be traced, a rate outside [0, 1) is refused.
     """
     # A wrong word or rate fails here, not in the first training step.
     AttentionDropout(0.0, unit, stage, share, span_length)
@@ -52,13 +61,12 @@ def attention_fn(
         given = dict(
             query=query, key=key, value=value, bias=bias, mask=None if mask is None else mask.astype(bool), is_causal=is_causal,
             dropout=AttentionDropout(rate, unit, stage, share, span_length) if dropped else None,
-            dropout_key=dropout_rng if dropped else None, example_ids=example_ids,
+            dropout_key=dropout_rng if dropped else None, example_ids=example_ids, precision=precision,
         )
-        if module is None and precision is None:
-            return dot_product_attention(**given, implementation=implementation)
-        out, weights = attend(**given, precision=precision)
-        if module is not None:
-            _sow(module, weights)
+        if module is None:
+            return output(**given, implementation=implementation)
+        out, weights = attend(**given)
+        _sow(module, weights)
         return out
 
     return attention

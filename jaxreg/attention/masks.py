@@ -155,11 +155,16 @@ def keep_mask(
       queries, keys: positions in the sequence.
 
     Raises:
-      ValueError: a concrete rate outside [0, 1), or keys that do not fit `examples`.
+      ValueError: a concrete rate outside [0, 1), coordinates that are no one-dimensional integer arrays, or keys that do not
+        fit `examples`.
 
     Randomness: position-keyed, see the module's docstring.
     """
     check_rate(dropout.rate, "dropout.rate")
+    for name, x in (("examples", examples), ("heads", heads), ("queries", queries), ("keys", keys)):
+        optional = name == "examples" and x is None
+        if not optional and not (getattr(x, "ndim", None) == 1 and jnp.issubdtype(x.dtype, jnp.integer)):
+            raise ValueError(f"{name}: {x!r}; allowed is a one-dimensional array of integers")
     if examples is None and as_typed_keys(dropout_key).ndim != 1:
         raise ValueError("examples: None; allowed is None only with one key per example")
     num_examples = as_typed_keys(dropout_key).shape[0] if examples is None else examples.shape[0]

@@ -46,7 +46,7 @@ def weighted_values(
 
 def drop(
     weights: Float[Array, "b h t s"],
-    keep: Bool[Array, "b h t s"],
+    keep: Bool[Array, "#b #h #t #s"],
     keep_scale: Float[Array, ""],
     droppable: Bool[Array, "#b #h #t #s"] | None = None,
 ) -> Float[Array, "b h t s"]:

@@ -1,4 +1,7 @@
-"""Flax (Linen) modules: import them into any project; nothing heavy loads."""
+"""Flax (Linen) modules: import them into any project; nothing heavy loads.
+
+The same for Flax NNX: `from jaxreg.nn import nnx as jnnx`, loaded only by this name.
+"""
 
 from jaxreg.nn.attention import SelfAttention
 from jaxreg.nn.block import Mlp, TransformerBlock, heavy_dropout_mlp

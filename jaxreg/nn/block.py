@@ -5,7 +5,7 @@ from collections.abc import Callable
 import flax.linen as nn
 
 from jaxreg import rng
-from jaxreg.nn.attention import SelfAttention
+from jaxreg.nn.attention import SelfAttention, attention_kind
 from jaxreg.nn.dropout import Dropout
 from jaxreg.typing import Array, Bool, Float, Int, PRNGKey, Rate
 
@@ -53,7 +53,7 @@ class TransformerBlock(nn.Module):
       residual: add the input to each sublayer's output.
       attention_dropout_rate, residual_dropout_rate, mlp_dropout_rate, mlp_pre_activation_dropout_rate: drop probabilities
         of connections, of sublayer outputs, of MLP features behind and before the activation; None leaves a site out.
-      rotary, causal: as in SelfAttention.
+      rotary, causal, attention_dropout_unit, _stage, _share, _span_length, implementation: as in SelfAttention.
       layer: this block's number, which keys its dropout sites.
 
     Source: Vaswani et al. 2017 (post-norm); Xiong et al. 2020 (pre-norm).
@@ -70,6 +70,11 @@ class TransformerBlock(nn.Module):
     rotary: bool = False
     causal: bool = False
     layer: int = 0
+    attention_dropout_unit: str = "connection"
+    attention_dropout_stage: str = "weights"
+    attention_dropout_share: tuple[str, ...] = ()
+    attention_dropout_span_length: int | None = None
+    implementation: str | None = None
 
     @nn.compact
     def __call__(
@@ -77,12 +82,11 @@ class TransformerBlock(nn.Module):
         dropout_key: PRNGKey | None = None, example_ids: Int[Array, "b"] | None = None,
         droppable: Bool[Array, "#b #h #t #t"] | None = None,
     ) -> Float[Array, "b t d"]:
-        if self.norm not in NORMS:
-            raise ValueError(f"norm: {self.norm!r}; allowed: {', '.join(NORMS)}")
+        check_norm(self.norm)
         draw = dict(train=train, dropout_key=dropout_key, example_ids=example_ids)
         attention = SelfAttention(
             self.num_heads, self.attention_dropout_rate, self.rotary, self.causal,
-            rng.site(self.layer, "attention"), name="attention",
+            rng.site(self.layer, "attention"), **attention_kind(self), name="attention",
         )
         mlp = Mlp(self.mlp_width, self.mlp_dropout_rate, self.mlp_pre_activation_dropout_rate, self.layer, name="mlp")
         x = self._sublayer("attention", lambda y: attention(y, mask=mask, droppable=droppable, **draw), x, draw)
@@ -90,9 +94,22 @@ class TransformerBlock(nn.Module):
 
     def _sublayer(self, name: str, apply: Callable[[Array], Array], x: Array, draw: dict) -> Array:
         norm = None if self.norm == "none" else nn.LayerNorm(name=f"norm_{name}")
-        out = apply(norm(x) if self.norm == "pre" else x)
-        site = rng.site(self.layer, f"{name}_residual")
-        out = Dropout(self.residual_dropout_rate, site, name=f"dropout_{name}")(out, **draw)
-        if self.residual:
-            out = x + out
-        return norm(out) if self.norm == "post" else out
+        drop = Dropout(self.residual_dropout_rate, rng.site(self.layer, f"{name}_residual"), name=f"dropout_{name}")
+        return sublayer(x, apply, norm, lambda y: drop(y, **draw), order=self.norm, residual=self.residual)
+
+
+def check_norm(norm: str) -> None:
+    """Raises ValueError for a place of the norms that does not exist."""
+    if norm not in NORMS:
+        raise ValueError(f"norm: {norm!r}; allowed: {', '.join(NORMS)}")
+
+
+def sublayer(
+    x: Float[Array, "b t d"], apply: Callable[[Array], Array], norm: Callable[[Array], Array] | None, drop: Callable[[Array], Array], *,
+    order: str, residual: bool,
+) -> Float[Array, "b t d"]:
+    """`apply` with norm, dropout and residual around it, in the order "pre", "post" or "none" (see TransformerBlock)."""
+    out = drop(apply(norm(x) if order == "pre" else x))
+    if residual:
+        out = x + out
+    return norm(out) if order == "post" else out

@@ -59,5 +59,9 @@ class Dropout(nn.Module):
 
 def site_key(module: nn.Module, dropout_key: PRNGKey | None, site: int) -> PRNGKey:
     """The call key of one site: the given key, or the module's own "dropout" stream, with the site folded in."""
-    key = module.make_rng("dropout") if dropout_key is None else dropout_key
-    return jax.random.fold_in(masks.as_typed_keys(key), site)
+    return folded(module.make_rng("dropout") if dropout_key is None else dropout_key, site)
+
+
+def folded(dropout_key: PRNGKey, site: int) -> PRNGKey:
+    """fold_in(dropout_key, site): the call key of `jaxreg.attention.masks`."""
+    return jax.random.fold_in(masks.as_typed_keys(dropout_key), site)

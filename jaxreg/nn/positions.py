@@ -1,10 +1,29 @@
 """How a transformer knows where a token stands: learned, sinusoidal, rotary, or not at all."""
 
+from collections.abc import Callable
+
 import jax.numpy as jnp
 
-from jaxreg.typing import Array, Float
+from jaxreg.typing import Array, Float, Int
 
 POSITIONS = ("learned", "sinusoidal", "rotary", "none")
+
+
+def position_vectors(
+    positions: str, length: int, width: int, max_length: int, learned: Callable[[Int[Array, "t"]], Float[Array, "t d"]] | None,
+) -> Float[Array, "t d"] | float:
+    """What is added to the embedding: rows of the table `learned`, sines and cosines, or 0.
+
+    Raises:
+      ValueError: an unknown word, or more positions than the table has.
+    """
+    if positions not in POSITIONS:
+        raise ValueError(f"positions: {positions!r}; allowed: {', '.join(POSITIONS)}")
+    if positions == "learned":
+        if length > max_length:
+            raise ValueError(f"tokens: {length} long; allowed is max_length={max_length}")
+        return learned(jnp.arange(length))
+    return sinusoidal(length, width) if positions == "sinusoidal" else 0.0
 
 
 def sinusoidal(length: int, width: int) -> Float[Array, "t d"]:

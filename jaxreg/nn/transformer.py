@@ -3,9 +3,10 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
+from jaxreg.nn.attention import attention_kind
 from jaxreg.nn.block import TransformerBlock
 from jaxreg.nn.dropout import site_key
-from jaxreg.nn.positions import POSITIONS, sinusoidal
+from jaxreg.nn.positions import position_vectors
 from jaxreg.typing import Array, Bool, Float, Int, PRNGKey, Rate
 
 
@@ -24,6 +25,7 @@ class Transformer(nn.Module):
       causal: each token reads only those before it and itself.
       *_rate: drop probabilities, as in TransformerBlock; None leaves the sites out. They may be traced: build the
         module inside the traced function then.
+      attention_dropout_unit, _stage, _share, _span_length, implementation: as in SelfAttention.
 
     Randomness: `dropout_key` is the step's key: layer and place are folded in (`jaxreg.rng.site`). Without it the
     "dropout" stream of Flax is asked once.
@@ -47,6 +49,11 @@ class Transformer(nn.Module):
     residual_dropout_rate: Rate = None
     mlp_dropout_rate: Rate = None
     mlp_pre_activation_dropout_rate: Rate = None
+    attention_dropout_unit: str = "connection"
+    attention_dropout_stage: str = "weights"
+    attention_dropout_share: tuple[str, ...] = ()
+    attention_dropout_span_length: int | None = None
+    implementation: str | None = None
 
     @nn.compact
     def __call__(
@@ -70,41 +77,47 @@ class Transformer(nn.Module):
         Returns:
           [B, T, num_outputs], or [B, num_outputs] at `read_positions`.
         """
-        if self.positions not in POSITIONS:
-            raise ValueError(f"positions: {self.positions!r}; allowed: {', '.join(POSITIONS)}")
         if train and dropout_key is None and self._draws():
             dropout_key = site_key(self, None, 0)
         x = nn.Embed(self.vocab_size, self.width, name="embedding")(tokens)
-        x = x + self._position_vectors(tokens.shape[1])
-        per_layer = mask is not None and mask.ndim == 5
-        if per_layer and mask.shape[0] != self.num_layers:
-            raise ValueError(f"mask: {mask.shape[0]} masks; allowed is one for all layers, or num_layers={self.num_layers}")
-        if padding_mask is not None:
-            padding = padding_mask[:, None, None, :]
-            mask = padding if mask is None else mask & padding
+        x = x + position_vectors(
+            self.positions, tokens.shape[1], self.width, self.max_length,
+            lambda rows: nn.Embed(self.max_length, self.width, name="positions")(rows))
+        layer_masks = masks_per_layer(mask, padding_mask, self.num_layers)
         for layer in range(self.num_layers):
             block = TransformerBlock(
                 self.num_heads, self.mlp_width, self.norm, self.residual, self.attention_dropout_rate,
                 self.residual_dropout_rate, self.mlp_dropout_rate, self.mlp_pre_activation_dropout_rate,
-                self.positions == "rotary", self.causal, layer, name=f"block_{layer}",
+                self.positions == "rotary", self.causal, layer, **attention_kind(self), name=f"block_{layer}",
             )
-            layer_mask = mask[layer] if per_layer else mask
-            x = block(x, mask=layer_mask, train=train, dropout_key=dropout_key, example_ids=example_ids, droppable=droppable)
-        if read_positions is not None:
-            x = jnp.take_along_axis(x, read_positions[:, None, None], axis=1)[:, 0]
+            x = block(x, mask=layer_masks[layer], train=train, dropout_key=dropout_key, example_ids=example_ids, droppable=droppable)
+        x = at_positions(x, read_positions)
         if self.final_norm:
             x = nn.LayerNorm(name="final_norm")(x)
         return nn.Dense(self.num_outputs, name="output")(x)
 
-    def _position_vectors(self, length: int) -> Float[Array, "t d"] | float:
-        if self.positions == "learned":
-            if length > self.max_length:
-                raise ValueError(f"tokens: {length} long; allowed is max_length={self.max_length}")
-            return nn.Embed(self.max_length, self.width, name="positions")(jnp.arange(length))
-        if self.positions == "sinusoidal":
-            return sinusoidal(length, self.width)
-        return 0.0
-
     def _draws(self) -> bool:
         rates = (self.attention_dropout_rate, self.residual_dropout_rate, self.mlp_dropout_rate, self.mlp_pre_activation_dropout_rate)
         return any(rate is not None for rate in rates)
+
+
+def masks_per_layer(
+    mask: Bool[Array, "#b #h #t #t"] | Bool[Array, "n #b #h #t #t"] | None, padding_mask: Bool[Array, "b t"] | None, num_layers: int
+) -> list[Bool[Array, "#b #h #t #t"] | None]:
+    """Each layer's mask, padding taken out.
+
+    Raises:
+      ValueError: masks per layer, but not one for each.
+    """
+    per_layer = mask is not None and mask.ndim == 5
+    if per_layer and mask.shape[0] != num_layers:
+        raise ValueError(f"mask: {mask.shape[0]} masks; allowed is one for all layers, or num_layers={num_layers}")
+    if padding_mask is not None:
+        padding = padding_mask[:, None, None, :]
+        mask = padding if mask is None else mask & padding
+    return list(mask) if per_layer else [mask] * num_layers
+
+
+def at_positions(x: Float[Array, "b t d"], read_positions: Int[Array, "b"] | None) -> Float[Array, "b t d"] | Float[Array, "b d"]:
+    """Each example's row at its own position; None means all rows."""
+    return x if read_positions is None else jnp.take_along_axis(x, read_positions[:, None, None], axis=1)[:, 0]

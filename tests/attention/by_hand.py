@@ -55,17 +55,30 @@ def key_words(ex_key, head):
     return int(data[0]), int(data[1])
 
 
-def lanes(dropout_key, *, num_examples, heads, queries, keys, example_ids=None):
+def coordinates(unit, share, span_length, example_id, head, query, key_position):
+    """What enters the draw of one connection: the unit's coordinates, less the shared ones; all others are 0."""
+    enters = {"connection": "hqk", "key": "hk", "query": "hq", "head": "h", "span": "hqk"}[unit]
+    example_id = 0 if "example" in share else example_id
+    head = 0 if "head" in share or "h" not in enters else head
+    query = 0 if "query" in share or "q" not in enters else query
+    if unit == "span":
+        key_position = key_position // span_length
+    return example_id, head, query, key_position if "k" in enters else 0
+
+
+def lanes(dropout_key, *, num_examples, heads, queries, keys, example_ids=None, unit="connection", share=(), span_length=None):
     """[B, H, T, S] of draws below 65536: the definition of DESIGN.md, "The bits", one connection at a time."""
     draws = np.zeros((num_examples, len(heads), len(queries), len(keys)), int)
-    for b in range(num_examples):
-        ex_key = example_key(dropout_key, b, None if example_ids is None else int(example_ids[b]))
-        for h, head in enumerate(heads):
-            words = key_words(ex_key, int(head))
-            for i, query in enumerate(queries):
-                for j, key_position in enumerate(keys):
-                    b0, b1 = threefry2x32(words, (int(key_position), int(query) // 4))
-                    draws[b, h, i, j] = (b0 % 65536, b0 // 65536, b1 % 65536, b1 // 65536)[int(query) % 4]
+    words = {}   # fold_in by fold_in is what takes the time
+    for b, h, i, j in np.ndindex(draws.shape):
+        own_id = None if example_ids is None else int(example_ids[b])
+        named = b if own_id is None and typed(dropout_key).ndim == 0 else own_id
+        example_id, head, query, key_position = coordinates(
+            unit, share, span_length, named, int(heads[h]), int(queries[i]), int(keys[j]))
+        if (b, head) not in words:
+            words[b, head] = key_words(example_key(dropout_key, b, example_id), head)
+        b0, b1 = threefry2x32(words[b, head], (key_position, query // 4))
+        draws[b, h, i, j] = (b0 % 65536, b0 // 65536, b1 % 65536, b1 // 65536)[query % 4]
     return draws
 
 
@@ -74,8 +87,32 @@ def keep_mask(dropout_key, rate, **coordinates):
     return lanes(dropout_key, **coordinates) >= threshold(rate)
 
 
-def attention(query, key, value, bias=None, mask=None, *, is_causal=False, scale=None, keep=None, rate=0.0, droppable=None):
-    """(output [B, T, H, K], applied weights [B, H, T, S]) in float64, connection by connection."""
+def readable(allowed, free, keep, *, is_causal, stage):
+    """(which keys each query reads, what its weights are multiplied with by dropping but for the scale), [B, H, T, S] of bool.
+
+    Stage "logits": the allowed keys that are kept or not droppable, or all allowed ones where none of these is left.
+    """
+    reads, stays = np.zeros(allowed.shape, bool), np.ones(allowed.shape, bool)
+    for row in np.ndindex(allowed.shape[:3]):
+        read = [j for j in range(allowed.shape[3]) if allowed[*row, j] and (not is_causal or j <= row[2])]
+        left = read
+        if keep is not None and stage == "logits":
+            left = [j for j in read if keep[*row, j] or not free[*row, j]]
+        elif keep is not None:
+            stays[row] = keep[row] | ~free[row]
+        reads[*row, left or read] = True
+    return reads, stays
+
+
+def attention(query, key, value, *arrays, **options):
+    """(output [B, T, H, K], applied weights [B, H, T, S]) in float64, row by row."""
+    return attention_and_gradients(query, key, value, *arrays, **options)[:2]
+
+
+def attention_and_gradients(
+    query, key, value, bias=None, mask=None, *, is_causal=False, scale=None, keep=None, rate=0.0, droppable=None, stage="weights", cotangent=None,
+):
+    """(output, applied weights, gradients of sum(output * cotangent) for query, key, value and the full bias), row by row, in float64."""
     q, k, v = (np.asarray(x, np.float64) for x in (query, key, value))
     (b, t, h, width), (s, g) = q.shape, k.shape[1:3]
     scale = 1 / math.sqrt(width) if scale is None else scale
@@ -83,22 +120,29 @@ def attention(query, key, value, bias=None, mask=None, *, is_causal=False, scale
     bias = np.zeros(full) if bias is None else np.broadcast_to(np.asarray(bias, np.float64), full)
     allowed = np.ones(full, bool) if mask is None else np.broadcast_to(np.asarray(mask), full)
     free = np.ones(full, bool) if droppable is None else np.broadcast_to(np.asarray(droppable), full)
+    reads, stays = readable(allowed, free, keep, is_causal=is_causal, stage=stage)
     out, weights = np.zeros((b, t, h, width)), np.zeros(full)
-    for e in range(b):
-        for head in range(h):
-            source = head // (h // g)
-            for i in range(t):
-                read = [j for j in range(s) if allowed[e, head, i, j] and (not is_causal or j <= i)]
-                if read:
-                    logits = {j: scale * sum(q[e, i, head] * k[e, j, source]) + bias[e, head, i, j] for j in read}
-                    top = max(logits.values())
-                    total = sum(math.exp(x - top) for x in logits.values())
-                    for j in read:
-                        weights[e, head, i, j] = math.exp(logits[j] - top) / total
-                else:
-                    weights[e, head, i] = 1 / s
-                for j in range(s):
-                    if keep is not None and free[e, head, i, j]:
-                        weights[e, head, i, j] *= keep_scale(rate) if keep[e, head, i, j] else 0
-                    out[e, i, head] += weights[e, head, i, j] * v[e, j, source]
-    return out, weights
+    gradients = tuple(np.zeros(x) for x in (q.shape, k.shape, v.shape, full))
+    dq, dk, dv, dbias = gradients
+    for e, head, i in np.ndindex(full[:3]):
+        row, source = (e, head, i), head // (h // g)
+        keys, values, read = k[e, :, source], v[e, :, source], np.flatnonzero(reads[e, head, i])
+        probabilities = np.full(s, 1 / s)
+        if read.size:
+            logits = scale * keys[read] @ q[e, i, head] + bias[row][read]
+            probabilities[:] = 0
+            probabilities[read] = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+        factor = np.ones(s)
+        if keep is not None and stage == "weights":
+            factor = np.where(stays[row], np.where(free[row], keep_scale(rate), 1.0), 0.0)
+        weights[row] = probabilities * factor
+        out[e, i, head] = weights[row] @ values
+        if cotangent is None:
+            continue
+        dprobabilities = factor * (values @ cotangent[e, i, head])
+        dlogits = probabilities * (dprobabilities - probabilities @ dprobabilities) if read.size else np.zeros(s)
+        dv[e, :, source] += np.outer(weights[row], cotangent[e, i, head])
+        dq[e, i, head] += scale * dlogits @ keys
+        dk[e, :, source] += scale * np.outer(dlogits, q[e, i, head])
+        dbias[row] += dlogits
+    return out, weights, gradients

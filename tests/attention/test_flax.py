@@ -39,10 +39,9 @@ class Linen:
 
     def __init__(self, **options):
         self.layer = linen.MultiHeadDotProductAttention(num_heads=H, **options)
-        plain = linen.MultiHeadDotProductAttention(num_heads=H)
-        shapes = jax.eval_shape(plain.init, jax.random.key(0), X)
+        shapes = jax.eval_shape(partial(self.layer.init, deterministic=True), jax.random.key(0), X)["params"]
         draw = np.random.default_rng(3)
-        self.params = jax.tree.map(lambda x: jnp.asarray(draw.normal(size=x.shape).astype(np.float32)), shapes)
+        self.params = {"params": jax.tree.map(lambda x: jnp.asarray(draw.normal(size=x.shape).astype(np.float32)), shapes)}
 
     def __call__(self, x=X, mask=None, key=None, train=False, causal=False, sow=False):
         if causal:

@@ -116,18 +116,14 @@ class Bench:
         """The applied weights W [B, H, T, S] of the key with this seed; `mask` [B, H, T, S] where the case is masked."""
         return read_weights(self.forward(case), case.size, jax.random.key(seed), mask)
 
-    def plain(self, case: Case, mask=None) -> np.ndarray:
-        """P: the weights without dropout, [B, H, T, S]."""
-        return self.weights(dataclasses.replace(case, rate=None), 0, mask)
-
     def remembered(self, case: Case, seed: int = 0) -> np.ndarray:
-        """`weights` or, for a case without rate, `plain`, read once."""
+        """`weights`, read once; under the mask `wide_mask` where the case is masked."""
         return self.once(("weights", case, seed), lambda: self.weights(case, seed, wide_mask(case.size)))
 
     def replay(self, case: Case, seed: int = 0) -> Replay:
         """The mask and the scale of the key with this seed; under the mask `wide_mask` where the case is masked."""
         plain = self.remembered(dataclasses.replace(case, rate=None))
-        return explain(self.remembered(case, seed), plain, allowed(case), self.drops_logits)
+        return explain(self.remembered(case, seed), plain, allowed(case), case.rate is not None and self.drops_logits)
 
     @cached_property
     def drops_logits(self) -> bool:
@@ -140,31 +136,52 @@ class Bench:
         return bool(errors[:, 0].max() > 1e-4 and errors[:, 1].max() < 1e-4)
 
     @cached_property
-    def _has_dropout(self) -> bool:
-        plain = self.remembered(Case(SMALL))
-        return any(np.abs(self.remembered(Case(SMALL, RATE), seed) - plain).max() > 1e-3 for seed in range(4))
+    def drops(self) -> bool:
+        """Whether there is a rate, and asking for it changes something."""
+        return self.subject.offers("rate") and any(
+            self._changed(self.remembered(Case(SMALL, RATE), seed), Case(SMALL)) for seed in range(4))
+
+    @cached_property
+    def masks(self) -> bool:
+        """Whether there is a mask, and giving one changes something."""
+        return self.subject.offers("mask") and self._changed(self.remembered(Case(SMALL, masked=True)), Case(SMALL))
+
+    @cached_property
+    def masks_causally(self) -> bool:
+        """Whether attention can be made causal, and asking for it changes something."""
+        return self.subject.offers("is_causal") and self._changed(self.remembered(Case(SQUARE, causal=True)), Case(SQUARE))
+
+    @cached_property
+    def keys_matter(self) -> bool:
+        """Whether another key can drop something else."""
+        first, *others = (self.remembered(Case(SMALL, RATE), seed) for seed in range(4))
+        return any(not np.array_equal(first, other) for other in others)
+
+    def _changed(self, weights: np.ndarray, case: Case) -> bool:
+        return bool(np.abs(weights - self.remembered(case)).max() > 1e-3)
 
     def require_dropout(self) -> None:
         """Raises NotOffered where there is no dropout, or where asking for it changes nothing."""
         self.subject.require("rate")
-        if not self._has_dropout:
+        if not self.drops:
             raise NotOffered(f"{self.subject.names['rate']} changes nothing: see arguments")
+
+    def require_draws(self) -> None:
+        """Raises NotOffered where there is no dropout, or where every key drops the same: one mask makes no statistics."""
+        self.require_dropout()
+        if not self.keys_matter:
+            raise NotOffered("every key drops the same: see keys")
 
     def require_scaled_weights(self, what: str) -> None:
         """Raises NotOffered where logits are dropped: then there is no scale, and the mean is another function."""
-        self.require_dropout()
+        self.require_draws()
         if self.drops_logits:
             raise NotOffered(f"logits are dropped and each row normalised anew: {what}")
-
-    @cached_property
-    def _has_mask(self) -> bool:
-        mask = wide_mask(SMALL)
-        return bool(np.abs(self.plain(Case(SMALL, masked=True), mask) - self.remembered(Case(SMALL))).max() > 1e-3)
 
     def require_mask(self) -> None:
         """Raises NotOffered where there is no mask, or where giving one changes nothing."""
         self.subject.require("mask")
-        if not self._has_mask:
+        if not self.masks:
             raise NotOffered(f"{self.subject.names['mask']} changes nothing: see arguments")
 
 

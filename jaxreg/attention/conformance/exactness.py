@@ -65,23 +65,24 @@ def backward_mask(bench: Bench) -> str:
 
 def gradient(bench: Bench) -> str:
     """Gradients equal autodiff of the replayed mask."""
-    bench.require_dropout()
-    cases = [Case(size, RATE) for size in bench.sizes(SMALL, LONG)]
-    if bench.subject.offers("mask"):
-        bench.require_mask()
-        cases.append(Case(SMALL, RATE, masked=True))
-    if bench.subject.offers("is_causal"):
-        cases += [Case(size, RATE, causal=True) for size in bench.sizes(SQUARE, LONG_SQUARE)]
+    rate = RATE if bench.drops else None
+    cases = [Case(size, rate) for size in bench.sizes(SMALL, LONG)]
+    if bench.masks:
+        cases.append(Case(SMALL, rate, masked=True))
+    if bench.masks_causally:
+        cases += [Case(size, rate, causal=True) for size in bench.sizes(SQUARE, LONG_SQUARE)]
     worst = 0.0
-    for case in cases:
+    for case in [*cases, Case(SMALL)] if bench.drops else cases:
         found = bench.replay(case)
         require(found.error < CLOSE, f"{case}: no mask explains the output (off by {found.error:.0%} of the row's largest weight)")
         own, expected = _gradients(bench, case, found)
-        for name, x, y in zip(("query", "key"), own, expected, strict=False):
+        for name, x, y in zip(("query", "key", "value"), own, expected, strict=True):
             off = deviation(x, y)
-            require(off < CLOSE, f"{case}: {name}'s gradient is off by {off:.1%} of its largest entry")
+            where = str(case) if case.rate else f"{case}, without dropout"
+            require(off < CLOSE, f"{where}: {name}'s gradient is off by {off:.1%} of its largest entry")
             worst = max(worst, off)
-    return f"query and key, largest error {worst:.0e}: {'; '.join(map(str, cases))}"
+    how = "with and without dropout" if bench.drops else "without dropout"
+    return f"{how}, largest error {worst:.0e}: {'; '.join(map(str, cases))}"
 
 
 def _gradients(bench: Bench, case: Case, found: Replay) -> tuple[tuple, tuple]:
@@ -91,7 +92,8 @@ def _gradients(bench: Bench, case: Case, found: Replay) -> tuple[tuple, tuple]:
     _, own = bench.pull(case)(query, key, value, jax.random.key(0), mask, cotangent)
 
     def held_fixed(query, key, value):
-        return reference(query, key, value, allowed(case), found.kept, found.scale, drops_logits=bench.drops_logits)
+        drops_logits = case.rate is not None and bench.drops_logits
+        return reference(query, key, value, allowed(case), found.kept, found.scale, drops_logits=drops_logits)
 
     _, back = jax.vjp(held_fixed, query, key, value)
     return own, back(cotangent)
@@ -146,7 +148,7 @@ def deviation(found, expected) -> float:
     return float(np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-30))
 
 
-def require(holds: bool, otherwise: str) -> None:
+def require(holds: bool | np.bool_, otherwise: str) -> None:
     """Raises Failed with the line `otherwise` unless the condition holds."""
     if not holds:
         raise Failed(otherwise)

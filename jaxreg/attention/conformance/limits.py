@@ -21,12 +21,16 @@ UNKNOWN = "no_such_argument"
 
 
 class Trial(NamedTuple):
-    """One argument tried: what is said without it, what it adds, and the output that it must give (None: another one)."""
+    """One argument tried: what is said without it, what it adds, and the output that it must give (None: another one).
+
+    nonsense: to be refused, and so not counted as an argument that the function refuses.
+    """
 
     before: dict[str, Any]
     added: dict[str, Any]
     expected: Array | None
     size: Size = SMALL
+    nonsense: bool = False
 
 
 def arguments(bench: Bench) -> str:
@@ -38,12 +42,16 @@ def arguments(bench: Bench) -> str:
     lost = [name for name, effect in effects.items() if effect == "none"]
     if subject.swallows and _effect(subject, Trial({}, {UNKNOWN: 1}, None)) == "none":
         lost.append("any unknown name (**kwargs takes it)")
-    wrong = [f"{name} ({effect})" for name, effect in effects.items() if effect not in ("none", "right")]
+    wrong = [f"{name} ({effect})" for name, effect in effects.items() if effect.startswith("off")]
     problems = [f"lost in silence: {', '.join(lost)}"] if lost else []
     problems += [f"used, but not as they should be: {', '.join(wrong)}"] if wrong else []
     require(not problems, "; ".join(problems))
-    rest = [name for name in subject.others if name not in trials]
-    return f"used: {', '.join(trials) or 'none'}" + (f"; not tried: {', '.join(rest)}" if rest else "")
+    said = {
+        "used": [name for name in trials if effects[name] == "right"],
+        "refused": [name for name in trials if effects[name] == "refused"],
+        "not tried": [name for name in subject.others if name not in trials],
+    }
+    return "; ".join(f"{how}: {', '.join(names)}" for how, names in said.items() if names) or "there are none"
 
 
 def _known_outputs() -> dict[str, Trial]:
@@ -65,15 +73,15 @@ def _known_outputs() -> dict[str, Trial]:
 def _other_outputs(has_rate: bool) -> dict[str, Trial]:
     """The function's own names -> trial: values that must change the output, or be refused."""
     b, t, s, h = SMALL.examples, SMALL.queries, SMALL.keys, SMALL.heads
-    # Flax wants both at once: one is as usual, the other refuses to work.
+    # Flax wants both at once: one is as usual, the other doubles.
     einsums = {name: _einsum for name in ("qk_attn_weights_einsum", "attn_weights_value_einsum")}
     trials = {
         "dtype": Trial({}, {"dtype": jnp.bfloat16}, None),
         "query_seq_lengths": Trial({}, {"query_seq_lengths": jnp.full(b, t // 2, jnp.int32)}, None),
         "key_value_seq_lengths": Trial({}, {"key_value_seq_lengths": jnp.full(b, s // 2, jnp.int32)}, None),
         "local_window_size": Trial({}, {"local_window_size": 1}, None),
-        "implementation": Trial({}, {"implementation": "no such implementation"}, None),
-        **{name: Trial(einsums, {name: _no_einsum}, None) for name in einsums},
+        "implementation": Trial({}, {"implementation": "no such implementation"}, None, nonsense=True),
+        **{name: Trial(einsums, {name: _doubling_einsum}, None) for name in einsums},
     }
     if has_rate:
         trials["droppable"] = Trial(_dropped(), {"droppable": jnp.zeros((b, h, t, s), bool)}, None)
@@ -89,18 +97,18 @@ def _einsum(subscripts: str, *operands: Array, **_: Any) -> Array:
     return jnp.einsum(subscripts, *operands)
 
 
-def _no_einsum(*_: Any, **__: Any) -> Array:
-    raise ValueError("used")
+def _doubling_einsum(subscripts: str, *operands: Array, **_: Any) -> Array:
+    return 2 * jnp.einsum(subscripts, *operands)
 
 
 def _effect(subject: Subject, trial: Trial) -> str:
-    """What the argument does: "none", "right" (what is expected, another output, or an error), or how far it is off."""
+    """What the argument does: "none", "right" (the output or error that is expected), "refused" (another error), or "off by" how much."""
     query, key, value = inputs(trial.size)
     try:
         before = subject(query, key, value, **trial.before)
         after = subject(query, key, value, **trial.before | trial.added)
     except Exception:
-        return "right"
+        return "right" if trial.nonsense else "refused"
     if before.dtype == after.dtype and np.array_equal(before, after, equal_nan=True):
         return "none"
     off = 0.0 if trial.expected is None else deviation(after, trial.expected)
@@ -115,7 +123,7 @@ def flax(bench: Bench) -> str:
         raise Failed(f"Flax's MultiHeadDotProductAttention will never pass {', '.join(hidden)}: the signature has **kwargs, not the names")
     missing = [name for name in FLAX_PASSES if name not in subject.names.values()]
     if missing:
-        raise NotOffered(f"as Flax's attention_fn it would never be given {', '.join(missing)}, in silence")
+        raise NotOffered(f"as Flax's attention_fn it would lose {', '.join(missing)} in silence: the signature lacks the names")
     return f"its signature names {', '.join(FLAX_PASSES)}"
 
 

@@ -7,7 +7,6 @@ import numpy as np
 
 from jaxreg.attention.conformance.bench import RATE, SMALL, SQUARE, Bench, Case, allowed, inputs, narrow_mask, wide_mask
 from jaxreg.attention.conformance.exactness import require
-from jaxreg.attention.conformance.result import NotOffered
 
 KEYS = 6
 """PRNG keys under which masked keys may come back."""
@@ -16,23 +15,23 @@ KEYS = 6
 def masked(bench: Bench) -> str:
     """No masked key comes back."""
     read = {}
-    if bench.subject.offers("mask"):
-        bench.require_mask()
+    if bench.masks:
         for name, mask in (("mask per head", wide_mask(SMALL)), ("mask with one to three keys a row", narrow_mask(SMALL))):
             read[name] = [(weights, np.asarray(mask)) for weights in _reads(bench, SMALL, mask, causal=False)]
-    if bench.subject.offers("is_causal"):
+    if bench.masks_causally:
         read["causal"] = [(weights, allowed(Case(SQUARE, causal=True))) for weights in _reads(bench, SQUARE, None, causal=True)]
     if len(read) == 3:
         mask = np.asarray(wide_mask(SQUARE)) | np.eye(SQUARE.queries, dtype=bool)
         both = mask & allowed(Case(SQUARE, causal=True))
         read["mask and causal"] = [(weights, both) for weights in _reads(bench, SQUARE, mask, causal=True)]
     if not read:
-        raise NotOffered("no argument for a mask")
+        bench.require_mask()
     for name, pairs in read.items():
         for weights, readable in pairs:
             require(np.isfinite(weights).all(), f"{name}: {np.mean(~np.isfinite(weights)):.0%} of the weights are not finite")
             leak = np.abs(np.where(readable, 0, weights))
-            require(leak.max() == 0, f"{name}: {np.mean(leak.max(-1) > 0):.1%} of the rows read forbidden keys, with weights up to {leak.max():.3g}")
+            rows = np.mean(leak.max(-1) > 0)
+            require(rows == 0, f"{name}: {rows:.1%} of the rows read forbidden keys, with weights up to {leak.max():.3g}")
     dropped = f", with {KEYS} keys at rate {RATE}" if _rates(bench)[-1] else ""
     return f"{', '.join(read)}: weights of forbidden keys are exactly 0{dropped}"
 

@@ -7,6 +7,7 @@ found first, and one connection of each such group is counted, so that the count
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxreg.attention.conformance.bench import LONG, MANY, RATE, SMALL, Bench, Case, inputs, read_weights
@@ -42,6 +43,15 @@ class Draws:
         """The share of connections kept."""
         return float(self.kept.mean())
 
+    def along(self, axis: int) -> np.ndarray:
+        """The share of connections kept at each place along one of the axes 1 ... 4, [length]."""
+        return self.kept.mean(axis=tuple(i for i in range(5) if i != axis))
+
+    def centred(self) -> np.ndarray:
+        """`kept` less its mean, and less what each example, head, query and key is kept more often than that."""
+        ways = [np.expand_dims(self.along(axis) - self.share, tuple(i for i in range(5) if i != axis)) for axis in range(1, 5)]
+        return self.kept - self.share - sum(ways)
+
     def error(self, rate: float) -> float:
         """The standard error of `share` at this rate."""
         return float(np.sqrt(rate * (1 - rate) / self.kept.size))
@@ -49,17 +59,18 @@ class Draws:
 
 def keep_rate(bench: Bench) -> str:
     """As many connections are kept as the rate says."""
-    bench.require_dropout()
+    bench.require_draws()
     said = []
     for rate in KEEP_RATES:
         draws = _draws(bench, rate)
         z = (draws.share - (1 - rate)) / draws.error(rate)
         require(abs(z) < BOUND, f"rate {rate}: {draws.share:.4f} are kept, not {1 - rate:.4f} (z = {z:+.1f} of {draws.kept.size:,} draws)")
-        worst = 0.0
-        for axis in (3, 4):
-            line = draws.kept.mean(axis=tuple(i for i in range(5) if i != axis))
-            worst = max(worst, float(np.abs(line - (1 - rate)).max()) / draws.error(rate) / line.size**0.5)
-        require(worst < 5.5, f"rate {rate}: one query or key is dropped at another rate than the others (z = {worst:.1f})")
+        for axis, name in enumerate(AXES, 1):
+            line = draws.along(axis)
+            z_line = (line - (1 - rate)) / draws.error(rate) / line.size**0.5
+            worst = int(np.abs(z_line).argmax())
+            require(abs(z_line[worst]) < 5.5,
+                    f"rate {rate}: one of {line.size} {name} keeps {line[worst]:.4f}, not {1 - rate:.4f} (z = {z_line[worst]:+.1f})")
         said.append(f"rate {rate}: {draws.share:.4f} kept (z = {z:+.1f})")
     return "; ".join(said)
 
@@ -71,7 +82,8 @@ def scale(bench: Bench) -> str:
     for rate in (ODD_RATE, RATE):
         draws = _draws(bench, rate)
         number = float(np.median(draws.scales))
-        require(np.ptp(draws.scales) < CLOSE * number, f"rate {rate:.5f}: the scale changes from key to key: {draws.scales.min():.4g} to {draws.scales.max():.4g}")
+        require(np.ptp(draws.scales) < CLOSE * number,
+                f"rate {rate:.5f}: the scale changes from key to key: {draws.scales.min():.4g} to {draws.scales.max():.4g}")
         product, error = number * draws.share, number * draws.error(rate)
         require(abs(product - 1) < BOUND * error,
                 f"rate {rate:.5f}: kept weights x {number:.5f}, but {draws.share:.5f} are kept: the mean is {product:.4f} of what it should be")
@@ -104,27 +116,26 @@ def keys(bench: Bench) -> str:
     case = Case(SMALL, RATE)
     twice = [read_weights(bench.forward(case), SMALL, jax.random.key(0)) for _ in range(2)]
     require(np.array_equal(*twice), "the same key gives another mask in the next call")
-    draws = _draws(bench, RATE).kept
+    require(bench.keys_matter, "every key gives the same mask")
+    centred = _draws(bench, RATE).centred()
     for axis, name in enumerate(("PRNG keys", *AXES)):
-        if draws.shape[axis] > 1:
-            centred = np.moveaxis(draws - draws.mean(), axis, 0)
-            r = float(np.mean(centred[1:] * centred[:-1]) / max(centred.var(), 1e-9))
-            require(abs(r) * centred[1:].size ** 0.5 < 5.5, f"masks of neighbouring {name} correlate: r = {r:.3f}")
+        if centred.shape[axis] > 1:
+            along = np.moveaxis(centred, axis, 0)
+            r = float(np.mean(along[1:] * along[:-1]) / max(along.var(), 1e-9))
+            require(abs(r) * along[1:].size ** 0.5 < 5.5, f"masks of neighbouring {name} correlate: r = {r:.3f}")
     broadcast = _broadcast(bench)
     return f"the same again, and independent between keys; {_shared(bench)}" + (f"; {broadcast}" if broadcast else "")
 
 
 def repeats(bench: Bench) -> str:
     """No pattern comes back elsewhere in a long mask, in another head or under another key."""
-    bench.require_dropout()
-    if bench.quick:
-        raise NotOffered("left out: quick")
+    bench.require_draws()
     case = Case(LONG, RATE)
     masks = np.concatenate([bench.replay(case, seed).kept for seed in range(2)]).reshape(-1, LONG.queries, LONG.keys)
     groups = [_groups(masks, axis) for axis in (1, 2)]
     masks = masks[np.ix_(_groups(masks, 0), *groups)]
     if min(masks.shape[1:]) < 64:
-        raise NotOffered(f"the mask is shared: {masks.shape[1]} queries and {masks.shape[2]} keys differ")
+        raise NotOffered(f"the mask is {_shared(bench)}")
     size = (2 * masks.shape[1], 2 * masks.shape[2])
     spectra = [np.fft.rfft2(x - x.mean(), size) for x in masks]
     variance = max(float(masks.var()), 1e-9)
@@ -188,7 +199,7 @@ def _broadcast(bench: Bench) -> str:
     if not bench.subject.offers("broadcast"):
         return ""
     query, key, value = inputs(SMALL)
-    identity = np.broadcast_to(np.eye(SMALL.keys, SMALL.width, dtype=np.float32)[:, None], value.shape)
+    identity = jnp.broadcast_to(jnp.eye(SMALL.keys, SMALL.width)[:, None], value.shape)
     name = bench.subject.names["broadcast"]
 
     def read(broadcast):

@@ -1,44 +1,79 @@
-"""The table that people read."""
+"""The table that people read, and the same as a plain text to keep."""
 
+import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
 
 from jaxreg.attention.conformance.result import Result
 from jaxreg.attention.conformance.suite import CHECKS
 
+WIDTH = 150
+"""Characters in a line of a saved table."""
+
 _STYLES = {"ok": "green", "FAILED": "bold red", "not offered": "yellow"}
 
 
-def show(name: str, results: Iterable[Result]) -> list[Result]:
-    """Prints the results of all checks as a table under the function's name, and a line that sums up; returns them."""
-    from rich import box
+def show(name: str, checks: Sequence[str], results: Iterable[Result]) -> list[Result]:
+    """Prints the results of `checks` as a table under the function's name, and a line that sums up; returns them."""
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
-    console = Console(highlight=False)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, title=name, title_justify="left", title_style="bold")
-    for heading in ("check", "result", "what was found"):
-        table.add_column(heading, no_wrap=heading != "what was found", overflow="fold")
-    found = []
+    console, started, coming, found = Console(highlight=False), time.monotonic(), iter(results), []
     with console.status("") as status:
-        for result in _announced(results, status.update):
-            found.append(result)
-            table.add_row(result.check, Text(result.status, style=_STYLES[result.status]), Text(result.detail))
-    console.print(table)
-    console.print(summary(found))
+        for check in checks:
+            status.update(f"{check}: {CHECKS[check]}")
+            found.append(next(coming))
+    console.print(_table(name, found))
+    console.print(f"{summary(found)}, in {time.monotonic() - started:.0f} s")
     return found
 
 
-def _announced(results: Iterable[Result], say: Callable[[str], None]) -> Iterator[Result]:
-    """The results; before each, what is being looked at."""
-    coming = iter(results)
-    for name, what in CHECKS.items():
-        say(f"{name}: {what}")
-        yield next(coming)
+def save(path: Path, name: str, results: Sequence[Result]) -> None:
+    """Writes what `show` prints, without colours and time: the same results give the same file."""
+    from rich.console import Console
+
+    with path.open("w", encoding="utf-8") as file:
+        console = Console(file=file, width=WIDTH, highlight=False, color_system=None, force_terminal=False)
+        with console.capture() as capture:
+            console.print(_table(name, results))
+        lines = [*capture.get().splitlines(), summary(results), f"with {_versions(name)}"]
+        file.write("\n".join(line.rstrip() for line in lines) + "\n")
+
+
+def statuses(text: str) -> dict[str, str]:
+    """Check -> status, read back from a saved table."""
+    found = {}
+    for line in text.splitlines():
+        check, _, rest = line.partition(" ")
+        status = next((status for status in _STYLES if rest.strip().startswith(status)), None)
+        if check in CHECKS and status:
+            found[check] = status
+    return found
 
 
 def summary(results: Iterable[Result]) -> str:
     """How many checks ended how: "20 ok, 2 FAILED, 1 not offered"."""
     counts = Counter(result.status for result in results)
     return ", ".join(f"{counts[status]} {status}" for status in _STYLES if counts[status])
+
+
+def _table(name: str, results: Iterable[Result]) -> Any:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, title=Text(name, style="bold"), title_justify="left")
+    for heading in ("check", "result", "what was found"):
+        table.add_column(heading, no_wrap=heading != "what was found", overflow="fold")
+    for result in results:
+        table.add_row(result.check, Text(result.status, style=_STYLES[result.status]), Text(result.detail))
+    return table
+
+
+def _versions(name: str) -> str:
+    """The versions that the results depend on: "jax 0.10.2, flax 0.12.8"."""
+    packages = dict.fromkeys(("jax", name.partition(":")[0].partition(".")[0]))
+    known = {d.metadata["Name"]: d.version for d in metadata.distributions()}
+    return ", ".join(f"{package} {known[package]}" for package in packages if package in known)

@@ -56,7 +56,8 @@ class Subject:
         named = [p for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
         inputs = [p for p in named if p.kind is not p.KEYWORD_ONLY][:3]
         if len(inputs) < 3 and not any(p.kind is p.VAR_POSITIONAL for p in parameters):
-            raise Mistake(f"it takes {len(inputs)} positional arguments, not query, key and value; a factory is written module:factory()")
+            number = f"{len(inputs)} positional argument{'s' * (len(inputs) != 1)}"
+            raise Mistake(f"it takes {number}, not query, key and value; a factory is written module:factory()")
         rest = {p.name: p for p in named if p not in inputs}
         self.names = {
             meaning: found for meaning, names in NAMES.items() if (found := next((name for name in names if name in rest), None))
@@ -81,8 +82,8 @@ class Subject:
         if missing:
             raise NotOffered(f"no argument for {' and '.join(_WORDS.get(m, m) for m in missing)}")
 
-    def __call__(self, query: Array, key: Array, value: Array, *, rate=None, dropout_key=None, **said: Any) -> Array:
-        """The output [B, T, H, K].
+    def __call__(self, query: Array, key: Array, value: Array, *, rate=None, dropout_key=None, **said: Any) -> Any:
+        """The output, [B, T, H, K] where the function keeps its word.
 
         Args:
           rate, dropout_key: the dropout asked for; None says nothing about dropout but that this is evaluation.

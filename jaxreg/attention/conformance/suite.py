@@ -17,8 +17,19 @@ ORDER = (
     "repeats", "jit", "vmap", "remat", "deterministic", "rate_0", "rate_1", "rate_nan", "rate_negative", "rate_above_1", "traced_rate",
 )
 
+LONG_ONLY = ("repeats",)
+"""The checks that need sequences of 600 positions."""
+
 CHECKS: dict[str, str] = {name: (_ALL[name].__doc__ or "").rstrip(".") for name in ORDER}
 """Name -> what holds where it says "ok"."""
+
+
+def chosen(checks: Sequence[str] | None = None, quick: bool = False) -> tuple[str, ...]:
+    """The names of the checks that `run` runs when it is given these arguments."""
+    unknown = [name for name in checks or () if name not in CHECKS]
+    if unknown:
+        raise ValueError(f"checks: {', '.join(unknown)}; allowed: {', '.join(CHECKS)}")
+    return tuple(checks) if checks is not None else tuple(name for name in CHECKS if not (quick and name in LONG_ONLY))
 
 
 def run(function: Callable[..., Any], *, checks: Sequence[str] | None = None, quick: bool = False) -> list[Result]:
@@ -28,7 +39,7 @@ def run(function: Callable[..., Any], *, checks: Sequence[str] | None = None, qu
       function: any attention function of query [B, T, H, K], key and value [B, S, H, K]; see `subject.NAMES` for the
         names of further arguments that are understood.
       checks: names out of `CHECKS`; None means all.
-      quick: leaves out sequences of 600 positions.
+      quick: leaves out sequences of 600 positions, and the checks that need them unless they are named.
 
     Raises:
       Mistake: (a ValueError) it cannot be called as an attention function.
@@ -42,10 +53,11 @@ def results(function: Callable[..., Any], *, checks: Sequence[str] | None = None
     unknown = [name for name in checks or () if name not in CHECKS]
     if unknown:
         raise ValueError(f"checks: {', '.join(unknown)}; allowed: {', '.join(CHECKS)}")
+    names = chosen(checks, quick)
     # Weights are read off products with the identity: they must not be rounded to bfloat16 on the way.
     with jax.default_matmul_precision("highest"):
         bench = Bench(Subject(function), quick)
-    for name in CHECKS if checks is None else checks:
+    for name in names:
         with jax.default_matmul_precision("highest"):
             result = _outcome(name, bench)
         yield result

@@ -91,27 +91,36 @@ def resurrecting(logits, allowed, key, rate):
     return jax.nn.softmax(jnp.where(dropped, logits, MINIMUM), axis=-1)
 
 
-def with_backward(backward):
-    """The sound function with a backward pass by hand: backward(weights, mask * scale, other mask * scale, value, cotangent)."""
+def with_backward(backward, *, seen=lambda allowed: allowed):
+    """The sound function with a backward pass by hand: backward(weights, mask * scale, other mask * scale, value, cotangent).
+
+    seen: what the backward pass takes for the allowed keys.
+    """
     def attend(query, key, value, scale, allowed, bias, dropout_key, rate):
+        # Every array is an argument: a custom_vjp that closes over tracers cannot be rematerialised.
         @jax.custom_vjp
-        def inner(query, key, value):
+        def inner(query, key, value, allowed, bias, dropout_key):
             return attend_by(by_weights, query, key, value, scale, allowed, bias, dropout_key, rate)
 
-        def forward(query, key, value):
-            return inner(query, key, value), (query, key, value)
+        def forward(*given):
+            return inner(*given), given
 
         def back(saved, cotangent):
-            query, key, value = saved
+            query, key, value, allowed, bias, dropout_key = saved
+            allowed = seen(allowed)
             logits = jnp.einsum("bthk,bshk->bhts", query, key) * scale + bias
             weights = jax.nn.softmax(jnp.where(allowed, logits, MINIMUM), axis=-1)
-            factors = [1.0, 1.0] if rate is None else [
-                kept(k, rate, weights.shape) / (1 - rate) for k in (dropout_key, jax.random.wrap_key_data(words(dropout_key) + jnp.uint32(1)))]
+            factors = [1.0, 1.0]
+            if rate is not None:
+                other_key = jax.random.wrap_key_data(words(dropout_key) + jnp.uint32(1))
+                factors = [kept(key_, rate, weights.shape) / (1 - rate) for key_ in (dropout_key, other_key)]
             d_logits, d_value = backward(weights, *factors, value, cotangent)
-            return jnp.einsum("bhts,bshk->bthk", d_logits, key) * scale, jnp.einsum("bhts,bthk->bshk", d_logits, query) * scale, d_value
+            d_query = jnp.einsum("bhts,bshk->bthk", d_logits, key) * scale
+            d_key = jnp.einsum("bhts,bthk->bshk", d_logits, query) * scale
+            return d_query, d_key, d_value, None, None, None
 
         inner.defvjp(forward, back)
-        return inner(query, key, value)
+        return inner(query, key, value, allowed, bias, dropout_key)
     return make(attend=attend)
 
 
@@ -133,6 +142,12 @@ def all_other(weights, mask, other, value, cotangent):
 
 def values_other(weights, mask, other, value, cotangent):
     return pieces(weights, mask, value, cotangent)[0], pieces(weights, other, value, cotangent)[1]
+
+
+def other_far_away(weights, mask, other, value, cotangent):
+    """Blocks of 128 queries and keys in the backward pass; all but the first are seeded otherwise."""
+    down, right = (jnp.arange(length) < 128 for length in weights.shape[2:])
+    return pieces(weights, jnp.where(down[:, None] & right, mask, other), value, cotangent)
 
 
 def row_sum_undropped(weights, mask, other, value, cotangent):
@@ -190,6 +205,11 @@ def kept_in_every_fourth_query(key, rate, shape):
     return kept(key, rate, shape) | (jnp.arange(shape[2]) % 4 == 3)[:, None]
 
 
+def kept_by_head(key, rate, shape):
+    """One head drops more, the other less; together they keep as many as they should."""
+    return drawn(key, shape) >= 2**24 * jnp.float32(rate) * jnp.array([0.9, 1.1]).reshape(2, 1, 1)
+
+
 def kept_by_first_key(key, rate, shape):
     """A kernel that knows one seed only: mapped over keys, it takes the first."""
     @jax.custom_batching.custom_vmap
@@ -220,6 +240,14 @@ def kept_otherwise_when_compiled(key, rate, shape):
     return kept(jax.random.wrap_key_data(data), rate, shape)
 
 
+def mask_from_values(query, key, value, scale, allowed, bias, dropout_key, rate):
+    """Seeds with the data, as some kernels do that have no key."""
+    if rate is not None:
+        seen = jax.lax.bitcast_convert_type(jax.lax.stop_gradient(value)[0, 0, 0, 0], jnp.uint32)
+        dropout_key = jax.random.wrap_key_data(words(dropout_key) ^ seen)
+    return attend_by(by_weights, query, key, value, scale, allowed, bias, dropout_key, rate)
+
+
 def minus_infinity(logits, allowed, key, rate):
     """Masks with minus infinity: a row of nothing else is 0 / 0."""
     weights = jax.nn.softmax(jnp.where(allowed, logits, -jnp.inf), axis=-1)
@@ -243,10 +271,13 @@ def accepting(condition):
 with_kept = lambda draw: make(applied=partial(by_weights, kept=draw))
 
 FAULTS = {
-    "a masked key comes back": (make(applied=resurrecting), {"masked"}),
+    "a masked key comes back": (make(applied=resurrecting), {"masked", "gradient"}),
+    "the logits are not scaled": (make(hears=hearing(scale=lambda x: 1.0 if x is None else x)), {"plain", "arguments", "gradient"}),
+    "the mask depends on the values": (make(attend=mask_from_values), {"replay", "backward_mask", "gradient"}),
     "the backward pass drops others": (with_backward(all_other), {"backward_mask", "gradient"}),
-    "the values' gradient drops others": (with_backward(values_other), {"backward_mask"}),
+    "the values' gradient drops others": (with_backward(values_other), {"backward_mask", "gradient"}),
     "the softmax's row sum lacks dropout": (with_backward(row_sum_undropped), {"gradient"}),
+    "the backward pass reads forbidden keys": (with_backward(sound_backward, seen=jnp.ones_like), {"gradient"}),
     "redrawn under remat": (Redrawing().function, {"remat"}),
     "evaluation drops": (make(hears=hearing(deterministic=lambda _: False)), {"deterministic"}),
     "one seed for ever": (make(hears=hearing(dropout_rng=lambda key: key if key is None else jax.random.key(0))), {"keys"}),
@@ -254,6 +285,7 @@ FAULTS = {
     "no scale": (make(applied=partial(by_weights, scale=lambda rate: 1.0)), {"scale", "unbiased"}),
     "keeps too many": (
         make(applied=partial(by_weights, kept=kept_too_often, scale=lambda rate: 1 / (1 - 0.9 * rate))), {"keep_rate"}),
+    "one head drops more": (with_kept(kept_by_head), {"keep_rate", "unbiased"}),
     "one lane is never dropped": (with_kept(kept_in_every_fourth_query), {"keep_rate", "scale", "unbiased"}),
     "the rate is ignored": (make(hears=hearing(dropout_rate=lambda _: 0.0)), {"arguments"}),
     "the mask is ignored": (make(hears=hearing(mask=lambda _: None)), {"arguments"}),
@@ -269,10 +301,16 @@ FAULTS = {
         make(refuse=accepting(lambda rate: rate == 1), applied=partial(by_weights, scale=lambda rate: jnp.inf if rate == 1 else 1 / (1 - rate),
              kept=lambda key, rate, shape: kept(key, rate, shape) | (rate == 1))), {"rate_1"}),
     "a rate of 0 becomes the default": (make(hears=hearing(dropout_rate=lambda rate: rate or 0.1)), {"rate_0"}),
+    "a traced rate is another": (
+        make(hears=hearing(dropout_rate=lambda rate: rate * 0.9 if isinstance(rate, jax.core.Tracer) else rate)), {"traced_rate"}),
     "an empty row is NaN": (make(applied=minus_infinity), {"empty_rows"}),
     "vmap takes the first key": (with_kept(kept_by_first_key), {"vmap"}),
     "compiled it draws otherwise": (with_kept(kept_otherwise_when_compiled), {"jit"}),
 }
 """Name -> (function, the checks that must fail, and no other)."""
 
-REPEATING = with_kept(kept_by_tile)
+FAR_FAULTS = {
+    "a pattern comes back": (with_kept(kept_by_tile), {"repeats"}),
+    "the backward pass has other blocks": (with_backward(other_far_away), {"backward_mask", "gradient"}),
+}
+"""The same, for faults that only long sequences show."""

@@ -1,0 +1,286 @@
+"""The NNX modules beside the Linen ones: the same fields, the same parameters, and with the same key the same numbers."""
+
+import inspect
+import subprocess
+import sys
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+import jaxreg.nn as linen
+from jaxreg.nn import nnx as ours
+
+FAST = {"xla_backend_optimization_level": 0}   # compiles in half the time
+B, T, D, H, F, V, OUT = 2, 6, 8, 2, 12, 9, 3
+KEY, IDS = jax.random.key(8), jnp.array([6, 11])
+X = jnp.asarray(np.random.default_rng(0).normal(size=(B, T, D)).astype(np.float32))
+TOKENS = jnp.asarray(np.array([[1, 4, 2, 8, 3, 5], [5, 7, 6, 2, 0, 0]]))
+NAMES = ("Dropout", "Mlp", "SelfAttention", "Transformer", "TransformerBlock")
+
+
+def random_mask(seed, *shape):
+    return jnp.asarray(np.random.default_rng(seed).random(shape) < 0.7)
+
+
+MASK, DROPPABLE = random_mask(1, B, H, T, T), random_mask(2, 1, 1, T, T)
+MASKED = {"mask": MASK, "droppable": DROPPABLE, "example_ids": IDS}
+ALL_SITES = {
+    "attention_dropout_rate": 0.3, "residual_dropout_rate": 0.2, "mlp_dropout_rate": 0.4, "mlp_pre_activation_dropout_rate": 0.25}
+BLOCK = {"num_heads": H, "mlp_width": F}
+MODEL = {"vocab_size": V, "num_outputs": OUT, "width": D, "max_length": T} | BLOCK
+SPANS = {"attention_dropout_unit": "span", "attention_dropout_span_length": 2, "attention_dropout_share": ("head",)}
+
+# name of the case: (module, fields, arguments of the call)
+CASES = {
+    "dropout": ("Dropout", {"rate": 0.3, "site": 5}, {"example_ids": IDS}),
+    "mlp": ("Mlp", {"mlp_width": F, "mlp_dropout_rate": 0.4, "mlp_pre_activation_dropout_rate": 0.25, "layer": 2}, {"example_ids": IDS}),
+    "attention, masks": ("SelfAttention", {"num_heads": H, "attention_dropout_rate": 0.3, "site": 7}, MASKED),
+    "attention, rotary, causal": ("SelfAttention", {"num_heads": 4, "attention_dropout_rate": 0.3, "rotary": True, "causal": True}, {}),
+    "attention, spans, blockwise": (
+        "SelfAttention", {"num_heads": H, "attention_dropout_rate": 0.5, "implementation": "blockwise"} | SPANS, MASKED),
+    "attention, DropKey": ("SelfAttention", {"num_heads": H, "attention_dropout_rate": 0.5, "attention_dropout_stage": "logits"}, MASKED),
+    "block, pre": ("TransformerBlock", BLOCK | ALL_SITES | {"layer": 3}, MASKED),
+    "block, post, no residual": ("TransformerBlock", BLOCK | ALL_SITES | SPANS | {"norm": "post", "residual": False}, {}),
+    "block, none, rotary, causal": ("TransformerBlock", BLOCK | ALL_SITES | {"norm": "none", "rotary": True, "causal": True}, {}),
+    "model, learned": ("Transformer", MODEL | ALL_SITES, MASKED | {"padding_mask": TOKENS != 0}),
+    "model, rotary, a mask for each layer": (
+        "Transformer", MODEL | ALL_SITES | SPANS | {"positions": "rotary", "final_norm": False, "norm": "post"},
+        {"mask": random_mask(3, 2, B, 1, T, T), "read_positions": jnp.array([4, 1])}),
+    "model, sinusoidal, causal, no norm": (
+        "Transformer", MODEL | {"attention_dropout_rate": 0.4, "num_layers": 1, "positions": "sinusoidal", "norm": "none", "causal": True}, {}),
+    "model, no positions": ("Transformer", MODEL | {"residual_dropout_rate": 0.4, "num_layers": 1, "positions": "none"}, {}),
+}
+FIELDS = {name: fields for name, fields, _ in CASES.values()}
+
+
+def built(name, **fields):
+    """A module of ours, with parameters of its own."""
+    needs = {} if name == "Dropout" else {"rngs": nnx.Rngs(0)}
+    return getattr(ours, name)(**({"width": D} | fields if name in ("Mlp", "SelfAttention", "TransformerBlock") else fields), **needs)
+
+
+def input_of(name):
+    return TOKENS if name == "Transformer" else X
+
+
+def pair(name, fields):
+    """(the Linen module as a function, the NNX module), with the same random parameters."""
+    module, twin = getattr(linen, name)(**fields), built(name, **fields)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), input_of(name)).get("params", {})
+    draw = np.random.default_rng(4)
+    params = jax.tree.map(lambda x: jnp.asarray(0.5 * draw.normal(size=x.shape).astype(np.float32)), shapes)
+    ours.load_linen(twin, params)
+    return lambda x, **options: module.apply({"params": params}, x, **options), twin
+
+
+def fields_of(cls):
+    skipped = {"self", "parent", "name", "rngs"}
+    return [(p.name, p.default) for p in inspect.signature(cls.__init__).parameters.values() if p.name not in skipped]
+
+
+# --- parameters ---
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_fields_are_linen_s(name):
+    twin = fields_of(getattr(ours, name))
+    if name != "Transformer":
+        twin = [(field, default) for field, default in twin if field != "width"]
+    assert twin == fields_of(getattr(linen, name))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_parameters_are_linen_s_and_nothing_else_is_state(case):
+    name, fields, _ = CASES[case]
+    twin = built(name, **fields)
+    layout = jax.eval_shape(getattr(linen, name)(**fields).init, jax.random.key(0), input_of(name)).get("params", {})
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), ours.to_linen(twin)) == jax.tree.map(lambda x: (x.shape, x.dtype), layout)
+    assert {type(leaf) for leaf in jax.tree.leaves(nnx.state(twin), is_leaf=lambda x: isinstance(x, nnx.Variable))} <= {nnx.Param}
+
+
+def test_it_starts_from_linen_s_distribution():
+    fields = {"vocab_size": 64, "num_outputs": 96, "width": 64, "mlp_width": 256, "max_length": 48, "num_layers": 1}
+    flat = lambda params: flax.traverse_util.flatten_dict(jax.tree.map(np.asarray, params), sep="/")
+    twin = flat(ours.to_linen(ours.Transformer(**fields, rngs=nnx.Rngs(0))))
+    params = flat(linen.Transformer(**fields).init(jax.random.key(0), jnp.zeros((1, 2), int))["params"])
+    for path, expected in params.items():
+        found = twin[path]
+        if expected.std() == 0:
+            np.testing.assert_array_equal(found, expected)
+            continue
+        np.testing.assert_allclose([found.std(), np.abs(found).mean()], [expected.std(), np.abs(expected).mean()], rtol=0.06, err_msg=path)
+        # Truncated normal (kernels) or normal (tables): the largest of thousands tells.
+        np.testing.assert_allclose(np.abs(found).max(), np.abs(expected).max(), rtol=0.2, err_msg=path)
+        assert not np.array_equal(found, expected)
+    kernels = [path for path in twin if path.endswith("kernel")]
+    assert len({twin[path].tobytes() for path in kernels}) == len(kernels) == 7
+
+
+def test_parameters_there_and_back_again():
+    twin, other = (ours.TransformerBlock(**BLOCK, width=D, rngs=nnx.Rngs(seed)) for seed in (0, 1))
+    params = ours.to_linen(twin)
+    ours.load_linen(other, flax.core.freeze(params))
+    jax.tree.map(np.testing.assert_array_equal, ours.to_linen(other), params)
+    np.testing.assert_array_equal(other(X), twin(X))
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda p: p["wi"].pop("bias"), "params: wi/bias is none; allowed is what the module has: (12,)"),
+    (lambda p: p.update(extra=jnp.zeros(3)), "params: extra is (3,); allowed is what the module has: none"),
+    (lambda p: p["wo"].update(kernel=jnp.zeros((D, F))), "params: wo/kernel is (8, 12); allowed is what the module has: (12, 8)"),
+])
+def test_parameters_that_do_not_fit_are_refused(change, message):
+    twin = ours.Mlp(F, width=D, rngs=nnx.Rngs(0))
+    before, params = ours.to_linen(twin), ours.to_linen(twin)
+    change(params)
+    with pytest.raises(ValueError) as error:
+        ours.load_linen(twin, params)
+    assert message in str(error.value)
+    jax.tree.map(np.testing.assert_array_equal, ours.to_linen(twin), before)
+
+
+# --- numbers; not compiled: both run the same operations, which compile once ---
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_same_key_gives_the_same_numbers(case):
+    name, fields, call = CASES[case]
+    module, twin = pair(name, fields)
+    x = input_of(name)
+    dropped, plain = twin(x, **call, train=True, dropout_key=KEY), twin(x, **call)
+    np.testing.assert_allclose(dropped, module(x, **call, train=True, dropout_key=KEY), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(plain, module(x, **call), rtol=1e-6, atol=1e-6)
+    assert np.abs(dropped - plain).max() > 0.01
+
+
+def test_the_weights_are_sown_where_they_are_asked_for():
+    name, fields, call = CASES["model, learned"]
+    module, twin = pair(name, fields)
+    given = dict(call, train=True, dropout_key=KEY)
+    out, sown = nnx.capture(twin, nnx.Intermediate)(TOKENS, **given, sow_weights=True)
+    expected, linen_s = module(TOKENS, **given, mutable="intermediates")
+    np.testing.assert_allclose(out, expected, rtol=1e-6, atol=1e-6)
+    for layer in range(2):
+        weights = [tree[f"block_{layer}"]["attention"]["attention_weights"] for tree in (sown, linen_s["intermediates"])]
+        np.testing.assert_allclose(weights[0].get_value()[0], weights[1][0], rtol=1e-6, atol=1e-6)
+    assert not jax.tree.leaves(nnx.capture(twin, nnx.Intermediate)(TOKENS, **given)[1])
+
+
+def test_long_sequences_take_the_blockwise_path():
+    long = 600
+    twin = ours.SelfAttention(H, 0.1, causal=True, width=D, rngs=nnx.Rngs(0))
+    program = lambda: str(jax.make_jaxpr(lambda x: twin(x, train=True, dropout_key=KEY))(jnp.zeros((1, long, D))))
+    assert f"{long},{long}]" not in program()
+    twin.implementation = "reference"
+    assert f"{long},{long}]" in program()
+
+
+# --- rates in the call ---
+
+
+@pytest.mark.parametrize("case", ["mlp", "attention, masks", "block, pre", "model, learned"])
+def test_traced_rates_of_the_call_are_linen_s_attributes(case):
+    name, fields, call = CASES[case]
+    rates = {field: value for field, value in fields.items() if field.endswith("rate")}
+    fields = fields | dict.fromkeys(rates)
+    _, twin = pair(name, fields)
+    module = pair(name, fields | rates)[0]
+    graph, params = nnx.split(twin)
+
+    def out(rates, params):
+        return nnx.merge(graph, params)(input_of(name), **call, train=True, dropout_key=KEY, rates=rates)
+
+    with jax.checking_leaks():
+        found = jax.jit(jax.vmap(out, (0, None)), compiler_options=FAST)({field: jnp.array([0.0, rate]) for field, rate in rates.items()}, params)
+    np.testing.assert_allclose(found[1], module(input_of(name), **call, train=True, dropout_key=KEY), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found[0], twin(input_of(name), **call, train=True), rtol=1e-4, atol=1e-5)
+
+
+def test_a_rate_of_the_call_goes_before_the_module_s():
+    twin = ours.Dropout(0.9)
+    np.testing.assert_array_equal(
+        twin(X, train=True, dropout_key=KEY, rate=0.2), ours.Dropout(0.2)(X, train=True, dropout_key=KEY))
+
+
+@pytest.mark.parametrize(("build", "message"), [
+    (lambda: ours.Dropout(jnp.float32(0.1)), "rate: an array; allowed is a number or None here, and an array, traced too, in the call"),
+    (lambda: jax.eval_shape(lambda rate: built("TransformerBlock", **BLOCK, mlp_dropout_rate=rate)(X), 0.1), "mlp_dropout_rate: an array; allowed"),
+    (lambda: built("SelfAttention", num_heads=H, attention_dropout_rate=1.0), "attention_dropout_rate: 1.0 is not a drop probability"),
+    (lambda: built("SelfAttention", num_heads=3), "num_heads: 3 does not divide the width 8"),
+    (lambda: built("TransformerBlock", **BLOCK, norm="batch"), "norm: 'batch'; allowed: pre, post, none"),
+    (lambda: built("SelfAttention", num_heads=H, attention_dropout_unit="neuron")(X), "unit: 'neuron'; allowed"),
+    (lambda: built("Transformer", **MODEL, positions="absolute")(TOKENS), "positions: 'absolute'; allowed: learned"),
+    (lambda: built("Transformer", **MODEL | {"max_length": 4})(TOKENS), "tokens: 6 long; allowed is max_length=4"),
+    (lambda: built("Mlp", mlp_width=F)(X, rates={"attention_dropout_rate": 0.1}), "rates: 'attention_dropout_rate'; allowed: 'mlp_dropout_rate'"),
+    (lambda: ours.Dropout(0.1)(X, train=True), "dropout_key: None, and no rngs; dropout needs one of them in the call"),
+])
+def test_mistakes_are_named(build, message):
+    with pytest.raises(ValueError) as error:
+        build()
+    assert message in str(error.value)
+
+
+# --- randomness without a key: the "dropout" stream ---
+
+
+@pytest.mark.parametrize("case", ["dropout", "mlp", "attention, masks", "block, pre", "model, learned"])
+def test_without_a_key_the_dropout_stream_is_asked(case):
+    name, fields, call = CASES[case]
+    twin = built(name, **fields)
+    out = lambda rngs: np.asarray(twin(input_of(name), **call, train=True, rngs=rngs))
+    rngs = nnx.Rngs(params=0, dropout=1)
+    first, second = out(rngs), out(rngs)
+    np.testing.assert_array_equal(out(nnx.Rngs(dropout=1)), first)
+    np.testing.assert_array_equal(out(nnx.Rngs(dropout=1).dropout), first)
+    assert np.abs(second - first).max() > 0.01 and np.abs(out(nnx.Rngs(dropout=2)) - first).max() > 0.01
+    assert rngs.params.count[...] == 0
+    # The key goes before the stream, and evaluation asks neither.
+    np.testing.assert_array_equal(
+        twin(input_of(name), **call, train=True, rngs=rngs, dropout_key=KEY), twin(input_of(name), **call, train=True, dropout_key=KEY))
+    count = int(rngs.dropout.count[...])
+    twin(input_of(name), **call, rngs=rngs)
+    assert rngs.dropout.count[...] == count == {"mlp": 4, "block, pre": 10}.get(case, 2)
+
+
+def test_two_modules_with_default_sites_draw_distinct_masks_from_one_stream():
+    rngs, ones = nnx.Rngs(dropout=1), jnp.ones((1, 8, 16))
+    first, second = (np.asarray(ours.Dropout(0.5)(ones, train=True, rngs=rngs)) == 0 for _ in range(2))
+    assert 0.3 < np.mean(first != second) < 0.7
+
+
+# --- training ---
+
+
+def test_two_training_steps_are_linen_s():
+    name, fields, call = CASES["model, learned"]
+    twin, module, optimizer = built(name, **fields), linen.Transformer(**fields), optax.sgd(0.1)
+    params = ours.to_linen(twin)
+    error = lambda logits: jnp.mean((logits - 1) ** 2)
+
+    @jax.jit
+    def linen_step(params, key):
+        gradient = jax.grad(lambda p: error(module.apply({"params": p}, TOKENS, **call, train=True, dropout_key=key)))(params)
+        return optax.apply_updates(params, optimizer.update(gradient, optimizer.init(params))[0])
+
+    @nnx.jit
+    def step(twin, state, key):
+        state.update(twin, nnx.grad(lambda t: error(t(TOKENS, **call, train=True, dropout_key=key)))(twin))
+
+    state, start = nnx.Optimizer(twin, optimizer, wrt=nnx.Param), params
+    for key in jax.random.split(KEY, 2):
+        params = linen_step(params, key)
+        step(twin, state, key)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), ours.to_linen(twin), params)
+    moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), params, start)
+    assert sum(x > 1e-4 for x in jax.tree.leaves(moved)) > 20
+
+
+def test_it_is_loaded_only_by_its_name():
+    code = "import sys, jaxreg.nn; before = 'jaxreg.nn.nnx' in sys.modules; import jaxreg.nn.nnx; print(before)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
