@@ -54,18 +54,23 @@ def lanes(words):
     return np.stack([half for word in words.T for half in (word & 0xFFFF, word >> 16)], 1).astype(np.uint16)
 
 
-def signs(words):
-    """The 64 bits of each draw as -1 and 1, [n, 64]."""
-    bits = np.unpackbits(np.ascontiguousarray(words).view(np.uint8).reshape(len(words), 8), axis=1)
-    return bits.astype(np.float32) * 2 - 1
+@jax.jit
+def products(a, b):
+    """[64, 64]: sums over at most 2^16 draws of each bit of one times each bit of the other, bits as -1 and 1."""
+    signs = lambda words: ((words[:, :, None] >> jnp.arange(32, dtype=jnp.uint32)) & 1).reshape(-1, 64).astype(jnp.float32) * 2 - 1
+    return signs(a).T @ signs(b)
+
+
+def all_products(a, b):
+    return sum(np.asarray(products(x, y), np.float64) for x, y in zip(parts(a), parts(b), strict=True))
 
 
 # Of one sequence of draws.
 
 def bit_balance(words):
     """How often each of the 64 bits is set."""
-    totals = sum(signs(part).sum(0, dtype=np.float64) for part in parts(words))
-    return of_chi_square(np.sum(totals**2) / len(words), 64)
+    set_bits = np.array([np.sum(word >> bit & 1, dtype=np.int64) for word in words.T for bit in range(32)])
+    return of_chi_square(np.sum((2 * set_bits - len(words)) ** 2 / len(words)), 64)
 
 
 def byte_values(words):
@@ -87,7 +92,7 @@ def lanes_of_a_pair(words):
 
 def bits_of_a_pair(words):
     """The correlations of each two bits of a draw."""
-    return of_correlations(sum(s.T @ s for s in map(signs, parts(words)))[np.triu_indices(64, 1)], len(words))
+    return of_correlations(all_products(words, words)[np.triu_indices(64, 1)], len(words))
 
 
 def serial(words, lag):
@@ -130,12 +135,12 @@ def lengths_of_runs(words, rate):
 
 def bit_correlations(a, b):
     """Each bit of one with each bit of the other."""
-    return of_correlations(sum(x.T @ y for x, y in zip(map(signs, parts(a)), map(signs, parts(b)), strict=True)), len(a))
+    return of_correlations(all_products(a, b), len(a))
 
 
 def of_correlations(sums, n):
     """p of sums of n products of signs: by their squares together, and by the largest."""
-    z = np.abs(np.ravel(sums).astype(float)) / math.sqrt(n)
+    z = np.abs(np.ravel(sums)) / math.sqrt(n)
     largest = min(1.0, z.size * of_normal(z.max()))
     return min(1.0, 2 * min(of_chi_square(np.sum(z**2), z.size), largest))
 

@@ -1,0 +1,56 @@
+"""The page on attention is the truth: its example and commands run, its tables are the committed results and the code's own words."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jaxreg.attention import conformance, dropout
+from jaxreg.attention.conformance import report
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "jaxreg" / "attention"
+PAGE = (FOLDER / "README.md").read_text()
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", PAGE, re.S)
+COMMANDS = [line for kind, body in BLOCKS if kind == "bash" for line in body.strip().splitlines()]
+TABLES = ROOT / "experiments" / "results" / "conformance"
+
+
+def test_the_examples_run():
+    names: dict = {}
+    for kind, body in BLOCKS:
+        if kind == "python":
+            exec(compile(body, "README.md", "exec"), names)
+    assert names["y"].shape == names["x"].shape and names["kept"].shape == (1, 4, 8, 8)
+    assert [result.status for result in names["results"]] == ["ok"] * 3
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_the_commands_run(line):
+    program, *words = shlex.split(line)
+    assert program == "python"
+    done = subprocess.run([sys.executable, *words, "--quick"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == (1 if "flax" in line else 0), done.stderr
+    assert " ok" in done.stdout
+
+
+def test_the_table_is_what_the_committed_runs_found():
+    found = [report.statuses((TABLES / f"{name}.txt").read_text()) for name in ("jaxreg", "flax_linen", "jax_nn")]
+    for check, what in conformance.CHECKS.items():
+        cells = " | ".join(statuses[check].replace("FAILED", "**FAILED**") for statuses in found)
+        assert f"| {check} | {what} | {cells} |\n" in PAGE
+
+
+def test_who_drops_what_is_the_same_in_the_docstring():
+    rows = lambda text: {tuple(re.findall(r"(\w+)=", right)) for right in re.findall(r"^\| [^|]+ \| ([^|]*=[^|]*) \|$", text, re.M)}
+    assert rows(dropout.__doc__) <= rows(PAGE)
+    for setting in re.findall(r"`((?:unit|stage|share)=[^`]+)`", PAGE):
+        dropout.AttentionDropout(0.1, **eval(f"dict({setting})"))
+
+
+def test_links_are_right():
+    for target in re.findall(r"\]\(([^)#]+)", PAGE):
+        assert (FOLDER / target).resolve().exists(), target
