@@ -4,8 +4,9 @@ Blocks of queries are scanned; for each, key blocks follow in a loop that stops 
 online: a running maximum m and sum l of every query. The backward pass keeps only the output, m and l, and draws the
 dropout bits again from the positions (`masks.py`): no array of T x S exists in either.
 
-On CPU one (example, key head) is computed at a time, in tiles of 512 x 512: batched small products run on one core there,
-large ones on all. Elsewhere all examples and heads go together.
+On CPU one example's key head is computed at a time (a few, where sequences are short), in tiles of 512 x 512: XLA runs batches of
+small products on one core there, large ones on all. Elsewhere all examples and heads go together. Tiles always have the queries first:
+both passes then read the mask's bits along contiguous keys, and the backward pass multiplies transposed rows, never a transposed tile.
 
 Source: Rabe and Staats 2021, "Self-attention does not need O(n^2) memory" (query blocks, key blocks, online softmax);
 Dao et al. 2022, "FlashAttention", appendix B (the backward pass). Differs: dropout is keyed by position, not by tile.

@@ -7,7 +7,7 @@ Who drops what, as settings of `AttentionDropout` (defaults: unit "connection", 
 | Vaswani et al. 2017; PyTorch; Flax with broadcast_dropout=False | unit="connection" |
 | Flax with broadcast_dropout=True: one [T, S] mask for all examples and heads | share=("example", "head") |
 | T5, Mesh TensorFlow: one mask for all queries | share=("query",), the same coordinates as unit="key" |
-| Scenic: one mask for all heads | share=("head",) |
+| Scenic, attention_layers.py: one mask for all examples and queries | share=("example", "query") |
 | DropKey (Li et al. 2023) | stage="logits" |
 | DropHead (Zhou et al. 2020), a head of an example at once | unit="head" |
 """
@@ -33,12 +33,12 @@ SHAREABLE = ("example", "head", "query")
 
 
 def check_rate(rate: Scalar, name: str) -> None:
-    """Raises ValueError where `rate` is concrete and outside [0, 1); a traced rate passes."""
+    """Raises ValueError where `rate` is concrete and no number in [0, 1); a traced rate passes."""
     if isinstance(rate, jax.core.Tracer):
         return
-    value = float(rate)
-    if math.isnan(value) or not 0 <= value < 1:
-        raise ValueError(f"{name}: {value} is not a drop probability; allowed is 0 <= rate < 1")
+    value = float(rate) if isinstance(rate, (int, float)) or getattr(rate, "shape", None) == () else math.nan
+    if not 0 <= value < 1:
+        raise ValueError(f"{name}: {rate if math.isnan(value) else value} is not a drop probability; allowed is 0 <= rate < 1")
 
 
 @jax.tree_util.register_dataclass
@@ -53,7 +53,7 @@ class AttentionDropout:
         keys of one query.
       stage: "weights": after the softmax; kept weights are scaled by one over the keep probability. "logits": before
         it (DropKey), no scaling; a row whose allowed keys would all be dropped keeps them all, so that no masked key
-        comes back; with unit "query" or "head" that is every row, and nothing changes.
+        comes back; with unit "query" or "head" that is every row, and nothing changes, whatever is droppable.
       share: coordinates of "example", "head", "query" over which one mask is shared; the unit must have them.
       span_length: width of a span in keys, 1 or more, for unit "span" only.
 
@@ -73,11 +73,11 @@ class AttentionDropout:
     span_length: int | None = dataclasses.field(default=None, metadata={"static": True})
 
     def __post_init__(self):
-        if self.unit not in UNITS:
+        if self.unit not in tuple(UNITS):
             raise ValueError(f"unit: {self.unit!r}; allowed: {', '.join(map(repr, UNITS))}")
         if self.stage not in STAGES:
             raise ValueError(f"stage: {self.stage!r}; allowed: {', '.join(map(repr, STAGES))}")
-        if isinstance(self.share, str) or len(set(self.share)) < len(self.share):
+        if not isinstance(self.share, tuple) or len(set(self.share)) < len(self.share):
             raise ValueError(f"share: {self.share!r}; allowed is a tuple of different names, such as ('head',)")
         allowed = [name for name in SHAREABLE if name in UNITS[self.unit]]
         for name in self.share:
@@ -85,10 +85,10 @@ class AttentionDropout:
                 raise ValueError(f"share: {name!r} with unit {self.unit!r}; allowed: {', '.join(map(repr, allowed))}")
         if (self.unit == "span") != (self.span_length is not None):
             raise ValueError(f"span_length: {self.span_length} with unit {self.unit!r}; allowed is a number of keys with unit 'span', None with any other")
-        if self.unit == "span" and (not isinstance(self.span_length, int) or self.span_length < 1):
-            raise ValueError(f"span_length: {self.span_length!r}; allowed is a whole number of keys, 1 or more")
+        if self.unit == "span" and (type(self.span_length) is not int or not 1 <= self.span_length < 2**32):
+            raise ValueError(f"span_length: {self.span_length!r}; allowed is a whole number of keys, 1 or more, below 2^32")
         # Tree transformations rebuild this object around placeholders that are no numbers.
-        if isinstance(self.rate, (int, float)):
+        if isinstance(self.rate, (int, float, str, list, tuple)):
             check_rate(self.rate, "rate")
 
     @property

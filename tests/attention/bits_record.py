@@ -217,7 +217,8 @@ def draws(sizes, stride=1, **shifted):
 # Neighbours: what is added to the coordinates of a second grid. All strides are 2, so that the two never meet.
 NEIGHBOURS = {
     "seed": {"seed": 1}, "step": {"step": 1}, "layer": {"site": 64}, "place": {"site": 1}, "example": {"example": 1}, "head": {"head": 1},
-    "query, next word": {"group": 1}, "key": {"key": 1}, "example for head": {"example": 1, "head": -1}, "seed for step": {"seed": 1, "step": -1},
+    "query, next word": {"group": 1}, "key": {"key": 1},
+    "example for head": {"example": 1, "head": -1}, "seed for step": {"seed": 1, "step": -1},
 }
 
 SMALL = (2, 2, 2, 4, 2, 4, 64)

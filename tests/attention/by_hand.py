@@ -110,7 +110,8 @@ def attention(query, key, value, *arrays, **options):
 
 
 def attention_and_gradients(
-    query, key, value, bias=None, mask=None, *, is_causal=False, scale=None, keep=None, rate=0.0, droppable=None, stage="weights", cotangent=None,
+    query, key, value, bias=None, mask=None, *, is_causal=False, scale=None, keep=None, rate=0.0, droppable=None, stage="weights",
+    cotangent=None,
 ):
     """(output, applied weights, gradients of sum(output * cotangent) for query, key, value and the full bias), row by row, in float64."""
     q, k, v = (np.asarray(x, np.float64) for x in (query, key, value))

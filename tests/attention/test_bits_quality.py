@@ -100,7 +100,8 @@ def test_what_is_measured_is_what_attention_uses():
     measured = record.lanes(record.draws(sizes)).reshape(*sizes, 4) >= 0.3 * 65536
     for seed, step, layer in np.ndindex(sizes[:3]):
         call_key = jax.random.fold_in(rng.step_key(rng.seed_key(seed, "dropout"), step), rng.site(layer, "attention"))
-        kept = keep_mask(AttentionDropout(rate), call_key, examples=jnp.arange(3), heads=jnp.arange(2), queries=jnp.arange(8), keys=jnp.arange(5))
+        kept = keep_mask(
+            AttentionDropout(rate), call_key, examples=jnp.arange(3), heads=jnp.arange(2), queries=jnp.arange(8), keys=jnp.arange(5))
         np.testing.assert_array_equal(measured[seed, step, layer].swapaxes(-1, -2).reshape(3, 2, 8, 5), kept)
 
 

@@ -1,5 +1,6 @@
 """The page on attention is the truth: its example and commands run, its tables are the committed results and the code's own words."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -49,6 +50,15 @@ def test_who_drops_what_is_the_same_in_the_docstring():
     assert rows(dropout.__doc__) <= rows(PAGE)
     for setting in re.findall(r"`((?:unit|stage|share)=[^`]+)`", PAGE):
         dropout.AttentionDropout(0.1, **eval(f"dict({setting})"))
+
+
+def test_the_bits_are_said_to_be_as_good_as_they_were_found():
+    record = json.loads((ROOT / "experiments/results/bits_quality.json").read_text())
+    assert f"| {len(record['statistics'])} statistics" in PAGE
+    assert f"The smallest of the {len(record['statistics'])} is {record['smallest_p']:.4f};".replace("0.", ".", 1) in PAGE
+    assert f"is {record['bound']:.7f}.".replace("0.", ".", 1) in PAGE
+    assert min(one["p"] for one in record["statistics"].values()) == record["smallest_p"] > record["bound"]
+    assert {one["bits"] for one in record["statistics"].values() if "bits" in one} == {2**28, 2**30}
 
 
 def test_links_are_right():

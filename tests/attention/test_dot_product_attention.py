@@ -181,8 +181,10 @@ def test_mistakes_are_named_before_anything_runs(name, as_users_run_it):
     (lambda: AttentionDropout(-0.1), "rate: -0.1 is not"),
     (lambda: AttentionDropout(float("nan")), "rate: nan is not"),
     (lambda: AttentionDropout(1), "rate: 1.0 is not"),
+    (lambda: AttentionDropout("0.1"), "rate: 0.1 is not"),
+    (lambda: AttentionDropout([0.1]), "rate: [0.1] is not"),
 ])
-def test_a_rate_is_checked_where_it_is_made(made, message):
+def test_a_rate_is_checked_where_it_is_made(made, message, as_users_run_it):
     with pytest.raises(ValueError) as error:
         made()
     assert message in str(error.value)

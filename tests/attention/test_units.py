@@ -107,7 +107,8 @@ def loops(setting, keep, rate, **options):
 def drawn(setting, rate, key_per_example=False):
     unit, _, share = setting
     return by_hand.keep_mask(
-        KEYS_PER_EXAMPLE if key_per_example else KEY, rate, num_examples=B, heads=range(H), queries=range(T), keys=range(T), unit=unit, share=share, span_length=SPAN)
+        KEYS_PER_EXAMPLE if key_per_example else KEY, rate, num_examples=B, heads=range(H), queries=range(T), keys=range(T),
+        unit=unit, share=share, span_length=SPAN)
 
 
 def replayed(description, dropout_key=KEY, examples=range(B)):
@@ -275,6 +276,10 @@ MISTAKES = [
     ({"unit": "span"}, "span_length: None with unit 'span'; allowed is a number of keys"),
     ({"unit": "span", "span_length": 0}, "span_length: 0; allowed is a whole number of keys, 1 or more"),
     ({"unit": "span", "span_length": 2.5}, "span_length: 2.5; allowed is a whole number of keys, 1 or more"),
+    ({"unit": "span", "span_length": True}, "span_length: True; allowed is a whole number"),
+    ({"unit": "span", "span_length": 2**32}, "span_length: 4294967296; allowed is a whole number of keys, 1 or more, below 2^32"),
+    ({"unit": ["key"]}, "unit: ['key']; allowed: 'connection'"),
+    ({"share": None}, "share: None; allowed is a tuple of different names"),
     ({"unit": "key", "span_length": 3}, "span_length: 3 with unit 'key'; allowed is a number of keys with unit 'span', None with any other"),
 ]
 
