@@ -8,10 +8,13 @@ import jax
 
 from jaxreg.typing import Array, Int, Key, UInt32
 
-STREAMS = {"init": 0, "dropout": 1, "fresh": 2}
+STREAMS = {"init": 0, "dropout": 1, "fresh": 2, "noise": 3, "second": 4, "augment": 5}
 """Append-only: a number that changes its meaning changes every published result."""
 
-PLACES = {"embedding": 0, "attention": 1, "attention_residual": 2, "mlp_pre_activation": 3, "mlp": 4, "mlp_residual": 5}
+PLACES = {
+    "embedding": 0, "attention": 1, "attention_residual": 2, "mlp_pre_activation": 3, "mlp": 4, "mlp_residual": 5,
+    "token": 6, "key": 7, "layer": 8, "attention_depth": 9, "mlp_depth": 10, "augmentation": 11,
+}
 """Append-only: where in a layer a dropout site sits."""
 
 PLACES_PER_LAYER = 64

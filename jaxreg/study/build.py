@@ -17,7 +17,8 @@ from jaxreg.data import Dataset, View
 from jaxreg.metrics import Tally, choice_hits
 from jaxreg.train.loop import Job, Plan
 from jaxreg.train.parallel import Layout, Programs, Tables
-from jaxreg.train.step import Problem
+from jaxreg.train.step import Moment, Problem
+from jaxreg.train.stopping import Rule
 
 STRENGTHS = {
     "model": ("attention_dropout_rate", "residual_dropout_rate", "mlp_dropout_rate", "mlp_pre_activation_dropout_rate"),
@@ -79,9 +80,9 @@ def problem_of(structure: Mapping, vocabulary: Vocabulary) -> Callable[[Mapping]
     def build(strengths: Mapping) -> Problem:
         model = model_of(structure, strengths, vocabulary)
 
-        def objective(params, batch, step_key, example_ids) -> Tally:
+        def objective(params, batch, moment: Moment, example_ids) -> Tally:
             logits = model.apply(
-                {"params": params}, batch["tokens"], padding_mask=batch["tokens"] != 0, train=True, dropout_key=step_key,
+                {"params": params}, batch["tokens"], padding_mask=batch["tokens"] != 0, train=True, dropout_key=moment.key("dropout"),
                 example_ids=example_ids, read_positions=batch["query_position"],
             )
             values = losses.cross_entropy(logits, batch["label"], **structure["loss"], **strengths["loss"])
@@ -196,4 +197,5 @@ def programs_of(structure: Mapping, vocabulary: Vocabulary, devices: Sequence[An
 
 def job_of(config: Mapping, member_hash: str, seed: int, dataset: int) -> Job:
     """One member, ready to train."""
-    return Job(member_hash, seed, dataset, strengths_of(config), config["stopping"]["patience_evals"])
+    rule = {name: value for name, value in config["stopping"].items() if name != "split"}
+    return Job(member_hash, seed, dataset, strengths_of(config), Rule(**rule))

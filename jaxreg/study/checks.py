@@ -13,7 +13,7 @@ import optax
 from jaxreg import optim, rng
 from jaxreg.data import Dataset, batch_indices
 from jaxreg.study import build
-from jaxreg.train.step import loss_and_gradient
+from jaxreg.train.step import Moment, loss_and_gradient
 
 TOLERANCE = 1e-6
 """Relative, of the loss and of the norms of gradient and update: another program rounds otherwise."""
@@ -90,8 +90,7 @@ def one_step(config: Mapping, dataset: Dataset, seed: int) -> tuple[float, Any, 
     def step(strengths):
         problem = make(strengths)
         params = problem.init(rng.seed_key(seed, "init"))
-        key = rng.step_key(rng.seed_key(seed, "dropout"), 0)
-        tally, gradient = loss_and_gradient(problem, params, batch, key, jnp.arange(size))
+        tally, gradient = loss_and_gradient(problem, params, batch, Moment(seed, 0), jnp.arange(size))
         return tally.mean, gradient, params
 
     loss, gradient, params = step(jax.tree.map(jnp.float32, strengths))

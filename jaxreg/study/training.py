@@ -177,6 +177,7 @@ class Trainer:
         if len(self._fingerprints) > 1:  # part of it was trained elsewhere: it is no member of this fingerprint alone
             meta["fingerprint"] = {"several": self._fingerprints}
         arrays = {"scores": member.scores, "curves": member.curves, "train_loss": member.train_loss}
+        arrays |= {f"trace/{name}": values for name, values in member.traces.items()}
         arrays |= records.flatten({"params": member.params})
         self.records.put(spec.hash, arrays, meta)
         self.found[spec.hash] = self.records.get(spec.hash)

@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxreg.data import batch_indices
 from jaxreg.train.parallel import Member, Programs, Tables
-from jaxreg.train.stopping import EarlyStopping
+from jaxreg.train.stopping import EarlyStopping, Rule
 
 MAX_CHUNK_SECONDS = 5.0
 
@@ -24,14 +24,14 @@ MAX_CHUNK_SECONDS = 5.0
 class Job:
     """One member to train: its content hash, and the data in which it differs from the others of its program.
 
-    patience_evals: evaluations without improvement before it stops; inf trains to the end and keeps the last parameters.
+    stopping: when it stops before the end, and which parameters it keeps.
     """
 
     hash: str
     seed: int
     dataset: int
     strengths: dict
-    patience_evals: float
+    stopping: Rule = Rule()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Trained:
     params: the kept parameters (numpy). scores: [P, n, 2], hit and loss in nats for each sentence of each pass.
     curves: [E, C, 2], mean accuracy and loss of the curve passes at each evaluation; train_loss: [E], the mean training
     loss (dropout on) since the evaluation before; NaN where it no longer trained. diverged: it left the finite numbers.
-    kept_step, last_step: steps made until the kept parameters, and in all.
+    kept_step, last_step: steps made until the kept parameters, and in all. traces: name -> [E, ...], see `step.Problem.trace`.
     """
 
     params: Any
@@ -80,6 +80,7 @@ class Trained:
     diverged: bool
     kept_step: int
     last_step: int
+    traces: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
 
 def stack_members(jobs: Sequence[Job]) -> Member:
@@ -92,8 +93,8 @@ def compile_programs(programs: Programs, job: Job, tables: Tables, plan: Plan) -
     """Compiles all programs for waves of members like `job`; `tables` are spread, arrays or shapes."""
     layout = programs.layout
     member = layout.spread(stack_members([job] * layout.slots))
-    indices = layout.spread_batches(np.zeros((layout.slots, plan.longest_chunk, plan.batch_size), np.int32))
-    programs.compile(member, tables, indices, layout.example_ids(plan.batch_size))
+    rows = np.zeros((layout.slots, plan.longest_chunk, plan.batch_size), np.int32)
+    programs.compile(member, tables, programs.indices(rows), layout.example_ids(plan.batch_size))
 
 
 class Interrupted(Exception):
@@ -115,10 +116,11 @@ class Wave:
         self.state = programs.init(self.member)
         # A copy: the training program donates its state.
         self.best = jax.tree.map(lambda x: x.copy(), self.state.params)
-        self.stopping = EarlyStopping.start([job.patience_evals for job in filled])
+        self.stopping = EarlyStopping.start([job.stopping for job in filled])
         evals = len(plan.eval_steps)
         self.curves = np.full((self.layout.slots, evals, plan.num_curve_passes, 2), np.nan)
         self.train_loss = np.full((self.layout.slots, evals), np.nan)
+        self.traces = {name: np.full((self.layout.slots, evals, *shape), np.nan) for name, shape in programs.traced.items()}
 
     def diverged(self) -> np.ndarray:
         """bool [slots]."""
@@ -131,36 +133,53 @@ class Wave:
     def advance(self, num_steps: int) -> None:
         """Trains all living members for `num_steps` steps, up to the next evaluation at most."""
         self.state = self.programs.advance(
-            self.state, self.member, self.tables, self.layout.spread_batches(self._indices(num_steps)),
+            self.state, self.member, self.tables, self.programs.indices(self._rows(num_steps)),
             self.layout.spread(np.where(self.alive(), num_steps, 0).astype(np.int32)), self.example_ids,
         )
         self.step += num_steps
 
-    def _indices(self, num_steps: int) -> np.ndarray:
+    def _rows(self, num_steps: int) -> np.ndarray:
         """[slots, L, B], filled up to the longest chunk so that every chunk has one shape."""
+        out = np.zeros((self.layout.slots, self.plan.longest_chunk, self.plan.batch_size), np.int32)
+        out[:, :num_steps] = self._drawn(num_steps)
+        return out
+
+    def _drawn(self, num_steps: int) -> np.ndarray:
+        """[slots, num_steps, B]: the rows of the batches of the next steps."""
         plan, drawn = self.plan, {}
         for seed in set(self.seeds):
             drawn[seed] = batch_indices(
                 seed=seed, num_examples=plan.num_examples, batch_size=plan.batch_size, first_step=self.step, num_steps=num_steps
             )
-        out = np.zeros((self.layout.slots, plan.longest_chunk, plan.batch_size), np.int32)
-        out[:, :num_steps] = [drawn[seed] for seed in self.seeds]
-        return out
+        return np.stack([drawn[seed] for seed in self.seeds])
 
     def evaluate(self) -> None:
         """Scores the curve passes of all living members, notes them, and lets early stopping decide."""
         plan, alive = self.plan, self.alive()
-        scores = self._score(self.state.params, np.where(alive, plan.num_curve_passes, 0))
+        params = self.programs.evaluated(self.state, self.member)
+        scores = self._score(params, np.where(alive, plan.num_curve_passes, 0))
         index = plan.eval_steps.index(self.step)
         means = self._means(scores)
         self.curves[alive, index] = means[alive]
         total, count = (x.astype(np.float64) for x in self.layout.gather(tuple(self.state.loss)))
         self.train_loss[alive, index] = total[alive] / count[alive]
         self.state = self.state._replace(loss=jax.tree.map(jnp.zeros_like, self.state.loss))
-        losses = np.where(alive, means[:, plan.stopping_pass, 1], np.inf)
-        improved = self.stopping.update(losses, self.step)
+        self._trace(alive, index)
+        accuracies, losses = means[:, plan.stopping_pass].T
+        improved = self.stopping.update(
+            np.where(alive, losses, np.inf), self.step, np.where(alive, accuracies, -np.inf), np.where(alive, self.train_loss[:, index], np.inf)
+        )
         if improved.any():
-            self.best = self.programs.keep(self.best, self.state.params, self.layout.spread(improved))
+            self.best = self.programs.keep(self.best, params, self.layout.spread(improved))
+
+    def _trace(self, alive: np.ndarray, index: int) -> None:
+        """Notes what the trace sees of all living members, at the batch of their next step."""
+        if not self.traces:
+            return
+        first = jax.tree.map(lambda x: x[:, :, 0], self.programs.indices(self._drawn(1)))
+        seen = self.layout.gather(self.programs.trace(self.state, self.member, self.tables, first, self.example_ids))
+        for name, values in seen.items():
+            self.traces[name][alive, index] = values[alive]
 
     def _means(self, scores: np.ndarray) -> np.ndarray:
         """[slots, C, 2] mean accuracy and loss over the real rows of each curve pass."""
@@ -174,7 +193,8 @@ class Wave:
     def finish(self) -> list[Trained]:
         """Scores every pass with the kept parameters and hands the members over."""
         diverged, last_step = self.layout.gather((self.state.diverged, self.state.step))
-        kept = self.programs.keep(self.state.params, self.best, self.layout.spread(self.stopping.active))
+        last = self.programs.evaluated(self.state, self.member)
+        kept = self.programs.keep(last, self.best, self.layout.spread(self.stopping.active))
         scores = self._score(kept, np.where(self.used & ~diverged, len(self.plan.pass_rows), 0))
         # The last step may overflow and leave nothing behind that could notice but the scores.
         diverged = diverged | ~np.isfinite(scores).all(axis=(1, 2, 3))
@@ -183,7 +203,7 @@ class Wave:
         return [
             Trained(
                 jax.tree.map(lambda x, i=i: x[i], params), scores[i], self.curves[i], self.train_loss[i],
-                bool(diverged[i]), int(step[i]), int(last_step[i]),
+                bool(diverged[i]), int(step[i]), int(last_step[i]), {name: x[i] for name, x in self.traces.items()},
             )
             for i in range(len(self.jobs))
         ]
@@ -195,7 +215,7 @@ class Wave:
 
     def _parts(self) -> dict[str, Any]:
         """What changes as the wave goes on, on the devices and on the host."""
-        host = {"stopping": self.stopping.state(), "curves": self.curves, "train_loss": self.train_loss}
+        host = {"stopping": self.stopping.state(), "curves": self.curves, "train_loss": self.train_loss, "traces": self.traces}
         return {"device": {"state": self.state, "best": self.best}, "host": host}
 
     def restore(self, arrays: dict[str, np.ndarray], step: int) -> None:
@@ -206,7 +226,7 @@ class Wave:
         placed = self.layout.put(self.layout.spread(tree["device"]))
         self.state, self.best = placed["state"], placed["best"]
         self.stopping = EarlyStopping(**tree["host"]["stopping"])
-        self.curves, self.train_loss = tree["host"]["curves"], tree["host"]["train_loss"]
+        self.curves, self.train_loss, self.traces = (tree["host"][name] for name in ("curves", "train_loss", "traces"))
         self.step = step
 
 

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxreg.train.step import Problem, TrainState, advance, init_state
+from jaxreg.train.step import Moment, Problem, TrainState, advance, init_state
 
 MEMBER_AXES = ("map", "vmap")
 LAYOUTS = ("members", "data")
@@ -73,12 +73,11 @@ class Layout:
             return jax.tree.map(lambda x: np.asarray(x).reshape(d, -1, *np.shape(x)[1:]), tree)
         return jax.tree.map(lambda x: np.broadcast_to(x, (d, *np.shape(x))), tree)
 
-    def spread_batches(self, indices: np.ndarray) -> np.ndarray:
-        """[slots, L, B] indices into the training split as [devices, members, L, local batch]."""
+    def spread_batches(self, indices: Any) -> Any:
+        """A tree of [slots, L, B] indices into the training split as [devices, members, L, local batch]."""
         if self.kind == "members":
             return self.spread(indices)
-        parts = np.split(indices, len(self.devices), axis=-1)
-        return np.stack(parts)
+        return jax.tree.map(lambda x: np.stack(np.split(x, len(self.devices), axis=-1)), indices)
 
     def example_ids(self, batch_size: int) -> np.ndarray:
         """[devices, local batch] positions in the global batch: what dropout masks are keyed by.
@@ -122,35 +121,66 @@ class Layout:
         return jax.tree.map(lambda x: np.concatenate(list(np.asarray(x)), axis=2), scores)
 
 
-class Programs:
-    """The four compiled programs of one structure: init, advance, score, keep. Shapes follow from the layout alone."""
+PARTNER = "partner_"
+"""What the arrays of an example's partner are called in a batch: this, and the name."""
 
-    def __init__(self, problem_of: Callable[[Any], Problem], layout: Layout):
-        self.layout = layout
+
+class Programs:
+    """The compiled programs of one structure: init, advance, score, keep, evaluated, trace. Shapes follow from the layout alone.
+
+    Args:
+      problem_of: strengths -> what a member learns.
+      with_partner: each example of a batch comes with another one of the global batch, chosen on the host.
+
+    Attributes:
+      traced: name -> shape of what the problem's trace notes of one member; known once `compile` was called.
+    """
+
+    def __init__(self, problem_of: Callable[[Any], Problem], layout: Layout, with_partner: bool = False):
+        self.layout, self.with_partner, self.traced = layout, with_partner, {}
         self._over_members = jax.lax.map if layout.member_axis == "map" else lambda fn, tree: jax.vmap(fn)(tree)
         pmap = partial(jax.pmap, axis_name=layout.axis_name or "members", devices=layout.devices)
         self.init = pmap(partial(self._init, problem_of))
         self.advance = pmap(partial(self._advance, problem_of), donate_argnums=(0,))
         self.score = pmap(partial(self._score, problem_of))
         self.keep = pmap(self._keep, donate_argnums=(0,))
+        self.evaluated = pmap(partial(self._evaluated, problem_of))
+        self.trace = pmap(partial(self._trace, problem_of))
 
-    def compile(self, member: Member, tables: Tables, indices: np.ndarray, example_ids: np.ndarray) -> None:
-        """Compiles all four at once, in threads: XLA compiles outside Python's lock.
+    def indices(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """[slots, L, B] rows of the training split as the programs take them, spread: own, and the partners' if there are any.
+
+        An example's partner is the one before it in the global batch, whose order is random already.
+        """
+        return self.layout.spread_batches({"own": rows} | ({"partner": np.roll(rows, 1, axis=-1)} if self.with_partner else {}))
+
+    def compile(self, member: Member, tables: Tables, indices: dict[str, np.ndarray], example_ids: np.ndarray) -> None:
+        """Compiles all of them at once, in threads: XLA compiles outside Python's lock.
 
         Args:
           member, indices, example_ids: as a wave passes them, spread. tables: spread, arrays or shapes.
         """
         state = jax.eval_shape(self.init, member)
-        steps = np.zeros(indices.shape[:2], np.int32)
+        steps = np.zeros(indices["own"].shape[:2], np.int32)
+        first = jax.tree.map(lambda x: x[:, :, 0], indices)
         calls = {
-            "advance": (self.advance, (state, member, tables, indices, steps, example_ids)),
-            "score": (self.score, (state.params, member, tables, steps)),
-            "init": (self.init, (member,)),
-            "keep": (self.keep, (state.params, state.params, steps.astype(bool))),
+            "advance": (state, member, tables, indices, steps, example_ids),
+            "score": (state.params, member, tables, steps),
+            "init": (member,),
+            "keep": (state.params, state.params, steps.astype(bool)),
+            "evaluated": (state, member),
         }
+        calls |= self._trace_call((state, member, tables, first, example_ids))
         with ThreadPoolExecutor(len(calls)) as pool:
-            compiled = {name: pool.submit(lambda f, a: f.lower(*a).compile(), fn, args) for name, (fn, args) in calls.items()}
-        self.advance, self.score, self.init, self.keep = (compiled[name].result() for name in calls)
+            compiled = {name: pool.submit(lambda f, a: f.lower(*a).compile(), vars(self)[name], args) for name, args in calls.items()}
+        for name in calls:
+            setattr(self, name, compiled[name].result())
+
+    def _trace_call(self, arguments: tuple) -> dict[str, tuple]:
+        """The trace's entry among the programs to compile, if it notes anything."""
+        shapes = jax.eval_shape(self.trace, *arguments)
+        self.traced = {name: x.shape[2:] for name, x in shapes.items()}
+        return {"trace": arguments} if shapes else {}
 
     def _init(self, problem_of, member: Member) -> TrainState:
         return self._over_members(lambda m: init_state(problem_of(m.strengths), m.seed), member)
@@ -162,8 +192,8 @@ class Programs:
             state, member, indices, num_steps = args
 
             def fetch(i):
-                rows = jax.lax.dynamic_index_in_dim(indices, i, keepdims=False)
-                return jax.tree.map(lambda x: x[member.dataset, rows], tables.train)
+                rows = jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, i, keepdims=False), indices)
+                return _batch(tables, member, rows)
 
             problem = problem_of(member.strengths)
             return advance(problem, state, fetch, member.seed, num_steps, example_ids, self.layout.axis_name)
@@ -193,7 +223,36 @@ class Programs:
 
         return self._over_members(one, (params, member, num_passes))
 
+    def _evaluated(self, problem_of, state: TrainState, member: Member):
+        """The parameters that are scored and kept."""
+
+        def one(args):
+            state, member = args
+            return problem_of(member.strengths).evaluated(state.params, state.opt_state)
+
+        return self._over_members(one, (state, member))
+
+    def _trace(self, problem_of, state: TrainState, member: Member, tables: Tables, rows, example_ids):
+        """What the problem's trace says of each member and its next batch: a tree of [members, ...]; {} without one."""
+
+        def one(args):
+            state, member, rows = args
+            problem = problem_of(member.strengths)
+            if problem.trace is None:
+                return {}
+            return problem.trace(state, _batch(tables, member, rows), Moment(member.seed, state.step), example_ids, self.layout.axis_name)
+
+        return self._over_members(one, (state, member, rows))
+
     @staticmethod
     def _keep(old, new, take):
         """`new` for the members where `take`, else `old`: how the best parameters are kept."""
         return jax.tree.map(lambda o, n: jnp.where(take.reshape(take.shape + (1,) * (o.ndim - 1)), n, o), old, new)
+
+
+def _batch(tables: Tables, member: Member, rows: dict[str, Any]) -> dict[str, Any]:
+    """The rows of a member's training split, and their partners' under their own names."""
+    batch = jax.tree.map(lambda x: x[member.dataset, rows["own"]], tables.train)
+    if "partner" in rows:
+        batch |= {PARTNER + name: x[member.dataset, rows["partner"]] for name, x in tables.train.items()}
+    return batch

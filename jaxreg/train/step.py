@@ -28,17 +28,41 @@ class TrainState(NamedTuple):
     loss: Tally
 
 
+class Moment(NamedTuple):
+    """When in whose training: what every random number of a step is drawn from. Two numbers, perhaps traced."""
+
+    seed: Int[Array, ""] | int
+    step: Int[Array, ""] | int
+
+    def key(self, stream: str) -> Key[Array, ""]:
+        """The key of this step in one named stream (`jaxreg.rng.STREAMS`)."""
+        return rng.step_key(rng.seed_key(self.seed, stream), self.step)
+
+
+def as_trained(params: Params, opt_state: Any) -> Params:
+    """The parameters themselves: what is evaluated where nothing averages them."""
+    return params
+
+
 class Problem(NamedTuple):
     """What one member learns, built inside the traced program from its strengths.
 
-    init: key -> params. objective: (params, batch, step key, example ids) -> Tally of the training loss.
-    score: (params, batch, seed) -> a tree of per-example arrays. optimizer: an optax transformation.
+    init: key -> params. objective: (params, batch, moment, example ids) -> Tally of the training loss.
+    score: (params, batch, seed) -> a tree of per-example arrays. optimizer: an optax transformation; its update is given
+    `noise_key`, the step's key of the stream "noise", if it takes extra arguments.
+    twice: (params, gradient) -> where the gradient is taken a second time, and only that one is used; None takes it once.
+    evaluated: (params, optimizer state) -> the parameters that are scored and kept.
+    trace: (state, batch, moment, example ids, axis name) -> a dict of small arrays, noted at every evaluation; the batch is
+    that of the next step. It changes nothing; None notes nothing.
     """
 
     init: Callable[[Key[Array, ""]], Params]
     objective: Callable[..., Tally]
     score: Callable[..., Any]
     optimizer: optax.GradientTransformation
+    twice: Callable[[Params, Params], Params] | None = None
+    evaluated: Callable[[Params, Any], Params] = as_trained
+    trace: Callable[..., dict[str, Array]] | None = None
 
 
 def init_state(problem: Problem, seed: Int[Array, ""]) -> TrainState:
@@ -48,7 +72,7 @@ def init_state(problem: Problem, seed: Int[Array, ""]) -> TrainState:
 
 
 def loss_and_gradient(
-    problem: Problem, params: Params, batch: Batch, step_key: Key[Array, ""], example_ids: Int[Array, "b"], axis_name: str | None = None
+    problem: Problem, params: Params, batch: Batch, moment: Moment, example_ids: Int[Array, "b"], axis_name: str | None = None
 ) -> tuple[Tally, Params]:
     """The loss as sum and count over the global batch, and the gradient of its mean.
 
@@ -57,7 +81,7 @@ def loss_and_gradient(
     """
 
     def mean_part(params: Params):
-        tally = problem.objective(params, batch, step_key, example_ids)
+        tally = problem.objective(params, batch, moment, example_ids)
         count = tally.count if axis_name is None else jax.lax.psum(tally.count, axis_name)
         return tally.total / count, tally
 
@@ -73,13 +97,17 @@ def train_step(
     """The state after one step on `batch`, and the training loss (dropout on) as sum and count.
 
     Args:
-      seed: fixes the dropout stream; the step's key is derived from it and `state.step`.
+      seed: with `state.step` it is the moment that every random number is drawn from.
       example_ids: [B] positions in the global batch.
       axis_name: the pmap axis over which the batch is split; None where a device holds all of it.
     """
-    key = rng.step_key(rng.seed_key(seed, "dropout"), state.step)
-    tally, gradient = loss_and_gradient(problem, state.params, batch, key, example_ids, axis_name)
-    updates, opt_state = problem.optimizer.update(gradient, state.opt_state, state.params)
+    moment = Moment(seed, state.step)
+    tally, gradient = loss_and_gradient(problem, state.params, batch, moment, example_ids, axis_name)
+    if problem.twice is not None:
+        elsewhere = problem.twice(state.params, gradient)
+        _, gradient = loss_and_gradient(problem, elsewhere, batch, moment, example_ids, axis_name)
+    optimizer = optax.with_extra_args_support(problem.optimizer)
+    updates, opt_state = optimizer.update(gradient, state.opt_state, state.params, noise_key=moment.key("noise"))
     params = optax.apply_updates(state.params, updates)
     diverged = state.diverged | ~jnp.isfinite(tally.total) | ~jnp.isfinite(optax.tree.norm(gradient))
     return TrainState(state.step + 1, params, opt_state, diverged, state.loss.merge(tally)), tally

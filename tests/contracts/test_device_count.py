@@ -13,9 +13,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxreg import rng
 from jaxreg.metrics import Tally
 from jaxreg.nn import Transformer
-from jaxreg.train.step import Problem, loss_and_gradient
+from jaxreg.train.step import Moment, Problem, loss_and_gradient
 
 B, T, H, RATE = 8, 5, 2, 0.3
+MOMENT = Moment(4, 17)
 STEP_KEY = rng.step_key(rng.seed_key(4, "dropout"), 17)
 FAST = {"xla_backend_optimization_level": 0}   # compiles in half the time
 IDS = np.arange(B, dtype=np.int32)
@@ -31,8 +32,8 @@ def forward(params, batch, key, ids, **options):
         {"params": params}, batch["tokens"], train=True, dropout_key=key, example_ids=ids, read_positions=jnp.zeros_like(ids), **options)
 
 
-def objective(params, batch, key, ids) -> Tally:
-    values = optax.softmax_cross_entropy_with_integer_labels(forward(params, batch, key, ids), batch["label"])
+def objective(params, batch, moment, ids) -> Tally:
+    values = optax.softmax_cross_entropy_with_integer_labels(forward(params, batch, moment.key("dropout"), ids), batch["label"])
     return Tally(jnp.sum(values), jnp.float32(values.size))
 
 
@@ -41,7 +42,7 @@ PROBLEM = Problem(None, objective, None, None)
 
 def program(params, batch, ids, axis_name=None):
     """Loss, gradient, and the attention weights that training applied, [B, H, T, T]."""
-    tally, gradient = loss_and_gradient(PROBLEM, params, batch, STEP_KEY, ids, axis_name)
+    tally, gradient = loss_and_gradient(PROBLEM, params, batch, MOMENT, ids, axis_name)
     _, sown = forward(params, batch, STEP_KEY, ids, mutable="intermediates")
     return tally, gradient, sown["intermediates"]["block_0"]["attention"]["attention_weights"][0]
 

@@ -14,10 +14,10 @@ import numpy as np
 import optax
 import pytest
 
-from jaxreg import AttentionDropout, dot_product_attention, losses, optim, rng
+from jaxreg import AttentionDropout, dot_product_attention, losses, optim
 from jaxreg.nn import Dropout
 from jaxreg.study import build
-from jaxreg.train.step import Problem, loss_and_gradient
+from jaxreg.train.step import Moment, Problem, loss_and_gradient
 
 SEED, KEY = 3, jax.random.key(1)
 FAST = {"xla_backend_optimization_level": 0}   # compiles in half the time
@@ -114,8 +114,7 @@ class Outcome(NamedTuple):
 def outcome_of(problem: Problem, params) -> Outcome:
     def step(carry, index):
         params, state = carry
-        key = rng.step_key(rng.seed_key(SEED, "dropout"), index)
-        tally, gradient = loss_and_gradient(problem, params, BATCH, key, jnp.arange(B))
+        tally, gradient = loss_and_gradient(problem, params, BATCH, Moment(SEED, index), jnp.arange(B))
         update, state = problem.optimizer.update(gradient, state, params)
         return (optax.apply_updates(params, update), state), (tally.total / tally.count, gradient)
 

@@ -11,7 +11,7 @@ import pytest
 from jaxreg import rng
 from jaxreg.metrics import Tally
 from jaxreg.train import step as steps
-from jaxreg.train.step import Problem
+from jaxreg.train.step import Moment, Problem
 
 GENERATOR = np.random.default_rng(0)
 X, Y = GENERATOR.normal(size=(40, 8, 3)).astype(np.float32), GENERATOR.normal(size=(40, 8)).astype(np.float32)
@@ -22,8 +22,8 @@ IDS = jnp.arange(8, dtype=jnp.int32)
 def problem(rate=0.1, noise=0.0) -> Problem:
     """Least squares over the examples that count, with noise from the step's key, SGD with momentum."""
 
-    def objective(params, batch, step_key, example_ids) -> Tally:
-        keys = jax.vmap(lambda i: jax.random.fold_in(step_key, i))(example_ids)
+    def objective(params, batch, moment, example_ids) -> Tally:
+        keys = jax.vmap(lambda i: jax.random.fold_in(moment.key("dropout"), i))(example_ids)
         drawn = jax.vmap(lambda key: jax.random.normal(key, (3,)))(keys)
         error = (batch["x"] + noise * drawn) @ params["w"] + params["b"] - batch["y"]
         return Tally(jnp.sum(batch["counted"] * error**2), jnp.sum(batch["counted"]))
@@ -102,8 +102,8 @@ def test_the_bound_is_traced_and_nothing_happens_in_no_steps():
 def test_the_key_of_a_step_follows_from_seed_and_step_alone():
     seen = []
 
-    def objective(params, batch, step_key, example_ids):
-        seen.append(jax.random.key_data(step_key))
+    def objective(params, batch, moment, example_ids):
+        seen.append(jax.random.key_data(moment.key("dropout")))
         return Tally(jnp.sum(params["w"] ** 2), jnp.float32(1))
 
     spy = problem()._replace(objective=objective)
@@ -136,14 +136,14 @@ def test_a_diverged_state_is_marked_and_stands_still():
 def test_sums_and_counts_travel_and_are_divided_once_by_the_global_count(devices):
     own = problem(noise=0.2)
     params = steps.init_state(own, jnp.int32(3)).params
-    key = rng.step_key(rng.seed_key(3, "dropout"), 0)
-    whole = jax.jit(lambda p: steps.loss_and_gradient(own, p, batch_of(0), key, IDS))
+    moment = Moment(3, 0)
+    whole = jax.jit(lambda p: steps.loss_and_gradient(own, p, batch_of(0), moment, IDS))
     tally, gradient = whole(params)
 
     local = 8 // devices
     shares = [batch_of(0, slice(d * local, (d + 1) * local)) for d in range(devices)]
     batches = jax.tree.map(lambda *x: np.stack(x), *shares)
-    spread = jax.pmap(partial(_one_device, own, key), axis_name="batch", in_axes=(None, 0, 0), devices=jax.devices()[:devices])
+    spread = jax.pmap(partial(_one_device, own, moment), axis_name="batch", in_axes=(None, 0, 0), devices=jax.devices()[:devices])
     part, part_gradient = spread(params, batches, np.asarray(IDS).reshape(devices, local))
     for device in range(devices):
         np.testing.assert_allclose(part.total[device], tally.total, rtol=1e-6)
@@ -155,5 +155,5 @@ def test_sums_and_counts_travel_and_are_divided_once_by_the_global_count(devices
     assert means[0] != means[1]
 
 
-def _one_device(own, key, params, batch, ids):
-    return steps.loss_and_gradient(own, params, batch, key, ids, "batch")
+def _one_device(own, moment, params, batch, ids):
+    return steps.loss_and_gradient(own, params, batch, moment, ids, "batch")

@@ -5,7 +5,7 @@ from math import inf, nan
 import numpy as np
 import pytest
 
-from jaxreg.train.stopping import EarlyStopping
+from jaxreg.train.stopping import EarlyStopping, Rule
 
 
 def by_hand(losses: list[float], steps: list[int], patience: float) -> dict:
@@ -28,7 +28,7 @@ def by_hand(losses: list[float], steps: list[int], patience: float) -> dict:
 
 def together(losses: np.ndarray, steps: list[int], patience: list[float]) -> tuple[EarlyStopping, list[np.ndarray]]:
     """losses: [evaluations, members]."""
-    stopping, improved = EarlyStopping.start(patience), []
+    stopping, improved = EarlyStopping.start([Rule(p) for p in patience]), []
     for row, step in zip(losses, steps):
         improved.append(stopping.update(row, step))
     return stopping, improved
@@ -81,3 +81,19 @@ def test_its_state_goes_through_a_checkpoint_anywhere(cut):
         second.update(row, step)
     for name, array in whole.state().items():
         assert np.array_equal(array, second.state()[name]) and array.dtype == second.state()[name].dtype, name
+
+
+def test_the_best_parameters_can_be_kept_without_stopping():
+    stopping = EarlyStopping.start([Rule(keep_best=True), Rule()])
+    improved = [stopping.update(np.array([loss, loss]), step).tolist() for step, loss in enumerate((3.0, 1.0, 2.0), 1)]
+    assert improved == [[True, False], [True, False], [False, False]]
+    assert stopping.running.all() and stopping.active.tolist() == [True, False] and stopping.best_step.tolist() == [2, 0]
+
+
+def test_a_member_stops_at_the_first_evaluation_that_reaches_its_accuracy_or_train_loss():
+    stopping = EarlyStopping.start([Rule(at_accuracy=0.85), Rule(at_train_loss=0.2), Rule(), Rule(at_accuracy=0.99)])
+    seen = [(0.8, 0.9), (0.84, nan), (0.85, 0.3), (0.9, 0.2), (0.95, 0.1)]
+    for step, (accuracy, train_loss) in enumerate(seen, 1):
+        improved = stopping.update(np.full(4, 1 / step), step, np.full(4, accuracy), np.full(4, train_loss))
+        assert not improved.any(), "the last parameters are kept, not the best"
+    assert stopping.stopped_step.tolist() == [3, 4, -1, -1] and not stopping.active.any()
