@@ -29,7 +29,12 @@ class Tally(NamedTuple):
 
 
 def choice_hits(logits: Float[Array, "*b v"], labels: Int[Array, "*b"], foils: Int[Array, "*b"]) -> Float[Array, "*b"]:
-    """1 where the right form's logit beats the wrong form's, 0 where it loses, one half on a tie: chance is one half."""
+    """1 where the right answer's logit beats its foil's, 0 where it loses, one half on a tie: chance is one half.
+
+    With a foil of -1 it must be the largest of all: 1 / k where it is one of k largest, so a guess is right once in V.
+    """
     right = jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
-    wrong = jnp.take_along_axis(logits, foils[..., None], axis=-1)[..., 0]
-    return 0.5 * (jnp.sign(right - wrong) + 1)
+    wrong = jnp.take_along_axis(logits, jnp.maximum(foils, 0)[..., None], axis=-1)[..., 0]
+    largest = logits.max(axis=-1)
+    among_all = (right == largest) / (logits == largest[..., None]).sum(axis=-1)
+    return jnp.where(foils < 0, among_all, 0.5 * (jnp.sign(right - wrong) + 1)).astype(logits.dtype)

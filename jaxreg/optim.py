@@ -1,55 +1,277 @@
-"""One optax chain: clip the global norm -> AdamW with a decay mask -> schedule. Every strength may be traced."""
+"""One optax chain: clips -> noise -> optimizer with decay -> learning rate -> average. Every strength may be traced.
+
+    update = -learning_rate * schedule(step) * (optimizer(clipped gradient + noise) + weight_decay * decayed parameters)
+
+The parts are optax's where optax has them. A strength of None leaves its part out of the program; at its off value (0, or
+inf for the clips) the part computes exactly what would be computed without it.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
+from jax.flatten_util import ravel_pytree
 
-from jaxreg.typing import Params, PyTree, Scalar
+from jaxreg.typing import Array, Int, Params, PRNGKey, PyTree, Scalar
 
-SCHEDULES = ("cosine", "constant")
+# --- which parameters are decayed ---
 
 
-def decay_mask(params: Params) -> PyTree[bool]:
-    """True at the matrices of linear layers (leaves named "kernel"): biases, norms and embeddings are not decayed.
+def _names(path: tuple) -> tuple[str, ...]:
+    """The names along a leaf's path, of any kind of tree."""
+    return tuple(jax.tree_util.keystr((entry,), simple=True) for entry in path)
+
+
+def _named(*names: str) -> Callable[[Params], PyTree[bool]]:
+    """A mask that is True at the leaves of these names.
 
     The name decides, not the number of axes: attention biases are [H, K], embeddings [V, D].
     """
-    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
+    return lambda params: jax.tree_util.tree_map_with_path(lambda path, _: _names(path)[-1] in names, params)
+
+
+DECAY_MASKS: Mapping[str, Callable[[Params], PyTree[bool]]] = {
+    "kernels": _named("kernel"),
+    "kernels_and_embeddings": _named("kernel", "embedding"),
+    "all": lambda params: jax.tree.map(lambda _: True, params),
+}
+"""Name -> function from parameters to a tree of booleans: which are decayed. "kernels": the matrices of linear layers, and
+no bias, norm or embedding; "kernels_and_embeddings": learned positions too; "all": every parameter, biases and gains too."""
+
+# --- the learning rate over the steps ---
+
+
+def _warmed_up(after: optax.Schedule, warmup_steps: int) -> optax.Schedule:
+    """Linear from 0 to 1, then `after`, which counts from the end of the warm-up."""
+    return optax.join_schedules([optax.linear_schedule(0.0, 1.0, warmup_steps), after], [warmup_steps]) if warmup_steps else after
+
+
+def _cosine(warmup_steps: int, num_steps: int) -> optax.Schedule:
+    return optax.warmup_cosine_decay_schedule(0.0, 1.0, warmup_steps, num_steps)
+
+
+def _constant(warmup_steps: int, num_steps: int) -> optax.Schedule:
+    return optax.linear_schedule(0.0, 1.0, warmup_steps) if warmup_steps else optax.constant_schedule(1.0)
+
+
+def _linear(warmup_steps: int, num_steps: int) -> optax.Schedule:
+    return _warmed_up(optax.linear_schedule(1.0, 0.0, num_steps - warmup_steps), warmup_steps)
+
+
+def _inverse_root(warmup_steps: int, num_steps: int) -> optax.Schedule:
+    first = max(warmup_steps, 1)
+    return _warmed_up(lambda step: jnp.sqrt(first / (first + step)), warmup_steps)
+
+
+SCHEDULES: Mapping[str, Callable[[int, int], optax.Schedule]] = {
+    "cosine": _cosine, "constant": _constant, "inverse_root": _inverse_root, "linear": _linear,
+}
+"""Name -> function of (warmup_steps, num_steps)."""
 
 
 def learning_rate_factor(schedule: str, *, warmup_steps: int, num_steps: int) -> optax.Schedule:
-    """The learning rate's factor in [0, 1] by step: linear warm-up, then a cosine to 0, or constant.
+    """The learning rate's factor in [0, 1] by step: linear warm-up to 1, then what the schedule's name says.
 
-    Source: Loshchilov & Hutter 2017 (cosine); Goyal et al. 2017 (warm-up).
+    cosine and linear reach 0 at num_steps; constant stays 1; inverse_root is sqrt(warmup_steps / step), with at least 1
+    step of warm-up counted.
+
+    Source: Goyal et al. 2017 (warm-up); Loshchilov & Hutter 2017 (cosine); Vaswani et al. 2017, eq. 3 (inverse root).
+    Differs: the peak is 1, where eq. 3 has width^-.5 * warmup_steps^-.5.
+
+    Raises:
+      ValueError: an unknown name.
     """
-    if schedule == "cosine":
-        return optax.warmup_cosine_decay_schedule(0.0, 1.0, warmup_steps, num_steps)
-    if schedule == "constant":
-        return optax.linear_schedule(0.0, 1.0, warmup_steps) if warmup_steps else optax.constant_schedule(1.0)
-    raise ValueError(f"schedule: {schedule!r}; allowed: {', '.join(SCHEDULES)}")
+    _check_choice("schedule", schedule, SCHEDULES)
+    return SCHEDULES[schedule](warmup_steps, num_steps)
 
 
-def adamw(
-    *, learning_rate: Scalar, num_steps: int, b1: float = 0.9, b2: float = 0.98, eps: float = 1e-8,
-    weight_decay: Scalar = 0.0, max_grad_norm: Scalar = float("inf"), schedule: str = "cosine", warmup_steps: int = 0,
-) -> optax.GradientTransformation:
-    """AdamW behind a global-norm clip, with decay on matrices only.
+# --- clips and noise: from a gradient to a gradient ---
 
-    update = -learning_rate * schedule(step) * (adam(clip(gradient)) + weight_decay * matrix)
+
+def clip_each_norm(max_norm: Scalar) -> optax.GradientTransformation:
+    """Each parameter tensor's gradient, cut down to a norm of `max_norm` by itself; inf is off, exactly.
+
+    optax's clip of the global norm, one tensor at a time (its `clip_by_block_rms` is by root mean square, not by norm).
+
+    Source: Pascanu et al. 2013. Differs: by tensor, so the direction of the whole gradient changes.
+    """
+    clip = optax.clip_by_global_norm(max_norm)
+    return optax.stateless(lambda gradient, _: jax.tree.map(lambda g: clip.update(g, optax.EmptyState())[0], gradient))
+
+
+def clip_adaptively(strength: Scalar) -> optax.GradientTransformation:
+    """Each unit's gradient, cut down to `strength` times the norm of that unit's parameters; inf is off, exactly.
+
+    optax's `adaptive_grad_clip`, told which axes make a unit where it cannot know: all weights that go into one output.
+    For the attention's output kernel [H, K, D] these are H and K, where optax would take H alone; the attention's biases
+    [H, K] are one unit, as other biases are. An embedding's unit is a feature over the whole table, as in optax.
+
+    Source: Brock et al. 2021, section 4. Differs: the output layer is clipped, too.
+    """
+
+    def over_two_axes(params: Params) -> PyTree[bool]:
+        def of_leaf(path: tuple, x: Array) -> bool:
+            names = _names(path)
+            return (names[-1:] == ("bias",) and x.ndim == 2) or (names[-2:] == ("out", "kernel") and x.ndim == 3)
+
+        return jax.tree_util.tree_map_with_path(of_leaf, params)
+
+    def others(params: Params) -> PyTree[bool]:
+        return jax.tree.map(lambda x: not x, over_two_axes(params))
+
+    return optax.chain(
+        optax.masked(optax.adaptive_grad_clip(strength, axis=(0, 1)), over_two_axes),
+        optax.masked(optax.adaptive_grad_clip(strength), others),
+    )
+
+
+class NoiseState(NamedTuple):
+    """How many steps were taken; no key."""
+
+    step: Int[Array, ""]
+
+
+def add_gradient_noise(variance: Scalar, decay: float = 0.55) -> optax.GradientTransformationExtraArgs:
+    """The gradient plus normal noise of variance `variance` / (1 + step)^decay; variance 0 is off, exactly.
+
+    `optax.add_noise` does the same, but keeps a key in its state; ours comes with each update (`noise_key=`), because keys
+    are derived from (seed, step) and never stored, so that a resumed run draws the same.
+
+    Randomness: one draw over all parameters in the tree's order, from `noise_key` and nothing else.
+
+    Source: Neelakantan et al. 2015, eq. 1.
+    """
+
+    def update(gradient, state, params=None, *, noise_key: PRNGKey | None = None, **extra):
+        if noise_key is None:
+            raise ValueError("noise_key: gradient noise needs the step's key: optimizer.update(..., noise_key=key)")
+        flat, unravel = ravel_pytree(gradient)
+        size = jnp.sqrt(variance / (1.0 + state.step) ** decay)
+        noise = unravel(jax.random.normal(noise_key, flat.shape, flat.dtype))
+        return jax.tree.map(lambda g, n: g + size * n, gradient, noise), NoiseState(state.step + 1)
+
+    return optax.GradientTransformationExtraArgs(lambda params: NoiseState(jnp.int32(0)), update)
+
+
+# --- the average of the parameters ---
+
+
+class AverageState(NamedTuple):
+    """The average of the parameters after each of `count` steps; before the first, the initial parameters."""
+
+    count: Int[Array, ""]
+    average: Params
+
+
+def track_average(decay: Scalar) -> optax.GradientTransformation:
+    """Updates as they come; the state keeps an exponential average of the parameters that they lead to.
+
+    average_t = sum over steps i <= t of decay^(t-i) * params_i, divided by the sum of these weights.
+
+    So no weight is left on the initial parameters, which matters in runs shorter than 1 / (1 - decay). decay 0 is the
+    parameters exactly; decay towards 1 the plain mean over all steps. Must stand last in a chain. See `averaged`.
+
+    Source: Kingma & Ba 2015, section 7.2, with its bias correction; before it Polyak & Juditsky 1992 (the plain mean, for
+    which the asymptotics are). Izmailov et al. 2018 (SWA) average few points of a constant or cyclical learning rate, equally;
+    ours runs along any schedule, at every step. `optax.ema` averages updates, not parameters; the step is
+    `optax.incremental_update`'s.
+    """
+
+    def init(params):
+        return AverageState(jnp.int32(0), jax.tree.map(jnp.asarray, params))
+
+    def update(updates, state, params):
+        count = state.count + 1
+        share = (1.0 - decay) / (1.0 - jnp.float32(decay) ** count)  # exactly 1 at decay 0
+        moved = optax.apply_updates(params, updates)
+        return updates, AverageState(count, optax.incremental_update(moved, state.average, share))
+
+    return optax.GradientTransformation(init, update)
+
+
+def averaged(opt_state: Any, params: Params) -> Params:
+    """The average that `track_average` keeps somewhere in `opt_state`; `params` if nothing there keeps one."""
+    is_average = lambda state: isinstance(state, AverageState)
+    found = [state for state in jax.tree.leaves(opt_state, is_leaf=is_average) if is_average(state)]
+    return found[0].average if found else params
+
+
+# --- the whole ---
+
+
+class Betas(NamedTuple):
+    """Decays per step of the means of gradients and of their squares, and the number added to the root."""
+
+    b1: float
+    b2: float
+    eps: float
+
+
+def _adam(betas: Betas) -> optax.GradientTransformation:
+    return optax.scale_by_adam(betas.b1, betas.b2, betas.eps)
+
+
+OPTIMIZERS: Mapping[str, Callable[[Betas, list[optax.GradientTransformation]], list[optax.GradientTransformation]]] = {
+    "adamw": lambda betas, decay: [_adam(betas), *decay],
+    "adam_l2": lambda betas, decay: [*decay, _adam(betas)],
+    "sgd": lambda betas, decay: [optax.trace(betas.b1), *decay],
+    "lion": lambda betas, decay: [optax.scale_by_lion(betas.b1, betas.b2), *decay],
+}
+"""Name -> the parts between the noise and the learning rate. Decay is decoupled (behind the optimizer), but for adam_l2,
+where it goes through Adam."""
+
+
+def optimizer(
+    *, learning_rate: Scalar, num_steps: int, optimizer: str = "adamw", b1: float = 0.9, b2: float = 0.98, eps: float = 1e-8,
+    weight_decay: Scalar | None = None, decay_mask: str = "kernels", max_grad_norm: Scalar | None = None,
+    max_param_grad_norm: Scalar | None = None, adaptive_clip: Scalar | None = None, gradient_noise: Scalar | None = None,
+    ema_decay: Scalar | None = None, schedule: str = "cosine", warmup_steps: int = 0,
+) -> optax.GradientTransformationExtraArgs:
+    """The chain of this file, in this order: the three clips, noise, optimizer and decay, learning rate, average.
+
+    The noise stands behind the clips, which would cut it down otherwise. Its `update` takes `noise_key=`, the step's key.
 
     Args:
       learning_rate: the peak.
-      num_steps: where the cosine reaches 0.
-      b1, b2, eps: Adam's.
-      weight_decay: decoupled decay, multiplied with the learning rate; off value 0.
-      max_grad_norm: largest global norm of the gradient; off value inf.
+      num_steps: where the schedules cosine and linear reach 0.
+      optimizer: adamw | adam_l2 | sgd | lion.
+      b1: decay per step of the mean of gradients; of sgd the momentum, which sums: the step is 1 / (1 - b1) times as long.
+        b2: decay of the mean of squares (adam), of the momentum that is kept (lion); sgd has none. eps: Adam's.
+      weight_decay: multiplied with the learning rate, per step; off value 0. decay_mask: of what, see `DECAY_MASKS`.
+      max_grad_norm, max_param_grad_norm: largest norm of the whole gradient, of each tensor's; off value inf.
+      adaptive_clip: largest norm of a unit's gradient, in norms of its parameters; off value inf.
+      gradient_noise: variance at the first step; off value 0.
+      ema_decay: of the averaged parameters, see `track_average` and `averaged`; off value 0.
       schedule, warmup_steps: see `learning_rate_factor`.
 
-    Source: Loshchilov & Hutter 2019, algorithm 2; Pascanu et al. 2013 (clipping). The parts are optax's.
+    Raises:
+      ValueError: an unknown name; or noise, and no `noise_key` at the update.
+
+    Source: Loshchilov & Hutter 2019, algorithms 1 (sgd with decay) and 2 (adamw, and adam_l2 crossed out); Chen et al. 2023
+    (lion); Pascanu et al. 2013 (clip). adam_l2 adds the decay behind the clip, so that the clip sees the loss alone.
     """
+    _check_choice("optimizer", optimizer, OPTIMIZERS)
+    _check_choice("decay_mask", decay_mask, DECAY_MASKS)
     factor = learning_rate_factor(schedule, warmup_steps=warmup_steps, num_steps=num_steps)
-    return optax.chain(
-        optax.clip_by_global_norm(max_grad_norm),
-        optax.scale_by_adam(b1, b2, eps),
-        optax.add_decayed_weights(weight_decay, decay_mask),
+    decay = _present(weight_decay, lambda strength: optax.add_decayed_weights(strength, DECAY_MASKS[decay_mask]))
+    return optax.with_extra_args_support(optax.chain(
+        *_present(max_grad_norm, optax.clip_by_global_norm),
+        *_present(max_param_grad_norm, clip_each_norm),
+        *_present(adaptive_clip, clip_adaptively),
+        *_present(gradient_noise, add_gradient_noise),
+        *OPTIMIZERS[optimizer](Betas(b1, b2, eps), decay),
         optax.scale_by_learning_rate(lambda step: learning_rate * factor(step)),
-    )
+        *_present(ema_decay, track_average),
+    ))
+
+
+def _present(strength: Scalar | None, part: Callable[[Any], optax.GradientTransformation]) -> list[optax.GradientTransformation]:
+    """The part, or nothing where the strength is None."""
+    return [] if strength is None else [part(strength)]
+
+
+def _check_choice(field: str, word: str, table: Mapping[str, Any]) -> None:
+    if word not in table:
+        raise ValueError(f"{field}: {word!r}; allowed: {', '.join(table)}")

@@ -22,6 +22,14 @@ def test_a_model_that_says_the_same_of_everything_is_at_chance():
     assert float(choice_hits(jnp.zeros((4, 3)), labels, (labels + 1) % 3).mean()) == 0.5
 
 
+def test_without_a_foil_the_answer_must_be_the_largest_of_all_and_equals_share():
+    logits = jnp.array([[2.0, 1.0, 0.0], [1.0, 2.0, 0.0], [3.0, 3.0, -1.0], [4.0, 4.0, 4.0], [3.0, 3.0, -1.0]])
+    hits = choice_hits(logits, jnp.array([0, 0, 1, 2, 2]), jnp.array([-1, -1, -1, -1, 0]))
+    np.testing.assert_allclose(hits, [1.0, 0.0, 0.5, 1 / 3, 0.0])
+    labels = jnp.arange(12) % 4
+    assert float(choice_hits(jnp.zeros((12, 4)), labels, jnp.full(12, -1)).mean()) == 0.25, "chance is one in all outputs"
+
+
 def test_hits_over_several_axes():
     logits = np.random.default_rng(0).normal(size=(2, 3, 4)).astype(np.float32)
     labels, foils = np.array([[0, 1, 2], [3, 0, 1]]), np.array([[1, 2, 3], [0, 1, 2]])

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxreg.data import DATASETS, Dataset
+from jaxreg.data import SOURCES, Dataset
 from jaxreg.study import build, training
 from jaxreg.study import config as configs
 from jaxreg.study.members import plain
@@ -79,7 +79,7 @@ def data_dir() -> Path:
 @functools.cache
 def _draw(seed: int, settings: tuple) -> Dataset:
     own = dict(settings)
-    return DATASETS[own.pop("dataset")](seed=seed, cache_dir=data_dir(), **own)
+    return SOURCES[own.pop("dataset")].load(seed=seed, cache_dir=data_dir(), **own)
 
 
 def dataset(seed: int, changes: Mapping[str, Any] | None = None) -> Dataset:

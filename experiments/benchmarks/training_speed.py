@@ -85,7 +85,7 @@ def _problem_of(size: peers.Size):
             values = losses.cross_entropy(logits, batch["labels"])
             return Tally(jnp.sum(values), jnp.float32(values.size))
 
-        optimizer = optim.adamw(
+        optimizer = optim.optimizer(
             learning_rate=size.learning_rate, num_steps=1, schedule="constant", weight_decay=strengths["decay"],
             max_grad_norm=size.max_grad_norm, b2=0.999,
         )

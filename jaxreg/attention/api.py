@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from jaxreg.attention import blockwise, checks, masks, reference
 from jaxreg.attention.dropout import AttentionDropout
-from jaxreg.typing import Array, Float, Int, PRNGKey
+from jaxreg.typing import Array, Float, Int, PRNGKey, Scalar
 
 BLOCKWISE_FROM = 2**16
 """T x S from which None chooses "blockwise": on CPU the materialised path was slower at 256 x 256 and above (1.1 to 2.7 times, batches of
@@ -27,6 +27,8 @@ def dot_product_attention(
     example_ids: Int[Array, "*b"] | None = None,
     droppable: Array | None = None,
     implementation: str | None = None,
+    kind: str = "softmax",
+    logit_softcap: Scalar | None = None,
 ) -> Float[Array, "*b t h k"]:
     """softmax(scale * q k^T + bias) v, with position-keyed dropout.
 
@@ -44,12 +46,16 @@ def dot_product_attention(
       droppable: boolean, broadcastable to [*B, H, T, S]; False marks connections that are never dropped nor rescaled.
       implementation: "reference" materialises the weights; "blockwise" needs memory O(T) and makes the masks again in its
         backward pass; None chooses by size. Forward mode, and reverse over reverse, need "reference".
+      kind: "softmax", or "sigmoid": sigmoid(logits - log n) for the n keys that a row may read (`reference.sigmoid_weights`).
+      logit_softcap: cap * tanh(scale * q k^T / cap) in place of scale * q k^T, before the bias; inf changes nothing, None leaves it
+        out. This and "sigmoid" need "reference": None chooses it then.
 
     Returns:
-      [*B, T, H, K] in query's dtype; a row with no allowed key is the mean of the values.
+      [*B, T, H, K] in query's dtype; a row with no allowed key is the mean of the values (kind "sigmoid": 0).
 
     Raises:
-      ValueError: shapes that do not fit, inputs that are no floats, dropout without a key, an unknown implementation.
+      ValueError: shapes that do not fit, inputs that are no floats, dropout without a key, an unknown implementation or kind, a
+        soft-cap that is not above 0, "blockwise" with what only "reference" does.
 
     Randomness: position-keyed, see `masks.py`; equal coordinates and keys give equal masks in every layout and implementation.
 
@@ -58,18 +64,23 @@ def dot_product_attention(
     """
     return output(
         query, key, value, bias, mask, is_causal=is_causal, scale=scale, dropout=dropout, dropout_key=dropout_key,
-        example_ids=example_ids, droppable=droppable, implementation=implementation,
+        example_ids=example_ids, droppable=droppable, implementation=implementation, kind=kind, logit_softcap=logit_softcap,
     )
 
 
-def output(query: Array, key: Array, value: Array, *arrays: Array | None, implementation: str | None, **options) -> Array:
+def output(
+    query: Array, key: Array, value: Array, *arrays: Array | None, implementation: str | None, kind: str = "softmax",
+    logit_softcap: Scalar | None = None, **options,
+) -> Array:
     """`dot_product_attention` that also takes a matrix product's `precision`: what Flax passes."""
     checks.check_inputs(query, key, value)
     checks.check_implementation(implementation)
+    checks.check_kind(kind, logit_softcap, implementation)
     if implementation is None:
-        implementation = "blockwise" if query.shape[-3] * key.shape[-3] >= BLOCKWISE_FROM else "reference"
+        is_long = query.shape[-3] * key.shape[-3] >= BLOCKWISE_FROM
+        implementation = "blockwise" if is_long and not checks.needs_reference(kind, logit_softcap) else "reference"
     if implementation == "reference":
-        return attend(query, key, value, *arrays, **options)[0]
+        return attend(query, key, value, *arrays, kind=kind, logit_softcap=logit_softcap, **options)[0]
     return _attend_blockwise(query, key, value, *arrays, **options)
 
 
@@ -77,9 +88,10 @@ def attend(
     query: Array, key: Array, value: Array, bias: Array | None = None, mask: Array | None = None, *,
     is_causal: bool = False, scale: float | Float[Array, ""] | None = None, dropout: AttentionDropout | None = None,
     dropout_key: PRNGKey | None = None, example_ids: Int[Array, "*b"] | None = None, droppable: Array | None = None,
-    precision=None,
+    precision=None, kind: str = "softmax", logit_softcap: Scalar | None = None,
 ) -> tuple[Float[Array, "*b t h k"], Float[Array, "*b h t s"]]:
     """`dot_product_attention` by the reference, and the weights that were applied (after dropping) beside it."""
+    checks.check_kind(kind, logit_softcap, None)
     q, k, v, bias, mask, droppable, words = _one_batch(query, key, value, bias, mask, droppable, dropout, dropout_key, example_ids)
     t, s = q.shape[1], k.shape[1]
     if is_causal:
@@ -88,7 +100,8 @@ def attend(
     keep = None if words is None else masks.keep_all_positions(dropout, words, t, s)
     if keep is not None and dropout.stage == "logits":
         mask = reference.surviving_keys(mask, keep, droppable)
-    weights = reference.attention_weights(q, k, bias, mask, scale=_scale(scale, q), precision=precision)
+    weights = reference.attention_weights(
+        q, k, bias, mask, scale=_scale(scale, q), precision=precision, kind=kind, logit_softcap=logit_softcap)
     if keep is not None and dropout.stage == "weights":
         weights = reference.drop(weights, keep, masks.keep_scale(dropout.rate), droppable)
     out = reference.weighted_values(weights, v, precision).astype(query.dtype)

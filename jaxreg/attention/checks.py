@@ -1,13 +1,16 @@
 """What attention refuses, before anything is traced: one ValueError that names the argument, its value and what is allowed."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 
 from jaxreg.attention import masks
 from jaxreg.attention.dropout import AttentionDropout, check_rate
-from jaxreg.typing import Array, PRNGKey
+from jaxreg.typing import Array, PRNGKey, Scalar
 
 IMPLEMENTATIONS = ("reference", "blockwise")
+KINDS = ("softmax", "sigmoid")
 
 
 def check_inputs(query: Array, key: Array, value: Array) -> None:
@@ -64,6 +67,24 @@ def check_implementation(implementation: str | None) -> None:
     """Raises ValueError for an implementation that does not exist."""
     if implementation is not None and implementation not in IMPLEMENTATIONS:
         raise ValueError(f"implementation: {implementation!r}; allowed: None, {', '.join(map(repr, IMPLEMENTATIONS))}")
+
+
+def check_kind(kind: str, logit_softcap: Scalar | None, implementation: str | None) -> None:
+    """Raises ValueError for a kind of attention that does not exist, a soft-cap that is not above 0, and "blockwise" with either."""
+    if kind not in KINDS:
+        raise ValueError(f"kind: {kind!r}; allowed: {', '.join(map(repr, KINDS))}")
+    if logit_softcap is not None and not isinstance(logit_softcap, jax.core.Tracer):
+        cap = float(logit_softcap) if jnp.shape(logit_softcap) == () else math.nan
+        if not cap > 0:
+            raise ValueError(f"logit_softcap: {logit_softcap}; allowed are numbers above 0, inf (no cap), and None")
+    if implementation == "blockwise" and needs_reference(kind, logit_softcap):
+        other = f"kind {kind!r}" if kind != "softmax" else "a logit_softcap"
+        raise ValueError(f"implementation: 'blockwise' with {other}, which only 'reference' computes; allowed: None, 'reference'")
+
+
+def needs_reference(kind: str, logit_softcap: Scalar | None) -> bool:
+    """Whether only the implementation that materialises the weights can do it."""
+    return kind != "softmax" or logit_softcap is not None
 
 
 def _broadcasts(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:

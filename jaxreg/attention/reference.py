@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jaxreg.typing import Array, Bool, Float
+from jaxreg.typing import Array, Bool, Float, Scalar
 
 
 def attention_weights(
@@ -14,11 +14,14 @@ def attention_weights(
     *,
     scale: float | Float[Array, ""],
     precision: jax.lax.PrecisionLike = None,
+    kind: str = "softmax",
+    logit_softcap: Scalar | None = None,
 ) -> Float[Array, "b h t s"]:
-    """softmax(scale * q k^T + bias), in float32; entries where `mask` is False are exactly 0.
+    """softmax(softcap(scale * q k^T) + bias), or `sigmoid_weights` of the same, in float32; where `mask` is False exactly 0.
 
     With fewer key heads than query heads (grouped queries), query head h reads key head h // (H / G).
-    A row where every key is forbidden is uniform over all keys, as in Flax, so it reads the mean of the values.
+    A row where every key is forbidden is uniform over all keys, as in Flax, so it reads the mean of the values; with kind
+    "sigmoid" it is 0.
 
     Source: Vaswani et al. 2017, eq. 1.
     """
@@ -27,11 +30,43 @@ def attention_weights(
     grouped = (query * jnp.asarray(scale, query.dtype)).reshape(b, t, groups, h // groups, k)
     logits = jnp.einsum("btgik,bsgk->bgits", grouped, key, precision=precision, preferred_element_type=jnp.float32)
     logits = logits.reshape(b, h, t, key.shape[1])
+    if logit_softcap is not None:
+        logits = softcap(logits, logit_softcap)
     if bias is not None:
         logits = logits + bias.astype(jnp.float32)
+    if kind == "sigmoid":
+        return sigmoid_weights(logits, mask)
     if mask is not None:
         logits = jnp.where(mask, logits, jnp.finfo(jnp.float32).min)
     return jax.nn.softmax(logits, axis=-1)
+
+
+def softcap(logits: Float[Array, "*b"], cap: Scalar) -> Float[Array, "*b"]:
+    """cap * tanh(logits / cap): logits kept within (-cap, cap); at a cap of inf exactly the logits.
+
+    Args:
+      cap: above 0, a float or a traced scalar. Neither the value nor the gradient is NaN at inf.
+
+    Source: Gemma Team 2024, "Gemma 2" (50 in attention); Bello et al. 2017, "Neural combinatorial optimization with reinforcement
+    learning" (there the cap times the tanh of the uncapped logits).
+    """
+    finite = jnp.isfinite(cap)
+    safe = jnp.where(finite, cap, 1).astype(logits.dtype)
+    return jnp.where(finite, safe * jnp.tanh(logits / safe), logits)
+
+
+def sigmoid_weights(logits: Float[Array, "b h t s"], mask: Bool[Array, "#b #h #t #s"] | None) -> Float[Array, "b h t s"]:
+    """sigmoid(logits - log n), where n is the number of keys that the row may read; 0 where it may not. Rows do not sum to 1.
+
+    Source: Ramapuram et al. 2024, "Theory, analysis, and best practices for sigmoid self-attention", with their bias b = -log n.
+    Differs: n counts the allowed keys of the row, there it is the length; so a query among equal keys gives them about 1 / n each under any mask.
+    """
+    s = logits.shape[-1]
+    if mask is None:
+        return jax.nn.sigmoid(logits - jnp.log(jnp.float32(s)))
+    allowed = jnp.broadcast_to(mask, (*mask.shape[:-1], s))
+    count = jnp.maximum(jnp.sum(allowed, axis=-1, keepdims=True), 1).astype(jnp.float32)
+    return jnp.where(mask, jax.nn.sigmoid(logits - jnp.log(count)), 0)
 
 
 def weighted_values(

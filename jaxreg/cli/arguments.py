@@ -39,6 +39,7 @@ class Usage:
       position_help: one line.
       flags: name with dashes -> flag.
       takes_config: fields may be overridden behind --config.
+      many: any number of positional arguments, none too.
       examples: command lines.
     """
 
@@ -48,6 +49,7 @@ class Usage:
     position_help: str = ""
     flags: Mapping[str, Flag] = dataclasses.field(default_factory=dict)
     takes_config: bool = False
+    many: bool = False
     examples: tuple[str, ...] = ()
 
 
@@ -60,12 +62,14 @@ class Arguments:
       flags: name with dashes -> text, its default, or None; a switch is "yes" or None.
       overrides: "model.num_layers=4", ... as behind --config.
       mistakes: one line each.
+      positions: all positional arguments, where there may be many.
     """
 
     position: str | None
     flags: Mapping[str, str | None]
     overrides: tuple[str, ...]
     mistakes: list[str]
+    positions: tuple[str, ...] = ()
 
 
 def parser(usage: Usage) -> argparse.ArgumentParser:
@@ -94,9 +98,9 @@ def read(usage: Usage, argv: Sequence[str]) -> Arguments:
     if not usage.takes_config:
         mistakes += [f"--config.{o}: {usage.command} takes no config fields" for o in overrides]
     positions = list(vars(known).get("position") or ())
-    if usage.position and not positions:
+    if usage.position and not positions and not usage.many:
         mistakes.append(f"{usage.position} is missing: {usage.position_help}")
-    mistakes += [_stray(token) for token in positions[1:]]
+    mistakes += [] if usage.many else [_stray(token) for token in positions[1:]]
     flags = {}
     for name, flag in usage.flags.items():
         given = vars(known)[name] or []
@@ -107,7 +111,7 @@ def read(usage: Usage, argv: Sequence[str]) -> Arguments:
         elif flag.required and not given:
             mistakes.append(f"{name} is missing: {flag.help}")
         flags[name] = given[-1] if given and given[-1] not in _NO_VALUE else flag.default
-    return Arguments(positions[0] if positions else None, flags, tuple(overrides), mistakes)
+    return Arguments(positions[0] if positions else None, flags, tuple(overrides), mistakes, tuple(positions))
 
 
 def whole(flags: Mapping[str, str | None], name: str, mistakes: list[str], *, minimum: int = 0) -> int | None:
@@ -170,7 +174,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _usage_line(usage: Usage) -> str:
-    parts = [f"jaxreg {usage.command}", usage.position]
+    parts = [f"jaxreg {usage.command}", f"[{usage.position} ...]" if usage.many else usage.position]
     for name, flag in usage.flags.items():
         shown = f"{name}={flag.metavar}" if flag.metavar else name
         parts.append(shown if flag.required else f"[{shown}]")

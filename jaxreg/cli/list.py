@@ -21,12 +21,14 @@ def run(given: Arguments) -> int:
         raise UserErrors(given.mistakes)
     from rich.console import Console
 
-    from jaxreg.study.catalog import DATASETS, REGULARIZERS
+    from jaxreg.data import SOURCES
+    from jaxreg.study.regularizers import KINDS
 
     console = Console() if sys.stdout.isatty() else Console(width=160)
-    _print(console, "Regularizers", ("name", "config field", "off", "what it does", "source"),
-           [(name, r.field, "-" if r.off is None else f"{r.off:g}", r.what, r.source) for name, r in REGULARIZERS.items()])
-    _print(console, "Data sets", ("name", "what it asks"), [(name, d.what) for name, d in DATASETS.items()])
+    for kind, table in KINDS.items():
+        _print(console, f"Regularizers: {kind}", ("name", "config field", "off", "what it does", "source"),
+               [(name, r.field, "-" if r.off is None else f"{r.off:g}", r.what, r.source) for name, r in table.items()])
+    _print(console, "Data sets", ("name", "what it asks"), [(name, d.what) for name, d in SOURCES.items()])
     _print(console, "Experiments", ("file", "what it asks"), _files("experiments"))
     _print(console, "Configs", ("file", "what it is"), _files("configs"))
     return 0

@@ -1,40 +1,50 @@
-"""CATSAT as a TFDS data set, in array_record files, without TensorFlow.
+"""Any `Source` as a TFDS data set, in array_record files, without TensorFlow.
 
-    cache_dir/catsat/<first 16 digits of the content hash>/1.0.0/
+    cache_dir/<name of the source>/<first 16 digits of the content hash>/1.0.0/
 
 One TFDS example is a whole split, not a sentence: TFDS takes about 30 microseconds to write and read back each feature
 of an example, which would make 20 seconds of the 36 data sets of the main comparison instead of 4. The columns keep
 their names: `as_data_source(split="train")[0]["tokens"]` is int32 [n, length].
 
-This is the only file that imports tensorflow_datasets; `jaxreg.data` imports it on the first `load`.
+This is the only file that imports tensorflow_datasets; `jaxreg.data` imports it on the first `load`. `from_tfds` reads a
+builder of one's own.
 """
 
 import contextlib
 import dataclasses
 import hashlib
+import inspect
 import io
 import logging
 import os
 import pathlib
 import tempfile
 import threading
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from etils import epath
 
 from jaxreg.data.dataset import Split
-from jaxreg.data.splits import CUE_NAMES, SPLITS, TAG_NAMES, Settings, draw_splits
+
+if TYPE_CHECKING:
+    from jaxreg.data.source import Source
 
 _log = logging.getLogger(__name__)
-_one_at_a_time = threading.Lock()
+_one_at_a_time = threading.RLock()  # a draw that reads a TFDS builder comes by twice
 
 
-class CatsatConfig(tfds.core.BuilderConfig):
-    """A TFDS config that carries the settings; its name is the start of their content hash."""
+class SourceConfig(tfds.core.BuilderConfig):
+    """A TFDS config that carries a source, its settings and the splits they draw; its name is the start of their content hash."""
 
-    def __init__(self, settings: Settings):
-        super().__init__(name=settings.content_hash()[:16], description=str(settings))
-        self.settings = settings
+    def __init__(self, source: "Source", settings: Any):
+        self.content_hash = source.content_hash(settings)
+        super().__init__(name=self.content_hash[:16], description=str(settings))
+        self.source, self.settings = source, settings
+        self.splits = source.draw(settings)  # here, outside `_quiet`: what a person's own draw prints is seen
+        if tuple(self.splits) != source.splits:
+            raise ValueError(f"{source.name}: the draw gives the splits {', '.join(self.splits)}, not {', '.join(source.splits)}")
 
 
 class _LocalInfo(tfds.core.DatasetInfo):
@@ -42,92 +52,147 @@ class _LocalInfo(tfds.core.DatasetInfo):
         """Nothing: no copy is published, and looking for one leaves an empty temporary folder behind."""
 
 
-class Catsat(tfds.core.GeneratorBasedBuilder):
-    """Verb number in sentences of the cat-sat kind; one example per split, see the module's docstring."""
+class _Drawn(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """One example per split, see the module's docstring; writes only. TFDS knows it by the source's name.
+
+    The class stands here, in a package, and never in a person's own file: there TFDS finds no folder of its package.
+    """
 
     VERSION = tfds.core.Version("1.0.0")
 
-    def __init__(self, *, config: CatsatConfig, file_format: str = "array_record", **kwargs):
-        super().__init__(config=config, file_format=file_format, **kwargs)
+    def __init__(self, *, config: SourceConfig, data_dir: str):
+        self.name = config.source.name
+        super().__init__(config=config, data_dir=data_dir, file_format="array_record")
 
     def _info(self) -> tfds.core.DatasetInfo:
-        settings = self.builder_config.settings
-        shapes = {"tokens": (None, settings.length), "cues": (None, len(CUE_NAMES)), "tags": (None, len(TAG_NAMES))}
-        features = {field.name: tfds.features.Tensor(shape=shapes.get(field.name, (None,)),
-                                                     dtype=np.bool_ if field.name == "tags" else np.int32)
-                    for field in dataclasses.fields(Split)}
+        example = next(iter(self.builder_config.splits.values()))
+        features = {name: tfds.features.Tensor(shape=(None, *array.shape[1:]), dtype=array.dtype.type)
+                    for name, array in example.arrays().items() if name not in _absent(example)}
         return _LocalInfo(builder=self, features=tfds.features.FeaturesDict(features), disable_shuffling=True,
                           metadata=tfds.core.MetadataDict())
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict:
-        settings = self.builder_config.settings
-        splits = draw_splits(settings)
-        self.info.metadata.update(content_hash=settings.content_hash(), digest=_digest(splits),
-                                  settings=dataclasses.asdict(settings))
-        return {name: self._generate_examples(split) for name, split in splits.items()}
+        config = self.builder_config
+        self.info.metadata.update(content_hash=config.content_hash, digest=_digest(config.splits),
+                                  settings=dataclasses.asdict(config.settings))
+        return {name: self._generate_examples(split) for name, split in config.splits.items()}
 
     def _generate_examples(self, split: Split):
-        yield 0, {field.name: getattr(split, field.name) for field in dataclasses.fields(Split)}
+        yield 0, {name: array for name, array in split.arrays().items() if name not in _absent(split)}
 
 
-def load(settings: Settings, cache_dir: str | os.PathLike) -> dict[str, Split]:
-    """The splits of `settings` from the files in `cache_dir`; missing or damaged files are made anew.
+def _absent(split: Split) -> list[str]:
+    """The arrays without a column (no cues, no tags), which TFDS writes and cannot read."""
+    return [name for name, array in split.arrays().items() if 0 in array.shape[1:]]
+
+
+def _split(columns: dict[str, np.ndarray]) -> Split:
+    """The split whose arrays with columns these are."""
+    n = len(columns["tokens"])
+    return Split(**{"cues": np.zeros((n, 0), np.int32), "tags": np.zeros((n, 0), bool), **columns})
+
+
+def load(source: "Source", settings: Any, cache_dir: str | os.PathLike) -> dict[str, Split]:
+    """The splits of a source's `settings` from the files in `cache_dir`; missing or damaged files are made anew.
 
     Raises:
-      ValueError: `cache_dir` is not a local folder, or a split needs more distinct sentences than there are.
+      ValueError: `cache_dir` is not a local folder, or the source cannot draw these settings.
     """
     if "://" in os.fspath(cache_dir):
         raise ValueError(f"cache_dir is {os.fspath(cache_dir)!r}; it must be a local folder, on every host its own")
-    folder = pathlib.Path(cache_dir) / Catsat.name / CatsatConfig(settings).name
+    folder = _folder(source, settings, cache_dir)
     if not folder.exists():
-        return prepare(settings, cache_dir)
+        return prepare(source, settings, cache_dir)
     try:
-        return read(settings, cache_dir)
+        return read(source, settings, cache_dir)
     except Exception as error:  # whatever a damaged file makes TFDS raise
         reason = str(error).strip().split("\n")[0]
         _log.warning("%s is damaged and is made anew (%s: %s)", folder, type(error).__name__, reason)
-    return prepare(settings, cache_dir, replace=True)
+    return prepare(source, settings, cache_dir, replace=True)
 
 
-def prepare(settings: Settings, cache_dir: str | os.PathLike, *, replace: bool = False) -> dict[str, Split]:
+def _folder(source: "Source", settings: Any, data_dir: str | os.PathLike) -> pathlib.Path:
+    return pathlib.Path(data_dir) / source.name / source.content_hash(settings)[:16]
+
+
+def prepare(source: "Source", settings: Any, cache_dir: str | os.PathLike, *, replace: bool = False) -> dict[str, Split]:
     """Writes the files of `settings` and returns the splits as read back from them.
 
     They are written to a private folder, read back, and only then renamed to their place, so that processes which
     prepare the same data at once never see one another's half-written files. Files that are there already are kept,
     or moved away first with `replace`; the content is the same.
     """
-    place = pathlib.Path(cache_dir) / Catsat.name
-    place.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".preparing-", dir=place, ignore_cleanup_errors=True) as private:
+    folder, config = _folder(source, settings, cache_dir), SourceConfig(source, settings)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".preparing-", dir=folder.parent, ignore_cleanup_errors=True) as private:
         with _quiet():
-            Catsat(config=CatsatConfig(settings), data_dir=private).download_and_prepare()
-        splits = read(settings, private)
-        name = CatsatConfig(settings).name
+            _Drawn(config=config, data_dir=private).download_and_prepare()
+        splits = read(source, settings, private)
         if replace:
             with contextlib.suppress(OSError):  # another process was faster
-                os.rename(place / name, pathlib.Path(private) / "old")
+                os.rename(folder, pathlib.Path(private) / "old")
         with contextlib.suppress(OSError):  # likewise: a folder is never renamed onto one with files in it
-            os.rename(pathlib.Path(private) / Catsat.name / name, place / name)
+            os.rename(_folder(source, settings, private), folder)
     return splits
 
 
-def read(settings: Settings, data_dir: str | os.PathLike) -> dict[str, Split]:
+def read(source: "Source", settings: Any, data_dir: str | os.PathLike) -> dict[str, Split]:
     """The splits of `settings` from files that `prepare` wrote, read-only arrays.
 
     Raises:
       ValueError: the files are not of these settings, or not what was written.
       Exception: whatever TFDS raises where a file is missing or damaged.
     """
+    folder = _folder(source, settings, data_dir) / str(_Drawn.VERSION)
     with _quiet():
-        builder = Catsat(config=CatsatConfig(settings), data_dir=os.fspath(data_dir))
+        builder = tfds.builder_from_directory(folder)
         metadata = dict(builder.info.metadata)
-        sources = builder.as_data_source()
-        splits = {name: Split(**{key: _frozen(value) for key, value in sources[name][0].items()}) for name in SPLITS}
-    if metadata.get("content_hash") != settings.content_hash():
-        raise ValueError(f"{builder.data_dir} was made from other settings or another grammar")
+        rows = builder.as_data_source()
+        splits = {name: _split({key: _frozen(value) for key, value in rows[name][0].items()}) for name in source.splits}
+    if metadata.get("content_hash") != source.content_hash(settings):
+        raise ValueError(f"{folder} was made from other settings or another grammar")
     if metadata.get("digest") != _digest(splits):
-        raise ValueError(f"{builder.data_dir} does not hold what was written")
+        raise ValueError(f"{folder} does not hold what was written")
     return splits
+
+
+def from_tfds(builder_class: type, **options: Any) -> dict[str, Split]:
+    """The splits that a TFDS builder of one's own makes, such as one in a lone experiment file: what a `Source.draw` may return.
+
+    One TFDS example is one row. Its features are named as the arrays of `Split` and have fixed shapes; query_position and
+    label must be there, and tokens or features (then every token is 1). Without foil a hit is the largest output.
+
+    Args:
+      builder_class: a tfds.core.GeneratorBasedBuilder. Its files are made in a temporary folder: jaxreg keeps its own.
+      options: what its constructor takes besides data_dir and file_format, such as config.
+
+    Raises:
+      ValueError: an example lacks a feature, or has one that is none of a split's.
+    """
+    # TFDS looks for a README in the class's package; a lone file has none, and the search fails.
+    builder_class.pkg_dir_path = epath.Path(inspect.getfile(_Drawn)).parent
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        builder = builder_class(data_dir=folder, file_format="array_record", **options)
+        builder.download_and_prepare()
+        found = builder.as_data_source()
+        tables = {name: [found[name][row] for row in range(len(found[name]))] for name in found}
+    return {name: _stacked(builder_class.__name__, rows) for name, rows in tables.items()}
+
+
+def _stacked(builder: str, rows: list[dict[str, Any]]) -> Split:
+    """TFDS examples as one split; what they lack is filled in."""
+    given = {name: np.stack([np.asarray(row[name]) for row in rows]) for name in rows[0]}
+    shape = given["tokens"].shape if "tokens" in given else given["features"].shape[:2] if "features" in given else None
+    wrong = [name for name in given if name not in {field.name for field in dataclasses.fields(Split)}]
+    lacking = [name for name in ("query_position", "label") if name not in given] + (["tokens"] if shape is None else [])
+    if wrong or lacking:
+        told = f"there is no {lacking[0]!r}" if lacking else f"{wrong[0]!r} is no array of a split"
+        raise ValueError(f"{builder}: {told}; its features are {', '.join(given)}")
+    n = len(rows)
+    filled = {"tokens": np.ones(shape, np.int32), "foil": np.full(n, -1, np.int32), "template": np.zeros(n, np.int32),
+              "cues": np.zeros((n, 0), np.int32), "tags": np.zeros((n, 0), bool)}
+    kinds = {"tags": bool, "features": np.float32}
+    return Split(**{name: array.astype(kinds.get(name, np.int32)) for name, array in (filled | given).items()})
 
 
 def _frozen(array: np.ndarray) -> np.ndarray:
@@ -138,10 +203,10 @@ def _frozen(array: np.ndarray) -> np.ndarray:
 def _digest(splits: dict[str, Split]) -> str:
     """SHA-256 of every array of every split, in hexadecimal."""
     digest = hashlib.sha256()
-    for name in SPLITS:
-        for field in dataclasses.fields(Split):
-            array = np.ascontiguousarray(getattr(splits[name], field.name))
-            digest.update(f"{name}/{field.name}/{array.dtype.str}/{array.shape}".encode())
+    for name, split in splits.items():
+        for field, array in split.arrays().items():
+            array = np.ascontiguousarray(array)
+            digest.update(f"{name}/{field}/{array.dtype.str}/{array.shape}".encode())
             digest.update(array.tobytes())
     return digest.hexdigest()
 

@@ -1,6 +1,6 @@
 """What a data set is: splits of arrays, and the views of them that are reported.
 
-Nothing here knows a grammar. A data set is loaded by a function `load(*, seed, cache_dir, **settings) -> Dataset`.
+Nothing here knows a grammar. What draws and loads a data set is a `Source` (`source.py`).
 """
 
 import dataclasses
@@ -17,16 +17,17 @@ class LeakError(ValueError):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Split:
-    """Sentences as arrays: n rows, t positions, c named cues, g tags.
+    """Sentences as arrays: n rows, t positions, c named cues, g tags, f features.
 
     Attributes:
       tokens: token ids; 0 is padding, before and after the sentence.
       query_position: where the answer is read out.
       label: the right answer, an index into `Dataset.outputs`.
-      foil: the wrong answer it is compared with, likewise.
+      foil: the wrong answer it is compared with, likewise; -1: with all others, a hit is the largest of all outputs.
       template: the sentence's frame, an index into `Dataset.templates`.
       cues: the position of each cue of `Dataset.cue_names`, -1 where the sentence has none.
       tags: one column per name of `Dataset.tag_names`.
+      features: what stands at each position where it is no word, such as a patch of an image; then every token is 1.
     """
 
     tokens: Int32[np.ndarray, "n t"]
@@ -36,10 +37,19 @@ class Split:
     template: Int32[np.ndarray, " n"]
     cues: Int32[np.ndarray, "n c"]
     tags: Bool[np.ndarray, "n g"]
+    features: Float32[np.ndarray, "n t f"] | None = None
 
     def __len__(self) -> int:
         """The number of rows."""
         return len(self.tokens)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays by name, without features where there are none."""
+        return {name: array for name, array in vars(self).items() if array is not None}
+
+    def take(self, rows: np.ndarray) -> "Split":
+        """Some rows, by index or mask, in that order."""
+        return Split(**{name: array[rows] for name, array in self.arrays().items()})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +63,8 @@ class View:
       cut: names of cues; the connection from the query to each is removed in every layer and head.
       subset: None (all rows), a tag's name, or "template:" and a template's name.
       fresh: whether the embedding rows of `Dataset.fresh_tokens` are replaced by fresh random ones.
+      chance: accuracy of a guess on it; None: the data set's.
+      at_chance: why nothing but chance is possible, or a leak is found; empty where more is possible.
     """
 
     name: str
@@ -61,6 +73,8 @@ class View:
     cut: tuple[str, ...] = ()
     subset: str | None = None
     fresh: bool = False
+    chance: float | int | None = None
+    at_chance: str = ""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -68,7 +82,7 @@ class Dataset:
     """All splits that one seed draws, and what is needed to read and report them.
 
     Attributes:
-      name: the key in `jaxreg.data.DATASETS`.
+      name: the key in `jaxreg.data.SOURCES`.
       seed: what the splits were drawn from.
       splits: by name.
       views: what is reported, in the order of the columns; each has at least one row.
@@ -80,6 +94,8 @@ class Dataset:
       fresh_tokens: ids that never occur in training and get fresh embeddings in views with `fresh`.
       fresh_like: ids whose trained embeddings set the scale of the fresh ones.
       content_hash: SHA-256 of everything the splits follow from: grammar, settings and seed.
+      primary: the view that a comparison should judge.
+      chance: accuracy of a guess, where a view does not say otherwise.
     """
 
     name: str
@@ -94,6 +110,8 @@ class Dataset:
     fresh_tokens: Int32[np.ndarray, " f"]
     fresh_like: Int32[np.ndarray, " l"]
     content_hash: str
+    primary: str = "validation"
+    chance: float | int = 0.5
 
     def view_weights(self, view: View) -> Float32[np.ndarray, " n"]:
         """1 for the rows of the view's split that the view counts, 0 for the others.
@@ -112,6 +130,14 @@ class Dataset:
             raise ValueError(f"view {view.name}: subset {view.subset!r} is none of the tags {self.tag_names} "
                              f"and no template: of {self.templates}")
         return chosen.astype(np.float32)
+
+    def chance_of(self, view: View) -> float:
+        """Accuracy of a guess on a view."""
+        return float(self.chance if view.chance is None else view.chance)
+
+    def without_empty_views(self) -> "Dataset":
+        """The same without the views that count no row."""
+        return dataclasses.replace(self, views=tuple(view for view in self.views if self.view_weights(view).any()))
 
     def sentence(self, split: str, row: int) -> str:
         """The words of one row without padding, such as "the cat SIT on the mat" (SIT is the verb's stem)."""
@@ -133,7 +159,7 @@ class Dataset:
         if leaked.size:
             row = leaked[0]
             raise LeakError(f"{names[owner[first][inverse[row]]]} and {names[owner[row]]} share a sentence: "
-                            f"{self._words(rows[row, :-1])!r} -> {self.outputs[rows[row, -1]]!r} "
+                            f"{self._words(rows[row, :self.splits[names[0]].tokens.shape[1]])!r} -> {self.outputs[rows[row, -1]]!r} "
                             f"({leaked.size} shared in all)")
 
     def _words(self, tokens: Int32[np.ndarray, " t"]) -> str:
@@ -141,7 +167,10 @@ class Dataset:
 
 
 def _content(split: Split) -> Int32[np.ndarray, "n m"]:
-    """Each row's tokens moved to the left edge, and the label: what tells sentences apart, wherever they start."""
+    """Each row's tokens moved to the left edge, features and the label: what tells sentences apart, wherever they start."""
     order = np.argsort(split.tokens == PAD, axis=1, kind="stable")
-    compact = np.take_along_axis(split.tokens, order, axis=1)
-    return np.concatenate([compact, split.label[:, None]], axis=1)
+    parts = [np.take_along_axis(split.tokens, order, axis=1), split.label[:, None]]
+    if split.features is not None:
+        moved = np.take_along_axis(split.features, order[..., None], axis=1)
+        parts.insert(1, np.ascontiguousarray(moved).view(np.int32).reshape(len(split), -1))
+    return np.concatenate(parts, axis=1)

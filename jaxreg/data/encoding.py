@@ -1,4 +1,4 @@
-"""Any sentence of CATSAT's words as tokens, for looking at what a model does with it."""
+"""Any sentence of CATSAT's words as tokens, or a row of another data set, for looking at what a model does with it."""
 
 import dataclasses
 import difflib
@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Int32
 
 from jaxreg.data import lexicon
+from jaxreg.data.dataset import PAD, Dataset
 
 _NUMBER_OF_NOUN = {form: number for noun in lexicon.NOUNS + lexicon.OBJECT_NOUNS for number, form in enumerate(noun)}
 _STEM_OF_FORM = {form: stem for forms, stem in zip(lexicon.VERBS, lexicon.STEMS) for form in forms}
@@ -26,7 +27,7 @@ class Encoded:
       singular: the output of the verb's singular form (sits); -1 without a verb.
       plural: the output of its plural form (sit); -1 without a verb.
       label: the right one of the two; -1 where nothing tells.
-      cues: positions of the subject noun and its determiner, -1 where absent.
+      cues: positions of the cues (of CATSAT: the subject noun and its determiner), -1 where absent.
     """
 
     tokens: Int32[np.ndarray, " t"]
@@ -35,7 +36,7 @@ class Encoded:
     singular: int
     plural: int
     label: int
-    cues: tuple[int, int]
+    cues: tuple[int, ...]
 
 
 def encode(text: str, *, length: int = 12) -> Encoded:
@@ -67,6 +68,38 @@ def encode(text: str, *, length: int = 12) -> Encoded:
     singular = 2 * lexicon.STEMS.index(words[verbs[0]])
     number = _number(words, cues)
     return Encoded(tokens, words, verbs[0], singular, singular + 1, -1 if number is None else singular + number, cues)
+
+
+def encode_row(text: str, dataset: Dataset) -> Encoded:
+    """The tokens of a sentence in the words of any data set, from position 0 on.
+
+    Where a row of it has these words, its query, answer and foil are known: `label` and `singular` are the answer, `plural`
+    the foil (-1 without one). Otherwise all are -1, and there are matrices but no answer.
+
+    Raises:
+      ValueError: an unknown word (names the nearest known one), no word, or more words than a row has.
+    """
+    known = {token.lower(): index for index, token in enumerate(dataset.tokens) if index != PAD}
+    known |= {token: index for index, token in enumerate(dataset.tokens) if index != PAD}  # the exact word comes first
+    words = tuple(word if word in known else word.lower() for word in text.split())
+    unknown = [word for word in words if word not in known]
+    if unknown:
+        nearest = difflib.get_close_matches(unknown[0], list(known), n=1, cutoff=0.0)[0]
+        raise ValueError(f"{unknown[0]!r} is not a word of {dataset.name}; the nearest is {nearest!r}")
+    length = dataset.splits["train"].tokens.shape[1]
+    if not 1 <= len(words) <= length:
+        raise ValueError(f"{text!r} has {len(words)} words; 1 to {length} fit")
+    tokens = np.zeros(length, np.int32)
+    tokens[:len(words)] = [known[word] for word in words]
+    words = tuple(dataset.tokens[token] for token in tokens[:len(words)])
+    for split in dataset.splits.values():
+        row = next((row for row, there in enumerate(split.tokens) if np.array_equal(there[there != PAD], tokens[:len(words)])), None)
+        if row is not None:
+            start = int(np.flatnonzero(split.tokens[row])[0])
+            cues = tuple(int(place) - start if place >= 0 else -1 for place in split.cues[row])
+            label, foil = int(split.label[row]), int(split.foil[row])
+            return Encoded(tokens, words, int(split.query_position[row]) - start, label, foil, label, cues)
+    return Encoded(tokens, words, -1, -1, -1, -1, (-1,) * len(dataset.cue_names))
 
 
 def _cues(words: tuple[str, ...], verb: int) -> tuple[int, int]:

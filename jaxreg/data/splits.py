@@ -10,6 +10,8 @@ from jaxtyping import Bool, Float64, Int32, Int64
 from jaxreg.data import grammar, lexicon
 from jaxreg.data.dataset import LeakError, Split
 from jaxreg.data.grammar import FRAMES, TEMPLATES, Cell
+from jaxreg.data.source import generator as generator_of
+from jaxreg.data.source import setting
 
 CUE_NAMES = ("noun", "determiner")  # of the subject
 TAG_NAMES = ("neutral", "informative")  # the subject's determiner
@@ -32,13 +34,13 @@ class Settings:
     """
 
     seed: int
-    verbs_per_noun: int = 4
-    neutral_rate: float | int = 0.3
-    num_train: int = 256
-    num_eval: int = 512
-    max_offset: int = 3
-    length: int = 12
-    disambiguating_rate: float | int = 0.0
+    verbs_per_noun: int = setting(4, "verbs", minimum=1, maximum=grammar.NUM_VERBS - 1)
+    neutral_rate: float | int = setting(0.3, "a probability", maximum=1.0)
+    num_train: int = setting(256, "sentences", minimum=1)
+    num_eval: int = setting(512, "sentences", minimum=1)
+    max_offset: int = setting(3, "tokens")
+    length: int = setting(12, "tokens", minimum=1)
+    disambiguating_rate: float | int = setting(0.0, "a share", maximum=1.0)
 
     def __post_init__(self):
         """Raises ValueError with one line per impossible field."""
@@ -91,8 +93,7 @@ SPLITS = tuple(PLANS)
 
 def generator(seed: int, name: str) -> np.random.Generator:
     """The random numbers of one split: each (seed, name) has its own, so splits do not move one another."""
-    words = np.frombuffer(hashlib.sha256(f"catsat/{seed}/{name}".encode()).digest()[:16], "<u8")
-    return np.random.Generator(np.random.Philox(key=words.astype(np.uint64)))
+    return generator_of("catsat", seed, name)
 
 
 def draw_pairs(settings: Settings) -> dict[str, Int32[np.ndarray, "_ 2"]]:

@@ -7,15 +7,16 @@ import flax.linen as nn
 from jaxreg.attention import AttentionDropout, checks, dot_product_attention
 from jaxreg.attention.api import attend
 from jaxreg.nn.dropout import site_key
+from jaxreg.nn.init import initializers
 from jaxreg.nn.positions import rotate
-from jaxreg.typing import Array, Bool, Float, Int, PRNGKey, Rate
+from jaxreg.typing import Array, Bool, Float, Int, PRNGKey, Rate, Scalar
 
 
 class SelfAttention(nn.Module):
     """Self-attention: project to heads, attend with single connections dropped, project back.
 
     Parameters (the layout of flax.linen.MultiHeadDotProductAttention): query, key, value: kernel [D, H, K], bias [H, K];
-    out: kernel [H, K, D], bias [D].
+    out: kernel [H, K, D], bias [D]; with qk_norm also query_norm, key_norm: scale [K].
 
     Attributes:
       num_heads: H; must divide the width D.
@@ -26,6 +27,11 @@ class SelfAttention(nn.Module):
       attention_dropout_unit, _stage, _share, _span_length: what is dropped as one, where, and what is shared, as in
         `jaxreg.AttentionDropout`.
       implementation: None, "reference" or "blockwise", as in `jaxreg.dot_product_attention`.
+      attention_kind: "softmax" or "sigmoid", and
+      logit_softcap: cap of the logits, above 0; None leaves it out, inf caps nothing, and it may be traced: both as in
+        `jaxreg.dot_product_attention`, and both in evaluation as in training.
+      qk_norm: RMSNorm over the K features of queries and of keys, with a gain that all heads share, before they are turned.
+      init_scheme, num_layers: as in `jaxreg.nn.init`, for the N of a whole model.
 
     Sows "attention_weights" [B, H, T, T] (as applied, after dropping) when the collection "intermediates" is mutable. Only
     then do they exist, whatever `implementation` says; otherwise long sequences take memory O(T).
@@ -35,7 +41,9 @@ class SelfAttention(nn.Module):
 
     Randomness: position-keyed, from `dropout_key` if given, else from the "dropout" stream of Flax.
 
-    Source: Vaswani et al. 2017, section 3.2.
+    Source: Vaswani et al. 2017, section 3.2. QK-norm: Henry et al. 2020, "Query-key normalization for transformers"; Dehghani et al.
+    2023, "Scaling vision transformers to 22 billion parameters". Differs: RMSNorm; there the length is 1 and the scale is learned,
+    or it is LayerNorm without bias.
     """
 
     num_heads: int
@@ -48,6 +56,11 @@ class SelfAttention(nn.Module):
     attention_dropout_share: tuple[str, ...] = ()
     attention_dropout_span_length: int | None = None
     implementation: str | None = None
+    attention_kind: str = "softmax"
+    logit_softcap: Scalar | None = None
+    qk_norm: bool = False
+    init_scheme: str = "lecun"
+    num_layers: int = 1
 
     @nn.compact
     def __call__(
@@ -56,16 +69,19 @@ class SelfAttention(nn.Module):
         droppable: Bool[Array, "#b #h #t #t"] | None = None,
     ) -> Float[Array, "b t d"]:
         width = x.shape[-1]
-        shape = (self.num_heads, head_width(width, self.num_heads))
-        heads = [nn.DenseGeneral(shape, name=name)(x) for name in ("query", "key", "value")]
+        shape, init = (self.num_heads, head_width(width, self.num_heads)), initializers(self.init_scheme, self.num_layers)
+        query, key, value = (nn.DenseGeneral(shape, kernel_init=init.kernel, name=name)(x) for name in ("query", "key", "value"))
+        if self.qk_norm:
+            query, key = nn.RMSNorm(name="query_norm")(query), nn.RMSNorm(name="key_norm")(key)
         rate = self.attention_dropout_rate if train else None
         out, weights = attend_heads(
-            self, *heads, rate=rate, dropout_key=None if rate is None else site_key(self, dropout_key, self.site), mask=mask,
-            example_ids=example_ids, droppable=droppable, with_weights=self.is_mutable_collection("intermediates"),
+            self, query, key, value, rate=rate, dropout_key=None if rate is None else site_key(self, dropout_key, self.site), mask=mask,
+            example_ids=example_ids, droppable=droppable, logit_softcap=self.logit_softcap,
+            with_weights=self.is_mutable_collection("intermediates"),
         )
         if weights is not None:
             self.sow("intermediates", "attention_weights", weights)
-        return nn.DenseGeneral(width, axis=(-2, -1), name="out")(out)
+        return nn.DenseGeneral(width, axis=(-2, -1), kernel_init=init.residual_kernel, name="out")(out)
 
 
 def head_width(width: int, num_heads: int) -> int:
@@ -79,27 +95,20 @@ def head_width(width: int, num_heads: int) -> int:
     return width // num_heads
 
 
-def attention_kind(module: Any) -> dict[str, Any]:
-    """The kind of attention dropout and the implementation, as a block hands them on to its attention."""
-    return dict(
-        attention_dropout_unit=module.attention_dropout_unit, attention_dropout_stage=module.attention_dropout_stage,
-        attention_dropout_share=module.attention_dropout_share, attention_dropout_span_length=module.attention_dropout_span_length,
-        implementation=module.implementation,
-    )
-
-
 def attend_heads(
     module: Any, query: Float[Array, "b t h k"], key: Float[Array, "b t h k"], value: Float[Array, "b t h k"], *, rate: Rate,
     dropout_key: PRNGKey | None, mask: Bool[Array, "#b #h #t #t"] | None, example_ids: Int[Array, "b"] | None,
-    droppable: Bool[Array, "#b #h #t #t"] | None, with_weights: bool,
+    droppable: Bool[Array, "#b #h #t #t"] | None, logit_softcap: Scalar | None, with_weights: bool,
 ) -> tuple[Float[Array, "b t h k"], Float[Array, "b h t t"] | None]:
     """What self-attention does between its projections: the output, and the applied weights if they are asked for.
 
     Args:
       module: whoever has the attributes of SelfAttention: the Linen module, or the NNX one.
       rate, dropout_key: of this call, the site folded in; a rate of None drops nothing.
+      logit_softcap: of this call.
     """
     checks.check_implementation(module.implementation)
+    checks.check_kind(module.attention_kind, logit_softcap, module.implementation)
     # Without a rate, too: a wrong word must not wait for the first training step.
     dropout = AttentionDropout(
         0.0 if rate is None else rate, module.attention_dropout_unit, module.attention_dropout_stage,
@@ -107,7 +116,7 @@ def attend_heads(
     )
     if module.rotary:
         query, key = rotate(query), rotate(key)
-    given = dict(mask=mask, is_causal=module.causal, droppable=droppable)
+    given = dict(mask=mask, is_causal=module.causal, droppable=droppable, kind=module.attention_kind, logit_softcap=logit_softcap)
     if rate is not None:
         given |= dict(dropout=dropout, dropout_key=dropout_key, example_ids=example_ids)
     if with_weights:

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from jaxreg.attention import AttentionDropout, masks
 from jaxreg.attention.dropout import check_rate
-from jaxreg.typing import Array, Float, Int, PRNGKey, Rate
+from jaxreg.typing import Array, Bool, Float, Int, PRNGKey, Rate, Scalar
 
 
 def position_keyed_dropout(
@@ -31,6 +31,33 @@ def position_keyed_dropout(
     words = masks.mask_words(dropout, dropout_key, example_ids, x.shape[0], jnp.arange(1))
     keep = masks.keep_all_positions(dropout, words, x.shape[1], x.shape[2])[:, 0]
     return jnp.where(keep, x * masks.keep_scale(rate).astype(x.dtype), 0)
+
+
+def kept_units(
+    unit: str, rate: Scalar, dropout_key: PRNGKey, example_ids: Int[Array, "b"] | None, num_examples: int, length: int = 1, *,
+    share: tuple[str, ...] = (),
+) -> Bool[Array, "#b #t"]:
+    """True where a unit that is larger than a feature is kept: a position, or a whole example.
+
+    Args:
+      unit: of `AttentionDropout`: "query" draws for each position, in the lanes of the queries; "key" too, in the coordinate of
+        the keys; "head" draws once for an example.
+      rate: drop probability in [0, 1).
+      length: T, for positions.
+      share: ("example",) draws once for all examples; the result then has one row.
+
+    Randomness: position-keyed (`jaxreg.attention.masks`), head 0; the other coordinate is 0.
+    """
+    check_rate(rate, "rate")
+    dropout = AttentionDropout(rate, unit, share=share)
+    words = masks.mask_words(dropout, dropout_key, example_ids, num_examples, jnp.arange(1))
+    num_queries, num_keys = (length if name in dropout.coordinates else 1 for name in ("query", "key"))
+    groups = jnp.arange(-(-num_queries // masks.LANES), dtype=jnp.uint32)
+    k0, k1 = (word[:, :, None, None] for word in words)
+    # In a loop of their own, as all masks: fused, the few bits would be made again for every feature that they decide, and those of
+    # all layers in one piece of code, which takes seconds to compile for each layer.
+    packed = masks.packed_lanes(k0, k1, groups[:, None], jnp.arange(num_keys, dtype=jnp.uint32)[None, :], masks.threshold(rate))
+    return masks.unpacked(packed)[:, 0, :num_queries].reshape(k0.shape[0], -1)
 
 
 class Dropout(nn.Module):

@@ -1,7 +1,7 @@
-"""Looking at attention: the weights, the mass on a cue, what each severed connection costs, and which ones a step dropped."""
+"""Looking at attention: weights, entropy, mass on a cue or an edge, what a severed connection costs, which ones a step dropped."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +13,15 @@ from jaxreg.nn import Transformer
 from jaxreg.typing import Array, Bool, Float, Int
 
 
-def attention_maps(model: Transformer, params: Any, tokens: Int[Array, "b t"]) -> Float[Array, "n b h t t"]:
-    """The attention weights of every layer in evaluation mode: rows are queries."""
-    _, sown = model.apply({"params": params}, tokens, padding_mask=tokens != 0, mutable="intermediates")
+ROWS = ("real", "query")
+
+
+def attention_maps(
+    model: Transformer, params: Any, tokens: Int[Array, "b t"], features: Float[Array, "b t f"] | None = None
+) -> Float[Array, "n b h t t"]:
+    """The attention weights of every layer in evaluation mode: rows are queries. `features`: of data sets that have them."""
+    extra = {} if features is None else {"features": features}
+    _, sown = model.apply({"params": params}, tokens, padding_mask=tokens != 0, mutable="intermediates", **extra)
     layers = sown["intermediates"]
     return jnp.stack([layers[f"block_{n}"]["attention"]["attention_weights"][0] for n in range(model.num_layers)])
 
@@ -25,12 +31,58 @@ def cue_mass(model: Transformer, params: Any, batch: Mapping, cues: Int[Array, "
 
     Mass is not reliance: a model may look at a word without using it, so the cuts are reported beside it.
     """
-    maps = attention_maps(model, params, batch["tokens"])
+    maps = attention_maps(model, params, batch["tokens"], batch.get("features"))
     rows = jnp.take_along_axis(maps, batch["query_position"][None, :, None, None, None], axis=3)[:, :, :, 0]
     present = cues >= 0
     mass = jnp.take_along_axis(rows[..., None], jnp.maximum(cues, 0)[None, :, None, None, :], axis=3)[:, :, :, 0]
     mean = mass.mean(axis=(0, 2))
     return jnp.sum(mean * present, axis=0) / jnp.sum(present, axis=0)
+
+
+def attention_entropy(
+    model: Transformer, params: Any, batch: Mapping, *, rows: str = "real", relative: bool = False
+) -> Float[Array, "n h"]:
+    """The entropy of each head's attention in nats: the mean over rows of -sum over real keys of p log p.
+
+    Args:
+      rows: "real": all real queries count alike; "query": only the rows at which the answer is read.
+      relative: divide by the log of the number of real keys: 1 is uniform. Rows with a single key are left out then.
+
+    p is the row's weights over real keys divided by their sum, so that sigmoid attention, whose rows need not sum to one, compares. A
+    causal model is asked about the keys it may read by the weights alone: those it may not are 0, but count in `relative`.
+
+    Raises:
+      ValueError: unknown rows.
+    """
+    if rows not in ROWS:
+        raise ValueError(f"rows: {rows!r}; allowed: {', '.join(ROWS)}")
+    real = batch["tokens"] != 0
+    weights = attention_maps(model, params, batch["tokens"], batch.get("features")) * real[:, None, None, :]
+    p = weights / jnp.maximum(weights.sum(-1, keepdims=True), 1e-30)
+    entropy = -jnp.sum(jnp.where(p > 0, p * jnp.log(jnp.where(p > 0, p, 1.0)), 0.0), axis=-1)
+    num_keys = real.sum(-1)[:, None]
+    counted = jnp.arange(real.shape[1]) == batch["query_position"][:, None] if rows == "query" else real
+    if relative:
+        counted = counted & (num_keys > 1)
+        entropy = entropy / jnp.log(jnp.maximum(num_keys, 2))[:, None]
+    return jnp.sum(entropy * counted[:, None], axis=(1, 3)) / jnp.sum(counted)
+
+
+def edge_mass(
+    model: Transformer, params: Any, batch: Mapping, source: int | Literal["query"], target: int | Literal["query"]
+) -> Float[Array, "n h"]:
+    """The attention that one position's row gives to another, by layer and head: mean over the sentences that have both; NaN if none.
+
+    Args:
+      source, target: "query" (where the answer is read) or the column of a cue in batch["cues"]: ("query", 0) is query -> cue,
+        (0, "query") cue -> query, (0, 1) cue -> cue.
+    """
+    ends = [batch["query_position"] if end == "query" else batch["cues"][:, end] for end in (source, target)]
+    present = (ends[0] >= 0) & (ends[1] >= 0)
+    row, key = (jnp.maximum(end, 0) for end in ends)
+    maps = attention_maps(model, params, batch["tokens"], batch.get("features"))
+    mass = maps[:, jnp.arange(len(row)), :, row, key]
+    return jnp.sum(mass * present[:, None, None], axis=0) / jnp.sum(present)
 
 
 def choice_probability(

@@ -5,128 +5,48 @@ structure share one compiled program. Sections are splatted into constructors, s
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from jaxreg import losses, nn, optim, rng
 from jaxreg.data import Dataset, View
-from jaxreg.metrics import Tally, choice_hits
+from jaxreg.reg import augmentations
+from jaxreg.study import pieces, regularizers
+from jaxreg.study.problem import Vocabulary, example_input, model_of, predict, problem_of, with_fresh_rows
 from jaxreg.train.loop import Job, Plan
 from jaxreg.train.parallel import Layout, Programs, Tables
-from jaxreg.train.step import Moment, Problem
 from jaxreg.train.stopping import Rule
 
-STRENGTHS = {
-    "model": ("attention_dropout_rate", "residual_dropout_rate", "mlp_dropout_rate", "mlp_pre_activation_dropout_rate"),
-    "loss": ("label_smoothing_strength",),
-    "optim": ("learning_rate", "weight_decay", "max_grad_norm"),
-}
-"""Config fields that are data, not structure. A rate of None is structure: the site is absent."""
+__all__ = [
+    "OPERATIONAL", "Passes", "Vocabulary", "example_input", "job_of", "layout_of", "model_of", "needs_of", "pass_batch", "plan_of", "predict",
+    "problem_of", "programs_of", "strengths_of", "structure_of", "tables_of", "train_batch", "with_fresh_rows",
+]
 
 OPERATIONAL = ("checkpoint", "seed")
 """Sections that never change a result: no part of a member's hash."""
 
-
 def strengths_of(config: Mapping) -> dict[str, dict[str, float]]:
-    """The traced numbers of a resolved config, by section."""
+    """The traced numbers of a resolved config, by section; None is absent."""
     return {
-        section: {name: float(config[section][name]) for name in names if config[section][name] is not None}
-        for section, names in STRENGTHS.items()
+        section: {name: float(config[section][name]) for name in names if name in config[section] and config[section][name] is not None}
+        for section, names in regularizers.strengths().items()
     }
 
 
 def structure_of(config: Mapping) -> dict[str, dict[str, Any]]:
-    """What is left without strengths, stopping patience and the data's contents: equal structure, equal program."""
-    traced = strengths_of(config)
+    """What is left without strengths, stopping rules and the data's contents: equal structure, equal program."""
+    table = regularizers.strengths()
     structure = {
-        section: {name: value for name, value in config[section].items() if name not in traced[section]} for section in STRENGTHS
+        section: {name: value for name, value in config[section].items() if name not in names or value is None}
+        for section, names in table.items()
     }
-    data = {name: config["data"][name] for name in ("dataset", "length", "num_train", "num_eval")}
+    same_shape = pieces.SOURCES[config["data"]["dataset"]].same_shape
+    data = {name: value for name, value in config["data"].items() if name not in same_shape}
     stopping = {"split": config["stopping"]["split"]}
-    return structure | {"train": dict(config["train"]), "eval": dict(config["eval"]), "data": data, "stopping": stopping}
-
-
-@dataclasses.dataclass(frozen=True)
-class Vocabulary:
-    """What the model must know of a data set: sizes, and which embedding rows are fresh at evaluation."""
-
-    vocab_size: int
-    num_outputs: int
-    fresh_tokens: tuple[int, ...]
-    fresh_like: tuple[int, ...]
-
-    @classmethod
-    def of(cls, dataset: Dataset) -> "Vocabulary":
-        """Read off a data set."""
-        return cls(len(dataset.tokens), len(dataset.outputs), tuple(map(int, dataset.fresh_tokens)), tuple(map(int, dataset.fresh_like)))
-
-
-def model_of(structure: Mapping, strengths: Mapping, vocabulary: Vocabulary) -> nn.Transformer:
-    """The model of one member; rates may be traced."""
-    return nn.Transformer(
-        vocab_size=vocabulary.vocab_size, num_outputs=vocabulary.num_outputs, max_length=structure["data"]["length"],
-        **structure["model"], **strengths["model"],
-    )
-
-
-def problem_of(structure: Mapping, vocabulary: Vocabulary) -> Callable[[Mapping], Problem]:
-    """A function from (traced) strengths to what a member learns."""
-    length, num_steps = structure["data"]["length"], structure["train"]["num_steps"]
-
-    def build(strengths: Mapping) -> Problem:
-        model = model_of(structure, strengths, vocabulary)
-
-        def objective(params, batch, moment: Moment, example_ids) -> Tally:
-            logits = model.apply(
-                {"params": params}, batch["tokens"], padding_mask=batch["tokens"] != 0, train=True, dropout_key=moment.key("dropout"),
-                example_ids=example_ids, read_positions=batch["query_position"],
-            )
-            values = losses.cross_entropy(logits, batch["label"], **structure["loss"], **strengths["loss"])
-            return Tally(jnp.sum(values), jnp.float32(values.size))
-
-        def score(params, batch, seed):
-            logits = predict(model, with_fresh_rows(params, seed, vocabulary), batch)
-            hits = choice_hits(logits, batch["label"], batch["foil"])
-            return jnp.stack([hits, losses.cross_entropy(logits, batch["label"])], axis=-1)
-
-        def init(key):
-            return model.init(key, jnp.zeros((1, length), jnp.int32))["params"]
-
-        return Problem(init, objective, score, optim.adamw(num_steps=num_steps, **structure["optim"], **strengths["optim"]))
-
-    return build
-
-
-def predict(model: nn.Transformer, params: Any, batch: Mapping) -> jax.Array:
-    """Logits [n, V] at the query position, in evaluation mode, with the batch's connections cut in every head and layer.
-
-    batch["cut_positions"]: [n, C], key positions that the query may not read; -1 cuts nothing.
-    """
-    positions = jnp.arange(batch["tokens"].shape[1])
-    is_query = positions[None, :, None] == batch["query_position"][:, None, None]
-    is_cut = (positions[None, :, None] == batch["cut_positions"][:, None, :]).any(-1)
-    allowed = ~(is_query & is_cut[:, None, :])
-    return model.apply(
-        {"params": params}, batch["tokens"], padding_mask=batch["tokens"] != 0, mask=allowed[:, None],
-        read_positions=batch["query_position"],
-    )
-
-
-def with_fresh_rows(params: Any, seed: Any, vocabulary: Vocabulary) -> Any:
-    """`params` with the embedding rows of words never trained replaced by random ones, as long as the trained nouns' on average.
-
-    The rows are normal, of the seed's "fresh" stream, at the root mean square of the rows `fresh_like`.
-    """
-    if not vocabulary.fresh_tokens:
-        return params
-    table = params["embedding"]["embedding"]
-    size = jnp.sqrt(jnp.mean(jnp.square(table[jnp.asarray(vocabulary.fresh_like)])))
-    rows = size * jax.random.normal(rng.seed_key(seed, "fresh"), (len(vocabulary.fresh_tokens), table.shape[1]))
-    return {**params, "embedding": {"embedding": table.at[jnp.asarray(vocabulary.fresh_tokens)].set(rows)}}
+    sections = {name: dict(config[name]) for name in ("schedule", "train", "eval")}
+    return structure | sections | {"data": data, "stopping": stopping}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,16 +78,40 @@ def pass_batch(dataset: Dataset, split: str, cut: tuple[str, ...], rows: int | N
     batch = {
         "tokens": part.tokens, "query_position": part.query_position, "label": part.label, "foil": part.foil, "cut_positions": cuts,
     }
+    if part.features is not None:
+        batch["features"] = part.features
     fill = 0 if rows is None else rows - len(part)
     return {name: np.concatenate([x, np.repeat(x[-1:], fill, axis=0)]) for name, x in batch.items()}
 
 
-def tables_of(datasets: Sequence[Dataset], passes: Passes, devices: int = 1) -> Tables:
-    """The arrays of several draws of one data set: train [R, n, ...], passes [R, P, n, ...]."""
+NUM_VARIANTS = 8
+"""Rewritten sentences held for each training sentence and kind of rewriting."""
+
+
+def train_batch(dataset: Dataset, needs: Sequence[str]) -> dict[str, np.ndarray]:
+    """The training split as arrays, with the rewritten sentences that augmentations ask for as variants_<kind>."""
+    split = dataset.splits["train"]
+    batch = {"tokens": split.tokens, "query_position": split.query_position, "label": split.label, "cues": split.cues}
+    if split.features is not None:
+        batch["features"] = split.features
+    kinds = [need.removeprefix("variants:") for need in needs if need.startswith("variants:")]
+    if kinds:
+        from jaxreg.data.augment import variants
+
+        for kind, (tokens, query) in variants(dataset, kinds, NUM_VARIANTS).items():
+            batch |= {f"variants_{kind}": tokens, f"variants_{kind}_query": query}
+    return batch
+
+
+def tables_of(datasets: Sequence[Dataset], passes: Passes, devices: int = 1, needs: Sequence[str] = ()) -> Tables:
+    """The arrays of several draws of one data set: train [R, n, ...], passes [R, P, n, ...].
+
+    Args:
+      needs: what the augmentations of the program ask for (`needs_of`).
+    """
     longest = max(len(datasets[0].splits[split]) for split, _ in passes.keys)
     rows = -(-longest // devices) * devices
-    train = [pass_batch(dataset, "train", ()) for dataset in datasets]
-    train = [{name: batch[name] for name in ("tokens", "query_position", "label")} for batch in train]
+    train = [train_batch(dataset, needs) for dataset in datasets]
     scored = [
         jax.tree.map(lambda *x: np.stack(x), *[pass_batch(dataset, *key, rows) for key in passes.keys]) for dataset in datasets
     ]
@@ -190,9 +134,14 @@ def layout_of(structure: Mapping, devices: Sequence[Any] | None = None) -> Layou
     return Layout(train["layout"], train["members_per_device"], train["member_axis"], tuple(devices or jax.devices()))
 
 
+def needs_of(structure: Mapping) -> tuple[str, ...]:
+    """What the augmentations of a program ask of its batches: "partner", "variants:<kind>"."""
+    return augmentations.needs_of(tuple(name for name in augmentations.AUGMENTATIONS if name not in structure["augment"]))
+
+
 def programs_of(structure: Mapping, vocabulary: Vocabulary, devices: Sequence[Any] | None = None) -> Programs:
     """The compiled programs of a structure."""
-    return Programs(problem_of(structure, vocabulary), layout_of(structure, devices))
+    return Programs(problem_of(structure, vocabulary), layout_of(structure, devices), "partner" in needs_of(structure))
 
 
 def job_of(config: Mapping, member_hash: str, seed: int, dataset: int) -> Job:

@@ -6,15 +6,16 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from jaxreg.study import files
-from jaxreg.study.catalog import DATASETS
+from jaxreg.data import Dataset, source
+from jaxreg.study import files, together
 from jaxreg.study.experiment import Arm, Experiment
-from jaxreg.study.fields import FIELDS
+from jaxreg.study.fields import Chosen, fields_of
 from jaxreg.study.files import UserErrors
+from jaxreg.study.pieces import MODELS, PENALTIES, SOURCES, model_fields
 
 Config = ConfigDict | Mapping
 """A whole config, sections and fields; a ConfigDict is no Mapping."""
-ARM_SECTIONS = ("model", "loss", "optim", "stopping")
+ARM_SECTIONS = ("model", "loss", "augment", "optim", "schedule", "stopping")
 """What an arm may touch."""
 CONTROL_SECTIONS = (*ARM_SECTIONS, "data")
 """What a control may touch."""
@@ -37,15 +38,17 @@ def load_config(path: str | Path) -> ConfigDict:
 def apply_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
     """A new config with the fields changed that overrides such as "model.num_layers=4" name, locked.
 
-    Each value is read as its field's type. Fields are checked one by one; `validate` checks what must fit together.
+    Each value is read as its field's type. Fields are checked one by one; `validate` checks what must fit together. Another
+    data set comes with its own defaults, see `with_dataset`.
 
     Raises:
       UserErrors: unknown fields, values that the field does not allow, or fields that are named twice.
     """
-    values, mistakes = _read_overrides(overrides)
+    before = flat(config)
+    values, mistakes = _read_overrides(overrides, _chosen(before))
     if mistakes:
         raise UserErrors(mistakes)
-    return _nested(flat(config) | values)
+    return _nested(_overridden(before, values))
 
 
 def read_config(path: str | Path, overrides: Sequence[str]) -> tuple[ConfigDict | None, list[str]]:
@@ -54,58 +57,129 @@ def read_config(path: str | Path, overrides: Sequence[str]) -> tuple[ConfigDict 
     Returns:
       The config, locked, without the overrides that are wrong; None where nothing sound is left. And the mistakes.
     """
-    values, mistakes = _read_overrides(overrides)
+    values, mistakes = _read_overrides(overrides, Chosen(None))
     try:
         config = files.call(path, "get_config", instead=_NOT_A_CONFIG)
         if not isinstance(config, ConfigDict):
             raise UserErrors([f"{path}: get_config() returns {type(config).__name__}, not a ConfigDict"])
     except UserErrors as error:
         return None, [*error.mistakes, *mistakes]
-    in_file = set(validate(config))
-    in_both = validate(flat(config) | values)
+    before = _completed(flat(config))
+    values, mistakes = _read_overrides(overrides, _chosen(before))
+    both = _overridden(before, values)
+    in_file, in_both = set(validate(config)), validate(both)
     shown = [f"{path}: {mistake}" if mistake in in_file else mistake for mistake in in_both]
-    return (None if in_both else _nested(flat(config) | values)), [*shown, *mistakes]
+    return (None if in_both else _nested(both)), [*shown, *mistakes]
+
+
+def with_dataset(values: Mapping[str, object], name: str) -> dict[str, object]:
+    """A flat config with the data section that a data set has by default; the rest stays but for what the set does not have.
+
+    Curves become train, validation and the set's primary view, and the stopping split validation, where they are not there.
+    """
+    chosen = SOURCES[name]
+    new = {field: value for field, value in values.items() if not field.startswith("data.")}
+    new |= {"data.dataset": name} | {f"data.{setting}": value for setting, value in chosen.defaults().items()}
+    views = {view.name for view in chosen.views}
+    if not set(new.get("eval.curves", ())) <= views:
+        new["eval.curves"] = tuple(dict.fromkeys(("train", "validation", chosen.primary)))
+    if new.get("stopping.split") not in chosen.splits:
+        new["stopping.split"] = "validation"
+    return new
+
+
+def _overridden(before: dict[str, object], values: Mapping[str, object]) -> dict[str, object]:
+    """A flat config with overrides; another data set first takes its defaults."""
+    name = values.get("data.dataset", before.get("data.dataset"))
+    if name != before.get("data.dataset"):
+        before = with_dataset(before, name)
+    module = values.get("model.module", before.get("model.module"))
+    if module != before.get("model.module") and module in MODELS:
+        before = with_module(before, module)
+    return before | values
+
+
+def with_changes(config: ConfigDict, changes: Mapping[str, object]) -> ConfigDict:
+    """A config with other values by field ("model.width"); another data set or model comes with its own defaults.
+
+    Nothing is checked here: that is done when the config is read.
+    """
+    nested: dict = {}
+    for field, value in _overridden(flat(config), changes).items():
+        *sections, last = field.split(".")
+        inner = nested
+        for section in sections:
+            inner = inner.setdefault(section, {})
+        inner[last] = value
+    return ConfigDict(nested, type_safe=False)
+
+
+def with_module(values: Mapping[str, object], name: str) -> dict[str, object]:
+    """A flat config with the model section that a model has by default; the rest stays."""
+    rest = {field: value for field, value in values.items() if not field.startswith("model.")}
+    return rest | {"model.module": name} | {f"model.{field}": default for field, default in model_fields(name).items()}
+
+
+def _completed(values: dict[str, object]) -> dict[str, object]:
+    """A flat config in which the penalties of a person's own file, of which configs/base.py knows nothing, are absent."""
+    return {f"loss.{name}_strength": None for name in PENALTIES.maps[0]} | values
+
+
+def _chosen(values: Mapping[str, object]) -> Chosen:
+    """Data set and model of a flat config, None where it names none."""
+    return Chosen(values.get("data.dataset"), values.get("model.module", "transformer"))
 
 
 def override_mistakes(overrides: Sequence[str]) -> list[str]:
     """What is wrong with overrides whatever the config: unknown fields, wrong values, fields that are named twice."""
-    return _read_overrides(overrides)[1]
+    return _read_overrides(overrides, Chosen(None))[1]
 
 
-def _read_overrides(overrides: Sequence[str]) -> tuple[dict[str, object], list[str]]:
-    """Field -> value for the overrides that are right, and one line for each that is not."""
+def _read_overrides(overrides: Sequence[str], chosen: Chosen) -> tuple[dict[str, object], list[str]]:
+    """Field -> value for the overrides that are right, and one line for each that is not; `chosen`: in the config."""
+    given = {name: text.strip() for name, _, text in (override.partition("=") for override in overrides)}
+    asked = "data.dataset" in given
+    chosen = Chosen(given.get("data.dataset", chosen.dataset), given.get("model.module", chosen.module))
+    fields = fields_of(*chosen)
     values, mistakes, seen = {}, [], set()
     for override in overrides:
         name, equals, text = override.partition("=")
         if not equals:
             mistakes.append(f"--config.{name}: has no value; write --config.{name}=VALUE")
-        elif name not in FIELDS:
-            mistakes.append(f"--config.{name}: there is no such field{_nearest_field(name)}")
+        elif name not in fields:
+            mistakes.append(f"--config.{name}: there is no such field{_nearest_field(name, chosen)}")
         elif name in seen:
             mistakes.append(f"--config.{name}: is given twice")
-        elif not FIELDS[name].allows(value := FIELDS[name].parse(text)):
-            mistakes.append(f"--config.{name}={text}: must be {FIELDS[name]}{_nearest_choice(name, text)}")
+        elif not fields[name].allows(value := fields[name].parse(text)):
+            mistakes.append(f"--config.{name}={text}: must be {fields[name]}{_nearest_choice(fields[name], text)}")
         else:
-            values[name] = FIELDS[name].canonical(value)
+            values[name] = fields[name].canonical(value)
         seen.add(name)
+    if asked and "data.dataset" not in values:  # of which set the others are is not known
+        values = {name: value for name, value in values.items() if not name.startswith("data.")}
     return values, mistakes
 
 
 def validate(config: ConfigDict | Mapping) -> list[str]:
     """All that is wrong with a config, one line each: fields, their values, and values that do not fit together."""
-    values = flat(config)
-    mistakes = [f"{name}: there is no such field{_nearest_field(name)}" for name in values if name not in FIELDS]
-    mistakes += [f"{name}: is missing; it must be {FIELDS[name]}" for name in FIELDS if name not in values]
+    values = _completed(flat(config))
+    chosen = _chosen(values)
+    fields = fields_of(*chosen)
+    mistakes = [f"{name}: there is no such field{_nearest_field(name, chosen)}" for name in values if name not in fields]
+    # Without a known data set nobody knows which settings are missing.
+    wanted = [name for name in fields if name == "data.dataset" or not name.startswith("data.") or chosen.dataset in SOURCES]
+    mistakes += [f"{name}: is missing; it must be {fields[name]}" for name in wanted if name not in values]
     sound = {}
-    for name in FIELDS:
+    for name, field in fields.items():
         if name not in values:
             continue
-        if FIELDS[name].allows(values[name]):
+        if field.allows(values[name]):
             sound[name] = values[name]
         else:
-            hint = _nearest_choice(name, values[name])
-            mistakes.append(f"{name} is {values[name]!r}; it must be {FIELDS[name]}{hint}")
-    for names, check in _TOGETHER:
+            mistakes.append(f"{name} is {values[name]!r}; it must be {field}{_nearest_choice(field, values[name])}")
+    if all(name in sound for name in fields if name.startswith("data.")):
+        mistakes += _check_data(sound)
+    for names, check in together.TOGETHER:
         if all(name in sound for name in names):
             mistakes += check(*(sound[name] for name in names))
     return mistakes
@@ -113,7 +187,7 @@ def validate(config: ConfigDict | Mapping) -> list[str]:
 
 def check_arms(experiment: Experiment) -> list[str]:
     """What is wrong with the arms whatever the base config: unknown fields, forbidden fields, wrong values."""
-    return [f"arm {name!r}: {mistake}" for name, arm in experiment.arms.items() for mistake in _check_diff(arm)]
+    return [f"arm {name!r}: {mistake}" for name, arm in experiment.arms.items() for mistake in _check_diff(arm, Chosen(None))]
 
 
 def resolve_arms(experiment: Experiment, config: ConfigDict) -> dict[str, ConfigDict]:
@@ -123,19 +197,23 @@ def resolve_arms(experiment: Experiment, config: ConfigDict) -> dict[str, Config
       UserErrors: an arm touches what it may not, names an unknown field, has a wrong value, equals another arm; or the
         primary view does not exist.
     """
-    mistakes, resolved = check_arms(experiment), {}
+    before = flat(config)
+    mistakes, resolved = [], {}
     already_wrong = set(validate(config))
     for name, arm in experiment.arms.items():
-        if _check_diff(arm):
+        own = _overridden(before, {name: value for name, value in arm.diff.items() if name == "model.module"})
+        fields, wrong = fields_of(*_chosen(own)), _check_diff(arm, _chosen(own))
+        mistakes += [f"arm {name!r}: {mistake}" for mistake in wrong]
+        if wrong:
             continue
-        values = flat(config) | {field: FIELDS[field].canonical(value) for field, value in arm.diff.items()}
+        values = own | {field: fields[field].canonical(value) for field, value in arm.diff.items()}
         mistakes += [f"arm {name!r}: {mistake}" for mistake in validate(values) if mistake not in already_wrong]
         resolved[name] = _nested(values)
     mistakes += _check_differ(experiment, resolved)
-    mistakes += _views_exist("primary", config.data.dataset, config.data.neutral_rate, (experiment.primary,))
+    mistakes += _views_exist("primary", before, (experiment.primary,))
     for name, own in resolved.items():
         if not mistakes:
-            mistakes += _views_exist(f"arm {name!r}: primary", own.data.dataset, own.data.neutral_rate, (experiment.primary,))
+            mistakes += _views_exist(f"arm {name!r}: primary", flat(own), (experiment.primary,))
     if mistakes:
         raise UserErrors(mistakes)
     return resolved
@@ -155,43 +233,48 @@ def flat(config: ConfigDict | Mapping) -> dict[str, object]:
 def _nested(values: Mapping[str, object]) -> ConfigDict:
     """A locked ConfigDict, every value in its canonical form."""
     nested = {}
-    for name in FIELDS:
+    for name, field in fields_of(*_chosen(values)).items():
         *sections, last = name.split(".")
         inner = nested
         for section in sections:
             inner = inner.setdefault(section, {})
-        inner[last] = FIELDS[name].canonical(values[name])
+        inner[last] = field.canonical(values[name])
     return ConfigDict(nested).lock()
 
 
-def _nearest_field(name: str) -> str:
+def _nearest_field(name: str, chosen: Chosen) -> str:
     """A hint, by the whole name or by its last part: steps and train.step both lead to train.num_steps."""
-    hint = files.nearest(name, FIELDS)
+    fields = fields_of(*chosen)
+    if name in fields_of(None) and not name.startswith("model."):
+        return f"; {chosen.dataset} has no such setting; it has {', '.join(field[5:] for field in fields if field.startswith('data.') and field != 'data.dataset')}"
+    if name in fields_of(None):
+        return f"; the model {chosen.module} has {', '.join(field[6:] for field in fields if field.startswith('model.') and field != 'model.module')}"
+    hint = files.nearest(name, fields)
     if hint.startswith("; known"):
-        by_last = {field.split(".")[-1]: field for field in FIELDS}
+        by_last = {field.split(".")[-1]: field for field in fields}
         close = files.nearest(name.split(".")[-1], by_last)
         last = close.removeprefix("; did you mean ").removesuffix("?")
         hint = f"; did you mean {by_last[last]}?" if last in by_last else "; configs/base.py has every field"
     return hint
 
 
-def _nearest_choice(name: str, value: object) -> str:
-    names = vars(FIELDS[name]).get("names")
+def _nearest_choice(field: object, value: object) -> str:
+    names = vars(field).get("names")
     hint = files.nearest(value, names) if names and isinstance(value, str) else ""
     return hint if "did you mean" in hint else ""
 
 
-def _check_diff(arm: Arm) -> list[str]:
-    allowed = CONTROL_SECTIONS if arm.kind == "control" else ARM_SECTIONS
+def _check_diff(arm: Arm, chosen: Chosen) -> list[str]:
+    allowed, fields = CONTROL_SECTIONS if arm.kind == "control" else ARM_SECTIONS, fields_of(*chosen)
     who = "a control" if arm.kind == "control" else "an arm"
     mistakes = []
     for name, value in arm.diff.items():
-        if name not in FIELDS:
-            mistakes.append(f"{name}: there is no such field{_nearest_field(str(name))}")
-        elif name.split(".")[0] not in allowed:
+        if name not in fields:
+            mistakes.append(f"{name}: there is no such field{_nearest_field(str(name), chosen)}")
+        elif name.split(".")[0] not in allowed or name == "data.dataset":
             mistakes.append(f"touches {name}; {who} may change only {', '.join(allowed)}")
-        elif not FIELDS[name].allows(value):
-            mistakes.append(f"{name} is {value!r}; it must be {FIELDS[name]}{_nearest_choice(name, value)}")
+        elif not fields[name].allows(value):
+            mistakes.append(f"{name} is {value!r}; it must be {fields[name]}{_nearest_choice(fields[name], value)}")
     return mistakes
 
 
@@ -206,64 +289,39 @@ def _check_differ(experiment: Experiment, resolved: Mapping[str, ConfigDict]) ->
     return mistakes
 
 
-def _heads_divide_width(num_heads: int, width: int, positions: str) -> list[str]:
-    if width % num_heads:
-        return [f"model.num_heads is {num_heads}; it must divide model.width, which is {width}"]
-    if positions == "rotary" and (width // num_heads) % 2:
-        return [f"model.positions is rotary; it needs an even width per head, not {width} / {num_heads}"]
-    if positions == "sinusoidal" and width % 2:
-        return [f"model.positions is sinusoidal; it needs an even model.width, not {width}"]
-    return []
-
-
-def _warmup_fits(warmup_steps: int, num_steps: int) -> list[str]:
-    if warmup_steps < num_steps:
-        return []
-    return [f"optim.warmup_steps is {warmup_steps}; it must be less than train.num_steps, which is {num_steps}"]
-
-
-def _batch_fits(batch_size: int, num_train: int) -> list[str]:
-    if batch_size <= num_train:
-        return []
-    return [f"train.batch_size is {batch_size}; the training split has only {num_train} sentences (data.num_train)"]
-
-
 @functools.lru_cache(maxsize=64)  # arms share their data
-def _data_exists(dataset: str, *settings: int | float) -> list[str]:
-    """Draws the data once, which takes a tenth of a second: too few distinct sentences should show now, not later."""
+def _preview(chosen: source.Source, settings: tuple[tuple[str, object], ...]) -> Dataset | list[str]:
+    """The data of seed 0, or what is wrong with the settings: too few distinct sentences should show now, not later."""
     try:
-        DATASETS[dataset].check(**dict(zip(_DATA_SETTINGS, settings, strict=True)))
+        return chosen.preview(**dict(settings))
     except ValueError as error:
         return str(error).splitlines()
-    return []
 
 
-def _curves_exist(dataset: str, neutral_rate: float | int, curves: Sequence[str]) -> list[str]:
-    parts = {view.name: view.split for view in DATASETS[dataset].views if view.subset is not None}
-    missing = _views_exist("eval.curves", dataset, neutral_rate, curves)
+def _preview_of(values: Mapping[str, object]) -> Dataset | list[str]:
+    chosen = SOURCES[values["data.dataset"]]
+    return _preview(chosen, tuple((name, values[f"data.{name}"]) for name in chosen.defaults()))
+
+
+def _check_data(sound: Mapping[str, object]) -> list[str]:
+    """Draws the data once, which takes a tenth of a second: whether there is so much, and the views of the curves."""
+    found = _preview_of(sound)
+    if isinstance(found, list):
+        return found
+    if "eval.curves" not in sound:
+        return []
+    curves = sound["eval.curves"]
+    parts = {view.name: view.split for view in found.views if view.subset is not None}
+    missing = _views_exist("eval.curves", sound, curves)
     return [*missing, *(
         f"eval.curves: {name!r} counts a part of {parts[name]} only, and is scored at the end; curves are of whole splits, such as {parts[name]!r}"
         for name in curves if name in parts and not missing
     )]
 
 
-def _views_exist(where: str, dataset: str, neutral_rate: float | int, names: Sequence[str]) -> list[str]:
-    views = DATASETS[dataset].view_names(neutral_rate)
-    return [f"{where}: {dataset} has no view {name!r}{files.nearest(name, views)}" for name in names if name not in views]
-
-
-def _split_exists(dataset: str, split: str) -> list[str]:
-    if split in DATASETS[dataset].splits:
-        return []
-    return [f"stopping.split: {dataset} has no split {split!r}{files.nearest(split, DATASETS[dataset].splits)}"]
-
-
-_DATA_SETTINGS = tuple(name[5:] for name in FIELDS if name.startswith("data.") and name != "data.dataset")
-_TOGETHER: tuple[tuple[tuple[str, ...], Callable[..., list[str]]], ...] = (
-    (("model.num_heads", "model.width", "model.positions"), _heads_divide_width),
-    (("optim.warmup_steps", "train.num_steps"), _warmup_fits),
-    (("train.batch_size", "data.num_train"), _batch_fits),
-    (("data.dataset", *(f"data.{name}" for name in _DATA_SETTINGS)), _data_exists),
-    (("data.dataset", "data.neutral_rate", "eval.curves"), _curves_exist),
-    (("data.dataset", "stopping.split"), _split_exists),
-)
+def _views_exist(where: str, values: Mapping[str, object], names: Sequence[str]) -> list[str]:
+    """One line for each name that is no view of the data; nothing where there are no data to ask."""
+    found = _preview_of(values)
+    views = [] if isinstance(found, list) else [view.name for view in found.views]
+    dataset = values["data.dataset"]
+    return [f"{where}: {dataset} has no view {name!r}{files.nearest(name, views)}" for name in names if views and name not in views]

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from jaxreg.data import CONTENT_HASHES, DATASETS, Dataset
+from jaxreg.data import Dataset
+from jaxreg.study.pieces import SOURCES
 
 
 def cache_directory() -> Path:
@@ -23,10 +24,10 @@ class Library(Mapping):
 
     def request(self, settings: Mapping, seed: int) -> str:
         """The content hash of a draw, which starts to load. settings: the config's data section."""
-        name, own = settings["dataset"], {key: value for key, value in settings.items() if key != "dataset"}
-        key = CONTENT_HASHES[name](seed=seed, **own)
+        source, own = SOURCES[settings["dataset"]], {key: value for key, value in settings.items() if key != "dataset"}
+        key = source.content_hash(source.settings(seed=seed, **own))
         if key not in self._futures:
-            self._futures[key] = self._pool.submit(DATASETS[name], seed=seed, cache_dir=self._cache_dir, **own)
+            self._futures[key] = self._pool.submit(source.load, seed=seed, cache_dir=self._cache_dir, **own)
         return key
 
     def __getitem__(self, key: str) -> Dataset:

@@ -11,10 +11,12 @@ from typing import Any
 
 from jaxreg import __version__
 from jaxreg.attention import BITS_VERSION
-from jaxreg.study.experiment import Arm, Experiment
+from jaxreg.study import pieces
+from jaxreg.study.experiment import Arm, Experiment, load_experiment
 from jaxreg.study.files import UserErrors
-from jaxreg.study.members import plain
-from jaxreg.train.records import Record, code_version
+from jaxreg.study.members import code_version, plain
+from jaxreg.study.pieces import Own
+from jaxreg.train.records import Record
 from jaxreg.train.rundir import to_json, write_json
 
 CONFIG, ENVIRONMENT = "config.json", "environment.json"
@@ -34,6 +36,11 @@ def begin(
     if path.exists():
         _refuse_other(workdir, json.loads(path.read_text()), json.loads(to_json(design)))
     write_json(path, design)
+    write_environment(workdir, fingerprint, display)
+
+
+def write_environment(workdir: Path, fingerprint: Mapping[str, Any], display: Any) -> None:
+    """Writes what runs it: versions, devices, the commit; says so, and marks the run, where that changed since."""
     old = json.loads((workdir / ENVIRONMENT).read_text()) if (workdir / ENVIRONMENT).exists() else None
     changed = [] if old is None else [k for k, v in fingerprint.items() if old["fingerprint"].get(k) != v]
     if changed:
@@ -64,15 +71,29 @@ def read(workdir: Path) -> tuple[Experiment, dict, dict[str, dict], list[int]]:
     if not path.exists():
         raise UserErrors([f"{workdir}: no {CONFIG} there; it is no run directory"])
     design = json.loads(path.read_text())
+    _adopt_again(workdir, design["own_files"])
     entry = design["experiment"]
     arms = {name: Arm(**arm) for name, arm in entry["arms"].items()}
     experiment = Experiment(**{**entry, "arms": arms, "seeds": tuple(entry["seeds"])})
     return experiment, design["config"], design["arms"], design["seeds"]
 
 
+def _adopt_again(workdir: Path, own_files: Mapping[str, str]) -> None:
+    """Loads the pieces of the experiment file that the run was made with.
+
+    Raises:
+      UserErrors: it is gone, or says something else now.
+    """
+    for path, digest in own_files.items():
+        load_experiment(path)
+        if pieces.adopted()[path] != digest:
+            raise UserErrors([f"{path} has changed since {workdir} was run: its data set, model or penalty is another one"])
+
+
 def _design(experiment: Experiment, config: Mapping, arms: Mapping[str, Mapping], seeds: Sequence[int]) -> dict[str, Any]:
     return {
-        "experiment": dataclasses.asdict(experiment), "config": plain(config),
+        "experiment": {name: value for name, value in dataclasses.asdict(dataclasses.replace(experiment, own=Own())).items() if name != "own"},
+        "own_files": pieces.adopted() if experiment.own != Own() else {}, "config": plain(config),
         "arms": {name: plain(arm) for name, arm in arms.items()}, "seeds": list(seeds),
         "bits_version": BITS_VERSION, "code_version": code_version(),
     }

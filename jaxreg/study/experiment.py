@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from math import isfinite
 from pathlib import Path
 
-from jaxreg.study import files
+from jaxreg.study import files, pieces
 from jaxreg.study.fields import MAX_SEED
+from jaxreg.study.pieces import Own
 
 KINDS = ("arm", "aa", "control")
 _NOT_AN_EXPERIMENT = {"get_config": "it is a config: jaxreg train --config=FILE, or name it in an experiment file"}
@@ -47,6 +48,7 @@ class Experiment:
       alpha: of the tests, over the whole family.
       prediction: a few sentences, written before running.
       example: the sentence whose matrices the report shows.
+      own: a data set, model or penalty that the experiment's own file defines.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Experiment:
     alpha: float | int
     prediction: str
     example: str = "The cat sat on the mat"
+    own: Own = Own()
 
 
 def load_experiment(path: str | Path) -> Experiment:
@@ -71,9 +74,10 @@ def load_experiment(path: str | Path) -> Experiment:
     experiment = files.call(path, "get_experiment", instead=_NOT_AN_EXPERIMENT)
     if not isinstance(experiment, Experiment):
         raise files.UserErrors([f"{path}: get_experiment() returns {type(experiment).__name__}, not an Experiment"])
-    mistakes = check_experiment(experiment)
+    mistakes = [*check_experiment(experiment), *experiment.own.mistakes()]
     if mistakes:
         raise files.UserErrors([f"{path}: {mistake}" for mistake in mistakes])
+    pieces.adopt(experiment.own, Path(path).expanduser())
     return experiment
 
 

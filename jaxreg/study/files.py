@@ -70,6 +70,15 @@ def call(path: str | Path, function: str, *, instead: dict[str, str]) -> object:
             raise UserErrors([f"{path}{_line_of(error, path)}: {type(error).__name__}: {error}"]) from error
         finally:
             sys.modules.pop(f"_jaxreg_file_{path.stem}", None)
+            _forget_builders(f"_jaxreg_file_{path.stem}")
+
+
+def _forget_builders(module: str):
+    """TFDS refuses a second builder of a name, and so a file that is loaded twice; those of the file are struck off its list."""
+    registered = sys.modules.get("tensorflow_datasets.core.registered")
+    known = {} if registered is None else vars(registered).get("_DATASET_REGISTRY", {})
+    for name in [name for name, builder in known.items() if builder.__module__ == module]:
+        del known[name]
 
 
 def _check_exists(path: Path):
@@ -94,11 +103,11 @@ def _line_of(error: Exception, path: Path) -> str:
 
 @contextlib.contextmanager
 def _configs_importable(path: Path) -> Iterator[None]:
-    """Puts the directory that holds `configs/` in front: above the file, else the working directory.
+    """Puts the directory that holds `configs/` in front: above the file, else the working directory, else where jaxreg was cloned.
 
     `configs` modules of another project that are already loaded are set aside meanwhile.
     """
-    above = [*path.resolve().parents, Path.cwd()]
+    above = [*path.resolve().parents, Path.cwd(), Path(__file__).parents[2]]
     root = next((str(p) for p in above if (p / "configs" / "base.py").is_file()), str(Path.cwd()))
     others = {name: m for name, m in sys.modules.items() if name == "configs" or name.startswith("configs.")}
     for name in others:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jaxreg.attention import masks
-from jaxreg.data import batch_indices, encode
+from jaxreg.data import Dataset, Encoded, batch_indices, encode, encode_row
 from jaxreg.probe import attention as probe
 from jaxreg.study import directory
 from jaxreg.study.datasets import Library
@@ -20,6 +20,8 @@ from jaxreg.study.files import UserErrors
 from jaxreg.study.members import make_specs
 from jaxreg.study.report.sentence import RATE, trained_model
 from jaxreg.train.records import Records
+
+ESSAY = "The cat sat on the mat"
 
 TINY = 0.005
 """Weights below it are printed as 0.00 without having been dropped."""
@@ -43,8 +45,10 @@ class Matrices:
     real: bool
 
 
-def matrices(workdir: Path, arm: str, seed: int, step: int, text: str) -> Matrices:
+def matrices(workdir: Path, arm: str, seed: int, step: int, text: str | None) -> Matrices:
     """The matrices of a trained member for a sentence, with the masks of one step, replayed from the seed alone.
+
+    Without a text: the essay's sentence, or the first training sentence of a data set that does not know its words.
 
     Raises:
       UserErrors: the member is not trained yet, or the step was never made.
@@ -61,7 +65,7 @@ def matrices(workdir: Path, arm: str, seed: int, step: int, text: str) -> Matric
         raise UserErrors([f"{workdir}: arm {arm!r} at seed {seed} is not trained; run it again"])
     if step >= record.meta["last_step"]:
         raise UserErrors([f"--step={step}: arm {arm!r} at seed {seed} made steps 0 to {record.meta['last_step'] - 1}"])
-    sentence = encode(text, length=spec.config["data"]["length"])
+    shown, sentence = encoded(dataset, text)
     model, params = trained_model(spec, record, dataset)
     length, train = len(sentence.words), spec.config["train"]
     weights = np.asarray(probe.attention_maps(model, params, jnp.asarray(sentence.tokens[None])))[:, 0, :, :length, :length]
@@ -76,14 +80,33 @@ def matrices(workdir: Path, arm: str, seed: int, step: int, text: str) -> Matric
         rate, spec.run_seed, np.asarray([step]), np.asarray([example]), model.num_layers, model.num_heads, len(sentence.tokens)
     )[0, :, :, :length, :length]
     answer = None
-    if sentence.query_position >= 0:
+    if sentence.query_position >= 0 and sentence.plural >= 0:
         probability = probe.choice_probability(
             model, params, jnp.asarray(sentence.tokens[None]), sentence.query_position, sentence.singular, sentence.plural
         )
         singular = float(probability[0]) > 0.5
-        shown = max(float(probability[0]), 1 - float(probability[0]))
-        answer = f"{dataset.outputs[sentence.singular if singular else sentence.plural]} ({100 * shown:.0f}%)"
-    return Matrices(weights, kept, float(masks.keep_scale(rate)), tuple(typed(text)), sentence.query_position, answer, example, bool(there.size))
+        sure = max(float(probability[0]), 1 - float(probability[0]))
+        answer = f"{dataset.outputs[sentence.singular if singular else sentence.plural]} ({100 * sure:.0f}%)"
+    return Matrices(weights, kept, float(masks.keep_scale(rate)), shown, sentence.query_position, answer, example, bool(there.size))
+
+
+def encoded(dataset: Dataset, text: str | None) -> tuple[tuple[str, ...], Encoded]:
+    """(words to show, the sentence as a row) in the words of a data set; CATSAT's as they were typed.
+
+    Raises:
+      UserErrors: the data set has no words, or not these.
+    """
+    if dataset.splits["train"].features is not None:
+        raise UserErrors([f"{dataset.name} has no words: there is no sentence to look at"])
+    if text is None:
+        text = ESSAY if dataset.name == "catsat" else dataset.sentence("train", 0)
+    try:
+        if dataset.name == "catsat":
+            return tuple(typed(text)), encode(text, length=dataset.splits["train"].tokens.shape[1])
+        row = encode_row(text, dataset)
+        return row.words, row
+    except ValueError as error:
+        raise UserErrors([f"--text: {error}"]) from None
 
 
 def typed(text: str) -> list[str]:
@@ -92,7 +115,7 @@ def typed(text: str) -> list[str]:
 
 
 def inspect(
-    workdir: Path, arm: str, seed: int, step: int, text: str, layer: int | None, head: int | None, output: Path | None, console: Console
+    workdir: Path, arm: str, seed: int, step: int, text: str | None, layer: int | None, head: int | None, output: Path | None, console: Console
 ) -> int:
     """Prints the matrices in colour, writes a PNG if asked to, and returns the exit code."""
     found = matrices(workdir, arm, seed, step, text)

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from jaxreg.attention import BITS_VERSION
-from jaxreg.study import build, config as configs
+from jaxreg.study import build, config as configs, pieces
 from jaxreg.study.experiment import Arm
 from jaxreg.train import records
 from jaxreg.train.loop import Job
@@ -50,13 +50,19 @@ def make_specs(
       data_hash: (data section, seed) -> content hash.
       code: the version of the code that trains or trained them; None means this one.
     """
-    specs, code = [], records.code_version() if code is None else code
+    specs, code = [], code_version() if code is None else code
     for seed in seeds:
         for name, arm in arms.items():
             config, run_seed = plain(resolved[name]), seed + arm.seed_offset
             data = data_hash(config["data"], run_seed)
             specs.append(Spec(name, seed, run_seed, config, member_hash(config, run_seed, data, code), data))
     return specs
+
+
+def code_version() -> str:
+    """The version of the code that trains members: ours, and that of a person's own pieces."""
+    own = pieces.version()
+    return records.code_version() if own is None else records.content_hash([records.code_version(), own])
 
 
 def member_hash(config: Mapping, seed: int, data: str, code: str) -> str:

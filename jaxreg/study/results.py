@@ -12,17 +12,8 @@ from jaxreg.study.experiment import Experiment
 from jaxreg.study.members import Spec
 from jaxreg.train.records import Record
 
-CHANCE = 0.5
-"""Of choosing between two forms of a verb."""
-
-MUST_BE_CHANCE = {
-    "novel_word_neutral": "nothing in the sentence tells the number",
-    "both_cut_plain": "the verb is cut from the only two words beside it",
-}
-"""Views where anything but chance is a leak."""
-
 CHANCE_BAND = 0.04
-"""How far the mean of an arm may lie from chance on them."""
+"""How far the mean of an arm may lie from chance on views where anything but chance is a leak; three standard errors where that is more."""
 
 OVERFIT_TRAIN, OVERFIT_VALIDATION = 0.99, 0.95
 """The precondition of the over-fitted regime: the baseline reaches the first on train and stays below the second on validation."""
@@ -55,6 +46,7 @@ def per_seed(
 ) -> dict[str, dict[str, list[float]]]:
     """{arm: {view: one accuracy per seed}}, the views that all seeds of an arm have; a diverged run counts as chance."""
     table: dict[str, dict[str, list[float]]] = {}
+    chance = {view.name: datasets[spec.data].chance_of(view) for spec in specs for view in datasets[spec.data].views}
     for arm in dict.fromkeys(spec.arm for spec in specs):
         own = [spec for spec in specs if spec.arm == arm]
         names = [[view.name for view in datasets[spec.data].views] for spec in own]
@@ -63,7 +55,7 @@ def per_seed(
             for view in datasets[spec.data].views:
                 if view.name in row:
                     row[view.name].append(accuracy(records[spec.hash], datasets[spec.data], view))
-    return {arm: {name: verdict.fill_diverged(v, CHANCE).tolist() for name, v in row.items()} for arm, row in table.items()}
+    return {arm: {name: verdict.fill_diverged(v, chance[name]).tolist() for name, v in row.items()} for arm, row in table.items()}
 
 
 def summarize(
@@ -77,16 +69,17 @@ def summarize(
     arms = {
         arm: {name: _cell(values, experiment.alpha) for name, values in row.items()} for arm, row in table.items()
     }
-    uninformative = {}
+    uninformative, example = {}, next(datasets[spec.data] for spec in specs if spec.arm == experiment.baseline)
+    by_name = {view.name: view for view in example.views}
     for view in views:
-        check = verdict.informative({arm: row[view] for arm, row in table.items() if view in row}, chance=CHANCE)
+        check = verdict.informative({arm: row[view] for arm, row in table.items() if view in row}, chance=example.chance_of(by_name[view]))
         if not check:
             uninformative[view] = check.detail
     comparisons = [
         _comparison(experiment, arm, view, table, verdicts)
         for arm in table if arm != experiment.baseline for view in views if view in table[arm]
     ]
-    controls = _controls(experiment, specs, records, table, verdicts, uninformative) | ({} if off_value is None else {"off_value": off_value})
+    controls = _controls(experiment, specs, records, example, table, verdicts, uninformative) | ({} if off_value is None else {"off_value": off_value})
     results = {
         "experiment": experiment.name, "baseline": experiment.baseline, "margin": experiment.margin, "alpha": experiment.alpha,
         "seeds": list(seeds), "arms": arms, "comparisons": comparisons, "controls": controls,
@@ -138,7 +131,7 @@ def _seeds_needed(differences: np.ndarray, experiment: Experiment) -> int | None
     return None if needed is None or needed <= differences.size else needed
 
 
-def _controls(experiment, specs, records, table, verdicts, uninformative) -> dict[str, Any]:
+def _controls(experiment, specs, records, example: Dataset, table, verdicts, uninformative) -> dict[str, Any]:
     """Point 7 of the statistical rules: what must hold for the comparison to mean anything."""
     controls: dict[str, Any] = {}
     baseline = table[experiment.baseline]
@@ -160,7 +153,10 @@ def _controls(experiment, specs, records, table, verdicts, uninformative) -> dic
             check, what = verdict.positive_control(verdicts[arm]), f"an effect that must be there is found: {entry.title}"
         controls[arm] = {"passed": check.passed, "what": what, "detail": check.detail, "noise_floor": check.noise_floor}
     controls |= _dropout_raises_loss(experiment, specs, records)
-    controls |= {f"{name}_at_chance": _at_chance(name, why, table) for name, why in MUST_BE_CHANCE.items() if name in baseline}
+    controls |= {
+        f"{view.name}_at_chance": _at_chance(view, example, table)
+        for view in example.views if view.at_chance and view.name in baseline
+    }
     informative = sorted(set(baseline) - set(uninformative))
     controls["informative_views"] = {
         "passed": experiment.primary not in uninformative, "what": "the primary view can tell arms apart",
@@ -169,12 +165,14 @@ def _controls(experiment, specs, records, table, verdicts, uninformative) -> dic
     return controls
 
 
-def _at_chance(view: str, why: str, table: Mapping) -> dict[str, Any]:
-    means = {arm: float(np.mean(row[view])) for arm, row in table.items() if view in row}
-    farthest = max(means, key=lambda arm: abs(means[arm] - CHANCE))
+def _at_chance(view: View, example: Dataset, table: Mapping) -> dict[str, Any]:
+    chance, rows = example.chance_of(view), float(example.view_weights(view).sum())
+    means = {arm: float(np.mean(row[view.name])) for arm, row in table.items() if view.name in row}
+    farthest = max(means, key=lambda arm: abs(means[arm] - chance))
+    band = max(CHANCE_BAND, 3 * float(np.sqrt(chance * (1 - chance) / (rows * len(table[farthest][view.name])))))
     return {
-        "passed": abs(means[farthest] - CHANCE) <= CHANCE_BAND, "what": f"{view}: {why}, so every arm is at chance",
-        "detail": f"farthest from 50%: {farthest}, {100 * means[farthest]:.1f}%",
+        "passed": abs(means[farthest] - chance) <= band, "what": f"{view.name}: {view.at_chance}, so every arm is at chance",
+        "detail": f"farthest from {100 * chance:.3g}%: {farthest}, {100 * means[farthest]:.1f}%",
     }
 
 
@@ -186,8 +184,10 @@ def _dropout_raises_loss(experiment, specs, records) -> dict[str, Any]:
         if not records[spec.hash].meta["diverged"]:
             losses.setdefault(spec.arm, []).append(float(trained[np.isfinite(trained)].mean()))
     means = {arm: float(np.mean(values)) for arm, values in losses.items()}
-    rates = {spec.arm: [rate or 0.0 for name, rate in spec.config["model"].items() if name.endswith("dropout_rate")] for spec in specs}
-    dropping = [arm for arm in rates if any(a > b for a, b in zip(rates[arm], rates[experiment.baseline], strict=True))]
+    rates = {spec.arm: {name: rate or 0.0 for name, rate in spec.config["model"].items() if name.endswith("dropout_rate")} for spec in specs}
+    base_rates = rates[experiment.baseline]
+    # Another model's loss says nothing of its dropout.
+    dropping = [arm for arm, own in rates.items() if own.keys() == base_rates.keys() and any(own[name] > base_rates[name] for name in own)]
     if not dropping:
         return {}
     what = "dropout reaches the model: the training loss with dropout on rises"

@@ -58,7 +58,7 @@ class Board:
         for view in dataset.views:
             values = self.values.setdefault((spec.arm, view.name), [])
             value = results.accuracy(record, dataset, view)
-            values.append(results.CHANCE if np.isnan(value) else value)
+            values.append(dataset.chance_of(view) if np.isnan(value) else value)
             half = None
             if len(values) > 1:
                 low, high = statistics.t_interval(values, 0.05)

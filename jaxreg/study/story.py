@@ -9,9 +9,11 @@ import jax
 import numpy as np
 
 from jaxreg.data import Dataset
+from jaxreg.data.source import fields_of
 from jaxreg.study import statistics, verdict
 from jaxreg.study.experiment import Experiment
 from jaxreg.study.members import Group, Spec
+from jaxreg.study.pieces import SOURCES
 from jaxreg.train.records import Records
 
 
@@ -33,14 +35,29 @@ def asked(dataset: Dataset) -> list[tuple[str, str, str]]:
 
 def scope(config: Mapping, seeds: Sequence[int]) -> str:
     """One line: model, data, regime, seeds, device."""
-    model, data, train = config["model"], config["data"], config["train"]
+    data, train = config["data"], config["train"]
     device = jax.devices()[0]
-    causal = "causal" if model["causal"] else "bidirectional"
     return (
-        f"{causal} transformer, {model['num_layers']} layers, width {model['width']}, {model['num_heads']} heads; {data['dataset']}, "
-        f"{data['num_train']} sentences, {data['verbs_per_noun']} verbs per noun; batch {train['batch_size']} x {train['num_steps']} steps; "
+        f"{_model(config['model'])}; {_data(data)}; batch {train['batch_size']} x {train['num_steps']} steps; "
         f"{len(seeds)} seeds from {min(seeds)}; {len(jax.devices())} {device.device_kind} device{'s' if len(jax.devices()) > 1 else ''}"
     )
+
+
+def _model(model: Mapping) -> str:
+    """The model and its sizes; of a person's own module all fields."""
+    if model["module"] != "transformer":
+        return ", ".join([model["module"], *(f"{name} {value}" for name, value in model.items() if name != "module")])
+    causal = "causal" if model["causal"] else "bidirectional"
+    return f"{causal} transformer, {model['num_layers']} layers, width {model['width']}, {model['num_heads']} heads"
+
+
+def _data(data: Mapping) -> str:
+    """The data set, its rows, and the settings that are not its defaults."""
+    source = SOURCES[data["dataset"]]
+    changed = [f"{name} {data[name]}" for name, value in source.defaults().items() if data[name] != value and name != "num_train"]
+    unit = fields_of(source.settings)["num_train"].metadata["unit"]
+    told = [f"{data['verbs_per_noun']} verbs per noun"] if "verbs_per_noun" in data else []
+    return ", ".join([data["dataset"], f"{data['num_train']} {unit}", *told, *(each for each in changed if not each.startswith("verbs_per_noun"))])
 
 
 def command(argv: Sequence[str]) -> str:
@@ -48,11 +65,18 @@ def command(argv: Sequence[str]) -> str:
     return " ".join(["jaxreg", *(shlex.quote(word) for word in argv[1:])])
 
 
-def headline(experiment: Experiment, verdicts: Mapping[str, verdict.Verdict], table: Mapping[str, Mapping]) -> list[str]:
-    """Sentences made from the results, in both directions: what helped, what did not, what stays open."""
+def headline(
+    experiment: Experiment, verdicts: Mapping[str, verdict.Verdict], table: Mapping[str, Mapping], chance: float = 0.5,
+    cut: Sequence[str] = ("noun", "determiner"),
+) -> list[str]:
+    """Sentences made from the results, in both directions: what helped, what did not, what stays open.
+
+    Args:
+      chance: accuracy of a guess on the primary view. cut: the cues that the view both_cut cuts, where there is one.
+    """
     arms = {name: v for name, v in verdicts.items() if experiment.arms[name].kind == "arm"}
     baseline = 100 * table[experiment.baseline][experiment.primary]["mean"]
-    sentences = [f"On {experiment.primary} the baseline '{experiment.baseline}' is right in {baseline:.1f}% (chance 50%)."]
+    sentences = [f"On {experiment.primary} the baseline '{experiment.baseline}' is right in {baseline:.1f}% (chance {100 * chance:.3g}%)."]
     for label, words in (
         (verdict.SUPPORTED, "Helped by the margin or more"), (verdict.OPPOSITE, "Hurt"),
         (verdict.NEGLIGIBLE, f"Too small to matter (an effect of {100 * experiment.margin:.0f} points is excluded)"),
@@ -64,17 +88,17 @@ def headline(experiment: Experiment, verdicts: Mapping[str, verdict.Verdict], ta
             sentences.append(f"{words}: {listed}.")
     if not any(v.label == verdict.SUPPORTED for v in arms.values()):
         sentences.append("No arm was shown to help.")
-    return sentences + _contrasts(experiment, table)
+    return sentences + _contrasts(experiment, table, cut)
 
 
-def _contrasts(experiment: Experiment, table: Mapping[str, Mapping]) -> list[str]:
+def _contrasts(experiment: Experiment, table: Mapping[str, Mapping], cut: Sequence[str]) -> list[str]:
     """What the secondary views say beside it: effect only, no verdict."""
     sentences = []
     if "both_cut" in table[experiment.baseline]:
         cells = {arm: row["both_cut"]["mean"] for arm, row in table.items() if experiment.arms[arm].kind == "arm"}
         highest = max(cells, key=cells.get)
         sentences.append(
-            f"With the verb cut from noun and determiner both, accuracy is {100 * cells[experiment.baseline]:.1f}% for the baseline and "
+            f"With the {'verb' if 'noun' in cut else 'query'} cut from {' and '.join(cut)} both, accuracy is {100 * cells[experiment.baseline]:.1f}% for the baseline and "
             f"{100 * cells[highest]:.1f}% at most ({experiment.arms[highest].title}); what lies above 50% came round through other words."
         )
     return sentences

@@ -119,10 +119,9 @@ class Trainer:
             return
         self.watch.phase("compiling")
         example = self.datasets[group.specs[0].data]
-        programs = build.programs_of(group.structure, build.Vocabulary.of(example))
+        programs, compiled = self._programs(group.structure, example)
         passes = passes_of(group.structure, example)
         plan = build.plan_of(group.structure, example, passes)
-        compiled = False
         while True:
             waiting = next(group.waves(programs.layout.slots, set(self.found)), None)
             # On fewer devices than before not all fit: the others start anew.
@@ -139,11 +138,16 @@ class Trainer:
                 saved = None
             self._train(wave, specs, passes)
 
+    def _programs(self, structure: Mapping, example: Dataset) -> tuple[Programs, bool]:
+        """The programs of a structure, and whether they are compiled already."""
+        return build.programs_of(structure, build.Vocabulary.of(example)), False
+
     def _wave_data(self, specs: Sequence[Spec], example: Dataset, passes: build.Passes, programs: Programs):
         """(jobs, spread tables) of a wave; the tables have a row per slot, whatever the wave needs, so that shapes are fixed."""
         drawn = list(dict.fromkeys(spec.data for spec in specs))
         rows = [self.datasets[key] for key in drawn] + [example] * (programs.layout.slots - len(drawn))
-        tables = build.tables_of(rows, passes, len(programs.layout.devices))
+        needs = build.needs_of(build.structure_of(specs[0].config))
+        tables = build.tables_of(rows, passes, len(programs.layout.devices), needs)
         return [spec.job(drawn.index(spec.data)) for spec in specs], programs.layout.spread_tables(tables)
 
     def _restore(self, wave: Wave, saved: Saved) -> None:
@@ -169,7 +173,7 @@ class Trainer:
 
     def _put(self, spec: Spec, member: Trained, plan: Plan, passes: build.Passes) -> None:
         meta = {
-            "arm": spec.arm, "run_seed": spec.run_seed, "data": spec.data, "code_version": records.code_version(),
+            "arm": spec.arm, "run_seed": spec.run_seed, "data": spec.data, "code_version": members.code_version(),
             "passes": [[split, list(cut)] for split, cut in passes.keys], "curves": list(passes.keys[: passes.num_curves]),
             "eval_steps": list(plan.eval_steps), "diverged": member.diverged, "kept_step": member.kept_step,
             "last_step": member.last_step, "fingerprint": self.fingerprint,

@@ -1,11 +1,10 @@
-"""Law 7, for every regularizer: at its off value it is absent, away from it training changes, and evaluation never does.
+"""Law 7, for every regularizer of the table: at its off value it is absent, away from it training changes, and evaluation never does.
 
-One line of the table per regularizer. (A published study ran for years with a dropout flag that never reached the model.)
+Exactly so operation by operation; to rounding in compiled programs, under pmap on one device and on four that share the batch.
+(A published study ran for years with a dropout flag that never reached the model.)
 """
 
-from collections.abc import Callable
 from functools import cache
-from math import inf
 from typing import Any, NamedTuple
 
 import jax
@@ -13,161 +12,273 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import tiny
 
-from jaxreg import AttentionDropout, dot_product_attention, losses, optim
-from jaxreg.nn import Dropout
-from jaxreg.study import build
-from jaxreg.train.step import Moment, Problem, loss_and_gradient
+from jaxreg import optim, rng
+from jaxreg.metrics import Tally
+from jaxreg.reg import penalties, sharpness
+from jaxreg.reg.augmentations import AUGMENTATIONS, MIXING
+from jaxreg.study import build, checks, problem
+from jaxreg.study.regularizers import KINDS, REGULARIZERS, Regularizer, strengths
+from jaxreg.train.parallel import PARTNER
+from jaxreg.train.step import Moment, Problem, TrainState, loss_and_gradient, train_step
 
-SEED, KEY = 3, jax.random.key(1)
+SEED, B, NUM_STEPS = 3, 8, 3
 FAST = {"xla_backend_optimization_level": 0}   # compiles in half the time
 EPS = 1e-3   # Adam makes steps of rounding errors where a gradient is 0 (key biases): not with this one.
-draw = np.random.default_rng(0)
-X = jnp.asarray(draw.normal(size=(8, 6, 12)).astype(np.float32))
-
-
-# --- each regularizer's own operation, as a function of its strength; None is absent ---
-
-
-def attention(strength):
-    x = X.reshape(8, 6, 2, 6)
-    dropout = None if strength is None else AttentionDropout(strength)
-    return dot_product_attention(x[:, :5], x, x, dropout=dropout, dropout_key=KEY)
-
-
-def features(strength):
-    return Dropout(strength).apply({}, X, train=True, dropout_key=KEY)
-
-
-def smoothing(strength):
-    return losses.cross_entropy(X, jnp.zeros((8, 6), int), label_smoothing_strength=strength)
-
-
-def bare_optimizer():
-    """Adam behind a cosine and nothing else, without a line of jaxreg."""
-    schedule = optax.warmup_cosine_decay_schedule(0.0, 1.0, 0, 10)
-    return optax.chain(optax.scale_by_adam(0.9, 0.98, EPS), optax.scale_by_learning_rate(lambda step: 0.1 * schedule(step)))
-
-
-def updates(name):
-    """The updates of two optimizer steps, with one option of `optim.adamw` as the strength."""
-
-    def run(strength):
-        chain = optim.adamw(learning_rate=0.1, num_steps=10, eps=EPS, **{name: strength}) if strength is not None else bare_optimizer()
-        params = {"dense": {"kernel": X[0], "bias": X[0, 0]}}
-        state, out = chain.init(params), []
-        for scale in (1.0, 10.0):
-            update, state = chain.update(jax.tree.map(lambda x, s=scale: s * jnp.sin(x), params), state, params)
-            out.append(update["dense"]["kernel"])
-        return np.stack(out)
-
-    return run
-
-
-class Regularizer(NamedTuple):
-    """Where its strength stands in the config, its off value, one away from it, and its operation."""
-
-    field: str
-    off: float
-    away: float
-    operation: Callable[[Any], Any]
-
-
-REGULARIZERS = {
-    "attention dropout": Regularizer("model.attention_dropout_rate", 0.0, 0.6, attention),
-    "residual dropout": Regularizer("model.residual_dropout_rate", 0.0, 0.6, features),
-    "mlp dropout": Regularizer("model.mlp_dropout_rate", 0.0, 0.6, features),
-    "pre-activation dropout": Regularizer("model.mlp_pre_activation_dropout_rate", 0.0, 0.6, features),
-    "label smoothing": Regularizer("loss.label_smoothing_strength", 0.0, 0.5, smoothing),
-    "weight decay": Regularizer("optim.weight_decay", 0.0, 2.0, updates("weight_decay")),
-    "gradient clip": Regularizer("optim.max_grad_norm", inf, 0.01, updates("max_grad_norm")),
+SIZE = {
+    "model.num_layers": 2, "model.width": 8, "model.num_heads": 2, "model.mlp_width": 12, "optim.eps": EPS, "optim.warmup_steps": 0,
+    "optim.learning_rate": 0.05, "train.num_steps": 10, "train.batch_size": B,
 }
+OFF = {f"{section}.{name}": off for section, names in strengths().items() for name, off in names.items() if off is not None}
+MIXED, RADII = tuple(f"augment.{name}" for name in MIXING), ("optim.sam_radius", "optim.asam_radius")
 
-# --- whole programs: one without any regularizer, and for each regularizer one with it alone, its strength traced ---
-
-STRUCTURE = {
-    "data": {"length": 6}, "train": {"num_steps": 10}, "loss": {},
-    "model": dict(num_layers=1, width=8, num_heads=2, mlp_width=12, norm="none", final_norm=False, positions="none"),
-    "optim": dict(b1=0.9, b2=0.98, eps=EPS, schedule="cosine", warmup_steps=0),
-}
-STRENGTHS = {"model": {}, "loss": {}, "optim": {"learning_rate": 0.1}}
-B = 6
-BATCH = jax.tree.map(jnp.asarray, {
-    "tokens": draw.integers(1, 9, (B, 6)), "query_position": np.full(B, 2), "label": draw.integers(0, 3, B), "foil": np.zeros(B, int),
-    "cut_positions": np.full((B, 1), -1)})
-PROBLEM = build.problem_of(STRUCTURE, build.Vocabulary(vocab_size=9, num_outputs=3, fresh_tokens=(), fresh_like=()))
+BY_FIELD = {entry.field: entry for entry in REGULARIZERS.values()}
+STRUCTURE = {name: entry for name, entry in REGULARIZERS.items() if entry.off is None and entry.field.split(".")[0] != "stopping"}
 
 
-class Outcome(NamedTuple):
-    """Losses [3] and gradients [3, ...] of three steps, the parameters after them, and scores of the first parameters."""
-
-    losses: Any
-    gradients: Any
-    params: Any
-    scores: Any
-
-    @property
-    def first_step(self):
-        return self.losses[0], jax.tree.map(lambda x: x[0], self.gradients)
+def config_of(changes: dict[str, Any]) -> dict:
+    """The small config without any term, with changes by field."""
+    return tiny.config({field: None for field in OFF} | SIZE | changes)
 
 
-def outcome_of(problem: Problem, params) -> Outcome:
-    def step(carry, index):
-        params, state = carry
-        tally, gradient = loss_and_gradient(problem, params, BATCH, Moment(SEED, index), jnp.arange(B))
-        update, state = problem.optimizer.update(gradient, state, params)
-        return (optax.apply_updates(params, update), state), (tally.total / tally.count, gradient)
+def _programs() -> list[list[str]]:
+    """Strengths that share a compiled program: not all at once, which compiles for minutes, nor two that exclude one another."""
+    of = lambda section: [field for field in OFF if field.startswith(f"{section}.") and field not in (*MIXED, *RADII)]
+    return [of("model"), [*of("loss"), "model.attention_dropout_rate"], [*of("augment"), MIXED[0]], [*of("optim"), RADII[0]], [MIXED[1], RADII[1]], [MIXED[2]]]
 
-    (last, _), (values, gradients) = jax.lax.scan(step, (params, problem.optimizer.init(params)), jnp.arange(3))
-    return Outcome(values, gradients, last, problem.score(params, BATCH, SEED))
+
+PROGRAMS = _programs()
+
+
+def program_of(field: str) -> int:
+    """The program in which a strength is tried."""
+    return next(i for i, fields in enumerate(PROGRAMS) if field in fields and {*BY_FIELD[field].also} <= set(fields))
 
 
 @cache
-def parameters():
-    return jax.tree.map(
-        lambda x: (0.5 * draw.normal(size=x.shape)).astype(np.float32), jax.eval_shape(PROBLEM(STRENGTHS).init, KEY))
+def arrays() -> tuple[dict, dict]:
+    """(a training batch with partners and all rewritings, a batch to score) of real sentences."""
+    dataset = tiny.dataset(1)
+    needs = sorted({need for augmentation in AUGMENTATIONS.values() for need in augmentation.needs})
+    table = build.train_batch(dataset, needs)
+    rows = np.arange(B)
+    batch = {name: x[rows] for name, x in table.items()} | {PARTNER + name: x[np.roll(rows, 1)] for name, x in table.items()}
+    return batch, {name: x[:B] for name, x in build.pass_batch(dataset, "validation", ()).items()}
+
+
+def problem_of(config: dict, values: dict | None = None) -> Problem:
+    """What a member of a config learns; `values` replace its strengths."""
+    structure, vocabulary = build.structure_of(config), build.Vocabulary.of(tiny.dataset(1))
+    return build.problem_of(structure, vocabulary)(build.strengths_of(config) if values is None else values)
 
 
 @cache
-def without_any() -> Outcome:
-    problem = PROBLEM(STRENGTHS)._replace(optimizer=bare_optimizer())
-    return jax.tree.map(np.asarray, jax.jit(lambda params: outcome_of(problem, params), compiler_options=FAST)(parameters()))
+def parameters() -> Any:
+    draw = np.random.default_rng(0)
+    shapes = jax.eval_shape(problem_of(config_of({})).init, jax.random.key(0))
+    return jax.tree.map(lambda x: jnp.asarray(0.5 * draw.normal(size=x.shape), jnp.float32), shapes)
 
 
-def with_strengths(regularizer: Regularizer, *values: float) -> list[Outcome]:
-    section, name = regularizer.field.split(".")
-    strengths = lambda value: STRENGTHS | {section: STRENGTHS[section] | {name: value}}
-    program = jax.jit(lambda value, params: outcome_of(PROBLEM(strengths(value)), params), compiler_options=FAST)
-    return [jax.tree.map(np.asarray, program(value, parameters())) for value in values]
-
-
-def difference(a, b) -> float:
+def difference(a: Any, b: Any) -> float:
     """Relative distance of two trees in the global norm."""
     norm = lambda tree: np.sqrt(sum(np.sum(np.square(np.asarray(x, np.float64))) for x in jax.tree.leaves(tree)))
     return norm(jax.tree.map(lambda x, y: np.asarray(x, np.float64) - np.asarray(y), a, b)) / norm(a)
 
 
-@pytest.mark.parametrize("name", REGULARIZERS)
-def test_at_its_off_value_the_operation_is_exactly_absent(name):
-    # Not compiled: XLA rounds differently where it fuses differently, and then nothing could be asked to be exact.
-    regularizer = REGULARIZERS[name]
-    off, away, absent = (regularizer.operation(strength) for strength in (regularizer.off, regularizer.away, None))
-    np.testing.assert_array_equal(off, absent)
-    assert difference(absent, away) > 1e-3
+# --- exact, not compiled: XLA rounds differently where it fuses differently ---
 
 
-@pytest.mark.parametrize("name", REGULARIZERS)
-def test_a_program_at_the_off_value_is_the_one_without_it_and_away_from_it_training_changes(name):
-    regularizer, absent = REGULARIZERS[name], without_any()
-    off, away = with_strengths(regularizer, regularizer.off, regularizer.away)
+def eager_loss(changes: dict[str, Any]) -> np.ndarray:
+    config = config_of(changes)
+    batch, _ = arrays()
+    tally = problem.training_loss(
+        build.structure_of(config), build.strengths_of(config), build.Vocabulary.of(tiny.dataset(1)), parameters(),
+        jax.tree.map(jnp.asarray, batch), Moment(SEED, 1), jnp.arange(B))
+    return np.asarray(tally.total)
+
+
+@cache
+def plain_loss() -> np.ndarray:
+    return eager_loss({})
+
+
+@pytest.mark.parametrize("field", [field for field in OFF if not field.startswith("optim.")])
+def test_at_its_off_value_the_loss_is_exactly_the_one_without_it(field):
+    entry = BY_FIELD[field]
+    np.testing.assert_array_equal(eager_loss({field: entry.off}), plain_loss())
+    seen_with = eager_loss(dict(entry.also)) if entry.also else plain_loss()
+    assert abs(eager_loss({**entry.also, field: entry.on}) - seen_with) > 1e-4 * abs(seen_with)
+
+
+def steps_of(values: dict[str, Any]) -> tuple[list, Any]:
+    """Updates of two steps of an optimizer that has only these terms, and the parameters that would be evaluated."""
+    values = dict(values)
+    elsewhere = sharpness.twice(**{name: values.pop(name) for name in sharpness.PERTURBATIONS if name in values})
+    chain = optim.optimizer(learning_rate=0.1, num_steps=10, eps=EPS, **values)
+    params, out = parameters(), []
+    state = chain.init(params)
+    for scale in (1.0, 10.0):
+        gradient = lambda p, s=scale: jax.tree.map(lambda x: s * jnp.sin(x), p)
+        found = gradient(params) if elsewhere is None else gradient(elsewhere(params, gradient(params)))
+        update, state = chain.update(found, state, params, noise_key=jax.random.fold_in(jax.random.key(5), int(scale)))
+        params = optax.apply_updates(params, update)
+        out.append(update)
+    return out, optim.averaged(state, params)
+
+
+def bare_steps() -> tuple[list, Any]:
+    """The same by optax's Adam behind a cosine, without a line of jaxreg."""
+    schedule = optax.warmup_cosine_decay_schedule(0.0, 1.0, 0, 10)
+    chain = optax.chain(optax.scale_by_adam(0.9, 0.98, EPS), optax.scale_by_learning_rate(lambda step: 0.1 * schedule(step)))
+    params, out = parameters(), []
+    state = chain.init(params)
+    for scale in (1.0, 10.0):
+        update, state = chain.update(jax.tree.map(lambda x, s=scale: s * jnp.sin(x), params), state, params)
+        params = optax.apply_updates(params, update)
+        out.append(update)
+    return out, params
+
+
+@pytest.mark.parametrize("field", [field for field in OFF if field.startswith("optim.")])
+def test_at_its_off_value_the_update_is_exactly_the_one_without_it(field):
+    entry, name = BY_FIELD[field], field.removeprefix("optim.")
+    assert tiny.equal(steps_of({name: entry.off}), bare_steps())
+    assert difference(bare_steps(), steps_of({name: entry.on})) > 1e-5
+
+
+# --- compiled, with every strength that fits traced in one program, on one and on four devices ---
+
+
+class Outcome(NamedTuple):
+    """Loss [steps] and first gradient, the parameters evaluated after these steps, and scores of the first parameters."""
+
+    losses: Any
+    gradient: Any
+    params: Any
+    scores: Any
+
+
+def outcome_of(own: Problem, params: Any, batch: Any, scored: Any, ids: Any) -> Outcome:
+    state = TrainState(jnp.int32(0), params, own.optimizer.init(params), jnp.bool_(False), Tally.empty())
+
+    def step(state, _):
+        _, gradient = loss_and_gradient(own, state.params, batch, Moment(jnp.int32(SEED), state.step), ids, "batch")
+        state, tally = train_step(own, state, batch, jnp.int32(SEED), ids, "batch")
+        return state, (tally.total / tally.count, gradient)
+
+    state, (values, gradients) = jax.lax.scan(step, state, length=NUM_STEPS)
+    first = jax.tree.map(lambda x: x[0], gradients)
+    return Outcome(values, first, own.evaluated(state.params, state.opt_state), own.score(params, scored, SEED))
+
+
+def compiled(config: dict, devices: int):
+    """A function from strengths to the outcome, the batch shared by some devices."""
+    batch, scored = arrays()
+    share = lambda tree: jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), tree)
+    run = jax.pmap(
+        lambda values, params, *rest: outcome_of(problem_of(config, values), params, *rest), "batch", in_axes=(None, None, 0, None, 0),
+        devices=jax.devices()[:devices])
+    rest = parameters(), share(batch), scored, np.arange(B, dtype=np.int32).reshape(devices, -1)
+    traced = jax.tree.map(np.float32, build.strengths_of(config))
+    ready = run.lower(traced, *rest).compile(compiler_options=FAST)
+
+    def call(values: dict) -> Outcome:
+        return jax.tree.map(lambda x: np.asarray(x)[0], ready(jax.tree.map(np.float32, values), *rest))
+
+    return call
+
+
+@cache
+def program(index: int, devices: int):
+    """(program with some strengths traced, their off values as a config)."""
+    config = config_of({field: OFF[field] for field in PROGRAMS[index]})
+    return compiled(config, devices), config
+
+
+@cache
+def without_any(devices: int) -> Outcome:
+    config = config_of({})
+    return compiled(config, devices)(build.strengths_of(config))
+
+
+def at(config: dict, values: dict[str, float]) -> dict:
+    """The strengths of a config with some fields changed."""
+    changed = {section: dict(own) for section, own in build.strengths_of(config).items()}
+    for field, value in values.items():
+        section, name = field.split(".")
+        assert name in changed[section], field
+        changed[section][name] = value
+    return changed
+
+
+@pytest.mark.parametrize("devices", [1, 4])
+@pytest.mark.parametrize("index", range(len(PROGRAMS)))
+def test_a_program_at_all_off_values_is_the_one_without_any_term(index, devices):
+    run, config = program(index, devices)
+    off, absent = run(build.strengths_of(config)), without_any(devices)
     np.testing.assert_allclose(off.losses[0], absent.losses[0], rtol=1e-6)
-    assert difference(absent.first_step[1], off.first_step[1]) < 1e-6
+    assert difference(absent.gradient, off.gradient) < 1e-6
     assert difference(absent.params, off.params) < 1e-4     # after three steps of Adam, which amplifies rounding
-    assert difference(off.params, away.params) > 1e-3
-    np.testing.assert_array_equal(off.scores, away.scores)
     np.testing.assert_allclose(absent.scores, off.scores, rtol=1e-5, atol=1e-6)
 
 
-def test_every_strength_of_a_config_has_its_line():
-    strengths = {f"{section}.{name}" for section, names in build.STRENGTHS.items() for name in names}
-    assert {regularizer.field for regularizer in REGULARIZERS.values()} == strengths - {"optim.learning_rate"}
+@pytest.mark.parametrize("devices", [1, 4])
+@pytest.mark.parametrize("field", OFF)
+def test_away_from_its_off_value_training_changes_and_evaluation_does_not(field, devices):
+    entry = BY_FIELD[field]
+    run, config = program(program_of(field), devices)
+    before, after = run(at(config, dict(entry.also))), run(at(config, {**entry.also, field: entry.on}))
+    assert difference(before.params, after.params) > 1e-3
+    assert np.array_equal(before.scores, after.scores) is not entry.in_evaluation
+
+
+@pytest.mark.parametrize("field", OFF)
+def test_one_step_is_the_same_on_one_device_and_on_four(field):
+    """Law 6 with the term on: masks, partners and noise depend on the place in the global batch."""
+    entry = BY_FIELD[field]
+    one, four = (
+        run(at(config, {**entry.also, field: entry.on})) for run, config in (program(program_of(field), devices) for devices in (1, 4)))
+    np.testing.assert_allclose(one.losses[0], four.losses[0], rtol=1e-6)
+    assert difference(one.gradient, four.gradient) < 2e-6
+
+
+# --- structure has no off value: it must change something ---
+
+
+@pytest.mark.parametrize("name", STRUCTURE)
+def test_structure_changes_training(name):
+    entry: Regularizer = STRUCTURE[name]
+    before, after = (_last_params(**(dict(entry.also) | changes)) for changes in ({}, {entry.field: entry.on}))
+    same_shapes = jax.tree.structure(before) == jax.tree.structure(after)
+    assert not same_shapes or difference(before, after) > 1e-3
+
+
+@cache
+def _last_params(**changes: Any) -> Any:
+    own, batch = problem_of(config_of(changes)), {name: jnp.asarray(x) for name, x in arrays()[0].items()}
+
+    def run():
+        params = own.init(rng.seed_key(SEED, "init"))
+        state = TrainState(jnp.int32(0), params, own.optimizer.init(params), jnp.bool_(False), Tally.empty())
+        return jax.lax.scan(lambda s, _: (train_step(own, s, batch, jnp.int32(SEED), jnp.arange(B))[0], None), state, length=NUM_STEPS)[0].params
+
+    return jax.tree.map(np.asarray, jax.jit(run, compiler_options=FAST)())
+
+
+# --- the table is whole ---
+
+
+def test_every_penalty_and_augmentation_is_in_the_table_once():
+    fields = [entry.field for entry in REGULARIZERS.values()]
+    assert len(REGULARIZERS) == sum(map(len, KINDS.values())) and len(set(fields)) == len(fields)
+    assert {f"loss.{name}_strength" for name in penalties.PENALTIES} <= set(fields)
+    assert {f"augment.{name}" for name in AUGMENTATIONS} <= set(fields)
+    assert {field for fields in PROGRAMS for field in fields} == set(OFF)
+
+
+def test_the_control_of_every_run_knows_every_strength():
+    on = config_of({field: BY_FIELD[field].on for field in PROGRAMS[0]})
+    off = checks.at_off_values(on)
+    assert all(off[field.split(".")[0]][field.split(".")[1]] == OFF[field] for field in PROGRAMS[0])
+    assert build.strengths_of(checks.without_terms(on)) == build.strengths_of(config_of({}))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaxreg.data import builder
+from jaxreg.data.catsat import SOURCE
 from jaxreg.data.splits import SPLITS, Settings, draw_splits
 
 SETTINGS = Settings(seed=3, num_train=4, num_eval=4)
@@ -19,10 +20,10 @@ def folder(cache_dir):
 
 
 def test_what_is_read_is_what_was_drawn(tmp_path):
-    drawn, loaded = draw_splits(SETTINGS), builder.load(SETTINGS, tmp_path)
+    drawn, loaded = draw_splits(SETTINGS), builder.load(SOURCE, SETTINGS, tmp_path)
     assert tuple(loaded) == SPLITS
     for name in SPLITS:
-        for field, array in vars(loaded[name]).items():
+        for field, array in loaded[name].arrays().items():
             np.testing.assert_array_equal(array, vars(drawn[name])[field])
             assert array.dtype == vars(drawn[name])[field].dtype and not array.flags.writeable
     assert folder(tmp_path).parent.name == SETTINGS.content_hash()[:16]
@@ -30,19 +31,19 @@ def test_what_is_read_is_what_was_drawn(tmp_path):
 
 
 def test_the_second_load_prepares_nothing(tmp_path, monkeypatch):
-    first = builder.load(SETTINGS, tmp_path)
+    first = builder.load(SOURCE, SETTINGS, tmp_path)
     monkeypatch.setattr(builder, "prepare", None)
-    np.testing.assert_array_equal(builder.load(SETTINGS, tmp_path)["train"].tokens, first["train"].tokens)
+    np.testing.assert_array_equal(builder.load(SOURCE, SETTINGS, tmp_path)["train"].tokens, first["train"].tokens)
 
 
 def test_other_settings_have_other_files(tmp_path):
-    builder.load(SETTINGS, tmp_path)
-    builder.load(Settings(seed=4, num_train=4, num_eval=4), tmp_path)
+    builder.load(SOURCE, SETTINGS, tmp_path)
+    builder.load(SOURCE, Settings(seed=4, num_train=4, num_eval=4), tmp_path)
     assert len(list((tmp_path / "catsat").iterdir())) == 2
 
 
 def test_nothing_is_printed(tmp_path, capfd):
-    builder.load(SETTINGS, tmp_path)
+    builder.load(SOURCE, SETTINGS, tmp_path)
     assert capfd.readouterr() == ("", "")
 
 
@@ -61,35 +62,35 @@ def _flip(path):
                          ids=["missing", "empty", "truncated", "flipped"])
 @pytest.mark.parametrize("name", ["catsat-train.array_record-00000-of-00001", "dataset_info.json", "metadata.json"])
 def test_damaged_files_are_noticed_and_made_anew(tmp_path, caplog, name, damage):
-    good = builder.load(SETTINGS, tmp_path)
+    good = builder.load(SOURCE, SETTINGS, tmp_path)
     damage(folder(tmp_path) / name)
     with caplog.at_level(logging.WARNING):
-        loaded = builder.load(SETTINGS, tmp_path)
+        loaded = builder.load(SOURCE, SETTINGS, tmp_path)
     np.testing.assert_array_equal(loaded["train"].tokens, good["train"].tokens)
     assert "is damaged and is made anew" in caplog.text
     caplog.clear()
-    builder.load(SETTINGS, tmp_path)
+    builder.load(SOURCE, SETTINGS, tmp_path)
     assert not caplog.text
 
 
 def test_files_of_other_settings_are_not_believed(tmp_path):
     other = Settings(seed=4, num_train=4, num_eval=4)
-    builder.load(SETTINGS, tmp_path)
+    builder.load(SOURCE, SETTINGS, tmp_path)
     folder(tmp_path).parent.rename(tmp_path / "catsat" / other.content_hash()[:16])
     with pytest.raises(ValueError, match="other settings"):
-        builder.read(other, tmp_path)
-    np.testing.assert_array_equal(builder.load(other, tmp_path)["train"].tokens, draw_splits(other)["train"].tokens)
+        builder.read(SOURCE, other, tmp_path)
+    np.testing.assert_array_equal(builder.load(SOURCE, other, tmp_path)["train"].tokens, draw_splits(other)["train"].tokens)
 
 
 def test_a_bucket_is_refused():
     with pytest.raises(ValueError, match="local folder"):
-        builder.load(SETTINGS, "gs://bucket/data")
+        builder.load(SOURCE, SETTINGS, "gs://bucket/data")
 
 
 def test_four_processes_prepare_at_once(tmp_path):
-    script = ("import sys; from jaxreg.data import builder; from jaxreg.data.splits import Settings;"
+    script = ("import sys; from jaxreg.data import builder; from jaxreg.data.catsat import SOURCE, Settings;"
               "sys.stdin.readline();"  # imported: wait for the start
-              "[print(builder._digest(builder.load(Settings(seed=s, num_train=4, num_eval=4), sys.argv[1])))"
+              "[print(builder._digest(builder.load(SOURCE, Settings(seed=s, num_train=4, num_eval=4), sys.argv[1])))"
               " for s in range(4)]")
     workers = [subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdin=subprocess.PIPE,
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(4)]

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from jaxreg.data import CONTENT_HASHES, DATASETS, catsat, load_catsat
+from jaxreg.data import SOURCES, catsat, load_catsat
 
 SMALL = {"num_train": 8, "num_eval": 8}
 
@@ -45,7 +45,7 @@ def test_views_without_rows_are_left_out(cache_dir, neutral_rate, missing):
 
 def test_a_seed_is_a_data_set(dataset, cache_dir, tmp_path):
     again = load_catsat(seed=7, cache_dir=tmp_path)  # made anew, not read
-    other = DATASETS["catsat"](seed=8, cache_dir=cache_dir)
+    other = SOURCES["catsat"].load(seed=8, cache_dir=cache_dir)
     assert again.content_hash == dataset.content_hash != other.content_hash
     for name in catsat.SPLITS:
         np.testing.assert_array_equal(again.splits[name].tokens, dataset.splits[name].tokens)
@@ -54,8 +54,8 @@ def test_a_seed_is_a_data_set(dataset, cache_dir, tmp_path):
 
 
 def test_the_content_hash_is_known_without_loading(dataset):
-    assert CONTENT_HASHES["catsat"](seed=7) == dataset.content_hash
-    assert set(CONTENT_HASHES) == set(DATASETS)
+    source = SOURCES["catsat"]
+    assert source.content_hash(source.settings(seed=7)) == dataset.content_hash
 
 
 def test_importing_is_light():

@@ -12,10 +12,9 @@ from jaxreg.data.dataset import PAD
 def with_row(dataset, target, source, shift=0):
     """The data set with row 0 of `target` replaced by row 0 of `source`, moved by `shift` positions."""
     fields = {}
-    for field in dataclasses.fields(dataset.splits[target]):
-        array = getattr(dataset.splits[target], field.name).copy()
-        array[0] = getattr(dataset.splits[source], field.name)[0]
-        fields[field.name] = array
+    for name, array in dataset.splits[target].arrays().items():
+        fields[name] = array.copy()
+        fields[name][0] = getattr(dataset.splits[source], name)[0]
     fields["tokens"][0] = np.roll(fields["tokens"][0], shift)
     split = dataclasses.replace(dataset.splits[target], **fields)
     return dataclasses.replace(dataset, splits={**dataset.splits, target: split})

@@ -36,10 +36,9 @@ def pairs(split):
 def planted(splits, name, tokens_from, row=0):
     """The splits with one row of `name` replaced by a row of another."""
     fields = {}
-    for field in dataclasses.fields(splits[name]):
-        array = getattr(splits[name], field.name).copy()
-        array[0] = getattr(splits[tokens_from], field.name)[row]
-        fields[field.name] = array
+    for field, array in splits[name].arrays().items():
+        fields[field] = array.copy()
+        fields[field][0] = getattr(splits[tokens_from], field)[row]
     return {**splits, name: dataclasses.replace(splits[name], **fields)}
 
 

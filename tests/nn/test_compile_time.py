@@ -8,7 +8,8 @@ PROGRAM = """
 import jax, jax.numpy as jnp
 from jaxreg.nn import Transformer
 
-rates = dict(attention_dropout_rate=.1, residual_dropout_rate=.1, mlp_dropout_rate=.1, mlp_pre_activation_dropout_rate=.1)
+rates = dict.fromkeys([name for name in Transformer.__dataclass_fields__ if name.endswith("_rate")], .1) | dict(logit_softcap=5.)
+assert len(rates) == 10
 
 def loss(params, rates, key, tokens):
     model = Transformer(vocab_size=16, num_outputs=16, num_layers=4, width=16, num_heads=2, mlp_width=32, max_length=8, **rates)

@@ -18,7 +18,9 @@ B, T, D = 2, 6, 8
 KEY = jax.random.key(31)
 TOKENS = jnp.asarray(np.random.default_rng(0).integers(1, 9, (B, T)))
 X = jnp.asarray(np.random.default_rng(1).normal(size=(B, T, D)).astype(np.float32))
-SITES = ("attention_dropout_rate", "residual_dropout_rate", "mlp_dropout_rate", "mlp_pre_activation_dropout_rate")
+SITES = (
+    "attention_dropout_rate", "residual_dropout_rate", "mlp_dropout_rate", "mlp_pre_activation_dropout_rate", "embedding_dropout_rate",
+    "token_dropout_rate", "key_dropout_rate", "layer_dropout_rate", "stochastic_depth_rate")
 
 
 def model(**rates):
@@ -47,8 +49,14 @@ def evaluated(params, rates):
     return model(**rates).apply(params, TOKENS, dropout_key=KEY, rngs={"dropout": KEY})
 
 
-def alone(site, rate=0.3):
+def alone(site, rate=None):
+    if rate is None:
+        rate = 0.95 if site == "layer_dropout_rate" else 0.3     # one draw for all: nearly always a skip
     return dict.fromkeys(SITES, 0.0) | {site: rate}
+
+
+def test_these_are_all_rates_of_the_model():
+    assert {name for name in Transformer.__dataclass_fields__ if name.endswith("_rate")} == set(SITES)
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +88,45 @@ def test_evaluation_needs_no_key_and_equals_a_model_without_sites(params, absent
     np.testing.assert_allclose(evaluated(params, rates), absent, rtol=1e-5, atol=1e-6)
     without_key = jax.jit(lambda params: model(**rates).apply(params, TOKENS), compiler_options=FAST)(params)
     np.testing.assert_allclose(without_key, absent, rtol=1e-5, atol=1e-6)
+
+
+def test_rate_0_at_each_site_is_exactly_absent_where_xla_fuses_nothing(params):
+    run = lambda **rates: model(**rates).apply(params, TOKENS, padding_mask=TOKENS > 1, train=True, dropout_key=KEY)
+    expected = run()
+    for site in SITES:
+        np.testing.assert_array_equal(run(**{site: 0.0}), expected, err_msg=site)
+
+
+def test_masks_at_test_time_are_asked_for_with_a_key_for_each_pass(params, absent):
+    """Monte Carlo dropout, as Transformer.__call__ says: other passes, other masks; the same pass again, the same; on average evaluation."""
+    network = model(mlp_dropout_rate=0.3, stochastic_depth_rate=0.2, positions="none", final_norm=False)
+
+    @jax.jit
+    def passes(count):
+        keys = jax.vmap(lambda n: rng.step_key(rng.seed_key(0, "dropout"), n))(count)
+        return jax.vmap(lambda key: network.apply(params, TOKENS, train=True, dropout_key=key))(keys)
+
+    logits = np.asarray(passes(jnp.arange(3)))
+    assert np.abs(logits[0] - logits[1]).max() > 1e-3
+    np.testing.assert_allclose(passes(jnp.array([2, 2])), logits[[2, 2]], rtol=1e-5, atol=1e-6)
+    # Without a final norm the logits are linear in what MLP dropout drops in the last block, so their mean is evaluation.
+    last = model(mlp_dropout_rate=0.3, positions="none", final_norm=False)
+    many = jax.jit(lambda: jax.lax.map(
+        lambda n: last.apply(params, TOKENS, train=True, dropout_key=rng.step_key(rng.seed_key(0, "dropout"), n)), jnp.arange(3000)).mean(0))()
+    np.testing.assert_allclose(many, last.apply(params, TOKENS), atol=0.05)
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_a_mask_does_not_depend_on_how_the_batch_is_cut(site, params):
+    """Examples 3 and 8 of a global batch, together and one by one; and other examples than 0 and 1."""
+    run = jax.jit(
+        lambda tokens, ids: model(**{site: 0.5}).apply(params, tokens, train=True, dropout_key=KEY, example_ids=ids), compiler_options=FAST)
+    ids = jnp.array([3, 8])
+    whole = run(TOKENS, ids)
+    for row in range(B):
+        np.testing.assert_allclose(run(TOKENS[row : row + 1], ids[row : row + 1])[0], whole[row], rtol=1e-5, atol=1e-6)
+    differ = np.abs(np.asarray(run(TOKENS, jnp.arange(B)) - whole)).max() > 1e-3
+    assert differ == (site != "layer_dropout_rate"), "a skipped layer is skipped for all examples alike"
 
 
 def test_traced_rates_under_vmap(params, absent):

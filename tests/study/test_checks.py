@@ -6,9 +6,9 @@ import optax
 import pytest
 import tiny
 
-from jaxreg import losses, nn, optim
+from jaxreg import nn, optim
 from jaxreg.nn import dropout
-from jaxreg.study import checks
+from jaxreg.study import checks, problem
 
 CONFIG = tiny.config({"model.residual_dropout_rate": None, "model.mlp_pre_activation_dropout_rate": None} | {
     "model.attention_dropout_rate": 0.3, "model.mlp_dropout_rate": 0.2, "loss.label_smoothing_strength": 0.1, "optim.weight_decay": 1.0,
@@ -24,8 +24,7 @@ def as_it_stands():
 @pytest.fixture(scope="module")
 def absent():
     """One step of the program without terms, compiled once."""
-    model = CONFIG["model"] | {name: None for name in CONFIG["model"] if name.endswith("dropout_rate")}
-    return checks.one_step({**CONFIG, "model": model, "loss": {"label_smoothing_strength": None}}, tiny.dataset(1), 1)
+    return checks.one_step(checks.without_terms(CONFIG), tiny.dataset(1), 1)
 
 
 def test_it_passes_whatever_the_config_s_own_strengths_are(as_it_stands):
@@ -42,13 +41,12 @@ def test_it_compares_with_a_program_that_has_no_terms(absent):
 
 
 def test_a_loss_that_is_wrong_at_0_is_found(monkeypatch):
-    right = losses.cross_entropy
+    right = problem.penalized
 
-    def wrong(logits, labels, *, label_smoothing_strength=None):
-        extra = 0.0 if label_smoothing_strength is None else 1e-4 * jnp.mean(logits**2, axis=-1)
-        return right(logits, labels, label_smoothing_strength=label_smoothing_strength) + extra
+    def wrong(seen, strengths, penalties):
+        return right(seen, strengths, penalties) + (1e-4 * jnp.mean(seen.logits**2, axis=-1) if strengths else 0.0)
 
-    monkeypatch.setattr(losses, "cross_entropy", wrong)
+    monkeypatch.setattr(problem, "penalized", wrong)
     control = checks.off_value(CONFIG, tiny.dataset(1), 1, lambda phase: None)
     assert control["passed"] is False and "loss, gradient differ by more" in control["detail"]
 
@@ -70,8 +68,8 @@ def test_an_optimizer_that_is_wrong_at_its_off_values_is_found(monkeypatch, abse
     off = {**CONFIG, "optim": {**CONFIG["optim"], "weight_decay": 0.0, "max_grad_norm": float("inf")}}
     params, gradient = params["output"], gradient["output"]
     assert checks._gap(*checks.updates(off, params, gradient)) <= checks.TOLERANCE
-    right = optim.adamw
-    monkeypatch.setattr(optim, "adamw", lambda **o: wrong(right, o))
+    right = optim.optimizer
+    monkeypatch.setattr(optim, "optimizer", lambda **o: wrong(right, o))
     assert not checks._gap(*checks.updates(off, params, gradient)) <= checks.TOLERANCE
 
 

@@ -48,7 +48,7 @@ def read(path):
 def test_config_json_holds_the_whole_design(tmp_path):
     assert begin(tmp_path) == []
     config = read(tmp_path / "config.json")
-    assert set(config) == {"experiment", "config", "arms", "seeds", "bits_version", "code_version"}
+    assert set(config) == {"experiment", "config", "arms", "seeds", "own_files", "bits_version", "code_version"}
     assert config["bits_version"] == BITS_VERSION == 1 and config["code_version"] == records.code_version()
     assert config["experiment"]["question"] == "Which?" and config["experiment"]["arms"]["stop"]["diff"] == {"stopping.patience_evals": 2.0}
     assert config["seeds"] == [3, 4] and set(config["arms"]) == {"none", "stop"}

@@ -32,22 +32,31 @@ def payload_of(
     example, seeds = datasets[specs[0].data], outcome.results["seeds"]
     table = outcome.results["arms"]
     rows = zip(example.views, story.asked(example), strict=True)
+    both = next((view.cut for view in example.views if view.name == "both_cut"), ())
+    chance = next((example.chance_of(view) for view in example.views if view.name == experiment.primary), example.chance)
     return {
         "title": experiment.name, "question": experiment.question, "prediction": experiment.prediction, "command": command,
         "generated_from": "results.json", "scope": story.scope(config, seeds),
-        "headline": story.headline(experiment, outcome.verdicts, table), "primary": experiment.primary,
+        "headline": story.headline(experiment, outcome.verdicts, table, chance, both), "primary": experiment.primary,
         "margin": experiment.margin, "alpha": experiment.alpha, "baseline": experiment.baseline, "seeds": list(seeds),
         "views": [{"name": view.name, "title": title, "trained": trained, "asked": asked} for view, (title, trained, asked) in rows],
         "arms": [{"name": name, "title": arm.title, "kind": arm.kind, "diff": dict(arm.diff)} for name, arm in experiment.arms.items()],
         "table": table, "comparisons": outcome.results["comparisons"], "uninformative": outcome.uninformative,
         "controls": [{"name": name} | control for name, control in outcome.results["controls"].items()],
         "curves": _curves(specs, records),
-        "pathways": {arm: {way: table[arm][view] for way, view in PATHWAYS.items() if view in table[arm]} for arm in table},
+        "pathways": _pathways(table),
         "attention_mass": sentence.attention_mass(specs, records, datasets),
         **sentence.matrices(experiment, specs, records, datasets),
         "flipped": _flipped(experiment, specs, records, datasets), "predictions": _predictions(experiment, outcome),
         "timing": None, "environment": {"jax": jax.__version__, "devices": f"{len(jax.devices())} x {jax.devices()[0].device_kind}"},
     }
+
+
+def _pathways(table: Mapping[str, Mapping]) -> dict[str, Any]:
+    """Accuracy with connections cut; nothing where the data set has no such views."""
+    if not any(set(PATHWAYS.values()) <= set(row) for row in table.values()):
+        return {}
+    return {arm: {way: table[arm][view] for way, view in PATHWAYS.items() if view in table[arm]} for arm in table}
 
 
 def _curves(specs: Sequence[Spec], records: Mapping[str, Record]) -> dict[str, Any]:
@@ -109,7 +118,8 @@ def _flipped(experiment: Experiment, specs: Sequence[Spec], records: Mapping[str
 
 def _flip(dataset: Dataset, view: Any, row: int, before: bool, after: bool, seed: int) -> dict[str, Any]:
     part = dataset.splits[view.split]
-    right, wrong = dataset.outputs[part.label[row]], dataset.outputs[part.foil[row]]
+    right = dataset.outputs[part.label[row]]
+    wrong = dataset.outputs[part.foil[row]] if part.foil[row] >= 0 else f"not {right}"
     says = {True: right, False: wrong}
     return {
         "view": view.name, "text": dataset.sentence(view.split, row), "answer": right, "baseline_says": says[before],

@@ -109,14 +109,22 @@ def _draw_curves(axes: Axes, payload: Mapping[str, Any], name: str, *, first: bo
         if view in curves:
             _draw_curve(axes, curves[view], _view_title(payload, view), *CURVE_STYLES[role])
     axes.set_title(_wrapped(_arm_titles(payload)[name]), loc="left", fontsize=12.5, color=INK, weight="bold")
-    axes.set_ylim(45, 101.5)
-    axes.set_yticks([50, 60, 70, 80, 90, 100], [f"{value}%" for value in (50, 60, 70, 80, 90, 100)] if first else [])
+    axes.set_ylim(*_range(payload))
+    ticks = range(50, 101, 10) if _range(payload)[0] == 45 else range(0, 101, 20)
+    axes.set_yticks([*ticks], [f"{value}%" for value in ticks] if first else [])
     axes.set_xlabel("step", color=MUTED)
     axes.grid(axis="y", color=GRID)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     if first and curves:
         axes.legend(loc="lower right", frameon=False, fontsize=9.5, handlelength=1.2, handletextpad=0.5, borderaxespad=0.1)
+
+
+def _range(payload: Mapping[str, Any]) -> tuple[float | int, float | int]:
+    """Of accuracy in %: from 45, or from 0 where any curve goes below."""
+    curves = [curve for arm in (payload.get("curves") or {}).values() for name, curve in arm.items() if not name.startswith("loss/")]
+    lowest = min((value for curve in curves for value in curve["mean"] if _known(value)), default=1.0)
+    return (45, 101.5) if lowest >= 0.45 else (-2, 101.5)
 
 
 def _draw_curve(axes: Axes, curve: Mapping[str, Any], label: str, color: str, style: str) -> None:

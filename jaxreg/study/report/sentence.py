@@ -1,5 +1,6 @@
 """One real sentence under the glass: its matrices, what real training steps dropped, what each connection is worth."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,25 +31,32 @@ def trained_model(spec: Spec, record: Record, dataset: Dataset) -> tuple[Any, An
 
 
 def attention_mass(specs: Sequence[Spec], records: Mapping[str, Record], datasets: Mapping[str, Dataset]) -> dict[str, Any]:
-    """{arm: {cue: mean, ci95, per_seed}}: the mass that the verb's row puts on each cue, on unseen pairs.
+    """{arm: {cue: mean, ci95, per_seed}}: the mass that the verb's row puts on noun and determiner, on the primary view's split.
 
-    Diverged members have no mass, and an arm of nothing else is left out.
+    Diverged members have no mass, and an arm of nothing else is left out. Empty for a data set without these two cues.
     """
+    if not {"noun", "determiner"} <= set(datasets[specs[0].data].cue_names):
+        return {}
     values: dict[str, list[np.ndarray]] = {}
     compiled: dict[tuple, Any] = {}
     cue_names = next(iter(specs)) and datasets[specs[0].data].cue_names
     for spec in specs:
         dataset, record = datasets[spec.data], records[spec.hash]
-        if record.meta["diverged"]:
+        if record.meta["diverged"] or not has_attention(spec):
             continue
-        split = dataset.splits["recombination"]
+        split = dataset.splits[next(view.split for view in dataset.views if view.name == dataset.primary)]
         model, params = trained_model(spec, record, dataset)
-        key = (model.num_layers, model.width, model.num_heads, model.norm, model.residual, model.final_norm, model.positions, model.causal)
+        key = tuple(getattr(model, field.name) for field in dataclasses.fields(model) if not field.name.endswith("_rate"))
         if key not in compiled:
             compiled[key] = jax.jit(lambda p, b, c, model=model: probe.cue_mass(model, p, b, c))
         batch = {"tokens": split.tokens[:MASS_SENTENCES], "query_position": split.query_position[:MASS_SENTENCES]}
         values.setdefault(spec.arm, []).append(np.asarray(compiled[key](params, batch, split.cues[:MASS_SENTENCES])))
     return {arm: {cue: _summary([row[i] for row in rows]) for i, cue in enumerate(cue_names)} for arm, rows in values.items()}
+
+
+def has_attention(spec: Spec) -> bool:
+    """Whether a member is a transformer of ours, whose attention can be looked at; of a person's own module nobody knows."""
+    return spec.config["model"]["module"] == "transformer"
 
 
 def _summary(per_seed: Sequence[float]) -> dict[str, Any]:
@@ -59,25 +67,27 @@ def _summary(per_seed: Sequence[float]) -> dict[str, Any]:
 
 def matrices(experiment: Experiment, specs: Sequence[Spec], records: Mapping[str, Record], datasets: Mapping[str, Dataset]) -> dict[str, Any]:
     """"matrices" and "edges" of the page: the arm with the most attention dropout, at the first seed that did not diverge; null without."""
-    shown = [spec for spec in specs if experiment.arms[spec.arm].kind == "arm" and not records[spec.hash].meta["diverged"]]
+    shown = [spec for spec in specs if experiment.arms[spec.arm].kind == "arm" and has_attention(spec) and not records[spec.hash].meta["diverged"]]
     rates = {spec.arm: spec.config["model"][RATE] or 0.0 for spec in shown}
     arm = max(rates, key=rates.get, default=None)
-    if arm is None or not rates[arm]:
+    spec = next((spec for spec in shown if spec.arm == arm), None)
+    if spec is None or not rates[arm] or datasets[spec.data].splits["train"].features is not None:  # patches are no words
         return {"matrices": None, "edges": None}
-    spec = next(spec for spec in shown if spec.arm == arm)
     dataset, record = datasets[spec.data], records[spec.hash]
     row = example_row(dataset)
     model, params = trained_model(spec, record, dataset)
+    has_foil = dataset.splits["train"].foil[row] >= 0
     return {
-        "matrices": _matrices(spec, dataset, row, model, params, rates[arm]), "edges": _edges(dataset, row, model, params),
+        "matrices": _matrices(spec, dataset, row, model, params, rates[arm]),
+        "edges": _edges(dataset, row, model, params) if has_foil else None,
     }
 
 
 def example_row(dataset: Dataset) -> int:
-    """The training sentence that is shown: the one most like "the cat SIT on the mat": longest, both cues telling."""
+    """The training sentence that is shown: the one most like "the cat SIT on the mat": longest, all cues telling."""
     split = dataset.splits["train"]
     words = (split.tokens != 0).sum(1)
-    told = split.tags[:, dataset.tag_names.index("informative")]
+    told = split.tags[:, dataset.tag_names.index("informative")] if "informative" in dataset.tag_names else (split.cues >= 0).all(1)
     essay = np.asarray([dataset.sentence("train", i).count("cat") + dataset.sentence("train", i).count("SIT") for i in range(len(split))])
     return int(np.lexsort((~told, -essay, -words))[0])
 

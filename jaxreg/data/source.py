@@ -1,0 +1,208 @@
+"""A data set as one object: its settings, how it is drawn, what its numbers mean. One file, and one line of `jaxreg.data.SOURCES`.
+
+    @dataclasses.dataclass(frozen=True)
+    class Settings:
+        seed: int
+        num_train: int = setting(256, "sentences", minimum=1)
+        noise_rate: float | int = setting(0.0, "a share of labels", maximum=1.0)
+
+        def __post_init__(self):
+            check_settings(self)
+
+    SOURCE = Source(name="mine", what="one line", settings=Settings, splits=("train", "validation"), views=VIEWS,
+                    primary="validation", draw=draw_splits, legend=lambda settings: Legend(...), check=check_leaks)
+
+The config's data section has the settings as its fields; files, content hash, checks and `jaxreg list` follow from the
+source. A source in a person's own file works the same; see `version`.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import inspect
+import json
+import os
+from collections.abc import Callable, Mapping
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxreg.data.dataset import Dataset, Split, View
+
+_NONE = np.zeros(0, np.int32)
+
+
+def setting(default: object, unit: str, *, minimum: float | int = 0, maximum: float | int | None = None,
+            choices: tuple[str, ...] | None = None) -> Any:
+    """A field of a settings class: its default, unit and range.
+
+    A bool is a flag, an int a whole number, a float a real one, a str one of `choices`; both ends of the range are allowed.
+    """
+    return dataclasses.field(default=default, metadata={"unit": unit, "minimum": minimum, "maximum": maximum, "choices": choices})
+
+
+def fields_of(settings: type) -> dict[str, dataclasses.Field]:
+    """The settings by name, without the seed."""
+    return {field.name: field for field in dataclasses.fields(settings) if field.name != "seed"}
+
+
+def check_settings(settings: Any, *more: str) -> None:
+    """Checks that each setting lies in the range that its field declares.
+
+    Args:
+      settings: an instance of a settings class.
+      more: further mistakes, one line each; empty ones do not count.
+
+    Raises:
+      ValueError: one line per mistake, naming the config field.
+    """
+    mistakes = [] if settings.seed >= 0 else [f"seed is {settings.seed!r}; it must be at least 0"]
+    for name, field in fields_of(type(settings)).items():
+        wanted = _wanted(field, getattr(settings, name))
+        if wanted:
+            mistakes.append(f"data.{name} is {getattr(settings, name)!r}; it must be {wanted}")
+    mistakes += [line for line in more if line]
+    if mistakes:
+        raise ValueError("\n".join(mistakes))
+
+
+def _wanted(field: dataclasses.Field, value: object) -> str:
+    """What the value should be, or nothing where it is right."""
+    rule = field.metadata
+    if rule["choices"] is not None:
+        return "" if value in rule["choices"] else f"one of: {', '.join(rule['choices'])}"
+    if isinstance(field.default, bool):
+        return "" if isinstance(value, bool) else "True or False"
+    kinds = int if isinstance(field.default, int) else (int, float)
+    low, high = rule["minimum"], rule["maximum"]
+    is_number = isinstance(value, kinds) and not isinstance(value, bool) and isfinite(value)
+    if is_number and low <= value and (high is None or value <= high):
+        return ""
+    return f"at least {low}" if high is None else f"from {low} to {high}"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Legend:
+    """What the numbers of the splits mean; the attributes are those of `Dataset`. Rows with a foil guess right half of the time."""
+
+    tokens: tuple[str, ...]
+    outputs: tuple[str, ...]
+    templates: tuple[str, ...]
+    cue_names: tuple[str, ...] = ()
+    tag_names: tuple[str, ...] = ()
+    fresh_tokens: np.ndarray = dataclasses.field(default_factory=lambda: _NONE)
+    fresh_like: np.ndarray = dataclasses.field(default_factory=lambda: _NONE)
+    chance: float | int = 0.5
+
+
+def nothing_to_check(splits: dict[str, Split], settings: Any) -> None:
+    """No check besides the one that splits are disjoint."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Source:
+    """One data set.
+
+    Attributes:
+      name: the value of config.data.dataset.
+      what: one line for `jaxreg list`.
+      settings: a frozen dataclass; the first field is seed, the others are made by `setting`, num_train (rows of the
+        training split), num_eval and length (positions of a row) among them.
+      splits: names of the splits that `draw` gives, "train" and "validation" among them.
+      views: what is reported, in order, "train" and "validation" among them; those without rows are left out.
+      primary: the view that a comparison should judge.
+      draw: settings -> splits by name, a pure function. Raises ValueError, one line per mistake, where nothing can be drawn.
+      legend: settings -> what the numbers mean; does not draw.
+      check: (splits, settings) -> None; raises LeakError where something held out is found where it must not be.
+      version: raise it with anything that changes what a seed draws. None: the text of the file of `draw` stands for it, so
+        that files of an older draw are never served; right for one's own file.
+      content: word lists and the like that a draw follows from besides its settings, JSON-able, for the content hash.
+      address: settings -> content hash, instead of the usual one.
+      same_shape: settings that change which rows are drawn and nothing else: neither sizes nor words. Draws that differ in
+        others are trained by programs of their own.
+    """
+
+    name: str
+    what: str
+    settings: type
+    splits: tuple[str, ...]
+    views: tuple[View, ...]
+    primary: str
+    draw: Callable[[Any], dict[str, Split]]
+    legend: Callable[[Any], Legend]
+    check: Callable[[dict[str, Split], Any], None] = nothing_to_check
+    version: int | None = None
+    content: Callable[[], Any] = dict
+    address: Callable[[Any], str] | None = None
+    same_shape: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        """Raises ValueError where the parts do not fit."""
+        names = [view.name for view in self.views]
+        missing = [name for name in ("num_train", "num_eval", "length") if name not in fields_of(self.settings)]
+        missing += [name for name in ("train", "validation", self.primary) if name not in names]
+        missing += [name for name in ("train", "validation", *(view.split for view in self.views)) if name not in self.splits]
+        if missing:
+            raise ValueError(f"data set {self.name}: there is no setting, view or split {missing[0]!r}")
+
+    def load(self, *, seed: int, cache_dir: str | os.PathLike, **settings: Any) -> Dataset:
+        """The data set as one seed draws it: from the files in `cache_dir`, which are made first where they are missing.
+
+        Raises:
+          ValueError: impossible settings, one line each, naming the field; or a `cache_dir` that is not local.
+          LeakError: a sentence in two splits, or something held out in training.
+        """
+        from jaxreg.data import builder  # only here: importing tensorflow_datasets takes half a second
+
+        own = self.settings(seed=seed, **settings)
+        return self.dataset(builder.load(self, own, cache_dir), own)
+
+    def preview(self, **settings: Any) -> Dataset:
+        """The draw of seed 0 without files: whether there is one, and which views it has, does not depend on the seed."""
+        own = self.settings(seed=0, **settings)
+        return self.dataset(self.draw(own), own)
+
+    def dataset(self, splits: dict[str, Split], settings: Any) -> Dataset:
+        """Splits with all that is needed to read and report them, checked.
+
+        Raises:
+          LeakError: a sentence in two splits, or something held out in training.
+        """
+        dataset = Dataset(name=self.name, seed=settings.seed, splits=splits, views=self.views,
+                          primary=self.primary, content_hash=self.content_hash(settings), **vars(self.legend(settings)))
+        dataset.check_disjoint()
+        self.check(splits, settings)
+        return dataset.without_empty_views()
+
+    def content_hash(self, settings: Any) -> str:
+        """SHA-256 of everything that the splits follow from, in hexadecimal."""
+        if self.address is not None:
+            return self.address(settings)
+        own = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+        reals = {name for name, field in fields_of(self.settings).items() if isinstance(field.default, float)}
+        own = {name: float(value) if name in reals else value for name, value in own.items()}
+        content = {"dataset": self.name, "version": self._version, "content": self.content(), "settings": own}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def defaults(self) -> dict[str, Any]:
+        """The settings without the seed: name -> default."""
+        return {name: field.default for name, field in fields_of(self.settings).items()}
+
+    @functools.cached_property
+    def _version(self) -> int | str:
+        if self.version is not None:
+            return self.version
+        return hashlib.sha256(Path(inspect.getfile(inspect.unwrap(self.draw))).read_bytes()).hexdigest()
+
+
+def generator(dataset: str, seed: int, *names: object) -> np.random.Generator:
+    """The random numbers of one purpose of one seed: each (data set, seed, names) has its own, so none moves another."""
+    text = "/".join(map(str, (dataset, seed, *names)))
+    words = np.frombuffer(hashlib.sha256(text.encode()).digest()[:16], "<u8")
+    return np.random.Generator(np.random.Philox(key=words.astype(np.uint64)))
+
+
+Sources = Mapping[str, Source]
+"""Name -> data set."""

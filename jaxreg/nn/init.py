@@ -1,0 +1,56 @@
+"""How matrices start: the initialisation schemes. Biases start at 0 and gains at 1 in each."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+
+from jaxreg.typing import Array
+
+Initializer = Callable[..., Array]
+
+
+class Initializers(NamedTuple):
+    """Of kernels, of the kernels that write to the residual stream (attention's `out`, the MLP's `wo`), and of embedding tables."""
+
+    kernel: Initializer
+    residual_kernel: Initializer
+    table: Initializer
+
+
+# Flax's own defaults: kernels 1 / fan_in (truncated normal), tables N(0, 1 / D).
+_LECUN = jax.nn.initializers.lecun_normal()
+_TABLE = jax.nn.initializers.variance_scaling(1.0, "fan_in", "normal", out_axis=0)
+_GLOROT = jax.nn.initializers.glorot_uniform()
+_NORMAL = jax.nn.initializers.normal(0.02)
+
+
+def _scaled(num_layers: int) -> Initializer:
+    return jax.nn.initializers.normal(0.02 / (2 * num_layers) ** 0.5)
+
+
+INIT_SCHEMES: dict[str, Callable[[int], Initializers]] = {
+    "lecun": lambda num_layers: Initializers(_LECUN, _LECUN, _TABLE),
+    "normal": lambda num_layers: Initializers(_NORMAL, _NORMAL, _NORMAL),
+    "scaled": lambda num_layers: Initializers(_NORMAL, _scaled(num_layers), _NORMAL),
+    "xavier": lambda num_layers: Initializers(_GLOROT, _GLOROT, _TABLE),
+}
+"""As functions of the number of layers N.
+
+"lecun": Flax's default. LeCun et al. 1998, section 4.6: variance 1 / fan-in (truncated normal); tables N(0, 1 / D).
+"normal": every matrix N(0, .02^2). Devlin et al. 2019 (BERT; truncated there); Radford et al. 2018 (GPT).
+"scaled": "normal", with the kernels that write to the residual stream divided by sqrt(2 N). Radford et al. 2019 (GPT-2), section 2.3.
+"xavier": Glorot & Bengio 2010, eq. 16 (uniform, variance 2 / (fan-in + fan-out)), as in the code of Vaswani et al. 2017; tables N(0, 1 / D)
+    as there, which are multiplied by sqrt(D) there and not here.
+"""
+
+
+def initializers(init_scheme: str, num_layers: int) -> Initializers:
+    """The initialisers of a scheme for a model of N layers.
+
+    Raises:
+      ValueError: an unknown scheme.
+    """
+    if init_scheme not in INIT_SCHEMES:
+        raise ValueError(f"init_scheme: {init_scheme!r}; allowed: {', '.join(INIT_SCHEMES)}")
+    return INIT_SCHEMES[init_scheme](num_layers)

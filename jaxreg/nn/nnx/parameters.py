@@ -1,0 +1,32 @@
+"""Parameters there and back: between the Linen modules and these."""
+
+from collections.abc import Mapping
+
+from flax import nnx, traverse_util
+
+from jaxreg.typing import Params
+
+
+def load_linen(module: nnx.Module, params: Mapping) -> None:
+    """Puts the parameters of the Linen module of the same name and fields into `module`, in place.
+
+    Args:
+      module: one of this package.
+      params: what lies under "params" in Linen's variables.
+
+    Raises:
+      ValueError: a parameter that is missing, unknown, or of another shape.
+    """
+    given, own = (traverse_util.flatten_dict(tree, sep="/") for tree in (params, to_linen(module)))
+    for name in sorted(given.keys() | own.keys()):
+        shapes = [tree[name].shape if name in tree else "none" for tree in (given, own)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(f"params: {name} is {shapes[0]}; allowed is what the module has: {shapes[1]}")
+    state = nnx.state(module, nnx.Param)
+    nnx.replace_by_pure_dict(state, params)
+    nnx.update(module, state)
+
+
+def to_linen(module: nnx.Module) -> Params:
+    """The parameters of `module` as a dict, as they lie under "params" in Linen's variables."""
+    return nnx.to_pure_dict(nnx.state(module, nnx.Param))

@@ -1,0 +1,46 @@
+"""The norms of a block: LayerNorm with and without its parameters, RMSNorm, and LayerScale."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+
+from jaxreg.typing import Array, Float
+
+NORM_KINDS: dict[str, dict[str, bool]] = {
+    "layer": {"use_scale": True, "use_bias": True},
+    "layer_no_bias": {"use_scale": True, "use_bias": False},
+    "layer_plain": {"use_scale": False, "use_bias": False},
+    "rms": {"use_scale": True},
+}
+"""Each kind's parameters: gain ("scale") and bias; "rms" is RMSNorm, the others LayerNorm.
+
+Source: Ba et al. 2016 (LayerNorm); Xu et al. 2019, "Understanding and improving layer normalization" (without gain and bias);
+Zhang & Sennrich 2019 (RMSNorm: no mean is taken out).
+"""
+
+
+def norm_of(kind: str, layer_norm: Callable[..., Any], rms_norm: Callable[..., Any], **options: Any) -> Any:
+    """A norm module of one kind, made by Linen's or NNX's own two classes.
+
+    Raises:
+      ValueError: an unknown kind.
+    """
+    if kind not in NORM_KINDS:
+        raise ValueError(f"norm_kind: {kind!r}; allowed: {', '.join(NORM_KINDS)}")
+    return (rms_norm if kind == "rms" else layer_norm)(**NORM_KINDS[kind], **options)
+
+
+class LayerScale(nn.Module):
+    """The input times a learned vector, for the end of a residual branch.
+
+    Parameters: scale [D], `initial_value` everywhere at first.
+
+    Source: Touvron et al. 2021, "Going deeper with image transformers" (CaiT); there .1 to 1e-6, smaller for deeper models.
+    """
+
+    initial_value: float
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
+        return x * self.param("scale", nn.initializers.constant(self.initial_value), (x.shape[-1],)).astype(x.dtype)

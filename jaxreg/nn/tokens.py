@@ -1,0 +1,82 @@
+"""Dropping words: the whole embedding of a token (token dropout), or a token as something to be attended to (key dropout)."""
+
+import jax.numpy as jnp
+
+from jaxreg.attention import reference
+from jaxreg.nn.dropout import kept_units
+from jaxreg.typing import Array, Bool, Float, Int, PRNGKey, Scalar
+
+
+def token_dropout(
+    x: Float[Array, "b t d"], rate: Scalar, dropout_key: PRNGKey, example_ids: Int[Array, "b"] | None = None,
+    droppable: Bool[Array, "#b #t"] | None = None,
+) -> Float[Array, "b t d"]:
+    """Embeddings with some tokens' whole vectors zeroed; the others stay as they are, nothing is scaled.
+
+    Args:
+      x: embeddings, before positions are added: where a token was stays known.
+      rate: drop probability of a token in [0, 1), a float or a traced scalar; off value 0.
+      dropout_key: the call key, or [B] keys.
+      example_ids: positions in the global batch; None means 0 ... B-1.
+      droppable: False marks tokens that are never dropped: the one that is asked about, padding.
+
+    Randomness: position-keyed: head 0, query = position, key 0.
+
+    Source: Iyyer et al. 2015, "Deep unordered composition rivals syntactic methods" (word dropout); Gal &
+    Ghahramani 2016, "A theoretically grounded application of dropout in recurrent neural networks", section 4.2. Differs: from
+    the first, which leaves the word out of an average; from the second, which drops all occurrences of a word together and scales.
+    """
+    keep = kept_units("query", rate, dropout_key, example_ids, *x.shape[:2])
+    if droppable is not None:
+        keep = keep | ~droppable
+    return jnp.where(keep[:, :, None], x, 0)
+
+
+def droppable_tokens(
+    padding_mask: Bool[Array, "b t"] | None, read_positions: Int[Array, "b *r"] | None, length: int
+) -> Bool[Array, "#b #t"] | None:
+    """What token dropout may drop: neither padding nor where the answer is read out; None means everything.
+
+    Args:
+      padding_mask: True at real tokens.
+      read_positions: one position or several of each example.
+    """
+    droppable = padding_mask
+    if read_positions is not None:
+        asked = read_positions.reshape(read_positions.shape[0], -1)
+        others = jnp.all(jnp.arange(length)[None, :, None] != asked[:, None, :], axis=-1)
+        droppable = others if droppable is None else droppable & others
+    return droppable
+
+
+def visible_keys(
+    rate: Scalar, dropout_key: PRNGKey, example_ids: Int[Array, "b"] | None, num_examples: int, length: int
+) -> Bool[Array, "b 1 t t"]:
+    """Which tokens may be attended to, for key dropout: one draw per token, and every position sees itself.
+
+    The result is the same for all heads and queries, and to be used in all layers: a token that is dropped is invisible to all
+    others, and still reads them.
+
+    Args:
+      rate: drop probability of a token in [0, 1), a float or a traced scalar; off value 0.
+      dropout_key: the call key, or [B] keys.
+      example_ids: positions in the global batch; None means 0 ... B-1.
+
+    Randomness: position-keyed: head 0, query 0, key = position.
+
+    Source: Liu et al. 2022, "FCM: Forgetful causal masking makes causal language models better zero-shot learners".
+    Differs: the rate is given, there it is drawn between 0 and .15 for each example; a position keeps itself, there all keep the
+    first; causal or not.
+    """
+    keep = kept_units("key", rate, dropout_key, example_ids, num_examples, length)
+    return (keep[:, None, :] | jnp.eye(length, dtype=bool))[:, None]
+
+
+def forgetful(
+    mask: Bool[Array, "#b #h #t #t"] | None, visible: Bool[Array, "b 1 t t"]
+) -> Bool[Array, "#b #h #t #t"]:
+    """`mask` without the keys that key dropout hides; a row that would lose every allowed key keeps them all.
+
+    The second happens only where `mask` forbids a position to see itself.
+    """
+    return reference.surviving_keys(mask, visible)

@@ -1,0 +1,27 @@
+"""The layers of a parameter tree, in the order in which a pass goes through them: entry, blocks, exit."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxreg.typing import Array, Float
+
+EXIT = ("final_norm", "output")
+
+
+def layer_index(name: str, num_layers: int) -> int:
+    """Where a top-level entry of the parameters stands: 0 embedding and positions, 1 ... N the blocks, N + 1 final norm and output."""
+    if name.startswith("block_"):
+        return 1 + int(name.removeprefix("block_"))
+    return num_layers + 1 if name in EXIT else 0
+
+
+def layer_norms(tree: Mapping[str, Any], num_layers: int) -> Float[Array, "l"]:
+    """The Euclidean norm of each layer's part of a tree shaped like the parameters: N + 2 numbers."""
+    squares = [jnp.zeros(())] * (num_layers + 2)
+    for name, part in tree.items():
+        at = layer_index(name, num_layers)
+        squares[at] = squares[at] + sum(jnp.sum(jnp.square(x)) for x in jax.tree.leaves(part))
+    return jnp.sqrt(jnp.stack(squares))

@@ -1,0 +1,326 @@
+"""A claim: one sentence of the essay and the experiment that could refute it, written down before anything runs."""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from math import isclose, isfinite
+
+from jaxreg.study import verdict
+from jaxreg.study.claims.measures import Measure
+from jaxreg.study.experiment import check_seeds
+from jaxreg.study.pieces import Own
+
+SEEDS = tuple(range(200, 220))
+"""Verdict seeds: 0 to 11 were used while the data sets were chosen, 100 to 111 were seen in experiments/cat_sat.py."""
+TUNING_SEEDS = tuple(range(60, 64))
+AA_OFFSET = 1000
+"""Added to the seeds of an A/A arm, which draws everything anew."""
+COPY_OFFSET = 100_000
+"""Added once more for each further copy of a member: other initialization, order and dropout on the same data."""
+ARM_KINDS = ("arm", "aa", "control")
+
+
+@dataclasses.dataclass(frozen=True)
+class Tune:
+    """What an arm may choose: the candidate with the best mean validation accuracy over the tuning seeds.
+
+    Attributes:
+      field: a config field, or several that move together.
+      candidates: values of the field, or tuples with one value per field. From the weakest to the strongest: of equals the first is taken.
+    """
+
+    field: str | tuple[str, ...]
+    candidates: tuple
+
+    def options(self) -> list[dict[str, object]]:
+        """Each candidate as field -> value."""
+        fields = (self.field,) if isinstance(self.field, str) else self.field
+        rows = [(value,) if isinstance(self.field, str) else tuple(value) for value in self.candidates]
+        return [dict(zip(fields, row, strict=True)) for row in rows]
+
+
+@dataclasses.dataclass(frozen=True)
+class ClaimArm:
+    """One arm.
+
+    Attributes:
+      title: what people read.
+      diff: config field -> value; an arm may touch what an arm of an experiment may.
+      tune: what it chooses; every arm of the claim then has as many candidates.
+      sweep: one field -> values; the arm is trained at each of them, and a measure sees them all.
+      like: another arm, whose tuned values it takes over instead of tuning.
+      setting: fields that are conditions and no treatment, such as data and steps: effects compare arms of equal setting.
+      config: another base config, relative to the claim file; "" is the claim's.
+      copies: members per seed that share the data and nothing else (a true ensemble).
+      kind: "arm"; "aa" (made by the ledger); "control" (its outcome is known).
+      seed_offset: added to every seed.
+    """
+
+    title: str
+    diff: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    tune: Tune | None = None
+    sweep: Mapping[str, tuple] = dataclasses.field(default_factory=dict)
+    like: str = ""
+    setting: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    config: str = ""
+    copies: int = 1
+    kind: str = "arm"
+    seed_offset: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Effect:
+    """A weighted sum of arms, seed by seed: {"dropout": 1, "none": -1} is a difference, four arms a difference of differences."""
+
+    name: str
+    contrast: Mapping[str, float | int]
+    measure: Measure
+
+
+@dataclasses.dataclass(frozen=True)
+class Question(Effect):
+    """An effect that gets a verdict: one primary test of the family.
+
+    Attributes:
+      margin: the smallest effect that matters, in the measure's own unit (.05 is five accuracy points).
+      predict: the effect expected, in the unit that is shown (5 is five points); written before running.
+      kind: "superiority" | "non-inferiority" | "equivalence".
+      direction: +1 where the claim (or better) is an increase, -1 where it is a decrease.
+    """
+
+    margin: float | int
+    predict: float | int
+    kind: str = "superiority"
+    direction: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Precondition:
+    """What must hold of an arm's mean over the seeds for the claim to be testable; in the measure's own unit."""
+
+    what: str
+    arm: str
+    measure: Measure
+    at_least: float | int | None = None
+    below: float | int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One part of a claim that documents decide, without training: what they say, and what follows."""
+
+    part: str
+    verdict: str
+    evidence: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """One sentence of the essay, in one of four forms: arms and questions; tests; findings; or why nothing could decide it.
+
+    Attributes:
+      id: the name of its file and its row.
+      quote: the essay's words.
+      hypothesis: what follows if it is true.
+      refuted_if: what would refute it.
+      published: what is known from the literature, with its source.
+      prediction: what we expect, written before running.
+      config: the base config, relative to the claim file. changes: fields changed for all its arms.
+      regime: under-fitted, over-fitted, one pass: words for the table.
+      arms: name -> arm.
+      questions: each gets a verdict. secondary: measures (of the first question's contrast) or effects, without verdicts.
+      preconditions: what must hold. controls: questions whose outcome is known; each must be supported.
+      seeds: of the verdict. tuning_seeds: of the tuning.
+      scope: what the numbers speak about besides model, data, regime, seeds and device.
+      tests: ids of the tests that show a mechanism claim, exactly.
+      findings: parts that documents decide.
+      untestable: why no measurement decides it.
+      own: a data set, model or penalty that the claim's own file defines.
+    """
+
+    id: str
+    quote: str
+    hypothesis: str
+    refuted_if: str
+    published: str = ""
+    prediction: str = ""
+    config: str = "../../configs/cat_sat.py"
+    changes: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    regime: str = ""
+    arms: Mapping[str, ClaimArm] = dataclasses.field(default_factory=dict)
+    questions: tuple[Question, ...] = ()
+    secondary: tuple[Measure | Effect, ...] = ()
+    preconditions: tuple[Precondition, ...] = ()
+    controls: tuple[Question, ...] = ()
+    seeds: tuple[int, ...] = SEEDS
+    tuning_seeds: tuple[int, ...] = TUNING_SEEDS
+    scope: str = ""
+    tests: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    untestable: str = ""
+    own: Own = Own()
+
+    @property
+    def form(self) -> str:
+        """"experiment" | "mechanism" | "documents" | "not testable"."""
+        if self.tests:
+            return "mechanism"
+        if self.findings:
+            return "documents"
+        return "not testable" if self.untestable else "experiment"
+
+    def effects(self) -> list[Effect]:
+        """The secondary effects, measures as effects of the first question's contrast."""
+        if not self.questions:
+            return []
+        first = self.questions[0]
+        return [e if isinstance(e, Effect) else Effect(e.title, first.contrast, e) for e in self.secondary]
+
+
+def order(claim_id: str) -> tuple:
+    """Sorts ids as CLAIMS lists them: mechanism, C, D, I, F, N, by number, then by letter."""
+    letter, number, rest = re.fullmatch(r"([A-Z])(\d+)(.*)", claim_id).groups()
+    return ("MCDIFN".find(letter) % 7, letter, int(number), rest)
+
+
+def check_claim(claim: Claim) -> list[str]:
+    """What is wrong with a claim itself, one line each; config fields are checked by `design.resolve`."""
+    mistakes = []
+    for name in ("id", "quote", "hypothesis", "refuted_if"):
+        if not isinstance(vars(claim)[name], str) or not vars(claim)[name].strip():
+            mistakes.append(f"{name} is {vars(claim)[name]!r}; it must be a text")
+    if isinstance(claim.id, str) and claim.id and not re.fullmatch(r"[A-Z]\d+[a-z]*", claim.id):
+        mistakes.append(f"id is {claim.id!r}; it must be a capital, a number and perhaps letters, such as C1a")
+    forms = [name for name in ("questions", "tests", "findings", "untestable") if vars(claim)[name]]
+    if len(forms) != 1:
+        found = " and ".join(forms) or "none of them"
+        mistakes.append(f"a claim has exactly one of questions, tests, findings and untestable; this one has {found}")
+    if claim.form == "experiment":
+        mistakes += _check_experiment(claim)
+    for finding in claim.findings:
+        if finding.verdict not in (verdict.SUPPORTED, "refuted"):
+            mistakes.append(f"finding {finding.part!r}: verdict is {finding.verdict!r}; documents say supported or refuted")
+    return mistakes
+
+
+def _check_experiment(claim: Claim) -> list[str]:
+    mistakes = [] if claim.prediction.strip() else ["prediction is empty; write down what you expect before it runs"]
+    if not claim.arms:
+        return [*mistakes, "arms: there are none"]
+    for name, arm in claim.arms.items():
+        mistakes += [f"arm {name!r}: {line}" for line in _check_arm(name, arm, claim)]
+    mistakes += _check_budget(claim)
+    mistakes += _check_seeds(claim)
+    for question in (*claim.questions, *claim.controls):
+        mistakes += [f"question {question.name!r}: {line}" for line in _check_question(question)]
+    names = [question.name for question in claim.questions]
+    mistakes += [f"question {name!r}: there are several of this name" for name in dict.fromkeys(names) if names.count(name) > 1]
+    wrong_names = False
+    for what, effect in _all_effects(claim):
+        unknown = [arm for arm in effect.contrast if arm not in claim.arms]
+        mistakes += [f"{what} {effect.name!r}: there is no arm {arm!r}" for arm in unknown]
+        wrong_names = wrong_names or bool(unknown)
+    for condition in claim.preconditions:
+        mistakes += [f"precondition {condition.what!r}: {line}" for line in _check_precondition(condition, claim)]
+    return mistakes if wrong_names else [*mistakes, *_check_contrasts(claim)]
+
+
+def _all_effects(claim: Claim) -> list[tuple[str, Effect]]:
+    groups = (("question", claim.questions), ("control", claim.controls), ("effect", claim.effects()))
+    return [(what, effect) for what, effects in groups for effect in effects]
+
+
+def _check_arm(name: str, arm: ClaimArm, claim: Claim) -> list[str]:
+    if not isinstance(arm, ClaimArm):
+        return [f"is {type(arm).__name__}, not a ClaimArm"]
+    mistakes = []
+    if arm.kind not in ARM_KINDS:
+        mistakes.append(f"kind is {arm.kind!r}; it must be one of: {', '.join(ARM_KINDS)}")
+    if len(arm.sweep) > 1:
+        mistakes.append(f"sweeps {' and '.join(arm.sweep)}; one field can be swept")
+    for field, values in arm.sweep.items():
+        if len(values) < 2 or list(values) != sorted(values):
+            mistakes.append(f"sweep of {field}: needs two or more values, rising")
+    if arm.tune and arm.like:
+        mistakes.append(f"tunes, and takes the tuned values of {arm.like!r}; it can do one of the two")
+    if arm.sweep and (arm.tune or arm.like):
+        mistakes.append("sweeps and tunes; it can do one of the two")
+    if arm.like and (arm.like not in claim.arms or claim.arms[arm.like].like):
+        mistakes.append(f"like: there is no arm {arm.like!r} that tunes by itself")
+    if arm.tune and len(arm.tune.candidates) < 2:
+        mistakes.append("tune: needs two or more candidates")
+    if arm.tune and not isinstance(arm.tune.field, str) and any(len(row) != len(arm.tune.field) for row in arm.tune.candidates):
+        mistakes.append(f"tune: each candidate needs {len(arm.tune.field)} values, one for each of {', '.join(arm.tune.field)}")
+    if arm.copies < 1 or (arm.copies > 1 and arm.sweep):
+        mistakes.append(f"copies is {arm.copies}; it must be 1 or more, and 1 in a sweep")
+    return mistakes
+
+
+def _check_budget(claim: Claim) -> list[str]:
+    """The equal-budget rule: where one arm tunes, all do, with as many candidates."""
+    own = {name: len(arm.tune.candidates) for name, arm in claim.arms.items() if isinstance(arm, ClaimArm) and arm.tune}
+    if not own:
+        return []
+    most = max(own.values())
+    mistakes = [f"arm {name!r}: tunes {n} candidates, another arm {most}; every arm gets the same budget" for name, n in own.items() if n < most]
+    for name, arm in claim.arms.items():
+        if isinstance(arm, ClaimArm) and name not in own and not arm.like and not arm.sweep and arm.kind == "arm":
+            mistakes.append(f"arm {name!r}: does not tune, but others do; every arm gets the same budget, the baseline too ({most} candidates, or like=...)")
+    return mistakes
+
+
+def _check_seeds(claim: Claim) -> list[str]:
+    mistakes = [f"seeds: {line}" for line in check_seeds(claim.seeds)]
+    mistakes += [f"tuning_seeds: {line}" for line in check_seeds(claim.tuning_seeds)]
+    if mistakes:
+        return mistakes
+    offsets = {0, AA_OFFSET} | {arm.seed_offset for arm in claim.arms.values() if isinstance(arm, ClaimArm)}
+    both = sorted({seed + offset for seed in claim.seeds for offset in offsets} & set(claim.tuning_seeds))
+    return [f"tuning_seeds: {both[0]} is a verdict seed too; what was tuned must not be judged on the same seeds"] if both else []
+
+
+def _check_question(question: Question) -> list[str]:
+    mistakes = []
+    if not _is_number(question.margin) or question.margin <= 0:
+        mistakes.append(f"margin is {question.margin!r}; it must be a number above 0, in the measure's own unit")
+    if question.kind not in verdict.KINDS:
+        mistakes.append(f"kind is {question.kind!r}; it must be one of: {', '.join(verdict.KINDS)}")
+    if question.direction not in (1, -1):
+        mistakes.append(f"direction is {question.direction!r}; it must be 1 (an increase) or -1 (a decrease)")
+    if not _is_number(question.predict):
+        mistakes.append(f"predict is {question.predict!r}; it must be a number, in {question.measure.unit}")
+    return mistakes
+
+
+def _check_precondition(condition: Precondition, claim: Claim) -> list[str]:
+    mistakes = [] if condition.arm in claim.arms else [f"there is no arm {condition.arm!r}"]
+    if condition.at_least is None and condition.below is None:
+        mistakes.append("says neither at_least nor below")
+    return mistakes
+
+
+def _check_contrasts(claim: Claim) -> list[str]:
+    """Weights are numbers and, unless the measure is itself a difference, sum to 0 under each setting: nothing is compared across data."""
+    mistakes = []
+    for what, effect in _all_effects(claim):
+        who = f"{what} {effect.name!r}"
+        if not effect.contrast or not all(_is_number(w) and w for w in effect.contrast.values()):
+            mistakes.append(f"{who}: the contrast needs arms with weights other than 0")
+            continue
+        for arm in effect.contrast:
+            own = claim.arms[arm]
+            if bool(own.sweep or own.copies > 1) != effect.measure.of_several:
+                several = "all members of a sweep or of copies" if effect.measure.of_several else "one member"
+                mistakes.append(f"{who}: {effect.measure.title} reads {several}, and arm {arm!r} is not that")
+        sums: dict[tuple, float] = {}
+        for arm, weight in effect.contrast.items():
+            key = (claim.arms[arm].config, tuple(sorted((k, repr(v)) for k, v in claim.arms[arm].setting.items())))
+            sums[key] = sums.get(key, 0.0) + weight
+        balanced = all(isclose(total, 0, abs_tol=1e-9) for total in sums.values())
+        if not balanced and not effect.measure.is_difference and what != "control":
+            mistakes.append(f"{who}: the weights do not sum to 0 under each setting; arms of different data or steps are not compared")
+    return mistakes
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)

@@ -1,0 +1,209 @@
+"""The numbers of one claim: each arm's measure at each seed, and whether preconditions and controls hold. No verdicts here."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxreg.data import Dataset
+from jaxreg.study import results, verdict
+from jaxreg.study.claims.claim import Effect, Precondition, Question
+from jaxreg.study.claims.design import Design, Run, aa_name, reference
+from jaxreg.study.claims.measures import Measure, Member, accuracy
+from jaxreg.study.claims.probing import Found, Prober
+from jaxreg.train.records import Record
+
+Runs = Mapping[str, Mapping[int, Sequence[Run]]]
+"""Arm -> seed -> its members: of `Design.members`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """An effect with its numbers: arm -> one value per seed."""
+
+    effect: Effect
+    values: Mapping[str, list[float]]
+
+    @property
+    def differences(self) -> np.ndarray:
+        """[n], the weighted sum of the arms, one per seed."""
+        return sum(weight * np.asarray(self.values[arm]) for arm, weight in self.effect.contrast.items())
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """A question with its numbers, its A/A pair, and its checks.
+
+    Attributes:
+      measured: the numbers. aa: second baseline minus first, one per seed; aa_key tells equal pairs of several claims.
+      checks: name, what, passed (None where it could not be judged), detail.
+      uninformative: why the view can tell no arms apart, or None.
+    """
+
+    measured: Measured
+    aa: np.ndarray
+    aa_key: str
+    checks: list[dict[str, Any]]
+    uninformative: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """All numbers of a claim.
+
+    Attributes:
+      questions, secondary, controls: of the claim, in its order.
+      preconditions: name, what, passed, detail.
+      lost: arm -> how many of its members diverged, and of how many.
+    """
+
+    questions: list[Asked]
+    secondary: list[Measured]
+    controls: list[Measured]
+    preconditions: list[dict[str, Any]]
+    lost: dict[str, tuple[int, int]]
+
+
+class Gatherer:
+    """Reads measures off the members of one claim; each record is read once."""
+
+    def __init__(self, runs: Runs, record_of: Callable[[str], Record], datasets: Mapping[str, Dataset], prober: Prober):
+        self._runs, self._datasets, self._prober = runs, datasets, prober
+        self._records: dict[str, Record] = {}
+        self._record_of = record_of
+        self._found: dict[str, dict[str, Found]] = {}
+
+    def record(self, hash: str) -> Record:
+        """A member's record."""
+        if hash not in self._records:
+            self._records[hash] = self._record_of(hash)
+        return self._records[hash]
+
+    def members(self, arm: str, measure: Measure) -> list[list[Member]]:
+        """The members of an arm, seed by seed, with what the measure's probes found in them."""
+        for probe in measure.probes:
+            specs = [run.spec for runs in self._runs[arm].values() for run in runs]
+            self._found.setdefault(probe.name, {}).update(self._prober.find(probe, specs, self.record))
+        return [[self._member(run, measure) for run in runs] for runs in self._runs[arm].values()]
+
+    def values(self, arm: str, measure: Measure) -> list[float]:
+        """The measure of an arm, one per seed."""
+        return [measure.value(members) for members in self.members(arm, measure)]
+
+    def measured(self, effect: Effect) -> Measured:
+        """An effect with its numbers."""
+        return Measured(effect, {arm: self.values(arm, effect.measure) for arm in effect.contrast})
+
+    def runs(self, arm: str) -> list[Run]:
+        """All members of an arm."""
+        return [run for runs in self._runs[arm].values() for run in runs]
+
+    def _member(self, run: Run, measure: Measure) -> Member:
+        found = {probe.name: self._found[probe.name].get(run.spec.hash, {}) for probe in measure.probes}
+        return Member(self.record(run.spec.hash), self._datasets[run.spec.data], run.spec.config["train"]["num_steps"], run.at, found)
+
+
+def gather(design: Design, gatherer: Gatherer) -> Evidence:
+    """All numbers of a claim whose members are trained."""
+    claim = design.claim
+    lost = {}
+    for arm in design.arms:
+        hashes = {run.spec.hash for run in gatherer.runs(arm)}
+        lost[arm] = (sum(bool(gatherer.record(hash).meta["diverged"]) for hash in hashes), len(hashes))
+    return Evidence(
+        [_asked(question, gatherer) for question in claim.questions], [gatherer.measured(effect) for effect in claim.effects()],
+        [gatherer.measured(control) for control in claim.controls], [_precondition(each, gatherer) for each in claim.preconditions], lost,
+    )
+
+
+def _asked(question: Question, gatherer: Gatherer) -> Asked:
+    measured, first = gatherer.measured(question), reference(question)
+    pair = np.asarray(gatherer.values(aa_name(first), question.measure)) - np.asarray(measured.values[first])
+    hashes = sorted(run.spec.hash for arm in (first, aa_name(first)) for run in gatherer.runs(arm))
+    checks = [*_dropout_reaches(question, gatherer), *_leaks(question, gatherer)]
+    return Asked(measured, pair, f"{question.measure.title} {','.join(hashes)} {question.margin}", checks, _uninformative(measured, gatherer))
+
+
+def _uninformative(measured: Measured, gatherer: Gatherer) -> str | None:
+    """Why arms could not differ: all at the ceiling; or, where "no worse" or "the same" is claimed, all at chance."""
+    measure, question = measured.effect.measure, measured.effect
+    if not measure.is_accuracy() or len(measured.values) < 2:
+        return None
+    first = next(iter(measured.values))
+    chance = gatherer.members(first, measure)[0][0].chance(measure.views[0])
+    check = verdict.informative(measured.values, chance=chance)
+    at_ceiling = all(float(np.mean(values)) >= 0.99 for values in measured.values.values())
+    may_count = isinstance(question, Question) and question.kind == "superiority" and not at_ceiling
+    return None if check or may_count else f"{measure.title} can tell no arms apart: {check.detail}"
+
+
+def _precondition(condition: Precondition, gatherer: Gatherer) -> dict[str, Any]:
+    measure = condition.measure
+    mean = float(np.mean(gatherer.values(condition.arm, measure)))
+    passed = (condition.at_least is None or mean >= condition.at_least) and (condition.below is None or mean < condition.below)
+    wanted = [f"at least {shown(condition.at_least, measure)}"] if condition.at_least is not None else []
+    wanted += [f"below {shown(condition.below, measure)}"] if condition.below is not None else []
+    detail = f"{condition.arm}: {measure.title} {shown(mean, measure)}; it must be {' and '.join(wanted)}"
+    return {"name": "precondition", "what": condition.what, "passed": passed, "detail": detail}
+
+
+def shown(value: float | int, measure: Measure) -> str:
+    """A value as people read it."""
+    return f"{measure.scale * value:.4g} {measure.unit}".strip() if math.isfinite(value) else "nothing"
+
+
+def _rates(config: Mapping) -> dict[str, float]:
+    return {name: rate or 0.0 for name, rate in config["model"].items() if name.endswith("dropout_rate")}
+
+
+def _dropout_reaches(question: Question, gatherer: Gatherer) -> list[dict[str, Any]]:
+    """Dropout really reached the model: with more of it than the reference under the same conditions, the training loss is higher."""
+    first = reference(question)
+    base = gatherer.runs(first)[0].spec.config
+    means = {arm: _train_loss(gatherer, arm) for arm in question.contrast}
+    checks = []
+    for arm in question.contrast:
+        own = gatherer.runs(arm)[0].spec.config
+        alike = own["data"] == base["data"] and own["train"] == base["train"] and own["optim"] == base["optim"]
+        more = [name for name, rate in _rates(own).items() if rate > _rates(base).get(name, 0.0)]
+        if arm == first or not alike or not more or not all(math.isfinite(means[name]) for name in (arm, first)):
+            continue
+        checks.append({
+            "name": "dropout_raises_train_loss", "what": "dropout reaches the model: the training loss with dropout on rises",
+            "passed": means[arm] > means[first], "detail": f"{arm} {means[arm]:.3f} nats, {first} {means[first]:.3f}",
+        })
+    return checks
+
+
+def _train_loss(gatherer: Gatherer, arm: str) -> float:
+    """Mean training loss over the evaluations of the members that did not diverge; NaN if there is none."""
+    found = []
+    for run in gatherer.runs(arm):
+        record = gatherer.record(run.spec.hash)
+        values = record.arrays["train_loss"]
+        if not record.meta["diverged"] and np.isfinite(values).any():
+            found.append(float(values[np.isfinite(values)].mean()))
+    return float(np.mean(found)) if found else math.nan
+
+
+def _leaks(question: Question, gatherer: Gatherer) -> list[dict[str, Any]]:
+    """Views on which nothing but chance is possible: an arm that is right more often has found a leak."""
+    if question.measure.of_several:
+        return []
+    checks = []
+    first = gatherer.members(reference(question), question.measure)[0][0]
+    for view in first.dataset.views:
+        if not view.at_chance:
+            continue
+        own = {arm for arm in question.contrast if all(view in m.dataset.views for row in gatherer.members(arm, question.measure) for m in row)}
+        means = {arm: float(np.mean(gatherer.values(arm, accuracy(view.name)))) for arm in sorted(own)}
+        chance = first.chance(view.name)
+        farthest = max(means, key=lambda arm: abs(means[arm] - chance))
+        checks.append({
+            "name": f"{view.name}_at_chance", "what": f"{view.name}: {view.at_chance}, so every arm is at chance",
+            "passed": abs(means[farthest] - chance) <= results.CHANCE_BAND,
+            "detail": f"farthest from {100 * chance:.0f}%: {farthest}, {100 * means[farthest]:.1f}%",
+        })
+    return checks

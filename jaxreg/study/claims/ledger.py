@@ -1,0 +1,244 @@
+"""Runs the ledger: candidates first, then every arm on the verdict seeds, then the numbers, the verdicts and the page.
+
+All members of all chosen claims are one pool: trained once each, grouped by structure, stored by content, so that a stopped run
+goes on where it was and a claim that is added later trains only what is new.
+"""
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxreg.study import build, checks, directory, story
+from jaxreg.study.claims import page, pool, tuning
+from jaxreg.study.claims.design import Design, too_large_seeds
+from jaxreg.study.claims.evidence import Evidence, Gatherer, gather
+from jaxreg.study.claims.judge import ALPHA, family, judge
+from jaxreg.study.claims.probing import Prober
+from jaxreg.study.files import UserErrors
+from jaxreg.study.members import Spec, code_version, plain
+from jaxreg.study.session import DONE, Session, hold
+from jaxreg.study.statistics import can_decide, smallest_p
+from jaxreg.study.training import Watch, fingerprint
+from jaxreg.train import records
+from jaxreg.train.loop import Interrupted
+from jaxreg.train.rundir import write_json, write_text
+
+LEDGER, PAGE = "ledger.json", "ledger.html"
+OFF_VALUES = "off_values.json"
+
+Chosen = dict[str, dict[str, int]]
+"""Claim -> arm -> which candidate."""
+
+
+def refuse_impossible(designs: Mapping[str, Design], chosen: Sequence[str], *, quick: bool) -> None:
+    """Checks the whole design before anything runs.
+
+    Raises:
+      UserErrors: a claim's seeds cannot decide among so many questions; seeds leave the range; a batch cannot be shared out.
+    """
+    own = [designs[name] for name in chosen]
+    mistakes, tests, devices = too_large_seeds(own), len(family(designs)), len(jax.devices())
+    for design in own:
+        if not quick and design.arms and not can_decide(len(design.seeds), tests, ALPHA):
+            p = smallest_p(len(design.seeds))
+            mistakes.append(
+                f"{design.claim.id}: {len(design.seeds)} seeds cannot decide: the smallest p is {p:.2g}, after Holm over {tests} questions "
+                f"{min(1.0, p * tests):.2g}; give more seeds"
+            )
+        mistakes += dict.fromkeys(
+            f"{design.claim.id}: train.batch_size is {arm.values['train.batch_size']}; with train.layout=data it must be a multiple of {devices} devices"
+            for arm in design.arms.values() if arm.values["train.layout"] == "data" and int(arm.values["train.batch_size"]) % devices
+        )
+    if mistakes:
+        raise UserErrors(mistakes)
+
+
+def plan(designs: Mapping[str, Design], chosen: Sequence[str], workdir: Path, *, quick: bool, display: Any) -> int:
+    """Says what would run and what it costs, and returns the exit code; nothing is trained or written."""
+    refuse_impossible(designs, chosen, quick=quick)
+    for line in _budget(designs, chosen, workdir):
+        display.note(line)
+    tests = len(family(designs))
+    display.note(f"{tests} primary questions in the whole ledger: the smallest p is multiplied by {tests} (Holm)")
+    return DONE
+
+
+def _budget(designs: Mapping[str, Design], chosen: Sequence[str], workdir: Path) -> list[str]:
+    own = {name: designs[name] for name in chosen}
+    stored = pool.Stored(workdir)
+    rows = pool.costs(own, {}, stored)
+    specs = [*pool.tuning_specs(own.values(), pool.data_hash), *pool.evaluation_specs(own.values(), {}, pool.data_hash)]
+    return pool.budget_lines(rows, pool.structures(stored.missing(pool.unique(specs))), pool.rate_of(workdir), story_duration)
+
+
+def story_duration(seconds: float) -> str:
+    """Seconds for people: 40 s, 12 min, 2 h 05."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02}"
+
+
+def run(
+    designs: Mapping[str, Design], chosen: Sequence[str], workdir: Path, *, quick: bool, minutes: float | int, display: Any
+) -> int:
+    """Runs what is not done yet of the chosen claims, judges all that is complete, and returns the exit code.
+
+    Args:
+      designs: all claims of the folder: the family.
+      chosen: ids.
+      quick: a smoke test: no verdicts.
+      minutes: after these it stops cleanly; the same command goes on.
+
+    Raises:
+      UserErrors: a design that cannot decide; a directory that holds another kind of run.
+    """
+    refuse_impossible(designs, chosen, quick=quick)
+    _refuse_other(workdir, quick)
+    return hold(workdir, display, lambda session: _Ledger(session, designs, chosen, quick, minutes).run())
+
+
+def _refuse_other(workdir: Path, quick: bool) -> None:
+    before = page.read(workdir / LEDGER)
+    if before is not None and before["quick"] != quick:
+        held = "a quick run" if before["quick"] else "real results"
+        raise UserErrors([f"--workdir={workdir} holds {held}; choose another directory for {'a quick run' if quick else 'real results'}"])
+
+
+class _Ledger:
+    """One run of the ledger in its directory."""
+
+    def __init__(self, session: Session, designs: Mapping[str, Design], chosen: Sequence[str], quick: bool, minutes: float | int):
+        self.session, self.designs, self.chosen, self.quick = session, designs, tuple(chosen), quick
+        self.minutes, self.until = minutes, time.monotonic() + 60 * minutes
+        self.workdir, self.display = session.workdir, session.display
+        self.stored = pool.Stored(session.workdir)
+        self.compiled: dict[str, Any] = {}
+        self.trained_steps, self.training_seconds = 0, 0.0
+        self.choices: dict[str, dict[str, tuning.Choice]] = {}
+
+    def run(self) -> None:
+        """All of it.
+
+        Raises:
+          Interrupted: a signal came, or the time is over; everything is saved.
+        """
+        for line in _budget(self.designs, self.chosen, self.workdir):
+            self.display.note(line)
+        directory.write_environment(self.workdir, fingerprint(), self.display)
+        own = [self.designs[name] for name in self.chosen]
+        request = self.session.library.request
+        try:
+            later = self._expected(own)
+            candidates = self.stored.missing(pool.tuning_specs(own, pool.data_hash))
+            if candidates:
+                pool.tuning_specs(own, request)  # their data start to load
+                self._train(candidates, later)
+            for design in own:
+                self._choose(design)
+            todo = self.stored.missing(pool.evaluation_specs(own, self._chosen(), pool.data_hash))
+            if todo:
+                pool.evaluation_specs(own, self._chosen(), request)
+                self._train(todo, 0)
+        except Interrupted:
+            if not self.session.interrupts.requested:
+                self.display.note(f"{self.minutes:g} minutes are over; what is complete is judged")
+                self._conclude()
+            raise
+        self._conclude()
+
+    def _expected(self, own: Sequence[Design]) -> int:
+        """Model-steps that will follow the candidates'; which candidate is chosen hardly changes their number."""
+        return pool.steps(self.stored.missing(pool.evaluation_specs(own, {}, pool.data_hash)))
+
+    def _chosen(self) -> Chosen:
+        return {name: {arm: choice.chosen for arm, choice in arms.items()} for name, arms in self.choices.items()}
+
+    def _train(self, specs: Sequence[Spec], later: int) -> None:
+        """Trains members; `later` more model-steps stand behind them in the progress bar."""
+        before, began = self.trained_steps, time.monotonic()
+
+        def progress(done: int, total: int) -> None:
+            self.trained_steps = before + done
+            self.display.progress(before + done, before + total + later)
+
+        watch = Watch(progress=progress, phase=self.session.phases, stop=self._should_stop)
+        trainer = pool.PoolTrainer(self.workdir, specs, self.session.library, fingerprint(), watch)
+        trainer.compiled = self.compiled
+        try:
+            trainer.run()
+        finally:
+            self.training_seconds += time.monotonic() - began
+            pool.note_time(self.workdir, self.trained_steps - before, time.monotonic() - began)
+
+    def _should_stop(self) -> bool:
+        return self.session.interrupts.requested or time.monotonic() >= self.until
+
+    def _choose(self, design: Design) -> bool:
+        """Chooses each tuning arm's candidate, if all are trained."""
+        candidates = {name: design.candidates(name, pool.data_hash) for name in design.tunes()}
+        specs = [spec for options in candidates.values() for option in options for spec in option]
+        if self.stored.missing(specs):
+            return False
+        for name in design.tunes():
+            design.candidates(name, self.session.library.request)
+        self.choices[design.claim.id] = tuning.choose(design, candidates, self.stored.record_of, self.session.library)
+        return True
+
+    def _conclude(self) -> None:
+        """Numbers, verdicts, ledger.json and the page, for every claim that is complete, chosen now or trained before."""
+        self.session.phases("probing and judging")
+        gathered: dict[str, Evidence] = {}
+        for name, design in self.designs.items():
+            if design.arms and (name in self.choices or self._choose(design)):
+                evidence = self._gather(design)
+                if evidence is not None:
+                    gathered[name] = evidence
+        off_values = self._off_values([design for name, design in self.designs.items() if name in gathered])
+        judged = judge(self.designs, gathered, off_values=off_values, quick=self.quick)
+        costs = {row.claim: row for row in pool.costs(self.designs, self._chosen(), self.stored)}
+        told = page.ledger_of(self.designs, gathered, judged, self.choices, costs, quick=self.quick)
+        write_json(self.workdir / LEDGER, told)
+        self.session.phases("writing the page")
+        write_text(self.workdir / PAGE, page.render(told, story.command(sys.argv)))
+        self.session.phases.stop()
+        self._closing(told)
+
+    def _gather(self, design: Design) -> Evidence | None:
+        """A claim's numbers, None where a member is missing."""
+        chosen = self._chosen().get(design.claim.id, {})
+        if self.stored.missing(pool.evaluation_specs([design], {design.claim.id: chosen}, pool.data_hash)):
+            return None
+        runs = design.members(chosen, self.session.library.request)
+        prober = Prober(self.workdir / "probes", self.session.library)
+        return gather(design, Gatherer(runs, self.stored.record_of, self.session.library, prober))
+
+    def _off_values(self, designs: Sequence[Design]) -> dict[str, Any]:
+        """The off-value control of each claim's first arm, once for each structure: claim -> entry. Kept on disk: it compiles two programs."""
+        path, found = self.workdir / OFF_VALUES, {}
+        kept = page.read(path) or {}
+        for design in designs:
+            own = next(iter(design.arms.values()))
+            config = plain(own.values)
+            key = records.content_hash([repr(build.structure_of(config)), code_version()])
+            if key not in kept:
+                data = self.session.library.request(config["data"], design.seeds[0])
+                kept[key] = checks.off_value(config, self.session.library[data], design.seeds[0], self.session.phases)
+            found[design.claim.id] = kept[key]
+        write_json(path, kept)
+        return found
+
+    def _closing(self, told: Mapping[str, Any]) -> None:
+        for line in page.summary(told):
+            self.display.note(line)
+        rate = self.trained_steps / self.training_seconds if self.training_seconds > 0 else 0.0
+        self.display.note(
+            f"{len(self.compiled)} program(s) compiled, {self.trained_steps:,} model-steps trained now"
+            + (f", {rate:,.0f} model-steps per second with compiling and evaluating" if self.trained_steps else "")
+        )
+        self.display.note(f"Ledger: {self.workdir / PAGE}")
+

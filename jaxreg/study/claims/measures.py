@@ -1,0 +1,313 @@
+"""One number from a trained member, or from all members of an arm at one seed: what claims are judged by.
+
+    accuracy("recombination")                      gap("train", "validation")          kept("noun_cut", "informative")
+    worst("noun_cut", "determiner_cut")            steps_to("validation", 0.85)        at_crossing("validation", "train", loss_below=0.1)
+    diverged()                                     diverged_share()                    largest_stable("optim.learning_rate")
+    probed("mass", probe, lambda found: found["mass"][0])                              traced("gradient_norm", ...)
+
+A diverged member counts as what a guess gives (`lost`), and is never left out.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxreg.data import Dataset, View
+
+POINTS = {"unit": "points", "scale": 100.0}
+NATS = {"unit": "nats", "scale": 1.0}
+LOG_PERCENT = {"unit": "% (log)", "scale": 100.0}
+OCTAVES = {"unit": "octaves", "scale": 1.0}
+
+
+@dataclasses.dataclass(frozen=True)
+class Probe:
+    """A quantity that needs the trained parameters; computed after training and kept on disk (`probing.py`).
+
+    Attributes:
+      name: part of the address it is kept under.
+      run: (model, params, batch, seed, **settings) -> {name: array}; a pure function, run under jit for many members. `model` has
+        the member's own rates, `batch` is a dict as in `jaxreg.probe.forward`, `seed` is the member's.
+      view: whose sentences it sees. rows: how many, the first ones.
+      settings: keyword arguments of `run`, JSON-able: part of the address.
+    """
+
+    name: str
+    run: Callable[..., Mapping[str, Any]]
+    view: str = "recombination"
+    rows: int = 128
+    settings: Mapping[str, object] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Member:
+    """A trained member, as a measure sees it.
+
+    Attributes:
+      record: its arrays and meta, as `training.Trainer` stores them.
+      dataset: what it was trained on.
+      num_steps: it was to train.
+      at: its value in the arm's sweep, None without one.
+      found: probe name -> what the probe found.
+    """
+
+    record: Any
+    dataset: Dataset
+    num_steps: int
+    at: float | int | None = None
+    found: Mapping[str, Mapping[str, np.ndarray]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def diverged(self) -> bool:
+        """Whether it left the finite numbers."""
+        return bool(self.record.meta["diverged"])
+
+    def view(self, name: str) -> View:
+        """A view of its data by name.
+
+        Raises:
+          KeyError: there is none.
+        """
+        found = next((view for view in self.dataset.views if view.name == name), None)
+        if found is None:
+            raise KeyError(f"{self.dataset.name} has no view {name!r}")
+        return found
+
+    def scores(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """(hits, losses) of the sentences that a view counts."""
+        view, passes = self.view(name), self.record.meta["passes"]
+        index = [[split, tuple(cut)] for split, cut in passes].index([view.split, tuple(view.cut)])
+        rows = self.record.arrays["scores"][index, : len(self.dataset.splits[view.split])]
+        chosen = rows[self.dataset.view_weights(view) > 0]
+        return chosen[:, 0].astype(np.float64), chosen[:, 1].astype(np.float64)
+
+    def curve(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """(accuracy, loss) of a curve at every evaluation [E]; NaN where it no longer trained."""
+        view, curves = self.view(name), self.record.meta["curves"]
+        index = [[split, tuple(cut)] for split, cut in curves].index([view.split, tuple(view.cut)])
+        return self.record.arrays["curves"][:, index, 0], self.record.arrays["curves"][:, index, 1]
+
+    def chance(self, name: str) -> float:
+        """Accuracy of a guess on a view."""
+        return self.dataset.chance_of(self.view(name))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Measure:
+    """One number, higher or lower as the claim says.
+
+    Attributes:
+      title: what people read.
+      of: a member, or (`of_several`) all members of an arm at one seed -> the number.
+      lost: a diverged member -> what it counts as; not asked of measures of several.
+      unit, scale: a value times the scale is shown in the unit.
+      views, curves: names that the data must have.
+      probes: what must be computed first.
+      is_difference: 0 means no effect, so that one arm alone can be asked.
+      of_several: it reads all members of a sweep, or all copies.
+    """
+
+    title: str
+    of: Callable[..., float]
+    lost: Callable[[Member], float]
+    unit: str = "points"
+    scale: float | int = 100.0
+    views: tuple[str, ...] = ()
+    curves: tuple[str, ...] = ()
+    probes: tuple[Probe, ...] = ()
+    is_difference: bool = False
+    of_several: bool = False
+
+    def value(self, members: Sequence[Member]) -> float:
+        """The number of an arm at one seed; what is not finite counts as lost.
+
+        Raises:
+          ValueError: several members, and the measure reads one.
+        """
+        if self.of_several:
+            return float(self.of(members))
+        if len(members) != 1:
+            raise ValueError(f"{self.title} reads one member, not {len(members)}")
+        found = math.nan if members[0].diverged else float(self.of(members[0]))
+        return found if math.isfinite(found) else float(self.lost(members[0]))
+
+    def is_accuracy(self) -> bool:
+        """Whether it is the accuracy of one view itself, so that ceiling and chance mean something."""
+        return self.unit == "points" and len(self.views) == 1 and not self.is_difference and not self.probes
+
+
+def _guess_loss(member: Member) -> float:
+    return math.log(len(member.dataset.outputs))
+
+
+def accuracy(view: str) -> Measure:
+    """Share of hits on a view; a diverged run guesses."""
+    return Measure(f"accuracy, {view}", lambda m: m.scores(view)[0].mean(), lambda m: m.chance(view), views=(view,))
+
+
+def loss(view: str) -> Measure:
+    """Mean loss on a view in nats; a diverged run has that of a guess over all outputs."""
+    return Measure(f"loss, {view}", lambda m: m.scores(view)[1].mean(), _guess_loss, **NATS, views=(view,))
+
+
+def above_chance(view: str) -> Measure:
+    """Accuracy minus that of a guess."""
+    return Measure(
+        f"accuracy above chance, {view}", lambda m: m.scores(view)[0].mean() - m.chance(view), lambda m: 0.0, views=(view,), is_difference=True
+    )
+
+
+def gap(view: str, minus: str) -> Measure:
+    """Accuracy on one view minus that on another; a diverged run has none, so look at the share of diverged runs too."""
+    return Measure(
+        f"accuracy, {view} minus {minus}", lambda m: m.scores(view)[0].mean() - m.scores(minus)[0].mean(), lambda m: 0.0,
+        views=(view, minus), is_difference=True,
+    )
+
+
+def loss_gap(view: str, minus: str) -> Measure:
+    """Loss on one view minus that on another, in nats."""
+    return Measure(
+        f"loss, {view} minus {minus}", lambda m: m.scores(view)[1].mean() - m.scores(minus)[1].mean(), lambda m: 0.0, **NATS,
+        views=(view, minus), is_difference=True,
+    )
+
+
+def kept(cut: str, intact: str) -> Measure:
+    """Share of what lies above chance on `intact` that is left on `cut`: 1 lost nothing, 0 lost all; nothing to lose counts as 0."""
+
+    def share(m: Member) -> float:
+        before = m.scores(intact)[0].mean() - m.chance(intact)
+        return (m.scores(cut)[0].mean() - m.chance(cut)) / before if before > 0 else 0.0
+
+    return Measure(f"accuracy kept, {cut} of {intact}", share, lambda m: 0.0, unit="% kept", views=(cut, intact))
+
+
+def worst(*views: str) -> Measure:
+    """The lowest accuracy of several views: what is left whichever pathway is cut."""
+    return Measure(
+        f"lowest accuracy of {', '.join(views)}", lambda m: min(m.scores(view)[0].mean() for view in views),
+        lambda m: min(m.chance(view) for view in views), views=views,
+    )
+
+
+def steps_to(view: str, accuracy: float | int) -> Measure:
+    """The logarithm of the steps to a threshold on a curve: a difference of .1 is 10% more steps. Never there: the last step counts."""
+
+    def steps(m: Member) -> float:
+        there = np.flatnonzero(m.curve(view)[0] >= accuracy)
+        return math.log(m.record.meta["eval_steps"][int(there[0])] if there.size else m.num_steps)
+
+    return Measure(f"steps to {accuracy:.0%} on {view}", steps, lambda m: math.log(m.num_steps), **LOG_PERCENT, curves=(view,))
+
+
+def at_crossing(
+    view: str, when: str, *, accuracy: float | int | None = None, loss_below: float | int | None = None, minus: str | None = None,
+    of: str = "accuracy",
+) -> Measure:
+    """What a curve says at the first evaluation at which another has crossed a threshold; at the last one if it never does.
+
+    Args:
+      view: the curve that is read; `minus`: another one that is subtracted; `of`: "accuracy" or "loss".
+      when: the curve that crosses; `accuracy`: from below, or `loss_below`: from above.
+
+    Raises:
+      ValueError: no threshold, or both.
+    """
+    if (accuracy is None) == (loss_below is None):
+        raise ValueError("at_crossing: give accuracy or loss_below, one of the two")
+    column = ("accuracy", "loss").index(of)
+
+    def read(m: Member) -> float:
+        accuracies, losses = m.curve(when)
+        crossed = losses < loss_below if accuracy is None else accuracies >= accuracy
+        alive = np.flatnonzero(np.isfinite(losses))
+        where = np.flatnonzero(crossed)
+        row = int(where[0]) if where.size else int(alive[-1])
+        return float(m.curve(view)[column][row] - (m.curve(minus)[column][row] if minus else 0.0))
+
+    threshold = f"accuracy {accuracy:.0%}" if accuracy is not None else f"loss {loss_below:g}"
+    title = f"{of}, {view}{f' minus {minus}' if minus else ''}, at {threshold} on {when}"
+    lost = (lambda m: 0.0) if minus else _guess_loss if of == "loss" else (lambda m: m.chance(view))
+    shown = NATS if of == "loss" else POINTS
+    return Measure(title, read, lost, **shown, curves=tuple(dict.fromkeys((view, when, *([minus] if minus else [])))), is_difference=bool(minus))
+
+
+def train_mode_loss() -> Measure:
+    """Mean training loss with dropout on since the last evaluation but one, in nats."""
+
+    def last(m: Member) -> float:
+        values = m.record.arrays["train_loss"]
+        return float(values[np.isfinite(values)][-1])
+
+    return Measure("training loss, dropout on", last, _guess_loss, **NATS)
+
+
+def trained_steps() -> Measure:
+    """The logarithm of the steps that were trained: a difference of -.1 is 10% fewer."""
+    return Measure("steps trained", lambda m: math.log(max(1, m.record.meta["last_step"])), lambda m: math.log(m.num_steps), **LOG_PERCENT)
+
+
+def diverged() -> Measure:
+    """1 for a run that diverged, else 0."""
+    return Measure("diverged runs", lambda m: 0.0, lambda m: 1.0, unit="% of runs")
+
+
+def diverged_share() -> Measure:
+    """The share of a sweep's runs that diverged, at one seed."""
+    return Measure(
+        "diverged share of the sweep", lambda members: float(np.mean([m.diverged for m in members])), lambda m: 1.0, unit="% of runs",
+        of_several=True,
+    )
+
+
+def largest_stable(field: str = "optim.learning_rate") -> Measure:
+    """log2 of the largest value of a sweep up to which no run diverged; one step below the lowest if none is stable."""
+    from jaxreg.probe.stability import largest_stable_rate
+
+    def octaves(members: Sequence[Member]) -> float:
+        rates = np.asarray([m.at for m in members], np.float64)
+        return float(largest_stable_rate(rates, np.asarray([[m.diverged] for m in members])).octaves[0])
+
+    return Measure(f"largest stable {field}", octaves, lambda m: math.nan, **OCTAVES, of_several=True)
+
+
+def probed(
+    title: str, probe: Probe, read: Callable[[Mapping[str, np.ndarray]], float], *, lost: float | int = 0.0, unit: str = "points",
+    scale: float | int = 100.0, is_difference: bool = False,
+) -> Measure:
+    """A number read from what a probe found in one member.
+
+    Args:
+      read: of the probe's arrays.
+      lost: what a diverged member counts as.
+    """
+    return Measure(
+        title, lambda m: float(read(m.found[probe.name])), lambda m: float(lost), unit=unit, scale=scale, probes=(probe,), is_difference=is_difference
+    )
+
+
+def probed_copies(
+    title: str, probe: Probe, read: Callable[[list[Mapping[str, np.ndarray]]], float], *, unit: str = "points", scale: float | int = 100.0,
+    is_difference: bool = False,
+) -> Measure:
+    """A number read from what a probe found in all copies of a member; copies that diverged are passed over, none left counts as 0."""
+
+    def of(members: Sequence[Member]) -> float:
+        alive = [m.found[probe.name] for m in members if not m.diverged]
+        return float(read(alive)) if alive else 0.0
+
+    return Measure(title, of, lambda m: 0.0, unit=unit, scale=scale, probes=(probe,), is_difference=is_difference, of_several=True)
+
+
+def traced(
+    title: str, name: str, read: Callable[[np.ndarray], float], *, lost: float | int = 0.0, unit: str = "", scale: float | int = 1.0,
+    is_difference: bool = False,
+) -> Measure:
+    """A number read from what was noted at every evaluation while training: the array [E, ...] of that name."""
+    return Measure(
+        title, lambda m: float(read(m.record.arrays[f"trace/{name}"])), lambda m: float(lost), unit=unit, scale=scale, is_difference=is_difference
+    )

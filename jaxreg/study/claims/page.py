@@ -1,0 +1,175 @@
+"""ledger.json, and ledger.html: one self-contained file in the look of the report.
+
+Everything on the page comes from ledger.json, which has no times and no paths in it. All text reaches the page through JSON and
+`textContent`, so a quote cannot become markup.
+"""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxreg.study import statistics, story, verdict
+from jaxreg.study.claims.claim import Claim
+from jaxreg.study.claims.design import Design
+from jaxreg.study.claims.evidence import Evidence
+from jaxreg.study.claims.judge import ALPHA, Judged, family
+from jaxreg.study.claims.pool import Cost
+from jaxreg.study.claims.tuning import Choice
+from jaxreg.study.members import plain
+from jaxreg.study.report import page as report
+
+ASSETS = Path(__file__).with_name("assets")
+SHARED_SCRIPTS = ("dom.js", "format.js", "model.js", "tooltip.js", "rows.js")
+"""Of the report."""
+SCRIPTS = ("amounts.js", "opening.js", "table.js", "details.js", "start.js")
+_SLOT = re.compile(r"<!--slot:(\w+)-->")
+
+
+def read(path: Path) -> Any:
+    """A JSON file, None where there is none."""
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def ledger_of(
+    designs: Mapping[str, Design], gathered: Mapping[str, Evidence], judged: Judged, choices: Mapping[str, Mapping[str, Choice]],
+    costs: Mapping[str, Cost], *, quick: bool,
+) -> dict[str, Any]:
+    """ledger.json: every claim of the folder, in order, whether it has run or not."""
+    rows = []
+    for name, design in designs.items():
+        claim, evidence = design.claim, gathered.get(name)
+        row = _words(claim)
+        if claim.form == "experiment":
+            row |= {
+                "status": "done" if evidence else "not run yet", "questions": judged.questions[name], "secondary": judged.secondary.get(name, []),
+                "arms": _arms(design, evidence, choices.get(name, {})), "seeds": list(design.seeds), "tuning_seeds": list(design.tuning_seeds),
+                "scope": _scope(design), "cost": _cost(costs.get(name)),
+            }
+        rows.append(row)
+    return {"quick": quick, "alpha": ALPHA, "questions_in_family": len(family(designs)), "aa": judged.aa, "claims": rows}
+
+
+def _words(claim: Claim) -> dict[str, Any]:
+    """What the file says, whatever came out; what needs no run has its outcome here."""
+    return {
+        "id": claim.id, "form": claim.form, "quote": claim.quote, "hypothesis": claim.hypothesis, "refuted_if": claim.refuted_if,
+        "published": claim.published, "prediction": claim.prediction, "regime": claim.regime, "tests": list(claim.tests),
+        "findings": [{"part": f.part, "verdict": f.verdict, "evidence": f.evidence} for f in claim.findings], "untestable": claim.untestable,
+    }
+
+
+def _arms(design: Design, evidence: Evidence | None, choices: Mapping[str, Choice]) -> list[dict[str, Any]]:
+    rows = []
+    for name, own in design.arms.items():
+        arm = own.arm
+        choice = choices.get(arm.like or name)
+        tuned = None if choice is None else dict(choice.options[choice.chosen])
+        lost = None if evidence is None else list(evidence.lost[name])
+        rows.append({
+            "name": name, "title": arm.title, "kind": arm.kind, "diff": _json(arm.diff), "setting": _json(arm.setting), "config": arm.config,
+            "sweep": _json(arm.sweep), "copies": arm.copies, "like": arm.like,
+            "seed_offset": arm.seed_offset, "tuned": None if tuned is None else _json(tuned),
+            "tuning": choice.told() if choice is not None and not arm.like else None, "diverged": lost,
+        })
+    return rows
+
+
+def _json(values: Mapping[str, object]) -> dict[str, Any]:
+    """Infinite values as text: a page shows no number for them."""
+    plain_values = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+    return {name: str(value) if isinstance(value, float) and not math.isfinite(value) else value for name, value in plain_values.items()}
+
+
+def _scope(design: Design) -> str:
+    """Model, data, regime, seeds, device of the first arm; then what else the claim says of its scope, and the settings that vary."""
+    first = next(iter(design.arms.values()))
+    line = story.scope(plain(first.values), design.seeds)
+    varied = sorted({f"{field} {value}" for own in design.arms.values() for field, value in own.arm.setting.items()})
+    others = [f"in some arms {', '.join(varied)}"] if varied else []
+    regime = [design.claim.regime] if design.claim.regime else []
+    return "; ".join([line, *regime, *others, *([design.claim.scope] if design.claim.scope else [])])
+
+
+def _cost(cost: Cost | None) -> dict[str, int] | None:
+    return None if cost is None else {"members": cost.members, "tuning": cost.tuning, "evaluation": cost.evaluation, "shared": cost.shared}
+
+
+def outcome(claim: Mapping[str, Any]) -> list[str]:
+    """The verdicts of a claim's parts, in words, of a row of ledger.json."""
+    if claim["form"] == "mechanism":
+        return ["exact"]
+    if claim["form"] == "documents":
+        return [finding["verdict"] for finding in claim["findings"]]
+    if claim["form"] == "not testable":
+        return [verdict.NOT_TESTABLE]
+    return [question["verdict"] or question["reason"] for question in claim["questions"]]
+
+
+def summary(told: Mapping[str, Any]) -> list[str]:
+    """The ledger in lines of text: one per question, and what the A/A pairs say."""
+    lines = []
+    for claim in told["claims"]:
+        if claim["form"] != "experiment":
+            lines.append(f"{claim['id']}: {', '.join(outcome(claim))}")
+            continue
+        for question in claim["questions"]:
+            lines.append(f"{claim['id']} {question['name']}: {question['verdict'] or question['reason']}{_effect(question)}{_why(question)}")
+    pairs, out = told["aa"]["pairs"], told["aa"]["supported_or_opposite"]
+    if pairs and not told["quick"]:
+        lines.append(f"A/A: {out} of {pairs} distinct pairs came out supported or opposite at alpha {told['alpha']:g}, uncorrected")
+    return lines
+
+
+def _effect(question: Mapping[str, Any]) -> str:
+    if question["difference"] is None:
+        return ""
+    low, high = (question["scale"] * end for end in question["ci95"])
+    interval = f" [{low:+.3g}, {high:+.3g}]" if np.isfinite([low, high]).all() else ""
+    return f", {question['scale'] * question['difference']:+.3g}{interval} {question['unit']}"
+
+
+def _why(question: Mapping[str, Any]) -> str:
+    if question["verdict"] == verdict.NOT_TESTABLE:
+        return f" ({question['reason']})"
+    return f" ({question['seeds_needed']} seeds needed)" if question["seeds_needed"] else ""
+
+
+def counts(told: Mapping[str, Any]) -> dict[str, int]:
+    """How many parts came out how, in the order in which verdicts are listed."""
+    found: dict[str, int] = {}
+    for claim in told["claims"]:
+        for label in outcome(claim):
+            found[label] = found.get(label, 0) + 1
+    return found
+
+
+def render(told: Mapping[str, Any], command: str) -> str:
+    """The whole page, as one HTML document; the same ledger and command give the same text.
+
+    Args:
+      told: ledger.json. command: what to type to run it again.
+
+    Raises:
+      TypeError: a value that JSON has no form for.
+    """
+    payload = {**told, "counts": counts(told), "command": command, "smallest_p": _smallest_p(told)}
+    css = [(report.ASSETS / "report.css"), (ASSETS / "ledger.css")]
+    scripts = [report.ASSETS / name for name in SHARED_SCRIPTS] + [ASSETS / name for name in SCRIPTS]
+    slots = {
+        "css": "\n".join(path.read_text(encoding="utf-8") for path in css), "payload": report.embed_json(payload),
+        "js": "\n".join(path.read_text(encoding="utf-8") for path in scripts),
+    }
+    template = (ASSETS / "ledger.html").read_text(encoding="utf-8")
+    # One pass: what is put in is not searched again.
+    return _SLOT.sub(lambda match: slots[match[1]], template)
+
+
+def _smallest_p(told: Mapping[str, Any]) -> float | None:
+    """The smallest p that a question could reach, after Holm."""
+    numbers = [len(claim["seeds"]) for claim in told["claims"] if claim["form"] == "experiment"]
+    return min(1.0, statistics.smallest_p(min(numbers)) * told["questions_in_family"]) if numbers else None

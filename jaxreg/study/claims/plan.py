@@ -1,0 +1,188 @@
+"""Can a design decide, and what will it cost? From a pilot's spread: seeds, power, the smallest p after Holm, and time."""
+
+import ast
+import dataclasses
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from jaxreg.study import config as configs
+from jaxreg.study import experiment as experiments
+from jaxreg.study import statistics, verdict
+from jaxreg.study.claims import page, pool
+from jaxreg.study.claims.design import Design, load_claim, load_folder
+from jaxreg.study.claims.judge import ALPHA, family
+from jaxreg.study.claims.ledger import LEDGER, story_duration
+from jaxreg.study.files import UserErrors
+from jaxreg.study.members import make_specs, plain
+
+LEAST_POWER = 0.5
+"""A design that would end undecided more often than not is refused."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """One question of a design.
+
+    Attributes:
+      name: what people read. margin: in the measure's own unit. kind: of verdict.KINDS.
+      unit, scale: how values are shown.
+      sd: of the differences between seeds in a pilot, in the margin's unit; None: no pilot.
+    """
+
+    name: str
+    margin: float
+    kind: str
+    unit: str
+    scale: float
+    sd: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Planned:
+    """A design as far as planning needs it: questions, seeds, tests in the family, level, and model-steps for all seeds."""
+
+    asked: tuple[Asked, ...]
+    num_seeds: int
+    num_tests: int
+    alpha: float
+    model_steps: int
+    to_train: int
+
+
+def read(path: Path, workdir: Path | None, sd: float | None) -> Planned:
+    """The design of a claim or experiment file, with the spread of a pilot.
+
+    Args:
+      workdir: of an earlier run: its results are the pilot, and what is trained there costs nothing.
+      sd: the pilot's spread, in the margin's own unit, instead.
+
+    Raises:
+      UserErrors: the file is neither, or wrong.
+    """
+    if "get_claim" in _functions(path):
+        design = load_claim(path)
+        if not design.arms:
+            raise UserErrors([f"{path}: {design.claim.id} needs no run: it is a {design.claim.form} claim"])
+        return _of_claim(design, workdir, sd)
+    return _of_experiment(path, workdir, sd)
+
+
+def _functions(path: Path) -> set[str]:
+    """Names of the functions in a Python file; nothing where it is none (loading it says what is wrong)."""
+    try:
+        return {node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)}
+    except (OSError, SyntaxError, UnicodeDecodeError):
+        return set()
+
+
+def _of_claim(design: Design, workdir: Path | None, sd: float | None) -> Planned:
+    told = page.read(workdir / LEDGER) if workdir is not None else None
+    rows = {claim["id"]: claim for claim in told["claims"]} if told and not told["quick"] else {}
+    pilot = {question["name"]: question["per_seed"] for question in rows.get(design.claim.id, {}).get("questions", ())}
+    asked = tuple(
+        Asked(q.name, float(q.margin), q.kind, q.measure.unit, float(q.measure.scale), _spread(pilot.get(q.name, ()), sd)) for q in design.claim.questions
+    )
+    [cost] = pool.costs({design.claim.id: design}, {}, pool.Stored(workdir))
+    tests = len(family(load_folder(design.path.parent)))
+    return Planned(asked, len(design.seeds), tests, ALPHA, cost.tuning + cost.evaluation, cost.to_train)
+
+
+def _of_experiment(path: Path, workdir: Path | None, sd: float | None) -> Planned:
+    experiment = experiments.load_experiment(path)
+    config, mistakes = configs.read_config(experiments.config_path(path, experiment), ())
+    if config is None:
+        raise UserErrors(mistakes)
+    resolved = {name: plain(arm) for name, arm in configs.resolve_arms(experiment, config).items()}
+    specs = pool.unique(make_specs(experiment.arms, resolved, experiment.seeds, pool.data_hash))
+    told = page.read(workdir / "results.json") if workdir is not None else None
+    rows = {row["arm"]: row["per_seed"] for row in told["comparisons"] if row["split"] == experiment.primary} if told else {}
+    arms = [name for name, arm in experiment.arms.items() if arm.kind == "arm" and name != experiment.baseline]
+    asked = tuple(Asked(name, float(experiment.margin), "superiority", "points", 100.0, _spread(rows.get(name, ()), sd)) for name in arms)
+    missing = pool.Stored(workdir).missing(specs)
+    return Planned(asked, len(experiment.seeds), max(1, len(arms)), float(experiment.alpha), pool.steps(specs), pool.steps(missing))
+
+
+def _spread(per_seed: Sequence[float], sd: float | None) -> float | None:
+    if sd is not None:
+        return sd
+    return float(np.std(per_seed, ddof=1)) if len(per_seed) > 1 else None
+
+
+def lines_of(planned: Planned, rate: tuple[float, str]) -> list[str]:
+    """What the plan says: one line for the family, one per question, one for the time.
+
+    Raises:
+      UserErrors: one line for each reason why the design cannot decide.
+    """
+    smallest = statistics.smallest_p(planned.num_seeds)
+    after = min(1.0, smallest * planned.num_tests)
+    if not statistics.can_decide(planned.num_seeds, planned.num_tests, planned.alpha):
+        raise UserErrors([
+            f"cannot decide: the smallest two-sided p with {planned.num_seeds} seeds is {smallest:.2g}, after Holm over {planned.num_tests} tests {after:.2g}, "
+            f"above {planned.alpha:g}; {fewest_seeds(planned.num_tests, planned.alpha)} seeds could"
+        ])
+    told = [_told(each, planned) for each in planned.asked]
+    weak = [line for line, power in told if power is not None and power < LEAST_POWER]
+    if weak:
+        raise UserErrors([f"cannot decide: {line}" for line in weak])
+    per_second, known = rate
+    seconds = planned.to_train / per_second
+    each = planned.model_steps / planned.num_seeds
+    return [
+        f"{planned.num_seeds} seeds: the smallest two-sided p is {smallest:.2g}, after Holm over {planned.num_tests} tests {after:.2g}: it can decide at {planned.alpha:g}",
+        *(line for line, _ in told),
+        f"{planned.model_steps:,} model-steps, {planned.to_train:,} not trained yet: about {story_duration(seconds)} at {per_second:,.0f} per second ({known}), "
+        f"and about {story_duration(each / per_second)} for each further seed",
+    ]
+
+
+def fewest_seeds(num_tests: int, alpha: float) -> int:
+    """The fewest seeds whose smallest p survives Holm."""
+    return next(n for n in range(2, 64) if statistics.can_decide(n, num_tests, alpha))
+
+
+def _told(asked: Asked, planned: Planned) -> tuple[str, float | None]:
+    """(one line, the power to see the margin or None) of a question."""
+    margin = f"{asked.scale * asked.margin:.3g} {asked.unit}"
+    if asked.sd is None:
+        return f"{asked.name}: no pilot (--workdir of an earlier run, or --sd): the seeds that {margin} need are not known", None
+    if asked.sd == 0:
+        return f"{asked.name}: the pilot has no spread; any number of seeds that can decide sees {margin}", 1.0
+    sided = 2 if asked.kind == "superiority" else 1
+    wanted = 1 - (1 - verdict.POWER) / 2 if asked.kind == "equivalence" else verdict.POWER
+    power = statistics.paired_power(planned.num_seeds, asked.sd, asked.margin, alpha=planned.alpha / planned.num_tests, sided=sided)
+    power = max(0.0, 2 * power - 1) if asked.kind == "equivalence" else power
+    needed = statistics.seeds_for_power(asked.sd, asked.margin, alpha=planned.alpha, power=wanted, num_tests=planned.num_tests, sided=sided)
+    what = "see" if asked.kind == "superiority" else "exclude"
+    enough = f"{needed:,} seeds" if needed <= verdict.MOST_SEEDS else f"more than {verdict.MOST_SEEDS:,} seeds"
+    return (
+        f"{asked.name}: SD {asked.scale * asked.sd:.3g} {asked.unit} over seeds; {planned.num_seeds} seeds {what} {margin} with {100 * power:.0f}% power, "
+        f"{enough} with {100 * verdict.POWER:.0f}%"
+    ), power
+
+
+def run(path: Path, workdir: Path | None, sd: float | None) -> list[str]:
+    """The lines of `jaxreg plan`.
+
+    Raises:
+      UserErrors: the file is wrong, or its design cannot decide.
+    """
+    rate = pool.rate_of(workdir) if workdir is not None else (pool.STEPS_PER_SECOND, "of two cores; not measured here yet")
+    return lines_of(read(path, workdir, sd), rate)
+
+
+def check_sd(text: str | None, mistakes: list[str]) -> float | None:
+    """The number of --sd, None where it is not given or wrong, and then a line in `mistakes`."""
+    if text is None:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value > 0):
+        mistakes.append(f"--sd={text}: must be a number above 0, in the margin's own unit (.06 is six accuracy points)")
+        return None
+    return value

@@ -1,0 +1,234 @@
+"""What one config field may be: a number, a flag, a name, several names. Each kind allows, parses and keeps values, and says what it wants."""
+
+import ast
+import dataclasses
+from collections.abc import Callable
+from math import inf, isfinite, isnan
+
+
+@dataclasses.dataclass(frozen=True)
+class Whole:
+    """A whole number from `minimum` to `maximum`."""
+
+    unit: str
+    minimum: int = 0
+    maximum: int | None = None
+    absent: bool = False
+
+    def allows(self, value: object) -> bool:
+        """True if the value is an int in the range."""
+        if value is None:
+            return self.absent
+        is_whole = isinstance(value, int) and not isinstance(value, bool)
+        return is_whole and value >= self.minimum and (self.maximum is None or value <= self.maximum)
+
+    def parse(self, text: str) -> object:
+        """The number, or the text as it is where it is none (`allows` then says no)."""
+        return None if self.absent and _is_none(text) else _converted(int, text)
+
+    def canonical(self, value: object) -> object:
+        """The one form in which an allowed value is kept."""
+        return value
+
+    def __str__(self) -> str:
+        limit = f"{self.minimum} or more" if self.maximum is None else f"{self.minimum} to {self.maximum}"
+        return f"a whole number of {self.unit}, {limit}{', or None' if self.absent else ''}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Real:
+    """A number in [minimum, maximum), without `minimum` where `above`, with `maximum` where `closed`, inf where `off`, None where `absent`."""
+
+    what: str
+    minimum: float = 0.0
+    maximum: float = inf
+    above: bool = False
+    off: bool = False
+    absent: bool = False
+    closed: bool = False
+
+    def allows(self, value: object) -> bool:
+        """True if the value is in the range; NaN never is."""
+        if value is None:
+            return self.absent
+        if isinstance(value, bool) or not isinstance(value, int | float) or isnan(value):
+            return False
+        if not isfinite(value):
+            return self.off and value > 0
+        below = value <= self.maximum if self.closed else value < self.maximum
+        return below and (value > self.minimum if self.above else value >= self.minimum)
+
+    def parse(self, text: str) -> object:
+        """The number, None for the word, or the text as it is where it is neither."""
+        return None if _is_none(text) else _converted(float, text)
+
+    def canonical(self, value: object) -> object:
+        """A float or None: 0 and 0.0 must not be two configs."""
+        return None if value is None else float(value)
+
+    def __str__(self) -> str:
+        low = f"above {self.minimum:g}" if self.above else f"at least {self.minimum:g}"
+        high = f" and {'at most' if self.closed else 'below'} {self.maximum:g}" if isfinite(self.maximum) else ""
+        off = ", or inf (off)" if self.off else ""
+        return f"{self.what}: a number {low}{high}{off}{', or None (absent)' if self.absent else ''}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluations(Real):
+    """A whole number of evaluations, 1 or more, or inf; kept as a float, for it is a strength."""
+
+    def allows(self, value: object) -> bool:
+        """True for 1, 2, ... and inf."""
+        return super().allows(value) and (value == inf or value == int(value))
+
+    def __str__(self) -> str:
+        return f"{self.what}: a whole number, 1 or more, or inf (off)"
+
+
+@dataclasses.dataclass(frozen=True)
+class Flag:
+    """True or False."""
+
+    def allows(self, value: object) -> bool:
+        """True if the value is a bool."""
+        return isinstance(value, bool)
+
+    def parse(self, text: str) -> object:
+        """The bool, or the text as it is."""
+        return {"true": True, "1": True, "false": False, "0": False}.get(text.strip().lower(), text)
+
+    def canonical(self, value: object) -> object:
+        """The value itself."""
+        return value
+
+    def __str__(self) -> str:
+        return "True or False"
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """One of a few names, or None where `absent`."""
+
+    names: tuple[str, ...]
+    absent: bool = False
+
+    def allows(self, value: object) -> bool:
+        """True if the value is one of the names."""
+        return self.absent if value is None else isinstance(value, str) and value in self.names
+
+    def parse(self, text: str) -> object:
+        """The text, None for the word where that is allowed."""
+        return None if self.absent and _is_none(text) else text.strip()
+
+    def canonical(self, value: object) -> object:
+        """The value itself."""
+        return value
+
+    def __str__(self) -> str:
+        return f"one of: {', '.join(self.names)}{', or None' if self.absent else ''}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Word:
+    """Any text, or None: an option of a model that is not ours."""
+
+    def allows(self, value: object) -> bool:
+        """True for texts and None."""
+        return value is None or isinstance(value, str)
+
+    def parse(self, text: str) -> object:
+        """The text, None for the word."""
+        return None if _is_none(text) else text.strip()
+
+    def canonical(self, value: object) -> object:
+        """The value itself."""
+        return value
+
+    def __str__(self) -> str:
+        return "a word, or None"
+
+
+@dataclasses.dataclass(frozen=True)
+class Names:
+    """A tuple of different names, of `known` if that is given; none only where `empty`; written a,b or ('a', 'b') in an override."""
+
+    what: str
+    known: tuple[str, ...] = ()
+    empty: bool = False
+
+    def allows(self, value: object) -> bool:
+        """True for a list or tuple of different strings that are not empty."""
+        is_list = isinstance(value, list | tuple) and all(isinstance(name, str) and name for name in value)
+        return is_list and len(value) == len(set(value)) and (self.empty or len(value) > 0) and (not self.known or set(value) <= set(self.known))
+
+    def parse(self, text: str) -> object:
+        """The names, or the text as it is."""
+        if text.strip()[:1] in ("(", "["):
+            return _converted(ast.literal_eval, text)
+        return tuple(name.strip() for name in text.split(","))
+
+    def canonical(self, value: object) -> object:
+        """A tuple."""
+        return tuple(value)
+
+    def __str__(self) -> str:
+        which = f"different names of {', '.join(self.known)}" if self.known else "different names"
+        return f"{self.what}: {which}{'' if self.empty else ', at least one'}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Edges:
+    """"all", or one connection by the names of its ends, who looks -> at whom; whether the data have such cues is checked later."""
+
+    def allows(self, value: object) -> bool:
+        """True for the word, or two different names with an arrow between."""
+        ends = value.split("->") if isinstance(value, str) else []
+        return value == "all" or len(ends) == 2 and all(ends) and ends[0] != ends[1]
+
+    def parse(self, text: str) -> object:
+        """The text without spaces."""
+        return text.replace(" ", "")
+
+    def canonical(self, value: object) -> object:
+        """The value itself."""
+        return value
+
+    def __str__(self) -> str:
+        return "all, or a connection such as query->noun (who looks -> at whom; query is where the answer is read)"
+
+
+@dataclasses.dataclass(frozen=True)
+class Either:
+    """A field that several data sets have, each with its own range: what any of them allows."""
+
+    fields: tuple[Whole | Real | Flag | Choice, ...]
+
+    def allows(self, value: object) -> bool:
+        """True if one of them allows the value."""
+        return any(field.allows(value) for field in self.fields)
+
+    def parse(self, text: str) -> object:
+        """The value as the first one reads it that allows it; the text as it is where none does."""
+        values = ((field, field.parse(text)) for field in self.fields)
+        return next((value for field, value in values if field.allows(value)), text)
+
+    def canonical(self, value: object) -> object:
+        """As the first one that allows it keeps it."""
+        return next(field for field in self.fields if field.allows(value)).canonical(value)
+
+    def __str__(self) -> str:
+        return ", or ".join(map(str, self.fields))
+
+
+Field = Whole | Real | Flag | Choice | Word | Names | Edges | Either
+
+
+def _is_none(text: str) -> bool:
+    return text.strip().lower() in ("none", "null")
+
+
+def _converted(convert: Callable, text: str) -> object:
+    try:
+        return convert(text.strip())
+    except (ValueError, SyntaxError):
+        return text

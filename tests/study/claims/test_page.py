@@ -1,0 +1,77 @@
+"""The page as text: everything in it, nothing executable, the same every time."""
+
+import json
+import re
+
+import made_up
+import pytest
+from test_judge import MORE, ROWS, planted
+
+from jaxreg.study.claims import judge as judging
+from jaxreg.study.claims import page
+from jaxreg.study.claims.design import load_claim
+from jaxreg.study.claims.pool import Cost
+
+EVIL = "</script><img src=x onerror=\"document.title='owned'\">"
+
+
+def told_of(tmp_path, *, quote: str = "a dog sat", quick: bool = False) -> dict:
+    """A ledger of all forms of claims: supported, not testable, not run, exact, by documents, beyond any measurement."""
+    bodies = {
+        "C1": MORE, "C2": MORE.replace('"C1"', '"C2"'), "C3": MORE.replace('"C1"', '"C3"'), "M1": 'id="M1", tests=("tests/x.py::test_y",)',
+        "F1": 'id="F1", findings=(Finding("minimal", "supported", "papers"), Finding("specific", "refuted", "papers"))', "N1": 'id="N1", untestable="no way"',
+    }
+    designs = {name: load_claim(made_up.write_claim(tmp_path, body + f", quote={quote!r}", name)) for name, body in bodies.items()}
+    gathered = {
+        "C1": made_up.Pool(designs["C1"], planted(6 / ROWS)).evidence(designs["C1"]),
+        "C2": made_up.Pool(designs["C2"], planted(6 / ROWS, train=0.5)).evidence(designs["C2"]),
+    }
+    costs = {"C1": Cost("C1", 4, 80, 0, 4000, 0, 0)}
+    return page.ledger_of(designs, gathered, judging.judge(designs, gathered, quick=quick), {}, costs, quick=quick)
+
+
+def test_the_ledger_has_every_claim_in_every_form(tmp_path):
+    told = told_of(tmp_path)
+    assert [page.outcome(claim) for claim in told["claims"]] == [
+        ["supported"], ["not testable"], ["not run yet"], ["exact"], ["supported", "refuted"], ["not testable"],
+    ]
+    assert page.counts(told) == {"supported": 2, "not testable": 2, "not run yet": 1, "exact": 1, "refuted": 1}
+    assert told["questions_in_family"] == 3 and told["aa"]["pairs"] == 1
+    first = told["claims"][0]
+    assert "catsat" in first["scope"] and "20 seeds from 200" in first["scope"] and "data.verbs_per_noun 2" in first["scope"]
+    assert json.loads(json.dumps(told)) == told, "it is JSON already"
+
+
+def test_the_summary_has_a_line_for_every_part(tmp_path):
+    lines = page.summary(told_of(tmp_path))
+    assert lines[0].startswith("C1 gain: supported, +25 [+22")
+    assert lines[1].startswith("C2 gain: not testable") and "precondition failed: fits" in lines[1]
+    assert lines[2] == "C3 gain: not run yet" and lines[3] == "M1: exact" and lines[4] == "F1: supported, refuted"
+    assert lines[-1] == "A/A: 0 of 1 distinct pairs came out supported or opposite at alpha 0.05, uncorrected"
+
+
+def test_a_quick_run_says_so_and_has_no_verdicts(tmp_path):
+    told = told_of(tmp_path, quick=True)
+    assert told["quick"] is True and told["claims"][0]["questions"][0]["verdict"] is None
+    assert "supported" not in " ".join(page.summary(told)[:3])
+
+
+def test_text_cannot_become_markup(tmp_path):
+    text = page.render(told_of(tmp_path, quote=EVIL), f"jaxreg claims {EVIL}")
+    assert EVIL not in text and "<img" not in text
+    assert len(re.findall(r"</script>", text)) == 2, "the payload's and the page's own"
+    payload = json.loads(re.search(r'id="payload">(.*?)</script>', text, re.S)[1])
+    assert payload["claims"][0]["quote"] == EVIL and payload["command"].endswith(EVIL)
+
+
+def test_the_page_is_alone_and_always_the_same(tmp_path):
+    told = told_of(tmp_path)
+    text = page.render(told, "jaxreg claims")
+    assert text == page.render(told, "jaxreg claims")
+    assert not re.search(r'(src|href)="(?!#|data:)', text) and "@import" not in text and "<!--slot" not in text
+    assert "default-src 'none'" in text
+
+
+def test_what_json_cannot_say_is_refused(tmp_path):
+    with pytest.raises(TypeError, match="cannot show a object"):
+        page.render(told_of(tmp_path) | {"more": object()}, "jaxreg")

@@ -1,0 +1,66 @@
+"""What is promised of verdicts stands in the committed figures, and the script that made them makes them again."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FIGURES = json.loads((ROOT / "experiments" / "results" / "simulations" / "verdicts.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def verdicts():
+    spec = importlib.util.spec_from_file_location("verdicts", ROOT / "experiments" / "simulations" / "verdicts.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_at_most_one_in_twenty_a_a_experiments_comes_out():
+    assert FIGURES["experiments"] == 400 and FIGURES["seeds"] == 20
+    for row in FIGURES["aa"]:
+        assert sum(row["verdicts"].values()) == 400
+        assert row["share"] == (row["verdicts"].get("supported", 0) + row["verdicts"].get("refuted: opposite", 0)) / 400
+        assert row["share"] <= 0.05
+
+
+def test_twice_the_margin_is_found_at_every_real_spread():
+    largest = max(FIGURES["real_sd"].values())
+    planted = {row["sd"]: row for row in FIGURES["planted"]}
+    assert all(row["effect"] == 2 * FIGURES["margin"] for row in planted.values())
+    covered = [sd for sd in planted if sd >= largest]
+    assert covered, "some simulated spread is at least as large as every real one"
+    for sd, row in planted.items():
+        assert row["share"] == row["verdicts"].get("supported", 0) / 400
+        assert row["share"] >= 0.9 or sd > min(covered)
+
+
+def test_the_noise_is_the_real_one(verdicts):
+    spreads, residuals = verdicts.real_noise()
+    results = json.loads((ROOT / "experiments" / "results" / "cat_sat" / "results.json").read_text())
+    row = next(r for r in results["comparisons"] if r["arm"] == "aa" and r["split"] == "recombination")
+    values = row["per_seed"]
+    mean = sum(values) / len(values)
+    assert spreads["cat_sat aa"] == pytest.approx((sum((v - mean) ** 2 for v in values) / (len(values) - 1)) ** 0.5)
+    assert spreads == pytest.approx(FIGURES["real_sd"]) and residuals.size == FIGURES["num_residuals"]
+    assert residuals.mean() == pytest.approx(0, abs=1e-12) and residuals.std() == pytest.approx(1)
+
+
+def test_simulated_differences_have_ties_and_the_planted_effect(verdicts):
+    _, residuals = verdicts.real_noise()
+    drawn = np.concatenate([verdicts.simulate(np.random.default_rng(i), residuals, 0.005, 0.1) for i in range(200)])
+    assert np.all(drawn * 1024 == np.round(drawn * 1024))
+    assert drawn.mean() == pytest.approx(0.1, abs=0.001) and drawn.std() == pytest.approx(0.005, abs=0.0005)
+    assert len(np.unique(drawn)) < 60
+
+
+def test_the_figures_come_again(verdicts):
+    """The first experiments of a row are the same whatever their number, so a short run must agree with itself and be possible in a long one."""
+    _, residuals = verdicts.real_noise()
+    short = verdicts.labels(residuals, 0.08, 0.1, 45, 8)
+    assert short == verdicts.labels(residuals, 0.08, 0.1, 45, 8)
+    full = next(row for row in FIGURES["planted"] if row["sd"] == 0.08)["verdicts"]
+    assert all(count <= full[label] for label, count in short.items())
