@@ -100,6 +100,16 @@ def get_config() -> ConfigDict:
         "fields": (),  # the strengths it acts on, such as ("model.attention_dropout_rate",)
     }, type_safe=False)
 
+    # Counterfactual dropout: one connection of one example is kept in one training step, whatever its mask says.
+    config.counterfactual = ConfigDict({
+        "step": None,  # the training step; None is absent
+        "example": 0,  # position in that step's batch
+        "layer": 0,  # block
+        "head": 0,  # head
+        "query": 0,  # position of who looks
+        "key": 0,  # position of whom is looked at
+    }, type_safe=False)
+
     config.train = ConfigDict({
         "num_steps": 400,  # steps
         "batch_size": 16,  # sentences

@@ -1,4 +1,4 @@
-"""CUES, over-fitted: 256 rows, two redundant cues and a shortcut that is right in four of five, batch 16, 400 steps.
+"""CUES, over-fitted: 192 rows, two redundant cues and a shortcut that is right in four of five, batch 16, 400 steps.
 
 Command:  jaxreg train --config=configs/cues.py --workdir=runs/cues_one
 Time:     TIME
@@ -19,7 +19,7 @@ def get_config() -> ConfigDict:
         "noise_rate": 0.0,  # share of training rows that carry the wrong answer
         "num_canaries": 16,  # different canaries
         "canary_repeats": 2,  # times each stands in the training split
-        "num_train": 256,  # training rows, canaries included
+        "num_train": 192,  # training rows, canaries included
         "num_eval": 512,  # rows in each other split
         "max_offset": 0,  # positions; the core starts at 0 to this one in training
         "length": 12,  # positions of a row

@@ -30,6 +30,7 @@ def run(given: Arguments) -> int:
                [(name, r.field, "-" if r.off is None else f"{r.off:g}", r.what, r.source) for name, r in table.items()])
     _print(console, "Data sets", ("name", "what it asks"), [(name, d.what) for name, d in SOURCES.items()])
     _print(console, "Experiments", ("file", "what it asks"), _files("experiments"))
+    _print(console, "Claims", ("file", "what it claims"), _files("experiments/claims"))
     _print(console, "Configs", ("file", "what it is"), _files("configs"))
     return 0
 

@@ -79,7 +79,7 @@ class Settings:
     noise_rate: float | int = setting(0.0, "a share", maximum=0.5)
     num_canaries: int = setting(16, "canaries")
     canary_repeats: int = setting(2, "times", minimum=1)
-    num_train: int = setting(256, "rows", minimum=1)
+    num_train: int = setting(192, "rows", minimum=1)
     num_eval: int = setting(512, "rows", minimum=1)
     max_offset: int = setting(0, "positions")
     length: int = setting(12, "positions", minimum=len(CORE) + 1)

@@ -70,18 +70,22 @@ def encode(text: str, *, length: int = 12) -> Encoded:
     return Encoded(tokens, words, verbs[0], singular, singular + 1, -1 if number is None else singular + number, cues)
 
 
-def encode_row(text: str, dataset: Dataset) -> Encoded:
-    """The tokens of a sentence in the words of any data set, from position 0 on.
+def encode_row(text: str | None, dataset: Dataset) -> Encoded:
+    """The tokens of a sentence in the words of any data set, from position 0 on; None: of the first training row.
 
-    Where a row of it has these words, its query, answer and foil are known: `label` and `singular` are the answer, `plural`
+    A data set of characters, where a blank is a token, takes the text character by character. Where a row of it has these words, its query, answer and foil are known: `label` and `singular` are the answer, `plural`
     the foil (-1 without one). Otherwise all are -1, and there are matrices but no answer.
 
     Raises:
       ValueError: an unknown word (names the nearest known one), no word, or more words than a row has.
     """
+    if text is None:
+        tokens = dataset.splits["train"].tokens[0]
+        return _known_row(tokens[tokens != PAD], dataset)
     known = {token.lower(): index for index, token in enumerate(dataset.tokens) if index != PAD}
     known |= {token: index for index, token in enumerate(dataset.tokens) if index != PAD}  # the exact word comes first
-    words = tuple(word if word in known else word.lower() for word in text.split())
+    parts = list(text) if " " in known else text.split()
+    words = tuple(word if word in known else word.lower() for word in parts)
     unknown = [word for word in words if word not in known]
     if unknown:
         nearest = difflib.get_close_matches(unknown[0], list(known), n=1, cutoff=0.0)[0]
@@ -89,11 +93,16 @@ def encode_row(text: str, dataset: Dataset) -> Encoded:
     length = dataset.splits["train"].tokens.shape[1]
     if not 1 <= len(words) <= length:
         raise ValueError(f"{text!r} has {len(words)} words; 1 to {length} fit")
-    tokens = np.zeros(length, np.int32)
-    tokens[:len(words)] = [known[word] for word in words]
-    words = tuple(dataset.tokens[token] for token in tokens[:len(words)])
+    return _known_row(np.array([known[word] for word in words], np.int32), dataset)
+
+
+def _known_row(content: Int32[np.ndarray, " n"], dataset: Dataset) -> Encoded:
+    """Some tokens as a row, with the answer of the row of the data set that has the same."""
+    tokens = np.zeros(dataset.splits["train"].tokens.shape[1], np.int32)
+    tokens[:len(content)] = content
+    words = tuple(dataset.tokens[token] for token in content)
     for split in dataset.splits.values():
-        row = next((row for row, there in enumerate(split.tokens) if np.array_equal(there[there != PAD], tokens[:len(words)])), None)
+        row = next((row for row, there in enumerate(split.tokens) if np.array_equal(there[there != PAD], content)), None)
         if row is not None:
             start = int(np.flatnonzero(split.tokens[row])[0])
             cues = tuple(int(place) - start if place >= 0 else -1 for place in split.cues[row])

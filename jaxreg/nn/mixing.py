@@ -101,3 +101,18 @@ def masks_per_layer(
             own = keys if own is None else own & keys
         masks.append(own if visible is None else forgetful(own, visible))
     return masks
+
+
+def droppable_per_layer(
+    droppable: Bool[Array, "#b #h #t #t"] | Bool[Array, "n #b #h #t #t"] | None, num_layers: int
+) -> list[Bool[Array, "#b #h #t #t"] | None]:
+    """What may be dropped in each layer: the same in all, or one of [N, B, H, T, T] for each.
+
+    Raises:
+      ValueError: given per layer, but not for each.
+    """
+    if droppable is None or droppable.ndim < 5:
+        return [droppable] * num_layers
+    if droppable.shape[0] != num_layers:
+        raise ValueError(f"droppable: of {droppable.shape[0]} layers; allowed is one for all layers, or num_layers={num_layers}")
+    return list(droppable)

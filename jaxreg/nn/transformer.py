@@ -13,7 +13,7 @@ from jaxreg.nn.depth import PER_LAYER_RATES, rate_at_depth
 from jaxreg.nn.dropout import folded, position_keyed_dropout, site_key
 from jaxreg.nn.fields import handed_down, rate_names
 from jaxreg.nn.init import initializers
-from jaxreg.nn.mixing import Mix, Stream, check_mix, masks_per_layer, readable_tokens, through_blocks
+from jaxreg.nn.mixing import Mix, Stream, check_mix, droppable_per_layer, masks_per_layer, readable_tokens, through_blocks
 from jaxreg.nn.norms import norm_of
 from jaxreg.nn.positions import position_vectors
 from jaxreg.nn.tokens import droppable_tokens, token_dropout, visible_keys
@@ -88,7 +88,8 @@ class Transformer(nn.Module):
     def __call__(
         self, tokens: Int[Array, "b t"], *, padding_mask: Bool[Array, "b t"] | None = None,
         mask: Bool[Array, "#b #h #t #t"] | Bool[Array, "n #b #h #t #t"] | None = None, train: bool = False,
-        dropout_key: PRNGKey | None = None, example_ids: Int[Array, "b"] | None = None, droppable: Bool[Array, "#b #h #t #t"] | None = None,
+        dropout_key: PRNGKey | None = None, example_ids: Int[Array, "b"] | None = None,
+        droppable: Bool[Array, "#b #h #t #t"] | Bool[Array, "n #b #h #t #t"] | None = None,
         read_positions: Int[Array, "b"] | Int[Array, "b r"] | None = None, features: Float[Array, "b t f"] | None = None,
         mix: Mix | None = None,
     ) -> Float[Array, "b t v"] | Float[Array, "b v"] | Float[Array, "b r v"]:
@@ -102,7 +103,7 @@ class Transformer(nn.Module):
             time too, with a key for each pass (`jaxreg.rng.step_key` of pass 0, 1, ...), and average the probabilities.
           dropout_key: the key of this step; None asks Flax's "dropout" stream.
           example_ids: positions in the global batch, for dropout; None means 0 ... B-1.
-          droppable: False marks connections that are never dropped, in every layer.
+          droppable: False marks connections that are never dropped, in every layer; or one such array per layer, [N, B, H, T, T].
           read_positions: where to read the answer out: one position of each example, or several; None means everywhere.
           features: what is embedded, by a linear layer, in place of tokens; `tokens` then only says how many there are.
           mix: with whom each example is mixed inside the model; `mask`, `droppable` and `read_positions` hold for both.
@@ -124,8 +125,8 @@ class Transformer(nn.Module):
         blocks = [
             partial(
                 TransformerBlock(**block_fields(self, TransformerBlock, self.positions, layer), name=f"block_{layer}"),
-                train=train, dropout_key=dropout_key, droppable=droppable)
-            for layer in range(self.num_layers)
+                train=train, dropout_key=dropout_key, droppable=own_droppable)
+            for layer, own_droppable in enumerate(droppable_per_layer(droppable, self.num_layers))
         ]
         own, partner = streams(
             embed, places, tokens, features, mix, rates, num_layers=self.num_layers, padding_mask=padding_mask, mask=mask,

@@ -67,19 +67,11 @@ def _uncut(batch: Mapping) -> Bool[Array, "b 1 t t"] | None:
     return ~(is_query & is_cut[:, None, :])[:, None]
 
 
-def hits(logits: Float[Array, "*k b v"], labels: Int[Array, "*k b"], foils: Int[Array, "*k b"]) -> Float[Array, "*k b"]:
-    """1 where the label's logit beats the foil's; with a foil of -1, where it beats all others. Ties share the point."""
-    right = jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
-    best = jnp.max(logits, axis=-1)
-    among_all = (right == best) / jnp.maximum(jnp.sum(logits == best[..., None], axis=-1), 1)
-    return jnp.where(foils < 0, among_all, choice_hits(logits, labels, jnp.maximum(foils, 0)))
-
-
 def score(logits: Float[Array, "*k b v"], batch: Mapping) -> Score:
     """Accuracy and cross-entropy of logits that answer the batch; leading axes stay."""
     shape = logits.shape[:-1]
     labels, foils = jnp.broadcast_to(batch["label"], shape), jnp.broadcast_to(batch["foil"], shape)
-    return Score(hits(logits, labels, foils).mean(-1), losses.cross_entropy(logits, labels).mean(-1))
+    return Score(choice_hits(logits, labels, foils).mean(-1), losses.cross_entropy(logits, labels).mean(-1))
 
 
 def mean_loss(model: Transformer, params: Any, batch: Mapping, dropout_key: PRNGKey | None = None) -> Float[Array, ""]:

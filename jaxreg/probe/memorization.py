@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxreg import losses
+from jaxreg.metrics import choice_hits
 from jaxreg.nn import Transformer
-from jaxreg.probe.forward import hits, query_logits
+from jaxreg.probe.forward import query_logits
 from jaxreg.typing import Array, Bool, Float, Int
 
 
@@ -44,8 +45,8 @@ def memorized(
     """
     logits = query_logits(model, params, batch)
     corrupted = batch["label"] != true_label if corrupted is None else corrupted
-    as_trained = hits(logits, batch["label"], batch["foil"])
-    as_true = hits(logits, true_label, jnp.where(batch["foil"] == true_label, batch["label"], batch["foil"]))
+    as_trained = choice_hits(logits, batch["label"], batch["foil"])
+    as_true = choice_hits(logits, true_label, jnp.where(batch["foil"] == true_label, batch["label"], batch["foil"]))
     mean = lambda values, rows: jnp.sum(values * rows) / jnp.sum(rows)
     return Memorized(mean(as_trained, ~corrupted), mean(as_trained, corrupted), mean(as_true, corrupted))
 

@@ -21,7 +21,7 @@ from jaxreg.train.stopping import Rule
 
 __all__ = [
     "OPERATIONAL", "Passes", "Vocabulary", "example_input", "job_of", "layout_of", "model_of", "needs_of", "pass_batch", "plan_of", "predict",
-    "problem_of", "programs_of", "strengths_of", "structure_of", "tables_of", "train_batch", "with_fresh_rows",
+    "problem_of", "programs_of", "scored_rows", "strengths_of", "structure_of", "tables_of", "train_batch", "with_fresh_rows",
 ]
 
 OPERATIONAL = ("checkpoint", "seed")
@@ -29,10 +29,12 @@ OPERATIONAL = ("checkpoint", "seed")
 
 def strengths_of(config: Mapping) -> dict[str, dict[str, float]]:
     """The traced numbers of a resolved config, by section; None is absent."""
-    return {
+    traced = {
         section: {name: float(config[section][name]) for name in names if name in config[section] and config[section][name] is not None}
         for section, names in regularizers.strengths().items()
     }
+    spared = config["counterfactual"]
+    return traced | {"counterfactual": {name: float(place) for name, place in spared.items()} if spared["step"] is not None else {}}
 
 
 def structure_of(config: Mapping) -> dict[str, dict[str, Any]]:
@@ -46,7 +48,8 @@ def structure_of(config: Mapping) -> dict[str, dict[str, Any]]:
     data = {name: value for name, value in config["data"].items() if name not in same_shape}
     stopping = {"split": config["stopping"]["split"]}
     sections = {name: dict(config[name]) for name in ("schedule", "train", "eval")}
-    return structure | sections | {"data": data, "stopping": stopping}
+    spares = config["counterfactual"]["step"] is not None
+    return structure | sections | {"data": data, "stopping": stopping, "counterfactual": {"spares_a_connection": spares}}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,9 +72,20 @@ class Passes:
         return self.keys.index((split, cut))
 
 
+SCORED_TRAINING_ROWS = 1024
+"""Training rows scored at most, evenly spaced: all of a small split; scoring thousands would cost more than training on them."""
+
+
+def scored_rows(dataset: Dataset, split: str) -> np.ndarray:
+    """Which rows of a split its passes score."""
+    n = len(dataset.splits[split])
+    kept = min(n, SCORED_TRAINING_ROWS) if split == "train" else n
+    return np.arange(kept) * n // kept
+
+
 def pass_batch(dataset: Dataset, split: str, cut: tuple[str, ...], rows: int | None = None) -> dict[str, np.ndarray]:
-    """One pass as arrays, filled up to `rows` by repeating the last row."""
-    part = dataset.splits[split]
+    """One pass as arrays: the scored rows, filled up to `rows` by repeating the last one."""
+    part, chosen = dataset.splits[split], scored_rows(dataset, split)
     columns = [dataset.cue_names.index(name) for name in cut]
     cuts = np.full((len(part), len(dataset.cue_names)), -1, np.int32)
     cuts[:, : len(columns)] = part.cues[:, columns]
@@ -80,8 +94,9 @@ def pass_batch(dataset: Dataset, split: str, cut: tuple[str, ...], rows: int | N
     }
     if part.features is not None:
         batch["features"] = part.features
-    fill = 0 if rows is None else rows - len(part)
-    return {name: np.concatenate([x, np.repeat(x[-1:], fill, axis=0)]) for name, x in batch.items()}
+    fill = 0 if rows is None else rows - len(chosen)
+    filled = np.concatenate([chosen, np.repeat(chosen[-1:], fill)])
+    return {name: x[filled] for name, x in batch.items()}
 
 
 NUM_VARIANTS = 8
@@ -109,7 +124,7 @@ def tables_of(datasets: Sequence[Dataset], passes: Passes, devices: int = 1, nee
     Args:
       needs: what the augmentations of the program ask for (`needs_of`).
     """
-    longest = max(len(datasets[0].splits[split]) for split, _ in passes.keys)
+    longest = max(len(scored_rows(datasets[0], split)) for split, _ in passes.keys)
     rows = -(-longest // devices) * devices
     train = [train_batch(dataset, needs) for dataset in datasets]
     scored = [
@@ -123,7 +138,7 @@ def plan_of(structure: Mapping, dataset: Dataset, passes: Passes) -> Plan:
     return Plan(
         num_steps=structure["train"]["num_steps"], batch_size=structure["train"]["batch_size"],
         eval_every_steps=structure["eval"]["every_steps"], num_examples=len(dataset.splits["train"]),
-        pass_rows=tuple(len(dataset.splits[split]) for split, _ in passes.keys), num_curve_passes=passes.num_curves,
+        pass_rows=tuple(len(scored_rows(dataset, split)) for split, _ in passes.keys), num_curve_passes=passes.num_curves,
         stopping_pass=passes.index(structure["stopping"]["split"]),
     )
 

@@ -15,7 +15,7 @@ from jaxreg.study.pieces import MODELS, PENALTIES, SOURCES, model_fields
 
 Config = ConfigDict | Mapping
 """A whole config, sections and fields; a ConfigDict is no Mapping."""
-ARM_SECTIONS = ("model", "loss", "augment", "optim", "schedule", "stopping")
+ARM_SECTIONS = ("model", "loss", "augment", "optim", "schedule", "counterfactual", "stopping")
 """What an arm may touch."""
 CONTROL_SECTIONS = (*ARM_SECTIONS, "data")
 """What a control may touch."""

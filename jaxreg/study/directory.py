@@ -75,7 +75,14 @@ def read(workdir: Path) -> tuple[Experiment, dict, dict[str, dict], list[int]]:
     entry = design["experiment"]
     arms = {name: Arm(**arm) for name, arm in entry["arms"].items()}
     experiment = Experiment(**{**entry, "arms": arms, "seeds": tuple(entry["seeds"])})
-    return experiment, design["config"], design["arms"], design["seeds"]
+    return experiment, _tuples(design["config"]), _tuples(design["arms"]), design["seeds"]
+
+
+def _tuples(tree: Any) -> Any:
+    """JSON's lists as the tuples that config values are."""
+    if isinstance(tree, dict):
+        return {name: _tuples(value) for name, value in tree.items()}
+    return tuple(tree) if isinstance(tree, list) else tree
 
 
 def _adopt_again(workdir: Path, own_files: Mapping[str, str]) -> None:

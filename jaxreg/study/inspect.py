@@ -98,10 +98,9 @@ def encoded(dataset: Dataset, text: str | None) -> tuple[tuple[str, ...], Encode
     """
     if dataset.splits["train"].features is not None:
         raise UserErrors([f"{dataset.name} has no words: there is no sentence to look at"])
-    if text is None:
-        text = ESSAY if dataset.name == "catsat" else dataset.sentence("train", 0)
     try:
         if dataset.name == "catsat":
+            text = ESSAY if text is None else text
             return tuple(typed(text)), encode(text, length=dataset.splits["train"].tokens.shape[1])
         row = encode_row(text, dataset)
         return row.words, row

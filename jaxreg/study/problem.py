@@ -109,7 +109,7 @@ def training_loss(
     if now["augment"]:
         batch = augmentations.augmented(dict(batch), now["augment"], moment.key("augment"), example_ids, num_layers=model.num_layers)
     edges = structure["model"]["attention_dropout_edges"] if structure["model"]["module"] == "transformer" else "all"
-    run = Pass(params, batch, example_ids, model, moment, edges, vocabulary.cue_names)
+    run = Pass(params, batch, example_ids, model, moment, edges, vocabulary.cue_names, now["counterfactual"])
     logits, loss = run.logits_and_loss("dropout")
     seen = Seen(
         params, optim.DECAY_MASKS[structure["optim"]["decay_mask"]](params), batch, example_ids, logits, loss,
@@ -131,6 +131,7 @@ class Pass:
     moment: Moment
     edges: str
     cue_names: tuple[str, ...]
+    spared: Mapping[str, Any]
 
     def logits_and_loss(self, stream: str) -> tuple[jax.Array, jax.Array]:
         """[B, V] logits at the query, and [B] cross-entropy in nats, with the masks of a stream.
@@ -163,6 +164,9 @@ class Pass:
             given["mix"] = nn.Mix(batch[f"{PARTNER}tokens"], features, batch["mix_weight"], batch["mix_layer"])
         if self.edges != "all":
             given["droppable"] = droppable(self.edges, batch, self.cue_names)
+        if self.spared:
+            others = not_spared(self.spared, self.moment.step, self.example_ids, self.model, batch["tokens"].shape[1])
+            given["droppable"] = others & given["droppable"] if "droppable" in given else others
         return self.model.apply(
             {"params": self.params}, batch["tokens"], padding_mask=batch["tokens"] != 0, train=True, dropout_key=self.moment.key(stream),
             example_ids=self.example_ids, **given, **options,
@@ -175,6 +179,21 @@ def droppable(edges: str, batch: Mapping, cue_names: tuple[str, ...]) -> jax.Arr
     positions = jnp.arange(batch["tokens"].shape[1])
     looks, seen = (positions == places[name][:, None] for name in edges.split("->"))
     return looks[:, None, :, None] & seen[:, None, None, :]
+
+
+def not_spared(spared: Mapping[str, Any], step: Any, example_ids: jax.Array, model: Any, length: int) -> jax.Array:
+    """bool [N, B, H, T, T]: False at the one connection of one example that this step keeps whatever its mask says.
+
+    Kept as it is, not scaled up as connections are that were drawn to be kept.
+
+    Args:
+      spared: step, example, layer, head, query and key, perhaps traced; in any other step nothing is spared.
+    """
+    axes = (jnp.arange(model.num_layers), example_ids, jnp.arange(model.num_heads), jnp.arange(length), jnp.arange(length))
+    hit = spared["step"] == step
+    for axis, (name, numbers) in enumerate(zip(("layer", "example", "head", "query", "key"), axes, strict=True)):
+        hit = hit & (spared[name] == numbers).reshape([-1 if i == axis else 1 for i in range(len(axes))])
+    return ~hit
 
 
 def predict(model: nn.Transformer, params: Any, batch: Mapping) -> jax.Array:

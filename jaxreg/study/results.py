@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxreg.data import Dataset, View
-from jaxreg.study import statistics, verdict
+from jaxreg.study import build, statistics, verdict
 from jaxreg.study.experiment import Experiment
 from jaxreg.study.members import Spec
 from jaxreg.train.records import Record
@@ -22,8 +22,9 @@ OVERFIT_TRAIN, OVERFIT_VALIDATION = 0.99, 0.95
 def view_scores(record: Record, dataset: Dataset, view: View) -> tuple[np.ndarray, np.ndarray]:
     """(hits, losses) of the sentences that a view counts, float32 [rows]."""
     index = [[split, tuple(cut)] for split, cut in record.meta["passes"]].index([view.split, tuple(view.cut)])
-    rows = record.arrays["scores"][index, : len(dataset.splits[view.split])]
-    chosen = rows[dataset.view_weights(view) > 0]
+    scored = build.scored_rows(dataset, view.split)
+    rows = record.arrays["scores"][index, : len(scored)]
+    chosen = rows[dataset.view_weights(view)[scored] > 0]
     return chosen[:, 0], chosen[:, 1]
 
 

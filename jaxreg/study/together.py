@@ -64,6 +64,24 @@ def _traces_fit(traces: Sequence[str], layout: str) -> list[str]:
     return ["eval.traces needs train.layout=members: a trace needs the whole batch on one device"] if traces and layout == "data" else []
 
 
+_COORDINATES = {
+    "step": "train.num_steps", "example": "train.batch_size", "layer": "model.num_layers", "head": "model.num_heads", "query": "data.length",
+    "key": "data.length",
+}
+"""Field of the section counterfactual -> what it must be less than."""
+
+
+def _connection_exists(*values: int | None) -> list[str]:
+    """Each coordinate below its limit; the values are those of `_COORDINATES`, then those of the limits."""
+    own, limits = values[: len(_COORDINATES)], values[len(_COORDINATES) :]
+    if own[0] is None:
+        return []
+    return [
+        f"counterfactual.{name} is {value}; it must be less than {field}, which is {limit}"
+        for (name, field), value, limit in zip(_COORDINATES.items(), own, limits, strict=True) if value >= limit
+    ]
+
+
 TOGETHER: tuple[tuple[tuple[str, ...], Check], ...] = (
     (("model.num_heads", "model.width", "model.positions"), _heads_divide_width),
     (("optim.warmup_steps", "train.num_steps"), _warmup_fits),
@@ -73,6 +91,7 @@ TOGETHER: tuple[tuple[tuple[str, ...], Check], ...] = (
     (("optim.sam_radius", "optim.asam_radius"), _one_second_point),
     (tuple(f"augment.{name}" for name in MIXING), _one_mixing),
     (("eval.traces", "train.layout"), _traces_fit),
+    ((*(f"counterfactual.{name}" for name in _COORDINATES), *_COORDINATES.values()), _connection_exists),
 )
 """Fields, and the check of their values; left out where one of them is missing or wrong by itself."""
 

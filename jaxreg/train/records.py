@@ -23,7 +23,7 @@ from jaxreg.train import digest, rundir
 
 DECIDING = ("attention", "nn", "reg", "data", "train", "rng.py", "losses.py", "metrics.py", "optim.py", "typing.py",
             "study/build.py", "study/problem.py", "study/traces.py",
-            "probe/clean.py", "probe/drift.py", "probe/forward.py", "probe/layers.py", "probe/normalization.py")
+            "probe/capture.py", "probe/drift.py", "probe/forward.py", "probe/layers.py", "probe/normalization.py")
 """The sources, under the package, whose change makes trained members stale."""
 
 _HEADER = "record.json"

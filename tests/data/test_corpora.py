@@ -61,7 +61,8 @@ def test_documents_that_share_text_are_one_group(pack):
 
 def test_groups_against_a_slow_reference():
     words = [f"w{index}" for index in range(1400)]
-    runs = [range(0, 120), range(100, 220), range(210, 330), range(330, 400), range(60, 90), range(340, 360), range(400, 1400), range(1000, 1014)]
+    runs = [range(0, 120),
+            range(100, 220), range(210, 330), range(330, 400), range(60, 90), range(340, 360), range(400, 1400), range(1000, 1014)]
     texts = [" ".join(words[index] for index in run) for run in runs]
 
     def windows(text):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jaxreg.data import encode
+from jaxreg.data import SOURCES, encode, encode_row
 from jaxreg.data.lexicon import OUTPUTS, TOKENS
 
 
@@ -52,3 +52,41 @@ def test_mistakes_are_told(text, said):
 
 def test_length_is_the_rows_length():
     assert encode("the cat sat", length=5).tokens.shape == (5,)
+
+
+@pytest.fixture(scope="module")
+def agree():
+    return SOURCES["agree"].preview(num_train=64, num_eval=32)
+
+
+def test_a_row_of_a_data_set_is_found_with_its_answer(agree):
+    split = agree.splits["recombination"]
+    for row in range(5):
+        found = encode_row(agree.sentence("recombination", row).upper(), agree)
+        start = int((split.tokens[row] > 0).argmax())
+        assert found.words == tuple(agree.sentence("recombination", row).split()) and found.label == found.singular == split.label[row]
+        assert found.plural == split.foil[row] and found.query_position == split.query_position[row] - start
+        assert found.cues == tuple(place - start if place >= 0 else -1 for place in split.cues[row].tolist())
+
+
+def test_without_a_text_it_is_the_first_training_row(agree):
+    assert encode_row(None, agree).words == tuple(agree.sentence("train", 0).split())
+    text = SOURCES["text"].preview()
+    row = text.splits["train"].tokens[0]
+    found = encode_row(None, text)
+    assert found.words == tuple(text.tokens[token] for token in row[row > 0]) and found.label == text.splits["train"].label[0]
+    typed = encode_row("an ant", text)
+    assert typed.words == ("a", "n", " ", "a", "n", "t"), "characters, blanks too"
+
+
+def test_words_that_are_no_row_have_no_answer(agree):
+    found = encode_row("The bakers near the BAKERS", agree)
+    assert found.words == ("the", "bakers", "near", "the", "bakers") and found.query_position == found.label == -1
+    assert found.cues == (-1, -1, -1, -1) and found.tokens.shape == (12,)
+
+
+@pytest.mark.parametrize("text, said", [("the bakkers", "'bakkers' is not a word of agree; the nearest is 'bakers'"), ("", "0 words"),
+                                        ("the " * 13, "13 words; 1 to 12 fit")])
+def test_words_that_a_data_set_lacks_are_told(agree, text, said):
+    with pytest.raises(ValueError, match=said):
+        encode_row(text, agree)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from probe import by_hand
 
+from jaxreg.metrics import choice_hits
 from jaxreg.probe import forward
 from jaxreg.probe.attention import attention_entropy
 from jaxreg.probe.capture import clean_run
@@ -50,7 +51,7 @@ def test_features_stand_in_for_words_and_every_probe_sees_them():
 def test_a_hit_beats_the_foil_or_with_minus_one_all_others_and_ties_share():
     logits = jnp.array([[1.0, 2, 3], [1, 2, 3], [3, 1, 3], [2, 2, 2], [3, 3, 1], [0, 1, 0]])
     labels, foils = jnp.array([1, 1, 0, 0, 0, 0]), jnp.array([0, -1, -1, -1, 1, -1])
-    np.testing.assert_allclose(forward.hits(logits, labels, foils), [1, 0, 0.5, 1 / 3, 0.5, 0])
+    np.testing.assert_allclose(choice_hits(logits, labels, foils), [1, 0, 0.5, 1 / 3, 0.5, 0])
 
 
 def test_score_is_the_mean_over_examples():

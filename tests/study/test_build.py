@@ -248,7 +248,19 @@ def test_tables_have_a_row_per_draw_and_passes_that_devices_can_share(devices):
         assert np.array_equal(tables.train["tokens"][row], draw.splits["train"].tokens)
         index = passes.index("fronted")
         assert np.array_equal(tables.passes["label"][row, index, :24], draw.splits["fronted"].label)
-    assert set(tables.train) == {"tokens", "query_position", "label"}, "training sees neither foil nor cues"
+    assert set(tables.train) == {"tokens", "query_position", "label", "cues"}, "training sees no foil"
+
+
+def test_of_a_large_training_split_an_even_sample_is_scored(data):
+    n = 3 * build.SCORED_TRAINING_ROWS + 100
+    split = data.splits["train"]
+    many = dataclasses.replace(split, **{f.name: np.resize(getattr(split, f.name), (n, *getattr(split, f.name).shape[1:]))
+                                         for f in dataclasses.fields(split) if getattr(split, f.name) is not None})
+    large = dataclasses.replace(data, splits=data.splits | {"train": many, "validation": many})
+    rows = build.scored_rows(large, "train")
+    assert len(rows) == build.SCORED_TRAINING_ROWS and rows[0] == 0 and n - 5 < rows[-1] < n and set(np.diff(rows)) == {3, 4}
+    assert np.array_equal(build.pass_batch(large, "train", ())["label"], many.label[rows])
+    assert len(build.pass_batch(large, "validation", ())["label"]) == n, "what is judged is scored whole"
 
 
 def test_the_plan_follows_from_structure_and_splits(data):

@@ -1,11 +1,13 @@
 """Config files, overrides and checks: every mistake is found, at once, and every sound config passes."""
 
+import dataclasses
 import importlib
 from math import inf, nan
 from pathlib import Path
 
 import pytest
 
+from jaxreg.data import SOURCES
 from jaxreg.study import config as configs
 from jaxreg.study import files
 from jaxreg.study.regularizers import REGULARIZERS
@@ -44,7 +46,7 @@ def test_every_field_of_base_stands_there_once_with_a_comment():
         section, last = name.split(".")[0], name.split(".")[-1]
         if section in ("loss", "augment"):  # follow from the tables of jaxreg.reg
             continue
-        lines = [line for line in text.splitlines() if f'"{last}":' in line or f"config.{last} =" in line]
+        lines = [line for line in text.splitlines() if (f'"{last}":' if "." in name else f"config.{last} =") in line]
         assert len(lines) == 1 and "  # " in lines[0], name
 
 
@@ -245,3 +247,66 @@ def test_a_control_may_touch_data_and_an_aa_arm_equals_the_baseline():
 
 def test_user_errors_are_single_lines():
     assert UserErrors(["a\n  b"]).mistakes == ["a b"]
+
+
+# --- the data section follows the data set
+
+
+def test_another_data_set_comes_with_its_own_defaults():
+    changed = configs.flat(configs.apply_overrides(base(), ["data.dataset=agree", "data.verbs_per_noun=2"]))
+    data = {name[5:]: value for name, value in changed.items() if name.startswith("data.")}
+    assert data == {"dataset": "agree", **SOURCES["agree"].defaults(), "verbs_per_noun": 2}
+    rest = {name: value for name, value in configs.flat(base()).items() if not name.startswith("data.")}
+    assert {name: value for name, value in changed.items() if not name.startswith("data.")} == rest, "its curves exist there too"
+
+
+def test_curves_and_stopping_split_that_the_other_set_lacks_are_replaced():
+    before = configs.apply_overrides(base(), ["stopping.split=recombination"])
+    changed = configs.apply_overrides(before, ["data.dataset=cues"])
+    assert changed.eval.curves == ("train", "validation", "shortcut_against") and changed.stopping.split == "validation"
+    own = configs.apply_overrides(before, ["data.dataset=cues", "eval.curves=train,conflict", "stopping.split=conflict"])
+    assert own.eval.curves == ("train", "conflict") and own.stopping.split == "conflict" and configs.validate(own) == []
+
+
+def test_the_same_data_set_again_changes_nothing():
+    changed = configs.apply_overrides(base(), ["data.verbs_per_noun=2"])
+    assert configs.apply_overrides(changed, ["data.dataset=catsat"]).to_dict() == changed.to_dict()
+
+
+@pytest.mark.parametrize("overrides, words", [
+    (["data.rho=.9"], ["--config.data.rho: there is no such field", "catsat has no such setting", "verbs_per_noun, neutral_rate"]),
+    (["data.dataset=cues", "data.neutral_rate=.1"], ["cues has no such setting", "rho, noise_rate"]),
+    (["data.dataset=cues", "data.rho=.4"], ["data.rho=.4", "at least 0.5 and at most 1"]),
+    (["data.dataset=agree", "data.held_out=relative"], ["one of: relatives, no_comp", "did you mean relatives?"]),
+    (["data.dataset=ceus", "data.rho=.9"], ["data.dataset=ceus", "did you mean cues?"]),
+])
+def test_fields_of_another_data_set_are_named(overrides, words):
+    [line] = mistakes_of(configs.apply_overrides, base(), overrides)
+    for word in words:
+        assert word in line
+
+
+def test_both_ends_of_a_share_are_allowed():
+    assert configs.apply_overrides(base(), ["data.neutral_rate=1"]).data.neutral_rate == 1.0
+    assert configs.apply_overrides(base(), ["data.dataset=cues", "data.rho=1"]).data.rho == 1.0
+
+
+def test_views_that_a_draw_does_not_have_cannot_be_asked_for():
+    [line] = configs.validate(configs.flat(configs.apply_overrides(base(), ["data.dataset=cues", "eval.curves=train,recombination"])))
+    assert "eval.curves: cues has no view 'recombination'" in line
+    noise = configs.apply_overrides(base(), ["data.dataset=cues", "data.num_canaries=0"])
+    wrong = dataclasses.replace(experiment(), primary="canaries")
+    assert any("cues has no view 'canaries'" in line for line in mistakes_of(configs.resolve_arms, wrong, noise))
+
+
+def test_a_data_set_that_is_no_known_one_is_one_mistake():
+    assert len(configs.validate(configs.flat(base()) | {"data.dataset": "catsta"})) == 1
+
+
+def test_an_arm_may_not_touch_the_data_set_and_a_control_only_settings_it_has():
+    def lines(diff):
+        return mistakes_of(configs.resolve_arms, experiment(c=Arm("c", diff, kind="control")), base())
+
+    assert "touches data.dataset" in lines({"data.dataset": "agree"})[0]
+    assert "catsat has no such setting" in lines({"data.rho": 0.9})[0]
+    assert configs.check_arms(experiment(c=Arm("c", {"data.rho": 0.9}, kind="control"))) == [], "without a config, some set has it"

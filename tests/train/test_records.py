@@ -1,6 +1,7 @@
 """Trained members are found again, whole, or not at all."""
 
 import pathlib
+import re
 import warnings
 
 import ml_dtypes
@@ -153,9 +154,23 @@ def test_code_version_follows_the_deciding_sources_only(tmp_path, monkeypatch):
 
 def test_every_part_of_the_package_is_known_to_decide_or_not():
     package = pathlib.Path(jaxreg.__file__).parent
-    not_deciding = {"cli", "study", "__init__.py"}  # of study, only build.py decides
+    not_deciding = {"cli", "study", "probe", "__init__.py"}  # of study and probe some files decide
     parts = {path.name for path in package.iterdir() if (path.suffix == ".py" or path.is_dir()) and path.name != "__pycache__"}
     assert parts - not_deciding <= set(records.DECIDING)
+    assert all((package / name).exists() for name in records.DECIDING)
+
+
+def test_what_training_loads_of_study_and_probe_decides():
+    package = pathlib.Path(jaxreg.__file__).parent
+    todo, seen = ["study/build.py"], set()
+    while todo:
+        name = todo.pop()
+        seen.add(name)
+        for module in re.findall(r"^from jaxreg\.(probe|study)(?:\.(\w+))? import ([\w, ]+)", (package / name).read_text(), re.MULTILINE):
+            names = [module[1]] if module[1] else [each.strip() for each in module[2].split(",")]
+            todo += [path for path in (f"{module[0]}/{each}.py" for each in names) if (package / path).exists() and path not in seen]
+    choices = {"study/pieces.py", "study/regularizers.py"}  # say what there is; what is chosen stands in the config
+    assert seen - choices <= set(records.DECIDING)
 
 
 def test_flatten_and_back():

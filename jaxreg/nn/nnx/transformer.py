@@ -7,7 +7,7 @@ from functools import partial
 from flax import nnx
 
 from jaxreg.nn.init import initializers
-from jaxreg.nn.mixing import Mix, through_blocks
+from jaxreg.nn.mixing import Mix, droppable_per_layer, through_blocks
 from jaxreg.nn.nnx.block import TransformerBlock
 from jaxreg.nn.nnx.dropout import SOFTCAP, Rngs, check_fields, module_class, rates_for, rates_of, site_key
 from jaxreg.nn.norms import norm_of
@@ -80,7 +80,8 @@ class Transformer(nnx.Module):
         self, tokens: Int[Array, "b t"], *, padding_mask: Bool[Array, "b t"] | None = None,
         mask: Bool[Array, "#b #h #t #t"] | Bool[Array, "n #b #h #t #t"] | None = None, train: bool = False,
         dropout_key: PRNGKey | None = None, rngs: Rngs | None = None, example_ids: Int[Array, "b"] | None = None,
-        droppable: Bool[Array, "#b #h #t #t"] | None = None, read_positions: Int[Array, "b"] | Int[Array, "b r"] | None = None,
+        droppable: Bool[Array, "#b #h #t #t"] | Bool[Array, "n #b #h #t #t"] | None = None,
+        read_positions: Int[Array, "b"] | Int[Array, "b r"] | None = None,
         features: Float[Array, "b t f"] | None = None, mix: Mix | None = None, rates: Mapping[str, Scalar] | None = None,
         sow_weights: bool = False,
     ) -> Float[Array, "b t v"] | Float[Array, "b v"] | Float[Array, "b r v"]:
@@ -101,10 +102,10 @@ class Transformer(nnx.Module):
             {name: rate if train else None for name, rate in rates.items()}, num_layers=self.num_layers, padding_mask=padding_mask,
             mask=mask, dropout_key=dropout_key, example_ids=example_ids, read_positions=read_positions)
         blocks = []
-        for layer in range(self.num_layers):
+        for layer, own_droppable in enumerate(droppable_per_layer(droppable, self.num_layers)):
             block = getattr(self, f"block_{layer}")
             here = rates_for(block, rates | rates_at_depth(rates, self.dropout_depth, layer, self.num_layers))
             blocks.append(partial(
-                block, train=train, dropout_key=dropout_key, droppable=droppable, rates=here, sow_weights=sow_weights))
+                block, train=train, dropout_key=dropout_key, droppable=own_droppable, rates=here, sow_weights=sow_weights))
         x = at_positions(through_blocks(blocks, own, partner, mix), read_positions)
         return self.output(x if self.final_norm is None else self.final_norm(x))

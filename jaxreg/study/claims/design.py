@@ -11,7 +11,7 @@ from jaxreg.study.claims.claim import AA_OFFSET, COPY_OFFSET, Claim, ClaimArm, E
 from jaxreg.study.fields import MAX_SEED, fields_of
 from jaxreg.study.files import UserErrors
 from jaxreg.study.members import Spec, code_version, member_hash, plain
-from jaxreg.study.pieces import SOURCES
+from jaxreg.study.pieces import MODELS, SOURCES
 
 SELECTION_VIEW = "validation"
 """Candidates are chosen by their accuracy on it: in distribution, never on what the claim is about."""
@@ -66,7 +66,7 @@ class Design:
         """For each candidate of an arm its members on the tuning seeds."""
         own = self.arms[name]
         return [
-            [_spec(f"{name}/{index}", seed, seed, seed, change(own.values, option), request) for seed in self.tuning_seeds]
+            [_spec(f"{name}/{index}", seed, seed, seed, plain(change(own.values, option)), request) for seed in self.tuning_seeds]
             for index, option in enumerate(own.options)
         ]
 
@@ -74,29 +74,29 @@ class Design:
         """{arm: {seed: its members}} on the verdict seeds, with the chosen candidate of each arm that tunes."""
         found: dict[str, dict[int, tuple[Run, ...]]] = {}
         for name, own in self.arms.items():
-            points = own.points(chosen.get(own.arm.like or name, 0))
+            points = [(at, plain(values)) for at, values in own.points(chosen.get(own.arm.like or name, 0))]
             found[name] = {seed: tuple(_runs(name, own.arm, seed, points, request)) for seed in self.seeds}
         return found
 
 
 def _runs(name: str, arm: ClaimArm, seed: int, points: Sequence[tuple], request: Request) -> Iterator[Run]:
     data_seed = seed + arm.seed_offset
-    for at, values in points:
+    for at, config in points:
         for copy in range(arm.copies):
-            yield Run(_spec(name, seed, data_seed + copy * COPY_OFFSET, data_seed, values, request), at)
+            yield Run(_spec(name, seed, data_seed + copy * COPY_OFFSET, data_seed, config, request), at)
 
 
-def _spec(name: str, seed: int, run_seed: int, data_seed: int, values: Mapping[str, object], request: Request) -> Spec:
-    config = plain(values)
+def _spec(name: str, seed: int, run_seed: int, data_seed: int, config: Mapping, request: Request) -> Spec:
     data = request(config["data"], data_seed)
     return Spec(name, seed, run_seed, config, member_hash(config, run_seed, data, code_version()), data)
 
 
 def change(values: Mapping[str, object], changes: Mapping[str, object]) -> dict[str, object]:
-    """A flat config with some fields changed, each in its one canonical form; another data set first brings its own defaults."""
-    name = changes.get("data.dataset")
-    values = configs.with_dataset(values, name) if name in SOURCES and name != values["data.dataset"] else dict(values)
-    fields = fields_of(values["data.dataset"])
+    """A flat config with some fields changed, each in its one canonical form; another data set or model first brings its own defaults."""
+    dataset, module = changes.get("data.dataset"), changes.get("model.module")
+    values = configs.with_dataset(values, dataset) if dataset in SOURCES and dataset != values["data.dataset"] else dict(values)
+    values = configs.with_module(values, module) if module in MODELS and module != values["model.module"] else values
+    fields = fields_of(values["data.dataset"], values["model.module"])
     known = {field: value for field, value in changes.items() if field in fields and fields[field].allows(value)}
     return values | dict(changes) | {field: fields[field].canonical(value) for field, value in known.items()}
 
@@ -235,9 +235,11 @@ def _missing_views(claim: Claim, name: str, own: ArmDesign) -> list[str]:
     known = views_of(own.values)
     dataset, seen = own.values["data.dataset"], own.values["eval.curves"]
     lines = [f"{dataset} has no view {view!r}{files.nearest(view, known)}" for view in dict.fromkeys([*views, *curves]) if view not in known]
-    return lines + [
+    lines += [
         f"a measure reads the curve {curve!r}; add it to eval.curves, which has {', '.join(seen)}" for curve in dict.fromkeys(curves) if curve not in seen
     ]
+    traces = dict.fromkeys(trace for measure in wanted for trace in measure.traces)
+    return lines + [f"a measure reads the trace {trace!r}; add it to eval.traces" for trace in traces if trace not in own.values["eval.traces"]]
 
 
 def views_of(values: Mapping[str, object]) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
     accuracy("recombination")                      gap("train", "validation")          kept("noun_cut", "informative")
     worst("noun_cut", "determiner_cut")            steps_to("validation", 0.85)        at_crossing("validation", "train", loss_below=0.1)
     diverged()                                     diverged_share()                    largest_stable("optim.learning_rate")
-    probed("mass", probe, lambda found: found["mass"][0])                              traced("gradient_norm", ...)
+    probed("mass", probe, lambda found: found["mass"][0])                              traced("gradient ratio", "gradients", "gradient_first_to_last", lambda x: x[-1])
 
 A diverged member counts as what a guess gives (`lost`), and is never left out.
 """
@@ -104,7 +104,7 @@ class Measure:
       of: a member, or (`of_several`) all members of an arm at one seed -> the number.
       lost: a diverged member -> what it counts as; not asked of measures of several.
       unit, scale: a value times the scale is shown in the unit.
-      views, curves: names that the data must have.
+      views, curves: names that the data must have. traces: what eval.traces must name.
       probes: what must be computed first.
       is_difference: 0 means no effect, so that one arm alone can be asked.
       of_several: it reads all members of a sweep, or all copies.
@@ -117,6 +117,7 @@ class Measure:
     scale: float | int = 100.0
     views: tuple[str, ...] = ()
     curves: tuple[str, ...] = ()
+    traces: tuple[str, ...] = ()
     probes: tuple[Probe, ...] = ()
     is_difference: bool = False
     of_several: bool = False
@@ -304,10 +305,16 @@ def probed_copies(
 
 
 def traced(
-    title: str, name: str, read: Callable[[np.ndarray], float], *, lost: float | int = 0.0, unit: str = "", scale: float | int = 1.0,
+    title: str, trace: str, name: str, read: Callable[[np.ndarray], float], *, lost: float | int = 0.0, unit: str = "", scale: float | int = 1.0,
     is_difference: bool = False,
 ) -> Measure:
-    """A number read from what was noted at every evaluation while training: the array [E, ...] of that name."""
+    """A number read from what was noted at every evaluation while training.
+
+    Args:
+      trace: its name in eval.traces. name: of one of its arrays, [E, ...] (`jaxreg/study/traces.py`); NaN where it no longer trained.
+      read: of that array. lost: what a diverged member counts as.
+    """
     return Measure(
-        title, lambda m: float(read(m.record.arrays[f"trace/{name}"])), lambda m: float(lost), unit=unit, scale=scale, is_difference=is_difference
+        title, lambda m: float(read(m.record.arrays[f"trace/{name}"])), lambda m: float(lost), unit=unit, scale=scale, traces=(trace,),
+        is_difference=is_difference,
     )

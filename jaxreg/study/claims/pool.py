@@ -1,11 +1,12 @@
 """All members of several claims as one pool: each trains once, whoever needs it. And what that costs, by claim."""
 
 import dataclasses
+import functools
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from jaxreg.data import Dataset
+from jaxreg.data import Dataset, Source
 from jaxreg.study import build
 from jaxreg.study.claims.design import Design, Request
 from jaxreg.study.members import Spec
@@ -47,8 +48,12 @@ class PoolTrainer(Trainer):
 
 def data_hash(section: Mapping, seed: int) -> str:
     """The content hash of a draw, without loading it."""
-    source = SOURCES[section["dataset"]]
-    return source.content_hash(source.settings(seed=seed, **{name: value for name, value in section.items() if name != "dataset"}))
+    return _data_hash(SOURCES[section["dataset"]], tuple((name, value) for name, value in section.items() if name != "dataset"), seed)
+
+
+@functools.lru_cache(maxsize=10_000)
+def _data_hash(source: Source, settings: tuple[tuple[str, object], ...], seed: int) -> str:
+    return source.content_hash(source.settings(seed=seed, **dict(settings)))
 
 
 def tuning_specs(designs: Iterable[Design], request: Request) -> list[Spec]:

@@ -88,8 +88,9 @@ def compiled(probe: Probe, structure: Mapping, vocabulary: build.Vocabulary) -> 
 def batch_of(probe: Probe, dataset: Dataset) -> dict[str, np.ndarray]:
     """The first rows of the probe's view, with its connections cut, as `jaxreg.probe.forward` describes a batch."""
     view = next(view for view in dataset.views if view.name == probe.view)
-    rows = np.flatnonzero(dataset.view_weights(view) > 0)[: probe.rows]
-    batch = build.pass_batch(dataset, view.split, view.cut) | {"cues": dataset.splits[view.split].cues}
+    scored = build.scored_rows(dataset, view.split)
+    rows = np.flatnonzero(dataset.view_weights(view)[scored] > 0)[: probe.rows]
+    batch = build.pass_batch(dataset, view.split, view.cut) | {"cues": dataset.splits[view.split].cues[scored]}
     return {name: x[rows] for name, x in batch.items()}
 
 

@@ -18,6 +18,8 @@ from jaxreg.train.records import Record, unflatten
 
 MASS_SENTENCES = 128
 """Sentences over which attention mass is averaged, per seed."""
+LOOKED_AT = ("noun", "determiner")
+"""The cues whose attention mass the page shows; other data sets have others."""
 MOST_STEPS = 30
 """Training steps on the slider."""
 RATE = "attention_dropout_rate"
@@ -35,7 +37,7 @@ def attention_mass(specs: Sequence[Spec], records: Mapping[str, Record], dataset
 
     Diverged members have no mass, and an arm of nothing else is left out. Empty for a data set without these two cues.
     """
-    if not {"noun", "determiner"} <= set(datasets[specs[0].data].cue_names):
+    if not set(LOOKED_AT) <= set(datasets[specs[0].data].cue_names):
         return {}
     values: dict[str, list[np.ndarray]] = {}
     compiled: dict[tuple, Any] = {}
@@ -51,7 +53,7 @@ def attention_mass(specs: Sequence[Spec], records: Mapping[str, Record], dataset
             compiled[key] = jax.jit(lambda p, b, c, model=model: probe.cue_mass(model, p, b, c))
         batch = {"tokens": split.tokens[:MASS_SENTENCES], "query_position": split.query_position[:MASS_SENTENCES]}
         values.setdefault(spec.arm, []).append(np.asarray(compiled[key](params, batch, split.cues[:MASS_SENTENCES])))
-    return {arm: {cue: _summary([row[i] for row in rows]) for i, cue in enumerate(cue_names)} for arm, rows in values.items()}
+    return {arm: {cue: _summary([float(row[i]) for row in rows]) for i, cue in enumerate(cue_names) if cue in LOOKED_AT} for arm, rows in values.items()}
 
 
 def has_attention(spec: Spec) -> bool:

@@ -28,6 +28,7 @@ WRONG = {
     'id="C1", arms=PAIR, questions=(Question("gain", GAIN, accuracy("recombinaton"), 0.05, 5),)':
         "catsat has no view 'recombinaton'; did you mean recombination?",
     'id="C1", arms=PAIR, questions=(%s,), secondary=(steps_to("template", 0.8),)' % QUESTION: "reads the curve 'template'; add it to eval.curves",
+    'id="C1", arms=PAIR, questions=(%s,), secondary=(traced("norm", "gradients", "gradient_norm", max),)' % QUESTION: "trace 'gradients'; add it to eval.traces",
     'id="C1", arms=PAIR, questions=(%s,), seeds=(60, 61)' % QUESTION: "tuning_seeds: 60 is a verdict seed too",
     'id="C1", arms=PAIR, questions=(%s,), tuning_seeds=(1200, 7)' % QUESTION: "tuning_seeds: 1200 is a verdict seed too",
     'id="C1", arms=PAIR, questions=(%s,), seeds=()' % QUESTION: "seeds: () is no list of at least one seed",

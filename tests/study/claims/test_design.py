@@ -8,6 +8,7 @@ from jaxreg.study.claims.claim import AA_OFFSET, COPY_OFFSET, Effect
 from jaxreg.study.claims.design import aa_name, change, load_folder, quicker, reference
 from jaxreg.study.claims.measures import accuracy
 from jaxreg.study.files import UserErrors
+from jaxreg.study.pieces import SOURCES
 
 TUNED = (
     'id="C1", arms={"none": ClaimArm("n", tune=Tune("optim.learning_rate", (1e-3, 1e-2))), '
@@ -126,10 +127,14 @@ def test_a_quick_config_keeps_all_else(tmp_path):
     assert changed == {"train.num_steps"}, "warm-up and evaluations were that small already"
 
 
-def test_another_data_set_brings_its_own_defaults(tmp_path):
+@pytest.mark.parametrize("name", [name for name in SOURCES if name != "catsat"])
+def test_another_data_set_brings_its_own_defaults(tmp_path, name):
     values = made_up.made_design(tmp_path).arms["none"].values
-    assert change(values, {"data.verbs_per_noun": 2})["data.num_train"] == values["data.num_train"]
-    assert change(values, {"optim.weight_decay": 1})["optim.weight_decay"] == 1.0
+    changed = change(values, {"data.dataset": name, "optim.weight_decay": 1})
+    own = {field: value for field, value in changed.items() if field.startswith("data.")}
+    assert own == {"data.dataset": name} | {f"data.{setting}": value for setting, value in SOURCES[name].defaults().items()}
+    assert changed["optim.weight_decay"] == 1.0 and isinstance(changed["optim.weight_decay"], float), "one form: 1 and 1.0 are one member"
+    assert changed["model.width"] == values["model.width"]
 
 
 def test_a_folder_is_loaded_in_order_with_all_its_mistakes(tmp_path):

@@ -84,6 +84,16 @@ def test_dropout_that_did_not_reach_the_model_is_noticed(tmp_path):
     assert row["verdict"] == verdict.NOT_TESTABLE and "dropout reaches the model" in row["reason"]
 
 
+def test_another_learning_rate_does_not_hide_whether_dropout_reached_the_model(tmp_path):
+    """The baseline's training loss may be higher for other reasons: what counts is how much training mode loses over evaluation mode."""
+    design = made_up.made_design(tmp_path, ONE)
+    pool = made_up.Pool(design, planted(6 / ROWS), {"none": 2.0, "drop": 1.0, "none (A/A)": 2.0})
+    for run in (run for runs in pool.runs["none"].values() for run in runs):
+        pool.records[run.spec.hash].arrays["curves"][:, 0, 1] = 1.9
+    [check] = [c for c in pool.evidence(design).questions[0].checks if c["name"] == "dropout_raises_train_loss"]
+    assert check["passed"] is True and check["detail"] == "drop by 0.500 nats, none by 0.100"
+
+
 def test_an_off_value_that_is_not_absent_is_noticed(tmp_path):
     off = {"C1": {"passed": False, "what": "a strength of 0 equals a program built without the term", "detail": "loss differs"}}
     row, _ = judged(tmp_path, planted(6 / ROWS), off_values=off)

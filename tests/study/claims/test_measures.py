@@ -112,4 +112,4 @@ def test_numbers_of_probes_and_traces():
     assert both.value([m, other]) == 0.625
     assert both.value([m, lost]) == 0.375 and both.value([lost, lost]) == 0.0
     m.record.arrays["trace/norm"] = np.asarray([4.0, 2.0, 1.0])
-    assert measures.traced("norm", "norm", lambda x: float(x[-1] / x[0])).value([m]) == 0.25
+    assert measures.traced("norm", "gradients", "norm", lambda x: float(x[-1] / x[0])).value([m]) == 0.25
