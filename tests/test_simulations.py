@@ -11,12 +11,19 @@ ROOT = Path(__file__).parents[1]
 FIGURES = json.loads((ROOT / "experiments" / "results" / "simulations" / "verdicts.json").read_text())
 
 
-@pytest.fixture(scope="module")
-def verdicts():
-    spec = importlib.util.spec_from_file_location("verdicts", ROOT / "experiments" / "simulations" / "verdicts.py")
+REAL = json.loads((ROOT / "experiments" / "results" / "simulations" / "real_aa.json").read_text())
+
+
+def load(name: str):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "experiments" / "simulations" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def verdicts():
+    return load("verdicts")
 
 
 def test_at_most_one_in_twenty_a_a_experiments_comes_out():
@@ -64,3 +71,24 @@ def test_the_figures_come_again(verdicts):
     assert short == verdicts.labels(residuals, 0.08, 0.1, 45, 8)
     full = next(row for row in FIGURES["planted"] if row["sd"] == 0.08)["verdicts"]
     assert all(count <= full[label] for label, count in short.items())
+
+
+def test_of_the_real_a_a_pairs_none_comes_out_in_its_family_and_few_when_paired_anew():
+    assert len(REAL["pairs"]) == 20 and REAL["seeds"] == 20
+    assert REAL["supported_or_opposite"] == sum(pair["verdict"] in ("supported", "refuted: opposite") for pair in REAL["pairs"])
+    assert REAL["in_family"] == 0, "as the ledger judges its pairs"
+    assert REAL["anew"]["experiments"] == 400 and REAL["anew"]["supported_or_opposite"] <= 20
+
+
+def test_a_pair_that_differs_is_counted(monkeypatch):
+    real_aa = load("real_aa")
+    monkeypatch.setattr(real_aa, "NUM_ANEW", 20)
+    values = 0.7 + 0.01 * np.random.default_rng(0).standard_normal(800)
+    same = real_aa.figures(values)
+    values[20:40] += 0.1  # the second side of the first pair
+    values[60:80] -= 0.1  # and of the second
+    other = real_aa.figures(values)
+    assert other["pairs"][0]["verdict"] == "supported" and other["pairs"][1]["verdict"] == "refuted: opposite"
+    assert other["supported_or_opposite"] == 2 + sum(p["verdict"] in ("supported", "refuted: opposite") for p in same["pairs"][2:])
+    assert other["in_family"] == 2
+    assert other["pairs"][0]["difference"] == pytest.approx(values[20:40].mean() - values[:20].mean())

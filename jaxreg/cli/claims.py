@@ -33,7 +33,7 @@ def run(given: Arguments) -> int:
     """Checks every claim file, runs what is missing, and returns the exit code.
 
     Raises:
-      UserErrors: all mistakes, before JAX starts.
+      UserErrors: all mistakes, before a device starts.
     """
     mistakes = list(given.mistakes)
     num_devices = arguments.whole(given.flags, "--devices", mistakes, minimum=1)

@@ -29,7 +29,7 @@ def run(given: Arguments) -> int:
     """Shows the matrices and returns the exit code.
 
     Raises:
-      UserErrors: all mistakes, before JAX starts.
+      UserErrors: all mistakes, before a device starts.
     """
     mistakes, flags = list(given.mistakes), given.flags
     workdir = arguments.run_directory(given.position, mistakes)
@@ -38,8 +38,8 @@ def run(given: Arguments) -> int:
     layer = arguments.whole(flags, "--layer", mistakes)
     head = arguments.whole(flags, "--head", mistakes)
     output = _picture(flags["--output"], mistakes)
-    mistakes += _check_run(workdir, flags["--arm"], seed)
-    mistakes += _check_text(flags["--text"], workdir)
+    mistakes += check_run(workdir, flags["--arm"], seed)
+    mistakes += check_text(flags["--text"], workdir)
     if mistakes:
         raise UserErrors(mistakes)
 
@@ -53,7 +53,7 @@ def run(given: Arguments) -> int:
     return study.inspect(workdir, flags["--arm"], seed, step, flags["--text"], layer, head, output, Console())
 
 
-def _check_run(workdir: Path | None, arm: str | None, seed: int | None) -> list[str]:
+def check_run(workdir: Path | None, arm: str | None, seed: int | None) -> list[str]:
     """Whether the run has this arm and this seed, by its config.json."""
     if workdir is None:
         return []
@@ -66,12 +66,12 @@ def _check_run(workdir: Path | None, arm: str | None, seed: int | None) -> list[
     return mistakes
 
 
-def _check_text(text: str | None, workdir: Path | None) -> list[str]:
+def check_text(text: str | None, workdir: Path | None) -> list[str]:
     """Whether CATSAT knows the words; those of other data sets are known when the data are loaded."""
     from jaxreg.data import encode
 
-    dataset = "catsat" if workdir is None else json.loads((workdir / "config.json").read_text())["config"]["data"]["dataset"]
-    if text is None or dataset != "catsat":
+    ran = {} if workdir is None else json.loads((workdir / "config.json").read_text())
+    if text is None or ("config" in ran and ran["config"]["data"]["dataset"] != "catsat"):
         return []
     try:
         encode(text)

@@ -9,7 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 
-from jaxreg.cli import claims, compare, inspect, plan, report, train
+from jaxreg.cli import claims, compare, counterfactual, inspect, plan, report, train
 from jaxreg.cli import list as list_command
 from jaxreg.cli.arguments import Arguments, Usage, parser, read
 from jaxreg.study.files import UserErrors, nearest
@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[Usage, Callable[[Arguments], int]]] = {
     "compare": (compare.USAGE, compare.run),
     "report": (report.USAGE, report.run),
     "inspect": (inspect.USAGE, inspect.run),
+    "counterfactual": (counterfactual.USAGE, counterfactual.run),
     "claims": (claims.USAGE, claims.run),
     "plan": (plan.USAGE, plan.run),
     "list": (list_command.USAGE, list_command.run),

@@ -21,7 +21,7 @@ def run(given: Arguments) -> int:
     """Checks everything, trains, and returns the exit code.
 
     Raises:
-      UserErrors: all mistakes, before JAX starts.
+      UserErrors: all mistakes, before a device starts.
     """
     from jaxreg.study.config import read_config
 

@@ -22,7 +22,7 @@ from jaxreg.data.agree_grammar import FRAMES, LEXICON, Sentence
 from jaxreg.data.dataset import LeakError, Split, View
 from jaxreg.data.source import Legend, Source, check_settings, generator, setting
 
-VERSION = 1  # raise it with anything that changes which sentences a seed draws
+VERSION = 2  # raise it with anything that changes which sentences a seed draws
 NUM_VERBS = 8  # verb phrases of each class
 CUE_NAMES = ("noun", "determiner", "verb", "attractor")
 TAG_NAMES = ("attractor", "congruent", "bare")
@@ -42,7 +42,8 @@ _OUTPUT_ID = {form: index for index, form in enumerate(OUTPUTS)}
 _TITLES = {
     "subj_rel": "across a subject relative", "obj_rel_across_anim": "across an object relative",
     "obj_rel_across_inanim": "across an object relative, inanimate subject", "obj_rel_no_comp_across_anim": "the same without that",
-    "obj_rel_no_comp_across_inanim": "the same without that, inanimate subject", "obj_rel_no_comp_within_anim": "inside an object relative without that",
+    "obj_rel_no_comp_across_inanim": "the same without that, inanimate subject",
+    "obj_rel_no_comp_within_anim": "inside an object relative without that",
     "obj_rel_no_comp_within_inanim": "the same, inanimate noun",
 }
 VIEWS = (

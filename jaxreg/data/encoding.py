@@ -73,8 +73,9 @@ def encode(text: str, *, length: int = 12) -> Encoded:
 def encode_row(text: str | None, dataset: Dataset) -> Encoded:
     """The tokens of a sentence in the words of any data set, from position 0 on; None: of the first training row.
 
-    A data set of characters, where a blank is a token, takes the text character by character. Where a row of it has these words, its query, answer and foil are known: `label` and `singular` are the answer, `plural`
-    the foil (-1 without one). Otherwise all are -1, and there are matrices but no answer.
+    A data set of characters, where a blank is a token, takes the text character by character. Where a row of the data has
+    these words, its query, answer and foil are known: `label` and `singular` are the answer, `plural` the foil (-1 without
+    one). Otherwise all are -1, and there are matrices but no answer.
 
     Raises:
       ValueError: an unknown word (names the nearest known one), no word, or more words than a row has.

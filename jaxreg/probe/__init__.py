@@ -8,6 +8,7 @@
     ensemble       mean over K masks, and over members, against evaluation mode
     mismatch       train mode minus evaluation mode
     memorization   accuracy on corrupted labels; exposure of canaries
+    position       accuracy with the sentences moved along, or their words in another order
     gradients      gradient norms by layer (layers: their order)
     drift          how far one update moves what each layer reads
     sharpness      the rise of the loss around the parameters; the top eigenvalue of the Hessian
@@ -17,6 +18,7 @@ Which probe answers which claim, beside the views of the data set:
 
     M4, D10  mismatch.mismatch(...).gap.loss
     C1c, C4  knockout.cue_knockouts with Removal("masked"), or the views with cuts, which are the same
+    C1c, C8  position.position_scores: what hangs on where words stand
     C1d      knockout.knocked_out with connections = ~eye and Removal("masked"): every connection but to itself cut
     C2       knockout.cue_knockouts (reliance, primary); attention.edge_mass(..., "query", cue) (mass, beside it)
     C3       memorization.memorized(...).corrupted against .clean and .restored; memorization.input_exposure, .label_exposure
@@ -29,5 +31,5 @@ Which probe answers which claim, beside the views of the data set:
     D5       attention.attention_entropy, relative=True
     D7       stability.diverged_share
 
-`sharpness` answers no claim of the essay; it is reported beside D6 and SAM. C7, C8, C1a, C1b, D4, D8, D9, D11, I1 need no probe.
+`sharpness` answers no claim of the essay; it is reported beside D6 and SAM. C7, C1a, C1b, D4, D8, D9, D11, I1 need no probe.
 """

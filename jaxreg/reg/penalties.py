@@ -52,13 +52,14 @@ class Seen:
 class Penalty(Protocol):
     """What a penalty is; called with what a training pass shows, it returns one number per example.
 
-    what: one line for `jaxreg list`. source: the paper. largest: the greatest strength that makes sense; a class that
-    inherits from this one need not say it, and takes any.
+    what: one line for `jaxreg list`. source: the paper. largest: the greatest strength that makes sense; seen_with: config
+    fields and values without which it changes nothing. A class that inherits from this one need not say the last two.
     """
 
     what: ClassVar[str]
     source: ClassVar[str]
     largest: ClassVar[float] = inf
+    seen_with: ClassVar[Mapping[str, Any]] = {}
 
     def __call__(self, seen: Seen) -> Float[Array, "b"]:
         """[B], finite where logits and parameters are, and with finite gradients."""
@@ -91,6 +92,7 @@ class RDrop(Penalty):
 
     what = "pulls the outputs of two passes with other dropout masks together"
     source = "Liang et al. 2021"
+    seen_with = {"model.attention_dropout_rate": 0.6}
 
     def __call__(self, seen: Seen) -> Float[Array, "b"]:
         log_p, log_q = jax.nn.log_softmax(seen.logits), jax.nn.log_softmax(seen.again())

@@ -1,7 +1,7 @@
 """Configs: loading, overriding and checking them, and one resolved config for each arm. All mistakes come at once."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ml_collections import ConfigDict

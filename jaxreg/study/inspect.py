@@ -16,10 +16,11 @@ from jaxreg.data import Dataset, Encoded, batch_indices, encode, encode_row
 from jaxreg.probe import attention as probe
 from jaxreg.study import directory
 from jaxreg.study.datasets import Library
+from jaxreg.study.experiment import Arm
 from jaxreg.study.files import UserErrors
-from jaxreg.study.members import make_specs
+from jaxreg.study.members import Spec, make_specs
 from jaxreg.study.report.sentence import RATE, trained_model
-from jaxreg.train.records import Records
+from jaxreg.train.records import Record, Records
 
 ESSAY = "The cat sat on the mat"
 
@@ -53,16 +54,7 @@ def matrices(workdir: Path, arm: str, seed: int, step: int, text: str | None) ->
     Raises:
       UserErrors: the member is not trained yet, or the step was never made.
     """
-    experiment, _, arms, _ = directory.read(workdir)
-    library = Library()
-    try:
-        [spec] = make_specs({arm: experiment.arms[arm]}, arms, [seed], library.request, directory.code_of(workdir))
-        dataset = library[spec.data]
-    finally:
-        library.close()
-    record = Records(workdir / "members").get(spec.hash)
-    if record is None:
-        raise UserErrors([f"{workdir}: arm {arm!r} at seed {seed} is not trained; run it again"])
+    _, spec, record, dataset = member(workdir, arm, seed)
     if step >= record.meta["last_step"]:
         raise UserErrors([f"--step={step}: arm {arm!r} at seed {seed} made steps 0 to {record.meta['last_step'] - 1}"])
     shown, sentence = encoded(dataset, text)
@@ -88,6 +80,25 @@ def matrices(workdir: Path, arm: str, seed: int, step: int, text: str | None) ->
         sure = max(float(probability[0]), 1 - float(probability[0]))
         answer = f"{dataset.outputs[sentence.singular if singular else sentence.plural]} ({100 * sure:.0f}%)"
     return Matrices(weights, kept, float(masks.keep_scale(rate)), shown, sentence.query_position, answer, example, bool(there.size))
+
+
+def member(workdir: Path, arm: str, seed: int) -> tuple[Arm, Spec, Record, Dataset]:
+    """(arm, member, its record, its data) of a run directory.
+
+    Raises:
+      UserErrors: no run is there, or the member is not trained yet.
+    """
+    experiment, _, arms, _ = directory.read(workdir)
+    library = Library()
+    try:
+        [spec] = make_specs({arm: experiment.arms[arm]}, arms, [seed], library.request, directory.code_of(workdir))
+        dataset = library[spec.data]
+    finally:
+        library.close()
+    record = Records(workdir / "members").get(spec.hash)
+    if record is None:
+        raise UserErrors([f"{workdir}: arm {arm!r} at seed {seed} is not trained; run it again"])
+    return experiment.arms[arm], spec, record, dataset
 
 
 def encoded(dataset: Dataset, text: str | None) -> tuple[tuple[str, ...], Encoded]:

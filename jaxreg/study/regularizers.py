@@ -18,7 +18,7 @@ class Regularizer:
     """One regularizer.
 
     Attributes:
-      field: the config field that sets it.
+      field: the config field that sets it; of what acts at test time only, where it is: a function of `jaxreg.probe`.
       off: the field's off value, at which its operation is absent exactly; None for structure, which has none.
       on: a value at which training differs from that without it.
       what: one line.
@@ -61,22 +61,21 @@ DROPOUT = {
     "key dropout": _strength("model.key_dropout_rate", 0.6, "hides tokens as keys in all heads and layers (forgetful masking)", "Liu et al. 2022"),
     "LayerDrop": _strength("model.layer_dropout_rate", 0.6, "skips whole blocks for a step", "Fan et al. 2020"),
     "stochastic depth": _strength("model.stochastic_depth_rate", 0.6, "drops a sublayer's output, example by example", "Huang et al. 2016"),
+    "MC dropout": Regularizer("probe.ensemble.mask_ensemble", None, None, "averages predictions over masks at test time", "Gal & Ghahramani 2016"),
     "dropout by depth": _structure("model.dropout_depth", "linear", "rates grow linearly from block to block", "Huang et al. 2016", **_RATE),
     "dropout schedule": Regularizer("schedule.shape", None, "early", "a rate that is early, late, rising, falling or a curriculum", "Liu et al. 2023; Morerio et al. 2017",
                                     {"model.attention_dropout_rate": 0.6, "schedule.fields": ("model.attention_dropout_rate",), "schedule.share": 0.1}),
 }
 
-_SEEN_WITH = {"r_drop": {"model.attention_dropout_rate": 0.6}}
-
 LOSS = {
-    name.replace("_", " "): Regularizer(f"loss.{name}_strength", 0.0, 0.5, cls.what, cls.source, _SEEN_WITH.get(name, {}))
+    name.replace("_", " "): Regularizer(f"loss.{name}_strength", 0.0, 0.5, cls.what, cls.source, cls.seen_with)
     for name, cls in penalties.PENALTIES.items()
 }
 
 OPTIMIZATION = {
     "weight decay": _strength("optim.weight_decay", 2.0, "shrinks matrices a little each step, apart from the gradient", "Loshchilov & Hutter 2019"),
     "weight decay on all": Regularizer("optim.decay_mask", None, "all", "decays biases, gains and embeddings too", "Loshchilov & Hutter 2019", {"optim.weight_decay": 2.0}),
-    "another optimizer": Regularizer("optim.optimizer", None, "sgd", "Adam + L2, SGD with momentum, or Lion instead of AdamW", "Kingma & Ba 2015; Chen et al. 2023", {}),
+    "another optimizer": Regularizer("optim.optimizer", None, "sgd", "Adam with decay in the gradient, SGD with momentum, or Lion instead of AdamW", "Kingma & Ba 2015; Chen et al. 2023", {}),
     "gradient clipping": _strength("optim.max_grad_norm", 0.01, "cuts the gradient's global norm down", _PASCANU, inf),
     "clipping by parameter": _strength("optim.max_param_grad_norm", 0.001, "cuts each parameter tensor's gradient norm down", _PASCANU, inf),
     "adaptive clipping": _strength("optim.adaptive_clip", 0.001, "cuts gradients down relative to their parameters, unit by unit", "Brock et al. 2021", inf),
@@ -134,7 +133,7 @@ def strengths() -> dict[str, dict[str, float | None]]:
     table["loss"] = {f"{name}_strength": 0.0 for name in PENALTIES}
     table["model"] = {name: 0.0 for module in MODELS.maps[0] for name in pieces.model_fields(module) if name.endswith(pieces.TRACED_ENDINGS)}
     for entry in REGULARIZERS.values():
-        section, name = entry.field.split(".")
+        section, _, name = entry.field.partition(".")
         if section in TRACED and entry.off is not None:
             table[section][name] = entry.off
     return table

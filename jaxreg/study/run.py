@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from jaxreg.study import checks, directory, results, story
+from jaxreg.study import checks, counterfactual, directory, results, story
 from jaxreg.study.config import Config
 from jaxreg.study.datasets import Library
 from jaxreg.study.experiment import Arm, Experiment
@@ -75,6 +75,7 @@ def _report(
     phases, command = session.phases, story.command(sys.argv)
     phases("probing")
     payload = build.payload_of(experiment, config, specs, records, session.library, outcome, command)
+    payload["counterfactual"] = counterfactual.found(session.workdir, specs)
     phases("writing report")
     build.write_tensorboard(session.workdir, specs, records)
     phases.stop()

@@ -9,7 +9,7 @@ import optax
 
 from jaxreg import rng
 from jaxreg.metrics import Tally
-from jaxreg.typing import Array, Bool, Float, Int, Key, Params
+from jaxreg.typing import Array, Bool, Int, Key, Params
 
 Batch = Any
 """A tree of arrays whose leading axis is the example."""

@@ -34,7 +34,7 @@ OFF = {f"{section}.{name}": off for section, names in strengths().items() for na
 MIXED, RADII = tuple(f"augment.{name}" for name in MIXING), ("optim.sam_radius", "optim.asam_radius")
 
 BY_FIELD = {entry.field: entry for entry in REGULARIZERS.values()}
-STRUCTURE = {name: entry for name, entry in REGULARIZERS.items() if entry.off is None and entry.field.split(".")[0] != "stopping"}
+STRUCTURE = {name: entry for name, entry in REGULARIZERS.items() if entry.off is None and entry.field.split(".")[0] not in ("stopping", "probe")}
 
 
 def config_of(changes: dict[str, Any]) -> dict:

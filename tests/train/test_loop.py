@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tiny
 
-from jaxreg.study import build, regularizers
+from jaxreg.study import regularizers
 from jaxreg.train import loop
 from jaxreg.train.loop import Interrupted, Plan, Wave, run_wave
 

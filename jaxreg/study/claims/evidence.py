@@ -168,7 +168,8 @@ def _dropout_reaches(question: Question, gatherer: Gatherer) -> list[dict[str, A
     checks = []
     for arm in question.contrast:
         own = gatherer.runs(arm)[0].spec.config
-        more = [name for name, rate in _rates(own).items() if rate > _rates(base).get(name, 0.0)]
+        changes = [rate - _rates(base).get(name, 0.0) for name, rate in _rates(own).items()]
+        more = max(changes) > 0 and min(changes) >= 0  # more at one place and less at another may go either way
         if arm == first or not more or own["data"] != base["data"] or own["train"] != base["train"]:
             continue
         mine, other = _mismatch(gatherer, arm), _mismatch(gatherer, first)

@@ -257,23 +257,38 @@ def diverged() -> Measure:
     return Measure("diverged runs", lambda m: 0.0, lambda m: 1.0, unit="% of runs")
 
 
-def diverged_share() -> Measure:
-    """The share of a sweep's runs that diverged, at one seed."""
+def diverged_share(on: str = "") -> Measure:
+    """The share of a sweep's runs that diverged, at one seed.
+
+    Args:
+      on: a view: a run that ends with a loss on it no better than a guess over all outputs has diverged too, finite or not.
+    """
+    title = f"diverged share of the sweep{f', judged on {on}' if on else ''}"
     return Measure(
-        "diverged share of the sweep", lambda members: float(np.mean([m.diverged for m in members])), lambda m: 1.0, unit="% of runs",
+        title, lambda members: float(np.mean([_lost(m, on) for m in members])), lambda m: 1.0, unit="% of runs", views=(on,) if on else (),
         of_several=True,
     )
 
 
-def largest_stable(field: str = "optim.learning_rate") -> Measure:
-    """log2 of the largest value of a sweep up to which no run diverged; one step below the lowest if none is stable."""
+def largest_stable(field: str = "optim.learning_rate", on: str = "") -> Measure:
+    """log2 of the largest value of a sweep up to which no run diverged; one step below the lowest if none is stable.
+
+    Args:
+      on: as in `diverged_share`.
+    """
     from jaxreg.probe.stability import largest_stable_rate
 
     def octaves(members: Sequence[Member]) -> float:
         rates = np.asarray([m.at for m in members], np.float64)
-        return float(largest_stable_rate(rates, np.asarray([[m.diverged] for m in members])).octaves[0])
+        return float(largest_stable_rate(rates, np.asarray([[_lost(m, on)] for m in members])).octaves[0])
 
-    return Measure(f"largest stable {field}", octaves, lambda m: math.nan, **OCTAVES, of_several=True)
+    title = f"largest stable {field}{f', judged on {on}' if on else ''}"
+    return Measure(title, octaves, lambda m: math.nan, **OCTAVES, views=(on,) if on else (), of_several=True)
+
+
+def _lost(member: Member, on: str) -> bool:
+    """Whether a run left the finite numbers or, where a view is named, ends no better there than a guess over all outputs."""
+    return member.diverged or (bool(on) and not float(member.scores(on)[1].mean()) < _guess_loss(member))
 
 
 def probed(
@@ -318,3 +333,24 @@ def traced(
         title, lambda m: float(read(m.record.arrays[f"trace/{name}"])), lambda m: float(lost), unit=unit, scale=scale, traces=(trace,),
         is_difference=is_difference,
     )
+
+
+def position_share(how: str = "moved", view: str = "validation", *, by: int = 3) -> Measure:
+    """The share of what a model knows that is lost where positions say something else: 0 reads words alone, 1 lost all above chance.
+
+    (accuracy as it stands - accuracy otherwise) / (accuracy as it stands - chance): a share of the errors that knowledge avoids,
+    not of the cross-entropy, which would mostly show how sure a model is. Nothing to lose counts as 0, and so does a diverged run.
+
+    Args:
+      how: "moved", `by` positions to the right (the rows must end in as much padding), or "shuffled", words in another order.
+    """
+    from jaxreg.probe.position import position_accuracies
+
+    probe = Probe("positions", position_accuracies, view=view, rows=512, settings={"by": by})
+
+    def share(m: Member) -> float:
+        found, chance = m.found[probe.name], m.chance(view)
+        before = float(found["intact"]) - chance
+        return (float(found["intact"]) - float(found[how])) / before if before > 0 else 0.0
+
+    return Measure(f"share carried by position, {view} {how}", share, lambda m: 0.0, unit="% of what is known", views=(view,), probes=(probe,))

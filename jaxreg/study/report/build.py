@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from jaxreg.data import Dataset
-from jaxreg.study import directory, results, statistics, story
+from jaxreg.study import counterfactual, directory, results, statistics, story
 from jaxreg.study.datasets import Library
 from jaxreg.study.experiment import Experiment
 from jaxreg.study.members import Spec, make_specs
@@ -182,6 +182,7 @@ def rebuild(workdir: Path) -> dict[str, Any]:
         old = directory.read_results(workdir)
         outcome = results.summarize(experiment, seeds, specs, found, library, old.get("controls", {}).get("off_value"))
         payload = payload_of(experiment, config, specs, found, library, outcome, f"jaxreg report {workdir}")
+        payload["counterfactual"] = counterfactual.found(workdir, specs)
         write_json(workdir / "results.json", outcome.results)
         write_tensorboard(workdir, specs, found)
         write_page(workdir, payload)

@@ -31,6 +31,7 @@ SCRIPTS = (
     "mass.js",
     "matrices.js",
     "edges.js",
+    "counterfactual.js",
     "flipped.js",
     "predictions.js",
     "closing.js",

@@ -29,7 +29,12 @@ def trained_model(spec: Spec, record: Record, dataset: Dataset) -> tuple[Any, An
     """(model, parameters) of a trained member, for evaluation."""
     vocabulary = build.Vocabulary.of(dataset)
     model = build.model_of(build.structure_of(spec.config), build.strengths_of(spec.config), vocabulary)
-    return model, unflatten({k.removeprefix("params/"): v for k, v in record.arrays.items() if k.startswith("params/")})
+    return model, params_of(record)
+
+
+def params_of(record: Record) -> Any:
+    """The parameters of a trained member."""
+    return unflatten({k.removeprefix("params/"): v for k, v in record.arrays.items() if k.startswith("params/")})
 
 
 def attention_mass(specs: Sequence[Spec], records: Mapping[str, Record], datasets: Mapping[str, Dataset]) -> dict[str, Any]:

@@ -94,6 +94,14 @@ def test_another_learning_rate_does_not_hide_whether_dropout_reached_the_model(t
     assert check["passed"] is True and check["detail"] == "drop by 0.500 nats, none by 0.100"
 
 
+def test_dropout_moved_elsewhere_is_not_asked_whether_it_reached_the_model(tmp_path):
+    arms = 'arms={"none": ClaimArm("MLP", {"model.mlp_dropout_rate": 0.3}), "drop": ClaimArm("attention", {"model.attention_dropout_rate": 0.3})}'
+    design = made_up.made_design(tmp_path, ONE.replace("arms=PAIR", arms))
+    pool = made_up.Pool(design, planted(6 / ROWS), {"none": 2.0, "drop": 1.0, "none (A/A)": 2.0})
+    checks = pool.evidence(design).questions[0].checks
+    assert checks and not [c for c in checks if c["name"] == "dropout_raises_train_loss"]
+
+
 def test_an_off_value_that_is_not_absent_is_noticed(tmp_path):
     off = {"C1": {"passed": False, "what": "a strength of 0 equals a program built without the term", "detail": "loss differs"}}
     row, _ = judged(tmp_path, planted(6 / ROWS), off_values=off)

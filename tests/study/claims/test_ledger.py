@@ -11,6 +11,7 @@ from jaxreg.study import checks
 from jaxreg.study.claims import ledger, page, pool
 from jaxreg.study.claims.design import load_folder
 from jaxreg.study.files import UserErrors
+from jaxreg.train.interrupt import Interrupts
 from tests import tiny
 
 TUNED = (
@@ -103,6 +104,13 @@ def test_what_is_not_complete_has_no_verdict(folder):
     code, _, told = go(folder, minutes=1e-6)
     [question] = told["claims"][1]["questions"]
     assert code == 75 and question["verdict"] is None and question["reason"] == "not run yet" and told["claims"][1]["status"] == "not run yet"
+
+
+def test_a_signal_stops_without_judging(folder, monkeypatch):
+    monkeypatch.setattr(Interrupts, "requested", property(lambda self: True))
+    code, said, told = go(folder)
+    assert code == 75 and told is None and "interrupted; the same command goes on" in said
+    assert list((folder / "run" / "checkpoints").iterdir()), "what was trained is saved"
 
 
 def test_a_claim_that_joins_trains_only_what_is_new(folder):

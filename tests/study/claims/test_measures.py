@@ -100,6 +100,17 @@ def test_over_a_sweep():
         measures.accuracy("train").value(swept)
 
 
+def test_a_sweep_may_count_what_learned_nothing_as_diverged():
+    guess = math.log(len(tiny.dataset(1).outputs))
+    swept = [made_up.member(VIEWS, at=rate, diverged=rate == 8e-3) for rate in (1e-3, 2e-3, 4e-3, 8e-3)]
+    for member, loss in zip(swept, (guess - 0.01, guess - 0.01, guess, 0.0), strict=True):
+        member.record.arrays["scores"][..., 1] = loss
+    assert measures.diverged_share().value(swept) == 0.25 and measures.diverged_share(on="train").value(swept) == 0.5
+    assert measures.largest_stable(on="train").value(swept) == pytest.approx(math.log2(2e-3))
+    assert measures.largest_stable().value(swept) == pytest.approx(math.log2(4e-3))
+    assert measures.largest_stable(on="train").views == ("train",) and measures.diverged_share().views == ()
+
+
 def test_numbers_of_probes_and_traces():
     probe = Probe("mass", lambda *_: {}, rows=4)
     m = made_up.member(VIEWS, found={"mass": {"mass": np.asarray([0.25, 0.5])}})
@@ -113,3 +124,13 @@ def test_numbers_of_probes_and_traces():
     assert both.value([m, lost]) == 0.375 and both.value([lost, lost]) == 0.0
     m.record.arrays["trace/norm"] = np.asarray([4.0, 2.0, 1.0])
     assert measures.traced("norm", "gradients", "norm", lambda x: float(x[-1] / x[0])).value([m]) == 0.25
+
+
+def test_the_share_carried_by_position_is_what_is_lost_of_what_lies_above_chance():
+    found = {"positions": {"intact": np.asarray(0.9), "moved": np.asarray(0.8), "shuffled": np.asarray(0.45)}}
+    m = made_up.member(VIEWS, found=found)
+    assert measures.position_share("moved").value([m]) == pytest.approx(0.1 / 0.4)
+    assert measures.position_share("shuffled").value([m]) == pytest.approx(0.45 / 0.4), "worse than a guess is more than all of it"
+    nothing = made_up.member(VIEWS, found={"positions": {"intact": np.asarray(0.5), "moved": np.asarray(0.4)}})
+    assert measures.position_share("moved").value([nothing]) == 0.0
+    assert measures.position_share("moved").value([made_up.member(VIEWS, diverged=True)]) == 0.0

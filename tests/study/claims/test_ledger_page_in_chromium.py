@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
-from test_page import EVIL, told_of
+from test_ledger_page import EVIL, told_of
 
 from jaxreg.study.claims.page import render
 from tests import chromium

@@ -1,0 +1,89 @@
+"""D1b: pre-norm, post-norm, no norm, over depth.
+
+Looked at before: PILOT
+
+Command:  jaxreg claims D1b --workdir=runs/ledger
+"""
+
+import math
+
+import numpy as np
+
+from jaxreg.study.claims.claim import Claim, ClaimArm, Effect, Precondition, Question
+from jaxreg.study.claims.measures import OCTAVES, diverged_share, largest_stable, traced
+
+NORMS = {
+    "pre": ("pre-norm", {}),
+    "post": ("post-norm", {"model.norm": "post", "model.final_norm": False}),
+    "none": ("no norm", {"model.norm": "none", "model.final_norm": False}),
+}
+GRID = {"optim.learning_rate": tuple(0.003 * 2**k for k in range(9))}
+"""Octaves from .003 to .77."""
+SHALLOW = {"optim.learning_rate": tuple(0.024 * 2**k for k in range(8))}
+"""The grid of D1."""
+
+
+def _swept() -> dict[str, ClaimArm]:
+    setting = {"train.num_steps": 200}
+    deep = {
+        f"{norm}, 8, rates": ClaimArm(f"{title}, 8 layers, over learning rates", diff, sweep=GRID, setting=setting | {"model.num_layers": 8})
+        for norm, (title, diff) in NORMS.items()
+    }
+    return deep | {
+        f"{norm}, 2, rates": ClaimArm(f"{title}, 2 layers, over learning rates", diff, sweep=SHALLOW, setting=setting)
+        for norm, (title, diff) in NORMS.items()
+    }
+
+
+def _watched() -> dict[str, ClaimArm]:
+    noted = {"train.num_steps": 100, "eval.every_steps": 20, "eval.traces": ("gradients",)}
+    return {
+        f"{norm}, {depth}": ClaimArm(f"{title}, {depth} layers", diff, setting=noted | {"model.num_layers": depth})
+        for depth in (8, 2) for norm, (title, diff) in NORMS.items()
+    }
+
+
+def _pair(a: str, b: str, depth: int, rest: str = "") -> dict[str, int]:
+    return {f"{a}, {depth}{rest}": 1, f"{b}, {depth}{rest}": -1}
+
+
+def get_claim() -> Claim:
+    """Returns two questions at 8 layers: the largest stable rate, and the gradient of the first layer against the last."""
+    stable, share = largest_stable(on="train"), diverged_share(on="train")
+    balance = traced("log2 of the gradient norm, first block over last", "gradients", "gradient_first_to_last", lambda noted: float(np.nanmean(noted)), **OCTAVES)
+    uneven = traced("distance of that from 0", "gradients", "gradient_first_to_last", lambda noted: float(np.abs(np.nanmean(noted))), **OCTAVES)
+    return Claim(
+        id="D1b",
+        quote="Pre-norm ... or post-norm",
+        hypothesis=(
+            "At 8 layers pre-norm bears an octave more learning rate than post-norm, or more; and its first layer's gradient, against the last one's, is "
+            "larger by a factor of 2 or more."
+        ),
+        refuted_if="no difference: an octave (a factor 2) is excluded, or it is the other way round",
+        published=(
+            "Xiong et al. 2020: in post-norm transformers the gradients near the output are large at initialization, so that they need warm-up; pre-norm's are "
+            "well-behaved, and it trains without. Vaswani et al. 2017 used post-norm, with 4,000 steps of warm-up."
+        ),
+        prediction="PREDICT",
+        regime="over-fitted",
+        arms=_swept() | _watched(),
+        questions=(
+            Question("largest stable learning rate, 8 layers", _pair("pre", "post", 8, ", rates"), stable, margin=1, predict=0),
+            Question("gradient of the first layer against the last, 8 layers", _pair("pre", "post", 8), balance, margin=1, predict=0),
+        ),
+        secondary=(
+            Effect("stable rate, post-norm against none, 8 layers", _pair("post", "none", 8, ", rates"), stable),
+            Effect("stable rate, pre-norm against none, 8 layers", _pair("pre", "none", 8, ", rates"), stable),
+            Effect("diverged share, pre-norm against post-norm, 8 layers", _pair("pre", "post", 8, ", rates"), share),
+            Effect("stable rate, pre-norm against post-norm, 2 layers", _pair("pre", "post", 2, ", rates"), stable),
+            Effect("stable rate, post-norm against none, 2 layers", _pair("post", "none", 2, ", rates"), stable),
+            Effect("gradient first against last, pre-norm against none, 8 layers", _pair("pre", "none", 8), balance),
+            Effect("gradient first against last, pre-norm against post-norm, 2 layers", _pair("pre", "post", 2), balance),
+            Effect("unevenness of the gradient, pre-norm against post-norm, 8 layers", _pair("pre", "post", 8), uneven),
+        ),
+        preconditions=(
+            Precondition("the lowest rate is stable with post-norm", "post, 8, rates", stable, at_least=math.log2(0.003) - 0.01),
+            Precondition("the highest is too high even for pre-norm", "pre, 8, rates", share, at_least=0.1),
+        ),
+        scope="CATSAT only; width 32; AdamW with a clip at 1 and 30 steps of warm-up; stability over 200 steps, gradients over the first 100",
+    )

@@ -1,0 +1,62 @@
+"""D5: softmax as a built-in regularizer, against sigmoid attention.
+
+Command:  jaxreg claims D5 --workdir=runs/ledger
+"""
+
+from jaxreg.probe.attention import attention_entropy
+from jaxreg.study.claims.claim import Claim, ClaimArm, Effect, Precondition, Question, Tune
+from jaxreg.study.claims.measures import Probe, accuracy, gap, loss_gap, probed
+
+RATES = Tune("optim.learning_rate", (1e-3, 2e-3, 3e-3, 6e-3))
+
+
+def _entropy(model, params, batch, seed, rows: str):
+    """Entropy of the attention rows as a share of a uniform row's [N, H]; weights divided by their sum, so that the two kinds compare."""
+    return {"share": attention_entropy(model, params, batch, rows=rows, relative=True)}
+
+
+ALL = Probe("relative entropy", _entropy, view="validation", rows=256, settings={"rows": "real"})
+VERB = Probe("relative entropy at the verb", _entropy, view="validation", rows=256, settings={"rows": "query"})
+
+
+def _spread(title: str, probe: Probe):
+    return probed(title, probe, lambda found: found["share"].mean(), unit="% of uniform")
+
+
+def get_claim() -> Claim:
+    """Returns two questions: the gap between training and validation, and how evenly attention is spread."""
+    entropy = _spread("attention entropy", ALL)
+    pair = {"softmax": 1, "sigmoid": -1}
+    return Claim(
+        id="D5",
+        quote="softmax ... built-in regularization; distributed nature",
+        hypothesis=(
+            "Without dropout, softmax attention has a gap between training and validation that is smaller than sigmoid attention's by 5 points or more; "
+            "and its rows are spread more evenly, by 5% of the entropy of a uniform row or more."
+        ),
+        refuted_if="either is not so: the difference is excluded, or of the other sign",
+        published=(
+            "Ramapuram et al. 2024: transformers with sigmoid attention (bias -log n, as here) match softmax attention on language, images and speech. "
+            "We know of no test of softmax as a regularizer."
+        ),
+        prediction="PREDICT",
+        regime="over-fitted",
+        arms={
+            "softmax": ClaimArm("softmax attention", tune=RATES),
+            "sigmoid": ClaimArm("sigmoid attention", {"model.attention_kind": "sigmoid"}, tune=RATES),
+        },
+        questions=(
+            Question("gap, train minus validation", pair, gap("train", "validation"), margin=0.05, predict=0, direction=-1),
+            Question("attention entropy", pair, entropy, margin=0.05, predict=0),
+        ),
+        secondary=(
+            Effect("attention entropy at the verb", pair, _spread("attention entropy at the verb", VERB)),
+            loss_gap("validation", "train"), accuracy("validation"), accuracy("recombination"), accuracy("template"), accuracy("train"),
+        ),
+        preconditions=(
+            Precondition("softmax attention fits its training sentences", "softmax", accuracy("train"), at_least=0.99),
+            Precondition("sigmoid attention fits them too, so that the gaps compare", "sigmoid", accuracy("train"), at_least=0.99),
+            Precondition("softmax attention over-fits", "softmax", accuracy("validation"), below=0.95),
+        ),
+        scope="CATSAT only; no dropout; sigmoid attention with bias -log n",
+    )
