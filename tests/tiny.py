@@ -47,6 +47,10 @@ AT_ONCE = {**LEAN, "train.member_axis": "vmap"}
 """A second structure."""
 
 
+SPARING = {"counterfactual.step": 0}
+"""A third: one connection of one step may be kept."""
+
+
 class TinyPlan(Plan):
     """A plan whose chunks may be as long as the whole training, so that one program serves every way to cut it."""
 
@@ -190,7 +194,7 @@ def use_compiled(monkeypatch: Any) -> None:
     def programs_of(structure: Mapping, vocabulary: build.Vocabulary, devices: Any = None) -> Programs:
         key = repr({**structure, "eval": structure["eval"]["curves"]})  # how often it is evaluated is in no program
         if key not in compiled:
-            known = [{}, AT_ONCE]
+            known = [{}, AT_ONCE, SPARING]
             [changes] = [c for c in known if repr({**(s := build.structure_of(config(c))), "eval": s["eval"]["curves"]}) == key]
             compiled[key] = setting(changes, quick=bool(changes)).programs
         return compiled[key]

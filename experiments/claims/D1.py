@@ -1,8 +1,9 @@
 """D1: LayerNorm against dropout, for stability and as a regularizer.
 
 Looked at before, on seeds 40 and 41 (200 steps, learning rates .003 to 3.07, with and without the clip): nothing leaves the finite
-numbers below a rate of 1.5 even without a norm, so "diverged" also counts what ends no better than a guess. With LayerNorm that
-happened at 3.07, without a norm at .19; at .024 everything trained.
+numbers below a rate of 1.5 even without a norm, so "diverged" also counts what has learned less than half of what there is to learn.
+With LayerNorm that happened from .77 on, without a norm from .19 on; at .024 everything trained. On seeds 40 to 43, at a rate of
+.003 without tuning, validation was 84% with LayerNorm, 92% without a norm and 94% without a norm and with dropout .3.
 
 Command:  jaxreg claims D1 --workdir=runs/ledger
 """
@@ -14,8 +15,8 @@ from jaxreg.study.claims.measures import accuracy, diverged_share, gap, largest_
 
 NO_NORM = {"model.norm": "none", "model.final_norm": False}
 DROPOUT = {"model.attention_dropout_rate": 0.3}
-GRID = {"optim.learning_rate": tuple(0.024 * 2**k for k in range(8))}
-"""Octaves from .024 to 3.07."""
+GRID = {"optim.learning_rate": tuple(0.024 * 2**k for k in range(7))}
+"""Octaves from .024 to 1.54."""
 LEARNING = Tune("optim.learning_rate", (1e-3, 2e-3, 3e-3, 6e-3))
 RATES = Tune("model.attention_dropout_rate", (0.1, 0.2, 0.3, 0.5))
 
@@ -32,17 +33,18 @@ def get_claim() -> Claim:
         id="D1",
         quote="LayerNorm is More Effective ... stability and regularization (more stable training than dropout)",
         hypothesis=(
-            "A model with LayerNorm and no dropout bears an octave more learning rate or more than one with dropout and no norm; and its gap between "
-            "training and validation is smaller by 5 points or more."
+            "A model with LayerNorm and no dropout bears an octave more learning rate or more than one with dropout and no norm; and its gap "
+            "between training and validation is smaller by 5 points or more."
         ),
         refuted_if="either part fails by itself: an octave (5 points) is excluded, or it is the other way round",
         published=(
-            "Ba et al. 2016 introduced LayerNorm, for faster and stabler training of recurrent networks. Xu et al. 2019 find that LayerNorm's gain and bias raise the risk "
-            "of over-fitting. Xiong et al. 2020 trace the stability of transformers to where the norm stands. Dropout was never proposed for stability."
+            "Ba et al. 2016 introduced LayerNorm, for faster and stabler training of recurrent networks. Xu et al. 2019 find that LayerNorm's gain "
+            "and bias raise the risk of over-fitting. Xiong et al. 2020 trace the stability of transformers to where the norm stands. Dropout was "
+            "never proposed for stability."
         ),
         prediction=(
-            "The first part holds, by about 4 octaves, with dropout making no difference. The second does not: without any norm the model over-fits no more than "
-            "with one, so dropout has the smaller gap, by about 6 points."
+            "The first part holds, by about 2.5 octaves; dropout makes no difference to it. The second does not: without any norm this model "
+            "over-fits less than with one, so that dropout has the smaller gap, by about 4 points."
         ),
         regime="over-fitted",
         arms={
@@ -50,14 +52,15 @@ def get_claim() -> Claim:
             "norm + dropout": ClaimArm("LayerNorm, attention dropout", tune=RATES),
             "none": ClaimArm("no norm", NO_NORM, tune=LEARNING),
             "dropout": ClaimArm("no norm, attention dropout", NO_NORM, tune=RATES),
+            "more_verbs": ClaimArm("11 verbs per noun", like="norm", setting={"data.verbs_per_noun": 11}, kind="control"),
             "norm, rates": _swept("LayerNorm", {}),
             "norm + dropout, rates": _swept("LayerNorm, attention dropout .3", DROPOUT),
             "none, rates": _swept("no norm", NO_NORM),
             "dropout, rates": _swept("no norm, attention dropout .3", NO_NORM | DROPOUT),
         },
         questions=(
-            Question("largest stable learning rate", {"norm, rates": 1, "dropout, rates": -1}, stable, margin=1, predict=4),
-            Question("gap, train minus validation", regularizes, gap("train", "validation"), margin=0.05, predict=6, direction=-1),
+            Question("largest stable learning rate", {"norm, rates": 1, "dropout, rates": -1}, stable, margin=1, predict=2.5),
+            Question("gap, train minus validation", regularizes, gap("train", "validation"), margin=0.05, predict=4, direction=-1),
         ),
         secondary=(
             Effect("diverged share, LayerNorm against dropout", {"norm, rates": 1, "dropout, rates": -1}, share),
@@ -77,5 +80,7 @@ def get_claim() -> Claim:
             Precondition("the lowest rate is stable with dropout and no norm", "dropout, rates", stable, at_least=math.log2(0.024) - 0.01),
             Precondition("the highest is too high even for LayerNorm", "norm, rates", share, at_least=0.1),
         ),
+        # At seeds 100 to 111 more verbs per noun gained 5.7 points: 2 must be found.
+        controls=(Question("more verbs per noun", {"more_verbs": 1, "norm": -1}, accuracy("recombination"), margin=0.02, predict=6),),
         scope="CATSAT only; 2 layers, pre-norm; AdamW with a clip at 1 and 30 steps of warm-up; stability over 200 steps, on a grid of octaves",
     )

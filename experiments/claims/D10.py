@@ -1,6 +1,9 @@
 """D10: the old approach with heavy dropout against the modern one.
 
-Looked at before, on seeds 44 to 47: PILOT
+Looked at before, on seeds 44 to 47: accuracy and loss of most of these arms at learning rates .001 to .03 (old) and .003 (the others). On
+unseen pairs old had 90% at its best rate, .01, and failed at .03; old without dropout 87%, with residuals 90%, with norms 76%; modern 73%,
+with attention dropout .3 86%, with the old dropout 81%. The learning rates to choose from were taken after that. On seeds 44 to 46: gradients
+(first block .5 octaves from the last in old, .9 in modern) and mismatch (.3 nats in old). AGREE was not looked at.
 
 Command:  jaxreg claims D10 --workdir=runs/ledger
 """
@@ -11,7 +14,7 @@ from jaxreg.study.claims.claim import Claim, ClaimArm, Effect, Precondition, Que
 from jaxreg.study.claims.measures import NATS, OCTAVES, accuracy, gap, loss, traced
 
 AGREE = "../../configs/agree.py"
-LEARNING = Tune("optim.learning_rate", (1e-3, 2e-3, 3e-3, 6e-3))
+LEARNING = Tune("optim.learning_rate", (1e-3, 3e-3, 6e-3, 1e-2))
 RATES = Tune("model.attention_dropout_rate", (0.1, 0.2, 0.3, 0.5))
 DROPOUT = {"model.mlp_pre_activation_dropout_rate": 0.5, "model.mlp_dropout_rate": 0.3}
 NO_NORM = {"model.norm": "none", "model.final_norm": False}
@@ -42,16 +45,21 @@ def get_claim() -> Claim:
         id="D10",
         quote="Old Approach (Heavy Dropout) ... Modern Approach: stable gradients, consistent training/inference, principled",
         hypothesis=(
-            "Pre-norm blocks with residuals and no dropout are 5 points better on unseen pairs than Dense, dropout .5, activation, dropout .3, Dense "
-            "without norm or residual; their gradient is balanced better between first and last block, by an octave; and their loss differs less between "
-            "train and evaluation mode, by .05 nats."
+            "Pre-norm blocks with residuals and no dropout are 5 points better on unseen pairs than Dense, dropout .5, activation, dropout "
+            ".3, Dense without norm or residual; their gradient is balanced better between first and last block, by an octave; and their "
+            "loss differs less between train and evaluation mode, by .05 nats."
         ),
         refuted_if="each by itself: the margin is excluded, or it is the other way round",
         published=(
-            "He et al. 2016 (residuals) and Ba et al. 2016 (LayerNorm) each make deep networks trainable. Xiong et al. 2020: pre-norm keeps gradients of "
-            "alike size over layers. Vaswani et al. 2017 use residuals, norm and dropout together: the old approach as drawn was no transformer's."
+            "He et al. 2016 (residuals) and Ba et al. 2016 (LayerNorm) each make deep networks trainable. Xiong et al. 2020: pre-norm "
+            "keeps gradients of alike size over layers. Vaswani et al. 2017 use residuals, norm and dropout together: the old approach as "
+            "drawn was no transformer's."
         ),
-        prediction="PREDICT",
+        prediction=(
+            "Accuracy goes the other way: old is ahead by 12 points, for its dropout, and because a model without norms over-fits less here. So "
+            "does the balance, by .4 octaves: in two layers both are balanced. Old has a loss .3 nats higher in train mode; the modern model has no "
+            "dropout, so no mismatch. Modern with dropout gains 10 points."
+        ),
         changes={"eval.traces": ("gradients", "mismatch")},
         regime="over-fitted",
         arms={
@@ -68,9 +76,9 @@ def get_claim() -> Claim:
             "modern + dropout, AGREE": ClaimArm("AGREE, modern with attention dropout", tune=RATES, config=AGREE),
         },
         questions=(
-            Question("accuracy on unseen pairs", modern, pairs, margin=0.05, predict=0),
-            Question("gradients balanced over blocks", modern, balance, margin=1, predict=0, direction=-1),
-            Question("train against evaluation mode", modern, mismatch, margin=0.05, predict=0, direction=-1),
+            Question("accuracy on unseen pairs", modern, pairs, margin=0.05, predict=-12),
+            Question("gradients balanced over blocks", modern, balance, margin=1, predict=0.4, direction=-1),
+            Question("train against evaluation mode", modern, mismatch, margin=0.05, predict=-0.3, direction=-1),
         ),
         secondary=(
             Effect("unseen pairs, modern + dropout against modern", {"modern + dropout": 1, "modern": -1}, pairs),
@@ -89,7 +97,8 @@ def get_claim() -> Claim:
         # At seeds 100 to 111 more verbs per noun gained 5.7 points: 2 must be found.
         controls=(Question("more verbs per noun", {"more_verbs": 1, "modern": -1}, pairs, margin=0.02, predict=6),),
         scope=(
-            "CATSAT (judged), AGREE (beside it); two layers, where gradients have little room to vanish; the modern model has no dropout, so its mismatch is 0 by "
-            "construction; gradients and mismatch are noted at ten evaluations; old has no attention dropout, as the essay draws a dense block"
+            "CATSAT (judged), AGREE (beside it); two layers, where gradients have little room to vanish; the modern model has no dropout, "
+            "so its mismatch is 0 by construction; gradients and mismatch are noted at ten evaluations; old has no attention dropout, the "
+            "essay draws a dense block"
         ),
     )

@@ -1,6 +1,7 @@
 """D11: light dropout, only on attention weights or everywhere.
 
-Looked at before, on seeds 44 to 47: PILOT
+Looked at before, on seeds 44 to 47 at the base learning rate: on unseen pairs of CATSAT attention .1 had 80%, .1 everywhere 85%, none 73%. On
+TEXT (seeds 44 to 46) the loss at the end was 2.9 nats with .1 everywhere.
 
 Command:  jaxreg claims D11 --workdir=runs/ledger
 """
@@ -33,19 +34,25 @@ def get_claim() -> Claim:
         hypothesis="Dropout .1 on attention weights alone is no worse on unseen pairs, by 5 points, than dropout .1 everywhere.",
         refuted_if="it is worse by 5 points; a significant loss that may be smaller is no refutation",
         published=(
-            "Vaswani et al. 2017 and Devlin et al. 2019 train with .1 at several places: sublayer outputs and embeddings; BERT also on attention weights. "
-            "Neither reports attention alone."
+            "Vaswani et al. 2017 and Devlin et al. 2019 train with .1 at several places: sublayer outputs and embeddings; BERT also on "
+            "attention weights. Neither reports attention alone."
         ),
-        prediction="PREDICT",
+        prediction=(
+            "Attention alone is worse by about 4 points, too close to the margin to exclude it. On prose it is worse clearly: four places "
+            "hold back more than one, where the model would learn all by heart."
+        ),
         regime="over-fitted",
         arms=_arms("") | _arms("text, ", TEXT) | {
             "more_verbs": ClaimArm("11 verbs per noun", like="none", setting={"data.verbs_per_noun": 11}, kind="control"),
         },
         questions=(
-            Question("attention only no worse than everywhere", {"attention": 1, "everywhere": -1}, pairs, margin=0.05, predict=0, kind="non-inferiority"),
+            Question(
+                "attention only no worse than everywhere", {"attention": 1, "everywhere": -1}, pairs, margin=0.05, predict=-4, kind="non-inferiority"
+            ),
         ),
         secondary=(
-            Effect("attention only against none", {"attention": 1, "none": -1}, pairs), Effect("everywhere against none", {"everywhere": 1, "none": -1}, pairs),
+            Effect("attention only against none", {"attention": 1, "none": -1}, pairs),
+            Effect("everywhere against none", {"everywhere": 1, "none": -1}, pairs),
             accuracy("validation"), accuracy("template"), accuracy("novel_word"), loss("validation"),
             Effect("prose, loss, attention only against everywhere", {"text, attention": 1, "text, everywhere": -1}, prose),
             Effect("prose, loss, attention only against none", {"text, attention": 1, "text, none": -1}, prose),
@@ -58,6 +65,7 @@ def get_claim() -> Claim:
         # At seeds 100 to 111 more verbs per noun gained 5.7 points: 2 must be found.
         controls=(Question("more verbs per noun", {"more_verbs": 1, "none": -1}, pairs, margin=0.02, predict=6),),
         scope=(
-            "CATSAT (judged); TEXT (beside it): a small sample, 12 pieces written by us, read 25 times; the rate is the claim's own .1, the learning rate is tuned"
+            "CATSAT (judged); TEXT (beside it): a small sample, 12 pieces written by us, read 25 times; the rate is the claim's own .1, "
+            "the learning rate is tuned"
         ),
     )

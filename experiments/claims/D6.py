@@ -1,6 +1,7 @@
 """D6: weight decay against dropout, and AdamW against Adam with L2.
 
-Looked at before, on seeds 44 to 47: PILOT
+Looked at before, on seeds 44 to 47, CATSAT at the base learning rate: decay .1 to 3, L2 .0001 to .03, dropout .1 and .3, two mixtures. On unseen
+pairs decay 3 had 92%, L2 .03 90%, dropout .3 86%, none 73%. The scale of L2's candidates was chosen after that. MODN was not looked at.
 
 Command:  jaxreg claims D6 --workdir=runs/ledger
 """
@@ -19,16 +20,18 @@ def get_claim() -> Claim:
         id="D6",
         quote="Weight Decay ... more principled ... works well with AdamW",
         hypothesis=(
-            "At tuned strengths weight decay is no worse than attention dropout on unseen pairs, by 5 points; and decay in AdamW no worse than an L2 "
-            "penalty through Adam, by 5 points."
+            "At tuned strengths weight decay is no worse than attention dropout on unseen pairs, by 5 points; and decay in AdamW no worse "
+            "than an L2 penalty through Adam, by 5 points."
         ),
         refuted_if="either is worse by 5 points; a significant loss that may be smaller is no refutation",
         published=(
-            "Loshchilov & Hutter 2019: decoupled decay (AdamW) generalizes better than L2 through Adam on image classification, and its best value depends "
-            "less on the learning rate. Power et al. 2022: on modular arithmetic weight decay helps most of what they tried."
+            "Loshchilov & Hutter 2019: decoupled decay (AdamW) generalizes better than L2 through Adam on image classification, and its "
+            "best value depends less on the learning rate. Power et al. 2022: on modular arithmetic weight decay helps most of what they "
+            "tried."
         ),
         prediction=(
-            "PREDICT"
+            "Decay is ahead of dropout by about 5 points, and together they add little to it. AdamW is ahead of L2 by about 2. On MODN "
+            "decay finds the rule and dropout does not: 60 points or more."
         ),
         regime="over-fitted",
         arms={
@@ -36,19 +39,20 @@ def get_claim() -> Claim:
             "dropout": ClaimArm("attention dropout", tune=Tune(DROPOUT, (0.1, 0.2, 0.3, 0.5))),
             "decay": ClaimArm("weight decay (AdamW)", tune=Tune(DECAY, (0.1, 0.3, 1.0, 3.0))),
             "both": ClaimArm("weight decay and attention dropout", tune=Tune((DECAY, DROPOUT), ((0.3, 0.1), (0.3, 0.3), (1.0, 0.1), (1.0, 0.3)))),
-            "l2": ClaimArm("Adam with L2", {"optim.optimizer": "adam_l2"}, tune=Tune(DECAY, (3e-4, 1e-3, 3e-3, 1e-2))),
+            "l2": ClaimArm("Adam with L2", {"optim.optimizer": "adam_l2"}, tune=Tune(DECAY, (1e-3, 3e-3, 1e-2, 3e-2))),
             "more_verbs": ClaimArm("11 verbs per noun", like="none", setting={"data.verbs_per_noun": 11}, kind="control"),
             "modn, none": ClaimArm("MODN, no regularizer", tune=Tune("optim.learning_rate", (1e-3, 2e-3, 3e-3, 6e-3)), config=MODN),
             "modn, dropout": ClaimArm("MODN, attention dropout", tune=Tune(DROPOUT, (0.1, 0.2, 0.3, 0.5)), config=MODN),
             "modn, decay": ClaimArm("MODN, weight decay", tune=Tune(DECAY, (0.3, 1.0, 2.0, 3.0)), config=MODN),
         },
         questions=(
-            Question("decay no worse than dropout", {"decay": 1, "dropout": -1}, pairs, margin=0.05, predict=0, kind="non-inferiority"),
-            Question("AdamW no worse than L2", {"decay": 1, "l2": -1}, pairs, margin=0.05, predict=5, kind="non-inferiority"),
+            Question("decay no worse than dropout", {"decay": 1, "dropout": -1}, pairs, margin=0.05, predict=5, kind="non-inferiority"),
+            Question("AdamW no worse than L2", {"decay": 1, "l2": -1}, pairs, margin=0.05, predict=2, kind="non-inferiority"),
         ),
         secondary=(
             Effect("decay against none", {"decay": 1, "none": -1}, pairs), Effect("L2 against none", {"l2": 1, "none": -1}, pairs),
-            Effect("both against dropout alone", {"both": 1, "dropout": -1}, pairs), Effect("both against decay alone", {"both": 1, "decay": -1}, pairs),
+            Effect("both against dropout alone", {"both": 1, "dropout": -1}, pairs),
+            Effect("both against decay alone", {"both": 1, "decay": -1}, pairs),
             accuracy("validation"), accuracy("template"), accuracy("novel_word"), loss("validation"), gap("train", "validation"),
             Effect("MODN, held-out pairs, decay against dropout", {"modn, decay": 1, "modn, dropout": -1}, sums),
             Effect("MODN, held-out pairs, decay against none", {"modn, decay": 1, "modn, none": -1}, sums),

@@ -1,6 +1,8 @@
 """D9: early stopping.
 
-Looked at before, on seeds 44 to 46: PILOT
+Looked at before, on seeds 44 to 46, at the base learning rate: CATSAT without dropout and at .3, stopping on validation, unseen pairs or unseen
+frames, or never; TEXT without dropout and at .1, .3 and .5, stopping on other documents or never. On CATSAT the validation loss ends at .63 nats
+without dropout (lowest .61) and .21 with it; stopping on unseen pairs takes 190 of 400 steps. On TEXT stopping has 2.95 nats after 110 steps.
 
 Command:  jaxreg claims D9 --workdir=runs/ledger
 """
@@ -23,8 +25,8 @@ def _stop(split: str) -> dict[str, object]:
 
 def _rise(view: str) -> Measure:
     """How far the loss of a curve stands at the end above its lowest point."""
-    return Measure(f"loss, {view}, end minus lowest", lambda m: m.curve(view)[1][-1] - np.nanmin(m.curve(view)[1]), lambda m: 0.0, **NATS, curves=(view,),
-                   is_difference=True)
+    rise = lambda m: m.curve(view)[1][-1] - np.nanmin(m.curve(view)[1])
+    return Measure(f"loss, {view}, end minus lowest", rise, lambda m: 0.0, **NATS, curves=(view,), is_difference=True)
 
 
 def get_claim() -> Claim:
@@ -35,15 +37,20 @@ def get_claim() -> Claim:
         id="D9",
         quote="Early Stopping ... before overfitting ... more efficient",
         hypothesis=(
-            "Stopped where the loss on unseen pairs is lowest, a model without dropout has a validation loss no higher, by .05 nats, than one with tuned "
-            "dropout that trains to the end; and it trains 10% fewer steps or less."
+            "Stopped where the loss on unseen pairs is lowest, a model without dropout has a validation loss no higher, by .05 nats, than "
+            "one with tuned dropout that trains to the end; and it trains 10% fewer steps or less."
         ),
         refuted_if="either fails by itself: the loss is higher by the margin, or 10% fewer steps are excluded",
         published=(
-            "Prechelt 1998 compares criteria of early stopping. Csordas et al. 2021 (The devil is in the detail): stopping on in-distribution validation "
-            "hides how far transformers generalize systematically; accuracy there still rises after validation has stopped improving."
+            "Prechelt 1998 compares criteria of early stopping. Csordas et al. 2021 (The devil is in the detail): stopping on "
+            "in-distribution validation hides how far transformers generalize systematically; accuracy there still rises after validation "
+            "has stopped improving."
         ),
-        prediction="PREDICT",
+        prediction=(
+            "It is worse: on CATSAT the loss hardly rises after its lowest point, so there is little to save, and dropout ends .4 nats "
+            "lower. It does take half of the steps or fewer. On prose, where the loss rises by 2 nats, stopping saves all of that, and "
+            "dropout to the end is still .2 nats better."
+        ),
         changes={"eval.every_steps": 20},
         regime="over-fitted",
         arms={
@@ -59,13 +66,16 @@ def get_claim() -> Claim:
             "text, stop + dropout": ClaimArm("TEXT, attention dropout, stops on other documents", _stop("test"), tune=RATES, config=TEXT),
         },
         questions=(
-            Question("validation loss no higher than dropout's", early, held_out, margin=0.05, predict=0, kind="non-inferiority", direction=-1),
-            Question("fewer steps", early, steps, margin=0.1, predict=0, direction=-1),
+            Question("validation loss no higher than dropout's", early, held_out, margin=0.05, predict=0.4, kind="non-inferiority", direction=-1),
+            Question("fewer steps", early, steps, margin=0.1, predict=-75, direction=-1),
         ),
         secondary=(
             accuracy("validation"), accuracy("recombination"), loss("recombination"), accuracy("template"),
+            *(Effect(f"how far the loss on {view} rises again, never stopping", {"never": 1}, _rise(view)) for view in ("validation", "recombination")),
+            Effect("prose, how far the validation loss rises again, never stopping", {"text, never": 1}, _rise("validation")),
             Effect("validation loss, stopping against never", {"stop": 1, "never": -1}, held_out),
-            Effect("validation loss, stopping on it (so a little too good) against dropout", {"stop, validation": 1, "dropout": -1}, held_out),
+            # Too good by a little: it stops where the judged loss is lowest.
+            Effect("validation loss, stopping on it against dropout", {"stop, validation": 1, "dropout": -1}, held_out),
             Effect("unseen pairs, stopping on validation against never", {"stop, validation": 1, "never": -1}, accuracy("recombination")),
             Effect("validation loss, stopping on top of dropout", {"stop + dropout": 1, "dropout": -1}, held_out),
             Effect("steps, stopping on top of dropout", {"stop + dropout": 1, "dropout": -1}, steps),
@@ -74,12 +84,16 @@ def get_claim() -> Claim:
             Effect("prose, validation loss, stopping against never", {"text, stop": 1, "text, never": -1}, held_out),
             Effect("prose, steps, stopping against dropout", {"text, stop": 1, "text, dropout": -1}, steps),
         ),
-        preconditions=(Precondition("the baseline over-fits: its validation loss rises again", "never", _rise("validation"), at_least=0.02),),
+        preconditions=(
+            Precondition("the baseline fits its training sentences", "never", accuracy("train"), at_least=0.99),
+            Precondition("the baseline over-fits", "never", accuracy("validation"), below=0.95),
+        ),
         # At seeds 100 to 111 more verbs per noun gained 5.7 points: 2 must be found.
         controls=(Question("more verbs per noun", {"more_verbs": 1, "never": -1}, accuracy("recombination"), margin=0.02, predict=6),),
         scope=(
-            "CATSAT (judged), TEXT (beside it: a small sample, 12 pieces written by us, read 25 times). The development split that decides when to stop is never "
-            "the judged one: unseen pairs on CATSAT, the test documents on TEXT; validation is judged. Evaluated every 20 steps, patience 3; the cosine schedule "
-            "is that of 400 steps for all, so a run that stops early has not annealed; learning rates and dropout rates are tuned by validation accuracy"
+            "CATSAT (judged), TEXT (beside it: a small sample, 12 pieces written by us, read 25 times). The development split that decides "
+            "when to stop is never the judged one: unseen pairs on CATSAT (whose own numbers are a little too good where they decide), the "
+            "test documents on TEXT; validation is judged. Evaluated every 20 steps, patience 3; the cosine schedule is that of 400 steps "
+            "for all, so a run that stops early has not annealed; learning rates and dropout rates are tuned by validation accuracy"
         ),
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from jaxreg.data import Dataset, source
+from jaxreg.data.augment import kinds_for
 from jaxreg.study import files, together
 from jaxreg.study.experiment import Arm, Experiment
 from jaxreg.study.fields import Chosen, fields_of
@@ -178,7 +179,9 @@ def validate(config: ConfigDict | Mapping) -> list[str]:
         else:
             mistakes.append(f"{name} is {values[name]!r}; it must be {field}{_nearest_choice(field, values[name])}")
     if all(name in sound for name in fields if name.startswith("data.")):
-        mistakes += _check_data(sound)
+        mistakes += _check_data(sound) + _check_names(sound)
+    if not set(sound.get("schedule.fields", ())) & (set(fields) - set(sound)):  # what is wrong by itself is named already
+        mistakes += together.check_schedule({"schedule.fields": ()} | sound)
     for names, check in together.TOGETHER:
         if all(name in sound for name in names):
             mistakes += check(*(sound[name] for name in names))
@@ -317,6 +320,13 @@ def _check_data(sound: Mapping[str, object]) -> list[str]:
         f"eval.curves: {name!r} counts a part of {parts[name]} only, and is scored at the end; curves are of whole splits, such as {parts[name]!r}"
         for name in curves if name in parts and not missing
     )]
+
+
+def _check_names(sound: Mapping[str, object]) -> list[str]:
+    """What the data must have: the cues of a targeted connection, and a grammar for augmentations that rewrite."""
+    found, dataset = _preview_of(sound), sound["data.dataset"]
+    edges = [] if isinstance(found, list) else together.check_edges(sound.get("model.attention_dropout_edges", "all"), found.cue_names, dataset)
+    return [*edges, *together.check_augmentations(sound, kinds_for(dataset))]
 
 
 def _views_exist(where: str, values: Mapping[str, object], names: Sequence[str]) -> list[str]:

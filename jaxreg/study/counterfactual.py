@@ -41,11 +41,14 @@ FACTUAL = "nothing kept"
 """The member in whose training the kept connection never comes: the factual one, by the same compiled program."""
 
 WHAT = (
-    "Each row is the exact causal effect, in this training run, of one mask entry of one step. The member was trained again from the same start with the same "
-    "batches and all other masks; only this connection of this sentence was kept in that step. A kept connection has its own weight: it is not scaled up, as those are "
-    "that were drawn to be kept."
+    "Each number is the exact causal effect, in this training run, of one mask entry of one step. The member was trained again from the same "
+    "start with the same batches and all other masks; only this connection of this sentence was kept in that step. A kept connection has its "
+    "own weight: it is not scaled up, as those are that were drawn to be kept."
 )
-CAUTION = "It is one seed: an effect is what the entry did together with what the rest of the training made of it, which amplifies small differences."
+CAUTION = (
+    "It is one seed: an effect is what the entry did together with what the rest of the training made of it, which amplifies small "
+    "differences."
+)
 
 Connection = tuple[int, int, int]
 """(layer, head, position of the key in the row)."""
@@ -269,7 +272,7 @@ def compared(target: Target, connections: Sequence[Connection], left_out: int, p
         "factual": {name: value for name, value in measured[0].items() if name != "distance"},
         "factual_differs_from_stored": _distance(factual, target.record),
         "connections": [
-            {"layer": layer, "head": head, "key": key - start, "word": words[key - start], **values}
+            {"layer": layer, "head": head, "key": key - start, "word": words[key - start], **values, "change": _changes(values, measured[0])}
             for (layer, head, key), values in zip(connections, measured[1:], strict=True)
         ],
         "left_out": left_out, "what": WHAT, "caution": CAUTION,
@@ -305,6 +308,12 @@ def _measured(record: Record, dataset: Dataset, view: Any, answer: Callable[[Any
     }
 
 
+def _changes(values: Mapping[str, float | None], factual: Mapping[str, float | None]) -> dict[str, float | None]:
+    """What a member has more than the factual one; None where one of them diverged."""
+    names = ("probability", "accuracy", "loss")
+    return {name: None if None in (values[name], factual[name]) else values[name] - factual[name] for name in names}
+
+
 def _distance(record: Record, reference: Record) -> float:
     """Norm of the difference of the parameters, relative to the norm of the reference's."""
     names = [name for name in reference.arrays if name.startswith("params/")]
@@ -323,39 +332,37 @@ def found(workdir: Path, specs: Iterable[Spec]) -> dict[str, Any] | None:
     return document if document is not None and document["member"] in {spec.hash for spec in specs} else None
 
 
-def _change(row: Mapping[str, Any], factual: Mapping[str, Any], name: str) -> float | None:
-    return None if row[name] is None or factual[name] is None else row[name] - factual[name]
-
-
 def headline(document: Mapping[str, Any]) -> str:
     """One sentence: the connection that changed the answer's probability most."""
-    changes = [(_change(row, document["factual"], "probability"), row) for row in document["connections"]]
-    there = [(change, row) for change, row in changes if change is not None]
+    there = [(row["change"]["probability"], row) for row in document["connections"] if row["change"]["probability"] is not None]
     if not there:
         return "No member came to an answer: all diverged."
     change, row = max(there, key=lambda pair: abs(pair[0]))
     verb = document["words"][document["query"]]
     return (
-        f"Keeping {verb} -> {row['word']} (word {row['key'] + 1}) in layer {row['layer']}, head {row['head']} at step {document['step']} changed the probability of "
-        f"'{document['answer']}' most: {100 * change:+.3f} points, from {100 * document['factual']['probability']:.3f}%."
+        f"Keeping {verb} -> {row['word']} (word {row['key'] + 1}) in layer {row['layer']}, head {row['head']} at step {document['step']} "
+        f"changed the probability of '{document['answer']}' most: {100 * change:+.3f} points, "
+        f"from {100 * document['factual']['probability']:.3f}%."
     )
 
 
 def show(document: Mapping[str, Any], console: Console) -> None:
     """Prints the table: each kept connection against the factual member, and what that means."""
     factual, verb = document["factual"], document["words"][document["query"]]
-    title = f"{document['text']}: what step {document['step']} dropped of {verb}'s row, one connection kept each; {document['arm']}, seed {document['seed']}"
+    title = f"'{document['text']}', step {document['step']}; {document['arm']}, seed {document['seed']}: one dropped connection kept, against nothing kept"
     table = Table(title=Text(title), title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for name in ("layer", "head", "kept", f"P({document['answer']}), points", f"{document['view']}, points", "its loss, nats", "parameters, %"):
-        table.add_column(name, justify="left" if name == "kept" else "right")
+    for name in ("layer", "head", "kept", "answer, points", "accuracy, points", "loss, nats", "parameters, %"):
+        table.add_column(name, justify="left" if name == "kept" else "right", no_wrap=name == "kept")
     for row in document["connections"]:
-        probability, accuracy, loss = (_change(row, factual, name) for name in ("probability", "accuracy", "loss"))
+        probability, accuracy, loss = (row["change"][name] for name in ("probability", "accuracy", "loss"))
         cells = (_number(probability, 100, 3), _number(accuracy, 100, 2), _number(loss, 1, 5), _number(row["distance"], 100, 3, sign=""))
         table.add_row(str(row["layer"]), str(row["head"]), Text(f"{verb} -> {row['word']} ({row['key'] + 1})"), *cells)
     console.print(table)
+    answer, accuracy = (_number(factual[name], 100, digits, sign="") for name, digits in (("probability", 3), ("accuracy", 2)))
     console.print(Text(
-        f"factual: P({document['answer']}) {_number(factual['probability'], 100, 3, sign='')}%, {document['view']} {_number(factual['accuracy'], 100, 2, sign='')}%, "
-        f"loss {_number(factual['loss'], 1, 5, sign='')}; its parameters differ from the stored member's by {100 * document['factual_differs_from_stored']:.2g}%"
+        f"nothing kept: probability of '{document['answer']}' {answer}%, accuracy on {document['view']} {accuracy}%, "
+        f"loss there {_number(factual['loss'], 1, 5, sign='')}; its parameters differ from the stored member's "
+        f"by {100 * document['factual_differs_from_stored']:.2g}%"
     ))
     if document["left_out"]:
         console.print(Text(f"{document['left_out']} more connections were dropped and not trained: choose them with --layer and --head"))
@@ -363,5 +370,5 @@ def show(document: Mapping[str, Any], console: Console) -> None:
     console.print(Text("jaxreg report DIR shows it in the page"))
 
 
-def _number(value: float | None, factor: float, digits: int, sign: str = "+") -> str:
+def _number(value: float | None, factor: float | int, digits: int, sign: str = "+") -> str:
     return "diverged" if value is None else f"{factor * value:{sign}.{digits}f}"

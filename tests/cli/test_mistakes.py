@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 COMPARE = "compare experiments/cat_sat.py --workdir=W"
 TRAIN = "train --config=configs/cat_sat.py --workdir=W"
 INSPECT = "inspect RUN --arm=none --seed=1"
+COUNTERFACTUAL = "counterfactual RUN --arm=none --seed=1"
 
 CASES = [
     ("", ["no command given", "compare"]),
@@ -69,6 +70,17 @@ CASES = [
     (f"{INSPECT} --text=catt", ["'catt' is not a word"]),
     (f"{INSPECT} --output=x.jpg", ["must end in .png"]),
     (f"{INSPECT} --output=nowhere/x.png", ["there is no directory"]),
+    ("counterfactual RUN", ["--arm is missing", "--seed is missing"]),
+    ("counterfactual nowhere --arm=none --seed=1", ["nowhere: there is no such directory"]),
+    ("counterfactual RUN --arm=nonne --seed=1", ["--arm=nonne: the run has no such arm; did you mean none?"]),
+    ("counterfactual RUN --arm=none --seed=7", ["--seed=7: the run has no such seed; it has 1, 2"]),
+    (f"{COUNTERFACTUAL} --step=first", ["--step=first: must be a whole number, 0 or more"]),
+    (f"{COUNTERFACTUAL} --layer=-1", ["--layer=-1: must be a whole number"]),
+    (f"{COUNTERFACTUAL} --head=1.5", ["--head=1.5: must be a whole number"]),
+    (f"{COUNTERFACTUAL} --devices=0", ["--devices=0: must be a whole number, 1 or more"]),
+    (f"{COUNTERFACTUAL} --text=catt", ["'catt' is not a word"]),
+    (f"{COUNTERFACTUAL} --seeds=3", ["--seeds: counterfactual has no such flag; did you mean --seed?"]),
+    (f"{COUNTERFACTUAL} --config.seed=3", ["counterfactual takes no config fields"]),
     ("list all", ["'all': is one argument too many"]),
 ]
 

@@ -46,7 +46,7 @@ class ClaimArm:
     Attributes:
       title: what people read.
       diff: config field -> value; an arm may touch what an arm of an experiment may.
-      tune: what it chooses; every arm of the claim then has as many candidates.
+      tune: what it chooses; every arm that is compared with it then has as many candidates.
       sweep: one field -> values; the arm is trained at each of them, and a measure sees them all.
       like: another arm, whose tuned values it takes over instead of tuning.
       setting: fields that are conditions and no treatment, such as data and steps: effects compare arms of equal setting.
@@ -257,14 +257,16 @@ def _check_arm(name: str, arm: ClaimArm, claim: Claim) -> list[str]:
 
 
 def _check_budget(claim: Claim) -> list[str]:
-    """The equal-budget rule: where one arm tunes, all do, with as many candidates."""
+    """The equal-budget rule: where one arm tunes, all that are compared with it do, with as many candidates."""
     own = {name: len(arm.tune.candidates) for name, arm in claim.arms.items() if isinstance(arm, ClaimArm) and arm.tune}
     if not own:
         return []
     most = max(own.values())
     mistakes = [f"arm {name!r}: tunes {n} candidates, another arm {most}; every arm gets the same budget" for name, n in own.items() if n < most]
+    tuned = {*own, *(name for name, arm in claim.arms.items() if isinstance(arm, ClaimArm) and arm.like)}
+    apart = {name for name in claim.arms if not any(name in effect.contrast and tuned & set(effect.contrast) for _, effect in _all_effects(claim))}
     for name, arm in claim.arms.items():
-        if isinstance(arm, ClaimArm) and name not in own and not arm.like and not arm.sweep and arm.kind == "arm":
+        if isinstance(arm, ClaimArm) and name not in {*own, *apart} and not arm.like and not arm.sweep and arm.kind == "arm":
             mistakes.append(f"arm {name!r}: does not tune, but others do; every arm gets the same budget, the baseline too ({most} candidates, or like=...)")
     return mistakes
 

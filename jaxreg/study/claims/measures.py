@@ -78,10 +78,13 @@ class Member:
 
     def scores(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """(hits, losses) of the sentences that a view counts."""
+        from jaxreg.study.build import scored_rows
+
         view, passes = self.view(name), self.record.meta["passes"]
         index = [[split, tuple(cut)] for split, cut in passes].index([view.split, tuple(view.cut)])
-        rows = self.record.arrays["scores"][index, : len(self.dataset.splits[view.split])]
-        chosen = rows[self.dataset.view_weights(view) > 0]
+        scored = scored_rows(self.dataset, view.split)  # of a large training split only some are
+        rows = self.record.arrays["scores"][index, : len(scored)]
+        chosen = rows[self.dataset.view_weights(view)[scored] > 0]
         return chosen[:, 0].astype(np.float64), chosen[:, 1].astype(np.float64)
 
     def curve(self, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -261,7 +264,8 @@ def diverged_share(on: str = "") -> Measure:
     """The share of a sweep's runs that diverged, at one seed.
 
     Args:
-      on: a view: a run that ends with a loss on it no better than a guess over all outputs has diverged too, finite or not.
+      on: a view: a run that ends with a loss on it not below half that of a guess over all outputs has diverged too. Adam's steps have
+        a bounded length and norms bound the rest, so that what has broken down often stays finite, a little below a guess.
     """
     title = f"diverged share of the sweep{f', judged on {on}' if on else ''}"
     return Measure(
@@ -287,8 +291,8 @@ def largest_stable(field: str = "optim.learning_rate", on: str = "") -> Measure:
 
 
 def _lost(member: Member, on: str) -> bool:
-    """Whether a run left the finite numbers or, where a view is named, ends no better there than a guess over all outputs."""
-    return member.diverged or (bool(on) and not float(member.scores(on)[1].mean()) < _guess_loss(member))
+    """Whether a run left the finite numbers or, where a view is named, has learned less than half of what there was to learn on it."""
+    return member.diverged or (bool(on) and not float(member.scores(on)[1].mean()) < 0.5 * _guess_loss(member))
 
 
 def probed(

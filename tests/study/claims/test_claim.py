@@ -70,6 +70,17 @@ def test_all_mistakes_come_at_once(tmp_path):
         assert word in text
 
 
+def test_the_equal_budget_is_asked_of_arms_that_are_compared(tmp_path):
+    tune = 'Tune("optim.learning_rate", (1e-3, 1e-2))'
+    arms = f'{{name: ClaimArm(name, {{"model.attention_dropout_rate": rate}}, tune={tune}) for name, rate in (("none", 0.0), ("drop", 0.3))}}'
+    apart = f'{arms} | {{"deep": ClaimArm("deep", setting={{"model.num_layers": 3}})}}'
+    body = f'id="C1", arms={apart}, questions=({QUESTION},)'
+    assert "deep" in made_up.made_design(tmp_path, body).arms, "it stands in no comparison with an arm that tunes"
+    compared = body.replace("questions=", 'secondary=(Effect("deeper", {"deep": 1, "none": -1}, gap("train", "validation")),), questions=')
+    with pytest.raises(UserErrors, match="arm 'deep': does not tune, but others do"):
+        made_up.made_design(tmp_path, compared)
+
+
 def test_a_difference_of_differences_is_balanced_within_each_setting(tmp_path):
     arms = (
         'PAIR | {"none, 2": ClaimArm("n", setting={"data.verbs_per_noun": 2}), '

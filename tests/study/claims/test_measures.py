@@ -6,6 +6,7 @@ import made_up
 import numpy as np
 import pytest
 
+from jaxreg.study import build
 from jaxreg.study.claims import measures
 from jaxreg.study.claims.measures import Probe
 from tests import tiny
@@ -33,6 +34,15 @@ def test_accuracies_and_losses_are_means_over_the_rows_of_a_view():
     assert measures.gap("train", "validation").value([m]) == 0.25
     assert measures.loss_gap("train", "validation").value([m]) == pytest.approx(by_hand(m, "train", 1) - by_hand(m, "validation", 1))
     assert measures.worst("train", "validation", "recombination").value([m]) == 0.625
+
+
+def test_of_a_large_training_split_only_the_scored_rows_are_read(monkeypatch):
+    monkeypatch.setattr(build, "SCORED_TRAINING_ROWS", 3)
+    m = made_up.member(VIEWS)
+    scores = m.record.arrays["scores"][m.record.meta["passes"].index(["train", []])]
+    scores[:3], scores[3:] = [(1.0, 0.5), (0.0, 2.5), (1.0, 0.0)], np.nan
+    assert measures.accuracy("train").value([m]) == pytest.approx(2 / 3)
+    assert measures.loss("train").value([m]) == pytest.approx(1.0)
 
 
 def test_kept_is_the_share_above_chance_that_is_left():
@@ -101,9 +111,9 @@ def test_over_a_sweep():
 
 
 def test_a_sweep_may_count_what_learned_nothing_as_diverged():
-    guess = math.log(len(tiny.dataset(1).outputs))
+    half = math.log(len(tiny.dataset(1).outputs)) / 2
     swept = [made_up.member(VIEWS, at=rate, diverged=rate == 8e-3) for rate in (1e-3, 2e-3, 4e-3, 8e-3)]
-    for member, loss in zip(swept, (guess - 0.01, guess - 0.01, guess, 0.0), strict=True):
+    for member, loss in zip(swept, (half - 0.01, half - 0.01, half, 0.0), strict=True):
         member.record.arrays["scores"][..., 1] = loss
     assert measures.diverged_share().value(swept) == 0.25 and measures.diverged_share(on="train").value(swept) == 0.5
     assert measures.largest_stable(on="train").value(swept) == pytest.approx(math.log2(2e-3))

@@ -166,6 +166,24 @@ def _edges(rng: np.random.Generator, matrices: dict) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def make_counterfactual(*, num_layers: int = 2, num_heads: int = 4) -> dict[str, Any]:
+    """What counterfactual.json holds: of what one step dropped of the verb's row, all but the last connection trained again."""
+    rng, words = np.random.default_rng(8), "the cat SIT on the mat".split()
+    dropped = rng.random((num_layers, num_heads, len(words))) < 0.3
+    factual = {"probability": 0.962, "accuracy": 0.84, "loss": 0.502}
+    connections = []
+    for layer, head, key in np.argwhere(dropped)[:-1].tolist():
+        change = {"probability": float(rng.normal(0, 0.01)), "accuracy": float(rng.normal(0, 0.002)), "loss": float(rng.normal(0, 0.001))}
+        values = {name: factual[name] + change[name] for name in factual}
+        connections.append({"layer": layer, "head": head, "key": key, "word": words[key], **values, "distance": 0.002, "change": change})
+    return {
+        "arm": "attention_30", "arm_title": "attention dropout .3", "seed": 100, "member": "0" * 24, "rate": 0.3, "step": 6, "example": 4,
+        "text": " ".join(words), "words": words, "query": 2, "answer": "sits", "foil": "sit", "view": "recombination", "view_title": "recombination",
+        "dropped": [["".join("01"[int(bit)] for bit in head) for head in layer] for layer in dropped], "factual": factual,
+        "factual_differs_from_stored": 0.0, "connections": connections, "left_out": 1, "what": "Each number is an effect.", "caution": "It is one seed.",
+    }  # fmt: skip
+
+
 def _flipped(rng: np.random.Generator, seeds: list[int]) -> list[dict[str, Any]]:
     texts = [("a dog SIT", "sits", "sit"), ("these journeys END", "end", "ends"), ("my small bird SING", "sings", "sing"), ("two cats RUN on the mat", "run", "runs")]
     entries = []

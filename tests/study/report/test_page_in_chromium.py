@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 sys.path[:0] = [str(Path(__file__).parents[3]), str(Path(__file__).parent)]
-from synthetic import ARMS, VIEWS, make_payload
+from synthetic import ARMS, VIEWS, make_counterfactual, make_payload
 
 from jaxreg.study.report.page import render
 from tests import chromium
@@ -248,3 +248,67 @@ def test_sentence_stays_text(shown):
     assert browser.count("img") == 0
     assert browser.text("#before tbody th") == "<b>the</b>"
     assert browser.run("return document.title") == payload["title"]
+
+
+def with_counterfactual() -> dict:
+    return {**make_payload(), "counterfactual": make_counterfactual()}
+
+
+def points(value: float) -> str:
+    text = f"{abs(100 * value):.3f}"
+    return text if float(text) == 0 else ("−" if value < 0 else "+") + text
+
+
+def test_every_kept_connection_has_its_cell_and_its_row(shown):
+    payload = with_counterfactual()
+    found = payload["counterfactual"]
+    browser = shown(payload)
+    assert browser.run("return [...document.querySelectorAll('main > section')].filter((part) => !part.hidden).map((part) => part.id)").count("counterfactual") == 1
+    assert browser.count("#counterfactual td.effect") == len(found["connections"])
+    assert browser.count("#counterfactual td.dropped") == 1, "the one that was left out"
+    assert "1 more connection of this row" in browser.text("#counterfactual .note")
+    cells = browser.run("return [...document.querySelectorAll('#counterfactual tbody tr')].map((row) => [...row.querySelectorAll('td')].map((cell) => [cell.className, cell.textContent, cell.dataset.tip]))")
+    for row in found["connections"]:
+        classes, text, tip = cells[row["layer"] * 4 + row["head"]][row["key"]]
+        change = row["change"]["probability"]
+        assert text == points(change)
+        assert classes == f"effect {'raised' if change > 0 else 'lowered'}"
+        assert points(change) in tip and f"SIT → {row['word']}" in tip
+    assert [cell[0] for cells_of_head in cells[:8] for cell in cells_of_head].count("untouched") == 48 - len(found["connections"]) - 1
+    assert browser.count("#counterfactual .numbers tbody tr") == len(found["connections"]) + 1
+    strongest = max(found["connections"], key=lambda row: abs(row["change"]["probability"]))
+    assert points(strongest["change"]["probability"]) in browser.text("#counterfactual .shows")
+
+
+def test_the_section_is_hidden_without_a_counterfactual(shown):
+    browser = shown({**make_payload(), "counterfactual": None})
+    assert browser.run("return document.querySelector('#counterfactual').hidden") is True
+
+
+@pytest.mark.parametrize("width", [400, 1200])
+def test_the_kept_connections_never_scroll_the_page_sideways(shown, width):
+    browser = shown(with_counterfactual())
+    browser.resize(width)
+    browser.run("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
+    assert overflow(browser) <= 0
+
+
+def test_diverged_members_are_dashes(shown):
+    payload = with_counterfactual()
+    for row in payload["counterfactual"]["connections"]:
+        row.update(dict.fromkeys(("probability", "accuracy", "loss", "distance")), change=dict.fromkeys(("probability", "accuracy", "loss")))
+    browser = shown(payload)
+    assert browser.text("#counterfactual .shows") == "No member came to an answer."
+    assert "NaN" not in browser.text("#counterfactual") and browser.text("#counterfactual td.effect") == "–"
+
+
+def test_a_planted_script_stays_text_in_the_counterfactual(shown):
+    payload = with_counterfactual()
+    evil = "</script><img src=x onerror=\"document.title='owned'\">"
+    found = payload["counterfactual"]
+    found["text"] = found["answer"] = found["words"][1] = found["arm_title"] = found["what"] = found["view_title"] = evil
+    for row in found["connections"]:
+        row["word"] = evil
+    browser = shown(payload)
+    assert browser.count("#counterfactual img") == 0 and browser.run("return document.title") == payload["title"]
+    assert browser.text("#counterfactual em") == evil and browser.text("#counterfactual thead th:nth-child(3)") == evil

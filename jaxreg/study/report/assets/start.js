@@ -9,6 +9,7 @@ const SECTIONS = [
   ["mass", drawMass, anyIn(payload.attention_mass)],
   ["matrices", drawMatrices, Boolean(payload.matrices)],
   ["edges", drawEdges, Boolean(payload.matrices && payload.edges)],
+  ["counterfactual", drawCounterfactual, (payload.counterfactual?.connections ?? []).length > 0],
   ["flipped", drawFlipped, challengers.some((arm) => payload.flipped?.[arm.name]?.length > 0)],
   ["predictions", drawPredictions, (payload.predictions ?? []).length > 0],
   ["controls", drawControls, (payload.controls ?? []).length > 0],
