@@ -77,3 +77,15 @@ def test_the_speed_table_is_the_committed_measurement():
     for entry in measured.values():
         line = next(text for text in README.splitlines() if text.startswith(f"| {entry['name']} |"))
         assert f"| {entry['steps_per_second']:.0f} |" in line
+
+
+def test_how_often_verdicts_err_is_the_committed_simulation():
+    folder = ROOT / "experiments/results/simulations"
+    figures, real = (json.loads((folder / f"{name}.json").read_text()) for name in ("verdicts", "real_aa"))
+    shares = [100 * row["share"] for row in figures["aa"]]
+    assert f"| {min(shares):.1f} to {max(shares):.1f}%, at every spread |" in README
+    found = {100 * row["sd"]: 100 * row["share"] for row in figures["planted"]}
+    assert all(share == 100 for sd, share in found.items() if sd < 6.35)
+    assert f"{found[8.0]:.1f}% at 8, {found[11.0]:.1f}% at 11; the largest real spread is {100 * max(figures['real_sd'].values()):.1f} |" in README
+    assert f"800 trained runs) {real['supported_or_opposite']} came out uncorrected" in README and real["in_family"] == 0
+    assert f"paired anew {real['anew']['experiments']} times: {100 * real['anew']['supported_or_opposite'] / real['anew']['experiments']:.2f}%" in README

@@ -4,7 +4,8 @@ Looked at before, on seeds 70 to 75 (rates tuned on seed 60 alone): CUES. With t
 nothing where it is cut (-0.1 points), and less than 8 where it is wrong; so the question is asked where it is always right: there the cut
 costs 26 points without dropout and 9 with it (difference -17, SD 4.6 over seeds; -12 where the baseline may choose from learning rates
 around 1e-2, which suit CUES better). Both are wrong on 99% of the rows where the shortcut is wrong. CATSAT: the noun cut costs 1.9 points
-without dropout and 1.5 with it (difference -0.4, SD 1.1): the verb reads the number elsewhere too.
+without dropout and 1.5 with it (difference -0.4, SD 1.1): the verb reads the number elsewhere too; the weight on the noun is 23% in both
+arms.
 
 Command:  jaxreg claims C2 --workdir=runs/ledger
 """
@@ -64,10 +65,10 @@ def get_claim() -> Claim:
             "so the weight on a word stands beside, and what is lost without it decides."
         ),
         prediction=(
-            "CUES: the cut costs 14 points less with dropout. That is no proof of less memorizing: with dropout the shortcut's word is "
+            "CUES: the cut costs 13 points less with dropout. That is no proof of less memorizing: with dropout the shortcut's word is "
             "read over other words too, and where it is wrong or missing both arms fail alike. With a shortcut right in 4 of 5 rows, "
-            "nothing is lost in either arm. CATSAT: nothing, even the baseline loses only 2 points; the weight on the noun rises with "
-            "dropout, against the sentence."
+            "nothing is lost in either arm. CATSAT: nothing, even the baseline loses only 2 points; the weight on the noun is the same "
+            "in both arms."
         ),
         regime="over-fitted",
         arms={
@@ -77,7 +78,7 @@ def get_claim() -> Claim:
             **_pair(0.8), **_pair(0.5),
         },
         questions=(
-            Question("CUES: the shortcut cut", _less(1.0), lost, margin=0.05, predict=-14, direction=-1),
+            Question("CUES: the shortcut cut", _less(1.0), lost, margin=0.05, predict=-13, direction=-1),
             Question("CATSAT: the noun cut", words, lost_noun, margin=0.05, predict=-0.5, direction=-1),
         ),
         secondary=(
@@ -94,6 +95,7 @@ def get_claim() -> Claim:
             Precondition("CATSAT: the baseline fits its training sentences", "none, CATSAT", accuracy("train"), at_least=0.99),
             Precondition("CATSAT: the baseline does not generalize anyway", "none, CATSAT", accuracy("recombination"), below=0.95),
         ),
-        controls=(),
+        # At seeds 70 to 73 the cut cost 21 points where the shortcut is always right, and nothing where it tells nothing.
+        controls=(Question("the shortcut is relied upon where it tells", {"none, rho 1.0": 1, "none, rho 0.5": -1}, lost, margin=0.05, predict=21),),
         scope="CUES and CATSAT; rates and learning rates tuned by validation accuracy, where the shortcut is as often right as in training",
     )

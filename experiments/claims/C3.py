@@ -1,8 +1,8 @@
 """C3: dropout against memorization.
 
-Looked at before: MODN on seeds 70 to 72 (rates tuned on seed 60 alone): wrong labels learned 100% without a regularizer, 81% with attention
-dropout .2 (right ones 98.5%; difference of falls -18, SD 5), 100% with MLP dropout, 14% with decay 2. CUES on seeds 70 to 75: canaries 100%
-in both arms, right in all of them.
+Looked at before, on seeds 70 to 72 (rates tuned on seed 60 alone). MODN: wrong labels learned 100% without a regularizer, 81% with
+attention dropout .2 (right ones 98.5%; difference of falls -18 points, SD 5 over seeds), 100% with MLP dropout, 14% with decay 2. CUES:
+canaries 100% in all four arms, and no spread.
 
 Command:  jaxreg claims C3 --workdir=runs/ledger
 """
@@ -20,7 +20,7 @@ TUNES = {
     "none": ("no regularizer", None),
     "dropout": ("attention dropout", Tune("model.attention_dropout_rate", (0.1, 0.2, 0.3, 0.5))),
     "MLP dropout": ("MLP dropout", Tune("model.mlp_dropout_rate", (0.1, 0.2, 0.3, 0.5))),
-    "decay": ("weight decay", Tune("optim.weight_decay", (0.1, 0.3, 1.0, 2.0))),
+    "decay": ("weight decay", Tune("optim.weight_decay", (0.3, 1.0, 2.0, 3.0))),
 }
 
 
@@ -83,10 +83,12 @@ def get_claim() -> Claim:
             Precondition("MODN: the baseline learns wrong labels by heart", "none, MODN", accuracy("train_corrupted"), at_least=0.9),
             Precondition("CUES: the baseline learns canaries by heart", "none, CUES", accuracy("canaries"), at_least=0.9),
         ),
-        controls=(),
+        # Decay finds the rule: at seeds 70 to 72 the wrong labels fell by 84 points.
+        controls=(Question("decay forgets wrong labels", _against_none("decay", "MODN"), labels, margin=0.05, predict=-80, direction=-1),),
         scope=(
             "MODN (a tenth of the labels wrong) and CUES (16 canaries, twice each). \"At matched clean accuracy\" is taken as a difference "
             "of falls: what the accuracy on clean training examples loses is taken off, so that a rate that hinders all learning alike "
-            "shows nothing. Rates are tuned by accuracy on new examples"
+            "shows nothing. Canaries may be at the ceiling in all arms: then all of them are learned by heart, which is the answer. Rates "
+            "are tuned by accuracy on new examples"
         ),
     )

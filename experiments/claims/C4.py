@@ -60,7 +60,9 @@ def get_claim() -> Claim:
             "answer is right even with both connections cut, since other words carry it."
         ),
         regime="over-fitted",
-        arms=_arms("CATSAT") | _arms("CUES"),
+        arms=_arms("CATSAT") | _arms("CUES") | {
+            "more_verbs": ClaimArm("11 verbs per noun", like="none, CATSAT", setting={"data.verbs_per_noun": 11}, kind="control"),
+        },
         questions=(
             Question("CATSAT: noun or determiner cut", _gain("dropout", "CATSAT"), words, margin=0.05, predict=15),
             Question("CUES: one cue or the other cut", _gain("dropout", "CUES"), cues, margin=0.05, predict=8),
@@ -76,7 +78,8 @@ def get_claim() -> Claim:
             Precondition("CUES: the baseline fits its training rows", "none, CUES", accuracy("train"), at_least=0.98),
             Precondition("CUES: there is room to rise", "none, CUES", cues, below=0.97),
         ),
-        controls=(),
+        # At seeds 70 to 73 more verbs per noun gained 10 points: 2 must be found.
+        controls=(Question("more verbs per noun", {"more_verbs": 1, "none, CATSAT": -1}, accuracy("recombination"), margin=0.02, predict=9),),
         scope=(
             "CATSAT and CUES. With both cues cut the answer can still come round in two hops, over another word; sentences without one "
             "must be at chance, which is a control"

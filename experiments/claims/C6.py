@@ -1,8 +1,8 @@
 """C6: contextual backup.
 
-Looked at before. CATSAT on seeds 70 to 75: strongest head out -1.6 points (SD 5.2 over seeds), norms frozen +0.5 (4.5), strongest
-connection out +0.9 (3.4). AGREE on seeds 70 to 74: -0.1 (2.7), 0.0 (2.3), +3.4 (2.1). At CATSAT's learning rate, 3e-3, half of AGREE's
-baselines never reached 85%: it is 1e-2 there. On CATSAT ten steps overshot, to 88% on average: it is evaluated every five.
+Looked at before. CATSAT on seeds 70 to 74: strongest head out +0.1 points (SD 4.0 over seeds), norms frozen +0.7 (4.0), strongest
+connection out +1.2 (1.6). AGREE on the same: -0.1 (2.7), 0.0 (2.3), +3.4 (2.1). At CATSAT's learning rate, 3e-3, half of AGREE's baselines
+never reached 85%: it is 1e-2 there. On CATSAT evaluations every ten steps overshot, to 88% on average: they are every five.
 
 Command:  jaxreg claims C6 --workdir=runs/ledger
 """
@@ -73,7 +73,7 @@ def get_claim() -> Claim:
         regime="matched accuracy: the first evaluation with 85% on validation",
         arms=arms,
         questions=(
-            Question("CATSAT: strongest head out", _gain("dropout", "CATSAT"), _left("head"), margin=0.05, predict=-1),
+            Question("CATSAT: strongest head out", _gain("dropout", "CATSAT"), _left("head"), margin=0.05, predict=0),
             Question("CATSAT: the same, norms frozen", _gain("dropout", "CATSAT"), _left("head", "frozen"), margin=0.05, predict=0),
             Question("AGREE: strongest head out", _gain("dropout", "AGREE"), _left("head"), margin=0.05, predict=0),
         ),
@@ -90,7 +90,8 @@ def get_claim() -> Claim:
             Precondition(f"{name} reaches 85%, and hardly more", name, accuracy("validation"), at_least=MATCHED, below=0.92)
             for name in arms if not name.startswith("shared")
         ),
-        controls=(),
+        # At seeds 70 to 74 dropout needed 32% more steps to 85% on AGREE (SD 17).
+        controls=(Question("dropout takes longer to 85%", _gain("dropout", "AGREE"), trained_steps(), margin=0.05, predict=30),),
         scope=(
             "CATSAT with 512 training sentences, and AGREE at a learning rate of 1e-2. Rate .3, not tuned: models are compared at equal "
             "accuracy, not at their best. The strongest head is the one whose removal costs most loss, found on the sentences it is judged "

@@ -56,9 +56,9 @@ def get_claim() -> Claim:
             "drawn was no transformer's."
         ),
         prediction=(
-            "Accuracy goes the other way: old is ahead by 12 points, for its dropout, and because a model without norms over-fits less here. So "
-            "does the balance, by .4 octaves: in two layers both are balanced. Old has a loss .3 nats higher in train mode; the modern model has no "
-            "dropout, so no mismatch. Modern with dropout gains 10 points."
+            "Accuracy goes the other way: old is ahead by 12 points, for its dropout, and because a model without norms over-fits less "
+            "here. So does the balance, by .4 octaves: in two layers both are balanced. Old has a loss .3 nats higher in train mode; the "
+            "modern model has no dropout, so no mismatch. Modern with dropout gains 10 points."
         ),
         changes={"eval.traces": ("gradients", "mismatch")},
         regime="over-fitted",

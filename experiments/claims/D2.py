@@ -2,7 +2,7 @@
 
 Looked at before, on seeds 40 and 41, every 40 steps: once a model fits its sentences its gradient is gone and nothing drifts, so that over the
 whole training the arms without dropout drift less, by a factor of 3, norm or not. So the first 100 steps are asked about, in which
-all arms learn; there LayerNorm and no norm looked alike.
+all arms learn. There LayerNorm drifted more than dropout without a norm, by .1 and .5 (log), and twice the learning rate by .3 and .7.
 
 Command:  jaxreg claims D2 --workdir=runs/ledger
 """
@@ -44,7 +44,7 @@ def get_claim() -> Claim:
             "LayerNorm."
         ),
         prediction=(
-            "Not lower: what LayerNorm rescales is measured without a unit, so it moves as much. In the first 100 steps it drifts about 15% more "
+            "Not lower: what LayerNorm rescales is measured without a unit, so it moves as much. In the first 100 steps it drifts about 30% more "
             "than dropout without a norm."
         ),
         changes={"eval.traces": ("drift",), "eval.every_steps": 20, "eval.curves": ("train", "validation")},
@@ -56,7 +56,7 @@ def get_claim() -> Claim:
             "dropout": ClaimArm("no norm, attention dropout .3", NO_NORM | DROPOUT),
             "twice": ClaimArm("no norm, dropout, twice the learning rate", NO_NORM | DROPOUT | {"optim.learning_rate": 6e-3}, kind="control"),
         },
-        questions=(Question("drift of layer inputs", {"norm": 1, "dropout": -1}, shift, margin=0.1, predict=15, direction=-1),),
+        questions=(Question("drift of layer inputs", {"norm": 1, "dropout": -1}, shift, margin=0.1, predict=30, direction=-1),),
         secondary=(
             Effect("LayerNorm against no norm", norm, shift),
             Effect("dropout against none, no norm", {"dropout": 1, "none": -1}, shift),

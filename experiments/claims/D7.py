@@ -1,8 +1,8 @@
 """D7: gradient clipping.
 
-Looked at before, on seeds 40 to 47: with a larger grid of rates, which of them diverge without a clip (SGD .1 to .3 and above, Adam .1 to .3 and
-above), that runs with a clip seldom leave the finite numbers but may end far above a guess's loss, and that 200 steps fit at the lowest rates.
-The grids and the measure of divergence were chosen after that.
+Looked at before, on seeds 40 to 49, over more rates than these: without a clip SGD diverges from .1 (no norm) or .3 to 1 (post-norm) on, Adam from
+.1 or 1 on; with a clip a run seldom leaves the finite numbers but may end far above a guess's loss; at the lowest rates all runs train in 200
+steps, SGD without the clip 3 to 7 points better on unseen pairs. The rates and what counts as diverged were chosen after that.
 
 Command:  jaxreg claims D7 --workdir=runs/ledger
 """
@@ -78,15 +78,15 @@ def get_claim() -> Claim:
             "2020 (Why gradient clipping accelerates training) prove that it can also speed training up. Neither compares it with dropout."
         ),
         prediction=(
-            "SGD is saved at about half of the rates, Adam at one in ten without a norm and at none with post-norm: its step does not grow "
-            "with the gradient. Together 30 in 100 fewer. At the lowest rate accuracy is 3 points lower with the clip: SGD's early steps "
-            "are made shorter by it."
+            "SGD is saved at about half of the rates, Adam at one in six without a norm and hardly ever with post-norm: its step does not "
+            "grow with the gradient. Together 28 in 100 fewer. At the lowest rate accuracy is 3 points lower with the clip, which makes "
+            "SGD's early steps shorter: equivalence may stay open."
         ),
         changes={"train.num_steps": 200, "eval.every_steps": 20, "eval.traces": ("gradients",)},
         regime="over-fitted, stopped at half of the steps",
         arms=_arms(),
         questions=(
-            Question("fewer runs diverge", _contrast("sgd", "adamw"), lost, margin=0.1, predict=-30, direction=-1),
+            Question("fewer runs diverge", _contrast("sgd", "adamw"), lost, margin=0.1, predict=-28, direction=-1),
             Question("the same accuracy where both are stable", _contrast("sgd", "adamw"), pairs, margin=0.05, predict=-3, kind="equivalence"),
         ),
         secondary=(

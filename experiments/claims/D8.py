@@ -1,6 +1,11 @@
 """D8: more variety in the data against dropout.
 
-Looked at before, on seeds 44 to 47: PILOT
+Looked at before, at the base learning rate. DIGITS, seeds 44 to 46, new images: none 86%, mixup .2 and 1 88%, attention dropout .1 88%, .3 and .5
+86%; cutmix 89%. CATSAT, seeds 44 to 47, unseen pairs: none 73%, paraphrases or back-translations at .5 83%, both 88%, attention dropout .3 86%.
+
+Cutmix is not among the candidates: jaxreg.reg.cutting refuses images whose rows hold a place for the answer (17 positions are no square), and
+DIGITS has one. It was looked at in a copy of the program where that was changed. Once it is, an arm can choose between the two:
+Tune(("augment.mixup_strength", "augment.cutmix_strength"), ((0.2, None), (1.0, None), (None, 0.3), (None, 1.0))).
 
 Command:  jaxreg claims D8 --workdir=runs/ledger
 """
@@ -12,19 +17,19 @@ DIGITS = "../../configs/digits.py"
 LEARNING = Tune("optim.learning_rate", (1e-3, 2e-3, 3e-3, 6e-3))
 RATES = Tune("model.attention_dropout_rate", (0.1, 0.2, 0.3, 0.5))
 DROPOUT = "model.attention_dropout_rate"
-MIXING = ("augment.mixup_strength", "augment.cutmix_strength")
+MIXUP = "augment.mixup_strength"
 REWRITING = ("augment.paraphrase_rate", "augment.back_translation_rate")
 
 
 def _images() -> dict[str, ClaimArm]:
-    """DIGITS: mixup or cutmix; the two exclude each other, so an arm chooses one."""
-    alone = ((0.2, None), (1.0, None), (None, 0.3), (None, 1.0))
-    both = ((0.2, None, 0.1), (1.0, None, 0.3), (None, 0.3, 0.1), (None, 1.0, 0.3))
+    """DIGITS: mixup."""
     return {
         "images, none": ClaimArm("DIGITS, no regularizer", tune=LEARNING, config=DIGITS),
         "images, dropout": ClaimArm("DIGITS, attention dropout", tune=RATES, config=DIGITS),
-        "images, augmented": ClaimArm("DIGITS, mixup or cutmix", tune=Tune(MIXING, alone), config=DIGITS),
-        "images, both": ClaimArm("DIGITS, mixup or cutmix, and attention dropout", tune=Tune((*MIXING, DROPOUT), both), config=DIGITS),
+        "images, augmented": ClaimArm("DIGITS, mixup", tune=Tune(MIXUP, (0.1, 0.2, 0.5, 1.0)), config=DIGITS),
+        "images, both": ClaimArm(
+            "DIGITS, mixup and attention dropout", tune=Tune((MIXUP, DROPOUT), ((0.2, 0.1), (0.2, 0.3), (1.0, 0.1), (1.0, 0.3))), config=DIGITS
+        ),
     }
 
 
@@ -48,8 +53,8 @@ def get_claim() -> Claim:
         id="D8",
         quote="Better to add variety in data (mixup, cutmix; back-translation, paraphrasing)",
         hypothesis=(
-            "At tuned strengths mixup or cutmix is no worse than attention dropout on new images, and paraphrases with back-translations "
-            "no worse on unseen pairs of words, by 5 points each."
+            "At tuned strengths mixup is no worse than attention dropout on new images, and paraphrases with back-translations no worse on "
+            "unseen pairs of words, by 5 points each."
         ),
         refuted_if="dropout is better by 5 points in either; a significant loss that may be smaller is no refutation",
         published=(
@@ -58,13 +63,14 @@ def get_claim() -> Claim:
             "scarce."
         ),
         prediction=(
-            "PREDICT"
+            "No worse on either: on images all three are within 2 points, and neither gains more than 3 over none; on sentences "
+            "augmentation is ahead by 2 and gains 14 over none. Both together gain most on sentences and nothing more on images."
         ),
         regime="over-fitted",
         arms=_images() | _sentences(),
         questions=(
-            Question("images", images("augmented", "dropout"), digits, margin=0.05, predict=0, kind="non-inferiority"),
-            Question("sentences, unseen pairs", {"augmented": 1, "dropout": -1}, pairs, margin=0.05, predict=0, kind="non-inferiority"),
+            Question("images", images("augmented", "dropout"), digits, margin=0.05, predict=0.5, kind="non-inferiority"),
+            Question("sentences, unseen pairs", {"augmented": 1, "dropout": -1}, pairs, margin=0.05, predict=2, kind="non-inferiority"),
         ),
         secondary=(
             Effect("images, augmented against none", images("augmented", "none"), digits),
@@ -89,6 +95,7 @@ def get_claim() -> Claim:
         scope=(
             "DIGITS with 256 images; CATSAT, whose rewrites are made by grammar, so they are exact and few. No rewrite has a held-out "
             "frame or pair: each is checked by template and word pair when it is made, and one that had would stop the run "
-            "(jaxreg/data/augment/leaks.py); cutmix of sentences is left out, it makes no sentences. Dropout is attention dropout"
+            "(jaxreg/data/augment/leaks.py); cutmix of sentences is left out, it makes no sentences, and on images the program refuses it. "
+            "Dropout is attention dropout"
         ),
     )

@@ -1,14 +1,20 @@
 """I1: old against new. Is dropout worth more where a model reads little data often?
 
-Looked at before, on seeds 44 to 46: PILOT
+Looked at before, on seeds 44 to 47, at learning rate .003, without dropout and at .1 and .3, on unseen pairs: over-fitted 73, 80, 86%; under-fitted
+59, 59, 57%; 3,200 sentences once 81, 79, 77%; 8,000 sentences 1.6 times above 99% in validation, so there is nothing to gain. That is why one
+pass is 3,200 sentences here. On prose the validation loss was 5.0, 4.3, 3.7 nats with many passes and 2.45, 2.47, 2.55 in one. The dropout arms
+may choose a higher learning rate because under-fitted models learn too slowly at .003.
 
 Command:  jaxreg claims I1 --workdir=runs/ledger
 """
 
 from jaxreg.study.claims.claim import Claim, ClaimArm, Effect, Precondition, Question, Tune
-from jaxreg.study.claims.measures import accuracy, loss
+from jaxreg.study.claims.measures import accuracy, gap, loss
 
 UNDER, ONE_PASS, TEXT = "../../configs/cat_sat_underfitted.py", "../../configs/cat_sat_one_pass.py", "../../configs/text.py"
+BOTH = ("optim.learning_rate", "model.attention_dropout_rate")
+ONCE = {"data.num_train": 3200, "train.num_steps": 100, "eval.every_steps": 20}
+"""100 steps of 32 are exactly one pass."""
 LITTLE, MUCH = 256, 5600
 STEPS = {"train.batch_size": 16, "train.num_steps": 350, "eval.every_steps": 50}
 """350 steps of 16 are one pass over 5,600 windows, about as many as the sample has, and 22 over 256."""
@@ -16,7 +22,7 @@ STEPS = {"train.batch_size": 16, "train.num_steps": 350, "eval.every_steps": 50}
 
 def _pair(name: str, config: str = "", **setting: object) -> dict[str, ClaimArm]:
     """A baseline and dropout in one regime, each tuned there."""
-    learning, rates = Tune("optim.learning_rate", (1e-3, 2e-3, 3e-3, 6e-3)), Tune("model.attention_dropout_rate", (0.1, 0.2, 0.3, 0.5))
+    learning, rates = Tune("optim.learning_rate", (1e-3, 2e-3, 3e-3, 6e-3)), Tune(BOTH, ((3e-3, 0.1), (3e-3, 0.3), (6e-3, 0.1), (6e-3, 0.3)))
     return {
         f"{name}, none": ClaimArm(f"{name}, no regularizer", tune=learning, config=config, setting=setting),
         f"{name}, dropout": ClaimArm(f"{name}, attention dropout", tune=rates, config=config, setting=setting),
@@ -45,18 +51,21 @@ def get_claim() -> Claim:
             "smallest sets it gains nothing. T5.1.1 leaves dropout out of pre-training, about one pass, and uses it in fine-tuning (claim "
             "F1)."
         ),
-        prediction="PREDICT",
+        prediction=(
+            "Larger, by about 12 points: 11 over-fitted, 1 or 2 lost elsewhere. On prose dropout lowers the loss by more than a nat with "
+            "many passes and raises it a little in one."
+        ),
         regime="over-fitted, under-fitted, one pass",
         arms=(
-            _pair("over-fitted") | _pair("under-fitted", UNDER) | _pair("one pass", ONE_PASS)
+            _pair("over-fitted") | _pair("under-fitted", UNDER) | _pair("one pass", ONE_PASS, **ONCE) | _pair("8,000 sentences", ONE_PASS)
             | _pair("text, many passes", TEXT, **STEPS, **{"data.num_train": LITTLE})
             | _pair("text, one pass", TEXT, **STEPS, **{"data.num_train": MUCH})
         ),
         questions=(
-            Question("the gain is larger over-fitted", _gain("over-fitted") | elsewhere, pairs, margin=0.05, predict=8),
+            Question("the gain is larger over-fitted", _gain("over-fitted") | elsewhere, pairs, margin=0.05, predict=12),
         ),
         secondary=(
-            *(Effect(f"unseen pairs, dropout, {name}", _gain(name), pairs) for name in ("over-fitted", "under-fitted", "one pass")),
+            *(Effect(f"unseen pairs, dropout, {name}", _gain(name), pairs) for name in ("over-fitted", "under-fitted", "one pass", "8,000 sentences")),
             Effect("over-fitted against under-fitted", _gain("over-fitted") | _gain("under-fitted", -1), pairs),
             Effect("over-fitted against one pass", _gain("over-fitted") | _gain("one pass", -1), pairs),
             *(Effect(f"{view}, dropout, {name}", _gain(name), accuracy(view)) for view in ("validation", "template")
@@ -68,11 +77,13 @@ def get_claim() -> Claim:
         preconditions=(
             Precondition("the baseline fits its training sentences", "over-fitted, none", accuracy("train"), at_least=0.99),
             Precondition("the baseline over-fits", "over-fitted, none", accuracy("validation"), below=0.95),
-            Precondition("in one pass the baseline does not over-fit", "one pass, none", accuracy("validation"), at_least=0.95),
+            Precondition("in one pass the baseline does not over-fit", "one pass, none", gap("train", "validation"), below=0.08),
+            Precondition("in one pass there is room to gain", "one pass, none", pairs, below=0.95),
         ),
         controls=(Question("one pass against many", {"one pass, none": 1, "over-fitted, none": -1}, pairs, margin=0.05, predict=10),),
         scope=(
-            "CATSAT (judged): 256 sentences 25 times, 7.5 times, and 8,000 sentences 1.6 times. TEXT (beside it): a small sample, 12 "
-            "pieces written by us; 5,600 overlapping windows once against 256 of them 22 times"
+            "CATSAT (judged): 256 sentences 25 times; 7.5 times; 3,200 sentences once. TEXT (beside it): a small sample, 12 pieces written "
+            "by us; 5,600 overlapping windows once against 256 of them 22 times. Tuned: the baseline's learning rate, dropout's rate and "
+            "learning rate, as many candidates each"
         ),
     )
