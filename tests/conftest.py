@@ -1,5 +1,6 @@
 """One JAX for all tests: eight CPU devices, a persistent compile cache, and every annotated shape checked at run time."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -31,6 +32,23 @@ def pytest_collection_modifyitems(config, items):
         for item in items:
             if "slow" in item.keywords:
                 item.add_marker(pytest.mark.skip(reason="takes minutes: give --slow"))
+
+
+MANY_MAPPINGS = 16_000
+"""Every compiled program keeps some memory mappings; Linux allows a process 65,530, and XLA crashes at that."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_programs(request):
+    """Forgets the compiled programs of a test file where the process holds too many."""
+    yield
+    mappings = Path("/proc/self/maps")
+    if mappings.exists() and len(mappings.read_text().splitlines()) > MANY_MAPPINGS:
+        for value in vars(request.module).values():
+            if hasattr(value, "cache_clear"):
+                value.cache_clear()
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,5 @@
 """What cutmix exchanges: squares of an image's patches, and spans of a sentence's tokens."""
 
-import math
-
 import jax.numpy as jnp
 
 from jaxreg.typing import Array, Bool, Float, Int
@@ -13,25 +11,19 @@ def cut_images(batch: dict[str, Array], wanted: Float[Array, "b"], place: Float[
     The square has round(side * sqrt(1 - wanted)) patches a side and lies inside the image, uniform over such places.
 
     Args:
-      batch: features and partner_features [B, T, F]; patch t lies in row t // side, column t % side, with side^2 = T.
+      batch: features and partner_features [B, T, F]; patch t lies in row t // side, column t % side. The patches stand before
+        the query, where the answer is read; their number, query_position, is rounded down to a square, side^2.
       wanted: share of the image to keep.
       place: uniform numbers in (0, 1): where the square goes, down and across.
-
-    Raises:
-      ValueError: T is no square.
     """
-    length = batch["features"].shape[1]
-    side = math.isqrt(length)
-    if side * side != length:
-        raise ValueError(f"features: {length} patches; cutmix needs a square number of them")
+    side = jnp.floor(jnp.sqrt(batch["query_position"] + 0.5)).astype(jnp.int32)
     edge = jnp.round(side * jnp.sqrt(1 - wanted)).astype(jnp.int32)
-    corner = _start(place, side - edge[:, None])
-    patch = jnp.arange(length)
-    grid = jnp.stack([patch // side, patch % side])
+    corner = _start(place, (side - edge)[:, None])
+    patch, across = jnp.arange(batch["features"].shape[1]), jnp.maximum(side, 1)[:, None]
+    grid = jnp.stack([patch // across, patch % across], axis=1)
     offset = grid - corner[:, :, None]
-    taken = ((offset >= 0) & (offset < edge[:, None, None])).all(axis=1)
-    mixed = {"features": jnp.where(taken[..., None], batch["partner_features"], batch["features"]),
-             "mix_weight": _share_kept(taken, jnp.full_like(edge, length))}
+    taken = ((offset >= 0) & (offset < edge[:, None, None])).all(axis=1) & (patch < (side * side)[:, None])
+    mixed = {"features": jnp.where(taken[..., None], batch["partner_features"], batch["features"]), "mix_weight": _share_kept(taken, side * side)}
     return batch | mixed | _read_at_own_query(taken, batch)
 
 

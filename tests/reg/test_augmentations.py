@@ -42,10 +42,10 @@ def text_batch():
 
 def image_batch():
     draw = np.random.default_rng(5)
-    own = {"tokens": np.ones((B, 16), np.int32), "query_position": np.full(B, 3, np.int32), "label": draw.integers(0, 9, B, np.int32),
+    own = {"tokens": np.ones((B, 18), np.int32), "query_position": np.full(B, 16, np.int32), "label": draw.integers(0, 9, B, np.int32),
            "cues": np.zeros((B, 0), np.int32)}
-    features = {"features": draw.normal(size=(B, 16, 4)).astype(np.float32)}
-    other = {"features": draw.normal(size=(B, 16, 4)).astype(np.float32)}
+    features = {"features": draw.normal(size=(B, 18, 4)).astype(np.float32)}  # 16 patches, the answer's place, padding
+    other = {"features": draw.normal(size=(B, 18, 4)).astype(np.float32)}
     return jax.tree.map(jnp.asarray, own | features | {f"partner_{name}": x for name, x in (own | other).items()})
 
 
@@ -216,11 +216,12 @@ def test_cutmix_of_images_by_hand():
     for row in range(B):
         edge = round(4 * float(np.sqrt(1 - wanted[row])))
         corner = [int(uniform_by_hand(word) * (4 - edge + 1)) for word in words_by_hand(site_of("cutmix_place"), int(IDS[row]), 2)]
-        image = np.array(batch["features"][row]).reshape(4, 4, 4)
-        other = np.array(batch["partner_features"][row]).reshape(4, 4, 4)
+        image = np.array(batch["features"][row][:16]).reshape(4, 4, 4)
+        other = np.array(batch["partner_features"][row][:16]).reshape(4, 4, 4)
         down, across = (slice(start, start + edge) for start in corner)
         image[down, across] = other[down, across]
-        np.testing.assert_array_equal(out["features"][row], image.reshape(16, 4))
+        np.testing.assert_array_equal(out["features"][row][:16], image.reshape(16, 4))
+        np.testing.assert_array_equal(out["features"][row][16:], batch["features"][row][16:])   # no patches
         assert float(out["mix_weight"][row]) == 1 - edge * edge / 16   # exact: 16 is a power of two
         sizes.add(edge)
     assert len(sizes) > 2
@@ -230,14 +231,22 @@ def test_cutmix_of_images_reaches_every_place():
     run = jax.jit(lambda step: applied("cutmix_strength", 1.0, BATCHES["images"], key=jax.random.fold_in(KEY, step))["features"])
     changed = [np.asarray(run(step) != BATCHES["images"]["features"]).any(-1) for step in range(30)]
     share = np.concatenate(changed).mean(axis=0)
+    assert not share[16:].any()
+    share = share[:16]
     assert (share > 0.1).all() and (share < 0.9).all()
     np.testing.assert_allclose(share.reshape(4, 4), share.reshape(4, 4)[::-1, ::-1], atol=0.15)
 
 
-def test_cutmix_needs_a_square_of_patches():
-    batch = {name: x[:, :15] if x.ndim == 3 else x for name, x in BATCHES["images"].items()}
-    with pytest.raises(ValueError, match="features: 15 patches"):
-        applied("cutmix_strength", 1.0, batch)
+def test_cutmix_of_images_knows_the_patches_by_the_place_of_the_answer():
+    batch = BATCHES["images"] | {"query_position": jnp.full(B, 11)}   # 11 before it: a square of 9
+    out = applied("cutmix_strength", 1.0, batch)
+    changed = np.asarray(out["features"] != batch["features"]).any(-1)
+    assert changed[:, :9].any() and not changed[:, 9:].any()
+    edges = np.round(3 * np.sqrt(1 - np.asarray(augmentations.mix_weights(site_of("cutmix"), 1.0, IDS))))
+    np.testing.assert_allclose(out["mix_weight"], 1 - edges**2 / 9, atol=1e-6)
+    none = applied("cutmix_strength", 1.0, batch | {"query_position": jnp.zeros(B, jnp.int32)})
+    np.testing.assert_array_equal(none["features"], batch["features"])
+    np.testing.assert_array_equal(none["mix_weight"], np.ones(B))
 
 
 # --- cutoff and rewriting ---

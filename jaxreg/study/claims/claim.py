@@ -95,14 +95,25 @@ class Question(Effect):
 
 
 @dataclasses.dataclass(frozen=True)
+class Control(Question):
+    """A question whose outcome is known: it must come out supported. `of`: the questions that need it, by name; () is all."""
+
+    of: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
 class Precondition:
-    """What must hold of an arm's mean over the seeds for the claim to be testable; in the measure's own unit."""
+    """What must hold of an arm's mean over the seeds for the claim to be testable; in the measure's own unit.
+
+    of: the questions that need it, by name; () is all.
+    """
 
     what: str
     arm: str
     measure: Measure
     at_least: float | int | None = None
     below: float | int | None = None
+    of: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,6 +224,8 @@ def _check_experiment(claim: Claim) -> list[str]:
     mistakes += _check_seeds(claim)
     for question in (*claim.questions, *claim.controls):
         mistakes += [f"question {question.name!r}: {line}" for line in _check_question(question)]
+    for control in claim.controls:
+        mistakes += [f"control {control.name!r}: {line}" for line in (_check_of(control.of, claim) if isinstance(control, Control) else ())]
     names = [question.name for question in claim.questions]
     mistakes += [f"question {name!r}: there are several of this name" for name in dict.fromkeys(names) if names.count(name) > 1]
     wrong_names = False
@@ -298,7 +311,12 @@ def _check_precondition(condition: Precondition, claim: Claim) -> list[str]:
     mistakes = [] if condition.arm in claim.arms else [f"there is no arm {condition.arm!r}"]
     if condition.at_least is None and condition.below is None:
         mistakes.append("says neither at_least nor below")
-    return mistakes
+    return mistakes + _check_of(condition.of, claim)
+
+
+def _check_of(of: tuple[str, ...], claim: Claim) -> list[str]:
+    names = [question.name for question in claim.questions]
+    return [f"of: there is no question {name!r}" for name in of if name not in names]
 
 
 def _check_contrasts(claim: Claim) -> list[str]:

@@ -55,7 +55,7 @@ class Evidence:
 
     Attributes:
       questions, secondary, controls: of the claim, in its order.
-      preconditions: name, what, passed, detail.
+      preconditions: name, what, passed, detail, of (the questions that need it; none is all).
       lost: arm -> how many of its members diverged, and of how many.
     """
 
@@ -146,7 +146,7 @@ def _precondition(condition: Precondition, gatherer: Gatherer) -> dict[str, Any]
     wanted = [f"at least {shown(condition.at_least, measure)}"] if condition.at_least is not None else []
     wanted += [f"below {shown(condition.below, measure)}"] if condition.below is not None else []
     detail = f"{condition.arm}: {measure.title} {shown(mean, measure)}; it must be {' and '.join(wanted)}"
-    return {"name": "precondition", "what": condition.what, "passed": passed, "detail": detail}
+    return {"name": "precondition", "what": condition.what, "passed": passed, "detail": detail, "of": list(condition.of)}
 
 
 def shown(value: float | int, measure: Measure) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from jaxreg.study import statistics, verdict
-from jaxreg.study.claims.claim import Question
+from jaxreg.study.claims.claim import Control, Question
 from jaxreg.study.claims.design import Design, reference
 from jaxreg.study.claims.evidence import Asked, Evidence, Measured
 
@@ -63,8 +63,8 @@ def judge(
             checks.append(([], []))
             continue
         off = [{"name": "off_value"} | off_values[name]] if off_values and name in off_values else []
-        controls = [pairs[own.aa_key], *known[name], *own.checks, *off]
-        conditions = gathered[name].preconditions
+        controls = [pairs[own.aa_key], *_needed(known[name], question), *own.checks, *off]
+        conditions = _needed(gathered[name].preconditions, question)
         differences = own.measured.differences
         why = _untestable(conditions, controls, own.uninformative)
         comparisons.append(verdict.Comparison(differences, float(question.margin), question.direction, question.kind, why))
@@ -75,6 +75,11 @@ def judge(
         rows[name].append(_row(question, own, None if quick else said) | {"preconditions": conditions, "controls": controls})
     secondary = {name: [_effect(measured) for measured in evidence.secondary] for name, evidence in gathered.items()}
     return Judged(rows, secondary, aa)
+
+
+def _needed(entries: Sequence[Mapping[str, Any]], question: Question) -> list[dict[str, Any]]:
+    """The preconditions or controls that a question needs, without the names of the questions."""
+    return [{key: x for key, x in each.items() if key != "of"} for each in entries if not each["of"] or question.name in each["of"]]
 
 
 def _untestable(conditions: Sequence[Mapping], controls: Sequence[Mapping], uninformative: str | None) -> str | None:
@@ -116,7 +121,8 @@ def _known_effect(control: Measured, alpha: float) -> dict[str, Any]:
     )
     check = verdict.positive_control(said)
     return {"name": "positive_control", "what": f"an effect that must be there is found: {question.name}", "passed": check.passed,
-            "detail": f"{question.measure.scale * said.difference:+.3g} {question.measure.unit}, {check.detail}"}
+            "detail": f"{question.measure.scale * said.difference:+.3g} {question.measure.unit}, {check.detail}",
+            "of": list(question.of) if isinstance(question, Control) else []}
 
 
 def _row(question: Question, own: Asked | None, said: verdict.Verdict | None) -> dict[str, Any]:

@@ -88,8 +88,14 @@ class Member:
         return chosen[:, 0].astype(np.float64), chosen[:, 1].astype(np.float64)
 
     def curve(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """(accuracy, loss) of a curve at every evaluation [E]; NaN where it no longer trained."""
+        """(accuracy, loss) of a curve at every evaluation [E]; NaN where it no longer trained.
+
+        Raises:
+          ValueError: the view is a part of a split; curves are of whole splits.
+        """
         view, curves = self.view(name), self.record.meta["curves"]
+        if view.subset is not None:
+            raise ValueError(f"{name} counts a part of {view.split} only; curves are of whole splits")
         index = [[split, tuple(cut)] for split, cut in curves].index([view.split, tuple(view.cut)])
         return self.record.arrays["curves"][:, index, 0], self.record.arrays["curves"][:, index, 1]
 

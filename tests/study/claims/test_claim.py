@@ -33,6 +33,8 @@ WRONG = {
     'id="C1", arms=PAIR, questions=(%s,), tuning_seeds=(1200, 7)' % QUESTION: "tuning_seeds: 1200 is a verdict seed too",
     'id="C1", arms=PAIR, questions=(%s,), seeds=()' % QUESTION: "seeds: () is no list of at least one seed",
     'id="C1", arms=PAIR, questions=(%s,), preconditions=(Precondition("w", "none", accuracy("train")),)' % QUESTION: "says neither at_least nor below",
+    'id="C1", arms=PAIR, questions=(%s,), preconditions=(Precondition("w", "none", accuracy("train"), at_least=0.5, of=("gian",)),)' % QUESTION:
+        "of: there is no question 'gian'",
     'id="C1", arms=PAIR | {"none": ClaimArm("n", tune=Tune("optim.learning_rate", (1e-3, 1e-2)))}, questions=(%s,)' % QUESTION:
         "arm 'drop': does not tune, but others do; every arm gets the same budget",
     'id="C1", arms={"none": ClaimArm("n", tune=Tune("optim.learning_rate", (1e-3, 1e-2))), "drop": ClaimArm("d", '

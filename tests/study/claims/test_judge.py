@@ -57,6 +57,21 @@ def test_a_planted_effect_is_supported_with_its_own_numbers(tmp_path):
     assert beside["difference"] == 0.0 and "verdict" not in beside
 
 
+def test_what_only_one_question_needs_leaves_the_others_testable(tmp_path):
+    two = MORE.replace(
+        'questions=(Question("gain", GAIN, accuracy("recombination"), 0.05, 5),)',
+        'questions=(Question("gain", GAIN, accuracy("recombination"), 0.05, 5), Question("again", GAIN, accuracy("recombination"), 0.04, 5))')
+    of_first = two.replace('at_least=0.99)', 'at_least=0.99, of=("gain",))')
+    _, found = judged(tmp_path, planted(6 / ROWS, train=0.5), of_first)
+    assert [row["verdict"] for row in found.questions["C1"]] == [verdict.NOT_TESTABLE, verdict.SUPPORTED]
+    assert [len(row["preconditions"]) for row in found.questions["C1"]] == [2, 1] and "of" not in found.questions["C1"][0]["preconditions"][0]
+    control = two.replace('controls=(Question("known"', 'controls=(Control("known"').replace("0.02, 10)", '0.02, 10, of=("again",))')
+    _, found = judged(tmp_path, planted(6 / ROWS, easy=0.0), control)
+    assert [row["verdict"] for row in found.questions["C1"]] == [verdict.SUPPORTED, verdict.NOT_TESTABLE]
+    _, found = judged(tmp_path, planted(6 / ROWS, train=0.5), two)
+    assert [row["verdict"] for row in found.questions["C1"]] == [verdict.NOT_TESTABLE] * 2, "without names, all"
+
+
 def test_opposite_and_negligible(tmp_path):
     assert judged(tmp_path, planted(-6 / ROWS))[0]["verdict"] == verdict.OPPOSITE
     assert judged(tmp_path, planted(0.0))[0]["verdict"] == verdict.NEGLIGIBLE
