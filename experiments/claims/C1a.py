@@ -3,19 +3,17 @@
 Command:  jaxreg claims C1a --workdir=runs/ledger
 """
 
-from jaxreg.study.claims.claim import Claim, ClaimArm, Effect, Precondition, Question, Tune
+from jaxreg.study.claims.candidates import ATTENTION, LEARNING
+from jaxreg.study.claims.claim import Claim, ClaimArm, Effect, Precondition, Question
 from jaxreg.study.claims.measures import accuracy
-
-RATES = Tune("optim.learning_rate", (1e-3, 2e-3, 3e-3, 6e-3))
-DROPOUT = Tune("model.attention_dropout_rate", (0.1, 0.2, 0.3, 0.5))
 
 
 def _pair(verbs: int) -> dict[str, ClaimArm]:
     """Baseline and dropout with so many verbs per noun."""
     setting = {"data.verbs_per_noun": verbs}
     return {
-        f"none, {verbs}": ClaimArm(f"no regularizer, {verbs} verbs per noun", tune=RATES, setting=setting),
-        f"dropout, {verbs}": ClaimArm(f"attention dropout, {verbs} verbs per noun", tune=DROPOUT, setting=setting),
+        f"none, {verbs}": ClaimArm(f"no regularizer, {verbs} verbs per noun", tune=LEARNING, setting=setting),
+        f"dropout, {verbs}": ClaimArm(f"attention dropout, {verbs} verbs per noun", tune=ATTENTION, setting=setting),
     }
 
 

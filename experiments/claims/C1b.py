@@ -3,7 +3,8 @@
 Command:  jaxreg claims C1b --workdir=runs/ledger
 """
 
-from jaxreg.study.claims.claim import Claim, ClaimArm, Precondition, Question, Tune
+from jaxreg.study.claims.candidates import ATTENTION, LEARNING
+from jaxreg.study.claims.claim import Claim, ClaimArm, Precondition, Question
 from jaxreg.study.claims.measures import accuracy
 
 
@@ -18,8 +19,8 @@ def get_claim() -> Claim:
         prediction="It gains about 6 points: dropout makes the model read the determiner too. At other seeds and rate .3 it gained 8.",
         regime="over-fitted",
         arms={
-            "none": ClaimArm("no regularizer", tune=Tune("optim.learning_rate", (1e-3, 2e-3, 3e-3, 6e-3))),
-            "dropout": ClaimArm("attention dropout", tune=Tune("model.attention_dropout_rate", (0.1, 0.2, 0.3, 0.5))),
+            "none": ClaimArm("no regularizer", tune=LEARNING),
+            "dropout": ClaimArm("attention dropout", tune=ATTENTION),
             "more_verbs": ClaimArm("11 verbs per noun", like="none", setting={"data.verbs_per_noun": 11}, kind="control"),
         },
         questions=(Question("novel words", {"dropout": 1, "none": -1}, accuracy("novel_word"), margin=0.05, predict=6),),

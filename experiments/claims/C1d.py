@@ -3,7 +3,8 @@
 Command:  jaxreg claims C1d --workdir=runs/ledger
 """
 
-from jaxreg.study.claims.claim import Claim, ClaimArm, Effect, Precondition, Question, Tune
+from jaxreg.study.claims.candidates import ATTENTION, LEARNING
+from jaxreg.study.claims.claim import Claim, ClaimArm, Effect, Precondition, Question
 from jaxreg.study.claims.measures import above_chance, accuracy, kept
 
 
@@ -21,8 +22,8 @@ def get_claim() -> Claim:
         ),
         regime="over-fitted",
         arms={
-            "none": ClaimArm("no regularizer", tune=Tune("optim.learning_rate", (1e-3, 2e-3, 3e-3, 6e-3))),
-            "dropout": ClaimArm("attention dropout", tune=Tune("model.attention_dropout_rate", (0.1, 0.2, 0.3, 0.5))),
+            "none": ClaimArm("no regularizer", tune=LEARNING),
+            "dropout": ClaimArm("attention dropout", tune=ATTENTION),
         },
         questions=(Question("every connection cut", {"dropout": 1}, above_chance("both_cut_plain"), margin=0.05, predict=0),),
         secondary=(

@@ -11,14 +11,13 @@ Command:  jaxreg claims C2 --workdir=runs/ledger
 """
 
 from jaxreg.probe.attention import cue_mass
+from jaxreg.study.claims.candidates import ATTENTION, LEARNING
 from jaxreg.study.claims.claim import Claim, ClaimArm, Effect, Precondition, Question, Tune
 from jaxreg.study.claims.measures import Measure, Probe, accuracy, gap, probed
 
 CUES = "../../configs/cues.py"
 RHOS = (0.5, 0.8, 1.0)
-LEARNING = Tune("optim.learning_rate", (1e-3, 2e-3, 3e-3, 6e-3))
 CUES_LEARNING = Tune("optim.learning_rate", (3e-3, 6e-3, 1e-2, 2e-2))  # higher than on CATSAT: there the best stood at the upper end
-RATES = Tune("model.attention_dropout_rate", (0.1, 0.2, 0.3, 0.5))
 
 
 def _mass(model, params, batch, seed):
@@ -36,7 +35,7 @@ def _pair(rho: float) -> dict[str, ClaimArm]:
     setting = {"data.rho": rho}
     return {
         f"none, rho {rho}": ClaimArm(f"no regularizer, shortcut right in {rho:.0%}", tune=CUES_LEARNING, config=CUES, setting=setting),
-        f"dropout, rho {rho}": ClaimArm(f"attention dropout, shortcut right in {rho:.0%}", tune=RATES, config=CUES, setting=setting),
+        f"dropout, rho {rho}": ClaimArm(f"attention dropout, shortcut right in {rho:.0%}", tune=ATTENTION, config=CUES, setting=setting),
     }
 
 
@@ -74,7 +73,7 @@ def get_claim() -> Claim:
         arms={
             **_pair(1.0),
             "none, CATSAT": ClaimArm("no regularizer", tune=LEARNING),
-            "dropout, CATSAT": ClaimArm("attention dropout", tune=RATES),
+            "dropout, CATSAT": ClaimArm("attention dropout", tune=ATTENTION),
             **_pair(0.8), **_pair(0.5),
         },
         questions=(

@@ -8,19 +8,20 @@ Command:  jaxreg claims C3 --workdir=runs/ledger
 """
 
 from jaxreg.probe.memorization import label_exposure
+from jaxreg.study.claims.candidates import LEARNING, with_learning_rate
 from jaxreg.study.claims.claim import Claim, ClaimArm, Effect, Precondition, Question, Tune
 from jaxreg.study.claims.measures import Probe, accuracy, gap, loss, probed
 
 CONFIGS = {"MODN": "../../configs/modn.py", "CUES": "../../configs/cues.py"}
-LEARNING = {  # higher on CUES, where the best stood at the upper end of these
-    "MODN": Tune("optim.learning_rate", (1e-3, 2e-3, 3e-3, 6e-3)),
+CHOICES = {  # higher on CUES, where the best stood at the upper end of these
+    "MODN": LEARNING,
     "CUES": Tune("optim.learning_rate", (3e-3, 6e-3, 1e-2, 2e-2)),
 }
 TUNES = {
     "none": ("no regularizer", None),
-    "dropout": ("attention dropout", Tune("model.attention_dropout_rate", (0.1, 0.2, 0.3, 0.5))),
-    "MLP dropout": ("MLP dropout", Tune("model.mlp_dropout_rate", (0.1, 0.2, 0.3, 0.5))),
-    "decay": ("weight decay", Tune("optim.weight_decay", (0.3, 1.0, 2.0, 3.0))),
+    "dropout": ("attention dropout", with_learning_rate("model.attention_dropout_rate", 0.2, 0.5)),
+    "MLP dropout": ("MLP dropout", with_learning_rate("model.mlp_dropout_rate", 0.3, 0.5)),
+    "decay": ("weight decay", with_learning_rate("optim.weight_decay", 1.0, 3.0)),
 }
 
 
@@ -64,7 +65,7 @@ def get_claim() -> Claim:
         ),
         regime="many passes over little data",
         arms={
-            _name(arm, data): ClaimArm(f"{title}, {data}", tune=tune or LEARNING[data], config=CONFIGS[data])
+            _name(arm, data): ClaimArm(f"{title}, {data}", tune=tune or CHOICES[data], config=CONFIGS[data])
             for data in CONFIGS for arm, (title, tune) in TUNES.items()
         },
         questions=(

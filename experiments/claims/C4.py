@@ -8,15 +8,15 @@ from 84% to 97% (SD 14); so rho is .5. At a learning rate of 1e-2 the baseline h
 Command:  jaxreg claims C4 --workdir=runs/ledger
 """
 
+from jaxreg.study.claims.candidates import ATTENTION, LEARNING
 from jaxreg.study.claims.claim import Claim, ClaimArm, Effect, Precondition, Question, Tune
 from jaxreg.study.claims.measures import accuracy, worst
 
 CONFIGS = {"CATSAT": "", "CUES": "../../configs/cues.py"}
-LEARNING = {  # higher on CUES, where the best stood at the upper end of CATSAT's
-    "CATSAT": Tune("optim.learning_rate", (1e-3, 2e-3, 3e-3, 6e-3)),
+CHOICES = {  # higher on CUES, where the best stood at the upper end of CATSAT's
+    "CATSAT": LEARNING,
     "CUES": Tune("optim.learning_rate", (3e-3, 6e-3, 1e-2, 2e-2)),
 }
-RATES = Tune("model.attention_dropout_rate", (0.1, 0.2, 0.3, 0.5))
 SETTINGS = {"CATSAT": {}, "CUES": {"data.rho": 0.5}}  # no third cue beside the two
 VIEWS = {
     "CATSAT": ("informative", "noun_cut", "determiner_cut", "both_cut", "both_cut_plain"),
@@ -28,9 +28,9 @@ SHARED = {"model.attention_dropout_share": ("head",)}
 def _arms(data: str) -> dict[str, ClaimArm]:
     place = {"config": CONFIGS[data], "setting": SETTINGS[data]}
     return {
-        f"none, {data}": ClaimArm(f"no regularizer, {data}", tune=LEARNING[data], **place),
-        f"dropout, {data}": ClaimArm(f"attention dropout, {data}", tune=RATES, **place),
-        f"shared, {data}": ClaimArm(f"attention dropout, one mask for all heads, {data}", SHARED, tune=RATES, **place),
+        f"none, {data}": ClaimArm(f"no regularizer, {data}", tune=CHOICES[data], **place),
+        f"dropout, {data}": ClaimArm(f"attention dropout, {data}", tune=ATTENTION, **place),
+        f"shared, {data}": ClaimArm(f"attention dropout, one mask for all heads, {data}", SHARED, tune=ATTENTION, **place),
     }
 
 

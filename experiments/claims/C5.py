@@ -10,7 +10,8 @@ import numpy as np
 from jaxreg import rng
 from jaxreg.probe.ensemble import mask_ensemble
 from jaxreg.probe.forward import query_logits
-from jaxreg.study.claims.claim import Claim, ClaimArm, Effect, Question, Tune
+from jaxreg.study.claims.candidates import ATTENTION, LEARNING
+from jaxreg.study.claims.claim import Claim, ClaimArm, Effect, Question
 from jaxreg.study.claims.measures import NATS, Probe, probed, probed_copies
 
 
@@ -61,8 +62,8 @@ def get_claim() -> Claim:
         ),
         regime="over-fitted",
         arms={
-            "none": ClaimArm("no regularizer", tune=Tune("optim.learning_rate", (1e-3, 2e-3, 3e-3, 6e-3))),
-            "dropout": ClaimArm("attention dropout", tune=Tune("model.attention_dropout_rate", (0.1, 0.2, 0.3, 0.5))),
+            "none": ClaimArm("no regularizer", tune=LEARNING),
+            "dropout": ClaimArm("attention dropout", tune=ATTENTION),
             "none, 5 copies": ClaimArm("no regularizer, 5 on the same data", like="none", copies=5),
             "dropout, 5 copies": ClaimArm("attention dropout, 5 on the same data", like="dropout", copies=5),
         },

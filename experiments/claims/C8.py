@@ -7,16 +7,16 @@ with it (difference -2, SD 3.7 over seeds), shuffled 19% and 9%; trained at offs
 Command:  jaxreg claims C8 --workdir=runs/ledger
 """
 
+from jaxreg.study.claims.candidates import ATTENTION, LEARNING
 from jaxreg.study.claims.claim import Claim, ClaimArm, Effect, Precondition, Question, Tune
 from jaxreg.study.claims.measures import accuracy, kept, position_share
 
 CONFIGS = {"CATSAT": "", "CUES": "../../configs/cues.py"}
 OFFSETS = (0, 3)
-LEARNING = {  # higher on CUES, where the best stood at the upper end of CATSAT's
-    "CATSAT": Tune("optim.learning_rate", (1e-3, 2e-3, 3e-3, 6e-3)),
+CHOICES = {  # higher on CUES, where the best stood at the upper end of CATSAT's
+    "CATSAT": LEARNING,
     "CUES": Tune("optim.learning_rate", (3e-3, 6e-3, 1e-2, 2e-2)),
 }
-RATES = Tune("model.attention_dropout_rate", (0.1, 0.2, 0.3, 0.5))
 
 
 def _arms(data: str, offset: int) -> dict[str, ClaimArm]:
@@ -24,8 +24,8 @@ def _arms(data: str, offset: int) -> dict[str, ClaimArm]:
     where = f"{data}, offsets 0 to {offset}" if offset else f"{data}, one place"
     place = {"config": CONFIGS[data], "setting": {"data.max_offset": offset}}
     return {
-        f"none, {data}, {offset}": ClaimArm(f"no regularizer; {where}", tune=LEARNING[data], **place),
-        f"dropout, {data}, {offset}": ClaimArm(f"attention dropout; {where}", tune=RATES, **place),
+        f"none, {data}, {offset}": ClaimArm(f"no regularizer; {where}", tune=CHOICES[data], **place),
+        f"dropout, {data}, {offset}": ClaimArm(f"attention dropout; {where}", tune=ATTENTION, **place),
     }
 
 

@@ -11,15 +11,14 @@ Command:  jaxreg claims D1 --workdir=runs/ledger
 
 import math
 
-from jaxreg.study.claims.claim import Claim, ClaimArm, Effect, Precondition, Question, Tune
+from jaxreg.study.claims.candidates import ATTENTION, LEARNING
+from jaxreg.study.claims.claim import Claim, ClaimArm, Effect, Precondition, Question
 from jaxreg.study.claims.measures import accuracy, diverged_share, gap, largest_stable, loss_gap
 
 NO_NORM = {"model.norm": "none", "model.final_norm": False}
 DROPOUT = {"model.attention_dropout_rate": 0.3}
 GRID = {"optim.learning_rate": tuple(0.024 * 2**k for k in range(7))}
 """Octaves from .024 to 1.54."""
-LEARNING = Tune("optim.learning_rate", (1e-3, 2e-3, 3e-3, 6e-3))
-RATES = Tune("model.attention_dropout_rate", (0.1, 0.2, 0.3, 0.5))
 
 
 def _swept(title: str, diff: dict) -> ClaimArm:
@@ -50,9 +49,9 @@ def get_claim() -> Claim:
         regime="over-fitted",
         arms={
             "norm": ClaimArm("LayerNorm", tune=LEARNING),
-            "norm + dropout": ClaimArm("LayerNorm, attention dropout", tune=RATES),
+            "norm + dropout": ClaimArm("LayerNorm, attention dropout", tune=ATTENTION),
             "none": ClaimArm("no norm", NO_NORM, tune=LEARNING),
-            "dropout": ClaimArm("no norm, attention dropout", NO_NORM, tune=RATES),
+            "dropout": ClaimArm("no norm, attention dropout", NO_NORM, tune=ATTENTION),
             "more_verbs": ClaimArm("11 verbs per noun", like="norm", setting={"data.verbs_per_noun": 11}, kind="control"),
             "norm, rates": _swept("LayerNorm", {}),
             "norm + dropout, rates": _swept("LayerNorm, attention dropout .3", DROPOUT),

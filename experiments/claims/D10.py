@@ -10,12 +10,11 @@ Command:  jaxreg claims D10 --workdir=runs/ledger
 
 import numpy as np
 
-from jaxreg.study.claims.claim import Claim, ClaimArm, Effect, Precondition, Question, Tune
+from jaxreg.study.claims.candidates import ATTENTION, LEARNING
+from jaxreg.study.claims.claim import Claim, ClaimArm, Effect, Precondition, Question
 from jaxreg.study.claims.measures import NATS, OCTAVES, accuracy, gap, loss, traced
 
 AGREE = "../../configs/agree.py"
-LEARNING = Tune("optim.learning_rate", (1e-3, 3e-3, 6e-3, 1e-2))
-RATES = Tune("model.attention_dropout_rate", (0.1, 0.2, 0.3, 0.5))
 DROPOUT = {"model.mlp_pre_activation_dropout_rate": 0.5, "model.mlp_dropout_rate": 0.3}
 NO_NORM = {"model.norm": "none", "model.final_norm": False}
 NO_RESIDUAL = {"model.residual": False}
@@ -68,12 +67,12 @@ def get_claim() -> Claim:
             "old, norm": ClaimArm("old, with pre-norm and a final norm", DROPOUT | NO_RESIDUAL, tune=LEARNING),
             "old, no dropout": ClaimArm("old, without dropout", OLD | NO_DROPOUT, tune=LEARNING),
             "modern": ClaimArm("pre-norm, residuals, no dropout", tune=LEARNING),
-            "modern + dropout": ClaimArm("modern, with attention dropout", tune=RATES),
+            "modern + dropout": ClaimArm("modern, with attention dropout", tune=ATTENTION),
             "modern + heavy": ClaimArm("modern, with the old dropout", DROPOUT, tune=LEARNING),
             "more_verbs": ClaimArm("11 verbs per noun", like="modern", setting={"data.verbs_per_noun": 11}, kind="control"),
             "old, AGREE": ClaimArm("AGREE, old", OLD, tune=LEARNING, config=AGREE),
             "modern, AGREE": ClaimArm("AGREE, modern", tune=LEARNING, config=AGREE),
-            "modern + dropout, AGREE": ClaimArm("AGREE, modern with attention dropout", tune=RATES, config=AGREE),
+            "modern + dropout, AGREE": ClaimArm("AGREE, modern with attention dropout", tune=ATTENTION, config=AGREE),
         },
         questions=(
             Question("accuracy on unseen pairs", modern, pairs, margin=0.05, predict=-12),

@@ -6,7 +6,8 @@ TEXT (seeds 44 to 46) the loss at the end was 2.9 nats with .1 everywhere.
 Command:  jaxreg claims D11 --workdir=runs/ledger
 """
 
-from jaxreg.study.claims.claim import Claim, ClaimArm, Effect, Precondition, Question, Tune
+from jaxreg.study.claims.candidates import LEARNING
+from jaxreg.study.claims.claim import Claim, ClaimArm, Effect, Precondition, Question
 from jaxreg.study.claims.measures import accuracy, loss
 
 LIGHT = 0.1
@@ -16,12 +17,11 @@ TEXT = "../../configs/text.py"
 
 def _arms(prefix: str, config: str = "") -> dict[str, ClaimArm]:
     """No dropout, .1 on attention weights only, .1 at four places; each may choose its learning rate."""
-    rates = Tune("optim.learning_rate", (1e-3, 2e-3, 3e-3, 6e-3))
     everywhere = {f"model.{place}_dropout_rate": LIGHT for place in PLACES}
     return {
-        f"{prefix}none": ClaimArm("no dropout", tune=rates, config=config),
-        f"{prefix}attention": ClaimArm("dropout .1 on attention weights", {"model.attention_dropout_rate": LIGHT}, tune=rates, config=config),
-        f"{prefix}everywhere": ClaimArm("dropout .1 on attention weights, MLP, residual, embedding", everywhere, tune=rates, config=config),
+        f"{prefix}none": ClaimArm("no dropout", tune=LEARNING, config=config),
+        f"{prefix}attention": ClaimArm("dropout .1 on attention weights", {"model.attention_dropout_rate": LIGHT}, tune=LEARNING, config=config),
+        f"{prefix}everywhere": ClaimArm("dropout .1 on attention weights, MLP, residual, embedding", everywhere, tune=LEARNING, config=config),
     }
 
 

@@ -8,15 +8,14 @@ initialization without decay 93%. AGREE bottom 65%, with dropout .1 and .3 74 an
 Command:  jaxreg claims D4 --workdir=runs/ledger
 """
 
-from jaxreg.study.claims.claim import Claim, ClaimArm, Effect, Precondition, Question, Tune
+from jaxreg.study.claims.candidates import ATTENTION, LEARNING, with_learning_rate
+from jaxreg.study.claims.claim import Claim, ClaimArm, Effect, Precondition, Question
 from jaxreg.study.claims.measures import accuracy, gap
 
 CONSTANT = {"optim.schedule": "constant", "optim.warmup_steps": 0}
 SCALED = {"model.init_scheme": "scaled"}
-LEARNING = Tune("optim.learning_rate", (1e-3, 2e-3, 3e-3, 6e-3))
-RATES = Tune("model.attention_dropout_rate", (0.1, 0.2, 0.3, 0.5))
-DECAY = Tune("optim.weight_decay", (0.1, 0.3, 1.0, 3.0))
-BOTH = Tune(("optim.weight_decay", "model.attention_dropout_rate"), ((0.3, 0.1), (0.3, 0.3), (1.0, 0.1), (1.0, 0.3)))
+DECAY = with_learning_rate("optim.weight_decay", 1.0, 3.0)
+BOTH = with_learning_rate(("optim.weight_decay", "model.attention_dropout_rate"), (1.0, 0.3), (3.0, 0.3))
 AGREE = "../../configs/agree.py"
 
 
@@ -24,11 +23,11 @@ def _ladder() -> dict[str, ClaimArm]:
     """Four rungs, each without and with dropout. Adam is AdamW at a decay of 0."""
     return {
         "adam": ClaimArm("Adam, constant rate, Flax's own initialization", CONSTANT, tune=LEARNING),
-        "adam + dropout": ClaimArm("the same with dropout", CONSTANT, tune=RATES),
+        "adam + dropout": ClaimArm("the same with dropout", CONSTANT, tune=ATTENTION),
         "schedule": ClaimArm("+ warm-up and cosine", tune=LEARNING),
-        "schedule + dropout": ClaimArm("the same with dropout", tune=RATES),
+        "schedule + dropout": ClaimArm("the same with dropout", tune=ATTENTION),
         "init": ClaimArm("+ the initialization of GPT-2", SCALED, tune=LEARNING),
-        "init + dropout": ClaimArm("the same with dropout", SCALED, tune=RATES),
+        "init + dropout": ClaimArm("the same with dropout", SCALED, tune=ATTENTION),
         "adamw": ClaimArm("+ AdamW's decay", SCALED, tune=DECAY),
         "adamw + dropout": ClaimArm("the same with dropout", SCALED, tune=BOTH),
     }
@@ -37,7 +36,7 @@ def _ladder() -> dict[str, ClaimArm]:
 def _agree() -> dict[str, ClaimArm]:
     """The two ends that are compared, on AGREE."""
     return {
-        "adam + dropout, AGREE": ClaimArm("Adam, constant rate, Flax's own initialization, dropout; AGREE", CONSTANT, tune=RATES, config=AGREE),
+        "adam + dropout, AGREE": ClaimArm("Adam, constant rate, Flax's own initialization, dropout; AGREE", CONSTANT, tune=ATTENTION, config=AGREE),
         "adamw, AGREE": ClaimArm("AdamW, schedule, initialization of GPT-2; AGREE", SCALED, tune=DECAY, config=AGREE),
     }
 

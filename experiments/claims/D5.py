@@ -7,10 +7,10 @@ Command:  jaxreg claims D5 --workdir=runs/ledger
 """
 
 from jaxreg.probe.attention import attention_entropy
-from jaxreg.study.claims.claim import Claim, ClaimArm, Effect, Precondition, Question, Tune
+from jaxreg.study.claims.candidates import LEARNING
+from jaxreg.study.claims.claim import Claim, ClaimArm, Effect, Precondition, Question
 from jaxreg.study.claims.measures import Probe, accuracy, gap, loss_gap, probed
 
-RATES = Tune("optim.learning_rate", (1e-3, 2e-3, 3e-3, 6e-3))
 
 
 def _entropy(model, params, batch, seed, rows: str):
@@ -48,8 +48,8 @@ def get_claim() -> Claim:
         ),
         regime="over-fitted",
         arms={
-            "softmax": ClaimArm("softmax attention", tune=RATES),
-            "sigmoid": ClaimArm("sigmoid attention", {"model.attention_kind": "sigmoid"}, tune=RATES),
+            "softmax": ClaimArm("softmax attention", tune=LEARNING),
+            "sigmoid": ClaimArm("sigmoid attention", {"model.attention_kind": "sigmoid"}, tune=LEARNING),
             "more_verbs": ClaimArm("11 verbs per noun", like="softmax", setting={"data.verbs_per_noun": 11}, kind="control"),
         },
         questions=(

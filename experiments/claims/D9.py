@@ -9,13 +9,12 @@ Command:  jaxreg claims D9 --workdir=runs/ledger
 
 import numpy as np
 
-from jaxreg.study.claims.claim import Claim, ClaimArm, Effect, Precondition, Question, Tune
+from jaxreg.study.claims.candidates import ATTENTION, LEARNING
+from jaxreg.study.claims.claim import Claim, ClaimArm, Effect, Precondition, Question
 from jaxreg.study.claims.measures import NATS, Measure, accuracy, loss, trained_steps
 
 TEXT = "../../configs/text.py"
 PATIENCE = 3
-LEARNING = Tune("optim.learning_rate", (1e-3, 2e-3, 3e-3, 6e-3))
-RATES = Tune("model.attention_dropout_rate", (0.1, 0.2, 0.3, 0.5))
 
 
 def _stop(split: str) -> dict[str, object]:
@@ -57,13 +56,13 @@ def get_claim() -> Claim:
             "never": ClaimArm("never stops", tune=LEARNING),
             "stop": ClaimArm("stops on unseen pairs", _stop("recombination"), tune=LEARNING),
             "stop, validation": ClaimArm("stops on validation", _stop("validation"), tune=LEARNING),
-            "dropout": ClaimArm("attention dropout, never stops", tune=RATES),
-            "stop + dropout": ClaimArm("attention dropout, stops on unseen pairs", _stop("recombination"), tune=RATES),
+            "dropout": ClaimArm("attention dropout, never stops", tune=ATTENTION),
+            "stop + dropout": ClaimArm("attention dropout, stops on unseen pairs", _stop("recombination"), tune=ATTENTION),
             "more_verbs": ClaimArm("11 verbs per noun", like="never", setting={"data.verbs_per_noun": 11}, kind="control"),
             "text, never": ClaimArm("TEXT, never stops", tune=LEARNING, config=TEXT),
             "text, stop": ClaimArm("TEXT, stops on other documents", _stop("test"), tune=LEARNING, config=TEXT),
-            "text, dropout": ClaimArm("TEXT, attention dropout, never stops", tune=RATES, config=TEXT),
-            "text, stop + dropout": ClaimArm("TEXT, attention dropout, stops on other documents", _stop("test"), tune=RATES, config=TEXT),
+            "text, dropout": ClaimArm("TEXT, attention dropout, never stops", tune=ATTENTION, config=TEXT),
+            "text, stop + dropout": ClaimArm("TEXT, attention dropout, stops on other documents", _stop("test"), tune=ATTENTION, config=TEXT),
         },
         questions=(
             Question("validation loss no higher than dropout's", early, held_out, margin=0.05, predict=0.4, kind="non-inferiority", direction=-1),

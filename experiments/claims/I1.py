@@ -8,7 +8,8 @@ may choose a higher learning rate because under-fitted models learn too slowly a
 Command:  jaxreg claims I1 --workdir=runs/ledger
 """
 
-from jaxreg.study.claims.claim import Claim, ClaimArm, Effect, Precondition, Question, Tune
+from jaxreg.study.claims.candidates import LEARNING, with_learning_rate
+from jaxreg.study.claims.claim import Claim, ClaimArm, Effect, Precondition, Question
 from jaxreg.study.claims.measures import accuracy, gap, loss
 
 UNDER, ONE_PASS, TEXT = "../../configs/cat_sat_underfitted.py", "../../configs/cat_sat_one_pass.py", "../../configs/text.py"
@@ -22,9 +23,9 @@ STEPS = {"train.batch_size": 16, "train.num_steps": 350, "eval.every_steps": 50}
 
 def _pair(name: str, config: str = "", **setting: object) -> dict[str, ClaimArm]:
     """A baseline and dropout in one regime, each tuned there."""
-    learning, rates = Tune("optim.learning_rate", (1e-3, 2e-3, 3e-3, 6e-3)), Tune(BOTH, ((3e-3, 0.1), (3e-3, 0.3), (6e-3, 0.1), (6e-3, 0.3)))
+    rates = with_learning_rate("model.attention_dropout_rate", 0.1, 0.3)
     return {
-        f"{name}, none": ClaimArm(f"{name}, no regularizer", tune=learning, config=config, setting=setting),
+        f"{name}, none": ClaimArm(f"{name}, no regularizer", tune=LEARNING, config=config, setting=setting),
         f"{name}, dropout": ClaimArm(f"{name}, attention dropout", tune=rates, config=config, setting=setting),
     }
 

@@ -27,7 +27,7 @@ MISTAKES = [
     ("plan nowhere.py", ["nowhere.py: no such file"]),
     ("plan experiments/claims/N1.py", ["N1 needs no run"]),
     ("plan experiments/claims/C1.py --sd=-1", ["--sd=-1: must be a number above 0"]),
-    ("plan experiments/claims/C1.py --sd=0.5", ["cannot decide: unseen pairs: SD 50 points"]),
+    ("plan experiments/claims/D5b.py --sd=0.5", ["cannot decide: attention against MLP dropout: SD 50 points"]),
     ("plan experiments/claims/C1.py --workdir=nowhere", ["--workdir=nowhere: there is no such directory"]),
 ]
 
@@ -57,7 +57,7 @@ def test_mistakes_in_all_claim_files_come_at_once(here, capsys):
     mine.mkdir(parents=True)
     for name in ("C1", "C5"):
         text = (ROOT / "experiments" / "claims" / f"{name}.py").read_text()
-        (mine / f"{name}.py").write_text(text.replace("attention_dropout_rate", "atention_dropout_rate"))
+        (mine / f"{name}.py").write_text(text.replace("tune=ATTENTION", 'diff={"model.atention_dropout_rate": 0.3}, tune=ATTENTION'))
     assert cli.main(["claims", "--claims=my/claims", "--workdir=W", "--minutes=x"]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert any("--minutes=x" in line for line in lines)
@@ -67,8 +67,9 @@ def test_mistakes_in_all_claim_files_come_at_once(here, capsys):
 
 def test_a_plan_of_the_main_claim(here, capsys):
     assert cli.main(["plan", "experiments/claims/C1.py", "--sd=0.05"]) == 0
-    first, question, cost = capsys.readouterr().out.splitlines()
-    assert "it can decide" in first and question.startswith("unseen pairs: SD 5 points") and "model-steps" in cost
+    first, words, agree, cost = capsys.readouterr().out.splitlines()
+    assert "it can decide" in first and "model-steps" in cost
+    assert words.startswith("unseen pairs: SD 5 points") and agree.startswith("unseen pairs, AGREE: SD 5 points")
 
 
 def test_the_budget_stands_first_and_nothing_is_made(here, jaxreg_command):
@@ -76,8 +77,10 @@ def test_the_budget_stands_first_and_nothing_is_made(here, jaxreg_command):
     assert done.returncode == 0, done.stderr
     lines = [line.split("] ", 1)[1] for line in done.stdout.splitlines()]
     rows = {line.split()[0]: line.split()[1:] for line in lines if line.startswith("C1")}
-    # four arms: 20 seeds each, and 4 candidates on 4 seeds for two of them; C1b needs the same ones
-    assert rows["C1"][:5] == ["4", "112", "12,800", "32,000", "0"] and rows["C1b"][:5] == ["4", "112", "0", "0", "44,800"]
+    # C1, CATSAT: none, dropout, more verbs and A/A on 20 seeds, 4 candidates on 4 seeds for two of them; the same on AGREE, without more verbs
+    assert rows["C1"][:2] == ["7", str(4 * 20 + 2 * 4 * 4 + 3 * 20 + 2 * 4 * 4)] and rows["C1"][4] == "0"
+    assert rows["C1b"][:2] == ["4", "112"], "C1b: none, dropout, one control and A/A"
+    assert rows["C1b"][2:5] == ["0", "0", "44,800"], "all of it is trained for C1 already"
     assert not (here / "W").exists()
 
 
