@@ -97,7 +97,7 @@ def get_config() -> ConfigDict:
     config.schedule = ConfigDict({
         "shape": "constant",  # constant | early | late | rising | falling | curriculum
         "share": 0.5,  # of the training: where early ends, late begins, and the others have arrived
-        "fields": (),  # the strengths it acts on, such as ("model.attention_dropout_rate",)
+        "fields": (),  # the strengths it acts on, such as ("model.attention_dropout_rate",); not the optimizer's
     }, type_safe=False)
 
     # Counterfactual dropout: one connection of one example is kept in one training step, whatever its mask says.

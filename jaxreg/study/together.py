@@ -101,7 +101,9 @@ def check_schedule(values: Mapping[str, object]) -> list[str]:
     off = {f"{section}.{name}": value for section, names in regularizers.strengths().items() for name, value in names.items()}
     mistakes = []
     for field in values["schedule.fields"]:
-        if field not in off or off[field] in (None, inf):
+        if field.startswith("optim."):
+            mistakes.append(f"schedule.fields: {field} is the optimizer's; a schedule acts on strengths of model, loss and augment")
+        elif field not in off or off[field] in (None, inf):
             mistakes.append(f"schedule.fields: {field!r} is no strength that is off at 0")
         elif values.get(field) is None:
             mistakes.append(f"schedule.fields: {field} is None; it must have a value to be scheduled")

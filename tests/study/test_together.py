@@ -36,8 +36,9 @@ def test_both_ends_may_be_unknown_and_a_wrong_form_is_one_mistake():
 
 @pytest.mark.parametrize("fields, changes, words", [
     (("model.width",), {}, "'model.width' is no strength that is off at 0"),
-    (("optim.learning_rate",), {}, "'optim.learning_rate' is no strength that is off at 0"),
-    (("optim.max_grad_norm",), {}, "'optim.max_grad_norm' is no strength that is off at 0"),
+    (("optim.learning_rate",), {}, "optim.learning_rate is the optimizer's"),
+    (("optim.weight_decay",), {}, "optim.weight_decay is the optimizer's; a schedule acts on strengths of model, loss and augment"),
+    (("model.logit_softcap",), {"model.logit_softcap": 3.0}, "'model.logit_softcap' is no strength that is off at 0"),
     (("model.key_dropout_rate",), {"model.key_dropout_rate": None}, "model.key_dropout_rate is None; it must have a value"),
 ])
 def test_only_strengths_that_are_there_can_be_scheduled(fields, changes, words):
