@@ -1,9 +1,9 @@
 """The ledger's standard candidates: four for every arm, so that budgets are equal, and the learning rate among them for every arm.
 
-On the seeds on which the claims were designed (40 to 75) the learning rate mattered as much as any regularizer. CATSAT, unseen pairs: without one
-73% at 3e-3, 83% at 6e-3, 89% at 1.2e-2, and no more above; attention dropout .5 88% at 3e-3, 97% at 1e-2. So an arm that must keep 3e-3
-while another chooses would be judged by its learning rate. Beyond 1.2e-2 the baseline's validation accuracy passes 95%: it would no longer
-over-fit as the claims require, so the candidates end there.
+On the seeds on which the claims were designed (40 to 77) the learning rate mattered as much as any regularizer. CATSAT, unseen pairs, seeds 70 to 77:
+without one 72% at 3e-3, 79% at 6e-3, 86% at 1.2e-2; attention dropout .5 89% at 3e-3, 97% at 1.2e-2; weight decay 3 91% and 98%. So an arm that
+must keep 3e-3 while another chooses would be judged by its learning rate. At 1.2e-2 the baseline has 94.3% on validation; beyond, it passes 95%
+and would no longer over-fit as the claims require: so the candidates end there. 11 verbs per noun, the positive control, gain 7.2 points there.
 """
 
 from jaxreg.study.claims.claim import Tune
