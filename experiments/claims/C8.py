@@ -7,16 +7,14 @@ with it (difference -2, SD 3.7 over seeds), shuffled 19% and 9%; trained at offs
 Command:  jaxreg claims C8 --workdir=runs/ledger
 """
 
-from jaxreg.study.claims.candidates import ATTENTION, LEARNING
-from jaxreg.study.claims.claim import Claim, ClaimArm, Effect, Precondition, Question, Tune
+from jaxreg.study.claims.candidates import ATTENTION, HIGHER_ATTENTION, HIGHER_LEARNING, LEARNING
+from jaxreg.study.claims.claim import Claim, ClaimArm, Effect, Precondition, Question
 from jaxreg.study.claims.measures import accuracy, kept, position_share
 
 CONFIGS = {"CATSAT": "", "CUES": "../../configs/cues.py"}
 OFFSETS = (0, 3)
-CHOICES = {  # higher on CUES, where the best stood at the upper end of CATSAT's
-    "CATSAT": LEARNING,
-    "CUES": Tune("optim.learning_rate", (3e-3, 6e-3, 1e-2, 2e-2)),
-}
+CHOICES = {"CATSAT": (LEARNING, ATTENTION), "CUES": (HIGHER_LEARNING, HIGHER_ATTENTION)}  # without dropout, with it
+ON_CATSAT, ON_CUES = ("CATSAT: lost 3 positions further right",), ("CUES: kept at other places",)
 
 
 def _arms(data: str, offset: int) -> dict[str, ClaimArm]:
@@ -24,8 +22,8 @@ def _arms(data: str, offset: int) -> dict[str, ClaimArm]:
     where = f"{data}, offsets 0 to {offset}" if offset else f"{data}, one place"
     place = {"config": CONFIGS[data], "setting": {"data.max_offset": offset}}
     return {
-        f"none, {data}, {offset}": ClaimArm(f"no regularizer; {where}", tune=CHOICES[data], **place),
-        f"dropout, {data}, {offset}": ClaimArm(f"attention dropout; {where}", tune=ATTENTION, **place),
+        f"none, {data}, {offset}": ClaimArm(f"no regularizer; {where}", tune=CHOICES[data][0], **place),
+        f"dropout, {data}, {offset}": ClaimArm(f"attention dropout; {where}", tune=CHOICES[data][1], **place),
     }
 
 
@@ -47,14 +45,15 @@ def get_claim() -> Claim:
         refuted_if="it does not: 5% are excluded, or it hangs on position less",
         published="We know of no published test with attention dropout.",
         prediction=(
-            "No: on CATSAT 2% less hang on position than without dropout, on CUES 27% more are kept. Where sentences start at several "
-            "places in training, little hangs on absolute position in any arm."
+            "No: on CATSAT about 2% more hang on position with dropout, less than the margin; on CUES both arms keep about half, with "
+            "much spread over seeds, so that it may stay open. Where sentences start at several places in training, little hangs on "
+            "absolute position in any arm."
         ),
         regime="over-fitted",
         arms=arms,
         questions=(
-            Question("CATSAT: lost 3 positions further right", _effect("CATSAT", 0), moved, margin=0.05, predict=-2),
-            Question("CUES: kept at other places", _effect("CUES", 0), cues, margin=0.05, predict=27, direction=-1),
+            Question(ON_CATSAT[0], _effect("CATSAT", 0), moved, margin=0.05, predict=2),
+            Question(ON_CUES[0], _effect("CUES", 0), cues, margin=0.05, predict=5, direction=-1),
         ),
         secondary=(
             Effect("CATSAT, offsets in training", _effect("CATSAT", 3), moved), Effect("CUES, offsets in training: kept", _effect("CUES", 3), cues),
@@ -65,12 +64,12 @@ def get_claim() -> Claim:
             Effect("CUES, cues A and B change places", _effect("CUES", 0), accuracy("swapped")),
         ),
         preconditions=(
-            Precondition("CATSAT: the baseline fits its training sentences", "none, CATSAT, 0", accuracy("train"), at_least=0.99),
-            Precondition("CUES: the baseline fits its training rows", "none, CUES, 0", accuracy("train"), at_least=0.98),
-            Precondition("CATSAT: position matters where it never varies", "none, CATSAT, 0", moved, at_least=0.1),
+            Precondition("CATSAT: the baseline fits its training sentences", "none, CATSAT, 0", accuracy("train"), at_least=0.99, of=ON_CATSAT),
+            Precondition("CUES: the baseline fits its training rows", "none, CUES, 0", accuracy("train"), at_least=0.98, of=ON_CUES),
+            Precondition("CATSAT: position matters where it never varies", "none, CATSAT, 0", moved, at_least=0.1, of=ON_CATSAT),
         ),
-        # Trained at several places it must hang less on place: at seeds 70 to 73 94% were kept instead of 55%.
-        controls=(Question("offsets in training", {"none, CUES, 3": 1, "none, CUES, 0": -1}, cues, margin=0.05, predict=39),),
+        # Trained at several places it must hang less on place: at seeds 80 to 83 96% were kept instead of 53%.
+        controls=(Question("offsets in training", {"none, CUES, 3": 1, "none, CUES, 0": -1}, cues, margin=0.05, predict=43),),
         scope=(
             "CATSAT and CUES, learned absolute positions. The share of the loss that position carries is taken of the errors that "
             "knowledge avoids: (accuracy as it stands - accuracy moved) / (accuracy as it stands - chance); of the cross-entropy it would "

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from jaxreg.study.claims.claim import Claim, ClaimArm, Effect, Precondition, Question
+from jaxreg.study.claims.claim import Claim, ClaimArm, Control, Effect, Precondition, Question
 from jaxreg.study.claims.measures import OCTAVES, diverged_share, largest_stable, traced
 
 NORMS = {
@@ -23,6 +23,7 @@ GRID = {"optim.learning_rate": tuple(0.00075 * 4**k for k in range(6))}
 """From .00075 to .77, two octaves apart: at 8 layers steps are slow, and the mean over seeds tells finer differences."""
 SHALLOW = {"optim.learning_rate": tuple(0.0015 * 4**k for k in range(6))}
 """From .0015 to 1.54; the upper four are in D1's grid, so that its runs serve here too."""
+RATE = ("largest stable learning rate, 8 layers",)
 
 
 def _swept() -> dict[str, ClaimArm]:
@@ -69,14 +70,14 @@ def get_claim() -> Claim:
             "pre-norm's are well-behaved, and it trains without. Vaswani et al. 2017 used post-norm, with 4,000 steps of warm-up."
         ),
         prediction=(
-            "Pre-norm bears about 6 octaves more; post-norm bears less than no norm at all. Its first layer gets about 4 times the gradient, "
-            "against the last, that post-norm's first layer gets (2 octaves). At 2 layers both differences are smaller."
+            "Pre-norm bears about 5.5 octaves more; post-norm bears less than no norm at all. Its first layer gets about 3 times the "
+            "gradient, against the last, that post-norm's first layer gets (1.7 octaves). At 2 layers both differences are smaller."
         ),
         regime="over-fitted",
         arms=_swept() | _watched(),
         questions=(
-            Question("largest stable learning rate, 8 layers", _pair("pre", "post", 8, ", rates"), stable, margin=1, predict=6),
-            Question("gradient of the first layer against the last, 8 layers", _pair("pre", "post", 8), balance, margin=1, predict=2),
+            Question(RATE[0], _pair("pre", "post", 8, ", rates"), stable, margin=1, predict=5.5),
+            Question("gradient of the first layer against the last, 8 layers", _pair("pre", "post", 8), balance, margin=1, predict=1.7),
         ),
         secondary=(
             Effect("stable rate, post-norm against none, 8 layers", _pair("post", "none", 8, ", rates"), stable),
@@ -88,10 +89,10 @@ def get_claim() -> Claim:
             Effect("unevenness of the gradient, pre-norm against post-norm, 8 layers", _pair("pre", "post", 8), uneven),
         ),
         preconditions=(
-            Precondition("the lowest rate is stable with post-norm", "post, 8, rates", stable, at_least=math.log2(0.00075) - 0.01),
-            Precondition("the highest is too high even for pre-norm", "pre, 8, rates", share, at_least=0.1),
+            Precondition("the lowest rate is stable with post-norm", "post, 8, rates", stable, at_least=math.log2(0.00075) - 0.01, of=RATE),
+            Precondition("the highest is too high even for pre-norm", "pre, 8, rates", share, at_least=0.1, of=RATE),
         ),
         # On seed 40 it bore 4 octaves more.
-        controls=(Question("pre-norm bears more than no norm, 8 layers", _pair("pre", "none", 8, ", rates"), stable, margin=1, predict=4),),
+        controls=(Control("pre-norm bears more than no norm, 8 layers", _pair("pre", "none", 8, ", rates"), stable, margin=1, predict=4, of=RATE),),
         scope="CATSAT only; width 32; AdamW with a clip at 1 and 30 steps of warm-up; stability over 200 steps, gradients over the first 100",
     )

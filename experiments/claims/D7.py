@@ -1,8 +1,9 @@
 """D7: gradient clipping.
 
-Looked at before, on seeds 40 to 49, over more rates than these: without a clip SGD diverges from .1 (no norm) or .3 to 1 (post-norm) on, Adam from
-.1 or 1 on; with a clip a run seldom leaves the finite numbers but may end far above a guess's loss; at the lowest rates all runs train in 200
-steps, SGD without the clip 3 to 7 points better on unseen pairs. The rates and what counts as diverged were chosen after that.
+Looked at before, on seeds 40 to 49, over more rates than these: without a clip SGD diverges from .1 (no norm) or .3 to 1 (post-norm) on,
+Adam from .1 or 1 on; with a clip a run seldom leaves the finite numbers but may end far above a guess's loss; at the lowest rates all runs
+train in 200 steps, SGD without the clip 3 to 7 points better on unseen pairs. At rates of .003 SGD learns too little in 200 steps to tell
+it from a diverged run (seeds 80 to 83). The rates and what counts as diverged were chosen after that.
 
 Command:  jaxreg claims D7 --workdir=runs/ledger
 """
@@ -49,8 +50,8 @@ def _arms() -> dict[str, ClaimArm]:
                 title = f"{NAMES[optimizer]}, {words}, {'clipped at 1' if name == 'clip' else 'not clipped'}"
                 sweep = {"optim.learning_rate": rates}
                 arms[f"{optimizer}, {norm}, {name}"] = ClaimArm(title, {"optim.max_grad_norm": clip}, sweep=sweep, setting=setting)
-    slow = {"optim.learning_rate": tuple(rate / 10 for rate in RATES["sgd"])}
-    title = "SGD, no norm, not clipped, at rates 10 times lower"
+    slow = {"optim.learning_rate": (0.015, 0.02, 0.03, 0.04, 0.05)}
+    title = "SGD, no norm, not clipped, at rates around the lowest"
     return arms | {"slow": dataclasses.replace(arms["sgd, none, free"], title=title, sweep=slow, kind="control")}
 
 
@@ -78,16 +79,16 @@ def get_claim() -> Claim:
             "2020 (Why gradient clipping accelerates training) prove that it can also speed training up. Neither compares it with dropout."
         ),
         prediction=(
-            "SGD is saved at about half of the rates, Adam at one in six without a norm and hardly ever with post-norm: its step does not "
-            "grow with the gradient. Together 28 in 100 fewer. At the lowest rate accuracy is 3 points lower with the clip, which makes "
-            "SGD's early steps shorter: equivalence may stay open."
+            "SGD is saved at about half of the rates, Adam at one in twenty: its step does not grow with the gradient. Together 26 in "
+            "100 fewer. At the lowest rate accuracy is 2 points lower with the clip, which makes SGD's early steps shorter: "
+            "equivalent."
         ),
         changes={"train.num_steps": 200, "eval.every_steps": 20, "eval.traces": ("gradients",)},
         regime="over-fitted, stopped at half of the steps",
         arms=_arms(),
         questions=(
-            Question("fewer runs diverge", _contrast("sgd", "adamw"), lost, margin=0.1, predict=-28, direction=-1),
-            Question("the same accuracy where both are stable", _contrast("sgd", "adamw"), pairs, margin=0.05, predict=-3, kind="equivalence"),
+            Question("fewer runs diverge", _contrast("sgd", "adamw"), lost, margin=0.1, predict=-26, direction=-1),
+            Question("the same accuracy where both are stable", _contrast("sgd", "adamw"), pairs, margin=0.05, predict=-2, kind="equivalence"),
         ),
         secondary=(
             *(Effect(f"diverged runs, {NAMES[o]}, {words}", _contrast(o, norms=(n,)), lost) for o in RATES for n, words in NORMS.items()),
@@ -98,7 +99,7 @@ def get_claim() -> Claim:
             *(Precondition("without a clip 20% of the runs diverge", name, lost, at_least=0.2) for name in free),
             *(Precondition("without a clip the lowest rate is stable", name, _at_lowest(lost), below=0.1) for name in free),
         ),
-        controls=(Question("rates 10 times lower diverge less", {"slow": 1, "sgd, none, free": -1}, lost, margin=0.2, predict=-60, direction=-1),),
+        controls=(Question("low rates diverge less", {"slow": 1, "sgd, none, free": -1}, lost, margin=0.2, predict=-80, direction=-1),),
         scope=(
             "CATSAT only; a run counts as diverged where it left the finite numbers or ended with a training loss no better than a guess; "
             "steps clipped are seen at ten steps of each run"

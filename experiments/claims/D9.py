@@ -10,11 +10,13 @@ Command:  jaxreg claims D9 --workdir=runs/ledger
 import numpy as np
 
 from jaxreg.study.claims.candidates import ATTENTION, LEARNING
-from jaxreg.study.claims.claim import Claim, ClaimArm, Effect, Precondition, Question
+from jaxreg.study.claims.claim import Claim, ClaimArm, Control, Effect, Precondition, Question
 from jaxreg.study.claims.measures import NATS, Measure, accuracy, loss, trained_steps
 
 TEXT = "../../configs/text.py"
 PATIENCE = 3
+ON_CATSAT = ("validation loss no higher than dropout's", "fewer steps")
+ON_TEXT = ("prose: validation loss no higher than dropout's", "prose: fewer steps")
 
 
 def _stop(split: str) -> dict[str, object]:
@@ -29,26 +31,26 @@ def _rise(view: str) -> Measure:
 
 
 def get_claim() -> Claim:
-    """Returns two questions on CATSAT: the loss of a model that stopped early against dropout's, and the steps it took; prose stands beside them."""
+    """Returns two questions on CATSAT and two on prose: the loss of a model that stopped early against dropout's, and the steps it took."""
     held_out, steps = loss("validation"), trained_steps()
-    early = {"stop": 1, "dropout": -1}
+    early, prose = {"stop": 1, "dropout": -1}, {"text, stop": 1, "text, dropout": -1}
     return Claim(
         id="D9",
         quote="Early Stopping ... before overfitting ... more efficient",
         hypothesis=(
-            "Stopped where the loss on unseen pairs is lowest, a model without dropout has a validation loss no higher, by .05 nats, than "
+            "Stopped where the loss on unseen pairs (on prose: other documents) is lowest, a model without dropout has a validation loss no higher, by .05 nats, than "
             "one with tuned dropout that trains to the end; and it trains 10% fewer steps or less."
         ),
-        refuted_if="either fails by itself: the loss is higher by the margin, or 10% fewer steps are excluded",
+        refuted_if="each fails by itself: the loss is higher by the margin, or 10% fewer steps are excluded",
         published=(
             "Prechelt 1998 compares criteria of early stopping. Csordas et al. 2021 (The devil is in the detail): stopping on "
             "in-distribution validation hides how far transformers generalize systematically; accuracy there still rises after validation "
             "has stopped improving."
         ),
         prediction=(
-            "It is worse: on CATSAT the loss hardly rises after its lowest point, so there is little to save, and dropout ends .4 nats "
-            "lower. It does take half of the steps or fewer. On prose, where the loss rises by 2 nats, stopping saves all of that, and "
-            "dropout to the end is still .2 nats better."
+            "It is worse: on CATSAT the loss hardly rises after its lowest point, so there is little to save, and dropout ends .3 "
+            "nats lower. It does take half of the steps or fewer. On prose, where the loss rises by 2 nats, stopping saves all of "
+            "that and ends as low as dropout, in a third of the steps."
         ),
         changes={"eval.every_steps": 20},
         regime="over-fitted",
@@ -65,8 +67,10 @@ def get_claim() -> Claim:
             "text, stop + dropout": ClaimArm("TEXT, attention dropout, stops on other documents", _stop("test"), tune=ATTENTION, config=TEXT),
         },
         questions=(
-            Question("validation loss no higher than dropout's", early, held_out, margin=0.05, predict=0.4, kind="non-inferiority", direction=-1),
-            Question("fewer steps", early, steps, margin=0.1, predict=-75, direction=-1),
+            Question(ON_CATSAT[0], early, held_out, margin=0.05, predict=0.3, kind="non-inferiority", direction=-1),
+            Question(ON_CATSAT[1], early, steps, margin=0.1, predict=-90, direction=-1),
+            Question(ON_TEXT[0], prose, held_out, margin=0.05, predict=0, kind="non-inferiority", direction=-1),
+            Question(ON_TEXT[1], prose, steps, margin=0.1, predict=-105, direction=-1),
         ),
         secondary=(
             accuracy("validation"), accuracy("recombination"), loss("recombination"), accuracy("template"),
@@ -79,19 +83,18 @@ def get_claim() -> Claim:
             Effect("unseen pairs, stopping on validation against never", {"stop, validation": 1, "never": -1}, accuracy("recombination")),
             Effect("validation loss, stopping on top of dropout", {"stop + dropout": 1, "dropout": -1}, held_out),
             Effect("steps, stopping on top of dropout", {"stop + dropout": 1, "dropout": -1}, steps),
-            Effect("prose, validation loss, stopping against dropout", {"text, stop": 1, "text, dropout": -1}, held_out),
             Effect("prose, validation loss, stopping with dropout against without", {"text, stop + dropout": 1, "text, stop": -1}, held_out),
             Effect("prose, validation loss, stopping against never", {"text, stop": 1, "text, never": -1}, held_out),
-            Effect("prose, steps, stopping against dropout", {"text, stop": 1, "text, dropout": -1}, steps),
         ),
         preconditions=(
-            Precondition("the baseline fits its training sentences", "never", accuracy("train"), at_least=0.99),
-            Precondition("the baseline over-fits", "never", accuracy("validation"), below=0.95),
+            Precondition("the baseline fits its training sentences", "never", accuracy("train"), at_least=0.99, of=ON_CATSAT),
+            Precondition("the baseline over-fits", "never", accuracy("validation"), below=0.95, of=ON_CATSAT),
+            Precondition("prose: the loss rises again where nothing stops it", "text, never", _rise("validation"), at_least=0.05, of=ON_TEXT),
         ),
-        # At seeds 100 to 111 more verbs per noun gained 5.7 points: 2 must be found.
-        controls=(Question("more verbs per noun", {"more_verbs": 1, "never": -1}, accuracy("recombination"), margin=0.02, predict=6),),
+        # At seeds 80 to 83 more verbs per noun gained 11 points: 2 must be found.
+        controls=(Control("more verbs per noun", {"more_verbs": 1, "never": -1}, accuracy("recombination"), margin=0.02, predict=10, of=ON_CATSAT),),
         scope=(
-            "CATSAT (judged), TEXT (beside it: a small sample, 12 pieces written by us, read 25 times). The development split that decides "
+            "CATSAT, and TEXT (a small sample, 12 pieces written by us, read 25 times). The development split that decides "
             "when to stop is never the judged one: unseen pairs on CATSAT (whose own numbers are a little too good where they decide), the "
             "test documents on TEXT; validation is judged. Evaluated every 20 steps, patience 3; the cosine schedule is that of 400 steps "
             "for all, so a run that stops early has not annealed; learning rates and dropout rates are tuned by validation accuracy"

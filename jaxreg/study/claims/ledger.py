@@ -118,7 +118,7 @@ class _Ledger:
         self.workdir, self.display = session.workdir, session.display
         self.stored = pool.Stored(session.workdir)
         self.compiled: dict[str, Any] = {}
-        self.trained_steps, self.training_seconds = 0, 0.0
+        self.trained_steps, self.training_seconds, self.num_compiled = 0, 0.0, 0
         self.choices: dict[str, dict[str, tuning.Choice]] = {}
 
     def run(self) -> None:
@@ -164,15 +164,16 @@ class _Ledger:
 
         def progress(done: int, total: int) -> None:
             self.trained_steps = before + done
-            self.display.progress(before + done, before + total + later)
+            self.session.progress(before + done, before + total + later)
 
-        watch = Watch(progress=progress, phase=self.session.phases, stop=self._should_stop)
+        watch = Watch(progress=progress, phase=self.session.phases, stop=self._should_stop, meter=self.session.meter)
         trainer = pool.PoolTrainer(self.workdir, specs, self.session.library, fingerprint(), watch)
         trainer.compiled = self.compiled
         try:
             trainer.run()
         finally:
             self.training_seconds += time.monotonic() - began
+            self.num_compiled += trainer.num_compiled
             pool.note_time(self.workdir, self.trained_steps - before, time.monotonic() - began)
 
     def _should_stop(self) -> bool:
@@ -237,7 +238,7 @@ class _Ledger:
             self.display.note(line)
         rate = self.trained_steps / self.training_seconds if self.training_seconds > 0 else 0.0
         self.display.note(
-            f"{len(self.compiled)} program(s) compiled, {self.trained_steps:,} model-steps trained now"
+            f"{self.num_compiled} program(s) compiled, {self.trained_steps:,} model-steps trained now"
             + (f", {rate:,.0f} model-steps per second with compiling and evaluating" if self.trained_steps else "")
         )
         self.display.note(f"Ledger: {self.workdir / PAGE}")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from jaxreg.data import Dataset, Source
 from jaxreg.study import build
+from jaxreg.study.claims import mappings
 from jaxreg.study.claims.design import Design, Request
 from jaxreg.study.members import Spec
 from jaxreg.study.pieces import SOURCES
@@ -27,10 +28,11 @@ TIMING = "timing.json"
 class PoolTrainer(Trainer):
     """A trainer without a metrics log, whose compiled programs outlive it: candidates and verdict seeds share them.
 
-    compiled: structure -> programs, shared by all trainers of a run.
+    compiled: structure -> programs, shared by all trainers of a run, and emptied when there are too many. num_compiled: by this trainer.
     """
 
     compiled: dict[str, Programs]
+    num_compiled = 0
 
     def _write_metrics(self) -> None:
         """Curves stay in the records: thousands of members would make a log of gigabytes."""
@@ -42,7 +44,11 @@ class PoolTrainer(Trainer):
         key = records.content_hash(repr(structure))
         if key in self.compiled:
             return self.compiled[key], True
+        if mappings.too_many():
+            self.compiled.clear()
+            mappings.forget_programs()
         self.compiled[key], fresh = super()._programs(structure, example)
+        self.num_compiled += 1
         return self.compiled[key], fresh
 
 
