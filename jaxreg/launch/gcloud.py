@@ -1,0 +1,104 @@
+"""The argument lists of every gcloud command that a launch runs. Pure: nothing is executed here."""
+
+import dataclasses
+
+REMOTE = "jaxreg-launch"
+"""The folder in a worker's home; the archive beside it has the same name."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """One TPU as it is asked for.
+
+    Attributes:
+      name, zone: of the TPU; a queued resource and its node have the same name.
+      project: None leaves it to gcloud's configuration.
+      accelerator_type, runtime: what to create, and the software on it.
+      spot: may be preempted, and costs less.
+      queued: through a queued resource.
+      valid_until: how long a queued request may wait, such as "6h"; None for ever.
+    """
+
+    name: str
+    zone: str
+    project: str | None
+    accelerator_type: str
+    runtime: str
+    spot: bool = False
+    queued: bool = False
+    valid_until: str | None = None
+
+
+def create(request: Request) -> list[str]:
+    """Creates the TPU and waits for it, or files the queued request."""
+    accelerator, spot = f"--accelerator-type={request.accelerator_type}", ["--spot"] if request.spot else []
+    if not request.queued:
+        return _vm("create", request, accelerator, f"--version={request.runtime}", *spot)
+    until = [f"--valid-until-duration={request.valid_until}"] if request.valid_until else []
+    return _queue("create", request, f"--node-id={request.name}", accelerator, f"--runtime-version={request.runtime}", *until, *spot)
+
+
+def describe(request: Request) -> list[str]:
+    """Says in which state the TPU is, and what workers it has."""
+    return _vm("describe", request, "--format=json(state,health,networkEndpoints)")
+
+
+def describe_queued(request: Request) -> list[str]:
+    """Says in which state the queued request is."""
+    return _queue("describe", request, "--format=json(state)")
+
+
+def delete(request: Request) -> list[str]:
+    """Deletes the TPU; a queued request with its node."""
+    return _queue("delete", request, "--force") if request.queued else _vm("delete", request)
+
+
+def upload(request: Request, archive: str) -> list[str]:
+    """Copies the archive to all workers. One file: what scp does with folders depends on what is there already."""
+    return ["gcloud", "compute", "tpus", "tpu-vm", "scp", archive, f"{request.name}:{REMOTE}.tar.gz", "--worker=all", *_where(request)]
+
+
+def set_up(request: Request) -> list[str]:
+    """Unpacks the archive on all workers, and installs."""
+    command = f"mkdir -p {REMOTE} && tar -xzf {REMOTE}.tar.gz -C {REMOTE} && bash {REMOTE}/setup.sh"
+    return _ssh(request, "all", command)
+
+
+def run(request: Request, worker: int, attempt: int) -> list[str]:
+    """Runs the command on one worker, or looks on where this attempt runs already.
+
+    One gcloud for each worker: the outputs stay apart, and each has its own exit code.
+    """
+    return _ssh(request, str(worker), f"bash {REMOTE}/run.sh {attempt}")
+
+
+def stop(request: Request, attempt: int) -> list[str]:
+    """Asks the command to save and end, on all workers."""
+    return _ssh(request, "all", f"bash {REMOTE}/stop.sh {attempt}")
+
+
+def fetch(request: Request, remote: str, local: str) -> list[str]:
+    """Copies a folder of worker 0 into a folder here."""
+    return ["gcloud", "compute", "tpus", "tpu-vm", "scp", f"{request.name}:{remote}", local, "--worker=0", "--recurse", *_where(request)]
+
+
+def fetch_bucket(request: Request, url: str, local: str) -> list[str]:
+    """Copies a run directory of a bucket into a folder here, but for its checkpoints."""
+    project = [f"--project={request.project}"] if request.project else []
+    return ["gcloud", "storage", "rsync", url, local, "--exclude=^checkpoints/.*", "--recursive", *project, "--quiet"]
+
+
+def _vm(verb: str, request: Request, *flags: str) -> list[str]:
+    return ["gcloud", "compute", "tpus", "tpu-vm", verb, request.name, *flags, *_where(request)]
+
+
+def _queue(verb: str, request: Request, *flags: str) -> list[str]:
+    return ["gcloud", "compute", "tpus", "queued-resources", verb, request.name, *flags, *_where(request)]
+
+
+def _ssh(request: Request, worker: str, command: str) -> list[str]:
+    return ["gcloud", "compute", "tpus", "tpu-vm", "ssh", request.name, f"--worker={worker}", f"--command={command}", *_where(request)]
+
+
+def _where(request: Request) -> list[str]:
+    return [f"--zone={request.zone}", *([f"--project={request.project}"] if request.project else []), "--quiet"]

@@ -1,0 +1,62 @@
+"""Ctrl-C, SIGTERM and a closed terminal as a request: once to save and end, twice to end at once, thrice to leave any deletion undone."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable
+from typing import Any
+
+SAVE, HURRY, GIVE_UP = 1, 2, 3
+_NOTICES = {
+    SAVE: "stopping: the command may save first; again: stop at once",
+    HURRY: "stopping at once; again: leave the deletion to you",
+    GIVE_UP: "leaving the deletion to you",
+}
+
+
+class Interrupted(Exception):
+    """The person asked to stop."""
+
+
+class Stop(contextlib.AbstractContextManager):
+    """Counts requests to stop; all slices of a launch look at one.
+
+    Args:
+      notify: called with one line at each request.
+    """
+
+    def __init__(self, notify: Callable[[str], Any] = print):
+        self.count = 0
+        self._notify = notify
+        self._event = threading.Event()
+        self._old: dict[int, Any] = {}
+
+    def __enter__(self) -> "Stop":
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                self._old[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        for number, old in self._old.items():
+            signal.signal(number, old)
+
+    def request(self) -> None:
+        """One more request."""
+        self.count += 1
+        self._event.set()
+
+    def check(self) -> None:
+        """Raises Interrupted if there was a request."""
+        if self.count:
+            raise Interrupted
+
+    def wait(self, seconds: float) -> None:
+        """Sleeps; raises Interrupted at the first request."""
+        self._event.wait(seconds)
+        self.check()
+
+    def _handle(self, number: int, frame: Any) -> None:
+        self.request()
+        with contextlib.suppress(Exception):  # a handler may run inside a print
+            self._notify(_NOTICES[min(self.count, GIVE_UP)])
