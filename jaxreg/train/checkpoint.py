@@ -1,10 +1,14 @@
 """Checkpoints that survive a kill at any moment and notice a flipped bit.
 
-A step directory `DIR/00000400` is written by Orbax under a temporary name and renamed when complete (on object stores, where
-renaming is not atomic, Orbax's commit file marks it complete instead). It holds two items: `manifest`, JSON with the caller's
-meta and the path, dtype, shape and sha256 of every leaf; and `leaves`, their bytes in one array. One array, because Orbax spends
-about a millisecond on each: 150 leaves take 0.13 s apart and 0.03 s together. Saving a step again writes `00000400-1`, and only
-then removes `00000400`.
+A step directory `DIR/00000400` is written by Orbax under a temporary name and renamed when complete. It holds two items:
+`manifest`, JSON with the caller's meta and the path, dtype, shape and sha256 of every leaf; and `leaves`, their bytes in one array.
+One array, because Orbax spends about a millisecond on each: 150 leaves take 0.13 s apart and 0.03 s together. Saving a step again
+writes `00000400-1`, and only then removes `00000400`.
+
+In an object store nothing can be renamed. There Orbax (0.12.8 refuses s3://) writes to a folder of this machine, the files are
+copied, and `commit_success.txt`, which comes last and has the sha256 of each, makes the step complete.
+
+In a job of several processes the first one writes, alone; all restore the step that it chose.
 
 A checkpoint holds no key and no iterator: both follow from (seed, step).
 
@@ -13,35 +17,26 @@ step (an empty directory counts as latest), the comparison of dtypes (they are c
 silence). Two processes on one directory destroy each other's steps: hold `rundir.RunLock`.
 """
 
+import contextlib
 import functools
+import hashlib
 import json
 import os
+import pathlib
 import re
+import tempfile
 import warnings
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
-from jaxreg.train import digest
+from jaxreg.train import digest, lease, leaves, processes, storage
+from jaxreg.train.leaves import FORCE, CheckpointError, CheckpointMismatch, Damaged  # noqa: F401 (the mismatch is raised there, caught here)
 
-FORMAT = 1
-_CHUNK = 1 << 20  # bytes; the buffer is padded to whole chunks, which are compressed in parallel
 _STEP = r"(\d{8,})(?:-(\d+))?"
 _LEFTOVER = rf"{_STEP}\.(orbax-checkpoint-tmp.*|deleted)"
-_FORCE = "to start afresh, remove that folder"
-
-
-class CheckpointError(RuntimeError):
-    """Checkpoints exist and cannot be used, or one could not be saved."""
-
-
-class CheckpointMismatch(CheckpointError):
-    """A sound checkpoint of another program. `step` and `meta` are its own; `leaves` names what differs."""
-
-    def __init__(self, message: str, *, step: int, meta: dict, leaves: tuple[str, ...]):
-        super().__init__(message)
-        self.step, self.meta, self.leaves = step, meta, leaves
+_COMMIT = "commit_success.txt"
 
 
 class CheckpointWarning(UserWarning):
@@ -63,15 +58,11 @@ class _Entry(NamedTuple):
     name: str
 
 
-class _Damaged(Exception):
-    """Why a step directory cannot be used, in one line."""
-
-
 class Checkpoints:
     """The checkpoints of one run, newest `max_to_keep` steps.
 
     Args:
-      directory: a folder of their own; any path that `etils.epath` understands. Made by the first save.
+      directory: a folder of their own, local or `scheme://...`. Made by the first save.
       max_to_keep: steps that stay; 2 or more, so that one damaged step costs little.
 
     Raises:
@@ -83,16 +74,17 @@ class Checkpoints:
 
         if max_to_keep < 1:
             raise ValueError(f"max_to_keep is {max_to_keep}; at least one checkpoint must stay")
-        path = epath.Path(directory)
-        self._local = "://" not in os.fspath(path)
-        self.directory = path.expanduser().resolve() if self._local else path
+        path = storage.as_path(directory)
+        self._local = not storage.is_remote(path)
+        self.directory = epath.Path(path).expanduser().resolve() if self._local else path
         self.max_to_keep = max_to_keep
         self._bad: set[str] = set()  # names found damaged; the next save removes them
 
     def save(self, step: int, state: Any, meta: dict) -> None:
         """Returns once the state is on disk; then removes what is older than the newest `max_to_keep` steps.
 
-        In a job of several processes all call it, with equal, fully addressable (or replicated) state; process 0 writes.
+        In a job of several processes all call it, with equal, fully addressable (or replicated) state; the first one writes, and all
+        learn whether it succeeded.
 
         Args:
           step: 0 or more. A step that is there already is replaced, the old one going only when the new one is complete.
@@ -104,17 +96,21 @@ class Checkpoints:
           ValueError: a negative step, or two leaves with one path.
           CheckpointError: a newer step is there that `restore_newest` did not find damaged (nothing is written), or writing
             failed; older steps are untouched.
+          RunDirectoryInUse: the lease on a remote run directory was lost.
         """
         if step < 0:
             raise ValueError(f"step is {step}; it must be 0 or more")
-        manifest, buffer = _pack(step, state, meta)
+        manifest, buffer = leaves.pack(step, state, meta)
+        _by_the_first(lambda: self._save(step, manifest, buffer))
+
+    def _save(self, step: int, manifest: dict, buffer: np.ndarray) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
         self._sweep()
         entries, _ = self._scan()
         newer = [entry for entry in entries if entry.step > step and entry.name not in self._bad]
         if newer:
             raise CheckpointError(f"{self.directory} holds the newer step {newer[0].step}: step {step} was not saved over it; "
-                                  f"restore it first, or, {_FORCE}")
+                                  f"restore it first, or, {FORCE}")
         attempts = [entry.attempt + 1 for entry in entries if entry.step == step]
         name = f"{step:08d}" + (f"-{max(attempts)}" if attempts else "")
         self._write(name, manifest, buffer)
@@ -132,11 +128,11 @@ class Checkpoints:
           CheckpointError: there are steps, and all are damaged.
           CheckpointMismatch: the newest valid step has other leaves than `like`; nothing is cast or dropped.
         """
-        newest = self._newest()
+        newest = self._chosen()
         if newest is None:
             return None
         entry, manifest, arrays, skipped = newest
-        state = _unflatten(arrays, like, manifest, where=self.directory / entry.name)
+        state = leaves.unflatten(arrays, like, manifest, where=self.directory / entry.name)
         return Restored(entry.step, state, manifest["meta"], skipped)
 
     def newest_meta(self) -> dict | None:
@@ -145,8 +141,21 @@ class Checkpoints:
         Raises:
           CheckpointError: there are steps, and all are damaged.
         """
-        newest = self._newest()
+        newest = self._chosen()
         return None if newest is None else newest[1]["meta"]
+
+    def _chosen(self) -> tuple[_Entry, dict, dict[str, np.ndarray], tuple[str, ...]] | None:
+        """What `_newest` gives to the first process, on all of them."""
+        newest = _by_the_first(self._newest)
+        entry = processes.agree(None if newest is None else list(newest[0]))
+        if entry is None or newest is not None:
+            return newest
+        entry = _Entry(*entry)
+        try:
+            with _reaching():
+                return entry, *self._read(entry), ()
+        except Damaged as error:
+            raise CheckpointError(f"{self.directory / entry.name}: process {processes.index()} cannot read what process 0 could: {error}") from error
 
     def _newest(self) -> tuple[_Entry, dict, dict[str, np.ndarray], tuple[str, ...]] | None:
         """(entry, manifest, leaves, what was skipped) of the newest valid step."""
@@ -155,7 +164,7 @@ class Checkpoints:
         for entry in entries:
             try:
                 manifest, arrays = self._read(entry)
-            except _Damaged as error:
+            except Damaged as error:
                 self._bad.add(entry.name)
                 skipped.append(f"{entry.name} ({error})")
                 continue
@@ -164,36 +173,41 @@ class Checkpoints:
             return entry, manifest, arrays, tuple(skipped)
         if entries:
             raise CheckpointError(f"no checkpoint in {self.directory} is usable: {'; '.join(skipped)}. "
-                                  f"Training does not start afresh in silence: {_FORCE}")
+                                  f"Training does not start afresh in silence: {FORCE}")
         if skipped:
             _warn(f"skipped in {self.directory}: {'; '.join(skipped)}. No step was ever completed there")
         return None
 
     def clear(self) -> None:
         """Removes every step, oldest first; for when what was trained is stored elsewhere."""
-        entries, _ = self._scan()
-        for entry in reversed(entries):
-            self._discard(entry.name)
-        self._sweep()
+        if not processes.is_first():
+            return
+        with _reaching():
+            entries, _ = self._scan()
+            for entry in reversed(entries):
+                self._discard(entry.name)
+            self._sweep()
 
     @functools.cached_property
     def _checkpointer(self):
         import orbax.checkpoint as ocp
 
-        atomicity = ocp.path.atomicity
-        commit = atomicity.AtomicRenameTemporaryPath if self._local else atomicity.CommitFileTemporaryPath
+        commit = ocp.path.atomicity.AtomicRenameTemporaryPath
+        own = processes.index()  # Orbax waits for no other process: the first one writes alone
+        alone = ocp.options.MultiprocessingOptions(primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process-{own}")
+        alone = alone if processes.count() > 1 else ocp.options.MultiprocessingOptions()
         # OCDBT although there is one array: without it Orbax 0.12.8 logs a warning at each save.
         items = ocp.CompositeCheckpointHandler(
-            manifest=ocp.JsonCheckpointHandler(), leaves=ocp.PyTreeCheckpointHandler(use_ocdbt=True),
-            composite_options=ocp.CompositeOptions(temporary_path_class=commit))
-        return ocp.Checkpointer(items, temporary_path_class=commit)
+            manifest=ocp.JsonCheckpointHandler(multiprocessing_options=alone),
+            leaves=ocp.PyTreeCheckpointHandler(use_ocdbt=True, multiprocessing_options=alone),
+            composite_options=ocp.CompositeOptions(temporary_path_class=commit, multiprocessing_options=alone))
+        return ocp.Checkpointer(items, temporary_path_class=commit, multiprocessing_options=alone)
 
     def _scan(self) -> tuple[list[_Entry], list[str]]:
         """The completed steps, newest first, and "name (reason)" of what else lies there."""
         entries, others = [], []
-        names = sorted(path.name for path in self.directory.iterdir()) if self.directory.exists() else []
-        for name in names:
-            if self._is_leftover(name):
+        for name, is_leftover in self._names().items():
+            if is_leftover:
                 if not name.endswith(".deleted"):
                     others.append(f"{name} (its save was never completed)")
             elif match := re.fullmatch(_STEP, name):
@@ -202,40 +216,58 @@ class Checkpoints:
                 others.append(f"{name} (not a checkpoint of jaxreg)")
         return sorted(entries, reverse=True), others
 
-    def _is_leftover(self, name: str) -> bool:
-        """Whether a killed save or removal left this."""
-        if re.fullmatch(_LEFTOVER, name):
-            return True
-        return bool(not self._local and re.fullmatch(_STEP, name)
-                    and not (self.directory / name / "commit_success.txt").exists())
+    def _names(self) -> dict[str, bool]:
+        """What lies in the folder, by name, and whether a killed save or removal left it. One question to a store, not one a step."""
+        if self._local:
+            names = sorted(path.name for path in self.directory.iterdir()) if self.directory.exists() else []
+            return {name: bool(re.fullmatch(_LEFTOVER, name)) for name in names}
+        files = storage.files_below(self.directory)
+        names = sorted({file.partition("/")[0] for file in files})
+        return {name: bool(re.fullmatch(_LEFTOVER, name)) or bool(re.fullmatch(_STEP, name)) and f"{name}/{_COMMIT}" not in files for name in names}
 
     def _read(self, entry: _Entry) -> tuple[dict, dict[str, np.ndarray]]:
-        """The manifest and the verified leaves of a step; `_Damaged` if anything at all is wrong with it."""
+        """The manifest and the verified leaves of a step; `Damaged` if anything at all is wrong with it."""
         import orbax.checkpoint as ocp
 
         as_numpy = {"bytes": ocp.RestoreArgs(restore_type=np.ndarray)}
         items = ocp.args.Composite(manifest=ocp.args.JsonRestore(),
                                    leaves=ocp.args.PyTreeRestore(restore_args=as_numpy))
         try:
-            restored = self._checkpointer.restore(self.directory / entry.name, args=items)
-            return restored.manifest, _unpack(entry.step, restored.manifest, restored.leaves["bytes"])
-        except _Damaged:
+            if self._local:
+                restored = self._checkpointer.restore(self.directory / entry.name, args=items)
+            else:
+                with tempfile.TemporaryDirectory(prefix="jaxreg-") as private:
+                    folder = pathlib.Path(private) / entry.name
+                    storage.download(self.directory / entry.name, folder)
+                    _verify(folder)
+                    restored = self._checkpointer.restore(folder, args=items)
+            return restored.manifest, leaves.unpack(entry.step, restored.manifest, restored.leaves["bytes"])
+        except (Damaged, storage.StorageError):  # a store out of reach is no damage: nothing older is used for it
             raise
         except Exception as error:  # a damaged file raises whatever its reader raises
-            raise _Damaged(_one_line(error)) from error
+            raise Damaged(_one_line(error)) from error
 
     def _write(self, name: str, manifest: dict, buffer: np.ndarray) -> None:
         import orbax.checkpoint as ocp
 
         path = self.directory / name
-        chunks = {"bytes": ocp.SaveArgs(chunk_byte_size=_CHUNK)}
+        lease.guard(path)
+        items = ocp.args.Composite(manifest=ocp.args.JsonSave(manifest), leaves=ocp.args.PyTreeSave(
+            {"bytes": buffer}, save_args={"bytes": ocp.SaveArgs(chunk_byte_size=leaves.CHUNK)}))
         try:
-            self._checkpointer.save(path, args=ocp.args.Composite(
-                manifest=ocp.args.JsonSave(manifest), leaves=ocp.args.PyTreeSave({"bytes": buffer}, save_args=chunks)))
             if self._local:
+                self._checkpointer.save(path, args=items)
                 _sync(path)
+            else:
+                with tempfile.TemporaryDirectory(prefix="jaxreg-") as private:
+                    folder = pathlib.Path(private) / name
+                    self._checkpointer.save(folder, args=items)
+                    (folder / _COMMIT).unlink(missing_ok=True)  # Orbax's own: here it comes last and says more
+                    storage.upload(folder, path)
+                    (path / _COMMIT).write_text(digest.canonical_json(_digests(folder)))
         except Exception as error:
-            self._sweep()  # a full disk needs the space of the half-written step
+            if not isinstance(error, storage.StorageError):
+                self._sweep()  # a full disk needs the space of the half-written step
             raise CheckpointError(f"{path} could not be saved, older checkpoints are untouched: {_one_line(error)}") from error
         self._bad.discard(name)
 
@@ -252,15 +284,14 @@ class Checkpoints:
 
     def _discard(self, name: str) -> None:
         """Removes a step such that a kill half way leaves nothing that looks like one."""
-        if jax.process_index() != 0:
-            return
         path, doomed = self.directory / name, self.directory / f"{name}.deleted"
         try:
             if self._local:
                 path.rename(doomed)
                 doomed.rmtree()
             else:
-                (path / "commit_success.txt").unlink(missing_ok=True)
+                lease.guard(path)
+                (path / _COMMIT).unlink(missing_ok=True)
                 path.rmtree()
         except OSError as error:
             _warn(f"{path} could not be removed: {_one_line(error)}")
@@ -268,89 +299,52 @@ class Checkpoints:
 
     def _sweep(self) -> None:
         """Removes what killed saves and removals left behind."""
-        if jax.process_index() != 0 or not self.directory.exists():
-            return
-        for path in list(self.directory.iterdir()):
-            if self._is_leftover(path.name):
-                try:
-                    path.rmtree()
-                except OSError as error:
-                    _warn(f"{path} could not be removed: {_one_line(error)}")
+        for name in [name for name, is_leftover in self._names().items() if is_leftover]:
+            try:
+                (self.directory / name).rmtree()
+            except OSError as error:
+                _warn(f"{self.directory / name} could not be removed: {_one_line(error)}")
 
 
-def _pack(step: int, state: Any, meta: dict) -> tuple[dict, np.ndarray]:
-    """The manifest, and the bytes of all leaves one after another, padded to whole chunks."""
-    leaves = _named(state)
-    for path, leaf in leaves.items():
-        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            raise TypeError(f"the state holds a PRNG key at {path!r}: keys are derived from (seed, step), never stored")
-    arrays = {path: np.asarray(leaf) for path, leaf in jax.device_get(leaves).items()}
-    blocks = [_bytes_of(path, array) for path, array in arrays.items()]
-    size = sum(block.size for block in blocks)
-    padding = -size % _CHUNK if size else _CHUNK
-    buffer = np.concatenate([*blocks, np.zeros(padding, np.uint8)])
-    manifest = {"format": FORMAT, "step": step, "meta": json.loads(json.dumps(meta)),
-                "leaves": [{"path": path, "dtype": array.dtype.name, "shape": list(array.shape),
-                            "sha256": digest.array_digest(array)} for path, array in arrays.items()]}
-    return manifest | {"sha256": digest.json_digest(manifest)}, buffer
+def _by_the_first(act: Callable[[], Any]) -> Any:
+    """Does something in the first process of a job only; what it gives there, None elsewhere. What fails there fails everywhere."""
+    found, error = None, None
+    if processes.is_first():
+        try:
+            with _reaching():
+                found = act()
+        except Exception as failed:
+            error = failed
+    told = processes.agree(None if error is None else str(error))
+    if error is not None:
+        raise error
+    if told is not None:
+        raise CheckpointError(told)
+    return found
 
 
-def _bytes_of(path: str, array: np.ndarray) -> np.ndarray:
+@contextlib.contextmanager
+def _reaching() -> Iterator[None]:
+    """A store that cannot be reached is no damage, and no defect."""
     try:
-        return digest.array_bytes(array)
-    except TypeError as error:
-        raise TypeError(f"the state cannot be saved, at {path!r}: {error}") from None
+        yield
+    except storage.StorageError as error:
+        raise CheckpointError(f"{error.filename}: {error.strerror}") from error
 
 
-def _unpack(step: int, manifest: dict, buffer: np.ndarray) -> dict[str, np.ndarray]:
-    """Every leaf by its path, after its digest was verified."""
-    body = {name: value for name, value in manifest.items() if name != "sha256"}
-    if digest.json_digest(body) != manifest["sha256"]:
-        raise _Damaged("its manifest does not match its digest")
-    if manifest["format"] != FORMAT:
-        raise _Damaged(f"it has format {manifest['format']}, this version reads {FORMAT}")
-    if manifest["step"] != step:
-        raise _Damaged(f"it is step {manifest['step']} under another name")
-    arrays, start = {}, 0
-    for leaf in manifest["leaves"]:
-        dtype, shape = digest.dtype_named(leaf["dtype"]), tuple(leaf["shape"])
-        stop = start + dtype.itemsize * int(np.prod(shape, dtype=np.int64))
-        array = np.frombuffer(buffer[start:stop].tobytes(), dtype).reshape(shape).copy()
-        if digest.array_digest(array) != leaf["sha256"]:
-            raise _Damaged(f"leaf {leaf['path']!r} does not match its digest")
-        arrays[leaf["path"]], start = array, stop
-    return arrays
+def _digests(folder: pathlib.Path) -> dict[str, str]:
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def _unflatten(arrays: dict[str, np.ndarray], like: Any, manifest: dict, *, where: os.PathLike) -> Any:
-    """The leaves in the structure of `like`, if they are exactly those of `like`."""
-    wanted = {path: (leaf.dtype.name, tuple(leaf.shape)) for path, leaf in _named(like).items()}
-    found = {path: (array.dtype.name, array.shape) for path, array in arrays.items()}
-    differ = ([f"{path} is missing" for path in wanted.keys() - found.keys()]
-              + [f"{path} is not expected" for path in found.keys() - wanted.keys()]
-              + [f"{path} is {_describe(found[path])}, not {_describe(wanted[path])}"
-                 for path in wanted.keys() & found.keys() if wanted[path] != found[path]])
-    if differ:
-        differ.sort()
-        more = f"; and {len(differ) - 8} more" if len(differ) > 8 else ""
-        raise CheckpointMismatch(f"{where} is of another program: {'; '.join(differ[:8])}{more}. Nothing is cast; {_FORCE}",
-                                 step=manifest["step"], meta=manifest["meta"], leaves=tuple(differ))
-    return jax.tree_util.tree_unflatten(jax.tree_util.tree_structure(like), [arrays[path] for path in wanted])
-
-
-def _named(tree: Any) -> dict[str, Any]:
-    """The leaves of a tree by their path ("params/block_0/kernel"); Python numbers become arrays."""
-    named = {}
-    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
-        if name in named:
-            raise ValueError(f"two leaves of the state have the path {name!r}")
-        named[name] = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
-    return named
-
-
-def _describe(leaf: tuple[str, tuple[int, ...]]) -> str:
-    return f"{leaf[0]}{list(leaf[1])}"
+def _verify(folder: pathlib.Path) -> None:
+    """Compares the files of a step that was copied with what its commit file says of them, which is then removed."""
+    said = json.loads((folder / _COMMIT).read_text())
+    (folder / _COMMIT).unlink()
+    found = _digests(folder)
+    wrong = sorted(name for name in said.keys() | found.keys() if said.get(name) != found.get(name))
+    if wrong:
+        raise Damaged(f"file {wrong[0]!r} does not match its digest" + (f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""))
 
 
 def _one_line(error: Exception) -> str:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxreg.data import batch_indices
+from jaxreg.train import processes
 from jaxreg.train.parallel import Member, Programs, Tables
 from jaxreg.train.stopping import EarlyStopping, Rule
 
@@ -113,7 +114,8 @@ class Wave:
         self.seeds = [job.seed for job in filled]
         self.example_ids = self.layout.example_ids(plan.batch_size)
         self.step = 0
-        self.state = programs.init(self.member)
+        # Ready before it is copied: behind a program under way on several CPU devices the copies once waited for each other for ever.
+        self.state = jax.block_until_ready(programs.init(self.member))
         # A copy: the training program donates its state.
         self.best = jax.tree.map(lambda x: x.copy(), self.state.params)
         self.stopping = EarlyStopping.start([job.stopping for job in filled])
@@ -137,6 +139,7 @@ class Wave:
             self.layout.spread(np.where(self.alive(), num_steps, 0).astype(np.int32)), self.example_ids,
         )
         self.step += num_steps
+        jax.block_until_ready(self.state.step)  # devices are told and go on by themselves: without this, telling would be measured
 
     def _rows(self, num_steps: int) -> np.ndarray:
         """[slots, L, B], filled up to the longest chunk so that every chunk has one shape."""
@@ -266,10 +269,16 @@ def run_wave(
         if wave.step in plan.eval_steps:
             wave.evaluate()
             on_eval(wave)
-        stop = should_stop()
-        if stop or time.monotonic() - saved_at >= save_every_seconds:
+        due, seconds_per_step, stop = _agreed(time.monotonic() - saved_at >= save_every_seconds, seconds_per_step, should_stop())
+        if stop or due:
             save(wave)
             saved_at = time.monotonic()
         if stop:
             raise Interrupted
     return wave.finish()
+
+
+def _agreed(due: bool, seconds_per_step: float, stop: bool) -> tuple[bool, float, bool]:
+    """The same for all processes: whether a save is due and how long a step takes, by the first one's clock, and whether any must stop."""
+    said = processes.everyone([due, seconds_per_step, stop])
+    return said[0][0], said[0][1], any(each[2] for each in said)

@@ -3,6 +3,9 @@
 Two layouts share one program text. "members": a population of members is spread over the devices, and each device
 takes its members one after the other (`lax.map`, so that a member's bits do not depend on its neighbours) or at once
 (`vmap`, faster on TPU and GPU, without that promise). "data": one member at a time, its batch spread over the devices.
+
+In a job of several processes the devices are those of all processes. Every process passes the same whole arrays and each
+takes the part of its own devices; what comes back is collected from all, so that every process sees the same numbers.
 """
 
 import dataclasses
@@ -16,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxreg.train import processes
 from jaxreg.train.step import Moment, Problem, TrainState, advance, init_state
 
 MEMBER_AXES = ("map", "vmap")
@@ -106,19 +110,67 @@ class Layout:
 
     @functools.cached_property
     def _place(self) -> Callable[[Any], Any]:
-        return jax.pmap(lambda x: x, devices=self.devices)
+        if processes.count() == 1:
+            return self.mapped(lambda x: x)
+        return lambda tree: jax.tree.map(lambda x: jax.make_array_from_callback(x.shape, self._everywhere, lambda index: x[index]), tree)
+
+    @property
+    def _everywhere(self) -> jax.sharding.NamedSharding:
+        """An array's leading axis over all devices."""
+        name = self.axis_name or "members"
+        return jax.sharding.NamedSharding(jax.sharding.Mesh(np.asarray(self.devices), (name,)), jax.sharding.PartitionSpec(name))
+
+    def mapped(self, function: Callable[..., Any], donate_argnums: tuple[int, ...] = ()) -> Any:
+        """`function` of a device's share, mapped over the devices; arguments and results have a leading axis of all devices.
+
+        `jax.pmap`, which since jax 0.8 is jit of shard_map; written out in a job of several processes, where pmap would hand out
+        arrays of the local devices only, which its own compiled programs do not take.
+        """
+        name = self.axis_name or "members"
+        if processes.count() == 1:
+            return jax.pmap(function, axis_name=name, devices=self.devices, donate_argnums=donate_argnums)
+
+        def share(*arguments: Any) -> Any:
+            return jax.tree.map(lambda x: x[None], function(*jax.tree.map(lambda x: jnp.squeeze(x, 0), arguments)))
+
+        everywhere = self._everywhere
+        spread = jax.shard_map(share, mesh=everywhere.mesh, in_specs=everywhere.spec, out_specs=everywhere.spec, check_vma=False)
+        return jax.jit(spread, in_shardings=everywhere, out_shardings=everywhere, donate_argnums=donate_argnums)
+
+    def _whole(self, tree: Any) -> Any:
+        """Device arrays [devices, ...] as numpy, from all processes."""
+        leaves, structure = jax.tree.flatten(tree)
+        if processes.count() == 1 or not leaves:
+            return jax.tree.map(np.asarray, tree)
+        own = [_local(x) for x in leaves]
+        packed = np.concatenate([np.frombuffer(x.tobytes(), np.uint8) for x in own])  # one array: a collective costs more than its bytes
+        order = np.argsort(np.argsort([device.process_index for device in self.devices], kind="stable"))
+        whole = [np.concatenate(parts)[order] for parts in zip(*(_unpacked(each, own) for each in processes.allgather(packed)), strict=True)]
+        return jax.tree.unflatten(structure, whole)
 
     def gather(self, tree: Any) -> Any:
         """Per-member device arrays back as numpy [slots, ...]."""
         if self.kind == "members":
-            return jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:]), tree)
+            return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), self._whole(tree))
         return jax.tree.map(lambda x: np.asarray(x.addressable_shards[0].data)[0], tree)
 
     def gather_scores(self, scores: Any) -> Any:
         """Scores [devices, members, P, n, ...] as numpy [slots, P, n, ...]."""
         if self.kind == "members":
             return self.gather(scores)
-        return jax.tree.map(lambda x: np.concatenate(list(np.asarray(x)), axis=2), scores)
+        return jax.tree.map(lambda x: np.concatenate(list(x), axis=2), self._whole(scores))
+
+
+def _local(array: jax.Array) -> np.ndarray:
+    """[local devices, ...]: the shares of this process's devices, in the order of the whole."""
+    shards = sorted(array.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+    return np.concatenate([np.asarray(shard.data) for shard in shards])
+
+
+def _unpacked(packed: np.ndarray, like: list[np.ndarray]) -> list[np.ndarray]:
+    """The arrays whose bytes stand one after the other in `packed`."""
+    ends = np.cumsum([x.nbytes for x in like])
+    return [part[: x.nbytes].view(x.dtype).reshape(x.shape) for x, part in zip(like, np.split(packed, ends), strict=False)]
 
 
 PARTNER = "partner_"
@@ -139,13 +191,12 @@ class Programs:
     def __init__(self, problem_of: Callable[[Any], Problem], layout: Layout, with_partner: bool = False):
         self.layout, self.with_partner, self.traced = layout, with_partner, {}
         self._over_members = jax.lax.map if layout.member_axis == "map" else lambda fn, tree: jax.vmap(fn)(tree)
-        pmap = partial(jax.pmap, axis_name=layout.axis_name or "members", devices=layout.devices)
-        self.init = pmap(partial(self._init, problem_of))
-        self.advance = pmap(partial(self._advance, problem_of), donate_argnums=(0,))
-        self.score = pmap(partial(self._score, problem_of))
-        self.keep = pmap(self._keep, donate_argnums=(0,))
-        self.evaluated = pmap(partial(self._evaluated, problem_of))
-        self.trace = pmap(partial(self._trace, problem_of))
+        self.init = layout.mapped(partial(self._init, problem_of))
+        self.advance = layout.mapped(partial(self._advance, problem_of), donate_argnums=(0,))
+        self.score = layout.mapped(partial(self._score, problem_of))
+        self.keep = layout.mapped(self._keep, donate_argnums=(0,))
+        self.evaluated = layout.mapped(partial(self._evaluated, problem_of))
+        self.trace = layout.mapped(partial(self._trace, problem_of))
 
     def indices(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         """[slots, L, B] rows of the training split as the programs take them, spread: own, and the partners' if there are any.
@@ -171,6 +222,8 @@ class Programs:
             "evaluated": (state, member),
         }
         calls |= self._trace_call((state, member, tables, first, example_ids))
+        if processes.count() > 1:  # arrays of one process cannot stand for those of all, shapes can
+            calls = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), calls)
         with ThreadPoolExecutor(len(calls)) as pool:
             compiled = {name: pool.submit(lambda f, a: f.lower(*a).compile(), vars(self)[name], args) for name, args in calls.items()}
         for name in calls:

@@ -12,6 +12,7 @@ import json
 import os
 import pathlib
 import re
+import time
 import warnings
 import zipfile
 from collections.abc import Iterable
@@ -19,7 +20,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxreg.train import digest, rundir
+from jaxreg.train import digest, processes, rundir
+from jaxreg.train.storage import StorageError, as_path, is_remote
 
 DECIDING = ("attention", "nn", "reg", "data", "train", "rng.py", "losses.py", "metrics.py", "optim.py", "typing.py",
             "study/build.py", "study/problem.py", "study/traces.py",
@@ -66,14 +68,17 @@ def code_version() -> str:
 class Records:
     """The records in a folder, and, to read, in other folders.
 
+    In a job of several processes the first one writes; the others keep what they would have put in memory, and so see it at once.
+
     Args:
       directory: where records are put; made by the first `put`.
       search: other stores; what is found there is copied into `directory`.
     """
 
     def __init__(self, directory: str | os.PathLike, search: Iterable[str | os.PathLike] = ()):
-        self.directory = pathlib.Path(directory)
-        self.search = tuple(pathlib.Path(other) for other in search)
+        self.directory = as_path(directory)
+        self.search = tuple(as_path(other) for other in search)
+        self._unwritten: dict[str, bytes] = {}
 
     def put(self, hash: str, arrays: dict[str, Any], meta: dict) -> None:
         """Stores a member, whole or not at all; replaces one of the same hash.
@@ -88,18 +93,23 @@ class Records:
           ValueError: no hexadecimal hash.
           OSError: it could not be written.
         """
-        content = _to_bytes(hash, arrays, meta)
-        path = self._path(self.directory, hash)
-        self.directory.mkdir(parents=True, exist_ok=True)
-        rundir.write_bytes(path, content)
+        self._write(hash, _to_bytes(hash, arrays, meta))
 
     def get(self, hash: str) -> Record | None:
         """The member of this hash, its digests verified; None where there is none or only damaged ones (`RecordWarning`)."""
         folder, content, record = self._find(hash)
         if folder not in (None, self.directory):
-            self.directory.mkdir(parents=True, exist_ok=True)
-            rundir.write_bytes(self._path(self.directory, hash), content)
+            self._write(hash, content)
         return record
+
+    def _write(self, hash: str, content: bytes) -> None:
+        path = self._path(self.directory, hash)
+        if not processes.is_first():
+            self._unwritten[hash] = content
+            return
+        self.directory.mkdir(parents=True, exist_ok=True)
+        rundir.write_bytes(path, content)
+        _note(path)
 
     def __contains__(self, hash: str) -> bool:
         """Whether `get` gives a record; reads and verifies it, and copies nothing."""
@@ -107,13 +117,19 @@ class Records:
 
     def _find(self, hash: str) -> tuple[pathlib.Path | None, bytes, Record | None]:
         """(folder, content, record) of the first sound file of this hash."""
+        if hash in self._unwritten:
+            return self.directory, self._unwritten[hash], _from_bytes(hash, self._unwritten[hash])
         for folder in (self.directory, *self.search):
             path = self._path(folder, hash)
-            if not path.exists():
+            if not _is_there(path):
                 continue
             try:
                 content = path.read_bytes()
                 return folder, content, _from_bytes(hash, content)
+            except FileNotFoundError:  # removed since it was listed
+                continue
+            except StorageError:
+                raise  # out of reach is not damaged: nothing is trained twice for it
             except Exception as error:  # a damaged file raises whatever its reader raises
                 reason = " ".join(str(error).split()) or type(error).__name__
                 warnings.warn(f"{path} is damaged and counts as absent: {reason}", RecordWarning, stacklevel=3)
@@ -124,6 +140,30 @@ class Records:
         if not re.fullmatch(r"[0-9a-f]{8,64}", hash):
             raise ValueError(f"{hash!r} is not a hash of content_hash")
         return folder / f"{hash}.npz"
+
+
+_LISTED: dict[str, tuple[float, set[str]]] = {}
+_LISTING_SECONDS = 30.0
+"""How long the names in a remote folder are remembered: a ledger asks for thousands of records, and each question takes a store 30 ms."""
+
+
+def _is_there(path: pathlib.Path) -> bool:
+    """Whether a record is there; in a remote folder by its listing, which this process's own records join at once."""
+    if not is_remote(path):
+        return path.exists()
+    since, names = _LISTED.get(str(path.parent), (float("-inf"), set()))
+    if time.monotonic() - since > _LISTING_SECONDS:
+        try:
+            names = {each.name for each in path.parent.iterdir()}
+        except FileNotFoundError:
+            names = set()
+        _LISTED[str(path.parent)] = time.monotonic(), names
+    return path.name in names
+
+
+def _note(path: pathlib.Path) -> None:
+    if str(path.parent) in _LISTED:
+        _LISTED[str(path.parent)][1].add(path.name)
 
 
 def flatten(tree: dict) -> dict[str, np.ndarray]:

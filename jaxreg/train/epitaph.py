@@ -1,0 +1,44 @@
+"""The last words of a process that is ended before it can speak: killed, or aborted from C++ because another one died."""
+
+import os
+import subprocess
+import sys
+
+# The helper reads until every end of the pipe is closed, which the kernel does however the process ends.
+_HELPER = """
+import sys
+text = sys.stdin.buffer.read().split(b"\\0")[-1]
+if text:
+    sys.stderr.buffer.write(b"\\njaxreg: " + text + b"\\n")
+"""
+
+
+class Epitaph:
+    """A small helper process that prints a line on the terminal if this process ends without `close`.
+
+    Args:
+      text: the line; `say` changes it.
+    """
+
+    def __init__(self, text: str):
+        # A session of its own: Ctrl-C and the launcher's signals are not meant for it.
+        self._helper = subprocess.Popen([sys.executable, "-I", "-S", "-c", _HELPER], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+                                        start_new_session=True)
+        self.say(text)
+
+    def say(self, text: str) -> None:
+        """Changes the line; an empty one is not printed."""
+        if self._helper is not None:
+            try:
+                os.write(self._helper.stdin.fileno(), b"\0" + text.encode())
+            except OSError:  # somebody has ended the helper: there will be no last words
+                self._helper = None
+
+    def close(self) -> None:
+        """All is well: nothing will be printed."""
+        if self._helper is not None:
+            self.say("")
+        if self._helper is not None:
+            self._helper.stdin.close()
+            self._helper.wait()
+            self._helper = None

@@ -1,0 +1,213 @@
+"""One owner of a run directory in an object store, where there is no lock that a dying process lets go of.
+
+The owner writes a lease, an object that says who it is, when it was last heard, and for how long that holds; a thread refreshes it.
+Who comes to a lease that is kept up is refused. A lease is taken over when its process is dead on this very machine, or when it has
+run out and is not refreshed while one watches: clocks of two machines need not agree.
+
+Two that take over at the same moment: each writes, waits, and reads back whose it is; the other is refused. An owner who was cut off
+so long that another took over finds out by reading before its next write, and writes nothing more. On a store with conditional
+writes (S3, GCS) the first lease of a directory is settled by the store itself. What remains is an owner that stops for a whole lease inside one
+write; its write may then come after the other's first.
+"""
+
+import datetime
+import hashlib
+import json
+import os
+import pathlib
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+SECONDS = 45.0
+"""How long a lease holds that is not refreshed."""
+
+_HELD: list["Lease"] = []
+
+
+class RunDirectoryInUse(RuntimeError):
+    """Another process works in this run directory."""
+
+
+class Lease:
+    """A lease on a remote run directory.
+
+    Args:
+      path: of the object.
+      seconds: how long it holds unrefreshed; it is refreshed four times in that time.
+      settle: seconds between writing over a stale lease and reading back whose it is; more than a write takes.
+    """
+
+    def __init__(self, path: pathlib.Path, *, seconds: float | int = SECONDS, settle: float | int = 1.0):
+        self.path, self.seconds, self.settle = path, seconds, settle
+        self._own = signature() | {"seconds": seconds, "token": secrets.token_hex(8)}
+        self._heard = 0.0
+        self._lost: dict[str, Any] | None = None
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def take(self) -> str | None:
+        """Makes this process the owner; returns a note where it took over from another.
+
+        Raises:
+          RunDirectoryInUse: it has another owner; one line.
+          OSError: the store cannot be read or written.
+        """
+        note, mine = None, False
+        while not mine:
+            found = read(self.path)
+            if found is None:
+                note, mine = None, self._write(self.path.create)  # False: another came first, see who
+                continue
+            note = self._why_stale(found)
+            if note is None:
+                raise self._in_use(found)
+            if read(self.path) == found:  # nobody else has taken it over meanwhile
+                self._write(self.path.write_bytes)
+                time.sleep(self.settle)
+                mine = (read(self.path) or {}).get("token") == self._own["token"]
+        _HELD.append(self)
+        self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
+        self._thread.start()
+        return note
+
+    def release(self, *, ask: bool = True) -> None:
+        """Lets another have it at once. Without `ask` the store is not asked for anything more: the lease runs out by itself."""
+        self._stop.set()
+        if self._thread is None:
+            return
+        _HELD.remove(self)
+        thread, self._thread = self._thread, None
+        if not ask:
+            return
+        thread.join()
+        try:
+            found = read(self.path)
+            if found is not None and found.get("token") == self._own["token"]:
+                self.path.unlink(missing_ok=True)
+        except OSError:  # it runs out by itself
+            pass
+
+    def check(self) -> None:
+        """Does nothing while this process is the owner; looks at the store if it was not heard for a whole lease.
+
+        Raises:
+          RunDirectoryInUse: another took over meanwhile.
+        """
+        if self._lost is None and time.time() - self._heard > self.seconds:
+            self._beat()
+        if self._lost is not None:
+            raise RunDirectoryInUse(
+                f"{self.path.parent} was taken over by {describe(self._lost)} while this process was out of touch: nothing more is written here"
+            )
+
+    def covers(self, path: Any) -> bool:
+        """Whether a path is in the directory of this lease."""
+        return f"{path}/".startswith(f"{self.path.parent}/")
+
+    def _write(self, put: Callable[[bytes], Any]) -> Any:
+        now = time.time()
+        done = put(json.dumps(self._own | {"time": round(now, 3)}).encode())
+        self._heard = now
+        return done
+
+    def _why_stale(self, found: dict[str, Any]) -> str | None:
+        """Why a lease that was found may be taken over, None where its owner is alive."""
+        who = describe(found)
+        if is_dead(found):
+            return f"took over {self.path.parent} from {who}, which is dead"
+        seconds = _number(found.get("seconds"), self.seconds)
+        silent = time.time() - _number(found.get("time"), 0.0)
+        if silent <= seconds:
+            return None
+        deadline = time.monotonic() + seconds / 2  # two beats
+        while time.monotonic() < deadline:
+            time.sleep(seconds / 16)
+            if read(self.path) != found:
+                return None
+        return f"took over {self.path.parent} from {who}, which " + (f"was not heard for {silent:,.0f} s" if found else "says nothing readable")
+
+    def _in_use(self, found: dict[str, Any]) -> RunDirectoryInUse:
+        left = _number(found.get("time"), 0.0) + _number(found.get("seconds"), self.seconds) - time.time()
+        hint = f" (if it is dead, its lease runs out in {left:.0f} s)" if 0 < left <= 10 * self.seconds else ""
+        return RunDirectoryInUse(f"{self.path.parent} is in use by {describe(found)}; wait for it or choose another directory{hint}")
+
+    def _keep(self) -> None:
+        wait = self.settle  # a store that knows no conditional writes may have let two in: the first look is soon
+        while not self._stop.wait(wait) and self._lost is None:
+            wait = self.seconds / 4
+            try:
+                self._beat()
+            except OSError:  # the store is out of reach for now; `check` looks before the next write
+                continue
+
+    def _beat(self) -> None:
+        found = read(self.path)
+        if found is not None and found.get("token") != self._own["token"]:
+            self._lost = found
+        else:
+            self._write(self.path.write_bytes)
+
+
+def guard(path: Any) -> None:
+    """Called before every write: refuses where the lease on the directory is lost.
+
+    Raises:
+      RunDirectoryInUse: another process took the directory over.
+    """
+    for lease in _HELD:
+        if lease.covers(path):
+            lease.check()
+
+
+def read(path: pathlib.Path) -> dict[str, Any] | None:
+    """What a lease says, None where there is none, {} where it says nothing readable."""
+    try:
+        found = json.loads(path.read_bytes())
+        return found if isinstance(found, dict) else {}
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        return {}
+
+
+def signature() -> dict[str, Any]:
+    """Who this process is: pid, host, machine, start."""
+    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    return {"pid": os.getpid(), "host": socket.gethostname(), "machine": _machine(), "start": now}
+
+
+def describe(found: dict[str, Any]) -> str:
+    """Who holds a lock or a lease, in words."""
+    try:
+        return f"process {found['pid']} on {found['host']} since {found['start']}"
+    except (KeyError, TypeError):
+        return "another process"
+
+
+def is_dead(found: dict[str, Any]) -> bool:
+    """Whether a holder was a process of this machine (and of this container) that is no more; False where that cannot be known."""
+    pid = found.get("pid")
+    if not isinstance(pid, int) or found.get("machine") is None or found.get("machine") != _machine():
+        return False
+    try:
+        state = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return not pathlib.Path(f"/proc/{pid}").exists()
+    return state in "ZX"
+
+
+def _machine() -> str | None:
+    """This boot of this machine, and this process namespace of it; None where the system does not say."""
+    try:
+        boot = pathlib.Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return hashlib.sha256(f"{boot} {os.readlink('/proc/self/ns/pid')}".encode()).hexdigest()[:16]
+    except OSError:
+        return None
+
+
+def _number(value: Any, otherwise: float | int) -> float | int:
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else otherwise
