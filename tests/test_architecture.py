@@ -12,7 +12,7 @@ PACKAGE = ROOT / "jaxreg"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = (
-    ("cli",), ("study",), ("train", "probe"), ("nn", "reg", "data", "losses", "metrics", "optim"), ("attention", "rng"), ("typing",),
+    ("cli",), ("launch",), ("study",), ("train", "probe"), ("nn", "reg", "data", "losses", "metrics", "optim"), ("attention", "rng"), ("typing",),
 )
 """Imports go down only; parts of one layer are siblings and never import one another."""
 

@@ -15,7 +15,7 @@ COMMANDS = [line for line in LINES if line.startswith("jaxreg ")]
 
 SMALL = {
     "train": ["--config.train.num_steps=20", "--config.optim.warmup_steps=5", "--config.eval.every_steps=10", "--config.data.num_eval=64"],
-    "compare": [], "inspect": [], "report": [], "list": [], "counterfactual": [], "plan": [], "claims": [],
+    "compare": [], "inspect": [], "report": [], "list": [], "counterfactual": [], "plan": [], "claims": [], "status": [], "launch": [],
 }
 """What makes each command short; nothing where it is short already."""
 

@@ -2,6 +2,8 @@
 
 import argparse
 import dataclasses
+import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -41,6 +43,7 @@ class Usage:
       takes_config: fields may be overridden behind --config.
       many: any number of positional arguments, none too.
       examples: command lines.
+      takes_command: what stands behind "--" is another command and is left as it is.
     """
 
     command: str
@@ -51,6 +54,7 @@ class Usage:
     takes_config: bool = False
     many: bool = False
     examples: tuple[str, ...] = ()
+    takes_command: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +67,7 @@ class Arguments:
       overrides: "model.num_layers=4", ... as behind --config.
       mistakes: one line each.
       positions: all positional arguments, where there may be many.
+      command: the words behind "--", where a command is taken.
     """
 
     position: str | None
@@ -70,6 +75,7 @@ class Arguments:
     overrides: tuple[str, ...]
     mistakes: list[str]
     positions: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
 
 
 def parser(usage: Usage) -> argparse.ArgumentParser:
@@ -92,6 +98,8 @@ def parser(usage: Usage) -> argparse.ArgumentParser:
 
 def read(usage: Usage, argv: Sequence[str]) -> Arguments:
     """What `argv` says, and every mistake in it: unknown flags, flags twice or without a value, stray arguments."""
+    split = list(argv).index("--") if usage.takes_command and "--" in argv else len(argv)
+    argv, command = argv[:split], tuple(argv[split + 1:])
     rest, overrides = _split_overrides(_with_values(argv, usage))
     known, unknown = parser(usage).parse_known_intermixed_args(rest)
     mistakes = [_unknown(token, usage) for token in unknown]
@@ -111,7 +119,7 @@ def read(usage: Usage, argv: Sequence[str]) -> Arguments:
         elif flag.required and not given:
             mistakes.append(f"{name} is missing: {flag.help}")
         flags[name] = given[-1] if given and given[-1] not in _NO_VALUE else flag.default
-    return Arguments(positions[0] if positions else None, flags, tuple(overrides), mistakes, tuple(positions))
+    return Arguments(positions[0] if positions else None, flags, tuple(overrides), mistakes, tuple(positions), command)
 
 
 def whole(flags: Mapping[str, str | None], name: str, mistakes: list[str], *, minimum: int = 0) -> int | None:
@@ -130,27 +138,29 @@ def whole(flags: Mapping[str, str | None], name: str, mistakes: list[str], *, mi
 
 
 def output_directory(text: str | None, mistakes: list[str]) -> Path | None:
-    """Where a run may write: `~` expanded, absolute; None where that cannot be, and then a line in `mistakes`."""
+    """Where a run may write: a local path with `~` expanded, absolute, or a remote one; None where that cannot be, and then a line in `mistakes`."""
     if text is None:
         return None
-    if "://" in text:
-        mistakes.append(f"--workdir={text}: must be a directory of this machine; remote ones are not supported")
+    path = expanded(text)
+    if not _is_reached(path, f"--workdir={path}", mistakes):
         return None
-    path = _expanded(text)
-    for part in (path, *path.parents):
+    for part in () if _is_remote(text) else (path, *path.parents):
         if part.exists():
             if not part.is_dir():
                 mistakes.append(f"--workdir={text}: {part} is a file, not a directory")
                 return None
             break
-    return path
+    return _readable(path, ("config.json", "environment.json"), mistakes)
 
 
 def run_directory(text: str | None, mistakes: list[str]) -> Path | None:
     """The directory of an earlier run; None where it is none, and then a line in `mistakes`."""
     if text is None:
         return None
-    path = _expanded(text)
+    path = expanded(text)
+    if not _is_reached(path, f"{path}", mistakes):
+        return None
+    text = f"{path}" if _is_remote(text) else text  # a remote one shows itself without a password
     if not path.is_dir():
         here = [p.name for p in path.parent.iterdir() if p.is_dir()] if path.parent.is_dir() else []
         hint = nearest(path.name, here)
@@ -159,11 +169,45 @@ def run_directory(text: str | None, mistakes: list[str]) -> Path | None:
     if not (path / "config.json").is_file():
         mistakes.append(f"{text}: is not the directory of a run: it has no config.json")
         return None
-    return path
+    return _readable(path, ("config.json", "environment.json", "results.json"), mistakes)
 
 
-def _expanded(text: str) -> Path:
-    return Path(text).expanduser().absolute()
+def _readable(path: Path, names: Sequence[str], mistakes: list[str]) -> Path | None:
+    """The path, None where one of these files of a run is there and no JSON object, and then a line in `mistakes`."""
+    before = len(mistakes)
+    for file in (path / name for name in names):
+        try:
+            if file.is_file() and not isinstance(json.loads(file.read_text()), dict):
+                raise ValueError("it is no JSON object")
+        except ValueError as error:
+            mistakes.append(f"{file}: is damaged ({error}); put a copy back, or remove it: the command that made the run writes it anew")
+    return path if len(mistakes) == before else None
+
+
+def expanded(text: str) -> Path:
+    """The path of what was typed: `~` expanded and absolute; `scheme://...` is remote and stays as it is."""
+    if not _is_remote(text):
+        return Path(text.removeprefix("file://")).expanduser().absolute()
+    from jaxreg.train.storage import as_path  # heavier than all the rest here
+
+    return as_path(text)
+
+
+def _is_remote(text: str) -> bool:
+    return "://" in text and not text.startswith("file://")
+
+
+def _is_reached(path: Path, named: str, mistakes: list[str]) -> bool:
+    """Whether a remote path can be reached; if not there is a line in `mistakes`. Local ones can."""
+    if type(path) is type(Path()):
+        return True
+    from jaxreg.train.storage import unusable
+
+    for library in ("fsspec", "s3fs", "gcsfs", "botocore", "aiobotocore"):
+        logging.getLogger(library).setLevel(logging.ERROR)  # what matters comes as an exception
+    why = unusable(path)
+    mistakes += [] if why is None else [f"{named}: {why}"]
+    return why is None
 
 
 class _Parser(argparse.ArgumentParser):
@@ -179,6 +223,7 @@ def _usage_line(usage: Usage) -> str:
         shown = f"{name}={flag.metavar}" if flag.metavar else name
         parts.append(shown if flag.required else f"[{shown}]")
     parts.append("[--config.FIELD=VALUE ...]" if usage.takes_config else "")
+    parts.append("-- COMMAND ..." if usage.takes_command else "")
     return " ".join(part for part in parts if part)
 
 

@@ -18,6 +18,7 @@ USAGE = Usage(
         "--seeds": Flag("N", "how many verdict seeds each claim gets; default: what its file says (20)"),
         "--minutes": Flag("N", "stop cleanly after so many; the same command goes on", default="60"),
         "--devices": Flag("N", "CPU devices to make; default: one per core"),
+        "--distributed": Flag("", "join the job of several processes that JAX finds (Cloud TPU pod, Slurm)"),
         "--dry_run": Flag("", "say what would run, by claim, and stop"),
     },
     many=True,
@@ -48,15 +49,16 @@ def run(given: Arguments) -> int:
     if mistakes:
         raise UserErrors(mistakes)
 
-    from jaxreg.cli import devices, display
+    from jaxreg.cli import devices
 
-    devices.start(num_devices)
-    from jaxreg.study.claims import ledger
+    def work(display) -> int:
+        from jaxreg.study.claims import ledger
 
-    with display.open_display() as shown:
         if given.flags["--dry_run"]:
-            return ledger.plan(designs, chosen, workdir, quick=quick, display=shown)
-        return ledger.run(designs, chosen, workdir, quick=quick, minutes=minutes, display=shown)
+            return ledger.plan(designs, chosen, workdir, quick=quick, display=display)
+        return ledger.run(designs, chosen, workdir, quick=quick, minutes=minutes, display=display)
+
+    return devices.run(work, num_devices, bool(given.flags["--distributed"]))
 
 
 def _load(given: Arguments, quick: bool, num_seeds: int | None, mistakes: list[str]):

@@ -16,6 +16,7 @@ USAGE = Usage(
         "--seeds": Flag("SEEDS", "how many seeds (20), or which (100,101)"),
         "--arms": Flag("ARMS", "only these arms (none,attention_0.3); the baseline always belongs to them"),
         "--devices": Flag("N", "CPU devices to make; default: one per core"),
+        "--distributed": Flag("", "join the job of several processes that JAX finds (Cloud TPU pod, Slurm)"),
         "--dry_run": Flag("", "say what would run and what it could decide, and stop"),
     },
     takes_config=True,
@@ -35,22 +36,24 @@ def run(given: Arguments) -> int:
     mistakes = list(given.mistakes)
     num_devices = arguments.whole(given.flags, "--devices", mistakes, minimum=1)
     workdir = arguments.output_directory(given.flags["--workdir"], mistakes)
-    checked = _check(given, mistakes)
+    checked = check(given, mistakes)
     if mistakes:
         raise UserErrors(mistakes)
 
-    from jaxreg.cli import devices, display
+    from jaxreg.cli import devices
 
     experiment, config, arms, seeds = checked
-    devices.start(num_devices)
-    from jaxreg.study import run as study
 
-    do = study.plan if given.flags["--dry_run"] else study.compare
-    with display.open_display() as shown:
-        return do(experiment, config, arms, seeds, workdir, display=shown)
+    def work(display) -> int:
+        from jaxreg.study import run as study
+
+        do = study.plan if given.flags["--dry_run"] else study.compare
+        return do(experiment, config, arms, seeds, workdir, display=display)
+
+    return devices.run(work, num_devices, bool(given.flags["--distributed"]))
 
 
-def _check(given: Arguments, mistakes: list[str]):
+def check(given: Arguments, mistakes: list[str]):
     """The experiment with the chosen arms only, its base config, each arm's config, and the seeds; adds to `mistakes`."""
     from jaxreg.study import config as configs
     from jaxreg.study import experiment as experiments

@@ -1,6 +1,7 @@
 """The entry point: finds the subcommand, turns mistakes into lines and exit codes.
 
-Exit codes: 0 done; 2 the user's mistake, one line for each, no traceback; 75 interrupted and resumable; 1 a defect of ours.
+Exit codes: 0 done; 2 the user's mistake, one line for each, no traceback (but where their own code raises, that is shown first); 75
+interrupted and resumable; 1 a defect of ours.
 """
 
 import argparse
@@ -9,7 +10,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 
-from jaxreg.cli import claims, compare, counterfactual, inspect, plan, report, train
+from jaxreg.cli import claims, compare, counterfactual, inspect, launch, plan, report, status, train
 from jaxreg.cli import list as list_command
 from jaxreg.cli.arguments import Arguments, Usage, parser, read
 from jaxreg.study.files import UserErrors, nearest
@@ -20,10 +21,12 @@ COMMANDS: dict[str, tuple[Usage, Callable[[Arguments], int]]] = {
     "train": (train.USAGE, train.run),
     "compare": (compare.USAGE, compare.run),
     "report": (report.USAGE, report.run),
+    "status": (status.USAGE, status.run),
     "inspect": (inspect.USAGE, inspect.run),
     "counterfactual": (counterfactual.USAGE, counterfactual.run),
     "claims": (claims.USAGE, claims.run),
     "plan": (plan.USAGE, plan.run),
+    "launch": (launch.USAGE, launch.run),
     "list": (list_command.USAGE, list_command.run),
 }
 """Subcommand -> what it takes, and the function that does it."""
@@ -54,11 +57,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, such as head, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
-    except Exception:
-        traceback.print_exc()
-        print("jaxreg: this is a defect of jaxreg, not a mistake of yours; please report it with the lines above",
-              file=sys.stderr)
-        return DEFECT
+    except Exception as error:
+        return _failed(error, argv)
+
+
+def _failed(error: Exception, argv: list[str]) -> int:
+    """Says whose an unexpected exception is: the disk's, the person's own code's, or ours."""
+    from jaxreg.cli import trouble
+
+    pieces = sys.modules.get("jaxreg.study.pieces")  # not loaded: nobody brought any
+    named = f"jaxreg {argv[0]}"
+    full = trouble.of_the_disk(error, next((word.partition("=")[2] for word in argv if word.startswith("--workdir=")), None))
+    if full is not None:
+        print(f"{named}: {full}", file=sys.stderr)
+        return MISTAKE
+    own = trouble.of_own_code(error, pieces.adopted() if pieces else ())
+    if own is not None:
+        print(f"{own[0]}{named}: {own[1]}", file=sys.stderr)
+        return MISTAKE
+    traceback.print_exc()
+    print("jaxreg: this is a defect of jaxreg, not a mistake of yours; please report it with the lines above", file=sys.stderr)
+    return DEFECT
 
 
 def _dispatch(argv: list[str]) -> int:

@@ -29,7 +29,7 @@ def run(given: Arguments) -> int:
 
     mistakes = list(given.mistakes)
     sd = plan.check_sd(given.flags["--sd"], mistakes)
-    workdir = None if given.flags["--workdir"] is None else Path(given.flags["--workdir"]).expanduser().absolute()
+    workdir = None if given.flags["--workdir"] is None else arguments.expanded(given.flags["--workdir"])
     if workdir is not None and not workdir.is_dir():
         mistakes.append(f"--workdir={given.flags['--workdir']}: there is no such directory")
     if mistakes:

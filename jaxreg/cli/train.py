@@ -11,6 +11,7 @@ USAGE = Usage(
         "--config": Flag("FILE", "a file of configs/", required=True),
         "--workdir": Flag("DIR", "where the run is kept; the same command goes on with it", required=True),
         "--devices": Flag("N", "CPU devices to make; default: one per core"),
+        "--distributed": Flag("", "join the job of several processes that JAX finds (Cloud TPU pod, Slurm)"),
     },
     takes_config=True,
     examples=("jaxreg train --config=configs/cat_sat.py --config.model.attention_dropout_rate=.3 --workdir=runs/one",),
@@ -35,10 +36,11 @@ def run(given: Arguments) -> int:
     if mistakes:
         raise UserErrors(mistakes)
 
-    from jaxreg.cli import devices, display
+    from jaxreg.cli import devices
 
-    devices.start(num_devices)
-    from jaxreg.study import run as study
+    def work(display) -> int:
+        from jaxreg.study import run as study
 
-    with display.open_display() as shown:
-        return study.train(config, workdir, display=shown)
+        return study.train(config, workdir, display=display)
+
+    return devices.run(work, num_devices, bool(given.flags["--distributed"]))

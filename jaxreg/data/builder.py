@@ -14,12 +14,13 @@ import contextlib
 import dataclasses
 import hashlib
 import inspect
-import io
 import logging
 import os
 import pathlib
+import sys
 import tempfile
 import threading
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,8 +32,15 @@ from jaxreg.data.dataset import Split
 if TYPE_CHECKING:
     from jaxreg.data.source import Source
 
-_log = logging.getLogger(__name__)
 _one_at_a_time = threading.RLock()  # a draw that reads a TFDS builder comes by twice
+
+
+class DataWarning(UserWarning):
+    """Damaged files were made anew."""
+
+
+class CacheError(OSError):
+    """The files of a data set cannot be written: a full or forbidden disk."""
 
 
 class SourceConfig(tfds.core.BuilderConfig):
@@ -107,7 +115,7 @@ def load(source: "Source", settings: Any, cache_dir: str | os.PathLike) -> dict[
         return read(source, settings, cache_dir)
     except Exception as error:  # whatever a damaged file makes TFDS raise
         reason = str(error).strip().split("\n")[0]
-        _log.warning("%s is damaged and is made anew (%s: %s)", folder, type(error).__name__, reason)
+        warnings.warn(f"{folder} is damaged and is made anew ({type(error).__name__}: {reason})", DataWarning, stacklevel=2)
     return prepare(source, settings, cache_dir, replace=True)
 
 
@@ -121,8 +129,21 @@ def prepare(source: "Source", settings: Any, cache_dir: str | os.PathLike, *, re
     They are written to a private folder, read back, and only then renamed to their place, so that processes which
     prepare the same data at once never see one another's half-written files. Files that are there already are kept,
     or moved away first with `replace`; the content is the same.
+
+    Raises:
+      CacheError: they cannot be written.
+      Exception: whatever the source raises where it cannot draw these settings.
     """
-    folder, config = _folder(source, settings, cache_dir), SourceConfig(source, settings)
+    config = SourceConfig(source, settings)
+    try:
+        return _prepared(source, settings, cache_dir, config, replace)
+    except (OSError, RuntimeError) as error:  # array_record's writer knows only the second
+        reason = " ".join(str(error).split())
+        raise CacheError(f"{cache_dir}: data cannot be written there: {reason[:200]}; $JAXREG_DATA may name another folder") from error
+
+
+def _prepared(source: "Source", settings: Any, cache_dir: str | os.PathLike, config: SourceConfig, replace: bool) -> dict[str, Split]:
+    folder = _folder(source, settings, cache_dir)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".preparing-", dir=folder.parent, ignore_cleanup_errors=True) as private:
         with _quiet():
@@ -211,15 +232,31 @@ def _digest(splits: dict[str, Split]) -> str:
     return digest.hexdigest()
 
 
+class _Muted:
+    """A stream that drops what one thread writes and passes on what the others do."""
+
+    def __init__(self, stream: Any):
+        self._stream, self._thread = stream, threading.get_ident()
+
+    def write(self, text: str) -> int:
+        return len(text) if threading.get_ident() == self._thread else self._stream.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 @contextlib.contextmanager
 def _quiet():
-    """TFDS without its two lines on stdout, its progress bars and its warning about a config of one's own."""
+    """TFDS without its two lines on stdout, its progress bars and its warning about a config of one's own.
+
+    Only of this thread: what the main thread has to say meanwhile, such as a mistake, must not be lost.
+    """
     absl = logging.getLogger("absl")
     with _one_at_a_time:  # the streams belong to the whole process
         level = absl.level
         absl.setLevel(logging.ERROR)
         try:
-            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            with contextlib.redirect_stdout(_Muted(sys.stdout)), contextlib.redirect_stderr(_Muted(sys.stderr)):
                 yield
         finally:
             absl.setLevel(level)

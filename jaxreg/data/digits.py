@@ -62,7 +62,7 @@ def images() -> tuple[UInt8[np.ndarray, "n 8 8"], Int64[np.ndarray, " n"]]:
     Raises:
       ValueError: the file is not the one that ships with jaxreg.
     """
-    with np.load(Path(__file__).with_name("assets") / "digits.npz") as file:
+    with np.load(Path(__file__).with_name("assets") / "digits.npz", allow_pickle=False) as file:
         pixels, labels = file["images"], file["labels"]
     found = hashlib.sha256(pixels.tobytes() + labels.tobytes()).hexdigest()
     if found != DIGEST:

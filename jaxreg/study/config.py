@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from jaxreg.data import Dataset, source
 from jaxreg.data.augment import kinds_for
-from jaxreg.study import files, together
+from jaxreg.study import drawn, files, together
 from jaxreg.study.experiment import Arm, Experiment
 from jaxreg.study.fields import Chosen, fields_of
 from jaxreg.study.files import UserErrors
@@ -296,9 +296,14 @@ def _check_differ(experiment: Experiment, resolved: Mapping[str, ConfigDict]) ->
 def _preview(chosen: source.Source, settings: tuple[tuple[str, object], ...]) -> Dataset | list[str]:
     """The data of seed 0, or what is wrong with the settings: too few distinct sentences should show now, not later."""
     try:
-        return chosen.preview(**dict(settings))
+        found = chosen.preview(**dict(settings))
+        return drawn.mistakes(found, dict(settings)["length"]) or found
     except ValueError as error:
         return str(error).splitlines()
+    except KeyError as error:
+        if error.args[0] not in chosen.splits:
+            raise
+        return [f"data set {chosen.name}: its draw gives no split {error.args[0]!r}"]
 
 
 def _preview_of(values: Mapping[str, object]) -> Dataset | list[str]:
@@ -311,8 +316,9 @@ def _check_data(sound: Mapping[str, object]) -> list[str]:
     found = _preview_of(sound)
     if isinstance(found, list):
         return found
-    if "eval.curves" not in sound:
-        return []
+    few = drawn.too_few_rows(found, sound)
+    if few or "eval.curves" not in sound:
+        return few
     curves = sound["eval.curves"]
     parts = {view.name: view.split for view in found.views if view.subset is not None}
     missing = _views_exist("eval.curves", sound, curves)

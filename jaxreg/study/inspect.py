@@ -1,6 +1,7 @@
 """The essay's two matrices for any sentence: a trained model's attention, and what one real training step dropped from it."""
 
 import dataclasses
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -194,7 +195,9 @@ def draw(found: Matrices, layers: Sequence[int], heads: Sequence[int], title: st
             _panel(axes[2 * i, j], before, found.words, f"layer {layer}, head {head}: trained", None)
             after = np.where(kept, before * found.scale, 0)
             _panel(axes[2 * i + 1, j], after, found.words, "after this step's drops", ~kept)
-    figure.savefig(path, dpi=120)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=120)
+    path.write_bytes(drawn.getvalue())
     pyplot.close(figure)
 
 

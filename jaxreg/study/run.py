@@ -2,20 +2,24 @@
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from jaxreg.study import checks, counterfactual, directory, results, story
+from jaxreg.study import alike, checks, counterfactual, directory, results, story
 from jaxreg.study.config import Config
 from jaxreg.study.datasets import Library
 from jaxreg.study.experiment import Arm, Experiment
 from jaxreg.study.fields import MAX_SEED
 from jaxreg.study.files import UserErrors
 from jaxreg.study.members import Spec, group, make_specs, plain
+from jaxreg.study.pieces import Own
+from jaxreg.study.report import tensorboard
 from jaxreg.study.session import DONE, Session, hold
 from jaxreg.study.training import fingerprint
+from jaxreg.train import processes
 from jaxreg.train.records import Record
 from jaxreg.train.rundir import write_json
 
@@ -49,14 +53,18 @@ def compare(
     """
     config, arms = plain(config), {name: plain(arm) for name, arm in arms.items()}
     refuse_impossible(config, experiment.arms, seeds)
+    alike.refuse_different("compare", config, arms, seeds, experiment=alike.hash_of(replace(experiment, own=Own())))
 
     def body(session: Session) -> None:
         specs = make_specs(experiment.arms, arms, seeds, session.library.request)
+        alike.refuse_other_data(spec.data for spec in specs)
         directory.begin(workdir, experiment, config, arms, seeds, fingerprint(), display)
         example = session.library[specs[0].data]
         display.opening(experiment.question, experiment.prediction, story.asked(example), story.scope(config, seeds))
         display.layout(list(experiment.arms), [view.name for view in example.views], experiment.primary, len(seeds))
         records = session.train(specs)
+        if not processes.is_first():  # there is nothing more to share out
+            return
         off_value = checks.off_value(config, example, specs[0].run_seed, session.phases)
         session.phases("comparing")
         outcome = results.summarize(experiment, seeds, specs, records, session.library, off_value)
@@ -111,16 +119,22 @@ def train(config: Config, workdir: Path, *, display: Any) -> int:
         primary="validation", margin=0.05, alpha=0.05, prediction="none",
     )
     refuse_impossible(config, alone.arms, alone.seeds)
+    alike.refuse_different("train", config, {arm: config}, alone.seeds)
 
     def body(session: Session) -> None:
         specs = make_specs(alone.arms, {arm: config}, alone.seeds, session.library.request)
+        alike.refuse_other_data(spec.data for spec in specs)
         directory.begin(workdir, alone, config, {arm: config}, alone.seeds, fingerprint(), display)
         example = session.library[specs[0].data]
         display.layout([arm], [view.name for view in example.views], None, 1)
         records = session.train(specs)
-        session.phases.stop()
+        if not processes.is_first():
+            return
+        session.phases.switch("writing report")
         outcome = results.summarize(alone, [seed], specs, records, session.library)
         write_json(workdir / "results.json", outcome.results)
+        tensorboard.write_tensorboard(workdir, specs, records)
+        session.phases.stop()
         table = outcome.results["arms"]
         display.closing([f"seed {seed}"], table=table, timing=session.phases.seconds, command=story.command(sys.argv))
 

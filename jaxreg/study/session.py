@@ -1,9 +1,9 @@
 """What every run needs around it: the directory locked, signals caught, data loading, time kept, and the live table."""
 
+import contextlib
 import sys
-import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,36 +14,16 @@ from jaxreg.study import directory, results, statistics, story
 from jaxreg.study.datasets import Library
 from jaxreg.study.files import UserErrors
 from jaxreg.study.members import Spec
+from jaxreg.study.meter import Meter, Phases, process_seconds
 from jaxreg.study.training import Trainer, Watch, fingerprint
+from jaxreg.train import processes
 from jaxreg.train.checkpoint import CheckpointError
 from jaxreg.train.interrupt import Interrupts
 from jaxreg.train.loop import Interrupted
 from jaxreg.train.records import Record
-from jaxreg.train.rundir import RunDirectoryInUse, RunLock
+from jaxreg.train.rundir import MetricsLog, RunDirectoryInUse, RunLock
 
 DONE, INTERRUPTED = 0, 75
-
-
-class Phases:
-    """Where the time goes: seconds by phase; the display hears of every change."""
-
-    def __init__(self, display: Any):
-        self.display, self.seconds, self._name, self._since = display, {}, None, time.monotonic()
-
-    def __call__(self, name: str) -> None:
-        """Starts a phase, unless it is on already."""
-        if name == self._name:
-            return
-        self.stop()
-        self._name = name
-        self.display.phase(name)
-
-    def stop(self) -> None:
-        """Ends the current phase."""
-        now = time.monotonic()
-        if self._name is not None:
-            self.seconds[self._name] = self.seconds.get(self._name, 0.0) + now - self._since
-        self._name, self._since = None, now
 
 
 class Board:
@@ -67,11 +47,17 @@ class Board:
 
 
 class Session:
-    """One run in its directory. `phases` keeps the time, `library` loads data in the background, `display` is told."""
+    """One run in its directory. `phases` keeps the time, `meter` writes it down, `library` loads data in the background, `display` is told."""
 
     def __init__(self, workdir: Path, display: Any, interrupts: Interrupts):
         self.workdir, self.display, self.interrupts = workdir, display, interrupts
-        self.phases, self.library = Phases(display), Library()
+        self.phases, self.library = Phases(display, before=process_seconds()), Library()
+        self.meter = Meter(self.phases, MetricsLog(workdir / "metrics.jsonl"), command=story.command(sys.argv))
+
+    def progress(self, done: int, total: int) -> None:
+        """Tells display and meter how many of all model-steps are done."""
+        self.display.progress(done, total)
+        self.meter.progress(done, total)
 
     def train(self, specs: Sequence[Spec]) -> dict[str, Record]:
         """All members' records by hash, found or trained now.
@@ -81,7 +67,7 @@ class Session:
         """
         board = Board(self.display, self.library)
         watch = Watch(
-            progress=self.display.progress, member_done=board.add, phase=self.phases, stop=lambda: self.interrupts.requested
+            progress=self.progress, member_done=board.add, phase=self.phases, stop=lambda: self.interrupts.requested, meter=self.meter
         )
         trainer = Trainer(self.workdir, specs, self.library, fingerprint(), watch)
         records = trainer.run()
@@ -92,6 +78,29 @@ class Session:
         return records
 
 
+@contextlib.contextmanager
+def _ending(session: Session) -> Iterator[Session]:
+    """Notes how the session ended, and says how fast it was."""
+    outcome, detail = "failed", ""
+    try:
+        yield session
+        outcome = "done"
+    except Interrupted:
+        outcome = "interrupted"
+        raise
+    except KeyboardInterrupt:  # the second one: nothing was saved
+        outcome = "stopped"
+        raise
+    except BaseException as error:
+        detail = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+        raise
+    finally:
+        session.meter.end(outcome, detail)
+        session.library.close()
+    if session.meter.model_steps:
+        session.display.note(session.meter.closing())
+
+
 def hold(workdir: Path, display: Any, body: Callable[[Session], None]) -> int:
     """Runs `body` in a locked run directory and returns the exit code: 0, or 75 when a signal stopped it after saving.
 
@@ -99,18 +108,16 @@ def hold(workdir: Path, display: Any, body: Callable[[Session], None]) -> int:
       UserErrors: the directory cannot be made or is in use, or its checkpoints cannot be used.
     """
     try:
-        workdir.mkdir(parents=True, exist_ok=True)
+        if processes.is_first():
+            workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserErrors([f"--workdir={workdir}: cannot be made: {error.strerror}"]) from None
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *args, **kwargs: display.note(str(message))
         try:
             with RunLock(workdir), Interrupts(notify=display.note) as interrupts:
-                session = Session(workdir, display, interrupts)
-                try:
+                with _ending(Session(workdir, display, interrupts)) as session:
                     body(session)
-                finally:
-                    session.library.close()
         except Interrupted:
             display.note(f"interrupted; the same command goes on: {story.command(sys.argv)}")
             return INTERRUPTED

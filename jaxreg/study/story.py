@@ -15,6 +15,7 @@ from jaxreg.study.experiment import Experiment
 from jaxreg.study.members import Group, Spec
 from jaxreg.study.pieces import SOURCES
 from jaxreg.train.records import Records
+from jaxreg.train.storage import shown
 
 
 def asked(dataset: Dataset) -> list[tuple[str, str, str]]:
@@ -61,8 +62,8 @@ def _data(data: Mapping) -> str:
 
 
 def command(argv: Sequence[str]) -> str:
-    """What to type to run it again."""
-    return " ".join(["jaxreg", *(shlex.quote(word) for word in argv[1:])])
+    """What to type to run it again; a password in a URL is not shown."""
+    return " ".join(["jaxreg", *(shlex.quote(shown(word)) for word in argv[1:])])
 
 
 def headline(

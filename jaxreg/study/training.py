@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import numpy as np
 from jaxreg.data import Dataset
 from jaxreg.study import build, members
 from jaxreg.study.members import Spec
-from jaxreg.train import records
+from jaxreg.study.meter import Meter, machine_rows
+from jaxreg.train import processes, records
 from jaxreg.train.checkpoint import Checkpoints
 from jaxreg.train.loop import Plan, Trained, Wave, compile_programs, run_wave
 from jaxreg.train.parallel import Programs
@@ -20,17 +22,26 @@ from jaxreg.train.records import Record, Records
 from jaxreg.train.rundir import MetricsLog
 
 
+MOST_PLANNED = 1_000
+"""Members whose hashes are written down for `jaxreg status`; of more only the number is."""
+
+
+MOST_SECONDS_LATE = 60.0
+"""After this a member that only process 0 finds is no matter of a slow shared disk."""
+
+
 @dataclasses.dataclass
 class Watch:
     """What the outside hears of training. All calls are optional.
 
-    progress(done, total): model-steps. member_done(spec, record). phase(name). stop(): asked after every chunk.
+    progress(done, total): model-steps. member_done(spec, record). phase(name). stop(): asked after every chunk. meter: measures.
     """
 
     progress: Callable[[int, int], None] = lambda done, total: None
     member_done: Callable[[Spec, Record], None] = lambda spec, record: None
     phase: Callable[[str], None] = lambda name: None
     stop: Callable[[], bool] = lambda: False
+    meter: Meter = dataclasses.field(default_factory=Meter)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +89,9 @@ class Trainer:
         Raises:
           Interrupted: the watch said stop; the wave is saved, and the same call goes on from there.
         """
+        self.watch.meter.begin()
         self._find()
+        self._plan()
         groups = members.group(self.specs)
         self._progress(0)
         saved = self._saved(groups)
@@ -88,6 +101,7 @@ class Trainer:
             self._run_group(group, saved if group is groups[first] else None)
         self._write_metrics()  # in the order of the design, whatever the order of training was
         self.checkpoints.clear()
+        processes.barrier("trained")  # nobody looks for files that process 0 is still writing
         return self.found
 
     def _unique(self) -> list[Spec]:
@@ -99,8 +113,17 @@ class Trainer:
         done = sum(count for hash, count in steps.items() if hash in self.found)
         self.watch.progress(done + more, sum(steps.values()))
 
+    def _plan(self) -> None:
+        """Tells the meter what there is to do."""
+        arms: dict[str, dict[int, str]] = {}
+        for spec in self.specs if len(self._arms) <= MOST_PLANNED else ():
+            arms.setdefault(spec.arm, {})[spec.seed] = spec.hash
+        self.watch.meter.plan(arms, members=len(self._arms), found=len(self.found))
+
     def _write_metrics(self) -> None:
-        self.metrics.rewrite([row for specs in self._arms.values() for row in self._rows(specs)])
+        """All rows anew; what is known of the machine is in no record and stays."""
+        rows = [row for specs in self._arms.values() for row in self._rows(specs)]
+        self.metrics.rewrite(rows + machine_rows(self.metrics.path))
 
     def _find(self) -> None:
         """Members that are on disk already, and metrics.jsonl made anew from them: nothing half-written stays."""
@@ -108,16 +131,32 @@ class Trainer:
             record = self.records.get(spec.hash)
             if record is not None:
                 self.found[spec.hash] = record
+        self._agree_on_found()
         self._write_metrics()
         for specs in self._arms.values():
             if specs[0].hash in self.found:
                 for spec in specs:
                     self.watch.member_done(spec, self.found[spec.hash])
 
+    def _agree_on_found(self) -> None:
+        """What process 0 found counts for all: a shared disk may show a file a little later elsewhere."""
+        if processes.count() == 1:
+            return
+        agreed, until = processes.agree(list(self.found)), time.monotonic() + MOST_SECONDS_LATE
+        for hash in agreed:
+            while hash not in self.found:
+                record = self.records.get(hash)
+                self.found |= {} if record is None else {hash: record}
+                if record is None and time.monotonic() > until:
+                    raise RuntimeError(f"process {processes.index()} does not find the member {hash} in {self.records.directory}, process 0 does")
+                time.sleep(0.2)
+        self.found = {hash: self.found[hash] for hash in agreed}
+
     def _run_group(self, group: members.Group, saved: Saved | None) -> None:
         if all(spec.hash in self.found for spec in group.specs):
             return
         self.watch.phase("compiling")
+        self.watch.meter.phases.switch("preparing")
         example = self.datasets[group.specs[0].data]
         programs, compiled = self._programs(group.structure, example)
         passes = passes_of(group.structure, example)
@@ -128,9 +167,11 @@ class Trainer:
             specs = waiting if saved is None else saved.specs[: programs.layout.slots]
             if specs is None:
                 return
+            self.watch.meter.phases.switch("preparing")
             jobs, tables = self._wave_data(specs, example, passes, programs)
             if not compiled:
-                compile_programs(programs, jobs[0], jax.eval_shape(lambda x: x, tables), plan)
+                with self.watch.meter.compiling(programs):
+                    compile_programs(programs, jobs[0], jax.eval_shape(lambda x: x, tables), plan)
                 compiled = True
             wave, self._fingerprints = Wave(programs, jobs, tables, plan), [self.fingerprint]
             if saved is not None:
@@ -159,17 +200,32 @@ class Trainer:
         self._fingerprints = [*(f for f in saved.fingerprints if f != self.fingerprint), self.fingerprint]
 
     def _train(self, wave: Wave, specs: Sequence[Spec], passes: build.Passes) -> None:
-        def on_chunk(wave: Wave, steps: int) -> None:
-            self.watch.phase("training")
-            self._progress(wave.step * len(specs))
+        meter = self.watch.meter
 
+        def on_chunk(wave: Wave, model_steps: int) -> None:
+            self.watch.phase("training")
+            meter.chunk(wave.step, model_steps, evaluates=wave.step in wave.plan.eval_steps)
+            self._progress(wave.step * len(specs))
+            meter.chunk_noted()
+
+        def on_eval(wave: Wave) -> None:
+            meter.evaluated(more=wave.step < wave.plan.num_steps and bool(wave.alive().any()))
+
+        def save(wave: Wave) -> None:
+            with meter.phases.within("saving"):
+                self._save(wave, specs)
+            meter.kept()
+
+        meter.wave(len(specs), wave.step)
         trained = run_wave(
-            wave, on_chunk=on_chunk, save=lambda wave: self._save(wave, specs),
+            wave, on_chunk=on_chunk, on_eval=on_eval, save=save,
             save_every_seconds=specs[0].config["checkpoint"]["every_seconds"], should_stop=self.watch.stop,
         )
+        meter.phases.switch("saving")
         for spec, member in zip(specs, trained, strict=True):
             self._put(spec, member, wave.plan, passes)
         self._progress(0)
+        meter.kept()
 
     def _put(self, spec: Spec, member: Trained, plan: Plan, passes: build.Passes) -> None:
         meta = {
@@ -240,8 +296,8 @@ def fingerprint() -> dict[str, Any]:
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         features = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("flags")), "")
-    devices = jax.devices()
-    return {
+    devices, several = jax.devices(), {"processes": processes.count()} if processes.count() > 1 else {}
+    return several | {
         "jax": jax.__version__, "jaxlib": jaxlib.__version__, "devices": len(devices), "device_kind": devices[0].device_kind,
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "cpu_features": records.content_hash(sorted(features.split())) if features else None,

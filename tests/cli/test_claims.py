@@ -22,7 +22,7 @@ MISTAKES = [
     ("claims --workdir=W --seeds=few", ["--seeds=few: must be a whole number, 1 or more"]),
     ("claims --workdir=W --quick --seeds=3", ["--seeds=3: a quick run has two seeds"]),
     ("claims --workdir=W --config.train.num_steps=3", ["claims takes no config fields"]),
-    ("claims --workdir=gs://b/x", ["remote ones are not supported"]),
+    ("claims --workdir=nowhere://b/x", ["--workdir=nowhere://b/x: nowhere:// is no kind of storage that is known here"]),
     ("plan", ["FILE is missing"]),
     ("plan nowhere.py", ["nowhere.py: no such file"]),
     ("plan experiments/claims/N1.py", ["N1 needs no run"]),

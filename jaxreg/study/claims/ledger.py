@@ -12,8 +12,8 @@ from typing import Any
 
 import jax
 
-from jaxreg.study import build, checks, directory, story
-from jaxreg.study.claims import page, pool, tuning
+from jaxreg.study import alike, build, checks, directory, story
+from jaxreg.study.claims import page, pool, table, tuning
 from jaxreg.study.claims.design import Design, too_large_seeds
 from jaxreg.study.claims.evidence import Evidence, Gatherer, gather
 from jaxreg.study.claims.judge import ALPHA, family, judge
@@ -23,11 +23,11 @@ from jaxreg.study.members import Spec, code_version, plain
 from jaxreg.study.session import DONE, Session, hold
 from jaxreg.study.statistics import can_decide, smallest_p
 from jaxreg.study.training import Watch, fingerprint
-from jaxreg.train import records
+from jaxreg.train import processes, records
 from jaxreg.train.loop import Interrupted
 from jaxreg.train.rundir import write_json, write_text
 
-LEDGER, PAGE = "ledger.json", "ledger.html"
+LEDGER, PAGE, TABLE = "ledger.json", "ledger.html", "ledger.md"
 OFF_VALUES = "off_values.json"
 
 Chosen = dict[str, dict[str, int]]
@@ -98,6 +98,7 @@ def run(
       UserErrors: a design that cannot decide; a directory that holds another kind of run.
     """
     refuse_impossible(designs, chosen, quick=quick)
+    alike.refuse_different("claims", {}, {name: designs[name] for name in designs}, chosen, quick=quick)
     _refuse_other(workdir, quick)
     return hold(workdir, display, lambda session: _Ledger(session, designs, chosen, quick, minutes).run())
 
@@ -145,7 +146,7 @@ class _Ledger:
                 pool.evaluation_specs(own, self._chosen(), request)
                 self._train(todo, 0)
         except Interrupted:
-            if not self.session.interrupts.requested:
+            if not processes.any_of(self.session.interrupts.requested):
                 self.display.note(f"{self.minutes:g} minutes are over; what is complete is judged")
                 self._conclude()
             raise
@@ -205,6 +206,7 @@ class _Ledger:
         told = page.ledger_of(self.designs, gathered, judged, self.choices, costs, quick=self.quick)
         write_json(self.workdir / LEDGER, told)
         self.session.phases("writing the page")
+        write_text(self.workdir / TABLE, table.markdown(told))
         write_text(self.workdir / PAGE, page.render(told, story.command(sys.argv)))
         self.session.phases.stop()
         self._closing(told)

@@ -11,9 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from jaxreg.study import statistics, story, verdict
+from jaxreg.study.claims import table
 from jaxreg.study.claims.claim import Claim
 from jaxreg.study.claims.design import Design
 from jaxreg.study.claims.evidence import Evidence
@@ -118,19 +117,12 @@ def summary(told: Mapping[str, Any]) -> list[str]:
             lines.append(f"{claim['id']}: {', '.join(outcome(claim))}")
             continue
         for question in claim["questions"]:
-            lines.append(f"{claim['id']} {question['name']}: {question['verdict'] or question['reason']}{_effect(question)}{_why(question)}")
+            found = "".join(f", {text}" for text in [table.effect(question)] if text)
+            lines.append(f"{claim['id']} {question['name']}: {question['verdict'] or question['reason']}{found}{_why(question)}")
     pairs, out = told["aa"]["pairs"], told["aa"]["supported_or_opposite"]
     if pairs and not told["quick"]:
         lines.append(f"A/A: {out} of {pairs} distinct pairs came out supported or opposite at alpha {told['alpha']:g}, uncorrected")
     return lines
-
-
-def _effect(question: Mapping[str, Any]) -> str:
-    if question["difference"] is None:
-        return ""
-    low, high = (question["scale"] * end for end in question["ci95"])
-    interval = f" [{low:+.3g}, {high:+.3g}]" if np.isfinite([low, high]).all() else ""
-    return f", {question['scale'] * question['difference']:+.3g}{interval} {question['unit']}"
 
 
 def _why(question: Mapping[str, Any]) -> str:

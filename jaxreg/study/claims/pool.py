@@ -13,7 +13,7 @@ from jaxreg.study.claims.design import Design, Request
 from jaxreg.study.members import Spec
 from jaxreg.study.pieces import SOURCES
 from jaxreg.study.training import Trainer
-from jaxreg.train import records
+from jaxreg.train import processes, records
 from jaxreg.train.parallel import Programs
 from jaxreg.train.records import Records
 from jaxreg.train.rundir import write_json
@@ -100,13 +100,14 @@ class Stored:
 
     def missing(self, specs: Iterable[Spec]) -> list[Spec]:
         """Those that must be trained."""
-        lacking = []
+        specs, lacking = list(specs), []
         for spec in specs:
             if self.records is not None and spec.hash not in self._known and spec.hash in self.records:
                 self._known.add(spec.hash)
             if spec.hash not in self._known:
                 lacking.append(spec)
-        return lacking
+        missing = set(processes.agree([spec.hash for spec in lacking])) if processes.count() > 1 else {spec.hash for spec in lacking}
+        return [spec for spec in specs if spec.hash in missing]
 
     def record_of(self, hash: str) -> records.Record:
         """A member's record.

@@ -1,7 +1,6 @@
 """What the page shows, computed from results and trained members; and the run directory's report, made again from disk."""
 
 import math
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from jaxreg.study.datasets import Library
 from jaxreg.study.experiment import Experiment
 from jaxreg.study.members import Spec, make_specs
 from jaxreg.study.report import page, picture, sentence
+from jaxreg.study.report.tensorboard import write_tensorboard
 from jaxreg.study.results import Outcome
 from jaxreg.train.records import Record, Records
 from jaxreg.train.rundir import write_json, write_text
@@ -143,23 +143,6 @@ def write_page(workdir: Path, payload: Mapping[str, Any]) -> None:
     write_json(workdir / "report.json", payload)
     write_text(workdir / "report.html", page.render(payload))
     picture.draw_picture(payload, workdir / "picture.png")
-
-
-def write_tensorboard(workdir: Path, specs: Sequence[Spec], records: Mapping[str, Record]) -> None:
-    """TensorBoard files, one run per arm and seed, made anew."""
-    from tensorboardX import SummaryWriter
-
-    root = workdir / "tensorboard"
-    shutil.rmtree(root, ignore_errors=True)
-    for spec in specs:
-        record = records[spec.hash]
-        with SummaryWriter(str(root / spec.arm / f"seed{spec.seed}"), write_to_disk=True) as writer:
-            for index, step in enumerate(record.meta["eval_steps"]):
-                writer.add_scalar("train/loss_train_mode", record.arrays["train_loss"][index], step)
-                for (split, cut), (accuracy, loss) in zip(record.meta["curves"], record.arrays["curves"][index], strict=True):
-                    name = "_".join([split, *cut])
-                    writer.add_scalar(f"{name}/accuracy", accuracy, step)
-                    writer.add_scalar(f"{name}/loss", loss, step)
 
 
 def rebuild(workdir: Path) -> dict[str, Any]:

@@ -1,9 +1,12 @@
 """One picture of a study for a README: the effects on the primary view, and how the baseline and the best arm learned."""
 
+import io
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from jaxreg.train.rundir import write_bytes
 
 Axes = Any  # matplotlib.axes.Axes, which is too heavy to import for a name
 
@@ -40,7 +43,9 @@ def draw_picture(payload: Mapping[str, Any], path: str | Path) -> None:
         figure.text(0.012, 0.878, "small dots: seeds · diamond: mean, with its 95% interval · shaded: below the margin", fontsize=12, color=MUTED)
         figure.text(0.648, 0.925, "Learned, or memorized", fontsize=17, weight="bold")
         figure.text(0.648, 0.878, "accuracy by training step", fontsize=12, color=MUTED)
-        figure.savefig(path, metadata={"Software": None})
+        drawn = io.BytesIO()
+        figure.savefig(drawn, format="png", metadata={"Software": None})
+        write_bytes(path, drawn.getvalue())
 
 
 def best_arm(payload: Mapping[str, Any]) -> str | None:

@@ -1,0 +1,64 @@
+"""TensorBoard files of a run: one TensorBoard run per arm and seed, and one, "machine", about speed, memory and goodput."""
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+from jaxreg.study.members import Spec
+from jaxreg.study.meter import MACHINE, machine_rows
+from jaxreg.train.records import Record
+from jaxreg.train.storage import local_folder, remove_tree
+
+MACHINE_RUN = "machine"
+FIELDS = ("model_steps_per_second", "step_seconds", "compile_seconds", "memory_bytes", "goodput")
+"""Of the rows about the machine; over all model-steps of the run directory."""
+
+Scalar = tuple[str, float, int]
+"""Tag, value, step."""
+
+
+def write_tensorboard(workdir: Path, specs: Sequence[Spec], records: Mapping[str, Record]) -> None:
+    """TensorBoard files, made anew from the members and from metrics.jsonl."""
+    rows = machine_rows(workdir / "metrics.jsonl")
+    remove_tree(workdir / "tensorboard")
+    with local_folder(workdir / "tensorboard") as root:
+        for spec in specs:
+            _write(root / folder_of(spec.arm) / f"seed{spec.seed}", _of_member(records[spec.hash]))
+        _write(root / MACHINE_RUN, _of_machine(rows))  # no arm's folder is this one: those of arms have seeds in them
+
+
+def folder_of(arm: str) -> str:
+    """The name of an arm's folder: other characters than those of ordinary names are written as %XX, and so are names of dots alone."""
+    return quote(arm, safe=" +=@") if arm.strip(".") else "%2E" * len(arm)
+
+
+def _of_member(record: Record) -> Iterator[Scalar]:
+    for index, step in enumerate(record.meta["eval_steps"]):
+        yield "train/loss_train_mode", record.arrays["train_loss"][index], step
+        for (split, cut), (accuracy, loss) in zip(record.meta["curves"], record.arrays["curves"][index], strict=True):
+            name = "_".join([split, *cut])
+            yield f"{name}/accuracy", accuracy, step
+            yield f"{name}/loss", loss, step
+
+
+def _of_machine(rows: Iterable[Mapping]) -> Iterator[Scalar]:
+    for row in rows:
+        for name in FIELDS if row[MACHINE] in ("work", "end") else ():
+            if row.get(name) is not None:
+                yield f"machine/{name}", row[name], row["model_steps"]
+
+
+def _write(folder: Path, scalars: Iterable[Scalar]) -> None:
+    """One file of events. Not by SummaryWriter: it sends every event through a pickle, to a thread of its own."""
+    from tensorboardX.event_file_writer import EventsWriter
+    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.summary import scalar
+
+    folder.mkdir(parents=True, exist_ok=True)
+    writer = EventsWriter(str(folder / "events"))
+    try:
+        for tag, value, step in scalars:
+            writer.write_event(Event(wall_time=time.time(), step=step, summary=scalar(tag, value)))
+    finally:
+        writer.close()
