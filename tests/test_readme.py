@@ -1,11 +1,14 @@
 """The README is the truth: every command and every example in it runs here, and its table is the committed result."""
 
+import collections
 import json
 import re
 import shlex
 from pathlib import Path
 
 import pytest
+
+from jaxreg.study.claims import table
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -18,6 +21,29 @@ SMALL = {
     "compare": [], "inspect": [], "report": [], "list": [], "counterfactual": [], "plan": [], "claims": [], "status": [], "launch": [],
 }
 """What makes each command short; nothing where it is short already."""
+SAID = (  # claim, question or effect, its sign, and the words of the README
+    ("C1b", "novel words", 1, "7.26 on words never trained"), ("I1", "the gain is larger over-fitted", 1, "10 points more than elsewhere"),
+    ("I1", "unseen pairs, dropout, under-fitted", 1, ".928, in one pass"), ("I1", "unseen pairs, dropout, one pass", -1, "1.02, and in the essay"),
+    ("C1a", "one verb per noun", 1, "2.2: open"), ("C4", "CATSAT: noun or determiner cut", 1, "16.3 points more (C4)"),
+    ("C1c", "verb -> noun dropped: noun cut", 1, "6 of them (C1c)"), ("C5", "what an ensemble adds with dropout", 1, "2.16 points instead"),
+    ("C5", "what an ensemble adds without dropout", 1, "6.48 (C5)"), ("C7", "slower with four heads", 1, "31% (log) to find"),
+    ("C7", "slower with one head", 1, "39% with one"), ("D6", "MODN: decay no worse than dropout", 1, "53.6), and AdamW"),
+    ("D8", "sentences, unseen pairs", -1, "2.23 behind"), ("D1", "largest stable learning rate", 1, "3.45 octaves more"),
+    ("D1b", "largest stable learning rate, 8 layers", 1, "5.7 more than post-norm"), ("D7", "fewer runs diverge", -1, "21 of 100 runs"),
+    ("D1", "gap, train minus validation", 1, "3.88, D3"), ("D3", "gap at a train loss of .1", 1, "5.06, D5"),
+    ("D5", "gap, train minus validation", 1, "1.4 points), and dropout"), ("D2", "drift of layer inputs", 1, "13.5%, log"),
+    ("D5b", "attention against MLP dropout", 1, "11.3 points more there"), ("D10", "accuracy on unseen pairs", -1, "8.54 points worse"),
+    ("D10", "unseen pairs, modern + dropout against modern", 1, "12.2 (D10)"), ("D9", "validation loss no higher than dropout's", 1, ".277 nats worse"),
+    ("D9", "fewer steps", -1, "70%, log"), ("C3", "MODN: wrong labels", -1, "48.5\n  points beyond"), ("C3", "accuracy, train_clean, dropout", -1, "37)."),
+)
+VERDICTS = (  # what the README says in words alone
+    ("C1c", "determiner -> noun dropped: position", "refuted: negligible"), ("C3", "CUES: canaries", "refuted: negligible"),
+    ("C6", "CATSAT: strongest head out", "refuted: negligible"), ("D3", "dropout helps less", "refuted: opposite"), ("D6", "AdamW no worse than L2", "supported"),
+    ("D4", "top without dropout, bottom with it", "supported"), ("D8", "images", "supported"), ("D10", "train against evaluation mode", "supported"),
+    ("D3", "gradient of the first layer against the last, 6 layers", "supported"), ("D9", "prose: validation loss no higher than dropout's", "inconclusive"),
+    ("D11", "prose: loss no higher than everywhere's", "refuted: opposite"), ("D10", "AGREE: accuracy on unseen pairs", "inconclusive"),
+    ("C1a", "one verb per noun", "inconclusive"),
+)
 
 
 def test_the_first_two_commands_are_what_ci_runs():
@@ -89,3 +115,31 @@ def test_how_often_verdicts_err_is_the_committed_simulation():
     assert f"{found[8.0]:.1f}% at 8, {found[11.0]:.1f}% at 11; the largest real spread is {100 * max(figures['real_sd'].values()):.1f} |" in README
     assert f"800 trained runs) {real['supported_or_opposite']} came out uncorrected" in README and real["in_family"] == 0
     assert f"paired anew {real['anew']['experiments']} times: {100 * real['anew']['supported_or_opposite'] / real['anew']['experiments']:.2f}%" in README
+
+
+def test_what_is_said_of_the_essay_is_the_committed_ledger():
+    told = json.loads((ROOT / "experiments/results/ledger/ledger.json").read_text())
+    assert (ROOT / "experiments/results/ledger/ledger.md").read_text() == table.markdown(told)
+    section = README.split("## The essay on trial")[1].split("\n## ")[0]
+    asked = [question for claim in told["claims"] for question in claim.get("questions", [])]
+    counts = collections.Counter(question["verdict"] for question in asked)
+    assert f"All {len(told['claims'])} claims have run" in section and f"{len(asked)} questions" in section
+    opposite, negligible = counts["refuted: opposite"], counts["refuted: negligible"]
+    assert f"{counts['supported']} were supported, {opposite} refuted as opposite, {negligible} as negligible, {counts['inconclusive']} stay open." in section
+    assert f"Of {told['aa']['pairs']} A/A pairs {told['aa']['supported_or_opposite']} came out, uncorrected." in section
+    assert all(check["passed"] for question in asked for check in (*question["preconditions"], *question["controls"])), "all held"
+    steps = sum(claim["cost"]["tuning"] + claim["cost"]["evaluation"] for claim in told["claims"] if "cost" in claim)
+    assert f"{steps / 1e6:.2f} million model-steps" in section
+    for name, effect, sign, text in SAID:
+        found = shown(told, name, effect)
+        assert text in section and found["scale"] * found["difference"] == pytest.approx(sign * float(re.search(r"\d*\.?\d+", text)[0]), rel=6e-3), (name, effect)
+    for name, effect, verdict in VERDICTS:
+        assert shown(told, name, effect)["verdict"] == verdict, (name, effect)
+    for name, effect in (("C1", "unseen pairs"), ("C1", "unseen pairs, AGREE"), ("D6", "decay no worse than dropout")):
+        assert table.effect(shown(told, name, effect)).removesuffix(" points") in section
+
+
+def shown(told, name, effect):
+    """A question or a secondary effect of the ledger."""
+    claim = next(claim for claim in told["claims"] if claim["id"] == name)
+    return next(entry for entry in (*claim["questions"], *claim["secondary"]) if entry["name"] == effect)
