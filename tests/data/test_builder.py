@@ -1,8 +1,8 @@
 """The files: cached, safe among processes, and never believed when damaged."""
 
-import logging
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -61,16 +61,15 @@ def _flip(path):
 @pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b""), _truncate, _flip],
                          ids=["missing", "empty", "truncated", "flipped"])
 @pytest.mark.parametrize("name", ["catsat-train.array_record-00000-of-00001", "dataset_info.json", "metadata.json"])
-def test_damaged_files_are_noticed_and_made_anew(tmp_path, caplog, name, damage):
+def test_damaged_files_are_noticed_and_made_anew(tmp_path, name, damage):
     good = builder.load(SOURCE, SETTINGS, tmp_path)
     damage(folder(tmp_path) / name)
-    with caplog.at_level(logging.WARNING):
+    with pytest.warns(builder.DataWarning, match="is damaged and is made anew"):
         loaded = builder.load(SOURCE, SETTINGS, tmp_path)
     np.testing.assert_array_equal(loaded["train"].tokens, good["train"].tokens)
-    assert "is damaged and is made anew" in caplog.text
-    caplog.clear()
-    builder.load(SOURCE, SETTINGS, tmp_path)
-    assert not caplog.text
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        builder.load(SOURCE, SETTINGS, tmp_path)
 
 
 def test_files_of_other_settings_are_not_believed(tmp_path):

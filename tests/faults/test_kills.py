@@ -1,155 +1,14 @@
 """The real command, really killed: at any moment, by any signal, what it leaves in the end is an undisturbed run byte for byte."""
 
 import json
-import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-
-ROOT = Path(__file__).parents[2]
-CONFIG = '''
-"""One layer of width 8, saved after every chunk: a kill finds something to lose at any moment."""
-
-from configs import base
-
-
-def get_config():
-    """Returns the smallest config that has both of the main job's ways to differ: a rate and a patience."""
-    config = base.get_config()
-    config.data.num_train, config.data.num_eval = 32, 32
-    config.model.num_layers, config.model.width, config.model.num_heads, config.model.mlp_width = 1, 8, 2, 8
-    config.model.mlp_dropout_rate = None
-    config.optim.learning_rate, config.optim.warmup_steps = 1e-2, 5
-    config.train.num_steps, config.train.batch_size, config.train.members_per_device = 300, 8, 2
-    config.eval.every_steps, config.checkpoint.every_seconds = 10, 0.0
-    return config
-'''
-EXPERIMENT = '''
-"""Three arms at two seeds: two waves on two devices."""
-
-from jaxreg.study.experiment import Arm, Experiment
-
-
-def get_experiment():
-    """Returns the design."""
-    arms = {
-        "none": Arm("nothing", predict=0.0), "drop": Arm("attention dropout", {"model.attention_dropout_rate": 0.3}, predict=1.0),
-        "stop": Arm("early stopping", {"stopping.patience_evals": 2.0}, predict=1.0),
-    }
-    return Experiment(
-        name="tiny", question="Does it survive?", config="../configs/tiny.py", baseline="none", primary="recombination", margin=0.05,
-        alpha=0.05, seeds=(1, 2), prediction="Yes.", arms=arms,
-    )
-'''
-COMPARE, TRAIN = ("compare", "experiments/tiny.py"), ("train", "--config=configs/tiny.py")
-
-
-class Place:
-    """A folder as a user has it: own config and experiment, and caches that the processes share."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        for name, text in (("configs/tiny.py", CONFIG), ("experiments/tiny.py", EXPERIMENT), ("no_torch/torch.py", "raise ImportError('not here')\n")):
-            path = folder / name
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(text)
-        for name in ("__init__.py", "base.py"):
-            if (ROOT / "configs" / name).exists():
-                shutil.copy(ROOT / "configs" / name, folder / "configs" / name)
-        self.environment = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "XLA_"))} | {
-            "JAXREG_CACHE": str(folder / "cache"), "JAXREG_DATA": str(folder / "data"), "PYTHONUNBUFFERED": "1",
-            # Without PyTorch, which tensorboardX would load for two seconds; and compiled fast, to slow code.
-            "PYTHONPATH": f"{ROOT}{os.pathsep}{folder / 'no_torch'}", "XLA_FLAGS": "--xla_backend_optimization_level=0",
-        }
-
-    def run(self, name: str) -> "Run":
-        """A run directory without neighbours."""
-        return Run(self, self.folder / "runs" / name / "a run")  # a space in it, as users have
-
-
-class Run:
-    """One run directory and the processes that work in it, one after the other."""
-
-    def __init__(self, place: Place, workdir: Path):
-        self.place, self.workdir, self.log = place, workdir, workdir.parent / "log"
-        self.workdir.parent.mkdir(parents=True)
-
-    def start(self, *words: str) -> subprocess.Popen:
-        """Starts the command and returns at once."""
-        command = [sys.executable, "-m", "jaxreg.cli.main", *words, f"--workdir={self.workdir}"]
-        with self.log.open("wb") as log:
-            return subprocess.Popen(command, cwd=self.place.folder, env=self.place.environment, stdout=log, stderr=subprocess.STDOUT)
-
-    def output(self) -> str:
-        """What the newest process said."""
-        return self.log.read_text()
-
-    def finish(self, *words: str) -> str:
-        """Runs the command to its end."""
-        assert self.start(*words).wait(timeout=300) == 0, self.output()
-        return self.output()
-
-    def saved(self) -> int:
-        """The number of the newest checkpoint."""
-        names = [path.name for path in self.workdir.glob("checkpoints/*")]
-        return max((int(name.split("-")[0]) for name in names if name.replace("-", "").isdigit()), default=0)
-
-    def members(self) -> dict[str, bytes]:
-        """The trained members' files."""
-        return {path.name: path.read_bytes() for path in sorted(self.workdir.glob("members/*.npz"))}
-
-    def until(self, process: subprocess.Popen, happened) -> bool:
-        """Waits until something has happened; False if the process ended first."""
-        deadline = time.monotonic() + 200
-        while not happened():
-            if process.poll() is not None:
-                return False
-            assert time.monotonic() < deadline, self.output()
-            time.sleep(0.001)
-        return True
-
-    def strike(self, words, number: signal.Signals, happened, delay: float = 0.0, meanwhile=None) -> SimpleNamespace:
-        """Starts the command, and sends it a signal `delay` seconds after something has happened."""
-        process = self.start(*words)
-        in_time = self.until(process, happened)
-        if meanwhile:
-            meanwhile(process)
-        time.sleep(delay)
-        before = (self.workdir / "results.json").exists()
-        process.send_signal(number)
-        code = process.wait(timeout=120)
-        claimed = (self.workdir / "results.json").exists()
-        return SimpleNamespace(code=code, in_time=in_time, claimed=claimed, before=before, output=self.output())
-
-    def new_save(self):
-        """A condition: a checkpoint newer than the newest one now, or than the first."""
-        before = self.saved()
-        return lambda: self.saved() > before
-
-    def new_member(self):
-        """A condition: one more member than now."""
-        before = len(list(self.workdir.glob("members/*.npz")))
-        return lambda: len(list(self.workdir.glob("members/*.npz"))) > before
-
-    def half_a_save(self):
-        """A condition: a checkpoint that is not whole yet."""
-        return lambda: any(self.workdir.glob("checkpoints/*tmp*"))
-
-
-def same(run: Run, other: Run) -> None:
-    """Asserts that two finished runs left the same behind."""
-    for name in ("results.json", "metrics.jsonl", "config.json"):
-        assert (run.workdir / name).read_bytes() == (other.workdir / name).read_bytes(), name
-    assert run.members() == other.members()
-    assert not list(run.workdir.glob("checkpoints/[0-9]*")), "checkpoints of a finished run stay behind"
-    assert not [path for path in run.workdir.rglob("*") if "jaxreg-tmp" in path.name], "half-written files stay behind"
+from place import COMPARE, TRAIN, Place, Run, same
 
 
 @pytest.fixture(scope="module")
@@ -181,12 +40,14 @@ def disturbed(place, undisturbed) -> SimpleNamespace:
 
     seen.term = run.strike(words, signal.SIGTERM, run.new_save())
     seen.saved = run.saved()
-    seen.kills = [run.strike(words, signal.SIGKILL, run.new_save(), moments.uniform(0, 0.5))]
+    fewer = (*words, "--arms=none,drop", "--seeds=1")  # arms and seeds that join later find what these began
+    seen.kills = [run.strike(fewer, signal.SIGKILL, run.new_save(), moments.uniform(0, 0.5))]
     seen.kills.append(run.strike(words, signal.SIGKILL, run.half_a_save()))
     seen.interrupt = run.strike(words, signal.SIGINT, run.new_save(), moments.uniform(0, 0.5), meanwhile=second_process)
     seen.kills.append(run.strike(words, signal.SIGKILL, run.new_member()))
-    seen.kills.append(run.strike(words, signal.SIGKILL, run.new_save(), moments.uniform(0, 0.5)))
-    seen.kills.append(run.strike(words, signal.SIGKILL, run.new_member(), moments.uniform(0, 0.05)))
+    seen.evaluating = run.strike(words, signal.SIGKILL, run.doing("evaluate"), 0.05)
+    seen.last_checkpoint = run.strike(words, signal.SIGKILL, run.doing("finish"), 0.02)
+    seen.kills += [seen.evaluating, seen.last_checkpoint]
     seen.members = len(run.members())
     seen.report = run.strike(words, signal.SIGKILL, lambda: "writing report" in run.output(), moments.uniform(0, 0.3))
     seen.results = (run.workdir / "results.json").read_bytes()
@@ -206,7 +67,7 @@ def test_sigterm_and_ctrl_c_finish_the_chunk_save_and_say_how_to_go_on(disturbed
 def test_sigkill_found_it_at_work_and_left_no_claim(disturbed):
     assert [strike.code for strike in disturbed.kills] == [-signal.SIGKILL] * 5 and all(strike.in_time for strike in disturbed.kills)
     assert not any(strike.claimed for strike in disturbed.kills)
-    assert 1 <= disturbed.members <= 6
+    assert 1 <= disturbed.members <= 8
 
 
 def test_a_second_process_on_the_directory_is_refused_in_one_line(disturbed):
@@ -220,7 +81,7 @@ def test_a_second_process_on_the_directory_is_refused_in_one_line(disturbed):
 def test_killed_while_it_reports_the_results_are_whole(disturbed, undisturbed):
     assert disturbed.report.code == -signal.SIGKILL and disturbed.report.claimed
     assert disturbed.results == (undisturbed.workdir / "results.json").read_bytes()
-    assert "6 of 6 members were found trained, 0 trained now" in disturbed.last and "compiling" not in disturbed.last.split("Time:")[0]
+    assert "8 of 8 members were found trained, 0 trained now" in disturbed.last and "compiling" not in disturbed.last.split("Time:")[0]
 
 
 def test_after_all_this_the_bytes_are_those_of_the_undisturbed_run(disturbed, undisturbed):
@@ -242,6 +103,10 @@ def test_on_one_device_it_goes_on_as_exactly_and_half_a_compile_cache_costs_time
     """A kill may leave half-written cache files behind: JAX writes them in place."""
     run, words = place.run("one device, disturbed"), (*TRAIN, "--devices=1")
     assert run.strike(words, signal.SIGKILL, run.new_save(), 0.1).code == -signal.SIGKILL
+    twice = run.strike(words, signal.SIGTERM, run.new_save(), twice=True)
+    assert twice.code in (-signal.SIGTERM, 75) and "Traceback" not in twice.output, "75: the chunk was done before the second came"
+    twice = run.strike(words, signal.SIGINT, run.new_save(), twice=True)
+    assert twice.code == 75 and "the same command goes on" in twice.output and "Traceback" not in twice.output
     strike = run.strike(words, signal.SIGTERM, run.new_save())
     assert strike.code == 75 and not strike.claimed and "goes on: jaxreg train --config=configs/tiny.py" in strike.output
     cache = {path: path.read_bytes() for path in (place.folder / "cache").rglob("*-cache")}
@@ -261,4 +126,15 @@ def test_resumed_on_fewer_devices_it_goes_on_and_marks_the_run(place, on_one_dev
     assert "resumed on another machine or other versions (devices changed): numbers may differ in the last bits" in output
     assert "2 members were trained on another machine or other versions" in output
     assert json.loads((run.workdir / "environment.json").read_text())["mixed_fingerprints"] is True
-    assert len(json.loads((run.workdir / "results.json").read_text())["arms"]) == 3
+    assert len(json.loads((run.workdir / "results.json").read_text())["arms"]) == 4
+
+
+def test_a_member_whose_loss_is_nan_is_marked_and_moves_no_other(place, undisturbed):
+    """Killed and resumed as `disturbed` was, its bytes are the same; here the others' are those of a run without it."""
+    run = place.run("without the wild arm")
+    run.finish(*COMPARE, "--devices=2", "--arms=none,drop,stop")
+    with_it, without = undisturbed.members(), run.members()
+    assert set(without) < set(with_it) and all(with_it[name] == content for name, content in without.items())
+    assert len(with_it) - len(without) == 2
+    results = json.loads((undisturbed.workdir / "results.json").read_text())
+    assert results["arms"]["wild"]["recombination"]["per_seed"] == [0.5, 0.5], "counted as chance"
