@@ -25,7 +25,12 @@ def cache_directory() -> Path:
 
 
 class Library(Mapping):
-    """Data sets by content hash; each is loaded once, in the background, in the order in which they were asked for."""
+    """Data sets by content hash; each is loaded once, in the background, in the order in which they were asked for.
+
+    alone: from now on the other processes of a job ask for nothing more, so that nobody waits for them.
+    """
+
+    alone = False
 
     def __init__(self, cache_dir: Path | None = None):
         self._cache_dir = cache_dir or cache_directory()
@@ -40,7 +45,7 @@ class Library(Mapping):
         from jaxreg.data import builder  # noqa: F401
 
         if key not in self._futures:
-            self._futures[key] = self._pool.submit(_in_turn, key, lambda: _load(source, seed, self._cache_dir, own))
+            self._futures[key] = self._pool.submit(_in_turn, key, lambda: _load(source, seed, self._cache_dir, own), self.alone)
         return key
 
     def __getitem__(self, key: str) -> Dataset:
@@ -57,8 +62,10 @@ class Library(Mapping):
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _in_turn(key: str, load: Callable[[], Dataset]) -> Dataset:
+def _in_turn(key: str, load: Callable[[], Dataset], alone: bool) -> Dataset:
     """What `load` gives; in a job of several processes the first one goes ahead and writes the files, the others then read them."""
+    if alone:
+        return load()
     if not processes.is_first():
         processes.barrier(f"data/{key}")
         return load()

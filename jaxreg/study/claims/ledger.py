@@ -135,13 +135,13 @@ class _Ledger:
         request = self.session.library.request
         try:
             later = self._expected(own)
-            candidates = self.stored.missing(pool.tuning_specs(own, pool.data_hash))
+            candidates = self.stored.missing_for_all(pool.tuning_specs(own, pool.data_hash))
             if candidates:
                 pool.tuning_specs(own, request)  # their data start to load
                 self._train(candidates, later)
             for design in own:
                 self._choose(design)
-            todo = self.stored.missing(pool.evaluation_specs(own, self._chosen(), pool.data_hash))
+            todo = self.stored.missing_for_all(pool.evaluation_specs(own, self._chosen(), pool.data_hash))
             if todo:
                 pool.evaluation_specs(own, self._chosen(), request)
                 self._train(todo, 0)
@@ -192,7 +192,10 @@ class _Ledger:
         return True
 
     def _conclude(self) -> None:
-        """Numbers, verdicts, ledger.json and the page, for every claim that is complete, chosen now or trained before."""
+        """Numbers, verdicts, ledger.json and the page, for every claim that is complete, chosen now or trained before; by process 0."""
+        if not processes.is_first():
+            return
+        self.session.library.alone = True
         self.session.phases("probing and judging")
         gathered: dict[str, Evidence] = {}
         for name, design in self.designs.items():

@@ -100,14 +100,19 @@ class Stored:
 
     def missing(self, specs: Iterable[Spec]) -> list[Spec]:
         """Those that must be trained."""
-        specs, lacking = list(specs), []
+        lacking = []
         for spec in specs:
             if self.records is not None and spec.hash not in self._known and spec.hash in self.records:
                 self._known.add(spec.hash)
             if spec.hash not in self._known:
                 lacking.append(spec)
-        missing = set(processes.agree([spec.hash for spec in lacking])) if processes.count() > 1 else {spec.hash for spec in lacking}
-        return [spec for spec in specs if spec.hash in missing]
+        return lacking
+
+    def missing_for_all(self, specs: Iterable[Spec]) -> list[Spec]:
+        """Those that a job of several processes must train, as process 0 sees it; all processes call it together."""
+        specs = list(specs)
+        wanted = set(processes.agree([spec.hash for spec in self.missing(specs)]))
+        return [spec for spec in specs if spec.hash in wanted]
 
     def record_of(self, hash: str) -> records.Record:
         """A member's record.
