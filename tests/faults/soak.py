@@ -31,7 +31,7 @@ except ImportError:  # from the folder itself
     from place import COMPARE, Place, Run, learning
 
 WORDS = (*COMPARE, "--devices=2")
-STEPS_PER_KILL, EVAL_EVERY, SAVE_EVERY_SECONDS = 250, 100, 0.25
+STEPS_PER_KILL, EVAL_EVERY, SAVE_EVERY_SECONDS = 500, 100, 0.25
 FEW = 10
 PHASES = ("writing report", "probing", "comparing", "checking off values", "training", "compiling")
 
