@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from jaxreg.study import build, members
 from jaxreg.study.members import Spec
 from jaxreg.study.meter import Meter, machine_rows
 from jaxreg.train import processes, records
-from jaxreg.train.checkpoint import Checkpoints
+from jaxreg.train.checkpoint import Checkpoints, CheckpointWarning
 from jaxreg.train.loop import Plan, Trained, Wave, compile_programs, run_wave
 from jaxreg.train.parallel import Programs
 from jaxreg.train.records import Record, Records
@@ -270,7 +271,7 @@ class Trainer:
         self.checkpoints.save(self._serial, wave.snapshot(), meta)
 
     def _saved(self, groups: Sequence[members.Group]) -> Saved | None:
-        """What the newest checkpoint holds of members that are wanted and not done; None, and no checkpoint, if nothing."""
+        """What the newest checkpoint holds of members that are wanted and not done; None if nothing."""
         wanted = [{spec.hash: spec for spec in group.specs if spec.hash not in self.found} for group in groups]
         meta = self.checkpoints.newest_meta() if any(wanted) else None
         for position, specs in enumerate(wanted if meta else []):
@@ -279,7 +280,14 @@ class Trainer:
                 self._serial = meta["serial"]
                 chosen = tuple(specs[meta["members"][row]] for row in rows)
                 return Saved(position, chosen, rows, len(meta["members"]), meta["step"], meta["fingerprints"])
-        self.checkpoints.clear()  # of finished members, or of another design: nothing in it is needed
+        strangers = [hash for hash in meta["members"] if hash not in self._arms] if meta else []
+        if strangers:  # a person may go back to the other design; the next save takes its place
+            self._serial = meta["serial"]
+            warnings.warn(
+                f"the newest checkpoint in {self.checkpoints.directory} is of {len(strangers)} member(s) that this command does not train: of another "
+                "config, other seeds or other code; it is not used, and stays until it is saved over", CheckpointWarning, stacklevel=2)
+            return None
+        self.checkpoints.clear()  # of finished members: nothing in it is needed
         return None
 
 

@@ -57,7 +57,7 @@ FAULTS = {
               ("no checkpoint in", "is usable", "does not start afresh in silence", FORCE), RESUMES),
         Fault("all_gone", "the folder of checkpoints is gone", damage.all_gone),
         Fault("foreign_members", "a checkpoint of members that nobody asked for, such as another run's: they are not used",
-              damage.foreign_members),
+              damage.foreign_members, says=("that this command does not train", "it is not used, and stays until it is saved over")),
         Fault("other_leaves", "a checkpoint of another model", damage.other_leaves, 2, ("is of another program", FORCE), RESUMES),
         Fault("other_dtype", "a checkpoint of another dtype", damage.other_dtype, 2, ("Nothing is cast", FORCE), RESUMES),
         Fault("other_config", "the directory was run with another config", None, 2,
