@@ -176,13 +176,13 @@ class Machine:
 
     def _delete(self) -> bool:
         for look in range(1, _TRIES_WHILE_CREATING + 1):
+            # A creation still under way could bring it to life behind our back: delete once more after that has ended.
+            under_way = self._creation is not None and self._creation.running()
             try:
                 self._last = child.call(gcloud.delete(self.request), self.log, self.stop, patience=GIVE_UP)
             except Interrupted:
                 return False
             deleted = self._last.code == 0 or _not_found(self._last.err)
-            # A creation still under way could bring it to life behind our back: delete until that has ended.
-            under_way = self._creation is not None and self._creation.running()
             if deleted and not under_way:
                 return True
             if look >= TRIES and not under_way:
