@@ -4,6 +4,7 @@ import collections
 import json
 import re
 import shlex
+import statistics
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,13 @@ def test_the_speed_table_is_the_committed_measurement():
     for entry in measured.values():
         line = next(text for text in README.splitlines() if text.startswith(f"| {entry['name']} |"))
         assert f"| {entry['steps_per_second']:.0f} |" in line
+
+
+def test_the_scaling_table_is_the_committed_measurement():
+    found = json.loads((ROOT / "experiments/results/weak_scaling.json").read_text())["contenders"]
+    rates = {name: entry["members"] / statistics.median(entry["seconds"]["wave"]) for name, entry in found.items()}
+    for name, words in (("one", "one device"), ("two", "two devices, one program")):
+        assert f"| {words} | {rates[name]:.2f} | {rates[name] / rates['one']:.2f} |" in README
 
 
 def test_how_often_verdicts_err_is_the_committed_simulation():
