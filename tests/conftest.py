@@ -1,6 +1,5 @@
 """One JAX for all tests: eight CPU devices, a persistent compile cache, and every annotated shape checked at run time."""
 
-import gc
 import os
 import subprocess
 import sys
@@ -41,14 +40,14 @@ MANY_MAPPINGS = 16_000
 @pytest.fixture(scope="module", autouse=True)
 def few_programs(request):
     """Forgets the compiled programs of a test file where the process holds too many."""
+    from jaxreg.study import mappings
+
     yield
-    mappings = Path("/proc/self/maps")
-    if mappings.exists() and len(mappings.read_text().splitlines()) > MANY_MAPPINGS:
+    if mappings.count() > MANY_MAPPINGS:
         for value in vars(request.module).values():
             if hasattr(value, "cache_clear"):
                 value.cache_clear()
-        jax.clear_caches()
-        gc.collect()
+        mappings.forget_programs()
 
 
 @pytest.fixture(scope="session")

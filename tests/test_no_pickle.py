@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+sys.path.append(str(Path(__file__).parent / "faults"))
+
+from place import config as config_of  # noqa: E402
+
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted(path for folder in ("jaxreg", "configs", "experiments") for path in (ROOT / folder).rglob("*.py"))
 MODULES = {"pickle", "_pickle", "cPickle", "pickle5", "cloudpickle", "dill", "joblib", "shelve", "marshal", "jsonpickle", "hickle"}
@@ -67,23 +71,6 @@ def test_the_search_finds_nothing_else():
     assert findings("np.load('x', allow_pickle=False)\nnp.lib.format.write_array(f, x, allow_pickle=False)") == []
 
 
-CONFIG = '''
-"""One layer of width 8, saved after every chunk."""
-
-from configs import base
-
-
-def get_config():
-    """Returns it."""
-    config = base.get_config()
-    config.data.num_train, config.data.num_eval = 32, 32
-    config.model.num_layers, config.model.width, config.model.num_heads, config.model.mlp_width = 1, 8, 2, 8
-    config.model.mlp_dropout_rate = None
-    config.optim.warmup_steps = 5
-    config.train.num_steps, config.train.batch_size = 40, 8
-    config.eval.every_steps, config.checkpoint.every_seconds = 10, 0.0
-    return config
-'''
 EXPERIMENT = '''
 """Two arms at two seeds."""
 
@@ -160,7 +147,7 @@ print(json.dumps({"codes": codes, "counts": counts, "heard": len(heard), "classe
 def test_a_run_is_trained_interrupted_resumed_and_read_back_while_pickle_is_trapped(tmp_path):
     """Members, checkpoints (Orbax), data sets (TFDS), compiled programs from the cache: all that a run reads back."""
     no_torch = ("torch.py", "raise ImportError('not here')")  # which tensorboardX would load for two seconds
-    for name, text in (("config.py", CONFIG), ("experiment.py", EXPERIMENT), ("trapped.py", TRAPPED), no_torch):
+    for name, text in (("config.py", config_of(40)), ("experiment.py", EXPERIMENT), ("trapped.py", TRAPPED), no_torch):
         (tmp_path / name).write_text(text)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "XLA_"))} | {
         "JAXREG_CACHE": str(tmp_path / "cache"), "JAXREG_DATA": str(tmp_path / "data"), "PYTHONPATH": str(ROOT),

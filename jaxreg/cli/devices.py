@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
+from jaxreg.cli.codes import DEFECT, INTERRUPTED, MISTAKE
 from jaxreg.study.files import UserErrors
 from jaxreg.train import processes
 
-DEFECT, MISTAKE, INTERRUPTED = 1, 2, 75
 JOB_VARIABLES = ("JAXREG_COORDINATOR", "JAXREG_NUM_PROCESSES", "JAXREG_PROCESS_ID")
 """Of a process's environment: where process 0 is (host:port), how many processes the job has, and which this one is."""
 

@@ -1,7 +1,6 @@
 """The commands that a launch runs elsewhere, read and checked here first, as `jaxreg` would check them there."""
 
 import dataclasses
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -91,8 +90,3 @@ def _stem(words: Sequence[str]) -> str:
     values = (word.partition("=")[2] if word.startswith("--") else word for word in words)
     name = next((Path(value).stem for value in values if value.endswith(".py")), words[1] if len(words) > 1 else "run")
     return "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in name.lower()).strip("-")[:24].strip("-") or "run"
-
-
-def quoted(words: Sequence[str]) -> str:
-    """The command as a line of a shell."""
-    return shlex.join(words)

@@ -13,9 +13,8 @@ from collections.abc import Callable, Sequence
 from jaxreg.cli import claims, compare, counterfactual, inspect, launch, plan, report, status, train
 from jaxreg.cli import list as list_command
 from jaxreg.cli.arguments import Arguments, Usage, parser, read
+from jaxreg.cli.codes import DEFECT, DONE, INTERRUPTED, MISTAKE
 from jaxreg.study.files import UserErrors, nearest
-
-DONE, DEFECT, MISTAKE, INTERRUPTED = 0, 1, 2, 75
 
 COMMANDS: dict[str, tuple[Usage, Callable[[Arguments], int]]] = {
     "train": (train.USAGE, train.run),

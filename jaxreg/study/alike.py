@@ -4,16 +4,16 @@ import hashlib
 import platform
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
 
-import jaxreg
-from jaxreg.study import pieces
+from jaxreg.study import directory, pieces
+from jaxreg.study.config import flat
 from jaxreg.study.files import UserErrors
 from jaxreg.study.members import plain
 from jaxreg.train import processes
+from jaxreg.train.records import sources_hash
 
 _VERSIONS = ("jax", "jaxlib", "flax", "optax", "numpy", "orbax-checkpoint")
 
@@ -29,11 +29,12 @@ def refuse_different(command: str, config: Mapping, arms: Mapping[str, Any], see
     """
     if processes.count() == 1:
         return
-    values = _flat(plain(config), "config.")
+    values = {f"config.{name}": value for name, value in flat(plain(config)).items()}
     devices = {"devices of a process": [device.device_kind for device in jax.local_devices()]}
     parts = {"command": command, **devices}
-    parts |= {"the code of jaxreg": _code(), "own files": sorted(pieces.adopted().values()), **_versions(), **values, "arms": list(arms), **more}
-    parts |= {f"arm {name}": hash_of(arm) for name, arm in arms.items()} | {"seeds": list(seeds)}
+    versions = {"python": platform.python_version(), **directory.versions(_VERSIONS)}
+    parts |= {"the code of jaxreg": sources_hash(["."]), "own files": sorted(pieces.adopted().values()), **versions, **values}
+    parts |= {"arms": list(arms), **more} | {f"arm {name}": hash_of(arm) for name, arm in arms.items()} | {"seeds": list(seeds)}
     _refuse(parts)
 
 
@@ -53,28 +54,7 @@ def _refuse(parts: Mapping[str, Any]) -> None:
         raise UserErrors(lines)
 
 
-def _versions() -> dict[str, str]:
-    from importlib import metadata
-
-    return {"python": platform.python_version(), **{name: metadata.version(name) for name in _VERSIONS}}
-
-
-def _code() -> str:
-    """A digest of all sources of jaxreg; line endings do not matter."""
-    root, sha = Path(jaxreg.__file__).parent, hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        sha.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes().replace(b"\r\n", b"\n") + b"\0")
-    return sha.hexdigest()[:12]
-
-
 def hash_of(value: Any) -> str:
     """12 hexadecimal digits of what `repr` says."""
     text = re.sub(r" at 0x[0-9a-f]+", "", repr(value))  # a function says where it lies in memory
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def _flat(tree: Mapping, prefix: str) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
-    return flat

@@ -12,6 +12,7 @@ from typing import Any
 from jaxreg import __version__
 from jaxreg.attention import BITS_VERSION
 from jaxreg.study import pieces
+from jaxreg.study.config import flat
 from jaxreg.study.experiment import Arm, Experiment, load_experiment
 from jaxreg.study.files import UserErrors
 from jaxreg.study.members import code_version, plain
@@ -20,6 +21,7 @@ from jaxreg.train.records import Record
 from jaxreg.train.rundir import to_json, write_json
 
 CONFIG, ENVIRONMENT = "config.json", "environment.json"
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "ml-collections", "numpy", "scipy")
 
 
 def begin(
@@ -46,7 +48,7 @@ def write_environment(workdir: Path, fingerprint: Mapping[str, Any], display: An
     if changed:
         display.note(f"resumed on another machine or other versions ({', '.join(changed)} changed): numbers may differ in the last bits")
     write_json(workdir / ENVIRONMENT, {
-        "jaxreg": __version__, "python": platform.python_version(), "versions": _versions(), "git_commit": _git_commit(),
+        "jaxreg": __version__, "python": platform.python_version(), "versions": versions(_PACKAGES), "git_commit": _git_commit(),
         "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"), "fingerprint": dict(fingerprint),
         "mixed_fingerprints": bool(changed) or bool(old and old.get("mixed_fingerprints")),
     })
@@ -110,7 +112,7 @@ def _refuse_other(workdir: Path, old: Mapping, new: Mapping) -> None:
     mistakes = []
     if old["experiment"]["name"] != new["experiment"]["name"]:
         mistakes.append(f"{workdir} holds experiment {old['experiment']['name']!r}, not {new['experiment']['name']!r}; choose another --workdir")
-    before, after = _flat(old["config"]), _flat(new["config"])
+    before, after = flat(old["config"]), flat(new["config"])
     for name in sorted(set(before) | set(after)):
         if before.get(name) != after.get(name) and not name.startswith("checkpoint."):
             mistakes.append(f"{workdir} was run with {name}={before.get(name)!r}, not {after.get(name)!r}; choose another --workdir")
@@ -118,17 +120,10 @@ def _refuse_other(workdir: Path, old: Mapping, new: Mapping) -> None:
         raise UserErrors(mistakes)
 
 
-def _flat(tree: Mapping, prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
-    return flat
-
-
-def _versions() -> dict[str, str]:
+def versions(names: Iterable[str]) -> dict[str, str]:
+    """Package -> installed version."""
     from importlib import metadata
 
-    names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "ml-collections", "numpy", "scipy")
     return {name: metadata.version(name) for name in names}
 
 

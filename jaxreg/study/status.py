@@ -16,7 +16,9 @@ from typing import Any
 from jaxreg.study.files import UserErrors
 from jaxreg.study.meter import MACHINE, goodput, machine_rows, sums_of
 from jaxreg.train import lease
-from jaxreg.train.digest import json_digest
+from jaxreg.train.digest import is_sealed
+from jaxreg.train.errors import one_line
+from jaxreg.train.records import header_of
 from jaxreg.train.storage import is_remote
 
 MARKS = ("config.json", "metrics.jsonl", "ledger.json", "timing.json", "members", "checkpoints")
@@ -164,15 +166,11 @@ def _member_mistake(path: Path) -> str:
     """What is wrong with a member's file, without its arrays; "" if nothing is."""
     try:
         with zipfile.ZipFile(path) as archive:
-            header, names = json.loads(archive.read("record.json")), set(archive.namelist())
-        if json_digest({name: value for name, value in header.items() if name != "digest"}) != header["digest"]:
-            return "its header does not match its digest"
-        if header["hash"] != path.stem:
-            return f"it is the record of {header['hash']}"
+            header, names = header_of(path.stem, archive), set(archive.namelist())
         missing = [name for name in header["arrays"] if f"{name}.npy" not in names]
         return f"it lacks the array {missing[0]!r}" if missing else ""
     except Exception as error:  # a damaged file raises whatever its reader raises
-        return " ".join(str(error).split()) or type(error).__name__
+        return one_line(error)
 
 
 def _checkpoint(workdir: Path, damaged: list[str]) -> dict[str, Any] | None:
@@ -183,7 +181,7 @@ def _checkpoint(workdir: Path, damaged: list[str]) -> dict[str, Any] | None:
     for _, _, name in steps:
         try:
             manifest = json.loads((folder / name / "manifest" / "metadata").read_bytes())
-            if json_digest({key: value for key, value in manifest.items() if key != "sha256"}) != manifest["sha256"]:
+            if not is_sealed(manifest, "sha256"):
                 raise ValueError("its manifest does not match its digest")
             if not (folder / name / "leaves").is_dir():
                 raise ValueError("its arrays are missing")
@@ -191,7 +189,7 @@ def _checkpoint(workdir: Path, damaged: list[str]) -> dict[str, Any] | None:
             saved = (folder / name / "manifest" / "metadata").stat().st_mtime
             return {"name": name, "saved": saved, "step": meta["step"], "members": len(meta["members"])}
         except (OSError, ValueError, KeyError, TypeError) as error:
-            why = "its manifest is missing" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())
+            why = "its manifest is missing" if isinstance(error, FileNotFoundError) else one_line(error)
             damaged.append(f"checkpoints/{name}: {why}; the one before it is used")
     return None
 

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from jaxreg.data import Dataset
-from jaxreg.study import build, members
+from jaxreg.study import build, mappings, members
 from jaxreg.study.members import Spec
 from jaxreg.study.meter import Meter, machine_rows
 from jaxreg.train import processes, records
@@ -22,11 +22,8 @@ from jaxreg.train.parallel import Programs
 from jaxreg.train.records import Record, Records
 from jaxreg.train.rundir import MetricsLog
 
-
 MOST_PLANNED = 1_000
 """Members whose hashes are written down for `jaxreg status`; of more only the number is."""
-
-
 MOST_SECONDS_LATE = 60.0
 """After this a member that only process 0 finds is no matter of a slow shared disk."""
 
@@ -182,6 +179,7 @@ class Trainer:
 
     def _programs(self, structure: Mapping, example: Dataset) -> tuple[Programs, bool]:
         """The programs of a structure, and whether they are compiled already."""
+        mappings.make_room()
         return build.programs_of(structure, build.Vocabulary.of(example)), False
 
     def _wave_data(self, specs: Sequence[Spec], example: Dataset, passes: build.Passes, programs: Programs):

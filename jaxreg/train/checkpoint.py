@@ -32,11 +32,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxreg.train import digest, lease, leaves, processes, storage
+from jaxreg.train.errors import one_line
 from jaxreg.train.leaves import FORCE, CheckpointError, CheckpointMismatch, Damaged  # noqa: F401 (the mismatch is raised there, caught here)
 
 _STEP = r"(\d{8,})(?:-(\d+))?"
 _LEFTOVER = rf"{_STEP}\.(orbax-checkpoint-tmp.*|deleted)"
 _COMMIT = "commit_success.txt"
+MOST_LETTERS = 200
+"""Of what a damaged file's reader says."""
 
 
 class CheckpointWarning(UserWarning):
@@ -245,7 +248,7 @@ class Checkpoints:
         except (Damaged, storage.StorageError):  # a store out of reach is no damage: nothing older is used for it
             raise
         except Exception as error:  # a damaged file raises whatever its reader raises
-            raise Damaged(_one_line(error)) from error
+            raise Damaged(one_line(error, MOST_LETTERS)) from error
 
     def _write(self, name: str, manifest: dict, buffer: np.ndarray) -> None:
         import orbax.checkpoint as ocp
@@ -268,7 +271,7 @@ class Checkpoints:
         except Exception as error:
             if not isinstance(error, storage.StorageError):
                 self._sweep()  # a full disk needs the space of the half-written step
-            raise CheckpointError(f"{path} could not be saved, older checkpoints are untouched: {_one_line(error)}") from error
+            raise CheckpointError(f"{path} could not be saved, older checkpoints are untouched: {one_line(error, MOST_LETTERS)}") from error
         self._bad.discard(name)
 
     def _prune(self, saved: _Entry) -> None:
@@ -294,7 +297,7 @@ class Checkpoints:
                 (path / _COMMIT).unlink(missing_ok=True)
                 path.rmtree()
         except OSError as error:
-            _warn(f"{path} could not be removed: {_one_line(error)}")
+            _warn(f"{path} could not be removed: {one_line(error, MOST_LETTERS)}")
         self._bad.discard(name)
 
     def _sweep(self) -> None:
@@ -303,7 +306,7 @@ class Checkpoints:
             try:
                 (self.directory / name).rmtree()
             except OSError as error:
-                _warn(f"{self.directory / name} could not be removed: {_one_line(error)}")
+                _warn(f"{self.directory / name} could not be removed: {one_line(error, MOST_LETTERS)}")
 
 
 def _by_the_first(act: Callable[[], Any]) -> Any:
@@ -345,11 +348,6 @@ def _verify(folder: pathlib.Path) -> None:
     wrong = sorted(name for name in said.keys() | found.keys() if said.get(name) != found.get(name))
     if wrong:
         raise Damaged(f"file {wrong[0]!r} does not match its digest" + (f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""))
-
-
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 200 else text[:197] + "..."
 
 
 def _sync(path: os.PathLike) -> None:

@@ -21,6 +21,15 @@ def json_digest(obj: Any) -> str:
     return hashlib.sha256(canonical_json(obj).encode()).hexdigest()
 
 
+def is_sealed(obj: dict, seal: str) -> bool:
+    """Whether `obj[seal]` is the digest of everything else in it.
+
+    Raises:
+      KeyError: it has no seal.
+    """
+    return json_digest({name: value for name, value in obj.items() if name != seal}) == obj[seal]
+
+
 def array_digest(array: np.ndarray) -> str:
     """sha256 over dtype, shape and bytes (row-major, native order) of an array, 64 hexadecimal digits."""
     sha = hashlib.sha256(f"{array.dtype.name} {list(array.shape)}\n".encode())

@@ -57,8 +57,7 @@ def _bytes_of(path: str, array: np.ndarray) -> np.ndarray:
 
 def unpack(step: int, manifest: dict, buffer: np.ndarray) -> dict[str, np.ndarray]:
     """Every leaf by its path, after its digest was verified."""
-    body = {name: value for name, value in manifest.items() if name != "sha256"}
-    if digest.json_digest(body) != manifest["sha256"]:
+    if not digest.is_sealed(manifest, "sha256"):
         raise Damaged("its manifest does not match its digest")
     if manifest["format"] != FORMAT:
         raise Damaged(f"it has format {manifest['format']}, this version reads {FORMAT}")

@@ -24,10 +24,13 @@ from typing import Any
 import numpy as np
 
 from jaxreg.train.epitaph import Epitaph
+from jaxreg.train.errors import one_line
 
 HEARTBEAT_SECONDS = 20
 """Default silence after which JAX takes a process for dead. A killed one is mostly noticed at once, by its closed connections."""
 POLL_SECONDS = 1.0
+MOST_LETTERS = 300
+"""Of what a transport says."""
 LEAVE_SECONDS = 20.0
 """How long a process that ends waits for the others to hear why."""
 LOST = ("gloo", "unavailable", "socket closed", "connection", "heartbeat", "coordination", "peer")
@@ -83,7 +86,7 @@ class _Job:
                 return self.client.blocking_key_value_get(key, int(POLL_SECONDS * 1000))
             except Exception as error:
                 if "DEADLINE_EXCEEDED" not in str(error):
-                    raise PeerLost(_one_line(error)) from error
+                    raise PeerLost(one_line(error, MOST_LETTERS)) from error
             self.look_for_failures()
 
     def look_for_failures(self) -> None:
@@ -93,7 +96,7 @@ class _Job:
         try:
             said = self.client.key_value_dir_get("jaxreg/failed/")
         except Exception as error:
-            raise PeerLost(_one_line(error)) from error
+            raise PeerLost(one_line(error, MOST_LETTERS)) from error
         for key, text in said:
             other, failed = int(key.rsplit("/", 1)[1]), json.loads(text)
             if other != self.index:
@@ -105,13 +108,13 @@ class _Job:
         except Exception as error:
             if "NOT_FOUND" in str(error):
                 return None
-            raise PeerLost(_one_line(error)) from error
+            raise PeerLost(one_line(error, MOST_LETTERS)) from error
 
     def _call(self, function: Callable[..., Any], *arguments: Any) -> None:
         try:
             function(*arguments)
         except Exception as error:
-            raise PeerLost(_one_line(error)) from error
+            raise PeerLost(one_line(error, MOST_LETTERS)) from error
 
 
 _job: _Job | None = None  # the one this process has joined
@@ -197,7 +200,7 @@ def lost(error: BaseException) -> PeerLost | None:
 
     if _job is None or not isinstance(error, (jax.errors.JaxRuntimeError, ValueError)):
         return None
-    text = _one_line(error)
+    text = one_line(error, MOST_LETTERS)
     return PeerLost(text) if any(word in text.lower() for word in LOST) else None
 
 
@@ -254,7 +257,7 @@ def join(coordinator: str | None, num_processes: int | None, process_id: int | N
                                    heartbeat_timeout_seconds=heartbeat, shutdown_timeout_seconds=60)
     except ValueError as error:
         epitaph.close()
-        raise JoinFailed(_one_line(error)) from error
+        raise JoinFailed(one_line(error, MOST_LETTERS)) from error
     finally:
         watch.cancel()
     state = distributed.global_state
@@ -317,11 +320,6 @@ def _all_left(job: _Job) -> bool:
                 return False
             time.sleep(0.05)
     return True
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 300 else text[:297] + "..."
 
 
 def _short(text: str | None) -> str:

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxreg.train import digest, processes, rundir
+from jaxreg.train.errors import one_line
 from jaxreg.train.storage import StorageError, as_path, is_remote
 
 DECIDING = ("attention", "nn", "reg", "data", "train", "rng.py", "losses.py", "metrics.py", "optim.py", "typing.py",
@@ -55,9 +56,14 @@ def content_hash(obj: Any) -> str:
 @functools.cache
 def code_version() -> str:
     """24 hexadecimal digits over the paths and texts of the `DECIDING` sources; line endings do not matter."""
+    return sources_hash(DECIDING)
+
+
+def sources_hash(names: Iterable[str]) -> str:
+    """24 hexadecimal digits over the paths and texts of files and folders of the package; line endings do not matter."""
     package = pathlib.Path(__file__).parents[1]
     sha = hashlib.sha256()
-    for name in DECIDING:
+    for name in names:
         root = package / name
         for path in sorted(root.rglob("*.py")) if root.is_dir() else [root] if root.exists() else []:
             text = path.read_bytes().replace(b"\r\n", b"\n")
@@ -131,8 +137,7 @@ class Records:
             except StorageError:
                 raise  # out of reach is not damaged: nothing is trained twice for it
             except Exception as error:  # a damaged file raises whatever its reader raises
-                reason = " ".join(str(error).split()) or type(error).__name__
-                warnings.warn(f"{path} is damaged and counts as absent: {reason}", RecordWarning, stacklevel=3)
+                warnings.warn(f"{path} is damaged and counts as absent: {one_line(error)}", RecordWarning, stacklevel=3)
         return None, b"", None
 
     @staticmethod
@@ -230,15 +235,20 @@ def _plain(array: Any) -> np.ndarray:
     return np.asarray(array, array.dtype.newbyteorder("="), order="C")
 
 
+def header_of(hash: str, archive: zipfile.ZipFile) -> dict[str, Any]:
+    """The header of a record's file: hash, meta, and of each array dtype and digest; any exception means that the file is damaged."""
+    header = json.loads(archive.read(_HEADER))
+    if not digest.is_sealed(header, "digest"):
+        raise ValueError("its header does not match its digest")
+    if header["hash"] != hash:
+        raise ValueError(f"it is the record of {header['hash']}")
+    return header
+
+
 def _from_bytes(hash: str, content: bytes) -> Record:
     """The record; any exception means that the content is damaged."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        header = json.loads(archive.read(_HEADER))
-        if digest.json_digest({name: value for name, value in header.items() if name != "digest"}) != header["digest"]:
-            raise ValueError("its header does not match its digest")
-        if header["hash"] != hash:
-            raise ValueError(f"it is the record of {header['hash']}")
-        arrays = {}
+        header, arrays = header_of(hash, archive), {}
         for name, (dtype, expected) in header["arrays"].items():
             array = np.lib.format.read_array(io.BytesIO(archive.read(f"{name}.npy")), allow_pickle=False)
             array = array.view(digest.dtype_named(dtype))  # numpy writes bfloat16 as two nameless bytes

@@ -28,6 +28,7 @@ def get_config():
     config.eval.every_steps, config.checkpoint.every_seconds = 10, 0.0
     return config
 '''
+STEPS = "config.train.num_steps, config.train.batch_size, config.train.members_per_device = {},"
 EXPERIMENT = '''
 """Four arms at two seeds, the losses of one arm soon NaN: two waves on two devices."""
 
@@ -46,6 +47,15 @@ def get_experiment():
         alpha=0.05, seeds=(1, 2), prediction="Yes.", arms=arms,
     )
 '''
+
+
+def config(num_steps: int) -> str:
+    """CONFIG with so many steps."""
+    text = CONFIG.replace(STEPS.format(300), STEPS.format(num_steps))
+    assert text != CONFIG
+    return text
+
+
 LIMITED = """
 import os, resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))

@@ -3,27 +3,16 @@
 import json
 import os
 import shlex
+import sys
+from pathlib import Path
 
 import pytest
 from launch_place import ROOT, Place
 
-CONFIG = '''
-"""One layer of width 8, saved after every chunk."""
+sys.path.append(str(Path(__file__).parents[1] / "faults"))
 
-from configs import base
+from place import config as config_of  # noqa: E402
 
-
-def get_config():
-    """Returns the smallest config."""
-    config = base.get_config()
-    config.data.num_train, config.data.num_eval = 32, 32
-    config.model.num_layers, config.model.width, config.model.num_heads, config.model.mlp_width = 1, 8, 2, 8
-    config.model.mlp_dropout_rate = None
-    config.optim.learning_rate, config.optim.warmup_steps = 1e-2, 5
-    config.train.num_steps, config.train.batch_size, config.train.members_per_device = 400, 8, 2
-    config.eval.every_steps, config.checkpoint.every_seconds = 10, 0.0
-    return config
-'''
 EXPERIMENT = '''
 """Two arms at two seeds, in a folder of a person: its config lies beside it."""
 
@@ -47,7 +36,7 @@ def cloud(shared_place) -> Place:
     """A place with an experiment in it, and a disk that all workers see."""
     own = shared_place.folder / "own"
     no_torch = shared_place.folder / "no_torch/torch.py"
-    for path, text in ((own / "mine.py", EXPERIMENT), (own / "config.py", CONFIG), (no_torch, "raise ImportError\n")):
+    for path, text in ((own / "mine.py", EXPERIMENT), (own / "config.py", config_of(400)), (no_torch, "raise ImportError\n")):
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
     # Without PyTorch, which tensorboardX would load; and compiled fast, to slow code.

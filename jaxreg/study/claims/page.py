@@ -118,17 +118,11 @@ def summary(told: Mapping[str, Any]) -> list[str]:
             continue
         for question in claim["questions"]:
             found = "".join(f", {text}" for text in [table.effect(question)] if text)
-            lines.append(f"{claim['id']} {question['name']}: {question['verdict'] or question['reason']}{found}{_why(question)}")
+            lines.append(f"{claim['id']} {question['name']}: {question['verdict'] or question['reason']}{found}{table.why(question)}")
     pairs, out = told["aa"]["pairs"], told["aa"]["supported_or_opposite"]
     if pairs and not told["quick"]:
         lines.append(f"A/A: {out} of {pairs} distinct pairs came out supported or opposite at alpha {told['alpha']:g}, uncorrected")
     return lines
-
-
-def _why(question: Mapping[str, Any]) -> str:
-    if question["verdict"] == verdict.NOT_TESTABLE:
-        return f" ({question['reason']})"
-    return f" ({question['seeds_needed']} seeds needed)" if question["seeds_needed"] else ""
 
 
 def counts(told: Mapping[str, Any]) -> dict[str, int]:

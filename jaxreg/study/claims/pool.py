@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from jaxreg.data import Dataset, Source
-from jaxreg.study import build
-from jaxreg.study.claims import mappings
+from jaxreg.study import build, mappings
 from jaxreg.study.claims.design import Design, Request
 from jaxreg.study.members import Spec
 from jaxreg.study.pieces import SOURCES
@@ -44,9 +43,8 @@ class PoolTrainer(Trainer):
         key = records.content_hash(repr(structure))
         if key in self.compiled:
             return self.compiled[key], True
-        if mappings.too_many():
+        if mappings.too_many():  # those that are held here cannot be forgotten
             self.compiled.clear()
-            mappings.forget_programs()
         self.compiled[key], fresh = super()._programs(structure, example)
         self.num_compiled += 1
         return self.compiled[key], fresh

@@ -12,8 +12,7 @@ import numpy as np
 
 from jaxreg.data import Dataset
 from jaxreg.probe import forward
-from jaxreg.study import build
-from jaxreg.study.claims import mappings
+from jaxreg.study import build, mappings
 from jaxreg.study.claims.measures import Probe
 from jaxreg.study.members import Spec, code_version
 from jaxreg.train import records
@@ -51,8 +50,7 @@ class Prober:
             elif not records_of(spec.hash).meta["diverged"]:
                 groups.setdefault(records.content_hash(repr(build.structure_of(spec.config))), []).append(spec)
         for group in groups.values():
-            if mappings.too_many():
-                mappings.forget_programs()
+            mappings.make_room()
             for spec, arrays in self._run(probe, group, records_of):
                 self._kept.put(address(probe, spec.hash), arrays, {"probe": probe.name, "member": spec.hash})
                 found[spec.hash] = arrays

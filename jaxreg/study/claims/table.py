@@ -28,6 +28,13 @@ def effect(question: Mapping[str, Any]) -> str:
     return f"{question['scale'] * question['difference']:+.3g}{interval} {question['unit']}"
 
 
+def why(question: Mapping[str, Any]) -> str:
+    """What stands behind a verdict in brackets: why there is none, or the seeds that were needed."""
+    if question["verdict"] == verdict.NOT_TESTABLE:
+        return f" ({question['reason']})"
+    return f" ({question['seeds_needed']} seeds needed)" if question["seeds_needed"] else ""
+
+
 def _rows(claim: Mapping[str, Any]) -> list[tuple[str, ...]]:
     start = _start(claim, 0)
     if claim["form"] == "mechanism":
@@ -38,10 +45,7 @@ def _rows(claim: Mapping[str, Any]) -> list[tuple[str, ...]]:
         return [(*start, "", "", "", verdict.NOT_TESTABLE)]
     rows = []
     for position, question in enumerate(claim["questions"]):
-        said = question["verdict"] or question["reason"]
-        why = f" ({question['reason']})" if question["verdict"] == verdict.NOT_TESTABLE else ""
-        more = f" ({question['seeds_needed']} seeds needed)" if question["seeds_needed"] else ""
-        rows.append((*_start(claim, position), question["name"], effect(question), f"{question['predict']:+g}", said + why + more))
+        rows.append((*_start(claim, position), question["name"], effect(question), f"{question['predict']:+g}", (question["verdict"] or question["reason"]) + why(question)))
     return rows
 
 

@@ -6,13 +6,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jaxreg.study.claims import mappings
+from jaxreg.study import mappings
+from jaxreg.study.mappings import count
 
 OWN = Path("/proc/self/maps")
-
-
-def count() -> int:
-    return OWN.read_bytes().count(b"\n")
 
 
 @pytest.mark.skipif(not OWN.exists(), reason="this system does not tell its memory mappings")
@@ -35,3 +32,9 @@ def test_the_limit_is_below_what_linux_gives(monkeypatch):
     assert not mappings.too_many()
     monkeypatch.setattr(mappings, "MAX_MAPPINGS", 1)
     assert mappings.too_many()
+    forgotten = []
+    monkeypatch.setattr(mappings, "forget_programs", lambda: forgotten.append(1))
+    mappings.make_room()
+    monkeypatch.setattr(mappings, "MAX_MAPPINGS", count() + 10_000)
+    mappings.make_room()
+    assert forgotten == [1]

@@ -9,10 +9,21 @@ MAX_MAPPINGS = 30_000
 """Compiled programs are forgotten beyond."""
 
 
-def too_many() -> bool:
-    """Whether this process holds so many memory mappings that compiled programs must go; no where the system does not say."""
+def count() -> int:
+    """Memory mappings of this process; 0 where the system does not say."""
     own = Path("/proc/self/maps")
-    return own.exists() and own.read_bytes().count(b"\n") > MAX_MAPPINGS
+    return own.read_bytes().count(b"\n") if own.exists() else 0
+
+
+def too_many() -> bool:
+    """Whether this process holds so many that compiled programs must go."""
+    return count() > MAX_MAPPINGS
+
+
+def make_room() -> None:
+    """Forgets compiled programs if there are too many."""
+    if too_many():
+        forget_programs()
 
 
 def forget_programs() -> None:
