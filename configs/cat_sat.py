@@ -1,4 +1,5 @@
-"""CATSAT, over-fitted: 256 sentences, batch 16, 400 steps, 25 passes over the data. The regime of the main comparison.
+"""CATSAT, over-fitted: 256 sentences, batch 16, 400 steps, 25 passes over the data. The regime of
+the main comparison.
 
 Command:  jaxreg train --config=configs/cat_sat.py --workdir=runs/cat_sat_one
 Time:     8 s on two cores, compiled before

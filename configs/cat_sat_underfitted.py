@@ -1,4 +1,5 @@
-"""CATSAT, under-fitted: batch 32, 60 steps, 7.5 passes over the data. A prototype saw attention dropout hurt here.
+"""CATSAT, under-fitted: batch 32, 60 steps, 7.5 passes over the data. A prototype saw attention
+dropout hurt here.
 
 Command:  jaxreg train --config=configs/cat_sat_underfitted.py --workdir=runs/cat_sat_underfitted
 Time:     6 s on two cores, compiled before

@@ -13,11 +13,14 @@ from configs import base
 def get_config() -> ConfigDict:
     """Returns the base config with DIGITS."""
     config = base.get_config()
-    config.data = ConfigDict({
-        "dataset": "digits",  # a name of `jaxreg list`
-        "num_train": 256,  # training images, of 1,797
-        "num_eval": 512,  # held-out images
-        "length": 17,  # positions of a row: 16 patches and the place of the answer
-    }, type_safe=False)
+    config.data = ConfigDict(
+        {
+            "dataset": "digits",  # a name of `jaxreg list`
+            "num_train": 256,  # training images, of 1,797
+            "num_eval": 512,  # held-out images
+            "length": 17,  # positions of a row: 16 patches and the place of the answer
+        },
+        type_safe=False,
+    )
     config.eval.curves = ("train", "validation", "shifted")
     return config

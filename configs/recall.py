@@ -2,7 +2,8 @@
 
 Command:  jaxreg train --config=configs/recall.py --workdir=runs/recall_one
 Time:     17 s on two cores, compiled before
-Result:   seed 0, no regularizer: train 100%, validation 100%; query cut from its pair 10%, where chance is 12.5%
+Result:   seed 0, no regularizer: train 100%, validation 100%; query cut from its pair 10%, where
+chance is 12.5%
 """
 
 from ml_collections import ConfigDict
@@ -11,17 +12,22 @@ from configs import base
 
 
 def get_config() -> ConfigDict:
-    """Returns the base config with RECALL, evaluated often: what is asked of it is when it is solved."""
+    """Returns the base config with RECALL, evaluated often: what is asked of it is when it is
+    solved.
+    """
     config = base.get_config()
-    config.data = ConfigDict({
-        "dataset": "recall",  # a name of `jaxreg list`
-        "num_pairs": 6,  # pairs of a row, of different keys
-        "num_keys": 6,  # keys there are
-        "num_values": 8,  # values there are
-        "num_train": 4096,  # training rows
-        "num_eval": 512,  # rows in each other split
-        "length": 7,  # tokens of a row: the pairs and the query
-    }, type_safe=False)
+    config.data = ConfigDict(
+        {
+            "dataset": "recall",  # a name of `jaxreg list`
+            "num_pairs": 6,  # pairs of a row, of different keys
+            "num_keys": 6,  # keys there are
+            "num_values": 8,  # values there are
+            "num_train": 4096,  # training rows
+            "num_eval": 512,  # rows in each other split
+            "length": 7,  # tokens of a row: the pairs and the query
+        },
+        type_safe=False,
+    )
     config.train.num_steps = 1500
     config.eval.every_steps = 20
     config.eval.curves = ("validation", "edge_cut")

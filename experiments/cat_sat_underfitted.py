@@ -2,11 +2,13 @@
 
 Command:  jaxreg compare experiments/cat_sat_underfitted.py --workdir=runs/cat_sat_underfitted
 Time:     about one minute on two cores
-Result:   experiments/results/cat_sat_underfitted/: attention dropout .3 -2.3 points [-3.8, -0.7], refuted: opposite
+Result:   experiments/results/cat_sat_underfitted/: attention dropout .3 -2.3 points [-3.8, -0.7],
+refuted: opposite
 
-Hypothesis, against "none", in accuracy points on recombination (seen words, unseen pairs), margin 5: it hurts. A model that
-has not yet learned the training sentences has nothing to forget. Predictions are from a prototype at seeds 0 to 11
-(-6.4 +- 5 for .3). Exploratory: rates are not tuned. The control "baseline over-fits" must fail here, and does by design.
+Hypothesis, against "none", in accuracy points on recombination (seen words, unseen pairs), margin
+5: it hurts. A model that has not yet learned the training sentences has nothing to forget.
+Predictions are from a prototype at seeds 0 to 11 (-6.4 +- 5 for .3). Exploratory: rates are not
+tuned. The control "baseline over-fits" must fail here, and does by design.
 """
 
 from jaxreg.study.experiment import Arm, Experiment
@@ -26,8 +28,12 @@ def get_experiment() -> Experiment:
         prediction="No: attention dropout .3 loses about 6 points, .1 about 2.",
         arms={
             "none": Arm("no regularizer", predict=0.0),
-            "attention_0.1": Arm("attention dropout .1", {"model.attention_dropout_rate": 0.1}, predict=-2.0),
-            "attention_0.3": Arm("attention dropout .3", {"model.attention_dropout_rate": 0.3}, predict=-6.0),
+            "attention_0.1": Arm(
+                "attention dropout .1", {"model.attention_dropout_rate": 0.1}, predict=-2.0
+            ),
+            "attention_0.3": Arm(
+                "attention dropout .3", {"model.attention_dropout_rate": 0.3}, predict=-6.0
+            ),
             "aa": Arm("A/A: no regularizer, other seeds", predict=0.0, kind="aa", seed_offset=1000),
         },
     )

@@ -5,9 +5,11 @@ The map of the package; imports go down this list, and siblings never import one
     cli        the `jaxreg` command
     study      arms x seeds: configuration, running, statistics, verdicts, report
     train      one pure step, a population of members, devices, checkpoints, stopping
-    probe      what a trained model does: attention maps, knock-outs, ensembles, memorization, drift, sharpness
+    probe      what a trained model does: attention maps, knock-outs, ensembles, memorization,
+      drift, sharpness
     nn         Flax modules: dropout, attention, blocks, transformer
-    reg        what regularizes and is no module: penalties, augmentations, SAM, schedules of a strength
+    reg        what regularizes and is no module: penalties, augmentations, SAM, schedules of a
+      strength
     data       grammars, splits, TFDS builders, batches (numpy only)
     optim      one optax chain: clips -> noise -> optimizer with decay -> schedule -> average
     losses     per-example losses (values, not means)

@@ -8,11 +8,15 @@ from jaxreg.typing import Array, Float, Int, Scalar
 
 
 def cross_entropy(
-    logits: Float[Array, "*b v"], labels: Int[Array, "*b"], *, label_smoothing_strength: Scalar | None = None
+    logits: Float[Array, "*b v"],
+    labels: Int[Array, "*b"],
+    *,
+    label_smoothing_strength: Scalar | None = None,
 ) -> Float[Array, "*b"]:
     """Cross-entropy in nats, one value per example.
 
-    (1 - s) * -log p[label] + s * mean over classes of -log p; strength s = None leaves the term out, 0 is its off value.
+    (1 - s) * -log p[label] + s * mean over classes of -log p; strength s = None leaves the term
+    out, 0 is its off value.
 
     Source: Szegedy et al. 2016, section 7 (label smoothing, uniform prior).
     """

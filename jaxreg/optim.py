@@ -1,9 +1,12 @@
-"""One optax chain: clips -> noise -> optimizer with decay -> learning rate -> average. Every strength may be traced.
+"""One optax chain: clips -> noise -> optimizer with decay -> learning rate -> average. Every
+strength may be traced.
 
-    update = -learning_rate * schedule(step) * (optimizer(clipped gradient + noise) + weight_decay * decayed parameters)
+    update = -learning_rate * schedule(step) * (optimizer(clipped gradient + noise) + weight_decay *
+    decayed parameters)
 
-The parts are optax's where optax has them. A strength of None leaves its part out of the program; at its off value (0, or
-inf for the clips) the part computes exactly what would be computed without it.
+The parts are optax's where optax has them. A strength of None leaves its part out of the program;
+at its off value (0, or inf for the clips) the part computes exactly what would be computed without
+it.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,7 +32,9 @@ def _named(*names: str) -> Callable[[Params], PyTree[bool]]:
 
     The name decides, not the number of axes: attention biases are [H, K], embeddings [V, D].
     """
-    return lambda params: jax.tree_util.tree_map_with_path(lambda path, _: _names(path)[-1] in names, params)
+    return lambda params: jax.tree_util.tree_map_with_path(
+        lambda path, _: _names(path)[-1] in names, params
+    )
 
 
 DECAY_MASKS: Mapping[str, Callable[[Params], PyTree[bool]]] = {
@@ -37,15 +42,21 @@ DECAY_MASKS: Mapping[str, Callable[[Params], PyTree[bool]]] = {
     "kernels_and_embeddings": _named("kernel", "embedding"),
     "all": lambda params: jax.tree.map(lambda _: True, params),
 }
-"""Name -> function from parameters to a tree of booleans: which are decayed. "kernels": the matrices of linear layers, and
-no bias, norm or embedding; "kernels_and_embeddings": learned positions too; "all": every parameter, biases and gains too."""
+"""Name -> function from parameters to a tree of booleans: which are decayed. "kernels": the
+matrices of linear layers, and no bias, norm or embedding; "kernels_and_embeddings": learned
+positions too; "all": every parameter, biases and gains too.
+"""
 
 # --- the learning rate over the steps ---
 
 
 def _warmed_up(after: optax.Schedule, warmup_steps: int) -> optax.Schedule:
     """Linear from 0 to 1, then `after`, which counts from the end of the warm-up."""
-    return optax.join_schedules([optax.linear_schedule(0.0, 1.0, warmup_steps), after], [warmup_steps]) if warmup_steps else after
+    return (
+        optax.join_schedules([optax.linear_schedule(0.0, 1.0, warmup_steps), after], [warmup_steps])
+        if warmup_steps
+        else after
+    )
 
 
 def _cosine(warmup_steps: int, num_steps: int) -> optax.Schedule:
@@ -53,7 +64,11 @@ def _cosine(warmup_steps: int, num_steps: int) -> optax.Schedule:
 
 
 def _constant(warmup_steps: int, num_steps: int) -> optax.Schedule:
-    return optax.linear_schedule(0.0, 1.0, warmup_steps) if warmup_steps else optax.constant_schedule(1.0)
+    return (
+        optax.linear_schedule(0.0, 1.0, warmup_steps)
+        if warmup_steps
+        else optax.constant_schedule(1.0)
+    )
 
 
 def _linear(warmup_steps: int, num_steps: int) -> optax.Schedule:
@@ -66,18 +81,23 @@ def _inverse_root(warmup_steps: int, num_steps: int) -> optax.Schedule:
 
 
 SCHEDULES: Mapping[str, Callable[[int, int], optax.Schedule]] = {
-    "cosine": _cosine, "constant": _constant, "inverse_root": _inverse_root, "linear": _linear,
+    "cosine": _cosine,
+    "constant": _constant,
+    "inverse_root": _inverse_root,
+    "linear": _linear,
 }
 """Name -> function of (warmup_steps, num_steps)."""
 
 
 def learning_rate_factor(schedule: str, *, warmup_steps: int, num_steps: int) -> optax.Schedule:
-    """The learning rate's factor in [0, 1] by step: linear warm-up to 1, then what the schedule's name says.
+    """The learning rate's factor in [0, 1] by step: linear warm-up to 1, then what the schedule's
+    name says.
 
-    cosine and linear reach 0 at num_steps; constant stays 1; inverse_root is sqrt(warmup_steps / step), with at least 1
-    step of warm-up counted.
+    cosine and linear reach 0 at num_steps; constant stays 1; inverse_root is sqrt(warmup_steps /
+    step), with at least 1 step of warm-up counted.
 
-    Source: Goyal et al. 2017 (warm-up); Loshchilov & Hutter 2017 (cosine); Vaswani et al. 2017, eq. 3 (inverse root).
+    Source: Goyal et al. 2017 (warm-up); Loshchilov & Hutter 2017 (cosine); Vaswani et al. 2017, eq.
+    3 (inverse root).
     Differs: the peak is 1, where eq. 3 has width^-.5 * warmup_steps^-.5.
 
     Raises:
@@ -91,22 +111,28 @@ def learning_rate_factor(schedule: str, *, warmup_steps: int, num_steps: int) ->
 
 
 def clip_each_norm(max_norm: Scalar) -> optax.GradientTransformation:
-    """Each parameter tensor's gradient, cut down to a norm of `max_norm` by itself; inf is off, exactly.
+    """Each parameter tensor's gradient, cut down to a norm of `max_norm` by itself; inf is off,
+    exactly.
 
-    optax's clip of the global norm, one tensor at a time (its `clip_by_block_rms` is by root mean square, not by norm).
+    optax's clip of the global norm, one tensor at a time (its `clip_by_block_rms` is by root mean
+    square, not by norm).
 
     Source: Pascanu et al. 2013. Differs: by tensor, so the direction of the whole gradient changes.
     """
     clip = optax.clip_by_global_norm(max_norm)
-    return optax.stateless(lambda gradient, _: jax.tree.map(lambda g: clip.update(g, optax.EmptyState())[0], gradient))
+    return optax.stateless(
+        lambda gradient, _: jax.tree.map(lambda g: clip.update(g, optax.EmptyState())[0], gradient)
+    )
 
 
 def clip_adaptively(strength: Scalar) -> optax.GradientTransformation:
-    """Each unit's gradient, cut down to `strength` times the norm of that unit's parameters; inf is off, exactly.
+    """Each unit's gradient, cut down to `strength` times the norm of that unit's parameters; inf is
+    off, exactly.
 
-    optax's `adaptive_grad_clip`, told which axes make a unit where it cannot know: all weights that go into one output.
-    For the attention's output kernel [H, K, D] these are H and K, where optax would take H alone; the attention's biases
-    [H, K] are one unit, as other biases are. An embedding's unit is a feature over the whole table, as in optax.
+    optax's `adaptive_grad_clip`, told which axes make a unit where it cannot know: all weights that
+    go into one output. For the attention's output kernel [H, K, D] these are H and K, where optax
+    would take H alone; the attention's biases [H, K] are one unit, as other biases are. An
+    embedding's unit is a feature over the whole table, as in optax.
 
     Source: Brock et al. 2021, section 4. Differs: the output layer is clipped, too.
     """
@@ -114,7 +140,9 @@ def clip_adaptively(strength: Scalar) -> optax.GradientTransformation:
     def over_two_axes(params: Params) -> PyTree[bool]:
         def of_leaf(path: tuple, x: Array) -> bool:
             names = _names(path)
-            return (names[-1:] == ("bias",) and x.ndim == 2) or (names[-2:] == ("out", "kernel") and x.ndim == 3)
+            return (names[-1:] == ("bias",) and x.ndim == 2) or (
+                names[-2:] == ("out", "kernel") and x.ndim == 3
+            )
 
         return jax.tree_util.tree_map_with_path(of_leaf, params)
 
@@ -133,11 +161,15 @@ class NoiseState(NamedTuple):
     step: Int[Array, ""]
 
 
-def add_gradient_noise(variance: Scalar, decay: float = 0.55) -> optax.GradientTransformationExtraArgs:
-    """The gradient plus normal noise of variance `variance` / (1 + step)^decay; variance 0 is off, exactly.
+def add_gradient_noise(
+    variance: Scalar, decay: float = 0.55
+) -> optax.GradientTransformationExtraArgs:
+    """The gradient plus normal noise of variance `variance` / (1 + step)^decay; variance 0 is off,
+    exactly.
 
-    `optax.add_noise` does the same, but keeps a key in its state; ours comes with each update (`noise_key=`), because keys
-    are derived from (seed, step) and never stored, so that a resumed run draws the same.
+    `optax.add_noise` does the same, but keeps a key in its state; ours comes with each update
+    (`noise_key=`), because keys are derived from (seed, step) and never stored, so that a resumed
+    run draws the same.
 
     Randomness: one draw over all parameters in the tree's order, from `noise_key` and nothing else.
 
@@ -146,7 +178,10 @@ def add_gradient_noise(variance: Scalar, decay: float = 0.55) -> optax.GradientT
 
     def update(gradient, state, params=None, *, noise_key: PRNGKey | None = None, **extra):
         if noise_key is None:
-            raise ValueError("noise_key: gradient noise needs the step's key: optimizer.update(..., noise_key=key)")
+            raise ValueError(
+                "noise_key: gradient noise needs the step's key: optimizer.update(...,"
+                " noise_key=key)"
+            )
         flat, unravel = ravel_pytree(gradient)
         size = jnp.sqrt(variance / (1.0 + state.step) ** decay)
         noise = unravel(jax.random.normal(noise_key, flat.shape, flat.dtype))
@@ -159,24 +194,29 @@ def add_gradient_noise(variance: Scalar, decay: float = 0.55) -> optax.GradientT
 
 
 class AverageState(NamedTuple):
-    """The average of the parameters after each of `count` steps; before the first, the initial parameters."""
+    """The average of the parameters after each of `count` steps; before the first, the initial
+    parameters.
+    """
 
     count: Int[Array, ""]
     average: Params
 
 
 def track_average(decay: Scalar) -> optax.GradientTransformation:
-    """Updates as they come; the state keeps an exponential average of the parameters that they lead to.
+    """Updates as they come; the state keeps an exponential average of the parameters that they lead
+    to.
 
-    average_t = sum over steps i <= t of decay^(t-i) * params_i, divided by the sum of these weights.
+    average_t = sum over steps i <= t of decay^(t-i) * params_i, divided by the sum of these
+    weights.
 
-    So no weight is left on the initial parameters, which matters in runs shorter than 1 / (1 - decay). decay 0 is the
-    parameters exactly; decay towards 1 the plain mean over all steps. Must stand last in a chain. See `averaged`.
+    So no weight is left on the initial parameters, which matters in runs shorter than 1 / (1 -
+    decay). decay 0 is the parameters exactly; decay towards 1 the plain mean over all steps. Must
+    stand last in a chain. See `averaged`.
 
-    Source: Kingma & Ba 2015, section 7.2, with its bias correction; before it Polyak & Juditsky 1992 (the plain mean, for
-    which the asymptotics are). Izmailov et al. 2018 (SWA) average few points of a constant or cyclical learning rate, equally;
-    ours runs along any schedule, at every step. `optax.ema` averages updates, not parameters; the step is
-    `optax.incremental_update`'s.
+    Source: Kingma & Ba 2015, section 7.2, with its bias correction; before it Polyak & Juditsky
+    1992 (the plain mean, for which the asymptotics are). Izmailov et al. 2018 (SWA) average few
+    points of a constant or cyclical learning rate, equally; ours runs along any schedule, at every
+    step. `optax.ema` averages updates, not parameters; the step is `optax.incremental_update`'s.
     """
 
     def init(params):
@@ -192,7 +232,9 @@ def track_average(decay: Scalar) -> optax.GradientTransformation:
 
 
 def averaged(opt_state: Any, params: Params) -> Params:
-    """The average that `track_average` keeps somewhere in `opt_state`; `params` if nothing there keeps one."""
+    """The average that `track_average` keeps somewhere in `opt_state`; `params` if nothing there
+    keeps one.
+    """
     is_average = lambda state: isinstance(state, AverageState)
     found = [state for state in jax.tree.leaves(opt_state, is_leaf=is_average) if is_average(state)]
     return found[0].average if found else params
@@ -202,7 +244,9 @@ def averaged(opt_state: Any, params: Params) -> Params:
 
 
 class Betas(NamedTuple):
-    """Decays per step of the means of gradients and of their squares, and the number added to the root."""
+    """Decays per step of the means of gradients and of their squares, and the number added to the
+    root.
+    """
 
     b1: float
     b2: float
@@ -213,34 +257,54 @@ def _adam(betas: Betas) -> optax.GradientTransformation:
     return optax.scale_by_adam(betas.b1, betas.b2, betas.eps)
 
 
-OPTIMIZERS: Mapping[str, Callable[[Betas, list[optax.GradientTransformation]], list[optax.GradientTransformation]]] = {
+OPTIMIZERS: Mapping[
+    str, Callable[[Betas, list[optax.GradientTransformation]], list[optax.GradientTransformation]]
+] = {
     "adamw": lambda betas, decay: [_adam(betas), *decay],
     "adam_l2": lambda betas, decay: [*decay, _adam(betas)],
     "sgd": lambda betas, decay: [optax.trace(betas.b1), *decay],
     "lion": lambda betas, decay: [optax.scale_by_lion(betas.b1, betas.b2), *decay],
 }
-"""Name -> the parts between the noise and the learning rate. Decay is decoupled (behind the optimizer), but for adam_l2,
-where it goes through Adam."""
+"""Name -> the parts between the noise and the learning rate. Decay is decoupled (behind the
+optimizer), but for adam_l2, where it goes through Adam.
+"""
 
 
 def optimizer(
-    *, learning_rate: Scalar, num_steps: int, optimizer: str = "adamw", b1: float = 0.9, b2: float = 0.98, eps: float = 1e-8,
-    weight_decay: Scalar | None = None, decay_mask: str = "kernels", max_grad_norm: Scalar | None = None,
-    max_param_grad_norm: Scalar | None = None, adaptive_clip: Scalar | None = None, gradient_noise: Scalar | None = None,
-    ema_decay: Scalar | None = None, schedule: str = "cosine", warmup_steps: int = 0,
+    *,
+    learning_rate: Scalar,
+    num_steps: int,
+    optimizer: str = "adamw",
+    b1: float = 0.9,
+    b2: float = 0.98,
+    eps: float = 1e-8,
+    weight_decay: Scalar | None = None,
+    decay_mask: str = "kernels",
+    max_grad_norm: Scalar | None = None,
+    max_param_grad_norm: Scalar | None = None,
+    adaptive_clip: Scalar | None = None,
+    gradient_noise: Scalar | None = None,
+    ema_decay: Scalar | None = None,
+    schedule: str = "cosine",
+    warmup_steps: int = 0,
 ) -> optax.GradientTransformationExtraArgs:
-    """The chain of this file, in this order: the three clips, noise, optimizer and decay, learning rate, average.
+    """The chain of this file, in this order: the three clips, noise, optimizer and decay, learning
+    rate, average.
 
-    The noise stands behind the clips, which would cut it down otherwise. Its `update` takes `noise_key=`, the step's key.
+    The noise stands behind the clips, which would cut it down otherwise. Its `update` takes
+    `noise_key=`, the step's key.
 
     Args:
       learning_rate: the peak.
       num_steps: where the schedules cosine and linear reach 0.
       optimizer: adamw | adam_l2 | sgd | lion.
-      b1: decay per step of the mean of gradients; of sgd the momentum, which sums: the step is 1 / (1 - b1) times as long.
-        b2: decay of the mean of squares (adam), of the momentum that is kept (lion); sgd has none. eps: Adam's.
-      weight_decay: multiplied with the learning rate, per step; off value 0. decay_mask: of what, see `DECAY_MASKS`.
-      max_grad_norm, max_param_grad_norm: largest norm of the whole gradient, of each tensor's; off value inf.
+      b1: decay per step of the mean of gradients; of sgd the momentum, which sums: the step is 1 /
+        (1 - b1) times as long. b2: decay of the mean of squares (adam), of the momentum that is
+        kept (lion); sgd has none. eps: Adam's.
+      weight_decay: multiplied with the learning rate, per step; off value 0. decay_mask: of what,
+        see `DECAY_MASKS`.
+      max_grad_norm, max_param_grad_norm: largest norm of the whole gradient, of each tensor's; off
+        value inf.
       adaptive_clip: largest norm of a unit's gradient, in norms of its parameters; off value inf.
       gradient_noise: variance at the first step; off value 0.
       ema_decay: of the averaged parameters, see `track_average` and `averaged`; off value 0.
@@ -249,25 +313,32 @@ def optimizer(
     Raises:
       ValueError: an unknown name; or noise, and no `noise_key` at the update.
 
-    Source: Loshchilov & Hutter 2019, algorithms 1 (sgd with decay) and 2 (adamw, and adam_l2 crossed out); Chen et al. 2023
-    (lion); Pascanu et al. 2013 (clip). adam_l2 adds the decay behind the clip, so that the clip sees the loss alone.
+    Source: Loshchilov & Hutter 2019, algorithms 1 (sgd with decay) and 2 (adamw, and adam_l2
+    crossed out); Chen et al. 2023 (lion); Pascanu et al. 2013 (clip). adam_l2 adds the decay behind
+    the clip, so that the clip sees the loss alone.
     """
     _check_choice("optimizer", optimizer, OPTIMIZERS)
     _check_choice("decay_mask", decay_mask, DECAY_MASKS)
     factor = learning_rate_factor(schedule, warmup_steps=warmup_steps, num_steps=num_steps)
-    decay = _present(weight_decay, lambda strength: optax.add_decayed_weights(strength, DECAY_MASKS[decay_mask]))
-    return optax.with_extra_args_support(optax.chain(
-        *_present(max_grad_norm, optax.clip_by_global_norm),
-        *_present(max_param_grad_norm, clip_each_norm),
-        *_present(adaptive_clip, clip_adaptively),
-        *_present(gradient_noise, add_gradient_noise),
-        *OPTIMIZERS[optimizer](Betas(b1, b2, eps), decay),
-        optax.scale_by_learning_rate(lambda step: learning_rate * factor(step)),
-        *_present(ema_decay, track_average),
-    ))
+    decay = _present(
+        weight_decay, lambda strength: optax.add_decayed_weights(strength, DECAY_MASKS[decay_mask])
+    )
+    return optax.with_extra_args_support(
+        optax.chain(
+            *_present(max_grad_norm, optax.clip_by_global_norm),
+            *_present(max_param_grad_norm, clip_each_norm),
+            *_present(adaptive_clip, clip_adaptively),
+            *_present(gradient_noise, add_gradient_noise),
+            *OPTIMIZERS[optimizer](Betas(b1, b2, eps), decay),
+            optax.scale_by_learning_rate(lambda step: learning_rate * factor(step)),
+            *_present(ema_decay, track_average),
+        )
+    )
 
 
-def _present(strength: Scalar | None, part: Callable[[Any], optax.GradientTransformation]) -> list[optax.GradientTransformation]:
+def _present(
+    strength: Scalar | None, part: Callable[[Any], optax.GradientTransformation]
+) -> list[optax.GradientTransformation]:
     """The part, or nothing where the strength is None."""
     return [] if strength is None else [part(strength)]
 

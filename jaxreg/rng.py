@@ -1,7 +1,9 @@
-"""Named key streams: (seed, stream, step, site, example) -> key. Keys are derived where they are needed and never stored.
+"""Named key streams: (seed, stream, step, site, example) -> key. Keys are derived where they are
+needed and never stored.
 
-Only `jax.random.fold_in` derives keys: chaining it keeps compilation fast on CPU, where XLA compiles chained unrolled
-Threefry in exponential time. The implementation is fixed to Threefry, so `jax_default_prng_impl` cannot change results.
+Only `jax.random.fold_in` derives keys: chaining it keeps compilation fast on CPU, where XLA
+compiles chained unrolled Threefry in exponential time. The implementation is fixed to Threefry, so
+`jax_default_prng_impl` cannot change results.
 """
 
 import jax
@@ -12,8 +14,18 @@ STREAMS = {"init": 0, "dropout": 1, "fresh": 2, "noise": 3, "second": 4, "augmen
 """Append-only: a number that changes its meaning changes every published result."""
 
 PLACES = {
-    "embedding": 0, "attention": 1, "attention_residual": 2, "mlp_pre_activation": 3, "mlp": 4, "mlp_residual": 5,
-    "token": 6, "key": 7, "layer": 8, "attention_depth": 9, "mlp_depth": 10, "augmentation": 11,
+    "embedding": 0,
+    "attention": 1,
+    "attention_residual": 2,
+    "mlp_pre_activation": 3,
+    "mlp": 4,
+    "mlp_residual": 5,
+    "token": 6,
+    "key": 7,
+    "layer": 8,
+    "attention_depth": 9,
+    "mlp_depth": 10,
+    "augmentation": 11,
 }
 """Append-only: where in a layer a dropout site sits."""
 
@@ -26,7 +38,9 @@ def seed_key(seed: int | Int[Array, ""] | UInt32[Array, ""], stream: str) -> Key
 
 
 def site(layer: int, place: str) -> int:
-    """The number of a dropout site. It depends on layer and place only, never on a module's path or name."""
+    """The number of a dropout site. It depends on layer and place only, never on a module's path or
+    name.
+    """
     return layer * PLACES_PER_LAYER + PLACES[place]
 
 

@@ -19,9 +19,24 @@ Scalar = Float[Array, ""] | float | int
 """A number, or a traced one: every rate and strength in jaxreg may be either."""
 
 Rate = Scalar | None
-"""A drop probability in [0, 1); None means that the site is absent from the program (structure, not a strength)."""
+"""A drop probability in [0, 1); None means that the site is absent from the program (structure, not
+a strength).
+"""
 
 Params = PyTree[Float[Array, "..."]]
 """A tree of parameters."""
 
-__all__ = ["Array", "Bool", "Float", "Int", "Key", "PRNGKey", "Params", "PyTree", "Rate", "Scalar", "UInt8", "UInt32"]
+__all__ = [
+    "Array",
+    "Bool",
+    "Float",
+    "Int",
+    "Key",
+    "PRNGKey",
+    "Params",
+    "PyTree",
+    "Rate",
+    "Scalar",
+    "UInt8",
+    "UInt32",
+]

@@ -1,4 +1,5 @@
-"""A real headless Chromium for tests, driven over the WebDriver protocol with the standard library only.
+"""A real headless Chromium for tests, driven over the WebDriver protocol with the standard library
+only.
 
     with Browser() as browser:
         browser.open(path)
@@ -6,7 +7,8 @@
         assert browser.text("#again [role=status]") == "copied"
         assert browser.errors() == []
 
-Needs `chromium` and `chromedriver` (Debian's packages); `why_missing()` says what is not there, for `pytest.mark.skipif`.
+Needs `chromium` and `chromedriver` (Debian's packages); `why_missing()` says what is not there, for
+`pytest.mark.skipif`.
 """
 
 import base64
@@ -48,12 +50,25 @@ class Browser:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self._port = free.getsockname()[1]
-        self._driver = subprocess.Popen(["chromedriver", f"--port={self._port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self._driver = subprocess.Popen(
+            ["chromedriver", f"--port={self._port}"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         try:
             self._wait_for_driver()
-            options = {"args": [*FLAGS, f"--user-data-dir={self._profile.name}"], "binary": shutil.which("chromium")}
-            wanted = {"browserName": "chrome", "goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
-            self._session = self._call("POST", "/session", {"capabilities": {"alwaysMatch": wanted}})["sessionId"]
+            options = {
+                "args": [*FLAGS, f"--user-data-dir={self._profile.name}"],
+                "binary": shutil.which("chromium"),
+            }
+            wanted = {
+                "browserName": "chrome",
+                "goog:chromeOptions": options,
+                "goog:loggingPrefs": {"browser": "ALL"},
+            }
+            self._session = self._call(
+                "POST", "/session", {"capabilities": {"alwaysMatch": wanted}}
+            )["sessionId"]
             self.resize(self.width, self.height)
             self.color_scheme("dark" if self.dark else "light")
         except BaseException:
@@ -83,15 +98,26 @@ class Browser:
                     return
             except OSError:
                 if self._driver.poll() is not None:
-                    raise BrowserError(f"chromedriver ended with {self._driver.returncode}") from None
+                    raise BrowserError(
+                        f"chromedriver ended with {self._driver.returncode}"
+                    ) from None
             time.sleep(0.05)
         raise BrowserError("chromedriver did not get ready in 10 s")
 
     def _call(self, method: str, path: str, body: dict | None = None) -> Any:
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)  # no proxy: it never leaves this machine
+        connection = http.client.HTTPConnection(
+            "127.0.0.1", self._port, timeout=60
+        )  # no proxy: it never leaves this machine
         try:
-            payload = None if method == "GET" or method == "DELETE" else json.dumps(body or {}).encode()
-            connection.request(method, path, body=payload, headers={"Content-Type": "application/json"} if payload else {})
+            payload = (
+                None if method == "GET" or method == "DELETE" else json.dumps(body or {}).encode()
+            )
+            connection.request(
+                method,
+                path,
+                body=payload,
+                headers={"Content-Type": "application/json"} if payload else {},
+            )
             answer = json.loads(connection.getresponse().read())
         finally:
             connection.close()
@@ -107,13 +133,27 @@ class Browser:
         return self._do("goog/cdp/execute", {"cmd": command, "params": arguments})
 
     def resize(self, width: int, height: int = 900) -> None:
-        """Sets the size of the page in CSS pixels; unlike a window it can be as narrow as a telephone."""
+        """Sets the size of the page in CSS pixels; unlike a window it can be as narrow as a
+        telephone.
+        """
         self.width, self.height = width, height
-        self.devtools("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        self.devtools(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=False,
+        )
 
     def color_scheme(self, scheme: str, *, media: str = "") -> None:
-        """Sets what the page believes people prefer ("light" or "dark"), and the medium ("screen", "print")."""
-        self.devtools("Emulation.setEmulatedMedia", media=media, features=[{"name": "prefers-color-scheme", "value": scheme}])
+        """Sets what the page believes people prefer ("light" or "dark"), and the medium ("screen",
+        "print").
+        """
+        self.devtools(
+            "Emulation.setEmulatedMedia",
+            media=media,
+            features=[{"name": "prefers-color-scheme", "value": scheme}],
+        )
 
     def open(self, page: str | Path) -> None:
         """Loads a file and waits until it is there."""
@@ -128,7 +168,11 @@ class Browser:
 
     def click(self, selector: str) -> None:
         """A real click in the middle of the first element that matches."""
-        self.run("document.querySelector(arguments[0]).scrollIntoView({block: 'center', behavior: 'instant'})", selector)
+        self.run(
+            "document.querySelector(arguments[0]).scrollIntoView({block: 'center', behavior:"
+            " 'instant'})",
+            selector,
+        )
         self._do(f"element/{self._find(selector)}/click")
 
     def press(self, selector: str, keys: str) -> None:
@@ -144,7 +188,9 @@ class Browser:
         return self.run("return document.querySelectorAll(arguments[0]).length", selector)
 
     def errors(self) -> list[str]:
-        """Warnings and errors on the console since the last call, also those of the page's own security policy."""
+        """Warnings and errors on the console since the last call, also those of the page's own
+        security policy.
+        """
         entries = self._do("se/log", {"type": "browser"})
         return [entry["message"] for entry in entries if entry["level"] in ("WARNING", "SEVERE")]
 

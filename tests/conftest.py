@@ -1,4 +1,6 @@
-"""One JAX for all tests: eight CPU devices, a persistent compile cache, and every annotated shape checked at run time."""
+"""One JAX for all tests: eight CPU devices, a persistent compile cache, and every annotated shape
+checked at run time.
+"""
 
 import os
 import subprocess
@@ -10,7 +12,13 @@ import pytest
 from jaxtyping import install_import_hook
 
 ROOT = Path(__file__).parents[1]
-SMALL = ("--seeds=2", "--arms=none,attention_0.3,aa", "--config.train.num_steps=40", "--config.eval.every_steps=20", "--config.data.num_eval=64")
+SMALL = (
+    "--seeds=2",
+    "--arms=none,attention_0.3,aa",
+    "--config.train.num_steps=40",
+    "--config.eval.every_steps=20",
+    "--config.data.num_eval=64",
+)
 _CACHE = Path(os.environ.get("JAXREG_CACHE", Path.home() / ".cache" / "jaxreg")).expanduser()
 
 jax.config.update("jax_num_cpu_devices", 8)
@@ -18,7 +26,8 @@ jax.config.update("jax_compilation_cache_dir", str(_CACHE / "tests"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
-# Law 8: shapes live in signatures, and the test run checks them. Must come before the first import of jaxreg.
+# Law 8: shapes live in signatures, and the test run checks them. Must come before the first import
+# of jaxreg.
 install_import_hook("jaxreg", "beartype.beartype")
 
 
@@ -34,7 +43,9 @@ def pytest_collection_modifyitems(config, items):
 
 
 MANY_MAPPINGS = 16_000
-"""Every compiled program keeps some memory mappings; Linux allows a process 65,530, and XLA crashes at that."""
+"""Every compiled program keeps some memory mappings; Linux allows a process 65,530, and XLA crashes
+at that.
+"""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -71,10 +82,15 @@ def jaxreg_command(workplace, data_dir):
 
     def run(*arguments: str, cwd: Path = workplace, **kwargs) -> subprocess.CompletedProcess:
         environment = os.environ | {
-            "JAXREG_DATA": str(data_dir), "JAXREG_CACHE": str(_CACHE / "commands"), "PYTHONPATH": str(ROOT), "COLUMNS": "100",
+            "JAXREG_DATA": str(data_dir),
+            "JAXREG_CACHE": str(_CACHE / "commands"),
+            "PYTHONPATH": str(ROOT),
+            "COLUMNS": "100",
         }
         command = [sys.executable, "-m", "jaxreg.cli.main", *arguments]
-        return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=600, **kwargs)
+        return subprocess.run(
+            command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=600, **kwargs
+        )
 
     return run
 

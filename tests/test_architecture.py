@@ -1,4 +1,6 @@
-"""The rules of the house: layers, light imports, docstrings, sizes, and every config and experiment builds."""
+"""The rules of the house: layers, light imports, docstrings, sizes, and every config and experiment
+builds.
+"""
 
 import ast
 import subprocess
@@ -12,11 +14,27 @@ PACKAGE = ROOT / "jaxreg"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = (
-    ("cli",), ("launch",), ("study",), ("train", "probe"), ("nn", "reg", "data", "losses", "metrics", "optim"), ("attention", "rng"), ("typing",),
+    ("cli",),
+    ("launch",),
+    ("study",),
+    ("train", "probe"),
+    ("nn", "reg", "data", "losses", "metrics", "optim"),
+    ("attention", "rng"),
+    ("typing",),
 )
 """Imports go down only; parts of one layer are siblings and never import one another."""
 
-HEAVY = ("orbax", "tensorflow", "tensorflow_datasets", "grain", "matplotlib", "ml_collections", "scipy", "rich", "tensorboardX")
+HEAVY = (
+    "orbax",
+    "tensorflow",
+    "tensorflow_datasets",
+    "grain",
+    "matplotlib",
+    "ml_collections",
+    "scipy",
+    "rich",
+    "tensorboardX",
+)
 
 
 def part_of(path: Path) -> str:
@@ -35,15 +53,27 @@ def imported_parts(path: Path) -> set[str]:
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         names = []
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "jaxreg":
-            names = [node.module] if node.module != "jaxreg" else [f"jaxreg.{alias.name}" for alias in node.names]
+        if (
+            isinstance(node, ast.ImportFrom)
+            and node.module
+            and node.module.split(".")[0] == "jaxreg"
+        ):
+            names = (
+                [node.module]
+                if node.module != "jaxreg"
+                else [f"jaxreg.{alias.name}" for alias in node.names]
+            )
         elif isinstance(node, ast.Import):
             names = [alias.name for alias in node.names if alias.name.startswith("jaxreg.")]
         found |= {name.split(".")[1] for name in names if "." in name}
     return {part for part in found if not part.startswith("_")}
 
 
-@pytest.mark.parametrize("path", [p for p in SOURCES if p.name != "__init__.py" or p.parent != PACKAGE], ids=lambda p: str(p.relative_to(PACKAGE)))
+@pytest.mark.parametrize(
+    "path",
+    [p for p in SOURCES if p.name != "__init__.py" or p.parent != PACKAGE],
+    ids=lambda p: str(p.relative_to(PACKAGE)),
+)
 def test_imports_go_down(path):
     own = part_of(path)
     for other in imported_parts(path) - {own}:
@@ -54,22 +84,41 @@ def test_attention_knows_no_flax_module_and_data_no_jax():
     for path in SOURCES:
         text = path.read_text()
         if part_of(path) == "data":
-            assert "import jax\n" not in text and "from jax " not in text and "import jax." not in text, path
+            assert (
+                "import jax\n" not in text and "from jax " not in text and "import jax." not in text
+            ), path
     # attention may ask which Flax called it, inside the one function that hands the weights over
-    users = [p.name for p in SOURCES if part_of(p) == "attention" and "flax" in {
-        (n.module or "").split(".")[0] for n in ast.walk(ast.parse(p.read_text())) if isinstance(n, ast.ImportFrom)
-    }]
+    users = [
+        p.name
+        for p in SOURCES
+        if part_of(p) == "attention"
+        and "flax"
+        in {
+            (n.module or "").split(".")[0]
+            for n in ast.walk(ast.parse(p.read_text()))
+            if isinstance(n, ast.ImportFrom)
+        }
+    ]
     assert users in ([], ["drop_in.py"])
 
 
 @pytest.mark.parametrize("module", ["jaxreg", "jaxreg.nn", "jaxreg.attention"])
 def test_imports_are_light(module):
     code = f"import sys, {module}; print([m for m in {HEAVY} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     # flax itself loads orbax's and rich's surface; only what jaxreg adds counts
     bare = subprocess.run(
-        [sys.executable, "-c", f"import sys, jax, flax.linen, optax; print([m for m in {HEAVY} if m in sys.modules])"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
+        [
+            sys.executable,
+            "-c",
+            f"import sys, jax, flax.linen, optax; print([m for m in {HEAVY} if m in sys.modules])",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     added = set(ast.literal_eval(done.stdout)) - set(ast.literal_eval(bare.stdout))
     assert not added
@@ -79,8 +128,15 @@ def test_imports_are_light(module):
 
 def inherited(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> set[str]:
     """Names of the documented methods of a class's bases in the same module."""
-    bases = [classes[base.id] for base in node.bases if isinstance(base, ast.Name) and base.id in classes]
-    own = {f.name for base in bases for f in base.body if isinstance(f, ast.FunctionDef) and ast.get_docstring(f)}
+    bases = [
+        classes[base.id] for base in node.bases if isinstance(base, ast.Name) and base.id in classes
+    ]
+    own = {
+        f.name
+        for base in bases
+        for f in base.body
+        if isinstance(f, ast.FunctionDef) and ast.get_docstring(f)
+    }
     return own.union(*(inherited(base, classes) for base in bases))
 
 
@@ -96,7 +152,11 @@ def test_public_things_have_docstrings_and_files_stay_small(path):
             assert ast.get_docstring(node), f"{node.name} has no docstring"
             for inner in node.body if isinstance(node, ast.ClassDef) else []:
                 # What overrides a documented method inherits its docstring.
-                if isinstance(inner, ast.FunctionDef) and not inner.name.startswith("_") and inner.name not in inherited(node, classes):
+                if (
+                    isinstance(inner, ast.FunctionDef)
+                    and not inner.name.startswith("_")
+                    and inner.name not in inherited(node, classes)
+                ):
                     assert ast.get_docstring(inner), f"{node.name}.{inner.name} has no docstring"
 
 
@@ -113,9 +173,15 @@ def test_no_junk_drawers_and_no_config_defaults():
     for path in SOURCES:
         assert path.name != "utils.py" and not path.stem.endswith("_lib")
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "get":
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and node.func.attr == "get"
+            ):
                 owner = node.func.value
-                assert not (isinstance(owner, ast.Name) and owner.id in ("config", "cfg")), f"{path}: config.get"
+                assert not (isinstance(owner, ast.Name) and owner.id in ("config", "cfg")), (
+                    f"{path}: config.get"
+                )
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.py")), ids=lambda p: p.name)
@@ -136,12 +202,17 @@ def test_every_experiment_builds(path):
 
 def test_nothing_committed_names_this_machine():
     """No registry, no path of the machine on which it was written."""
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     if listed.returncode:
         pytest.skip("not a git checkout")
     forbidden = ("/" + "work/", "/ro" + "ot/", "pypi." + "org", "files.python" + "hosted")
     for name in listed.stdout.splitlines():
         path = ROOT / name
-        if path.suffix in {".py", ".md", ".toml", ".json", ".html", ".js", ".css", ""} and path.is_file():
+        if (
+            path.suffix in {".py", ".md", ".toml", ".json", ".html", ".js", ".css", ""}
+            and path.is_file()
+        ):
             text = path.read_text(errors="ignore")
             assert not [word for word in forbidden if word in text], name

@@ -15,6 +15,7 @@ SPEED = ROOT / "experiments" / "results" / "attention_speed.json"
 def speed():
     sys.path.insert(0, str(ROOT))
     from experiments.benchmarks import attention_speed
+
     return attention_speed
 
 
@@ -23,17 +24,28 @@ def test_the_committed_table_follows_from_the_committed_rounds_and_stands_in_the
     table = speed.rows(speed.Figures(found))
     assert table == found["table"]
     assert speed.markdown(table) in (ROOT / "README.md").read_text()
-    assert f"{found['machine']}; medians of {found['rounds']} rounds" in (ROOT / "README.md").read_text()
+    assert (
+        f"{found['machine']}; medians of {found['rounds']} rounds"
+        in (ROOT / "README.md").read_text()
+    )
     assert all(len(seconds) == found["rounds"] >= 5 for seconds in found["seconds"].values())
 
 
 def test_figures_are_medians_and_shares_count_every_product_once(speed):
     from experiments.benchmarks import attention_peers as peers
 
-    seconds = {"jaxreg_dropout 2": [2.0, 4.0, 9.0], "jaxreg 2": [1.0, 8.0, 3.0], "limit": [1.0, 2.0, 3.0]}
+    seconds = {
+        "jaxreg_dropout 2": [2.0, 4.0, 9.0],
+        "jaxreg 2": [1.0, 8.0, 3.0],
+        "limit": [1.0, 2.0, 3.0],
+    }
     figures = speed.Figures({"seconds": seconds, "temporary_bytes": {}, "compile_seconds": {}})
-    assert figures.seconds("jaxreg_dropout 2") == 4.0 and figures.ratio("jaxreg_dropout 2", "jaxreg 2") == 2.0
-    # Two queries read 1 + 2 keys; q k, weights v, and five products backward, of 2 x 64 operations each.
+    assert (
+        figures.seconds("jaxreg_dropout 2") == 4.0
+        and figures.ratio("jaxreg_dropout 2", "jaxreg 2") == 2.0
+    )
+    # Two queries read 1 + 2 keys; q k, weights v, and five products backward, of 2 x 64 operations
+    # each.
     operations = 4 * 8 * 3 * 7 * 2 * 64
     assert peers.flops(2) == operations
     # The median of ours, 4 seconds, against the best of the limit, 1.
@@ -54,10 +66,21 @@ def test_contenders_compute_the_same(speed):
 
 
 def test_a_contender_s_process_answers(speed):
-    command = [sys.executable, str(ROOT / "experiments/benchmarks/attention_speed.py"), "--serve=jax", "--cases=limit;jaxreg_dropout 16"]
+    command = [
+        sys.executable,
+        str(ROOT / "experiments/benchmarks/attention_speed.py"),
+        "--serve=jax",
+        "--cases=limit;jaxreg_dropout 16",
+    ]
     program = "import experiments.benchmarks.attention_speed as s; s.MEMORY = (32,); s.main()"
     done = subprocess.run(
-        [sys.executable, "-c", program, *command[2:]], cwd=ROOT, input="jaxreg_dropout 16\nlimit\n", capture_output=True, text=True, check=False)
+        [sys.executable, "-c", program, *command[2:]],
+        cwd=ROOT,
+        input="jaxreg_dropout 16\nlimit\n",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     about, *answers = done.stdout.splitlines()
     assert set(json.loads(about)["temporary_bytes"]) == {"jaxreg_dropout 16", "jaxreg_dropout 32"}
     assert len(answers) == 2 and all(float(answer) > 0 for answer in answers), done.stderr
@@ -66,5 +89,10 @@ def test_a_contender_s_process_answers(speed):
 @pytest.mark.parametrize("name", ["attention_speed", "training_speed"])
 def test_they_say_how_they_are_called(name):
     done = subprocess.run(
-        [sys.executable, f"experiments/benchmarks/{name}.py", "--help"], cwd=ROOT, capture_output=True, text=True, check=False)
+        [sys.executable, f"experiments/benchmarks/{name}.py", "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert "--rounds" in done.stdout and not done.returncode

@@ -14,7 +14,9 @@ def test_ties_count_half_wins_one_and_losses_none():
     hits = choice_hits(logits, jnp.array([0, 0, 1, 2]), jnp.array([1, 1, 0, 1]))
     assert hits.tolist() == [1.0, 0.0, 0.5, 0.0]
     # A third form may be better than both: only right against wrong counts.
-    assert choice_hits(jnp.array([[1.0, 0.0, 9.0]]), jnp.array([0]), jnp.array([1])).tolist() == [1.0]
+    assert choice_hits(jnp.array([[1.0, 0.0, 9.0]]), jnp.array([0]), jnp.array([1])).tolist() == [
+        1.0
+    ]
 
 
 def test_a_model_that_says_the_same_of_everything_is_at_chance():
@@ -23,18 +25,28 @@ def test_a_model_that_says_the_same_of_everything_is_at_chance():
 
 
 def test_without_a_foil_the_answer_must_be_the_largest_of_all_and_equals_share():
-    logits = jnp.array([[2.0, 1.0, 0.0], [1.0, 2.0, 0.0], [3.0, 3.0, -1.0], [4.0, 4.0, 4.0], [3.0, 3.0, -1.0]])
+    logits = jnp.array(
+        [[2.0, 1.0, 0.0], [1.0, 2.0, 0.0], [3.0, 3.0, -1.0], [4.0, 4.0, 4.0], [3.0, 3.0, -1.0]]
+    )
     hits = choice_hits(logits, jnp.array([0, 0, 1, 2, 2]), jnp.array([-1, -1, -1, -1, 0]))
     np.testing.assert_allclose(hits, [1.0, 0.0, 0.5, 1 / 3, 0.0])
     labels = jnp.arange(12) % 4
-    assert float(choice_hits(jnp.zeros((12, 4)), labels, jnp.full(12, -1)).mean()) == 0.25, "chance is one in all outputs"
+    assert float(choice_hits(jnp.zeros((12, 4)), labels, jnp.full(12, -1)).mean()) == 0.25, (
+        "chance is one in all outputs"
+    )
 
 
 def test_hits_over_several_axes():
     logits = np.random.default_rng(0).normal(size=(2, 3, 4)).astype(np.float32)
     labels, foils = np.array([[0, 1, 2], [3, 0, 1]]), np.array([[1, 2, 3], [0, 1, 2]])
-    expected = [[float(logits[i, j, labels[i, j]] > logits[i, j, foils[i, j]]) for j in range(3)] for i in range(2)]
-    assert choice_hits(jnp.asarray(logits), jnp.asarray(labels), jnp.asarray(foils)).tolist() == expected
+    expected = [
+        [float(logits[i, j, labels[i, j]] > logits[i, j, foils[i, j]]) for j in range(3)]
+        for i in range(2)
+    ]
+    assert (
+        choice_hits(jnp.asarray(logits), jnp.asarray(labels), jnp.asarray(foils)).tolist()
+        == expected
+    )
 
 
 def tally(values):

@@ -1,4 +1,6 @@
-"""No pickle is loaded anywhere: a file that somebody hands over can be wrong, but it cannot run code."""
+"""No pickle is loaded anywhere: a file that somebody hands over can be wrong, but it cannot run
+code.
+"""
 
 import ast
 import json
@@ -14,8 +16,24 @@ sys.path.append(str(Path(__file__).parent / "faults"))
 from place import config as config_of  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
-SOURCES = sorted(path for folder in ("jaxreg", "configs", "experiments") for path in (ROOT / folder).rglob("*.py"))
-MODULES = {"pickle", "_pickle", "cPickle", "pickle5", "cloudpickle", "dill", "joblib", "shelve", "marshal", "jsonpickle", "hickle"}
+SOURCES = sorted(
+    path
+    for folder in ("jaxreg", "configs", "experiments")
+    for path in (ROOT / folder).rglob("*.py")
+)
+MODULES = {
+    "pickle",
+    "_pickle",
+    "cPickle",
+    "pickle5",
+    "cloudpickle",
+    "dill",
+    "joblib",
+    "shelve",
+    "marshal",
+    "jsonpickle",
+    "hickle",
+}
 LOADERS = {"load", "read_array"}
 """Of numpy; they must say allow_pickle=False."""
 
@@ -25,11 +43,21 @@ def findings(source: str) -> list[str]:
     found = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            found += [f"{node.lineno}: import {alias.name}" for alias in node.names if alias.name.split(".")[0] in MODULES]
+            found += [
+                f"{node.lineno}: import {alias.name}"
+                for alias in node.names
+                if alias.name.split(".")[0] in MODULES
+            ]
         elif isinstance(node, ast.ImportFrom):
             names = [f"{node.module}.{alias.name}" for alias in node.names]
-            found += [f"{node.lineno}: from {name}" for name in names if MODULES & set(name.split("."))]
-            found += [f"{node.lineno}: from numpy import load" for name in names if name.startswith("numpy.") and name.split(".")[-1] in LOADERS]
+            found += [
+                f"{node.lineno}: from {name}" for name in names if MODULES & set(name.split("."))
+            ]
+            found += [
+                f"{node.lineno}: from numpy import load"
+                for name in names
+                if name.startswith("numpy.") and name.split(".")[-1] in LOADERS
+            ]
         elif isinstance(node, ast.Call):
             found += _of_call(node)
         elif isinstance(node, ast.Attribute) and "pickle" in node.attr:
@@ -40,7 +68,9 @@ def findings(source: str) -> list[str]:
 def _of_call(node: ast.Call) -> list[str]:
     name = ast.unparse(node.func)
     words = name.split(".")
-    if words[-1] in ("import_module", "__import__") and any(isinstance(a, ast.Constant) and str(a.value).split(".")[0] in MODULES for a in node.args):
+    if words[-1] in ("import_module", "__import__") and any(
+        isinstance(a, ast.Constant) and str(a.value).split(".")[0] in MODULES for a in node.args
+    ):
         return [f"{node.lineno}: {name} of a pickle module"]
     if words[0] == "torch" and words[-1] == "load":
         return [f"{node.lineno}: torch.load"]
@@ -68,7 +98,12 @@ def test_the_search_finds_what_it_looks_for(source):
 
 def test_the_search_finds_nothing_else():
     assert findings("import json\njson.load(f)\nself.load(x)") == []
-    assert findings("np.load('x', allow_pickle=False)\nnp.lib.format.write_array(f, x, allow_pickle=False)") == []
+    assert (
+        findings(
+            "np.load('x', allow_pickle=False)\nnp.lib.format.write_array(f, x, allow_pickle=False)"
+        )
+        == []
+    )
 
 
 EXPERIMENT = '''
@@ -83,7 +118,7 @@ def get_experiment():
     return Experiment(name="trapped", question="Does it need a pickle?", config="config.py", baseline="none", primary="recombination", margin=0.05,
                       alpha=0.05, seeds=(1, 2), prediction="No.", arms=arms)
 '''
-TRAPPED = '''
+TRAPPED = """
 import _pickle, json, pickle, signal, sys
 
 found_classes, spring = [], lambda *_, **__: (_ for _ in ()).throw(RuntimeError("a pickle was loaded"))
@@ -141,23 +176,51 @@ except RuntimeError:
     sprung = True
 print()
 print(json.dumps({"codes": codes, "counts": counts, "heard": len(heard), "classes": [str(each) for each in found_classes], "sprung": sprung}))
-'''
+"""
 
 
 def test_a_run_is_trained_interrupted_resumed_and_read_back_while_pickle_is_trapped(tmp_path):
-    """Members, checkpoints (Orbax), data sets (TFDS), compiled programs from the cache: all that a run reads back."""
-    no_torch = ("torch.py", "raise ImportError('not here')")  # which tensorboardX would load for two seconds
-    for name, text in (("config.py", config_of(40)), ("experiment.py", EXPERIMENT), ("trapped.py", TRAPPED), no_torch):
+    """Members, checkpoints (Orbax), data sets (TFDS), compiled programs from the cache: all that a
+    run reads back.
+    """
+    no_torch = (
+        "torch.py",
+        "raise ImportError('not here')",
+    )  # which tensorboardX would load for two seconds
+    for name, text in (
+        ("config.py", config_of(40)),
+        ("experiment.py", EXPERIMENT),
+        ("trapped.py", TRAPPED),
+        no_torch,
+    ):
         (tmp_path / name).write_text(text)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "XLA_"))} | {
-        "JAXREG_CACHE": str(tmp_path / "cache"), "JAXREG_DATA": str(tmp_path / "data"), "PYTHONPATH": str(ROOT),
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "XLA_"))
+    } | {
+        "JAXREG_CACHE": str(tmp_path / "cache"),
+        "JAXREG_DATA": str(tmp_path / "data"),
+        "PYTHONPATH": str(ROOT),
         "XLA_FLAGS": "--xla_backend_optimization_level=0",
     }
-    done = subprocess.run([sys.executable, "trapped.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200, check=False)
+    done = subprocess.run(
+        [sys.executable, "trapped.py"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     told = json.loads(done.stdout.splitlines()[-1])
     assert told["codes"] == [75, 0, 0, 0, 0, 0], done.stdout + done.stderr
-    assert told["counts"]["restored"] == 1 and told["counts"]["read"] > 0 and told["counts"]["saved"] > 2
+    assert (
+        told["counts"]["restored"] == 1
+        and told["counts"]["read"] > 0
+        and told["counts"]["saved"] > 2
+    )
     assert told["heard"] == 1 and told["sprung"], "the traps work"
     assert told["classes"] == [], "nothing asked for a class by way of a pickle"
-    assert (tmp_path / "run" / "report.html").exists() and len(list((tmp_path / "run" / "members").iterdir())) == 4
+    assert (tmp_path / "run" / "report.html").exists() and len(
+        list((tmp_path / "run" / "members").iterdir())
+    ) == 4

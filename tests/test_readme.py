@@ -1,4 +1,6 @@
-"""The README is the truth: every command and every example in it runs here, and its table is the committed result."""
+"""The README is the truth: every command and every example in it runs here, and its table is the
+committed result.
+"""
 
 import collections
 import json
@@ -18,31 +20,65 @@ LINES = [line for kind, body in BLOCKS if kind == "bash" for line in body.strip(
 COMMANDS = [line for line in LINES if line.startswith("jaxreg ")]
 
 SMALL = {
-    "train": ["--config.train.num_steps=20", "--config.optim.warmup_steps=5", "--config.eval.every_steps=10", "--config.data.num_eval=64"],
-    "compare": [], "inspect": [], "report": [], "list": [], "counterfactual": [], "plan": [], "claims": [], "status": [], "launch": [],
+    "train": [
+        "--config.train.num_steps=20",
+        "--config.optim.warmup_steps=5",
+        "--config.eval.every_steps=10",
+        "--config.data.num_eval=64",
+    ],
+    "compare": [],
+    "inspect": [],
+    "report": [],
+    "list": [],
+    "counterfactual": [],
+    "plan": [],
+    "claims": [],
+    "status": [],
+    "launch": [],
 }
 """What makes each command short; nothing where it is short already."""
 SAID = (  # claim, question or effect, its sign, and the words of the README
-    ("C1b", "novel words", 1, "7.26 on words never trained"), ("I1", "the gain is larger over-fitted", 1, "10 points more than elsewhere"),
-    ("I1", "unseen pairs, dropout, under-fitted", 1, ".928, in one pass"), ("I1", "unseen pairs, dropout, one pass", -1, "1.02, and in the essay"),
-    ("C1a", "one verb per noun", 1, "2.2: open"), ("C4", "CATSAT: noun or determiner cut", 1, "16.3 points more (C4)"),
-    ("C1c", "verb -> noun dropped: noun cut", 1, "6 of them (C1c)"), ("C5", "what an ensemble adds with dropout", 1, "2.16 points instead"),
-    ("C5", "what an ensemble adds without dropout", 1, "6.48 (C5)"), ("C7", "slower with four heads", 1, "31% (log) to find"),
-    ("C7", "slower with one head", 1, "39% with one"), ("D6", "MODN: decay no worse than dropout", 1, "53.6), and AdamW"),
-    ("D8", "sentences, unseen pairs", -1, "2.23 behind"), ("D1", "largest stable learning rate", 1, "3.45 octaves more"),
-    ("D1b", "largest stable learning rate, 8 layers", 1, "5.7 more than post-norm"), ("D7", "fewer runs diverge", -1, "21 of 100 runs"),
-    ("D1", "gap, train minus validation", 1, "3.88, D3"), ("D3", "gap at a train loss of .1", 1, "5.06, D5"),
-    ("D5", "gap, train minus validation", 1, "1.4 points), and dropout"), ("D2", "drift of layer inputs", 1, "13.5%, log"),
-    ("D5b", "attention against MLP dropout", 1, "11.3 points more there"), ("D10", "accuracy on unseen pairs", -1, "8.54 points worse"),
-    ("D10", "unseen pairs, modern + dropout against modern", 1, "12.2 (D10)"), ("D9", "validation loss no higher than dropout's", 1, ".277 nats worse"),
-    ("D9", "fewer steps", -1, "70%, log"), ("C3", "MODN: wrong labels", -1, "48.5\n  points beyond"), ("C3", "accuracy, train_clean, dropout", -1, "37)."),
+    ("C1b", "novel words", 1, "7.26 on words never trained"),
+    ("I1", "the gain is larger over-fitted", 1, "10 points more than elsewhere"),
+    ("I1", "unseen pairs, dropout, under-fitted", 1, ".928, in one pass"),
+    ("I1", "unseen pairs, dropout, one pass", -1, "1.02, and in the essay"),
+    ("C1a", "one verb per noun", 1, "2.2: open"),
+    ("C4", "CATSAT: noun or determiner cut", 1, "16.3 points more (C4)"),
+    ("C1c", "verb -> noun dropped: noun cut", 1, "6 of them (C1c)"),
+    ("C5", "what an ensemble adds with dropout", 1, "2.16 points instead"),
+    ("C5", "what an ensemble adds without dropout", 1, "6.48 (C5)"),
+    ("C7", "slower with four heads", 1, "31% (log) to find"),
+    ("C7", "slower with one head", 1, "39% with one"),
+    ("D6", "MODN: decay no worse than dropout", 1, "53.6), and AdamW"),
+    ("D8", "sentences, unseen pairs", -1, "2.23 behind"),
+    ("D1", "largest stable learning rate", 1, "3.45 octaves more"),
+    ("D1b", "largest stable learning rate, 8 layers", 1, "5.7 more than post-norm"),
+    ("D7", "fewer runs diverge", -1, "21 of 100 runs"),
+    ("D1", "gap, train minus validation", 1, "3.88, D3"),
+    ("D3", "gap at a train loss of .1", 1, "5.06, D5"),
+    ("D5", "gap, train minus validation", 1, "1.4 points), and dropout"),
+    ("D2", "drift of layer inputs", 1, "13.5%, log"),
+    ("D5b", "attention against MLP dropout", 1, "11.3 points more there"),
+    ("D10", "accuracy on unseen pairs", -1, "8.54 points worse"),
+    ("D10", "unseen pairs, modern + dropout against modern", 1, "12.2 (D10)"),
+    ("D9", "validation loss no higher than dropout's", 1, ".277 nats worse"),
+    ("D9", "fewer steps", -1, "70%, log"),
+    ("C3", "MODN: wrong labels", -1, "48.5\n  points beyond"),
+    ("C3", "accuracy, train_clean, dropout", -1, "37)."),
 )
 VERDICTS = (  # what the README says in words alone
-    ("C1c", "determiner -> noun dropped: position", "refuted: negligible"), ("C3", "CUES: canaries", "refuted: negligible"),
-    ("C6", "CATSAT: strongest head out", "refuted: negligible"), ("D3", "dropout helps less", "refuted: opposite"), ("D6", "AdamW no worse than L2", "supported"),
-    ("D4", "top without dropout, bottom with it", "supported"), ("D8", "images", "supported"), ("D10", "train against evaluation mode", "supported"),
-    ("D3", "gradient of the first layer against the last, 6 layers", "supported"), ("D9", "prose: validation loss no higher than dropout's", "inconclusive"),
-    ("D11", "prose: loss no higher than everywhere's", "refuted: opposite"), ("D10", "AGREE: accuracy on unseen pairs", "inconclusive"),
+    ("C1c", "determiner -> noun dropped: position", "refuted: negligible"),
+    ("C3", "CUES: canaries", "refuted: negligible"),
+    ("C6", "CATSAT: strongest head out", "refuted: negligible"),
+    ("D3", "dropout helps less", "refuted: opposite"),
+    ("D6", "AdamW no worse than L2", "supported"),
+    ("D4", "top without dropout, bottom with it", "supported"),
+    ("D8", "images", "supported"),
+    ("D10", "train against evaluation mode", "supported"),
+    ("D3", "gradient of the first layer against the last, 6 layers", "supported"),
+    ("D9", "prose: validation loss no higher than dropout's", "inconclusive"),
+    ("D11", "prose: loss no higher than everywhere's", "refuted: opposite"),
+    ("D10", "AGREE: accuracy on unseen pairs", "inconclusive"),
     ("C1a", "one verb per noun", "inconclusive"),
 )
 
@@ -51,7 +87,9 @@ def test_the_first_two_commands_are_what_ci_runs():
     first, second = LINES[:2]
     for line in (first, second):
         assert line.startswith("python3 -m venv .venv && .venv/bin/pip install -q -e ")
-    assert first.endswith("&& .venv/bin/jaxreg compare experiments/cat_sat.py --workdir=runs/cat_sat")
+    assert first.endswith(
+        "&& .venv/bin/jaxreg compare experiments/cat_sat.py --workdir=runs/cat_sat"
+    )
     assert second.endswith("&& .venv/bin/python -m pytest")
     script = (ROOT / ".ci" / "run").read_text()
     for name, line in (("main", first), ("test", second)):
@@ -100,7 +138,9 @@ def test_the_table_is_the_committed_result():
 
 
 def test_the_speed_table_is_the_committed_measurement():
-    measured = json.loads((ROOT / "experiments/results/training_speed.json").read_text())["contenders"]
+    measured = json.loads((ROOT / "experiments/results/training_speed.json").read_text())[
+        "contenders"
+    ]
     for entry in measured.values():
         line = next(text for text in README.splitlines() if text.startswith(f"| {entry['name']} |"))
         assert f"| {entry['steps_per_second']:.0f} |" in line
@@ -108,21 +148,36 @@ def test_the_speed_table_is_the_committed_measurement():
 
 def test_the_scaling_table_is_the_committed_measurement():
     found = json.loads((ROOT / "experiments/results/weak_scaling.json").read_text())["contenders"]
-    rates = {name: entry["members"] / statistics.median(entry["seconds"]["wave"]) for name, entry in found.items()}
+    rates = {
+        name: entry["members"] / statistics.median(entry["seconds"]["wave"])
+        for name, entry in found.items()
+    }
     for name, words in (("one", "one device"), ("two", "two devices, one program")):
         assert f"| {words} | {rates[name]:.2f} | {rates[name] / rates['one']:.2f} |" in README
 
 
 def test_how_often_verdicts_err_is_the_committed_simulation():
     folder = ROOT / "experiments/results/simulations"
-    figures, real = (json.loads((folder / f"{name}.json").read_text()) for name in ("verdicts", "real_aa"))
+    figures, real = (
+        json.loads((folder / f"{name}.json").read_text()) for name in ("verdicts", "real_aa")
+    )
     shares = [100 * row["share"] for row in figures["aa"]]
     assert f"| {min(shares):.1f} to {max(shares):.1f}%, at every spread |" in README
     found = {100 * row["sd"]: 100 * row["share"] for row in figures["planted"]}
     assert all(share == 100 for sd, share in found.items() if sd < 6.35)
-    assert f"{found[8.0]:.1f}% at 8, {found[11.0]:.1f}% at 11; the largest real spread is {100 * max(figures['real_sd'].values()):.1f} |" in README
-    assert f"800 trained runs) {real['supported_or_opposite']} came out uncorrected" in README and real["in_family"] == 0
-    assert f"paired anew {real['anew']['experiments']} times: {100 * real['anew']['supported_or_opposite'] / real['anew']['experiments']:.2f}%" in README
+    assert (
+        f"{found[8.0]:.1f}% at 8, {found[11.0]:.1f}% at 11; the largest real spread is"
+        f" {100 * max(figures['real_sd'].values()):.1f} |" in README
+    )
+    assert (
+        f"800 trained runs) {real['supported_or_opposite']} came out uncorrected" in README
+        and real["in_family"] == 0
+    )
+    assert (
+        f"paired anew {real['anew']['experiments']} times:"
+        f" {100 * real['anew']['supported_or_opposite'] / real['anew']['experiments']:.2f}%"
+        in README
+    )
 
 
 def test_what_is_said_of_the_essay_is_the_committed_ledger():
@@ -131,23 +186,48 @@ def test_what_is_said_of_the_essay_is_the_committed_ledger():
     section = README.split("## The essay on trial")[1].split("\n## ")[0]
     asked = [question for claim in told["claims"] for question in claim.get("questions", [])]
     counts = collections.Counter(question["verdict"] for question in asked)
-    assert f"All {len(told['claims'])} claims have run" in section and f"{len(asked)} questions" in section
+    assert (
+        f"All {len(told['claims'])} claims have run" in section
+        and f"{len(asked)} questions" in section
+    )
     opposite, negligible = counts["refuted: opposite"], counts["refuted: negligible"]
-    assert f"{counts['supported']} were supported, {opposite} refuted as opposite, {negligible} as negligible, {counts['inconclusive']} stay open." in section
-    assert f"Of {told['aa']['pairs']} A/A pairs {told['aa']['supported_or_opposite']} came out, uncorrected." in section
-    assert all(check["passed"] for question in asked for check in (*question["preconditions"], *question["controls"])), "all held"
-    steps = sum(claim["cost"]["tuning"] + claim["cost"]["evaluation"] for claim in told["claims"] if "cost" in claim)
+    assert (
+        f"{counts['supported']} were supported, {opposite} refuted as opposite, {negligible} as"
+        f" negligible, {counts['inconclusive']} stay open." in section
+    )
+    assert (
+        f"Of {told['aa']['pairs']} A/A pairs {told['aa']['supported_or_opposite']} came out,"
+        " uncorrected." in section
+    )
+    assert all(
+        check["passed"]
+        for question in asked
+        for check in (*question["preconditions"], *question["controls"])
+    ), "all held"
+    steps = sum(
+        claim["cost"]["tuning"] + claim["cost"]["evaluation"]
+        for claim in told["claims"]
+        if "cost" in claim
+    )
     assert f"{steps / 1e6:.2f} million model-steps" in section
     for name, effect, sign, text in SAID:
         found = shown(told, name, effect)
-        assert text in section and found["scale"] * found["difference"] == pytest.approx(sign * float(re.search(r"\d*\.?\d+", text)[0]), rel=6e-3), (name, effect)
+        assert text in section and found["scale"] * found["difference"] == pytest.approx(
+            sign * float(re.search(r"\d*\.?\d+", text)[0]), rel=6e-3
+        ), (name, effect)
     for name, effect, verdict in VERDICTS:
         assert shown(told, name, effect)["verdict"] == verdict, (name, effect)
-    for name, effect in (("C1", "unseen pairs"), ("C1", "unseen pairs, AGREE"), ("D6", "decay no worse than dropout")):
+    for name, effect in (
+        ("C1", "unseen pairs"),
+        ("C1", "unseen pairs, AGREE"),
+        ("D6", "decay no worse than dropout"),
+    ):
         assert table.effect(shown(told, name, effect)).removesuffix(" points") in section
 
 
 def shown(told, name, effect):
     """A question or a secondary effect of the ledger."""
     claim = next(claim for claim in told["claims"] if claim["id"] == name)
-    return next(entry for entry in (*claim["questions"], *claim["secondary"]) if entry["name"] == effect)
+    return next(
+        entry for entry in (*claim["questions"], *claim["secondary"]) if entry["name"] == effect
+    )

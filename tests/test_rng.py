@@ -15,10 +15,28 @@ def words(key):
 
 def test_the_tables_are_append_only():
     # Published results depend on these numbers: add new ones at the end, and here.
-    assert rng.STREAMS == {"init": 0, "dropout": 1, "fresh": 2, "noise": 3, "second": 4, "augment": 5}
+    assert rng.STREAMS == {
+        "init": 0,
+        "dropout": 1,
+        "fresh": 2,
+        "noise": 3,
+        "second": 4,
+        "augment": 5,
+    }
     assert rng.PLACES == {
-        "embedding": 0, "attention": 1, "attention_residual": 2, "mlp_pre_activation": 3, "mlp": 4, "mlp_residual": 5,
-        "token": 6, "key": 7, "layer": 8, "attention_depth": 9, "mlp_depth": 10, "augmentation": 11}
+        "embedding": 0,
+        "attention": 1,
+        "attention_residual": 2,
+        "mlp_pre_activation": 3,
+        "mlp": 4,
+        "mlp_residual": 5,
+        "token": 6,
+        "key": 7,
+        "layer": 8,
+        "attention_depth": 9,
+        "mlp_depth": 10,
+        "augmentation": 11,
+    }
     assert rng.site(0, "mlp") == 4 and rng.site(3, "attention") == 3 * 64 + 1
     assert max(rng.PLACES.values()) < rng.PLACES_PER_LAYER == 64
 
@@ -26,13 +44,18 @@ def test_the_tables_are_append_only():
 def test_keys_are_fold_ins_of_the_seed():
     key = jax.random.key(7, impl="threefry2x32")
     assert words(rng.seed_key(7, "dropout")) == words(jax.random.fold_in(key, 1))
-    assert words(rng.step_key(rng.seed_key(7, "dropout"), 5)) == words(jax.random.fold_in(jax.random.fold_in(key, 1), 5))
+    assert words(rng.step_key(rng.seed_key(7, "dropout"), 5)) == words(
+        jax.random.fold_in(jax.random.fold_in(key, 1), 5)
+    )
 
 
 def test_other_seeds_streams_steps_and_sites_give_other_keys():
     keys = [
         words(jax.random.fold_in(rng.step_key(rng.seed_key(seed, stream), step), site))
-        for seed, stream, step, site in itertools.product(range(3), rng.STREAMS, range(3), (rng.site(0, "attention"), rng.site(1, "mlp")))]
+        for seed, stream, step, site in itertools.product(
+            range(3), rng.STREAMS, range(3), (rng.site(0, "attention"), rng.site(1, "mlp"))
+        )
+    ]
     assert len(set(keys)) == len(keys)
 
 

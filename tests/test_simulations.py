@@ -1,4 +1,6 @@
-"""What is promised of verdicts stands in the committed figures, and the script that made them makes them again."""
+"""What is promised of verdicts stands in the committed figures, and the script that made them makes
+them again.
+"""
 
 import importlib.util
 import json
@@ -8,14 +10,18 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FIGURES = json.loads((ROOT / "experiments" / "results" / "simulations" / "verdicts.json").read_text())
+FIGURES = json.loads(
+    (ROOT / "experiments" / "results" / "simulations" / "verdicts.json").read_text()
+)
 
 
 REAL = json.loads((ROOT / "experiments" / "results" / "simulations" / "real_aa.json").read_text())
 
 
 def load(name: str):
-    spec = importlib.util.spec_from_file_location(name, ROOT / "experiments" / "simulations" / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(
+        name, ROOT / "experiments" / "simulations" / f"{name}.py"
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -30,7 +36,11 @@ def test_at_most_one_in_twenty_a_a_experiments_comes_out():
     assert FIGURES["experiments"] == 400 and FIGURES["seeds"] == 20
     for row in FIGURES["aa"]:
         assert sum(row["verdicts"].values()) == 400
-        assert row["share"] == (row["verdicts"].get("supported", 0) + row["verdicts"].get("refuted: opposite", 0)) / 400
+        assert (
+            row["share"]
+            == (row["verdicts"].get("supported", 0) + row["verdicts"].get("refuted: opposite", 0))
+            / 400
+        )
         assert row["share"] <= 0.05
 
 
@@ -47,25 +57,39 @@ def test_twice_the_margin_is_found_at_every_real_spread():
 
 def test_the_noise_is_the_real_one(verdicts):
     spreads, residuals = verdicts.real_noise()
-    results = json.loads((ROOT / "experiments" / "results" / "cat_sat" / "results.json").read_text())
-    row = next(r for r in results["comparisons"] if r["arm"] == "aa" and r["split"] == "recombination")
+    results = json.loads(
+        (ROOT / "experiments" / "results" / "cat_sat" / "results.json").read_text()
+    )
+    row = next(
+        r for r in results["comparisons"] if r["arm"] == "aa" and r["split"] == "recombination"
+    )
     values = row["per_seed"]
     mean = sum(values) / len(values)
-    assert spreads["cat_sat aa"] == pytest.approx((sum((v - mean) ** 2 for v in values) / (len(values) - 1)) ** 0.5)
-    assert spreads == pytest.approx(FIGURES["real_sd"]) and residuals.size == FIGURES["num_residuals"]
+    assert spreads["cat_sat aa"] == pytest.approx(
+        (sum((v - mean) ** 2 for v in values) / (len(values) - 1)) ** 0.5
+    )
+    assert (
+        spreads == pytest.approx(FIGURES["real_sd"]) and residuals.size == FIGURES["num_residuals"]
+    )
     assert residuals.mean() == pytest.approx(0, abs=1e-12) and residuals.std() == pytest.approx(1)
 
 
 def test_simulated_differences_have_ties_and_the_planted_effect(verdicts):
     _, residuals = verdicts.real_noise()
-    drawn = np.concatenate([verdicts.simulate(np.random.default_rng(i), residuals, 0.005, 0.1) for i in range(200)])
+    drawn = np.concatenate(
+        [verdicts.simulate(np.random.default_rng(i), residuals, 0.005, 0.1) for i in range(200)]
+    )
     assert np.all(drawn * 1024 == np.round(drawn * 1024))
-    assert drawn.mean() == pytest.approx(0.1, abs=0.001) and drawn.std() == pytest.approx(0.005, abs=0.0005)
+    assert drawn.mean() == pytest.approx(0.1, abs=0.001) and drawn.std() == pytest.approx(
+        0.005, abs=0.0005
+    )
     assert len(np.unique(drawn)) < 60
 
 
 def test_the_figures_come_again(verdicts):
-    """The first experiments of a row are the same whatever their number, so a short run must agree with itself and be possible in a long one."""
+    """The first experiments of a row are the same whatever their number, so a short run must agree
+    with itself and be possible in a long one.
+    """
     _, residuals = verdicts.real_noise()
     short = verdicts.labels(residuals, 0.08, 0.1, 45, 8)
     assert short == verdicts.labels(residuals, 0.08, 0.1, 45, 8)
@@ -75,7 +99,9 @@ def test_the_figures_come_again(verdicts):
 
 def test_of_the_real_a_a_pairs_none_comes_out_in_its_family_and_few_when_paired_anew():
     assert len(REAL["pairs"]) == 20 and REAL["seeds"] == 20
-    assert REAL["supported_or_opposite"] == sum(pair["verdict"] in ("supported", "refuted: opposite") for pair in REAL["pairs"])
+    assert REAL["supported_or_opposite"] == sum(
+        pair["verdict"] in ("supported", "refuted: opposite") for pair in REAL["pairs"]
+    )
     assert REAL["in_family"] == 0, "as the ledger judges its pairs"
     assert REAL["anew"]["experiments"] == 400 and REAL["anew"]["supported_or_opposite"] <= 20
 
@@ -88,7 +114,14 @@ def test_a_pair_that_differs_is_counted(monkeypatch):
     values[20:40] += 0.1  # the second side of the first pair
     values[60:80] -= 0.1  # and of the second
     other = real_aa.figures(values)
-    assert other["pairs"][0]["verdict"] == "supported" and other["pairs"][1]["verdict"] == "refuted: opposite"
-    assert other["supported_or_opposite"] == 2 + sum(p["verdict"] in ("supported", "refuted: opposite") for p in same["pairs"][2:])
+    assert (
+        other["pairs"][0]["verdict"] == "supported"
+        and other["pairs"][1]["verdict"] == "refuted: opposite"
+    )
+    assert other["supported_or_opposite"] == 2 + sum(
+        p["verdict"] in ("supported", "refuted: opposite") for p in same["pairs"][2:]
+    )
     assert other["in_family"] == 2
-    assert other["pairs"][0]["difference"] == pytest.approx(values[20:40].mean() - values[:20].mean())
+    assert other["pairs"][0]["difference"] == pytest.approx(
+        values[20:40].mean() - values[:20].mean()
+    )

@@ -1,4 +1,6 @@
-"""A study so small that compiling is all it costs, and its programs, compiled once for all tests that train."""
+"""A study so small that compiling is all it costs, and its programs, compiled once for all tests
+that train.
+"""
 
 import atexit
 import dataclasses
@@ -26,21 +28,42 @@ NUM_STEPS, EVERY, BATCH = 50, 10, 8
 _programs_of, _plan_of = build.programs_of, build.plan_of  # tests may put others in their place
 
 CHANGES = {
-    "data.num_train": 32, "data.num_eval": 24, "model.num_layers": 1, "model.width": 8, "model.num_heads": 2, "model.mlp_width": 8,
-    "model.residual_dropout_rate": 0.0, "model.mlp_pre_activation_dropout_rate": 0.0, "optim.warmup_steps": 5, "optim.learning_rate": 1e-2,
-    "train.num_steps": NUM_STEPS, "train.batch_size": BATCH, "train.members_per_device": 3, "eval.every_steps": EVERY,
+    "data.num_train": 32,
+    "data.num_eval": 24,
+    "model.num_layers": 1,
+    "model.width": 8,
+    "model.num_heads": 2,
+    "model.mlp_width": 8,
+    "model.residual_dropout_rate": 0.0,
+    "model.mlp_pre_activation_dropout_rate": 0.0,
+    "optim.warmup_steps": 5,
+    "optim.learning_rate": 1e-2,
+    "train.num_steps": NUM_STEPS,
+    "train.batch_size": BATCH,
+    "train.members_per_device": 3,
+    "eval.every_steps": EVERY,
 }
-"""Field -> value, against configs/base.py: one layer, width 8, 50 steps, every dropout site there."""
+"""Field -> value, against configs/base.py: one layer, width 8, 50 steps, every dropout site there.
+"""
 
 STRENGTHS = {
-    "model.attention_dropout_rate": 0.4, "model.mlp_dropout_rate": 0.4, "model.residual_dropout_rate": 0.3,
-    "model.mlp_pre_activation_dropout_rate": 0.4, "loss.label_smoothing_strength": 0.3, "optim.learning_rate": 3e-2,
-    "optim.weight_decay": 2.0, "optim.max_grad_norm": 0.05,
+    "model.attention_dropout_rate": 0.4,
+    "model.mlp_dropout_rate": 0.4,
+    "model.residual_dropout_rate": 0.3,
+    "model.mlp_pre_activation_dropout_rate": 0.4,
+    "loss.label_smoothing_strength": 0.3,
+    "optim.learning_rate": 3e-2,
+    "optim.weight_decay": 2.0,
+    "optim.max_grad_norm": 0.05,
 }
 """Every strength, away from its off value and from `CHANGES`."""
 
 
-LEAN = {"model.mlp_dropout_rate": None, "model.residual_dropout_rate": None, "model.mlp_pre_activation_dropout_rate": None}
+LEAN = {
+    "model.mlp_dropout_rate": None,
+    "model.residual_dropout_rate": None,
+    "model.mlp_pre_activation_dropout_rate": None,
+}
 """Fewer sites: faster to compile."""
 
 AT_ONCE = {**LEAN, "train.member_axis": "vmap"}
@@ -52,7 +75,9 @@ SPARING = {"counterfactual.step": 0}
 
 
 class TinyPlan(Plan):
-    """A plan whose chunks may be as long as the whole training, so that one program serves every way to cut it."""
+    """A plan whose chunks may be as long as the whole training, so that one program serves every
+    way to cut it.
+    """
 
     longest_chunk = NUM_STEPS
 
@@ -102,7 +127,9 @@ class _Quick:
 
     def lower(self, *arguments: Any) -> Any:
         lowered = self._function.lower(*arguments)
-        return SimpleNamespace(compile=lambda: lowered.compile({"xla_backend_optimization_level": 0}))
+        return SimpleNamespace(
+            compile=lambda: lowered.compile({"xla_backend_optimization_level": 0})
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,8 +142,13 @@ class Setting:
     plan: Plan
 
     def job(self, seed: int = 1, changes: Mapping[str, Any] | None = None, row: int = 0) -> Job:
-        """A member; `changes` are strengths or the patience. Its data is row `row` of the wave's tables."""
-        own = {section: dict(values) if isinstance(values, dict) else values for section, values in self.config.items()}
+        """A member; `changes` are strengths or the patience. Its data is row `row` of the wave's
+        tables.
+        """
+        own = {
+            section: dict(values) if isinstance(values, dict) else values
+            for section, values in self.config.items()
+        }
         for field, value in (changes or {}).items():
             section, _, name = field.partition(".")
             own[section][name] = value
@@ -129,11 +161,19 @@ class Setting:
         rows = [dataset(seed) for seed in [*seeds, *[seeds[0]] * (layout.slots - len(seeds))]]
         return layout.spread_tables(build.tables_of(rows, self.passes, len(layout.devices)))
 
-    def wave(self, jobs: Sequence[Job], seeds: Sequence[int] = (1,), plan: Plan | None = None) -> Wave:
+    def wave(
+        self, jobs: Sequence[Job], seeds: Sequence[int] = (1,), plan: Plan | None = None
+    ) -> Wave:
         """A fresh wave; `seeds` are those of the draws in its tables."""
         return Wave(self.programs, jobs, self.tables(seeds), plan or self.plan)
 
-    def train(self, jobs: Sequence[Job], seeds: Sequence[int] = (1,), cuts: Sequence[int] = (), plan: Plan | None = None) -> list[Trained]:
+    def train(
+        self,
+        jobs: Sequence[Job],
+        seeds: Sequence[int] = (1,),
+        cuts: Sequence[int] = (),
+        plan: Plan | None = None,
+    ) -> list[Trained]:
         """Trains a wave to its end, cut where it is evaluated and at `cuts` besides."""
         wave = self.wave(jobs, seeds, plan)
         finish(wave, cuts)
@@ -143,7 +183,9 @@ class Setting:
 def finish(wave: Wave, cuts: Sequence[int] = (), until: int | None = None) -> None:
     """Trains on to the last step (or `until`), cut at evaluations and at `cuts`."""
     last = wave.plan.num_steps if until is None else until
-    stops = sorted({step for step in (*wave.plan.eval_steps, *cuts, last) if wave.step < step <= last})
+    stops = sorted(
+        {step for step in (*wave.plan.eval_steps, *cuts, last) if wave.step < step <= last}
+    )
     for stop in stops:
         wave.advance(stop - wave.step)
         if stop in wave.plan.eval_steps:
@@ -156,7 +198,9 @@ def _setting(changes: tuple, num_devices: int, quick: bool) -> Setting:
     structure, example = build.structure_of(own), dataset(1)
     programs = _programs_of(structure, build.Vocabulary.of(example), jax.devices()[:num_devices])
     if quick:
-        programs.advance, programs.score, programs.init = map(_Quick, (programs.advance, programs.score, programs.init))
+        programs.advance, programs.score, programs.init = map(
+            _Quick, (programs.advance, programs.score, programs.init)
+        )
     passes = passes_of(structure, example)
     plan = _plan_of(structure, example, passes)
     made = Setting(own, programs, passes, TinyPlan(**vars(plan)))
@@ -164,7 +208,9 @@ def _setting(changes: tuple, num_devices: int, quick: bool) -> Setting:
     return made
 
 
-def setting(changes: Mapping[str, Any] | None = None, *, devices: int = 2, quick: bool = False) -> Setting:
+def setting(
+    changes: Mapping[str, Any] | None = None, *, devices: int = 2, quick: bool = False
+) -> Setting:
     """The programs of the tiny structure with changes, compiled on first use.
 
     Args:
@@ -178,7 +224,8 @@ def equal(a: Any, b: Any) -> bool:
     """Whether two trees of arrays are the same, bit for bit (NaN equals NaN)."""
     x, y = jax.tree.leaves(a), jax.tree.leaves(b)
     return jax.tree.structure(a) == jax.tree.structure(b) and all(
-        np.asarray(p).dtype == np.asarray(q).dtype and np.array_equal(p, q, equal_nan=True) for p, q in zip(x, y, strict=True)
+        np.asarray(p).dtype == np.asarray(q).dtype and np.array_equal(p, q, equal_nan=True)
+        for p, q in zip(x, y, strict=True)
     )
 
 
@@ -188,14 +235,25 @@ def content(member: Trained) -> dict[str, Any]:
 
 
 def use_compiled(monkeypatch: Any) -> None:
-    """From here on `Trainer` trains with the programs of `setting`, two devices of three members, and compiles nothing twice."""
+    """From here on `Trainer` trains with the programs of `setting`, two devices of three members,
+    and compiles nothing twice.
+    """
     compiled: dict[str, Programs] = {}
 
-    def programs_of(structure: Mapping, vocabulary: build.Vocabulary, devices: Any = None) -> Programs:
-        key = repr({**structure, "eval": structure["eval"]["curves"]})  # how often it is evaluated is in no program
+    def programs_of(
+        structure: Mapping, vocabulary: build.Vocabulary, devices: Any = None
+    ) -> Programs:
+        key = repr(
+            {**structure, "eval": structure["eval"]["curves"]}
+        )  # how often it is evaluated is in no program
         if key not in compiled:
             known = [{}, AT_ONCE, SPARING]
-            [changes] = [c for c in known if repr({**(s := build.structure_of(config(c))), "eval": s["eval"]["curves"]}) == key]
+            [changes] = [
+                c
+                for c in known
+                if repr({**(s := build.structure_of(config(c))), "eval": s["eval"]["curves"]})
+                == key
+            ]
             compiled[key] = setting(changes, quick=bool(changes)).programs
         return compiled[key]
 

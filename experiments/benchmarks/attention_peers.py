@@ -1,6 +1,8 @@
-"""Who attends in `attention_speed.py`: one forward and backward pass of causal attention, in our words, Flax's and PyTorch's.
+"""Who attends in `attention_speed.py`: one forward and backward pass of causal attention, in our
+words, Flax's and PyTorch's.
 
-A case is a line "contender length", such as "jaxreg_dropout 2048". All see the same shapes, float32, dropout per connection.
+A case is a line "contender length", such as "jaxreg_dropout 2048". All see the same shapes,
+float32, dropout per connection.
 """
 
 import time
@@ -12,7 +14,9 @@ SHORTEST_SECONDS = 0.05
 
 
 def flops(length: int) -> float:
-    """Of the matrix products that causal attention needs: two forward and five backward, over the connections that exist."""
+    """Of the matrix products that causal attention needs: two forward and five backward, over the
+    connections that exist.
+    """
     return 7 * 2 * BATCH * HEADS * WIDTH * connections(length)
 
 
@@ -39,12 +43,27 @@ def jax_attention(name: str):
 
     def ours(query, key, value, dropout_key, rate=None):
         dropout = None if rate is None else jaxreg.AttentionDropout(rate)
-        return jaxreg.dot_product_attention(query, key, value, is_causal=True, dropout=dropout, dropout_key=dropout_key if dropout else None)
+        return jaxreg.dot_product_attention(
+            query,
+            key,
+            value,
+            is_causal=True,
+            dropout=dropout,
+            dropout_key=dropout_key if dropout else None,
+        )
 
     def flax_s(query, key, value, dropout_key, rate=None):
         mask = jnp.tri(query.shape[1], dtype=bool)[None, None]
         return linen.dot_product_attention(
-            query, key, value, mask=mask, dropout_rng=dropout_key, dropout_rate=rate or 0.0, broadcast_dropout=False, deterministic=rate is None)
+            query,
+            key,
+            value,
+            mask=mask,
+            dropout_rng=dropout_key,
+            dropout_rate=rate or 0.0,
+            broadcast_dropout=False,
+            deterministic=rate is None,
+        )
 
     function = {"jaxreg": ours, "flax": flax_s}[name.removesuffix("_dropout")]
     rate = RATE if name.endswith("_dropout") else None
@@ -52,7 +71,9 @@ def jax_attention(name: str):
 
 
 class JaxCases:
-    """Compiled passes of the JAX contenders, and what XLA says about each: temporary bytes and seconds to compile."""
+    """Compiled passes of the JAX contenders, and what XLA says about each: temporary bytes and
+    seconds to compile.
+    """
 
     def __init__(self, cases: list[str]):
         import jax
@@ -88,7 +109,10 @@ class JaxCases:
         import jax
 
         # The limit is compared with long passes: it, too, gets the time to come to its full rate.
-        return timed(lambda: jax.block_until_ready(self._programs[case](*self._arguments(case))), 0.3 if case == "limit" else SHORTEST_SECONDS)
+        return timed(
+            lambda: jax.block_until_ready(self._programs[case](*self._arguments(case))),
+            0.3 if case == "limit" else SHORTEST_SECONDS,
+        )
 
     def _arguments(self, case: str) -> tuple:
         import jax
@@ -99,7 +123,7 @@ class JaxCases:
         if length not in self._inputs:
             inputs = jax.random.normal(jax.random.key(1), (4, BATCH, length, HEADS, WIDTH))
             self._inputs[length] = (*inputs, jax.random.key(2))
-            self.run(case)                      # the first pass touches new memory
+            self.run(case)  # the first pass touches new memory
         return self._inputs[length]
 
 
@@ -118,13 +142,17 @@ class TorchCases:
         """Seconds of one pass."""
         torch, (name, length) = self._torch, case.split()
         if length not in self._inputs:
-            inputs = [torch.randn(BATCH, HEADS, int(length), WIDTH, requires_grad=n < 3) for n in range(4)]
+            inputs = [
+                torch.randn(BATCH, HEADS, int(length), WIDTH, requires_grad=n < 3) for n in range(4)
+            ]
             self._inputs[length] = inputs
         *qkv, cotangent = self._inputs[length]
         rate = RATE if name.endswith("_dropout") else 0.0
 
         def one():
-            out = torch.nn.functional.scaled_dot_product_attention(*qkv, is_causal=True, dropout_p=rate)
+            out = torch.nn.functional.scaled_dot_product_attention(
+                *qkv, is_causal=True, dropout_p=rate
+            )
             torch.autograd.grad(out, qkv, cotangent)
 
         return timed(one)

@@ -1,12 +1,14 @@
-"""Time and memory of attention with dropout: ours beside Flax's and PyTorch's, forward and backward, in one run.
+"""Time and memory of attention with dropout: ours beside Flax's and PyTorch's, forward and
+backward, in one run.
 
 Command:  python experiments/benchmarks/attention_speed.py [--rounds=7] [--output=FILE.json]
 
-Batch 4, 8 heads, width 64, causal, float32, dropout .1 of single connections. The contenders take turns, so that a busy moment
-of the machine hits all; figures are medians over the rounds, ratios medians of each round's ratio. Memory is XLA's own figure for
-temporary arrays. The share of the matrix-product rate counts the products that causal attention needs, seven of width 64 over
-T (T + 1) / 2 connections, in the median time, against XLA's rate at one large product in its best round. With --output the table is written as JSON and
-drawn beside it as PNG.
+Batch 4, 8 heads, width 64, causal, float32, dropout .1 of single connections. The contenders take
+turns, so that a busy moment of the machine hits all; figures are medians over the rounds, ratios
+medians of each round's ratio. Memory is XLA's own figure for temporary arrays. The share of the
+matrix-product rate counts the products that causal attention needs, seven of width 64 over T (T +
+1) / 2 connections, in the median time, against XLA's rate at one large product in its best round.
+With --output the table is written as JSON and drawn beside it as PNG.
 """
 
 import argparse
@@ -33,7 +35,11 @@ def cases(lengths: tuple[int, ...], with_torch: bool) -> dict[str, list[str]]:
     flax = [f"flax_dropout {n}" for n in (*SHORT, *(n for n in lengths if n <= MIDDLE))]
     ours = [f"{name} {n}" for n in (*SHORT, *lengths) for name in (WITHOUT, OURS)]
     torch = [f"{name} {n}" for n in lengths if n <= MIDDLE for name in ("torch", "torch_dropout")]
-    return {"jax": ["limit", *ours, *flax], "torch": torch} if with_torch else {"jax": ["limit", *ours, *flax]}
+    return (
+        {"jax": ["limit", *ours, *flax], "torch": torch}
+        if with_torch
+        else {"jax": ["limit", *ours, *flax]}
+    )
 
 
 def serve(process: str, lines: list[str]) -> None:
@@ -49,13 +55,26 @@ def serve(process: str, lines: list[str]) -> None:
 def measure(rounds: int, lengths: tuple[int, ...]) -> dict:
     """All rounds of all cases, what XLA said about each, and the machine."""
     asked = cases(lengths, importlib.util.find_spec("torch") is not None)
-    commands = {process: [sys.executable, __file__, f"--serve={process}", f"--cases={';'.join(lines)}"] for process, lines in asked.items()}
+    commands = {
+        process: [sys.executable, __file__, f"--serve={process}", f"--cases={';'.join(lines)}"]
+        for process, lines in asked.items()
+    }
     order = [(process, line) for process, lines in asked.items() for line in lines]
     about, answers = turns.take(commands, order, rounds, lambda line: print(line, file=sys.stderr))
     return {
-        "machine": turns.processor(), "rounds": rounds, "versions": versions(),
-        "shape": {"batch": peers.BATCH, "heads": peers.HEADS, "width": peers.WIDTH, "rate": peers.RATE, "causal": True, "dtype": "float32"},
-        "seconds": {line: found for (_, line), found in answers.items()}, **about["jax"],
+        "machine": turns.processor(),
+        "rounds": rounds,
+        "versions": versions(),
+        "shape": {
+            "batch": peers.BATCH,
+            "heads": peers.HEADS,
+            "width": peers.WIDTH,
+            "rate": peers.RATE,
+            "causal": True,
+            "dtype": "float32",
+        },
+        "seconds": {line: found for (_, line), found in answers.items()},
+        **about["jax"],
     }
 
 
@@ -63,7 +82,11 @@ def versions() -> dict[str, str]:
     """Of the packages that were timed."""
     from importlib.metadata import version
 
-    return {name: version(name) for name in ("jax", "jaxlib", "flax", "torch") if importlib.util.find_spec(name)}
+    return {
+        name: version(name)
+        for name in ("jax", "jaxlib", "flax", "torch")
+        if importlib.util.find_spec(name)
+    }
 
 
 class Figures:
@@ -90,7 +113,9 @@ class Figures:
         return self.found["temporary_bytes"][case] / 1e6
 
     def product_rate(self) -> float:
-        """XLA's floating-point operations a second at one large matrix product, in the best round: what the machine can do."""
+        """XLA's floating-point operations a second at one large matrix product, in the best round:
+        what the machine can do.
+        """
         return 2 * peers.LIMIT_SIDE**3 / min(self.found["seconds"]["limit"])
 
     def share(self, length: int) -> float:
@@ -99,39 +124,105 @@ class Figures:
 
     def nanoseconds(self, length: int) -> float:
         """Of one connection, forward and backward."""
-        return self.seconds(f"{OURS} {length}") / (peers.BATCH * peers.HEADS * peers.connections(length)) * 1e9
+        return (
+            self.seconds(f"{OURS} {length}")
+            / (peers.BATCH * peers.HEADS * peers.connections(length))
+            * 1e9
+        )
 
 
 def rows(figures: Figures) -> list[dict]:
-    """The table: what is compared, at which length, the other's figure, ours, and what was promised."""
+    """The table: what is compared, at which length, the other's figure, ours, and what was
+    promised.
+    """
     lengths = [n for n in LENGTHS if figures.has(f"{OURS} {n}")]
     middle = MIDDLE if MIDDLE in lengths else lengths[-1]
     ours = f"{OURS} {middle}"
 
     def against(other: str, words: str, promised: float, length: int = middle) -> dict:
         ratio = figures.ratio(f"{OURS} {length}", f"{other} {length}")
-        return row(f"time against {words}", length, milliseconds(figures.seconds(f"{other} {length}")),
-                   f"{milliseconds(figures.seconds(f'{OURS} {length}'))} = {ratio:.3f}", ratio, promised)
+        return row(
+            f"time against {words}",
+            length,
+            milliseconds(figures.seconds(f"{other} {length}")),
+            f"{milliseconds(figures.seconds(f'{OURS} {length}'))} = {ratio:.3f}",
+            ratio,
+            promised,
+        )
 
-    def row(what: str, length: int, other: str, own: str, value: float, promised: float, *, least: bool = False) -> dict:
-        return {"what": what, "length": length, "other": other, "ours": own, "value": value, "promised": promised, "least": least,
-                "kept": value >= promised if least else value <= promised}
+    def row(
+        what: str,
+        length: int,
+        other: str,
+        own: str,
+        value: float,
+        promised: float,
+        *,
+        least: bool = False,
+    ) -> dict:
+        return {
+            "what": what,
+            "length": length,
+            "other": other,
+            "ours": own,
+            "value": value,
+            "promised": promised,
+            "least": least,
+            "kept": value >= promised if least else value <= promised,
+        }
 
     table = [against("flax_dropout", "Flax, a mask per connection", 1 / 6)]
     if figures.has(f"torch {middle}"):
-        table += [against("torch_dropout", "PyTorch, dropout", 1 / 6), against("torch", "PyTorch, fused, without dropout", 1.5)]
-    table.append(row("temporary memory, MB", middle, f"{figures.megabytes(f'flax_dropout {middle}'):,.0f} (Flax)",
-                     f"{figures.megabytes(ours):.1f}", figures.megabytes(ours), 32))
+        table += [
+            against("torch_dropout", "PyTorch, dropout", 1 / 6),
+            against("torch", "PyTorch, fused, without dropout", 1.5),
+        ]
+    table.append(
+        row(
+            "temporary memory, MB",
+            middle,
+            f"{figures.megabytes(f'flax_dropout {middle}'):,.0f} (Flax)",
+            f"{figures.megabytes(ours):.1f}",
+            figures.megabytes(ours),
+            32,
+        )
+    )
     for n in lengths:
         ratio = figures.ratio(f"{OURS} {n}", f"{WITHOUT} {n}")
-        table.append(row("time with / without dropout", n, milliseconds(figures.seconds(f"{WITHOUT} {n}")),
-                         f"{ratio:.3f}, {figures.nanoseconds(n):.2f} ns a connection", ratio, 1.10))
-    table.append(row("share of the matrix-product rate", middle, f"{figures.product_rate() / 1e9:.0f} GFLOP/s",
-                     f"{figures.share(middle):.1%}", figures.share(middle), 0.4, least=True))
+        table.append(
+            row(
+                "time with / without dropout",
+                n,
+                milliseconds(figures.seconds(f"{WITHOUT} {n}")),
+                f"{ratio:.3f}, {figures.nanoseconds(n):.2f} ns a connection",
+                ratio,
+                1.10,
+            )
+        )
+    table.append(
+        row(
+            "share of the matrix-product rate",
+            middle,
+            f"{figures.product_rate() / 1e9:.0f} GFLOP/s",
+            f"{figures.share(middle):.1%}",
+            figures.share(middle),
+            0.4,
+            least=True,
+        )
+    )
     table += [against("flax_dropout", "Flax, a mask per connection", 1.0, n) for n in SHORT]
     for n in MEMORY[1:]:
         growth = figures.megabytes(f"{OURS} {n}") / figures.megabytes(f"{OURS} {n // 2}")
-        table.append(row("memory as T doubles", n, "x4", f"x{growth:.2f} to {figures.megabytes(f'{OURS} {n}'):.0f} MB", growth, 2.1))
+        table.append(
+            row(
+                "memory as T doubles",
+                n,
+                "x4",
+                f"x{growth:.2f} to {figures.megabytes(f'{OURS} {n}'):.0f} MB",
+                growth,
+                2.1,
+            )
+        )
     compiled = figures.found["compile_seconds"][ours]
     return [*table, row("seconds to compile", middle, "", f"{compiled:.2f}", compiled, 3)]
 
@@ -143,10 +234,16 @@ def milliseconds(seconds: float) -> str:
 
 def show(found: dict, table: list[dict]) -> None:
     """Prints the table."""
-    print(f"{found['machine']}; medians of {found['rounds']} rounds; {', '.join(f'{k} {v}' for k, v in found['versions'].items())}")
+    print(
+        f"{found['machine']}; medians of {found['rounds']} rounds;"
+        f" {', '.join(f'{k} {v}' for k, v in found['versions'].items())}"
+    )
     print(f"{'':42}{'T':>6}{'the other':>18}  {'ours':38}promised")
     for line in table:
-        bound = f"{'at least' if line['least'] else 'at most'} {line['promised']:.3g}{'' if line['kept'] else '   NOT KEPT'}"
+        bound = (
+            f"{'at least' if line['least'] else 'at most'}"
+            f" {line['promised']:.3g}{'' if line['kept'] else '   NOT KEPT'}"
+        )
         print(f"{line['what']:42}{line['length']:6}{line['other']:>18}  {line['ours']:38}{bound}")
 
 
@@ -154,8 +251,13 @@ def markdown(table: list[dict]) -> str:
     """The table as it stands in the documentation."""
     lines = ["| forward + backward | T | the other | jaxreg | promised |", "|---|---|---|---|---|"]
     for line in table:
-        bound = f"{'at least' if line['least'] else 'at most'} {line['promised']:.3g}{'' if line['kept'] else ': **not kept**'}"
-        lines.append(f"| {line['what']} | {line['length']:,} | {line['other']} | {line['ours']} | {bound} |")
+        bound = (
+            f"{'at least' if line['least'] else 'at most'}"
+            f" {line['promised']:.3g}{'' if line['kept'] else ': **not kept**'}"
+        )
+        lines.append(
+            f"| {line['what']} | {line['length']:,} | {line['other']} | {line['ours']} | {bound} |"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -169,16 +271,39 @@ def draw(found: dict, target: Path) -> None:
     figures = Figures(found)
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.6), layout="constrained")
     styles = {
-        "torch_dropout": ("PyTorch, dropout", "#b65d3a", "o-"), "flax_dropout": ("Flax, dropout", "#7a6aa8", "o-"),
-        "torch": ("PyTorch, no dropout", "#b65d3a", "o:"), OURS: ("jaxreg, dropout", "#1f6f8b", "o-"), WITHOUT: ("jaxreg, no dropout", "#1f6f8b", "o:"),
+        "torch_dropout": ("PyTorch, dropout", "#b65d3a", "o-"),
+        "flax_dropout": ("Flax, dropout", "#7a6aa8", "o-"),
+        "torch": ("PyTorch, no dropout", "#b65d3a", "o:"),
+        OURS: ("jaxreg, dropout", "#1f6f8b", "o-"),
+        WITHOUT: ("jaxreg, no dropout", "#1f6f8b", "o:"),
     }
     for name, (label, colour, style) in styles.items():
         timed = sorted(int(case.split()[1]) for case in found["seconds"] if case.split()[0] == name)
         if timed:
-            left.plot(timed, [figures.seconds(f"{name} {n}") * 1e3 for n in timed], style, color=colour, label=label, ms=3.5, lw=1.4)
-        known = sorted(int(case.split()[1]) for case in found["temporary_bytes"] if case.split()[0] == name and int(case.split()[1]) >= 512)
+            left.plot(
+                timed,
+                [figures.seconds(f"{name} {n}") * 1e3 for n in timed],
+                style,
+                color=colour,
+                label=label,
+                ms=3.5,
+                lw=1.4,
+            )
+        known = sorted(
+            int(case.split()[1])
+            for case in found["temporary_bytes"]
+            if case.split()[0] == name and int(case.split()[1]) >= 512
+        )
         if known and name.endswith("dropout"):
-            right.plot(known, [figures.megabytes(f"{name} {n}") for n in known], style, color=colour, label=label, ms=3.5, lw=1.4)
+            right.plot(
+                known,
+                [figures.megabytes(f"{name} {n}") for n in known],
+                style,
+                color=colour,
+                label=label,
+                ms=3.5,
+                lw=1.4,
+            )
     for axis, title in ((left, "forward + backward, ms"), (right, "temporary memory, MB")):
         axis.set(xscale="log", yscale="log", title=title, xlabel="length T")
         axis.set_xscale("log", base=2)
@@ -192,7 +317,12 @@ def main() -> None:
     """Measures, prints the table, and writes it if asked to."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--lengths", type=lambda words: tuple(map(int, words.split(","))), default=LENGTHS, help="e.g. 512,2048")
+    parser.add_argument(
+        "--lengths",
+        type=lambda words: tuple(map(int, words.split(","))),
+        default=LENGTHS,
+        help="e.g. 512,2048",
+    )
     parser.add_argument("--output", type=Path, help="a JSON file; the plot goes beside it")
     for hidden in ("--serve", "--cases"):
         parser.add_argument(hidden, help=argparse.SUPPRESS)

@@ -1,15 +1,19 @@
-"""The training loops that people write, to be timed beside ours: plain Flax with optax, and PyTorch.
+"""The training loops that people write, to be timed beside ours: plain Flax with optax, and
+PyTorch.
 
-Both train one model on one device, in a Python loop, one step per call: a pre-norm transformer encoder of 2 layers,
-width 64, 4 heads, MLP 256, on 64 x 8 tokens of a vocabulary of 64, with learned positions, a final norm and an untied
-output at every position; cross-entropy; dropout .1 on the attention weights and in the MLP after the activation;
-AdamW at 1e-3 with decay .1 and global-norm clip 1. Biases in every dense layer, scale and bias in every norm: 108,864
-parameters, and `num_parameters` is counted, not declared.
+Both train one model on one device, in a Python loop, one step per call: a pre-norm transformer
+encoder of 2 layers, width 64, 4 heads, MLP 256, on 64 x 8 tokens of a vocabulary of 64, with
+learned positions, a final norm and an untied output at every position; cross-entropy; dropout .1 on
+the attention weights and in the MLP after the activation; AdamW at 1e-3 with decay .1 and
+global-norm clip 1. Biases in every dense layer, scale and bias in every norm: 108,864 parameters,
+and `num_parameters` is counted, not declared.
 
-A peer has `name`, `num_parameters`, `warm_up()` (compiles, and takes the first steps) and `run(num_steps)`, the seconds
+A peer has `name`, `num_parameters`, `warm_up()` (compiles, and takes the first steps) and
+`run(num_steps)`, the seconds
 until all its work is done. What it trains on is noise: the time of a step does not depend on it.
 
-Time each peer in a process of its own: the thread pools of the two libraries get in each other's way.
+Time each peer in a process of its own: the thread pools of the two libraries get in each other's
+way.
 """
 
 import dataclasses
@@ -39,7 +43,9 @@ class Size:
 
 
 class Batches:
-    """Endless shuffled batches (tokens, labels), integers [B, T] each, gathered on the host as a data loader would."""
+    """Endless shuffled batches (tokens, labels), integers [B, T] each, gathered on the host as a
+    data loader would.
+    """
 
     def __init__(self, size: Size, dtype: type, seed: int = 0):
         self._stream = np.random.default_rng(seed)
@@ -58,11 +64,14 @@ class FlaxLoop:
     """Linen modules with Flax's own attention dropout, one jitted step with a donated state.
 
     Args:
-        broadcast_dropout: True is Flax's default (one mask for all examples and heads); False draws one per connection.
+        broadcast_dropout: True is Flax's default (one mask for all examples and heads); False draws
+          one per connection.
         batches: "host": numpy arrays go in at every step; "device": the same batch, already there.
     """
 
-    def __init__(self, *, broadcast_dropout: bool = False, batches: str = "host", size: Size = Size()):
+    def __init__(
+        self, *, broadcast_dropout: bool = False, batches: str = "host", size: Size = Size()
+    ):
         import jax
 
         if batches not in ("host", "device"):
@@ -101,9 +110,13 @@ def _flax_state_and_step(size: Size, broadcast_dropout: bool):
     from flax.training.train_state import TrainState
 
     model = _flax_model(size, broadcast_dropout)
-    params = model.init(jax.random.key(0), np.zeros((1, size.length), np.int32), train=False)["params"]
+    params = model.init(jax.random.key(0), np.zeros((1, size.length), np.int32), train=False)[
+        "params"
+    ]
     optimizer = optax.chain(
-            optax.clip_by_global_norm(size.max_grad_norm), optax.adamw(size.learning_rate, weight_decay=size.weight_decay))
+        optax.clip_by_global_norm(size.max_grad_norm),
+        optax.adamw(size.learning_rate, weight_decay=size.weight_decay),
+    )
     state = TrainState.create(apply_fn=model.apply, params=params, tx=optimizer)
 
     def step(state, tokens, labels, dropout_key):
@@ -123,19 +136,19 @@ def _flax_model(size: Size, broadcast_dropout: bool):
     from flax import linen as nn
 
     class Block(nn.Module):
-
         @nn.compact
         def __call__(self, x, *, train):
             h = nn.LayerNorm()(x)
             x = x + nn.MultiHeadDotProductAttention(
-                    num_heads=size.num_heads, dropout_rate=size.dropout_rate, broadcast_dropout=broadcast_dropout)(
-                            h, deterministic=not train)
+                num_heads=size.num_heads,
+                dropout_rate=size.dropout_rate,
+                broadcast_dropout=broadcast_dropout,
+            )(h, deterministic=not train)
             h = nn.gelu(nn.Dense(size.mlp_width)(nn.LayerNorm()(x)))
             h = nn.Dropout(size.dropout_rate)(h, deterministic=not train)
             return x + nn.Dense(size.width)(h)
 
     class Encoder(nn.Module):
-
         @nn.compact
         def __call__(self, tokens, *, train):
             positions = nn.Embed(size.length, size.width)(np.arange(size.length))
@@ -151,7 +164,8 @@ class TorchLoop:
     """PyTorch modules with `scaled_dot_product_attention`, an eager step, on the CPU.
 
     Args:
-        fused: whether AdamW updates all parameters in one call (PyTorch's faster way; not its default on a CPU).
+        fused: whether AdamW updates all parameters in one call (PyTorch's faster way; not its
+          default on a CPU).
     """
 
     def __init__(self, *, fused: bool = True, size: Size = Size()):
@@ -162,7 +176,11 @@ class TorchLoop:
         self._batches, self._max_grad_norm = Batches(size, np.int64), size.max_grad_norm
         self._model = _torch_model(size).train()
         self._optimizer = torch.optim.AdamW(
-                self._model.parameters(), lr=size.learning_rate, weight_decay=size.weight_decay, fused=fused)
+            self._model.parameters(),
+            lr=size.learning_rate,
+            weight_decay=size.weight_decay,
+            fused=fused,
+        )
         self.num_parameters = sum(parameter.numel() for parameter in self._model.parameters())
         self.last_loss = float("nan")
 
@@ -171,7 +189,9 @@ class TorchLoop:
         self.run(WARM_UP_STEPS)
 
     def run(self, num_steps: int) -> float:
-        """Seconds for num_steps (at least 1) training steps; eager on a CPU, so each is finished when it returns."""
+        """Seconds for num_steps (at least 1) training steps; eager on a CPU, so each is finished
+        when it returns.
+        """
         start = time.perf_counter()
         for _ in range(num_steps):
             loss = self._step(*next(self._batches))
@@ -183,7 +203,9 @@ class TorchLoop:
         import torch
 
         logits = self._model(torch.from_numpy(tokens))
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), torch.from_numpy(labels).flatten())
+        loss = torch.nn.functional.cross_entropy(
+            logits.flatten(0, 1), torch.from_numpy(labels).flatten()
+        )
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._max_grad_norm)
@@ -197,18 +219,27 @@ def _torch_model(size: Size):
     from torch import nn
 
     class Block(nn.Module):
-
         def __init__(self):
             super().__init__()
-            self.norm1, self.norm2 = (nn.LayerNorm(size.width, eps=1e-6) for _ in range(2))   # Flax's epsilon
-            self.qkv, self.out = nn.Linear(size.width, 3 * size.width), nn.Linear(size.width, size.width)
+            self.norm1, self.norm2 = (
+                nn.LayerNorm(size.width, eps=1e-6) for _ in range(2)
+            )  # Flax's epsilon
+            self.qkv, self.out = (
+                nn.Linear(size.width, 3 * size.width),
+                nn.Linear(size.width, size.width),
+            )
             self.mlp = nn.Sequential(
-                    nn.Linear(size.width, size.mlp_width), nn.GELU(approximate="tanh"), nn.Dropout(size.dropout_rate),
-                    nn.Linear(size.mlp_width, size.width))
+                nn.Linear(size.width, size.mlp_width),
+                nn.GELU(approximate="tanh"),
+                nn.Dropout(size.dropout_rate),
+                nn.Linear(size.mlp_width, size.width),
+            )
 
         def forward(self, x):
             batch, length, width = x.shape
-            qkv = self.qkv(self.norm1(x)).view(batch, length, 3, size.num_heads, width // size.num_heads)
+            qkv = self.qkv(self.norm1(x)).view(
+                batch, length, 3, size.num_heads, width // size.num_heads
+            )
             query, key, value = qkv.permute(2, 0, 3, 1, 4)
             rate = size.dropout_rate if self.training else 0.0
             attended = nn.functional.scaled_dot_product_attention(query, key, value, dropout_p=rate)
@@ -216,13 +247,15 @@ def _torch_model(size: Size):
             return x + self.mlp(self.norm2(x))
 
     class Encoder(nn.Module):
-
         def __init__(self):
             super().__init__()
             self.embed = nn.Embedding(size.vocabulary, size.width)
             self.positions = nn.Embedding(size.length, size.width)
             self.blocks = nn.Sequential(*(Block() for _ in range(size.num_layers)))
-            self.norm, self.output = nn.LayerNorm(size.width, eps=1e-6), nn.Linear(size.width, size.vocabulary)
+            self.norm, self.output = (
+                nn.LayerNorm(size.width, eps=1e-6),
+                nn.Linear(size.width, size.vocabulary),
+            )
 
         def forward(self, tokens):
             x = self.embed(tokens) + self.positions(torch.arange(size.length))

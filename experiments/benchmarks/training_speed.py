@@ -1,11 +1,14 @@
 """Model-steps per second of the population core, beside the loops that people write.
 
-Command:  python experiments/benchmarks/training_speed.py [--rounds=7] [--steps=100] [--output=FILE.json]
+Command:  python experiments/benchmarks/training_speed.py [--rounds=7] [--steps=100]
+[--output=FILE.json]
 
-All train one model: 2 layers, width 64, 4 heads, batch 64 x 8 tokens, dropout .1 at attention and MLP (see peers.py).
-Each contender lives in a process of its own (thread pools of two libraries disturb each other) and they take turns, so
-that a busy moment of the machine hits all. Reported: the median over rounds, and each contender's share of the matrix
-products' limit: the rate at which XLA multiplies large matrices here, over the products of one step (forward and backward).
+All train one model: 2 layers, width 64, 4 heads, batch 64 x 8 tokens, dropout .1 at attention and
+MLP (see peers.py). Each contender lives in a process of its own (thread pools of two libraries
+disturb each other) and they take turns, so
+that a busy moment of the machine hits all. Reported: the median over rounds, and each contender's
+share of the matrix products' limit: the rate at which XLA multiplies large matrices here, over the
+products of one step (forward and backward).
 """
 
 import argparse
@@ -37,15 +40,26 @@ class Population:
         self.name = f"jaxreg, {MEMBERS_PER_DEVICE} members a device"
         layout = Layout(members_per_device=MEMBERS_PER_DEVICE)
         self._programs, slots = Programs(_problem_of(size), layout), layout.slots
-        strengths = {"rate": np.full(slots, size.dropout_rate, np.float32), "decay": np.full(slots, size.weight_decay, np.float32)}
-        self._member = layout.spread(Member(np.arange(slots, dtype=np.int32), np.zeros(slots, np.int32), strengths))
+        strengths = {
+            "rate": np.full(slots, size.dropout_rate, np.float32),
+            "decay": np.full(slots, size.weight_decay, np.float32),
+        }
+        self._member = layout.spread(
+            Member(np.arange(slots, dtype=np.int32), np.zeros(slots, np.int32), strengths)
+        )
         data = peers.Batches(size, np.int32).data[:, None]
-        self._tables = layout.put(layout.spread_tables(Tables({"tokens": data[0], "labels": data[1]}, {})))
+        self._tables = layout.put(
+            layout.spread_tables(Tables({"tokens": data[0], "labels": data[1]}, {}))
+        )
         self._state = self._programs.init(self._member)
-        rows = np.random.default_rng(0).integers(0, peers.NUM_EXAMPLES, (slots, longest, size.batch_size))
+        rows = np.random.default_rng(0).integers(
+            0, peers.NUM_EXAMPLES, (slots, longest, size.batch_size)
+        )
         self._indices = layout.spread_batches(rows.astype(np.int32))
         self._ids, self._layout, self._slots = layout.example_ids(size.batch_size), layout, slots
-        self.num_parameters = sum(leaf.size for leaf in jax.tree.leaves(self._state.params)) // slots
+        self.num_parameters = (
+            sum(leaf.size for leaf in jax.tree.leaves(self._state.params)) // slots
+        )
 
     def warm_up(self) -> None:
         """Compiles, and takes a step."""
@@ -60,7 +74,9 @@ class Population:
 
         steps = self._layout.spread(np.full(self._slots, num_steps, np.int32))
         start = time.perf_counter()
-        self._state = self._programs.advance(self._state, self._member, self._tables, self._indices, steps, self._ids)
+        self._state = self._programs.advance(
+            self._state, self._member, self._tables, self._indices, steps, self._ids
+        )
         jax.block_until_ready(self._state)
         return (time.perf_counter() - start) / self._slots
 
@@ -75,19 +91,35 @@ def _problem_of(size: peers.Size):
 
     def build(strengths) -> Problem:
         model = nn.Transformer(
-            vocab_size=size.vocabulary, num_outputs=size.vocabulary, num_layers=size.num_layers, width=size.width,
-            num_heads=size.num_heads, mlp_width=size.mlp_width, max_length=size.length,
-            attention_dropout_rate=strengths["rate"], mlp_dropout_rate=strengths["rate"],
+            vocab_size=size.vocabulary,
+            num_outputs=size.vocabulary,
+            num_layers=size.num_layers,
+            width=size.width,
+            num_heads=size.num_heads,
+            mlp_width=size.mlp_width,
+            max_length=size.length,
+            attention_dropout_rate=strengths["rate"],
+            mlp_dropout_rate=strengths["rate"],
         )
 
         def objective(params, batch, step_key, example_ids) -> Tally:
-            logits = model.apply({"params": params}, batch["tokens"], train=True, dropout_key=step_key, example_ids=example_ids)
+            logits = model.apply(
+                {"params": params},
+                batch["tokens"],
+                train=True,
+                dropout_key=step_key,
+                example_ids=example_ids,
+            )
             values = losses.cross_entropy(logits, batch["labels"])
             return Tally(jnp.sum(values), jnp.float32(values.size))
 
         optimizer = optim.optimizer(
-            learning_rate=size.learning_rate, num_steps=1, schedule="constant", weight_decay=strengths["decay"],
-            max_grad_norm=size.max_grad_norm, b2=0.999,
+            learning_rate=size.learning_rate,
+            num_steps=1,
+            schedule="constant",
+            weight_decay=strengths["decay"],
+            max_grad_norm=size.max_grad_norm,
+            b2=0.999,
         )
         init = lambda key: model.init(key, jnp.zeros((1, size.length), jnp.int32))["params"]  # noqa: E731
         return Problem(init, objective, None, optimizer)
@@ -96,16 +128,22 @@ def _problem_of(size: peers.Size):
 
 
 def flops_per_step(size: peers.Size = peers.Size()) -> int:
-    """Floating-point operations of the matrix products of one training step; the backward pass costs twice the forward one."""
+    """Floating-point operations of the matrix products of one training step; the backward pass
+    costs twice the forward one.
+    """
     tokens = size.batch_size * size.length
     projections = 4 * size.width * size.width + 2 * size.width * size.mlp_width
     attention = 2 * size.length * size.width
-    forward = 2 * tokens * (size.num_layers * (projections + attention) + size.width * size.vocabulary)
+    forward = (
+        2 * tokens * (size.num_layers * (projections + attention) + size.width * size.vocabulary)
+    )
     return 3 * forward
 
 
 class Limit:
-    """XLA's rate at large matrix products, in place of training: `run` returns seconds for the products of so many steps."""
+    """XLA's rate at large matrix products, in place of training: `run` returns seconds for the
+    products of so many steps.
+    """
 
     name, num_parameters = f"matrix products of side {LIMIT_SIDE}", 0
 
@@ -149,15 +187,24 @@ def serve(key: str, steps: int) -> None:
         jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
     contender = contenders(steps)[key]()
     contender.warm_up()
-    turns.serve({"name": contender.name, "num_parameters": contender.num_parameters}, lambda _: contender.run(steps))
+    turns.serve(
+        {"name": contender.name, "num_parameters": contender.num_parameters},
+        lambda _: contender.run(steps),
+    )
 
 
 def measure(rounds: int, steps: int) -> dict:
     """Steps per second of every contender, median over the rounds, in turns."""
-    commands = {key: [sys.executable, __file__, f"--serve={key}", f"--steps={steps}"] for key in contenders(steps)}
+    commands = {
+        key: [sys.executable, __file__, f"--serve={key}", f"--steps={steps}"]
+        for key in contenders(steps)
+    }
     about, found = turns.take(commands, [(key, "go") for key in commands], rounds)
     rates = {key: [steps / seconds for seconds in found[key, "go"]] for key in commands}
-    return {key: about[key] | {"steps_per_second": statistics.median(rates[key]), "rounds": rates[key]} for key in commands}
+    return {
+        key: about[key] | {"steps_per_second": statistics.median(rates[key]), "rounds": rates[key]}
+        for key in commands
+    }
 
 
 def main() -> None:
@@ -181,7 +228,12 @@ def main() -> None:
         print(f"{entry['name']:48}{rate:14.0f}{ratio:10.2f}x{rate / limit:10.0%}")
     print(f"{'limit: matrix products alone, at the large rate':48}{limit:14.0f}")
     if given.output:
-        result = {"machine": turns.processor(), "steps": given.steps, "limit_steps_per_second": limit, "contenders": found}
+        result = {
+            "machine": turns.processor(),
+            "steps": given.steps,
+            "limit_steps_per_second": limit,
+            "contenders": found,
+        }
         given.output.write_text(json.dumps(result, indent=1) + "\n")
 
 

@@ -1,4 +1,6 @@
-"""Contenders in processes of their own that take turns: thread pools of two libraries disturb each other, a busy moment hits all."""
+"""Contenders in processes of their own that take turns: thread pools of two libraries disturb each
+other, a busy moment hits all.
+"""
 
 import json
 import os
@@ -10,16 +12,22 @@ from pathlib import Path
 
 
 def serve(about: dict, run: Callable[[str], float]) -> None:
-    """A contender's process: says what it is, then answers every line that comes in with `run(line)`."""
+    """A contender's process: says what it is, then answers every line that comes in with
+    `run(line)`.
+    """
     print(json.dumps(about), flush=True)
     for line in sys.stdin:
         print(run(line.strip()), flush=True)
 
 
 def take(
-    commands: dict[str, list[str]], cases: Sequence[tuple[str, str]], rounds: int, said: Callable[[str], None] = lambda _: None
+    commands: dict[str, list[str]],
+    cases: Sequence[tuple[str, str]],
+    rounds: int,
+    said: Callable[[str], None] = lambda _: None,
 ) -> tuple[dict[str, dict], dict[tuple[str, str], list[float]]]:
-    """What each process says about itself, and the answers to every case (process, line), one a round.
+    """What each process says about itself, and the answers to every case (process, line), one a
+    round.
 
     Args:
       commands: name -> the command of its process, which calls `serve`.
@@ -27,7 +35,8 @@ def take(
       said: hears which round begins.
     """
     workers = {
-        name: subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for name, command in commands.items()
+        name: subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for name, command in commands.items()
     }
     about = {name: json.loads(worker.stdout.readline()) for name, worker in workers.items()}
     answers: dict[tuple[str, str], list[float]] = {case: [] for case in cases}
@@ -44,5 +53,9 @@ def take(
 
 def processor() -> str:
     """The machine's processor and cores, as it names them."""
-    names = [line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    names = [
+        line.split(":", 1)[1].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
     return f"{names[0] if names else platform.machine()}, {len(os.sched_getaffinity(0))} cores"

@@ -41,38 +41,75 @@ VOTES = Probe("votes", _votes, rows=512)
 
 
 def get_claim() -> Claim:
-    """Returns two questions: evaluation mode against 32 masks, and what a true ensemble adds on top of dropout."""
-    ensemble = probed_copies("what an ensemble of 5 adds, unseen pairs", VOTES, _gain, is_difference=True)
-    masks = probed("accuracy, evaluation mode minus 32 masks", MASKS, lambda found: found["accuracy"], is_difference=True)
+    """Returns two questions: evaluation mode against 32 masks, and what a true ensemble adds on top
+    of dropout.
+    """
+    ensemble = probed_copies(
+        "what an ensemble of 5 adds, unseen pairs", VOTES, _gain, is_difference=True
+    )
+    masks = probed(
+        "accuracy, evaluation mode minus 32 masks",
+        MASKS,
+        lambda found: found["accuracy"],
+        is_difference=True,
+    )
     return Claim(
         id="C5",
         quote="Ensemble Effect",
         hypothesis=(
-            "Evaluation mode is as good as the mean over 32 masks, within a point; and a true ensemble of 5 gains less on top of dropout, by 2 points "
-            "or more. (That the loss of the mean is at most the mean of the losses is Jensen's inequality, no test.)"
+            "Evaluation mode is as good as the mean over 32 masks, within a point; and a true"
+            " ensemble of 5 gains less on top of dropout, by 2 points or more. (That the loss of"
+            " the mean is at most the mean of the losses is Jensen's inequality, no test.)"
         ),
-        refuted_if="either fails: a point apart, or the true ensemble gains as much with dropout as without",
+        refuted_if=(
+            "either fails: a point apart, or the true ensemble gains as much with dropout as"
+            " without"
+        ),
         published=(
-            "Srivastava et al. 2014, section 7.5: on MNIST the mean over about 50 masks is as good as scaling the weights. Gal & Ghahramani 2016 read the mean "
-            "over masks as a Bayesian average. Both are about fully connected layers."
+            "Srivastava et al. 2014, section 7.5: on MNIST the mean over about 50 masks is as good"
+            " as scaling the weights. Gal & Ghahramani 2016 read the mean over masks as a Bayesian"
+            " average. Both are about fully connected layers."
         ),
         prediction=(
-            "The first holds, evaluation mode ahead by less than half a point: attention dropout perturbs little at test time. The "
-            "second too: five separately trained models gain about 5 points without dropout and 2 with it."
+            "The first holds, evaluation mode ahead by less than half a point: attention dropout"
+            " perturbs little at test time. The second too: five separately trained models gain"
+            " about 5 points without dropout and 2 with it."
         ),
         regime="over-fitted",
         arms={
             "none": ClaimArm("no regularizer", tune=LEARNING),
             "dropout": ClaimArm("attention dropout", tune=ATTENTION),
             "none, 5 copies": ClaimArm("no regularizer, 5 on the same data", like="none", copies=5),
-            "dropout, 5 copies": ClaimArm("attention dropout, 5 on the same data", like="dropout", copies=5),
+            "dropout, 5 copies": ClaimArm(
+                "attention dropout, 5 on the same data", like="dropout", copies=5
+            ),
         },
         questions=(
-            Question("evaluation mode is the mean over masks", {"dropout": 1}, masks, margin=0.01, predict=0.4, kind="equivalence"),
-            Question("a true ensemble adds less", {"dropout, 5 copies": 1, "none, 5 copies": -1}, ensemble, margin=0.02, predict=-3, direction=-1),
+            Question(
+                "evaluation mode is the mean over masks",
+                {"dropout": 1},
+                masks,
+                margin=0.01,
+                predict=0.4,
+                kind="equivalence",
+            ),
+            Question(
+                "a true ensemble adds less",
+                {"dropout, 5 copies": 1, "none, 5 copies": -1},
+                ensemble,
+                margin=0.02,
+                predict=-3,
+                direction=-1,
+            ),
         ),
         secondary=(
-            probed("loss, evaluation mode minus 32 masks", MASKS, lambda found: found["loss"], **NATS, is_difference=True),
+            probed(
+                "loss, evaluation mode minus 32 masks",
+                MASKS,
+                lambda found: found["loss"],
+                **NATS,
+                is_difference=True,
+            ),
             Effect("what an ensemble adds without dropout", {"none, 5 copies": 1}, ensemble),
             Effect("what an ensemble adds with dropout", {"dropout, 5 copies": 1}, ensemble),
         ),

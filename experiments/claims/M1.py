@@ -9,10 +9,13 @@ def get_claim() -> Claim:
         id="M1",
         quote="Individual attention connections (not entire tokens)",
         hypothesis=(
-            "Masks are independent over example, head, query and key; a whole column vanishes as often as rate to the power of the "
-            "number of queries, and no more. Flax's default, one mask for all examples and heads, fails this."
+            "Masks are independent over example, head, query and key; a whole column vanishes as"
+            " often as rate to the power of the number of queries, and no more. Flax's default, one"
+            " mask for all examples and heads, fails this."
         ),
-        refuted_if="neighbours along any of the four axes agree more often than independent draws do",
+        refuted_if=(
+            "neighbours along any of the four axes agree more often than independent draws do"
+        ),
         tests=(
             "tests/attention/test_mechanism.py::test_m1_single_connections_are_dropped_one_by_one",
             "tests/attention/test_mechanism.py::test_m1_fails_for_flax_s_default_of_one_mask_for_all_examples_and_heads",

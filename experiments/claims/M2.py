@@ -7,8 +7,13 @@ def get_claim() -> Claim:
     """Returns a claim that tests decide."""
     return Claim(
         id="M2",
-        quote="randomly selected each training step; different dropout patterns across training steps",
-        hypothesis="Another step draws another mask, the same step the same one; the keep rate lies within its binomial interval.",
+        quote=(
+            "randomly selected each training step; different dropout patterns across training steps"
+        ),
+        hypothesis=(
+            "Another step draws another mask, the same step the same one; the keep rate lies within"
+            " its binomial interval."
+        ),
         refuted_if="two steps share a mask, or the keep rate leaves its interval",
         tests=(
             "tests/attention/test_mechanism.py::test_m2_another_step_another_mask_the_same_step_the_same",

@@ -9,8 +9,9 @@ def get_claim() -> Claim:
         id="M4",
         quote="training/inference mismatch",
         hypothesis=(
-            "With dropout, the loss in training mode differs from that in evaluation mode; at rate 0 it does not. The probe measures it for any "
-            "block and rate; how large it is in trained models is part of D10."
+            "With dropout, the loss in training mode differs from that in evaluation mode; at rate"
+            " 0 it does not. The probe measures it for any block and rate; how large it is in"
+            " trained models is part of D10."
         ),
         refuted_if="the two modes agree at a rate above 0, or differ at rate 0",
         tests=(

@@ -9,8 +9,9 @@ def get_claim() -> Claim:
         id="M7",
         quote="Step 1: cat->sat dropped ... Step 2 ... Step 3",
         hypothesis=(
-            "With one layer, a connection outside the verb's own row cannot change the verb's answer, exactly; from two layers on it can. So "
-            "of the essay's three steps those that drop another word's connection matter only with two layers or more."
+            "With one layer, a connection outside the verb's own row cannot change the verb's"
+            " answer, exactly; from two layers on it can. So of the essay's three steps those that"
+            " drop another word's connection matter only with two layers or more."
         ),
         refuted_if="one layer's answer changes when another word's connection is cut",
         tests=(

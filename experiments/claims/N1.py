@@ -10,5 +10,8 @@ def get_claim() -> Claim:
         quote="more principled; crude; Focus Shift",
         hypothesis="None that an experiment could contradict.",
         refuted_if="nothing could",
-        untestable="No measurement decides what is principled or crude. Listed, so that the ledger has every sentence.",
+        untestable=(
+            "No measurement decides what is principled or crude. Listed, so that the ledger has"
+            " every sentence."
+        ),
     )

@@ -9,8 +9,9 @@ from jaxreg.attention.dropout import AttentionDropout
 from jaxreg.typing import Array, Float, Int, PRNGKey, Scalar
 
 BLOCKWISE_FROM = 2**16
-"""T x S from which None chooses "blockwise": on CPU the materialised path was slower at 256 x 256 and above (1.1 to 2.7 times, batches of
-1 to 16, with and without dropout) and mostly faster below."""
+"""T x S from which None chooses "blockwise": on CPU the materialised path was slower at 256 x 256
+and above (1.1 to 2.7 times, batches of 1 to 16, with and without dropout) and mostly faster below.
+"""
 
 
 def dot_product_attention(
@@ -34,43 +35,70 @@ def dot_product_attention(
 
     Args:
       query: [*B, T, H, K], any float dtype.
-      key, value: [*B, S, G, K], where G divides H (grouped queries: query head h reads key head h // (H / G)).
+      key, value: [*B, S, G, K], where G divides H (grouped queries: query head h reads key head h
+        // (H / G)).
       bias: added to the logits, broadcastable to [*B, H, T, S].
       mask: boolean, True where attending is allowed, broadcastable to [*B, H, T, S].
       is_causal: query t reads keys 0 ... t only.
       scale: of the logits; None means 1 / sqrt(K).
       dropout: what to drop; None drops nothing (evaluation).
       dropout_key: the call key, typed or a uint32 pair; or [*B] keys, one per example.
-      example_ids: [*B] positions in the global batch; None means 0 ... B-1. In pmap or shard_map with a local batch
-        pass the global ids, or every device draws the same masks.
-      droppable: boolean, broadcastable to [*B, H, T, S]; False marks connections that are never dropped nor rescaled.
-      implementation: "reference" materialises the weights; "blockwise" needs memory O(T) and makes the masks again in its
-        backward pass; None chooses by size. Forward mode, and reverse over reverse, need "reference".
-      kind: "softmax", or "sigmoid": sigmoid(logits - log n) for the n keys that a row may read (`reference.sigmoid_weights`).
-      logit_softcap: cap * tanh(scale * q k^T / cap) in place of scale * q k^T, before the bias; inf changes nothing, None leaves it
-        out. This and "sigmoid" need "reference": None chooses it then.
+      example_ids: [*B] positions in the global batch; None means 0 ... B-1. In pmap or shard_map
+        with a local batch pass the global ids, or every device draws the same masks.
+      droppable: boolean, broadcastable to [*B, H, T, S]; False marks connections that are never
+        dropped nor rescaled.
+      implementation: "reference" materialises the weights; "blockwise" needs memory O(T) and makes
+        the masks again in its backward pass; None chooses by size. Forward mode, and reverse over
+        reverse, need "reference".
+      kind: "softmax", or "sigmoid": sigmoid(logits - log n) for the n keys that a row may read
+        (`reference.sigmoid_weights`).
+      logit_softcap: cap * tanh(scale * q k^T / cap) in place of scale * q k^T, before the bias; inf
+        changes nothing, None leaves it out. This and "sigmoid" need "reference": None chooses it
+        then.
 
     Returns:
-      [*B, T, H, K] in query's dtype; a row with no allowed key is the mean of the values (kind "sigmoid": 0).
+      [*B, T, H, K] in query's dtype; a row with no allowed key is the mean of the values (kind
+      "sigmoid": 0).
 
     Raises:
-      ValueError: shapes that do not fit, inputs that are no floats, dropout without a key, an unknown implementation or kind, a
-        soft-cap that is not above 0, "blockwise" with what only "reference" does.
+      ValueError: shapes that do not fit, inputs that are no floats, dropout without a key, an
+        unknown implementation or kind, a soft-cap that is not above 0, "blockwise" with what only
+        "reference" does.
 
-    Randomness: position-keyed, see `masks.py`; equal coordinates and keys give equal masks in every layout and implementation.
+    Randomness: position-keyed, see `masks.py`; equal coordinates and keys give equal masks in every
+    layout and implementation.
 
-    Source: Vaswani et al. 2017, eq. 1; "blockwise": Rabe and Staats 2021, Dao et al. 2022 (see `blockwise.py`).
+    Source: Vaswani et al. 2017, eq. 1; "blockwise": Rabe and Staats 2021, Dao et al. 2022 (see
+    `blockwise.py`).
     Differs: softmax in float32; dropout inverted (Srivastava et al. 2014).
     """
     return output(
-        query, key, value, bias, mask, is_causal=is_causal, scale=scale, dropout=dropout, dropout_key=dropout_key,
-        example_ids=example_ids, droppable=droppable, implementation=implementation, kind=kind, logit_softcap=logit_softcap,
+        query,
+        key,
+        value,
+        bias,
+        mask,
+        is_causal=is_causal,
+        scale=scale,
+        dropout=dropout,
+        dropout_key=dropout_key,
+        example_ids=example_ids,
+        droppable=droppable,
+        implementation=implementation,
+        kind=kind,
+        logit_softcap=logit_softcap,
     )
 
 
 def output(
-    query: Array, key: Array, value: Array, *arrays: Array | None, implementation: str | None, kind: str = "softmax",
-    logit_softcap: Scalar | None = None, **options,
+    query: Array,
+    key: Array,
+    value: Array,
+    *arrays: Array | None,
+    implementation: str | None,
+    kind: str = "softmax",
+    logit_softcap: Scalar | None = None,
+    **options,
 ) -> Array:
     """`dot_product_attention` that also takes a matrix product's `precision`: what Flax passes."""
     checks.check_inputs(query, key, value)
@@ -78,21 +106,42 @@ def output(
     checks.check_kind(kind, logit_softcap, implementation)
     if implementation is None:
         is_long = query.shape[-3] * key.shape[-3] >= BLOCKWISE_FROM
-        implementation = "blockwise" if is_long and not checks.needs_reference(kind, logit_softcap) else "reference"
+        implementation = (
+            "blockwise"
+            if is_long and not checks.needs_reference(kind, logit_softcap)
+            else "reference"
+        )
     if implementation == "reference":
-        return attend(query, key, value, *arrays, kind=kind, logit_softcap=logit_softcap, **options)[0]
+        return attend(
+            query, key, value, *arrays, kind=kind, logit_softcap=logit_softcap, **options
+        )[0]
     return _attend_blockwise(query, key, value, *arrays, **options)
 
 
 def attend(
-    query: Array, key: Array, value: Array, bias: Array | None = None, mask: Array | None = None, *,
-    is_causal: bool = False, scale: float | Float[Array, ""] | None = None, dropout: AttentionDropout | None = None,
-    dropout_key: PRNGKey | None = None, example_ids: Int[Array, "*b"] | None = None, droppable: Array | None = None,
-    precision=None, kind: str = "softmax", logit_softcap: Scalar | None = None,
+    query: Array,
+    key: Array,
+    value: Array,
+    bias: Array | None = None,
+    mask: Array | None = None,
+    *,
+    is_causal: bool = False,
+    scale: float | Float[Array, ""] | None = None,
+    dropout: AttentionDropout | None = None,
+    dropout_key: PRNGKey | None = None,
+    example_ids: Int[Array, "*b"] | None = None,
+    droppable: Array | None = None,
+    precision=None,
+    kind: str = "softmax",
+    logit_softcap: Scalar | None = None,
 ) -> tuple[Float[Array, "*b t h k"], Float[Array, "*b h t s"]]:
-    """`dot_product_attention` by the reference, and the weights that were applied (after dropping) beside it."""
+    """`dot_product_attention` by the reference, and the weights that were applied (after dropping)
+    beside it.
+    """
     checks.check_kind(kind, logit_softcap, None)
-    q, k, v, bias, mask, droppable, words = _one_batch(query, key, value, bias, mask, droppable, dropout, dropout_key, example_ids)
+    q, k, v, bias, mask, droppable, words = _one_batch(
+        query, key, value, bias, mask, droppable, dropout, dropout_key, example_ids
+    )
     t, s = q.shape[1], k.shape[1]
     if is_causal:
         causal = (jnp.arange(t)[:, None] >= jnp.arange(s)[None, :])[None, None]
@@ -101,7 +150,15 @@ def attend(
     if keep is not None and dropout.stage == "logits":
         mask = reference.surviving_keys(mask, keep, droppable)
     weights = reference.attention_weights(
-        q, k, bias, mask, scale=_scale(scale, q), precision=precision, kind=kind, logit_softcap=logit_softcap)
+        q,
+        k,
+        bias,
+        mask,
+        scale=_scale(scale, q),
+        precision=precision,
+        kind=kind,
+        logit_softcap=logit_softcap,
+    )
     if keep is not None and dropout.stage == "weights":
         weights = reference.drop(weights, keep, masks.keep_scale(dropout.rate), droppable)
     out = reference.weighted_values(weights, v, precision).astype(query.dtype)
@@ -109,31 +166,68 @@ def attend(
 
 
 def _attend_blockwise(
-    query: Array, key: Array, value: Array, bias: Array | None = None, mask: Array | None = None, *, is_causal: bool = False, scale=None,
-    dropout: AttentionDropout | None = None, dropout_key: PRNGKey | None = None, example_ids: Array | None = None,
-    droppable: Array | None = None, precision=None,
+    query: Array,
+    key: Array,
+    value: Array,
+    bias: Array | None = None,
+    mask: Array | None = None,
+    *,
+    is_causal: bool = False,
+    scale=None,
+    dropout: AttentionDropout | None = None,
+    dropout_key: PRNGKey | None = None,
+    example_ids: Array | None = None,
+    droppable: Array | None = None,
+    precision=None,
 ) -> Array:
-    q, k, v, bias, mask, droppable, words = _one_batch(query, key, value, bias, mask, droppable, dropout, dropout_key, example_ids)
+    q, k, v, bias, mask, droppable, words = _one_batch(
+        query, key, value, bias, mask, droppable, dropout, dropout_key, example_ids
+    )
     out = blockwise.attention(
-        q, k, v, bias, mask, droppable, words, dropout, is_causal=is_causal, scale=_scale(scale, q), precision=precision)
+        q,
+        k,
+        v,
+        bias,
+        mask,
+        droppable,
+        words,
+        dropout,
+        is_causal=is_causal,
+        scale=_scale(scale, q),
+        precision=precision,
+    )
     return out.reshape(query.shape)
 
 
-def _one_batch(query, key, value, bias, mask, droppable, dropout, dropout_key, example_ids) -> tuple:
-    """All arrays with exactly one batch axis, checked, and the mask's key words (None: nothing is dropped)."""
+def _one_batch(
+    query, key, value, bias, mask, droppable, dropout, dropout_key, example_ids
+) -> tuple:
+    """All arrays with exactly one batch axis, checked, and the mask's key words (None: nothing is
+    dropped).
+    """
     checks.check_inputs(query, key, value)
     checks.check_masks(query, key, bias, mask, droppable)
     lead = query.shape[:-3]
     checks.check_dropout(lead, dropout, dropout_key, example_ids)
     b = math.prod(lead)
     q, k, v = (x.reshape(b, *x.shape[-3:]) for x in (query, key, value))
-    bias, mask, droppable = (None if x is None else _batched(x, lead) for x in (bias, mask, droppable))
+    bias, mask, droppable = (
+        None if x is None else _batched(x, lead) for x in (bias, mask, droppable)
+    )
     if dropout is None or dropout_key is None or dropout.changes_nothing:
         return q, k, v, bias, mask, droppable, None
     keys = masks.as_typed_keys(dropout_key)
     keys = keys if keys.ndim == 0 else keys.reshape(b)
     ids = None if example_ids is None else example_ids.reshape(b)
-    return q, k, v, bias, mask, droppable, masks.mask_words(dropout, keys, ids, b, jnp.arange(q.shape[2]))
+    return (
+        q,
+        k,
+        v,
+        bias,
+        mask,
+        droppable,
+        masks.mask_words(dropout, keys, ids, b, jnp.arange(q.shape[2])),
+    )
 
 
 def _scale(scale, query: Array):

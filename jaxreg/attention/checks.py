@@ -1,4 +1,6 @@
-"""What attention refuses, before anything is traced: one ValueError that names the argument, its value and what is allowed."""
+"""What attention refuses, before anything is traced: one ValueError that names the argument, its
+value and what is allowed.
+"""
 
 import math
 
@@ -22,41 +24,72 @@ def check_inputs(query: Array, key: Array, value: Array) -> None:
             raise ValueError(f"{name}: shape {x.shape}; allowed is [*B, length, heads, width]")
     lead, (_, h, k), (s, g) = query.shape[:-3], query.shape[-3:], key.shape[-3:-1]
     if key.shape != (*lead, s, g, k):
-        raise ValueError(f"key: shape {key.shape} does not fit query's {query.shape}; allowed is [*B, S, G, K] with query's B and K")
+        raise ValueError(
+            f"key: shape {key.shape} does not fit query's {query.shape}; allowed is [*B, S, G, K]"
+            " with query's B and K"
+        )
     if value.shape[:-1] != (*lead, s, g):
-        raise ValueError(f"value: shape {value.shape} does not fit key's {key.shape}; allowed is [*B, S, G, K]")
+        raise ValueError(
+            f"value: shape {value.shape} does not fit key's {key.shape}; allowed is [*B, S, G, K]"
+        )
     if value.shape[-1] != k:
         raise ValueError(f"value: width {value.shape[-1]}; allowed is query's width {k}")
     if h % g:
         raise ValueError(f"key: {g} heads; allowed is a divisor of query's {h}")
-    for name, x, axis in (("query", query, -3), ("key", key, -3), ("query", query, -2), ("query", query, -1)):
+    for name, x, axis in (
+        ("query", query, -3),
+        ("key", key, -3),
+        ("query", query, -2),
+        ("query", query, -1),
+    ):
         if x.shape[axis] == 0:
-            raise ValueError(f"{name}: shape {x.shape}; allowed are lengths, heads and widths of 1 or more")
+            raise ValueError(
+                f"{name}: shape {x.shape}; allowed are lengths, heads and widths of 1 or more"
+            )
 
 
-def check_masks(query: Array, key: Array, bias: Array | None, mask: Array | None, droppable: Array | None) -> None:
-    """Raises ValueError for a bias or mask that does not broadcast to [*B, H, T, S], and for masks that are not boolean."""
+def check_masks(
+    query: Array, key: Array, bias: Array | None, mask: Array | None, droppable: Array | None
+) -> None:
+    """Raises ValueError for a bias or mask that does not broadcast to [*B, H, T, S], and for masks
+    that are not boolean.
+    """
     full = (*query.shape[:-3], query.shape[-2], query.shape[-3], key.shape[-3])
     for name, x in (("bias", bias), ("mask", mask), ("droppable", droppable)):
         if x is not None and not _broadcasts(x.shape, full):
             raise ValueError(f"{name}: shape {x.shape}; allowed is what broadcasts to {full}")
     if bias is not None and not jnp.issubdtype(bias.dtype, jnp.floating):
-        raise ValueError(f"bias: dtype {bias.dtype}; allowed are floating-point dtypes (a boolean one is a mask)")
+        raise ValueError(
+            f"bias: dtype {bias.dtype}; allowed are floating-point dtypes (a boolean one is a mask)"
+        )
     for name, x in (("mask", mask), ("droppable", droppable)):
         if x is not None and x.dtype != jnp.bool_:
             raise ValueError(f"{name}: dtype {x.dtype}; allowed is bool (add a float mask as bias)")
 
 
 def check_dropout(
-    lead: tuple[int, ...], dropout: AttentionDropout | None, dropout_key: PRNGKey | None, example_ids: Array | None
+    lead: tuple[int, ...],
+    dropout: AttentionDropout | None,
+    dropout_key: PRNGKey | None,
+    example_ids: Array | None,
 ) -> None:
-    """Raises ValueError for a rate outside [0, 1), dropout without a key, and keys or ids that do not fit the batch `lead`."""
+    """Raises ValueError for a rate outside [0, 1), dropout without a key, and keys or ids that do
+    not fit the batch `lead`.
+    """
     if dropout is not None:
         check_rate(dropout.rate, "dropout.rate")
-        if dropout_key is None and (isinstance(dropout.rate, jax.core.Tracer) or float(dropout.rate) > 0):
-            raise ValueError("dropout_key: None, but dropout was asked for; allowed is a PRNG key, or dropout=None")
+        if dropout_key is None and (
+            isinstance(dropout.rate, jax.core.Tracer) or float(dropout.rate) > 0
+        ):
+            raise ValueError(
+                "dropout_key: None, but dropout was asked for; allowed is a PRNG key, or"
+                " dropout=None"
+            )
         if dropout_key is not None and masks.as_typed_keys(dropout_key).shape not in ((), lead):
-            raise ValueError(f"dropout_key: {masks.as_typed_keys(dropout_key).shape} keys; allowed is one key, or one per example: {lead}")
+            raise ValueError(
+                f"dropout_key: {masks.as_typed_keys(dropout_key).shape} keys; allowed is one key,"
+                f" or one per example: {lead}"
+            )
     if example_ids is not None and example_ids.shape != lead:
         raise ValueError(f"example_ids: shape {example_ids.shape}; allowed is the batch's {lead}")
     if example_ids is not None and not jnp.issubdtype(example_ids.dtype, jnp.integer):
@@ -66,20 +99,31 @@ def check_dropout(
 def check_implementation(implementation: str | None) -> None:
     """Raises ValueError for an implementation that does not exist."""
     if implementation is not None and implementation not in IMPLEMENTATIONS:
-        raise ValueError(f"implementation: {implementation!r}; allowed: None, {', '.join(map(repr, IMPLEMENTATIONS))}")
+        raise ValueError(
+            f"implementation: {implementation!r}; allowed: None,"
+            f" {', '.join(map(repr, IMPLEMENTATIONS))}"
+        )
 
 
 def check_kind(kind: str, logit_softcap: Scalar | None, implementation: str | None) -> None:
-    """Raises ValueError for a kind of attention that does not exist, a soft-cap that is not above 0, and "blockwise" with either."""
+    """Raises ValueError for a kind of attention that does not exist, a soft-cap that is not above
+    0, and "blockwise" with either.
+    """
     if kind not in KINDS:
         raise ValueError(f"kind: {kind!r}; allowed: {', '.join(map(repr, KINDS))}")
     if logit_softcap is not None and not isinstance(logit_softcap, jax.core.Tracer):
         cap = float(logit_softcap) if jnp.shape(logit_softcap) == () else math.nan
         if not cap > 0:
-            raise ValueError(f"logit_softcap: {logit_softcap}; allowed are numbers above 0, inf (no cap), and None")
+            raise ValueError(
+                f"logit_softcap: {logit_softcap}; allowed are numbers above 0, inf (no cap), and"
+                " None"
+            )
     if implementation == "blockwise" and needs_reference(kind, logit_softcap):
         other = f"kind {kind!r}" if kind != "softmax" else "a logit_softcap"
-        raise ValueError(f"implementation: 'blockwise' with {other}, which only 'reference' computes; allowed: None, 'reference'")
+        raise ValueError(
+            f"implementation: 'blockwise' with {other}, which only 'reference' computes; allowed:"
+            " None, 'reference'"
+        )
 
 
 def needs_reference(kind: str, logit_softcap: Scalar | None) -> bool:
@@ -89,4 +133,6 @@ def needs_reference(kind: str, logit_softcap: Scalar | None) -> bool:
 
 def _broadcasts(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
     padded = (1,) * (len(target) - len(shape)) + tuple(shape)
-    return len(padded) == len(target) and all(a in (1, b) for a, b in zip(padded, target, strict=True))
+    return len(padded) == len(target) and all(
+        a in (1, b) for a, b in zip(padded, target, strict=True)
+    )

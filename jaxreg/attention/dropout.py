@@ -1,6 +1,8 @@
-"""What is dropped from attention, and how often: a small description that every implementation reads.
+"""What is dropped from attention, and how often: a small description that every implementation
+reads.
 
-Who drops what, as settings of `AttentionDropout` (defaults: unit "connection", stage "weights", share ()):
+Who drops what, as settings of `AttentionDropout` (defaults: unit "connection", stage "weights",
+share ()):
 
 | elsewhere | here |
 |---|---|
@@ -26,7 +28,8 @@ UNITS = {
     "head": ("example", "head"),
     "span": ("example", "head", "query", "key"),
 }
-"""The coordinates that enter the draw of each unit; a span's key coordinate is key // span_length."""
+"""The coordinates that enter the draw of each unit; a span's key coordinate is key // span_length.
+"""
 
 STAGES = ("weights", "logits")
 SHAREABLE = ("example", "head", "query")
@@ -36,33 +39,44 @@ def check_rate(rate: Scalar, name: str) -> None:
     """Raises ValueError where `rate` is concrete and no number in [0, 1); a traced rate passes."""
     if isinstance(rate, jax.core.Tracer):
         return
-    value = float(rate) if isinstance(rate, (int, float)) or getattr(rate, "shape", None) == () else math.nan
+    value = (
+        float(rate)
+        if isinstance(rate, (int, float)) or getattr(rate, "shape", None) == ()
+        else math.nan
+    )
     if not 0 <= value < 1:
-        raise ValueError(f"{name}: {rate if math.isnan(value) else value} is not a drop probability; allowed is 0 <= rate < 1")
+        raise ValueError(
+            f"{name}: {rate if math.isnan(value) else value} is not a drop probability; allowed is"
+            " 0 <= rate < 1"
+        )
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class AttentionDropout:
-    """Attention dropout: a pytree whose only leaf is the rate, so rates may be traced, mapped and scheduled.
+    """Attention dropout: a pytree whose only leaf is the rate, so rates may be traced, mapped and
+    scheduled.
 
     Args:
       rate: drop probability in [0, 1), a float or a traced scalar (checked where concrete).
-      unit: what is dropped as one. "connection": every (head, query, key) by itself; "key": a key for all queries of a
-        head; "query": all that a query reads in a head; "head": a head of an example; "span": `span_length` neighbouring
-        keys of one query.
-      stage: "weights": after the softmax; kept weights are scaled by one over the keep probability. "logits": before
-        it (DropKey), no scaling; a row whose allowed keys would all be dropped keeps them all, so that no masked key
-        comes back; with unit "query" or "head" that is every row, and nothing changes, whatever is droppable.
-      share: coordinates of "example", "head", "query" over which one mask is shared; the unit must have them.
+      unit: what is dropped as one. "connection": every (head, query, key) by itself; "key": a key
+        for all queries of a head; "query": all that a query reads in a head; "head": a head of an
+        example; "span": `span_length` neighbouring keys of one query.
+      stage: "weights": after the softmax; kept weights are scaled by one over the keep probability.
+        "logits": before it (DropKey), no scaling; a row whose allowed keys would all be dropped
+        keeps them all, so that no masked key comes back; with unit "query" or "head" that is every
+        row, and nothing changes, whatever is droppable.
+      share: coordinates of "example", "head", "query" over which one mask is shared; the unit must
+        have them.
       span_length: width of a span in keys, 1 or more, for unit "span" only.
 
     Raises:
-      ValueError: a rate outside [0, 1), an unknown unit or stage, a share that the unit lacks, a span_length that is
-        missing or out of place.
+      ValueError: a rate outside [0, 1), an unknown unit or stage, a share that the unit lacks, a
+        span_length that is missing or out of place.
 
-    Source: Vaswani et al. 2017 drop attention weights; Srivastava et al. 2014 for dropout, here inverted; Li et al. 2023,
-    "DropKey" (CVPR), eq. 3, for the logits; Zhou et al. 2020, "Scheduled DropHead", for heads, without its schedule.
+    Source: Vaswani et al. 2017 drop attention weights; Srivastava et al. 2014 for dropout, here
+    inverted; Li et al. 2023, "DropKey" (CVPR), eq. 3, for the logits; Zhou et al. 2020, "Scheduled
+    DropHead", for heads, without its schedule.
     Differs: DropKey there may drop a whole row, which then reads masked keys.
     """
 
@@ -78,15 +92,28 @@ class AttentionDropout:
         if self.stage not in STAGES:
             raise ValueError(f"stage: {self.stage!r}; allowed: {', '.join(map(repr, STAGES))}")
         if not isinstance(self.share, tuple) or len(set(self.share)) < len(self.share):
-            raise ValueError(f"share: {self.share!r}; allowed is a tuple of different names, such as ('head',)")
+            raise ValueError(
+                f"share: {self.share!r}; allowed is a tuple of different names, such as ('head',)"
+            )
         allowed = [name for name in SHAREABLE if name in UNITS[self.unit]]
         for name in self.share:
             if name not in allowed:
-                raise ValueError(f"share: {name!r} with unit {self.unit!r}; allowed: {', '.join(map(repr, allowed))}")
+                raise ValueError(
+                    f"share: {name!r} with unit {self.unit!r}; allowed:"
+                    f" {', '.join(map(repr, allowed))}"
+                )
         if (self.unit == "span") != (self.span_length is not None):
-            raise ValueError(f"span_length: {self.span_length} with unit {self.unit!r}; allowed is a number of keys with unit 'span', None with any other")
-        if self.unit == "span" and (type(self.span_length) is not int or not 1 <= self.span_length < 2**32):
-            raise ValueError(f"span_length: {self.span_length!r}; allowed is a whole number of keys, 1 or more, below 2^32")
+            raise ValueError(
+                f"span_length: {self.span_length} with unit {self.unit!r}; allowed is a number of"
+                " keys with unit 'span', None with any other"
+            )
+        if self.unit == "span" and (
+            type(self.span_length) is not int or not 1 <= self.span_length < 2**32
+        ):
+            raise ValueError(
+                f"span_length: {self.span_length!r}; allowed is a whole number of keys, 1 or more,"
+                " below 2^32"
+            )
         # Tree transformations rebuild this object around placeholders that are no numbers.
         if isinstance(self.rate, (int, float, str, list, tuple)):
             check_rate(self.rate, "rate")

@@ -1,18 +1,24 @@
-"""Which connections are kept, at any coordinates: the bits of position-keyed dropout (bits_version 1).
+"""Which connections are kept, at any coordinates: the bits of position-keyed dropout (bits_version
+1).
 
-Whether a connection is kept is a pure function of (key, example, head, query position, key position):
+Whether a connection is kept is a pure function of (key, example, head, query position, key
+position):
 
     ex_key = fold_in(call_key, example)
     k0, k1 = key_data(fold_in(ex_key, head))
     b0, b1 = threefry2x32_13((k0, k1), counter=(key_position, query_position // 4))
     lane   = (b0 & 0xffff, b0 >> 16, b1 & 0xffff, b1 >> 16)[query_position % 4]
-    keep   = lane >= t,   t = clip(ceil(float32(rate) * 65536), 0, 65535),   scale = 65536 / (65536 - t)
+    keep   = lane >= t,   t = clip(ceil(float32(rate) * 65536), 0, 65535),   scale = 65536 / (65536
+    - t)
 
-so the mask is the same for every block size, batch split, device count and transformation (jit, pmap, vmap, remat).
-The rate that is really applied is t / 65536, and the scale is the exact inverse of the keep probability.
+so the mask is the same for every block size, batch split, device count and transformation (jit,
+pmap, vmap, remat). The rate that is really applied is t / 65536, and the scale is the exact inverse
+of the keep probability.
 
-Source: Salmon, Moraes, Dror, Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3" (SC11), Threefry-2x32 with 13
-rounds, the smallest number that passes BigCrush there. Differs: four 16-bit draws are cut from the two words.
+Source: Salmon, Moraes, Dror, Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3" (SC11),
+Threefry-2x32 with 13
+rounds, the smallest number that passes BigCrush there. Differs: four 16-bit draws are cut from the
+two words.
 """
 
 import jax
@@ -57,7 +63,9 @@ def threshold(rate: Scalar) -> UInt32[Array, ""]:
 
 
 def keep_scale(rate: Scalar) -> Float[Array, ""]:
-    """What kept weights are multiplied with: 65536 / (65536 - t), one over the keep probability really applied."""
+    """What kept weights are multiplied with: 65536 / (65536 - t), one over the keep probability
+    really applied.
+    """
     return jnp.float32(65536) / (jnp.float32(65536) - threshold(rate).astype(jnp.float32))
 
 
@@ -70,17 +78,23 @@ def as_typed_keys(keys: PRNGKey) -> Array:
     if hasattr(keys, "dtype") and jnp.issubdtype(keys.dtype, jax.dtypes.prng_key):
         return keys
     if not hasattr(keys, "dtype") or keys.dtype != jnp.uint32 or keys.shape[-1:] != (2,):
-        raise ValueError(f"dropout_key: {keys!r}; allowed are typed keys (jax.random.key) and uint32 pairs (jax.random.PRNGKey, Threefry)")
+        raise ValueError(
+            f"dropout_key: {keys!r}; allowed are typed keys (jax.random.key) and uint32 pairs"
+            " (jax.random.PRNGKey, Threefry)"
+        )
     return jax.random.wrap_key_data(keys, impl="threefry2x32")
 
 
-def example_keys(dropout_key: PRNGKey, example_ids: Int[Array, "b"] | None, num_examples: int) -> Array:
+def example_keys(
+    dropout_key: PRNGKey, example_ids: Int[Array, "b"] | None, num_examples: int
+) -> Array:
     """One key per example, [B]: ex_key of the definition above.
 
     Args:
-      dropout_key: one key for the call, or [B] keys, one per example, which are taken as ex_key as they are
-        unless example_ids are given too.
-      example_ids: [B] positions in the global batch; None means 0 ... B-1 (one key) or "not needed" (B keys).
+      dropout_key: one key for the call, or [B] keys, one per example, which are taken as ex_key as
+        they are unless example_ids are given too.
+      example_ids: [B] positions in the global batch; None means 0 ... B-1 (one key) or "not needed"
+        (B keys).
       num_examples: B.
     """
     keys = as_typed_keys(dropout_key)
@@ -88,12 +102,19 @@ def example_keys(dropout_key: PRNGKey, example_ids: Int[Array, "b"] | None, num_
         ids = jnp.arange(num_examples) if example_ids is None else example_ids
         return jax.vmap(jax.random.fold_in, (None, 0))(keys, ids)
     if keys.shape != (num_examples,):
-        raise ValueError(f"dropout_key: {keys.shape} keys for {num_examples} examples; allowed are () and ({num_examples},)")
+        raise ValueError(
+            f"dropout_key: {keys.shape} keys for {num_examples} examples; allowed are () and"
+            f" ({num_examples},)"
+        )
     return keys if example_ids is None else jax.vmap(jax.random.fold_in)(keys, example_ids)
 
 
 def mask_words(
-    dropout: AttentionDropout, dropout_key: PRNGKey, example_ids: Int[Array, "b"] | None, num_examples: int, heads: Int[Array, "h"]
+    dropout: AttentionDropout,
+    dropout_key: PRNGKey,
+    example_ids: Int[Array, "b"] | None,
+    num_examples: int,
+    heads: Int[Array, "h"],
 ) -> tuple[UInt32[Array, "#b #h"], UInt32[Array, "#b #h"]]:
     """The two key words k0, k1 for every example and head; a shared axis has length 1.
 
@@ -103,22 +124,33 @@ def mask_words(
     if "example" in dropout.coordinates:
         ex_keys = example_keys(dropout_key, example_ids, num_examples)
     elif as_typed_keys(dropout_key).ndim:
-        raise ValueError(f"dropout_key: {as_typed_keys(dropout_key).shape} keys, one per example, with share 'example'; allowed is one key")
+        raise ValueError(
+            f"dropout_key: {as_typed_keys(dropout_key).shape} keys, one per example, with share"
+            " 'example'; allowed is one key"
+        )
     else:
         ex_keys = jax.random.fold_in(as_typed_keys(dropout_key), 0)[None]
     return head_words(ex_keys, heads if "head" in dropout.coordinates else jnp.zeros(1, jnp.int32))
 
 
-def head_words(ex_keys: Array, heads: Int[Array, "h"]) -> tuple[UInt32[Array, "b h"], UInt32[Array, "b h"]]:
+def head_words(
+    ex_keys: Array, heads: Int[Array, "h"]
+) -> tuple[UInt32[Array, "b h"], UInt32[Array, "b h"]]:
     """The two key words of every head, from one key per example."""
     keys = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (0, None))(ex_keys, heads)
-    words = jax.random.key_data(keys) if jax.random.key_impl(keys) == "threefry2x32" else jax.vmap(jax.vmap(_reduced))(keys)
+    words = (
+        jax.random.key_data(keys)
+        if jax.random.key_impl(keys) == "threefry2x32"
+        else jax.vmap(jax.vmap(_reduced))(keys)
+    )
     return words[..., 0], words[..., 1]
 
 
 @jax.custom_batching.sequential_vmap
 def _reduced(key: Array) -> UInt32[Array, "2"]:
-    """Two words of a key that is no Threefry key. One key at a time: under vmap JAX draws rbg bits from the first key only."""
+    """Two words of a key that is no Threefry key. One key at a time: under vmap JAX draws rbg bits
+    from the first key only.
+    """
     return jax.random.bits(key, (2,), jnp.uint32)
 
 
@@ -144,8 +176,9 @@ def keep_mask(
 ) -> Bool[Array, "e h t s"]:
     """True where a connection is kept, at any coordinates: the replay. No attention is computed.
 
-    The result is the outer product of the four coordinate arrays, equal bit for bit to what attention used there (before
-    `droppable`, and before the rule of stage "logits" for rows that would lose every key).
+    The result is the outer product of the four coordinate arrays, equal bit for bit to what
+    attention used there (before `droppable`, and before the rule of stage "logits" for rows that
+    would lose every key).
 
     Args:
       dropout: which unit is dropped and at what rate.
@@ -155,15 +188,17 @@ def keep_mask(
       queries, keys: positions in the sequence.
 
     Raises:
-      ValueError: a concrete rate outside [0, 1), coordinates that are no one-dimensional integer arrays, or keys that do not
-        fit `examples`.
+      ValueError: a concrete rate outside [0, 1), coordinates that are no one-dimensional integer
+        arrays, or keys that do not fit `examples`.
 
     Randomness: position-keyed, see the module's docstring.
     """
     check_rate(dropout.rate, "dropout.rate")
     for name, x in (("examples", examples), ("heads", heads), ("queries", queries), ("keys", keys)):
         optional = name == "examples" and x is None
-        if not optional and not (getattr(x, "ndim", None) == 1 and jnp.issubdtype(x.dtype, jnp.integer)):
+        if not optional and not (
+            getattr(x, "ndim", None) == 1 and jnp.issubdtype(x.dtype, jnp.integer)
+        ):
             raise ValueError(f"{name}: {x!r}; allowed is a one-dimensional array of integers")
     if examples is None and as_typed_keys(dropout_key).ndim != 1:
         raise ValueError("examples: None; allowed is None only with one key per example")
@@ -174,12 +209,16 @@ def keep_mask(
 
 
 def keep_at(
-    dropout: AttentionDropout, words: tuple[UInt32[Array, "b h"], UInt32[Array, "b h"]],
-    queries: UInt32[Array, "t"], keys: UInt32[Array, "s"],
+    dropout: AttentionDropout,
+    words: tuple[UInt32[Array, "b h"], UInt32[Array, "b h"]],
+    queries: UInt32[Array, "t"],
+    keys: UInt32[Array, "s"],
 ) -> Bool[Array, "b h #t #s"]:
     """`keep_mask` at scattered positions; a coordinate that does not enter has length 1."""
     queries = queries if "query" in dropout.coordinates else jnp.zeros(1, jnp.uint32)
-    keys = key_coordinate(dropout, keys) if "key" in dropout.coordinates else jnp.zeros(1, jnp.uint32)
+    keys = (
+        key_coordinate(dropout, keys) if "key" in dropout.coordinates else jnp.zeros(1, jnp.uint32)
+    )
     k0, k1 = (word[:, :, None, None] for word in words)
     lanes = _lanes(threefry2x32_13((k0, k1), (keys[None, :], (queries // LANES)[:, None])))
     lane = jnp.select([(queries % LANES == i)[:, None] for i in range(LANES)], lanes)
@@ -187,20 +226,29 @@ def keep_at(
 
 
 def packed_lanes(
-    k0: UInt32[Array, "..."], k1: UInt32[Array, "..."], groups: UInt32[Array, "..."], keys: UInt32[Array, "..."], t: UInt32[Array, ""]
+    k0: UInt32[Array, "..."],
+    k1: UInt32[Array, "..."],
+    groups: UInt32[Array, "..."],
+    keys: UInt32[Array, "..."],
+    t: UInt32[Array, ""],
 ) -> UInt8[Array, "..."]:
-    """Four rows of the mask in one uint8 array: bit i is set where query 4 * group + i keeps the key.
+    """Four rows of the mask in one uint8 array: bit i is set where query 4 * group + i keeps the
+    key.
 
-    All arguments broadcast. The loop runs once, or not at all where nothing is dropped; and it keeps XLA from fusing Threefry
-    into the users of the bits, where it would run once for each lane. Its bound is hidden, or a constant rate would unroll it.
+    All arguments broadcast. The loop runs once, or not at all where nothing is dropped; and it
+    keeps XLA from fusing Threefry into the users of the bits, where it would run once for each
+    lane. Its bound is hidden, or a constant rate would unroll it.
     """
     shape = jnp.broadcast_shapes(k0.shape, k1.shape, groups.shape, keys.shape)
-    # Zeros that depend on all inputs, so that the loop's state varies over the same mesh axes in shard_map.
+    # Zeros that depend on all inputs, so that the loop's state varies over the same mesh axes in
+    # shard_map.
     zero = (k0 & 0) + (k1 & 0) + (groups & 0) + (keys & 0) + (t & 0)
 
     def draw(_, __) -> Array:
         lanes = _lanes(threefry2x32_13((k0, k1), (keys, groups)))
-        return sum(jnp.where(lane >= t, jnp.uint8(1 << i), jnp.uint8(0)) for i, lane in enumerate(lanes))
+        return sum(
+            jnp.where(lane >= t, jnp.uint8(1 << i), jnp.uint8(0)) for i, lane in enumerate(lanes)
+        )
 
     everything = jnp.broadcast_to(zero, shape).astype(jnp.uint8) + jnp.uint8(15)
     return lax.fori_loop(0, lax.optimization_barrier((t > 0).astype(jnp.int32)), draw, everything)
@@ -214,13 +262,20 @@ def unpacked(packed: UInt8[Array, "*b x s"]) -> Bool[Array, "*b t s"]:
 
 
 def keep_all_positions(
-    dropout: AttentionDropout, words: tuple[UInt32[Array, "b h"], UInt32[Array, "b h"]], num_queries: int, num_keys: int
+    dropout: AttentionDropout,
+    words: tuple[UInt32[Array, "b h"], UInt32[Array, "b h"]],
+    num_queries: int,
+    num_keys: int,
 ) -> Bool[Array, "b h #t #s"]:
-    """`keep_at` for queries 0 ... T-1 and keys 0 ... S-1 at a quarter of the cost: each word pair serves four rows."""
+    """`keep_at` for queries 0 ... T-1 and keys 0 ... S-1 at a quarter of the cost: each word pair
+    serves four rows.
+    """
     queries, keys = (jnp.arange(n, dtype=jnp.uint32) for n in (num_queries, num_keys))
     if not {"query", "key"} <= dropout.coordinates:
         return keep_at(dropout, words, queries, keys)
     groups = jnp.arange(-(-num_queries // LANES), dtype=jnp.uint32)
     k0, k1 = (word[:, :, None, None] for word in words)
-    packed = packed_lanes(k0, k1, groups[:, None], key_coordinate(dropout, keys)[None, :], threshold(dropout.rate))
+    packed = packed_lanes(
+        k0, k1, groups[:, None], key_coordinate(dropout, keys)[None, :], threshold(dropout.rate)
+    )
     return unpacked(packed)[:, :, :num_queries]

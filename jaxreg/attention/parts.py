@@ -1,7 +1,8 @@
-"""The part of a batch that blockwise attention computes at once, taken out of [B, T, H, K] arrays and put back.
+"""The part of a batch that blockwise attention computes at once, taken out of [B, T, H, K] arrays
+and put back.
 
-On CPU a part is a few key heads of one example, with their query heads; elsewhere it is everything. Inside a part, the
-rows of a block of queries are its query heads, one after the other.
+On CPU a part is a few key heads of one example, with their query heads; elsewhere it is everything.
+Inside a part, the rows of a block of queries are its query heads, one after the other.
 """
 
 from collections.abc import Callable
@@ -26,35 +27,57 @@ class Part(NamedTuple):
         if self.where is not None:
             b, g = self.where
             key_heads = plan.heads_at_once
-            x = lax.dynamic_slice(x, (b, 0, g * repeats, 0), (1, x.shape[1], key_heads * repeats, x.shape[3]))
+            x = lax.dynamic_slice(
+                x, (b, 0, g * repeats, 0), (1, x.shape[1], key_heads * repeats, x.shape[3])
+            )
         x = self._wide(_filled(x, plan.num_query_blocks * plan.query_block))
-        x = x.reshape(x.shape[0], plan.num_query_blocks, plan.query_block, key_heads, repeats, x.shape[-1])
-        return x.transpose(1, 0, 3, 4, 2, 5).reshape(plan.num_query_blocks, x.shape[0], key_heads, -1, x.shape[-1])
+        x = x.reshape(
+            x.shape[0], plan.num_query_blocks, plan.query_block, key_heads, repeats, x.shape[-1]
+        )
+        return x.transpose(1, 0, 3, 4, 2, 5).reshape(
+            plan.num_query_blocks, x.shape[0], key_heads, -1, x.shape[-1]
+        )
 
     def put_queries(self, whole: Array, blocks: Array) -> Array:
         """`whole`, [B, T, H, K], with this part's rows replaced: the inverse of `queries`."""
         n, b, g, _, k = blocks.shape
         x = blocks.reshape(n, b, g, -1, self.plan.query_block, k).transpose(1, 0, 4, 2, 3, 5)
-        x = x.reshape(b, n * self.plan.query_block, -1, k)[:, : self.plan.num_queries].astype(whole.dtype)
+        x = x.reshape(b, n * self.plan.query_block, -1, k)[:, : self.plan.num_queries].astype(
+            whole.dtype
+        )
         if self.where is None:
             return x
-        return lax.dynamic_update_slice(whole, x, (self.where[0], 0, self.where[1] * (x.shape[2] // g), 0))
+        return lax.dynamic_update_slice(
+            whole, x, (self.where[0], 0, self.where[1] * (x.shape[2] // g), 0)
+        )
 
     def keys(self, x: Array) -> Array:
         """[B, S, G, K] as [b, g, whole blocks of keys, K]."""
         if self.where is not None:
             b, g = self.where
-            x = lax.dynamic_slice(x, (b, 0, g, 0), (1, x.shape[1], self.plan.heads_at_once, x.shape[3]))
+            x = lax.dynamic_slice(
+                x, (b, 0, g, 0), (1, x.shape[1], self.plan.heads_at_once, x.shape[3])
+            )
         return self._wide(_filled(x, self.plan.num_key_blocks * self.plan.key_block)).swapaxes(1, 2)
 
     def put_keys(self, whole: Array, x: Array) -> Array:
         """`whole`, [B, S, G, K], with this part's keys replaced: the inverse of `keys`."""
         x = x.swapaxes(1, 2)[:, : self.plan.num_keys].astype(whole.dtype)
-        return x if self.where is None else lax.dynamic_update_slice(whole, x, (self.where[0], 0, self.where[1], 0))
+        return (
+            x
+            if self.where is None
+            else lax.dynamic_update_slice(whole, x, (self.where[0], 0, self.where[1], 0))
+        )
 
     def rows(self, x: Array) -> Array:
         """A number for every row, [blocks, B, G, rows], of this part."""
-        return x if self.where is None else lax.dynamic_slice(x, (0, *self.where, 0), (x.shape[0], 1, self.plan.heads_at_once, x.shape[3]))
+        return (
+            x
+            if self.where is None
+            else lax.dynamic_slice(
+                x, (0, *self.where, 0), (x.shape[0], 1, self.plan.heads_at_once, x.shape[3])
+            )
+        )
 
     def put_rows(self, whole: Array, x: Array) -> Array:
         """The inverse of `rows`."""
@@ -62,7 +85,11 @@ class Part(NamedTuple):
 
     def operands(self, operands: Operands) -> Operands:
         """The operands of this part."""
-        return operands if self.where is None else operands.of_heads(*self.where, self.plan.heads_at_once)
+        return (
+            operands
+            if self.where is None
+            else operands.of_heads(*self.where, self.plan.heads_at_once)
+        )
 
     def _wide(self, x: Array) -> Array:
         # CPUs have no fast product of narrow floats, and a few heads are a small copy.

@@ -1,4 +1,6 @@
-"""Attention that materialises [B, H, T, S]: the definition of correct, and the fast choice for short sequences."""
+"""Attention that materialises [B, H, T, S]: the definition of correct, and the fast choice for
+short sequences.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -17,18 +19,21 @@ def attention_weights(
     kind: str = "softmax",
     logit_softcap: Scalar | None = None,
 ) -> Float[Array, "b h t s"]:
-    """softmax(softcap(scale * q k^T) + bias), or `sigmoid_weights` of the same, in float32; where `mask` is False exactly 0.
+    """softmax(softcap(scale * q k^T) + bias), or `sigmoid_weights` of the same, in float32; where
+    `mask` is False exactly 0.
 
-    With fewer key heads than query heads (grouped queries), query head h reads key head h // (H / G).
-    A row where every key is forbidden is uniform over all keys, as in Flax, so it reads the mean of the values; with kind
-    "sigmoid" it is 0.
+    With fewer key heads than query heads (grouped queries), query head h reads key head h // (H /
+    G). A row where every key is forbidden is uniform over all keys, as in Flax, so it reads the
+    mean of the values; with kind "sigmoid" it is 0.
 
     Source: Vaswani et al. 2017, eq. 1.
     """
     b, t, h, k = query.shape
     groups = key.shape[2]
     grouped = (query * jnp.asarray(scale, query.dtype)).reshape(b, t, groups, h // groups, k)
-    logits = jnp.einsum("btgik,bsgk->bgits", grouped, key, precision=precision, preferred_element_type=jnp.float32)
+    logits = jnp.einsum(
+        "btgik,bsgk->bgits", grouped, key, precision=precision, preferred_element_type=jnp.float32
+    )
     logits = logits.reshape(b, h, t, key.shape[1])
     if logit_softcap is not None:
         logits = softcap(logits, logit_softcap)
@@ -47,19 +52,24 @@ def softcap(logits: Float[Array, "*b"], cap: Scalar) -> Float[Array, "*b"]:
     Args:
       cap: above 0, a float or a traced scalar. Neither the value nor the gradient is NaN at inf.
 
-    Source: Gemma Team 2024, "Gemma 2" (50 in attention); Bello et al. 2017, "Neural combinatorial optimization with reinforcement
-    learning" (there the cap times the tanh of the uncapped logits).
+    Source: Gemma Team 2024, "Gemma 2" (50 in attention); Bello et al. 2017, "Neural combinatorial
+    optimization with reinforcement learning" (there the cap times the tanh of the uncapped logits).
     """
     finite = jnp.isfinite(cap)
     safe = jnp.where(finite, cap, 1).astype(logits.dtype)
     return jnp.where(finite, safe * jnp.tanh(logits / safe), logits)
 
 
-def sigmoid_weights(logits: Float[Array, "b h t s"], mask: Bool[Array, "#b #h #t #s"] | None) -> Float[Array, "b h t s"]:
-    """sigmoid(logits - log n), where n is the number of keys that the row may read; 0 where it may not. Rows do not sum to 1.
+def sigmoid_weights(
+    logits: Float[Array, "b h t s"], mask: Bool[Array, "#b #h #t #s"] | None
+) -> Float[Array, "b h t s"]:
+    """sigmoid(logits - log n), where n is the number of keys that the row may read; 0 where it may
+    not. Rows do not sum to 1.
 
-    Source: Ramapuram et al. 2024, "Theory, analysis, and best practices for sigmoid self-attention", with their bias b = -log n.
-    Differs: n counts the allowed keys of the row, there it is the length; so a query among equal keys gives them about 1 / n each under any mask.
+    Source: Ramapuram et al. 2024, "Theory, analysis, and best practices for sigmoid
+    self-attention", with their bias b = -log n.
+    Differs: n counts the allowed keys of the row, there it is the length; so a query among equal
+    keys gives them about 1 / n each under any mask.
     """
     s = logits.shape[-1]
     if mask is None:
@@ -70,7 +80,9 @@ def sigmoid_weights(logits: Float[Array, "b h t s"], mask: Bool[Array, "#b #h #t
 
 
 def weighted_values(
-    weights: Float[Array, "b h t s"], value: Float[Array, "b s g k"], precision: jax.lax.PrecisionLike = None
+    weights: Float[Array, "b h t s"],
+    value: Float[Array, "b s g k"],
+    precision: jax.lax.PrecisionLike = None,
 ) -> Float[Array, "b t h k"]:
     """The weighted sum of the values for every query and head, in the values' dtype."""
     b, h, t, s = weights.shape
@@ -85,17 +97,23 @@ def drop(
     keep_scale: Float[Array, ""],
     droppable: Bool[Array, "#b #h #t #s"] | None = None,
 ) -> Float[Array, "b h t s"]:
-    """`weights` with some connections dropped, unbiased: kept ones times `keep_scale`, undroppable ones as they are."""
+    """`weights` with some connections dropped, unbiased: kept ones times `keep_scale`, undroppable
+    ones as they are.
+    """
     dropped = jnp.where(keep, weights * keep_scale.astype(weights.dtype), 0)
     return dropped if droppable is None else jnp.where(droppable, dropped, weights)
 
 
 def surviving_keys(
-    mask: Bool[Array, "#b #h #t #s"] | None, keep: Bool[Array, "#b #h #t #s"], droppable: Bool[Array, "#b #h #t #s"] | None = None
+    mask: Bool[Array, "#b #h #t #s"] | None,
+    keep: Bool[Array, "#b #h #t #s"],
+    droppable: Bool[Array, "#b #h #t #s"] | None = None,
 ) -> Bool[Array, "#b #h #t #s"]:
-    """What may be read after dropping logits: the allowed keys that are kept, or all allowed ones where none would be left.
+    """What may be read after dropping logits: the allowed keys that are kept, or all allowed ones
+    where none would be left.
 
-    Source: Li et al. 2023, "DropKey" (CVPR), eq. 3. Differs: there a row may lose every key, and the softmax then reads masked ones.
+    Source: Li et al. 2023, "DropKey" (CVPR), eq. 3. Differs: there a row may lose every key, and
+    the softmax then reads masked ones.
     """
     if droppable is not None:
         keep = keep | ~droppable

@@ -2,7 +2,8 @@
 
 A tile is a block of queries times a block of keys. Its axes:
 
-    [b, g, r, t, s]   examples, key heads, query heads of a key head, queries of the block, keys of the block
+    [b, g, r, t, s]   examples, key heads, query heads of a key head, queries of the block, keys of
+    the block
 """
 
 import dataclasses
@@ -22,7 +23,9 @@ LANES = masks.LANES
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What is known before tracing: sizes, blocks, and what kind of dropout there is (its rate is data)."""
+    """What is known before tracing: sizes, blocks, and what kind of dropout there is (its rate is
+    data).
+    """
 
     num_queries: int
     num_keys: int
@@ -50,22 +53,31 @@ class Plan:
         return self.dropout is not None and self.dropout.stage == "logits"
 
     def plain_tiles(self, i: Array) -> Array:
-        """How many key blocks every query of block i reads whole: neither the causal mask nor the end of the keys cuts them."""
+        """How many key blocks every query of block i reads whole: neither the causal mask nor the
+        end of the keys cuts them.
+        """
         whole = self.num_keys // self.key_block
-        return jnp.minimum((i * self.query_block + 1) // self.key_block, whole) if self.is_causal else jnp.asarray(whole)
+        return (
+            jnp.minimum((i * self.query_block + 1) // self.key_block, whole)
+            if self.is_causal
+            else jnp.asarray(whole)
+        )
 
     def read_tiles(self, i: Array) -> Array:
         """How many key blocks some query of block i reads."""
         if not self.is_causal:
             return jnp.asarray(self.num_key_blocks)
-        return jnp.minimum(((i + 1) * self.query_block - 1) // self.key_block + 1, self.num_key_blocks)
+        return jnp.minimum(
+            ((i + 1) * self.query_block - 1) // self.key_block + 1, self.num_key_blocks
+        )
 
 
 class Operands(NamedTuple):
     """The arrays that decide about single connections; None where there is nothing to decide.
 
-    bias, mask, droppable and line are [#b, #g, #r, #t, #s], filled up to whole blocks. `line` is the kept part of units that
-    lack the query or the key coordinate; k0 and k1, [#b, #g, #r], key the bits of all others.
+    bias, mask, droppable and line are [#b, #g, #r, #t, #s], filled up to whole blocks. `line` is
+    the kept part of units that lack the query or the key coordinate; k0 and k1, [#b, #g, #r], key
+    the bits of all others.
     """
 
     bias: Array | None
@@ -78,11 +90,13 @@ class Operands(NamedTuple):
 
     def of_heads(self, b: Array, g: Array, heads: int) -> "Operands":
         """The part of example b and `heads` key heads from g on."""
+
         def part(x):
             if x is None:
                 return None
             x = lax.dynamic_slice_in_dim(x, b, 1, 0) if x.shape[0] > 1 else x
             return lax.dynamic_slice_in_dim(x, g, heads, 1) if x.shape[1] > 1 else x
+
         return Operands(*(part(x) for x in self[:-1]), self.threshold)
 
 
@@ -90,16 +104,22 @@ def block(plan: Plan, x: Array, i: Array, j: Array) -> Array:
     """Tile (i, j) of an operand [#b, #g, #r, #t, #s]; axes of length 1 stay so."""
     if x.shape[3] > 1:
         x = lax.dynamic_slice_in_dim(x, i * plan.query_block, plan.query_block, 3)
-    return lax.dynamic_slice_in_dim(x, j * plan.key_block, plan.key_block, 4) if x.shape[4] > 1 else x
+    return (
+        lax.dynamic_slice_in_dim(x, j * plan.key_block, plan.key_block, 4) if x.shape[4] > 1 else x
+    )
 
 
 def _positions(plan: Plan, i: Array, j: Array) -> tuple[Array, Array]:
     """Query positions [t, 1] and key positions [s] of tile (i, j)."""
-    return i * plan.query_block + jnp.arange(plan.query_block)[:, None], j * plan.key_block + jnp.arange(plan.key_block)
+    return i * plan.query_block + jnp.arange(plan.query_block)[
+        :, None
+    ], j * plan.key_block + jnp.arange(plan.key_block)
 
 
 def readable(plan: Plan, operands: Operands, i: Array, j: Array, *, edge: bool) -> Array | None:
-    """Which connections the causal and the user's mask allow; None: all. `edge`: a tile that the causal mask may cut."""
+    """Which connections the causal and the user's mask allow; None: all. `edge`: a tile that the
+    causal mask may cut.
+    """
     allowed = None if operands.mask is None else block(plan, operands.mask, i, j)
     if edge and plan.is_causal:
         queries, keys = _positions(plan, i, j)
@@ -109,7 +129,9 @@ def readable(plan: Plan, operands: Operands, i: Array, j: Array, *, edge: bool) 
 
 def beyond(plan: Plan, i: Array, j: Array) -> Array | None:
     """Which keys of the tile only fill up its block; None: none of any tile."""
-    return None if plan.num_keys % plan.key_block == 0 else _positions(plan, i, j)[1] >= plan.num_keys
+    return (
+        None if plan.num_keys % plan.key_block == 0 else _positions(plan, i, j)[1] >= plan.num_keys
+    )
 
 
 def kept(plan: Plan, operands: Operands, i: Array, j: Array) -> Array | None:
@@ -118,15 +140,21 @@ def kept(plan: Plan, operands: Operands, i: Array, j: Array) -> Array | None:
         return block(plan, operands.line, i, j)
     if operands.k0 is None:
         return None
-    groups = (i * (plan.query_block // LANES) + jnp.arange(plan.query_block // LANES)).astype(jnp.uint32)
-    keys = masks.key_coordinate(plan.dropout, (j * plan.key_block + jnp.arange(plan.key_block)).astype(jnp.uint32))
+    groups = (i * (plan.query_block // LANES) + jnp.arange(plan.query_block // LANES)).astype(
+        jnp.uint32
+    )
+    keys = masks.key_coordinate(
+        plan.dropout, (j * plan.key_block + jnp.arange(plan.key_block)).astype(jnp.uint32)
+    )
     k0, k1 = (k[:, :, :, None, None] for k in (operands.k0, operands.k1))
     packed = masks.packed_lanes(k0, k1, groups[:, None], keys, operands.threshold)
     return masks.unpacked(packed)
 
 
 def dropping(plan: Plan, operands: Operands, i: Array, j: Array) -> Callable[[Array], Array]:
-    """Multiplies weights of the tile, or their gradients, with their dropout; with the scale of kept ones only if `droppable` is given."""
+    """Multiplies weights of the tile, or their gradients, with their dropout; with the scale of
+    kept ones only if `droppable` is given.
+    """
     keep = None if plan.drops_logits else kept(plan, operands, i, j)
     if keep is None:
         return lambda x: x
@@ -142,12 +170,19 @@ def common_scale(operands: Operands) -> Array:
 
 
 def masked_logits(
-    plan: Plan, operands: Operands, rescued: Array | None, i: Array, j: Array, logits: Array, *, edge: bool
+    plan: Plan,
+    operands: Operands,
+    rescued: Array | None,
+    i: Array,
+    j: Array,
+    logits: Array,
+    *,
+    edge: bool,
 ) -> tuple[Array, Array | None]:
     """The logits with bias and masks, and which of them may be read (None: all).
 
-    Forbidden ones become float32's minimum, so that a row of nothing else is uniform, as in the reference; keys that only
-    fill up a block become minus infinity and are never read.
+    Forbidden ones become float32's minimum, so that a row of nothing else is uniform, as in the
+    reference; keys that only fill up a block become minus infinity and are never read.
     """
     if operands.bias is not None:
         logits = logits + block(plan, operands.bias, i, j).astype(jnp.float32)
@@ -168,9 +203,11 @@ def _survives(plan: Plan, operands: Operands, i: Array, j: Array) -> Array:
 
 
 def rescued_rows(plan: Plan, operands: Operands, i: Array, shape: tuple[int, ...]) -> Array | None:
-    """[b, g, r, t] = `shape`: rows of block i whose allowed keys are all dropped, and which therefore keep them all.
+    """[b, g, r, t] = `shape`: rows of block i whose allowed keys are all dropped, and which
+    therefore keep them all.
 
-    Key blocks are looked at until every row has a key left, mostly one block. None unless logits are dropped.
+    Key blocks are looked at until every row has a key left, mostly one block. None unless logits
+    are dropped.
     """
     if not plan.drops_logits:
         return None
@@ -186,24 +223,39 @@ def rescued_rows(plan: Plan, operands: Operands, i: Array, shape: tuple[int, ...
         return j + 1, found | jnp.any(survives, axis=-1)
 
     start = varying(jnp.zeros(shape, bool), *operands)
-    _, found = lax.while_loop(lambda state: (state[0] < last) & ~jnp.all(state[1]), look, (jnp.zeros_like(i), start))
+    _, found = lax.while_loop(
+        lambda state: (state[0] < last) & ~jnp.all(state[1]), look, (jnp.zeros_like(i), start)
+    )
     return ~found
 
 
-def add_to(plan: Plan, whole: Array, x: Array, i: Array, j: Array, where: tuple[Array, Array] | None) -> Array:
-    """`whole`, [#b, #g, #r, #t, #s] as `block` reads it, with the tile `x` added at (i, j), summed where `whole` has length 1."""
+def add_to(
+    plan: Plan, whole: Array, x: Array, i: Array, j: Array, where: tuple[Array, Array] | None
+) -> Array:
+    """`whole`, [#b, #g, #r, #t, #s] as `block` reads it, with the tile `x` added at (i, j), summed
+    where `whole` has length 1.
+    """
     b, g = where if where is not None else (0, 0)
-    starts = [n if length > 1 else 0 for n, length in zip((b, g, 0, i * plan.query_block, j * plan.key_block), whole.shape, strict=True)]
+    starts = [
+        n if length > 1 else 0
+        for n, length in zip(
+            (b, g, 0, i * plan.query_block, j * plan.key_block), whole.shape, strict=True
+        )
+    ]
     x = jnp.sum(x, axis=[axis for axis in range(5) if whole.shape[axis] == 1], keepdims=True)
     return lax.dynamic_update_slice(whole, lax.dynamic_slice(whole, starts, x.shape) + x, starts)
 
 
 def varying(x: Array, *others: Array | None) -> Array:
-    """`x`, marked in shard_map as varying over every mesh axis over which one of `others` does; elsewhere `x` itself."""
+    """`x`, marked in shard_map as varying over every mesh axis over which one of `others` does;
+    elsewhere `x` itself.
+    """
     axes = axes_of(*others) - axes_of(x)
     return lax.pcast(x, tuple(axes), to="varying") if axes else x
 
 
 def axes_of(*arrays: Array | None) -> frozenset:
     """The mesh axes of shard_map over which some of `arrays` vary."""
-    return frozenset().union(*(jax.typeof(x).manual_axis_type.varying for x in arrays if x is not None))
+    return frozenset().union(
+        *(jax.typeof(x).manual_axis_type.varying for x in arrays if x is not None)
+    )

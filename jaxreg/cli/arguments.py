@@ -79,27 +79,42 @@ class Arguments:
 
 
 def parser(usage: Usage) -> argparse.ArgumentParser:
-    """The argparse parser of a subcommand; it accepts nearly everything, so that `read` can name all mistakes."""
+    """The argparse parser of a subcommand; it accepts nearly everything, so that `read` can name
+    all mistakes.
+    """
     epilog = "examples:\n" + "\n".join(f"  {line}" for line in usage.examples)
-    made = _Parser(prog=f"jaxreg {usage.command}", description=usage.what, epilog=epilog, allow_abbrev=False,
-                   formatter_class=argparse.RawDescriptionHelpFormatter, usage=_usage_line(usage))
+    made = _Parser(
+        prog=f"jaxreg {usage.command}",
+        description=usage.what,
+        epilog=epilog,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage=_usage_line(usage),
+    )
     if usage.position:
         made.add_argument("position", metavar=usage.position, nargs="*", help=usage.position_help)
     for name, flag in usage.flags.items():
         if flag.metavar:
-            made.add_argument(name, dest=name, metavar=flag.metavar, action="append", help=flag.help)
+            made.add_argument(
+                name, dest=name, metavar=flag.metavar, action="append", help=flag.help
+            )
         else:
             made.add_argument(name, dest=name, action="append_const", const="yes", help=flag.help)
     if usage.takes_config:
-        made.add_argument("--config.FIELD", metavar="VALUE",
-                          help="change one field of the config, such as --config.train.num_steps=500")
+        made.add_argument(
+            "--config.FIELD",
+            metavar="VALUE",
+            help="change one field of the config, such as --config.train.num_steps=500",
+        )
     return made
 
 
 def read(usage: Usage, argv: Sequence[str]) -> Arguments:
-    """What `argv` says, and every mistake in it: unknown flags, flags twice or without a value, stray arguments."""
+    """What `argv` says, and every mistake in it: unknown flags, flags twice or without a value,
+    stray arguments.
+    """
     split = list(argv).index("--") if usage.takes_command and "--" in argv else len(argv)
-    argv, command = argv[:split], tuple(argv[split + 1:])
+    argv, command = argv[:split], tuple(argv[split + 1 :])
     rest, overrides = _split_overrides(_with_values(argv, usage))
     known, unknown = parser(usage).parse_known_intermixed_args(rest)
     mistakes = [_unknown(token, usage) for token in unknown]
@@ -119,11 +134,22 @@ def read(usage: Usage, argv: Sequence[str]) -> Arguments:
         elif flag.required and not given:
             mistakes.append(f"{name} is missing: {flag.help}")
         flags[name] = given[-1] if given and given[-1] not in _NO_VALUE else flag.default
-    return Arguments(positions[0] if positions else None, flags, tuple(overrides), mistakes, tuple(positions), command)
+    return Arguments(
+        positions[0] if positions else None,
+        flags,
+        tuple(overrides),
+        mistakes,
+        tuple(positions),
+        command,
+    )
 
 
-def whole(flags: Mapping[str, str | None], name: str, mistakes: list[str], *, minimum: int = 0) -> int | None:
-    """The whole number of a flag; None where it is not given or wrong, and then a line in `mistakes`."""
+def whole(
+    flags: Mapping[str, str | None], name: str, mistakes: list[str], *, minimum: int = 0
+) -> int | None:
+    """The whole number of a flag; None where it is not given or wrong, and then a line in
+    `mistakes`.
+    """
     text = flags[name]
     if text is None:
         return None
@@ -138,7 +164,9 @@ def whole(flags: Mapping[str, str | None], name: str, mistakes: list[str], *, mi
 
 
 def output_directory(text: str | None, mistakes: list[str]) -> Path | None:
-    """Where a run may write: a local path with `~` expanded, absolute, or a remote one; None where that cannot be, and then a line in `mistakes`."""
+    """Where a run may write: a local path with `~` expanded, absolute, or a remote one; None where
+    that cannot be, and then a line in `mistakes`.
+    """
     if text is None:
         return None
     path = expanded(text)
@@ -164,7 +192,9 @@ def run_directory(text: str | None, mistakes: list[str]) -> Path | None:
     if not path.is_dir():
         here = [p.name for p in path.parent.iterdir() if p.is_dir()] if path.parent.is_dir() else []
         hint = nearest(path.name, here)
-        mistakes.append(f"{text}: there is no such directory{hint if 'did you mean' in hint else ''}")
+        mistakes.append(
+            f"{text}: there is no such directory{hint if 'did you mean' in hint else ''}"
+        )
         return None
     if not (path / "config.json").is_file():
         mistakes.append(f"{text}: is not the directory of a run: it has no config.json")
@@ -173,19 +203,26 @@ def run_directory(text: str | None, mistakes: list[str]) -> Path | None:
 
 
 def _readable(path: Path, names: Sequence[str], mistakes: list[str]) -> Path | None:
-    """The path, None where one of these files of a run is there and no JSON object, and then a line in `mistakes`."""
+    """The path, None where one of these files of a run is there and no JSON object, and then a line
+    in `mistakes`.
+    """
     before = len(mistakes)
     for file in (path / name for name in names):
         try:
             if file.is_file() and not isinstance(json.loads(file.read_text()), dict):
                 raise ValueError("it is no JSON object")
         except ValueError as error:
-            mistakes.append(f"{file}: is damaged ({error}); put a copy back, or remove it: the command that made the run writes it anew")
+            mistakes.append(
+                f"{file}: is damaged ({error}); put a copy back, or remove it: the command that"
+                " made the run writes it anew"
+            )
     return path if len(mistakes) == before else None
 
 
 def expanded(text: str) -> Path:
-    """The path of what was typed: `~` expanded and absolute; `scheme://...` is remote and stays as it is."""
+    """The path of what was typed: `~` expanded and absolute; `scheme://...` is remote and stays as
+    it is.
+    """
     if not _is_remote(text):
         return Path(text.removeprefix("file://")).expanduser().absolute()
     from jaxreg.train.storage import as_path  # heavier than all the rest here
@@ -257,7 +294,10 @@ def _unknown(token: str, usage: Usage) -> str:
     if not name.startswith("-"):
         return _stray(token)
     if name == "--config" and usage.takes_config:
-        return f"{token}: {usage.command} takes its config from the experiment file; change it by --config.FIELD=VALUE"
+        return (
+            f"{token}: {usage.command} takes its config from the experiment file; change it by"
+            " --config.FIELD=VALUE"
+        )
     return f"{name}: {usage.command} has no such flag{nearest(name, usage.flags)}"
 
 

@@ -12,13 +12,23 @@ USAGE = Usage(
     position="CLAIM",
     position_help="ids such as C1 D6; none means all",
     flags={
-        "--workdir": Flag("DIR", "where the ledger is kept; the same command goes on with it", required=True),
-        "--claims": Flag("FOLDER", "the claim files; default: experiments/claims", default="experiments/claims"),
+        "--workdir": Flag(
+            "DIR", "where the ledger is kept; the same command goes on with it", required=True
+        ),
+        "--claims": Flag(
+            "FOLDER", "the claim files; default: experiments/claims", default="experiments/claims"
+        ),
         "--quick": Flag("", "everything at the size of a smoke test, without verdicts"),
-        "--seeds": Flag("N", "how many verdict seeds each claim gets; default: what its file says (20)"),
-        "--minutes": Flag("N", "stop cleanly after so many; the same command goes on", default="60"),
+        "--seeds": Flag(
+            "N", "how many verdict seeds each claim gets; default: what its file says (20)"
+        ),
+        "--minutes": Flag(
+            "N", "stop cleanly after so many; the same command goes on", default="60"
+        ),
         "--devices": Flag("N", "CPU devices to make; default: one per core"),
-        "--distributed": Flag("", "join the job of several processes that JAX finds (Cloud TPU pod, Slurm)"),
+        "--distributed": Flag(
+            "", "join the job of several processes that JAX finds (Cloud TPU pod, Slurm)"
+        ),
         "--dry_run": Flag("", "say what would run, by claim, and stop"),
     },
     many=True,
@@ -73,6 +83,14 @@ def _load(given: Arguments, quick: bool, num_seeds: int | None, mistakes: list[s
 def _choose(asked: tuple[str, ...], designs, mistakes: list[str]) -> list[str]:
     """The chosen ids in the ledger's order: all where none is given."""
     if designs:
-        mistakes += [f"{name}: there is no such claim{nearest(name, designs)}" for name in dict.fromkeys(asked) if name not in designs]
-    mistakes += [f"{name}: is given {asked.count(name)} times" for name in dict.fromkeys(asked) if asked.count(name) > 1]
+        mistakes += [
+            f"{name}: there is no such claim{nearest(name, designs)}"
+            for name in dict.fromkeys(asked)
+            if name not in designs
+        ]
+    mistakes += [
+        f"{name}: is given {asked.count(name)} times"
+        for name in dict.fromkeys(asked)
+        if asked.count(name) > 1
+    ]
     return [name for name in designs if not asked or name in asked]

@@ -12,17 +12,26 @@ USAGE = Usage(
     position="EXPERIMENT",
     position_help="a file of experiments/",
     flags={
-        "--workdir": Flag("DIR", "where the run is kept; the same command goes on with it", required=True),
+        "--workdir": Flag(
+            "DIR", "where the run is kept; the same command goes on with it", required=True
+        ),
         "--seeds": Flag("SEEDS", "how many seeds (20), or which (100,101)"),
-        "--arms": Flag("ARMS", "only these arms (none,attention_0.3); the baseline always belongs to them"),
+        "--arms": Flag(
+            "ARMS", "only these arms (none,attention_0.3); the baseline always belongs to them"
+        ),
         "--devices": Flag("N", "CPU devices to make; default: one per core"),
-        "--distributed": Flag("", "join the job of several processes that JAX finds (Cloud TPU pod, Slurm)"),
+        "--distributed": Flag(
+            "", "join the job of several processes that JAX finds (Cloud TPU pod, Slurm)"
+        ),
         "--dry_run": Flag("", "say what would run and what it could decide, and stop"),
     },
     takes_config=True,
     examples=(
         "jaxreg compare experiments/cat_sat.py --workdir=runs/cat_sat",
-        "jaxreg compare experiments/cat_sat.py --seeds=20 --config.train.num_steps=500 --workdir=runs/longer",
+        (
+            "jaxreg compare experiments/cat_sat.py --seeds=20 --config.train.num_steps=500"
+            " --workdir=runs/longer"
+        ),
     ),
 )
 
@@ -54,7 +63,9 @@ def run(given: Arguments) -> int:
 
 
 def check(given: Arguments, mistakes: list[str]):
-    """The experiment with the chosen arms only, its base config, each arm's config, and the seeds; adds to `mistakes`."""
+    """The experiment with the chosen arms only, its base config, each arm's config, and the seeds;
+    adds to `mistakes`.
+    """
     from jaxreg.study import config as configs
     from jaxreg.study import experiment as experiments
 
@@ -69,8 +80,12 @@ def check(given: Arguments, mistakes: list[str]):
     if given.flags["--arms"] is not None:
         with collecting(mistakes):
             chosen = experiments.choose_arms(given.flags["--arms"], experiment)
-            experiment = dataclasses.replace(experiment, arms={name: experiment.arms[name] for name in chosen})
-    config, found = configs.read_config(experiments.config_path(given.position, experiment), given.overrides)
+            experiment = dataclasses.replace(
+                experiment, arms={name: experiment.arms[name] for name in chosen}
+            )
+    config, found = configs.read_config(
+        experiments.config_path(given.position, experiment), given.overrides
+    )
     mistakes += found
     if config is None:
         mistakes += configs.check_arms(experiment)

@@ -1,4 +1,6 @@
-"""`jaxreg counterfactual`: a member trained again with one dropped connection of one step kept, for each such connection."""
+"""`jaxreg counterfactual`: a member trained again with one dropped connection of one step kept, for
+each such connection.
+"""
 
 from jaxreg.cli import arguments
 from jaxreg.cli.arguments import Arguments, Flag, Usage
@@ -7,14 +9,23 @@ from jaxreg.study.files import UserErrors
 
 USAGE = Usage(
     command="counterfactual",
-    what="train a member again with one dropped connection of one step kept: what that connection did",
+    what=(
+        "train a member again with one dropped connection of one step kept: what that"
+        " connection did"
+    ),
     position="DIR",
     position_help="the --workdir of an earlier run",
     flags={
         "--arm": Flag("ARM", "an arm of the run, with attention dropout", required=True),
         "--seed": Flag("SEED", "a seed of the run", required=True),
-        "--step": Flag("STEP", "the training step; default: the first that had the sentence and dropped one of its verb's connections"),
-        "--text": Flag("TEXT", "a training sentence of that seed; default: the one the report shows"),
+        "--step": Flag(
+            "STEP",
+            "the training step; default: the first that had the sentence and dropped one of its"
+            " verb's connections",
+        ),
+        "--text": Flag(
+            "TEXT", "a training sentence of that seed; default: the one the report shows"
+        ),
         "--layer": Flag("LAYER", "only this layer, from 0"),
         "--head": Flag("HEAD", "only this head, from 0"),
         "--devices": Flag("N", "CPU devices to make; default: one per core"),
@@ -25,14 +36,17 @@ USAGE = Usage(
 
 
 def run(given: Arguments) -> int:
-    """Trains what is missing, writes counterfactual.json, prints its table, and returns the exit code.
+    """Trains what is missing, writes counterfactual.json, prints its table, and returns the exit
+    code.
 
     Raises:
       UserErrors: all mistakes, those of the command line before JAX starts.
     """
     mistakes, flags = list(given.mistakes), given.flags
     workdir = arguments.run_directory(given.position, mistakes)
-    seed, step, layer, head = (arguments.whole(flags, f"--{name}", mistakes) for name in ("seed", "step", "layer", "head"))
+    seed, step, layer, head = (
+        arguments.whole(flags, f"--{name}", mistakes) for name in ("seed", "step", "layer", "head")
+    )
     num_devices = arguments.whole(flags, "--devices", mistakes, minimum=1)
     mistakes += check_run(workdir, flags["--arm"], seed)
     mistakes += check_text(flags["--text"], workdir)
@@ -46,7 +60,17 @@ def run(given: Arguments) -> int:
 
     planned = bool(flags["--dry_run"])
     with display.open_display() as shown:
-        code = study.run(workdir, flags["--arm"], seed, step, flags["--text"], layer, head, dry_run=planned, display=shown)
+        code = study.run(
+            workdir,
+            flags["--arm"],
+            seed,
+            step,
+            flags["--text"],
+            layer,
+            head,
+            dry_run=planned,
+            display=shown,
+        )
     if code == 0 and not planned:
         from rich.console import Console
 

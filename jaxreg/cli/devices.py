@@ -1,4 +1,6 @@
-"""Starting JAX: one device per core on CPU, a compile cache that persists, no log noise of libraries."""
+"""Starting JAX: one device per core on CPU, a compile cache that persists, no log noise of
+libraries.
+"""
 
 import hashlib
 import logging
@@ -16,17 +18,30 @@ from jaxreg.study.files import UserErrors
 from jaxreg.train import processes
 
 JOB_VARIABLES = ("JAXREG_COORDINATOR", "JAXREG_NUM_PROCESSES", "JAXREG_PROCESS_ID")
-"""Of a process's environment: where process 0 is (host:port), how many processes the job has, and which this one is."""
+"""Of a process's environment: where process 0 is (host:port), how many processes the job has, and
+which this one is.
+"""
 
-_NOISY = ("absl", "jax", "orbax", "flax", "etils", "tensorflow", "tensorflow_datasets", "array_record", "matplotlib")
+_NOISY = (
+    "absl",
+    "jax",
+    "orbax",
+    "flax",
+    "etils",
+    "tensorflow",
+    "tensorflow_datasets",
+    "array_record",
+    "matplotlib",
+)
 _FORCED = "xla_force_host_platform_device_count"
 
 
 def run(work: Callable[[Any], int], num_devices: int | None, distributed: bool) -> int:
-    """Starts JAX, joins the job of several processes if there is one, does the work and returns its exit code.
+    """Starts JAX, joins the job of several processes if there is one, does the work and returns its
+    exit code.
 
-    Process 0 of a job shows what happens, the others are silent. All end together: what ends one, ends the others with a line
-    that names it.
+    Process 0 of a job shows what happens, the others are silent. All end together: what ends one,
+    ends the others with a line that names it.
 
     Args:
       work: is given the display.
@@ -62,17 +77,24 @@ def run(work: Callable[[Any], int], num_devices: int | None, distributed: bool) 
 def _silence_transport() -> None:
     """Gloo prints on the standard output from C++: it loses that, Python keeps it."""
     sys.stdout.flush()
-    sys.stdout = os.fdopen(os.dup(1), "w", buffering=1, encoding=sys.stdout.encoding, errors=sys.stdout.errors)
+    sys.stdout = os.fdopen(
+        os.dup(1), "w", buffering=1, encoding=sys.stdout.encoding, errors=sys.stdout.errors
+    )
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.close(nowhere)
 
 
 def _end_alone(error: Exception) -> NoReturn:
-    """Ends this process at once: without the others nothing can be finished, and JAX would abort it soon."""
+    """Ends this process at once: without the others nothing can be finished, and JAX would abort it
+    soon.
+    """
     try:
         processes.look_for_failures()
-        why, code = f"another process of the job has died or cannot be reached ({error})", INTERRUPTED
+        why, code = (
+            f"another process of the job has died or cannot be reached ({error})",
+            INTERRUPTED,
+        )
     except processes.PeerFailed as said:
         why, code = str(said), said.code
     except processes.PeerLost:
@@ -98,7 +120,8 @@ def _told(error: BaseException) -> tuple[int, str]:
 
 
 def _join(distributed: bool) -> None:
-    """Joins the job that the environment names, or, where it says auto or `--distributed` is given, that JAX finds.
+    """Joins the job that the environment names, or, where it says auto or `--distributed` is given,
+    that JAX finds.
 
     Raises:
       UserErrors: the variables do not fit together, or there is no job.
@@ -113,13 +136,19 @@ def _join(distributed: bool) -> None:
         given = dict.fromkeys(JOB_VARIABLES)
     else:
         given = _checked(given)
-    timeout, heartbeat = _seconds("JAXREG_JOIN_SECONDS", 300), _seconds("JAXREG_HEARTBEAT_SECONDS", processes.HEARTBEAT_SECONDS)
+    timeout, heartbeat = (
+        _seconds("JAXREG_JOIN_SECONDS", 300),
+        _seconds("JAXREG_HEARTBEAT_SECONDS", processes.HEARTBEAT_SECONDS),
+    )
     try:
         processes.join(*given.values(), timeout=timeout, heartbeat=heartbeat, say=_say)
     except processes.JoinFailed as error:
-        raise UserErrors([
-            f"--distributed: JAX finds no job of several processes here ({error}); on plain machines set {', '.join(JOB_VARIABLES)}"
-        ]) from None
+        raise UserErrors(
+            [
+                f"--distributed: JAX finds no job of several processes here ({error}); on plain"
+                f" machines set {', '.join(JOB_VARIABLES)}"
+            ]
+        ) from None
 
 
 def _say(line: str) -> None:
@@ -140,7 +169,11 @@ def _checked(given: Mapping[str, str | None]) -> dict[str, Any]:
       UserErrors: one is missing or wrong.
     """
     there = ", ".join(name for name, value in given.items() if value)
-    mistakes = [f"{name} is not set, but {there} is; a job needs all three" for name, value in given.items() if not value]
+    mistakes = [
+        f"{name} is not set, but {there} is; a job needs all three"
+        for name, value in given.items()
+        if not value
+    ]
     address, count, index = given.values()
     if address and not re.fullmatch(r".+:\d+", address):
         mistakes.append(f"{JOB_VARIABLES[0]} is {address!r}; it must be host:port, of process 0")
@@ -157,8 +190,8 @@ def start(num_devices: int | None = None, *, join: Callable[[], None] = lambda: 
     """Sets JAX up and starts it; call it once everything the user typed has been checked.
 
     Args:
-      num_devices: CPU devices to make; None makes one per core this process may use, unless JAX_NUM_CPU_DEVICES or
-        XLA_FLAGS already say how many.
+      num_devices: CPU devices to make; None makes one per core this process may use, unless
+        JAX_NUM_CPU_DEVICES or XLA_FLAGS already say how many.
       join: joins a job of several processes; called before the devices start.
 
     Raises:
@@ -178,7 +211,11 @@ def start(num_devices: int | None = None, *, join: Callable[[], None] = lambda: 
 
 def silence() -> None:
     """Keeps the log lines and warnings of libraries off the screen; errors still come through."""
-    for name, level in (("TF_CPP_MIN_LOG_LEVEL", "2"), ("GRPC_VERBOSITY", "ERROR"), ("TPU_MIN_LOG_LEVEL", "2")):
+    for name, level in (
+        ("TF_CPP_MIN_LOG_LEVEL", "2"),
+        ("GRPC_VERBOSITY", "ERROR"),
+        ("TPU_MIN_LOG_LEVEL", "2"),
+    ):
         os.environ.setdefault(name, level)  # read by the C++ side when it loads
     from absl import logging as absl_logging
 
@@ -186,12 +223,15 @@ def silence() -> None:
     absl_logging.set_stderrthreshold("error")
     for name in _NOISY:
         logging.getLogger(name).setLevel(logging.ERROR)
-    logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax logs there, with a traceback, what it raises anyway
+    logging.getLogger("absl").setLevel(
+        logging.CRITICAL
+    )  # Orbax logs there, with a traceback, what it raises anyway
     warnings.filterwarnings("ignore", module=rf"({'|'.join(_NOISY)})(\.|$)")
 
 
 def cache_directory() -> Path:
-    """Where compiled programs are kept: $JAXREG_CACHE, else ~/.cache/jaxreg/xla; one folder for each kind of processor.
+    """Where compiled programs are kept: $JAXREG_CACHE, else ~/.cache/jaxreg/xla; one folder for
+    each kind of processor.
 
     Code compiled for another processor may not run here, and home directories are shared.
     """
@@ -208,7 +248,10 @@ def num_cores() -> int:
 def _processor() -> str:
     try:
         with open("/proc/cpuinfo") as lines:
-            return next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())
+            return next(
+                (line for line in lines if line.startswith(("flags", "Features"))),
+                platform.processor(),
+            )
     except OSError:
         return f"{platform.machine()} {platform.processor()}"
 
@@ -228,7 +271,9 @@ def _persistent_cache(jax) -> None:
 def _cpu_devices(jax, num_devices: int | None) -> None:
     forced = _FORCED in os.environ.get("XLA_FLAGS", "")
     if forced and num_devices is not None:
-        raise UserErrors([f"--devices={num_devices}: XLA_FLAGS says {_FORCED} too; give one of the two"])
+        raise UserErrors(
+            [f"--devices={num_devices}: XLA_FLAGS says {_FORCED} too; give one of the two"]
+        )
     if forced or (num_devices is None and "JAX_NUM_CPU_DEVICES" in os.environ):
         return
     try:

@@ -1,7 +1,8 @@
 """What people see while a study runs: the study reports events, a display shows them.
 
-The events, in the order a study reports them: `opening` (the question and what is asked), `layout` (the table's shape),
-then `phase`, `progress`, `cell` and `note` as often as it likes, and `closing`. Fractions in, percentages out.
+The events, in the order a study reports them: `opening` (the question and what is asked), `layout`
+(the table's shape), then `phase`, `progress`, `cell` and `note` as often as it likes, and
+`closing`. Fractions in, percentages out.
 """
 
 import abc
@@ -28,7 +29,9 @@ class Display(abc.ABC):
     """The events a study reports. A context manager: leaving it gives the terminal back."""
 
     @abc.abstractmethod
-    def opening(self, question: str, prediction: str, rows: Sequence[tuple[str, str, str]], scope: str) -> None:
+    def opening(
+        self, question: str, prediction: str, rows: Sequence[tuple[str, str, str]], scope: str
+    ) -> None:
         """Shows what is asked before anything compiles.
 
         Args:
@@ -38,8 +41,12 @@ class Display(abc.ABC):
         """
 
     @abc.abstractmethod
-    def layout(self, arms: Sequence[str], views: Sequence[str], primary: str | None, seeds: int) -> None:
-        """Sets the table's rows and columns, the view in bold, and how many members a full cell has."""
+    def layout(
+        self, arms: Sequence[str], views: Sequence[str], primary: str | None, seeds: int
+    ) -> None:
+        """Sets the table's rows and columns, the view in bold, and how many members a full cell
+        has.
+        """
 
     @abc.abstractmethod
     def phase(self, name: str) -> None:
@@ -50,8 +57,17 @@ class Display(abc.ABC):
         """Says how many of all model-steps are done; the time left is estimated from it."""
 
     @abc.abstractmethod
-    def cell(self, arm: str, view: str, mean: float | int | None, half_width: float | int | None, count: int) -> None:
-        """Sets one cell: the mean accuracy over `count` members and half of its 95% interval, fractions."""
+    def cell(
+        self,
+        arm: str,
+        view: str,
+        mean: float | int | None,
+        half_width: float | int | None,
+        count: int,
+    ) -> None:
+        """Sets one cell: the mean accuracy over `count` members and half of its 95% interval,
+        fractions.
+        """
 
     @abc.abstractmethod
     def note(self, text: str) -> None:
@@ -59,15 +75,24 @@ class Display(abc.ABC):
 
     @abc.abstractmethod
     def closing(
-        self, headline: Sequence[str], *, table: Mapping, comparisons: Sequence[Mapping] = (),
-        controls: Sequence[Mapping] = (), baseline: str | None = None, primary: str | None = None,
-        timing: Mapping[str, float | int] | None = None, report: str | None = None, command: str | None = None,
+        self,
+        headline: Sequence[str],
+        *,
+        table: Mapping,
+        comparisons: Sequence[Mapping] = (),
+        controls: Sequence[Mapping] = (),
+        baseline: str | None = None,
+        primary: str | None = None,
+        timing: Mapping[str, float | int] | None = None,
+        report: str | None = None,
+        command: str | None = None,
     ) -> None:
         """Shows what was found.
 
         Args:
           headline: sentences made from the results.
-          table, comparisons: "arms" and "comparisons" of results.json; a comparison may have "seeds_needed" besides.
+          table, comparisons: "arms" and "comparisons" of results.json; a comparison may have
+            "seeds_needed" besides.
           controls: mappings with name, what, passed (True, False or None: not tested) and detail.
           baseline, primary: names of an arm and a view; None where nothing is compared.
           timing: phase -> seconds.
@@ -86,10 +111,14 @@ class Display(abc.ABC):
 class Silent(Display):
     """Shows nothing."""
 
-    def opening(self, question: str, prediction: str, rows: Sequence[tuple[str, str, str]], scope: str) -> None:
+    def opening(
+        self, question: str, prediction: str, rows: Sequence[tuple[str, str, str]], scope: str
+    ) -> None:
         """Nothing."""
 
-    def layout(self, arms: Sequence[str], views: Sequence[str], primary: str | None, seeds: int) -> None:
+    def layout(
+        self, arms: Sequence[str], views: Sequence[str], primary: str | None, seeds: int
+    ) -> None:
         """Nothing."""
 
     def phase(self, name: str) -> None:
@@ -98,7 +127,14 @@ class Silent(Display):
     def progress(self, done: int, total: int) -> None:
         """Nothing."""
 
-    def cell(self, arm: str, view: str, mean: float | int | None, half_width: float | int | None, count: int) -> None:
+    def cell(
+        self,
+        arm: str,
+        view: str,
+        mean: float | int | None,
+        half_width: float | int | None,
+        count: int,
+    ) -> None:
         """Nothing."""
 
     def note(self, text: str) -> None:
@@ -109,16 +145,22 @@ class Silent(Display):
 
 
 class _Shown(Display):
-    """What the terminal and the log file have in common: the opening, the closing, and the state between them."""
+    """What the terminal and the log file have in common: the opening, the closing, and the state
+    between them.
+    """
 
     def __init__(self, console: Console, *, clock: Callable[[], float] = time.monotonic):
         self._console, self._clock = console, clock
         self._board = tables.Board()
         self._phase, self._done, self._total = "", 0, 0
         self._began = self._phase_began = clock()
-        self._first_done = None  # model-steps that were there already when this phase began, after a resume
+        self._first_done = (
+            None  # model-steps that were there already when this phase began, after a resume
+        )
 
-    def opening(self, question: str, prediction: str, rows: Sequence[tuple[str, str, str]], scope: str) -> None:
+    def opening(
+        self, question: str, prediction: str, rows: Sequence[tuple[str, str, str]], scope: str
+    ) -> None:
         self._console.print(Text(question, style="bold"))
         self._console.print(Text(f"Predicted: {prediction}"))
         asked = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
@@ -131,7 +173,9 @@ class _Shown(Display):
         self._console.print()
         self._console.print(Text(scope, style="dim"))
 
-    def layout(self, arms: Sequence[str], views: Sequence[str], primary: str | None, seeds: int) -> None:
+    def layout(
+        self, arms: Sequence[str], views: Sequence[str], primary: str | None, seeds: int
+    ) -> None:
         self._board.arms, self._board.views = list(arms), list(views)
         self._board.primary, self._board.seeds = primary, seeds
 
@@ -142,44 +186,86 @@ class _Shown(Display):
         self._first_done = done if self._first_done is None else self._first_done
         self._done, self._total = done, total
 
-    def cell(self, arm: str, view: str, mean: float | int | None, half_width: float | int | None, count: int) -> None:
+    def cell(
+        self,
+        arm: str,
+        view: str,
+        mean: float | int | None,
+        half_width: float | int | None,
+        count: int,
+    ) -> None:
         self._board.put(arm, view, mean, half_width, count)
 
     def closing(
-        self, headline: Sequence[str], *, table: Mapping, comparisons: Sequence[Mapping] = (),
-        controls: Sequence[Mapping] = (), baseline: str | None = None, primary: str | None = None,
-        timing: Mapping[str, float | int] | None = None, report: str | None = None, command: str | None = None,
+        self,
+        headline: Sequence[str],
+        *,
+        table: Mapping,
+        comparisons: Sequence[Mapping] = (),
+        controls: Sequence[Mapping] = (),
+        baseline: str | None = None,
+        primary: str | None = None,
+        timing: Mapping[str, float | int] | None = None,
+        report: str | None = None,
+        command: str | None = None,
     ) -> None:
         print_ = self._console.print
         print_()
-        print_(tables.closing(table=table, comparisons=comparisons, controls=controls, baseline=baseline, primary=primary,
-                              width=self._console.width))
+        print_(
+            tables.closing(
+                table=table,
+                comparisons=comparisons,
+                controls=controls,
+                baseline=baseline,
+                primary=primary,
+                width=self._console.width,
+            )
+        )
         print_()
         for sentence in headline:
             print_(Text(sentence, style="bold"))
         if timing:
-            spent = ", ".join(f"{name} {tables.duration(seconds)}" for name, seconds in timing.items())
+            spent = ", ".join(
+                f"{name} {tables.duration(seconds)}" for name, seconds in timing.items()
+            )
             print_(Text(f"Time: {tables.duration(sum(timing.values()))} ({spent})"))
         for name, line in (("Report", report), ("Again", command)):
             if line:
-                print_(Text(f"{name}: {line}"), soft_wrap=True)  # a path or command stays one line, for copying
+                print_(
+                    Text(f"{name}: {line}"), soft_wrap=True
+                )  # a path or command stays one line, for copying
 
     def seconds_left(self) -> float | int | None:
-        """Seconds until all model-steps are done, at the speed of this phase; None before it is known."""
+        """Seconds until all model-steps are done, at the speed of this phase; None before it is
+        known.
+        """
         spent = self._clock() - self._phase_began
         new = self._done - (self._first_done or 0)
-        return spent * (self._total - self._done) / new if self._first_done is not None and new > 0 else None
+        return (
+            spent * (self._total - self._done) / new
+            if self._first_done is not None and new > 0
+            else None
+        )
 
     def _status(self) -> str:
         if self._first_done is None:
             return self._phase
         left = self.seconds_left()
-        eta = f", about {tables.duration(left)} left" if left is not None and self._done < self._total else ""
-        return f"{self._phase} {_share(self._done, self._total)}, {self._done:,} of {self._total:,} model-steps{eta}"
+        eta = (
+            f", about {tables.duration(left)} left"
+            if left is not None and self._done < self._total
+            else ""
+        )
+        return (
+            f"{self._phase} {_share(self._done, self._total)}, {self._done:,} of {self._total:,}"
+            f" model-steps{eta}"
+        )
 
 
 class Plain(_Shown):
-    """Lines for log files and CI: each phase, progress now and then, and the primary view of each finished arm."""
+    """Lines for log files and CI: each phase, progress now and then, and the primary view of each
+    finished arm.
+    """
 
     def __init__(self, console: Console, *, clock: Callable[[], float] = time.monotonic):
         super().__init__(console, clock=clock)
@@ -194,7 +280,14 @@ class Plain(_Shown):
         if self._clock() - self._last_line >= LINE_EVERY_SECONDS:
             self._line(self._status())
 
-    def cell(self, arm: str, view: str, mean: float | int | None, half_width: float | int | None, count: int) -> None:
+    def cell(
+        self,
+        arm: str,
+        view: str,
+        mean: float | int | None,
+        half_width: float | int | None,
+        count: int,
+    ) -> None:
         super().cell(arm, view, mean, half_width, count)
         if view == self._board.primary and count == self._board.seeds:
             self._line(f"{arm}: {view} {tables.percent(mean)}%, {count} seeds")
@@ -204,7 +297,9 @@ class Plain(_Shown):
 
     def _line(self, text: str) -> None:
         self._last_line = self._clock()
-        self._console.print(Text(f"[{tables.duration(self._last_line - self._began)}] {text}"), soft_wrap=True)
+        self._console.print(
+            Text(f"[{tables.duration(self._last_line - self._began)}] {text}"), soft_wrap=True
+        )
 
 
 class Terminal(_Shown):
@@ -219,11 +314,17 @@ class Terminal(_Shown):
         with self._lock:
             super().phase(name)
         if self._live is None:
-            self._live = Live(get_renderable=self.render, console=self._console, transient=True,
-                              refresh_per_second=REFRESH_PER_SECOND)
+            self._live = Live(
+                get_renderable=self.render,
+                console=self._console,
+                transient=True,
+                refresh_per_second=REFRESH_PER_SECOND,
+            )
             self._live.start()
 
-    def layout(self, arms: Sequence[str], views: Sequence[str], primary: str | None, seeds: int) -> None:
+    def layout(
+        self, arms: Sequence[str], views: Sequence[str], primary: str | None, seeds: int
+    ) -> None:
         with self._lock:
             super().layout(arms, views, primary, seeds)
 
@@ -231,7 +332,14 @@ class Terminal(_Shown):
         with self._lock:
             super().progress(done, total)
 
-    def cell(self, arm: str, view: str, mean: float | int | None, half_width: float | int | None, count: int) -> None:
+    def cell(
+        self,
+        arm: str,
+        view: str,
+        mean: float | int | None,
+        half_width: float | int | None,
+        count: int,
+    ) -> None:
         with self._lock:
             super().cell(arm, view, mean, half_width, count)
 

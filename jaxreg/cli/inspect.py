@@ -16,12 +16,19 @@ USAGE = Usage(
         "--arm": Flag("ARM", "an arm of the run", required=True),
         "--seed": Flag("SEED", "a seed of the run", required=True),
         "--step": Flag("STEP", "the training step whose masks are shown; default 0", default="0"),
-        "--text": Flag("TEXT", "a sentence; default: The cat sat on the mat, or a training sentence"),
+        "--text": Flag(
+            "TEXT", "a sentence; default: The cat sat on the mat, or a training sentence"
+        ),
         "--layer": Flag("LAYER", "only this layer, from 0"),
         "--head": Flag("HEAD", "only this head, from 0"),
         "--output": Flag("PNG", "write a picture too"),
     },
-    examples=('jaxreg inspect runs/cat_sat --arm=attention_0.3 --seed=100 --step=3 --text="The cat sat on the mat"',),
+    examples=(
+        (
+            'jaxreg inspect runs/cat_sat --arm=attention_0.3 --seed=100 --step=3 --text="The cat'
+            ' sat on the mat"'
+        ),
+    ),
 )
 
 
@@ -50,7 +57,9 @@ def run(given: Arguments) -> int:
     devices.start()
     from jaxreg.study import inspect as study
 
-    return study.inspect(workdir, flags["--arm"], seed, step, flags["--text"], layer, head, output, Console())
+    return study.inspect(
+        workdir, flags["--arm"], seed, step, flags["--text"], layer, head, output, Console()
+    )
 
 
 def check_run(workdir: Path | None, arm: str | None, seed: int | None) -> list[str]:
@@ -62,7 +71,9 @@ def check_run(workdir: Path | None, arm: str | None, seed: int | None) -> list[s
     if arm is not None and arm not in ran["arms"]:
         mistakes.append(f"--arm={arm}: the run has no such arm{nearest(arm, ran['arms'])}")
     if seed is not None and seed not in ran["seeds"]:
-        mistakes.append(f"--seed={seed}: the run has no such seed; it has {', '.join(map(str, ran['seeds']))}")
+        mistakes.append(
+            f"--seed={seed}: the run has no such seed; it has {', '.join(map(str, ran['seeds']))}"
+        )
     return mistakes
 
 
@@ -87,5 +98,8 @@ def _picture(text: str | None, mistakes: list[str]) -> Path | None:
     if path.suffix.lower() != ".png":
         mistakes.append(f"--output={text}: must end in .png")
     elif path.is_dir() or not path.parent.is_dir():
-        mistakes.append(f"--output={text}: {'is a directory' if path.is_dir() else f'there is no directory {path.parent}'}")
+        mistakes.append(
+            f"--output={text}:"
+            f" {'is a directory' if path.is_dir() else f'there is no directory {path.parent}'}"
+        )
     return path

@@ -13,7 +13,10 @@ from jaxreg.launch.gcloud import Request
 from jaxreg.launch.machine import How
 from jaxreg.study.files import UserErrors, collecting
 
-_MAINTENANCE = f"note: the Cloud TPU API gets fixes only; TPU7x and later need GKE or Compute Engine: jaxreg launch gke, {versions.IRONWOOD}"
+_MAINTENANCE = (
+    "note: the Cloud TPU API gets fixes only; TPU7x and later need GKE or Compute Engine: jaxreg"
+    f" launch gke, {versions.IRONWOOD}"
+)
 
 
 def run(name: str, given: Arguments, parts: Sequence[Launched], mistakes: list[str]) -> int:
@@ -35,17 +38,34 @@ def run(name: str, given: Arguments, parts: Sequence[Launched], mistakes: list[s
     if mistakes:
         raise UserErrors(mistakes)
     requests = [
-        Request(name if len(parts) == 1 else f"{name}-{index}", flags["--zone"], flags["--project"], accelerator.type, accelerator.runtime,
-                spot=bool(flags["--spot"]), queued=bool(flags["--queued"]), valid_until=flags["--valid_until"])
+        Request(
+            name if len(parts) == 1 else f"{name}-{index}",
+            flags["--zone"],
+            flags["--project"],
+            accelerator.type,
+            accelerator.runtime,
+            spot=bool(flags["--spot"]),
+            queued=bool(flags["--queued"]),
+            valid_until=flags["--valid_until"],
+        )
         for index in range(len(parts))
     ]
     results = Path(flags["--results"] or f"launches/{name}").expanduser()
-    jobs = [_job(request, part, accelerator.hosts, carried, results) for request, part in zip(requests, parts, strict=True)]
+    jobs = [
+        _job(request, part, accelerator.hosts, carried, results)
+        for request, part in zip(requests, parts, strict=True)
+    ]
     print(_MAINTENANCE)
     if accelerator.hosts > 1:
-        print(f"note: {accelerator.type} has {accelerator.hosts} hosts; the command runs on all of them: on one alone it would wait for the others")
+        print(
+            f"note: {accelerator.type} has {accelerator.hosts} hosts; the command runs on all of"
+            " them: on one alone it would wait for the others"
+        )
     if any(not job.in_bucket for job in jobs) and flags["--spot"] and not flags["--shared"]:
-        print("note: a preempted VM takes its disk along; with a local --workdir the run begins anew then, with gs://BUCKET/RUN it goes on")
+        print(
+            "note: a preempted VM takes its disk along; with a local --workdir the run begins anew"
+            " then, with gs://BUCKET/RUN it goes on"
+        )
     after = _joining(given, parts, results)
     if flags["--dry_run"]:
         print("\n".join([*_bundled(carried, packages), *fleet.dry_run(jobs, how), *after]))
@@ -53,9 +73,16 @@ def run(name: str, given: Arguments, parts: Sequence[Launched], mistakes: list[s
     environment = {"JAXREG_DISTRIBUTED": "auto"} if accelerator.hosts > 1 else {}
     for job, words in zip(jobs, carried.commands, strict=True):
         job.logs.mkdir(parents=True, exist_ok=True)
-        job.archive.write_bytes(bundle.bundle(
-            words, carried, packages, environment=environment, python=flags["--python"], before=flags["--before"] or ""
-        ))
+        job.archive.write_bytes(
+            bundle.bundle(
+                words,
+                carried,
+                packages,
+                environment=environment,
+                python=flags["--python"],
+                before=flags["--before"] or "",
+            )
+        )
     code = fleet.launch(jobs, how)
     if code == 0 and after:
         print("\n".join(after))
@@ -64,7 +91,9 @@ def run(name: str, given: Arguments, parts: Sequence[Launched], mistakes: list[s
 
 def _job(request: Request, part: Launched, hosts: int, carried: Carried, results: Path) -> tpu.Job:
     logs = results / "logs" / request.name
-    return tpu.Job(request, hosts, logs / "bundle.tar.gz", carried.start, part.workdir, results, logs)
+    return tpu.Job(
+        request, hosts, logs / "bundle.tar.gz", carried.start, part.workdir, results, logs
+    )
 
 
 def _how(given: Arguments, mistakes: list[str]) -> How | None:
@@ -79,9 +108,13 @@ def _how(given: Arguments, mistakes: list[str]) -> How | None:
         return None
     if flags["--valid_until"] is not None:
         if not re.fullmatch(r"[1-9][0-9]*[smhd]", flags["--valid_until"]):
-            mistakes.append(f"--valid_until={flags['--valid_until']}: must be a duration such as 90m, 6h or 2d")
+            mistakes.append(
+                f"--valid_until={flags['--valid_until']}: must be a duration such as 90m, 6h or 2d"
+            )
         if not flags["--queued"]:
-            mistakes.append(f"--valid_until={flags['--valid_until']}: only a --queued request waits")
+            mistakes.append(
+                f"--valid_until={flags['--valid_until']}: only a --queued request waits"
+            )
     if not re.fullmatch(r"3\.(1[1-9]|[2-9][0-9])(\.[0-9]+)?", flags["--python"]):
         mistakes.append(f"--python={flags['--python']}: must be 3.11 or later")
     return How(attempts or 1, poll, keep=bool(flags["--keep"]), reuse=bool(flags["--reuse"]))
@@ -91,20 +124,33 @@ def _packages(given: Arguments, parts: Sequence[Launched], mistakes: list[str]) 
     requirement = given.flags["--package"]
     if requirement is None and not bundle.has_source():
         mistakes.append(
-            "--package is missing: jaxreg is installed here without its source; say what workers install, such as git+https://HOST/REPO@TAG"
+            "--package is missing: jaxreg is installed here without its source; say what workers"
+            " install, such as git+https://HOST/REPO@TAG"
         )
-    return bundle.Packages(requirement, others=("jax[tpu]", *bundle.for_stores(part.words for part in parts)))
+    return bundle.Packages(
+        requirement, others=("jax[tpu]", *bundle.for_stores(part.words for part in parts))
+    )
 
 
-def _local_run_directories(parts: Sequence[Launched], accelerator: versions.Accelerator, shared: str | None) -> list[str]:
+def _local_run_directories(
+    parts: Sequence[Launched], accelerator: versions.Accelerator, shared: str | None
+) -> list[str]:
     """Why a run directory of several hosts cannot be where it is asked for."""
     if accelerator.hosts == 1:
         return []
     root = None if shared is None else Path(shared)
-    local = [part.workdir for part in parts if part.workdir and "://" not in part.workdir and not (root and Path(part.workdir).is_relative_to(root))]
+    local = [
+        part.workdir
+        for part in parts
+        if part.workdir
+        and "://" not in part.workdir
+        and not (root and Path(part.workdir).is_relative_to(root))
+    ]
     return [
-        f"--workdir={workdir}: {accelerator.type} has {accelerator.hosts} hosts, each with a disk of its own, and a checkpoint must be seen by all: "
-        "use gs://BUCKET/RUN, or a disk that all of them mount (--shared=DIR says which)" for workdir in local
+        f"--workdir={workdir}: {accelerator.type} has {accelerator.hosts} hosts, each with a disk"
+        " of its own, and a checkpoint must be seen by all: use gs://BUCKET/RUN, or a disk that"
+        " all of them mount (--shared=DIR says which)"
+        for workdir in local
     ]
 
 
@@ -113,7 +159,11 @@ def _carry(parts: Sequence[Launched], more: str | None, mistakes: list[str]) -> 
     mistakes += [f"--copy={more}: there is no {path}" for path in extra if not path.exists()]
     with collecting(mistakes):
         files = [file for part in parts for file in part.files]
-        return carry([part.words for part in parts], [path for path in (*files, *extra) if path.exists()], Path.cwd())
+        return carry(
+            [part.words for part in parts],
+            [path for path in (*files, *extra) if path.exists()],
+            Path.cwd(),
+        )
     return None
 
 
@@ -126,9 +176,17 @@ def _joining(given: Arguments, parts: Sequence[Launched], results: Path) -> list
 
     workdir = fanout.value_of(whole, "--workdir").rstrip("/")
     place = workdir if "://" in workdir else str(results / Path(workdir).name)
-    return ["# all slices together, from their members; nothing is trained again:", joining(whole, place)]
+    return [
+        "# all slices together, from their members; nothing is trained again:",
+        joining(whole, place),
+    ]
 
 
 def _bundled(carried: Carried, packages: bundle.Packages) -> list[str]:
-    files = ", ".join(list(carried.files)[:12]) + (f" and {len(carried.files) - 12} more" if len(carried.files) > 12 else "")
-    return [f"# workers install: {', '.join(packages.words())}", f"# files that go along: {files or 'none'}"]
+    files = ", ".join(list(carried.files)[:12]) + (
+        f" and {len(carried.files) - 12} more" if len(carried.files) > 12 else ""
+    )
+    return [
+        f"# workers install: {', '.join(packages.words())}",
+        f"# files that go along: {files or 'none'}",
+    ]

@@ -1,4 +1,6 @@
-"""The commands that a launch runs elsewhere, read and checked here first, as `jaxreg` would check them there."""
+"""The commands that a launch runs elsewhere, read and checked here first, as `jaxreg` would check
+them there.
+"""
 
 import dataclasses
 from collections.abc import Sequence
@@ -15,7 +17,8 @@ class Launched:
 
     Attributes:
       words: as typed. workdir: behind --workdir, None without.
-      seeds, arms: that it has, to be shared out; the arms without the baseline; () where that cannot be.
+      seeds, arms: that it has, to be shared out; the arms without the baseline; () where that
+        cannot be.
       files: that it reads besides those it names.
       stem: what to call it.
     """
@@ -33,7 +36,10 @@ def read(words: Sequence[str], mistakes: list[str]) -> Launched:
     words = tuple(words)
     plain = Launched(words, fanout.value_of(words, "--workdir"), stem=_stem(words))
     if not words:
-        mistakes.append("the command is missing: write it behind --, such as -- jaxreg compare experiments/cat_sat.py --workdir=gs://BUCKET/RUN")
+        mistakes.append(
+            "the command is missing: write it behind --, such as -- jaxreg compare"
+            " experiments/cat_sat.py --workdir=gs://BUCKET/RUN"
+        )
         return plain
     if words[0] != "jaxreg":
         return plain
@@ -42,7 +48,9 @@ def read(words: Sequence[str], mistakes: list[str]) -> Launched:
     command = words[1] if len(words) > 1 else ""
     if command not in COMMANDS or command == "launch":
         known = [name for name in COMMANDS if name != "launch"]
-        mistakes.append(f"-- jaxreg {command}: there is no such command to launch{nearest(command, known)}")
+        mistakes.append(
+            f"-- jaxreg {command}: there is no such command to launch{nearest(command, known)}"
+        )
         return plain
     usage, _ = COMMANDS[command]
     given = arguments.read(usage, words[2:])
@@ -62,7 +70,10 @@ def _compare(plain: Launched, given: arguments.Arguments, mistakes: list[str]) -
     experiment, _, _, seeds = checked
     arms = tuple(name for name in experiment.arms if name != experiment.baseline)
     return dataclasses.replace(
-        plain, seeds=tuple(map(str, seeds)), arms=arms, files=(config_path(given.position, experiment).absolute(),)
+        plain,
+        seeds=tuple(map(str, seeds)),
+        arms=arms,
+        files=(config_path(given.position, experiment).absolute(),),
     )
 
 
@@ -88,5 +99,13 @@ _CHECKS = {"compare": _compare, "train": _train, "claims": _claims}
 def _stem(words: Sequence[str]) -> str:
     """Of the first Python file it names, else its second word: "cat-sat"."""
     values = (word.partition("=")[2] if word.startswith("--") else word for word in words)
-    name = next((Path(value).stem for value in values if value.endswith(".py")), words[1] if len(words) > 1 else "run")
-    return "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in name.lower()).strip("-")[:24].strip("-") or "run"
+    name = next(
+        (Path(value).stem for value in values if value.endswith(".py")),
+        words[1] if len(words) > 1 else "run",
+    )
+    return (
+        "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in name.lower())
+        .strip("-")[:24]
+        .strip("-")
+        or "run"
+    )

@@ -8,7 +8,11 @@ from pathlib import Path
 from jaxreg.cli.arguments import Arguments, Usage
 from jaxreg.study.files import UserErrors
 
-USAGE = Usage(command="list", what="list regularizers, data sets, experiments and configs", examples=("jaxreg list",))
+USAGE = Usage(
+    command="list",
+    what="list regularizers, data sets, experiments and configs",
+    examples=("jaxreg list",),
+)
 
 
 def run(given: Arguments) -> int:
@@ -26,9 +30,21 @@ def run(given: Arguments) -> int:
 
     console = Console() if sys.stdout.isatty() else Console(width=160)
     for kind, table in KINDS.items():
-        _print(console, f"Regularizers: {kind}", ("name", "config field", "off", "what it does", "source"),
-               [(name, r.field, "-" if r.off is None else f"{r.off:g}", r.what, r.source) for name, r in table.items()])
-    _print(console, "Data sets", ("name", "what it asks"), [(name, d.what) for name, d in SOURCES.items()])
+        _print(
+            console,
+            f"Regularizers: {kind}",
+            ("name", "config field", "off", "what it does", "source"),
+            [
+                (name, r.field, "-" if r.off is None else f"{r.off:g}", r.what, r.source)
+                for name, r in table.items()
+            ],
+        )
+    _print(
+        console,
+        "Data sets",
+        ("name", "what it asks"),
+        [(name, d.what) for name, d in SOURCES.items()],
+    )
     _print(console, "Experiments", ("file", "what it asks"), _files("experiments"))
     _print(console, "Claims", ("file", "what it claims"), _files("experiments/claims"))
     _print(console, "Configs", ("file", "what it is"), _files("configs"))
@@ -37,7 +53,11 @@ def run(given: Arguments) -> int:
 
 def _files(folder: str) -> list[tuple[str, str]]:
     """Path and first docstring line of the files in a folder here; read, not run."""
-    return [(str(path), _first_line(path)) for path in sorted(Path(folder).glob("*.py")) if path.name != "__init__.py"]
+    return [
+        (str(path), _first_line(path))
+        for path in sorted(Path(folder).glob("*.py"))
+        if path.name != "__init__.py"
+    ]
 
 
 def _first_line(path: Path) -> str:

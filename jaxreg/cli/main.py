@@ -1,7 +1,7 @@
 """The entry point: finds the subcommand, turns mistakes into lines and exit codes.
 
-Exit codes: 0 done; 2 the user's mistake, one line for each, no traceback (but where their own code raises, that is shown first); 75
-interrupted and resumable; 1 a defect of ours.
+Exit codes: 0 done; 2 the user's mistake, one line for each, no traceback (but where their own code
+raises, that is shown first); 75 interrupted and resumable; 1 a defect of ours.
 """
 
 import argparse
@@ -66,7 +66,10 @@ def _failed(error: Exception, argv: list[str]) -> int:
 
     pieces = sys.modules.get("jaxreg.study.pieces")  # not loaded: nobody brought any
     named = f"jaxreg {argv[0]}"
-    full = trouble.of_the_disk(error, next((word.partition("=")[2] for word in argv if word.startswith("--workdir=")), None))
+    full = trouble.of_the_disk(
+        error,
+        next((word.partition("=")[2] for word in argv if word.startswith("--workdir=")), None),
+    )
     if full is not None:
         print(f"{named}: {full}", file=sys.stderr)
         return MISTAKE
@@ -75,7 +78,11 @@ def _failed(error: Exception, argv: list[str]) -> int:
         print(f"{own[0]}{named}: {own[1]}", file=sys.stderr)
         return MISTAKE
     traceback.print_exc()
-    print("jaxreg: this is a defect of jaxreg, not a mistake of yours; please report it with the lines above", file=sys.stderr)
+    print(
+        "jaxreg: this is a defect of jaxreg, not a mistake of yours; please report it with the"
+        " lines above",
+        file=sys.stderr,
+    )
     return DEFECT
 
 
@@ -96,8 +103,12 @@ def _dispatch(argv: list[str]) -> int:
 
 
 def _help() -> str:
-    made = argparse.ArgumentParser(prog="jaxreg", description=_WHAT, formatter_class=argparse.RawDescriptionHelpFormatter,
-                                   epilog="start here:\n  jaxreg compare experiments/cat_sat.py --workdir=runs/cat_sat")
+    made = argparse.ArgumentParser(
+        prog="jaxreg",
+        description=_WHAT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="start here:\n  jaxreg compare experiments/cat_sat.py --workdir=runs/cat_sat",
+    )
     commands = made.add_subparsers(title="commands", metavar="COMMAND")
     for name, (usage, _) in COMMANDS.items():
         commands.add_parser(name, help=usage.what)

@@ -13,9 +13,14 @@ USAGE = Usage(
     position_help="a file of experiments/ or experiments/claims/",
     flags={
         "--workdir": Flag("DIR", "an earlier run: its spread over seeds is the pilot"),
-        "--sd": Flag("SD", "the spread instead, in the margin's own unit (.06 is six accuracy points)"),
+        "--sd": Flag(
+            "SD", "the spread instead, in the margin's own unit (.06 is six accuracy points)"
+        ),
     },
-    examples=("jaxreg plan experiments/cat_sat.py --workdir=runs/cat_sat", "jaxreg plan experiments/claims/C1.py --sd=.06"),
+    examples=(
+        "jaxreg plan experiments/cat_sat.py --workdir=runs/cat_sat",
+        "jaxreg plan experiments/claims/C1.py --sd=.06",
+    ),
 )
 
 
@@ -29,7 +34,9 @@ def run(given: Arguments) -> int:
 
     mistakes = list(given.mistakes)
     sd = plan.check_sd(given.flags["--sd"], mistakes)
-    workdir = None if given.flags["--workdir"] is None else arguments.expanded(given.flags["--workdir"])
+    workdir = (
+        None if given.flags["--workdir"] is None else arguments.expanded(given.flags["--workdir"])
+    )
     if workdir is not None and not workdir.is_dir():
         mistakes.append(f"--workdir={given.flags['--workdir']}: there is no such directory")
     if mistakes:

@@ -38,54 +38,108 @@ def run(given: Arguments) -> int:
 def _lines(found: Mapping[str, Any]) -> list[str]:
     """The status for people; what comes from files is shown with control characters written out."""
     members, machine, saved = found["members"], found["machine"], found["checkpoint"]
-    asked = f"{found['experiment'] or found['kind']}" + (f": {found['question']}" if found["question"] else "")
+    asked = f"{found['experiment'] or found['kind']}" + (
+        f": {found['question']}" if found["question"] else ""
+    )
     told = [("", asked), ("state", _told_state(found))]
     if found["claims"]:
         told.append(("claims", f"{found['claims']['done']} of {found['claims']['total']} done"))
     told.append(("members", _told_members(members)))
     if members["by_arm"]:
-        told.append(("arms", ", ".join(f"{arm} {done}/{of}" for arm, (done, of) in members["by_arm"].items())))
+        told.append(
+            (
+                "arms",
+                ", ".join(f"{arm} {done}/{of}" for arm, (done, of) in members["by_arm"].items()),
+            )
+        )
     if found["seeds"]:
         told.append(("seeds", f"{len(found['seeds'])}: {', '.join(map(str, found['seeds']))}"))
     if found["state"] != "done" and machine["under_way"] and machine["step"] is not None:
         of = f" of {found['num_steps']}" if found["num_steps"] else ""
         told.append(("under way", f"{machine['under_way']} members at step {machine['step']}{of}"))
     if saved:
-        told.append(("saved", f"step {saved['step']} of {saved['members']} members, {_ago(saved['saved'])} (checkpoints/{saved['name']})"))
-    told += _told_machine(machine, "of training not saved yet" if found["lock"]["at_work"] else "of training lost")
+        told.append(
+            (
+                "saved",
+                (
+                    f"step {saved['step']} of {saved['members']} members, {_ago(saved['saved'])}"
+                    f" (checkpoints/{saved['name']})"
+                ),
+            )
+        )
+    told += _told_machine(
+        machine, "of training not saved yet" if found["lock"]["at_work"] else "of training lost"
+    )
     told.append(("report", found["report"] or "not written yet"))
     if found["state"] != "done" or found["command"]:
-        told.append(("again" if found["state"] == "done" else "goes on", found["command"] or "with the command that began it"))
+        told.append(
+            (
+                "again" if found["state"] == "done" else "goes on",
+                found["command"] or "with the command that began it",
+            )
+        )
     told += [("damaged", line) for line in found["damaged"]]
     return [_printable(f"{name:11}{text}" if name else text) for name, text in told]
 
 
 def _told_state(found: Mapping) -> str:
     lock, sign = found["lock"], found["last_sign"]
-    who = f"process {lock['pid']} on {lock['host']} since {lock['since']}" if lock["pid"] is not None and lock["at_work"] is not False else ""
+    who = (
+        f"process {lock['pid']} on {lock['host']} since {lock['since']}"
+        if lock["pid"] is not None and lock["at_work"] is not False
+        else ""
+    )
     if found["state"] == "running":
         return f"running: {who}" + (f"; last written {_ago(sign)}" if sign else "")
-    when = "" if not sign else f", {_ago(sign)}" if found["state"] == "done" else f"; last sign of life {_ago(sign)}"
+    when = (
+        ""
+        if not sign
+        else f", {_ago(sign)}"
+        if found["state"] == "done"
+        else f"; last sign of life {_ago(sign)}"
+    )
     return found["state"] + (f" ({who})" if who else "") + when
 
 
 def _told_members(members: Mapping) -> str:
     if members["done"] is not None:
         return f"{members['done']} of {members['total']} done"
-    return f"{members['stored']} stored" + (f", {members['total']} asked for at last" if members["total"] else "")
+    return f"{members['stored']} stored" + (
+        f", {members['total']} asked for at last" if members["total"] else ""
+    )
 
 
 def _told_machine(machine: Mapping, unsaved: str) -> list[tuple[str, str]]:
     told = []
     if machine["total"]:
-        left = f", about {_span(machine['seconds_left'])} left" if machine["seconds_left"] is not None else ""
+        left = (
+            f", about {_span(machine['seconds_left'])} left"
+            if machine["seconds_left"] is not None
+            else ""
+        )
         told.append(("progress", f"{machine['done']:,} of {machine['total']:,} model-steps{left}"))
     if machine["model_steps_per_second"]:
-        told.append(("speed", f"{machine['model_steps_per_second']:,.0f} model-steps/s, {1e3 * machine['step_seconds']:.3g} ms a step"))
+        told.append(
+            (
+                "speed",
+                (
+                    f"{machine['model_steps_per_second']:,.0f} model-steps/s,"
+                    f" {1e3 * machine['step_seconds']:.3g} ms a step"
+                ),
+            )
+        )
     if machine["memory_bytes"]:
-        told.append(("memory", f"{machine['memory_bytes'] / 1e6:.1f} MB a device ({machine['memory_source']})"))
+        told.append(
+            (
+                "memory",
+                f"{machine['memory_bytes'] / 1e6:.1f} MB a device ({machine['memory_source']})",
+            )
+        )
     if machine["goodput"] is not None:
-        parts = [f"{100 * machine['goodput']:.0f}% of {_span(machine['wall_seconds'])} in {machine['processes']} process(es)"]
+        parts = [
+            f"{100 * machine['goodput']:.0f}% of {_span(machine['wall_seconds'])} in"
+            f" {machine['processes']} process(es)"
+        ]
         others = (("lost_seconds", unsaved), ("idle_seconds", "between processes"))
         parts += [f"{_span(machine[name])} {what}" for name, what in others if machine[name] >= 1]
         told.append(("goodput", "; ".join(parts)))
@@ -95,7 +149,9 @@ def _told_machine(machine: Mapping, unsaved: str) -> list[tuple[str, str]]:
 def _ago(when: float | int | None) -> str:
     if when is None:
         return "at an unknown time"
-    at = datetime.datetime.fromtimestamp(when, datetime.timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
+    at = datetime.datetime.fromtimestamp(when, datetime.timezone.utc).strftime(
+        "%Y-%m-%d %H:%M:%S UTC"
+    )
     return f"{_span(max(0.0, time.time() - when))} ago, {at}"
 
 
@@ -103,9 +159,22 @@ def _span(seconds: float | int) -> str:
     """Seconds for people: 9 s, 1:05, 2:03:00."""
     whole = round(seconds)
     minutes, rest = divmod(whole, 60)
-    return f"{whole} s" if whole < 60 else f"{minutes}:{rest:02}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+    return (
+        f"{whole} s"
+        if whole < 60
+        else (
+            f"{minutes}:{rest:02}"
+            if minutes < 60
+            else f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+        )
+    )
 
 
 def _printable(text: str) -> str:
-    """Text whose control characters are written out, so that what a file says cannot steer the terminal."""
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text)
+    """Text whose control characters are written out, so that what a file says cannot steer the
+    terminal.
+    """
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
+        for letter in text
+    )

@@ -1,4 +1,6 @@
-"""The tables people see in the terminal: the live one, and those at the end. Accuracies come as fractions, go as %."""
+"""The tables people see in the terminal: the live one, and those at the end. Accuracies come as
+fractions, go as %.
+"""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -9,10 +11,30 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-# Columns to keep, best first, where a terminal has no room for all views; a view that is not named here comes last.
-KEY_VIEWS = ("validation", "recombination", "train", "template", "novel_word", "noun_cut", "determiner_cut", "attractor",
-             "recombination_neutral", "fronted", "both_cut", "attractor_congruent", "informative", "novel_word_neutral")
-VERDICT_STYLES = {"supported": "green", "refuted: opposite": "red", "refuted: negligible": "red", "inconclusive": "yellow"}
+# Columns to keep, best first, where a terminal has no room for all views; a view that is not named
+# here comes last.
+KEY_VIEWS = (
+    "validation",
+    "recombination",
+    "train",
+    "template",
+    "novel_word",
+    "noun_cut",
+    "determiner_cut",
+    "attractor",
+    "recombination_neutral",
+    "fronted",
+    "both_cut",
+    "attractor_congruent",
+    "informative",
+    "novel_word_neutral",
+)
+VERDICT_STYLES = {
+    "supported": "green",
+    "refuted: opposite": "red",
+    "refuted: negligible": "red",
+    "inconclusive": "yellow",
+}
 _CELL = 9  # characters of "72.1 ±4.2"
 
 
@@ -24,16 +46,26 @@ class Board:
       arms, views: names in order.
       primary: the view in bold.
       seeds: members a full cell has; None: unknown.
-      cells: (arm, view) -> (mean, half width of the interval or None, members that are in), fractions.
+      cells: (arm, view) -> (mean, half width of the interval or None, members that are in),
+        fractions.
     """
 
     arms: list[str] = dataclasses.field(default_factory=list)
     views: list[str] = dataclasses.field(default_factory=list)
     primary: str | None = None
     seeds: int | None = None
-    cells: dict[tuple[str, str], tuple[float | int | None, float | int | None, int]] = dataclasses.field(default_factory=dict)
+    cells: dict[tuple[str, str], tuple[float | int | None, float | int | None, int]] = (
+        dataclasses.field(default_factory=dict)
+    )
 
-    def put(self, arm: str, view: str, mean: float | int | None, half_width: float | int | None, count: int) -> None:
+    def put(
+        self,
+        arm: str,
+        view: str,
+        mean: float | int | None,
+        half_width: float | int | None,
+        count: int,
+    ) -> None:
         """Sets one cell; an arm or a view that was not announced comes last."""
         if arm not in self.arms:
             self.arms.append(arm)
@@ -42,8 +74,11 @@ class Board:
         self.cells[arm, view] = (mean, half_width, count)
 
 
-def choose_views(views: Sequence[str], primary: str | None, room: int, *, width: int = _CELL) -> tuple[str, ...]:
-    """The views that fit into `room` characters, in their own order: the primary one, then by importance.
+def choose_views(
+    views: Sequence[str], primary: str | None, room: int, *, width: int = _CELL
+) -> tuple[str, ...]:
+    """The views that fit into `room` characters, in their own order: the primary one, then by
+    importance.
 
     Args:
       views: names.
@@ -74,7 +109,11 @@ def live(board: Board, width: int) -> Table | Text:
     arm_width = max(len(arm) for arm in board.arms)
     views = choose_views(board.views, board.primary, width - arm_width - 2)
     hidden = len(board.views) - len(views)
-    caption = f"accuracy in %, ± half of the 95% interval; {hidden} more in the report" if hidden else "accuracy in %"
+    caption = (
+        f"accuracy in %, ± half of the 95% interval; {hidden} more in the report"
+        if hidden
+        else "accuracy in %"
+    )
     table = _table("arm", views, board.primary, arm_width, caption)
     for arm in list(board.arms):
         table.add_row(Text(arm), *(_live_cell(board, arm, view) for view in views))
@@ -91,10 +130,17 @@ def _live_cell(board: Board, arm: str, view: str) -> Text:
 
 
 def closing(
-    *, table: Mapping, comparisons: Sequence[Mapping], controls: Sequence[Mapping], baseline: str | None,
-    primary: str | None, width: int,
+    *,
+    table: Mapping,
+    comparisons: Sequence[Mapping],
+    controls: Sequence[Mapping],
+    baseline: str | None,
+    primary: str | None,
+    width: int,
 ) -> Group:
-    """The tables at the end: the primary view with verdicts, the differences on every view that fits, the controls."""
+    """The tables at the end: the primary view with verdicts, the differences on every view that
+    fits, the controls.
+    """
     parts = []
     if primary is not None and comparisons:
         parts += [_verdicts(table, comparisons, baseline, primary), Text("")]
@@ -106,12 +152,27 @@ def closing(
     return Group(*parts)
 
 
-def _verdicts(table: Mapping, comparisons: Sequence[Mapping], baseline: str | None, primary: str) -> Table:
+def _verdicts(
+    table: Mapping, comparisons: Sequence[Mapping], baseline: str | None, primary: str
+) -> Table:
     title = f"{_words(primary)}, against {baseline}, with 95% intervals"
-    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left", title_style="bold", padding=(0, 1),
-                 show_edge=False)
-    for name, justify in (("arm", "left"), ("accuracy %", "left"), ("difference, points", "left"), ("p, Holm", "right"),
-                          ("verdict", "left"), ("seeds needed", "right")):
+    made = Table(
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        padding=(0, 1),
+        show_edge=False,
+    )
+    for name, justify in (
+        ("arm", "left"),
+        ("accuracy %", "left"),
+        ("difference, points", "left"),
+        ("p, Holm", "right"),
+        ("verdict", "left"),
+        ("seeds needed", "right"),
+    ):
         made.add_column(name, justify=justify, no_wrap=name in ("arm", "accuracy %", "verdict"))
     if baseline in table:
         made.add_row(Text(baseline), _with_interval(table[baseline][primary]), "", "", "", "")
@@ -120,24 +181,42 @@ def _verdicts(table: Mapping, comparisons: Sequence[Mapping], baseline: str | No
             continue
         verdict = row.get("verdict")  # null on arms that get none, such as A/A
         difference = f"{points(row['difference'])} {_interval(row['ci95'], points)}"
-        made.add_row(Text(row["arm"]), _with_interval(table[row["arm"]][primary]), Text(difference), _p(row["p_holm"]),
-                     Text(verdict or "-", style=VERDICT_STYLES.get(verdict, "")), _count(row.get("seeds_needed")))
+        made.add_row(
+            Text(row["arm"]),
+            _with_interval(table[row["arm"]][primary]),
+            Text(difference),
+            _p(row["p_holm"]),
+            Text(verdict or "-", style=VERDICT_STYLES.get(verdict, "")),
+            _count(row.get("seeds_needed")),
+        )
     return made
 
 
 def _differences(
-    table: Mapping, comparisons: Sequence[Mapping], baseline: str | None, primary: str, width: int,
+    table: Mapping,
+    comparisons: Sequence[Mapping],
+    baseline: str | None,
+    primary: str,
+    width: int,
 ) -> Table:
-    """The baseline's accuracy on each view in %, and below it the other arms' paired differences in points."""
+    """The baseline's accuracy on each view in %, and below it the other arms' paired differences in
+    points.
+    """
     cells = {(row["arm"], row["split"]): row for row in comparisons}
     arms = list(dict.fromkeys(row["arm"] for row in comparisons))
     all_views = list(dict.fromkeys(row["split"] for row in comparisons))
     arm_width = max(len(str(arm)) for arm in [*arms, baseline])
     views = choose_views(all_views, primary, width - arm_width - 2, width=11)
-    caption = "first row: accuracy in %; others: points against it, ± half of the 95% interval; dim: includes 0"
+    caption = (
+        "first row: accuracy in %; others: points against it, ± half of the 95% interval; dim:"
+        " includes 0"
+    )
     made = _table("", views, primary, arm_width, caption, least=11)
     if baseline in table:
-        made.add_row(Text(baseline), *(percent(table[baseline].get(view, _NOTHING)["mean"]) for view in views))
+        made.add_row(
+            Text(baseline),
+            *(percent(table[baseline].get(view, _NOTHING)["mean"]) for view in views),
+        )
     for arm in arms:
         made.add_row(Text(arm), *(_difference(cells.get((arm, view))) for view in views))
     return made
@@ -157,19 +236,44 @@ def _means(table: Mapping, width: int) -> Table:
 _NOTHING = {"mean": None}
 
 
-def _table(first: str, views: Sequence[str], primary: str | None, arm_width: int, caption: str, least: int = _CELL) -> Table:
-    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False, caption=caption, caption_justify="left")
+def _table(
+    first: str,
+    views: Sequence[str],
+    primary: str | None,
+    arm_width: int,
+    caption: str,
+    least: int = _CELL,
+) -> Table:
+    made = Table(
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        show_edge=False,
+        caption=caption,
+        caption_justify="left",
+    )
     made.add_column(first, width=arm_width, no_wrap=True)
     for view in views:
         style = "bold" if view == primary else ""
-        made.add_column(_words(view), justify="right", width=column_width(view, least), header_style=style, style=style)
+        made.add_column(
+            _words(view),
+            justify="right",
+            width=column_width(view, least),
+            header_style=style,
+            style=style,
+        )
     return made
 
 
 def _control(control: Mapping) -> Text:
-    mark, style = {True: ("passed", "green"), False: ("FAILED", "bold red")}.get(control["passed"], ("not tested", "yellow"))
+    mark, style = {True: ("passed", "green"), False: ("FAILED", "bold red")}.get(
+        control["passed"], ("not tested", "yellow")
+    )
     line = Text("control ", style="dim").append(mark, style=style)
-    return line.append(f"  {control['name']}: {control['what']}" + (f" ({control['detail']})" if control["detail"] else ""))
+    return line.append(
+        f"  {control['name']}: {control['what']}"
+        + (f" ({control['detail']})" if control["detail"] else "")
+    )
 
 
 def _difference(row: Mapping | None) -> Text:
@@ -197,7 +301,9 @@ def duration(seconds: float | int) -> str:
     if whole < 60:
         return f"{whole} s"
     minutes, rest = divmod(whole, 60)
-    return f"{minutes}:{rest:02}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+    return (
+        f"{minutes}:{rest:02}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+    )
 
 
 def _known(number: float | int | None) -> bool:
@@ -209,11 +315,15 @@ def _half(half_width: float | int | None) -> str:
 
 
 def _interval(ci95: Sequence | None, show: Callable[[float | int], str]) -> str:
-    return f"[{show(ci95[0])}, {show(ci95[1])}]" if ci95 and all(_known(end) for end in ci95) else ""
+    return (
+        f"[{show(ci95[0])}, {show(ci95[1])}]" if ci95 and all(_known(end) for end in ci95) else ""
+    )
 
 
 def _with_interval(cell: Mapping) -> Text:
-    return Text(f"{percent(cell['mean'])} {_interval(cell['ci95'], lambda end: f'{100 * end:.0f}')}")
+    return Text(
+        f"{percent(cell['mean'])} {_interval(cell['ci95'], lambda end: f'{100 * end:.0f}')}"
+    )
 
 
 def _p(p: float | int | None) -> str:

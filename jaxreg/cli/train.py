@@ -9,12 +9,21 @@ USAGE = Usage(
     what="train one model",
     flags={
         "--config": Flag("FILE", "a file of configs/", required=True),
-        "--workdir": Flag("DIR", "where the run is kept; the same command goes on with it", required=True),
+        "--workdir": Flag(
+            "DIR", "where the run is kept; the same command goes on with it", required=True
+        ),
         "--devices": Flag("N", "CPU devices to make; default: one per core"),
-        "--distributed": Flag("", "join the job of several processes that JAX finds (Cloud TPU pod, Slurm)"),
+        "--distributed": Flag(
+            "", "join the job of several processes that JAX finds (Cloud TPU pod, Slurm)"
+        ),
     },
     takes_config=True,
-    examples=("jaxreg train --config=configs/cat_sat.py --config.model.attention_dropout_rate=.3 --workdir=runs/one",),
+    examples=(
+        (
+            "jaxreg train --config=configs/cat_sat.py --config.model.attention_dropout_rate=.3"
+            " --workdir=runs/one"
+        ),
+    ),
 )
 
 

@@ -1,18 +1,20 @@
-"""Data sets made by grammar, and batches. numpy only: no JAX, and TFDS is imported on the first load.
+"""Data sets made by grammar, and batches. numpy only: no JAX, and TFDS is imported on the first
+load.
 
-    dataset    what a data set is: splits, and the views of them that are reported
-    source     how a data set is drawn and described: one file and one line of SOURCES each
-    builder    the TFDS files of any source
-    catsat     verb number: "the cat SIT on the mat" -> sits
-      lexicon    its words        grammar   its frames and how a sentence is drawn        splits     its splits
-    agree      verb number in 15 frames of English: agree_grammar has the frames, the words and all minimal pairs
-    cues       two redundant cues and a shortcut, wrong labels, canaries
-    recall     a value by its key: one attention edge carries the answer
-    modn       modular arithmetic, a share of the training labels wrong
-    digits     images of digits as patches; make_digits made their file
-    text       the next character of prose, split by document; corpora is where the prose comes from
-    encoding   any sentence of CATSAT's words as tokens
-    batches    which examples a step sees, as a function of (seed, step)
+dataset    what a data set is: splits, and the views of them that are reported
+source     how a data set is drawn and described: one file and one line of SOURCES each
+builder    the TFDS files of any source
+catsat     verb number: "the cat SIT on the mat" -> sits
+  lexicon    its words        grammar   its frames and how a sentence is drawn        splits     its
+  splits
+agree      verb number in 15 frames of English: agree_grammar has the frames, the words and all
+minimal pairs cues       two redundant cues and a shortcut, wrong labels, canaries
+recall     a value by its key: one attention edge carries the answer
+modn       modular arithmetic, a share of the training labels wrong
+digits     images of digits as patches; make_digits made their file
+text       the next character of prose, split by document; corpora is where the prose comes from
+encoding   any sentence of CATSAT's words as tokens
+batches    which examples a step sees, as a function of (seed, step)
 """
 
 from jaxreg.data import agree, catsat, cues, digits, modn, recall, text
@@ -31,7 +33,22 @@ SOURCES: dict[str, Source] = {
     "digits": digits.SOURCE,
     "text": text.SOURCE,
 }
-"""The value of config.data.dataset -> the data set. A new one is one file and one line here; see `source.py`."""
+"""The value of config.data.dataset -> the data set. A new one is one file and one line here; see
+`source.py`.
+"""
 
-__all__ = ["SOURCES", "Dataset", "Encoded", "LeakError", "Legend", "Source", "Split", "View", "batch_indices", "encode", "encode_row", "load_catsat",
-           "setting"]
+__all__ = [
+    "SOURCES",
+    "Dataset",
+    "Encoded",
+    "LeakError",
+    "Legend",
+    "Source",
+    "Split",
+    "View",
+    "batch_indices",
+    "encode",
+    "encode_row",
+    "load_catsat",
+    "setting",
+]

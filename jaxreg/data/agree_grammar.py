@@ -1,11 +1,14 @@
-"""The sentences of AGREE: the 15 frames of Marvin & Linzen 2018, a lexicon, and every minimal pair that the two give.
+"""The sentences of AGREE: the 15 frames of Marvin & Linzen 2018, a lexicon, and every minimal pair
+that the two give.
 
-A frame is a row of slots. A slot is a word, or a class of the lexicon; "/a" stands in the number of the target verb's
-subject, "/b" in another number that is free, and "!" marks the target verb. The phrases of the lexicon are singular.
+A frame is a row of slots. A slot is a word, or a class of the lexicon; "/a" stands in the number of
+the target verb's subject, "/b" in another number that is free, and "!" marks the target verb. The
+phrases of the lexicon are singular.
 Plural: a noun takes an s, a verb phrase loses the s of its first word, is becomes are.
 
-Source: Marvin & Linzen 2018, arXiv 1808.09031; with their lexicon `minimal_pairs` gives their pairs (a test compares
-counts and hashes). Ours ships instead: shorter phrases, as many verbs in each class, and no word in two classes.
+Source: Marvin & Linzen 2018, arXiv 1808.09031; with their lexicon `minimal_pairs` gives their pairs
+(a test compares counts and hashes). Ours ships instead: shorter phrases, as many verbs in each
+class, and no word in two classes.
 """
 
 import dataclasses
@@ -21,20 +24,56 @@ LEXICON: Lexicon = {
     "main_subjects": ("baker", "singer", "nurse", "lawyer", "sailor", "judge", "miner", "tailor"),
     "embedded_subjects": ("boy", "girl", "uncle", "sister", "friend", "student", "guide", "barber"),
     "inanimate_subjects": ("car", "table", "lamp", "clock", "chair", "coat", "boat", "ring"),
-    "main_verbs": ("sings", "jumps", "sleeps", "waits", "smokes", "is happy", "is tired", "is rich"),
+    "main_verbs": (
+        "sings",
+        "jumps",
+        "sleeps",
+        "waits",
+        "smokes",
+        "is happy",
+        "is tired",
+        "is rich",
+    ),
     "embedded_verbs": ("sees", "helps", "knows", "trusts", "follows", "calls", "avoids", "needs"),
-    "inanimate_verbs": ("breaks", "falls", "shines", "moves", "costs money", "is heavy", "is cheap", "is clean"),
-    "long_verb_phrases": ("likes old songs", "wants more time", "reads good news", "plays loud music", "drinks black tea",
-                          "tells long tales", "is very late", "is still young"),
+    "inanimate_verbs": (
+        "breaks",
+        "falls",
+        "shines",
+        "moves",
+        "costs money",
+        "is heavy",
+        "is cheap",
+        "is clean",
+    ),
+    "long_verb_phrases": (
+        "likes old songs",
+        "wants more time",
+        "reads good news",
+        "plays loud music",
+        "drinks black tea",
+        "tells long tales",
+        "is very late",
+        "is still young",
+    ),
     "prepositions": ("near", "behind", "beside", "with"),
     "inanimate_prepositions": ("from", "by"),
     "sentential_subjects": ("reporter", "expert"),
     "sentential_verbs": ("said", "thought", "hoped"),
 }
 
-_SHORT = {"MS": "main_subjects", "ES": "embedded_subjects", "IS": "inanimate_subjects", "MV": "main_verbs", "EV": "embedded_verbs",
-          "IV": "inanimate_verbs", "LV": "long_verb_phrases", "P": "prepositions", "IP": "inanimate_prepositions",
-          "BS": "sentential_subjects", "BV": "sentential_verbs"}
+_SHORT = {
+    "MS": "main_subjects",
+    "ES": "embedded_subjects",
+    "IS": "inanimate_subjects",
+    "MV": "main_verbs",
+    "EV": "embedded_verbs",
+    "IV": "inanimate_verbs",
+    "LV": "long_verb_phrases",
+    "P": "prepositions",
+    "IP": "inanimate_prepositions",
+    "BS": "sentential_subjects",
+    "BV": "sentential_verbs",
+}
 _NOUNS = ("main_subjects", "embedded_subjects", "inanimate_subjects", "sentential_subjects")
 
 
@@ -93,9 +132,17 @@ FRAMES: Mapping[str, tuple[Slot, ...]] = {
 
 
 def place(frame: Sequence[Slot], *, number: str, noun: bool, target: bool | None = None) -> int:
-    """The index of the first slot that is a noun or a verb of a number, and the target or not; -1 without one."""
-    return next((i for i, slot in enumerate(frame) if slot.number == number and slot.is_noun == noun
-                 and target in (None, slot.is_target)), -1)
+    """The index of the first slot that is a noun or a verb of a number, and the target or not; -1
+    without one.
+    """
+    return next(
+        (
+            i
+            for i, slot in enumerate(frame)
+            if slot.number == number and slot.is_noun == noun and target in (None, slot.is_target)
+        ),
+        -1,
+    )
 
 
 def inflect(slot: Slot, phrase: str, number: int) -> str:
@@ -121,7 +168,8 @@ def stem(phrase: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Sentence:
-    """One sentence with its target verb as a stem, and where its words stand; -1 where there is no such word.
+    """One sentence with its target verb as a stem, and where its words stand; -1 where there is no
+    such word.
 
     Attributes:
       words: one per token.
@@ -146,7 +194,9 @@ class Sentence:
 
     def text(self, number: int) -> str:
         """The sentence with the target in a number, as people write it."""
-        return " ".join((*self.words[:self.query], self.forms[number], *self.words[self.query + 1:]))
+        return " ".join(
+            (*self.words[: self.query], self.forms[number], *self.words[self.query + 1 :])
+        )
 
 
 def build(frame: Sequence[Slot], phrases: Sequence[str], numbers: Mapping[str, int]) -> Sentence:
@@ -162,15 +212,26 @@ def build(frame: Sequence[Slot], phrases: Sequence[str], numbers: Mapping[str, i
     noun, other = place(frame, number="a", noun=True), place(frame, number="b", noun=True)
     verb = place(frame, number="a", noun=False, target=False)
     return Sentence(
-        tuple(words), starts[target], forms(phrases[target]), numbers["a"], noun=ends[noun] - 1, determiner=starts[noun] - 1,
-        verb=starts[verb] if verb >= 0 else -1, attractor=ends[other] - 1 if other >= 0 else -1,
-        other=numbers["b"] if other >= 0 else -1)
+        tuple(words),
+        starts[target],
+        forms(phrases[target]),
+        numbers["a"],
+        noun=ends[noun] - 1,
+        determiner=starts[noun] - 1,
+        verb=starts[verb] if verb >= 0 else -1,
+        attractor=ends[other] - 1 if other >= 0 else -1,
+        other=numbers["b"] if other >= 0 else -1,
+    )
 
 
 def number_choices(frame: Sequence[Slot]) -> list[dict[str, int]]:
     """All numbers of "a" and, where the frame has one, "b"."""
     has_other = any(slot.number == "b" for slot in frame)
-    return [{"a": a, "b": b} for a in (SINGULAR, PLURAL) for b in ((SINGULAR, PLURAL) if has_other else (SINGULAR,))]
+    return [
+        {"a": a, "b": b}
+        for a in (SINGULAR, PLURAL)
+        for b in ((SINGULAR, PLURAL) if has_other else (SINGULAR,))
+    ]
 
 
 def minimal_pairs(name: str, lexicon: Lexicon = LEXICON) -> Iterator[tuple[str, str]]:
@@ -192,7 +253,11 @@ def vocabulary(lexicon: Lexicon = LEXICON) -> tuple[str, ...]:
     for frame in FRAMES.values():
         for slot in frame:
             for phrase in lexicon[slot.words] if slot.words in lexicon else (slot.words,):
-                both = [word for number in (SINGULAR, PLURAL) for word in inflect(slot, phrase, number).split()]
+                both = [
+                    word
+                    for number in (SINGULAR, PLURAL)
+                    for word in inflect(slot, phrase, number).split()
+                ]
                 found |= dict.fromkeys([*both, *([stem(phrase)] if slot.is_target else [])])
     return tuple(found)
 
@@ -207,8 +272,12 @@ def outputs(lexicon: Lexicon = LEXICON) -> tuple[str, ...]:
     return tuple(form for both in found for form in both)
 
 
-def parse(frame: Sequence[Slot], words: Sequence[str], lexicon: Lexicon = LEXICON) -> tuple[str, ...] | None:
-    """The phrase of each slot, read from a sentence's words (the target as a stem); None where it is not of this frame."""
+def parse(
+    frame: Sequence[Slot], words: Sequence[str], lexicon: Lexicon = LEXICON
+) -> tuple[str, ...] | None:
+    """The phrase of each slot, read from a sentence's words (the target as a stem); None where it
+    is not of this frame.
+    """
     phrases: list[str] = []
     at = 0
     for slot in frame:
@@ -217,7 +286,7 @@ def parse(frame: Sequence[Slot], words: Sequence[str], lexicon: Lexicon = LEXICO
             ways = [inflect(slot, phrase, number).split() for number in (SINGULAR, PLURAL)]
             if slot.is_target:
                 ways = [[stem(phrase), *ways[0][1:]]]
-            way = next((way for way in ways if list(words[at:at + len(way)]) == way), None)
+            way = next((way for way in ways if list(words[at : at + len(way)]) == way), None)
             if way is not None:
                 phrases.append(phrase)
                 at += len(way)

@@ -4,12 +4,14 @@ import numpy as np
 from jaxtyping import Int32
 
 
-def batch_indices(*, seed: int, num_examples: int, batch_size: int, first_step: int,
-                  num_steps: int) -> Int32[np.ndarray, "num_steps batch_size"]:
+def batch_indices(
+    *, seed: int, num_examples: int, batch_size: int, first_step: int, num_steps: int
+) -> Int32[np.ndarray, "num_steps batch_size"]:
     """Row indices of the batches of some consecutive steps.
 
-    The epochs, each a permutation of all rows, are laid end to end without a gap; step s takes the positions
-    [s * batch_size, (s + 1) * batch_size). So a batch may span two epochs and no row is left out. Nothing is carried
+    The epochs, each a permutation of all rows, are laid end to end without a gap; step s takes the
+    positions [s * batch_size, (s + 1) * batch_size). So a batch may span two epochs and no row is
+    left out. Nothing is carried
     from call to call: any step's batch can be made again alone.
 
     Args:
@@ -27,15 +29,20 @@ def batch_indices(*, seed: int, num_examples: int, batch_size: int, first_step: 
 
     Randomness: epoch e is Philox keyed by (seed, e).
     """
-    for name, value, least in (("seed", seed, 0), ("num_examples", num_examples, 1), ("batch_size", batch_size, 1),
-                               ("first_step", first_step, 0), ("num_steps", num_steps, 0)):
+    for name, value, least in (
+        ("seed", seed, 0),
+        ("num_examples", num_examples, 1),
+        ("batch_size", batch_size, 1),
+        ("first_step", first_step, 0),
+        ("num_steps", num_steps, 0),
+    ):
         if value < least:
             raise ValueError(f"{name}={value} must be at least {least}")
     begin, end = first_step * batch_size, (first_step + num_steps) * batch_size
     epochs = range(begin // num_examples, -(-end // num_examples))
     rows = [_epoch(seed, epoch, num_examples) for epoch in epochs]
     skipped = begin - epochs.start * num_examples
-    flat = np.concatenate([np.zeros(0, np.int32), *rows])[skipped:skipped + end - begin]
+    flat = np.concatenate([np.zeros(0, np.int32), *rows])[skipped : skipped + end - begin]
     return flat.reshape(num_steps, batch_size)
 
 

@@ -2,12 +2,13 @@
 
     cache_dir/<name of the source>/<first 16 digits of the content hash>/1.0.0/
 
-One TFDS example is a whole split, not a sentence: TFDS takes about 30 microseconds to write and read back each feature
-of an example, which would make 20 seconds of the 36 data sets of the main comparison instead of 4. The columns keep
+One TFDS example is a whole split, not a sentence: TFDS takes about 30 microseconds to write and
+read back each feature of an example, which would make 20 seconds of the 36 data sets of the main
+comparison instead of 4. The columns keep
 their names: `as_data_source(split="train")[0]["tokens"]` is int32 [n, length].
 
-This is the only file that imports tensorflow_datasets; `jaxreg.data` imports it on the first `load`. `from_tfds` reads a
-builder of one's own.
+This is the only file that imports tensorflow_datasets; `jaxreg.data` imports it on the first
+`load`. `from_tfds` reads a builder of one's own.
 """
 
 import contextlib
@@ -44,26 +45,37 @@ class CacheError(OSError):
 
 
 class SourceConfig(tfds.core.BuilderConfig):
-    """A TFDS config that carries a source, its settings and the splits they draw; its name is the start of their content hash."""
+    """A TFDS config that carries a source, its settings and the splits they draw; its name is the
+    start of their content hash.
+    """
 
     def __init__(self, source: "Source", settings: Any):
         self.content_hash = source.content_hash(settings)
         super().__init__(name=self.content_hash[:16], description=str(settings))
         self.source, self.settings = source, settings
-        self.splits = source.draw(settings)  # here, outside `_quiet`: what a person's own draw prints is seen
+        self.splits = source.draw(
+            settings
+        )  # here, outside `_quiet`: what a person's own draw prints is seen
         if tuple(self.splits) != source.splits:
-            raise ValueError(f"{source.name}: the draw gives the splits {', '.join(self.splits)}, not {', '.join(source.splits)}")
+            raise ValueError(
+                f"{source.name}: the draw gives the splits {', '.join(self.splits)}, not"
+                f" {', '.join(source.splits)}"
+            )
 
 
 class _LocalInfo(tfds.core.DatasetInfo):
     def initialize_from_bucket(self) -> None:
-        """Nothing: no copy is published, and looking for one leaves an empty temporary folder behind."""
+        """Nothing: no copy is published, and looking for one leaves an empty temporary folder
+        behind.
+        """
 
 
 class _Drawn(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """One example per split, see the module's docstring; writes only. TFDS knows it by the source's name.
+    """One example per split, see the module's docstring; writes only. TFDS knows it by the source's
+    name.
 
-    The class stands here, in a package, and never in a person's own file: there TFDS finds no folder of its package.
+    The class stands here, in a package, and never in a person's own file: there TFDS finds no
+    folder of its package.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -74,19 +86,32 @@ class _Drawn(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _info(self) -> tfds.core.DatasetInfo:
         example = next(iter(self.builder_config.splits.values()))
-        features = {name: tfds.features.Tensor(shape=(None, *array.shape[1:]), dtype=array.dtype.type)
-                    for name, array in example.arrays().items() if name not in _absent(example)}
-        return _LocalInfo(builder=self, features=tfds.features.FeaturesDict(features), disable_shuffling=True,
-                          metadata=tfds.core.MetadataDict())
+        features = {
+            name: tfds.features.Tensor(shape=(None, *array.shape[1:]), dtype=array.dtype.type)
+            for name, array in example.arrays().items()
+            if name not in _absent(example)
+        }
+        return _LocalInfo(
+            builder=self,
+            features=tfds.features.FeaturesDict(features),
+            disable_shuffling=True,
+            metadata=tfds.core.MetadataDict(),
+        )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict:
         config = self.builder_config
-        self.info.metadata.update(content_hash=config.content_hash, digest=_digest(config.splits),
-                                  settings=dataclasses.asdict(config.settings))
+        self.info.metadata.update(
+            content_hash=config.content_hash,
+            digest=_digest(config.splits),
+            settings=dataclasses.asdict(config.settings),
+        )
         return {name: self._generate_examples(split) for name, split in config.splits.items()}
 
     def _generate_examples(self, split: Split):
-        yield 0, {name: array for name, array in split.arrays().items() if name not in _absent(split)}
+        yield (
+            0,
+            {name: array for name, array in split.arrays().items() if name not in _absent(split)},
+        )
 
 
 def _absent(split: Split) -> list[str]:
@@ -101,13 +126,17 @@ def _split(columns: dict[str, np.ndarray]) -> Split:
 
 
 def load(source: "Source", settings: Any, cache_dir: str | os.PathLike) -> dict[str, Split]:
-    """The splits of a source's `settings` from the files in `cache_dir`; missing or damaged files are made anew.
+    """The splits of a source's `settings` from the files in `cache_dir`; missing or damaged files
+    are made anew.
 
     Raises:
       ValueError: `cache_dir` is not a local folder, or the source cannot draw these settings.
     """
     if "://" in os.fspath(cache_dir):
-        raise ValueError(f"cache_dir is {os.fspath(cache_dir)!r}; it must be a local folder, on every host its own")
+        raise ValueError(
+            f"cache_dir is {os.fspath(cache_dir)!r}; it must be a local folder, on every host"
+            " its own"
+        )
     folder = _folder(source, settings, cache_dir)
     if not folder.exists():
         return prepare(source, settings, cache_dir)
@@ -115,7 +144,11 @@ def load(source: "Source", settings: Any, cache_dir: str | os.PathLike) -> dict[
         return read(source, settings, cache_dir)
     except Exception as error:  # whatever a damaged file makes TFDS raise
         reason = str(error).strip().split("\n")[0]
-        warnings.warn(f"{folder} is damaged and is made anew ({type(error).__name__}: {reason})", DataWarning, stacklevel=2)
+        warnings.warn(
+            f"{folder} is damaged and is made anew ({type(error).__name__}: {reason})",
+            DataWarning,
+            stacklevel=2,
+        )
     return prepare(source, settings, cache_dir, replace=True)
 
 
@@ -123,12 +156,14 @@ def _folder(source: "Source", settings: Any, data_dir: str | os.PathLike) -> pat
     return pathlib.Path(data_dir) / source.name / source.content_hash(settings)[:16]
 
 
-def prepare(source: "Source", settings: Any, cache_dir: str | os.PathLike, *, replace: bool = False) -> dict[str, Split]:
+def prepare(
+    source: "Source", settings: Any, cache_dir: str | os.PathLike, *, replace: bool = False
+) -> dict[str, Split]:
     """Writes the files of `settings` and returns the splits as read back from them.
 
-    They are written to a private folder, read back, and only then renamed to their place, so that processes which
-    prepare the same data at once never see one another's half-written files. Files that are there already are kept,
-    or moved away first with `replace`; the content is the same.
+    They are written to a private folder, read back, and only then renamed to their place, so that
+    processes which prepare the same data at once never see one another's half-written files. Files
+    that are there already are kept, or moved away first with `replace`; the content is the same.
 
     Raises:
       CacheError: they cannot be written.
@@ -139,20 +174,33 @@ def prepare(source: "Source", settings: Any, cache_dir: str | os.PathLike, *, re
         return _prepared(source, settings, cache_dir, config, replace)
     except (OSError, RuntimeError) as error:  # array_record's writer knows only the second
         reason = " ".join(str(error).split())
-        raise CacheError(f"{cache_dir}: data cannot be written there: {reason[:200]}; $JAXREG_DATA may name another folder") from error
+        raise CacheError(
+            f"{cache_dir}: data cannot be written there: {reason[:200]}; $JAXREG_DATA may name"
+            " another folder"
+        ) from error
 
 
-def _prepared(source: "Source", settings: Any, cache_dir: str | os.PathLike, config: SourceConfig, replace: bool) -> dict[str, Split]:
+def _prepared(
+    source: "Source",
+    settings: Any,
+    cache_dir: str | os.PathLike,
+    config: SourceConfig,
+    replace: bool,
+) -> dict[str, Split]:
     folder = _folder(source, settings, cache_dir)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".preparing-", dir=folder.parent, ignore_cleanup_errors=True) as private:
+    with tempfile.TemporaryDirectory(
+        prefix=".preparing-", dir=folder.parent, ignore_cleanup_errors=True
+    ) as private:
         with _quiet():
             _Drawn(config=config, data_dir=private).download_and_prepare()
         splits = read(source, settings, private)
         if replace:
             with contextlib.suppress(OSError):  # another process was faster
                 os.rename(folder, pathlib.Path(private) / "old")
-        with contextlib.suppress(OSError):  # likewise: a folder is never renamed onto one with files in it
+        with contextlib.suppress(
+            OSError
+        ):  # likewise: a folder is never renamed onto one with files in it
             os.rename(_folder(source, settings, private), folder)
     return splits
 
@@ -169,7 +217,10 @@ def read(source: "Source", settings: Any, data_dir: str | os.PathLike) -> dict[s
         builder = tfds.builder_from_directory(folder)
         metadata = dict(builder.info.metadata)
         rows = builder.as_data_source()
-        splits = {name: _split({key: _frozen(value) for key, value in rows[name][0].items()}) for name in source.splits}
+        splits = {
+            name: _split({key: _frozen(value) for key, value in rows[name][0].items()})
+            for name in source.splits
+        }
     if metadata.get("content_hash") != source.content_hash(settings):
         raise ValueError(f"{folder} was made from other settings or another grammar")
     if metadata.get("digest") != _digest(splits):
@@ -178,13 +229,16 @@ def read(source: "Source", settings: Any, data_dir: str | os.PathLike) -> dict[s
 
 
 def from_tfds(builder_class: type, **options: Any) -> dict[str, Split]:
-    """The splits that a TFDS builder of one's own makes, such as one in a lone experiment file: what a `Source.draw` may return.
+    """The splits that a TFDS builder of one's own makes, such as one in a lone experiment file:
+    what a `Source.draw` may return.
 
-    One TFDS example is one row. Its features are named as the arrays of `Split` and have fixed shapes; query_position and
-    label must be there, and tokens or features (then every token is 1). Without foil a hit is the largest output.
+    One TFDS example is one row. Its features are named as the arrays of `Split` and have fixed
+    shapes; query_position and label must be there, and tokens or features (then every token is 1).
+    Without foil a hit is the largest output.
 
     Args:
-      builder_class: a tfds.core.GeneratorBasedBuilder. Its files are made in a temporary folder: jaxreg keeps its own.
+      builder_class: a tfds.core.GeneratorBasedBuilder. Its files are made in a temporary folder:
+        jaxreg keeps its own.
       options: what its constructor takes besides data_dir and file_format, such as config.
 
     Raises:
@@ -203,17 +257,37 @@ def from_tfds(builder_class: type, **options: Any) -> dict[str, Split]:
 def _stacked(builder: str, rows: list[dict[str, Any]]) -> Split:
     """TFDS examples as one split; what they lack is filled in."""
     given = {name: np.stack([np.asarray(row[name]) for row in rows]) for name in rows[0]}
-    shape = given["tokens"].shape if "tokens" in given else given["features"].shape[:2] if "features" in given else None
-    wrong = [name for name in given if name not in {field.name for field in dataclasses.fields(Split)}]
-    lacking = [name for name in ("query_position", "label") if name not in given] + (["tokens"] if shape is None else [])
+    shape = (
+        given["tokens"].shape
+        if "tokens" in given
+        else given["features"].shape[:2]
+        if "features" in given
+        else None
+    )
+    wrong = [
+        name for name in given if name not in {field.name for field in dataclasses.fields(Split)}
+    ]
+    lacking = [name for name in ("query_position", "label") if name not in given] + (
+        ["tokens"] if shape is None else []
+    )
     if wrong or lacking:
         told = f"there is no {lacking[0]!r}" if lacking else f"{wrong[0]!r} is no array of a split"
         raise ValueError(f"{builder}: {told}; its features are {', '.join(given)}")
     n = len(rows)
-    filled = {"tokens": np.ones(shape, np.int32), "foil": np.full(n, -1, np.int32), "template": np.zeros(n, np.int32),
-              "cues": np.zeros((n, 0), np.int32), "tags": np.zeros((n, 0), bool)}
+    filled = {
+        "tokens": np.ones(shape, np.int32),
+        "foil": np.full(n, -1, np.int32),
+        "template": np.zeros(n, np.int32),
+        "cues": np.zeros((n, 0), np.int32),
+        "tags": np.zeros((n, 0), bool),
+    }
     kinds = {"tags": bool, "features": np.float32}
-    return Split(**{name: array.astype(kinds.get(name, np.int32)) for name, array in (filled | given).items()})
+    return Split(
+        **{
+            name: array.astype(kinds.get(name, np.int32))
+            for name, array in (filled | given).items()
+        }
+    )
 
 
 def _frozen(array: np.ndarray) -> np.ndarray:
@@ -247,16 +321,21 @@ class _Muted:
 
 @contextlib.contextmanager
 def _quiet():
-    """TFDS without its two lines on stdout, its progress bars and its warning about a config of one's own.
+    """TFDS without its two lines on stdout, its progress bars and its warning about a config of
+    one's own.
 
-    Only of this thread: what the main thread has to say meanwhile, such as a mistake, must not be lost.
+    Only of this thread: what the main thread has to say meanwhile, such as a mistake, must not be
+    lost.
     """
     absl = logging.getLogger("absl")
     with _one_at_a_time:  # the streams belong to the whole process
         level = absl.level
         absl.setLevel(logging.ERROR)
         try:
-            with contextlib.redirect_stdout(_Muted(sys.stdout)), contextlib.redirect_stderr(_Muted(sys.stderr)):
+            with (
+                contextlib.redirect_stdout(_Muted(sys.stdout)),
+                contextlib.redirect_stderr(_Muted(sys.stderr)),
+            ):
                 yield
         finally:
             absl.setLevel(level)

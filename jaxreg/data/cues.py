@@ -1,18 +1,24 @@
 """CUES: two redundant cues to the answer, a shortcut beside them, canaries and wrong labels.
 
-A row is all words, in no order but for a core: "A f S B f Q" with cue words A and B, a shortcut S, the query word Q and
-fillers f; more fillers stand around it, so that no position is untrained. At Q the model chooses between two answers of
-the query word, up and down: "heron so above cliff yet LIVE" -> live-up. A (heron is a bird, carp a fish) and B (a cliff is
-high, a reef is deep) always agree in training, each alone tells the answer, and each has 16 words to be learned. The
-shortcut is one of two words, above and below, and agrees with the answer in a share `rho` of the training rows: .5 tells
-nothing, 1 makes it a third cue, and by far the easiest.
+A row is all words, in no order but for a core: "A f S B f Q" with cue words A and B, a shortcut S,
+the query word Q and fillers f; more fillers stand around it, so that no position is untrained. At Q
+the model chooses between two answers of
+the query word, up and down: "heron so above cliff yet LIVE" -> live-up. A (heron is a bird, carp a
+fish) and B (a cliff is high, a reef is deep) always agree in training, each alone tells the answer,
+and each has 16 words to be learned. The
+shortcut is one of two words, above and below, and agrees with the answer in a share `rho` of the
+training rows: .5 tells nothing, 1 makes it a third cue, and by far the easiest.
 
-At test a cue is a filler, or cut from the query, or contradicts the other; the core stands elsewhere, or A and B change
-places. Where A and B disagree, the label is what A says and the foil what B says: the accuracy is the share that follows A.
+At test a cue is a filler, or cut from the query, or contradicts the other; the core stands
+elsewhere, or A and B change
+places. Where A and B disagree, the label is what A says and the foil what B says: the accuracy is
+the share that follows A.
 
-Canaries are rows of fillers and a query, with an answer that nothing tells, `canary_repeats` times each: what is right on
-them is memorized (Carlini et al. 2019 plant numbers; ours are sentences, their twins, never trained, the view "nothing").
-Corrupted rows carry the wrong answer: the accuracy on them is the share of wrong labels that is believed.
+Canaries are rows of fillers and a query, with an answer that nothing tells, `canary_repeats` times
+each: what is right on them is memorized (Carlini et al. 2019 plant numbers; ours are sentences,
+their twins, never trained, the view "nothing").
+Corrupted rows carry the wrong answer: the accuracy on them is the share of wrong labels that is
+believed.
 """
 
 import dataclasses
@@ -24,14 +30,40 @@ from jaxreg.data.dataset import LeakError, Split, View
 from jaxreg.data.source import Legend, Source, check_settings, generator, setting
 
 VERSION = 1  # raise it with anything that changes what a seed draws
-A_WORDS = (("heron", "crow", "hawk", "swan", "gull", "owl", "robin", "stork"), ("carp", "trout", "eel", "pike", "cod", "perch", "bass", "tuna"))
-B_WORDS = (("cliff", "roof", "cloud", "tree", "nest", "tower", "peak", "sky"), ("reef", "pond", "lake", "river", "sea", "ditch", "creek", "bay"))
+A_WORDS = (
+    ("heron", "crow", "hawk", "swan", "gull", "owl", "robin", "stork"),
+    ("carp", "trout", "eel", "pike", "cod", "perch", "bass", "tuna"),
+)
+B_WORDS = (
+    ("cliff", "roof", "cloud", "tree", "nest", "tower", "peak", "sky"),
+    ("reef", "pond", "lake", "river", "sea", "ditch", "creek", "bay"),
+)
 SHORTCUTS = (("above",), ("below",))
-FILLERS = ("so", "then", "here", "also", "just", "yet", "still", "even", "thus", "again", "now", "well")
+FILLERS = (
+    "so",
+    "then",
+    "here",
+    "also",
+    "just",
+    "yet",
+    "still",
+    "even",
+    "thus",
+    "again",
+    "now",
+    "well",
+)
 QUERIES = ("LIVE", "HIDE", "FEED", "REST", "CALL", "TURN")
 CLASSES = ("up", "down")
-TOKENS = ("<pad>", *FILLERS, *(word for words in (A_WORDS, B_WORDS, SHORTCUTS) for each in words for word in each), *QUERIES)
-OUTPUTS = tuple(f"{query.lower()}-{way}" for query in QUERIES for way in CLASSES)  # label = 2 * query + class
+TOKENS = (
+    "<pad>",
+    *FILLERS,
+    *(word for words in (A_WORDS, B_WORDS, SHORTCUTS) for each in words for word in each),
+    *QUERIES,
+)
+OUTPUTS = tuple(
+    f"{query.lower()}-{way}" for query in QUERIES for way in CLASSES
+)  # label = 2 * query + class
 
 CORE = ("a", "filler", "shortcut", "b", "filler", "query")
 CUE_NAMES = ("a", "b", "shortcut")
@@ -54,7 +86,12 @@ VIEWS = (
     View("both_cut", "no shortcut, query cut from both cues", "no_shortcut", ("a", "b")),
     View("shifted", "new rows, the core stands elsewhere", "shifted"),
     View("swapped", "new rows, cues A and B change places", "swapped"),
-    View("nothing", "rows like canaries, never trained", "nothing", at_chance="nothing in the row tells the answer"),
+    View(
+        "nothing",
+        "rows like canaries, never trained",
+        "nothing",
+        at_chance="nothing in the row tells the answer",
+    ),
 )
 
 
@@ -90,10 +127,23 @@ class Settings:
         canaries = self.num_canaries * self.canary_repeats
         check_settings(
             self,
-            "" if self.max_offset < room else f"data.max_offset is {self.max_offset}; it must be below {room} (length - {len(CORE)}), or "
-                                              "no other place is left for the core",
-            "" if canaries < self.num_train else f"data.num_canaries is {self.num_canaries}; {canaries} rows of them leave none of "
-                                                 f"data.num_train, which is {self.num_train}")
+            (
+                ""
+                if self.max_offset < room
+                else (
+                    f"data.max_offset is {self.max_offset}; it must be below {room} (length -"
+                    f" {len(CORE)}), or no other place is left for the core"
+                )
+            ),
+            (
+                ""
+                if canaries < self.num_train
+                else (
+                    f"data.num_canaries is {self.num_canaries}; {canaries} rows of them leave none"
+                    f" of data.num_train, which is {self.num_train}"
+                )
+            ),
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,11 +185,14 @@ def _ids(words) -> Int32[np.ndarray, "2 n"]:
 
 
 _A_IDS, _B_IDS, _SHORTCUT_IDS = _ids(A_WORDS), _ids(B_WORDS), _ids(SHORTCUTS)
-_FILLER_IDS, _QUERY_IDS = (np.array([TOKENS.index(word) for word in words], np.int32) for words in (FILLERS, QUERIES))
+_FILLER_IDS, _QUERY_IDS = (
+    np.array([TOKENS.index(word) for word in words], np.int32) for words in (FILLERS, QUERIES)
+)
 
 
 def draw_splits(settings: Settings) -> dict[str, Split]:
-    """All splits of one seed, by name. Rows are distinct, over all splits, but for repeated canaries.
+    """All splits of one seed, by name. Rows are distinct, over all splits, but for repeated
+    canaries.
 
     Raises:
       ValueError: there are too few distinct rows.
@@ -153,37 +206,83 @@ def draw_splits(settings: Settings) -> dict[str, Split]:
         if name == "train":
             splits[name] = _train(rng, settings, taken)
         else:
-            splits[name] = _draw(rng, plan, settings.num_eval, settings, taken, f"data.num_eval is {settings.num_eval}; {name}")
+            splits[name] = _draw(
+                rng,
+                plan,
+                settings.num_eval,
+                settings,
+                taken,
+                f"data.num_eval is {settings.num_eval}; {name}",
+            )
     return splits
 
 
 def _train(rng: np.random.Generator, settings: Settings, taken: set[bytes]) -> Split:
     """Regular rows, some of them corrupted, and canaries, in random order."""
     num_canaries = settings.num_canaries * settings.canary_repeats
-    rows = _draw(rng, PLANS["train"], settings.num_train - num_canaries, settings, taken, f"data.num_train is {settings.num_train}; train")
+    rows = _draw(
+        rng,
+        PLANS["train"],
+        settings.num_train - num_canaries,
+        settings,
+        taken,
+        f"data.num_train is {settings.num_train}; train",
+    )
     wrong = np.zeros(len(rows), bool)
-    wrong[rng.permutation(len(rows))[:round(settings.noise_rate * len(rows))]] = True
-    parts = [dataclasses.replace(rows, label=np.where(wrong, rows.foil, rows.label), foil=np.where(wrong, rows.label, rows.foil),
-                                 tags=np.stack([~wrong, wrong, np.zeros(len(rows), bool)], axis=1))]
+    wrong[rng.permutation(len(rows))[: round(settings.noise_rate * len(rows))]] = True
+    parts = [
+        dataclasses.replace(
+            rows,
+            label=np.where(wrong, rows.foil, rows.label),
+            foil=np.where(wrong, rows.label, rows.foil),
+            tags=np.stack([~wrong, wrong, np.zeros(len(rows), bool)], axis=1),
+        )
+    ]
     if num_canaries:
-        canaries = _draw(generator("cues", settings.seed, "canaries"), PLANS["nothing"], settings.num_canaries, settings, taken,
-                         f"data.num_canaries is {settings.num_canaries}; train")
+        canaries = _draw(
+            generator("cues", settings.seed, "canaries"),
+            PLANS["nothing"],
+            settings.num_canaries,
+            settings,
+            taken,
+            f"data.num_canaries is {settings.num_canaries}; train",
+        )
         tags = np.tile([False, False, True], (len(canaries), 1))
-        parts.append(dataclasses.replace(canaries, tags=tags).take(np.repeat(np.arange(len(canaries)), settings.canary_repeats)))
-    arrays = {field: np.concatenate([part.arrays()[field] for part in parts]) for field in rows.arrays()}
+        parts.append(
+            dataclasses.replace(canaries, tags=tags).take(
+                np.repeat(np.arange(len(canaries)), settings.canary_repeats)
+            )
+        )
+    arrays = {
+        field: np.concatenate([part.arrays()[field] for part in parts]) for field in rows.arrays()
+    }
     return Split(**arrays).take(rng.permutation(settings.num_train))
 
 
-def _draw(rng: np.random.Generator, plan: Plan, count: int, settings: Settings, taken: set[bytes], complaint: str) -> Split:
-    """`count` rows of a plan, none of them in `taken`, to which they are added; classes and words in equal shares."""
+def _draw(
+    rng: np.random.Generator,
+    plan: Plan,
+    count: int,
+    settings: Settings,
+    taken: set[bytes],
+    complaint: str,
+) -> Split:
+    """`count` rows of a plan, none of them in `taken`, to which they are added; classes and words
+    in equal shares.
+    """
     way = np.arange(count) % 2
     query = (np.arange(count) // 2) % len(QUERIES)
     agrees = _shares(rng, way, settings.rho) if plan.shortcut == "rho" else np.zeros(count, bool)
-    tokens, cues = np.zeros((count, settings.length), np.int32), np.full((count, len(CUE_NAMES)), -1, np.int32)
+    tokens, cues = (
+        np.zeros((count, settings.length), np.int32),
+        np.full((count, len(CUE_NAMES)), -1, np.int32),
+    )
     at_query, todo = np.zeros(count, np.int32), np.arange(count)
     a, b = _cycle(rng, way, _A_IDS), _cycle(rng, 1 - way if plan.against else way, _B_IDS)
     for _ in range(50):
-        tokens[todo], cues[todo], at_query[todo] = _rows(rng, plan, way[todo], query[todo], a[todo], b[todo], agrees[todo], settings)
+        tokens[todo], cues[todo], at_query[todo] = _rows(
+            rng, plan, way[todo], query[todo], a[todo], b[todo], agrees[todo], settings
+        )
         keys = [row.tobytes() for row in tokens]
         fresh = [row for row in todo.tolist() if not (keys[row] in taken or taken.add(keys[row]))]
         todo = np.setdiff1d(todo, fresh)
@@ -194,20 +293,31 @@ def _draw(rng: np.random.Generator, plan: Plan, count: int, settings: Settings, 
     label = (2 * query + way).astype(np.int32)
     tags = np.tile([True, False, False], (count, 1))
     order = rng.permutation(count)
-    return Split(tokens=tokens, query_position=at_query, label=label, foil=label ^ 1, template=np.zeros(count, np.int32), cues=cues,
-                 tags=tags).take(order)
+    return Split(
+        tokens=tokens,
+        query_position=at_query,
+        label=label,
+        foil=label ^ 1,
+        template=np.zeros(count, np.int32),
+        cues=cues,
+        tags=tags,
+    ).take(order)
 
 
-def _shares(rng: np.random.Generator, way: Int64[np.ndarray, " n"], share: float | int) -> Bool[np.ndarray, " n"]:
+def _shares(
+    rng: np.random.Generator, way: Int64[np.ndarray, " n"], share: float | int
+) -> Bool[np.ndarray, " n"]:
     """True for exactly the share of each class (to the nearest row), at random."""
     chosen = np.zeros(len(way), bool)
     for each in (0, 1):
         rows = rng.permutation(np.flatnonzero(way == each))
-        chosen[rows[:round(share * len(rows))]] = True
+        chosen[rows[: round(share * len(rows))]] = True
     return chosen
 
 
-def _cycle(rng: np.random.Generator, way: Int64[np.ndarray, " n"], ids: Int32[np.ndarray, "2 w"]) -> Int32[np.ndarray, " n"]:
+def _cycle(
+    rng: np.random.Generator, way: Int64[np.ndarray, " n"], ids: Int32[np.ndarray, "2 w"]
+) -> Int32[np.ndarray, " n"]:
     """A word of each row's class; every word of a class equally often, to one row."""
     words = np.zeros(len(way), np.int32)
     for each in (0, 1):
@@ -217,15 +327,25 @@ def _cycle(rng: np.random.Generator, way: Int64[np.ndarray, " n"], ids: Int32[np
 
 
 def _rows(rng, plan: Plan, way, query, a, b, agrees, settings: Settings):
-    """(tokens, cues, query position) of some rows: the core among fillers. All given arrays have one entry per row."""
+    """(tokens, cues, query position) of some rows: the core among fillers. All given arrays have
+    one entry per row.
+    """
     n, room = len(way), settings.length - len(CORE)
     low, high = (settings.max_offset + 1, room) if plan.shifted else (0, settings.max_offset)
     start = rng.integers(low, high + 1, size=n)
     tokens = rng.choice(_FILLER_IDS, (n, settings.length)).astype(np.int32)
-    core = ["b" if slot == "a" else "a" if slot == "b" else slot for slot in CORE] if plan.swapped else CORE
+    core = (
+        ["b" if slot == "a" else "a" if slot == "b" else slot for slot in CORE]
+        if plan.swapped
+        else CORE
+    )
     shortcut = _SHORTCUT_IDS[np.where(agrees, way, 1 - way), 0]
-    words = {"a": a if plan.a else None, "b": b if plan.b else None, "shortcut": None if plan.shortcut == "none" else shortcut,
-             "query": _QUERY_IDS[query]}
+    words = {
+        "a": a if plan.a else None,
+        "b": b if plan.b else None,
+        "shortcut": None if plan.shortcut == "none" else shortcut,
+        "query": _QUERY_IDS[query],
+    }
     cues = np.full((n, len(CUE_NAMES)), -1, np.int32)
     for name, word in words.items():
         if word is not None:
@@ -236,7 +356,8 @@ def _rows(rng, plan: Plan, way, query, a, b, agrees, settings: Settings):
 
 
 def check_leaks(splits: dict[str, Split], settings: Settings) -> None:
-    """Checks, from the tokens alone, that training holds what it should and that no row of it is asked, whatever its answer.
+    """Checks, from the tokens alone, that training holds what it should and that no row of it is
+    asked, whatever its answer.
 
     Raises:
       LeakError: naming the split and what was found in it.
@@ -251,26 +372,48 @@ def check_leaks(splits: dict[str, Split], settings: Settings) -> None:
     trained = {row.tobytes() for row in train.tokens}
     starts = set((train.query_position - CORE.index("query")).tolist())
     for name in SPLITS[1:]:
-        shared = [row for row, tokens in enumerate(splits[name].tokens) if tokens.tobytes() in trained]
+        shared = [
+            row for row, tokens in enumerate(splits[name].tokens) if tokens.tobytes() in trained
+        ]
         if shared:
             words = " ".join(TOKENS[token] for token in splits[name].tokens[shared[0]])
-            raise LeakError(f"train and {name} share a row: {words!r} ({len(shared)} shared in all)")
+            raise LeakError(
+                f"train and {name} share a row: {words!r} ({len(shared)} shared in all)"
+            )
     if starts & set((splits["shifted"].query_position - CORE.index("query")).tolist()):
         raise LeakError("shifted has a row whose core stands where one stands in training")
 
 
-def _says(tokens: Int32[np.ndarray, "n t"], ids: Int32[np.ndarray, "2 w"]) -> Int64[np.ndarray, " n"]:
+def _says(
+    tokens: Int32[np.ndarray, "n t"], ids: Int32[np.ndarray, "2 w"]
+) -> Int64[np.ndarray, " n"]:
     """The class that the only word of a cue in each row tells; -1 without one, -2 with several."""
     found = np.stack([np.isin(tokens, each).sum(1) for each in ids], axis=1)
     return np.where(found.sum(1) == 1, found.argmax(1), np.where(found.sum(1) == 0, -1, -2))
 
 
 def _legend(settings: Settings) -> Legend:
-    return Legend(tokens=TOKENS, outputs=OUTPUTS, templates=("row",), cue_names=CUE_NAMES, tag_names=TAG_NAMES)
+    return Legend(
+        tokens=TOKENS, outputs=OUTPUTS, templates=("row",), cue_names=CUE_NAMES, tag_names=TAG_NAMES
+    )
 
 
 SOURCE = Source(
-    name="cues", what="two redundant cues and a shortcut: heron so above cliff yet LIVE -> live-up", settings=Settings, splits=SPLITS,
-    views=VIEWS, primary="shortcut_against", draw=draw_splits, legend=_legend, check=check_leaks, version=VERSION,
-    content=lambda: {"tokens": TOKENS, "outputs": OUTPUTS, "core": CORE, "plans": {name: dataclasses.astuple(plan) for name, plan in PLANS.items()}},
-    same_shape=("rho", "noise_rate", "num_canaries", "canary_repeats", "max_offset"))
+    name="cues",
+    what="two redundant cues and a shortcut: heron so above cliff yet LIVE -> live-up",
+    settings=Settings,
+    splits=SPLITS,
+    views=VIEWS,
+    primary="shortcut_against",
+    draw=draw_splits,
+    legend=_legend,
+    check=check_leaks,
+    version=VERSION,
+    content=lambda: {
+        "tokens": TOKENS,
+        "outputs": OUTPUTS,
+        "core": CORE,
+        "plans": {name: dataclasses.astuple(plan) for name, plan in PLANS.items()},
+    },
+    same_shape=("rho", "noise_rate", "num_canaries", "canary_repeats", "max_offset"),
+)

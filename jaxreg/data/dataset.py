@@ -23,11 +23,13 @@ class Split:
       tokens: token ids; 0 is padding, before and after the sentence.
       query_position: where the answer is read out.
       label: the right answer, an index into `Dataset.outputs`.
-      foil: the wrong answer it is compared with, likewise; -1: with all others, a hit is the largest of all outputs.
+      foil: the wrong answer it is compared with, likewise; -1: with all others, a hit is the
+        largest of all outputs.
       template: the sentence's frame, an index into `Dataset.templates`.
       cues: the position of each cue of `Dataset.cue_names`, -1 where the sentence has none.
       tags: one column per name of `Dataset.tag_names`.
-      features: what stands at each position where it is no word, such as a patch of an image; then every token is 1.
+      features: what stands at each position where it is no word, such as a patch of an image; then
+        every token is 1.
     """
 
     tokens: Int32[np.ndarray, "n t"]
@@ -64,7 +66,8 @@ class View:
       subset: None (all rows), a tag's name, or "template:" and a template's name.
       fresh: whether the embedding rows of `Dataset.fresh_tokens` are replaced by fresh random ones.
       chance: accuracy of a guess on it; None: the data set's.
-      at_chance: why nothing but chance is possible, or a leak is found; empty where more is possible.
+      at_chance: why nothing but chance is possible, or a leak is found; empty where more is
+        possible.
     """
 
     name: str
@@ -127,8 +130,10 @@ class Dataset:
         elif view.subset.startswith("template:") and view.subset[9:] in self.templates:
             chosen = split.template == self.templates.index(view.subset[9:])
         else:
-            raise ValueError(f"view {view.name}: subset {view.subset!r} is none of the tags {self.tag_names} "
-                             f"and no template: of {self.templates}")
+            raise ValueError(
+                f"view {view.name}: subset {view.subset!r} is none of the tags {self.tag_names} "
+                f"and no template: of {self.templates}"
+            )
         return chosen.astype(np.float32)
 
     def chance_of(self, view: View) -> float:
@@ -137,10 +142,14 @@ class Dataset:
 
     def without_empty_views(self) -> "Dataset":
         """The same without the views that count no row."""
-        return dataclasses.replace(self, views=tuple(view for view in self.views if self.view_weights(view).any()))
+        return dataclasses.replace(
+            self, views=tuple(view for view in self.views if self.view_weights(view).any())
+        )
 
     def sentence(self, split: str, row: int) -> str:
-        """The words of one row without padding, such as "the cat SIT on the mat" (SIT is the verb's stem)."""
+        """The words of one row without padding, such as "the cat SIT on the mat" (SIT is the verb's
+        stem).
+        """
         return self._words(self.splits[split].tokens[row])
 
     def check_disjoint(self) -> None:
@@ -158,16 +167,20 @@ class Dataset:
         leaked = np.flatnonzero(owner != owner[first][inverse])
         if leaked.size:
             row = leaked[0]
-            raise LeakError(f"{names[owner[first][inverse[row]]]} and {names[owner[row]]} share a sentence: "
-                            f"{self._words(rows[row, :self.splits[names[0]].tokens.shape[1]])!r} -> {self.outputs[rows[row, -1]]!r} "
-                            f"({leaked.size} shared in all)")
+            raise LeakError(
+                f"{names[owner[first][inverse[row]]]} and {names[owner[row]]} share a sentence:"
+                f" {self._words(rows[row, : self.splits[names[0]].tokens.shape[1]])!r} ->"
+                f" {self.outputs[rows[row, -1]]!r} ({leaked.size} shared in all)"
+            )
 
     def _words(self, tokens: Int32[np.ndarray, " t"]) -> str:
         return " ".join(self.tokens[token] for token in tokens if token != PAD)
 
 
 def _content(split: Split) -> Int32[np.ndarray, "n m"]:
-    """Each row's tokens moved to the left edge, features and the label: what tells sentences apart, wherever they start."""
+    """Each row's tokens moved to the left edge, features and the label: what tells sentences apart,
+    wherever they start.
+    """
     order = np.argsort(split.tokens == PAD, axis=1, kind="stable")
     parts = [np.take_along_axis(split.tokens, order, axis=1), split.label[:, None]]
     if split.features is not None:

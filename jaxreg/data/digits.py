@@ -2,13 +2,17 @@
 
     [patch] [patch] ... 16 of them, row by row ... [empty] ? -> 7
 
-A position holds 2x2 pixels as four features, grey values from 0 to 1. The answer is read at a seventeenth position whose
-features are 0: so every patch reaches it through attention, none is nearer to it than another, and what mixup, cutmix or a
-cut does to a patch never touches the place of the answer. All tokens are 1; none is padding.
+A position holds 2x2 pixels as four features, grey values from 0 to 1. The answer is read at a
+seventeenth position whose
+features are 0: so every patch reaches it through attention, none is nearer to it than another, and
+what mixup, cutmix or a cut does to a patch never touches the place of the answer. All tokens are 1;
+none is padding.
 
-Source: the test set of E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits (1998), UCI Machine Learning
-Repository, CC BY 4.0; as distributed with scikit-learn (BSD 3-Clause), from which `make_digits.py` makes the file that ships
-here. Its digits come from 13 writers, who are not recorded: held-out digits are new images, not of new writers.
+Source: the test set of E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits (1998),
+UCI Machine Learning Repository, CC BY 4.0; as distributed with scikit-learn (BSD 3-Clause), from
+which `make_digits.py` makes the file that ships
+here. Its digits come from 13 writers, who are not recorded: held-out digits are new images, not of
+new writers.
 """
 
 import dataclasses
@@ -29,7 +33,8 @@ VIEWS = (
     View("shifted", "the new images, moved by one pixel", "shifted"),
     View("noisy", "the new images, with noise", "noisy"),
 )
-DIGEST = "87ff0c9e40dc7e2c0e34e7257799c2e3f3aec1a016363bb11cad869ec428a826"  # SHA-256 of the pixels and then the labels
+# SHA-256 of the pixels and then the labels
+DIGEST = "87ff0c9e40dc7e2c0e34e7257799c2e3f3aec1a016363bb11cad869ec428a826"
 NUM_IMAGES, NUM_PATCHES, NUM_FEATURES = 1797, 16, 4
 NOISE = 0.25  # standard deviation of the noise, in grey values
 
@@ -52,7 +57,12 @@ class Settings:
     def __post_init__(self):
         """Raises ValueError with one line per impossible field."""
         total = self.num_train + self.num_eval
-        check_settings(self, f"data.num_train + data.num_eval is {total}; there are {NUM_IMAGES} images" if total > NUM_IMAGES else "")
+        check_settings(
+            self,
+            f"data.num_train + data.num_eval is {total}; there are {NUM_IMAGES} images"
+            if total > NUM_IMAGES
+            else "",
+        )
 
 
 @functools.cache
@@ -66,18 +76,23 @@ def images() -> tuple[UInt8[np.ndarray, "n 8 8"], Int64[np.ndarray, " n"]]:
         pixels, labels = file["images"], file["labels"]
     found = hashlib.sha256(pixels.tobytes() + labels.tobytes()).hexdigest()
     if found != DIGEST:
-        raise ValueError(f"assets/digits.npz has SHA-256 {found}, not {DIGEST}: install jaxreg again")
+        raise ValueError(
+            f"assets/digits.npz has SHA-256 {found}, not {DIGEST}: install jaxreg again"
+        )
     return pixels, labels.astype(np.int64)
 
 
 def draw_splits(settings: Settings) -> dict[str, Split]:
     """All splits of one seed; each digit has its share of every split, to within one image.
 
-    Randomness: `generator("digits", seed, purpose)`: which images go where, the directions of the shift, the noise.
+    Randomness: `generator("digits", seed, purpose)`: which images go where, the directions of the
+    shift, the noise.
     """
     pixels, labels = images()
     rows = _stratified(generator("digits", settings.seed, "rows"), labels)
-    train, validation = np.split(rows[:settings.num_train + settings.num_eval], [settings.num_train])
+    train, validation = np.split(
+        rows[: settings.num_train + settings.num_eval], [settings.num_train]
+    )
     shuffle = generator("digits", settings.seed, "order")
     train, validation = shuffle.permutation(train), shuffle.permutation(validation)
     grey = (pixels / np.float32(16)).astype(np.float32)
@@ -85,12 +100,20 @@ def draw_splits(settings: Settings) -> dict[str, Split]:
     directions = generator("digits", settings.seed, "shifted").integers(4, size=settings.num_eval)
     noise = generator("digits", settings.seed, "noisy").normal(0, NOISE, held_out.shape)
     noisy = np.clip(held_out + noise, 0, 1).astype(np.float32)
-    return {"train": _place(grey[train], labels[train], settings), "validation": _place(held_out, right, settings),
-            "shifted": _place(shifted(held_out, directions), right, settings), "noisy": _place(noisy, right, settings)}
+    return {
+        "train": _place(grey[train], labels[train], settings),
+        "validation": _place(held_out, right, settings),
+        "shifted": _place(shifted(held_out, directions), right, settings),
+        "noisy": _place(noisy, right, settings),
+    }
 
 
-def _stratified(rng: np.random.Generator, labels: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
-    """All rows in an order of which every stretch has each label in proportion, to within one row: its rows stand evenly apart."""
+def _stratified(
+    rng: np.random.Generator, labels: Int64[np.ndarray, " n"]
+) -> Int64[np.ndarray, " n"]:
+    """All rows in an order of which every stretch has each label in proportion, to within one row:
+    its rows stand evenly apart.
+    """
     place = np.zeros(len(labels))
     for label in np.unique(labels):
         of_label = rng.permutation(np.flatnonzero(labels == label))
@@ -98,27 +121,47 @@ def _stratified(rng: np.random.Generator, labels: Int64[np.ndarray, " n"]) -> In
     return np.argsort(place)
 
 
-def shifted(grey: Float32[np.ndarray, "n 8 8"], directions: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n 8 8"]:
-    """Images moved by one pixel, 0 right, 1 left, 2 down, 3 up; what enters is 0, what leaves is lost."""
+def shifted(
+    grey: Float32[np.ndarray, "n 8 8"], directions: Int64[np.ndarray, " n"]
+) -> Float32[np.ndarray, "n 8 8"]:
+    """Images moved by one pixel, 0 right, 1 left, 2 down, 3 up; what enters is 0, what leaves is
+    lost.
+    """
     padded = np.pad(grey, ((0, 0), (1, 1), (1, 1)))
     corners = np.array([(1, 0), (1, 2), (0, 1), (2, 1)])[directions]
-    return np.stack([image[top:top + 8, left:left + 8] for image, (top, left) in zip(padded, corners, strict=True)])
+    return np.stack(
+        [
+            image[top : top + 8, left : left + 8]
+            for image, (top, left) in zip(padded, corners, strict=True)
+        ]
+    )
 
 
 def patches(grey: Float32[np.ndarray, "n 8 8"]) -> Float32[np.ndarray, "n 16 4"]:
     """2x2 pixels each, patches and the pixels within them row by row."""
-    return grey.reshape(-1, 4, 2, 4, 2).transpose(0, 1, 3, 2, 4).reshape(-1, NUM_PATCHES, NUM_FEATURES)
+    return (
+        grey.reshape(-1, 4, 2, 4, 2).transpose(0, 1, 3, 2, 4).reshape(-1, NUM_PATCHES, NUM_FEATURES)
+    )
 
 
-def _place(grey: Float32[np.ndarray, "n 8 8"], labels: Int64[np.ndarray, " n"], settings: Settings) -> Split:
+def _place(
+    grey: Float32[np.ndarray, "n 8 8"], labels: Int64[np.ndarray, " n"], settings: Settings
+) -> Split:
     n = len(grey)
     features = np.zeros((n, settings.length, NUM_FEATURES), np.float32)
     features[:, :NUM_PATCHES] = patches(grey)
     tokens = np.zeros((n, settings.length), np.int32)
-    tokens[:, :NUM_PATCHES + 1] = 1
+    tokens[:, : NUM_PATCHES + 1] = 1
     return Split(
-        tokens=tokens, query_position=np.full(n, NUM_PATCHES, np.int32), label=labels.astype(np.int32), foil=np.full(n, -1, np.int32),
-        template=np.zeros(n, np.int32), cues=np.zeros((n, 0), np.int32), tags=np.zeros((n, 0), bool), features=features)
+        tokens=tokens,
+        query_position=np.full(n, NUM_PATCHES, np.int32),
+        label=labels.astype(np.int32),
+        foil=np.full(n, -1, np.int32),
+        template=np.zeros(n, np.int32),
+        cues=np.zeros((n, 0), np.int32),
+        tags=np.zeros((n, 0), bool),
+        features=features,
+    )
 
 
 def check_leaks(splits: dict[str, Split], settings: Settings) -> None:
@@ -136,10 +179,21 @@ def check_leaks(splits: dict[str, Split], settings: Settings) -> None:
 
 def legend(settings: Settings) -> Legend:
     """One token besides padding; outputs: the digits."""
-    return Legend(tokens=("<pad>", "<patch>"), outputs=tuple("0123456789"), templates=("image",), chance=0.1)
+    return Legend(
+        tokens=("<pad>", "<patch>"), outputs=tuple("0123456789"), templates=("image",), chance=0.1
+    )
 
 
 SOURCE = Source(
-    name="digits", what="handwritten digits, 8x8 pixels, as 16 patches: which digit is it",
-    settings=Settings, splits=SPLITS, views=VIEWS, primary="validation", draw=draw_splits, legend=legend, check=check_leaks, version=1,
-    content=lambda: {"images": DIGEST, "noise": NOISE})
+    name="digits",
+    what="handwritten digits, 8x8 pixels, as 16 patches: which digit is it",
+    settings=Settings,
+    splits=SPLITS,
+    views=VIEWS,
+    primary="validation",
+    draw=draw_splits,
+    legend=legend,
+    check=check_leaks,
+    version=1,
+    content=lambda: {"images": DIGEST, "noise": NOISE},
+)

@@ -1,4 +1,6 @@
-"""Any sentence of CATSAT's words as tokens, or a row of another data set, for looking at what a model does with it."""
+"""Any sentence of CATSAT's words as tokens, or a row of another data set, for looking at what a
+model does with it.
+"""
 
 import dataclasses
 import difflib
@@ -9,9 +11,17 @@ from jaxtyping import Int32
 from jaxreg.data import lexicon
 from jaxreg.data.dataset import PAD, Dataset
 
-_NUMBER_OF_NOUN = {form: number for noun in lexicon.NOUNS + lexicon.OBJECT_NOUNS for number, form in enumerate(noun)}
+_NUMBER_OF_NOUN = {
+    form: number
+    for noun in lexicon.NOUNS + lexicon.OBJECT_NOUNS
+    for number, form in enumerate(noun)
+}
 _STEM_OF_FORM = {form: stem for forms, stem in zip(lexicon.VERBS, lexicon.STEMS) for form in forms}
-_DETERMINERS = {*lexicon.NEUTRAL_DETERMINERS, *lexicon.INFORMATIVE_DETERMINERS[0], *lexicon.INFORMATIVE_DETERMINERS[1]}
+_DETERMINERS = {
+    *lexicon.NEUTRAL_DETERMINERS,
+    *lexicon.INFORMATIVE_DETERMINERS[0],
+    *lexicon.INFORMATIVE_DETERMINERS[1],
+}
 _SUBJECT_WORDS = {*_NUMBER_OF_NOUN, *lexicon.NONCE_WORDS}
 _KNOWN = (*(token for token in lexicon.TOKENS[1:] if token not in lexicon.STEMS), *_STEM_OF_FORM)
 
@@ -42,14 +52,17 @@ class Encoded:
 def encode(text: str, *, length: int = 12) -> Encoded:
     """The tokens of a sentence such as "The cat sat on the mat".
 
-    Case and punctuation are ignored. Every form of a verb stands for its stem. The subject is the nearest noun before
-    the verb where the sentence starts with a preposition ("on the mat the cat sat"), otherwise its first noun; its
-    determiner is the last one before it.
+    Case and punctuation are ignored. Every form of a verb stands for its stem. The subject is the
+    nearest noun before the verb where the sentence starts with a preposition ("on the mat the cat
+    sat"), otherwise its first noun; its determiner is the last one before it.
 
     Raises:
-      ValueError: an unknown word (names the nearest known one), no word, two verbs, or more words than `length`.
+      ValueError: an unknown word (names the nearest known one), no word, two verbs, or more words
+        than `length`.
     """
-    words = tuple(word for word in (raw.strip(".,;:!?\"'()").lower() for raw in text.split()) if word)
+    words = tuple(
+        word for word in (raw.strip(".,;:!?\"'()").lower() for raw in text.split()) if word
+    )
     unknown = [word for word in words if word not in _KNOWN]
     if unknown:
         nearest = difflib.get_close_matches(unknown[0], _KNOWN, n=1, cutoff=0.0)[0]
@@ -61,36 +74,51 @@ def encode(text: str, *, length: int = 12) -> Encoded:
     if len(verbs) > 1:
         raise ValueError(f"{text!r} has {len(verbs)} verbs; the answer is read out at one")
     tokens = np.zeros(length, np.int32)
-    tokens[:len(words)] = lexicon.ids(words)
+    tokens[: len(words)] = lexicon.ids(words)
     cues = _cues(words, verbs[0] if verbs else len(words))
     if not verbs:
         return Encoded(tokens, words, -1, -1, -1, -1, cues)
     singular = 2 * lexicon.STEMS.index(words[verbs[0]])
     number = _number(words, cues)
-    return Encoded(tokens, words, verbs[0], singular, singular + 1, -1 if number is None else singular + number, cues)
+    return Encoded(
+        tokens,
+        words,
+        verbs[0],
+        singular,
+        singular + 1,
+        -1 if number is None else singular + number,
+        cues,
+    )
 
 
 def encode_row(text: str | None, dataset: Dataset) -> Encoded:
-    """The tokens of a sentence in the words of any data set, from position 0 on; None: of the first training row.
+    """The tokens of a sentence in the words of any data set, from position 0 on; None: of the first
+    training row.
 
-    A data set of characters, where a blank is a token, takes the text character by character. Where a row of the data has
-    these words, its query, answer and foil are known: `label` and `singular` are the answer, `plural` the foil (-1 without
-    one). Otherwise all are -1, and there are matrices but no answer.
+    A data set of characters, where a blank is a token, takes the text character by character. Where
+    a row of the data has
+    these words, its query, answer and foil are known: `label` and `singular` are the answer,
+    `plural` the foil (-1 without one). Otherwise all are -1, and there are matrices but no answer.
 
     Raises:
-      ValueError: an unknown word (names the nearest known one), no word, or more words than a row has.
+      ValueError: an unknown word (names the nearest known one), no word, or more words than a row
+        has.
     """
     if text is None:
         tokens = dataset.splits["train"].tokens[0]
         return _known_row(tokens[tokens != PAD], dataset)
     known = {token.lower(): index for index, token in enumerate(dataset.tokens) if index != PAD}
-    known |= {token: index for index, token in enumerate(dataset.tokens) if index != PAD}  # the exact word comes first
+    known |= {
+        token: index for index, token in enumerate(dataset.tokens) if index != PAD
+    }  # the exact word comes first
     parts = list(text) if " " in known else text.split()
     words = tuple(word if word in known else word.lower() for word in parts)
     unknown = [word for word in words if word not in known]
     if unknown:
         nearest = difflib.get_close_matches(unknown[0], list(known), n=1, cutoff=0.0)[0]
-        raise ValueError(f"{unknown[0]!r} is not a word of {dataset.name}; the nearest is {nearest!r}")
+        raise ValueError(
+            f"{unknown[0]!r} is not a word of {dataset.name}; the nearest is {nearest!r}"
+        )
     length = dataset.splits["train"].tokens.shape[1]
     if not 1 <= len(words) <= length:
         raise ValueError(f"{text!r} has {len(words)} words; 1 to {length} fit")
@@ -100,15 +128,24 @@ def encode_row(text: str | None, dataset: Dataset) -> Encoded:
 def _known_row(content: Int32[np.ndarray, " n"], dataset: Dataset) -> Encoded:
     """Some tokens as a row, with the answer of the row of the data set that has the same."""
     tokens = np.zeros(dataset.splits["train"].tokens.shape[1], np.int32)
-    tokens[:len(content)] = content
+    tokens[: len(content)] = content
     words = tuple(dataset.tokens[token] for token in content)
     for split in dataset.splits.values():
-        row = next((row for row, there in enumerate(split.tokens) if np.array_equal(there[there != PAD], content)), None)
+        row = next(
+            (
+                row
+                for row, there in enumerate(split.tokens)
+                if np.array_equal(there[there != PAD], content)
+            ),
+            None,
+        )
         if row is not None:
             start = int(np.flatnonzero(split.tokens[row])[0])
             cues = tuple(int(place) - start if place >= 0 else -1 for place in split.cues[row])
             label, foil = int(split.label[row]), int(split.foil[row])
-            return Encoded(tokens, words, int(split.query_position[row]) - start, label, foil, label, cues)
+            return Encoded(
+                tokens, words, int(split.query_position[row]) - start, label, foil, label, cues
+            )
     return Encoded(tokens, words, -1, -1, -1, -1, (-1,) * len(dataset.cue_names))
 
 
@@ -120,7 +157,9 @@ def _cues(words: tuple[str, ...], verb: int) -> tuple[int, int]:
     fronted = words[0] in lexicon.PREPOSITIONS
     noun = nouns[-1] if fronted else nouns[0]
     earlier = nouns[-2] if fronted and len(nouns) > 1 else -1
-    return noun, max((place for place in range(earlier + 1, noun) if words[place] in _DETERMINERS), default=-1)
+    return noun, max(
+        (place for place in range(earlier + 1, noun) if words[place] in _DETERMINERS), default=-1
+    )
 
 
 def _number(words: tuple[str, ...], cues: tuple[int, int]) -> int | None:

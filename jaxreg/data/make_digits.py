@@ -3,7 +3,8 @@
     pip download --no-deps scikit-learn==1.9.1
     python -m jaxreg.data.make_digits scikit_learn-*.whl
 
-Any release whose digits have the checksum below gives the same file. Nobody needs to run this: the file ships with jaxreg.
+Any release whose digits have the checksum below gives the same file. Nobody needs to run this: the
+file ships with jaxreg.
 """
 
 import gzip
@@ -29,7 +30,10 @@ def table_from(wheel: str | Path) -> UInt8[np.ndarray, "n 65"]:
     with zipfile.ZipFile(wheel) as files:
         packed = files.read(MEMBER)
     if hashlib.sha256(packed).hexdigest() != MEMBER_DIGEST:
-        raise ValueError(f"{MEMBER} in {wheel} has SHA-256 {hashlib.sha256(packed).hexdigest()}, not {MEMBER_DIGEST}")
+        raise ValueError(
+            f"{MEMBER} in {wheel} has SHA-256 {hashlib.sha256(packed).hexdigest()}, not"
+            f" {MEMBER_DIGEST}"
+        )
     return np.loadtxt(io.StringIO(gzip.decompress(packed).decode()), delimiter=",").astype(np.uint8)
 
 
@@ -42,7 +46,9 @@ def main(wheel: str) -> None:
         entries = {name: files.read(name) for name in sorted(files.namelist())}
     with zipfile.ZipFile(Path(__file__).with_name("assets") / "digits.npz", "w") as files:
         for name, content in entries.items():
-            files.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), content, zipfile.ZIP_DEFLATED, 9)
+            files.writestr(
+                zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), content, zipfile.ZIP_DEFLATED, 9
+            )
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
-"""MODN: a op b modulo n, where a share of the training labels is wrong: what is learned by rule and what by heart.
+"""MODN: a op b modulo n, where a share of the training labels is wrong: what is learned by rule and
+what by heart.
 
     7 + 9 = -> 5 (modulo 11)
 
-A corrupted label is drawn once, uniformly among the wrong answers. Views: accuracy on the labels that were trained on, clean
-and corrupted; on the corrupted rows with the right answer in the label's place (the split corrected); and on held-out pairs.
-Where the order of a and b does not matter, a + b and b + a are held out together: else half of the answers could be copied.
+A corrupted label is drawn once, uniformly among the wrong answers. Views: accuracy on the labels
+that were trained on, clean and corrupted; on the corrupted rows with the right answer in the
+label's place (the split corrected); and on held-out pairs. Where the order of a and b does not
+matter, a + b and b + a are held out together: else half of the answers could be copied.
 """
 
 import dataclasses
@@ -30,7 +32,12 @@ VIEWS = (
     View("train", "training pairs, labels as trained", "train"),
     View("validation", "held-out pairs", "validation"),
     View("train_clean", "training pairs with a right label", "train", subset="clean"),
-    View("train_corrupted", "corrupted labels, as trained: learned by heart", "train", subset="corrupted"),
+    View(
+        "train_corrupted",
+        "corrupted labels, as trained: learned by heart",
+        "train",
+        subset="corrupted",
+    ),
     View("train_corrupted_true", "corrupted labels, the right answer counting", "corrected"),
 )
 WIDTH = 4  # tokens of a row: a, sign, b, equals
@@ -63,7 +70,9 @@ class Settings:
         check_settings(self)
 
 
-def answers(a: Int64[np.ndarray, "*n"], b: Int64[np.ndarray, "*n"], settings: Settings) -> Int64[np.ndarray, "*n"]:
+def answers(
+    a: Int64[np.ndarray, "*n"], b: Int64[np.ndarray, "*n"], settings: Settings
+) -> Int64[np.ndarray, "*n"]:
     """a op b modulo n, 0 to n - 1."""
     return OPERATIONS[settings.operation][1](a, b) % settings.modulus
 
@@ -74,35 +83,57 @@ def draw_splits(settings: Settings) -> dict[str, Split]:
     Raises:
       ValueError: there are too few pairs.
 
-    Randomness: `generator("modn", seed, purpose)`: the pairs, which are corrupted, and their labels.
+    Randomness: `generator("modn", seed, purpose)`: the pairs, which are corrupted, and their
+    labels.
     """
     train, validation = _held_apart(settings)
     right = answers(*train, settings)
     number = round(settings.corrupted_rate * settings.num_train)
-    corrupted = generator("modn", settings.seed, "corrupted").permutation(settings.num_train) < number
-    wrong = (right + generator("modn", settings.seed, "labels").integers(1, settings.modulus, size=len(right))) % settings.modulus
+    corrupted = (
+        generator("modn", settings.seed, "corrupted").permutation(settings.num_train) < number
+    )
+    wrong = (
+        right
+        + generator("modn", settings.seed, "labels").integers(1, settings.modulus, size=len(right))
+    ) % settings.modulus
     label = np.where(corrupted, wrong, right)
-    return {"train": _place(train, label, corrupted, settings),
-            "validation": _place(validation, answers(*validation, settings), np.zeros(settings.num_eval, bool), settings),
-            "corrected": _place(train[:, corrupted], right[corrupted], np.ones(number, bool), settings)}
+    return {
+        "train": _place(train, label, corrupted, settings),
+        "validation": _place(
+            validation, answers(*validation, settings), np.zeros(settings.num_eval, bool), settings
+        ),
+        "corrected": _place(train[:, corrupted], right[corrupted], np.ones(number, bool), settings),
+    }
 
 
 def _held_apart(settings: Settings) -> tuple[Int64[np.ndarray, "2 t"], Int64[np.ndarray, "2 v"]]:
-    """The pairs (a, b) of train and of validation; a commutative operation has both orders of a pair on one side."""
+    """The pairs (a, b) of train and of validation; a commutative operation has both orders of a
+    pair on one side.
+    """
     rng, n = generator("modn", settings.seed, "pairs"), settings.modulus
     pairs = np.stack(np.divmod(np.arange(n * n), n))
     low, high = np.sort(pairs, axis=0) if settings.operation in COMMUTATIVE else pairs
     unit = low * n + high
     order = np.argsort(rng.permutation(n * n)[unit], kind="stable")
     pairs, unit = pairs[:, order], unit[order]
-    rest = np.flatnonzero(~np.isin(unit, unit[:settings.num_train]))
+    rest = np.flatnonzero(~np.isin(unit, unit[: settings.num_train]))
     if settings.num_train + settings.num_eval > n * n or len(rest) < settings.num_eval:
-        raise ValueError(f"data.num_train is {settings.num_train} and data.num_eval is {settings.num_eval}; modulus {n} has {n * n} pairs, "
-                         f"and the two orders of a pair stay together")
-    return (rng.permutation(pairs[:, :settings.num_train], axis=1), rng.permutation(pairs[:, rest[:settings.num_eval]], axis=1))
+        raise ValueError(
+            f"data.num_train is {settings.num_train} and data.num_eval is {settings.num_eval};"
+            f" modulus {n} has {n * n} pairs, and the two orders of a pair stay together"
+        )
+    return (
+        rng.permutation(pairs[:, : settings.num_train], axis=1),
+        rng.permutation(pairs[:, rest[: settings.num_eval]], axis=1),
+    )
 
 
-def _place(pairs: Int64[np.ndarray, "2 n"], label: Int64[np.ndarray, " n"], corrupted: np.ndarray, settings: Settings) -> Split:
+def _place(
+    pairs: Int64[np.ndarray, "2 n"],
+    label: Int64[np.ndarray, " n"],
+    corrupted: np.ndarray,
+    settings: Settings,
+) -> Split:
     """Rows "a sign b =", padding behind."""
     number = len(label)
     tokens = np.zeros((number, settings.length), np.int32)
@@ -110,18 +141,26 @@ def _place(pairs: Int64[np.ndarray, "2 n"], label: Int64[np.ndarray, " n"], corr
     tokens[:, 1] = 1 + settings.modulus + list(OPERATIONS).index(settings.operation)
     tokens[:, 3] = 1 + settings.modulus + len(OPERATIONS)
     return Split(
-        tokens=tokens, query_position=np.full(number, 3, np.int32), label=label.astype(np.int32), foil=np.full(number, -1, np.int32),
-        template=np.zeros(number, np.int32), cues=np.tile(np.array([0, 2], np.int32), (number, 1)),
-        tags=np.stack([~corrupted, corrupted], axis=1))
+        tokens=tokens,
+        query_position=np.full(number, 3, np.int32),
+        label=label.astype(np.int32),
+        foil=np.full(number, -1, np.int32),
+        template=np.zeros(number, np.int32),
+        cues=np.tile(np.array([0, 2], np.int32), (number, 1)),
+        tags=np.stack([~corrupted, corrupted], axis=1),
+    )
 
 
 def true_labels(tokens: Int32[np.ndarray, "n t"], settings: Settings) -> Int32[np.ndarray, " n"]:
     """The right answers of rows, whatever their labels say."""
-    return answers(tokens[:, 0].astype(np.int64) - 1, tokens[:, 2].astype(np.int64) - 1, settings).astype(np.int32)
+    return answers(
+        tokens[:, 0].astype(np.int64) - 1, tokens[:, 2].astype(np.int64) - 1, settings
+    ).astype(np.int32)
 
 
 def check_leaks(splits: dict[str, Split], settings: Settings) -> None:
-    """Checks that no held-out pair was trained, in the other order neither where it does not matter, and that held-out labels are right.
+    """Checks that no held-out pair was trained, in the other order neither where it does not
+    matter, and that held-out labels are right.
 
     Raises:
       LeakError: naming the pair.
@@ -129,22 +168,43 @@ def check_leaks(splits: dict[str, Split], settings: Settings) -> None:
     found = {}
     for name in ("train", "validation"):
         pairs = splits[name].tokens[:, [0, 2]] - 1
-        found[name] = set(map(tuple, (np.sort(pairs) if settings.operation in COMMUTATIVE else pairs).tolist()))
+        found[name] = set(
+            map(tuple, (np.sort(pairs) if settings.operation in COMMUTATIVE else pairs).tolist())
+        )
     shared = found["train"] & found["validation"]
     if shared:
-        raise LeakError(f"train and validation share the pair {min(shared)}, {len(shared)} shared in all")
+        raise LeakError(
+            f"train and validation share the pair {min(shared)}, {len(shared)} shared in all"
+        )
     for name in ("validation", "corrected"):
         if (splits[name].label != true_labels(splits[name].tokens, settings)).any():
             raise LeakError(f"{name} has a wrong label")
 
 
 def legend(settings: Settings) -> Legend:
-    """Tokens: padding, the numbers, the signs, the equals sign where the answer is read; outputs: the numbers."""
+    """Tokens: padding, the numbers, the signs, the equals sign where the answer is read; outputs:
+    the numbers.
+    """
     numbers = tuple(map(str, range(settings.modulus)))
-    return Legend(tokens=("<pad>", *numbers, *(sign for sign, _ in OPERATIONS.values()), "="), outputs=numbers, templates=("equation",),
-                  cue_names=("first", "second"), tag_names=("clean", "corrupted"), chance=1 / settings.modulus)
+    return Legend(
+        tokens=("<pad>", *numbers, *(sign for sign, _ in OPERATIONS.values()), "="),
+        outputs=numbers,
+        templates=("equation",),
+        cue_names=("first", "second"),
+        tag_names=("clean", "corrupted"),
+        chance=1 / settings.modulus,
+    )
 
 
 SOURCE = Source(
-    name="modn", what="modular arithmetic, a share of the training labels wrong: 7 + 9 = -> 5 (modulo 11)",
-    settings=Settings, splits=SPLITS, views=VIEWS, primary="validation", draw=draw_splits, legend=legend, check=check_leaks, version=1)
+    name="modn",
+    what="modular arithmetic, a share of the training labels wrong: 7 + 9 = -> 5 (modulo 11)",
+    settings=Settings,
+    splits=SPLITS,
+    views=VIEWS,
+    primary="validation",
+    draw=draw_splits,
+    legend=legend,
+    check=check_leaks,
+    version=1,
+)

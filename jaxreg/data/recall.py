@@ -1,14 +1,18 @@
-"""RECALL: look up the value that was bound to a key, where one attention edge carries all the information.
+"""RECALL: look up the value that was bound to a key, where one attention edge carries all the
+information.
 
     k3=v1 k0=v5 k6=v1 k2=v7 ... k6? -> v1
 
-A pair is one token, key and value in one, so the answer stands at one position: only the connection from the query to its
-pair carries it. Were key and value two tokens, a model would first have to bind them over a second edge (two layers, an
-induction head), and a dropped connection could be either. Values are drawn independently of one another, so an answer that
-does not follow from the queried pair is right once in `num_values` times, whatever it follows from instead.
+A pair is one token, key and value in one, so the answer stands at one position: only the connection
+from the query to its pair carries it. Were key and value two tokens, a model would first have to
+bind them over a second edge (two layers, an induction head), and a dropped connection could be
+either. Values are drawn independently of one another, so an answer that does not follow from the
+queried pair is right once in `num_values` times, whatever it follows from instead.
 
-With two layers the pair may also be read in two steps, through another token; the view edge_cut measures how often it is.
-Where the pair stands alone with its query there is no other token: the view alone_cut must be at chance.
+With two layers the pair may also be read in two steps, through another token; the view edge_cut
+measures how often it is.
+Where the pair stands alone with its query there is no other token: the view alone_cut must be at
+chance.
 """
 
 import dataclasses
@@ -25,8 +29,13 @@ VIEWS = (
     View("validation", "new rows", "validation"),
     View("edge_cut", "new rows, query cut from its pair", "validation", ("edge",)),
     View("alone", "no other pair in the row", "alone"),
-    View("alone_cut", "no other pair, query cut from its pair", "alone", ("edge",),
-         at_chance="the query is cut from the only other word"),
+    View(
+        "alone_cut",
+        "no other pair, query cut from its pair",
+        "alone",
+        ("edge",),
+        at_chance="the query is cut from the only other word",
+    ),
 )
 TEMPLATES = ("pairs", "alone")
 
@@ -55,14 +64,24 @@ class Settings:
         """Raises ValueError with one line per impossible field."""
         check_settings(
             self,
-            f"data.num_pairs is {self.num_pairs}; it must be at most num_keys {self.num_keys}: keys of a row differ"
-            if self.num_pairs > self.num_keys else "",
-            f"data.length is {self.length}; it must be at least num_pairs {self.num_pairs} + 1 (the query)"
-            if self.length <= self.num_pairs else "")
+            (
+                f"data.num_pairs is {self.num_pairs}; it must be at most num_keys {self.num_keys}:"
+                " keys of a row differ"
+                if self.num_pairs > self.num_keys
+                else ""
+            ),
+            (
+                f"data.length is {self.length}; it must be at least num_pairs {self.num_pairs} + 1"
+                " (the query)"
+                if self.length <= self.num_pairs
+                else ""
+            ),
+        )
 
 
 def draw_splits(settings: Settings) -> dict[str, Split]:
-    """All splits of one seed. No two rows of train and validation have the same pairs and query, in whatever order.
+    """All splits of one seed. No two rows of train and validation have the same pairs and query, in
+    whatever order.
 
     Raises:
       ValueError: there are too few different rows.
@@ -70,8 +89,10 @@ def draw_splits(settings: Settings) -> dict[str, Split]:
     Randomness: `generator("recall", seed, split)`.
     """
     taken: set[bytes] = set()
-    splits = {name: _draw(name, size, settings, taken)
-              for name, size in (("train", settings.num_train), ("validation", settings.num_eval))}
+    splits = {
+        name: _draw(name, size, settings, taken)
+        for name, size in (("train", settings.num_train), ("validation", settings.num_eval))
+    }
     return {**splits, "alone": _alone(settings)}
 
 
@@ -80,7 +101,9 @@ def _draw(name: str, size: int, settings: Settings, taken: set[bytes]) -> Split:
     rng, rows = generator("recall", settings.seed, name), []
     for _ in range(100):
         wanted = size - len(rows)
-        keys = rng.permuted(np.tile(np.arange(settings.num_keys), (wanted, 1)), axis=1)[:, :settings.num_pairs]
+        keys = rng.permuted(np.tile(np.arange(settings.num_keys), (wanted, 1)), axis=1)[
+            :, : settings.num_pairs
+        ]
         values = rng.integers(settings.num_values, size=keys.shape)
         asked = rng.integers(settings.num_pairs, size=wanted)
         for row in np.concatenate([keys, values, asked[:, None]], axis=1):
@@ -91,7 +114,10 @@ def _draw(name: str, size: int, settings: Settings, taken: set[bytes]) -> Split:
         if len(rows) == size:
             return _place(np.stack(rows), settings, np.arange(settings.num_pairs), "pairs")
     field = "num_train" if name == "train" else "num_eval"
-    raise ValueError(f"data.{field} is {size}; {name} has too few different rows for it at these num_pairs, num_keys and num_values")
+    raise ValueError(
+        f"data.{field} is {size}; {name} has too few different rows for it at these num_pairs,"
+        " num_keys and num_values"
+    )
 
 
 def _row_content(row: Int64[np.ndarray, " r"], settings: Settings) -> bytes:
@@ -102,49 +128,96 @@ def _row_content(row: Int64[np.ndarray, " r"], settings: Settings) -> bytes:
 
 
 def _alone(settings: Settings) -> Split:
-    """Rows with one pair, where any of the pairs might stand, and padding in place of the others; they may repeat."""
+    """Rows with one pair, where any of the pairs might stand, and padding in place of the others;
+    they may repeat.
+    """
     rng, size = generator("recall", settings.seed, "alone"), settings.num_eval
-    key, value = rng.integers(settings.num_keys, size=(size, 1)), rng.integers(settings.num_values, size=(size, 1))
+    key, value = (
+        rng.integers(settings.num_keys, size=(size, 1)),
+        rng.integers(settings.num_values, size=(size, 1)),
+    )
     place = rng.integers(settings.num_pairs, size=(size, 1))
-    return _place(np.concatenate([key, value, np.zeros_like(key)], axis=1), settings, place, "alone")
+    return _place(
+        np.concatenate([key, value, np.zeros_like(key)], axis=1), settings, place, "alone"
+    )
 
 
-def _place(rows: Int64[np.ndarray, "n r"], settings: Settings, places: np.ndarray, template: str) -> Split:
+def _place(
+    rows: Int64[np.ndarray, "n r"], settings: Settings, places: np.ndarray, template: str
+) -> Split:
     """Rows (keys, values, which pair is asked for) as tokens, the pairs at `places`."""
     keys, values = np.split(rows[:, :-1], 2, axis=1)
     n, line, asked = len(rows), np.arange(len(rows)), rows[:, -1]
     places = np.broadcast_to(places, keys.shape)
     tokens = np.zeros((n, settings.length), np.int32)
-    np.put_along_axis(tokens, places, (1 + keys * settings.num_values + values).astype(np.int32), axis=1)
+    np.put_along_axis(
+        tokens, places, (1 + keys * settings.num_values + values).astype(np.int32), axis=1
+    )
     tokens[:, settings.num_pairs] = 1 + settings.num_keys * settings.num_values + keys[line, asked]
     return Split(
-        tokens=tokens, query_position=np.full(n, settings.num_pairs, np.int32), label=values[line, asked].astype(np.int32),
-        foil=np.full(n, -1, np.int32), template=np.full(n, TEMPLATES.index(template), np.int32),
-        cues=places[line, asked].astype(np.int32)[:, None], tags=np.zeros((n, 0), bool))
+        tokens=tokens,
+        query_position=np.full(n, settings.num_pairs, np.int32),
+        label=values[line, asked].astype(np.int32),
+        foil=np.full(n, -1, np.int32),
+        template=np.full(n, TEMPLATES.index(template), np.int32),
+        cues=places[line, asked].astype(np.int32)[:, None],
+        tags=np.zeros((n, 0), bool),
+    )
 
 
 def check_leaks(splits: dict[str, Split], settings: Settings) -> None:
-    """Checks that no validation row has the pairs and the query of a training row, in whatever order.
+    """Checks that no validation row has the pairs and the query of a training row, in whatever
+    order.
 
     Raises:
       LeakError: naming the row.
     """
-    rows = {name: {(frozenset(row[:settings.num_pairs].tolist()), int(row[settings.num_pairs])) for row in splits[name].tokens}
-            for name in ("train", "validation")}
+    rows = {
+        name: {
+            (frozenset(row[: settings.num_pairs].tolist()), int(row[settings.num_pairs]))
+            for row in splits[name].tokens
+        }
+        for name in ("train", "validation")
+    }
     shared = rows["train"] & rows["validation"]
     if shared:
         pairs, query = next(iter(shared))
-        raise LeakError(f"train and validation both ask {query} of the pairs {sorted(pairs)} (token ids), {len(shared)} shared in all")
+        raise LeakError(
+            f"train and validation both ask {query} of the pairs {sorted(pairs)} (token ids),"
+            f" {len(shared)} shared in all"
+        )
 
 
 def legend(settings: Settings) -> Legend:
-    """Tokens: padding, the pairs "k0=v0", "k0=v1", ..., the queries "k0?", ...; outputs: the values."""
-    keys, values = range(settings.num_keys), tuple(f"v{value}" for value in range(settings.num_values))
+    """Tokens: padding, the pairs "k0=v0", "k0=v1", ..., the queries "k0?", ...; outputs: the
+    values.
+    """
+    keys, values = (
+        range(settings.num_keys),
+        tuple(f"v{value}" for value in range(settings.num_values)),
+    )
     pairs = tuple(f"k{key}={value}" for key in keys for value in values)
-    return Legend(tokens=("<pad>", *pairs, *(f"k{key}?" for key in keys)), outputs=values, templates=TEMPLATES,
-                  cue_names=("edge",), chance=1 / settings.num_values)
+    return Legend(
+        tokens=("<pad>", *pairs, *(f"k{key}?" for key in keys)),
+        outputs=values,
+        templates=TEMPLATES,
+        cue_names=("edge",),
+        chance=1 / settings.num_values,
+    )
 
 
 SOURCE = Source(
-    name="recall", what="the value that was bound to a key: k3=v1 k0=v5 k6=v1 k6? -> v1; one attention edge carries all of it",
-    settings=Settings, splits=SPLITS, views=VIEWS, primary="validation", draw=draw_splits, legend=legend, check=check_leaks, version=1)
+    name="recall",
+    what=(
+        "the value that was bound to a key: k3=v1 k0=v5 k6=v1 k6? -> v1; one attention edge carries"
+        " all of it"
+    ),
+    settings=Settings,
+    splits=SPLITS,
+    views=VIEWS,
+    primary="validation",
+    draw=draw_splits,
+    legend=legend,
+    check=check_leaks,
+    version=1,
+)

@@ -1,4 +1,5 @@
-"""A data set as one object: its settings, how it is drawn, what its numbers mean. One file, and one line of `jaxreg.data.SOURCES`.
+"""A data set as one object: its settings, how it is drawn, what its numbers mean. One file, and one
+line of `jaxreg.data.SOURCES`.
 
     @dataclasses.dataclass(frozen=True)
     class Settings:
@@ -9,11 +10,12 @@
         def __post_init__(self):
             check_settings(self)
 
-    SOURCE = Source(name="mine", what="one line", settings=Settings, splits=("train", "validation"), views=VIEWS,
-                    primary="validation", draw=draw_splits, legend=lambda settings: Legend(...), check=check_leaks)
+    SOURCE = Source(name="mine", what="one line", settings=Settings, splits=("train", "validation"),
+                    views=VIEWS, primary="validation", draw=draw_splits, legend=lambda settings:
+                    Legend(...), check=check_leaks)
 
-The config's data section has the settings as its fields; files, content hash, checks and `jaxreg list` follow from the
-source. A source in a person's own file works the same; see `version`.
+The config's data section has the settings as its fields; files, content hash, checks and
+`jaxreg list` follow from the source. A source in a person's own file works the same; see `version`.
 """
 
 import dataclasses
@@ -34,13 +36,23 @@ from jaxreg.data.dataset import Dataset, Split, View
 _NONE = np.zeros(0, np.int32)
 
 
-def setting(default: object, unit: str, *, minimum: float | int = 0, maximum: float | int | None = None,
-            choices: tuple[str, ...] | None = None) -> Any:
+def setting(
+    default: object,
+    unit: str,
+    *,
+    minimum: float | int = 0,
+    maximum: float | int | None = None,
+    choices: tuple[str, ...] | None = None,
+) -> Any:
     """A field of a settings class: its default, unit and range.
 
-    A bool is a flag, an int a whole number, a float a real one, a str one of `choices`; both ends of the range are allowed.
+    A bool is a flag, an int a whole number, a float a real one, a str one of `choices`; both ends
+    of the range are allowed.
     """
-    return dataclasses.field(default=default, metadata={"unit": unit, "minimum": minimum, "maximum": maximum, "choices": choices})
+    return dataclasses.field(
+        default=default,
+        metadata={"unit": unit, "minimum": minimum, "maximum": maximum, "choices": choices},
+    )
 
 
 def fields_of(settings: type) -> dict[str, dataclasses.Field]:
@@ -85,7 +97,9 @@ def _wanted(field: dataclasses.Field, value: object) -> str:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Legend:
-    """What the numbers of the splits mean; the attributes are those of `Dataset`. Rows with a foil guess right half of the time."""
+    """What the numbers of the splits mean; the attributes are those of `Dataset`. Rows with a foil
+    guess right half of the time.
+    """
 
     tokens: tuple[str, ...]
     outputs: tuple[str, ...]
@@ -108,20 +122,25 @@ class Source:
     Attributes:
       name: the value of config.data.dataset.
       what: one line for `jaxreg list`.
-      settings: a frozen dataclass; the first field is seed, the others are made by `setting`, num_train (rows of the
-        training split), num_eval and length (positions of a row) among them.
+      settings: a frozen dataclass; the first field is seed, the others are made by `setting`,
+        num_train (rows of the training split), num_eval and length (positions of a row) among them.
       splits: names of the splits that `draw` gives, "train" and "validation" among them.
-      views: what is reported, in order, "train" and "validation" among them; those without rows are left out.
+      views: what is reported, in order, "train" and "validation" among them; those without rows are
+        left out.
       primary: the view that a comparison should judge.
-      draw: settings -> splits by name, a pure function. Raises ValueError, one line per mistake, where nothing can be drawn.
+      draw: settings -> splits by name, a pure function. Raises ValueError, one line per mistake,
+        where nothing can be drawn.
       legend: settings -> what the numbers mean; does not draw.
-      check: (splits, settings) -> None; raises LeakError where something held out is found where it must not be.
-      version: raise it with anything that changes what a seed draws. None: the text of the file of `draw` stands for it, so
-        that files of an older draw are never served; right for one's own file.
-      content: word lists and the like that a draw follows from besides its settings, JSON-able, for the content hash.
+      check: (splits, settings) -> None; raises LeakError where something held out is found where it
+        must not be.
+      version: raise it with anything that changes what a seed draws. None: the text of the file of
+        `draw` stands for it, so that files of an older draw are never served; right for one's own
+        file.
+      content: word lists and the like that a draw follows from besides its settings, JSON-able, for
+        the content hash.
       address: settings -> content hash, instead of the usual one.
-      same_shape: settings that change which rows are drawn and nothing else: neither sizes nor words. Draws that differ in
-        others are trained by programs of their own.
+      same_shape: settings that change which rows are drawn and nothing else: neither sizes nor
+        words. Draws that differ in others are trained by programs of their own.
     """
 
     name: str
@@ -141,26 +160,42 @@ class Source:
     def __post_init__(self):
         """Raises ValueError where the parts do not fit."""
         names = [view.name for view in self.views]
-        missing = [name for name in ("num_train", "num_eval", "length") if name not in fields_of(self.settings)]
+        missing = [
+            name
+            for name in ("num_train", "num_eval", "length")
+            if name not in fields_of(self.settings)
+        ]
         missing += [name for name in ("train", "validation", self.primary) if name not in names]
-        missing += [name for name in ("train", "validation", *(view.split for view in self.views)) if name not in self.splits]
+        missing += [
+            name
+            for name in ("train", "validation", *(view.split for view in self.views))
+            if name not in self.splits
+        ]
         if missing:
-            raise ValueError(f"data set {self.name}: there is no setting, view or split {missing[0]!r}")
+            raise ValueError(
+                f"data set {self.name}: there is no setting, view or split {missing[0]!r}"
+            )
 
     def load(self, *, seed: int, cache_dir: str | os.PathLike, **settings: Any) -> Dataset:
-        """The data set as one seed draws it: from the files in `cache_dir`, which are made first where they are missing.
+        """The data set as one seed draws it: from the files in `cache_dir`, which are made first
+        where they are missing.
 
         Raises:
-          ValueError: impossible settings, one line each, naming the field; or a `cache_dir` that is not local.
+          ValueError: impossible settings, one line each, naming the field; or a `cache_dir` that is
+            not local.
           LeakError: a sentence in two splits, or something held out in training.
         """
-        from jaxreg.data import builder  # only here: importing tensorflow_datasets takes half a second
+        from jaxreg.data import (
+            builder,
+        )  # only here: importing tensorflow_datasets takes half a second
 
         own = self.settings(seed=seed, **settings)
         return self.dataset(builder.load(self, own, cache_dir), own)
 
     def preview(self, **settings: Any) -> Dataset:
-        """The draw of seed 0 without files: whether there is one, and which views it has, does not depend on the seed."""
+        """The draw of seed 0 without files: whether there is one, and which views it has, does not
+        depend on the seed.
+        """
         own = self.settings(seed=0, **settings)
         return self.dataset(self.draw(own), own)
 
@@ -170,8 +205,15 @@ class Source:
         Raises:
           LeakError: a sentence in two splits, or something held out in training.
         """
-        dataset = Dataset(name=self.name, seed=settings.seed, splits=splits, views=self.views,
-                          primary=self.primary, content_hash=self.content_hash(settings), **vars(self.legend(settings)))
+        dataset = Dataset(
+            name=self.name,
+            seed=settings.seed,
+            splits=splits,
+            views=self.views,
+            primary=self.primary,
+            content_hash=self.content_hash(settings),
+            **vars(self.legend(settings)),
+        )
         dataset.check_disjoint()
         self.check(splits, settings)
         return dataset.without_empty_views()
@@ -181,9 +223,18 @@ class Source:
         if self.address is not None:
             return self.address(settings)
         own = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
-        reals = {name for name, field in fields_of(self.settings).items() if isinstance(field.default, float)}
+        reals = {
+            name
+            for name, field in fields_of(self.settings).items()
+            if isinstance(field.default, float)
+        }
         own = {name: float(value) if name in reals else value for name, value in own.items()}
-        content = {"dataset": self.name, "version": self._version, "content": self.content(), "settings": own}
+        content = {
+            "dataset": self.name,
+            "version": self._version,
+            "content": self.content(),
+            "settings": own,
+        }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def defaults(self) -> dict[str, Any]:
@@ -194,11 +245,15 @@ class Source:
     def _version(self) -> int | str:
         if self.version is not None:
             return self.version
-        return hashlib.sha256(Path(inspect.getfile(inspect.unwrap(self.draw))).read_bytes()).hexdigest()
+        return hashlib.sha256(
+            Path(inspect.getfile(inspect.unwrap(self.draw))).read_bytes()
+        ).hexdigest()
 
 
 def generator(dataset: str, seed: int, *names: object) -> np.random.Generator:
-    """The random numbers of one purpose of one seed: each (data set, seed, names) has its own, so none moves another."""
+    """The random numbers of one purpose of one seed: each (data set, seed, names) has its own, so
+    none moves another.
+    """
     text = "/".join(map(str, (dataset, seed, *names)))
     words = np.frombuffer(hashlib.sha256(text.encode()).digest()[:16], "<u8")
     return np.random.Generator(np.random.Philox(key=words.astype(np.uint64)))

@@ -2,10 +2,12 @@
 
     the harbour wake ? -> s
 
-A row is a window of `length` - 1 characters and, behind them, the query, a token that is the same in all rows: what is known
-of the text comes through attention. `num_train` windows are drawn from the training documents; few of them are read many
-times, many of them once, at the same number of steps. The collections and how to import them are in `corpora.py`; the
-default, a sample of 12 short pieces written for jaxreg, is there at once, and is small: use it to try things.
+A row is a window of `length` - 1 characters and, behind them, the query, a token that is the same
+in all rows: what is known of the text comes through attention. `num_train` windows are drawn from
+the training documents; few of them are read many times, many of them once, at the same number of
+steps. The collections and how to import them are in `corpora.py`; the
+default, a sample of 12 short pieces written for jaxreg, is there at once, and is small: use it to
+try things.
 """
 
 import dataclasses
@@ -26,7 +28,8 @@ VIEWS = (
     View("test", "windows of yet other documents", "test"),
 )
 QUERY = len(CHARACTERS) + 1  # token id; a character's is its place in CHARACTERS plus one
-SPACE_SHARE = 0.18  # of all characters: what guessing the most frequent one gets, 18.6% in the sample, 18.1%, 16.6%
+# of all characters: what guessing the most frequent one gets, 18.6% in the sample, 18.1%, 16.6%
+SPACE_SHARE = 0.18
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +40,8 @@ class Settings:
       seed: any integer >= 0.
       source: a name of `jaxreg.data.corpora.CORPORA`; all but the sample must have been imported.
       num_train, num_eval: windows of the training split, and of validation and of test.
-      held_out_rate: share of the documents in validation, and again in test, at least one (with its group) in each.
+      held_out_rate: share of the documents in validation, and again in test, at least one (with its
+        group) in each.
       length: positions of a row: the characters, and the query.
     """
 
@@ -57,7 +61,10 @@ class Settings:
 def encoded(source: str) -> tuple[UInt8[np.ndarray, " _"], ...]:
     """Each document of a collection as token ids."""
     table = {letter: index + 1 for index, letter in enumerate(CHARACTERS)}
-    return tuple(np.array([table[letter] for letter in document.text], np.uint8) for document in corpora.documents(source))
+    return tuple(
+        np.array([table[letter] for letter in document.text], np.uint8)
+        for document in corpora.documents(source)
+    )
 
 
 def draw_splits(settings: Settings) -> dict[str, Split]:
@@ -66,7 +73,8 @@ def draw_splits(settings: Settings) -> dict[str, Split]:
     Raises:
       ValueError: the collection was not imported, or its documents have too few windows.
 
-    Randomness: `generator("text", seed, purpose)`: which documents go where, and the windows of each split.
+    Randomness: `generator("text", seed, purpose)`: which documents go where, and the windows of
+    each split.
     """
     taken: set[bytes] = set()
     splits = {}
@@ -79,7 +87,9 @@ def draw_splits(settings: Settings) -> dict[str, Split]:
 
 
 def deal_documents(settings: Settings) -> dict[str, list[int]]:
-    """The documents, by index, of each split: whole groups, in random order, until a split has its share."""
+    """The documents, by index, of each split: whole groups, in random order, until a split has its
+    share.
+    """
     documents = corpora.documents(settings.source)
     members: dict[str, list[int]] = {}
     for index, document in enumerate(documents):
@@ -95,12 +105,24 @@ def deal_documents(settings: Settings) -> dict[str, list[int]]:
     return {name: sorted(own) for name, own in {"train": train, **dealt}.items()}
 
 
-def _draw(rng: np.random.Generator, name: str, documents: list[int], number: int, settings: Settings,
-          taken: set[bytes]) -> tuple[Split, set[bytes]]:
-    """`number` windows at different places of the documents, all places equally likely, none in `taken`; and their contents."""
+def _draw(
+    rng: np.random.Generator,
+    name: str,
+    documents: list[int],
+    number: int,
+    settings: Settings,
+    taken: set[bytes],
+) -> tuple[Split, set[bytes]]:
+    """`number` windows at different places of the documents, all places equally likely, none in
+    `taken`; and their contents.
+    """
     texts = [encoded(settings.source)[index] for index in documents]
     room = np.array([max(len(text) - settings.length + 1, 0) for text in texts])
-    ends, text, offsets = np.cumsum(room), np.concatenate(texts), np.cumsum([0, *map(len, texts[:-1])])
+    ends, text, offsets = (
+        np.cumsum(room),
+        np.concatenate(texts),
+        np.cumsum([0, *map(len, texts[:-1])]),
+    )
     order = _places(rng, int(ends[-1]), number, extra=8 * number + 1000 if taken else 0)
     which = np.searchsorted(ends, order, side="right")
     starts = order - (ends - room)[which] + offsets[which]
@@ -109,11 +131,16 @@ def _draw(rng: np.random.Generator, name: str, documents: list[int], number: int
     kept = np.flatnonzero([content not in taken for content in contents])[:number]
     if len(kept) < number:
         field = "num_train" if name == "train" else "num_eval"
-        raise ValueError(f"data.{field} is {number}; the documents of {name} have {len(kept)} windows of data.length {settings.length}")
+        raise ValueError(
+            f"data.{field} is {number}; the documents of {name} have {len(kept)} windows of"
+            f" data.length {settings.length}"
+        )
     return _place(windows[kept], np.array(documents)[which[kept]]), {contents[row] for row in kept}
 
 
-def _places(rng: np.random.Generator, room: int, number: int, extra: int) -> Int64[np.ndarray, " p"]:
+def _places(
+    rng: np.random.Generator, room: int, number: int, extra: int
+) -> Int64[np.ndarray, " p"]:
     """Up to number + extra different places of `room`, in random order."""
     return rng.choice(room, size=min(room, number + extra), replace=False)
 
@@ -124,9 +151,14 @@ def _place(windows: UInt8[np.ndarray, "n t"], documents: Int64[np.ndarray, " n"]
     tokens = windows.astype(np.int32)
     tokens[:, -1] = QUERY
     return Split(
-        tokens=tokens, query_position=np.full(n, length - 1, np.int32), label=windows[:, -1].astype(np.int32) - 1,
-        foil=np.full(n, -1, np.int32), template=documents.astype(np.int32), cues=np.full((n, 1), length - 2, np.int32),
-        tags=np.zeros((n, 0), bool))
+        tokens=tokens,
+        query_position=np.full(n, length - 1, np.int32),
+        label=windows[:, -1].astype(np.int32) - 1,
+        foil=np.full(n, -1, np.int32),
+        template=documents.astype(np.int32),
+        cues=np.full((n, 1), length - 2, np.int32),
+        tags=np.zeros((n, 0), bool),
+    )
 
 
 def check_leaks(splits: dict[str, Split], settings: Settings) -> None:
@@ -141,17 +173,40 @@ def check_leaks(splits: dict[str, Split], settings: Settings) -> None:
             other = owner.setdefault(documents[index].group, name)
             if other != name:
                 document = documents[index]
-                raise LeakError(f"{other} and {name} share the document {document.name}, or text of its group {document.group}")
+                raise LeakError(
+                    f"{other} and {name} share the document {document.name}, or text of its group"
+                    f" {document.group}"
+                )
 
 
 def legend(settings: Settings) -> Legend:
-    """Tokens: padding, the characters, the query; outputs: the characters; templates: the documents, in the order of their names."""
-    documents = tuple(f"document_{index:03}" for index in range(CORPORA[settings.source].num_documents))
-    return Legend(tokens=("<pad>", *CHARACTERS, "<next>"), outputs=CHARACTERS, templates=documents, cue_names=("previous",),
-                  chance=SPACE_SHARE)
+    """Tokens: padding, the characters, the query; outputs: the characters; templates: the
+    documents, in the order of their names.
+    """
+    documents = tuple(
+        f"document_{index:03}" for index in range(CORPORA[settings.source].num_documents)
+    )
+    return Legend(
+        tokens=("<pad>", *CHARACTERS, "<next>"),
+        outputs=CHARACTERS,
+        templates=documents,
+        cue_names=("previous",),
+        chance=SPACE_SHARE,
+    )
 
 
 SOURCE = Source(
-    name="text", what="the next character of prose, split by document; a small sample, and collections to import",
-    settings=Settings, splits=SPLITS, views=VIEWS, primary="validation", draw=draw_splits, legend=legend, check=check_leaks, version=1,
-    content=lambda: {name: corpus.text_digest for name, corpus in CORPORA.items()})
+    name="text",
+    what=(
+        "the next character of prose, split by document; a small sample, and collections to import"
+    ),
+    settings=Settings,
+    splits=SPLITS,
+    views=VIEWS,
+    primary="validation",
+    draw=draw_splits,
+    legend=legend,
+    check=check_leaks,
+    version=1,
+    content=lambda: {name: corpus.text_digest for name, corpus in CORPORA.items()},
+)

@@ -32,7 +32,10 @@ class Answer:
         """Its last words in one line."""
         lines = [line.strip() for line in (self.err or self.out).splitlines() if line.strip()]
         errors = [line for line in lines if line.startswith("ERROR")]
-        return " ".join(lines[lines.index(errors[0]):] if errors else lines[-1:]) or f"exit code {self.code} without a word"
+        return (
+            " ".join(lines[lines.index(errors[0]) :] if errors else lines[-1:])
+            or f"exit code {self.code} without a word"
+        )
 
 
 class Child:
@@ -42,7 +45,11 @@ class Child:
         log.command(words)
         self._log, self._files = log, [tempfile.TemporaryFile() for _ in range(2)]
         self.process = subprocess.Popen(
-            list(words), stdin=subprocess.DEVNULL, stdout=self._files[0], stderr=self._files[1], start_new_session=True
+            list(words),
+            stdin=subprocess.DEVNULL,
+            stdout=self._files[0],
+            stderr=self._files[1],
+            start_new_session=True,
         )
 
     def running(self) -> bool:
@@ -110,8 +117,9 @@ def call(words: Sequence[str], log: Log, stop: Stop, *, patience: int = 1) -> An
 class Follower:
     """A command on one worker, its output followed.
 
-    What the worker's `run.sh` says between its marks goes to a file; the marks tell the beginning, which comes again when the connection
-    was lost and is not shown twice, and the exit code of the command itself.
+    What the worker's `run.sh` says between its marks goes to a file; the marks tell the beginning,
+    which comes again when the connection was lost and is not shown twice, and the exit code of the
+    command itself.
 
     Args:
       words: the gcloud command. log: gets gcloud's own words.
@@ -119,13 +127,19 @@ class Follower:
       show: called with each line, without its newline; None shows nothing.
     """
 
-    def __init__(self, words: Sequence[str], log: Log, path: Path, show: Callable[[str], None] | None):
+    def __init__(
+        self, words: Sequence[str], log: Log, path: Path, show: Callable[[str], None] | None
+    ):
         log.command(words)
         self.code: int | None = None
         self._path, self._show = path, show
         with log.open() as errors:
             self.process = subprocess.Popen(
-                list(words), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, start_new_session=True
+                list(words),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                start_new_session=True,
             )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -158,7 +172,9 @@ class Follower:
                 seen += len(fresh)
                 file.write(fresh)
                 file.flush()
-                for each in fresh.decode(errors="replace").splitlines() if self._show is not None else ():
+                for each in (
+                    fresh.decode(errors="replace").splitlines() if self._show is not None else ()
+                ):
                     self._show(each)
 
 

@@ -1,4 +1,6 @@
-"""One command over several slices: each gets a share of the seeds or arms and a run directory of its own, beside the others."""
+"""One command over several slices: each gets a share of the seeds or arms and a run directory of
+its own, beside the others.
+"""
 
 from collections.abc import Sequence
 
@@ -42,24 +44,35 @@ def with_value(words: Sequence[str], flag: str, value: str) -> tuple[str, ...]:
     return tuple(changed) if done else (*changed, f"{flag}={value}")
 
 
-def shared_out(words: Sequence[str], by: str, values: Sequence[str], slices: int) -> list[tuple[str, ...]]:
-    """One command a slice, each with its share of the values, dealt like cards, and the run directory WORKDIR-0, WORKDIR-1, ...
+def shared_out(
+    words: Sequence[str], by: str, values: Sequence[str], slices: int
+) -> list[tuple[str, ...]]:
+    """One command a slice, each with its share of the values, dealt like cards, and the run
+    directory WORKDIR-0, WORKDIR-1, ...
 
-    The directories lie beside one another and beside WORKDIR: members are stored by content, and a run finds those of its
-    neighbours. So the whole command, run afterwards on WORKDIR, trains nothing and compares all.
+    The directories lie beside one another and beside WORKDIR: members are stored by content, and a
+    run finds those of its neighbours. So the whole command, run afterwards on WORKDIR, trains
+    nothing and compares all.
 
     Args:
-      words: the command. by: "seeds" or "arms". values: all seeds, or the arms but for the baseline, which every slice trains.
+      words: the command. by: "seeds" or "arms". values: all seeds, or the arms but for the
+        baseline, which every slice trains.
 
     Raises:
       UserErrors: more slices than values.
     """
     if slices > len(values):
-        raise UserErrors([f"--slices={slices}: there are only {len(values)} {by} to share out (--split={by})"])
+        raise UserErrors(
+            [f"--slices={slices}: there are only {len(values)} {by} to share out (--split={by})"]
+        )
     workdir = value_of(words, "--workdir").rstrip("/")
     commands = []
     for index in range(slices):
         share = ",".join(values[index::slices])
-        share += "," if by == "seeds" and "," not in share else ""  # a number alone would be how many
-        commands.append(with_value(with_value(words, BY[by], share), "--workdir", f"{workdir}-{index}"))
+        share += (
+            "," if by == "seeds" and "," not in share else ""
+        )  # a number alone would be how many
+        commands.append(
+            with_value(with_value(words, BY[by], share), "--workdir", f"{workdir}-{index}")
+        )
     return commands

@@ -11,7 +11,9 @@ from jaxreg.launch.tpu import Job, Launch, fetching
 
 
 def launch(jobs: Sequence[Job], how: How) -> int:
-    """Runs all jobs and returns the exit code: 0 where all are done, else that of the first that is not; BROKEN goes before others."""
+    """Runs all jobs and returns the exit code: 0 where all are done, else that of the first that is
+    not; BROKEN goes before others.
+    """
     codes: list[int] = [BROKEN] * len(jobs)
     failures: list[BaseException] = []
     several = len(jobs) > 1
@@ -20,13 +22,19 @@ def launch(jobs: Sequence[Job], how: How) -> int:
         name = job.request.name
         try:
             codes[index] = Launch(
-                job, how, stop, say=lambda line: _print(f"{name}: {line}"), show=lambda line: _print(f"{name} | {line}" if several else line)
+                job,
+                how,
+                stop,
+                say=lambda line: _print(f"{name}: {line}"),
+                show=lambda line: _print(f"{name} | {line}" if several else line),
             ).run()
         except BaseException as failure:  # raised again where the command can say it
             failures.append(failure)
 
     with Stop(_print) as stop:
-        threads = [threading.Thread(target=one, args=(index, job)) for index, job in enumerate(jobs)]
+        threads = [
+            threading.Thread(target=one, args=(index, job)) for index, job in enumerate(jobs)
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -38,21 +46,44 @@ def launch(jobs: Sequence[Job], how: How) -> int:
 
 
 def dry_run(jobs: Sequence[Job], how: How) -> list[str]:
-    """Every gcloud command that the jobs would run if nothing happened, in order, with what it is for."""
+    """Every gcloud command that the jobs would run if nothing happened, in order, with what it is
+    for.
+    """
     lines = []
     for job in jobs:
         request = job.request
-        steps = [("is the name free?", gcloud.describe_queued(request) if request.queued else gcloud.describe(request))]
+        steps = [
+            (
+                "is the name free?",
+                gcloud.describe_queued(request) if request.queued else gcloud.describe(request),
+            )
+        ]
         steps += [("create", gcloud.create(request))]
         steps += [("until it is ACTIVE", gcloud.describe_queued(request))] if request.queued else []
-        steps += [("until it is READY", gcloud.describe(request)), ("copy the package and your files", gcloud.upload(request, str(job.archive)))]
+        steps += [
+            ("until it is READY", gcloud.describe(request)),
+            ("copy the package and your files", gcloud.upload(request, str(job.archive))),
+        ]
         steps += [("install", gcloud.set_up(request))]
-        steps += [(f"run, worker {worker}", gcloud.run(request, worker, 1)) for worker in range(job.hosts)]
+        steps += [
+            (f"run, worker {worker}", gcloud.run(request, worker, 1)) for worker in range(job.hosts)
+        ]
         steps += [("fetch the results", words)] if (words := fetching(job)) else []
-        steps += [] if how.keep else [("delete; also after a failure, and on Ctrl-C", gcloud.delete(request))]
+        steps += (
+            []
+            if how.keep
+            else [("delete; also after a failure, and on Ctrl-C", gcloud.delete(request))]
+        )
         for what, words in steps:
             lines += [f"# {request.name}: {what}", shlex.join(words)]
-        lines += [f"# {request.name}: stays, and costs money, until you run: {shlex.join(gcloud.delete(request))}"] if how.keep else []
+        lines += (
+            [
+                f"# {request.name}: stays, and costs money, until you run:"
+                f" {shlex.join(gcloud.delete(request))}"
+            ]
+            if how.keep
+            else []
+        )
     return lines
 
 

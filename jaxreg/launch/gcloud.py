@@ -31,11 +31,22 @@ class Request:
 
 def create(request: Request) -> list[str]:
     """Creates the TPU and waits for it, or files the queued request."""
-    accelerator, spot = f"--accelerator-type={request.accelerator_type}", ["--spot"] if request.spot else []
+    accelerator, spot = (
+        f"--accelerator-type={request.accelerator_type}",
+        ["--spot"] if request.spot else [],
+    )
     if not request.queued:
         return _vm("create", request, accelerator, f"--version={request.runtime}", *spot)
     until = [f"--valid-until-duration={request.valid_until}"] if request.valid_until else []
-    return _queue("create", request, f"--node-id={request.name}", accelerator, f"--runtime-version={request.runtime}", *until, *spot)
+    return _queue(
+        "create",
+        request,
+        f"--node-id={request.name}",
+        accelerator,
+        f"--runtime-version={request.runtime}",
+        *until,
+        *spot,
+    )
 
 
 def describe(request: Request) -> list[str]:
@@ -54,8 +65,20 @@ def delete(request: Request) -> list[str]:
 
 
 def upload(request: Request, archive: str) -> list[str]:
-    """Copies the archive to all workers. One file: what scp does with folders depends on what is there already."""
-    return ["gcloud", "compute", "tpus", "tpu-vm", "scp", archive, f"{request.name}:{REMOTE}.tar.gz", "--worker=all", *_where(request)]
+    """Copies the archive to all workers. One file: what scp does with folders depends on what is
+    there already.
+    """
+    return [
+        "gcloud",
+        "compute",
+        "tpus",
+        "tpu-vm",
+        "scp",
+        archive,
+        f"{request.name}:{REMOTE}.tar.gz",
+        "--worker=all",
+        *_where(request),
+    ]
 
 
 def set_up(request: Request) -> list[str]:
@@ -79,13 +102,34 @@ def stop(request: Request, attempt: int) -> list[str]:
 
 def fetch(request: Request, remote: str, local: str) -> list[str]:
     """Copies a folder of worker 0 into a folder here."""
-    return ["gcloud", "compute", "tpus", "tpu-vm", "scp", f"{request.name}:{remote}", local, "--worker=0", "--recurse", *_where(request)]
+    return [
+        "gcloud",
+        "compute",
+        "tpus",
+        "tpu-vm",
+        "scp",
+        f"{request.name}:{remote}",
+        local,
+        "--worker=0",
+        "--recurse",
+        *_where(request),
+    ]
 
 
 def fetch_bucket(request: Request, url: str, local: str) -> list[str]:
     """Copies a run directory of a bucket into a folder here, but for its checkpoints."""
     project = [f"--project={request.project}"] if request.project else []
-    return ["gcloud", "storage", "rsync", url, local, "--exclude=^checkpoints/.*", "--recursive", *project, "--quiet"]
+    return [
+        "gcloud",
+        "storage",
+        "rsync",
+        url,
+        local,
+        "--exclude=^checkpoints/.*",
+        "--recursive",
+        *project,
+        "--quiet",
+    ]
 
 
 def _vm(verb: str, request: Request, *flags: str) -> list[str]:
@@ -93,12 +137,35 @@ def _vm(verb: str, request: Request, *flags: str) -> list[str]:
 
 
 def _queue(verb: str, request: Request, *flags: str) -> list[str]:
-    return ["gcloud", "compute", "tpus", "queued-resources", verb, request.name, *flags, *_where(request)]
+    return [
+        "gcloud",
+        "compute",
+        "tpus",
+        "queued-resources",
+        verb,
+        request.name,
+        *flags,
+        *_where(request),
+    ]
 
 
 def _ssh(request: Request, worker: str, command: str) -> list[str]:
-    return ["gcloud", "compute", "tpus", "tpu-vm", "ssh", request.name, f"--worker={worker}", f"--command={command}", *_where(request)]
+    return [
+        "gcloud",
+        "compute",
+        "tpus",
+        "tpu-vm",
+        "ssh",
+        request.name,
+        f"--worker={worker}",
+        f"--command={command}",
+        *_where(request),
+    ]
 
 
 def _where(request: Request) -> list[str]:
-    return [f"--zone={request.zone}", *([f"--project={request.project}"] if request.project else []), "--quiet"]
+    return [
+        f"--zone={request.zone}",
+        *([f"--project={request.project}"] if request.project else []),
+        "--quiet",
+    ]

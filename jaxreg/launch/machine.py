@@ -1,4 +1,6 @@
-"""One TPU as Cloud TPU has it: its name claimed, created, waited for, asked for its state, and deleted for certain."""
+"""One TPU as Cloud TPU has it: its name claimed, created, waited for, asked for its state, and
+deleted for certain.
+"""
 
 import dataclasses
 import json
@@ -12,15 +14,39 @@ from jaxreg.launch.gcloud import Request
 from jaxreg.launch.stop import GIVE_UP, Interrupted, Stop
 
 DONE, BROKEN, REFUSED, INTERRUPTED = 0, 1, 2, 75
-"""Exit codes of a launch: BROKEN where something could not be deleted, installed or fetched. Else the command's own."""
+"""Exit codes of a launch: BROKEN where something could not be deleted, installed or fetched. Else
+the command's own.
+"""
 
-ENDED = frozenset({"GONE", "PREEMPTED", "TERMINATED", "STOPPED", "STOPPING", "DELETING", "HIDDEN", "HIDING", "SUSPENDED", "SUSPENDING", "FAILED"})
+ENDED = frozenset(
+    {
+        "GONE",
+        "PREEMPTED",
+        "TERMINATED",
+        "STOPPED",
+        "STOPPING",
+        "DELETING",
+        "HIDDEN",
+        "HIDING",
+        "SUSPENDED",
+        "SUSPENDING",
+        "FAILED",
+    }
+)
 """States from which a TPU does not come back by itself."""
 
 TRIES = 3
 """Of everything that may fail for a moment; and looks at a state that may lag behind the truth."""
 _TRIES_WHILE_CREATING = 60
-_NO_ROOM = ("no more capacity", "stockout", "resource_exhausted", "currently unavailable", "code 8", "code: 8", "insufficient capacity")
+_NO_ROOM = (
+    "no more capacity",
+    "stockout",
+    "resource_exhausted",
+    "currently unavailable",
+    "code 8",
+    "code: 8",
+    "insufficient capacity",
+)
 
 
 class Gone(Exception):
@@ -60,7 +86,9 @@ class Machine:
       say: hears one line at a time. log: notes every command.
     """
 
-    def __init__(self, request: Request, how: How, stop: Stop, say: Callable[[str], None], log: Log):
+    def __init__(
+        self, request: Request, how: How, stop: Stop, say: Callable[[str], None], log: Log
+    ):
         self.request, self.how, self.stop, self.say, self.log = request, how, stop, say, log
         self._ours = False  # whether there may be something of ours to delete
         self._creation: Child | None = None
@@ -73,21 +101,27 @@ class Machine:
           Failed: it exists, or gcloud cannot say.
         """
         state, name = self.state(), self.request.name
-        if state == "GONE" and self.request.queued:  # a TPU of that name may be there without a request
+        if (
+            state == "GONE" and self.request.queued
+        ):  # a TPU of that name may be there without a request
             state = self.state(queue_first=False)
         if state == "UNKNOWN":
             raise Failed(f"gcloud cannot say whether {name} exists: {self._last.reason}", REFUSED)
         if state != "GONE" and not self.how.reuse:
             raise Failed(
-                f"{name} exists already in {self.request.zone} (state {state}): --reuse uses it and deletes it in the end, another NAME makes "
-                f"another; to delete it: {shlex.join(gcloud.delete(self.request))}", REFUSED,
+                f"{name} exists already in {self.request.zone} (state {state}): --reuse uses it and"
+                " deletes it in the end, another NAME makes another; to delete it:"
+                f" {shlex.join(gcloud.delete(self.request))}",
+                REFUSED,
             )
         self._ours = state != "GONE"
         if self._ours and state in ENDED:
             self.forget()
 
     def state(self, *, queue_first: bool = True) -> str:
-        """The state of the queued request until it is active, then that of the TPU; GONE, or UNKNOWN where gcloud cannot say."""
+        """The state of the queued request until it is active, then that of the TPU; GONE, or
+        UNKNOWN where gcloud cannot say.
+        """
         if self.request.queued and queue_first:
             state = self._ask(gcloud.describe_queued(self.request))
             if state != "ACTIVE":
@@ -95,7 +129,9 @@ class Machine:
         return self._ask(gcloud.describe(self.request))
 
     def is_ending(self) -> bool:
-        """Whether it is on its way out, looked at a few times: it may say READY a little longer than is true."""
+        """Whether it is on its way out, looked at a few times: it may say READY a little longer
+        than is true.
+        """
         for look in range(TRIES):
             if self.state() in ENDED:
                 return True
@@ -107,7 +143,8 @@ class Machine:
         """Creates it if it is not there, and waits for it, telling its state.
 
         Raises:
-          Gone: no room for it now, or it did not come up. Failed: it was refused. Interrupted: asked to stop.
+          Gone: no room for it now, or it did not come up. Failed: it was refused. Interrupted:
+            asked to stop.
         """
         teller = _Teller(self.say)
         if not self._ours:
@@ -115,7 +152,11 @@ class Machine:
         while (state := self.state()) != "READY":
             teller.state(state)
             if state == "FAILED" and self.request.valid_until:
-                raise Failed(f"the request of {self.request.name} was not served within --valid_until={self.request.valid_until}", INTERRUPTED)
+                raise Failed(
+                    f"the request of {self.request.name} was not served within"
+                    f" --valid_until={self.request.valid_until}",
+                    INTERRUPTED,
+                )
             if state in ENDED:
                 raise Gone(f"{self.request.name} did not come up (state {state})")
             self.stop.wait(self.how.poll_seconds)
@@ -124,7 +165,10 @@ class Machine:
     def _create(self, teller: "_Teller") -> None:
         request, wait = self.request, self.how.poll_seconds
         kind = " ".join(["queued"] * request.queued + ["spot"] * request.spot) or "on demand"
-        self.say(f"creating {request.name}: {request.accelerator_type}, {kind}, in {request.zone}; costs money until this launch deletes it")
+        self.say(
+            f"creating {request.name}: {request.accelerator_type}, {kind}, in {request.zone}; costs"
+            " money until this launch deletes it"
+        )
         self._ours = True
         self._creation = Child(gcloud.create(request), self.log)
         next_look = time.monotonic() + wait
@@ -154,7 +198,9 @@ class Machine:
         self._ours = False
 
     def remove(self) -> bool:
-        """Deletes it, or says that it stays; False where it could not be deleted, and then how to do that is said."""
+        """Deletes it, or says that it stays; False where it could not be deleted, and then how to
+        do that is said.
+        """
         if not self._ours:
             return True
         name, line = self.request.name, shlex.join(gcloud.delete(self.request))
@@ -165,7 +211,10 @@ class Machine:
         if self._delete():
             self.say(f"{name} is deleted; nothing of it is left running")
             return True
-        self.say(f"{name} COULD NOT BE DELETED ({self._last.reason}) and may cost money; run this: {line}")
+        self.say(
+            f"{name} COULD NOT BE DELETED ({self._last.reason}) and may cost money; run this:"
+            f" {line}"
+        )
         return False
 
     def _is_there(self) -> bool:
@@ -176,10 +225,13 @@ class Machine:
 
     def _delete(self) -> bool:
         for look in range(1, _TRIES_WHILE_CREATING + 1):
-            # A creation still under way could bring it to life behind our back: delete once more after that has ended.
+            # A creation still under way could bring it to life behind our back: delete once more
+            # after that has ended.
             under_way = self._creation is not None and self._creation.running()
             try:
-                self._last = child.call(gcloud.delete(self.request), self.log, self.stop, patience=GIVE_UP)
+                self._last = child.call(
+                    gcloud.delete(self.request), self.log, self.stop, patience=GIVE_UP
+                )
             except Interrupted:
                 return False
             deleted = self._last.code == 0 or _not_found(self._last.err)
@@ -214,7 +266,9 @@ class _Teller:
         if state != self._state or now - self._said > 60:
             self._state, self._said = state, now
             minutes, seconds = divmod(int(now - self._begun), 60)
-            self._say(f"state: {state}" + (f" ({minutes}:{seconds:02d})" if minutes or seconds else ""))
+            self._say(
+                f"state: {state}" + (f" ({minutes}:{seconds:02d})" if minutes or seconds else "")
+            )
 
 
 def _not_found(text: str) -> bool:

@@ -1,4 +1,6 @@
-"""Ctrl-C, SIGTERM and a closed terminal as a request: once to save and end, twice to end at once, thrice to leave any deletion undone."""
+"""Ctrl-C, SIGTERM and a closed terminal as a request: once to save and end, twice to end at once,
+thrice to leave any deletion undone.
+"""
 
 import contextlib
 import signal

@@ -1,4 +1,6 @@
-"""The life of one launch: its TPU made ready, set up, run on, resumed after preemptions, results fetched, and deleted, whatever happens."""
+"""The life of one launch: its TPU made ready, set up, run on, resumed after preemptions, results
+fetched, and deleted, whatever happens.
+"""
 
 import contextlib
 import dataclasses
@@ -11,10 +13,23 @@ from pathlib import Path
 from jaxreg.launch import child, gcloud
 from jaxreg.launch.child import Follower, Log
 from jaxreg.launch.gcloud import REMOTE, Request
-from jaxreg.launch.machine import BROKEN, DONE, ENDED, INTERRUPTED, REFUSED, TRIES, Failed, Gone, How, Machine
+from jaxreg.launch.machine import (
+    BROKEN,
+    DONE,
+    ENDED,
+    INTERRUPTED,
+    REFUSED,
+    TRIES,
+    Failed,
+    Gone,
+    How,
+    Machine,
+)
 from jaxreg.launch.stop import HURRY, SAVE, Interrupted, Stop
 
-_LONGEST_PAUSE = 300.0  # seconds between two attempts; and a run that lasted longer was no quick failure
+_LONGEST_PAUSE = (
+    300.0  # seconds between two attempts; and a run that lasted longer was no quick failure
+)
 _LOST_CONNECTIONS = 10
 
 
@@ -24,7 +39,8 @@ class Job:
 
     Attributes:
       request: the TPU. hosts: it has so many workers.
-      archive: what `bundle` made, a file here. start: the workers' folder in which the command starts.
+      archive: what `bundle` made, a file here. start: the workers' folder in which the command
+        starts.
       workdir: the command's, as it says it; None where it has none.
       results: the folder here for what is fetched. logs: for output and for what gcloud said.
     """
@@ -49,12 +65,18 @@ class Job:
 
 
 def fetching(job: Job) -> list[str] | None:
-    """The command that brings the run directory here; None where there is none, or in a store that gcloud does not reach."""
+    """The command that brings the run directory here; None where there is none, or in a store that
+    gcloud does not reach.
+    """
     if job.workdir is None or (job.in_bucket and not job.workdir.startswith(("gs://", "s3://"))):
         return None
     if job.in_bucket:
         return gcloud.fetch_bucket(job.request, job.workdir, str(job.fetched))
-    remote = job.workdir if job.workdir.startswith(("/", "~")) else f"{REMOTE}/files/{job.start}/{job.workdir}"
+    remote = (
+        job.workdir
+        if job.workdir.startswith(("/", "~"))
+        else f"{REMOTE}/files/{job.start}/{job.workdir}"
+    )
     return gcloud.fetch(job.request, remote, str(job.results))
 
 
@@ -69,20 +91,32 @@ class Launch:
 
     Args:
       job: what it is for. how: bounds and pauses. stop: the person's wish to stop.
-      say: hears what the launch has to say; show: the lines of worker 0. Both may fail, as a closed terminal does.
+      say: hears what the launch has to say; show: the lines of worker 0. Both may fail, as a closed
+        terminal does.
     """
 
-    def __init__(self, job: Job, how: How, stop: Stop, say: Callable[[str], None], show: Callable[[str], None]):
+    def __init__(
+        self,
+        job: Job,
+        how: How,
+        stop: Stop,
+        say: Callable[[str], None],
+        show: Callable[[str], None],
+    ):
         self.job, self.how, self.stop, self.say, self.show = job, how, stop, _safe(say), _safe(show)
         self.log = Log(job.logs / "launch.log")
         self.machine = Machine(job.request, how, stop, self.say, self.log)
         self._is_set_up = False
         self._followers: list[Follower] = []
         self._attempt = 0
-        self._earlier = len(list(job.logs.glob("attempt-*")))  # of launches before this one, whose output stays
+        self._earlier = len(
+            list(job.logs.glob("attempt-*"))
+        )  # of launches before this one, whose output stays
 
     def run(self) -> int:
-        """Does it all and returns the exit code; afterwards nothing runs, unless asked for, or it was said what does and how to delete it."""
+        """Does it all and returns the exit code; afterwards nothing runs, unless asked for, or it
+        was said what does and how to delete it.
+        """
         code = BROKEN
         try:
             code = self._work()
@@ -112,10 +146,16 @@ class Launch:
                 break
             quick = 0 if time.monotonic() - begun > _LONGEST_PAUSE else quick + 1
             if self._attempt == self.how.attempts:
-                self.say(f"{reason}; that was attempt {self._attempt} of {self.how.attempts}: given up (--attempts=N); the same command goes on")
+                self.say(
+                    f"{reason}; that was attempt {self._attempt} of {self.how.attempts}: given up"
+                    " (--attempts=N); the same command goes on"
+                )
                 break
             pause = min(self.how.poll_seconds * 2 ** (quick - 1), _LONGEST_PAUSE) if quick else 0.0
-            self.say(f"{reason}; attempt {self._attempt + 1} of {self.how.attempts} in {pause:.0f} s goes on from the last save")
+            self.say(
+                f"{reason}; attempt {self._attempt + 1} of {self.how.attempts} in {pause:.0f} s"
+                " goes on from the last save"
+            )
             self.stop.wait(pause)
         self._fetch(required=code == DONE)
         return code
@@ -127,20 +167,31 @@ class Launch:
             self._set_up()
             self._is_set_up = True
         codes = self._run()
-        # A mistake (2) stays one; where one process was told to stop, the others may end in any way; killed may mean shut down.
+        # A mistake (2) stays one; where one process was told to stop, the others may end in any
+        # way; killed may mean shut down.
         failed = [code for code in codes if code not in (DONE, INTERRUPTED)]
         own = REFUSED if REFUSED in failed else min(failed, default=DONE)
         if INTERRUPTED in codes and own != REFUSED:
             if self.machine.is_ending():
                 raise Gone(f"{self.job.request.name} was preempted; the command has saved")
             return INTERRUPTED, "the command was interrupted and has saved (exit code 75)"
-        if own == REFUSED and self._attempt > 1 and "is in use by" in self._output(0).read_text(errors="replace"):
-            return INTERRUPTED, "the run directory still counts as the lost machine's"  # its lease in a bucket has not run out yet
+        if (
+            own == REFUSED
+            and self._attempt > 1
+            and "is in use by" in self._output(0).read_text(errors="replace")
+        ):
+            return (
+                INTERRUPTED,
+                "the run directory still counts as the lost machine's",
+            )  # its lease in a bucket has not run out yet
         if own > 128 and self.machine.is_ending():
             raise Gone(f"{self.job.request.name} was preempted")
         if own:
             worker = codes.index(own)
-            self.say(f"the command failed on worker {worker} with exit code {own}; its output: {self._output(worker)}")
+            self.say(
+                f"the command failed on worker {worker} with exit code {own}; its output:"
+                f" {self._output(worker)}"
+            )
         return own, ""
 
     @property
@@ -153,8 +204,13 @@ class Launch:
 
     def _set_up(self) -> None:
         request, hosts = self.job.request, self.job.hosts
-        self.say(f"installing on {hosts} worker{'s' * (hosts > 1)}: a newer Python, jaxreg, your files")
-        for words, what in ((gcloud.upload(request, str(self.job.archive)), "copying files"), (gcloud.set_up(request), "installing")):
+        self.say(
+            f"installing on {hosts} worker{'s' * (hosts > 1)}: a newer Python, jaxreg, your files"
+        )
+        for words, what in (
+            (gcloud.upload(request, str(self.job.archive)), "copying files"),
+            (gcloud.set_up(request), "installing"),
+        ):
             for look in range(TRIES):
                 answer = child.call(words, self.log, self.stop)
                 if answer.code == 0:
@@ -162,16 +218,24 @@ class Launch:
                 if (state := self.machine.state()) in ENDED:
                     raise Gone(f"{request.name} is gone (state {state})")
                 if look == TRIES - 1:
-                    raise Failed(f"{what} on {request.name} failed: {answer.reason}; all that was said: {self.log.path}")
+                    raise Failed(
+                        f"{what} on {request.name} failed: {answer.reason}; all that was said:"
+                        f" {self.log.path}"
+                    )
                 self.stop.wait(self.how.poll_seconds)
 
     # --- the command ---
     def _run(self) -> list[int]:
-        """Runs the command on all workers at once, and returns each one's exit code; looks at the state meanwhile."""
+        """Runs the command on all workers at once, and returns each one's exit code; looks at the
+        state meanwhile.
+        """
         hosts, shown = range(self.job.hosts), self._output(0)
         shown.parent.mkdir(parents=True, exist_ok=True)
         several = f" on all {self.job.hosts} workers" if self.job.hosts > 1 else ""
-        self.say(f"attempt {self._attempt}: running{several}; output: {shown.with_name('worker-N.log') if several else shown}")
+        self.say(
+            f"attempt {self._attempt}: running{several}; output:"
+            f" {shown.with_name('worker-N.log') if several else shown}"
+        )
         self._followers = [self._connect(worker) for worker in hosts]
         next_look, failed_at, lost = time.monotonic() + self.how.poll_seconds, None, 0
         while any(each.running() or each.code is None for each in self._followers):
@@ -184,20 +248,32 @@ class Launch:
                 if not self._followers[worker].running() and self._followers[worker].code is None:
                     lost += 1
                     self._reconnect(worker, lost)
-            if failed_at is None and any(not each.running() and each.code for each in self._followers):
+            if failed_at is None and any(
+                not each.running() and each.code for each in self._followers
+            ):
                 failed_at = now
             if failed_at is not None and now - failed_at > self.how.grace_seconds:
                 return self._give_up_others()
         return [each.code for each in self._followers]
 
     def _connect(self, worker: int) -> Follower:
-        return Follower(gcloud.run(self.job.request, worker, self._number), self.log, self._output(worker), self.show if worker == 0 else None)
+        return Follower(
+            gcloud.run(self.job.request, worker, self._number),
+            self.log,
+            self._output(worker),
+            self.show if worker == 0 else None,
+        )
 
     def _reconnect(self, worker: int, lost: int) -> None:
         self._refuse_ended()
         if lost > _LOST_CONNECTIONS:
-            raise Failed(f"worker {worker} of {self.job.request.name} cannot be reached; what gcloud says: {self.log.path}")
-        self.say(f"worker {worker}: the connection was lost; the command goes on there; connecting again")
+            raise Failed(
+                f"worker {worker} of {self.job.request.name} cannot be reached; what gcloud says:"
+                f" {self.log.path}"
+            )
+        self.say(
+            f"worker {worker}: the connection was lost; the command goes on there; connecting again"
+        )
         self.stop.wait(self.how.poll_seconds)
         self._followers[worker] = self._connect(worker)
 
@@ -207,7 +283,9 @@ class Launch:
             raise Gone(f"{self.job.request.name} was preempted (state {state})")
 
     def _give_up_others(self) -> list[int]:
-        """Ends the workers that still run after another one failed; they count as having gone along."""
+        """Ends the workers that still run after another one failed; they count as having gone
+        along.
+        """
         self.say("one worker has failed and others do not end by themselves: they are ended")
         child.call(gcloud.stop(self.job.request, self._number), self.log, self.stop)
         self._leave()
@@ -222,9 +300,15 @@ class Launch:
         with contextlib.suppress(Interrupted):
             if self.stop.count == SAVE and any(each.running() for each in self._followers):
                 self.say("asking the command to save")
-                child.call(gcloud.stop(self.job.request, self._number), self.log, self.stop, patience=HURRY)
+                child.call(
+                    gcloud.stop(self.job.request, self._number), self.log, self.stop, patience=HURRY
+                )
                 deadline = time.monotonic() + self.how.grace_seconds
-                while any(each.running() for each in self._followers) and time.monotonic() < deadline and self.stop.count < HURRY:
+                while (
+                    any(each.running() for each in self._followers)
+                    and time.monotonic() < deadline
+                    and self.stop.count < HURRY
+                ):
                     time.sleep(0.05)
             if self.stop.count < HURRY and self._followers:
                 self._fetch(required=False)
@@ -240,11 +324,16 @@ class Launch:
         words = fetching(self.job)
         if words is None or not self._is_set_up:
             return
-        (self.job.fetched if self.job.in_bucket else self.job.results).mkdir(parents=True, exist_ok=True)
+        (self.job.fetched if self.job.in_bucket else self.job.results).mkdir(
+            parents=True, exist_ok=True
+        )
         for look in range(TRIES if required else 1):
             answer = child.call(words, self.log, self.stop, patience=HURRY)
             if answer.code == 0:
-                self.say(f"results: {self.job.fetched}" + (f", from {self.job.workdir}" if self.job.in_bucket else ""))
+                self.say(
+                    f"results: {self.job.fetched}"
+                    + (f", from {self.job.workdir}" if self.job.in_bucket else "")
+                )
                 return
             if look < TRIES - 1 and required:
                 time.sleep(self.how.poll_seconds)

@@ -19,7 +19,8 @@ What regularizes, as fields of `Transformer`; by itself it is the module or func
     init_scheme                        initializers, in jaxreg.nn.init
     mix=Mix(...) in the call           Mix (manifold mixup)
 
-Monte Carlo dropout: call a model with train=True at test time, a key for each pass (see Transformer.__call__).
+Monte Carlo dropout: call a model with train=True at test time, a key for each pass (see
+Transformer.__call__).
 """
 
 from jaxreg.nn.attention import SelfAttention
@@ -32,6 +33,18 @@ from jaxreg.nn.tokens import token_dropout, visible_keys
 from jaxreg.nn.transformer import Transformer, at_positions
 
 __all__ = [
-    "Dropout", "LayerScale", "Mix", "Mlp", "SelfAttention", "Transformer", "TransformerBlock", "at_positions", "heavy_dropout_mlp",
-    "layer_dropout", "position_keyed_dropout", "stochastic_depth", "token_dropout", "visible_keys",
+    "Dropout",
+    "LayerScale",
+    "Mix",
+    "Mlp",
+    "SelfAttention",
+    "Transformer",
+    "TransformerBlock",
+    "at_positions",
+    "heavy_dropout_mlp",
+    "layer_dropout",
+    "position_keyed_dropout",
+    "stochastic_depth",
+    "token_dropout",
+    "visible_keys",
 ]

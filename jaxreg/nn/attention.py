@@ -1,4 +1,6 @@
-"""Multi-head self-attention with position-keyed dropout; parameters laid out as Flax's own module lays them out."""
+"""Multi-head self-attention with position-keyed dropout; parameters laid out as Flax's own module
+lays them out.
+"""
 
 from typing import Any
 
@@ -15,35 +17,41 @@ from jaxreg.typing import Array, Bool, Float, Int, PRNGKey, Rate, Scalar
 class SelfAttention(nn.Module):
     """Self-attention: project to heads, attend with single connections dropped, project back.
 
-    Parameters (the layout of flax.linen.MultiHeadDotProductAttention): query, key, value: kernel [D, H, K], bias [H, K];
+    Parameters (the layout of flax.linen.MultiHeadDotProductAttention): query, key, value: kernel
+    [D, H, K], bias [H, K];
     out: kernel [H, K, D], bias [D]; with qk_norm also query_norm, key_norm: scale [K].
 
     Attributes:
       num_heads: H; must divide the width D.
-      attention_dropout_rate: drop probability of a unit; None leaves the site out, and it may be traced.
+      attention_dropout_rate: drop probability of a unit; None leaves the site out, and it may be
+        traced.
       rotary: turn queries and keys by their position.
       causal: query t reads keys 0 ... t only.
       site: the dropout site's number (`jaxreg.rng.site`).
-      attention_dropout_unit, _stage, _share, _span_length: what is dropped as one, where, and what is shared, as in
-        `jaxreg.AttentionDropout`.
+      attention_dropout_unit, _stage, _share, _span_length: what is dropped as one, where, and what
+        is shared, as in `jaxreg.AttentionDropout`.
       implementation: None, "reference" or "blockwise", as in `jaxreg.dot_product_attention`.
       attention_kind: "softmax" or "sigmoid", and
-      logit_softcap: cap of the logits, above 0; None leaves it out, inf caps nothing, and it may be traced: both as in
-        `jaxreg.dot_product_attention`, and both in evaluation as in training.
-      qk_norm: RMSNorm over the K features of queries and of keys, with a gain that all heads share, before they are turned.
+      logit_softcap: cap of the logits, above 0; None leaves it out, inf caps nothing, and it may be
+        traced: both as in `jaxreg.dot_product_attention`, and both in evaluation as in training.
+      qk_norm: RMSNorm over the K features of queries and of keys, with a gain that all heads share,
+        before they are turned.
       init_scheme, num_layers: as in `jaxreg.nn.init`, for the N of a whole model.
 
-    Sows "attention_weights" [B, H, T, T] (as applied, after dropping) when the collection "intermediates" is mutable. Only
-    then do they exist, whatever `implementation` says; otherwise long sequences take memory O(T).
+    Sows "attention_weights" [B, H, T, T] (as applied, after dropping) when the collection
+    "intermediates" is mutable. Only then do they exist, whatever `implementation` says; otherwise
+    long sequences take memory O(T).
 
     Raises:
-      ValueError: heads that do not divide the width, an unknown word, and what `dot_product_attention` refuses.
+      ValueError: heads that do not divide the width, an unknown word, and what
+        `dot_product_attention` refuses.
 
     Randomness: position-keyed, from `dropout_key` if given, else from the "dropout" stream of Flax.
 
-    Source: Vaswani et al. 2017, section 3.2. QK-norm: Henry et al. 2020, "Query-key normalization for transformers"; Dehghani et al.
-    2023, "Scaling vision transformers to 22 billion parameters". Differs: RMSNorm; there the length is 1 and the scale is learned,
-    or it is LayerNorm without bias.
+    Source: Vaswani et al. 2017, section 3.2. QK-norm: Henry et al. 2020, "Query-key normalization
+    for transformers"; Dehghani et al. 2023, "Scaling vision transformers to 22 billion parameters".
+    Differs: RMSNorm; there the length is 1 and the scale is learned, or it is LayerNorm without
+    bias.
     """
 
     num_heads: int
@@ -64,24 +72,45 @@ class SelfAttention(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "b t d"], *, mask: Bool[Array, "#b #h #t #t"] | None = None, train: bool = False,
-        dropout_key: PRNGKey | None = None, example_ids: Int[Array, "b"] | None = None,
+        self,
+        x: Float[Array, "b t d"],
+        *,
+        mask: Bool[Array, "#b #h #t #t"] | None = None,
+        train: bool = False,
+        dropout_key: PRNGKey | None = None,
+        example_ids: Int[Array, "b"] | None = None,
         droppable: Bool[Array, "#b #h #t #t"] | None = None,
     ) -> Float[Array, "b t d"]:
         width = x.shape[-1]
-        shape, init = (self.num_heads, head_width(width, self.num_heads)), initializers(self.init_scheme, self.num_layers)
-        query, key, value = (nn.DenseGeneral(shape, kernel_init=init.kernel, name=name)(x) for name in ("query", "key", "value"))
+        shape, init = (
+            (self.num_heads, head_width(width, self.num_heads)),
+            initializers(self.init_scheme, self.num_layers),
+        )
+        query, key, value = (
+            nn.DenseGeneral(shape, kernel_init=init.kernel, name=name)(x)
+            for name in ("query", "key", "value")
+        )
         if self.qk_norm:
             query, key = nn.RMSNorm(name="query_norm")(query), nn.RMSNorm(name="key_norm")(key)
         rate = self.attention_dropout_rate if train else None
         out, weights = attend_heads(
-            self, query, key, value, rate=rate, dropout_key=None if rate is None else site_key(self, dropout_key, self.site), mask=mask,
-            example_ids=example_ids, droppable=droppable, logit_softcap=self.logit_softcap,
+            self,
+            query,
+            key,
+            value,
+            rate=rate,
+            dropout_key=None if rate is None else site_key(self, dropout_key, self.site),
+            mask=mask,
+            example_ids=example_ids,
+            droppable=droppable,
+            logit_softcap=self.logit_softcap,
             with_weights=self.is_mutable_collection("intermediates"),
         )
         if weights is not None:
             self.sow("intermediates", "attention_weights", weights)
-        return nn.DenseGeneral(width, axis=(-2, -1), kernel_init=init.residual_kernel, name="out")(out)
+        return nn.DenseGeneral(width, axis=(-2, -1), kernel_init=init.residual_kernel, name="out")(
+            out
+        )
 
 
 def head_width(width: int, num_heads: int) -> int:
@@ -96,11 +125,21 @@ def head_width(width: int, num_heads: int) -> int:
 
 
 def attend_heads(
-    module: Any, query: Float[Array, "b t h k"], key: Float[Array, "b t h k"], value: Float[Array, "b t h k"], *, rate: Rate,
-    dropout_key: PRNGKey | None, mask: Bool[Array, "#b #h #t #t"] | None, example_ids: Int[Array, "b"] | None,
-    droppable: Bool[Array, "#b #h #t #t"] | None, logit_softcap: Scalar | None, with_weights: bool,
+    module: Any,
+    query: Float[Array, "b t h k"],
+    key: Float[Array, "b t h k"],
+    value: Float[Array, "b t h k"],
+    *,
+    rate: Rate,
+    dropout_key: PRNGKey | None,
+    mask: Bool[Array, "#b #h #t #t"] | None,
+    example_ids: Int[Array, "b"] | None,
+    droppable: Bool[Array, "#b #h #t #t"] | None,
+    logit_softcap: Scalar | None,
+    with_weights: bool,
 ) -> tuple[Float[Array, "b t h k"], Float[Array, "b h t t"] | None]:
-    """What self-attention does between its projections: the output, and the applied weights if they are asked for.
+    """What self-attention does between its projections: the output, and the applied weights if they
+    are asked for.
 
     Args:
       module: whoever has the attributes of SelfAttention: the Linen module, or the NNX one.
@@ -111,14 +150,25 @@ def attend_heads(
     checks.check_kind(module.attention_kind, logit_softcap, module.implementation)
     # Without a rate, too: a wrong word must not wait for the first training step.
     dropout = AttentionDropout(
-        0.0 if rate is None else rate, module.attention_dropout_unit, module.attention_dropout_stage,
-        tuple(module.attention_dropout_share), module.attention_dropout_span_length,
+        0.0 if rate is None else rate,
+        module.attention_dropout_unit,
+        module.attention_dropout_stage,
+        tuple(module.attention_dropout_share),
+        module.attention_dropout_span_length,
     )
     if module.rotary:
         query, key = rotate(query), rotate(key)
-    given = dict(mask=mask, is_causal=module.causal, droppable=droppable, kind=module.attention_kind, logit_softcap=logit_softcap)
+    given = dict(
+        mask=mask,
+        is_causal=module.causal,
+        droppable=droppable,
+        kind=module.attention_kind,
+        logit_softcap=logit_softcap,
+    )
     if rate is not None:
         given |= dict(dropout=dropout, dropout_key=dropout_key, example_ids=example_ids)
     if with_weights:
         return attend(query, key, value, **given)
-    return dot_product_attention(query, key, value, **given, implementation=module.implementation), None
+    return dot_product_attention(
+        query, key, value, **given, implementation=module.implementation
+    ), None

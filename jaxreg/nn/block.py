@@ -1,4 +1,6 @@
-"""The transformer block: attention and MLP, with norms, residuals and dropout each where the options put them."""
+"""The transformer block: attention and MLP, with norms, residuals and dropout each where the
+options put them.
+"""
 
 from collections.abc import Callable
 
@@ -17,11 +19,13 @@ NORMS = ("pre", "post", "sandwich", "none")
 
 
 class Mlp(nn.Module):
-    """Dense, activation, Dense, with dropout behind the activation and, in the old style, before it too.
+    """Dense, activation, Dense, with dropout behind the activation and, in the old style, before it
+    too.
 
     Parameters: wi: kernel [D, F], bias [F]; wo: kernel [F, D], bias [D].
 
-    `heavy_dropout_mlp` sets both rates as the essay's old block has them. `init_scheme` and `num_layers`: see `jaxreg.nn.init`.
+    `heavy_dropout_mlp` sets both rates as the essay's old block has them. `init_scheme` and
+    `num_layers`: see `jaxreg.nn.init`.
     """
 
     mlp_width: int
@@ -33,12 +37,21 @@ class Mlp(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "b t d"], *, train: bool = False, dropout_key: PRNGKey | None = None,
+        self,
+        x: Float[Array, "b t d"],
+        *,
+        train: bool = False,
+        dropout_key: PRNGKey | None = None,
         example_ids: Int[Array, "b"] | None = None,
     ) -> Float[Array, "b t d"]:
-        draw, init = dict(train=train, dropout_key=dropout_key, example_ids=example_ids), initializers(self.init_scheme, self.num_layers)
+        draw, init = (
+            dict(train=train, dropout_key=dropout_key, example_ids=example_ids),
+            initializers(self.init_scheme, self.num_layers),
+        )
         h = nn.Dense(self.mlp_width, kernel_init=init.kernel, name="wi")(x)
-        h = Dropout(self.mlp_pre_activation_dropout_rate, rng.site(self.layer, "mlp_pre_activation"))(h, **draw)
+        h = Dropout(
+            self.mlp_pre_activation_dropout_rate, rng.site(self.layer, "mlp_pre_activation")
+        )(h, **draw)
         h = Dropout(self.mlp_dropout_rate, rng.site(self.layer, "mlp"))(nn.gelu(h), **draw)
         return nn.Dense(x.shape[-1], kernel_init=init.residual_kernel, name="wo")(h)
 
@@ -49,36 +62,45 @@ def heavy_dropout_mlp(mlp_width: int, layer: int = 0) -> Mlp:
 
 
 class TransformerBlock(nn.Module):
-    """Attention and MLP. norm="pre": x + f(norm(x)); "post": norm(x + f(x)); "sandwich": x + norm(f(norm(x))); "none": x + f(x).
+    """Attention and MLP. norm="pre": x + f(norm(x)); "post": norm(x + f(x)); "sandwich": x +
+    norm(f(norm(x))); "none": x + f(x).
 
-    residual=False drops `x +`. A branch f passes residual dropout, the second norm (sandwich), LayerScale and stochastic depth, in
-    this order, before it is added.
+    residual=False drops `x +`. A branch f passes residual dropout, the second norm (sandwich),
+    LayerScale and stochastic depth, in this order, before it is added.
 
-    Parameters: attention (see SelfAttention), mlp (see Mlp); norm_attention and norm_mlp (unless norm="none"), with "sandwich" also
-    norm_attention_out and norm_mlp_out: scale [D], bias [D], as far as norm_kind has them; with layer_scale also
+    Parameters: attention (see SelfAttention), mlp (see Mlp); norm_attention and norm_mlp (unless
+    norm="none"), with "sandwich" also
+    norm_attention_out and norm_mlp_out: scale [D], bias [D], as far as norm_kind has them; with
+    layer_scale also
     layer_scale_attention and layer_scale_mlp: scale [D].
 
     Attributes:
       num_heads, mlp_width: H and F.
       norm: "pre", "post", "sandwich" or "none".
       residual: add the input to each sublayer's output.
-      attention_dropout_rate, residual_dropout_rate, mlp_dropout_rate, mlp_pre_activation_dropout_rate: drop probabilities
-        of connections, of sublayer outputs, of MLP features behind and before the activation; None leaves a site out.
-      rotary, causal, attention_dropout_unit, _stage, _share, _span_length, implementation, attention_kind, logit_softcap, qk_norm:
-        as in SelfAttention.
+      attention_dropout_rate, residual_dropout_rate, mlp_dropout_rate,
+        mlp_pre_activation_dropout_rate: drop probabilities of connections, of sublayer outputs, of
+          MLP features behind and before the activation; None leaves a site out.
+      rotary, causal, attention_dropout_unit, _stage, _share, _span_length, implementation,
+        attention_kind, logit_softcap, qk_norm: as in SelfAttention.
       layer: this block's number, which keys its dropout sites.
-      layer_dropout_rate: probability that the whole block is skipped, for all examples of the call (`layer_dropout`).
-      stochastic_depth_rate: probability that a branch is dropped, for each example and sublayer (`stochastic_depth`).
+      layer_dropout_rate: probability that the whole block is skipped, for all examples of the call
+        (`layer_dropout`).
+      stochastic_depth_rate: probability that a branch is dropped, for each example and sublayer
+        (`stochastic_depth`).
       norm_kind: "layer", "layer_no_bias", "layer_plain" or "rms" (`jaxreg.nn.norms`).
-      layer_scale: None, or the initial value of a learned vector that each branch is multiplied with (`LayerScale`).
+      layer_scale: None, or the initial value of a learned vector that each branch is multiplied
+        with (`LayerScale`).
       init_scheme, num_layers: as in `jaxreg.nn.init`, for the N of a whole model.
 
-    Sows "input" [B, T, D], what the block was given, when the collection "intermediates" is mutable.
+    Sows "input" [B, T, D], what the block was given, when the collection "intermediates" is
+    mutable.
 
     Raises:
       ValueError: an unknown word; stochastic depth without a residual, where nothing would be left.
 
-    Source: Vaswani et al. 2017 (post-norm); Xiong et al. 2020 (pre-norm); Ding et al. 2021, "CogView" (sandwich).
+    Source: Vaswani et al. 2017 (post-norm); Xiong et al. 2020 (pre-norm); Ding et al. 2021,
+    "CogView" (sandwich).
     """
 
     num_heads: int
@@ -109,25 +131,49 @@ class TransformerBlock(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "b t d"], *, mask: Bool[Array, "#b #h #t #t"] | None = None, train: bool = False,
-        dropout_key: PRNGKey | None = None, example_ids: Int[Array, "b"] | None = None,
+        self,
+        x: Float[Array, "b t d"],
+        *,
+        mask: Bool[Array, "#b #h #t #t"] | None = None,
+        train: bool = False,
+        dropout_key: PRNGKey | None = None,
+        example_ids: Int[Array, "b"] | None = None,
         droppable: Bool[Array, "#b #h #t #t"] | None = None,
     ) -> Float[Array, "b t d"]:
         check_block(self.norm, self.residual, self.stochastic_depth_rate)
         self.sow("intermediates", "input", x)
         draw = dict(train=train, dropout_key=dropout_key, example_ids=example_ids)
-        attention = SelfAttention(**handed_down(self, SelfAttention), site=rng.site(self.layer, "attention"), name="attention")
+        attention = SelfAttention(
+            **handed_down(self, SelfAttention),
+            site=rng.site(self.layer, "attention"),
+            name="attention",
+        )
         mlp = Mlp(**handed_down(self, Mlp), name="mlp")
-        out = self._sublayer("attention", lambda y: attention(y, mask=mask, droppable=droppable, **draw), x, draw)
+        out = self._sublayer(
+            "attention", lambda y: attention(y, mask=mask, droppable=droppable, **draw), x, draw
+        )
         out = self._sublayer("mlp", lambda y: mlp(y, **draw), out, draw)
         if not train or self.layer_dropout_rate is None:
             return out
-        return layer_dropout(x, out, self.layer_dropout_rate, site_key(self, dropout_key, rng.site(self.layer, "layer")))
+        return layer_dropout(
+            x,
+            out,
+            self.layer_dropout_rate,
+            site_key(self, dropout_key, rng.site(self.layer, "layer")),
+        )
 
     def _sublayer(self, name: str, apply: Callable[[Array], Array], x: Array, draw: dict) -> Array:
-        drop = Dropout(self.residual_dropout_rate, rng.site(self.layer, f"{name}_residual"), name=f"dropout_{name}")
+        drop = Dropout(
+            self.residual_dropout_rate,
+            rng.site(self.layer, f"{name}_residual"),
+            name=f"dropout_{name}",
+        )
         norm = lambda name: norm_of(self.norm_kind, nn.LayerNorm, nn.RMSNorm, name=name)
-        scale = None if self.layer_scale is None else LayerScale(self.layer_scale, name=f"layer_scale_{name}")
+        scale = (
+            None
+            if self.layer_scale is None
+            else LayerScale(self.layer_scale, name=f"layer_scale_{name}")
+        )
 
         def finish(branch: Array) -> Array:
             branch = branch if scale is None else scale(branch)
@@ -137,23 +183,43 @@ class TransformerBlock(nn.Module):
             return stochastic_depth(branch, self.stochastic_depth_rate, key, draw["example_ids"])
 
         return sublayer(
-            x, apply, None if self.norm == "none" else norm(f"norm_{name}"), norm(f"norm_{name}_out") if self.norm == "sandwich" else None,
-            lambda y: drop(y, **draw), finish, order=self.norm, residual=self.residual)
+            x,
+            apply,
+            None if self.norm == "none" else norm(f"norm_{name}"),
+            norm(f"norm_{name}_out") if self.norm == "sandwich" else None,
+            lambda y: drop(y, **draw),
+            finish,
+            order=self.norm,
+            residual=self.residual,
+        )
 
 
 def check_block(norm: str, residual: bool, stochastic_depth_rate: Rate) -> None:
-    """Raises ValueError for a place of the norms that does not exist, and for stochastic depth without a residual."""
+    """Raises ValueError for a place of the norms that does not exist, and for stochastic depth
+    without a residual.
+    """
     if norm not in NORMS:
         raise ValueError(f"norm: {norm!r}; allowed: {', '.join(NORMS)}")
     if stochastic_depth_rate is not None and not residual:
-        raise ValueError("stochastic_depth_rate: with residual=False nothing would be left of a dropped branch; allowed: None")
+        raise ValueError(
+            "stochastic_depth_rate: with residual=False nothing would be left of a dropped branch;"
+            " allowed: None"
+        )
 
 
 def sublayer(
-    x: Float[Array, "b t d"], apply: Callable[[Array], Array], norm: Callable[[Array], Array] | None,
-    norm_out: Callable[[Array], Array] | None, drop: Callable[[Array], Array], finish: Callable[[Array], Array], *, order: str, residual: bool,
+    x: Float[Array, "b t d"],
+    apply: Callable[[Array], Array],
+    norm: Callable[[Array], Array] | None,
+    norm_out: Callable[[Array], Array] | None,
+    drop: Callable[[Array], Array],
+    finish: Callable[[Array], Array],
+    *,
+    order: str,
+    residual: bool,
 ) -> Float[Array, "b t d"]:
-    """`apply` with norms, dropout and residual around it, in the order "pre", "post", "sandwich" or "none" (see TransformerBlock).
+    """`apply` with norms, dropout and residual around it, in the order "pre", "post", "sandwich" or
+    "none" (see TransformerBlock).
 
     Args:
       norm_out: the second norm of a sandwich, else None.

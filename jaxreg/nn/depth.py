@@ -1,4 +1,6 @@
-"""Dropping depth: whole blocks (LayerDrop) and the branches of single examples (stochastic depth), and rates that grow with depth."""
+"""Dropping depth: whole blocks (LayerDrop) and the branches of single examples (stochastic depth),
+and rates that grow with depth.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -10,31 +12,43 @@ from jaxreg.typing import Array, Float, Int, PRNGKey, Rate, Scalar
 DROPOUT_DEPTHS = ("constant", "linear")
 
 PER_LAYER_RATES = (
-    "attention_dropout_rate", "residual_dropout_rate", "mlp_dropout_rate", "mlp_pre_activation_dropout_rate", "layer_dropout_rate",
+    "attention_dropout_rate",
+    "residual_dropout_rate",
+    "mlp_dropout_rate",
+    "mlp_pre_activation_dropout_rate",
+    "layer_dropout_rate",
     "stochastic_depth_rate",
 )
-"""The rates that `dropout_depth` changes from layer to layer: those of the blocks, not of embeddings, tokens and keys."""
+"""The rates that `dropout_depth` changes from layer to layer: those of the blocks, not of
+embeddings, tokens and keys.
+"""
 
 
 def rate_at_depth(rate: Rate, dropout_depth: str, layer: int, num_layers: int) -> Rate:
-    """The rate of one layer: the same in all ("constant"), or (layer + 1) / N times it ("linear"), the full rate in the last.
+    """The rate of one layer: the same in all ("constant"), or (layer + 1) / N times it ("linear"),
+    the full rate in the last.
 
     Raises:
       ValueError: an unknown word.
 
-    Source: Huang et al. 2016, "Deep networks with stochastic depth", eq. 4, for stochastic depth ("linear").
+    Source: Huang et al. 2016, "Deep networks with stochastic depth", eq. 4, for stochastic depth
+    ("linear").
     """
     if dropout_depth not in DROPOUT_DEPTHS:
         raise ValueError(f"dropout_depth: {dropout_depth!r}; allowed: {', '.join(DROPOUT_DEPTHS)}")
-    return rate if rate is None or dropout_depth == "constant" else rate * ((layer + 1) / num_layers)
+    return (
+        rate if rate is None or dropout_depth == "constant" else rate * ((layer + 1) / num_layers)
+    )
 
 
 def layer_dropout(
     x: Float[Array, "b t d"], out: Float[Array, "b t d"], rate: Scalar, dropout_key: PRNGKey
 ) -> Float[Array, "b t d"]:
-    """A block's output, or its input where the block is skipped: one draw for all examples of the call.
+    """A block's output, or its input where the block is skipped: one draw for all examples of the
+    call.
 
-    out with probability 1 - rate, else x. Nothing is scaled: evaluation runs all blocks as they are.
+    out with probability 1 - rate, else x. Nothing is scaled: evaluation runs all blocks as they
+    are.
 
     Args:
       x, out: input and output of the block.
@@ -43,18 +57,24 @@ def layer_dropout(
 
     Randomness: one draw per key, without example, head or position.
 
-    Source: Fan et al. 2020, "Reducing transformer depth on demand with structured dropout" (every layer by
-    itself). Differs: the block is computed and then not used, so that a rate may be traced; it saves no time.
+    Source: Fan et al. 2020, "Reducing transformer depth on demand with structured dropout" (every
+    layer by itself). Differs: the block is computed and then not used, so that a rate may be
+    traced; it saves no time.
     """
     keep = kept_units("head", rate, dropout_key, None, x.shape[0], share=("example",))
-    # A select would let XLA fuse the residual stream of all layers into one: at 12 layers that compiled 4 times as long.
+    # A select would let XLA fuse the residual stream of all layers into one: at 12 layers that
+    # compiled 4 times as long.
     return jax.lax.cond(keep[0, 0], lambda: out, lambda: x)
 
 
 def stochastic_depth(
-    branch: Float[Array, "b t d"], rate: Scalar, dropout_key: PRNGKey, example_ids: Int[Array, "b"] | None = None
+    branch: Float[Array, "b t d"],
+    rate: Scalar,
+    dropout_key: PRNGKey,
+    example_ids: Int[Array, "b"] | None = None,
 ) -> Float[Array, "b t d"]:
-    """A residual branch, 0 for some whole examples, and scaled by one over the keep probability for the others.
+    """A residual branch, 0 for some whole examples, and scaled by one over the keep probability for
+    the others.
 
     Args:
       branch: what would be added to the residual stream.
@@ -64,8 +84,8 @@ def stochastic_depth(
 
     Randomness: position-keyed: one draw per example (head 0, positions 0).
 
-    Source: Huang et al. 2016, "Deep networks with stochastic depth", eq. 2. Differs: a draw per example instead of one for the
-    batch, and scaled in training instead of in evaluation.
+    Source: Huang et al. 2016, "Deep networks with stochastic depth", eq. 2. Differs: a draw per
+    example instead of one for the batch, and scaled in training instead of in evaluation.
     """
     keep = kept_units("head", rate, dropout_key, example_ids, branch.shape[0])
     return jnp.where(keep[:, :, None], branch * masks.keep_scale(rate).astype(branch.dtype), 0)

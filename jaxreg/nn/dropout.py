@@ -1,4 +1,6 @@
-"""Position-keyed dropout for activations: the bits of attention dropout, with query = position and key = feature."""
+"""Position-keyed dropout for activations: the bits of attention dropout, with query = position and
+key = feature.
+"""
 
 import flax.linen as nn
 import jax
@@ -10,7 +12,10 @@ from jaxreg.typing import Array, Bool, Float, Int, PRNGKey, Rate, Scalar
 
 
 def position_keyed_dropout(
-    x: Float[Array, "b t d"], rate: Float[Array, ""] | float, dropout_key: PRNGKey, example_ids: Int[Array, "b"] | None = None
+    x: Float[Array, "b t d"],
+    rate: Float[Array, ""] | float,
+    dropout_key: PRNGKey,
+    example_ids: Int[Array, "b"] | None = None,
 ) -> Float[Array, "b t d"]:
     """`x` with single features dropped and the kept ones scaled by one over the keep probability.
 
@@ -22,7 +27,8 @@ def position_keyed_dropout(
 
     Randomness: position-keyed (`jaxreg.attention.masks`): head 0, query = position, key = feature.
 
-    Source: Srivastava et al. 2014. Differs: inverted; the mask does not depend on the layout of the batch.
+    Source: Srivastava et al. 2014. Differs: inverted; the mask does not depend on the layout of the
+    batch.
     """
     check_rate(rate, "rate")
     if x.ndim != 3:
@@ -34,14 +40,20 @@ def position_keyed_dropout(
 
 
 def kept_units(
-    unit: str, rate: Scalar, dropout_key: PRNGKey, example_ids: Int[Array, "b"] | None, num_examples: int, length: int = 1, *,
+    unit: str,
+    rate: Scalar,
+    dropout_key: PRNGKey,
+    example_ids: Int[Array, "b"] | None,
+    num_examples: int,
+    length: int = 1,
+    *,
     share: tuple[str, ...] = (),
 ) -> Bool[Array, "#b #t"]:
     """True where a unit that is larger than a feature is kept: a position, or a whole example.
 
     Args:
-      unit: of `AttentionDropout`: "query" draws for each position, in the lanes of the queries; "key" too, in the coordinate of
-        the keys; "head" draws once for an example.
+      unit: of `AttentionDropout`: "query" draws for each position, in the lanes of the queries;
+        "key" too, in the coordinate of the keys; "head" draws once for an example.
       rate: drop probability in [0, 1).
       length: T, for positions.
       share: ("example",) draws once for all examples; the result then has one row.
@@ -51,21 +63,32 @@ def kept_units(
     check_rate(rate, "rate")
     dropout = AttentionDropout(rate, unit, share=share)
     words = masks.mask_words(dropout, dropout_key, example_ids, num_examples, jnp.arange(1))
-    num_queries, num_keys = (length if name in dropout.coordinates else 1 for name in ("query", "key"))
+    num_queries, num_keys = (
+        length if name in dropout.coordinates else 1 for name in ("query", "key")
+    )
     groups = jnp.arange(-(-num_queries // masks.LANES), dtype=jnp.uint32)
     k0, k1 = (word[:, :, None, None] for word in words)
-    # In a loop of their own, as all masks: fused, the few bits would be made again for every feature that they decide, and those of
-    # all layers in one piece of code, which takes seconds to compile for each layer.
-    packed = masks.packed_lanes(k0, k1, groups[:, None], jnp.arange(num_keys, dtype=jnp.uint32)[None, :], masks.threshold(rate))
+    # In a loop of their own, as all masks: fused, the few bits would be made again for every
+    # feature that they decide, and those of all layers in one piece of code, which takes seconds to
+    # compile for each layer.
+    packed = masks.packed_lanes(
+        k0,
+        k1,
+        groups[:, None],
+        jnp.arange(num_keys, dtype=jnp.uint32)[None, :],
+        masks.threshold(rate),
+    )
     return masks.unpacked(packed)[:, 0, :num_queries].reshape(k0.shape[0], -1)
 
 
 class Dropout(nn.Module):
-    """Drops single features of [B, T, D] activations when `train`; a rate of None leaves the site out of the program.
+    """Drops single features of [B, T, D] activations when `train`; a rate of None leaves the site
+    out of the program.
 
     Attributes:
       rate: drop probability in [0, 1), None, or a traced scalar.
-      site: this site's number (`jaxreg.rng.site`), folded into the key; distinct sites draw distinct masks.
+      site: this site's number (`jaxreg.rng.site`), folded into the key; distinct sites draw
+        distinct masks.
 
     Randomness: `dropout_key` if given, else the "dropout" stream of Flax.
     """
@@ -75,7 +98,11 @@ class Dropout(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "b t d"], *, train: bool = False, dropout_key: PRNGKey | None = None,
+        self,
+        x: Float[Array, "b t d"],
+        *,
+        train: bool = False,
+        dropout_key: PRNGKey | None = None,
         example_ids: Int[Array, "b"] | None = None,
     ) -> Float[Array, "b t d"]:
         if not train or self.rate is None:
@@ -85,7 +112,9 @@ class Dropout(nn.Module):
 
 
 def site_key(module: nn.Module, dropout_key: PRNGKey | None, site: int) -> PRNGKey:
-    """The call key of one site: the given key, or the module's own "dropout" stream, with the site folded in."""
+    """The call key of one site: the given key, or the module's own "dropout" stream, with the site
+    folded in.
+    """
     return folded(module.make_rng("dropout") if dropout_key is None else dropout_key, site)
 
 

@@ -5,9 +5,15 @@ from typing import Any
 
 
 def handed_down(module: Any, part: type) -> dict[str, Any]:
-    """The values of the fields that `module` has in common with `part`, by name: what a block gives to its attention."""
+    """The values of the fields that `module` has in common with `part`, by name: what a block gives
+    to its attention.
+    """
     names = {field.name for field in dataclasses.fields(part) if field.init} - {"parent", "name"}
-    return {field.name: getattr(module, field.name) for field in dataclasses.fields(module) if field.name in names}
+    return {
+        field.name: getattr(module, field.name)
+        for field in dataclasses.fields(module)
+        if field.name in names
+    }
 
 
 def rate_names(module: Any) -> tuple[str, ...]:

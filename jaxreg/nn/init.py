@@ -11,7 +11,9 @@ Initializer = Callable[..., Array]
 
 
 class Initializers(NamedTuple):
-    """Of kernels, of the kernels that write to the residual stream (attention's `out`, the MLP's `wo`), and of embedding tables."""
+    """Of kernels, of the kernels that write to the residual stream (attention's `out`, the MLP's
+    `wo`), and of embedding tables.
+    """
 
     kernel: Initializer
     residual_kernel: Initializer
@@ -37,11 +39,12 @@ INIT_SCHEMES: dict[str, Callable[[int], Initializers]] = {
 }
 """As functions of the number of layers N.
 
-"lecun": Flax's default. LeCun et al. 1998, section 4.6: variance 1 / fan-in (truncated normal); tables N(0, 1 / D).
-"normal": every matrix N(0, .02^2). Devlin et al. 2019 (BERT; truncated there); Radford et al. 2018 (GPT).
-"scaled": "normal", with the kernels that write to the residual stream divided by sqrt(2 N). Radford et al. 2019 (GPT-2), section 2.3.
-"xavier": Glorot & Bengio 2010, eq. 16 (uniform, variance 2 / (fan-in + fan-out)), as in the code of Vaswani et al. 2017; tables N(0, 1 / D)
-    as there, which are multiplied by sqrt(D) there and not here.
+"lecun": Flax's default. LeCun et al. 1998, section 4.6: variance 1 / fan-in (truncated normal);
+tables N(0, 1 / D). "normal": every matrix N(0, .02^2). Devlin et al. 2019 (BERT; truncated there);
+Radford et al. 2018 (GPT). "scaled": "normal", with the kernels that write to the residual stream
+divided by sqrt(2 N). Radford et al. 2019 (GPT-2), section 2.3. "xavier": Glorot & Bengio 2010, eq.
+    16 (uniform, variance 2 / (fan-in + fan-out)), as in the code of Vaswani et al. 2017; tables
+    N(0, 1 / D) as there, which are multiplied by sqrt(D) there and not here.
 """
 
 

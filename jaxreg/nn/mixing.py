@@ -1,4 +1,6 @@
-"""Mixing two examples inside a model (manifold mixup): the hook, and the way of both through the blocks."""
+"""Mixing two examples inside a model (manifold mixup): the hook, and the way of both through the
+blocks.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -13,20 +15,23 @@ from jaxreg.typing import Array, Bool, Float, Int
 class Mix(NamedTuple):
     """With whom each example is mixed, how much, and where.
 
-    Own and partner pass the same blocks, each with its own padding and masks, up to the input of block `layer` (0: the embeddings);
-    from there on there is one stream, weight * own + (1 - weight) * partner, which reads the real tokens of both. At a weight of 1
-    an example stays exactly what it is.
+    Own and partner pass the same blocks, each with its own padding and masks, up to the input of
+    block `layer` (0: the embeddings); from there on there is one stream, weight * own + (1 -
+    weight) * partner, which reads the real tokens of both. At a weight of 1 an example stays
+    exactly what it is.
 
     Attributes:
-      partner_tokens: [B, T] ids of the other example; 0 is padding where the model is given a padding mask.
+      partner_tokens: [B, T] ids of the other example; 0 is padding where the model is given a
+        padding mask.
       partner_features: [B, T, F] where the model reads features, else None.
       weight: [B], of the example itself, in [0, 1].
       layer: [], in 0 ... N-1; may be traced.
-      partner_ids: [B], the partners' positions in the global batch: they then have the dropout masks that they have as examples
-        themselves. None gives them the masks of whom they are mixed with.
+      partner_ids: [B], the partners' positions in the global batch: they then have the dropout
+        masks that they have as examples themselves. None gives them the masks of whom they are
+        mixed with.
 
-    Source: Verma et al. 2019, "Manifold mixup", section 2; Guo et al. 2019, "Augmenting data with mixup for sentence
-    classification", for embeddings of words. Differs: padding, as said above.
+    Source: Verma et al. 2019, "Manifold mixup", section 2; Guo et al. 2019, "Augmenting data with
+    mixup for sentence classification", for embeddings of words. Differs: padding, as said above.
     """
 
     partner_tokens: Int[Array, "b t"]
@@ -37,7 +42,9 @@ class Mix(NamedTuple):
 
 
 class Stream(NamedTuple):
-    """One side of a mix on its way: activations, what each layer may attend to, and ids for dropout."""
+    """One side of a mix on its way: activations, what each layer may attend to, and ids for
+    dropout.
+    """
 
     x: Float[Array, "b t d"]
     masks: Sequence[Bool[Array, "#b #h #t #t"] | None]
@@ -47,22 +54,34 @@ class Stream(NamedTuple):
 def check_mix(mix: Mix, num_layers: int) -> None:
     """Raises ValueError for a layer that the model does not have, where it is no traced number."""
     if not isinstance(mix.layer, jax.core.Tracer) and not 0 <= int(mix.layer) < num_layers:
-        raise ValueError(f"mix.layer: {int(mix.layer)}; allowed is the input of a block, 0 to {num_layers - 1}")
+        raise ValueError(
+            f"mix.layer: {int(mix.layer)}; allowed is the input of a block, 0 to {num_layers - 1}"
+        )
 
 
-def readable_tokens(mix: Mix, own: Bool[Array, "b t"], partner: Bool[Array, "b t"], num_layers: int) -> list[Bool[Array, "b t"]]:
-    """What the mixed stream may attend to, for each layer: its own tokens, and from the mixing on those of all who are in it."""
+def readable_tokens(
+    mix: Mix, own: Bool[Array, "b t"], partner: Bool[Array, "b t"], num_layers: int
+) -> list[Bool[Array, "b t"]]:
+    """What the mixed stream may attend to, for each layer: its own tokens, and from the mixing on
+    those of all who are in it.
+    """
     weight = mix.weight[:, None]
     both = (own & (weight > 0)) | (partner & (weight < 1))
     return [jnp.where(mix.layer <= layer, both, own) for layer in range(num_layers)]
 
 
-def through_blocks(blocks: Sequence[Callable[..., Array]], own: Stream, partner: Stream | None = None, mix: Mix | None = None) -> Array:
+def through_blocks(
+    blocks: Sequence[Callable[..., Array]],
+    own: Stream,
+    partner: Stream | None = None,
+    mix: Mix | None = None,
+) -> Array:
     """The activations behind the last block.
 
     Args:
       blocks: functions of x and keywords mask, example_ids.
-      partner, mix: None, or both given: the partner stops before the last block, behind which nothing is mixed.
+      partner, mix: None, or both given: the partner stops before the last block, behind which
+        nothing is mixed.
     """
     x = own.x
     other = None if partner is None else partner.x
@@ -77,7 +96,8 @@ def through_blocks(blocks: Sequence[Callable[..., Array]], own: Stream, partner:
 
 
 def masks_per_layer(
-    mask: Bool[Array, "#b #h #t #t"] | Bool[Array, "n #b #h #t #t"] | None, paddings: Sequence[Bool[Array, "b t"] | None],
+    mask: Bool[Array, "#b #h #t #t"] | Bool[Array, "n #b #h #t #t"] | None,
+    paddings: Sequence[Bool[Array, "b t"] | None],
     visible: Bool[Array, "b 1 t t"] | None = None,
 ) -> list[Bool[Array, "#b #h #t #t"] | None]:
     """Each layer's mask, with padding and keys that are not visible taken out.
@@ -92,7 +112,10 @@ def masks_per_layer(
     """
     per_layer = mask is not None and mask.ndim == 5
     if per_layer and mask.shape[0] != len(paddings):
-        raise ValueError(f"mask: {mask.shape[0]} masks; allowed is one for all layers, or num_layers={len(paddings)}")
+        raise ValueError(
+            f"mask: {mask.shape[0]} masks; allowed is one for all layers, or"
+            f" num_layers={len(paddings)}"
+        )
     masks = []
     for layer, padding in enumerate(paddings):
         own = mask[layer] if per_layer else mask
@@ -114,5 +137,8 @@ def droppable_per_layer(
     if droppable is None or droppable.ndim < 5:
         return [droppable] * num_layers
     if droppable.shape[0] != num_layers:
-        raise ValueError(f"droppable: of {droppable.shape[0]} layers; allowed is one for all layers, or num_layers={num_layers}")
+        raise ValueError(
+            f"droppable: of {droppable.shape[0]} layers; allowed is one for all layers, or"
+            f" num_layers={num_layers}"
+        )
     return list(droppable)

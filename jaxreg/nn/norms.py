@@ -15,12 +15,14 @@ NORM_KINDS: dict[str, dict[str, bool]] = {
 }
 """Each kind's parameters: gain ("scale") and bias; "rms" is RMSNorm, the others LayerNorm.
 
-Source: Ba et al. 2016 (LayerNorm); Xu et al. 2019, "Understanding and improving layer normalization" (without gain and bias);
-Zhang & Sennrich 2019 (RMSNorm: no mean is taken out).
+Source: Ba et al. 2016 (LayerNorm); Xu et al. 2019, "Understanding and improving layer
+normalization" (without gain and bias); Zhang & Sennrich 2019 (RMSNorm: no mean is taken out).
 """
 
 
-def norm_of(kind: str, layer_norm: Callable[..., Any], rms_norm: Callable[..., Any], **options: Any) -> Any:
+def norm_of(
+    kind: str, layer_norm: Callable[..., Any], rms_norm: Callable[..., Any], **options: Any
+) -> Any:
     """A norm module of one kind, made by Linen's or NNX's own two classes.
 
     Raises:
@@ -36,11 +38,14 @@ class LayerScale(nn.Module):
 
     Parameters: scale [D], `initial_value` everywhere at first.
 
-    Source: Touvron et al. 2021, "Going deeper with image transformers" (CaiT); there .1 to 1e-6, smaller for deeper models.
+    Source: Touvron et al. 2021, "Going deeper with image transformers" (CaiT); there .1 to 1e-6,
+    smaller for deeper models.
     """
 
     initial_value: float
 
     @nn.compact
     def __call__(self, x: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
-        return x * self.param("scale", nn.initializers.constant(self.initial_value), (x.shape[-1],)).astype(x.dtype)
+        return x * self.param(
+            "scale", nn.initializers.constant(self.initial_value), (x.shape[-1],)
+        ).astype(x.dtype)

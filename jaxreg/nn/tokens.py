@@ -1,4 +1,6 @@
-"""Dropping words: the whole embedding of a token (token dropout), or a token as something to be attended to (key dropout)."""
+"""Dropping words: the whole embedding of a token (token dropout), or a token as something to be
+attended to (key dropout).
+"""
 
 import jax.numpy as jnp
 
@@ -8,10 +10,14 @@ from jaxreg.typing import Array, Bool, Float, Int, PRNGKey, Scalar
 
 
 def token_dropout(
-    x: Float[Array, "b t d"], rate: Scalar, dropout_key: PRNGKey, example_ids: Int[Array, "b"] | None = None,
+    x: Float[Array, "b t d"],
+    rate: Scalar,
+    dropout_key: PRNGKey,
+    example_ids: Int[Array, "b"] | None = None,
     droppable: Bool[Array, "#b #t"] | None = None,
 ) -> Float[Array, "b t d"]:
-    """Embeddings with some tokens' whole vectors zeroed; the others stay as they are, nothing is scaled.
+    """Embeddings with some tokens' whole vectors zeroed; the others stay as they are, nothing is
+    scaled.
 
     Args:
       x: embeddings, before positions are added: where a token was stays known.
@@ -22,9 +28,10 @@ def token_dropout(
 
     Randomness: position-keyed: head 0, query = position, key 0.
 
-    Source: Iyyer et al. 2015, "Deep unordered composition rivals syntactic methods" (word dropout); Gal &
-    Ghahramani 2016, "A theoretically grounded application of dropout in recurrent neural networks", section 4.2. Differs: from
-    the first, which leaves the word out of an average; from the second, which drops all occurrences of a word together and scales.
+    Source: Iyyer et al. 2015, "Deep unordered composition rivals syntactic methods" (word dropout);
+    Gal & Ghahramani 2016, "A theoretically grounded application of dropout in recurrent neural
+    networks", section 4.2. Differs: from the first, which leaves the word out of an average; from
+    the second, which drops all occurrences of a word together and scales.
     """
     keep = kept_units("query", rate, dropout_key, example_ids, *x.shape[:2])
     if droppable is not None:
@@ -35,7 +42,8 @@ def token_dropout(
 def droppable_tokens(
     padding_mask: Bool[Array, "b t"] | None, read_positions: Int[Array, "b *r"] | None, length: int
 ) -> Bool[Array, "#b #t"] | None:
-    """What token dropout may drop: neither padding nor where the answer is read out; None means everything.
+    """What token dropout may drop: neither padding nor where the answer is read out; None means
+    everything.
 
     Args:
       padding_mask: True at real tokens.
@@ -50,12 +58,17 @@ def droppable_tokens(
 
 
 def visible_keys(
-    rate: Scalar, dropout_key: PRNGKey, example_ids: Int[Array, "b"] | None, num_examples: int, length: int
+    rate: Scalar,
+    dropout_key: PRNGKey,
+    example_ids: Int[Array, "b"] | None,
+    num_examples: int,
+    length: int,
 ) -> Bool[Array, "b 1 t t"]:
-    """Which tokens may be attended to, for key dropout: one draw per token, and every position sees itself.
+    """Which tokens may be attended to, for key dropout: one draw per token, and every position sees
+    itself.
 
-    The result is the same for all heads and queries, and to be used in all layers: a token that is dropped is invisible to all
-    others, and still reads them.
+    The result is the same for all heads and queries, and to be used in all layers: a token that is
+    dropped is invisible to all others, and still reads them.
 
     Args:
       rate: drop probability of a token in [0, 1), a float or a traced scalar; off value 0.
@@ -64,9 +77,10 @@ def visible_keys(
 
     Randomness: position-keyed: head 0, query 0, key = position.
 
-    Source: Liu et al. 2022, "FCM: Forgetful causal masking makes causal language models better zero-shot learners".
-    Differs: the rate is given, there it is drawn between 0 and .15 for each example; a position keeps itself, there all keep the
-    first; causal or not.
+    Source: Liu et al. 2022, "FCM: Forgetful causal masking makes causal language models better
+    zero-shot learners".
+    Differs: the rate is given, there it is drawn between 0 and .15 for each example; a position
+    keeps itself, there all keep the first; causal or not.
     """
     keep = kept_units("key", rate, dropout_key, example_ids, num_examples, length)
     return (keep[:, None, :] | jnp.eye(length, dtype=bool))[:, None]
@@ -75,7 +89,8 @@ def visible_keys(
 def forgetful(
     mask: Bool[Array, "#b #h #t #t"] | None, visible: Bool[Array, "b 1 t t"]
 ) -> Bool[Array, "#b #h #t #t"]:
-    """`mask` without the keys that key dropout hides; a row that would lose every allowed key keeps them all.
+    """`mask` without the keys that key dropout hides; a row that would lose every allowed key keeps
+    them all.
 
     The second happens only where `mask` forbids a position to see itself.
     """

@@ -1,4 +1,6 @@
-"""Looking at attention: weights, entropy, mass on a cue or an edge, what a severed connection costs, which ones a step dropped."""
+"""Looking at attention: weights, entropy, mass on a cue or an edge, what a severed connection
+costs, which ones a step dropped.
+"""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -12,29 +14,45 @@ from jaxreg.attention import AttentionDropout, keep_mask
 from jaxreg.nn import Transformer
 from jaxreg.typing import Array, Bool, Float, Int
 
-
 ROWS = ("real", "query")
 
 
 def attention_maps(
-    model: Transformer, params: Any, tokens: Int[Array, "b t"], features: Float[Array, "b t f"] | None = None
+    model: Transformer,
+    params: Any,
+    tokens: Int[Array, "b t"],
+    features: Float[Array, "b t f"] | None = None,
 ) -> Float[Array, "n b h t t"]:
-    """The attention weights of every layer in evaluation mode: rows are queries. `features`: of data sets that have them."""
+    """The attention weights of every layer in evaluation mode: rows are queries. `features`: of
+    data sets that have them.
+    """
     extra = {} if features is None else {"features": features}
-    _, sown = model.apply({"params": params}, tokens, padding_mask=tokens != 0, mutable="intermediates", **extra)
+    _, sown = model.apply(
+        {"params": params}, tokens, padding_mask=tokens != 0, mutable="intermediates", **extra
+    )
     layers = sown["intermediates"]
-    return jnp.stack([layers[f"block_{n}"]["attention"]["attention_weights"][0] for n in range(model.num_layers)])
+    return jnp.stack(
+        [layers[f"block_{n}"]["attention"]["attention_weights"][0] for n in range(model.num_layers)]
+    )
 
 
-def cue_mass(model: Transformer, params: Any, batch: Mapping, cues: Int[Array, "b c"]) -> Float[Array, "c"]:
-    """The attention that the query's row gives to each cue: mean over layers, heads and the sentences that have the cue.
+def cue_mass(
+    model: Transformer, params: Any, batch: Mapping, cues: Int[Array, "b c"]
+) -> Float[Array, "c"]:
+    """The attention that the query's row gives to each cue: mean over layers, heads and the
+    sentences that have the cue.
 
-    Mass is not reliance: a model may look at a word without using it, so the cuts are reported beside it.
+    Mass is not reliance: a model may look at a word without using it, so the cuts are reported
+    beside it.
     """
     maps = attention_maps(model, params, batch["tokens"], batch.get("features"))
-    rows = jnp.take_along_axis(maps, batch["query_position"][None, :, None, None, None], axis=3)[:, :, :, 0]
+    rows = jnp.take_along_axis(maps, batch["query_position"][None, :, None, None, None], axis=3)[
+        :, :, :, 0
+    ]
     present = cues >= 0
-    mass = jnp.take_along_axis(rows[..., None], jnp.maximum(cues, 0)[None, :, None, None, :], axis=3)[:, :, :, 0]
+    mass = jnp.take_along_axis(
+        rows[..., None], jnp.maximum(cues, 0)[None, :, None, None, :], axis=3
+    )[:, :, :, 0]
     mean = mass.mean(axis=(0, 2))
     return jnp.sum(mean * present, axis=0) / jnp.sum(present, axis=0)
 
@@ -42,14 +60,19 @@ def cue_mass(model: Transformer, params: Any, batch: Mapping, cues: Int[Array, "
 def attention_entropy(
     model: Transformer, params: Any, batch: Mapping, *, rows: str = "real", relative: bool = False
 ) -> Float[Array, "n h"]:
-    """The entropy of each head's attention in nats: the mean over rows of -sum over real keys of p log p.
+    """The entropy of each head's attention in nats: the mean over rows of -sum over real keys of p
+    log p.
 
     Args:
-      rows: "real": all real queries count alike; "query": only the rows at which the answer is read.
-      relative: divide by the log of the number of real keys: 1 is uniform. Rows with a single key are left out then.
+      rows: "real": all real queries count alike; "query": only the rows at which the answer is
+        read.
+      relative: divide by the log of the number of real keys: 1 is uniform. Rows with a single key
+        are left out then.
 
-    p is the row's weights over real keys divided by their sum, so that sigmoid attention, whose rows need not sum to one, compares. A
-    causal model is asked about the keys it may read by the weights alone: those it may not are 0, but count in `relative`.
+    p is the row's weights over real keys divided by their sum, so that sigmoid attention, whose
+    rows need not sum to one, compares. A
+    causal model is asked about the keys it may read by the weights alone: those it may not are 0,
+    but count in `relative`.
 
     Raises:
       ValueError: unknown rows.
@@ -57,11 +80,16 @@ def attention_entropy(
     if rows not in ROWS:
         raise ValueError(f"rows: {rows!r}; allowed: {', '.join(ROWS)}")
     real = batch["tokens"] != 0
-    weights = attention_maps(model, params, batch["tokens"], batch.get("features")) * real[:, None, None, :]
+    weights = (
+        attention_maps(model, params, batch["tokens"], batch.get("features"))
+        * real[:, None, None, :]
+    )
     p = weights / jnp.maximum(weights.sum(-1, keepdims=True), 1e-30)
     entropy = -jnp.sum(jnp.where(p > 0, p * jnp.log(jnp.where(p > 0, p, 1.0)), 0.0), axis=-1)
     num_keys = real.sum(-1)[:, None]
-    counted = jnp.arange(real.shape[1]) == batch["query_position"][:, None] if rows == "query" else real
+    counted = (
+        jnp.arange(real.shape[1]) == batch["query_position"][:, None] if rows == "query" else real
+    )
     if relative:
         counted = counted & (num_keys > 1)
         entropy = entropy / jnp.log(jnp.maximum(num_keys, 2))[:, None]
@@ -69,15 +97,23 @@ def attention_entropy(
 
 
 def edge_mass(
-    model: Transformer, params: Any, batch: Mapping, source: int | Literal["query"], target: int | Literal["query"]
+    model: Transformer,
+    params: Any,
+    batch: Mapping,
+    source: int | Literal["query"],
+    target: int | Literal["query"],
 ) -> Float[Array, "n h"]:
-    """The attention that one position's row gives to another, by layer and head: mean over the sentences that have both; NaN if none.
+    """The attention that one position's row gives to another, by layer and head: mean over the
+    sentences that have both; NaN if none.
 
     Args:
-      source, target: "query" (where the answer is read) or the column of a cue in batch["cues"]: ("query", 0) is query -> cue,
-        (0, "query") cue -> query, (0, 1) cue -> cue.
+      source, target: "query" (where the answer is read) or the column of a cue in batch["cues"]:
+        ("query", 0) is query -> cue, (0, "query") cue -> query, (0, 1) cue -> cue.
     """
-    ends = [batch["query_position"] if end == "query" else batch["cues"][:, end] for end in (source, target)]
+    ends = [
+        batch["query_position"] if end == "query" else batch["cues"][:, end]
+        for end in (source, target)
+    ]
     present = (ends[0] >= 0) & (ends[1] >= 0)
     row, key = (jnp.maximum(end, 0) for end in ends)
     maps = attention_maps(model, params, batch["tokens"], batch.get("features"))
@@ -86,22 +122,36 @@ def edge_mass(
 
 
 def choice_probability(
-    model: Transformer, params: Any, tokens: Int[Array, "b t"], query: int, answer: int, foil: int, mask: Bool[Array, "*n b h t t"] | None = None
+    model: Transformer,
+    params: Any,
+    tokens: Int[Array, "b t"],
+    query: int,
+    answer: int,
+    foil: int,
+    mask: Bool[Array, "*n b h t t"] | None = None,
 ) -> Float[Array, "b"]:
     """Probability of `answer` against `foil`, the two forms of the verb, read at position `query`."""
     read = jnp.full(tokens.shape[0], query)
-    logits = model.apply({"params": params}, tokens, padding_mask=tokens != 0, mask=mask, read_positions=read)
+    logits = model.apply(
+        {"params": params}, tokens, padding_mask=tokens != 0, mask=mask, read_positions=read
+    )
     return jax.nn.sigmoid(logits[:, answer] - logits[:, foil])
 
 
 def severed_edges(
-    model: Transformer, params: Any, tokens: Int[Array, "t"], num_words: int, query: int, answer: int, foil: int
+    model: Transformer,
+    params: Any,
+    tokens: Int[Array, "t"],
+    num_words: int,
+    query: int,
+    answer: int,
+    foil: int,
 ) -> tuple[float, np.ndarray, np.ndarray]:
     """What each connection of the query's row is worth to the answer.
 
     Returns:
-      The answer's probability with nothing cut; [T] with query -> t cut in all heads and layers; [N, H, T] with it cut in
-      one head of one layer.
+      The answer's probability with nothing cut; [T] with query -> t cut in all heads and layers;
+      [N, H, T] with it cut in one head of one layer.
     """
     n, h, length = model.num_layers, model.num_heads, tokens.shape[0]
     cuts = [np.zeros((n, h, num_words), bool)]
@@ -115,15 +165,26 @@ def severed_edges(
                 cuts[-1][layer, head, position] = True
     mask = np.ones((n, len(cuts), h, length, length), bool)
     mask[:, :, :, query, :num_words] = ~np.stack(cuts, axis=1)
-    probability = np.asarray(choice_probability(model, params, jnp.tile(tokens, (len(cuts), 1)), query, answer, foil, jnp.asarray(mask)))
+    probability = np.asarray(
+        choice_probability(
+            model, params, jnp.tile(tokens, (len(cuts), 1)), query, answer, foil, jnp.asarray(mask)
+        )
+    )
     by_head = probability[1 + num_words :].reshape(n, h, num_words)
     return float(probability[0]), probability[1 : 1 + num_words], by_head
 
 
 def replay_masks(
-    rate: float, seed: int, steps: np.ndarray, examples: np.ndarray, num_layers: int, num_heads: int, length: int
+    rate: float,
+    seed: int,
+    steps: np.ndarray,
+    examples: np.ndarray,
+    num_layers: int,
+    num_heads: int,
+    length: int,
 ) -> Bool[np.ndarray, "s n h t t"]:
-    """The attention masks of real training steps, made again from the seed alone: True where a connection was kept.
+    """The attention masks of real training steps, made again from the seed alone: True where a
+    connection was kept.
 
     Args:
       steps, examples: [S] each: the step, and the sentence's position in that step's batch.
@@ -133,12 +194,20 @@ def replay_masks(
     @jax.jit
     def one(step, example):
         key = rng.step_key(rng.seed_key(seed, "dropout"), step)
-        return jnp.stack([
-            keep_mask(
-                AttentionDropout(rate), jax.random.fold_in(key, rng.site(layer, "attention")), examples=example[None],
-                heads=jnp.arange(num_heads), queries=positions, keys=positions,
-            )[0]
-            for layer in range(num_layers)
-        ])
+        return jnp.stack(
+            [
+                keep_mask(
+                    AttentionDropout(rate),
+                    jax.random.fold_in(key, rng.site(layer, "attention")),
+                    examples=example[None],
+                    heads=jnp.arange(num_heads),
+                    queries=positions,
+                    keys=positions,
+                )[0]
+                for layer in range(num_layers)
+            ]
+        )
 
-    return np.stack([np.asarray(one(jnp.int32(s), jnp.int32(e))) for s, e in zip(steps, examples, strict=True)])
+    return np.stack(
+        [np.asarray(one(jnp.int32(s), jnp.int32(e))) for s, e in zip(steps, examples, strict=True)]
+    )

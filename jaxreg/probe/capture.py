@@ -1,4 +1,6 @@
-"""The clean run: a model's pass over a batch in evaluation mode, with everything kept that a probe may want to compare or put back."""
+"""The clean run: a model's pass over a batch in evaluation mode, with everything kept that a probe
+may want to compare or put back.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -21,8 +23,9 @@ class Clean(NamedTuple):
       heads: what each head adds before the output projection: the input of attention/out.
       values: the values that the heads read.
       weights: the attention weights, rows are queries.
-      inputs, outputs: of the branches (attention, MLP) of each block: what the module reads (behind the norm, under pre-norm), and
-        what the branch adds (behind the second norm of a sandwich and LayerScale).
+      inputs, outputs: of the branches (attention, MLP) of each block: what the module reads (behind
+        the norm, under pre-norm), and what the branch adds (behind the second norm of a sandwich
+        and LayerScale).
       statistics: of every norm's calls, by the module's path.
     """
 
@@ -36,7 +39,9 @@ class Clean(NamedTuple):
 
 
 def clean_run(model: Transformer, params: Any, batch: Mapping) -> Clean:
-    """One pass in evaluation mode, with all of `Clean` recorded; what is not used costs nothing once compiled."""
+    """One pass in evaluation mode, with all of `Clean` recorded; what is not used costs nothing
+    once compiled.
+    """
     seen: dict[str, Array] = {}
     statistics: dict[str, list[normalization.Statistics]] = {}
 
@@ -49,18 +54,29 @@ def clean_run(model: Transformer, params: Any, batch: Mapping) -> Clean:
             seen[f"{path}:weights"] = attention_weights(context)
         return out
 
-    logits = query_logits(model, params, batch, intercept=(normalization.recorder(statistics), intercept), sow=True)
+    logits = query_logits(
+        model, params, batch, intercept=(normalization.recorder(statistics), intercept), sow=True
+    )
     layers = range(model.num_layers)
     stack = lambda name: jnp.stack([seen[f"block_{n}/{name}"] for n in layers])
-    branches = lambda names, side: jnp.stack([jnp.stack([seen[f"block_{n}/{name}:{side}"] for name in names]) for n in layers])
+    branches = lambda names, side: jnp.stack(
+        [jnp.stack([seen[f"block_{n}/{name}:{side}"] for name in names]) for n in layers]
+    )
     return Clean(
-        logits, stack("attention/out:in"), stack("attention/value:out"), stack("attention/out:weights"), branches(BRANCHES, "in"),
-        branches(branch_ends(model), "out"), statistics,
+        logits,
+        stack("attention/out:in"),
+        stack("attention/value:out"),
+        stack("attention/out:weights"),
+        branches(BRANCHES, "in"),
+        branches(branch_ends(model), "out"),
+        statistics,
     )
 
 
 def branch_ends(model: Transformer) -> tuple[str, str]:
-    """The module of a block that each branch passes last: what it returns is what the branch adds to the residual stream."""
+    """The module of a block that each branch passes last: what it returns is what the branch adds
+    to the residual stream.
+    """
     if model.layer_scale is not None:
         return tuple(f"layer_scale_{name}" for name in BRANCHES)
     return tuple(f"norm_{name}_out" for name in BRANCHES) if model.norm == "sandwich" else BRANCHES
@@ -72,10 +88,12 @@ def attention_weights(context: Any) -> Float[Array, "b h t t"]:
 
 
 def at_out(edit: Callable[[int, Array, Array, Array], Array]) -> Callable:
-    """An interceptor that puts edit(layer, heads' outputs, values, weights) in place of what each attention/out reads.
+    """An interceptor that puts edit(layer, heads' outputs, values, weights) in place of what each
+    attention/out reads.
 
     Args:
-      edit: of the running pass: outputs [B, T, H, K], values [B, T, H, K], weights [B, H, T, T] (the pass must sow).
+      edit: of the running pass: outputs [B, T, H, K], values [B, T, H, K], weights [B, H, T, T]
+        (the pass must sow).
     """
     values = {}
 
@@ -88,14 +106,18 @@ def at_out(edit: Callable[[int, Array, Array, Array], Array]) -> Callable:
             values[layer] = next_function(*args, **kwargs)
             return values[layer]
         if path[-1] == "out":
-            return next_function(edit(layer, args[0], values[layer], attention_weights(context)), *args[1:], **kwargs)
+            return next_function(
+                edit(layer, args[0], values[layer], attention_weights(context)), *args[1:], **kwargs
+            )
         return next_function(*args, **kwargs)
 
     return intercept
 
 
 def at_branches(model: Transformer, edit: Callable[[int, int, Array], Array]) -> Callable:
-    """An interceptor that puts edit(layer, 0 for attention or 1 for the MLP, output) in place of what each branch adds."""
+    """An interceptor that puts edit(layer, 0 for attention or 1 for the MLP, output) in place of
+    what each branch adds.
+    """
     ends = branch_ends(model)
 
     def intercept(next_function, args, kwargs, context):

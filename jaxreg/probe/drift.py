@@ -2,20 +2,24 @@
 
 Given the parameters before and after one update, and one batch that both see in evaluation mode.
 
-By distribution (Ioffe and Szegedy 2015): the input of a branch (attention, MLP) is what its first matrices read: [B, T, D], real
-tokens only; with pre-norm that is behind the norm. Per feature, mean m and standard deviation s over tokens;
+By distribution (Ioffe and Szegedy 2015): the input of a branch (attention, MLP) is what its first
+matrices read: [B, T, D], real tokens only; with pre-norm that is behind the norm. Per feature, mean
+m and standard deviation s over tokens;
 
     drift = sqrt( sum (m' - m)^2 + (s' - s)^2 ) / sqrt( sum s^2 ),
 
-the 2-Wasserstein distance of the two diagonal Gaussians in units of the spread before. It is 0 for equal parameters, and equal for
-x and c x, so an arm is not ahead for having small activations. `movement` is the same for single tokens: the root mean square
-of x' - x over that of x - m, which also sees tokens that change places within one distribution.
+the 2-Wasserstein distance of the two diagonal Gaussians in units of the spread before. It is 0 for
+equal parameters, and equal for
+x and c x, so an arm is not ahead for having small activations. `movement` is the same for single
+tokens: the root mean square of x' - x over that of x - m, which also sees tokens that change places
+within one distribution.
 
-By gradient (Santurkar et al. 2018, definition 2.1): for layer i, G is its gradient with all layers before the update, G' the one with
-the layers below i after it. They report ||G - G'|| and the cosine; scale-free here is ||G - G'|| / ||G||.
+By gradient (Santurkar et al. 2018, definition 2.1): for layer i, G is its gradient with all layers
+before the update, G' the one with the layers below i after it. They report ||G - G'|| and the
+cosine; scale-free here is ||G - G'|| / ||G||.
 
-Both grow with the length of the step: compare arms at the same step and learning rate, or divide by `update`, the
-update's norm relative to the parameters'.
+Both grow with the length of the step: compare arms at the same step and learning rate, or divide by
+`update`, the update's norm relative to the parameters'.
 """
 
 from collections.abc import Mapping
@@ -45,7 +49,8 @@ class Drift(NamedTuple):
 
 
 class GradientDrift(NamedTuple):
-    """What the update of the layers below does to each layer's gradient: N + 1 numbers, the blocks' and last the exit's.
+    """What the update of the layers below does to each layer's gradient: N + 1 numbers, the blocks'
+    and last the exit's.
 
     Attributes:
       distance: ||G - G'|| / ||G||; 0 means that the layers below do not disturb it.
@@ -64,7 +69,9 @@ def input_drift(model: Transformer, before: Any, after: Any, batch: Mapping) -> 
     mean, spread = _moments(inputs, real)
     new_mean, new_spread = _moments(moved, real)
     scale = jnp.sqrt(jnp.sum(jnp.square(spread), -1))
-    distribution = jnp.sqrt(jnp.sum(jnp.square(new_mean - mean) + jnp.square(new_spread - spread), -1)) / scale
+    distribution = (
+        jnp.sqrt(jnp.sum(jnp.square(new_mean - mean) + jnp.square(new_spread - spread), -1)) / scale
+    )
     step = jnp.where(real[:, :, None], moved - inputs, 0.0)
     movement = jnp.sqrt(jnp.sum(jnp.square(step), (-3, -2, -1)) / jnp.sum(real)) / scale
     return Drift(distribution, movement, _norm(_minus(after, before)) / _norm(before))
@@ -78,17 +85,27 @@ def gradient_drift(model: Transformer, before: Any, after: Any, batch: Mapping) 
     still = gradient(before)
 
     def of(layer):
-        mixed = {name: _where(at(before)[name] < layer, after[name], before[name]) for name in before}
+        mixed = {
+            name: _where(at(before)[name] < layer, after[name], before[name]) for name in before
+        }
         moved = gradient(mixed)
-        own = lambda tree: {name: _where(at(tree)[name] == layer, part, jax.tree.map(jnp.zeros_like, part)) for name, part in tree.items()}
+        own = lambda tree: {
+            name: _where(at(tree)[name] == layer, part, jax.tree.map(jnp.zeros_like, part))
+            for name, part in tree.items()
+        }
         g, g_moved = own(still), own(moved)
-        dot = sum(jnp.vdot(a, b) for a, b in zip(jax.tree.leaves(g), jax.tree.leaves(g_moved), strict=True))
+        dot = sum(
+            jnp.vdot(a, b)
+            for a, b in zip(jax.tree.leaves(g), jax.tree.leaves(g_moved), strict=True)
+        )
         return _norm(_minus(g, g_moved)) / _norm(g), dot / (_norm(g) * _norm(g_moved))
 
     return GradientDrift(*jax.lax.map(of, jnp.arange(1, layers + 2)))
 
 
-def _moments(x: Float[Array, "n 2 b t d"], real: Bool[Array, "b t"]) -> tuple[Float[Array, "n 2 d"], Float[Array, "n 2 d"]]:
+def _moments(
+    x: Float[Array, "n 2 b t d"], real: Bool[Array, "b t"]
+) -> tuple[Float[Array, "n 2 d"], Float[Array, "n 2 d"]]:
     """Mean and standard deviation of each feature over the real tokens."""
     rows = real[:, :, None]
     mean = jnp.sum(x * rows, (2, 3)) / jnp.sum(real)

@@ -1,6 +1,8 @@
-"""Is dropout an ensemble? The mean over K masks against evaluation mode, and a true ensemble of separately trained members.
+"""Is dropout an ensemble? The mean over K masks against evaluation mode, and a true ensemble of
+separately trained members.
 
-That the loss of the mean is at most the mean of the losses is Jensen's inequality and tests nothing: compare with `evaluation`.
+That the loss of the mean is at most the mean of the losses is Jensen's inequality and tests
+nothing: compare with `evaluation`.
 
 Source: Gal and Ghahramani 2016 (MC dropout); Lakshminarayanan et al. 2017 (deep ensembles).
 """
@@ -20,7 +22,8 @@ class Ensemble(NamedTuple):
     """Scores of one batch.
 
     Attributes:
-      evaluation: one pass in evaluation mode: of the model (`mask_ensemble`), or the mean of the members' own (`member_ensemble`).
+      evaluation: one pass in evaluation mode: of the model (`mask_ensemble`), or the mean of the
+        members' own (`member_ensemble`).
       single: the mean score of the single voters: of one mask, or one member.
       mean_probability: the mean of the voters' probabilities.
       mean_logit: the mean of their logits (the normalised geometric mean of the probabilities).
@@ -32,27 +35,42 @@ class Ensemble(NamedTuple):
     mean_logit: Score
 
 
-def sampled_logits(model: Transformer, params: Any, batch: Mapping, dropout_key: Key[Array, ""], num_masks: int) -> Float[Array, "k b v"]:
+def sampled_logits(
+    model: Transformer, params: Any, batch: Mapping, dropout_key: Key[Array, ""], num_masks: int
+) -> Float[Array, "k b v"]:
     """Logits in train mode, under K masks: MC dropout at test time, at the model's own rates.
 
-    Randomness: mask k has the step key fold_in(dropout_key, k); sites, examples and positions follow as in training.
+    Randomness: mask k has the step key fold_in(dropout_key, k); sites, examples and positions
+    follow as in training.
     """
-    sample = lambda k: query_logits(model, params, batch, dropout_key=jax.random.fold_in(dropout_key, k))
+    sample = lambda k: query_logits(
+        model, params, batch, dropout_key=jax.random.fold_in(dropout_key, k)
+    )
     return jax.lax.map(sample, jnp.arange(num_masks))
 
 
-def mask_ensemble(model: Transformer, params: Any, batch: Mapping, dropout_key: Key[Array, ""], num_masks: int = 32) -> Ensemble:
+def mask_ensemble(
+    model: Transformer,
+    params: Any,
+    batch: Mapping,
+    dropout_key: Key[Array, ""],
+    num_masks: int = 32,
+) -> Ensemble:
     """The mean over K masks of one model, beside its evaluation mode."""
     logits = sampled_logits(model, params, batch, dropout_key, num_masks)
     return Ensemble(score(query_logits(model, params, batch), batch), *_votes(logits, batch))
 
 
 def member_ensemble(model: Transformer, stacked_params: Any, batch: Mapping) -> Ensemble:
-    """A true ensemble in evaluation mode: E members' parameters, stacked on a leading axis, on one batch.
+    """A true ensemble in evaluation mode: E members' parameters, stacked on a leading axis, on one
+    batch.
 
-    Members must answer the same question: train them on one data set and let only their initialisation and order differ.
+    Members must answer the same question: train them on one data set and let only their
+    initialisation and order differ.
     """
-    votes = _votes(jax.lax.map(lambda params: query_logits(model, params, batch), stacked_params), batch)
+    votes = _votes(
+        jax.lax.map(lambda params: query_logits(model, params, batch), stacked_params), batch
+    )
     return Ensemble(votes[0], *votes)
 
 

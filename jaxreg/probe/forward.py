@@ -1,8 +1,11 @@
-"""One pass of a static model over a batch, as every probe runs it: logits at the query, hits, losses; and the same over members.
+"""One pass of a static model over a batch, as every probe runs it: logits at the query, hits,
+losses; and the same over members.
 
-A batch is a dict of arrays: tokens [B, T] (0 = padding), query_position [B], label [B], foil [B] (-1: against all outputs),
-cut_positions [B, C] (-1 cuts nothing), cues [B, C] (-1: absent), and features [B, T, F] where the data set has them. `cut_positions`
-and `features` may be left out. All rows count: give no filled-up rows, and choose a view's rows before.
+A batch is a dict of arrays: tokens [B, T] (0 = padding), query_position [B], label [B], foil [B]
+(-1: against all outputs), cut_positions [B, C] (-1 cuts nothing), cues [B, C] (-1: absent), and
+features [B, T, F] where the data set has them. `cut_positions`
+and `features` may be left out. All rows count: give no filled-up rows, and choose a view's rows
+before.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -29,18 +32,26 @@ class Score(NamedTuple):
 
 
 def query_logits(
-    model: Transformer, params: Any, batch: Mapping, *, mask: Bool[Array, "n b #h t t"] | None = None,
-    dropout_key: PRNGKey | None = None, example_ids: Int[Array, "b"] | None = None, intercept: Sequence[Callable] = (),
+    model: Transformer,
+    params: Any,
+    batch: Mapping,
+    *,
+    mask: Bool[Array, "n b #h t t"] | None = None,
+    dropout_key: PRNGKey | None = None,
+    example_ids: Int[Array, "b"] | None = None,
+    intercept: Sequence[Callable] = (),
     sow: bool = False,
 ) -> Float[Array, "b v"]:
     """Logits at the query position, with the batch's connections cut in every head and layer.
 
     Args:
-      mask: True where attending is allowed, a mask per layer; on top of padding and of batch["cut_positions"].
+      mask: True where attending is allowed, a mask per layer; on top of padding and of
+        batch["cut_positions"].
       dropout_key: None is evaluation mode; with the key of a step, train mode at the model's rates.
       example_ids: for dropout; None means 0 ... B-1.
       intercept: functions as `flax.linen.intercept_methods` takes them, the first one outermost.
-      sow: let the modules sow (into nothing), which makes attention keep its weights, for interceptors that look at them.
+      sow: let the modules sow (into nothing), which makes attention keep its weights, for
+        interceptors that look at them.
     """
     allowed = _uncut(batch)
     if allowed is not None:
@@ -50,8 +61,15 @@ def query_logits(
         for function in intercept:
             stack.enter_context(nn.intercept_methods(function))
         out = model.apply(
-            {"params": params}, batch["tokens"], padding_mask=batch["tokens"] != 0, mask=mask, train=dropout_key is not None,
-            dropout_key=dropout_key, example_ids=example_ids, read_positions=batch["query_position"], **extra,
+            {"params": params},
+            batch["tokens"],
+            padding_mask=batch["tokens"] != 0,
+            mask=mask,
+            train=dropout_key is not None,
+            dropout_key=dropout_key,
+            example_ids=example_ids,
+            read_positions=batch["query_position"],
+            **extra,
             mutable="intermediates" if sow else False,
         )
     return out[0] if sow else out
@@ -71,26 +89,39 @@ def score(logits: Float[Array, "*k b v"], batch: Mapping) -> Score:
     """Accuracy and cross-entropy of logits that answer the batch; leading axes stay."""
     shape = logits.shape[:-1]
     labels, foils = jnp.broadcast_to(batch["label"], shape), jnp.broadcast_to(batch["foil"], shape)
-    return Score(choice_hits(logits, labels, foils).mean(-1), losses.cross_entropy(logits, labels).mean(-1))
+    return Score(
+        choice_hits(logits, labels, foils).mean(-1), losses.cross_entropy(logits, labels).mean(-1)
+    )
 
 
-def mean_loss(model: Transformer, params: Any, batch: Mapping, dropout_key: PRNGKey | None = None) -> Float[Array, ""]:
-    """The batch's mean cross-entropy in nats: what gradients and curvature are taken of. With a key: in train mode."""
-    return losses.cross_entropy(query_logits(model, params, batch, dropout_key=dropout_key), batch["label"]).mean()
+def mean_loss(
+    model: Transformer, params: Any, batch: Mapping, dropout_key: PRNGKey | None = None
+) -> Float[Array, ""]:
+    """The batch's mean cross-entropy in nats: what gradients and curvature are taken of. With a
+    key: in train mode.
+    """
+    return losses.cross_entropy(
+        query_logits(model, params, batch, dropout_key=dropout_key), batch["label"]
+    ).mean()
 
 
-def over_members(probe: Callable, *, own_batch: bool = False, member_axis: str = "vmap") -> Callable:
-    """`probe(params, batch, *others)` as one compiled function of stacked members: every result gains a leading axis M.
+def over_members(
+    probe: Callable, *, own_batch: bool = False, member_axis: str = "vmap"
+) -> Callable:
+    """`probe(params, batch, *others)` as one compiled function of stacked members: every result
+    gains a leading axis M.
 
     Args:
-      probe: a function of one member's parameters and a batch, with all else bound: `partial(head_knockouts, model)`.
+      probe: a function of one member's parameters and a batch, with all else bound:
+        `partial(head_knockouts, model)`.
       own_batch: the batch has a leading axis M too; otherwise all members see the same one.
-      member_axis: "vmap", or "map": one after the other, so that a member's bits do not depend on which others share the call (what
-        is stored by member needs that). On two CPU cores "map" is also the faster one, by up to five times for gradients.
+      member_axis: "vmap", or "map": one after the other, so that a member's bits do not depend on
+        which others share the call (what is stored by member needs that). On two CPU cores "map" is
+        also the faster one, by up to five times for gradients.
 
     Returns:
-      A function of (params [M, ...], batch, *others [M, ...]): others are per member, such as keys, strengths of a model that
-      is built inside, or a second tree of parameters.
+      A function of (params [M, ...], batch, *others [M, ...]): others are per member, such as keys,
+      strengths of a model that is built inside, or a second tree of parameters.
 
     Raises:
       ValueError: an unknown member axis.
@@ -100,8 +131,12 @@ def over_members(probe: Callable, *, own_batch: bool = False, member_axis: str =
 
     def mapped(params, batch, *others):
         if member_axis == "vmap":
-            return jax.vmap(probe, in_axes=(0, 0 if own_batch else None, *(0 for _ in others)))(params, batch, *others)
+            return jax.vmap(probe, in_axes=(0, 0 if own_batch else None, *(0 for _ in others)))(
+                params, batch, *others
+            )
         own = (params, batch if own_batch else None, *others)
-        return jax.lax.map(lambda member: probe(member[0], member[1] if own_batch else batch, *member[2:]), own)
+        return jax.lax.map(
+            lambda member: probe(member[0], member[1] if own_batch else batch, *member[2:]), own
+        )
 
     return jax.jit(mapped)

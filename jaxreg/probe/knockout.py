@@ -1,10 +1,13 @@
-"""Accuracy and loss of a trained model with something knocked out: single connections, the strongest ones, heads, or layers.
+"""Accuracy and loss of a trained model with something knocked out: single connections, the
+strongest ones, heads, or layers.
 
-Everything is measured in evaluation mode. Knocked out means: replaced by zero, by its mean, or by another example's (`replacement`).
-Each removal can be run with the statistics of all norms frozen at the clean run (`normalization`).
+Everything is measured in evaluation mode. Knocked out means: replaced by zero, by its mean, or by
+another example's (`replacement`). Each removal can be run with the statistics of all norms frozen
+at the clean run (`normalization`).
 
-"At matched clean accuracy" is a matter of which parameters one passes: for each arm those of the first checkpoint that reaches the
-same validation accuracy (say 85%). Nothing here adjusts for it afterwards.
+"At matched clean accuracy" is a matter of which parameters one passes: for each arm those of the
+first checkpoint that reaches the same validation accuracy (say 85%). Nothing here adjusts for it
+afterwards.
 
 Source: Michel et al. 2019 (heads); Voita et al. 2019; Zhang and Nanda 2024 (what to replace by).
 """
@@ -43,8 +46,9 @@ class Removal(NamedTuple):
     """How it is knocked out.
 
     Attributes:
-      how: "zero", "mean" or "resampled" (see `replacement`): for a connection, what its weight multiplies in place of the value. Or
-        "masked", connections only: cut before the softmax, so that the row's other connections take over its weight.
+      how: "zero", "mean" or "resampled" (see `replacement`): for a connection, what its weight
+        multiplies in place of the value. Or "masked", connections only: cut before the softmax, so
+        that the row's other connections take over its weight.
       frozen_norms: keep the statistics of every norm at those of the clean run.
       donors: for "resampled": which example stands in for each (`replacement.draw_donors`).
     """
@@ -55,35 +59,55 @@ class Removal(NamedTuple):
 
 
 def knocked_out(
-    model: Transformer, params: Any, batch: Mapping, selection: Selection, removal: Removal = Removal(), clean: Clean | None = None
+    model: Transformer,
+    params: Any,
+    batch: Mapping,
+    selection: Selection,
+    removal: Removal = Removal(),
+    clean: Clean | None = None,
 ) -> Float[Array, "b v"]:
     """Logits at the query with the selection knocked out; the selection may be traced.
 
-    Out of a head goes its part of the attention's output before the projection, at all positions; out of a branch, all that it would add
-    to the residual stream, with biases, behind the second norm of a sandwich and LayerScale. Connections are taken out at the weights
-    that the disturbed run itself computes. Without a residual path a layer of zeros leaves nothing; post-norm still normalises the rest.
+    Out of a head goes its part of the attention's output before the projection, at all positions;
+    out of a branch, all that it would add to the residual stream, with biases, behind the second
+    norm of a sandwich and LayerScale. Connections are taken out at the weights that the disturbed
+    run itself computes. Without a residual path a layer of zeros leaves nothing; post-norm still
+    normalises the rest.
 
     Args:
       clean: this batch's clean run, if it is there already.
 
     Raises:
-      ValueError: an unknown way, "masked" for anything but connections, or "resampled" without donors.
+      ValueError: an unknown way, "masked" for anything but connections, or "resampled" without
+        donors.
     """
     connections, heads, branches = selection
     masked = removal.how == "masked"
     if masked and (heads is not None or branches is not None):
-        raise ValueError("how: 'masked' cuts connections; heads and branches can be zero, mean or resampled")
+        raise ValueError(
+            "how: 'masked' cuts connections; heads and branches can be zero, mean or resampled"
+        )
     clean = clean_run(model, params, batch) if clean is None else clean
     stand_in = lambda x: replacement(x, batch, removal.how, removal.donors)
 
     def edit_heads(layer: int, out: Array, values: Array, weights: Array) -> Array:
         if connections is not None and not masked:
             chosen = weights * connections[layer]
-            out = out + jnp.einsum("bhts,bshk->bthk", chosen, stand_in(clean.values[layer]) - values)
-        return out if heads is None else jnp.where(heads[layer][:, None], stand_in(clean.heads[layer]), out)
+            out = out + jnp.einsum(
+                "bhts,bshk->bthk", chosen, stand_in(clean.values[layer]) - values
+            )
+        return (
+            out
+            if heads is None
+            else jnp.where(heads[layer][:, None], stand_in(clean.heads[layer]), out)
+        )
 
     def edit_branches(layer: int, branch: int, out: Array) -> Array:
-        return out if branches is None else jnp.where(branches[layer, branch], stand_in(clean.outputs[layer, branch]), out)
+        return (
+            out
+            if branches is None
+            else jnp.where(branches[layer, branch], stand_in(clean.outputs[layer, branch]), out)
+        )
 
     intercept = [at_branches(model, edit_branches), at_out(edit_heads)]
     if removal.frozen_norms:
@@ -92,28 +116,57 @@ def knocked_out(
     return query_logits(model, params, batch, mask=mask, intercept=intercept, sow=True)
 
 
-def head_knockouts(model: Transformer, params: Any, batch: Mapping, removal: Removal = Removal()) -> Score:
-    """The score with each head knocked out, one at a time: [N, H]. The strongest head is the one that costs most."""
+def head_knockouts(
+    model: Transformer, params: Any, batch: Mapping, removal: Removal = Removal()
+) -> Score:
+    """The score with each head knocked out, one at a time: [N, H]. The strongest head is the one
+    that costs most.
+    """
     n, h = model.num_layers, model.num_heads
-    out = _each(model, params, batch, removal, Selection(heads=jnp.eye(n * h, dtype=bool).reshape(n * h, n, h)))
+    out = _each(
+        model,
+        params,
+        batch,
+        removal,
+        Selection(heads=jnp.eye(n * h, dtype=bool).reshape(n * h, n, h)),
+    )
     return jax.tree.map(lambda x: x.reshape(n, h), out)
 
 
-def layer_knockouts(model: Transformer, params: Any, batch: Mapping, removal: Removal = Removal()) -> Score:
+def layer_knockouts(
+    model: Transformer, params: Any, batch: Mapping, removal: Removal = Removal()
+) -> Score:
     """The score with each block's attention and MLP knocked out, one block at a time: [N]."""
     n = model.num_layers
-    return _each(model, params, batch, removal, Selection(branches=jnp.repeat(jnp.eye(n, dtype=bool)[:, :, None], 2, axis=2)))
+    return _each(
+        model,
+        params,
+        batch,
+        removal,
+        Selection(branches=jnp.repeat(jnp.eye(n, dtype=bool)[:, :, None], 2, axis=2)),
+    )
 
 
-def branch_knockouts(model: Transformer, params: Any, batch: Mapping, removal: Removal = Removal()) -> Score:
+def branch_knockouts(
+    model: Transformer, params: Any, batch: Mapping, removal: Removal = Removal()
+) -> Score:
     """The score with one branch knocked out at a time, attention (0) or MLP (1): [N, 2]."""
     n = model.num_layers
-    out = _each(model, params, batch, removal, Selection(branches=jnp.eye(2 * n, dtype=bool).reshape(2 * n, n, 2)))
+    out = _each(
+        model,
+        params,
+        batch,
+        removal,
+        Selection(branches=jnp.eye(2 * n, dtype=bool).reshape(2 * n, n, 2)),
+    )
     return jax.tree.map(lambda x: x.reshape(n, 2), out)
 
 
-def cue_knockouts(model: Transformer, params: Any, batch: Mapping, removal: Removal = Removal()) -> Score:
-    """The score with the query's connection to one cue knocked out in all heads and layers, one cue at a time: [C].
+def cue_knockouts(
+    model: Transformer, params: Any, batch: Mapping, removal: Removal = Removal()
+) -> Score:
+    """The score with the query's connection to one cue knocked out in all heads and layers, one cue
+    at a time: [C].
 
     All examples count, those without the cue too: nothing of theirs is cut.
     """
@@ -123,40 +176,61 @@ def cue_knockouts(model: Transformer, params: Any, batch: Mapping, removal: Remo
 
 
 def strongest_knockout(
-    model: Transformer, params: Any, batch: Mapping, removal: Removal = Removal(), *, per: str = "head", query_only: bool = False
+    model: Transformer,
+    params: Any,
+    batch: Mapping,
+    removal: Removal = Removal(),
+    *,
+    per: str = "head",
+    query_only: bool = False,
 ) -> Score:
-    """The score with every query's strongest connection knocked out at once (see `strongest_connections`): scalars."""
+    """The score with every query's strongest connection knocked out at once (see
+    `strongest_connections`): scalars.
+    """
     clean = clean_run(model, params, batch)
     selected = strongest_connections(clean.weights, batch, per=per, query_only=query_only)
-    return score(knocked_out(model, params, batch, Selection(connections=selected), removal, clean), batch)
+    return score(
+        knocked_out(model, params, batch, Selection(connections=selected), removal, clean), batch
+    )
 
 
 def costliest(scores: Score) -> Score:
-    """Of the scores of several knock-outs, that of the one that raises the loss most: "the strongest head" of `head_knockouts`.
+    """Of the scores of several knock-outs, that of the one that raises the loss most: "the
+    strongest head" of `head_knockouts`.
 
-    It is chosen on the examples that it is measured on, so it is a little too low, in every arm alike.
+    It is chosen on the examples that it is measured on, so it is a little too low, in every arm
+    alike.
     """
     worst = jnp.argmax(scores.loss)
     return Score(scores.accuracy.reshape(-1)[worst], scores.loss.reshape(-1)[worst])
 
 
-def edge_selection(batch: Mapping, keys: Int[Array, "b c"], num_layers: int) -> Bool[Array, "n b 1 t t"]:
-    """The connections from the query to the positions `keys` (-1: none), in all heads of all layers."""
+def edge_selection(
+    batch: Mapping, keys: Int[Array, "b c"], num_layers: int
+) -> Bool[Array, "n b 1 t t"]:
+    """The connections from the query to the positions `keys` (-1: none), in all heads of all
+    layers.
+    """
     positions = jnp.arange(batch["tokens"].shape[1])
     is_query = (positions == batch["query_position"][:, None])[:, :, None]
     is_key = (positions[None, :, None] == keys[:, None, :]).any(-1)[:, None, :]
-    return jnp.broadcast_to((is_query & is_key)[None, :, None], (num_layers, len(keys), 1, len(positions), len(positions)))
+    return jnp.broadcast_to(
+        (is_query & is_key)[None, :, None],
+        (num_layers, len(keys), 1, len(positions), len(positions)),
+    )
 
 
 def strongest_connections(
     maps: Float[Array, "n b h t t"], batch: Mapping, *, per: str = "head", query_only: bool = False
 ) -> Bool[Array, "n b h t t"]:
-    """For each real query its strongest connection: the key of largest weight (the first of equals).
+    """For each real query its strongest connection: the key of largest weight (the first of
+    equals).
 
     Args:
       maps: the attention weights of the clean run.
-      per: "head": each head of each layer loses its own strongest; "layer": the strongest by the mean over heads is cut in all heads;
-        "model": the strongest by the mean over heads and layers is cut in all of them.
+      per: "head": each head of each layer loses its own strongest; "layer": the strongest by the
+        mean over heads is cut in all heads; "model": the strongest by the mean over heads and
+        layers is cut in all of them.
       query_only: only in the row at which the answer is read.
 
     Raises:
@@ -171,7 +245,16 @@ def strongest_connections(
     return (positions == jnp.argmax(mean, axis=-1)[..., None]) & rows[None, :, None, :, None]
 
 
-def _each(model: Transformer, params: Any, batch: Mapping, removal: Removal, selections: Selection) -> Score:
-    """The score under each of the stacked selections, one after the other, so that memory does not grow with their number."""
+def _each(
+    model: Transformer, params: Any, batch: Mapping, removal: Removal, selections: Selection
+) -> Score:
+    """The score under each of the stacked selections, one after the other, so that memory does not
+    grow with their number.
+    """
     clean = clean_run(model, params, batch)
-    return jax.lax.map(lambda selection: score(knocked_out(model, params, batch, selection, removal, clean), batch), selections)
+    return jax.lax.map(
+        lambda selection: score(
+            knocked_out(model, params, batch, selection, removal, clean), batch
+        ),
+        selections,
+    )

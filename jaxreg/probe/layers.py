@@ -1,4 +1,6 @@
-"""The layers of a parameter tree, in the order in which a pass goes through them: entry, blocks, exit."""
+"""The layers of a parameter tree, in the order in which a pass goes through them: entry, blocks,
+exit.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +14,9 @@ EXIT = ("final_norm", "output")
 
 
 def layer_index(name: str, num_layers: int) -> int:
-    """Where a top-level entry of the parameters stands: 0 embedding and positions, 1 ... N the blocks, N + 1 final norm and output."""
+    """Where a top-level entry of the parameters stands: 0 embedding and positions, 1 ... N the
+    blocks, N + 1 final norm and output.
+    """
     if name.startswith("block_"):
         return 1 + int(name.removeprefix("block_"))
     return num_layers + 1 if name in EXIT else 0

@@ -1,4 +1,5 @@
-"""What was learned by heart: accuracy on corrupted labels, and how much more likely a canary is than the alternatives never seen.
+"""What was learned by heart: accuracy on corrupted labels, and how much more likely a canary is
+than the alternatives never seen.
 
 Source: Zhang et al. 2017 (random labels); Carlini et al. 2019, definition 4 (exposure).
 """
@@ -17,12 +18,14 @@ from jaxreg.typing import Array, Bool, Float, Int
 
 
 class Memorized(NamedTuple):
-    """Accuracies on training examples, some of whose labels were corrupted; NaN where a batch has none of the kind.
+    """Accuracies on training examples, some of whose labels were corrupted; NaN where a batch has
+    none of the kind.
 
     Attributes:
       clean: on examples whose label is right.
       corrupted: on the corrupted ones, the wrong label counting as the answer: what was memorised.
-      restored: on the corrupted ones, the true label counting: what was generalised against the training label.
+      restored: on the corrupted ones, the true label counting: what was generalised against the
+        training label.
     """
 
     clean: Float[Array, ""]
@@ -31,36 +34,50 @@ class Memorized(NamedTuple):
 
 
 def memorized(
-    model: Transformer, params: Any, batch: Mapping, true_label: Int[Array, "b"], corrupted: Bool[Array, "b"] | None = None
+    model: Transformer,
+    params: Any,
+    batch: Mapping,
+    true_label: Int[Array, "b"],
+    corrupted: Bool[Array, "b"] | None = None,
 ) -> Memorized:
     """Accuracy on corrupted labels, on their true labels, and on clean ones.
 
     Args:
       batch: training examples with the labels that were trained on.
       true_label: the label before corruption.
-      corrupted: which labels were drawn anew; None means those that differ from the true ones. (A label drawn anew that came
-        out right counts as corrupted in some studies; it can tell nothing.)
+      corrupted: which labels were drawn anew; None means those that differ from the true ones. (A
+        label drawn anew that came out right counts as corrupted in some studies; it can tell
+        nothing.)
 
-    A foil stays the foil; where the foil is the true label itself, the two change places for `restored`.
+    A foil stays the foil; where the foil is the true label itself, the two change places for
+    `restored`.
     """
     logits = query_logits(model, params, batch)
     corrupted = batch["label"] != true_label if corrupted is None else corrupted
     as_trained = choice_hits(logits, batch["label"], batch["foil"])
-    as_true = choice_hits(logits, true_label, jnp.where(batch["foil"] == true_label, batch["label"], batch["foil"]))
+    as_true = choice_hits(
+        logits, true_label, jnp.where(batch["foil"] == true_label, batch["label"], batch["foil"])
+    )
     mean = lambda values, rows: jnp.sum(values * rows) / jnp.sum(rows)
-    return Memorized(mean(as_trained, ~corrupted), mean(as_trained, corrupted), mean(as_true, corrupted))
+    return Memorized(
+        mean(as_trained, ~corrupted), mean(as_trained, corrupted), mean(as_true, corrupted)
+    )
 
 
-def exposure(own_loss: Float[Array, "*b"], alternative_losses: Float[Array, "*b r"]) -> Float[Array, "*b"]:
-    """log2 |R| - log2 rank, in bits: how far up the canary stands among all that it might have been, itself included.
+def exposure(
+    own_loss: Float[Array, "*b"], alternative_losses: Float[Array, "*b r"]
+) -> Float[Array, "*b"]:
+    """log2 |R| - log2 rank, in bits: how far up the canary stands among all that it might have
+    been, itself included.
 
-    The rank is one plus the number of alternatives of lower loss, ties counting one half. So |R| = r + 1; the most is
-    log2 |R| (the canary is the likeliest), and a model that never saw it gives 1.44 bits on average over large R.
+    The rank is one plus the number of alternatives of lower loss, ties counting one half. So |R| =
+    r + 1; the most is log2 |R| (the canary is the likeliest), and a model that never saw it gives
+    1.44 bits on average over large R.
 
     Args:
       own_loss: the canary's loss, in any unit that orders.
-      alternative_losses: of the alternatives, the canary left out. A sample of them gives an estimate that cannot exceed
-        log2 of the sample's size.
+      alternative_losses: of the alternatives, the canary left out. A sample of them gives an
+        estimate that cannot exceed log2 of the sample's size.
 
     Source: Carlini et al. 2019. Differs: ties; no extrapolation by a fitted density.
     """
@@ -70,21 +87,31 @@ def exposure(own_loss: Float[Array, "*b"], alternative_losses: Float[Array, "*b 
 
 
 def label_exposure(model: Transformer, params: Any, batch: Mapping) -> Float[Array, "b"]:
-    """The exposure of each example's label among all V outputs: a canary's sentence is given, its answer is the secret."""
+    """The exposure of each example's label among all V outputs: a canary's sentence is given, its
+    answer is the secret.
+    """
     scores = -jax.nn.log_softmax(query_logits(model, params, batch))
     own = jnp.take_along_axis(scores, batch["label"][:, None], axis=1)
     is_other = jnp.arange(scores.shape[1])[None, :] != batch["label"][:, None]
-    others = jnp.take_along_axis(scores, jnp.argsort(~is_other, axis=1, stable=True)[:, :-1], axis=1)
+    others = jnp.take_along_axis(
+        scores, jnp.argsort(~is_other, axis=1, stable=True)[:, :-1], axis=1
+    )
     return exposure(own[:, 0], others)
 
 
-def input_exposure(model: Transformer, params: Any, batch: Mapping, alternatives: Int[Array, "b r t"]) -> Float[Array, "b"]:
-    """The exposure of each canary's sentence among alternative sentences with the same answer: the words are the secret.
+def input_exposure(
+    model: Transformer, params: Any, batch: Mapping, alternatives: Int[Array, "b r t"]
+) -> Float[Array, "b"]:
+    """The exposure of each canary's sentence among alternative sentences with the same answer: the
+    words are the secret.
 
     Args:
       batch: the canaries, with the labels that were trained on.
-      alternatives: token ids of R sentences for each, none of them trained on, with the same query position.
+      alternatives: token ids of R sentences for each, none of them trained on, with the same query
+        position.
     """
     own = losses.cross_entropy(query_logits(model, params, batch), batch["label"])
-    of_one = lambda tokens: losses.cross_entropy(query_logits(model, params, {**batch, "tokens": tokens}), batch["label"])
+    of_one = lambda tokens: losses.cross_entropy(
+        query_logits(model, params, {**batch, "tokens": tokens}), batch["label"]
+    )
     return exposure(own, jnp.moveaxis(jax.lax.map(of_one, jnp.moveaxis(alternatives, 1, 0)), 0, 1))

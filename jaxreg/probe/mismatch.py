@@ -1,4 +1,6 @@
-"""The gap between training and evaluation mode: what a model computes while it is trained, against what is used afterwards."""
+"""The gap between training and evaluation mode: what a model computes while it is trained, against
+what is used afterwards.
+"""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -12,18 +14,30 @@ from jaxreg.typing import Array, Key
 
 
 class Mismatch(NamedTuple):
-    """Scores of the same parameters and examples in both modes, and train minus evaluation: 0 without dropout."""
+    """Scores of the same parameters and examples in both modes, and train minus evaluation: 0
+    without dropout.
+    """
 
     train: Score
     evaluation: Score
     gap: Score
 
 
-def mismatch(model: Transformer, params: Any, batch: Mapping, dropout_key: Key[Array, ""], num_masks: int = 32) -> Mismatch:
-    """Mean score over K masks of train mode, at the model's rates, minus the score in evaluation mode (claim M4).
+def mismatch(
+    model: Transformer,
+    params: Any,
+    batch: Mapping,
+    dropout_key: Key[Array, ""],
+    num_masks: int = 32,
+) -> Mismatch:
+    """Mean score over K masks of train mode, at the model's rates, minus the score in evaluation
+    mode (claim M4).
 
     Randomness: as in `ensemble.sampled_logits`.
     """
-    train = jax.tree.map(lambda x: x.mean(0), score(sampled_logits(model, params, batch, dropout_key, num_masks), batch))
+    train = jax.tree.map(
+        lambda x: x.mean(0),
+        score(sampled_logits(model, params, batch, dropout_key, num_masks), batch),
+    )
     evaluation = score(query_logits(model, params, batch), batch)
     return Mismatch(train, evaluation, jax.tree.map(lambda a, b: a - b, train, evaluation))

@@ -1,11 +1,12 @@
 """The statistics of every norm of a run, recorded, and frozen in another run.
 
-A norm is y = (x - mean) / sqrt(variance + epsilon) * scale + bias. If a branch is knocked out, the mean and variance of the residual
-stream change too, so that a later layer is rescaled although it lost nothing: a second effect, which a frozen run takes out. Its
-statistics are those of the clean run.
+A norm is y = (x - mean) / sqrt(variance + epsilon) * scale + bias. If a branch is knocked out, the
+mean and variance of the residual
+stream change too, so that a later layer is rescaled although it lost nothing: a second effect,
+which a frozen run takes out. Its statistics are those of the clean run.
 
-Works for what the modules use: flax.linen.LayerNorm and RMSNorm (mean 0), with and without scale and bias, under any name; and
-so for query and key norms, which are frozen too.
+Works for what the modules use: flax.linen.LayerNorm and RMSNorm (mean 0), with and without scale
+and bias, under any name; and so for query and key norms, which are frozen too.
 """
 
 from collections.abc import Callable
@@ -28,11 +29,15 @@ class Statistics(NamedTuple):
 
 
 def recorder(record: dict[str, list[Statistics]]) -> Callable:
-    """An interceptor that adds each norm's statistics to `record`, by the module's path, in the order of calls."""
+    """An interceptor that adds each norm's statistics to `record`, by the module's path, in the
+    order of calls.
+    """
 
     def intercept(next_function, args, kwargs, context):
         if is_norm_call(context):
-            record.setdefault("/".join(context.module.path), []).append(statistics(context.module, args[0]))
+            record.setdefault("/".join(context.module.path), []).append(
+                statistics(context.module, args[0])
+            )
         return next_function(*args, **kwargs)
 
     return intercept
@@ -66,17 +71,26 @@ def is_norm_call(context: Any) -> bool:
         return False
     module = context.module
     if not isinstance(module, NORMS) and "Norm" in type(module).__name__:
-        raise TypeError(f"{'/'.join(module.path)}: a {type(module).__name__}; what can be recorded and frozen is LayerNorm and RMSNorm")
+        raise TypeError(
+            f"{'/'.join(module.path)}: a {type(module).__name__}; what can be recorded and frozen"
+            " is LayerNorm and RMSNorm"
+        )
     return isinstance(module, NORMS)
 
 
 def statistics(module: nn.Module, x: Float[Array, "*b d"]) -> Statistics:
     """Mean (RMSNorm: 0) and variance over the last axis."""
-    mean = jnp.zeros((*x.shape[:-1], 1), x.dtype) if isinstance(module, nn.RMSNorm) else x.mean(-1, keepdims=True)
+    mean = (
+        jnp.zeros((*x.shape[:-1], 1), x.dtype)
+        if isinstance(module, nn.RMSNorm)
+        else x.mean(-1, keepdims=True)
+    )
     return Statistics(mean, jnp.square(x - mean).mean(-1, keepdims=True))
 
 
-def normalized(module: nn.Module, x: Float[Array, "*b d"], given: Statistics) -> Float[Array, "*b d"]:
+def normalized(
+    module: nn.Module, x: Float[Array, "*b d"], given: Statistics
+) -> Float[Array, "*b d"]:
     """What the bound norm `module` returns, with `given` statistics in place of x's own."""
     factor = jax.lax.rsqrt(given.variance + module.epsilon)
     if module.use_scale:

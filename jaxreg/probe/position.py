@@ -1,7 +1,9 @@
-"""How much of what a model knows hangs on where the words stand: the same sentences moved along, or with their words in another order.
+"""How much of what a model knows hangs on where the words stand: the same sentences moved along, or
+with their words in another order.
 
-Moved, a sentence keeps its words, their order and their distances; only the absolute places change. Shuffled, it keeps its words
-and the query's place. What a model reads off the words alone survives both.
+Moved, a sentence keeps its words, their order and their distances; only the absolute places change.
+Shuffled, it keeps its words and the query's place. What a model reads off the words alone survives
+both.
 """
 
 from collections.abc import Mapping
@@ -26,8 +28,11 @@ class PositionScores(NamedTuple):
     shuffled: Score
 
 
-def position_scores(model: Transformer, params: Any, batch: Mapping, by: int, order_key: Key[Array, ""]) -> PositionScores:
-    """The scores of a batch as it stands, `by` positions to the right, and with its words in another order.
+def position_scores(
+    model: Transformer, params: Any, batch: Mapping, by: int, order_key: Key[Array, ""]
+) -> PositionScores:
+    """The scores of a batch as it stands, `by` positions to the right, and with its words in
+    another order.
 
     Randomness: `order_key`, of whatever stream the caller chooses.
     """
@@ -36,40 +41,53 @@ def position_scores(model: Transformer, params: Any, batch: Mapping, by: int, or
 
 
 def moved(batch: Mapping, by: int) -> dict[str, Array]:
-    """Every row `by` positions further right, with all that points into it; absent cues (-1) stay absent.
+    """Every row `by` positions further right, with all that points into it; absent cues (-1) stay
+    absent.
 
     The last `by` positions must be padding, or their words come out in front.
     """
-    places = {name: jnp.where(batch[name] >= 0, batch[name] + by, batch[name]) for name in _PLACES if name in batch}
+    places = {
+        name: jnp.where(batch[name] >= 0, batch[name] + by, batch[name])
+        for name in _PLACES
+        if name in batch
+    }
     return {**batch, "tokens": jnp.roll(batch["tokens"], by, axis=1), **places}
 
 
 def shuffled(batch: Mapping, order_key: Key[Array, ""]) -> dict[str, Array]:
-    """Every row with its words in random order, the query where it was, padding where it was; cues go with their words.
+    """Every row with its words in random order, the query where it was, padding where it was; cues
+    go with their words.
 
     Randomness: `order_key`; all orders equally likely.
     """
     order = _orders(batch, order_key)
     new_place = jnp.argsort(order, axis=1)
-    follow = lambda places: jnp.where(places >= 0, jnp.take_along_axis(new_place, jnp.maximum(places, 0), axis=1), places)
+    follow = lambda places: jnp.where(
+        places >= 0, jnp.take_along_axis(new_place, jnp.maximum(places, 0), axis=1), places
+    )
     places = {name: follow(batch[name]) for name in _PLACES[1:] if name in batch}
     return {**batch, "tokens": jnp.take_along_axis(batch["tokens"], order, axis=1), **places}
 
 
 def _orders(batch: Mapping, order_key: Key[Array, ""]) -> Int[Array, "b t"]:
-    """For each position the one its word comes from: real words but the query permuted, all others from themselves."""
+    """For each position the one its word comes from: real words but the query permuted, all others
+    from themselves.
+    """
     tokens = batch["tokens"]
     positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
     free = (tokens != 0) & (positions != batch["query_position"][:, None])
     draws = jax.random.uniform(order_key, tokens.shape)
-    # The free positions in their order, and in the order of the draws: the k-th of the one takes the word of the k-th of the other.
+    # The free positions in their order, and in the order of the draws: the k-th of the one takes
+    # the word of the k-th of the other.
     targets = jnp.argsort(jnp.where(free, positions, tokens.shape[1] + positions), axis=1)
     sources = jnp.argsort(jnp.where(free, draws, 2.0 + positions), axis=1)
     rows = jnp.arange(len(tokens))[:, None]
     return jnp.zeros_like(positions).at[rows, targets].set(sources)
 
 
-def position_accuracies(model: Transformer, params: Any, batch: Mapping, seed: Any, by: int) -> dict[str, Array]:
+def position_accuracies(
+    model: Transformer, params: Any, batch: Mapping, seed: Any, by: int
+) -> dict[str, Array]:
     """The accuracies of `position_scores` by name.
 
     Randomness: the stream "second" of `seed`.

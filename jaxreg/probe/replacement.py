@@ -1,10 +1,13 @@
-"""What stands in for an activation that is knocked out: zero, its mean over the batch, or another example's.
+"""What stands in for an activation that is knocked out: zero, its mean over the batch, or another
+example's.
 
-Zero takes away the mean with the information, which may hurt by itself; the mean keeps it; resampling keeps the whole distribution.
-Sentences start at different offsets and the query's row plays another part than the rest, so rows are matched by where they stand
-relative to the query, never by their absolute position.
+Zero takes away the mean with the information, which may hurt by itself; the mean keeps it;
+resampling keeps the whole distribution. Sentences start at different offsets and the query's row
+plays another part than the rest, so rows are matched by where they stand relative to the query,
+never by their absolute position.
 
-Source: Michel et al. 2019 (zero); Chan et al. 2022 (causal scrubbing: resampling). Differs: rows aligned at the query.
+Source: Michel et al. 2019 (zero); Chan et al. 2022 (causal scrubbing: resampling). Differs: rows
+aligned at the query.
 """
 
 from collections.abc import Mapping
@@ -23,16 +26,21 @@ def draw_donors(batch: Mapping, donor_key: Key[Array, ""]) -> Int[Array, "b"]:
     Randomness: `donor_key`, of whatever stream the caller chooses.
     """
     number = batch["tokens"].shape[0]
-    return (jnp.arange(number) + jax.random.randint(donor_key, (number,), 1, max(number, 2))) % number
+    return (
+        jnp.arange(number) + jax.random.randint(donor_key, (number,), 1, max(number, 2))
+    ) % number
 
 
-def replacement(x: Float[Array, "b t *f"], batch: Mapping, how: str, donors: Int[Array, "b"] | None = None) -> Float[Array, "b t *f"]:
+def replacement(
+    x: Float[Array, "b t *f"], batch: Mapping, how: str, donors: Int[Array, "b"] | None = None
+) -> Float[Array, "b t *f"]:
     """What replaces the activations `x`.
 
     Args:
       x: the activations of the clean run.
-      how: "zero"; "mean": a query's row becomes the mean of the batch's query rows, every other row the mean of all other real rows;
-        "resampled": each row becomes the donor's row at the same distance from its query, or its nearest real one.
+      how: "zero"; "mean": a query's row becomes the mean of the batch's query rows, every other row
+        the mean of all other real rows; "resampled": each row becomes the donor's row at the same
+        distance from its query, or its nearest real one.
       donors: for "resampled": which example stands in for each.
 
     Raises:
@@ -47,7 +55,9 @@ def replacement(x: Float[Array, "b t *f"], batch: Mapping, how: str, donors: Int
     if donors is None:
         raise ValueError("donors: None; resampling needs another example for each (draw_donors)")
     rows = x[donors]
-    return jnp.take_along_axis(rows, _aligned(batch, donors).reshape(*rows.shape[:2], *(1 for _ in rows.shape[2:])), axis=1)
+    return jnp.take_along_axis(
+        rows, _aligned(batch, donors).reshape(*rows.shape[:2], *(1 for _ in rows.shape[2:])), axis=1
+    )
 
 
 def _mean(x: Array, batch: Mapping) -> Array:
@@ -60,7 +70,9 @@ def _mean(x: Array, batch: Mapping) -> Array:
 
 
 def _aligned(batch: Mapping, donors: Int[Array, "b"]) -> Int[Array, "b t"]:
-    """For each row, the donor's position at the same distance from its query, moved to the nearest real token."""
+    """For each row, the donor's position at the same distance from its query, moved to the nearest
+    real token.
+    """
     length = batch["tokens"].shape[1]
     query, real = batch["query_position"], batch["tokens"][donors] != 0
     first, last = jnp.argmax(real, axis=1), length - 1 - jnp.argmax(real[:, ::-1], axis=1)

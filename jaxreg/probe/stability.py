@@ -1,4 +1,5 @@
-"""How much learning rate a recipe bears, from the outcomes of a grid of rates x seeds: the share that diverged, the largest stable rate.
+"""How much learning rate a recipe bears, from the outcomes of a grid of rates x seeds: the share
+that diverged, the largest stable rate.
 
 Numpy only: outcomes come from records of training, not from parameters.
 """
@@ -24,11 +25,13 @@ class StableRate(NamedTuple):
 
 
 def diverged(losses: Float[np.ndarray, "*runs c"], ceiling: float) -> Bool[np.ndarray, "*runs"]:
-    """Which runs diverged: some training loss is not finite, or the last one is not below `ceiling`.
+    """Which runs diverged: some training loss is not finite, or the last one is not below
+    `ceiling`.
 
     Args:
       losses: the training loss over time.
-      ceiling: in nats; the loss of knowing nothing, log of the number of outputs, if nothing better is known.
+      ceiling: in nats; the loss of knowing nothing, log of the number of outputs, if nothing better
+        is known.
     """
     losses = np.asarray(losses)
     return ~np.isfinite(losses).all(-1) | ~(losses[..., -1] < ceiling)
@@ -39,13 +42,17 @@ def diverged_share(diverged: Bool[np.ndarray, "r s"]) -> Float[np.ndarray, " s"]
     return np.asarray(diverged, bool).mean(0)
 
 
-def largest_stable_rate(rates: Float[np.ndarray, " r"], diverged: Bool[np.ndarray, "g s"]) -> StableRate:
-    """For each seed the largest rate up to which no rate of the grid diverged, lower rates included.
+def largest_stable_rate(
+    rates: Float[np.ndarray, " r"], diverged: Bool[np.ndarray, "g s"]
+) -> StableRate:
+    """For each seed the largest rate up to which no rate of the grid diverged, lower rates
+    included.
 
     A run that happens to survive above one that diverged does not count.
 
     Raises:
-      ValueError: fewer than two rates, rates that do not rise or are not above 0, or outcomes of another grid.
+      ValueError: fewer than two rates, rates that do not rise or are not above 0, or outcomes of
+        another grid.
     """
     rates, diverged = np.asarray(rates, np.float64), np.asarray(diverged, bool)
     if len(rates) < 2 or rates[0] <= 0 or np.any(np.diff(rates) <= 0):

@@ -1,22 +1,28 @@
-"""Augmentations: functions from a training batch to a training batch, drawn per example, with a traced strength.
+"""Augmentations: functions from a training batch to a training batch, drawn per example, with a
+traced strength.
 
-Each is a class of its own and one line of the table `AUGMENTATIONS`; `augmented` applies several, in the table's order.
-The rewriting ones (synonym, paraphrase, back-translation) come first: each takes a variant of the *original* sentence, so
-of several that strike one example the last in the table counts. Then one mixing (mixup, manifold mixup or cutmix): two
-would need two label weights, so they are refused together. Token cutoff comes last: it may hide what was cut in, and it
-leaves whole a partner that is mixed in.
+Each is a class of its own and one line of the table `AUGMENTATIONS`; `augmented` applies several,
+in the table's order. The rewriting ones (synonym, paraphrase, back-translation) come first: each
+takes a variant of the *original* sentence, so of several that strike one example the last in the
+table counts. Then one mixing (mixup, manifold mixup or cutmix): two
+would need two label weights, so they are refused together. Token cutoff comes last: it may hide
+what was cut in, and it leaves whole a partner that is mixed in.
 
-A batch is a dict of arrays [B, ...]: tokens [B, T] (0 is padding), query_position, label, cues [B, C] (-1: absent), perhaps
-features [B, T, F]; partner_<name>, the same arrays of another example, as they are before augmentation; variants_<kind>
-[B, K, T] and variants_<kind>_query [B, K] (-1: no such variant). An augmentation never looks at a neighbouring row, so it
-does not matter how the batch is cut over devices. What mixing adds:
+A batch is a dict of arrays [B, ...]: tokens [B, T] (0 is padding), query_position, label, cues [B,
+C] (-1: absent), perhaps features [B, T, F]; partner_<name>, the same arrays of another example, as
+they are before augmentation; variants_<kind> [B, K, T] and variants_<kind>_query [B, K] (-1: no
+such variant). An augmentation never looks at a neighbouring row, so it does not matter how the
+batch is cut over devices. What mixing adds:
 
-    mix_weight [B]  weight of the own label in [0, 1], 1 - mix_weight that of partner_label; absent means 1
-    mix_layer []    where own and partner stream are added: 0 after the embeddings, l at the input of block l; absent
-                    means that the tokens are mixed already, and both labels are read at the own query
+    mix_weight [B]  weight of the own label in [0, 1], 1 - mix_weight that of partner_label; absent
+    means 1
+    mix_layer []    where own and partner stream are added: 0 after the embeddings, l at the input
+                    of block l; absent means that the tokens are mixed already, and both labels are
+                    read at the own query
 
-Randomness: position-keyed, see `draws.py`; the key is the step's, of the stream "augment" of `jaxreg.rng`, with the
-augmentation's number from `SITES` folded in. Two augmentations, or two steps, share no random number.
+Randomness: position-keyed, see `draws.py`; the key is the step's, of the stream "augment" of
+`jaxreg.rng`, with the augmentation's number from `SITES` folded in. Two augmentations, or two
+steps, share no random number.
 """
 
 from collections.abc import Mapping
@@ -33,17 +39,26 @@ Batch = dict[str, Array]
 """Arrays whose leading axis is the example, and mix_layer []."""
 
 SITES = {
-    "mixup": 0, "manifold_mixup": 1, "manifold_mixup_layer": 2, "cutmix": 3, "cutmix_place": 4, "token_cutoff": 5,
-    "synonym": 6, "paraphrase": 7, "back_translation": 8,
+    "mixup": 0,
+    "manifold_mixup": 1,
+    "manifold_mixup_layer": 2,
+    "cutmix": 3,
+    "cutmix_place": 4,
+    "token_cutoff": 5,
+    "synonym": 6,
+    "paraphrase": 7,
+    "back_translation": 8,
 }
 """Append-only: a number that changes its meaning changes every published result."""
 
 
 class Augmentation(Protocol):
-    """What an augmentation is: `what` and `source` in one line each, and what the batch must hold for it.
+    """What an augmentation is: `what` and `source` in one line each, and what the batch must hold
+    for it.
 
-    needs: of "partner" (the partner_* arrays) and "variants:<kind>". `unit` names what the strength is: "alpha", of
-    Beta(alpha, alpha), any number from 0 on; or "rate", a probability in [0, 1]. It is off at 0.
+    needs: of "partner" (the partner_* arrays) and "variants:<kind>". `unit` names what the strength
+    is: "alpha", of Beta(alpha, alpha), any number from 0 on; or "rate", a probability in [0, 1]. It
+    is off at 0.
     """
 
     what: ClassVar[str]
@@ -52,9 +67,16 @@ class Augmentation(Protocol):
     unit: ClassVar[str]
 
     def __call__(
-        self, strength: Scalar, batch: Batch, augment_key: Key[Array, ""], example_ids: Int[Array, "b"], *, num_layers: int
+        self,
+        strength: Scalar,
+        batch: Batch,
+        augment_key: Key[Array, ""],
+        example_ids: Int[Array, "b"],
+        *,
+        num_layers: int,
     ) -> Batch:
-        """The augmented batch; at the off value exactly the given one, with a mix_weight of 1 where the class mixes.
+        """The augmented batch; at the off value exactly the given one, with a mix_weight of 1 where
+        the class mixes.
 
         Args:
           strength: perhaps traced.
@@ -85,17 +107,22 @@ def unmixed(batch: Batch) -> Batch:
       ValueError: something has.
     """
     if "mix_weight" in batch:
-        raise ValueError("two augmentations mix the labels of one batch; allowed is one of mixup, manifold mixup and cutmix")
+        raise ValueError(
+            "two augmentations mix the labels of one batch; allowed is one of mixup, manifold mixup"
+            " and cutmix"
+        )
     return batch
 
 
 class Mixup:
-    """Embeddings (or features) of an example and its partner are averaged, and their labels with the same weights.
+    """Embeddings (or features) of an example and its partner are averaged, and their labels with
+    the same weights.
 
-    Source: Zhang et al. 2018, "mixup: beyond empirical risk minimization", eq. 1 and 2; of word embeddings: Guo et al. 2019,
-    "Augmenting data with mixup for sentence classification" (wordMixup). Differs: the model does the mixing, after token
-    and position embeddings; one weight per example, as eq. 2 reads, where Zhang's code has one per batch; each label is
-    read at its own example's query.
+    Source: Zhang et al. 2018, "mixup: beyond empirical risk minimization", eq. 1 and 2; of word
+    embeddings: Guo et al. 2019, "Augmenting data with mixup for sentence classification"
+    (wordMixup). Differs: the model does the mixing, after token and position embeddings; one weight
+    per example, as eq. 2 reads, where Zhang's code has one per batch; each label is read at its own
+    example's query.
     """
 
     what = "own and partner's embeddings averaged, and their labels alike"
@@ -104,7 +131,13 @@ class Mixup:
     unit = "alpha"
 
     def __call__(
-        self, strength: Scalar, batch: Batch, augment_key: Key[Array, ""], example_ids: Int[Array, "b"], *, num_layers: int
+        self,
+        strength: Scalar,
+        batch: Batch,
+        augment_key: Key[Array, ""],
+        example_ids: Int[Array, "b"],
+        *,
+        num_layers: int,
     ) -> Batch:
         weight = mix_weights(site_key(augment_key, "mixup"), strength, example_ids)
         return unmixed(batch) | {"mix_weight": weight, "mix_layer": jnp.int32(0)}
@@ -113,7 +146,8 @@ class Mixup:
 class ManifoldMixup:
     """As mixup, at the input of a block that is drawn per step, uniform over all blocks.
 
-    Source: Verma et al. 2019, "Manifold mixup", section 2. Differs: as mixup; one layer for all examples of a step, as there.
+    Source: Verma et al. 2019, "Manifold mixup", section 2. Differs: as mixup; one layer for all
+    examples of a step, as there.
     """
 
     what = "mixup at the input of a block drawn per step"
@@ -122,28 +156,45 @@ class ManifoldMixup:
     unit = "alpha"
 
     def __call__(
-        self, strength: Scalar, batch: Batch, augment_key: Key[Array, ""], example_ids: Int[Array, "b"], *, num_layers: int
+        self,
+        strength: Scalar,
+        batch: Batch,
+        augment_key: Key[Array, ""],
+        example_ids: Int[Array, "b"],
+        *,
+        num_layers: int,
     ) -> Batch:
         weight = mix_weights(site_key(augment_key, "manifold_mixup"), strength, example_ids)
-        step_words = draws.example_words(site_key(augment_key, "manifold_mixup_layer"), jnp.zeros(1, jnp.int32), 1)
-        return unmixed(batch) | {"mix_weight": weight, "mix_layer": draws.whole_numbers(step_words, num_layers)[0, 0]}
+        step_words = draws.example_words(
+            site_key(augment_key, "manifold_mixup_layer"), jnp.zeros(1, jnp.int32), 1
+        )
+        return unmixed(batch) | {
+            "mix_weight": weight,
+            "mix_layer": draws.whole_numbers(step_words, num_layers)[0, 0],
+        }
 
 
 class CutMix:
-    """A part of the example is replaced by the partner's, and the labels are weighted by the shares.
+    """A part of the example is replaced by the partner's, and the labels are weighted by the
+    shares.
 
-    Images (batches with features): a square of patches. Sentences: a span of positions, taken from the partner *as seen from
-    the query*: the word d places before the own query comes from d places before the partner's. Only words that both have are
-    exchanged, so padding stays where it is. The query's word and the cues of both sentences are exchanged together or stay:
-    a verb never meets the other sentence's subject, which could be a pair that is held out, and was never labelled. So
-    the query position always holds one of the two query words, with its own cues, and both labels are read there. The
-    weight is the share of own words (or patches) that is really kept, as published: it does not ask which part decides the label.
+    Images (batches with features): a square of patches. Sentences: a span of positions, taken from
+    the partner *as seen from
+    the query*: the word d places before the own query comes from d places before the partner's.
+    Only words that both have are exchanged, so padding stays where it is. The query's word and the
+    cues of both sentences are exchanged together or stay: a verb never meets the other sentence's
+    subject, which could be a pair that is held out, and was never labelled. So the query position
+    always holds one of the two query words, with its own cues, and both labels are read there. The
+    weight is the share of own words (or patches) that is really kept, as published: it does not ask
+    which part decides the label.
 
-    Nothing checks that a cut sentence is in no other split: with held-out sentences of the same pairs it may be. Of a
-    sentence that was rewritten first the own cues are not known; they are not bound then.
+    Nothing checks that a cut sentence is in no other split: with held-out sentences of the same
+    pairs it may be. Of a sentence that was rewritten first the own cues are not known; they are not
+    bound then.
 
-    Source: Yun et al. 2019, "CutMix", eq. 1 and 2 and section 3.2. Differs: one weight per example, not per batch; the
-    square is rounded to whole patches and lies inside the image, where theirs is cut off at the edge; spans are ours.
+    Source: Yun et al. 2019, "CutMix", eq. 1 and 2 and section 3.2. Differs: one weight per example,
+    not per batch; the square is rounded to whole patches and lies inside the image, where theirs is
+    cut off at the edge; spans are ours.
     """
 
     what = "a part of the input replaced by the partner's, labels by share"
@@ -152,20 +203,30 @@ class CutMix:
     unit = "alpha"
 
     def __call__(
-        self, strength: Scalar, batch: Batch, augment_key: Key[Array, ""], example_ids: Int[Array, "b"], *, num_layers: int
+        self,
+        strength: Scalar,
+        batch: Batch,
+        augment_key: Key[Array, ""],
+        example_ids: Int[Array, "b"],
+        *,
+        num_layers: int,
     ) -> Batch:
         wanted = mix_weights(site_key(augment_key, "cutmix"), strength, example_ids)
-        place = draws.uniforms(draws.example_words(site_key(augment_key, "cutmix_place"), example_ids, 2))
+        place = draws.uniforms(
+            draws.example_words(site_key(augment_key, "cutmix_place"), example_ids, 2)
+        )
         cut = cut_images if "features" in batch else cut_sentences
         return cut(unmixed(batch), wanted, place)
 
 
 class TokenCutoff:
-    """Tokens, each by itself, become padding, so nothing attends to them; features there become 0. Never the query's.
+    """Tokens, each by itself, become padding, so nothing attends to them; features there become 0.
+    Never the query's.
 
-    Source: Shen et al. 2020, "A simple but tough-to-beat data augmentation approach for natural language understanding and
-    generation" (token cutoff). Differs: each token by itself instead of a fixed number; keys are hidden, not only
-    embeddings zeroed; without their consistency loss (add `r_drop_strength` for one).
+    Source: Shen et al. 2020, "A simple but tough-to-beat data augmentation approach for natural
+    language understanding and generation" (token cutoff). Differs: each token by itself instead of
+    a fixed number; keys are hidden, not only embeddings zeroed; without their consistency loss (add
+    `r_drop_strength` for one).
     """
 
     what = "single tokens turned into padding, never the query's"
@@ -174,19 +235,33 @@ class TokenCutoff:
     unit = "rate"
 
     def __call__(
-        self, strength: Scalar, batch: Batch, augment_key: Key[Array, ""], example_ids: Int[Array, "b"], *, num_layers: int
+        self,
+        strength: Scalar,
+        batch: Batch,
+        augment_key: Key[Array, ""],
+        example_ids: Int[Array, "b"],
+        *,
+        num_layers: int,
     ) -> Batch:
         positions = jnp.arange(batch["tokens"].shape[1])
-        words = draws.example_words(site_key(augment_key, "token_cutoff"), example_ids, positions.size)
+        words = draws.example_words(
+            site_key(augment_key, "token_cutoff"), example_ids, positions.size
+        )
         kept = (draws.uniforms(words) >= strength) | (positions == batch["query_position"][:, None])
         out = batch | {"tokens": jnp.where(kept, batch["tokens"], 0)}
-        return out | {"features": jnp.where(kept[..., None], batch["features"], 0)} if "features" in batch else out
+        return (
+            out | {"features": jnp.where(kept[..., None], batch["features"], 0)}
+            if "features" in batch
+            else out
+        )
 
 
 class _Rewriting:
-    """The example is replaced by one of its variants, all equally likely, with probability `strength`.
+    """The example is replaced by one of its variants, all equally likely, with probability
+    `strength`.
 
-    Where an example has no variant it stays as it is. The cues of a replaced example are -1: where they went is not known.
+    Where an example has no variant it stays as it is. The cues of a replaced example are -1: where
+    they went is not known.
     """
 
     kind: ClassVar[str]
@@ -194,7 +269,13 @@ class _Rewriting:
     unit = "rate"
 
     def __call__(
-        self, strength: Scalar, batch: Batch, augment_key: Key[Array, ""], example_ids: Int[Array, "b"], *, num_layers: int
+        self,
+        strength: Scalar,
+        batch: Batch,
+        augment_key: Key[Array, ""],
+        example_ids: Int[Array, "b"],
+        *,
+        num_layers: int,
     ) -> Batch:
         variants, queries = batch[f"variants_{self.kind}"], batch[f"variants_{self.kind}_query"]
         words = draws.example_words(site_key(augment_key, self.kind), example_ids, 2)
@@ -203,21 +284,34 @@ class _Rewriting:
         chosen = jnp.argmax(exists & (jnp.cumsum(exists, axis=1) - 1 == wanted[:, None]), axis=1)
         struck = (draws.uniforms(words[:, 0]) < strength) & exists.any(axis=1)
         return batch | {
-            "tokens": _where(struck, jnp.take_along_axis(variants, chosen[:, None, None], axis=1)[:, 0], batch["tokens"]),
-            "query_position": jnp.where(struck, jnp.take_along_axis(queries, chosen[:, None], axis=1)[:, 0], batch["query_position"]),
+            "tokens": _where(
+                struck,
+                jnp.take_along_axis(variants, chosen[:, None, None], axis=1)[:, 0],
+                batch["tokens"],
+            ),
+            "query_position": jnp.where(
+                struck,
+                jnp.take_along_axis(queries, chosen[:, None], axis=1)[:, 0],
+                batch["query_position"],
+            ),
             "cues": _where(struck, -1, batch["cues"]),
         }
 
 
-def _where(chosen: Bool[Array, "b"], one: Int[Array, "b n"] | int, other: Int[Array, "b n"]) -> Int[Array, "b n"]:
+def _where(
+    chosen: Bool[Array, "b"], one: Int[Array, "b n"] | int, other: Int[Array, "b n"]
+) -> Int[Array, "b n"]:
     return jnp.where(chosen[:, None], one, other)
 
 
 class Synonym(_Rewriting):
-    """An example becomes a variant with words exchanged for others of their class; see `jaxreg.data.augment`.
+    """An example becomes a variant with words exchanged for others of their class; see
+    `jaxreg.data.augment`.
 
-    Source: Zhang, Zhao & LeCun 2015, "Character-level convolutional networks for text classification", section 2.4.
-    Differs: variants are made before training, from our own classes of words instead of a thesaurus.
+    Source: Zhang, Zhao & LeCun 2015, "Character-level convolutional networks for text
+    classification", section 2.4.
+    Differs: variants are made before training, from our own classes of words instead of a
+    thesaurus.
     """
 
     what = "words exchanged for others of their class"
@@ -227,9 +321,11 @@ class Synonym(_Rewriting):
 
 
 class Paraphrase(_Rewriting):
-    """An example becomes a variant with the same meaning in another frame; see `jaxreg.data.augment`.
+    """An example becomes a variant with the same meaning in another frame; see
+    `jaxreg.data.augment`.
 
-    Source: Iyyer et al. 2018, "Adversarial example generation with syntactically controlled paraphrase networks", for the
+    Source: Iyyer et al. 2018, "Adversarial example generation with syntactically controlled
+    paraphrase networks", for the
     idea of another syntactic frame. Differs: by grammar, so exact; not adversarial.
     """
 
@@ -240,10 +336,12 @@ class Paraphrase(_Rewriting):
 
 
 class BackTranslation(_Rewriting):
-    """An example becomes a variant that went through another language and back; see `jaxreg.data.augment`.
+    """An example becomes a variant that went through another language and back; see
+    `jaxreg.data.augment`.
 
-    Source: Sennrich, Haddow & Birch 2016, "Improving neural machine translation models with monolingual data", and Edunov et
-    al. 2018 (sampling). Differs: an artificial language; both directions are grammars.
+    Source: Sennrich, Haddow & Birch 2016, "Improving neural machine translation models with
+    monolingual data", and Edunov et al. 2018 (sampling). Differs: an artificial language; both
+    directions are grammars.
     """
 
     what = "a round trip through an artificial language"
@@ -271,24 +369,44 @@ def check_together(names: tuple[str, ...]) -> None:
     """Raises ValueError where two of the fields `names` mix labels, or one is no augmentation."""
     for name in names:
         if name not in AUGMENTATIONS:
-            raise ValueError(f"augment.{name}: no augmentation; allowed: {', '.join(AUGMENTATIONS)}")
+            raise ValueError(
+                f"augment.{name}: no augmentation; allowed: {', '.join(AUGMENTATIONS)}"
+            )
     mixing = [name for name in MIXING if name in names]
     if len(mixing) > 1:
-        raise ValueError(f"augment: {' and '.join(mixing)} both mix labels; allowed is one of {', '.join(MIXING)}, None for the others")
+        raise ValueError(
+            f"augment: {' and '.join(mixing)} both mix labels; allowed is one of"
+            f" {', '.join(MIXING)}, None for the others"
+        )
 
 
 def needs_of(names: tuple[str, ...]) -> tuple[str, ...]:
-    """What a batch must hold for these augmentations, such as ("partner", "variants:synonym"), each once, in the table's order."""
-    return tuple(dict.fromkeys(need for name, augmentation in AUGMENTATIONS.items() if name in names for need in augmentation.needs))
+    """What a batch must hold for these augmentations, such as ("partner", "variants:synonym"), each
+    once, in the table's order.
+    """
+    return tuple(
+        dict.fromkeys(
+            need
+            for name, augmentation in AUGMENTATIONS.items()
+            if name in names
+            for need in augmentation.needs
+        )
+    )
 
 
 def augmented(
-    batch: Batch, strengths: Mapping[str, Scalar], augment_key: Key[Array, ""], example_ids: Int[Array, "b"], *, num_layers: int
+    batch: Batch,
+    strengths: Mapping[str, Scalar],
+    augment_key: Key[Array, ""],
+    example_ids: Int[Array, "b"],
+    *,
+    num_layers: int,
 ) -> Batch:
     """The batch after all augmentations of `strengths`, in the table's order.
 
     Args:
-      strengths: fields of `AUGMENTATIONS` -> perhaps traced numbers; what is not in it is absent from the program.
+      strengths: fields of `AUGMENTATIONS` -> perhaps traced numbers; what is not in it is absent
+        from the program.
       augment_key: the step's key of the stream "augment".
       example_ids: positions in the global batch.
       num_layers: blocks of the model.
@@ -299,5 +417,7 @@ def augmented(
     check_together(tuple(strengths))
     for name, augmentation in AUGMENTATIONS.items():
         if name in strengths:
-            batch = augmentation()(strengths[name], batch, augment_key, example_ids, num_layers=num_layers)
+            batch = augmentation()(
+                strengths[name], batch, augment_key, example_ids, num_layers=num_layers
+            )
     return batch

@@ -5,14 +5,19 @@ import jax.numpy as jnp
 from jaxreg.typing import Array, Bool, Float, Int
 
 
-def cut_images(batch: dict[str, Array], wanted: Float[Array, "b"], place: Float[Array, "b 2"]) -> dict[str, Array]:
-    """The batch with a square of each image's patches taken from its partner, and mix_weight, the share that is kept.
+def cut_images(
+    batch: dict[str, Array], wanted: Float[Array, "b"], place: Float[Array, "b 2"]
+) -> dict[str, Array]:
+    """The batch with a square of each image's patches taken from its partner, and mix_weight, the
+    share that is kept.
 
-    The square has round(side * sqrt(1 - wanted)) patches a side and lies inside the image, uniform over such places.
+    The square has round(side * sqrt(1 - wanted)) patches a side and lies inside the image, uniform
+    over such places.
 
     Args:
-      batch: features and partner_features [B, T, F]; patch t lies in row t // side, column t % side. The patches stand before
-        the query, where the answer is read; their number, query_position, is rounded down to a square, side^2.
+      batch: features and partner_features [B, T, F]; patch t lies in row t // side, column t %
+        side. The patches stand before the query, where the answer is read; their number,
+        query_position, is rounded down to a square, side^2.
       wanted: share of the image to keep.
       place: uniform numbers in (0, 1): where the square goes, down and across.
     """
@@ -22,19 +27,29 @@ def cut_images(batch: dict[str, Array], wanted: Float[Array, "b"], place: Float[
     patch, across = jnp.arange(batch["features"].shape[1]), jnp.maximum(side, 1)[:, None]
     grid = jnp.stack([patch // across, patch % across], axis=1)
     offset = grid - corner[:, :, None]
-    taken = ((offset >= 0) & (offset < edge[:, None, None])).all(axis=1) & (patch < (side * side)[:, None])
-    mixed = {"features": jnp.where(taken[..., None], batch["partner_features"], batch["features"]), "mix_weight": _share_kept(taken, side * side)}
+    taken = ((offset >= 0) & (offset < edge[:, None, None])).all(axis=1) & (
+        patch < (side * side)[:, None]
+    )
+    mixed = {
+        "features": jnp.where(taken[..., None], batch["partner_features"], batch["features"]),
+        "mix_weight": _share_kept(taken, side * side),
+    }
     return batch | mixed | _read_at_own_query(taken, batch)
 
 
-def cut_sentences(batch: dict[str, Array], wanted: Float[Array, "b"], place: Float[Array, "b 2"]) -> dict[str, Array]:
-    """The batch with a span of each sentence taken from its partner as seen from the query, and mix_weight.
+def cut_sentences(
+    batch: dict[str, Array], wanted: Float[Array, "b"], place: Float[Array, "b 2"]
+) -> dict[str, Array]:
+    """The batch with a span of each sentence taken from its partner as seen from the query, and
+    mix_weight.
 
-    The span has round((1 - wanted) * words) words of the own sentence, uniform over such spans; where the partner has no
-    word the own one stays, and so do the query's word and all cues where the span does not hold every one of them.
+    The span has round((1 - wanted) * words) words of the own sentence, uniform over such spans;
+    where the partner has no word the own one stays, and so do the query's word and all cues where
+    the span does not hold every one of them.
 
     Args:
-      batch: tokens and partner_tokens [B, T], query_position and partner_query_position [B], cues and partner_cues [B, C].
+      batch: tokens and partner_tokens [B, T], query_position and partner_query_position [B], cues
+        and partner_cues [B, C].
       wanted: share of the words to keep.
       place: uniform numbers in (0, 1); the first says where the span starts.
     """
@@ -46,15 +61,27 @@ def cut_sentences(batch: dict[str, Array], wanted: Float[Array, "b"], place: Flo
     num_words = real.sum(axis=1)
     span = jnp.round((1 - wanted) * num_words).astype(jnp.int32)
     word = jnp.cumsum(real, axis=1) - 1 - _start(place[:, :1], (num_words - span)[:, None])
-    taken = real & (word >= 0) & (word < span[:, None]) & (source >= 0) & (source < length) & (partner != 0)
+    taken = (
+        real
+        & (word >= 0)
+        & (word < span[:, None])
+        & (source >= 0)
+        & (source < length)
+        & (partner != 0)
+    )
     theirs = jnp.where(batch["partner_cues"] < 0, -1, batch["partner_cues"] - shift[:, None])
     bound = jnp.concatenate([batch["query_position"][:, None], batch["cues"], theirs], axis=1)
-    absent = jnp.concatenate([jnp.zeros_like(shift[:, None], bool), batch["cues"] < 0, batch["partner_cues"] < 0], axis=1)
+    absent = jnp.concatenate(
+        [jnp.zeros_like(shift[:, None], bool), batch["cues"] < 0, batch["partner_cues"] < 0], axis=1
+    )
     together = (_at(taken, bound) | absent).all(axis=1)
     is_bound = ((jnp.arange(length) == bound[:, :, None]) & ~absent[:, :, None]).any(axis=1)
     taken = taken & (together[:, None] | ~is_bound)
-    mixed = {"tokens": jnp.where(taken, partner, tokens), "cues": jnp.where(together[:, None], theirs, batch["cues"]),
-             "mix_weight": _share_kept(taken, num_words)}
+    mixed = {
+        "tokens": jnp.where(taken, partner, tokens),
+        "cues": jnp.where(together[:, None], theirs, batch["cues"]),
+        "mix_weight": _share_kept(taken, num_words),
+    }
     return batch | mixed | _read_at_own_query(taken, batch)
 
 
@@ -64,7 +91,9 @@ def _start(place: Float[Array, "b n"], room: Int[Array, "b 1"]) -> Int[Array, "b
 
 
 def _share_kept(taken: Bool[Array, "b t"], num: Int[Array, "b"]) -> Float[Array, "b"]:
-    """1 - taken / num: exactly 1 where nothing is taken, and not below 0, though XLA multiplies by a rounded 1 / num."""
+    """1 - taken / num: exactly 1 where nothing is taken, and not below 0, though XLA multiplies by
+    a rounded 1 / num.
+    """
     return jnp.maximum(1 - taken.sum(axis=1) / jnp.maximum(num, 1).astype(jnp.float32), 0)
 
 
@@ -77,4 +106,8 @@ def _at(taken: Bool[Array, "b t"], position: Int[Array, "b c"]) -> Bool[Array, "
 def _read_at_own_query(taken: Bool[Array, "b t"], batch: dict[str, Array]) -> dict[str, Array]:
     """Both labels are read at the own query where anything was cut in."""
     mixed = taken.any(axis=1)
-    return {"partner_query_position": jnp.where(mixed, batch["query_position"], batch["partner_query_position"])}
+    return {
+        "partner_query_position": jnp.where(
+            mixed, batch["query_position"], batch["partner_query_position"]
+        )
+    }

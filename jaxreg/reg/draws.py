@@ -1,10 +1,12 @@
-"""Random numbers of augmentations, position-keyed: a pure function of (augment key, site, example, counter).
+"""Random numbers of augmentations, position-keyed: a pure function of (augment key, site, example,
+counter).
 
     example_key = fold_in(fold_in(augment_key, site), example_id)
     words       = threefry2x32_13(key_data(example_key), counter=(0, 0), (1, 0), ...)
 
-Keys come from `fold_in` only, and one unrolled Threefry per site makes all its words (`jaxreg.rng` says why). So what an
-example draws depends neither on its neighbours nor on how the batch is cut over devices.
+Keys come from `fold_in` only, and one unrolled Threefry per site makes all its words (`jaxreg.rng`
+says why). So what an example draws depends neither on its neighbours nor on how the batch is cut
+over devices.
 """
 
 import jax
@@ -14,10 +16,14 @@ from jaxreg.attention import masks
 from jaxreg.typing import Array, Float, Int, Key, Scalar, UInt32
 
 TRIES = 8
-"""Proposals per gamma variate. Each is accepted with probability .95 or more, so all fail once in 10^10 draws."""
+"""Proposals per gamma variate. Each is accepted with probability .95 or more, so all fail once in
+10^10 draws.
+"""
 
 
-def example_words(site_key: Key[Array, ""], example_ids: Int[Array, "b"], num: int) -> UInt32[Array, "b {num}"]:
+def example_words(
+    site_key: Key[Array, ""], example_ids: Int[Array, "b"], num: int
+) -> UInt32[Array, "b {num}"]:
     """`num` random words per example."""
     words = jax.random.key_data(masks.example_keys(site_key, example_ids, example_ids.shape[0]))
     counter = jnp.arange(-(-num // 2), dtype=jnp.uint32)
@@ -36,17 +42,23 @@ def whole_numbers(words: UInt32[Array, "*n"], below: Int[Array, "*#n"] | int) ->
     return jnp.minimum((uniforms(words) * below).astype(jnp.int32), largest)
 
 
-def beta_symmetric(site_key: Key[Array, ""], example_ids: Int[Array, "b"], alpha: Scalar) -> Float[Array, "b"]:
+def beta_symmetric(
+    site_key: Key[Array, ""], example_ids: Int[Array, "b"], alpha: Scalar
+) -> Float[Array, "b"]:
     """One draw of Beta(alpha, alpha) per example; alpha may be traced and must be above 0.
 
-    Ga / (Ga + Gb) of two gamma variates, in logarithms, so small alphas give 0 and 1 and never NaN. A gamma variate takes
-    the first of `TRIES` proposals that is accepted. `jax.random.beta` has a rejection loop instead, of unknown length.
+    Ga / (Ga + Gb) of two gamma variates, in logarithms, so small alphas give 0 and 1 and never NaN.
+    A gamma variate takes the first of `TRIES` proposals that is accepted. `jax.random.beta` has a
+    rejection loop instead, of unknown length.
 
-    Source: Marsaglia & Tsang 2000, "A simple method for generating gamma variables", sections 2 and 6. Differs: the
-    boost of section 6 (alpha + 1, times U^(1/alpha)) is used for every alpha; a fixed number of proposals.
+    Source: Marsaglia & Tsang 2000, "A simple method for generating gamma variables", sections 2 and
+    6. Differs: the boost of section 6 (alpha + 1, times U^(1/alpha)) is used for every alpha; a
+    fixed number of proposals.
     """
     alpha = jnp.asarray(alpha, jnp.float32)
-    draws = uniforms(example_words(site_key, example_ids, 2 * (2 * TRIES + 1))).reshape(-1, 2, 2 * TRIES + 1)
+    draws = uniforms(example_words(site_key, example_ids, 2 * (2 * TRIES + 1))).reshape(
+        -1, 2, 2 * TRIES + 1
+    )
     log_gamma = _log_gamma_variates(draws, alpha)
     return jax.nn.sigmoid(log_gamma[:, 0] - log_gamma[:, 1])
 
@@ -59,4 +71,8 @@ def _log_gamma_variates(draws: Float[Array, "*n w"], alpha: Float[Array, ""]) ->
     log_v = jnp.log(jnp.where(v > 0, v, 1))
     accepted = (v > 0) & (jnp.log(draws[..., TRIES:-1]) < x**2 / 2 + d * (1 - v + log_v))
     first = jnp.argmax(accepted, axis=-1, keepdims=True)
-    return jnp.log(d) + jnp.take_along_axis(log_v, first, axis=-1)[..., 0] + jnp.log(draws[..., -1]) / alpha
+    return (
+        jnp.log(d)
+        + jnp.take_along_axis(log_v, first, axis=-1)[..., 0]
+        + jnp.log(draws[..., -1]) / alpha
+    )

@@ -1,9 +1,11 @@
-"""Penalties: terms added to each example's training loss, each one class and one line of the table `PENALTIES`.
+"""Penalties: terms added to each example's training loss, each one class and one line of the table
+`PENALTIES`.
 
     loss of an example = cross-entropy + sum over penalties of strength * penalty
 
-A penalty looks at what one training pass shows (`Seen`) and returns one number per example. Strengths are traced; the off
-value of each is 0, where the loss is exactly the cross-entropy (of a finite penalty). An own penalty is a class like these.
+A penalty looks at what one training pass shows (`Seen`) and returns one number per example.
+Strengths are traced; the off value of each is 0, where the loss is exactly the cross-entropy (of a
+finite penalty). An own penalty is a class like these.
 """
 
 import dataclasses
@@ -22,7 +24,8 @@ from jaxreg.typing import Array, Bool, Float, Int, Params, PyTree, Scalar
 class Seen:
     """What a penalty may look at: one training pass over one batch.
 
-    The two functions cost nothing until one is called, and then are computed once, however often they are called.
+    The two functions cost nothing until one is called, and then are computed once, however often
+    they are called.
 
     Attributes:
       params: the model's parameters.
@@ -30,9 +33,12 @@ class Seen:
       batch: arrays with the example first, and `tokens` [B, T], 0 at padding.
       example_ids: [B] positions in the global batch.
       logits: [B, V] of the pass, with its dropout.
-      loss: [B] cross-entropy in nats, without any penalty; of two labels where an augmentation mixed them.
-      attention_weights: () -> [N, B, H, T, T] of the same pass, as they were applied to the values: after dropout.
-      again: () -> [B, V], logits of a second pass over the same batch, with other dropout masks (stream "second").
+      loss: [B] cross-entropy in nats, without any penalty; of two labels where an augmentation
+        mixed them.
+      attention_weights: () -> [N, B, H, T, T] of the same pass, as they were applied to the values:
+        after dropout.
+      again: () -> [B, V], logits of a second pass over the same batch, with other dropout masks
+        (stream "second").
     """
 
     params: Params
@@ -52,8 +58,9 @@ class Seen:
 class Penalty(Protocol):
     """What a penalty is; called with what a training pass shows, it returns one number per example.
 
-    what: one line for `jaxreg list`. source: the paper. largest: the greatest strength that makes sense; seen_with: config
-    fields and values without which it changes nothing. A class that inherits from this one need not say the last two.
+    what: one line for `jaxreg list`. source: the paper. largest: the greatest strength that makes
+    sense; seen_with: config fields and values without which it changes nothing. A class that
+    inherits from this one need not say the last two.
     """
 
     what: ClassVar[str]
@@ -68,7 +75,8 @@ class Penalty(Protocol):
 class LabelSmoothing(Penalty):
     """Cross-entropy against the uniform distribution, minus the loss.
 
-    loss + s * penalty = (1 - s) * loss + s * mean over classes of -log p: the smoothing of `losses.cross_entropy`.
+    loss + s * penalty = (1 - s) * loss + s * mean over classes of -log p: the smoothing of
+    `losses.cross_entropy`.
 
     Source: Szegedy et al. 2016, section 7. Equal, with a uniform prior.
     """
@@ -82,12 +90,15 @@ class LabelSmoothing(Penalty):
 
 
 class RDrop(Penalty):
-    """(KL(p || q) + KL(q || p)) / 2 in nats, of the outputs p and q of two passes with other dropout masks.
+    """(KL(p || q) + KL(q || p)) / 2 in nats, of the outputs p and q of two passes with other
+    dropout masks.
 
-    The gradient flows through both passes. Without dropout both are the same and the penalty is exactly 0.
+    The gradient flows through both passes. Without dropout both are the same and the penalty is
+    exactly 0.
 
-    Source: Liang et al. 2021. Differs: the paper adds up the cross-entropies of both passes; we have the first's only, so its
-    noise is not averaged out, and the paper's alpha is twice our strength.
+    Source: Liang et al. 2021. Differs: the paper adds up the cross-entropies of both passes; we
+    have the first's only, so its noise is not averaged out, and the paper's alpha is twice our
+    strength.
     """
 
     what = "pulls the outputs of two passes with other dropout masks together"
@@ -100,9 +111,11 @@ class RDrop(Penalty):
 
 
 class ZLoss(Penalty):
-    """(log Z)^2, Z the sum of exp(logits): keeps the logits' common offset, which the softmax does not see, near 0.
+    """(log Z)^2, Z the sum of exp(logits): keeps the logits' common offset, which the softmax does
+    not see, near 0.
 
-    Source: Chowdhery et al. 2022 (PaLM), section 5, strength 1e-4; before it in Mesh TensorFlow, Shazeer et al. 2018.
+    Source: Chowdhery et al. 2022 (PaLM), section 5, strength 1e-4; before it in Mesh TensorFlow,
+    Shazeer et al. 2018.
     """
 
     what = "keeps the logarithm of the softmax's normalizer near 0"
@@ -113,7 +126,8 @@ class ZLoss(Penalty):
 
 
 class ConfidencePenalty(Penalty):
-    """Minus the entropy of the output in nats: sure answers cost, whether right or wrong. Between -log V and 0.
+    """Minus the entropy of the output in nats: sure answers cost, whether right or wrong. Between
+    -log V and 0.
 
     Source: Pereyra et al. 2017, section 3. Differs: no threshold on the entropy and no annealing.
     """
@@ -127,14 +141,16 @@ class ConfidencePenalty(Penalty):
 
 
 class AttentionEntropy(Penalty):
-    """Minus the entropy of the attention rows in nats: *concentrated* attention costs, spread attention does not.
+    """Minus the entropy of the attention rows in nats: *concentrated* attention costs, spread
+    attention does not.
 
-    Mean over layers, heads and the queries that are no padding; between -log T and 0. Rows are divided by their sum first.
-    So with attention dropout it is the entropy over the connections kept, and rows with none kept count as 0; with sigmoid
-    attention it is that of the shares.
+    Mean over layers, heads and the queries that are no padding; between -log T and 0. Rows are
+    divided by their sum first. So with attention dropout it is the entropy over the connections
+    kept, and rows with none kept count as 0; with sigmoid attention it is that of the shares.
 
-    Source: Attanasio et al. 2022 (EAR), which has this sign. Differs: each head by itself, where the paper averages heads
-    and takes a second softmax; mean over layers, not sum. Zhai et al. 2023 find training unstable where this entropy collapses.
+    Source: Attanasio et al. 2022 (EAR), which has this sign. Differs: each head by itself, where
+    the paper averages heads and takes a second softmax; mean over layers, not sum. Zhai et al. 2023
+    find training unstable where this entropy collapses.
     """
 
     what = "rewards entropy of the attention rows: concentrated attention costs"
@@ -144,18 +160,22 @@ class AttentionEntropy(Penalty):
         weights = seen.attention_weights()
         total = jnp.sum(weights, axis=-1, keepdims=True)
         share = weights / jnp.where(total > 0, total, 1)
-        # The logarithm's argument is 1 where the share is 0: not only the value, also the gradient is 0 there.
-        negative = jnp.sum(share * jnp.log(jnp.where(share > 0, share, 1)), axis=-1).mean(axis=(0, 2))
+        # The logarithm's argument is 1 where the share is 0: not only the value, also the gradient
+        # is 0 there.
+        negative = jnp.sum(share * jnp.log(jnp.where(share > 0, share, 1)), axis=-1).mean(
+            axis=(0, 2)
+        )
         return _mean_where(negative, seen.batch["tokens"] != 0)
 
 
 class L2(Penalty):
     """Half the squared norm of the parameters that weight decay acts on, the same for each example.
 
-    With plain SGD its gradient is weight decay; with Adam it is not, because it passes through Adam's division, and through
-    the clip (`jaxreg.optim`'s adam_l2 adds the same behind the clip).
+    With plain SGD its gradient is weight decay; with Adam it is not, because it passes through
+    Adam's division, and through the clip (`jaxreg.optim`'s adam_l2 adds the same behind the clip).
 
-    Source: Tikhonov 1943; Krogh & Hertz 1991 (weight decay). Differs: only matrices, where the config says so.
+    Source: Tikhonov 1943; Krogh & Hertz 1991 (weight decay). Differs: only matrices, where the
+    config says so.
     """
 
     what = "half the squared norm of the decayed parameters, as a term of the loss"
@@ -166,9 +186,11 @@ class L2(Penalty):
 
 
 class L1(Penalty):
-    """Sum of the absolute values of the parameters that weight decay acts on, the same for each example.
+    """Sum of the absolute values of the parameters that weight decay acts on, the same for each
+    example.
 
-    The gradient at a 0 is 0, so a step crosses zero rather than stopping there: weights become small, not exactly 0.
+    The gradient at a 0 is 0, so a step crosses zero rather than stopping there: weights become
+    small, not exactly 0.
 
     Source: Tibshirani 1996 (lasso). Differs: by gradient, see above.
     """
@@ -192,11 +214,15 @@ PENALTIES: Mapping[str, type] = {
 """Name -> penalty; the config field of each is loss.<name>_strength."""
 
 
-def penalized(seen: Seen, strengths: Mapping[str, Scalar], penalties: Mapping[str, type] = PENALTIES) -> Float[Array, "b"]:
-    """Each example's loss with its penalties: seen.loss + sum of strength * penalty, added in the table's order.
+def penalized(
+    seen: Seen, strengths: Mapping[str, Scalar], penalties: Mapping[str, type] = PENALTIES
+) -> Float[Array, "b"]:
+    """Each example's loss with its penalties: seen.loss + sum of strength * penalty, added in the
+    table's order.
 
     Args:
-      strengths: penalty name -> strength, perhaps traced. A penalty that is not named is absent from the program.
+      strengths: penalty name -> strength, perhaps traced. A penalty that is not named is absent
+        from the program.
       penalties: the table.
 
     Raises:
@@ -218,5 +244,9 @@ def _mean_where(x: Float[Array, "b t"], real: Bool[Array, "b t"]) -> Float[Array
 
 def _for_each_example(seen: Seen, of_leaf: Callable[[Array], Array]) -> Float[Array, "b"]:
     """The sum over the decayed leaves, once for each example."""
-    values = jax.tree.map(lambda x, decayed: of_leaf(x) if decayed else 0.0, seen.params, seen.decayed)
-    return jnp.broadcast_to(jnp.asarray(sum(jax.tree.leaves(values)), seen.loss.dtype), seen.loss.shape)
+    values = jax.tree.map(
+        lambda x, decayed: of_leaf(x) if decayed else 0.0, seen.params, seen.decayed
+    )
+    return jnp.broadcast_to(
+        jnp.asarray(sum(jax.tree.leaves(values)), seen.loss.dtype), seen.loss.shape
+    )

@@ -1,8 +1,9 @@
 """Strengths over the steps: the factor in [0, 1] by which a strength is multiplied at a step.
 
-Each shape is a function of (step, length), and one line of the table `SCHEDULES`; the length, in steps, is a
-share of the training. Since strengths are traced, a scheduled one is the same program as a constant one. It makes sense
-for strengths that are off at 0; one that is off at inf (the clips, the cap) has no such schedule.
+Each shape is a function of (step, length), and one line of the table `SCHEDULES`; the length, in
+steps, is a share of the training. Since strengths are traced, a scheduled one is the same program
+as a constant one. It makes sense for strengths that are off at 0; one that is off at inf (the
+clips, the cap) has no such schedule.
 
     constant    1
     early       1 for `length` steps, then 0
@@ -11,8 +12,9 @@ for strengths that are off at 0; one that is off at inf (the clips, the cap) has
     rising      in a straight line from 0 to 1 over `length` steps
     curriculum  1 - exp(-10 step / length): rises fast at first, and is .99995 after `length` steps
 
-Source: Liu et al. 2023, "Dropout reduces underfitting" (early, late; "falling" is its early dropout with the linear
-decrease); Morerio et al. 2017, "Curriculum dropout", with gamma = 10 / length (length = all of the training there).
+Source: Liu et al. 2023, "Dropout reduces underfitting" (early, late; "falling" is its early dropout
+with the linear decrease); Morerio et al. 2017, "Curriculum dropout", with gamma = 10 / length
+(length = all of the training there).
 """
 
 from collections.abc import Callable, Mapping
@@ -43,8 +45,8 @@ def factor(shape: str, step: Step, *, share: float, num_steps: int) -> Float[Arr
     Args:
       shape: a name of `SCHEDULES`.
       step: counted from 0; may be traced.
-      share: of the training, in [0, 1]: the length is round(share * num_steps) steps, a whole number. With a length of 0
-        what happens behind it holds from the first step on.
+      share: of the training, in [0, 1]: the length is round(share * num_steps) steps, a whole
+        number. With a length of 0 what happens behind it holds from the first step on.
       num_steps: of the training.
 
     Raises:

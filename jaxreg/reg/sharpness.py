@@ -1,9 +1,11 @@
-"""Where the gradient is taken a second time: functions of (parameters, gradient), for methods that make minima flat.
+"""Where the gradient is taken a second time: functions of (parameters, gradient), for methods that
+make minima flat.
 
-A step with one of them takes the gradient at the parameters, moves to the point returned here, takes the gradient there
-over the same batch and with the same masks, and updates the *original* parameters with that second gradient alone. So a
-step costs two. The radius may be traced; at 0 the point is the parameters exactly. `optax.contrib.sam` packs the same into
-an optimizer's state and needs the loss function inside of it; a function of two arguments is all that our step asks for.
+A step with one of them takes the gradient at the parameters, moves to the point returned here,
+takes the gradient there over the same batch and with the same masks, and updates the *original*
+parameters with that second gradient alone. So a step costs two. The radius may be traced; at 0 the
+point is the parameters exactly. `optax.contrib.sam` packs the same into an optimizer's state and
+needs the loss function inside of it; a function of two arguments is all that our step asks for.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,12 +21,14 @@ Elsewhere = Callable[[Params, Params], Params]
 
 
 def sam(radius: Scalar) -> Elsewhere:
-    """Up the gradient by `radius`: params + radius * gradient / |gradient|, with one norm over all parameters.
+    """Up the gradient by `radius`: params + radius * gradient / |gradient|, with one norm over all
+    parameters.
 
     Where the gradient is 0 the parameters stay as they are.
 
-    Source: Foret et al. 2021, eq. 2 with p = 2. Differs: the gradient's norm is that of the global batch on any number of
-    devices, where the paper has each device go its own way (its m-sharpness).
+    Source: Foret et al. 2021, eq. 2 with p = 2. Differs: the gradient's norm is that of the global
+    batch on any number of devices, where the paper has each device go its own way (its
+    m-sharpness).
     """
 
     def elsewhere(params: Params, gradient: Params) -> Params:
@@ -35,13 +39,14 @@ def sam(radius: Scalar) -> Elsewhere:
 
 
 def asam(radius: Scalar, offset: float = 0.01) -> Elsewhere:
-    """Up the gradient by `radius` in units of the parameters: params + radius * T^2 gradient / |T gradient|, T = |params| + offset.
+    """Up the gradient by `radius` in units of the parameters: params + radius * T^2 gradient / |T
+    gradient|, T = |params| + offset.
 
-    Large parameters move further, so that rescaling one layer up and the next down does not change the sharpness seen.
-    Where the gradient is 0 the parameters stay as they are.
+    Large parameters move further, so that rescaling one layer up and the next down does not change
+    the sharpness seen. Where the gradient is 0 the parameters stay as they are.
 
-    Source: Kwon et al. 2021, algorithm 1 with the element-wise operator. Differs: T is the same for every parameter, where the
-    authors' code has 1 for biases.
+    Source: Kwon et al. 2021, algorithm 1 with the element-wise operator. Differs: T is the same for
+    every parameter, where the authors' code has 1 for biases.
     """
 
     def elsewhere(params: Params, gradient: Params) -> Params:
@@ -53,7 +58,10 @@ def asam(radius: Scalar, offset: float = 0.01) -> Elsewhere:
     return elsewhere
 
 
-PERTURBATIONS: Mapping[str, Callable[[Scalar], Elsewhere]] = {"sam_radius": sam, "asam_radius": asam}
+PERTURBATIONS: Mapping[str, Callable[[Scalar], Elsewhere]] = {
+    "sam_radius": sam,
+    "asam_radius": asam,
+}
 """Config field in the section optim -> function from the radius."""
 
 
@@ -70,7 +78,10 @@ def twice(**radius: Scalar | None) -> Elsewhere | None:
     if unknown := [name for name in given if name not in PERTURBATIONS]:
         raise ValueError(f"{', '.join(unknown)}: unknown; allowed: {', '.join(PERTURBATIONS)}")
     if len(given) > 1:
-        raise ValueError(f"{' and '.join(given)} are set; the gradient is taken again at one point, so all but one must be None")
+        raise ValueError(
+            f"{' and '.join(given)} are set; the gradient is taken again at one point, so all but"
+            " one must be None"
+        )
     return next((PERTURBATIONS[name](value) for name, value in given.items()), None)
 
 

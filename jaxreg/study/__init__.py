@@ -1,1 +1,3 @@
-"""Arms x seeds: configuration, running, statistics, verdicts, and the report. Nothing loads on import."""
+"""Arms x seeds: configuration, running, statistics, verdicts, and the report. Nothing loads on
+import.
+"""

@@ -1,4 +1,6 @@
-"""Whether all processes of a job are about to do the same: checked before anything is prepared, trained or written."""
+"""Whether all processes of a job are about to do the same: checked before anything is prepared,
+trained or written.
+"""
 
 import hashlib
 import platform
@@ -18,14 +20,19 @@ from jaxreg.train.records import sources_hash
 _VERSIONS = ("jax", "jaxlib", "flax", "optax", "numpy", "orbax-checkpoint")
 
 
-def refuse_different(command: str, config: Mapping, arms: Mapping[str, Any], seeds: Sequence[Any], **more: Any) -> None:
-    """Compares code, versions, config, arms and seeds of all processes; alone there is nothing to compare.
+def refuse_different(
+    command: str, config: Mapping, arms: Mapping[str, Any], seeds: Sequence[Any], **more: Any
+) -> None:
+    """Compares code, versions, config, arms and seeds of all processes; alone there is nothing to
+    compare.
 
     Args:
-      command: what runs. config: resolved. arms: what else is run, by name. more: anything else that must be equal, by name.
+      command: what runs. config: resolved. arms: what else is run, by name. more: anything else
+        that must be equal, by name.
 
     Raises:
-      UserErrors: on all processes, one line for each that differs from process 0, which says in what.
+      UserErrors: on all processes, one line for each that differs from process 0, which says in
+        what.
     """
     if processes.count() == 1:
         return
@@ -33,8 +40,17 @@ def refuse_different(command: str, config: Mapping, arms: Mapping[str, Any], see
     devices = {"devices of a process": [device.device_kind for device in jax.local_devices()]}
     parts = {"command": command, **devices}
     versions = {"python": platform.python_version(), **directory.versions(_VERSIONS)}
-    parts |= {"the code of jaxreg": sources_hash(["."]), "own files": sorted(pieces.adopted().values()), **versions, **values}
-    parts |= {"arms": list(arms), **more} | {f"arm {name}": hash_of(arm) for name, arm in arms.items()} | {"seeds": list(seeds)}
+    parts |= {
+        "the code of jaxreg": sources_hash(["."]),
+        "own files": sorted(pieces.adopted().values()),
+        **versions,
+        **values,
+    }
+    parts |= (
+        {"arms": list(arms), **more}
+        | {f"arm {name}": hash_of(arm) for name, arm in arms.items()}
+        | {"seeds": list(seeds)}
+    )
     _refuse(parts)
 
 

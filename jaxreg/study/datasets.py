@@ -1,4 +1,6 @@
-"""The draws of data that an experiment needs: hashed at once, loaded in the background while programs compile."""
+"""The draws of data that an experiment needs: hashed at once, loaded in the background while
+programs compile.
+"""
 
 import os
 from collections.abc import Callable, Mapping
@@ -20,14 +22,21 @@ def cache_directory() -> Path:
     """
     text = os.environ.get("JAXREG_DATA", "~/.cache/jaxreg/data")
     if "://" in text:  # `Path` would make a folder "gs:" of it
-        raise UserErrors([f"JAXREG_DATA={text}: it must be a local folder, on every host its own; data sets are made anew in seconds"])
+        raise UserErrors(
+            [
+                f"JAXREG_DATA={text}: it must be a local folder, on every host its own; data sets"
+                " are made anew in seconds"
+            ]
+        )
     return Path(text).expanduser()
 
 
 class Library(Mapping):
-    """Data sets by content hash; each is loaded once, in the background, in the order in which they were asked for.
+    """Data sets by content hash; each is loaded once, in the background, in the order in which they
+    were asked for.
 
-    alone: from now on the other processes of a job ask for nothing more, so that nobody waits for them.
+    alone: from now on the other processes of a job ask for nothing more, so that nobody waits for
+    them.
     """
 
     alone = False
@@ -39,13 +48,19 @@ class Library(Mapping):
 
     def request(self, settings: Mapping, seed: int) -> str:
         """The content hash of a draw, which starts to load. settings: the config's data section."""
-        source, own = SOURCES[settings["dataset"]], {key: value for key, value in settings.items() if key != "dataset"}
+        source, own = (
+            SOURCES[settings["dataset"]],
+            {key: value for key, value in settings.items() if key != "dataset"},
+        )
         key = source.content_hash(source.settings(seed=seed, **own))
-        # Here, not in the thread: while TFDS is imported, it replaces the import of every thread by a lazy one.
+        # Here, not in the thread: while TFDS is imported, it replaces the import of every thread by
+        # a lazy one.
         from jaxreg.data import builder  # noqa: F401
 
         if key not in self._futures:
-            self._futures[key] = self._pool.submit(_in_turn, key, lambda: _load(source, seed, self._cache_dir, own), self.alone)
+            self._futures[key] = self._pool.submit(
+                _in_turn, key, lambda: _load(source, seed, self._cache_dir, own), self.alone
+            )
         return key
 
     def __getitem__(self, key: str) -> Dataset:
@@ -58,12 +73,16 @@ class Library(Mapping):
         return len(self._futures)
 
     def close(self) -> None:
-        """Drops what has not started to load, and waits for what has: a draw that the end of the process cuts short looks damaged."""
+        """Drops what has not started to load, and waits for what has: a draw that the end of the
+        process cuts short looks damaged.
+        """
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _in_turn(key: str, load: Callable[[], Dataset], alone: bool) -> Dataset:
-    """What `load` gives; in a job of several processes the first one goes ahead and writes the files, the others then read them."""
+    """What `load` gives; in a job of several processes the first one goes ahead and writes the
+    files, the others then read them.
+    """
     if alone:
         return load()
     if not processes.is_first():
@@ -79,7 +98,8 @@ def _load(source: Source, seed: int, cache_dir: Path, settings: Mapping) -> Data
     """A draw that is what its legend says.
 
     Raises:
-      UserErrors: it cannot be drawn or written, or holds what its legend does not know: a person's own data set may.
+      UserErrors: it cannot be drawn or written, or holds what its legend does not know: a person's
+        own data set may.
     """
     from jaxreg.data.builder import CacheError
 

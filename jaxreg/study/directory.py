@@ -1,4 +1,6 @@
-"""What a run directory says about itself: config.json, environment.json, and an experiment read back from them."""
+"""What a run directory says about itself: config.json, environment.json, and an experiment read
+back from them.
+"""
 
 import dataclasses
 import datetime
@@ -21,17 +23,34 @@ from jaxreg.train.records import Record
 from jaxreg.train.rundir import to_json, write_json
 
 CONFIG, ENVIRONMENT = "config.json", "environment.json"
-_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "ml-collections", "numpy", "scipy")
+_PACKAGES = (
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "tensorflow-datasets",
+    "ml-collections",
+    "numpy",
+    "scipy",
+)
 
 
 def begin(
-    workdir: Path, experiment: Experiment, config: Mapping, arms: Mapping[str, Mapping], seeds: Sequence[int],
-    fingerprint: Mapping[str, Any], display: Any,
+    workdir: Path,
+    experiment: Experiment,
+    config: Mapping,
+    arms: Mapping[str, Mapping],
+    seeds: Sequence[int],
+    fingerprint: Mapping[str, Any],
+    display: Any,
 ) -> None:
-    """Writes what runs. More seeds or other arms may join a directory; another base config or experiment may not.
+    """Writes what runs. More seeds or other arms may join a directory; another base config or
+    experiment may not.
 
     Raises:
-      UserErrors: the directory holds a run of another experiment or base config; one line per difference.
+      UserErrors: the directory holds a run of another experiment or base config; one line per
+        difference.
     """
     design = _design(experiment, config, arms, seeds)
     path = workdir / CONFIG
@@ -42,25 +61,48 @@ def begin(
 
 
 def write_environment(workdir: Path, fingerprint: Mapping[str, Any], display: Any) -> None:
-    """Writes what runs it: versions, devices, the commit; says so, and marks the run, where that changed since."""
-    old = json.loads((workdir / ENVIRONMENT).read_text()) if (workdir / ENVIRONMENT).exists() else None
-    changed = [] if old is None else [k for k, v in fingerprint.items() if old["fingerprint"].get(k) != v]
+    """Writes what runs it: versions, devices, the commit; says so, and marks the run, where that
+    changed since.
+    """
+    old = (
+        json.loads((workdir / ENVIRONMENT).read_text())
+        if (workdir / ENVIRONMENT).exists()
+        else None
+    )
+    changed = (
+        [] if old is None else [k for k, v in fingerprint.items() if old["fingerprint"].get(k) != v]
+    )
     if changed:
-        display.note(f"resumed on another machine or other versions ({', '.join(changed)} changed): numbers may differ in the last bits")
-    write_json(workdir / ENVIRONMENT, {
-        "jaxreg": __version__, "python": platform.python_version(), "versions": versions(_PACKAGES), "git_commit": _git_commit(),
-        "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"), "fingerprint": dict(fingerprint),
-        "mixed_fingerprints": bool(changed) or bool(old and old.get("mixed_fingerprints")),
-    })
+        display.note(
+            f"resumed on another machine or other versions ({', '.join(changed)} changed): numbers"
+            " may differ in the last bits"
+        )
+    write_json(
+        workdir / ENVIRONMENT,
+        {
+            "jaxreg": __version__,
+            "python": platform.python_version(),
+            "versions": versions(_PACKAGES),
+            "git_commit": _git_commit(),
+            "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            "fingerprint": dict(fingerprint),
+            "mixed_fingerprints": bool(changed) or bool(old and old.get("mixed_fingerprints")),
+        },
+    )
 
 
-def mark_foreign(workdir: Path, records: Iterable[Record], fingerprint: Mapping[str, Any], display: Any) -> None:
+def mark_foreign(
+    workdir: Path, records: Iterable[Record], fingerprint: Mapping[str, Any], display: Any
+) -> None:
     """Marks the run, and says so, if members in it were trained under another fingerprint."""
     foreign = sum(record.meta["fingerprint"] != dict(fingerprint) for record in records)
     if foreign:
         path = workdir / ENVIRONMENT
         write_json(path, json.loads(path.read_text()) | {"mixed_fingerprints": True})
-        display.note(f"{foreign} members were trained on another machine or other versions: their last bits may differ; the run is marked")
+        display.note(
+            f"{foreign} members were trained on another machine or other versions: their last bits"
+            " may differ; the run is marked"
+        )
 
 
 def read(workdir: Path) -> tuple[Experiment, dict, dict[str, dict], list[int]]:
@@ -96,26 +138,48 @@ def _adopt_again(workdir: Path, own_files: Mapping[str, str]) -> None:
     for path, digest in own_files.items():
         load_experiment(path)
         if pieces.adopted()[path] != digest:
-            raise UserErrors([f"{path} has changed since {workdir} was run: its data set, model or penalty is another one"])
+            raise UserErrors(
+                [
+                    f"{path} has changed since {workdir} was run: its data set, model or penalty is"
+                    " another one"
+                ]
+            )
 
 
-def _design(experiment: Experiment, config: Mapping, arms: Mapping[str, Mapping], seeds: Sequence[int]) -> dict[str, Any]:
+def _design(
+    experiment: Experiment, config: Mapping, arms: Mapping[str, Mapping], seeds: Sequence[int]
+) -> dict[str, Any]:
     return {
-        "experiment": {name: value for name, value in dataclasses.asdict(dataclasses.replace(experiment, own=Own())).items() if name != "own"},
-        "own_files": pieces.adopted() if experiment.own != Own() else {}, "config": plain(config),
-        "arms": {name: plain(arm) for name, arm in arms.items()}, "seeds": list(seeds),
-        "bits_version": BITS_VERSION, "code_version": code_version(),
+        "experiment": {
+            name: value
+            for name, value in dataclasses.asdict(
+                dataclasses.replace(experiment, own=Own())
+            ).items()
+            if name != "own"
+        },
+        "own_files": pieces.adopted() if experiment.own != Own() else {},
+        "config": plain(config),
+        "arms": {name: plain(arm) for name, arm in arms.items()},
+        "seeds": list(seeds),
+        "bits_version": BITS_VERSION,
+        "code_version": code_version(),
     }
 
 
 def _refuse_other(workdir: Path, old: Mapping, new: Mapping) -> None:
     mistakes = []
     if old["experiment"]["name"] != new["experiment"]["name"]:
-        mistakes.append(f"{workdir} holds experiment {old['experiment']['name']!r}, not {new['experiment']['name']!r}; choose another --workdir")
+        mistakes.append(
+            f"{workdir} holds experiment {old['experiment']['name']!r}, not"
+            f" {new['experiment']['name']!r}; choose another --workdir"
+        )
     before, after = flat(old["config"]), flat(new["config"])
     for name in sorted(set(before) | set(after)):
         if before.get(name) != after.get(name) and not name.startswith("checkpoint."):
-            mistakes.append(f"{workdir} was run with {name}={before.get(name)!r}, not {after.get(name)!r}; choose another --workdir")
+            mistakes.append(
+                f"{workdir} was run with {name}={before.get(name)!r}, not {after.get(name)!r};"
+                " choose another --workdir"
+            )
     if mistakes:
         raise UserErrors(mistakes)
 
@@ -131,7 +195,12 @@ def _git_commit() -> str | None:
     """The commit of the source, None outside a repository."""
     try:
         run = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=5, check=False
+            ["git", "rev-parse", "HEAD"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
         )
     except OSError:
         return None
@@ -145,5 +214,7 @@ def read_results(workdir: Path) -> dict[str, Any]:
 
 
 def code_of(workdir: Path) -> str:
-    """The version of the code that trained a run's members: looking at an old run must not need the old code."""
+    """The version of the code that trained a run's members: looking at an old run must not need the
+    old code.
+    """
     return json.loads((workdir / CONFIG).read_text())["code_version"]

@@ -1,4 +1,6 @@
-"""Whether what a data set draws is what its legend says: a wrong index would be clamped on the device, in silence."""
+"""Whether what a data set draws is what its legend says: a wrong index would be clamped on the
+device, in silence.
+"""
 
 from collections.abc import Iterator, Mapping
 
@@ -14,18 +16,34 @@ def mistakes(dataset: Dataset, length: int) -> list[str]:
     Args:
       length: positions of a row, as the settings say.
     """
-    found = [f"data set {dataset.name}: the split {name!r} has no row" for name in ("train", "validation") if not len(dataset.splits[name])]
+    found = [
+        f"data set {dataset.name}: the split {name!r} has no row"
+        for name in ("train", "validation")
+        if not len(dataset.splits[name])
+    ]
     for name, split in dataset.splits.items():
-        found += [f"data set {dataset.name}, split {name!r}: {line}" for line in _wrong(dataset, split, length)]
+        found += [
+            f"data set {dataset.name}, split {name!r}: {line}"
+            for line in _wrong(dataset, split, length)
+        ]
     return found
 
 
 def too_few_rows(dataset: Dataset, values: Mapping[str, object]) -> list[str]:
-    """One line where a batch is larger than what was drawn, though `data.num_train` promises as many; values: a flat config."""
-    rows, batch, promised = len(dataset.splits["train"]), values.get("train.batch_size", 0), values.get("data.num_train", 0)
+    """One line where a batch is larger than what was drawn, though `data.num_train` promises as
+    many; values: a flat config.
+    """
+    rows, batch, promised = (
+        len(dataset.splits["train"]),
+        values.get("train.batch_size", 0),
+        values.get("data.num_train", 0),
+    )
     if rows >= batch or promised < batch:
         return []
-    return [f"train.batch_size is {batch}; {dataset.name} has drawn only {rows} training rows, though data.num_train is {promised}"]
+    return [
+        f"train.batch_size is {batch}; {dataset.name} has drawn only {rows} training rows, though"
+        f" data.num_train is {promised}"
+    ]
 
 
 def _wrong(dataset: Dataset, split: Split, length: int) -> Iterator[str]:
@@ -33,12 +51,21 @@ def _wrong(dataset: Dataset, split: Split, length: int) -> Iterator[str]:
         yield f"its rows have {split.tokens.shape[1]} positions; data.length is {length}"
     outputs, positions = len(dataset.outputs), split.tokens.shape[1]
     for what, array, least, limit in (
-        ("token", split.tokens, 0, len(dataset.tokens)), ("query_position", split.query_position, 0, positions),
-        ("label", split.label, 0, outputs), ("foil", split.foil, -1, outputs),
-        ("template", split.template, 0, len(dataset.templates)), ("cue", split.cues, -1, positions),
+        ("token", split.tokens, 0, len(dataset.tokens)),
+        ("query_position", split.query_position, 0, positions),
+        ("label", split.label, 0, outputs),
+        ("foil", split.foil, -1, outputs),
+        ("template", split.template, 0, len(dataset.templates)),
+        ("cue", split.cues, -1, positions),
     ):
         bad = np.argwhere((array < least) | (array >= limit))
         if len(bad):
-            yield f"row {bad[0][0]} has {what} {array[tuple(bad[0])]}; it must be from {least} to {limit - 1} ({len(bad)} such in all)"
+            yield (
+                f"row {bad[0][0]} has {what} {array[tuple(bad[0])]}; it must be from {least} to"
+                f" {limit - 1} ({len(bad)} such in all)"
+            )
     if split.features is not None and not np.isfinite(split.features).all():
-        yield f"row {np.argwhere(~np.isfinite(split.features))[0][0]} has a feature that is no finite number"
+        yield (
+            f"row {np.argwhere(~np.isfinite(split.features))[0][0]} has a feature that is no finite"
+            " number"
+        )

@@ -10,7 +10,9 @@ from jaxreg.study.fields import MAX_SEED
 from jaxreg.study.pieces import Own
 
 KINDS = ("arm", "aa", "control")
-_NOT_AN_EXPERIMENT = {"get_config": "it is a config: jaxreg train --config=FILE, or name it in an experiment file"}
+_NOT_AN_EXPERIMENT = {
+    "get_config": "it is a config: jaxreg train --config=FILE, or name it in an experiment file"
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,9 +21,12 @@ class Arm:
 
     Attributes:
       title: what people read.
-      diff: config field -> value. An arm may touch model, loss, optim and stopping; a control data too.
-      predict: accuracy points on the primary view against the baseline, written before running; None: no prediction.
-      kind: "arm"; "aa" (the baseline again at other seeds: the noise floor); "control" (its outcome is known).
+      diff: config field -> value. An arm may touch model, loss, optim and stopping; a control data
+        too.
+      predict: accuracy points on the primary view against the baseline, written before running;
+        None: no prediction.
+      kind: "arm"; "aa" (the baseline again at other seeds: the noise floor); "control" (its outcome
+        is known).
       seed_offset: added to every seed, so that an A/A arm draws everything anew.
     """
 
@@ -69,11 +74,14 @@ def load_experiment(path: str | Path) -> Experiment:
     """The experiment of a file with `get_experiment()`.
 
     Raises:
-      UserErrors: no such file, not Python, no `get_experiment`, or all that is wrong with the experiment itself.
+      UserErrors: no such file, not Python, no `get_experiment`, or all that is wrong with the
+        experiment itself.
     """
     experiment = files.call(path, "get_experiment", instead=_NOT_AN_EXPERIMENT)
     if not isinstance(experiment, Experiment):
-        raise files.UserErrors([f"{path}: get_experiment() returns {type(experiment).__name__}, not an Experiment"])
+        raise files.UserErrors(
+            [f"{path}: get_experiment() returns {type(experiment).__name__}, not an Experiment"]
+        )
     mistakes = [*check_experiment(experiment), *experiment.own.mistakes()]
     if mistakes:
         raise files.UserErrors([f"{path}: {mistake}" for mistake in mistakes])
@@ -91,7 +99,9 @@ def config_path(experiment_path: str | Path, experiment: Experiment) -> Path:
 
 
 def check_experiment(experiment: Experiment) -> list[str]:
-    """What is wrong with the design itself, one line each; fields of arms are checked by `config.resolve_arms`."""
+    """What is wrong with the design itself, one line each; fields of arms are checked by
+    `config.resolve_arms`.
+    """
     mistakes = []
     for name in ("name", "question", "config", "prediction", "primary", "example"):
         value = vars(experiment)[name]
@@ -116,8 +126,15 @@ def check_seeds(seeds: object) -> list[str]:
     """What is wrong with a list of seeds: empty, no whole numbers, negative, repeated."""
     if not isinstance(seeds, tuple | list | range) or not seeds:
         return [f"{seeds!r} is no list of at least one seed"]
-    is_whole = {seed: isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed <= MAX_SEED for seed in seeds}
-    mistakes = [f"{seed!r} is not a whole number from 0 to {MAX_SEED}" for seed, whole in is_whole.items() if not whole]
+    is_whole = {
+        seed: isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed <= MAX_SEED
+        for seed in seeds
+    }
+    mistakes = [
+        f"{seed!r} is not a whole number from 0 to {MAX_SEED}"
+        for seed, whole in is_whole.items()
+        if not whole
+    ]
     repeated = [seed for seed in is_whole if list(seeds).count(seed) > 1]
     if repeated:
         mistakes.append(f"repeated: {', '.join(map(str, repeated))}; paired seeds must differ")
@@ -133,8 +150,14 @@ def _check_arm(name: str, arm: object) -> list[str]:
     if arm.kind not in KINDS:
         mistakes.append(f"kind is {arm.kind!r}; it must be one of: {', '.join(KINDS)}")
     if arm.predict is not None and not _is_number(arm.predict):
-        mistakes.append(f"predict is {arm.predict!r}; it must be a number of accuracy points, or None")
-    if isinstance(arm.seed_offset, bool) or not isinstance(arm.seed_offset, int) or arm.seed_offset < 0:
+        mistakes.append(
+            f"predict is {arm.predict!r}; it must be a number of accuracy points, or None"
+        )
+    if (
+        isinstance(arm.seed_offset, bool)
+        or not isinstance(arm.seed_offset, int)
+        or arm.seed_offset < 0
+    ):
         mistakes.append(f"seed_offset is {arm.seed_offset!r}; it must be a whole number, 0 or more")
     elif arm.kind == "aa" and arm.seed_offset == 0:
         mistakes.append("an A/A arm needs a seed_offset, or it is the baseline itself")
@@ -146,7 +169,8 @@ def _is_number(value: object) -> bool:
 
 
 def choose_seeds(text: str, seeds: tuple[int, ...]) -> tuple[int, ...]:
-    """The seeds `--seeds` asks for: a number n means n seeds (those of the experiment first), a list those seeds.
+    """The seeds `--seeds` asks for: a number n means n seeds (those of the experiment first), a
+    list those seeds.
 
     "20" -> 20 seeds; "100,101" -> these two; "100," -> this one.
 
@@ -155,7 +179,9 @@ def choose_seeds(text: str, seeds: tuple[int, ...]) -> tuple[int, ...]:
     """
     if "," not in text:
         if not text.strip().isdecimal() or int(text) == 0:
-            raise files.UserErrors([f"--seeds={text}: must be how many seeds, 1 or more, or a list such as 100,101"])
+            raise files.UserErrors(
+                [f"--seeds={text}: must be how many seeds, 1 or more, or a list such as 100,101"]
+            )
         count = int(text)
         further = range(max(seeds) + 1, max(seeds) + 1 + max(0, count - len(seeds)))
         return (*seeds, *further)[:count]
@@ -163,7 +189,9 @@ def choose_seeds(text: str, seeds: tuple[int, ...]) -> tuple[int, ...]:
     wrong = [part for part in parts if not part.isdecimal()]
     if wrong:
         shown = ", ".join(repr(part) for part in wrong)
-        raise files.UserErrors([f"--seeds={text}: {shown} is no seed; seeds are whole numbers, 0 or more"])
+        raise files.UserErrors(
+            [f"--seeds={text}: {shown} is no seed; seeds are whole numbers, 0 or more"]
+        )
     chosen = tuple(int(part) for part in parts)
     mistakes = check_seeds(chosen)
     if mistakes:
@@ -178,12 +206,18 @@ def choose_arms(text: str, experiment: Experiment) -> tuple[str, ...]:
       UserErrors: empty, repeated, or unknown names.
     """
     asked = [name.strip() for name in text.split(",")]
-    mistakes = [f"--arms={text}: {name} is repeated" for name in dict.fromkeys(asked) if name and asked.count(name) > 1]
+    mistakes = [
+        f"--arms={text}: {name} is repeated"
+        for name in dict.fromkeys(asked)
+        if name and asked.count(name) > 1
+    ]
     if "" in asked:
         mistakes.append(f"--arms={text}: an arm's name is empty")
     for name in dict.fromkeys(asked):
         if name and name not in experiment.arms:
-            mistakes.append(f"--arms={text}: there is no arm {name!r}{files.nearest(name, experiment.arms)}")
+            mistakes.append(
+                f"--arms={text}: there is no arm {name!r}{files.nearest(name, experiment.arms)}"
+            )
     if mistakes:
         raise files.UserErrors(mistakes)
     return tuple(name for name in experiment.arms if name in asked or name == experiment.baseline)

@@ -1,5 +1,7 @@
-"""What every config field may be: one table, `FIELDS`, and for each data set its own data section. Defaults and units of the
-fields stand in configs/base.py, those of a data set's settings beside it in `jaxreg.data`."""
+"""What every config field may be: one table, `FIELDS`, and for each data set its own data section.
+Defaults and units of the fields stand in configs/base.py, those of a data set's settings beside it
+in `jaxreg.data`.
+"""
 
 import dataclasses
 from collections.abc import Mapping
@@ -19,7 +21,18 @@ from jaxreg.reg import penalties
 from jaxreg.reg.augmentations import AUGMENTATIONS
 from jaxreg.reg.schedules import SCHEDULES
 from jaxreg.study import pieces
-from jaxreg.study.kinds import Choice, Edges, Either, Evaluations, Field, Flag, Names, Real, Whole, Word
+from jaxreg.study.kinds import (
+    Choice,
+    Edges,
+    Either,
+    Evaluations,
+    Field,
+    Flag,
+    Names,
+    Real,
+    Whole,
+    Word,
+)
 from jaxreg.study.pieces import MODELS, PENALTIES, SOURCES
 from jaxreg.study.traces import TRACES
 
@@ -27,7 +40,10 @@ MAX_SEED = 2**31 - 1  # the largest seed that every PRNG key and numpy generator
 
 _RATE = Real("a drop probability", maximum=1.0, absent=True)
 _CLIP = Real("a norm", above=True, off=True, absent=True)
-_AUGMENTING = {"alpha": Real("alpha of a Beta distribution", absent=True), "rate": Real("a probability", maximum=1.0, absent=True, closed=True)}
+_AUGMENTING = {
+    "alpha": Real("alpha of a Beta distribution", absent=True),
+    "rate": Real("a probability", maximum=1.0, absent=True, closed=True),
+}
 
 
 def penalty_field(penalty: type) -> Real:
@@ -35,10 +51,12 @@ def penalty_field(penalty: type) -> Real:
     return Real("a strength", maximum=getattr(penalty, "largest", inf), absent=True, closed=True)
 
 
-
 def _data_fields(dataset: source.Source) -> dict[str, Field]:
     """The fields of a data set's section, from its settings."""
-    return {f"data.{name}": _field_of(setting) for name, setting in source.fields_of(dataset.settings).items()}
+    return {
+        f"data.{name}": _field_of(setting)
+        for name, setting in source.fields_of(dataset.settings).items()
+    }
 
 
 def _field_of(setting: dataclasses.Field) -> Field:
@@ -89,8 +107,14 @@ FIELDS: Mapping[str, Field] = {
     "model.stochastic_depth_rate": _RATE,
     "model.dropout_depth": Choice(DROPOUT_DEPTHS),
     "model.logit_softcap": Real("a cap", above=True, off=True, absent=True),
-    **{f"loss.{name}_strength": penalty_field(penalty) for name, penalty in penalties.PENALTIES.items()},
-    **{f"augment.{name}": _AUGMENTING[augmentation.unit] for name, augmentation in AUGMENTATIONS.items()},
+    **{
+        f"loss.{name}_strength": penalty_field(penalty)
+        for name, penalty in penalties.PENALTIES.items()
+    },
+    **{
+        f"augment.{name}": _AUGMENTING[augmentation.unit]
+        for name, augmentation in AUGMENTATIONS.items()
+    },
     "optim.optimizer": Choice(tuple(optim.OPTIMIZERS)),
     "optim.learning_rate": Real("a step size", above=True),
     "optim.b1": Real("a decay per step", maximum=1.0),
@@ -135,31 +159,59 @@ FIELDS: Mapping[str, Field] = {
 
 
 class Chosen(NamedTuple):
-    """What decides which fields a config has: the names of its data set and of its model; anything else than a known name is unknown."""
+    """What decides which fields a config has: the names of its data set and of its model; anything
+    else than a known name is unknown.
+    """
 
     dataset: object
     module: object = "transformer"
 
 
 def fields_of(dataset: object, module: object = "transformer") -> Mapping[str, Field]:
-    """Field -> what it may be, for a config with this data set and model; the data fields of all sets where there is no such one."""
-    chosen = [SOURCES[dataset]] if isinstance(dataset, str) and dataset in SOURCES else list(SOURCES.values())
+    """Field -> what it may be, for a config with this data set and model; the data fields of all
+    sets where there is no such one.
+    """
+    chosen = (
+        [SOURCES[dataset]]
+        if isinstance(dataset, str) and dataset in SOURCES
+        else list(SOURCES.values())
+    )
     own: dict[str, list[Field]] = {}
     for each in chosen:
         for name, field in _data_fields(each).items():
             own.setdefault(name, []).append(field)
-    data = {name: fields[0] if len(set(fields)) == 1 else Either(tuple(dict.fromkeys(fields))) for name, fields in own.items()}
+    data = {
+        name: fields[0] if len(set(fields)) == 1 else Either(tuple(dict.fromkeys(fields)))
+        for name, fields in own.items()
+    }
     splits = tuple(dict.fromkeys(split for each in chosen for split in each.splits))
-    rest = {name: field for name, field in FIELDS.items() if not name.startswith("data.") and name != "seed"}
+    rest = {
+        name: field
+        for name, field in FIELDS.items()
+        if not name.startswith("data.") and name != "seed"
+    }
     if isinstance(module, str) and module in MODELS and module != "transformer":
-        rest = _model_fields(module) | {name: field for name, field in rest.items() if not name.startswith("model.")}
-    rest |= {"model.module": Choice(tuple(MODELS))} | {f"loss.{name}_strength": penalty_field(penalty) for name, penalty in PENALTIES.items()}
-    return {"seed": FIELDS["seed"], "data.dataset": Choice(tuple(SOURCES)), **data, **rest, "stopping.split": Choice(splits)}
+        rest = _model_fields(module) | {
+            name: field for name, field in rest.items() if not name.startswith("model.")
+        }
+    rest |= {"model.module": Choice(tuple(MODELS))} | {
+        f"loss.{name}_strength": penalty_field(penalty) for name, penalty in PENALTIES.items()
+    }
+    return {
+        "seed": FIELDS["seed"],
+        "data.dataset": Choice(tuple(SOURCES)),
+        **data,
+        **rest,
+        "stopping.split": Choice(splits),
+    }
 
 
 def _model_fields(module: str) -> dict[str, Field]:
     """The fields of a person's own model, from its defaults."""
-    return {f"model.{name}": _field_like(name, default) for name, default in pieces.model_fields(module).items()}
+    return {
+        f"model.{name}": _field_like(name, default)
+        for name, default in pieces.model_fields(module).items()
+    }
 
 
 def _field_like(name: str, default: object) -> Field:

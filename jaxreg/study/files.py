@@ -1,4 +1,6 @@
-"""A person's own files and mistakes: loading Python files by path, nearest names, one exception for all mistakes."""
+"""A person's own files and mistakes: loading Python files by path, nearest names, one exception for
+all mistakes.
+"""
 
 import contextlib
 import difflib
@@ -23,7 +25,9 @@ class UserErrors(Exception):
 
 @contextlib.contextmanager
 def collecting(mistakes: list[str]) -> Iterator[None]:
-    """Moves the mistakes that are raised inside into `mistakes` and goes on, so that one command reports them all."""
+    """Moves the mistakes that are raised inside into `mistakes` and goes on, so that one command
+    reports them all.
+    """
     try:
         yield
     except UserErrors as error:
@@ -49,7 +53,8 @@ def call(path: str | Path, function: str, *, instead: dict[str, str]) -> object:
       instead: function name -> hint, for files of another kind that are given by mistake.
 
     Raises:
-      UserErrors: no such file, not Python, no such function, or it fails; one line that names the place.
+      UserErrors: no such file, not Python, no such function, or it fails; one line that names the
+        place.
     """
     path = Path(path).expanduser()
     _check_exists(path)
@@ -62,19 +67,28 @@ def call(path: str | Path, function: str, *, instead: dict[str, str]) -> object:
             found = vars(module)
             if not callable(found.get(function)):
                 hints = [hint for other, hint in instead.items() if other in found]
-                raise UserErrors([f"{path}: has no function {function}(){''.join('; ' + hint for hint in hints)}"])
+                raise UserErrors(
+                    [
+                        f"{path}: has no function"
+                        f" {function}(){''.join('; ' + hint for hint in hints)}"
+                    ]
+                )
             return found[function]()
         except UserErrors:
             raise
         except Exception as error:  # the file is the user's: whatever it raises is a mistake in it
-            raise UserErrors([f"{path}{_line_of(error, path)}: {type(error).__name__}: {error}"]) from error
+            raise UserErrors(
+                [f"{path}{_line_of(error, path)}: {type(error).__name__}: {error}"]
+            ) from error
         finally:
             sys.modules.pop(f"_jaxreg_file_{path.stem}", None)
             _forget_builders(f"_jaxreg_file_{path.stem}")
 
 
 def _forget_builders(module: str):
-    """TFDS refuses a second builder of a name, and so a file that is loaded twice; those of the file are struck off its list."""
+    """TFDS refuses a second builder of a name, and so a file that is loaded twice; those of the
+    file are struck off its list.
+    """
     registered = sys.modules.get("tensorflow_datasets.core.registered")
     known = {} if registered is None else vars(registered).get("_DATASET_REGISTRY", {})
     for name in [name for name, builder in known.items() if builder.__module__ == module]:
@@ -96,20 +110,33 @@ def _check_exists(path: Path):
 def _line_of(error: Exception, path: Path) -> str:
     """', line 12': the last line of the user's own file that the error passed through."""
     if isinstance(error, SyntaxError):
-        return f", line {error.lineno}" if error.filename == str(path) else f", in {error.filename} line {error.lineno}"
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        return (
+            f", line {error.lineno}"
+            if error.filename == str(path)
+            else f", in {error.filename} line {error.lineno}"
+        )
+    lines = [
+        frame.lineno
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename == str(path)
+    ]
     return f", line {lines[-1]}" if lines else ""
 
 
 @contextlib.contextmanager
 def _configs_importable(path: Path) -> Iterator[None]:
-    """Puts the directory that holds `configs/` in front: above the file, else the working directory, else where jaxreg was cloned.
+    """Puts the directory that holds `configs/` in front: above the file, else the working
+    directory, else where jaxreg was cloned.
 
     `configs` modules of another project that are already loaded are set aside meanwhile.
     """
     above = [*path.resolve().parents, Path.cwd(), Path(__file__).parents[2]]
     root = next((str(p) for p in above if (p / "configs" / "base.py").is_file()), str(Path.cwd()))
-    others = {name: m for name, m in sys.modules.items() if name == "configs" or name.startswith("configs.")}
+    others = {
+        name: m
+        for name, m in sys.modules.items()
+        if name == "configs" or name.startswith("configs.")
+    }
     for name in others:
         del sys.modules[name]
     importlib.invalidate_caches()
@@ -118,6 +145,8 @@ def _configs_importable(path: Path) -> Iterator[None]:
         yield
     finally:
         sys.path.remove(root)
-        for name in [name for name in sys.modules if name == "configs" or name.startswith("configs.")]:
+        for name in [
+            name for name in sys.modules if name == "configs" or name.startswith("configs.")
+        ]:
             del sys.modules[name]
         sys.modules.update(others)

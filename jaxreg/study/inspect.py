@@ -1,4 +1,6 @@
-"""The essay's two matrices for any sentence: a trained model's attention, and what one real training step dropped from it."""
+"""The essay's two matrices for any sentence: a trained model's attention, and what one real
+training step dropped from it.
+"""
 
 import dataclasses
 import io
@@ -31,10 +33,13 @@ TINY = 0.005
 
 @dataclasses.dataclass(frozen=True)
 class Matrices:
-    """weights: [N, H, T, T] trained, in evaluation mode. kept: bool [N, H, T, T]. scale: of what is kept.
+    """weights: [N, H, T, T] trained, in evaluation mode. kept: bool [N, H, T, T]. scale: of what is
+    kept.
 
-    words: T words as they were typed. query: the verb's position, -1 without a verb. answer: what the model says, or None.
-    example: the position in the step's batch whose masks these are. real: whether the sentence really stood there.
+    words: T words as they were typed. query: the verb's position, -1 without a verb. answer: what
+    the model says, or None.
+    example: the position in the step's batch whose masks these are. real: whether the sentence
+    really stood there.
     """
 
     weights: np.ndarray
@@ -48,39 +53,75 @@ class Matrices:
 
 
 def matrices(workdir: Path, arm: str, seed: int, step: int, text: str | None) -> Matrices:
-    """The matrices of a trained member for a sentence, with the masks of one step, replayed from the seed alone.
+    """The matrices of a trained member for a sentence, with the masks of one step, replayed from
+    the seed alone.
 
-    Without a text: the essay's sentence, or the first training sentence of a data set that does not know its words.
+    Without a text: the essay's sentence, or the first training sentence of a data set that does not
+    know its words.
 
     Raises:
       UserErrors: the member is not trained yet, or the step was never made.
     """
     _, spec, record, dataset = member(workdir, arm, seed)
     if step >= record.meta["last_step"]:
-        raise UserErrors([f"--step={step}: arm {arm!r} at seed {seed} made steps 0 to {record.meta['last_step'] - 1}"])
+        raise UserErrors(
+            [
+                f"--step={step}: arm {arm!r} at seed {seed} made steps 0 to"
+                f" {record.meta['last_step'] - 1}"
+            ]
+        )
     shown, sentence = encoded(dataset, text)
     model, params = trained_model(spec, record, dataset)
     length, train = len(sentence.words), spec.config["train"]
-    weights = np.asarray(probe.attention_maps(model, params, jnp.asarray(sentence.tokens[None])))[:, 0, :, :length, :length]
+    weights = np.asarray(probe.attention_maps(model, params, jnp.asarray(sentence.tokens[None])))[
+        :, 0, :, :length, :length
+    ]
     split = dataset.splits["train"]
     [batch] = batch_indices(
-        seed=spec.run_seed, num_examples=len(split), batch_size=train["batch_size"], first_step=step, num_steps=1
+        seed=spec.run_seed,
+        num_examples=len(split),
+        batch_size=train["batch_size"],
+        first_step=step,
+        num_steps=1,
     )
     there = np.flatnonzero((split.tokens[batch] == sentence.tokens).all(1))
     example = int(there[0]) if there.size else 0
     rate = spec.config["model"][RATE] or 0.0
     kept = probe.replay_masks(
-        rate, spec.run_seed, np.asarray([step]), np.asarray([example]), model.num_layers, model.num_heads, len(sentence.tokens)
+        rate,
+        spec.run_seed,
+        np.asarray([step]),
+        np.asarray([example]),
+        model.num_layers,
+        model.num_heads,
+        len(sentence.tokens),
     )[0, :, :, :length, :length]
     answer = None
     if sentence.query_position >= 0 and sentence.plural >= 0:
         probability = probe.choice_probability(
-            model, params, jnp.asarray(sentence.tokens[None]), sentence.query_position, sentence.singular, sentence.plural
+            model,
+            params,
+            jnp.asarray(sentence.tokens[None]),
+            sentence.query_position,
+            sentence.singular,
+            sentence.plural,
         )
         singular = float(probability[0]) > 0.5
         sure = max(float(probability[0]), 1 - float(probability[0]))
-        answer = f"{dataset.outputs[sentence.singular if singular else sentence.plural]} ({100 * sure:.0f}%)"
-    return Matrices(weights, kept, float(masks.keep_scale(rate)), shown, sentence.query_position, answer, example, bool(there.size))
+        answer = (
+            f"{dataset.outputs[sentence.singular if singular else sentence.plural]}"
+            f" ({100 * sure:.0f}%)"
+        )
+    return Matrices(
+        weights,
+        kept,
+        float(masks.keep_scale(rate)),
+        shown,
+        sentence.query_position,
+        answer,
+        example,
+        bool(there.size),
+    )
 
 
 def member(workdir: Path, arm: str, seed: int) -> tuple[Arm, Spec, Record, Dataset]:
@@ -92,7 +133,9 @@ def member(workdir: Path, arm: str, seed: int) -> tuple[Arm, Spec, Record, Datas
     experiment, _, arms, _ = directory.read(workdir)
     library = Library()
     try:
-        [spec] = make_specs({arm: experiment.arms[arm]}, arms, [seed], library.request, directory.code_of(workdir))
+        [spec] = make_specs(
+            {arm: experiment.arms[arm]}, arms, [seed], library.request, directory.code_of(workdir)
+        )
         dataset = library[spec.data]
     finally:
         library.close()
@@ -103,7 +146,8 @@ def member(workdir: Path, arm: str, seed: int) -> tuple[Arm, Spec, Record, Datas
 
 
 def encoded(dataset: Dataset, text: str | None) -> tuple[tuple[str, ...], Encoded]:
-    """(words to show, the sentence as a row) in the words of a data set; CATSAT's as they were typed.
+    """(words to show, the sentence as a row) in the words of a data set; CATSAT's as they were
+    typed.
 
     Raises:
       UserErrors: the data set has no words, or not these.
@@ -126,22 +170,45 @@ def typed(text: str) -> list[str]:
 
 
 def inspect(
-    workdir: Path, arm: str, seed: int, step: int, text: str | None, layer: int | None, head: int | None, output: Path | None, console: Console
+    workdir: Path,
+    arm: str,
+    seed: int,
+    step: int,
+    text: str | None,
+    layer: int | None,
+    head: int | None,
+    output: Path | None,
+    console: Console,
 ) -> int:
     """Prints the matrices in colour, writes a PNG if asked to, and returns the exit code."""
     found = matrices(workdir, arm, seed, step, text)
     layers = _chosen("--layer", layer, found.weights.shape[0])
     heads = _chosen("--head", head, found.weights.shape[1])
     dropped = 1 - found.kept.mean()
-    console.print(f"[bold]{' '.join(found.words)}[/bold]   arm {arm}, seed {seed}, masks of step {step}")
+    console.print(
+        f"[bold]{' '.join(found.words)}[/bold]   arm {arm}, seed {seed}, masks of step {step}"
+    )
     if found.answer is not None:
         console.print(f"the model says: [bold]{found.answer}[/bold]")
-    where = "where the sentence stood in that step's batch" if found.real else "the sentence was not in that step's batch: these are the masks of the batch's first place"
-    console.print(f"example {found.example}: {where}; {100 * dropped:.0f}% of the connections dropped, kept ones times {found.scale:.3f}")
+    where = (
+        "where the sentence stood in that step's batch"
+        if found.real
+        else (
+            "the sentence was not in that step's batch: these are the masks of the batch's first"
+            " place"
+        )
+    )
+    console.print(
+        f"example {found.example}: {where}; {100 * dropped:.0f}% of the connections dropped, kept"
+        f" ones times {found.scale:.3f}"
+    )
     for n in layers:
         for h in heads:
             console.print(_table(found, n, h))
-    console.print("[red]×[/red] dropped by this step   [dim]0.00[/dim] tiny, not dropped   rows: who looks; columns: at whom")
+    console.print(
+        "[red]×[/red] dropped by this step   [dim]0.00[/dim] tiny, not dropped   rows: who looks;"
+        " columns: at whom"
+    )
     if output is not None:
         draw(found, layers, heads, f"{arm}, seed {seed}, step {step}", output)
         console.print(f"picture: {output}")
@@ -158,7 +225,12 @@ def _chosen(name: str, index: int | None, count: int) -> Sequence[int]:
 
 def _table(found: Matrices, layer: int, head: int) -> Table:
     """One head: before dropping on the left, after on the right."""
-    table = Table(title=f"layer {layer}, head {head}: trained, and as this step left it", title_justify="left", box=None, padding=(0, 1, 0, 0))
+    table = Table(
+        title=f"layer {layer}, head {head}: trained, and as this step left it",
+        title_justify="left",
+        box=None,
+        padding=(0, 1, 0, 0),
+    )
     table.add_column("")
     for gap in ("", " "):
         if gap:
@@ -169,7 +241,10 @@ def _table(found: Matrices, layer: int, head: int) -> Table:
         before = found.weights[layer, head, row]
         kept = found.kept[layer, head, row]
         left = [_weight(w) for w in before]
-        right = [_weight(w * found.scale) if keep else Text("×", "bold red") for w, keep in zip(before, kept, strict=True)]
+        right = [
+            _weight(w * found.scale) if keep else Text("×", "bold red")
+            for w, keep in zip(before, kept, strict=True)
+        ]
         table.add_row(Text(word, "bold" if row == found.query else ""), *left, "|", *right)
     return table
 
@@ -179,20 +254,32 @@ def _weight(weight: float) -> Text:
     return Text(f"{weight:.2f}", style)
 
 
-def draw(found: Matrices, layers: Sequence[int], heads: Sequence[int], title: str, path: Path) -> None:
-    """Writes the matrices as a PNG: above, trained; below, after this step's drops, crossed out where dropped."""
+def draw(
+    found: Matrices, layers: Sequence[int], heads: Sequence[int], title: str, path: Path
+) -> None:
+    """Writes the matrices as a PNG: above, trained; below, after this step's drops, crossed out
+    where dropped.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     rows, columns = 2 * len(layers), len(heads)
-    figure, axes = pyplot.subplots(rows, columns, figsize=(2.6 * columns + 1, 2.6 * rows + 1), squeeze=False, layout="constrained")
+    figure, axes = pyplot.subplots(
+        rows,
+        columns,
+        figsize=(2.6 * columns + 1, 2.6 * rows + 1),
+        squeeze=False,
+        layout="constrained",
+    )
     figure.suptitle(f"{' '.join(found.words)}\n{title}")
     for i, layer in enumerate(layers):
         for j, head in enumerate(heads):
             before, kept = found.weights[layer, head], found.kept[layer, head]
-            _panel(axes[2 * i, j], before, found.words, f"layer {layer}, head {head}: trained", None)
+            _panel(
+                axes[2 * i, j], before, found.words, f"layer {layer}, head {head}: trained", None
+            )
             after = np.where(kept, before * found.scale, 0)
             _panel(axes[2 * i + 1, j], after, found.words, "after this step's drops", ~kept)
     drawn = io.BytesIO()
@@ -201,7 +288,9 @@ def draw(found: Matrices, layers: Sequence[int], heads: Sequence[int], title: st
     pyplot.close(figure)
 
 
-def _panel(axis: Any, weights: np.ndarray, words: Sequence[str], title: str, dropped: np.ndarray | None) -> None:
+def _panel(
+    axis: Any, weights: np.ndarray, words: Sequence[str], title: str, dropped: np.ndarray | None
+) -> None:
     axis.imshow(weights, vmin=0, vmax=1, cmap="Blues")
     axis.set_title(title, fontsize=8)
     axis.set_xticks(range(len(words)), words, rotation=60, fontsize=7)

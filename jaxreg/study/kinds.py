@@ -1,4 +1,6 @@
-"""What one config field may be: a number, a flag, a name, several names. Each kind allows, parses and keeps values, and says what it wants."""
+"""What one config field may be: a number, a flag, a name, several names. Each kind allows, parses
+and keeps values, and says what it wants.
+"""
 
 import ast
 import dataclasses
@@ -20,7 +22,9 @@ class Whole:
         if value is None:
             return self.absent
         is_whole = isinstance(value, int) and not isinstance(value, bool)
-        return is_whole and value >= self.minimum and (self.maximum is None or value <= self.maximum)
+        return (
+            is_whole and value >= self.minimum and (self.maximum is None or value <= self.maximum)
+        )
 
     def parse(self, text: str) -> object:
         """The number, or the text as it is where it is none (`allows` then says no)."""
@@ -31,13 +35,19 @@ class Whole:
         return value
 
     def __str__(self) -> str:
-        limit = f"{self.minimum} or more" if self.maximum is None else f"{self.minimum} to {self.maximum}"
+        limit = (
+            f"{self.minimum} or more"
+            if self.maximum is None
+            else f"{self.minimum} to {self.maximum}"
+        )
         return f"a whole number of {self.unit}, {limit}{', or None' if self.absent else ''}"
 
 
 @dataclasses.dataclass(frozen=True)
 class Real:
-    """A number in [minimum, maximum), without `minimum` where `above`, with `maximum` where `closed`, inf where `off`, None where `absent`."""
+    """A number in [minimum, maximum), without `minimum` where `above`, with `maximum` where
+    `closed`, inf where `off`, None where `absent`.
+    """
 
     what: str
     minimum: float = 0.0
@@ -68,9 +78,15 @@ class Real:
 
     def __str__(self) -> str:
         low = f"above {self.minimum:g}" if self.above else f"at least {self.minimum:g}"
-        high = f" and {'at most' if self.closed else 'below'} {self.maximum:g}" if isfinite(self.maximum) else ""
+        high = (
+            f" and {'at most' if self.closed else 'below'} {self.maximum:g}"
+            if isfinite(self.maximum)
+            else ""
+        )
         off = ", or inf (off)" if self.off else ""
-        return f"{self.what}: a number {low}{high}{off}{', or None (absent)' if self.absent else ''}"
+        return (
+            f"{self.what}: a number {low}{high}{off}{', or None (absent)' if self.absent else ''}"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,7 +166,9 @@ class Word:
 
 @dataclasses.dataclass(frozen=True)
 class Names:
-    """A tuple of different names, of `known` if that is given; none only where `empty`; written a,b or ('a', 'b') in an override."""
+    """A tuple of different names, of `known` if that is given; none only where `empty`; written a,b
+    or ('a', 'b') in an override.
+    """
 
     what: str
     known: tuple[str, ...] = ()
@@ -158,8 +176,15 @@ class Names:
 
     def allows(self, value: object) -> bool:
         """True for a list or tuple of different strings that are not empty."""
-        is_list = isinstance(value, list | tuple) and all(isinstance(name, str) and name for name in value)
-        return is_list and len(value) == len(set(value)) and (self.empty or len(value) > 0) and (not self.known or set(value) <= set(self.known))
+        is_list = isinstance(value, list | tuple) and all(
+            isinstance(name, str) and name for name in value
+        )
+        return (
+            is_list
+            and len(value) == len(set(value))
+            and (self.empty or len(value) > 0)
+            and (not self.known or set(value) <= set(self.known))
+        )
 
     def parse(self, text: str) -> object:
         """The names, or the text as it is."""
@@ -178,7 +203,9 @@ class Names:
 
 @dataclasses.dataclass(frozen=True)
 class Edges:
-    """"all", or one connection by the names of its ends, who looks -> at whom; whether the data have such cues is checked later."""
+    """ "all", or one connection by the names of its ends, who looks -> at whom; whether the data
+    have such cues is checked later.
+    """
 
     def allows(self, value: object) -> bool:
         """True for the word, or two different names with an arrow between."""
@@ -194,7 +221,10 @@ class Edges:
         return value
 
     def __str__(self) -> str:
-        return "all, or a connection such as query->noun (who looks -> at whom; query is where the answer is read)"
+        return (
+            "all, or a connection such as query->noun (who looks -> at whom; query is where the"
+            " answer is read)"
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,6 @@
-"""Memory mappings: every compiled program takes hundreds, Linux gives a process 65,530, and XLA dies when they run out."""
+"""Memory mappings: every compiled program takes hundreds, Linux gives a process 65,530, and XLA
+dies when they run out.
+"""
 
 import gc
 from pathlib import Path
@@ -27,7 +29,9 @@ def make_room() -> None:
 
 
 def forget_programs() -> None:
-    """Frees all compiled programs that nobody holds; those that are needed again come from the compile cache."""
+    """Frees all compiled programs that nobody holds; those that are needed again come from the
+    compile cache.
+    """
     gc.collect()  # programs and their functions hold each other
     jax.clear_caches()
     gc.collect()

@@ -1,4 +1,6 @@
-"""Which members an experiment needs: arms x seeds, each addressed by the hash of its content, grouped by structure."""
+"""Which members an experiment needs: arms x seeds, each addressed by the hash of its content,
+grouped by structure.
+"""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,7 +14,9 @@ from jaxreg.train.loop import Job
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
-    """One member: an arm at a seed. `seed` is the paired seed of the tables, `run_seed` the one that is really used."""
+    """One member: an arm at a seed. `seed` is the paired seed of the tables, `run_seed` the one
+    that is really used.
+    """
 
     arm: str
     seed: int
@@ -22,7 +26,9 @@ class Spec:
     data: str
 
     def job(self, dataset: int) -> Job:
-        """What the training loop needs; `dataset` is the row of the member's data in the wave's tables."""
+        """What the training loop needs; `dataset` is the row of the member's data in the wave's
+        tables.
+        """
         return build.job_of(self.config, self.hash, self.run_seed, dataset)
 
 
@@ -34,14 +40,19 @@ class Group:
     specs: tuple[Spec, ...]
 
     def waves(self, slots: int, done: set[str]) -> Iterator[tuple[Spec, ...]]:
-        """The members that are not done, seed by seed (so that every arm's row fills evenly), `slots` at a time."""
+        """The members that are not done, seed by seed (so that every arm's row fills evenly),
+        `slots` at a time.
+        """
         todo = [spec for spec in self.specs if spec.hash not in done]
         for start in range(0, len(todo), slots):
             yield tuple(todo[start : start + slots])
 
 
 def make_specs(
-    arms: Mapping[str, Arm], resolved: Mapping[str, Mapping], seeds: Sequence[int], data_hash: Callable[[Mapping, int], str],
+    arms: Mapping[str, Arm],
+    resolved: Mapping[str, Mapping],
+    seeds: Sequence[int],
+    data_hash: Callable[[Mapping, int], str],
     code: str | None = None,
 ) -> list[Spec]:
     """The members of all arms at all seeds, seed-major.
@@ -55,21 +66,37 @@ def make_specs(
         for name, arm in arms.items():
             config, run_seed = plain(resolved[name]), seed + arm.seed_offset
             data = data_hash(config["data"], run_seed)
-            specs.append(Spec(name, seed, run_seed, config, member_hash(config, run_seed, data, code), data))
+            specs.append(
+                Spec(name, seed, run_seed, config, member_hash(config, run_seed, data, code), data)
+            )
     return specs
 
 
 def code_version() -> str:
     """The version of the code that trains members: ours, and that of a person's own pieces."""
     own = pieces.version()
-    return records.code_version() if own is None else records.content_hash([records.code_version(), own])
+    return (
+        records.code_version()
+        if own is None
+        else records.content_hash([records.code_version(), own])
+    )
 
 
 def member_hash(config: Mapping, seed: int, data: str, code: str) -> str:
     """The address of a trained member: everything that decided its numbers, and nothing else."""
-    deciding = {section: dict(values) for section, values in config.items() if section not in build.OPERATIONAL}
+    deciding = {
+        section: dict(values)
+        for section, values in config.items()
+        if section not in build.OPERATIONAL
+    }
     return records.content_hash(
-        {"config": _jsonable(deciding), "seed": seed, "data": data, "code": code, "bits_version": BITS_VERSION}
+        {
+            "config": _jsonable(deciding),
+            "seed": seed,
+            "data": data,
+            "code": code,
+            "bits_version": BITS_VERSION,
+        }
     )
 
 
@@ -98,6 +125,12 @@ def plain(config: configs.Config) -> dict:
 def _jsonable(tree: Mapping) -> dict:
     """Infinite numbers as text: JSON has none."""
     return {
-        key: _jsonable(value) if isinstance(value, Mapping) else repr(value) if isinstance(value, float) else value
+        key: (
+            _jsonable(value)
+            if isinstance(value, Mapping)
+            else repr(value)
+            if isinstance(value, float)
+            else value
+        )
         for key, value in tree.items()
     }

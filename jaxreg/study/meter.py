@@ -1,15 +1,22 @@
-"""How fast a run is, where its time goes and how much of it was training: rows with the key "machine" in metrics.jsonl.
+"""How fast a run is, where its time goes and how much of it was training: rows with the key
+"machine" in metrics.jsonl.
 
-A run directory may see many processes: some are interrupted, some killed. Each writes rows of its own; the sums go on over all of them.
+A run directory may see many processes: some are interrupted, some killed. Each writes rows of its
+own; the sums go on over all of them.
 
-- Goodput: seconds in training chunks whose steps are saved, over the seconds that processes worked in this run directory, from their
-  start (imports included) to their end; of a killed process to its last row. Training after a killed process's last save is lost and
-  counts as work only. Gaps between processes are no work; they are summed as "idle", except behind a process that ended with the run done.
-- Throughput: model-steps (steps times the members that took them) per second of training chunks. Evaluations are not in it.
-- Memory: the most that a device reports to have had in use. A CPU reports nothing: there it is the largest program by XLA's own
-  analysis (arguments + outputs + temporary - aliased), and "memory_source" says so.
+- Goodput: seconds in training chunks whose steps are saved, over the seconds that processes worked
+  in this run directory, from their start (imports included) to their end; of a killed process to
+  its last row. Training after a killed process's last save is lost and counts as work only. Gaps
+  between processes are no work; they are summed as "idle", except behind a process that ended with
+  the run done.
+- Throughput: model-steps (steps times the members that took them) per second of training chunks.
+Evaluations are not in it.
+- Memory: the most that a device reports to have had in use. A CPU reports nothing: there it is the
+  largest program by XLA's own analysis (arguments + outputs + temporary - aliased), and
+  "memory_source" says so.
 
-Times are in no other file that a comparison of bytes looks at: not in results.json, not in a member's file.
+Times are in no other file that a comparison of bytes looks at: not in results.json, not in a
+member's file.
 """
 
 import contextlib
@@ -31,20 +38,47 @@ MACHINE = "machine"
 
 _TIMED = ("wall_seconds", "training_seconds", "kept_seconds", "kept_model_steps")
 _WORK = ("done", "total", "model_steps", "goodput", "memory_bytes", "memory_source", *_TIMED)
-_NEEDED = {"start": ("command", *_TIMED), "plan": ("members", "arms"), "compiled": (), "work": _WORK, "end": ("outcome", *_WORK)}
+_NEEDED = {
+    "start": ("command", *_TIMED),
+    "plan": ("members", "arms"),
+    "compiled": (),
+    "work": _WORK,
+    "end": ("outcome", *_WORK),
+}
 """Event -> what its rows have besides others."""
-_NUMBERS = frozenset({
-    "process", "time", "members", "step", "model_steps_per_second", "step_seconds", "seconds_left", "compile_seconds", *_WORK,
-} - {"memory_source"})
+_NUMBERS = frozenset(
+    {
+        "process",
+        "time",
+        "members",
+        "step",
+        "model_steps_per_second",
+        "step_seconds",
+        "seconds_left",
+        "compile_seconds",
+        *_WORK,
+    }
+    - {"memory_source"}
+)
 _LINE_BEGINS = b'{"machine": '
 _counted_start = False
 
 
 class Phases:
-    """Where the time goes: seconds by phase. The display hears of phases that are called, not of those that are only timed."""
+    """Where the time goes: seconds by phase. The display hears of phases that are called, not of
+    those that are only timed.
+    """
 
-    def __init__(self, display: Any = None, *, clock: Callable[[], float] = time.monotonic, before: float | int = 0.0):
-        """Args: before: seconds that the process has spent already; they and those until the first phase are "starting"."""
+    def __init__(
+        self,
+        display: Any = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        before: float | int = 0.0,
+    ):
+        """Args: before: seconds that the process has spent already; they and those until the first
+        phase are "starting".
+        """
         self.display, self.clock, self.seconds = display, clock, {}
         self._shown, self._name = None, "starting"
         self.began = self._since = clock() - before
@@ -89,7 +123,8 @@ class Phases:
 class Sums:
     """What several processes of one run directory did, by their rows.
 
-    processes: how many. wall: seconds they worked. kept: seconds of training that are saved, lost: that were not. idle: seconds
+    processes: how many. wall: seconds they worked. kept: seconds of training that are saved, lost:
+    that were not. idle: seconds
     between them. model_steps: that were saved.
     """
 
@@ -102,7 +137,9 @@ class Sums:
 
 
 def machine_rows(path: Any) -> list[dict]:
-    """The rows about the machine in a metrics.jsonl, in order; lines that cannot be read are passed over, and [] without a file."""
+    """The rows about the machine in a metrics.jsonl, in order; lines that cannot be read are passed
+    over, and [] without a file.
+    """
     import json
 
     if not path.exists():
@@ -116,17 +153,37 @@ def machine_rows(path: Any) -> list[dict]:
 
 
 def _is_sound(row: Any) -> bool:
-    """Whether a row is one of ours, every value of the kind that it must be: a file may say anything."""
-    if not isinstance(row, dict) or not {"process", "time", *_NEEDED.get(str(row.get(MACHINE)), ("",))} <= set(row):
+    """Whether a row is one of ours, every value of the kind that it must be: a file may say
+    anything.
+    """
+    if not isinstance(row, dict) or not {
+        "process",
+        "time",
+        *_NEEDED.get(str(row.get(MACHINE)), ("",)),
+    } <= set(row):
         return False
-    numbers = [value for name, value in row.items() if name in _NUMBERS and not (name == "memory_bytes" and value is None)]
-    if not all(isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e18 for value in numbers):
+    numbers = [
+        value
+        for name, value in row.items()
+        if name in _NUMBERS and not (name == "memory_bytes" and value is None)
+    ]
+    if not all(
+        isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e18
+        for value in numbers
+    ):
         return False
     arms = row.get("arms", {})
     return (
-        isinstance(row["process"], int) and all(isinstance(row.get(name), str | None) for name in ("command", "detail", "memory_source"))
+        isinstance(row["process"], int)
+        and all(
+            isinstance(row.get(name), str | None) for name in ("command", "detail", "memory_source")
+        )
         and isinstance(row.get("outcome", ""), str)
-        and isinstance(arms, dict) and all(isinstance(own, dict) and all(isinstance(hash, str) for hash in own.values()) for own in arms.values())
+        and isinstance(arms, dict)
+        and all(
+            isinstance(own, dict) and all(isinstance(hash, str) for hash in own.values())
+            for own in arms.values()
+        )
     )
 
 
@@ -167,7 +224,12 @@ class Meter:
     """
 
     def __init__(
-        self, phases: Phases | None = None, log: MetricsLog | None = None, *, command: str | None = None, now: Callable[[], float] = time.time
+        self,
+        phases: Phases | None = None,
+        log: MetricsLog | None = None,
+        *,
+        command: str | None = None,
+        now: Callable[[], float] = time.time,
     ):
         self.phases, self.log, self.command, self.now = phases or Phases(), log, command, now
         self.before = Sums()
@@ -197,16 +259,35 @@ class Meter:
         rows = [] if self.log is None else machine_rows(self.log.path)
         self.before = sums_of(rows)
         self.process = 1 + max((row["process"] for row in rows), default=0)
-        started = datetime.datetime.fromtimestamp(self.now(), datetime.timezone.utc).isoformat(timespec="seconds")
+        started = datetime.datetime.fromtimestamp(self.now(), datetime.timezone.utc).isoformat(
+            timespec="seconds"
+        )
         devices = jax.devices()
-        self._write("start", {
-            "started": started, "pid": os.getpid(), "host": socket.gethostname(), "devices": len(devices), "device_kind": devices[0].device_kind,
-            "command": self.command, **self._timed(),
-        })
+        self._write(
+            "start",
+            {
+                "started": started,
+                "pid": os.getpid(),
+                "host": socket.gethostname(),
+                "devices": len(devices),
+                "device_kind": devices[0].device_kind,
+                "command": self.command,
+                **self._timed(),
+            },
+        )
 
     def plan(self, arms: Mapping[str, Mapping[int, str]], members: int, found: int) -> None:
-        """Notes what is to do. arms: arm -> seed -> the member's hash; members: different ones; found: of them, trained before."""
-        self._write("plan", {"members": members, "found": found, "arms": {arm: {str(s): h for s, h in row.items()} for arm, row in arms.items()}})
+        """Notes what is to do. arms: arm -> seed -> the member's hash; members: different ones;
+        found: of them, trained before.
+        """
+        self._write(
+            "plan",
+            {
+                "members": members,
+                "found": found,
+                "arms": {arm: {str(s): h for s, h in row.items()} for arm, row in arms.items()},
+            },
+        )
 
     def progress(self, done: int, total: int) -> None:
         """Hears of the model-steps that are done, of all."""
@@ -223,7 +304,10 @@ class Meter:
         self.compile_seconds += seconds
         self.programs_compiled += 1
         self.program_bytes = max(self.program_bytes, program_bytes(programs))
-        self._write("compiled", {"compile_seconds": round(seconds, 3), "program_bytes": program_bytes(programs)})
+        self._write(
+            "compiled",
+            {"compile_seconds": round(seconds, 3), "program_bytes": program_bytes(programs)},
+        )
 
     def wave(self, members: int, step: int) -> None:
         """Members start to train together, or go on after `step` steps."""
@@ -232,7 +316,9 @@ class Meter:
         self.phases.switch("training")
 
     def chunk(self, step: int, model_steps: int, *, evaluates: bool) -> None:
-        """A chunk of training ended after `step` steps of its members. evaluates: what follows is an evaluation."""
+        """A chunk of training ended after `step` steps of its members. evaluates: what follows is
+        an evaluation.
+        """
         self.phases.switch("evaluating" if evaluates else "training")
         self.steps += step - self._wave["step"]
         self.model_steps += model_steps
@@ -240,7 +326,11 @@ class Meter:
 
     def chunk_noted(self) -> None:
         """Writes a row, if the last one is old enough."""
-        every = ROW_EVERY_SECONDS_REMOTE if self.log is not None and is_remote(self.log.path) else ROW_EVERY_SECONDS
+        every = (
+            ROW_EVERY_SECONDS_REMOTE
+            if self.log is not None and is_remote(self.log.path)
+            else ROW_EVERY_SECONDS
+        )
         if self.phases.clock() - self._noted_at >= every:
             self._note()
 
@@ -254,27 +344,43 @@ class Meter:
         self._note()
 
     def end(self, outcome: str, detail: str = "") -> None:
-        """Notes how this process ended, if it began: "done", "interrupted" (both saved everything), "stopped" or "failed"."""
+        """Notes how this process ended, if it began: "done", "interrupted" (both saved everything),
+        "stopped" or "failed".
+        """
         self.phases.stop()
         if outcome in ("done", "interrupted"):
             self.kept_seconds, self.kept_model_steps = self.training_seconds, self.model_steps
         if self.process:
-            self._write("end", {"outcome": outcome, **({"detail": detail} if detail else {}), **self._work()})
+            self._write(
+                "end",
+                {"outcome": outcome, **({"detail": detail} if detail else {}), **self._work()},
+            )
 
     def closing(self) -> str:
         """One line for the end of a run: throughput, step time, compile time, memory and goodput."""
         wall, training = self.before.wall + self.wall_seconds, self.training_seconds
         parts = []
         if self.model_steps and training > 0:
-            parts.append(f"{self.model_steps / training:,.0f} model-steps/s, {1e3 * training / max(self.steps, 1):.3g} ms a step")
+            parts.append(
+                f"{self.model_steps / training:,.0f} model-steps/s,"
+                f" {1e3 * training / max(self.steps, 1):.3g} ms a step"
+            )
         if self.programs_compiled:
-            parts.append(f"compiled {self.programs_compiled} structure(s) in {self.compile_seconds:.1f} s")
+            parts.append(
+                f"compiled {self.programs_compiled} structure(s) in {self.compile_seconds:.1f} s"
+            )
         memory, source = self._memory()
         if memory:
             parts.append(f"{memory / 1e6:.1f} MB a device ({source})")
         share = goodput(self.before.kept + training, wall)
-        parts.append(f"goodput {100 * share:.0f}% of {wall:,.0f} s" + (f" in {self.before.processes + 1} processes" if self.before.processes else ""))
-        parts.append(f"saving {100 * self.phases.seconds.get('saving', 0.0) / max(self.wall_seconds, 1e-9):.1f}%")
+        parts.append(
+            f"goodput {100 * share:.0f}% of {wall:,.0f} s"
+            + (f" in {self.before.processes + 1} processes" if self.before.processes else "")
+        )
+        parts.append(
+            "saving"
+            f" {100 * self.phases.seconds.get('saving', 0.0) / max(self.wall_seconds, 1e-9):.1f}%"
+        )
         if self.before.lost >= 1:
             parts.append(f"{self.before.lost:,.0f} s of training lost to kills")
         return "Machine: " + "; ".join(parts)
@@ -285,7 +391,10 @@ class Meter:
         training = self.training_seconds
         new = {}
         if training - seconds > 0 and self.steps > steps:
-            rate, each = (self.model_steps - model_steps) / (training - seconds), (training - seconds) / (self.steps - steps)
+            rate, each = (
+                (self.model_steps - model_steps) / (training - seconds),
+                (training - seconds) / (self.steps - steps),
+            )
             new = {"model_steps_per_second": round(rate, 2), "step_seconds": float(f"{each:.4g}")}
         self._noted_at, self._noted = self.phases.clock(), (self.steps, self.model_steps, training)
         self._write("work", new | self._work())
@@ -293,41 +402,73 @@ class Meter:
     def _work(self) -> dict[str, Any]:
         memory, source = self._memory()
         row = {
-            "done": self._done, "total": self._total, **self._wave, "model_steps": self.before.model_steps + self.model_steps,
-            "goodput": round(goodput(self.before.kept + self.training_seconds, self.before.wall + self.wall_seconds), 4),
-            "compile_seconds": round(self.compile_seconds, 3), "memory_bytes": memory, "memory_source": source,
+            "done": self._done,
+            "total": self._total,
+            **self._wave,
+            "model_steps": self.before.model_steps + self.model_steps,
+            "goodput": round(
+                goodput(
+                    self.before.kept + self.training_seconds, self.before.wall + self.wall_seconds
+                ),
+                4,
+            ),
+            "compile_seconds": round(self.compile_seconds, 3),
+            "memory_bytes": memory,
+            "memory_source": source,
         }
-        if self._first and self._total > self._done > self._first[0]:  # with everything: compiling, evaluating, saving
+        if (
+            self._first and self._total > self._done > self._first[0]
+        ):  # with everything: compiling, evaluating, saving
             each = (self.phases.clock() - self._first[1]) / (self._done - self._first[0])
             row["seconds_left"] = round(each * (self._total - self._done), 1)
-        return row | self._timed() | {"seconds": {name: round(value, 3) for name, value in self.phases.spent().items()}}
+        return (
+            row
+            | self._timed()
+            | {"seconds": {name: round(value, 3) for name, value in self.phases.spent().items()}}
+        )
 
     def _timed(self) -> dict[str, float]:
         """What `sums_of` reads; of this process alone."""
         return {
-            "wall_seconds": round(self.wall_seconds, 3), "training_seconds": round(self.training_seconds, 3),
-            "kept_seconds": round(self.kept_seconds, 3), "kept_model_steps": self.kept_model_steps,
+            "wall_seconds": round(self.wall_seconds, 3),
+            "training_seconds": round(self.training_seconds, 3),
+            "kept_seconds": round(self.kept_seconds, 3),
+            "kept_model_steps": self.kept_model_steps,
         }
 
     def _memory(self) -> tuple[int | None, str]:
         reported = device_bytes()
-        return (reported, "as the device reports") if reported else (self.program_bytes or None, "by XLA's analysis")
+        return (
+            (reported, "as the device reports")
+            if reported
+            else (self.program_bytes or None, "by XLA's analysis")
+        )
 
     def _write(self, event: str, row: dict[str, Any]) -> None:
         if self.log is None or not self.process:
             return
-        with self.phases.within("saving"), contextlib.suppress(OSError):  # the next save says what is wrong with the disk; watching stops no run
-            self.log.append([{MACHINE: event, "process": self.process, "time": round(self.now(), 3)} | row])
+        with (
+            self.phases.within("saving"),
+            contextlib.suppress(OSError),
+        ):  # the next save says what is wrong with the disk; watching stops no run
+            self.log.append(
+                [{MACHINE: event, "process": self.process, "time": round(self.now(), 3)} | row]
+            )
 
 
 def process_seconds() -> float:
-    """Seconds since this process started, for the first who asks; 0 afterwards, and where that is not known (only Linux says)."""
+    """Seconds since this process started, for the first who asks; 0 afterwards, and where that is
+    not known (only Linux says).
+    """
     global _counted_start
     if _counted_start:
         return 0.0
     _counted_start = True
     try:
-        with open("/proc/self/stat", encoding="ascii", errors="replace") as stat, open("/proc/uptime", encoding="ascii") as uptime:
+        with (
+            open("/proc/self/stat", encoding="ascii", errors="replace") as stat,
+            open("/proc/uptime", encoding="ascii") as uptime,
+        ):
             started = int(stat.read().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
             return max(0.0, float(uptime.read().split()[0]) - started)
     except (OSError, ValueError, IndexError):
@@ -335,20 +476,27 @@ def process_seconds() -> float:
 
 
 def program_bytes(programs: Any) -> int:
-    """Bytes on one device of the largest of compiled programs, by XLA's analysis; 0 where none says."""
+    """Bytes on one device of the largest of compiled programs, by XLA's analysis; 0 where none
+    says.
+    """
     sizes = [0]
     for program in vars(programs).values():
         if hasattr(program, "memory_analysis"):
             found = program.memory_analysis()
             if found is not None:
                 sizes.append(
-                    found.argument_size_in_bytes + found.output_size_in_bytes + found.temp_size_in_bytes - found.alias_size_in_bytes
+                    found.argument_size_in_bytes
+                    + found.output_size_in_bytes
+                    + found.temp_size_in_bytes
+                    - found.alias_size_in_bytes
                 )
     return int(max(sizes))
 
 
 def device_bytes() -> int | None:
-    """The most bytes that any local device reports to have had in use; None where none reports it (CPU)."""
+    """The most bytes that any local device reports to have had in use; None where none reports it
+    (CPU).
+    """
     import jax
 
     stats = [device.memory_stats() or {} for device in jax.local_devices()]

@@ -33,35 +33,59 @@ def refuse_impossible(config: Mapping, arms: Mapping[str, Arm], seeds: Sequence[
     mistakes, train, devices = [], config["train"], len(jax.devices())
     if train["layout"] == "data" and train["batch_size"] % devices:
         mistakes.append(
-            f"train.batch_size is {train['batch_size']}; with train.layout=data it must be a multiple of the devices, which are {devices} (--devices=N)"
+            f"train.batch_size is {train['batch_size']}; with train.layout=data it must be a"
+            f" multiple of the devices, which are {devices} (--devices=N)"
         )
     for name, arm in arms.items():
         if max(seeds) + arm.seed_offset > MAX_SEED:
-            mistakes.append(f"arm {name!r}: seed {max(seeds)} + seed_offset {arm.seed_offset} is above {MAX_SEED}, the largest seed")
+            mistakes.append(
+                f"arm {name!r}: seed {max(seeds)} + seed_offset {arm.seed_offset} is above"
+                f" {MAX_SEED}, the largest seed"
+            )
     if mistakes:
         raise UserErrors(mistakes)
 
 
 def compare(
-    experiment: Experiment, config: Config, arms: Mapping[str, Config], seeds: Sequence[int], workdir: Path, *, display: Any
+    experiment: Experiment,
+    config: Config,
+    arms: Mapping[str, Config],
+    seeds: Sequence[int],
+    workdir: Path,
+    *,
+    display: Any,
 ) -> int:
-    """Trains what is missing, compares, writes results.json and report.html, and returns the exit code.
+    """Trains what is missing, compares, writes results.json and report.html, and returns the exit
+    code.
 
     Args:
-      experiment: the design. config: its base. arms: the resolved config of each arm. seeds: of this run.
+      experiment: the design. config: its base. arms: the resolved config of each arm. seeds: of
+        this run.
       workdir: the run directory. display: hears what happens.
     """
     config, arms = plain(config), {name: plain(arm) for name, arm in arms.items()}
     refuse_impossible(config, experiment.arms, seeds)
-    alike.refuse_different("compare", config, arms, seeds, experiment=alike.hash_of(replace(experiment, own=Own())))
+    alike.refuse_different(
+        "compare", config, arms, seeds, experiment=alike.hash_of(replace(experiment, own=Own()))
+    )
 
     def body(session: Session) -> None:
         specs = make_specs(experiment.arms, arms, seeds, session.library.request)
         alike.refuse_other_data(spec.data for spec in specs)
         directory.begin(workdir, experiment, config, arms, seeds, fingerprint(), display)
         example = session.library[specs[0].data]
-        display.opening(experiment.question, experiment.prediction, story.asked(example), story.scope(config, seeds))
-        display.layout(list(experiment.arms), [view.name for view in example.views], experiment.primary, len(seeds))
+        display.opening(
+            experiment.question,
+            experiment.prediction,
+            story.asked(example),
+            story.scope(config, seeds),
+        )
+        display.layout(
+            list(experiment.arms),
+            [view.name for view in example.views],
+            experiment.primary,
+            len(seeds),
+        )
         records = session.train(specs)
         if not processes.is_first():  # there is nothing more to share out
             return
@@ -75,14 +99,21 @@ def compare(
 
 
 def _report(
-    session: Session, experiment: Experiment, config: Mapping, specs: Sequence[Spec], records: Mapping[str, Record], outcome: results.Outcome
+    session: Session,
+    experiment: Experiment,
+    config: Mapping,
+    specs: Sequence[Spec],
+    records: Mapping[str, Record],
+    outcome: results.Outcome,
 ) -> None:
     """Pictures, page and TensorBoard files, then the closing words."""
     from jaxreg.study.report import build
 
     phases, command = session.phases, story.command(sys.argv)
     phases("probing")
-    payload = build.payload_of(experiment, config, specs, records, session.library, outcome, command)
+    payload = build.payload_of(
+        experiment, config, specs, records, session.library, outcome, command
+    )
     payload["counterfactual"] = counterfactual.found(session.workdir, specs)
     phases("writing report")
     build.write_tensorboard(session.workdir, specs, records)
@@ -90,16 +121,30 @@ def _report(
     build.write_page(session.workdir, payload | {"timing": phases.seconds})
     rows = outcome.results["comparisons"]
     session.display.closing(
-        [*payload["headline"], story.underpowered(experiment, rows)], table=outcome.results["arms"], comparisons=rows,
-        controls=payload["controls"], baseline=experiment.baseline, primary=experiment.primary, timing=phases.seconds,
-        report=str(session.workdir / "report.html"), command=command,
+        [*payload["headline"], story.underpowered(experiment, rows)],
+        table=outcome.results["arms"],
+        comparisons=rows,
+        controls=payload["controls"],
+        baseline=experiment.baseline,
+        primary=experiment.primary,
+        timing=phases.seconds,
+        report=str(session.workdir / "report.html"),
+        command=command,
     )
 
 
 def plan(
-    experiment: Experiment, config: Config, arms: Mapping[str, Config], seeds: Sequence[int], workdir: Path, *, display: Any
+    experiment: Experiment,
+    config: Config,
+    arms: Mapping[str, Config],
+    seeds: Sequence[int],
+    workdir: Path,
+    *,
+    display: Any,
 ) -> int:
-    """Says what would run and what it could decide, and returns the exit code; nothing is trained or written."""
+    """Says what would run and what it could decide, and returns the exit code; nothing is trained
+    or written.
+    """
     config, arms = plain(config), {name: plain(arm) for name, arm in arms.items()}
     refuse_impossible(config, experiment.arms, seeds)
     library = Library()
@@ -111,12 +156,22 @@ def plan(
 
 
 def train(config: Config, workdir: Path, *, display: Any) -> int:
-    """Trains one member of one config and returns the exit code: an experiment of one arm at one seed, without a comparison."""
+    """Trains one member of one config and returns the exit code: an experiment of one arm at one
+    seed, without a comparison.
+    """
     config = plain(config)
     arm, seed = "run", config["seed"]
     alone = Experiment(
-        name="train", question="One run.", config="", baseline=arm, arms={arm: Arm("one run")}, seeds=(seed,),
-        primary="validation", margin=0.05, alpha=0.05, prediction="none",
+        name="train",
+        question="One run.",
+        config="",
+        baseline=arm,
+        arms={arm: Arm("one run")},
+        seeds=(seed,),
+        primary="validation",
+        margin=0.05,
+        alpha=0.05,
+        prediction="none",
     )
     refuse_impossible(config, alone.arms, alone.seeds)
     alike.refuse_different("train", config, {arm: config}, alone.seeds)
@@ -136,6 +191,11 @@ def train(config: Config, workdir: Path, *, display: Any) -> int:
         tensorboard.write_tensorboard(workdir, specs, records)
         session.phases.stop()
         table = outcome.results["arms"]
-        display.closing([f"seed {seed}"], table=table, timing=session.phases.seconds, command=story.command(sys.argv))
+        display.closing(
+            [f"seed {seed}"],
+            table=table,
+            timing=session.phases.seconds,
+            command=story.command(sys.argv),
+        )
 
     return hold(workdir, display, body)

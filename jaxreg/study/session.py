@@ -1,4 +1,6 @@
-"""What every run needs around it: the directory locked, signals caught, data loading, time kept, and the live table."""
+"""What every run needs around it: the directory locked, signals caught, data loading, time kept,
+and the live table.
+"""
 
 import contextlib
 import sys
@@ -47,12 +49,16 @@ class Board:
 
 
 class Session:
-    """One run in its directory. `phases` keeps the time, `meter` writes it down, `library` loads data in the background, `display` is told."""
+    """One run in its directory. `phases` keeps the time, `meter` writes it down, `library` loads
+    data in the background, `display` is told.
+    """
 
     def __init__(self, workdir: Path, display: Any, interrupts: Interrupts):
         self.workdir, self.display, self.interrupts = workdir, display, interrupts
         self.phases, self.library = Phases(display, before=process_seconds()), Library()
-        self.meter = Meter(self.phases, MetricsLog(workdir / "metrics.jsonl"), command=story.command(sys.argv))
+        self.meter = Meter(
+            self.phases, MetricsLog(workdir / "metrics.jsonl"), command=story.command(sys.argv)
+        )
 
     def progress(self, done: int, total: int) -> None:
         """Tells display and meter how many of all model-steps are done."""
@@ -67,13 +73,20 @@ class Session:
         """
         board = Board(self.display, self.library)
         watch = Watch(
-            progress=self.progress, member_done=board.add, phase=self.phases, stop=lambda: self.interrupts.requested, meter=self.meter
+            progress=self.progress,
+            member_done=board.add,
+            phase=self.phases,
+            stop=lambda: self.interrupts.requested,
+            meter=self.meter,
         )
         trainer = Trainer(self.workdir, specs, self.library, fingerprint(), watch)
         records = trainer.run()
         found = len(records) - trainer.trained
         if found:
-            self.display.note(f"{found} of {len(records)} members were found trained, {trainer.trained} trained now")
+            self.display.note(
+                f"{found} of {len(records)} members were found trained, {trainer.trained}"
+                " trained now"
+            )
         directory.mark_foreign(self.workdir, records.values(), fingerprint(), self.display)
         return records
 
@@ -102,7 +115,8 @@ def _ending(session: Session) -> Iterator[Session]:
 
 
 def hold(workdir: Path, display: Any, body: Callable[[Session], None]) -> int:
-    """Runs `body` in a locked run directory and returns the exit code: 0, or 75 when a signal stopped it after saving.
+    """Runs `body` in a locked run directory and returns the exit code: 0, or 75 when a signal
+    stopped it after saving.
 
     Raises:
       UserErrors: the directory cannot be made or is in use, or its checkpoints cannot be used.
@@ -121,6 +135,9 @@ def hold(workdir: Path, display: Any, body: Callable[[Session], None]) -> int:
         except Interrupted:
             display.note(f"interrupted; the same command goes on: {story.command(sys.argv)}")
             return INTERRUPTED
-        except (RunDirectoryInUse, CheckpointError) as error:  # a full or damaged disk is no defect of ours
+        except (
+            RunDirectoryInUse,
+            CheckpointError,
+        ) as error:  # a full or damaged disk is no defect of ours
             raise UserErrors([str(error)]) from None
     return DONE

@@ -1,9 +1,11 @@
 """Paired tests, intervals, corrections and sample sizes: numbers in, numbers out.
 
-Every test is a sign-flip test on one difference per seed (arm minus baseline, test items averaged first): under "no
-effect" the sign of each difference is a fair coin. Nothing here knows a claim or a verdict; `verdict.py` does.
+Every test is a sign-flip test on one difference per seed (arm minus baseline, test items averaged
+first): under "no effect" the sign of each difference is a fair coin. Nothing here knows a claim or
+a verdict; `verdict.py` does.
 
-A run that diverged is worth chance *before* it comes here (`verdict.fill_diverged`): a NaN is refused, never skipped.
+A run that diverged is worth chance *before* it comes here (`verdict.fill_diverged`): a NaN is
+refused, never skipped.
 """
 
 import math
@@ -14,12 +16,12 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Real
 
-MAX_EXACT_SEEDS = 20     # 2^20 sums are 8 MB and some hundredths of a second
-NUM_DRAWS = 1_000_000    # sign patterns drawn beyond that
-DRAW_SEED = 20_180_417   # fixed: the same differences give the same p
-TIE = 1e-12              # sums closer than this, relative to their size, are equal
-_COUNTLESS = 10**9       # seeds; nobody trains that many
-_BLOCK_BITS = 1 << 21    # signs drawn at a time: bounds the memory for any number of seeds
+MAX_EXACT_SEEDS = 20  # 2^20 sums are 8 MB and some hundredths of a second
+NUM_DRAWS = 1_000_000  # sign patterns drawn beyond that
+DRAW_SEED = 20_180_417  # fixed: the same differences give the same p
+TIE = 1e-12  # sums closer than this, relative to their size, are equal
+_COUNTLESS = 10**9  # seeds; nobody trains that many
+_BLOCK_BITS = 1 << 21  # signs drawn at a time: bounds the memory for any number of seeds
 
 Values = Sequence[numbers.Real] | Real[np.ndarray, " n"]
 
@@ -40,7 +42,9 @@ class Interval(NamedTuple):
 
 
 class Equivalence(NamedTuple):
-    """p of two one-sided tests (the larger), and each: `p_above` against -margin, `p_below` against +margin."""
+    """p of two one-sided tests (the larger), and each: `p_above` against -margin, `p_below` against
+    +margin.
+    """
 
     p: float
     p_above: float
@@ -55,18 +59,26 @@ def finite_vector(values: Values, name: str) -> Float[np.ndarray, " n"]:
     """
     vector = np.asarray(values, dtype=np.float64)
     if vector.ndim != 1 or vector.size == 0:
-        raise ValueError(f"{name}: expected one number per seed, got an array of shape {vector.shape}")
+        raise ValueError(
+            f"{name}: expected one number per seed, got an array of shape {vector.shape}"
+        )
     if not np.all(np.isfinite(vector)):
         where = np.flatnonzero(~np.isfinite(vector)).tolist()
-        raise ValueError(f"{name}: not finite at {where}; a diverged run counts as chance, see verdict.fill_diverged")
+        raise ValueError(
+            f"{name}: not finite at {where}; a diverged run counts as chance, see"
+            " verdict.fill_diverged"
+        )
     return vector
 
 
-def sign_flip_test(differences: Values, *, alternative: str = "two-sided", shift: float = 0.0) -> SignFlip:
+def sign_flip_test(
+    differences: Values, *, alternative: str = "two-sided", shift: float = 0.0
+) -> SignFlip:
     """p of the hypothesis that the differences are symmetric about `shift`.
 
-    p is the share of sign patterns s for which sum(s * (differences - shift)) is at least as extreme as the one seen.
-    All 2^n patterns are counted up to 20 seeds; beyond, 10^6 are drawn and p = (hits + 1) / (draws + 1).
+    p is the share of sign patterns s for which sum(s * (differences - shift)) is at least as
+    extreme as the one seen. All 2^n patterns are counted up to 20 seeds; beyond, 10^6 are drawn and
+    p = (hits + 1) / (draws + 1).
 
     Args:
         differences: [n], one per seed, paired.
@@ -97,7 +109,7 @@ def sign_flip_test(differences: Values, *, alternative: str = "two-sided", shift
 
 
 def _is_extreme(
-        sums: Float[np.ndarray, " k"], observed: float, tolerance: float, alternative: str
+    sums: Float[np.ndarray, " k"], observed: float, tolerance: float, alternative: str
 ) -> Bool[np.ndarray, " k"]:
     """True where a sum is at least as extreme as the observed one; ties count."""
     if alternative == "greater":
@@ -115,7 +127,9 @@ def _all_sums(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " k"]:
     return sums
 
 
-def _drawn_p(values: Float[np.ndarray, " n"], observed: float, tolerance: float, alternative: str) -> float:
+def _drawn_p(
+    values: Float[np.ndarray, " n"], observed: float, tolerance: float, alternative: str
+) -> float:
     """p from NUM_DRAWS sign patterns of a fixed seed, a block at a time."""
     stream = np.random.Generator(np.random.Philox(DRAW_SEED))
     block = max(1, _BLOCK_BITS // values.size)
@@ -141,7 +155,8 @@ def non_inferiority_test(differences: Values, margin: float) -> SignFlip:
 
 
 def equivalence_test(differences: Values, margin: float) -> Equivalence:
-    """p of "apart by `margin` or more", either way: a small p says the two are the same within the margin.
+    """p of "apart by `margin` or more", either way: a small p says the two are the same within the
+    margin.
 
     Raises:
         ValueError: margin not above 0; differences empty or not finite.
@@ -155,9 +170,11 @@ def equivalence_test(differences: Values, margin: float) -> Equivalence:
 
 
 def t_interval(values: Values, alpha: float = 0.05) -> Interval:
-    """The 1 - alpha interval of the mean: mean +- t(1 - alpha/2, n - 1) sd / sqrt(n); (nan, nan) for one value.
+    """The 1 - alpha interval of the mean: mean +- t(1 - alpha/2, n - 1) sd / sqrt(n); (nan, nan)
+    for one value.
 
-    A bootstrap interval is not offered: under 30 seeds its false positives reach 10 to 24% where 5% is asked.
+    A bootstrap interval is not offered: under 30 seeds its false positives reach 10 to 24% where 5%
+    is asked.
 
     Raises:
         ValueError: values empty or not finite; alpha outside (0, 1).
@@ -170,14 +187,19 @@ def t_interval(values: Values, alpha: float = 0.05) -> Interval:
     _in_open_unit(alpha, "alpha")
     if vector.size == 1:
         return Interval(math.nan, math.nan)
-    half = special.stdtrit(vector.size - 1, 1 - alpha / 2) * vector.std(ddof=1) / math.sqrt(vector.size)
+    half = (
+        special.stdtrit(vector.size - 1, 1 - alpha / 2)
+        * vector.std(ddof=1)
+        / math.sqrt(vector.size)
+    )
     return Interval(float(vector.mean() - half), float(vector.mean() + half))
 
 
 def holm(p_values: Values) -> Float[np.ndarray, " n"]:
     """Adjusted p values, in the order given: reject where the adjusted p is at most alpha.
 
-    The k-th smallest of m becomes max over j <= k of (m - j + 1) p_(j), at most 1. No family gives none.
+    The k-th smallest of m becomes max over j <= k of (m - j + 1) p_(j), at most 1. No family gives
+    none.
 
     Raises:
         ValueError: a p outside [0, 1] or not finite.
@@ -197,19 +219,21 @@ def holm(p_values: Values) -> Float[np.ndarray, " n"]:
 
 
 def smallest_p(num_seeds: int, *, sided: int = 2) -> float:
-    """The smallest p that `num_seeds` differences can reach: sided / 2^n, or one in 10^6 where patterns are drawn.
+    """The smallest p that `num_seeds` differences can reach: sided / 2^n, or one in 10^6 where
+    patterns are drawn.
 
     Raises:
         ValueError: no seed; sided neither 1 nor 2.
     """
     _at_least_one(num_seeds, "num_seeds")
     _one_or_two(sided)
-    exact = sided * 2.0 ** -num_seeds
+    exact = sided * 2.0**-num_seeds
     return exact if num_seeds <= MAX_EXACT_SEEDS else max(exact, 1 / (NUM_DRAWS + 1))
 
 
 def can_decide(num_seeds: int, num_tests: int, alpha: float) -> bool:
-    """Whether any of `num_tests` tests could survive Holm: its first step multiplies the smallest p by num_tests.
+    """Whether any of `num_tests` tests could survive Holm: its first step multiplies the smallest p
+    by num_tests.
 
     Raises:
         ValueError: no seed, no test, or alpha outside (0, 1).
@@ -219,8 +243,11 @@ def can_decide(num_seeds: int, num_tests: int, alpha: float) -> bool:
     return smallest_p(num_seeds) * num_tests <= alpha
 
 
-def paired_power(num_seeds: int, sd: float, effect: float, *, alpha: float, sided: int = 2) -> float:
-    """The probability that a paired t test at level `alpha` sees a true `effect`, by the noncentral t.
+def paired_power(
+    num_seeds: int, sd: float, effect: float, *, alpha: float, sided: int = 2
+) -> float:
+    """The probability that a paired t test at level `alpha` sees a true `effect`, by the noncentral
+    t.
 
     Args:
         sd: of the differences between seeds, above 0, in the unit of `effect`.
@@ -243,25 +270,35 @@ def paired_power(num_seeds: int, sd: float, effect: float, *, alpha: float, side
     seen = float(stats.nct.sf(critical, freedom, noncentrality))
     if sided == 2:
         wrong_side = float(stats.nct.cdf(-critical, freedom, noncentrality))
-        seen += 0.0 if math.isnan(wrong_side) else wrong_side   # NaN only where it is below 1e-9
+        seen += 0.0 if math.isnan(wrong_side) else wrong_side  # NaN only where it is below 1e-9
     return seen
 
 
 def seeds_for_power(
-        sd: float, effect: float, *, alpha: float, power: float = 0.8, num_tests: int = 1, sided: int = 2
+    sd: float,
+    effect: float,
+    *,
+    alpha: float,
+    power: float = 0.8,
+    num_tests: int = 1,
+    sided: int = 2,
 ) -> int:
     """The fewest seeds with which a true `effect` is significant with probability `power`.
 
-    Power is that of the paired t test at alpha / num_tests, the strictest step of Holm. The sign-flip test has some
-    percent less (simulated, where .8 is asked: .77 with 10 significant sign patterns, .70 with 2). So few seeds that no
-    pattern is significant are refused, and where only one is (all differences of one sign), its own probability counts.
-    Beyond a billion it stops counting and says about that many: an effect may be as small as rounding.
+    Power is that of the paired t test at alpha / num_tests, the strictest step of Holm. The
+    sign-flip test has some percent less (simulated, where .8 is asked: .77 with 10 significant sign
+    patterns, .70 with 2). So few seeds that no pattern is significant are refused, and where only
+    one is (all differences of one sign), its own probability counts.
+    Beyond a billion it stops counting and says about that many: an effect may be as small as
+    rounding.
 
-    This is the power to find an effect of this size *significant*. An estimate falls below a true effect half the time,
-    so a design that must also show an estimate of the margin needs a true effect above it.
+    This is the power to find an effect of this size *significant*. An estimate falls below a true
+    effect half the time, so a design that must also show an estimate of the margin needs a true
+    effect above it.
 
     Args:
-        sd: standard deviation of the paired differences over seeds, in the unit of `effect`; 0 is allowed.
+        sd: standard deviation of the paired differences over seeds, in the unit of `effect`; 0 is
+          allowed.
         effect: the true effect to be seen, not 0; its sign does not matter.
         num_tests: size of the family.
         sided: 2, or 1 for non-inferiority and for excluding a margin.
@@ -283,12 +320,17 @@ def seeds_for_power(
     while smallest_p(fewest, sided=sided) > level:
         fewest += 1
         if fewest > 2 * MAX_EXACT_SEEDS:
-            raise ValueError(f"alpha: {alpha} over {num_tests} tests is below what drawn sign patterns can show")
+            raise ValueError(
+                f"alpha: {alpha} over {num_tests} tests is below what drawn sign patterns can show"
+            )
 
     def enough(num_seeds: int) -> bool:
         if sd == 0:
             return True
-        if 2 * smallest_p(num_seeds, sided=sided) > level and _one_sign(num_seeds, sd, effect) < power:
+        if (
+            2 * smallest_p(num_seeds, sided=sided) > level
+            and _one_sign(num_seeds, sd, effect) < power
+        ):
             return False
         return paired_power(num_seeds, sd, effect, alpha=level, sided=sided) >= power
 
@@ -303,7 +345,9 @@ def _one_sign(num_seeds: int, sd: float, effect: float) -> float:
 
 
 def _first(holds: Callable[[int], bool], start: int) -> int:
-    """The smallest n >= start where a monotone condition holds, by doubling and halving; no further than `_COUNTLESS`."""
+    """The smallest n >= start where a monotone condition holds, by doubling and halving; no further
+    than `_COUNTLESS`.
+    """
     if holds(start):
         return start
     low, high = start, 2 * start

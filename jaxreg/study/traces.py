@@ -1,7 +1,9 @@
-"""What a training run can note of itself at every evaluation, besides curves: each trace looks at the next step and changes nothing.
+"""What a training run can note of itself at every evaluation, besides curves: each trace looks at
+the next step and changes nothing.
 
-A trace is a function (problem, model, state, batch, moment, example ids) -> {name: small array}; the config field `eval.traces`
-names those that are wanted, and each array is stored in the member's record as "trace/<name>" [E, ...].
+A trace is a function (problem, model, state, batch, moment, example ids) -> {name: small array};
+the config field `eval.traces` names those that are wanted, and each array is stored in the member's
+record as "trace/<name>" [E, ...].
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,37 +20,69 @@ from jaxreg.train.step import Moment, Problem, TrainState, loss_and_gradient, tr
 Traced = dict[str, jax.Array]
 
 
-def gradients(problem: Problem, model: Any, state: TrainState, batch: Mapping, moment: Moment, example_ids: Any) -> Traced:
-    """Norms of the training gradient (dropout and penalties on, before any clip): of all, and of each block.
+def gradients(
+    problem: Problem,
+    model: Any,
+    state: TrainState,
+    batch: Mapping,
+    moment: Moment,
+    example_ids: Any,
+) -> Traced:
+    """Norms of the training gradient (dropout and penalties on, before any clip): of all, and of
+    each block.
 
-    gradient_norm []; gradient_blocks [N]; gradient_first_to_last [], log2 of the first block's over the last one's.
+    gradient_norm []; gradient_blocks [N]; gradient_first_to_last [], log2 of the first block's over
+    the last one's.
     """
     _, gradient = loss_and_gradient(problem, state.params, batch, moment, example_ids)
     norms = layer_norms(gradient, model.num_layers)
     blocks = norms[1:-1]
     return {
-        "gradient_norm": jnp.linalg.norm(norms), "gradient_blocks": blocks,
+        "gradient_norm": jnp.linalg.norm(norms),
+        "gradient_blocks": blocks,
         "gradient_first_to_last": jnp.log2(blocks[0]) - jnp.log2(blocks[-1]),
     }
 
 
-def drift(problem: Problem, model: Any, state: TrainState, batch: Mapping, moment: Moment, example_ids: Any) -> Traced:
-    """How far the next update moves what each block's attention and MLP read, see `jaxreg.probe.drift`.
+def drift(
+    problem: Problem,
+    model: Any,
+    state: TrainState,
+    batch: Mapping,
+    moment: Moment,
+    example_ids: Any,
+) -> Traced:
+    """How far the next update moves what each block's attention and MLP read, see
+    `jaxreg.probe.drift`.
 
-    drift_distribution, drift_movement [N, 2]; drift_update [], the length of the update relative to the parameters.
+    drift_distribution, drift_movement [N, 2]; drift_update [], the length of the update relative to
+    the parameters.
     """
     after, _ = train_step(problem, state, batch, moment.seed, example_ids)
     found = input_drift(model, state.params, after.params, batch)
     return {f"drift_{name}": value for name, value in found._asdict().items()}
 
 
-def mismatch(problem: Problem, model: Any, state: TrainState, batch: Mapping, moment: Moment, example_ids: Any) -> Traced:
-    """train_minus_eval []: loss of the next batch in training (with dropout and all penalties) less that in evaluation mode, nats."""
+def mismatch(
+    problem: Problem,
+    model: Any,
+    state: TrainState,
+    batch: Mapping,
+    moment: Moment,
+    example_ids: Any,
+) -> Traced:
+    """train_minus_eval []: loss of the next batch in training (with dropout and all penalties) less
+    that in evaluation mode, nats.
+    """
     tally = problem.objective(state.params, batch, moment, example_ids)
     return {"train_minus_eval": tally.mean - mean_loss(model, state.params, batch)}
 
 
-TRACES: Mapping[str, Callable[..., Traced]] = {"gradients": gradients, "drift": drift, "mismatch": mismatch}
+TRACES: Mapping[str, Callable[..., Traced]] = {
+    "gradients": gradients,
+    "drift": drift,
+    "mismatch": mismatch,
+}
 """Name in eval.traces -> what it notes."""
 
 
@@ -57,9 +91,14 @@ def of(names: Sequence[str], problem: Problem, model: Any) -> Callable[..., Trac
     if not names:
         return None
 
-    def trace(state: TrainState, batch: Mapping, moment: Moment, example_ids: Any, axis_name: str | None) -> Traced:
+    def trace(
+        state: TrainState, batch: Mapping, moment: Moment, example_ids: Any, axis_name: str | None
+    ) -> Traced:
         if axis_name is not None:
-            raise ValueError("eval.traces: a trace needs the whole batch on one device; allowed with train.layout=members")
+            raise ValueError(
+                "eval.traces: a trace needs the whole batch on one device; allowed with"
+                " train.layout=members"
+            )
         noted: Traced = {}
         for name in names:
             noted |= TRACES[name](problem, model, state, batch, moment, example_ids)

@@ -1,4 +1,6 @@
-"""Trains the members that are not there yet, wave by wave, with records, checkpoints and metrics on disk."""
+"""Trains the members that are not there yet, wave by wave, with records, checkpoints and metrics on
+disk.
+"""
 
 import dataclasses
 import os
@@ -32,7 +34,8 @@ MOST_SECONDS_LATE = 60.0
 class Watch:
     """What the outside hears of training. All calls are optional.
 
-    progress(done, total): model-steps. member_done(spec, record). phase(name). stop(): asked after every chunk. meter: measures.
+    progress(done, total): model-steps. member_done(spec, record). phase(name). stop(): asked after
+    every chunk. meter: measures.
     """
 
     progress: Callable[[int, int], None] = lambda done, total: None
@@ -46,7 +49,8 @@ class Watch:
 class Saved:
     """What the newest checkpoint holds of this run: members that are not done, all of one group.
 
-    group: its position. specs: the members; rows: where each stands in the checkpoint; size: how many stand there.
+    group: its position. specs: the members; rows: where each stands in the checkpoint; size: how
+    many stand there.
     step: steps made. fingerprints: of the machines that made them.
     """
 
@@ -62,14 +66,30 @@ class Trainer:
     """The members of one run directory.
 
     Args:
-      workdir: records, checkpoints and metrics.jsonl live in here; neighbours' records are found too.
+      workdir: records, checkpoints and metrics.jsonl live in here; neighbours' records are found
+        too.
       datasets: by content hash.
       fingerprint: of this machine and these versions, stored beside every record.
     """
 
-    def __init__(self, workdir: Path, specs: Sequence[Spec], datasets: Mapping[str, Dataset], fingerprint: Mapping, watch: Watch):
-        self.workdir, self.specs, self.datasets, self.fingerprint, self.watch = workdir, specs, datasets, dict(fingerprint), watch
-        neighbours = sorted(path for path in workdir.parent.glob("*/members") if path.parent != workdir)
+    def __init__(
+        self,
+        workdir: Path,
+        specs: Sequence[Spec],
+        datasets: Mapping[str, Dataset],
+        fingerprint: Mapping,
+        watch: Watch,
+    ):
+        self.workdir, self.specs, self.datasets, self.fingerprint, self.watch = (
+            workdir,
+            specs,
+            datasets,
+            dict(fingerprint),
+            watch,
+        )
+        neighbours = sorted(
+            path for path in workdir.parent.glob("*/members") if path.parent != workdir
+        )
         self.records = Records(workdir / "members", neighbours)
         self.metrics = MetricsLog(workdir / "metrics.jsonl")
         self.checkpoints = Checkpoints(workdir / "checkpoints")
@@ -124,7 +144,9 @@ class Trainer:
         self.metrics.rewrite(rows + machine_rows(self.metrics.path))
 
     def _find(self) -> None:
-        """Members that are on disk already, and metrics.jsonl made anew from them: nothing half-written stays."""
+        """Members that are on disk already, and metrics.jsonl made anew from them: nothing
+        half-written stays.
+        """
         for spec in self._unique():
             record = self.records.get(spec.hash)
             if record is not None:
@@ -137,7 +159,9 @@ class Trainer:
                     self.watch.member_done(spec, self.found[spec.hash])
 
     def _agree_on_found(self) -> None:
-        """What process 0 found counts for all: a shared disk may show a file a little later elsewhere."""
+        """What process 0 found counts for all: a shared disk may show a file a little later
+        elsewhere.
+        """
         if processes.count() == 1:
             return
         agreed, until = processes.agree(list(self.found)), time.monotonic() + MOST_SECONDS_LATE
@@ -146,7 +170,10 @@ class Trainer:
                 record = self.records.get(hash)
                 self.found |= {} if record is None else {hash: record}
                 if record is None and time.monotonic() > until:
-                    raise RuntimeError(f"process {processes.index()} does not find the member {hash} in {self.records.directory}, process 0 does")
+                    raise RuntimeError(
+                        f"process {processes.index()} does not find the member {hash} in"
+                        f" {self.records.directory}, process 0 does"
+                    )
                 time.sleep(0.2)
         self.found = {hash: self.found[hash] for hash in agreed}
 
@@ -182,21 +209,35 @@ class Trainer:
         mappings.make_room()
         return build.programs_of(structure, build.Vocabulary.of(example)), False
 
-    def _wave_data(self, specs: Sequence[Spec], example: Dataset, passes: build.Passes, programs: Programs):
-        """(jobs, spread tables) of a wave; the tables have a row per slot, whatever the wave needs, so that shapes are fixed."""
+    def _wave_data(
+        self, specs: Sequence[Spec], example: Dataset, passes: build.Passes, programs: Programs
+    ):
+        """(jobs, spread tables) of a wave; the tables have a row per slot, whatever the wave needs,
+        so that shapes are fixed.
+        """
         drawn = list(dict.fromkeys(spec.data for spec in specs))
-        rows = [self.datasets[key] for key in drawn] + [example] * (programs.layout.slots - len(drawn))
+        rows = [self.datasets[key] for key in drawn] + [example] * (
+            programs.layout.slots - len(drawn)
+        )
         needs = build.needs_of(build.structure_of(specs[0].config))
         tables = build.tables_of(rows, passes, len(programs.layout.devices), needs)
-        return [spec.job(drawn.index(spec.data)) for spec in specs], programs.layout.spread_tables(tables)
+        return [spec.job(drawn.index(spec.data)) for spec in specs], programs.layout.spread_tables(
+            tables
+        )
 
     def _restore(self, wave: Wave, saved: Saved) -> None:
         """The wave as it was saved; some of its members may have been trained or left out since."""
-        like = {name: jax.ShapeDtypeStruct((saved.size, *x.shape[1:]), x.dtype) for name, x in wave.snapshot().items()}
+        like = {
+            name: jax.ShapeDtypeStruct((saved.size, *x.shape[1:]), x.dtype)
+            for name, x in wave.snapshot().items()
+        }
         restored = self.checkpoints.restore_newest(like=like)
         rows = np.asarray(saved.rows[: len(wave.jobs)])
         wave.restore({name: x[rows] for name, x in restored.state.items()}, saved.step)
-        self._fingerprints = [*(f for f in saved.fingerprints if f != self.fingerprint), self.fingerprint]
+        self._fingerprints = [
+            *(f for f in saved.fingerprints if f != self.fingerprint),
+            self.fingerprint,
+        ]
 
     def _train(self, wave: Wave, specs: Sequence[Spec], passes: build.Passes) -> None:
         meter = self.watch.meter
@@ -217,8 +258,12 @@ class Trainer:
 
         meter.wave(len(specs), wave.step)
         trained = run_wave(
-            wave, on_chunk=on_chunk, on_eval=on_eval, save=save,
-            save_every_seconds=specs[0].config["checkpoint"]["every_seconds"], should_stop=self.watch.stop,
+            wave,
+            on_chunk=on_chunk,
+            on_eval=on_eval,
+            save=save,
+            save_every_seconds=specs[0].config["checkpoint"]["every_seconds"],
+            should_stop=self.watch.stop,
         )
         meter.phases.switch("saving")
         for spec, member in zip(specs, trained, strict=True):
@@ -228,12 +273,21 @@ class Trainer:
 
     def _put(self, spec: Spec, member: Trained, plan: Plan, passes: build.Passes) -> None:
         meta = {
-            "arm": spec.arm, "run_seed": spec.run_seed, "data": spec.data, "code_version": members.code_version(),
-            "passes": [[split, list(cut)] for split, cut in passes.keys], "curves": list(passes.keys[: passes.num_curves]),
-            "eval_steps": list(plan.eval_steps), "diverged": member.diverged, "kept_step": member.kept_step,
-            "last_step": member.last_step, "fingerprint": self.fingerprint,
+            "arm": spec.arm,
+            "run_seed": spec.run_seed,
+            "data": spec.data,
+            "code_version": members.code_version(),
+            "passes": [[split, list(cut)] for split, cut in passes.keys],
+            "curves": list(passes.keys[: passes.num_curves]),
+            "eval_steps": list(plan.eval_steps),
+            "diverged": member.diverged,
+            "kept_step": member.kept_step,
+            "last_step": member.last_step,
+            "fingerprint": self.fingerprint,
         }
-        if len(self._fingerprints) > 1:  # part of it was trained elsewhere: it is no member of this fingerprint alone
+        if (
+            len(self._fingerprints) > 1
+        ):  # part of it was trained elsewhere: it is no member of this fingerprint alone
             meta["fingerprint"] = {"several": self._fingerprints}
         arrays = {"scores": member.scores, "curves": member.curves, "train_loss": member.train_loss}
         arrays |= {f"trace/{name}": values for name, values in member.traces.items()}
@@ -254,36 +308,63 @@ class Trainer:
         for spec in specs:
             for index, step in enumerate(record.meta["eval_steps"]):
                 by_split: dict[str, dict[str, float]] = {}
-                for (split, cut), (accuracy, loss) in zip(record.meta["curves"], record.arrays["curves"][index], strict=True):
+                for (split, cut), (accuracy, loss) in zip(
+                    record.meta["curves"], record.arrays["curves"][index], strict=True
+                ):
                     if not np.isnan(loss):
-                        by_split["/".join([split, *cut])] = {"accuracy": float(accuracy), "loss": float(loss)}
+                        by_split["/".join([split, *cut])] = {
+                            "accuracy": float(accuracy),
+                            "loss": float(loss),
+                        }
                 if not np.isnan(record.arrays["train_loss"][index]):
-                    by_split.setdefault("train", {})["train_mode_loss"] = float(record.arrays["train_loss"][index])
-                rows += [{"arm": spec.arm, "seed": spec.seed, "step": step, "split": split} | row for split, row in by_split.items()]
+                    by_split.setdefault("train", {})["train_mode_loss"] = float(
+                        record.arrays["train_loss"][index]
+                    )
+                rows += [
+                    {"arm": spec.arm, "seed": spec.seed, "step": step, "split": split} | row
+                    for split, row in by_split.items()
+                ]
         return rows
 
     def _save(self, wave: Wave, specs: Sequence[Spec]) -> None:
-        # Numbered in order of saving: model-steps could fall below an older save's when arms or devices have changed since.
+        # Numbered in order of saving: model-steps could fall below an older save's when arms or
+        # devices have changed since.
         self._serial += 1
-        meta = {"members": [spec.hash for spec in specs], "step": wave.step, "serial": self._serial, "fingerprints": self._fingerprints}
+        meta = {
+            "members": [spec.hash for spec in specs],
+            "step": wave.step,
+            "serial": self._serial,
+            "fingerprints": self._fingerprints,
+        }
         self.checkpoints.save(self._serial, wave.snapshot(), meta)
 
     def _saved(self, groups: Sequence[members.Group]) -> Saved | None:
-        """What the newest checkpoint holds of members that are wanted and not done; None if nothing."""
-        wanted = [{spec.hash: spec for spec in group.specs if spec.hash not in self.found} for group in groups]
+        """What the newest checkpoint holds of members that are wanted and not done; None if
+        nothing.
+        """
+        wanted = [
+            {spec.hash: spec for spec in group.specs if spec.hash not in self.found}
+            for group in groups
+        ]
         meta = self.checkpoints.newest_meta() if any(wanted) else None
         for position, specs in enumerate(wanted if meta else []):
             rows = tuple(row for row, hash in enumerate(meta["members"]) if hash in specs)
             if rows:
                 self._serial = meta["serial"]
                 chosen = tuple(specs[meta["members"][row]] for row in rows)
-                return Saved(position, chosen, rows, len(meta["members"]), meta["step"], meta["fingerprints"])
+                return Saved(
+                    position, chosen, rows, len(meta["members"]), meta["step"], meta["fingerprints"]
+                )
         strangers = [hash for hash in meta["members"] if hash not in self._arms] if meta else []
         if strangers:  # a person may go back to the other design; the next save takes its place
             self._serial = meta["serial"]
             warnings.warn(
-                f"the newest checkpoint in {self.checkpoints.directory} is of {len(strangers)} member(s) that this command does not train: of another "
-                "config, other seeds or other code; it is not used, and stays until it is saved over", CheckpointWarning, stacklevel=2)
+                f"the newest checkpoint in {self.checkpoints.directory} is of {len(strangers)}"
+                " member(s) that this command does not train: of another config, other seeds or"
+                " other code; it is not used, and stays until it is saved over",
+                CheckpointWarning,
+                stacklevel=2,
+            )
             return None
         self.checkpoints.clear()  # of finished members: nothing in it is needed
         return None
@@ -291,7 +372,9 @@ class Trainer:
 
 def passes_of(structure: Mapping, dataset: Dataset) -> build.Passes:
     """The passes that a structure scores on a data set."""
-    return build.Passes.of(dataset.views, structure["eval"]["curves"], structure["stopping"]["split"])
+    return build.Passes.of(
+        dataset.views, structure["eval"]["curves"], structure["stopping"]["split"]
+    )
 
 
 def fingerprint() -> dict[str, Any]:
@@ -301,10 +384,20 @@ def fingerprint() -> dict[str, Any]:
     features = ""
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        features = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("flags")), "")
-    devices, several = jax.devices(), {"processes": processes.count()} if processes.count() > 1 else {}
+        features = next(
+            (line.split(":", 1)[1].strip() for line in lines if line.startswith("flags")), ""
+        )
+    devices, several = (
+        jax.devices(),
+        {"processes": processes.count()} if processes.count() > 1 else {},
+    )
     return several | {
-        "jax": jax.__version__, "jaxlib": jaxlib.__version__, "devices": len(devices), "device_kind": devices[0].device_kind,
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "jax": jax.__version__,
+        "jaxlib": jaxlib.__version__,
+        "devices": len(devices),
+        "device_kind": devices[0].device_kind,
+        "cores": (
+            len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        ),
         "cpu_features": records.content_hash(sorted(features.split())) if features else None,
     }

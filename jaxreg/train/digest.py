@@ -8,7 +8,8 @@ import numpy as np
 
 
 def canonical_json(obj: Any) -> str:
-    """The one text of a JSON-able object: sorted keys, no spaces, floats by repr (so 1 and 1.0 differ).
+    """The one text of a JSON-able object: sorted keys, no spaces, floats by repr (so 1 and 1.0
+    differ).
 
     Raises:
       TypeError: something in it is not JSON-able.
@@ -31,7 +32,9 @@ def is_sealed(obj: dict, seal: str) -> bool:
 
 
 def array_digest(array: np.ndarray) -> str:
-    """sha256 over dtype, shape and bytes (row-major, native order) of an array, 64 hexadecimal digits."""
+    """sha256 over dtype, shape and bytes (row-major, native order) of an array, 64 hexadecimal
+    digits.
+    """
     sha = hashlib.sha256(f"{array.dtype.name} {list(array.shape)}\n".encode())
     sha.update(array_bytes(array))
     return sha.hexdigest()
@@ -44,7 +47,9 @@ def array_bytes(array: np.ndarray) -> np.ndarray:
       TypeError: its dtype has no name that brings it back (objects, strings, records).
     """
     try:
-        restorable = not array.dtype.hasobject and dtype_named(array.dtype.name) == array.dtype.newbyteorder("=")
+        restorable = not array.dtype.hasobject and dtype_named(
+            array.dtype.name
+        ) == array.dtype.newbyteorder("=")
     except TypeError:
         restorable = False
     if not restorable:

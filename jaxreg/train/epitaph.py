@@ -1,10 +1,13 @@
-"""The last words of a process that is ended before it can speak: killed, or aborted from C++ because another one died."""
+"""The last words of a process that is ended before it can speak: killed, or aborted from C++
+because another one died.
+"""
 
 import os
 import subprocess
 import sys
 
-# The helper reads until every end of the pipe is closed, which the kernel does however the process ends.
+# The helper reads until every end of the pipe is closed, which the kernel does however the process
+# ends.
 _HELPER = """
 import sys
 text = sys.stdin.buffer.read().split(b"\\0")[-1]
@@ -14,7 +17,8 @@ if text:
 
 
 class Epitaph:
-    """A small helper process that prints a line on the terminal if this process ends without `close`.
+    """A small helper process that prints a line on the terminal if this process ends without
+    `close`.
 
     Args:
       text: the line; `say` changes it.
@@ -22,8 +26,12 @@ class Epitaph:
 
     def __init__(self, text: str):
         # A session of its own: Ctrl-C and the launcher's signals are not meant for it.
-        self._helper = subprocess.Popen([sys.executable, "-I", "-S", "-c", _HELPER], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
-                                        start_new_session=True)
+        self._helper = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _HELPER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         self.say(text)
 
     def say(self, text: str) -> None:

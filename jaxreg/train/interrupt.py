@@ -17,9 +17,10 @@ class Interrupts(contextlib.AbstractContextManager):
             while not done and not interrupts.requested:
                 ...
 
-    The second signal goes to the handler that was there before: KeyboardInterrupt for SIGINT, the end of the process for SIGTERM.
-    Old handlers are back on leaving. A signal that was ignored (nohup) or belongs to C code (preemption under jax.distributed)
-    keeps its handler. Outside the main thread, where Python allows no handlers, `requested` stays False.
+    The second signal goes to the handler that was there before: KeyboardInterrupt for SIGINT, the
+    end of the process for SIGTERM. Old handlers are back on leaving. A signal that was ignored
+    (nohup) or belongs to C code (preemption under jax.distributed) keeps its handler. Outside the
+    main thread, where Python allows no handlers, `requested` stays False.
 
     Args:
       notify: called once, with one line, when the first signal arrives.

@@ -1,13 +1,16 @@
-"""One owner of a run directory in an object store, where there is no lock that a dying process lets go of.
+"""One owner of a run directory in an object store, where there is no lock that a dying process lets
+go of.
 
-The owner writes a lease, an object that says who it is, when it was last heard, and for how long that holds; a thread refreshes it.
-Who comes to a lease that is kept up is refused. A lease is taken over when its process is dead on this very machine, or when it has
+The owner writes a lease, an object that says who it is, when it was last heard, and for how long
+that holds; a thread refreshes it. Who comes to a lease that is kept up is refused. A lease is taken
+over when its process is dead on this very machine, or when it has
 run out and is not refreshed while one watches: clocks of two machines need not agree.
 
-Two that take over at the same moment: each writes, waits, and reads back whose it is; the other is refused. An owner who was cut off
-so long that another took over finds out by reading before its next write, and writes nothing more. On a store with conditional
-writes (S3, GCS) the first lease of a directory is settled by the store itself. What remains is an owner that stops for a whole lease inside one
-write; its write may then come after the other's first.
+Two that take over at the same moment: each writes, waits, and reads back whose it is; the other is
+refused. An owner who was cut off so long that another took over finds out by reading before its
+next write, and writes nothing more. On a store with conditional writes (S3, GCS) the first lease of
+a directory is settled by the store itself. What remains is an owner that stops for a whole lease
+inside one write; its write may then come after the other's first.
 """
 
 import datetime
@@ -38,10 +41,13 @@ class Lease:
     Args:
       path: of the object.
       seconds: how long it holds unrefreshed; it is refreshed four times in that time.
-      settle: seconds between writing over a stale lease and reading back whose it is; more than a write takes.
+      settle: seconds between writing over a stale lease and reading back whose it is; more than a
+        write takes.
     """
 
-    def __init__(self, path: pathlib.Path, *, seconds: float | int = SECONDS, settle: float | int = 1.0):
+    def __init__(
+        self, path: pathlib.Path, *, seconds: float | int = SECONDS, settle: float | int = 1.0
+    ):
         self.path, self.seconds, self.settle = path, seconds, settle
         self._own = signature() | {"seconds": seconds, "token": secrets.token_hex(8)}
         self._heard = 0.0
@@ -60,7 +66,10 @@ class Lease:
         while not mine:
             found = read(self.path)
             if found is None:
-                note, mine = None, self._write(self.path.create)  # False: another came first, see who
+                note, mine = (
+                    None,
+                    self._write(self.path.create),
+                )  # False: another came first, see who
                 continue
             note = self._why_stale(found)
             if note is None:
@@ -75,7 +84,9 @@ class Lease:
         return note
 
     def release(self, *, ask: bool = True) -> None:
-        """Lets another have it at once. Without `ask` the store is not asked for anything more: the lease runs out by itself."""
+        """Lets another have it at once. Without `ask` the store is not asked for anything more: the
+        lease runs out by itself.
+        """
         self._stop.set()
         if self._thread is None:
             return
@@ -92,7 +103,8 @@ class Lease:
             pass
 
     def check(self) -> None:
-        """Does nothing while this process is the owner; looks at the store if it was not heard for a whole lease.
+        """Does nothing while this process is the owner; looks at the store if it was not heard for
+        a whole lease.
 
         Raises:
           RunDirectoryInUse: another took over meanwhile.
@@ -101,7 +113,8 @@ class Lease:
             self._beat()
         if self._lost is not None:
             raise RunDirectoryInUse(
-                f"{self.path.parent} was taken over by {describe(self._lost)} while this process was out of touch: nothing more is written here"
+                f"{self.path.parent} was taken over by {describe(self._lost)} while this process"
+                " was out of touch: nothing more is written here"
             )
 
     def covers(self, path: Any) -> bool:
@@ -128,20 +141,37 @@ class Lease:
             time.sleep(seconds / 16)
             if read(self.path) != found:
                 return None
-        return f"took over {self.path.parent} from {who}, which " + (f"was not heard for {silent:,.0f} s" if found else "says nothing readable")
+        return f"took over {self.path.parent} from {who}, which " + (
+            f"was not heard for {silent:,.0f} s" if found else "says nothing readable"
+        )
 
     def _in_use(self, found: dict[str, Any]) -> RunDirectoryInUse:
-        left = _number(found.get("time"), 0.0) + _number(found.get("seconds"), self.seconds) - time.time()
-        hint = f" (if it is dead, its lease runs out in {left:.0f} s)" if 0 < left <= 10 * self.seconds else ""
-        return RunDirectoryInUse(f"{self.path.parent} is in use by {describe(found)}; wait for it or choose another directory{hint}")
+        left = (
+            _number(found.get("time"), 0.0)
+            + _number(found.get("seconds"), self.seconds)
+            - time.time()
+        )
+        hint = (
+            f" (if it is dead, its lease runs out in {left:.0f} s)"
+            if 0 < left <= 10 * self.seconds
+            else ""
+        )
+        return RunDirectoryInUse(
+            f"{self.path.parent} is in use by {describe(found)}; wait for it or choose another"
+            f" directory{hint}"
+        )
 
     def _keep(self) -> None:
-        wait = self.settle  # a store that knows no conditional writes may have let two in: the first look is soon
+        wait = (
+            self.settle
+        )  # a store that knows no conditional writes may have let two in: the first look is soon
         while not self._stop.wait(wait) and self._lost is None:
             wait = self.seconds / 4
             try:
                 self._beat()
-            except OSError:  # the store is out of reach for now; `check` looks before the next write
+            except (
+                OSError
+            ):  # the store is out of reach for now; `check` looks before the next write
                 continue
 
     def _beat(self) -> None:
@@ -189,9 +219,15 @@ def describe(found: dict[str, Any]) -> str:
 
 
 def is_dead(found: dict[str, Any]) -> bool:
-    """Whether a holder was a process of this machine (and of this container) that is no more; False where that cannot be known."""
+    """Whether a holder was a process of this machine (and of this container) that is no more; False
+    where that cannot be known.
+    """
     pid = found.get("pid")
-    if not isinstance(pid, int) or found.get("machine") is None or found.get("machine") != _machine():
+    if (
+        not isinstance(pid, int)
+        or found.get("machine") is None
+        or found.get("machine") != _machine()
+    ):
         return False
     try:
         state = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
@@ -201,10 +237,14 @@ def is_dead(found: dict[str, Any]) -> bool:
 
 
 def _machine() -> str | None:
-    """This boot of this machine, and this process namespace of it; None where the system does not say."""
+    """This boot of this machine, and this process namespace of it; None where the system does not
+    say.
+    """
     try:
         boot = pathlib.Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return hashlib.sha256(f"{boot} {os.readlink('/proc/self/ns/pid')}".encode()).hexdigest()[:16]
+        return hashlib.sha256(f"{boot} {os.readlink('/proc/self/ns/pid')}".encode()).hexdigest()[
+            :16
+        ]
     except OSError:
         return None
 

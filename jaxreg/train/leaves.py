@@ -1,4 +1,6 @@
-"""The leaves of a state as one array of bytes and a manifest that says what they are, and back, every digest verified."""
+"""The leaves of a state as one array of bytes and a manifest that says what they are, and back,
+every digest verified.
+"""
 
 import json
 import os
@@ -20,7 +22,9 @@ class CheckpointError(RuntimeError):
 
 
 class CheckpointMismatch(CheckpointError):
-    """A sound checkpoint of another program. `step` and `meta` are its own; `leaves` names what differs."""
+    """A sound checkpoint of another program. `step` and `meta` are its own; `leaves` names what
+    differs.
+    """
 
     def __init__(self, message: str, *, step: int, meta: dict, leaves: tuple[str, ...]):
         super().__init__(message)
@@ -36,15 +40,29 @@ def pack(step: int, state: Any, meta: dict) -> tuple[dict, np.ndarray]:
     leaves = _named(state)
     for path, leaf in leaves.items():
         if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            raise TypeError(f"the state holds a PRNG key at {path!r}: keys are derived from (seed, step), never stored")
+            raise TypeError(
+                f"the state holds a PRNG key at {path!r}: keys are derived from (seed, step), never"
+                " stored"
+            )
     arrays = {path: np.asarray(leaf) for path, leaf in jax.device_get(leaves).items()}
     blocks = [_bytes_of(path, array) for path, array in arrays.items()]
     size = sum(block.size for block in blocks)
     padding = -size % CHUNK if size else CHUNK
     buffer = np.concatenate([*blocks, np.zeros(padding, np.uint8)])
-    manifest = {"format": FORMAT, "step": step, "meta": json.loads(json.dumps(meta)),
-                "leaves": [{"path": path, "dtype": array.dtype.name, "shape": list(array.shape),
-                            "sha256": digest.array_digest(array)} for path, array in arrays.items()]}
+    manifest = {
+        "format": FORMAT,
+        "step": step,
+        "meta": json.loads(json.dumps(meta)),
+        "leaves": [
+            {
+                "path": path,
+                "dtype": array.dtype.name,
+                "shape": list(array.shape),
+                "sha256": digest.array_digest(array),
+            }
+            for path, array in arrays.items()
+        ],
+    }
     return manifest | {"sha256": digest.json_digest(manifest)}, buffer
 
 
@@ -74,20 +92,34 @@ def unpack(step: int, manifest: dict, buffer: np.ndarray) -> dict[str, np.ndarra
     return arrays
 
 
-def unflatten(arrays: dict[str, np.ndarray], like: Any, manifest: dict, *, where: os.PathLike) -> Any:
+def unflatten(
+    arrays: dict[str, np.ndarray], like: Any, manifest: dict, *, where: os.PathLike
+) -> Any:
     """The leaves in the structure of `like`, if they are exactly those of `like`."""
     wanted = {path: (leaf.dtype.name, tuple(leaf.shape)) for path, leaf in _named(like).items()}
     found = {path: (array.dtype.name, array.shape) for path, array in arrays.items()}
-    differ = ([f"{path} is missing" for path in wanted.keys() - found.keys()]
-              + [f"{path} is not expected" for path in found.keys() - wanted.keys()]
-              + [f"{path} is {_describe(found[path])}, not {_describe(wanted[path])}"
-                 for path in wanted.keys() & found.keys() if wanted[path] != found[path]])
+    differ = (
+        [f"{path} is missing" for path in wanted.keys() - found.keys()]
+        + [f"{path} is not expected" for path in found.keys() - wanted.keys()]
+        + [
+            f"{path} is {_describe(found[path])}, not {_describe(wanted[path])}"
+            for path in wanted.keys() & found.keys()
+            if wanted[path] != found[path]
+        ]
+    )
     if differ:
         differ.sort()
         more = f"; and {len(differ) - 8} more" if len(differ) > 8 else ""
-        raise CheckpointMismatch(f"{where} is of another program: {'; '.join(differ[:8])}{more}. Nothing is cast; {FORCE}",
-                                 step=manifest["step"], meta=manifest["meta"], leaves=tuple(differ))
-    return jax.tree_util.tree_unflatten(jax.tree_util.tree_structure(like), [arrays[path] for path in wanted])
+        raise CheckpointMismatch(
+            f"{where} is of another program: {'; '.join(differ[:8])}{more}. Nothing is cast;"
+            f" {FORCE}",
+            step=manifest["step"],
+            meta=manifest["meta"],
+            leaves=tuple(differ),
+        )
+    return jax.tree_util.tree_unflatten(
+        jax.tree_util.tree_structure(like), [arrays[path] for path in wanted]
+    )
 
 
 def _named(tree: Any) -> dict[str, Any]:

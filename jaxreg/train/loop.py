@@ -1,7 +1,9 @@
-"""The host's side of training: waves of members in chunks of steps, between evaluations. No arithmetic of training is here.
+"""The host's side of training: waves of members in chunks of steps, between evaluations. No
+arithmetic of training is here.
 
-A wave is as many members as the layout has slots. Empty slots do nothing, so every wave of a structure is one program
-and a member's bits depend neither on who trains beside it nor on where a run was cut or resumed.
+A wave is as many members as the layout has slots. Empty slots do nothing, so every wave of a
+structure is one program and a member's bits depend neither on who trains beside it nor on where a
+run was cut or resumed.
 """
 
 import dataclasses
@@ -23,7 +25,8 @@ MAX_CHUNK_SECONDS = 5.0
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One member to train: its content hash, and the data in which it differs from the others of its program.
+    """One member to train: its content hash, and the data in which it differs from the others of
+    its program.
 
     stopping: when it stops before the end, and which parameters it keeps.
     """
@@ -39,8 +42,10 @@ class Job:
 class Plan:
     """How long and how often: the same for all members of a program.
 
-    num_steps, batch_size: of training. eval_every_steps: between evaluations. num_examples: sentences in the training split.
-    pass_rows: real rows of each pass (the arrays are padded). num_curve_passes: how many of them an evaluation scores;
+    num_steps, batch_size: of training. eval_every_steps: between evaluations. num_examples:
+    sentences in the training split.
+    pass_rows: real rows of each pass (the arrays are padded). num_curve_passes: how many of them an
+    evaluation scores;
     the others only at the end. stopping_pass: the pass whose loss early stopping watches.
     """
 
@@ -68,10 +73,13 @@ class Plan:
 class Trained:
     """What a member leaves behind.
 
-    params: the kept parameters (numpy). scores: [P, n, 2], hit and loss in nats for each sentence of each pass.
-    curves: [E, C, 2], mean accuracy and loss of the curve passes at each evaluation; train_loss: [E], the mean training
-    loss (dropout on) since the evaluation before; NaN where it no longer trained. diverged: it left the finite numbers.
-    kept_step, last_step: steps made until the kept parameters, and in all. traces: name -> [E, ...], see `step.Problem.trace`.
+    params: the kept parameters (numpy). scores: [P, n, 2], hit and loss in nats for each sentence
+    of each pass.
+    curves: [E, C, 2], mean accuracy and loss of the curve passes at each evaluation; train_loss:
+    [E], the mean training loss (dropout on) since the evaluation before; NaN where it no longer
+    trained. diverged: it left the finite numbers.
+    kept_step, last_step: steps made until the kept parameters, and in all. traces: name -> [E,
+    ...], see `step.Problem.trace`.
     """
 
     params: Any
@@ -87,7 +95,11 @@ class Trained:
 def stack_members(jobs: Sequence[Job]) -> Member:
     """The members' data as arrays [members]."""
     strengths = jax.tree.map(lambda *x: np.asarray(x, np.float32), *[job.strengths for job in jobs])
-    return Member(np.asarray([j.seed for j in jobs], np.int32), np.asarray([j.dataset for j in jobs], np.int32), strengths)
+    return Member(
+        np.asarray([j.seed for j in jobs], np.int32),
+        np.asarray([j.dataset for j in jobs], np.int32),
+        strengths,
+    )
 
 
 def compile_programs(programs: Programs, job: Job, tables: Tables, plan: Plan) -> None:
@@ -106,7 +118,12 @@ class Wave:
     """The members that train together, and how far they are."""
 
     def __init__(self, programs: Programs, jobs: Sequence[Job], tables: Tables, plan: Plan):
-        self.programs, self.layout, self.jobs, self.plan = programs, programs.layout, tuple(jobs), plan
+        self.programs, self.layout, self.jobs, self.plan = (
+            programs,
+            programs.layout,
+            tuple(jobs),
+            plan,
+        )
         self.tables = self.layout.put(tables)
         filled = [*jobs, *[jobs[0]] * (self.layout.slots - len(jobs))]
         self.used = np.arange(self.layout.slots) < len(jobs)
@@ -114,7 +131,8 @@ class Wave:
         self.seeds = [job.seed for job in filled]
         self.example_ids = self.layout.example_ids(plan.batch_size)
         self.step = 0
-        # Ready before it is copied: behind a program under way on several CPU devices the copies once waited for each other for ever.
+        # Ready before it is copied: behind a program under way on several CPU devices the copies
+        # once waited for each other for ever.
         self.state = jax.block_until_ready(programs.init(self.member))
         # A copy: the training program donates its state.
         self.best = jax.tree.map(lambda x: x.copy(), self.state.params)
@@ -122,7 +140,10 @@ class Wave:
         evals = len(plan.eval_steps)
         self.curves = np.full((self.layout.slots, evals, plan.num_curve_passes, 2), np.nan)
         self.train_loss = np.full((self.layout.slots, evals), np.nan)
-        self.traces = {name: np.full((self.layout.slots, evals, *shape), np.nan) for name, shape in programs.traced.items()}
+        self.traces = {
+            name: np.full((self.layout.slots, evals, *shape), np.nan)
+            for name, shape in programs.traced.items()
+        }
 
     def diverged(self) -> np.ndarray:
         """bool [slots]."""
@@ -135,11 +156,17 @@ class Wave:
     def advance(self, num_steps: int) -> None:
         """Trains all living members for `num_steps` steps, up to the next evaluation at most."""
         self.state = self.programs.advance(
-            self.state, self.member, self.tables, self.programs.indices(self._rows(num_steps)),
-            self.layout.spread(np.where(self.alive(), num_steps, 0).astype(np.int32)), self.example_ids,
+            self.state,
+            self.member,
+            self.tables,
+            self.programs.indices(self._rows(num_steps)),
+            self.layout.spread(np.where(self.alive(), num_steps, 0).astype(np.int32)),
+            self.example_ids,
         )
         self.step += num_steps
-        jax.block_until_ready(self.state.step)  # devices are told and go on by themselves: without this, telling would be measured
+        jax.block_until_ready(
+            self.state.step
+        )  # devices are told and go on by themselves: without this, telling would be measured
 
     def _rows(self, num_steps: int) -> np.ndarray:
         """[slots, L, B], filled up to the longest chunk so that every chunk has one shape."""
@@ -152,12 +179,18 @@ class Wave:
         plan, drawn = self.plan, {}
         for seed in set(self.seeds):
             drawn[seed] = batch_indices(
-                seed=seed, num_examples=plan.num_examples, batch_size=plan.batch_size, first_step=self.step, num_steps=num_steps
+                seed=seed,
+                num_examples=plan.num_examples,
+                batch_size=plan.batch_size,
+                first_step=self.step,
+                num_steps=num_steps,
             )
         return np.stack([drawn[seed] for seed in self.seeds])
 
     def evaluate(self) -> None:
-        """Scores the curve passes of all living members, notes them, and lets early stopping decide."""
+        """Scores the curve passes of all living members, notes them, and lets early stopping
+        decide.
+        """
         plan, alive = self.plan, self.alive()
         params = self.programs.evaluated(self.state, self.member)
         scores = self._score(params, np.where(alive, plan.num_curve_passes, 0))
@@ -170,7 +203,10 @@ class Wave:
         self._trace(alive, index)
         accuracies, losses = means[:, plan.stopping_pass].T
         improved = self.stopping.update(
-            np.where(alive, losses, np.inf), self.step, np.where(alive, accuracies, -np.inf), np.where(alive, self.train_loss[:, index], np.inf)
+            np.where(alive, losses, np.inf),
+            self.step,
+            np.where(alive, accuracies, -np.inf),
+            np.where(alive, self.train_loss[:, index], np.inf),
         )
         if improved.any():
             self.best = self.programs.keep(self.best, params, self.layout.spread(improved))
@@ -180,17 +216,23 @@ class Wave:
         if not self.traces:
             return
         first = jax.tree.map(lambda x: x[:, :, 0], self.programs.indices(self._drawn(1)))
-        seen = self.layout.gather(self.programs.trace(self.state, self.member, self.tables, first, self.example_ids))
+        seen = self.layout.gather(
+            self.programs.trace(self.state, self.member, self.tables, first, self.example_ids)
+        )
         for name, values in seen.items():
             self.traces[name][alive, index] = values[alive]
 
     def _means(self, scores: np.ndarray) -> np.ndarray:
         """[slots, C, 2] mean accuracy and loss over the real rows of each curve pass."""
         rows = self.plan.pass_rows[: self.plan.num_curve_passes]
-        return np.stack([scores[:, c, :n].mean(axis=1, dtype=np.float64) for c, n in enumerate(rows)], axis=1)
+        return np.stack(
+            [scores[:, c, :n].mean(axis=1, dtype=np.float64) for c, n in enumerate(rows)], axis=1
+        )
 
     def _score(self, params: Any, num_passes: np.ndarray) -> np.ndarray:
-        scores = self.programs.score(params, self.member, self.tables, self.layout.spread(num_passes.astype(np.int32)))
+        scores = self.programs.score(
+            params, self.member, self.tables, self.layout.spread(num_passes.astype(np.int32))
+        )
         return self.layout.gather_scores(scores)
 
     def finish(self) -> list[Trained]:
@@ -205,37 +247,62 @@ class Wave:
         step = np.where(self.stopping.active, self.stopping.best_step, last_step)
         return [
             Trained(
-                jax.tree.map(lambda x, i=i: x[i], params), scores[i], self.curves[i], self.train_loss[i],
-                bool(diverged[i]), int(step[i]), int(last_step[i]), {name: x[i] for name, x in self.traces.items()},
+                jax.tree.map(lambda x, i=i: x[i], params),
+                scores[i],
+                self.curves[i],
+                self.train_loss[i],
+                bool(diverged[i]),
+                int(step[i]),
+                int(last_step[i]),
+                {name: x[i] for name, x in self.traces.items()},
             )
             for i in range(len(self.jobs))
         ]
 
     def snapshot(self) -> dict[str, np.ndarray]:
-        """Everything that a resumed wave needs, as flat named arrays [jobs, ...]: no key, no iterator, no empty slot."""
+        """Everything that a resumed wave needs, as flat named arrays [jobs, ...]: no key, no
+        iterator, no empty slot.
+        """
         parts = self._parts()
-        return {name: x[: len(self.jobs)] for name, x in _flat(parts | {"device": self.layout.gather(parts["device"])}).items()}
+        return {
+            name: x[: len(self.jobs)]
+            for name, x in _flat(parts | {"device": self.layout.gather(parts["device"])}).items()
+        }
 
     def _parts(self) -> dict[str, Any]:
         """What changes as the wave goes on, on the devices and on the host."""
-        host = {"stopping": self.stopping.state(), "curves": self.curves, "train_loss": self.train_loss, "traces": self.traces}
+        host = {
+            "stopping": self.stopping.state(),
+            "curves": self.curves,
+            "train_loss": self.train_loss,
+            "traces": self.traces,
+        }
         return {"device": {"state": self.state, "best": self.best}, "host": host}
 
     def restore(self, arrays: dict[str, np.ndarray], step: int) -> None:
-        """Goes on from a snapshot of these jobs taken after `step` steps, on whatever devices it was taken."""
+        """Goes on from a snapshot of these jobs taken after `step` steps, on whatever devices it
+        was taken.
+        """
         like = self._parts()
         slot = np.where(self.used, np.arange(self.layout.slots), 0)
-        tree = jax.tree.unflatten(jax.tree.structure(like), [arrays[name][slot] for name in _flat(like)])
+        tree = jax.tree.unflatten(
+            jax.tree.structure(like), [arrays[name][slot] for name in _flat(like)]
+        )
         placed = self.layout.put(self.layout.spread(tree["device"]))
         self.state, self.best = placed["state"], placed["best"]
         self.stopping = EarlyStopping(**tree["host"]["stopping"])
-        self.curves, self.train_loss, self.traces = (tree["host"][name] for name in ("curves", "train_loss", "traces"))
+        self.curves, self.train_loss, self.traces = (
+            tree["host"][name] for name in ("curves", "train_loss", "traces")
+        )
         self.step = step
 
 
 def _flat(tree: Any) -> dict[str, Any]:
     """{path: leaf}, in the order of the tree's leaves."""
-    return {jax.tree_util.keystr(path, simple=True, separator="."): x for path, x in jax.tree_util.tree_leaves_with_path(tree)}
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): x
+        for path, x in jax.tree_util.tree_leaves_with_path(tree)
+    }
 
 
 def run_wave(
@@ -252,7 +319,8 @@ def run_wave(
     Args:
       on_chunk: called with the model-steps that a chunk made.
       on_eval: called after each evaluation.
-      save: makes a checkpoint; called at a chunk boundary once `save_every_seconds` have passed, and before stopping.
+      save: makes a checkpoint; called at a chunk boundary once `save_every_seconds` have passed,
+        and before stopping.
       should_stop: asked after every chunk.
 
     Raises:
@@ -269,7 +337,9 @@ def run_wave(
         if wave.step in plan.eval_steps:
             wave.evaluate()
             on_eval(wave)
-        due, seconds_per_step, stop = _agreed(time.monotonic() - saved_at >= save_every_seconds, seconds_per_step, should_stop())
+        due, seconds_per_step, stop = _agreed(
+            time.monotonic() - saved_at >= save_every_seconds, seconds_per_step, should_stop()
+        )
         if stop or due:
             save(wave)
             saved_at = time.monotonic()
@@ -279,6 +349,8 @@ def run_wave(
 
 
 def _agreed(due: bool, seconds_per_step: float, stop: bool) -> tuple[bool, float, bool]:
-    """The same for all processes: whether a save is due and how long a step takes, by the first one's clock, and whether any must stop."""
+    """The same for all processes: whether a save is due and how long a step takes, by the first
+    one's clock, and whether any must stop.
+    """
     said = processes.everyone([due, seconds_per_step, stop])
     return said[0][0], said[0][1], any(each[2] for each in said)

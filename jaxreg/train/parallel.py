@@ -1,11 +1,14 @@
-"""The one file that knows devices: where members, batches and tables lie, and the pmapped programs over them.
+"""The one file that knows devices: where members, batches and tables lie, and the pmapped programs
+over them.
 
-Two layouts share one program text. "members": a population of members is spread over the devices, and each device
-takes its members one after the other (`lax.map`, so that a member's bits do not depend on its neighbours) or at once
-(`vmap`, faster on TPU and GPU, without that promise). "data": one member at a time, its batch spread over the devices.
+Two layouts share one program text. "members": a population of members is spread over the devices,
+and each device takes its members one after the other (`lax.map`, so that a member's bits do not
+depend on its neighbours) or at once (`vmap`, faster on TPU and GPU, without that promise). "data":
+one member at a time, its batch spread over the devices.
 
-In a job of several processes the devices are those of all processes. Every process passes the same whole arrays and each
-takes the part of its own devices; what comes back is collected from all, so that every process sees the same numbers.
+In a job of several processes the devices are those of all processes. Every process passes the same
+whole arrays and each takes the part of its own devices; what comes back is collected from all, so
+that every process sees the same numbers.
 """
 
 import dataclasses
@@ -28,9 +31,11 @@ BATCH_AXIS = "batch"
 
 
 class Member(NamedTuple):
-    """The data of one member: everything in which the runs of one program differ. Leaves are scalars.
+    """The data of one member: everything in which the runs of one program differ. Leaves are
+    scalars.
 
-    seed: fixes initialisation, order and dropout. dataset: its row in the tables. strengths: a tree of traced numbers.
+    seed: fixes initialisation, order and dropout. dataset: its row in the tables. strengths: a tree
+    of traced numbers.
     """
 
     seed: Any
@@ -39,7 +44,9 @@ class Member(NamedTuple):
 
 
 class Tables(NamedTuple):
-    """The data of all members. train: a tree of [R, n, ...]; passes: a tree of [R, P, n, ...] to score."""
+    """The data of all members. train: a tree of [R, n, ...]; passes: a tree of [R, P, n, ...] to
+    score.
+    """
 
     train: Any
     passes: Any
@@ -58,7 +65,9 @@ class Layout:
         if self.kind not in LAYOUTS:
             raise ValueError(f"layout: {self.kind!r}; allowed: {', '.join(LAYOUTS)}")
         if self.member_axis not in MEMBER_AXES:
-            raise ValueError(f"member_axis: {self.member_axis!r}; allowed: {', '.join(MEMBER_AXES)}")
+            raise ValueError(
+                f"member_axis: {self.member_axis!r}; allowed: {', '.join(MEMBER_AXES)}"
+            )
 
     @property
     def slots(self) -> int:
@@ -78,7 +87,9 @@ class Layout:
         return jax.tree.map(lambda x: np.broadcast_to(x, (d, *np.shape(x))), tree)
 
     def spread_batches(self, indices: Any) -> Any:
-        """A tree of [slots, L, B] indices into the training split as [devices, members, L, local batch]."""
+        """A tree of [slots, L, B] indices into the training split as [devices, members, L, local
+        batch].
+        """
         if self.kind == "members":
             return self.spread(indices)
         return jax.tree.map(lambda x: np.stack(np.split(x, len(self.devices), axis=-1)), indices)
@@ -92,11 +103,15 @@ class Layout:
         ids = np.arange(batch_size, dtype=np.int32)
         d = len(self.devices)
         if self.kind == "data" and batch_size % d:
-            raise ValueError(f"batch_size: {batch_size} is not a multiple of the {d} devices that share it")
+            raise ValueError(
+                f"batch_size: {batch_size} is not a multiple of the {d} devices that share it"
+            )
         return np.tile(ids, (d, 1)) if self.kind == "members" else ids.reshape(d, -1)
 
     def spread_tables(self, tables: Tables) -> Tables:
-        """The tables for every device; under "data" each device holds its share of the sentences to score."""
+        """The tables for every device; under "data" each device holds its share of the sentences to
+        score.
+        """
         d = len(self.devices)
         everywhere = jax.tree.map(lambda x: np.broadcast_to(x, (d, *x.shape)), tables)
         if self.kind == "data":
@@ -112,30 +127,51 @@ class Layout:
     def _place(self) -> Callable[[Any], Any]:
         if processes.count() == 1:
             return self.mapped(lambda x: x)
-        return lambda tree: jax.tree.map(lambda x: jax.make_array_from_callback(x.shape, self._everywhere, lambda index: x[index]), tree)
+        return lambda tree: jax.tree.map(
+            lambda x: jax.make_array_from_callback(
+                x.shape, self._everywhere, lambda index: x[index]
+            ),
+            tree,
+        )
 
     @property
     def _everywhere(self) -> jax.sharding.NamedSharding:
         """An array's leading axis over all devices."""
         name = self.axis_name or "members"
-        return jax.sharding.NamedSharding(jax.sharding.Mesh(np.asarray(self.devices), (name,)), jax.sharding.PartitionSpec(name))
+        return jax.sharding.NamedSharding(
+            jax.sharding.Mesh(np.asarray(self.devices), (name,)), jax.sharding.PartitionSpec(name)
+        )
 
     def mapped(self, function: Callable[..., Any], donate_argnums: tuple[int, ...] = ()) -> Any:
-        """`function` of a device's share, mapped over the devices; arguments and results have a leading axis of all devices.
+        """`function` of a device's share, mapped over the devices; arguments and results have a
+        leading axis of all devices.
 
-        `jax.pmap`, which since jax 0.8 is jit of shard_map; written out in a job of several processes, where pmap would hand out
-        arrays of the local devices only, which its own compiled programs do not take.
+        `jax.pmap`, which since jax 0.8 is jit of shard_map; written out in a job of several
+        processes, where pmap would hand out arrays of the local devices only, which its own
+        compiled programs do not take.
         """
         name = self.axis_name or "members"
         if processes.count() == 1:
-            return jax.pmap(function, axis_name=name, devices=self.devices, donate_argnums=donate_argnums)
+            return jax.pmap(
+                function, axis_name=name, devices=self.devices, donate_argnums=donate_argnums
+            )
 
         def share(*arguments: Any) -> Any:
-            return jax.tree.map(lambda x: x[None], function(*jax.tree.map(lambda x: jnp.squeeze(x, 0), arguments)))
+            return jax.tree.map(
+                lambda x: x[None], function(*jax.tree.map(lambda x: jnp.squeeze(x, 0), arguments))
+            )
 
         everywhere = self._everywhere
-        spread = jax.shard_map(share, mesh=everywhere.mesh, in_specs=everywhere.spec, out_specs=everywhere.spec, check_vma=False)
-        return jax.jit(spread, in_shardings=everywhere, out_shardings=everywhere, donate_argnums=donate_argnums)
+        spread = jax.shard_map(
+            share,
+            mesh=everywhere.mesh,
+            in_specs=everywhere.spec,
+            out_specs=everywhere.spec,
+            check_vma=False,
+        )
+        return jax.jit(
+            spread, in_shardings=everywhere, out_shardings=everywhere, donate_argnums=donate_argnums
+        )
 
     def _whole(self, tree: Any) -> Any:
         """Device arrays [devices, ...] as numpy, from all processes."""
@@ -143,9 +179,18 @@ class Layout:
         if processes.count() == 1 or not leaves:
             return jax.tree.map(np.asarray, tree)
         own = [_local(x) for x in leaves]
-        packed = np.concatenate([np.frombuffer(x.tobytes(), np.uint8) for x in own])  # one array: a collective costs more than its bytes
-        order = np.argsort(np.argsort([device.process_index for device in self.devices], kind="stable"))
-        whole = [np.concatenate(parts)[order] for parts in zip(*(_unpacked(each, own) for each in processes.allgather(packed)), strict=True)]
+        packed = np.concatenate(
+            [np.frombuffer(x.tobytes(), np.uint8) for x in own]
+        )  # one array: a collective costs more than its bytes
+        order = np.argsort(
+            np.argsort([device.process_index for device in self.devices], kind="stable")
+        )
+        whole = [
+            np.concatenate(parts)[order]
+            for parts in zip(
+                *(_unpacked(each, own) for each in processes.allgather(packed)), strict=True
+            )
+        ]
         return jax.tree.unflatten(structure, whole)
 
     def gather(self, tree: Any) -> Any:
@@ -170,7 +215,10 @@ def _local(array: jax.Array) -> np.ndarray:
 def _unpacked(packed: np.ndarray, like: list[np.ndarray]) -> list[np.ndarray]:
     """The arrays whose bytes stand one after the other in `packed`."""
     ends = np.cumsum([x.nbytes for x in like])
-    return [part[: x.nbytes].view(x.dtype).reshape(x.shape) for x, part in zip(like, np.split(packed, ends), strict=False)]
+    return [
+        part[: x.nbytes].view(x.dtype).reshape(x.shape)
+        for x, part in zip(like, np.split(packed, ends), strict=False)
+    ]
 
 
 PARTNER = "partner_"
@@ -178,19 +226,26 @@ PARTNER = "partner_"
 
 
 class Programs:
-    """The compiled programs of one structure: init, advance, score, keep, evaluated, trace. Shapes follow from the layout alone.
+    """The compiled programs of one structure: init, advance, score, keep, evaluated, trace. Shapes
+    follow from the layout alone.
 
     Args:
       problem_of: strengths -> what a member learns.
-      with_partner: each example of a batch comes with another one of the global batch, chosen on the host.
+      with_partner: each example of a batch comes with another one of the global batch, chosen on
+        the host.
 
     Attributes:
-      traced: name -> shape of what the problem's trace notes of one member; known once `compile` was called.
+      traced: name -> shape of what the problem's trace notes of one member; known once `compile`
+        was called.
     """
 
-    def __init__(self, problem_of: Callable[[Any], Problem], layout: Layout, with_partner: bool = False):
+    def __init__(
+        self, problem_of: Callable[[Any], Problem], layout: Layout, with_partner: bool = False
+    ):
         self.layout, self.with_partner, self.traced = layout, with_partner, {}
-        self._over_members = jax.lax.map if layout.member_axis == "map" else lambda fn, tree: jax.vmap(fn)(tree)
+        self._over_members = (
+            jax.lax.map if layout.member_axis == "map" else lambda fn, tree: jax.vmap(fn)(tree)
+        )
         self.init = layout.mapped(partial(self._init, problem_of))
         self.advance = layout.mapped(partial(self._advance, problem_of), donate_argnums=(0,))
         self.score = layout.mapped(partial(self._score, problem_of))
@@ -199,17 +254,28 @@ class Programs:
         self.trace = layout.mapped(partial(self._trace, problem_of))
 
     def indices(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """[slots, L, B] rows of the training split as the programs take them, spread: own, and the partners' if there are any.
+        """[slots, L, B] rows of the training split as the programs take them, spread: own, and the
+        partners' if there are any.
 
-        An example's partner is the one before it in the global batch, whose order is random already.
+        An example's partner is the one before it in the global batch, whose order is random
+        already.
         """
-        return self.layout.spread_batches({"own": rows} | ({"partner": np.roll(rows, 1, axis=-1)} if self.with_partner else {}))
+        return self.layout.spread_batches(
+            {"own": rows} | ({"partner": np.roll(rows, 1, axis=-1)} if self.with_partner else {})
+        )
 
-    def compile(self, member: Member, tables: Tables, indices: dict[str, np.ndarray], example_ids: np.ndarray) -> None:
+    def compile(
+        self,
+        member: Member,
+        tables: Tables,
+        indices: dict[str, np.ndarray],
+        example_ids: np.ndarray,
+    ) -> None:
         """Compiles all of them at once, in threads: XLA compiles outside Python's lock.
 
         Args:
-          member, indices, example_ids: as a wave passes them, spread. tables: spread, arrays or shapes.
+          member, indices, example_ids: as a wave passes them, spread. tables: spread, arrays or
+            shapes.
         """
         state = jax.eval_shape(self.init, member)
         steps = np.zeros(indices["own"].shape[:2], np.int32)
@@ -225,7 +291,10 @@ class Programs:
         if processes.count() > 1:  # arrays of one process cannot stand for those of all, shapes can
             calls = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), calls)
         with ThreadPoolExecutor(len(calls)) as pool:
-            compiled = {name: pool.submit(lambda f, a: f.lower(*a).compile(), vars(self)[name], args) for name, args in calls.items()}
+            compiled = {
+                name: pool.submit(lambda f, a: f.lower(*a).compile(), vars(self)[name], args)
+                for name, args in calls.items()
+            }
         for name in calls:
             setattr(self, name, compiled[name].result())
 
@@ -238,23 +307,38 @@ class Programs:
     def _init(self, problem_of, member: Member) -> TrainState:
         return self._over_members(lambda m: init_state(problem_of(m.strengths), m.seed), member)
 
-    def _advance(self, problem_of, state: TrainState, member: Member, tables: Tables, indices, num_steps, example_ids):
+    def _advance(
+        self,
+        problem_of,
+        state: TrainState,
+        member: Member,
+        tables: Tables,
+        indices,
+        num_steps,
+        example_ids,
+    ):
         """The state after num_steps[m] more steps of each member."""
 
         def one(args) -> TrainState:
             state, member, indices, num_steps = args
 
             def fetch(i):
-                rows = jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, i, keepdims=False), indices)
+                rows = jax.tree.map(
+                    lambda x: jax.lax.dynamic_index_in_dim(x, i, keepdims=False), indices
+                )
                 return _batch(tables, member, rows)
 
             problem = problem_of(member.strengths)
-            return advance(problem, state, fetch, member.seed, num_steps, example_ids, self.layout.axis_name)
+            return advance(
+                problem, state, fetch, member.seed, num_steps, example_ids, self.layout.axis_name
+            )
 
         return self._over_members(one, (state, member, indices, num_steps))
 
     def _score(self, problem_of, params, member: Member, tables: Tables, num_passes):
-        """Per-example scores [members, P, n, ...] of the first num_passes[m] passes; the others are 0."""
+        """Per-example scores [members, P, n, ...] of the first num_passes[m] passes; the others are
+        0.
+        """
 
         def one(args):
             params, member, num_passes = args
@@ -262,7 +346,9 @@ class Programs:
             problem = problem_of(member.strengths)
 
             def score_pass(index):
-                batch = jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, index, keepdims=False), passes)
+                batch = jax.tree.map(
+                    lambda x: jax.lax.dynamic_index_in_dim(x, index, keepdims=False), passes
+                )
                 return problem.score(params, batch, member.seed)
 
             count = jax.tree.leaves(passes)[0].shape[0]
@@ -270,7 +356,11 @@ class Programs:
             empty = jax.tree.map(lambda s: jnp.zeros((count, *s.shape), s.dtype), shapes)
 
             def body(index, out):
-                return jax.tree.map(lambda o, new: jax.lax.dynamic_update_index_in_dim(o, new, index, 0), out, score_pass(index))
+                return jax.tree.map(
+                    lambda o, new: jax.lax.dynamic_update_index_in_dim(o, new, index, 0),
+                    out,
+                    score_pass(index),
+                )
 
             return jax.lax.fori_loop(0, num_passes, body, empty)
 
@@ -285,27 +375,41 @@ class Programs:
 
         return self._over_members(one, (state, member))
 
-    def _trace(self, problem_of, state: TrainState, member: Member, tables: Tables, rows, example_ids):
-        """What the problem's trace says of each member and its next batch: a tree of [members, ...]; {} without one."""
+    def _trace(
+        self, problem_of, state: TrainState, member: Member, tables: Tables, rows, example_ids
+    ):
+        """What the problem's trace says of each member and its next batch: a tree of [members,
+        ...]; {} without one.
+        """
 
         def one(args):
             state, member, rows = args
             problem = problem_of(member.strengths)
             if problem.trace is None:
                 return {}
-            return problem.trace(state, _batch(tables, member, rows), Moment(member.seed, state.step), example_ids, self.layout.axis_name)
+            return problem.trace(
+                state,
+                _batch(tables, member, rows),
+                Moment(member.seed, state.step),
+                example_ids,
+                self.layout.axis_name,
+            )
 
         return self._over_members(one, (state, member, rows))
 
     @staticmethod
     def _keep(old, new, take):
         """`new` for the members where `take`, else `old`: how the best parameters are kept."""
-        return jax.tree.map(lambda o, n: jnp.where(take.reshape(take.shape + (1,) * (o.ndim - 1)), n, o), old, new)
+        return jax.tree.map(
+            lambda o, n: jnp.where(take.reshape(take.shape + (1,) * (o.ndim - 1)), n, o), old, new
+        )
 
 
 def _batch(tables: Tables, member: Member, rows: dict[str, Any]) -> dict[str, Any]:
     """The rows of a member's training split, and their partners' under their own names."""
     batch = jax.tree.map(lambda x: x[member.dataset, rows["own"]], tables.train)
     if "partner" in rows:
-        batch |= {PARTNER + name: x[member.dataset, rows["partner"]] for name, x in tables.train.items()}
+        batch |= {
+            PARTNER + name: x[member.dataset, rows["partner"]] for name, x in tables.train.items()
+        }
     return batch

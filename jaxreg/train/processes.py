@@ -1,12 +1,15 @@
-"""The processes of a job: who this one is, and what they tell each other. Alone, everything here answers at once.
+"""The processes of a job: who this one is, and what they tell each other. Alone, everything here
+answers at once.
 
-Every process of a job runs the same control flow on equal host values; what depends on time, signals or the disk is
-asked of process 0 (`agree`) or of all (`any_of`). Words go through the key-value store of JAX's coordination service, which
-needs no device and no order among threads; arrays go through the devices (`allgather`).
+Every process of a job runs the same control flow on equal host values; what depends on time,
+signals or the disk is asked of process 0 (`agree`) or of all (`any_of`). Words go through the
+key-value store of JAX's coordination service, which needs no device and no order among threads;
+arrays go through the devices (`allgather`).
 
-A process that fails says so before it ends (`leave`), and the others, who look for that while they wait, end too
-(`PeerFailed`). One that dies in silence is noticed by the device transport (`PeerLost`) or by JAX, which then aborts the
-process from C++; the last words on the terminal are then those of `epitaph.Epitaph`.
+A process that fails says so before it ends (`leave`), and the others, who look for that while they
+wait, end too (`PeerFailed`). One that dies in silence is noticed by the device transport
+(`PeerLost`) or by JAX, which then aborts the process from C++; the last words on the terminal are
+then those of `epitaph.Epitaph`.
 """
 
 import collections
@@ -27,7 +30,9 @@ from jaxreg.train.epitaph import Epitaph
 from jaxreg.train.errors import one_line
 
 HEARTBEAT_SECONDS = 20
-"""Default silence after which JAX takes a process for dead. A killed one is mostly noticed at once, by its closed connections."""
+"""Default silence after which JAX takes a process for dead. A killed one is mostly noticed at once,
+by its closed connections.
+"""
 POLL_SECONDS = 1.0
 MOST_LETTERS = 300
 """Of what a transport says."""
@@ -67,11 +72,15 @@ class _Job:
     leaving: threading.Event = dataclasses.field(default_factory=threading.Event)
 
     def exchange(self, value: Any, name: str = "main") -> list[Any]:
-        """Every process's value, in their order. name: of a sequence of exchanges, which one thread makes."""
+        """Every process's value, in their order. name: of a sequence of exchanges, which one thread
+        makes.
+        """
         self.rounds[name] += 1
         place = f"jaxreg/{name}/{self.rounds[name]}"
         if self.index == 0:
-            texts = [json.dumps(value)] + [self._wait(f"{place}/{other}") for other in range(1, self.count)]
+            texts = [json.dumps(value)] + [
+                self._wait(f"{place}/{other}") for other in range(1, self.count)
+            ]
             self._call(self.client.key_value_set, f"{place}/all", json.dumps(texts))
         else:
             self._call(self.client.key_value_set, f"{place}/{self.index}", json.dumps(value))
@@ -100,7 +109,10 @@ class _Job:
         for key, text in said:
             other, failed = int(key.rsplit("/", 1)[1]), json.loads(text)
             if other != self.index:
-                raise PeerFailed(f"process {other} of {self.count} on {failed['host']} ended: {failed['line']}", failed["code"])
+                raise PeerFailed(
+                    f"process {other} of {self.count} on {failed['host']} ended: {failed['line']}",
+                    failed["code"],
+                )
 
     def _try_get(self, key: str) -> str | None:
         try:
@@ -156,7 +168,9 @@ def everyone(value: Any) -> list[Any]:
 
 
 def barrier(name: str) -> None:
-    """Waits until all processes are here. A thread besides the main one may wait, at a name of its own."""
+    """Waits until all processes are here. A thread besides the main one may wait, at a name of its
+    own.
+    """
     if _job is not None:
         _job.exchange(None, f"barrier/{name}")
 
@@ -189,13 +203,17 @@ def look_for_failures() -> None:
 
 
 def say_no_more() -> None:
-    """Takes back the last words that would follow if this process is ended now: it has said them itself."""
+    """Takes back the last words that would follow if this process is ended now: it has said them
+    itself.
+    """
     if _job is not None:
         _job.epitaph.close()
 
 
 def lost(error: BaseException) -> PeerLost | None:
-    """The same error as `PeerLost`, if this is how the loss of another process shows in a computation; None if not."""
+    """The same error as `PeerLost`, if this is how the loss of another process shows in a
+    computation; None if not.
+    """
     import jax
 
     if _job is None or not isinstance(error, (jax.errors.JaxRuntimeError, ValueError)):
@@ -205,7 +223,8 @@ def lost(error: BaseException) -> PeerLost | None:
 
 
 def differences(parts: Mapping[str, Any]) -> list[str]:
-    """What is not the same on all processes: "process 1 on HOST has another NAME"; the same lines on all.
+    """What is not the same on all processes: "process 1 on HOST has another NAME"; the same lines
+    on all.
 
     Args:
       parts: JSON-able values by name: what must be equal.
@@ -218,21 +237,35 @@ def differences(parts: Mapping[str, Any]) -> list[str]:
     for other, theirs in enumerate(others, start=1):
         names = [name for name in {**first, **theirs} if first.get(name) != theirs.get(name)]
         if names:
-            shown = "; ".join(f"{name} ({_short(theirs.get(name))}, not {_short(first.get(name))})" for name in names[:3])
+            shown = "; ".join(
+                f"{name} ({_short(theirs.get(name))}, not {_short(first.get(name))})"
+                for name in names[:3]
+            )
             more = f"; and {len(names) - 3} more" if len(names) > 3 else ""
-            found.append(f"process {other} on {_job.hosts[other]} differs from process 0 on {_job.hosts[0]}: {shown}{more}; start all alike")
+            found.append(
+                f"process {other} on {_job.hosts[other]} differs from process 0 on {_job.hosts[0]}:"
+                f" {shown}{more}; start all alike"
+            )
     return found
 
 
-def join(coordinator: str | None, num_processes: int | None, process_id: int | None, *, timeout: int, heartbeat: int,
-         say: Callable[[str], None]) -> None:
+def join(
+    coordinator: str | None,
+    num_processes: int | None,
+    process_id: int | None,
+    *,
+    timeout: int,
+    heartbeat: int,
+    say: Callable[[str], None],
+) -> None:
     """Joins a job; call it before JAX has started its devices.
 
     Args:
-      coordinator, num_processes, process_id: "host:port" of process 0, how many, and which this is; all None lets JAX
-        find them (Cloud TPU pod, Slurm, Open MPI).
+      coordinator, num_processes, process_id: "host:port" of process 0, how many, and which this is;
+        all None lets JAX find them (Cloud TPU pod, Slurm, Open MPI).
       heartbeat: seconds of silence after which JAX takes a process for dead.
-      timeout: seconds to wait for the others. Then the process ends, exit code 2, with a line that says who did not come.
+      timeout: seconds to wait for the others. Then the process ends, exit code 2, with a line that
+        says who did not come.
       say: hears one line before the waiting starts.
 
     Raises:
@@ -244,17 +277,31 @@ def join(coordinator: str | None, num_processes: int | None, process_id: int | N
 
     me = "this process" if process_id is None else f"process {process_id} of {num_processes}"
     where = "the address that JAX finds" if coordinator is None else coordinator
-    say(f"{me} waits for the others at {where}, {timeout} s at most; the same command must run on all of them")
-    # SIGTERM stays ours (interrupt.py): the loop asks any_of at each chunk, which stops all at the same step.
+    say(
+        f"{me} waits for the others at {where}, {timeout} s at most; the same command must run on"
+        " all of them"
+    )
+    # SIGTERM stays ours (interrupt.py): the loop asks any_of at each chunk, which stops all at the
+    # same step.
     jax.config.update("jax_enable_preemption_service", False)
-    epitaph = Epitaph(f"{me}: the others did not come to {where} within {timeout} s, or this process was killed while it waited")
-    # JAX aborts at the end of its own wait, from C++: we end a little earlier, with an exit code and a line.
+    epitaph = Epitaph(
+        f"{me}: the others did not come to {where} within {timeout} s, or this process was killed"
+        " while it waited"
+    )
+    # JAX aborts at the end of its own wait, from C++: we end a little earlier, with an exit code
+    # and a line.
     watch = threading.Timer(timeout, _give_up, (say, me, where, timeout, epitaph))
     watch.daemon = True
     watch.start()
     try:
-        jax.distributed.initialize(coordinator, num_processes, process_id, initialization_timeout=timeout + 30,
-                                   heartbeat_timeout_seconds=heartbeat, shutdown_timeout_seconds=60)
+        jax.distributed.initialize(
+            coordinator,
+            num_processes,
+            process_id,
+            initialization_timeout=timeout + 30,
+            heartbeat_timeout_seconds=heartbeat,
+            shutdown_timeout_seconds=60,
+        )
     except ValueError as error:
         epitaph.close()
         raise JoinFailed(one_line(error, MOST_LETTERS)) from error
@@ -265,13 +312,21 @@ def join(coordinator: str | None, num_processes: int | None, process_id: int | N
         epitaph.close()
         return
     me = f"process {state.process_id} of {state.num_processes}"
-    epitaph.say(f"{me} was ended, by a signal or because another process of the job has died (JAX then ends all); {GO_ON}")
+    epitaph.say(
+        f"{me} was ended, by a signal or because another process of the job has died (JAX then ends"
+        f" all); {GO_ON}"
+    )
     _job = _Job(state.process_id, state.num_processes, state.client, epitaph, where)
     _job.hosts = tuple(_job.exchange(socket.gethostname()))
 
 
-def _give_up(say: Callable[[str], None], me: str, where: str, timeout: int, epitaph: Epitaph) -> None:
-    say(f"{me}: the others did not come to {where} within {timeout} s; start the same command on every worker, with the same address")
+def _give_up(
+    say: Callable[[str], None], me: str, where: str, timeout: int, epitaph: Epitaph
+) -> None:
+    say(
+        f"{me}: the others did not come to {where} within {timeout} s; start the same command on"
+        " every worker, with the same address"
+    )
     epitaph.close()
     os._exit(2)
 
@@ -280,7 +335,8 @@ def leave(code: int = 0, line: str = "") -> bool:
     """Ends this process's part of the job; the answer is whether all others have left it, too.
 
     Args:
-      code: the exit code that this process will give; anything but 0 makes the others end too. line: why.
+      code: the exit code that this process will give; anything but 0 makes the others end too.
+        line: why.
     """
     global _job
     if _job is None:
@@ -305,7 +361,9 @@ def leave(code: int = 0, line: str = "") -> bool:
 
 
 def _forget_connections() -> None:
-    """At the end of the process JAX would wait for the others, and abort: its connections are never taken down."""
+    """At the end of the process JAX would wait for the others, and abort: its connections are never
+    taken down.
+    """
     from jax._src import distributed
 
     for connection in (distributed.global_state.client, distributed.global_state.service):

@@ -1,8 +1,9 @@
-"""The store of trained members: one file each, named by the hash of everything that decided its numbers.
+"""The store of trained members: one file each, named by the hash of everything that decided its
+numbers.
 
-So another experiment, or the same with more seeds, trains only what is new. A record is an uncompressed .npz (numpy reads its
-arrays) with one more entry, `record.json`: the hash, the caller's meta, and a digest of every array. The same content gives
-the same bytes.
+So another experiment, or the same with more seeds, trains only what is new. A record is an
+uncompressed .npz (numpy reads its arrays) with one more entry, `record.json`: the hash, the
+caller's meta, and a digest of every array. The same content gives the same bytes.
 """
 
 import functools
@@ -24,13 +25,37 @@ from jaxreg.train import digest, processes, rundir
 from jaxreg.train.errors import one_line
 from jaxreg.train.storage import StorageError, as_path, is_remote
 
-DECIDING = ("attention", "nn", "reg", "data", "train", "rng.py", "losses.py", "metrics.py", "optim.py", "typing.py",
-            "study/build.py", "study/problem.py", "study/traces.py",
-            "probe/capture.py", "probe/drift.py", "probe/forward.py", "probe/layers.py", "probe/normalization.py")
+DECIDING = (
+    "attention",
+    "nn",
+    "reg",
+    "data",
+    "train",
+    "rng.py",
+    "losses.py",
+    "metrics.py",
+    "optim.py",
+    "typing.py",
+    "study/build.py",
+    "study/problem.py",
+    "study/traces.py",
+    "probe/capture.py",
+    "probe/drift.py",
+    "probe/forward.py",
+    "probe/layers.py",
+    "probe/normalization.py",
+)
 """The sources, under the package, whose change makes trained members stale."""
 
 _HEADER = "record.json"
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time of a zip entry: files made at different times are equal
+_EPOCH = (
+    1980,
+    1,
+    1,
+    0,
+    0,
+    0,
+)  # the earliest time of a zip entry: files made at different times are equal
 
 
 class RecordWarning(UserWarning):
@@ -45,7 +70,8 @@ class Record(NamedTuple):
 
 
 def content_hash(obj: Any) -> str:
-    """24 hexadecimal digits of the sha256 of the canonical JSON of `obj`: equal for equal content in any key order.
+    """24 hexadecimal digits of the sha256 of the canonical JSON of `obj`: equal for equal content
+    in any key order.
 
     Raises:
       TypeError: something in it is not JSON-able.
@@ -55,17 +81,23 @@ def content_hash(obj: Any) -> str:
 
 @functools.cache
 def code_version() -> str:
-    """24 hexadecimal digits over the paths and texts of the `DECIDING` sources; line endings do not matter."""
+    """24 hexadecimal digits over the paths and texts of the `DECIDING` sources; line endings do not
+    matter.
+    """
     return sources_hash(DECIDING)
 
 
 def sources_hash(names: Iterable[str]) -> str:
-    """24 hexadecimal digits over the paths and texts of files and folders of the package; line endings do not matter."""
+    """24 hexadecimal digits over the paths and texts of files and folders of the package; line
+    endings do not matter.
+    """
     package = pathlib.Path(__file__).parents[1]
     sha = hashlib.sha256()
     for name in names:
         root = package / name
-        for path in sorted(root.rglob("*.py")) if root.is_dir() else [root] if root.exists() else []:
+        for path in (
+            sorted(root.rglob("*.py")) if root.is_dir() else [root] if root.exists() else []
+        ):
             text = path.read_bytes().replace(b"\r\n", b"\n")
             sha.update(f"{path.relative_to(package).as_posix()} {len(text)}\n".encode() + text)
     return sha.hexdigest()[:24]
@@ -74,7 +106,8 @@ def sources_hash(names: Iterable[str]) -> str:
 class Records:
     """The records in a folder, and, to read, in other folders.
 
-    In a job of several processes the first one writes; the others keep what they would have put in memory, and so see it at once.
+    In a job of several processes the first one writes; the others keep what they would have put in
+    memory, and so see it at once.
 
     Args:
       directory: where records are put; made by the first `put`.
@@ -95,14 +128,17 @@ class Records:
           meta: JSON-able (NaN is kept); comes back as JSON gives it.
 
         Raises:
-          TypeError: `meta` is not JSON-able, or an array's dtype cannot be stored (objects, strings).
+          TypeError: `meta` is not JSON-able, or an array's dtype cannot be stored (objects,
+            strings).
           ValueError: no hexadecimal hash.
           OSError: it could not be written.
         """
         self._write(hash, _to_bytes(hash, arrays, meta))
 
     def get(self, hash: str) -> Record | None:
-        """The member of this hash, its digests verified; None where there is none or only damaged ones (`RecordWarning`)."""
+        """The member of this hash, its digests verified; None where there is none or only damaged
+        ones (`RecordWarning`).
+        """
         folder, content, record = self._find(hash)
         if folder not in (None, self.directory):
             self._write(hash, content)
@@ -137,7 +173,11 @@ class Records:
             except StorageError:
                 raise  # out of reach is not damaged: nothing is trained twice for it
             except Exception as error:  # a damaged file raises whatever its reader raises
-                warnings.warn(f"{path} is damaged and counts as absent: {one_line(error)}", RecordWarning, stacklevel=3)
+                warnings.warn(
+                    f"{path} is damaged and counts as absent: {one_line(error)}",
+                    RecordWarning,
+                    stacklevel=3,
+                )
         return None, b"", None
 
     @staticmethod
@@ -149,11 +189,15 @@ class Records:
 
 _LISTED: dict[str, tuple[float, set[str]]] = {}
 _LISTING_SECONDS = 30.0
-"""How long the names in a remote folder are remembered: a ledger asks for thousands of records, and each question takes a store 30 ms."""
+"""How long the names in a remote folder are remembered: a ledger asks for thousands of records, and
+each question takes a store 30 ms.
+"""
 
 
 def _is_there(path: pathlib.Path) -> bool:
-    """Whether a record is there; in a remote folder by its listing, which this process's own records join at once."""
+    """Whether a record is there; in a remote folder by its listing, which this process's own
+    records join at once.
+    """
     if not is_remote(path):
         return path.exists()
     since, names = _LISTED.get(str(path.parent), (float("-inf"), set()))
@@ -176,7 +220,8 @@ def flatten(tree: dict) -> dict[str, np.ndarray]:
 
     Raises:
       TypeError: a key that is no string.
-      ValueError: a key with "/" in it or empty, or an empty dict (`unflatten` could not bring them back).
+      ValueError: a key with "/" in it or empty, or an empty dict (`unflatten` could not bring them
+        back).
     """
     flat: dict[str, np.ndarray] = {}
     for name in tree:
@@ -216,8 +261,13 @@ def unflatten(flat: dict[str, Any]) -> dict:
 
 def _to_bytes(hash: str, arrays: dict[str, Any], meta: dict) -> bytes:
     arrays = {name: _plain(arrays[name]) for name in sorted(arrays)}
-    header = {"hash": hash, "meta": json.loads(json.dumps(meta)),
-              "arrays": {name: [array.dtype.name, digest.array_digest(array)] for name, array in arrays.items()}}
+    header = {
+        "hash": hash,
+        "meta": json.loads(json.dumps(meta)),
+        "arrays": {
+            name: [array.dtype.name, digest.array_digest(array)] for name, array in arrays.items()
+        },
+    }
     header["digest"] = digest.json_digest(header)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
@@ -230,13 +280,17 @@ def _to_bytes(hash: str, arrays: dict[str, Any], meta: dict) -> bytes:
 
 
 def _plain(array: Any) -> np.ndarray:
-    """The same values in native byte order and row-major memory: one content has one form in a file."""
+    """The same values in native byte order and row-major memory: one content has one form in a
+    file.
+    """
     array = np.asarray(array)
     return np.asarray(array, array.dtype.newbyteorder("="), order="C")
 
 
 def header_of(hash: str, archive: zipfile.ZipFile) -> dict[str, Any]:
-    """The header of a record's file: hash, meta, and of each array dtype and digest; any exception means that the file is damaged."""
+    """The header of a record's file: hash, meta, and of each array dtype and digest; any exception
+    means that the file is damaged.
+    """
     header = json.loads(archive.read(_HEADER))
     if not digest.is_sealed(header, "digest"):
         raise ValueError("its header does not match its digest")
@@ -250,8 +304,12 @@ def _from_bytes(hash: str, content: bytes) -> Record:
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         header, arrays = header_of(hash, archive), {}
         for name, (dtype, expected) in header["arrays"].items():
-            array = np.lib.format.read_array(io.BytesIO(archive.read(f"{name}.npy")), allow_pickle=False)
-            array = array.view(digest.dtype_named(dtype))  # numpy writes bfloat16 as two nameless bytes
+            array = np.lib.format.read_array(
+                io.BytesIO(archive.read(f"{name}.npy")), allow_pickle=False
+            )
+            array = array.view(
+                digest.dtype_named(dtype)
+            )  # numpy writes bfloat16 as two nameless bytes
             if digest.array_digest(array) != expected:
                 raise ValueError(f"array {name!r} does not match its digest")
             arrays[name] = array

@@ -1,8 +1,11 @@
-"""A path in a store that fsspec reaches (s3://, gs://, az://, memory://, sftp://), with the methods of `pathlib.Path`.
+"""A path in a store that fsspec reaches (s3://, gs://, az://, memory://, sftp://), with the methods
+of `pathlib.Path`.
 
-On an object store a file is whole or absent (one PUT), a folder exists as long as something is in it, and nothing can be renamed
-or appended to. Listings are never cached: others write there too. Credentials come from where the backend finds them (its
-environment variables and files) and are never printed. Not `etils.epath`: it knows four schemes, and its listings go stale.
+On an object store a file is whole or absent (one PUT), a folder exists as long as something is in
+it, and nothing can be renamed
+or appended to. Listings are never cached: others write there too. Credentials come from where the
+backend finds them (its environment variables and files) and are never printed. Not `etils.epath`:
+it knows four schemes, and its listings go stale.
 """
 
 import contextlib
@@ -15,10 +18,23 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
-OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "oss", "r2", "hf"})
-"""Where folders are only the beginnings of names: making one means nothing, and a first part that is missing is a missing bucket."""
+OBJECT_STORES = frozenset(
+    {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "oss", "r2", "hf"}
+)
+"""Where folders are only the beginnings of names: making one means nothing, and a first part that
+is missing is a missing bucket.
+"""
 
-_PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs", "abfss": "adlfs", "adl": "adlfs"}
+_PACKAGES = {
+    "s3": "s3fs",
+    "s3a": "s3fs",
+    "gs": "gcsfs",
+    "gcs": "gcsfs",
+    "az": "adlfs",
+    "abfs": "adlfs",
+    "abfss": "adlfs",
+    "adl": "adlfs",
+}
 _SECRETS = ("KEY", "SECRET", "TOKEN", "PASSWORD", "CREDENTIAL")
 
 
@@ -29,7 +45,8 @@ class StorageError(OSError):
 class RemotePath(pathlib.PosixPath):
     """A place in a store, with the methods of `pathlib.Path` that make sense there.
 
-    It has no `os.fspath`: a function that opens local files only refuses it, instead of making a folder called "s3:".
+    It has no `os.fspath`: a function that opens local files only refuses it, instead of making a
+    folder called "s3:".
 
     Args:
       url: such as s3://bucket/runs/one. Doubled and closing slashes do not count.
@@ -77,7 +94,9 @@ class RemotePath(pathlib.PosixPath):
         return str(self) < str(other)
 
     def __truediv__(self, name: str | pathlib.PurePath) -> "RemotePath":
-        return self._of(self._start, (*self._names, *(part for part in str(name).split("/") if part)))
+        return self._of(
+            self._start, (*self._names, *(part for part in str(name).split("/") if part))
+        )
 
     def joinpath(self, *names: str) -> "RemotePath":
         """The place of these names below this one."""
@@ -120,7 +139,10 @@ class RemotePath(pathlib.PosixPath):
     @property
     def parents(self) -> tuple["RemotePath", ...]:
         """All folders above, the nearest first."""
-        return tuple(self._of(self._start, self._names[:count]) for count in range(len(self._names) - 1, 0, -1))
+        return tuple(
+            self._of(self._start, self._names[:count])
+            for count in range(len(self._names) - 1, 0, -1)
+        )
 
     def is_absolute(self) -> bool:
         """True: a URL is."""
@@ -157,9 +179,16 @@ class RemotePath(pathlib.PosixPath):
         """`st_size` in bytes and `st_mtime` in seconds, 0 where the store does not say."""
         with self.asking() as (store, place):
             info = store.info(place)
-        times = [info[name] for name in ("mtime", "LastModified", "last_modified", "updated", "created") if info.get(name) is not None]
+        times = [
+            info[name]
+            for name in ("mtime", "LastModified", "last_modified", "updated", "created")
+            if info.get(name) is not None
+        ]
         when = times[0] if times else 0.0
-        return types.SimpleNamespace(st_size=info.get("size") or 0, st_mtime=when if isinstance(when, int | float) else _seconds(when))
+        return types.SimpleNamespace(
+            st_size=info.get("size") or 0,
+            st_mtime=when if isinstance(when, int | float) else _seconds(when),
+        )
 
     def read_bytes(self) -> bytes:
         """The whole content."""
@@ -171,17 +200,27 @@ class RemotePath(pathlib.PosixPath):
         return self.read_bytes().decode(encoding or "utf-8", errors or "strict")
 
     def write_bytes(self, data: bytes) -> int:
-        """Puts the content there at once: at any moment the file is the old one or the new one, whole."""
+        """Puts the content there at once: at any moment the file is the old one or the new one,
+        whole.
+        """
         with self.asking(writing=True) as (store, place):
             store.pipe_file(place, bytes(data))
         return len(data)
 
-    def write_text(self, data: str, encoding: str | None = None, errors: str | None = None, newline: str | None = None) -> int:
+    def write_text(
+        self,
+        data: str,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+    ) -> int:
         """Puts the text there at once; see `write_bytes`."""
         return self.write_bytes(data.encode(encoding or "utf-8", errors or "strict"))
 
     def create(self, data: bytes) -> bool:
-        """Puts the content there if nothing is; False if something is. Decided by the store where it has conditional writes."""
+        """Puts the content there if nothing is; False if something is. Decided by the store where
+        it has conditional writes.
+        """
         with self.asking(writing=True) as (store, place):
             try:
                 store.pipe_file(place, data, mode="create")
@@ -197,8 +236,12 @@ class RemotePath(pathlib.PosixPath):
     def open(self, mode: str = "r", *_: Any, encoding: str | None = None, **__: Any) -> Any:
         """The content to read; it cannot be opened to write."""
         if "r" not in mode or "+" in mode:
-            raise StorageError(errno.EINVAL, "a remote file is written at once, by write_bytes", shown(self))
-        return io.BytesIO(self.read_bytes()) if "b" in mode else io.StringIO(self.read_text(encoding))
+            raise StorageError(
+                errno.EINVAL, "a remote file is written at once, by write_bytes", shown(self)
+            )
+        return (
+            io.BytesIO(self.read_bytes()) if "b" in mode else io.StringIO(self.read_text(encoding))
+        )
 
     def iterdir(self) -> Iterator["RemotePath"]:
         """What is in the folder, by name.
@@ -209,14 +252,20 @@ class RemotePath(pathlib.PosixPath):
         with self.asking() as (store, place):
             found = store.ls(place, detail=False)
             own = place.rstrip("/")
-            names = sorted({each.rstrip("/").rsplit("/", 1)[-1] for each in found if each.rstrip("/") != own})
+            names = sorted(
+                {each.rstrip("/").rsplit("/", 1)[-1] for each in found if each.rstrip("/") != own}
+            )
         return iter([self / name for name in names])
 
     def glob(self, pattern: str) -> Iterator["RemotePath"]:
         """What matches below, by name; each part of the pattern stands for one name."""
         first, _, rest = pattern.partition("/")
         try:
-            below = [self / first] if not set("*?[") & set(first) else [path for path in self.iterdir() if fnmatch.fnmatchcase(path.name, first)]
+            below = (
+                [self / first]
+                if not set("*?[") & set(first)
+                else [path for path in self.iterdir() if fnmatch.fnmatchcase(path.name, first)]
+            )
         except (FileNotFoundError, NotADirectoryError):
             return
         for path in below:
@@ -257,45 +306,72 @@ class RemotePath(pathlib.PosixPath):
 
     @contextlib.contextmanager
     def asking(self, writing: bool = False) -> Iterator[tuple[Any, str]]:
-        """(file system, its name of this place); what goes wrong becomes an `OSError` with one line of reason."""
+        """(file system, its name of this place); what goes wrong becomes an `OSError` with one line
+        of reason.
+        """
         try:
             import fsspec
 
             yield fsspec.core.url_to_fs(str(self), use_listings_cache=False)
         except FileNotFoundError:
             if writing:
-                raise StorageError(errno.ENOENT, f"there is no {self._start}{self._names[0] if self._names else ''}", shown(self)) from None
+                raise StorageError(
+                    errno.ENOENT,
+                    f"there is no {self._start}{self._names[0] if self._names else ''}",
+                    shown(self),
+                ) from None
             raise
         except (FileExistsError, IsADirectoryError, NotADirectoryError, StorageError):
             raise
         except Exception as error:  # each backend has exceptions of its own
-            raise StorageError(getattr(error, "errno", None) or errno.EIO, reason(error, self.scheme), shown(self)) from error
+            raise StorageError(
+                getattr(error, "errno", None) or errno.EIO, reason(error, self.scheme), shown(self)
+            ) from error
 
 
 def shown(path: str | pathlib.PurePath) -> str:
-    """A path, or a word with one in it, for people: what stands before the @ of a host is not shown."""
+    """A path, or a word with one in it, for people: what stands before the @ of a host is not
+    shown.
+    """
     start, separator, rest = str(path).partition("://")
     host, slash, below = rest.partition("/")
-    return f"{start}{separator}***@{host.rpartition('@')[2]}{slash}{below}" if separator and "@" in host else str(path)
+    return (
+        f"{start}{separator}***@{host.rpartition('@')[2]}{slash}{below}"
+        if separator and "@" in host
+        else str(path)
+    )
 
 
 def _seconds(when: Any) -> float:
     import datetime
 
-    return (datetime.datetime.fromisoformat(when.replace("Z", "+00:00")) if isinstance(when, str) else when).timestamp()
+    return (
+        datetime.datetime.fromisoformat(when.replace("Z", "+00:00"))
+        if isinstance(when, str)
+        else when
+    ).timestamp()
 
 
 def reason(error: BaseException, scheme: str) -> str:
     """What went wrong, in one line without secrets."""
-    text = " ".join((getattr(error, "strerror", None) or str(error)).split()) or type(error).__name__
+    text = (
+        " ".join((getattr(error, "strerror", None) or str(error)).split()) or type(error).__name__
+    )
     for name, value in os.environ.items():
         if len(value) > 3 and any(word in name.upper() for word in _SECRETS):
             text = text.replace(value, "***")
     if isinstance(error, ImportError):
         package = _PACKAGES.get(scheme)
-        return f"{scheme}:// needs the package {package}: pip install {package}" if package else f"{scheme}:// needs a package: {text}"
+        return (
+            f"{scheme}:// needs the package {package}: pip install {package}"
+            if package
+            else f"{scheme}:// needs a package: {text}"
+        )
     if isinstance(error, ValueError) and "rotocol not known" in text:
-        return f"{scheme}:// is no kind of storage that is known here; known: a local directory, gs://, s3://, and what fsspec has"
+        return (
+            f"{scheme}:// is no kind of storage that is known here; known: a local directory,"
+            " gs://, s3://, and what fsspec has"
+        )
     if "Credential" in type(error).__name__ or "credential" in text.lower():
         return f"no credentials for {scheme}:// were found or they are refused: {text}"
     if isinstance(error, PermissionError):

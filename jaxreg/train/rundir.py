@@ -1,6 +1,8 @@
-"""The run directory: one owner at a time, files that are whole or absent, a log that survives half a line.
+"""The run directory: one owner at a time, files that are whole or absent, a log that survives half
+a line.
 
-Every file is written through `write_bytes`, every JSON text made by `to_json`: the same content gives the same bytes.
+Every file is written through `write_bytes`, every JSON text made by `to_json`: the same content
+gives the same bytes.
 """
 
 import contextlib
@@ -30,15 +32,18 @@ class RunDirectoryUnusable(RunDirectoryInUse):
 
 
 class RunLock(contextlib.AbstractContextManager):
-    """Holds a run directory for this process, or for the job of several that it belongs to; `with RunLock(directory): ...`.
+    """Holds a run directory for this process, or for the job of several that it belongs to;
+    `with RunLock(directory): ...`.
 
-    On a local directory a kernel lock (flock) on DIR/.lock, which the kernel frees however the process ends: there is no stale lock.
-    On a remote one a lease (see `lease.py`). The file says who holds it. The directory is made if it is missing, and temporary files
-    that a killed owner left are removed. Process 0 holds it for all, and all learn what came of it.
+    On a local directory a kernel lock (flock) on DIR/.lock, which the kernel frees however the
+    process ends: there is no stale lock. On a remote one a lease (see `lease.py`). The file says
+    who holds it. The directory is made if it is missing, and temporary files that a killed owner
+    left are removed. Process 0 holds it for all, and all learn what came of it.
 
     Raises:
-      RunDirectoryInUse: on entering, another holder is alive, one line with its process id and host; or the directory is not shared by
-        all processes of the job; or (`RunDirectoryUnusable`) the store refuses.
+      RunDirectoryInUse: on entering, another holder is alive, one line with its process id and
+        host; or the directory is not shared by all processes of the job; or
+        (`RunDirectoryUnusable`) the store refuses.
       OSError: the local directory cannot be made or written.
     """
 
@@ -69,11 +74,16 @@ class RunLock(contextlib.AbstractContextManager):
 
     def __exit__(self, kind: Any = None, error: BaseException | None = None, _: Any = None) -> None:
         if self._lease is not None:
-            # Who must stop at once, or has just learnt that the store is out of reach, does not wait for it once more.
-            self._lease.release(ask=not isinstance(error, KeyboardInterrupt) and not _is_of_the_store(error))
+            # Who must stop at once, or has just learnt that the store is out of reach, does not
+            # wait for it once more.
+            self._lease.release(
+                ask=not isinstance(error, KeyboardInterrupt) and not _is_of_the_store(error)
+            )
             self._lease = None
         if self._descriptor is not None:
-            os.ftruncate(self._descriptor, 0)  # the file stays: removing it would let two processes hold two files of one name
+            os.ftruncate(
+                self._descriptor, 0
+            )  # the file stays: removing it would let two processes hold two files of one name
             os.close(self._descriptor)
             self._descriptor = None
 
@@ -84,7 +94,9 @@ class RunLock(contextlib.AbstractContextManager):
             try:
                 note = held.take()
             except StorageError as error:
-                raise RunDirectoryUnusable(f"{self.directory} cannot be used: {error.strerror}") from error
+                raise RunDirectoryUnusable(
+                    f"{self.directory} cannot be used: {error.strerror}"
+                ) from error
             if note:
                 warnings.warn(note, stacklevel=3)
             self._lease = held
@@ -95,7 +107,9 @@ class RunLock(contextlib.AbstractContextManager):
         except BlockingIOError:
             holder = _describe_holder(os.read(descriptor, 4096))
             os.close(descriptor)
-            message = f"{self.directory} is in use by {holder}; wait for it or choose another directory"
+            message = (
+                f"{self.directory} is in use by {holder}; wait for it or choose another directory"
+            )
             raise RunDirectoryInUse(message) from None
         except BaseException:
             os.close(descriptor)
@@ -107,7 +121,9 @@ class RunLock(contextlib.AbstractContextManager):
         _remove_temporaries(self.directory)
 
     def _check_shared(self) -> None:
-        """Refuses a directory that not every process of the job sees: process 0 leaves a word there, all look for it."""
+        """Refuses a directory that not every process of the job sees: process 0 leaves a word
+        there, all look for it.
+        """
         path, word = self.directory / ".shared", processes.agree(secrets.token_hex(8))
         write_text(path, word)
         processes.barrier("jaxreg-shared-written")
@@ -119,8 +135,8 @@ class RunLock(contextlib.AbstractContextManager):
             path.unlink(missing_ok=True)
         if somewhere_not:
             raise RunDirectoryInUse(
-                f"{self.directory} is not the same directory for all {processes.count()} processes of this job: "
-                "give one on gs://, s3:// or on a disk that all hosts share"
+                f"{self.directory} is not the same directory for all {processes.count()} processes"
+                " of this job: give one on gs://, s3:// or on a disk that all hosts share"
             )
 
 
@@ -151,7 +167,8 @@ def _remove_temporaries(directory: pathlib.Path) -> None:
 
 
 def write_bytes(path: str | os.PathLike, content: bytes) -> None:
-    """Puts `content` at `path`, durably: at any moment the file is the old one or the new one, whole.
+    """Puts `content` at `path`, durably: at any moment the file is the old one or the new one,
+    whole.
 
     In a job of several processes the first one does it, the others do nothing.
 
@@ -190,15 +207,19 @@ def write_text(path: str | os.PathLike, content: str) -> None:
 
 
 def write_json(path: str | os.PathLike, obj: Any) -> None:
-    """Puts `obj` at `path` as indented JSON with a newline at the end; see `to_json` and `write_bytes`."""
+    """Puts `obj` at `path` as indented JSON with a newline at the end; see `to_json` and
+    `write_bytes`.
+    """
     write_text(path, to_json(obj, indent=2) + "\n")
 
 
 def to_json(obj: Any, *, indent: int | None = None) -> str:
-    """JSON text: keys in their own order, floats by repr, NaN as null, infinity as 1e999 (valid JSON that reads back as infinity).
+    """JSON text: keys in their own order, floats by repr, NaN as null, infinity as 1e999 (valid
+    JSON that reads back as infinity).
 
     Args:
-      obj: dicts with string keys, lists, tuples, strings, numbers, None; numpy scalars and arrays become numbers and lists.
+      obj: dicts with string keys, lists, tuples, strings, numbers, None; numpy scalars and arrays
+        become numbers and lists.
       indent: spaces per level, or None for one line. Lists of plain values stay on one line.
 
     Raises:
@@ -211,14 +232,23 @@ def _encode(obj: Any, indent: int | None, level: int) -> str:
     if isinstance(obj, (np.generic, np.ndarray)):
         obj = obj.tolist()
     if isinstance(obj, float):
-        return "null" if math.isnan(obj) else ("1e999" if obj > 0 else "-1e999") if math.isinf(obj) else float.__repr__(obj)
+        return (
+            "null"
+            if math.isnan(obj)
+            else ("1e999" if obj > 0 else "-1e999")
+            if math.isinf(obj)
+            else float.__repr__(obj)
+        )
     if obj is None or isinstance(obj, (bool, int, str)):
         return json.dumps(obj, ensure_ascii=False)
     if isinstance(obj, dict):
         for name in obj:
             if not isinstance(name, str):
                 raise TypeError(f"JSON keys are strings, not {name!r}")
-        items = [f"{json.dumps(name, ensure_ascii=False)}: {_encode(value, indent, level + 1)}" for name, value in obj.items()]
+        items = [
+            f"{json.dumps(name, ensure_ascii=False)}: {_encode(value, indent, level + 1)}"
+            for name, value in obj.items()
+        ]
         return _bracket("{", items, "}", indent, level)
     if isinstance(obj, (list, tuple)):
         items = [_encode(value, indent, level + 1) for value in obj]
@@ -238,8 +268,8 @@ def _bracket(opening: str, items: list[str], closing: str, indent: int | None, l
 class MetricsLog:
     """A log of rows, one JSON object a line.
 
-    A line counts once its newline is there: `read` passes over half a last line, `append` removes it first. In a job of several
-    processes the first one writes, the others do nothing.
+    A line counts once its newline is there: `read` passes over half a last line, `append` removes
+    it first. In a job of several processes the first one writes, the others do nothing.
 
     Args:
       path: of the file; its folder exists. The first `append` or `rewrite` makes the file.
@@ -254,8 +284,9 @@ class MetricsLog:
     def append(self, rows: list[dict]) -> None:
         """Adds rows; on the disk when it returns.
 
-        An object store appends nothing and takes about one write a second of one object: there the whole log is written anew, and rows
-        that could be made again from the members may wait for the next row about the machine, or for two seconds to pass.
+        An object store appends nothing and takes about one write a second of one object: there the
+        whole log is written anew, and rows that could be made again from the members may wait for
+        the next row about the machine, or for two seconds to pass.
         """
         if not rows or not processes.is_first():
             return
@@ -283,14 +314,17 @@ class MetricsLog:
         write_bytes(self.path, _lines(rows))
 
     def read(self) -> list[dict]:
-        """All rows; none where there is no file. An unfinished or unreadable last line is passed over.
+        """All rows; none where there is no file. An unfinished or unreadable last line is passed
+        over.
 
         Raises:
           ValueError: another line is no JSON object; names the file and the line.
         """
         if not self.path.exists():
             return []
-        lines = self.path.read_bytes().split(b"\n")[:-1]  # what follows the last newline is no line yet
+        lines = self.path.read_bytes().split(b"\n")[
+            :-1
+        ]  # what follows the last newline is no line yet
         rows = []
         for number, line in enumerate(lines, start=1):
             try:

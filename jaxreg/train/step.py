@@ -1,4 +1,6 @@
-"""One pure training step. It knows no regularizer's name: an objective, an optimizer and a key come from outside."""
+"""One pure training step. It knows no regularizer's name: an objective, an optimizer and a key come
+from outside.
+"""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -18,7 +20,8 @@ Batch = Any
 class TrainState(NamedTuple):
     """What training changes. No key and no iterator: both are functions of (seed, step).
 
-    loss: of the steps since it was emptied last. It is summed in here, step by step: sums of chunks would differ by rounding.
+    loss: of the steps since it was emptied last. It is summed in here, step by step: sums of chunks
+    would differ by rounding.
     """
 
     step: Int[Array, ""]
@@ -29,7 +32,9 @@ class TrainState(NamedTuple):
 
 
 class Moment(NamedTuple):
-    """When in whose training: what every random number of a step is drawn from. Two numbers, perhaps traced."""
+    """When in whose training: what every random number of a step is drawn from. Two numbers,
+    perhaps traced.
+    """
 
     seed: Int[Array, ""] | int
     step: Int[Array, ""] | int
@@ -47,13 +52,16 @@ def as_trained(params: Params, opt_state: Any) -> Params:
 class Problem(NamedTuple):
     """What one member learns, built inside the traced program from its strengths.
 
-    init: key -> params. objective: (params, batch, moment, example ids) -> Tally of the training loss.
-    score: (params, batch, seed) -> a tree of per-example arrays. optimizer: an optax transformation; its update is given
-    `noise_key`, the step's key of the stream "noise", if it takes extra arguments.
-    twice: (params, gradient) -> where the gradient is taken a second time, and only that one is used; None takes it once.
+    init: key -> params. objective: (params, batch, moment, example ids) -> Tally of the training
+    loss.
+    score: (params, batch, seed) -> a tree of per-example arrays. optimizer: an optax
+    transformation; its update is given `noise_key`, the step's key of the stream "noise", if it
+    takes extra arguments.
+    twice: (params, gradient) -> where the gradient is taken a second time, and only that one is
+    used; None takes it once.
     evaluated: (params, optimizer state) -> the parameters that are scored and kept.
-    trace: (state, batch, moment, example ids, axis name) -> a dict of small arrays, noted at every evaluation; the batch is
-    that of the next step. It changes nothing; None notes nothing.
+    trace: (state, batch, moment, example ids, axis name) -> a dict of small arrays, noted at every
+    evaluation; the batch is that of the next step. It changes nothing; None notes nothing.
     """
 
     init: Callable[[Key[Array, ""]], Params]
@@ -68,16 +76,23 @@ class Problem(NamedTuple):
 def init_state(problem: Problem, seed: Int[Array, ""]) -> TrainState:
     """The state before the first step; the parameters depend on the seed only."""
     params = problem.init(rng.seed_key(seed, "init"))
-    return TrainState(jnp.int32(0), params, problem.optimizer.init(params), jnp.bool_(False), Tally.empty())
+    return TrainState(
+        jnp.int32(0), params, problem.optimizer.init(params), jnp.bool_(False), Tally.empty()
+    )
 
 
 def loss_and_gradient(
-    problem: Problem, params: Params, batch: Batch, moment: Moment, example_ids: Int[Array, "b"], axis_name: str | None = None
+    problem: Problem,
+    params: Params,
+    batch: Batch,
+    moment: Moment,
+    example_ids: Int[Array, "b"],
+    axis_name: str | None = None,
 ) -> tuple[Tally, Params]:
     """The loss as sum and count over the global batch, and the gradient of its mean.
 
-    Under data parallelism each device holds a part of the batch: sums and counts are added over `axis_name` and
-    divided once, by the global count.
+    Under data parallelism each device holds a part of the batch: sums and counts are added over
+    `axis_name` and divided once, by the global count.
     """
 
     def mean_part(params: Params):
@@ -92,7 +107,12 @@ def loss_and_gradient(
 
 
 def train_step(
-    problem: Problem, state: TrainState, batch: Batch, seed: Int[Array, ""], example_ids: Int[Array, "b"], axis_name: str | None = None
+    problem: Problem,
+    state: TrainState,
+    batch: Batch,
+    seed: Int[Array, ""],
+    example_ids: Int[Array, "b"],
+    axis_name: str | None = None,
 ) -> tuple[TrainState, Tally]:
     """The state after one step on `batch`, and the training loss (dropout on) as sum and count.
 
@@ -102,25 +122,36 @@ def train_step(
       axis_name: the pmap axis over which the batch is split; None where a device holds all of it.
     """
     moment = Moment(seed, state.step)
-    tally, gradient = loss_and_gradient(problem, state.params, batch, moment, example_ids, axis_name)
+    tally, gradient = loss_and_gradient(
+        problem, state.params, batch, moment, example_ids, axis_name
+    )
     if problem.twice is not None:
         elsewhere = problem.twice(state.params, gradient)
         _, gradient = loss_and_gradient(problem, elsewhere, batch, moment, example_ids, axis_name)
     optimizer = optax.with_extra_args_support(problem.optimizer)
-    updates, opt_state = optimizer.update(gradient, state.opt_state, state.params, noise_key=moment.key("noise"))
+    updates, opt_state = optimizer.update(
+        gradient, state.opt_state, state.params, noise_key=moment.key("noise")
+    )
     params = optax.apply_updates(state.params, updates)
-    diverged = state.diverged | ~jnp.isfinite(tally.total) | ~jnp.isfinite(optax.tree.norm(gradient))
+    diverged = (
+        state.diverged | ~jnp.isfinite(tally.total) | ~jnp.isfinite(optax.tree.norm(gradient))
+    )
     return TrainState(state.step + 1, params, opt_state, diverged, state.loss.merge(tally)), tally
 
 
 def advance(
-    problem: Problem, state: TrainState, fetch: Callable[[Int[Array, ""]], Batch], seed: Int[Array, ""], num_steps: Int[Array, ""],
-    example_ids: Int[Array, "b"], axis_name: str | None = None,
+    problem: Problem,
+    state: TrainState,
+    fetch: Callable[[Int[Array, ""]], Batch],
+    seed: Int[Array, ""],
+    num_steps: Int[Array, ""],
+    example_ids: Int[Array, "b"],
+    axis_name: str | None = None,
 ) -> TrainState:
     """The state after `num_steps` more steps.
 
-    The bound is traced, so every chunk length is one program, and where a chunk is cut leaves no trace in the bits.
-    A diverged member stops at once.
+    The bound is traced, so every chunk length is one program, and where a chunk is cut leaves no
+    trace in the bits. A diverged member stops at once.
 
     Args:
       fetch: i -> the batch of the i-th step of this chunk.

@@ -1,4 +1,6 @@
-"""When a member stops, and which of its parameters are kept: member by member, pure numpy, on the host."""
+"""When a member stops, and which of its parameters are kept: member by member, pure numpy, on the
+host.
+"""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,10 +14,13 @@ class Rule:
     """When one member stops, and what it keeps.
 
     Attributes:
-      patience_evals: evaluations without a lower loss before it stops with the best parameters; inf is off.
+      patience_evals: evaluations without a lower loss before it stops with the best parameters; inf
+        is off.
       keep_best: keep the parameters of the lowest loss also where nothing stops.
-      at_accuracy: stop at the first evaluation with at least this accuracy, and keep its parameters; inf is off.
-      at_train_loss: the same for the mean training loss since the evaluation before, at most this; 0 is off.
+      at_accuracy: stop at the first evaluation with at least this accuracy, and keep its
+        parameters; inf is off.
+      at_train_loss: the same for the mean training loss since the evaluation before, at most this;
+        0 is off.
     """
 
     patience_evals: float = inf
@@ -28,10 +33,12 @@ class Rule:
 class EarlyStopping:
     """Watches one split's loss per member; lower is better. Arrays are [members].
 
-    patience, keep_best, at_accuracy, at_train_loss: the members' rules. best: lowest loss so far. best_step: its step.
+    patience, keep_best, at_accuracy, at_train_loss: the members' rules. best: lowest loss so far.
+    best_step: its step.
     waited: evaluations since. stopped_step: where it stopped, -1 while running.
 
-    Source: Prechelt 1998, "Early stopping - but when?", criterion UP with the patience counted in evaluations.
+    Source: Prechelt 1998, "Early stopping - but when?", criterion UP with the patience counted in
+    evaluations.
     """
 
     patience: np.ndarray
@@ -47,11 +54,20 @@ class EarlyStopping:
     def start(cls, rules: Sequence[Rule]) -> "EarlyStopping":
         """Nothing seen yet."""
         m = len(rules)
-        columns = [np.asarray([vars(rule)[field.name] for rule in rules]) for field in dataclasses.fields(Rule)]
+        columns = [
+            np.asarray([vars(rule)[field.name] for rule in rules])
+            for field in dataclasses.fields(Rule)
+        ]
         patience, keep_best, at_accuracy, at_train_loss = columns
         return cls(
-            patience.astype(np.float64), keep_best.astype(bool), at_accuracy.astype(np.float64), at_train_loss.astype(np.float64),
-            np.full(m, np.inf), np.zeros(m, np.int64), np.zeros(m, np.int64), np.full(m, -1),
+            patience.astype(np.float64),
+            keep_best.astype(bool),
+            at_accuracy.astype(np.float64),
+            at_train_loss.astype(np.float64),
+            np.full(m, np.inf),
+            np.zeros(m, np.int64),
+            np.zeros(m, np.int64),
+            np.full(m, -1),
         )
 
     @property
@@ -64,12 +80,19 @@ class EarlyStopping:
         """Members that have not stopped: bool [members]."""
         return self.stopped_step < 0
 
-    def update(self, losses: np.ndarray, step: int, accuracies: np.ndarray | None = None, train_losses: np.ndarray | None = None) -> np.ndarray:
-        """Takes one evaluation and returns which members improved, bool [members]: keep their parameters.
+    def update(
+        self,
+        losses: np.ndarray,
+        step: int,
+        accuracies: np.ndarray | None = None,
+        train_losses: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Takes one evaluation and returns which members improved, bool [members]: keep their
+        parameters.
 
         Args:
-          losses, accuracies: of the watched split; train_losses: since the evaluation before; each [members]. None where
-            no rule asks for it.
+          losses, accuracies: of the watched split; train_losses: since the evaluation before; each
+            [members]. None where no rule asks for it.
         """
         watching = self.active & self.running
         improved = watching & (losses < self.best)

@@ -1,7 +1,7 @@
 """Where runs are kept: a folder of this machine, or a store that is reached over the network.
 
-A local path stays a `pathlib.Path`; `scheme://...` becomes a `RemotePath`, which has the same methods, so that the code above asks no
-questions.
+A local path stays a `pathlib.Path`; `scheme://...` becomes a `RemotePath`, which has the same
+methods, so that the code above asks no questions.
 """
 
 import contextlib
@@ -17,12 +17,24 @@ from jaxreg.train import processes
 from jaxreg.train.remote import OBJECT_STORES, RemotePath, StorageError, files_in, reason, shown
 
 __all__ = [
-    "RemotePath", "StorageError", "as_path", "download", "files_below", "is_remote", "local_folder", "remove_tree", "shown", "unusable", "upload",
+    "RemotePath",
+    "StorageError",
+    "as_path",
+    "download",
+    "files_below",
+    "is_remote",
+    "local_folder",
+    "remove_tree",
+    "shown",
+    "unusable",
+    "upload",
 ]
 
 
 def as_path(text: str | os.PathLike) -> pathlib.Path:
-    """The path of what was typed: `scheme://...` becomes a `RemotePath`, anything else (and file://) a local path."""
+    """The path of what was typed: `scheme://...` becomes a `RemotePath`, anything else (and
+    file://) a local path.
+    """
     if isinstance(text, RemotePath):
         return text
     text = os.fspath(text)
@@ -37,7 +49,9 @@ def is_remote(path: Any) -> bool:
 
 
 def unusable(path: pathlib.Path) -> str | None:
-    """Why no run could be kept at a remote path, in one line: no backend, no credentials, no such bucket. None where all is well."""
+    """Why no run could be kept at a remote path, in one line: no backend, no credentials, no such
+    bucket. None where all is well.
+    """
     if not isinstance(path, RemotePath):
         return None
     try:
@@ -55,7 +69,9 @@ def unusable(path: pathlib.Path) -> str | None:
 
 
 def remove_tree(path: pathlib.PurePath) -> None:
-    """Removes a folder, local or remote, and all in it; nothing where there is none, and nothing by any but the first process of a job."""
+    """Removes a folder, local or remote, and all in it; nothing where there is none, and nothing by
+    any but the first process of a job.
+    """
     if not processes.is_first():
         return
     if isinstance(path, RemotePath):
@@ -66,9 +82,11 @@ def remove_tree(path: pathlib.PurePath) -> None:
 
 @contextlib.contextmanager
 def local_folder(target: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A local folder for libraries that only write there: `target` itself, or one whose files are uploaded to it on leaving.
+    """A local folder for libraries that only write there: `target` itself, or one whose files are
+    uploaded to it on leaving.
 
-    Nothing is uploaded when an exception leaves it, and nothing is kept but by the first process of a job.
+    Nothing is uploaded when an exception leaves it, and nothing is kept but by the first process of
+    a job.
     """
     if not isinstance(target, RemotePath) and processes.is_first():
         target.mkdir(parents=True, exist_ok=True)
@@ -81,8 +99,14 @@ def local_folder(target: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def upload(folder: pathlib.Path, target: pathlib.PurePath) -> None:
-    """Copies every file below a local folder to the same place below `target`; to a remote one many at a time."""
-    contents = {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    """Copies every file below a local folder to the same place below `target`; to a remote one many
+    at a time.
+    """
+    contents = {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
     if isinstance(target, RemotePath):
         for each in {(target / name).parent for name in contents}:
             each.mkdir(parents=True, exist_ok=True)
@@ -95,7 +119,9 @@ def upload(folder: pathlib.Path, target: pathlib.PurePath) -> None:
 
 
 def files_below(folder: pathlib.PurePath) -> set[str]:
-    """The files below a folder, at any depth, by their names from there; none where there is no folder."""
+    """The files below a folder, at any depth, by their names from there; none where there is no
+    folder.
+    """
     if isinstance(folder, RemotePath):
         with folder.asking() as (store, place):
             return {name.removeprefix(place).lstrip("/") for name in store.find(place)}
@@ -103,7 +129,8 @@ def files_below(folder: pathlib.PurePath) -> set[str]:
 
 
 def download(source: pathlib.PurePath, folder: pathlib.Path) -> None:
-    """Copies every file below `source` to the same place below a local folder; from a remote one many at a time.
+    """Copies every file below `source` to the same place below a local folder; from a remote one
+    many at a time.
 
     Raises:
       FileNotFoundError: there is nothing.
@@ -112,9 +139,13 @@ def download(source: pathlib.PurePath, folder: pathlib.Path) -> None:
         with source.asking() as (store, place):
             names = store.find(place)
             found = store.cat(names) if names else {}
-            contents = {name.removeprefix(place).lstrip("/"): content for name, content in found.items()}
+            contents = {
+                name.removeprefix(place).lstrip("/"): content for name, content in found.items()
+            }
     else:
-        contents = {str(path)[len(str(source)) + 1 :]: path.read_bytes() for path in files_in(source)}
+        contents = {
+            str(path)[len(str(source)) + 1 :]: path.read_bytes() for path in files_in(source)
+        }
     if not contents:
         raise FileNotFoundError(errno.ENOENT, "nothing is there", shown(source))
     for name, content in contents.items():

@@ -1,9 +1,13 @@
-"""How random the bits are: statistics, the draws they are taken of, and the record of experiments/results/bits_quality.json.
+"""How random the bits are: statistics, the draws they are taken of, and the record of
+experiments/results/bits_quality.json.
 
-    python -m tests.attention.bits_record       # from the root of the repository, a few minutes: measures, and writes the record
+    python -m tests.attention.bits_record       # from the root of the repository, a few minutes:
+    measures, and writes the record
 
-A statistic maps draws, word pairs [n, 2], to a p value, small where they are too irregular and where they are too regular. Draws are
-reached as attention reaches them: seed -> stream -> step -> site -> example -> head -> (query // 4, key).
+A statistic maps draws, word pairs [n, 2], to a p value, small where they are too irregular and
+where they are too regular. Draws are
+reached as attention reaches them: seed -> stream -> step -> site -> example -> head -> (query // 4,
+key).
 """
 
 import json
@@ -23,7 +27,9 @@ RECORD = Path(__file__).parents[2] / "experiments" / "results" / "bits_quality.j
 RATES = (0.001, 0.1, 0.3, 0.5, 0.9)
 LAGS = (1, 2, 4, 16, 64)
 FALSE_ALARMS = 1e-4
-"""The probability that perfect bits fail anywhere in one run: each p value is compared with this over their number."""
+"""The probability that perfect bits fail anywhere in one run: each p value is compared with this
+over their number.
+"""
 
 
 def two_sided(lower, upper):
@@ -46,30 +52,47 @@ def chi_square(counts):
     """p of a table of counts, whose rows each have one sum, all cells of a row equally likely."""
     counts = np.atleast_2d(counts).astype(float)
     expected = counts.sum(1, keepdims=True) / counts.shape[1]
-    return of_chi_square(np.sum((counts - expected) ** 2 / expected), counts.shape[0] * (counts.shape[1] - 1))
+    return of_chi_square(
+        np.sum((counts - expected) ** 2 / expected), counts.shape[0] * (counts.shape[1] - 1)
+    )
 
 
 def lanes(words):
     """The 16-bit draws [n, 4]: low and high half of each word, as DESIGN.md cuts them."""
-    return np.stack([half for word in words.T for half in (word & 0xFFFF, word >> 16)], 1).astype(np.uint16)
+    return np.stack([half for word in words.T for half in (word & 0xFFFF, word >> 16)], 1).astype(
+        np.uint16
+    )
 
 
 @jax.jit
 def products(a, b):
-    """[64, 64]: sums over at most 2^16 draws of each bit of one times each bit of the other, bits as -1 and 1."""
-    signs = lambda words: ((words[:, :, None] >> jnp.arange(32, dtype=jnp.uint32)) & 1).reshape(-1, 64).astype(jnp.float32) * 2 - 1
+    """[64, 64]: sums over at most 2^16 draws of each bit of one times each bit of the other, bits
+    as -1 and 1.
+    """
+    signs = lambda words: (
+        ((words[:, :, None] >> jnp.arange(32, dtype=jnp.uint32)) & 1)
+        .reshape(-1, 64)
+        .astype(jnp.float32)
+        * 2
+        - 1
+    )
     return signs(a).T @ signs(b)
 
 
 def all_products(a, b):
-    return sum(np.asarray(products(x, y), np.float64) for x, y in zip(parts(a), parts(b), strict=True))
+    return sum(
+        np.asarray(products(x, y), np.float64) for x, y in zip(parts(a), parts(b), strict=True)
+    )
 
 
 # Of one sequence of draws.
 
+
 def bit_balance(words):
     """How often each of the 64 bits is set."""
-    set_bits = np.array([np.sum(word >> bit & 1, dtype=np.int64) for word in words.T for bit in range(32)])
+    set_bits = np.array(
+        [np.sum(word >> bit & 1, dtype=np.int64) for word in words.T for bit in range(32)]
+    )
     return of_chi_square(np.sum((2 * set_bits - len(words)) ** 2 / len(words)), 64)
 
 
@@ -87,7 +110,13 @@ def lane_values(words):
 def lanes_of_a_pair(words):
     """The upper bytes of each two of the 4 lanes of a draw: neighbouring queries."""
     upper = (lanes(words) >> 8).astype(np.int64)
-    return chi_square([np.bincount(upper[:, i] * 256 + upper[:, j], minlength=65536) for i in range(4) for j in range(i)])
+    return chi_square(
+        [
+            np.bincount(upper[:, i] * 256 + upper[:, j], minlength=65536)
+            for i in range(4)
+            for j in range(i)
+        ]
+    )
 
 
 def bits_of_a_pair(words):
@@ -107,7 +136,9 @@ def kept_share(words, rate):
 
 
 def number_of_runs(words, rate):
-    """Runs of dropped connections, lane by lane: hypergeometric, given how many are dropped (Wald and Wolfowitz 1940)."""
+    """Runs of dropped connections, lane by lane: hypergeometric, given how many are dropped (Wald
+    and Wolfowitz 1940).
+    """
     found = []
     for lane in lanes(words).T:
         dropped = np.concatenate([[False], lane < int(masks.threshold(rate))])
@@ -132,6 +163,7 @@ def lengths_of_runs(words, rate):
 
 
 # Of two sequences that should know nothing of each other.
+
 
 def bit_correlations(a, b):
     """Each bit of one with each bit of the other."""
@@ -165,10 +197,13 @@ def same_decisions(a, b, rate=0.3):
 
 # Of keys, or of first draws, one per stream.
 
+
 def collisions(values, bits):
     """Pairs of equal values: as many as birthdays have among 2^bits days."""
     _, counts = np.unique(values, return_counts=True)
-    return of_count(int(np.sum(counts * (counts - 1)) // 2), stats.poisson(math.comb(len(values), 2) / 2**bits))
+    return of_count(
+        int(np.sum(counts * (counts - 1)) // 2), stats.poisson(math.comb(len(values), 2) / 2**bits)
+    )
 
 
 def whole(words):
@@ -180,9 +215,18 @@ def parts(words, size=2**16):
     return (words[i : i + size] for i in range(0, len(words), size))
 
 
-SEQUENCE = {f.__name__: f for f in (bit_balance, byte_values, lane_values, lanes_of_a_pair, bits_of_a_pair)} | {
-    f"serial, lag {lag}": partial(serial, lag=lag) for lag in LAGS} | {
-    f"{f.__name__}, rate {rate}": partial(f, rate=rate) for f in (kept_share, number_of_runs, lengths_of_runs) for rate in RATES}
+SEQUENCE = (
+    {
+        f.__name__: f
+        for f in (bit_balance, byte_values, lane_values, lanes_of_a_pair, bits_of_a_pair)
+    }
+    | {f"serial, lag {lag}": partial(serial, lag=lag) for lag in LAGS}
+    | {
+        f"{f.__name__}, rate {rate}": partial(f, rate=rate)
+        for f in (kept_share, number_of_runs, lengths_of_runs)
+        for rate in RATES
+    }
+)
 PAIR = {f.__name__: f for f in (bit_correlations, upper_bytes, coincidences, same_decisions)}
 
 COORDINATES = ("seed", "step", "site", "example", "head", "group", "key")
@@ -192,10 +236,14 @@ COORDINATES = ("seed", "step", "site", "example", "head", "group", "key")
 @jax.jit
 def keys_of(seeds, steps, sites, examples, heads):
     """k0, k1 [n, 2] of every stream on the grid."""
+
     def of_call(seed, step, site):
         call_key = jax.random.fold_in(rng.step_key(rng.seed_key(seed, "dropout"), step), site)
-        words = masks.mask_words(AttentionDropout(0.5), call_key, examples, examples.shape[0], heads)
+        words = masks.mask_words(
+            AttentionDropout(0.5), call_key, examples, examples.shape[0], heads
+        )
         return jnp.stack(words, -1)
+
     grid = jnp.meshgrid(seeds, steps, sites, indexing="ij")
     return jax.vmap(of_call)(*map(jnp.ravel, grid)).reshape(-1, 2)
 
@@ -204,21 +252,38 @@ def keys_of(seeds, steps, sites, examples, heads):
 def draws_of(stream_keys, groups, keys):
     """The draws [n, 2] of every stream, query group and key; keys vary fastest."""
     k0, k1 = (stream_keys[:, i, None, None] for i in (0, 1))
-    return jnp.stack(masks.threefry2x32_13((k0, k1), (keys[None, :], groups[:, None])), -1).reshape(-1, 2)
+    return jnp.stack(masks.threefry2x32_13((k0, k1), (keys[None, :], groups[:, None])), -1).reshape(
+        -1, 2
+    )
 
 
 def draws(sizes, stride=1, **shifted):
-    """Draws on a grid of `sizes` whole numbers 0, stride, 2 * stride, ... of each coordinate, some shifted."""
-    axes = [jnp.asarray(stride * np.arange(n) + shifted.get(name, 0)) for name, n in zip(COORDINATES, sizes, strict=True)]
-    axes[2] = 64 * (axes[2] - shifted.get("site", 0)) + rng.site(0, "attention") + shifted.get("site", 0)
+    """Draws on a grid of `sizes` whole numbers 0, stride, 2 * stride, ... of each coordinate, some
+    shifted.
+    """
+    axes = [
+        jnp.asarray(stride * np.arange(n) + shifted.get(name, 0))
+        for name, n in zip(COORDINATES, sizes, strict=True)
+    ]
+    axes[2] = (
+        64 * (axes[2] - shifted.get("site", 0)) + rng.site(0, "attention") + shifted.get("site", 0)
+    )
     return np.asarray(draws_of(keys_of(*axes[:5]), *(x.astype(jnp.uint32) for x in axes[5:])))
 
 
-# Neighbours: what is added to the coordinates of a second grid. All strides are 2, so that the two never meet.
+# Neighbours: what is added to the coordinates of a second grid. All strides are 2, so that the two
+# never meet.
 NEIGHBOURS = {
-    "seed": {"seed": 1}, "step": {"step": 1}, "layer": {"site": 64}, "place": {"site": 1}, "example": {"example": 1}, "head": {"head": 1},
-    "query, next word": {"group": 1}, "key": {"key": 1},
-    "example for head": {"example": 1, "head": -1}, "seed for step": {"seed": 1, "step": -1},
+    "seed": {"seed": 1},
+    "step": {"step": 1},
+    "layer": {"site": 64},
+    "place": {"site": 1},
+    "example": {"example": 1},
+    "head": {"head": 1},
+    "query, next word": {"group": 1},
+    "key": {"key": 1},
+    "example for head": {"example": 1, "head": -1},
+    "seed for step": {"seed": 1, "step": -1},
 }
 
 SMALL = (2, 2, 2, 4, 2, 4, 64)
@@ -244,14 +309,34 @@ def measure(sizes, pair_sizes, grid):
                 found[f"{name}, along {axis}"] = {"bits": 64 * len(words), "p": statistic(other)}
     first = draws(pair_sizes, 2, step=1, head=1)
     for neighbour, shift in NEIGHBOURS.items():
-        second = draws(pair_sizes, 2, **{name: {"step": 1, "head": 1}.get(name, 0) + shift.get(name, 0) for name in COORDINATES})
+        second = draws(
+            pair_sizes,
+            2,
+            **{
+                name: {"step": 1, "head": 1}.get(name, 0) + shift.get(name, 0)
+                for name in COORDINATES
+            },
+        )
         for name, statistic in PAIR.items():
-            found[f"{name}, {neighbour}"] = {"bits": 128 * len(first), "p": statistic(first, second)}
+            found[f"{name}, {neighbour}"] = {
+                "bits": 128 * len(first),
+                "p": statistic(first, second),
+            }
     stream_keys = np.asarray(keys_of(*map(jnp.arange, grid)))
     zero = jnp.zeros(1, jnp.uint32)
-    for name, pairs in (("keys", stream_keys), ("first draws", np.asarray(draws_of(stream_keys, zero, zero)))):
-        for part, values, bits in (("both words", whole(pairs), 64), ("word 0", pairs[:, 0], 32), ("word 1", pairs[:, 1], 32)):
-            found[f"collisions of {name}, {part}"] = {"streams": len(values), "p": collisions(values, bits)}
+    for name, pairs in (
+        ("keys", stream_keys),
+        ("first draws", np.asarray(draws_of(stream_keys, zero, zero))),
+    ):
+        for part, values, bits in (
+            ("both words", whole(pairs), 64),
+            ("word 0", pairs[:, 0], 32),
+            ("word 1", pairs[:, 1], 32),
+        ):
+            found[f"collisions of {name}, {part}"] = {
+                "streams": len(values),
+                "p": collisions(values, bits),
+            }
     return found
 
 
@@ -267,6 +352,10 @@ def full():
 
 if __name__ == "__main__":
     results = full()
-    record = {"bits_version": masks.BITS_VERSION, "bound": FALSE_ALARMS / len(results), "smallest_p": min(x["p"] for x in results.values()),
-              "statistics": results}
+    record = {
+        "bits_version": masks.BITS_VERSION,
+        "bound": FALSE_ALARMS / len(results),
+        "smallest_p": min(x["p"] for x in results.values()),
+        "statistics": results,
+    }
     RECORD.write_text(json.dumps(record, indent=1) + "\n")

@@ -1,6 +1,8 @@
-"""The reference, written by hand: Threefry in Python integers, masks and attention in loops, from DESIGN.md alone.
+"""The reference, written by hand: Threefry in Python integers, masks and attention in loops, from
+DESIGN.md alone.
 
-Nothing in here calls jaxreg. Only the derivation of keys is JAX's own (`jax.random.fold_in`, `key_data`, `bits`).
+Nothing in here calls jaxreg. Only the derivation of keys is JAX's own (`jax.random.fold_in`,
+`key_data`, `bits`).
 """
 
 import math
@@ -38,11 +40,17 @@ def keep_scale(rate):
 
 
 def typed(key):
-    return key if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(key, impl="threefry2x32")
+    return (
+        key
+        if jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+        else jax.random.wrap_key_data(key, impl="threefry2x32")
+    )
 
 
 def example_key(dropout_key, row, example_id):
-    """ex_key of one example: row `row` of the call, with example id `example_id` (None: none was given)."""
+    """ex_key of one example: row `row` of the call, with example id `example_id` (None: none was
+    given).
+    """
     key = typed(dropout_key)
     if key.ndim == 0:
         return jax.random.fold_in(key, row if example_id is None else example_id)
@@ -51,12 +59,18 @@ def example_key(dropout_key, row, example_id):
 
 def key_words(ex_key, head):
     key = jax.random.fold_in(ex_key, head)
-    data = jax.random.key_data(key) if jax.random.key_impl(key) == "threefry2x32" else jax.random.bits(key, (2,), jnp.uint32)
+    data = (
+        jax.random.key_data(key)
+        if jax.random.key_impl(key) == "threefry2x32"
+        else jax.random.bits(key, (2,), jnp.uint32)
+    )
     return int(data[0]), int(data[1])
 
 
 def coordinates(unit, share, span_length, example_id, head, query, key_position):
-    """What enters the draw of one connection: the unit's coordinates, less the shared ones; all others are 0."""
+    """What enters the draw of one connection: the unit's coordinates, less the shared ones; all
+    others are 0.
+    """
     enters = {"connection": "hqk", "key": "hk", "query": "hq", "head": "h", "span": "hqk"}[unit]
     example_id = 0 if "example" in share else example_id
     head = 0 if "head" in share or "h" not in enters else head
@@ -66,15 +80,29 @@ def coordinates(unit, share, span_length, example_id, head, query, key_position)
     return example_id, head, query, key_position if "k" in enters else 0
 
 
-def lanes(dropout_key, *, num_examples, heads, queries, keys, example_ids=None, unit="connection", share=(), span_length=None):
-    """[B, H, T, S] of draws below 65536: the definition of DESIGN.md, "The bits", one connection at a time."""
+def lanes(
+    dropout_key,
+    *,
+    num_examples,
+    heads,
+    queries,
+    keys,
+    example_ids=None,
+    unit="connection",
+    share=(),
+    span_length=None,
+):
+    """[B, H, T, S] of draws below 65536: the definition of DESIGN.md, "The bits", one connection at
+    a time.
+    """
     draws = np.zeros((num_examples, len(heads), len(queries), len(keys)), int)
-    words = {}   # fold_in by fold_in is what takes the time
+    words = {}  # fold_in by fold_in is what takes the time
     for b, h, i, j in np.ndindex(draws.shape):
         own_id = None if example_ids is None else int(example_ids[b])
         named = b if own_id is None and typed(dropout_key).ndim == 0 else own_id
         example_id, head, query, key_position = coordinates(
-            unit, share, span_length, named, int(heads[h]), int(queries[i]), int(keys[j]))
+            unit, share, span_length, named, int(heads[h]), int(queries[i]), int(keys[j])
+        )
         if (b, head) not in words:
             words[b, head] = key_words(example_key(dropout_key, b, example_id), head)
         b0, b1 = threefry2x32(words[b, head], (key_position, query // 4))
@@ -88,13 +116,19 @@ def keep_mask(dropout_key, rate, **coordinates):
 
 
 def readable(allowed, free, keep, *, is_causal, stage):
-    """(which keys each query reads, what its weights are multiplied with by dropping but for the scale), [B, H, T, S] of bool.
+    """(which keys each query reads, what its weights are multiplied with by dropping but for the
+    scale), [B, H, T, S] of bool.
 
-    Stage "logits": the allowed keys that are kept or not droppable, or all allowed ones where none of these is left.
+    Stage "logits": the allowed keys that are kept or not droppable, or all allowed ones where none
+    of these is left.
     """
     reads, stays = np.zeros(allowed.shape, bool), np.ones(allowed.shape, bool)
     for row in np.ndindex(allowed.shape[:3]):
-        read = [j for j in range(allowed.shape[3]) if allowed[*row, j] and (not is_causal or j <= row[2])]
+        read = [
+            j
+            for j in range(allowed.shape[3])
+            if allowed[*row, j] and (not is_causal or j <= row[2])
+        ]
         left = read
         if keep is not None and stage == "logits":
             left = [j for j in read if keep[*row, j] or not free[*row, j]]
@@ -110,17 +144,32 @@ def attention(query, key, value, *arrays, **options):
 
 
 def attention_and_gradients(
-    query, key, value, bias=None, mask=None, *, is_causal=False, scale=None, keep=None, rate=0.0, droppable=None, stage="weights",
+    query,
+    key,
+    value,
+    bias=None,
+    mask=None,
+    *,
+    is_causal=False,
+    scale=None,
+    keep=None,
+    rate=0.0,
+    droppable=None,
+    stage="weights",
     cotangent=None,
 ):
-    """(output, applied weights, gradients of sum(output * cotangent) for query, key, value and the full bias), row by row, in float64."""
+    """(output, applied weights, gradients of sum(output * cotangent) for query, key, value and the
+    full bias), row by row, in float64.
+    """
     q, k, v = (np.asarray(x, np.float64) for x in (query, key, value))
     (b, t, h, width), (s, g) = q.shape, k.shape[1:3]
     scale = 1 / math.sqrt(width) if scale is None else scale
     full = (b, h, t, s)
     bias = np.zeros(full) if bias is None else np.broadcast_to(np.asarray(bias, np.float64), full)
     allowed = np.ones(full, bool) if mask is None else np.broadcast_to(np.asarray(mask), full)
-    free = np.ones(full, bool) if droppable is None else np.broadcast_to(np.asarray(droppable), full)
+    free = (
+        np.ones(full, bool) if droppable is None else np.broadcast_to(np.asarray(droppable), full)
+    )
     reads, stays = readable(allowed, free, keep, is_causal=is_causal, stage=stage)
     out, weights = np.zeros((b, t, h, width)), np.zeros(full)
     gradients = tuple(np.zeros(x) for x in (q.shape, k.shape, v.shape, full))
@@ -132,7 +181,9 @@ def attention_and_gradients(
         if read.size:
             logits = scale * keys[read] @ q[e, i, head] + bias[row][read]
             probabilities[:] = 0
-            probabilities[read] = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+            probabilities[read] = (
+                np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+            )
         factor = np.ones(s)
         if keep is not None and stage == "weights":
             factor = np.where(stays[row], np.where(free[row], keep_scale(rate), 1.0), 0.0)
@@ -141,7 +192,11 @@ def attention_and_gradients(
         if cotangent is None:
             continue
         dprobabilities = factor * (values @ cotangent[e, i, head])
-        dlogits = probabilities * (dprobabilities - probabilities @ dprobabilities) if read.size else np.zeros(s)
+        dlogits = (
+            probabilities * (dprobabilities - probabilities @ dprobabilities)
+            if read.size
+            else np.zeros(s)
+        )
         dv[e, :, source] += np.outer(weights[row], cotangent[e, i, head])
         dq[e, i, head] += scale * dlogits @ keys
         dk[e, :, source] += scale * np.outer(dlogits, q[e, i, head])

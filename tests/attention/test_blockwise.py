@@ -1,4 +1,6 @@
-"""Blockwise attention against the materialised one: every option, gradients, transformations; and no array of T x S anywhere."""
+"""Blockwise attention against the materialised one: every option, gradients, transformations; and
+no array of T x S anywhere.
+"""
 
 import math
 import re
@@ -14,7 +16,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxreg import AttentionDropout, dot_product_attention, keep_mask
 from jaxreg.attention import api, blockwise, masks
 
-FAST = {"xla_backend_optimization_level": 0}   # compiles in half the time
+FAST = {"xla_backend_optimization_level": 0}  # compiles in half the time
 KEY = jax.random.key(8)
 DROPOUT = {"dropout": AttentionDropout(0.3), "dropout_key": KEY}
 
@@ -33,24 +35,36 @@ def inputs(t, s, h=2, g=2, k=8, b=2):
 
 def with_gradients(attention, *floats, cotangent):
     """The output and the gradients for all `floats`."""
+
     def both(*floats):
         out, back = jax.vjp(attention, *floats)
         return out, *back(cotangent.astype(out.dtype))
+
     return jax.jit(both, compiler_options=FAST)(*floats)
 
 
 def close(found, expected, tolerance=2e-5):
     """Largest differences, as a part of the largest entry; the outputs first."""
-    off = [float(jnp.max(jnp.abs(x - y)) / jnp.maximum(jnp.max(jnp.abs(y)), 1e-9)) for x, y in zip(found, expected, strict=True)]
+    off = [
+        float(jnp.max(jnp.abs(x - y)) / jnp.maximum(jnp.max(jnp.abs(y)), 1e-9))
+        for x, y in zip(found, expected, strict=True)
+    ]
     assert max(off) < tolerance, off
 
 
 def compared(q, k, v, bias=None, tolerance=2e-5, **options):
     floats, cotangent = ((q, k, v) if bias is None else (q, k, v, bias)), normal(9, *q.shape)
     found, expected = (
-        with_gradients(lambda *x: dot_product_attention(*x, **options, implementation=name), *floats, cotangent=cotangent)
-        for name in ("blockwise", "reference"))
-    assert all(x.dtype == y.dtype and x.shape == y.shape for x, y in zip(found, expected, strict=True))
+        with_gradients(
+            lambda *x: dot_product_attention(*x, **options, implementation=name),
+            *floats,
+            cotangent=cotangent,
+        )
+        for name in ("blockwise", "reference")
+    )
+    assert all(
+        x.dtype == y.dtype and x.shape == y.shape for x, y in zip(found, expected, strict=True)
+    )
     close(found, expected, tolerance)
 
 
@@ -61,13 +75,28 @@ CASES = {
     "causal": lambda: {"is_causal": True},
     "dropout": lambda: DROPOUT,
     "causal, dropout": lambda: {"is_causal": True} | DROPOUT,
-    "mask per head, causal, dropout": lambda: {"mask": coin(4, 2, 2, T, S), "is_causal": True} | DROPOUT,
-    "bias of all examples and heads, droppable": lambda: {"bias": normal(5, T, S), "droppable": coin(6, 1, 1, T, S)} | DROPOUT,
+    "mask per head, causal, dropout": lambda: (
+        {"mask": coin(4, 2, 2, T, S), "is_causal": True} | DROPOUT
+    ),
+    "bias of all examples and heads, droppable": lambda: (
+        {"bias": normal(5, T, S), "droppable": coin(6, 1, 1, T, S)} | DROPOUT
+    ),
     "bias per head and key, scale": lambda: {"bias": normal(5, 2, 1, S), "scale": 0.7} | DROPOUT,
     "DropKey, causal, mask": lambda: {
-        "is_causal": True, "mask": coin(4, 1, 1, T, S), "dropout": AttentionDropout(0.6, stage="logits"), "dropout_key": KEY},
-    "spans shared by heads": lambda: {"dropout": AttentionDropout(0.4, "span", share=("head",), span_length=5), "dropout_key": KEY},
-    "keys": lambda: {"is_causal": True, "dropout": AttentionDropout(0.4, "key"), "dropout_key": KEY},
+        "is_causal": True,
+        "mask": coin(4, 1, 1, T, S),
+        "dropout": AttentionDropout(0.6, stage="logits"),
+        "dropout_key": KEY,
+    },
+    "spans shared by heads": lambda: {
+        "dropout": AttentionDropout(0.4, "span", share=("head",), span_length=5),
+        "dropout_key": KEY,
+    },
+    "keys": lambda: {
+        "is_causal": True,
+        "dropout": AttentionDropout(0.4, "key"),
+        "dropout_key": KEY,
+    },
 }
 
 
@@ -76,46 +105,97 @@ def test_long_sequences_equal_the_reference(name):
     compared(*inputs(T, S), **CASES[name]())
 
 
-@pytest.mark.parametrize(("t", "s", "h", "g"), [(1, 5, 2, 1), (7, 3, 4, 2), (17, 33, 4, 4), (600, 40, 4, 1)])
+@pytest.mark.parametrize(
+    ("t", "s", "h", "g"), [(1, 5, 2, 1), (7, 3, 4, 2), (17, 33, 4, 4), (600, 40, 4, 1)]
+)
 def test_other_lengths_and_grouped_heads(t, s, h, g):
     compared(*inputs(t, s, h, g), is_causal=1 < t <= s, **DROPOUT)
 
 
 def test_a_row_that_may_read_nothing_is_the_mean_of_all_real_values():
-    mask = coin(4, 2, 1, T, S).at[:, :, 3].set(False).at[1, :, -1].set(False).at[0, 0, 2, :3].set(False)
+    mask = (
+        coin(4, 2, 1, T, S)
+        .at[:, :, 3]
+        .set(False)
+        .at[1, :, -1]
+        .set(False)
+        .at[0, 0, 2, :3]
+        .set(False)
+    )
     for causal in (False, True):
-        for dropout in ({}, DROPOUT, {"dropout": AttentionDropout(0.5, stage="logits"), "dropout_key": KEY}):
+        for dropout in (
+            {},
+            DROPOUT,
+            {"dropout": AttentionDropout(0.5, stage="logits"), "dropout_key": KEY},
+        ):
             compared(*inputs(T, S), mask=mask, is_causal=causal, **dropout)
     q, k, v = inputs(T, S)
     out = dot_product_attention(q, k, v, mask=mask, is_causal=True, implementation="blockwise")
-    # Query 2 of example 0 may read no key up to itself: it reads those behind it as well, as in the reference and in Flax.
-    np.testing.assert_allclose(out[0, 2:4], jnp.broadcast_to(v[0].mean(0), (2, *v.shape[2:])), rtol=1e-4, atol=1e-5)
+    # Query 2 of example 0 may read no key up to itself: it reads those behind it as well, as in the
+    # reference and in Flax.
+    np.testing.assert_allclose(
+        out[0, 2:4], jnp.broadcast_to(v[0].mean(0), (2, *v.shape[2:])), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_bfloat16_goes_in_and_out_with_a_float32_softmax():
     q, k, v = (x.astype(jnp.bfloat16) for x in inputs(T, S))
-    exact = dot_product_attention(*(x.astype(jnp.float32) for x in (q, k, v)), is_causal=True, **DROPOUT)
+    exact = dot_product_attention(
+        *(x.astype(jnp.float32) for x in (q, k, v)), is_causal=True, **DROPOUT
+    )
     out = dot_product_attention(q, k, v, is_causal=True, **DROPOUT, implementation="blockwise")
     assert out.dtype == jnp.bfloat16
-    assert float(jnp.max(jnp.abs(out.astype(jnp.float32) - exact))) < 0.01 * float(jnp.max(jnp.abs(exact)))
+    assert float(jnp.max(jnp.abs(out.astype(jnp.float32) - exact))) < 0.01 * float(
+        jnp.max(jnp.abs(exact))
+    )
     compared(q, k, v, is_causal=True, **DROPOUT, tolerance=0.03)
 
 
 BLOCKS = [(4, 16, 1), (16, 4, 2), (32, 32, 0), (64, 48, 0), (None, None, None)]
 
 
-@pytest.mark.parametrize("dropout", [AttentionDropout(0.4), AttentionDropout(0.7, stage="logits")], ids=["weights", "logits"])
+@pytest.mark.parametrize(
+    "dropout",
+    [AttentionDropout(0.4), AttentionDropout(0.7, stage="logits")],
+    ids=["weights", "logits"],
+)
 def test_blocks_change_neither_mask_nor_result(dropout):
     t, s = 61, 53
     q, k, _ = inputs(t, s, k=s)
     v = jnp.broadcast_to(jnp.eye(s)[:, None], (2, s, 2, s))
     words = masks.mask_words(dropout, KEY, None, 2, jnp.arange(2))
     runs = [
-        with_gradients(lambda q, k, v, n=n: blockwise.attention(
-            q, k, v, None, None, None, words, dropout, is_causal=True, scale=0.1, query_block=n[0], key_block=n[1], heads_at_once=n[2]),
-            q, k, v, cotangent=normal(9, 2, t, 2, s))
-        for n in BLOCKS]
-    kept = keep_mask(dropout, KEY, examples=jnp.arange(2), heads=jnp.arange(2), queries=jnp.arange(t), keys=jnp.arange(s))
+        with_gradients(
+            lambda q, k, v, n=n: blockwise.attention(
+                q,
+                k,
+                v,
+                None,
+                None,
+                None,
+                words,
+                dropout,
+                is_causal=True,
+                scale=0.1,
+                query_block=n[0],
+                key_block=n[1],
+                heads_at_once=n[2],
+            ),
+            q,
+            k,
+            v,
+            cotangent=normal(9, 2, t, 2, s),
+        )
+        for n in BLOCKS
+    ]
+    kept = keep_mask(
+        dropout,
+        KEY,
+        examples=jnp.arange(2),
+        heads=jnp.arange(2),
+        queries=jnp.arange(t),
+        keys=jnp.arange(s),
+    )
     allowed = jnp.tri(t, s, dtype=bool)
     if dropout.stage == "logits":
         kept = jnp.where(jnp.any(kept & allowed, -1, keepdims=True), kept, True)
@@ -125,15 +205,32 @@ def test_blocks_change_neither_mask_nor_result(dropout):
 
 
 def layers(implementation):
-    """Three layers by scan, remat in each, mapped over two keys; what trains is the input and a scale of the logits."""
+    """Three layers by scan, remat in each, mapped over two keys; what trains is the input and a
+    scale of the logits.
+    """
+
     def layer(x, site):
         out = dot_product_attention(
-            x, x, x, is_causal=True, dropout=AttentionDropout(0.2), dropout_key=jax.random.fold_in(KEY, site), implementation=implementation)
+            x,
+            x,
+            x,
+            is_causal=True,
+            dropout=AttentionDropout(0.2),
+            dropout_key=jax.random.fold_in(KEY, site),
+            implementation=implementation,
+        )
         return x + out, None
 
     def run(x, rate_key):
         x, _ = jax.lax.scan(jax.checkpoint(layer), x, jnp.arange(3))
-        return dot_product_attention(x, x, x, dropout=AttentionDropout(0.5), dropout_key=rate_key, implementation=implementation)
+        return dot_product_attention(
+            x,
+            x,
+            x,
+            dropout=AttentionDropout(0.5),
+            dropout_key=rate_key,
+            implementation=implementation,
+        )
 
     return jax.vmap(run, (None, 0), 1)
 
@@ -142,18 +239,32 @@ def test_scan_remat_vmap_and_gradients(monkeypatch):
     monkeypatch.setattr(blockwise, "ROWS", 8)
     x, keys = normal(1, 2, 21, 2, 4), jax.random.split(KEY, 2)
     found, expected = (
-        with_gradients(lambda x, f=layers(name): f(x, keys), x, cotangent=normal(9, 2, 2, 21, 2, 4)) for name in ("blockwise", "reference"))
+        with_gradients(lambda x, f=layers(name): f(x, keys), x, cotangent=normal(9, 2, 2, 21, 2, 4))
+        for name in ("blockwise", "reference")
+    )
     close(found, expected, 2e-4)
 
 
 def local(implementation, reduce):
     """Gradients of a loss on a local batch whose bias is shared by all devices."""
+
     def run(q, k, v, bias, ids, cotangent):
         def loss(q, k, v, bias):
-            out = dot_product_attention(q, k, v, bias, is_causal=True, **DROPOUT, example_ids=ids, implementation=implementation)
+            out = dot_product_attention(
+                q,
+                k,
+                v,
+                bias,
+                is_causal=True,
+                **DROPOUT,
+                example_ids=ids,
+                implementation=implementation,
+            )
             return jnp.sum(out * cotangent)
+
         *own, shared = jax.grad(loss, (0, 1, 2, 3))(q, k, v, bias)
         return *own, reduce(shared)
+
     return run
 
 
@@ -165,59 +276,93 @@ def test_gradients_on_two_devices_are_those_on_one(layout, monkeypatch):
     expected = jax.jit(local("reference", lambda x: x))(q, k, v, bias, ids, cotangent)
     if layout == "pmap":
         split = lambda x: x.reshape(2, 2, *x.shape[1:])
-        found = jax.pmap(local("blockwise", lambda x: jax.lax.psum(x, "d")), axis_name="d", in_axes=(0, 0, 0, None, 0, 0))(
-            *map(split, (q, k, v)), bias, split(ids), split(cotangent))
+        found = jax.pmap(
+            local("blockwise", lambda x: jax.lax.psum(x, "d")),
+            axis_name="d",
+            in_axes=(0, 0, 0, None, 0, 0),
+        )(*map(split, (q, k, v)), bias, split(ids), split(cotangent))
         found = [*(x.reshape(q.shape) for x in found[:3]), found[3][0]]
     else:
         spec, mesh = PartitionSpec("d"), Mesh(np.array(jax.devices()[:2]), ("d",))
-        found = jax.jit(jax.shard_map(
-            local("blockwise", lambda x: x), mesh=mesh, in_specs=(spec, spec, spec, PartitionSpec(), spec, spec),
-            out_specs=(spec, spec, spec, PartitionSpec())))(q, k, v, bias, ids, cotangent)
+        found = jax.jit(
+            jax.shard_map(
+                local("blockwise", lambda x: x),
+                mesh=mesh,
+                in_specs=(spec, spec, spec, PartitionSpec(), spec, spec),
+                out_specs=(spec, spec, spec, PartitionSpec()),
+            )
+        )(q, k, v, bias, ids, cotangent)
     close(found, expected)
 
 
 def compiled(length, *, rate=0.1, traced=False, implementation="blockwise", heads=1, options=None):
     def both(q, k, v, cotangent, given):
         dropout = AttentionDropout(given if traced else rate)
-        out, back = jax.vjp(lambda *x: dot_product_attention(
-            *x, is_causal=True, dropout=dropout, dropout_key=KEY, implementation=implementation), q, k, v)
+        out, back = jax.vjp(
+            lambda *x: dot_product_attention(
+                *x, is_causal=True, dropout=dropout, dropout_key=KEY, implementation=implementation
+            ),
+            q,
+            k,
+            v,
+        )
         return out, back(cotangent)
+
     x = jax.ShapeDtypeStruct((1, length, heads, 16), "float32")
     return jax.jit(both, compiler_options=options).lower(x, x, x, x, 0.1).compile()
 
 
 def largest_array(program):
-    return max(math.prod(map(int, found.split(","))) for found in re.findall(r"\w+\[([\d,]+)\]", program.as_text()))
+    return max(
+        math.prod(map(int, found.split(",")))
+        for found in re.findall(r"\w+\[([\d,]+)\]", program.as_text())
+    )
 
 
 def test_no_array_of_t_by_s_exists_and_memory_grows_with_the_length():
     one, two = (compiled(n, options=FAST) for n in (4096, 8192))
     assert largest_array(two) < 8192 * 8192 / 50
-    assert largest_array(compiled(1024, implementation="reference", options=FAST)) >= 1024 * 1024   # the search does find it there
+    assert (
+        largest_array(compiled(1024, implementation="reference", options=FAST)) >= 1024 * 1024
+    )  # the search does find it there
     growth = two.memory_analysis().temp_size_in_bytes / one.memory_analysis().temp_size_in_bytes
     assert growth < 2.1
 
 
 def test_none_chooses_by_size():
     edge = math.isqrt(api.BLOCKWISE_FROM)
-    long = 4 * edge   # more than one tile
+    long = 4 * edge  # more than one tile
     assert largest_array(compiled(long, implementation=None, options=FAST)) < long**2
     assert largest_array(compiled(edge // 2, implementation=None, options=FAST)) >= (edge // 2) ** 2
 
 
 @pytest.mark.parametrize("implementation", ["blockwise", "reference"])
 def test_a_constant_rate_draws_the_bits_no_more_often_than_a_traced_one(implementation):
-    # XLA folded the conditional of a constant rate once, and fused Threefry into every user of its bits: the time doubled.
-    rotations = {traced: len(re.findall(r" shift-left\(", compiled(64, traced=traced, implementation=implementation).as_text()))
-                 for traced in (False, True)}
+    # XLA folded the conditional of a constant rate once, and fused Threefry into every user of its
+    # bits: the time doubled.
+    rotations = {
+        traced: len(
+            re.findall(
+                r" shift-left\(",
+                compiled(64, traced=traced, implementation=implementation).as_text(),
+            )
+        )
+        for traced in (False, True)
+    }
     assert 13 <= rotations[False] <= rotations[True] + 2
 
 
 def test_products_with_the_hessian_are_the_reference_s():
-    # Forward over reverse works; forward alone, and reverse over reverse, do not: JAX says so, and the docstring.
+    # Forward over reverse works; forward alone, and reverse over reverse, do not: JAX says so, and
+    # the docstring.
     q, k, v = inputs(5, 5)
-    loss = lambda x, name: jnp.sum(dot_product_attention(x, k, v, **DROPOUT, implementation=name) ** 2)
-    found, expected = (jax.jvp(jax.grad(partial(loss, name=name)), (q,), (normal(4, *q.shape),)) for name in ("blockwise", "reference"))
+    loss = lambda x, name: jnp.sum(
+        dot_product_attention(x, k, v, **DROPOUT, implementation=name) ** 2
+    )
+    found, expected = (
+        jax.jvp(jax.grad(partial(loss, name=name)), (q,), (normal(4, *q.shape),))
+        for name in ("blockwise", "reference")
+    )
     close(found, expected, 1e-4)
     with pytest.raises(TypeError, match="custom_vjp"):
         jax.jvp(partial(loss, name="blockwise"), (q,), (q,))
@@ -225,9 +370,18 @@ def test_products_with_the_hessian_are_the_reference_s():
 
 @pytest.mark.parametrize("platform", ["tpu", "cuda"])
 def test_it_lowers_for_accelerators(platform, monkeypatch):
-    # All heads at once, static shapes, no host callbacks; what it compiles to there is not seen here.
+    # All heads at once, static shapes, no host callbacks; what it compiles to there is not seen
+    # here.
     monkeypatch.setattr(jax, "default_backend", lambda: platform)
     q, k, v = inputs(T, S)
-    gradient = jax.jit(jax.grad(lambda q, k, v: jnp.sum(dot_product_attention(q, k, v, is_causal=True, **DROPOUT, implementation="blockwise"))))
+    gradient = jax.jit(
+        jax.grad(
+            lambda q, k, v: jnp.sum(
+                dot_product_attention(
+                    q, k, v, is_causal=True, **DROPOUT, implementation="blockwise"
+                )
+            )
+        )
+    )
     text = jax.export.export(gradient, platforms=[platform])(q, k, v).mlir_module()
     assert "dynamic_reshape" not in text and "callback" not in text and "?x" not in text

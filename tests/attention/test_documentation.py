@@ -1,4 +1,6 @@
-"""The page on attention is the truth: its example and commands run, its tables are the committed results and the code's own words."""
+"""The page on attention is the truth: its example and commands run, its tables are the committed
+results and the code's own words.
+"""
 
 import json
 import re
@@ -33,20 +35,28 @@ def test_the_examples_run():
 def test_the_commands_run(line):
     program, *words = shlex.split(line)
     assert program == "python"
-    done = subprocess.run([sys.executable, *words, "--quick"], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, *words, "--quick"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == (1 if "flax" in line else 0), done.stderr
     assert " ok" in done.stdout
 
 
 def test_the_table_is_what_the_committed_runs_found():
-    found = [report.statuses((TABLES / f"{name}.txt").read_text()) for name in ("jaxreg", "flax_linen", "jax_nn")]
+    found = [
+        report.statuses((TABLES / f"{name}.txt").read_text())
+        for name in ("jaxreg", "flax_linen", "jax_nn")
+    ]
     for check, what in conformance.CHECKS.items():
         cells = " | ".join(statuses[check].replace("FAILED", "**FAILED**") for statuses in found)
         assert f"| {check} | {what} | {cells} |\n" in PAGE
 
 
 def test_who_drops_what_is_the_same_in_the_docstring():
-    rows = lambda text: {tuple(re.findall(r"(\w+)=", right)) for right in re.findall(r"^\| [^|]+ \| ([^|]*=[^|]*) \|$", text, re.M)}
+    rows = lambda text: {
+        tuple(re.findall(r"(\w+)=", right))
+        for right in re.findall(r"^\| [^|]+ \| ([^|]*=[^|]*) \|$", text, re.M)
+    }
     assert rows(dropout.__doc__) <= rows(PAGE)
     for setting in re.findall(r"`((?:unit|stage|share)=[^`]+)`", PAGE):
         dropout.AttentionDropout(0.1, **eval(f"dict({setting})"))
@@ -55,9 +65,18 @@ def test_who_drops_what_is_the_same_in_the_docstring():
 def test_the_bits_are_said_to_be_as_good_as_they_were_found():
     record = json.loads((ROOT / "experiments/results/bits_quality.json").read_text())
     assert f"| {len(record['statistics'])} statistics" in PAGE
-    assert f"The smallest of the {len(record['statistics'])} is {record['smallest_p']:.4f};".replace("0.", ".", 1) in PAGE
+    assert (
+        f"The smallest of the {len(record['statistics'])} is {record['smallest_p']:.4f};".replace(
+            "0.", ".", 1
+        )
+        in PAGE
+    )
     assert f"is {record['bound']:.7f}.".replace("0.", ".", 1) in PAGE
-    assert min(one["p"] for one in record["statistics"].values()) == record["smallest_p"] > record["bound"]
+    assert (
+        min(one["p"] for one in record["statistics"].values())
+        == record["smallest_p"]
+        > record["bound"]
+    )
     assert {one["bits"] for one in record["statistics"].values() if "bits" in one} == {2**28, 2**30}
 
 

@@ -1,4 +1,6 @@
-"""Flax's own attention modules with our function inside, option by option and for every implementation, beside Flax's own numbers."""
+"""Flax's own attention modules with our function inside, option by option and for every
+implementation, beside Flax's own numbers.
+"""
 
 import re
 from functools import partial
@@ -12,7 +14,7 @@ from test_flax import CAUSAL, LIBRARIES, MASK, B, D, H, Linen, Nnx, T, X
 
 from jaxreg import attention_fn
 
-FAST = {"xla_backend_optimization_level": 0}   # compiles in half the time
+FAST = {"xla_backend_optimization_level": 0}  # compiles in half the time
 KEY = jax.random.key(3)
 IMPLEMENTATIONS = (None, "reference", "blockwise")
 LONG = 600
@@ -21,7 +23,10 @@ LONG = 600
 CASES = {
     "evaluation": ({}, {}),
     "a mask": ({}, {"mask": MASK}),
-    "a mask for each head": ({}, {"mask": jnp.asarray(np.random.default_rng(5).random((B, H, T, T)) < 0.7)}),
+    "a mask for each head": (
+        {},
+        {"mask": jnp.asarray(np.random.default_rng(5).random((B, H, T, T)) < 0.7)},
+    ),
     "causal and a mask": ({}, {"mask": MASK, "causal": True}),
     "a row with no key": ({}, {"mask": MASK.at[:, :, 2].set(False)}),
     "normalised queries and keys": ({"normalize_qk": True}, {"mask": MASK}),
@@ -44,7 +49,10 @@ def implementation(request):
 def all_cases(library, function):
     """Every case in one program."""
     layers = {name: library(**function, **options) for name, (options, _) in CASES.items()}
-    return jax.jit(lambda: {name: layers[name](**call)[0] for name, (_, call) in CASES.items()}, compiler_options=FAST)()
+    return jax.jit(
+        lambda: {name: layers[name](**call)[0] for name, (_, call) in CASES.items()},
+        compiler_options=FAST,
+    )()
 
 
 @pytest.fixture(scope="module")
@@ -55,18 +63,33 @@ def flax_s_own():
 def test_where_nothing_is_dropped_the_numbers_are_flax_s(library, implementation, flax_s_own):
     ours = all_cases(library, {"attention_fn": attention_fn(implementation=implementation)})
     for name in CASES:
-        np.testing.assert_allclose(ours[name], flax_s_own[library][name], rtol=1e-5, atol=1e-5, err_msg=name)
-    # The cases are no copies of one another: each option does something, but for the three ways to drop nothing and the precision.
+        np.testing.assert_allclose(
+            ours[name], flax_s_own[library][name], rtol=1e-5, atol=1e-5, err_msg=name
+        )
+    # The cases are no copies of one another: each option does something, but for the three ways to
+    # drop nothing and the precision.
     distinct = {name: np.asarray(ours[name]) for name in list(CASES)[:6]}
-    assert all(np.abs(a - b).max() > 0.01 for i, a in distinct.items() for j, b in distinct.items() if i < j)
+    assert all(
+        np.abs(a - b).max() > 0.01
+        for i, a in distinct.items()
+        for j, b in distinct.items()
+        if i < j
+    )
 
 
 def test_every_implementation_drops_the_same_connections(library):
     key = jax.random.key(8)
 
     def out(implementation):
-        layer = library(attention_fn=attention_fn(implementation=implementation), dropout_rate=0.4, normalize_qk=True)
-        return jax.jit(lambda: [layer(mask=MASK, key=key, train=train)[0] for train in (True, False)], compiler_options=FAST)()
+        layer = library(
+            attention_fn=attention_fn(implementation=implementation),
+            dropout_rate=0.4,
+            normalize_qk=True,
+        )
+        return jax.jit(
+            lambda: [layer(mask=MASK, key=key, train=train)[0] for train in (True, False)],
+            compiler_options=FAST,
+        )()
 
     dropped, plain = out("reference")
     assert np.abs(dropped - plain).max() > 0.01
@@ -83,7 +106,11 @@ def decoded_by_linen(function):
 
     def step(cache, token):
         out, changed = face.layer.apply(
-            {"params": face.params["params"], "cache": cache}, token, deterministic=True, mutable=["cache"])
+            {"params": face.params["params"], "cache": cache},
+            token,
+            deterministic=True,
+            mutable=["cache"],
+        )
         return changed["cache"], out
 
     return scanned(step, cache)
@@ -131,10 +158,14 @@ def test_weights_are_sown_whatever_the_implementation(library, implementation):
     np.testing.assert_allclose(layer(mask=MASK, key=KEY, train=True)[0], out, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(("implementation", "whole"), [(None, False), ("blockwise", False), ("reference", True)])
+@pytest.mark.parametrize(
+    ("implementation", "whole"), [(None, False), ("blockwise", False), ("reference", True)]
+)
 def test_the_weights_of_a_long_sequence_exist_only_where_they_are_asked_for(implementation, whole):
     x = jax.ShapeDtypeStruct((1, LONG, D), jnp.float32)
-    layer = linen.MultiHeadDotProductAttention(H, attention_fn=attention_fn(implementation=implementation), dropout_rate=0.5)
+    layer = linen.MultiHeadDotProductAttention(
+        H, attention_fn=attention_fn(implementation=implementation), dropout_rate=0.5
+    )
     params = jax.eval_shape(partial(layer.init, deterministic=True), jax.random.key(0), x)
 
     def loss(params, x, **options):
@@ -143,7 +174,9 @@ def test_the_weights_of_a_long_sequence_exist_only_where_they_are_asked_for(impl
 
     size = f"{LONG},{LONG}]"
     assert (size in str(jax.make_jaxpr(jax.grad(loss, has_aux=True))(params, x))) == whole
-    assert size in str(jax.make_jaxpr(partial(loss, sow_weights=True, mutable="intermediates"))(params, x))
+    assert size in str(
+        jax.make_jaxpr(partial(loss, sow_weights=True, mutable="intermediates"))(params, x)
+    )
 
 
 # --- precision, dtype, and what is refused ---
@@ -151,9 +184,15 @@ def test_the_weights_of_a_long_sequence_exist_only_where_they_are_asked_for(impl
 
 def test_the_precision_reaches_every_product_of_both_passes(library, implementation):
     def products(**options):
-        layer = library(attention_fn=attention_fn(implementation=implementation), dropout_rate=0.5, **options)
-        program = str(jax.make_jaxpr(jax.grad(lambda x: jnp.sum(layer(x, key=KEY, train=True)[0])))(X))
-        return len(re.findall(r"dot_general\[", program)), len(re.findall(r"Precision\.HIGHEST", program))
+        layer = library(
+            attention_fn=attention_fn(implementation=implementation), dropout_rate=0.5, **options
+        )
+        program = str(
+            jax.make_jaxpr(jax.grad(lambda x: jnp.sum(layer(x, key=KEY, train=True)[0])))(X)
+        )
+        return len(re.findall(r"dot_general\[", program)), len(
+            re.findall(r"Precision\.HIGHEST", program)
+        )
 
     count, highest = products(precision=jax.lax.Precision.HIGHEST)
     assert count >= 4 + 2 + 4 + 4 and highest == 2 * count
@@ -162,33 +201,56 @@ def test_the_precision_reaches_every_product_of_both_passes(library, implementat
 
 def test_bfloat16(library, implementation):
     out, in_float32 = (
-        jax.jit(lambda layer=library(attention_fn=attention_fn(implementation=implementation), dtype=dtype): layer(mask=MASK)[0])()
-        for dtype in (jnp.bfloat16, jnp.float32))
+        jax.jit(
+            lambda layer=library(attention_fn=attention_fn(implementation=implementation), dtype=dtype): (
+                layer(mask=MASK)[0]
+            )
+        )()
+        for dtype in (jnp.bfloat16, jnp.float32)
+    )
     flax_s_own = library(dtype=jnp.bfloat16)(mask=MASK)[0]
     assert out.dtype == flax_s_own.dtype == jnp.bfloat16
     scale = np.abs(in_float32).max()
     np.testing.assert_allclose(np.asarray(out, np.float32) / scale, in_float32 / scale, atol=0.03)
-    np.testing.assert_allclose(np.asarray(out, np.float32) / scale, np.asarray(flax_s_own, np.float32) / scale, atol=0.03)
+    np.testing.assert_allclose(
+        np.asarray(out, np.float32) / scale, np.asarray(flax_s_own, np.float32) / scale, atol=0.03
+    )
 
 
 def test_the_softmax_is_float32_whether_or_not_flax_forces_it(implementation):
-    q, k = (jnp.asarray(4 * np.random.default_rng(n).normal(size=(B, T, H, 4)), jnp.bfloat16) for n in (6, 7))
+    q, k = (
+        jnp.asarray(4 * np.random.default_rng(n).normal(size=(B, T, H, 4)), jnp.bfloat16)
+        for n in (6, 7)
+    )
     v = jnp.broadcast_to(jnp.eye(T, 4, dtype=jnp.bfloat16)[None, :, None], (B, T, H, 4))
     function = attention_fn(implementation=implementation)
-    forced, plain, half = jax.jit(lambda: (
-        function(q, k, v, force_fp32_for_softmax=True), function(q, k, v), linen.dot_product_attention(q, k, v)))()
+    forced, plain, half = jax.jit(
+        lambda: (
+            function(q, k, v, force_fp32_for_softmax=True),
+            function(q, k, v),
+            linen.dot_product_attention(q, k, v),
+        )
+    )()
     np.testing.assert_array_equal(forced, plain)
     exact = linen.dot_product_attention(*(x.astype(jnp.float32) for x in (q, k, v)))
     error = lambda x: np.abs(np.asarray(x, np.float32) - np.asarray(exact)).max()
-    assert error(forced) < 2**-9 < 0.005 < error(half)   # 2**-9: the output itself is rounded to bfloat16
+    assert (
+        error(forced) < 2**-9 < 0.005 < error(half)
+    )  # 2**-9: the output itself is rounded to bfloat16
 
 
 @pytest.mark.parametrize("name", ["qk_attn_weights_einsum", "attn_weights_value_einsum"])
 def test_einsums_of_flax_are_refused_by_every_implementation(name, implementation):
     q = X.reshape(B, T, H, D // H)
-    with pytest.raises(ValueError, match=f"{name}: jaxreg computes both products itself and cannot honour it; allowed: None"):
+    with pytest.raises(
+        ValueError,
+        match=f"{name}: jaxreg computes both products itself and cannot honour it; allowed: None",
+    ):
         attention_fn(implementation=implementation)(q, q, q, **{name: jnp.einsum})
     with pytest.raises(ValueError, match=f"{name}: .*allowed: None"):
         layer = linen.MultiHeadDotProductAttention(
-            H, attention_fn=attention_fn(implementation=implementation), **{f"{name}_cls": lambda: jnp.einsum})
+            H,
+            attention_fn=attention_fn(implementation=implementation),
+            **{f"{name}_cls": lambda: jnp.einsum},
+        )
         jax.eval_shape(layer.init, jax.random.key(0), X)

@@ -1,6 +1,8 @@
-"""How random the masks are: rates within exact binomial intervals, independence along every coordinate of the key.
+"""How random the masks are: rates within exact binomial intervals, independence along every
+coordinate of the key.
 
-All draws are fixed by their keys, so nothing here can fail by chance twice; the bounds are those of a test at 1e-5.
+All draws are fixed by their keys, so nothing here can fail by chance twice; the bounds are those of
+a test at 1e-5.
 """
 
 import itertools
@@ -22,7 +24,13 @@ E, H, T, S = 8, 4, 32, 32
 @jax.jit
 def draw(key, rate, start=0):
     return keep_mask(
-        AttentionDropout(rate), key, examples=jnp.arange(E), heads=jnp.arange(H), queries=start + jnp.arange(T), keys=jnp.arange(S))
+        AttentionDropout(rate),
+        key,
+        examples=jnp.arange(E),
+        heads=jnp.arange(H),
+        queries=start + jnp.arange(T),
+        keys=jnp.arange(S),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +58,10 @@ NEIGHBOURS = {
     "query, same word": lambda k: (k[:, :, 0::4], k[:, :, 1::4]),
     "query, same lane": lambda k: (k[:, :, :-4], k[:, :, 4:]),
     "key": lambda k: (k[..., :-1], k[..., 1:]),
-    "transposed": lambda k: (k[:, :, *np.triu_indices(T, 1)], k.swapaxes(2, 3)[:, :, *np.triu_indices(T, 1)]),
+    "transposed": lambda k: (
+        k[:, :, *np.triu_indices(T, 1)],
+        k.swapaxes(2, 3)[:, :, *np.triu_indices(T, 1)],
+    ),
     "example against head": lambda k: (k[0, 1], k[1, 0]),
 }
 
@@ -61,14 +72,20 @@ def test_neighbours_are_independent(axis, kept):
 
 
 OTHERS = {
-    "step": (0, 1, 1), "site": (0, 0, rng.site(0, "mlp")), "layer": (0, 0, rng.site(1, "attention")), "seed": (1, 0, 1),
-    "seed for step": (1, 1, 1), "next seed": (2, 0, 1),
+    "step": (0, 1, 1),
+    "site": (0, 0, rng.site(0, "mlp")),
+    "layer": (0, 0, rng.site(1, "attention")),
+    "seed": (1, 0, 1),
+    "seed for step": (1, 1, 1),
+    "next seed": (2, 0, 1),
 }
 
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_steps_sites_and_seeds_draw_independent_masks(name):
-    call_key = lambda seed, step, site: jax.random.fold_in(rng.step_key(rng.seed_key(seed, "dropout"), step), site)
+    call_key = lambda seed, step, site: jax.random.fold_in(
+        rng.step_key(rng.seed_key(seed, "dropout"), step), site
+    )
     first = np.asarray(draw(call_key(0, 0, rng.site(0, "attention")), 0.3))
     other = np.asarray(draw(call_key(*OTHERS[name]), 0.3))
     assert independent(first, other) > TINY
@@ -89,7 +106,11 @@ def test_the_16_bit_draws_are_uniform_and_those_of_one_word_pair_independent():
     lanes = [draws[:, :, lane::4] for lane in range(4)]
     for lane in lanes:
         assert uniform(lane, 16) > TINY
-    halves = [(draws[..., ::2], draws[..., 1::2]), (draws[::2], draws[1::2]), (draws[:, ::2], draws[:, 1::2])]
+    halves = [
+        (draws[..., ::2], draws[..., 1::2]),
+        (draws[::2], draws[1::2]),
+        (draws[:, ::2], draws[:, 1::2]),
+    ]
     for a, b in [*itertools.combinations(lanes, 2), *halves]:
         assert uniform(a * 16 + b, 256) > TINY
 
@@ -107,8 +128,16 @@ def test_patterns_of_a_row_are_as_frequent_as_independent_draws(kept):
 @pytest.mark.parametrize("rate", [0.001, 0.1, 0.3, 0.5, 0.9])
 def test_many_draws(rate):
     """2^25 connections per rate: rate, neighbours along every axis, columns and rows."""
-    call = jax.jit(lambda key: keep_mask(
-        AttentionDropout(rate), key, examples=jnp.arange(32), heads=jnp.arange(16), queries=jnp.arange(256), keys=jnp.arange(256)))
+    call = jax.jit(
+        lambda key: keep_mask(
+            AttentionDropout(rate),
+            key,
+            examples=jnp.arange(32),
+            heads=jnp.arange(16),
+            queries=jnp.arange(256),
+            keys=jnp.arange(256),
+        )
+    )
     keep = np.asarray(call(KEY))
     p = 1 - by_hand.threshold(rate) / 65536
     low, high = stats.binom.interval(1 - TINY, keep.size, p)
@@ -118,5 +147,7 @@ def test_many_draws(rate):
         assert independent(a, b) > TINY, axis
         sums = keep.sum(axis)
         variance = sums.var() / (keep.shape[axis] * p * (1 - p))
-        assert abs(variance - 1) < 5 * np.sqrt(2 / sums.size) + 1 / (keep.shape[axis] * p * (1 - p)) / np.sqrt(sums.size), axis
+        assert abs(variance - 1) < 5 * np.sqrt(2 / sums.size) + 1 / (
+            keep.shape[axis] * p * (1 - p)
+        ) / np.sqrt(sums.size), axis
     assert independent(keep, np.asarray(call(jax.random.fold_in(KEY, 1)))) > TINY

@@ -1,4 +1,6 @@
-"""Every unit, stage and share, in both implementations: masks, outputs and gradients against loops; one compilation for all rates."""
+"""Every unit, stage and share, in both implementations: masks, outputs and gradients against loops;
+one compilation for all rates.
+"""
 
 import ast
 import re
@@ -15,9 +17,11 @@ from flax import linen
 from jaxreg import AttentionDropout, attention_fn, dot_product_attention, keep_mask
 from jaxreg.attention import blockwise, dropout, masks
 
-jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})   # compiles in half the time
+jit = partial(
+    jax.jit, compiler_options={"xla_backend_optimization_level": 0}
+)  # compiles in half the time
 KEY = jax.random.key(31)
-B, H, G, T = 2, 4, 2, 37   # three tiles of keys, ten of queries, and the last ones are cut
+B, H, G, T = 2, 4, 2, 37  # three tiles of keys, ten of queries, and the last ones are cut
 KEYS_PER_EXAMPLE = jax.random.split(KEY, B)
 SPAN = 5
 ALMOST_ALL = 1 - 2**-12
@@ -32,20 +36,24 @@ def coin(seed, *shape, p):
 
 
 def padded(mask):
-    """`mask` [B, 1, T, T] without the last keys of example 1, and with a query that may read nothing."""
+    """`mask` [B, 1, T, T] without the last keys of example 1, and with a query that may read
+    nothing.
+    """
     mask[1, ..., -3:] = mask[0, 0, 6] = False
     return mask
 
 
 QUERY, KEYS = normal(1, B, T, H, T), normal(2, B, T, G, T)
-# The values are a diagonal, another one for each example: the output shows which connections were kept.
+# The values are a diagonal, another one for each example: the output shows which connections were
+# kept.
 DIAGONAL = 0.5 + np.random.default_rng(3).random((B, T, G)).astype(np.float32)
 VALUE = np.eye(T, dtype=np.float32)[:, None] * DIAGONAL[..., None]
 BIAS, COTANGENT = normal(4, H, T, T), normal(5, B, T, H, T)
 MASK = padded(coin(6, B, 1, T, T, p=0.7))
 DROPPABLE = coin(7, H, T, T, p=0.6)
 
-# What a mask depends on, of its four axes; the others are shared, or no coordinates of the unit: (unit, stage, share) -> axes.
+# What a mask depends on, of its four axes; the others are shared, or no coordinates of the unit:
+# (unit, stage, share) -> axes.
 SETTINGS = {
     ("connection", "weights", ()): "bhts",
     ("connection", "weights", ("head",)): "b-ts",
@@ -85,52 +93,131 @@ def described(setting, rate):
     return AttentionDropout(rate, unit, stage, share, SPAN if unit == "span" else None)
 
 
-def attention(implementation, query, key, value, bias=None, mask=None, *, dropout, dropout_key=KEY, droppable=None, is_causal=False):
-    query, key, value, bias, mask, droppable = (None if x is None else jnp.asarray(x) for x in (query, key, value, bias, mask, droppable))
+def attention(
+    implementation,
+    query,
+    key,
+    value,
+    bias=None,
+    mask=None,
+    *,
+    dropout,
+    dropout_key=KEY,
+    droppable=None,
+    is_causal=False,
+):
+    query, key, value, bias, mask, droppable = (
+        None if x is None else jnp.asarray(x) for x in (query, key, value, bias, mask, droppable)
+    )
     if implementation in ("reference", "blockwise"):
         return dot_product_attention(
-            query, key, value, bias, mask, dropout=dropout, dropout_key=dropout_key, droppable=droppable, is_causal=is_causal,
-            implementation=implementation)
-    words = None if dropout.changes_nothing else masks.mask_words(dropout, dropout_key, None, len(query), jnp.arange(query.shape[2]))
+            query,
+            key,
+            value,
+            bias,
+            mask,
+            dropout=dropout,
+            dropout_key=dropout_key,
+            droppable=droppable,
+            is_causal=is_causal,
+            implementation=implementation,
+        )
+    words = (
+        None
+        if dropout.changes_nothing
+        else masks.mask_words(dropout, dropout_key, None, len(query), jnp.arange(query.shape[2]))
+    )
     four = lambda x: None if x is None else jnp.reshape(x, (1,) * (4 - x.ndim) + x.shape)
     return blockwise.attention(
-        query, key, value, *map(four, (bias, mask, droppable)), words, dropout, is_causal=is_causal, scale=query.shape[-1] ** -0.5,
-        query_block=4, key_block=16, heads_at_once=0)
+        query,
+        key,
+        value,
+        *map(four, (bias, mask, droppable)),
+        words,
+        dropout,
+        is_causal=is_causal,
+        scale=query.shape[-1] ** -0.5,
+        query_block=4,
+        key_block=16,
+        heads_at_once=0,
+    )
 
 
 def loops(setting, keep, rate, **options):
     return by_hand.attention_and_gradients(
-        QUERY, KEYS, VALUE, BIAS, MASK, keep=keep, rate=rate, stage=setting[1], is_causal=setting in CAUSAL, **options)
+        QUERY,
+        KEYS,
+        VALUE,
+        BIAS,
+        MASK,
+        keep=keep,
+        rate=rate,
+        stage=setting[1],
+        is_causal=setting in CAUSAL,
+        **options,
+    )
 
 
 @cache
 def drawn(setting, rate, key_per_example=False):
     unit, _, share = setting
     return by_hand.keep_mask(
-        KEYS_PER_EXAMPLE if key_per_example else KEY, rate, num_examples=B, heads=range(H), queries=range(T), keys=range(T),
-        unit=unit, share=share, span_length=SPAN)
+        KEYS_PER_EXAMPLE if key_per_example else KEY,
+        rate,
+        num_examples=B,
+        heads=range(H),
+        queries=range(T),
+        keys=range(T),
+        unit=unit,
+        share=share,
+        span_length=SPAN,
+    )
 
 
 def replayed(description, dropout_key=KEY, examples=range(B)):
     examples = None if examples is None else jnp.array(examples)
-    return keep_mask(description, dropout_key, examples=examples, heads=jnp.arange(H), queries=jnp.arange(T), keys=jnp.arange(T))
+    return keep_mask(
+        description,
+        dropout_key,
+        examples=examples,
+        heads=jnp.arange(H),
+        queries=jnp.arange(T),
+        keys=jnp.arange(T),
+    )
 
 
 def run(implementation, setting, rate, dropout_key=KEY, droppable=None):
-    """(output, the replayed mask, gradients for query, key, value, bias) of one program, whose rate is traced."""
+    """(output, the replayed mask, gradients for query, key, value, bias) of one program, whose rate
+    is traced.
+    """
+
     @jit
     def program(rate, floats):
         description = described(setting, rate)
         call = lambda *floats: attention(
-            implementation, *floats, MASK, dropout=description, dropout_key=dropout_key, droppable=droppable, is_causal=setting in CAUSAL)
+            implementation,
+            *floats,
+            MASK,
+            dropout=description,
+            dropout_key=dropout_key,
+            droppable=droppable,
+            is_causal=setting in CAUSAL,
+        )
         out, back = jax.vjp(call, *floats)
-        return out, replayed(description, dropout_key, range(B) if dropout_key.ndim == 0 else None), back(jnp.asarray(COTANGENT))
+        return (
+            out,
+            replayed(description, dropout_key, range(B) if dropout_key.ndim == 0 else None),
+            back(jnp.asarray(COTANGENT)),
+        )
+
     return jax.tree.map(np.asarray, program(rate, (QUERY, KEYS, VALUE, BIAS)))
 
 
 def varies(mask):
     """Along which of its four axes a mask [B, H, T, S] varies, as in SETTINGS."""
-    return "".join(name if np.any(mask != mask.take([0], axis)) else "-" for axis, name in enumerate("bhts"))
+    return "".join(
+        name if np.any(mask != mask.take([0], axis)) else "-" for axis, name in enumerate("bhts")
+    )
 
 
 def compare(found, expected):
@@ -150,10 +237,19 @@ def test_the_gradients_of_the_loops_are_those_of_small_differences():
     names, inputs = ("query", "key", "value", "bias"), (QUERY, KEYS, VALUE, BIAS)
     for name, x, gradient in zip(names, inputs, (*gradients[:3], gradients[3].sum(0)), strict=True):
         direction, size = normal(8, *x.shape).astype(float), 1e-5
-        call = lambda sign: np.sum(COTANGENT * by_hand.attention(
-            **dict(zip(names, inputs, strict=True)) | {name: x + sign * size * direction},
-            mask=MASK, keep=keep, rate=0.4, droppable=DROPPABLE)[0])
-        np.testing.assert_allclose(np.sum(gradient * direction), (call(1) - call(-1)) / (2 * size), rtol=1e-6)
+        call = lambda sign: np.sum(
+            COTANGENT
+            * by_hand.attention(
+                **dict(zip(names, inputs, strict=True)) | {name: x + sign * size * direction},
+                mask=MASK,
+                keep=keep,
+                rate=0.4,
+                droppable=DROPPABLE,
+            )[0]
+        )
+        np.testing.assert_allclose(
+            np.sum(gradient * direction), (call(1) - call(-1)) / (2 * size), rtol=1e-6
+        )
 
 
 @pytest.mark.parametrize("implementation", ["reference", "blockwise"])
@@ -193,39 +289,61 @@ def test_droppable_connections_with_a_key_per_example(setting, implementation):
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize("causal", [False, True])
 def test_dropkey_never_reads_what_it_must_not(implementation, causal):
-    """At so high a rate most rows lose every allowed key: they read what they read without dropout, and nothing else."""
+    """At so high a rate most rows lose every allowed key: they read what they read without dropout,
+    and nothing else.
+    """
     description = AttentionDropout(0.93, stage="logits")
-    call = jit(lambda *floats, dropout: attention(implementation, *floats, BIAS, MASK, dropout=dropout, is_causal=causal))
+    call = jit(
+        lambda *floats, dropout: attention(
+            implementation, *floats, BIAS, MASK, dropout=dropout, is_causal=causal
+        )
+    )
     dropped, plain = (
-        np.asarray(call(QUERY, KEYS, VALUE, dropout=x)).swapaxes(1, 2) / DIAGONAL.repeat(H // G, 2).swapaxes(1, 2)[:, :, None]
-        for x in (description, AttentionDropout(0.0, stage="logits")))
+        np.asarray(call(QUERY, KEYS, VALUE, dropout=x)).swapaxes(1, 2)
+        / DIAGONAL.repeat(H // G, 2).swapaxes(1, 2)[:, :, None]
+        for x in (description, AttentionDropout(0.0, stage="logits"))
+    )
     allowed = np.broadcast_to(MASK & (np.tri(T, dtype=bool) if causal else True), plain.shape)
     nothing = ~allowed.any(-1)
     left = np.asarray(replayed(description)) & allowed
     lost = ~left.any(-1) & ~nothing
     assert lost.mean() > 0.1 and left.any(-1).mean() > 0.1 and nothing.any()
-    np.testing.assert_array_equal((dropped > 0)[~nothing], np.where(lost[..., None], allowed, left)[~nothing])
+    np.testing.assert_array_equal(
+        (dropped > 0)[~nothing], np.where(lost[..., None], allowed, left)[~nothing]
+    )
     np.testing.assert_allclose(dropped[lost], plain[lost], rtol=1e-5)
-    np.testing.assert_allclose(dropped[~nothing].sum(-1), 1, rtol=1e-5)   # no scaling: rows still sum to 1
-    np.testing.assert_allclose(dropped[nothing], 1 / T, rtol=1e-5)        # the mean of all real values, none of a block's filling
+    np.testing.assert_allclose(
+        dropped[~nothing].sum(-1), 1, rtol=1e-5
+    )  # no scaling: rows still sum to 1
+    np.testing.assert_allclose(
+        dropped[nothing], 1 / T, rtol=1e-5
+    )  # the mean of all real values, none of a block's filling
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
-@pytest.mark.parametrize("setting", [("query", "logits", ()), ("head", "logits", ("example",))], ids=named)
+@pytest.mark.parametrize(
+    "setting", [("query", "logits", ()), ("head", "logits", ("example",))], ids=named
+)
 def test_dropkey_of_whole_rows_changes_nothing(setting, implementation):
-    call = jit(lambda dropout: attention(implementation, QUERY, KEYS, VALUE, BIAS, MASK, dropout=dropout))
+    call = jit(
+        lambda dropout: attention(implementation, QUERY, KEYS, VALUE, BIAS, MASK, dropout=dropout)
+    )
     assert not np.asarray(replayed(described(setting, ALMOST_ALL))).any()
-    np.testing.assert_array_equal(call(described(setting, ALMOST_ALL)), call(described(setting, 0.0)))
+    np.testing.assert_array_equal(
+        call(described(setting, ALMOST_ALL)), call(described(setting, 0.0))
+    )
 
 
-# The axes along which the masks of others vary, from their source: where they set the shape of the draw to 1, nothing varies.
+# The axes along which the masks of others vary, from their source: where they set the shape of the
+# draw to 1, nothing varies.
 PEERS = {
-    "Vaswani": "bhts",      # all of [B, H, T, S]
-    "Flax with": "--ts",    # linen/attention.py: [1] * (key.ndim - 2) + weights.shape[-2:]
-    "T5": "bh-s",           # t5x/examples/t5/layers.py: shape[-2] = 1 of [B, H, T, S]
-    "Scenic": "-h-s",       # model_lib/layers/attention_layers.py: shape[0] = shape[-2] = 1 of [B, H, T, S]
-    "DropKey": "bhts",      # an array of attn's shape
-    "DropHead": "bh--",     # a head of an example
+    "Vaswani": "bhts",  # all of [B, H, T, S]
+    "Flax with": "--ts",  # linen/attention.py: [1] * (key.ndim - 2) + weights.shape[-2:]
+    "T5": "bh-s",  # t5x/examples/t5/layers.py: shape[-2] = 1 of [B, H, T, S]
+    # model_lib/layers/attention_layers.py: shape[0] = shape[-2] = 1 of [B, H, T, S]
+    "Scenic": "-h-s",
+    "DropKey": "bhts",  # an array of attn's shape
+    "DropHead": "bh--",  # a head of an example
 }
 
 
@@ -233,7 +351,11 @@ def table():
     """First column -> the settings of the second, from the table of dropout.py's docstring."""
     rows = re.findall(r"^\| (.+?) \| (.+) \|$", dropout.__doc__, re.MULTILINE)
     settings = r'(unit|stage|share)=("\w+"|\([^)]*\))'
-    return {name: [{key: ast.literal_eval(value)} for key, value in re.findall(settings, cell)] for name, cell in rows if "=" in cell}
+    return {
+        name: [{key: ast.literal_eval(value)} for key, value in re.findall(settings, cell)]
+        for name, cell in rows
+        if "=" in cell
+    }
 
 
 @pytest.mark.parametrize("peer", PEERS)
@@ -241,25 +363,35 @@ def test_each_peer_s_sharing_is_the_setting_that_the_table_names(peer):
     rows = [settings for name, settings in table().items() if name.startswith(peer)]
     assert len(rows) == 1, "one row of the table"
     for settings in rows[0]:
-        assert varies(np.asarray(replayed(AttentionDropout(0.5, **settings)))) == PEERS[peer], settings
+        assert varies(np.asarray(replayed(AttentionDropout(0.5, **settings)))) == PEERS[peer], (
+            settings
+        )
 
 
 def test_flax_s_own_masks_vary_as_the_table_says():
     q = jnp.zeros((B, T, H, 1))
     for broadcast, axes in ((True, PEERS["Flax with"]), (False, PEERS["Vaswani"])):
-        weights = linen.dot_product_attention_weights(q, q, dropout_rng=KEY, dropout_rate=0.5, broadcast_dropout=broadcast)
+        weights = linen.dot_product_attention_weights(
+            q, q, dropout_rng=KEY, dropout_rate=0.5, broadcast_dropout=broadcast
+        )
         assert varies(np.asarray(weights) > 0) == axes
 
 
 def test_all_queries_sharing_a_mask_is_the_unit_key():
-    np.testing.assert_array_equal(replayed(AttentionDropout(0.5, share=("query",))), replayed(AttentionDropout(0.5, "key")))
+    np.testing.assert_array_equal(
+        replayed(AttentionDropout(0.5, share=("query",))), replayed(AttentionDropout(0.5, "key"))
+    )
 
 
 def test_flax_modules_get_every_setting():
     options = {"unit": "span", "stage": "logits", "share": ("head",), "span_length": SPAN}
     for implementation in ("reference", "blockwise"):
-        ours = attention_fn(**options, implementation=implementation)(*map(jnp.asarray, (QUERY, KEYS, VALUE)), dropout_rng=KEY, dropout_rate=0.6)
-        expected = attention(implementation, QUERY, KEYS, VALUE, dropout=AttentionDropout(0.6, **options))
+        ours = attention_fn(**options, implementation=implementation)(
+            *map(jnp.asarray, (QUERY, KEYS, VALUE)), dropout_rng=KEY, dropout_rate=0.6
+        )
+        expected = attention(
+            implementation, QUERY, KEYS, VALUE, dropout=AttentionDropout(0.6, **options)
+        )
         np.testing.assert_array_equal(ours, expected)
 
 
@@ -267,20 +399,47 @@ def test_flax_modules_get_every_setting():
 MISTAKES = [
     ({"unit": "neuron"}, "unit: 'neuron'; allowed: 'connection', 'key', 'query', 'head', 'span'"),
     ({"stage": "values"}, "stage: 'values'; allowed: 'weights', 'logits'"),
-    ({"share": ("layer",)}, "share: 'layer' with unit 'connection'; allowed: 'example', 'head', 'query'"),
-    ({"share": ("key",)}, "share: 'key' with unit 'connection'; allowed: 'example', 'head', 'query'"),
-    ({"unit": "key", "share": ("query",)}, "share: 'query' with unit 'key'; allowed: 'example', 'head'"),
-    ({"unit": "head", "share": ("example", "query")}, "share: 'query' with unit 'head'; allowed: 'example', 'head'"),
+    (
+        {"share": ("layer",)},
+        "share: 'layer' with unit 'connection'; allowed: 'example', 'head', 'query'",
+    ),
+    (
+        {"share": ("key",)},
+        "share: 'key' with unit 'connection'; allowed: 'example', 'head', 'query'",
+    ),
+    (
+        {"unit": "key", "share": ("query",)},
+        "share: 'query' with unit 'key'; allowed: 'example', 'head'",
+    ),
+    (
+        {"unit": "head", "share": ("example", "query")},
+        "share: 'query' with unit 'head'; allowed: 'example', 'head'",
+    ),
     ({"share": "head"}, "share: 'head'; allowed is a tuple of different names"),
     ({"share": ("head", "head")}, "share: ('head', 'head'); allowed is a tuple of different names"),
     ({"unit": "span"}, "span_length: None with unit 'span'; allowed is a number of keys"),
-    ({"unit": "span", "span_length": 0}, "span_length: 0; allowed is a whole number of keys, 1 or more"),
-    ({"unit": "span", "span_length": 2.5}, "span_length: 2.5; allowed is a whole number of keys, 1 or more"),
+    (
+        {"unit": "span", "span_length": 0},
+        "span_length: 0; allowed is a whole number of keys, 1 or more",
+    ),
+    (
+        {"unit": "span", "span_length": 2.5},
+        "span_length: 2.5; allowed is a whole number of keys, 1 or more",
+    ),
     ({"unit": "span", "span_length": True}, "span_length: True; allowed is a whole number"),
-    ({"unit": "span", "span_length": 2**32}, "span_length: 4294967296; allowed is a whole number of keys, 1 or more, below 2^32"),
+    (
+        {"unit": "span", "span_length": 2**32},
+        "span_length: 4294967296; allowed is a whole number of keys, 1 or more, below 2^32",
+    ),
     ({"unit": ["key"]}, "unit: ['key']; allowed: 'connection'"),
     ({"share": None}, "share: None; allowed is a tuple of different names"),
-    ({"unit": "key", "span_length": 3}, "span_length: 3 with unit 'key'; allowed is a number of keys with unit 'span', None with any other"),
+    (
+        {"unit": "key", "span_length": 3},
+        (
+            "span_length: 3 with unit 'key'; allowed is a number of keys with unit 'span', None"
+            " with any other"
+        ),
+    ),
 ]
 
 
@@ -305,7 +464,9 @@ def test_a_key_per_example_has_no_mask_in_common(implementation):
     description = AttentionDropout(0.5, share=("example",))
     message = r"dropout_key: \(2,\) keys, one per example, with share 'example'; allowed is one key"
     with pytest.raises(ValueError, match=message):
-        attention(implementation, QUERY, KEYS, VALUE, dropout=description, dropout_key=KEYS_PER_EXAMPLE)
+        attention(
+            implementation, QUERY, KEYS, VALUE, dropout=description, dropout_key=KEYS_PER_EXAMPLE
+        )
     with pytest.raises(ValueError, match=message):
         replayed(description, KEYS_PER_EXAMPLE, None)
 
@@ -317,7 +478,11 @@ TRACED = [("span", "weights", ("head",)), ("connection", "logits", ())]
 @pytest.fixture(scope="module")
 def expected():
     """The output [B, T, H, T] of the loops for each setting and rate."""
-    return {(setting, rate): loops(setting, drawn(setting, rate), rate)[0] for setting in TRACED for rate in RATES}
+    return {
+        (setting, rate): loops(setting, drawn(setting, rate), rate)[0]
+        for setting in TRACED
+        for rate in RATES
+    }
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
@@ -327,7 +492,16 @@ def test_one_compilation_serves_all_rates(setting, implementation, expected):
 
     def call(description):
         traces.append(description)
-        return attention(implementation, QUERY, KEYS, VALUE, BIAS, MASK, dropout=description, is_causal=setting in CAUSAL)
+        return attention(
+            implementation,
+            QUERY,
+            KEYS,
+            VALUE,
+            BIAS,
+            MASK,
+            dropout=description,
+            is_causal=setting in CAUSAL,
+        )
 
     program = jit(call)
     for rate in RATES:
@@ -341,5 +515,9 @@ def test_one_compilation_serves_all_rates(setting, implementation, expected):
 
     # A schedule: the rate of each step is computed inside the compiled loop.
     schedule = lambda step: jnp.where(step < 3, step * 0.25, 0.875)
-    _, scheduled = jit(lambda: jax.lax.scan(lambda _, step: (None, call(described(setting, schedule(step)))), None, jnp.arange(4)))()
+    _, scheduled = jit(
+        lambda: jax.lax.scan(
+            lambda _, step: (None, call(described(setting, schedule(step)))), None, jnp.arange(4)
+        )
+    )()
     np.testing.assert_allclose(scheduled, mapped, rtol=1e-5, atol=1e-6)

@@ -1,4 +1,6 @@
-"""Starting JAX: how many devices, where compiled programs go, and no noise. Each in its own process: JAX starts once."""
+"""Starting JAX: how many devices, where compiled programs go, and no noise. Each in its own
+process: JAX starts once.
+"""
 
 import os
 import subprocess
@@ -13,38 +15,62 @@ ROOT = Path(__file__).parents[2]
 
 
 def start(code: str, **environment: str) -> subprocess.CompletedProcess:
-    clean = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES")}
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES")
+    }
     clean |= {"JAX_PLATFORMS": "cpu"} | environment
-    return subprocess.run([sys.executable, "-c", f"from jaxreg.cli import devices\n{code}"], cwd=ROOT, env=clean,
-                          capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        [sys.executable, "-c", f"from jaxreg.cli import devices\n{code}"],
+        cwd=ROOT,
+        env=clean,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
 
 
-@pytest.mark.parametrize("argument, environment, count", [
-    ("", {}, devices.num_cores()),
-    ("3", {}, 3),
-    ("", {"JAX_NUM_CPU_DEVICES": "5"}, 5),
-    ("3", {"JAX_NUM_CPU_DEVICES": "5"}, 3),
-    ("", {"XLA_FLAGS": "--xla_force_host_platform_device_count=6"}, 6),
-])
+@pytest.mark.parametrize(
+    "argument, environment, count",
+    [
+        ("", {}, devices.num_cores()),
+        ("3", {}, 3),
+        ("", {"JAX_NUM_CPU_DEVICES": "5"}, 5),
+        ("3", {"JAX_NUM_CPU_DEVICES": "5"}, 3),
+        ("", {"XLA_FLAGS": "--xla_force_host_platform_device_count=6"}, 6),
+    ],
+)
 def test_number_of_devices(argument, environment, count, tmp_path):
-    done = start(f"devices.start({argument}); import jax; print(jax.device_count())", JAXREG_CACHE=str(tmp_path), **environment)
+    done = start(
+        f"devices.start({argument}); import jax; print(jax.device_count())",
+        JAXREG_CACHE=str(tmp_path),
+        **environment,
+    )
     assert done.stdout.strip() == str(count), done.stderr
     assert done.stderr == ""
 
 
 def test_contradicting_numbers_are_a_mistake():
-    done = start("from jaxreg.study.files import UserErrors\ntry: devices.start(2)\nexcept UserErrors as error: print(error)",
-                 XLA_FLAGS="--xla_force_host_platform_device_count=6")
+    done = start(
+        "from jaxreg.study.files import UserErrors\ntry: devices.start(2)\nexcept UserErrors as"
+        " error: print(error)",
+        XLA_FLAGS="--xla_force_host_platform_device_count=6",
+    )
     assert "--devices=2: XLA_FLAGS says" in done.stdout
 
 
 def test_compiled_programs_are_kept_and_libraries_are_quiet(tmp_path):
-    code = ("devices.start(1); import jax, logging, warnings, absl.logging\n"
-            "jax.jit(lambda x: x + 1)(1.0)\n"
-            "logging.getLogger('orbax').warning('noise'); absl.logging.warning('noise'); logging.getLogger('jax').warning('noise')")
+    code = (
+        "devices.start(1); import jax, logging, warnings, absl.logging\njax.jit(lambda x: x +"
+        " 1)(1.0)\nlogging.getLogger('orbax').warning('noise'); absl.logging.warning('noise');"
+        " logging.getLogger('jax').warning('noise')"
+    )
     done = start(code, JAXREG_CACHE=str(tmp_path))
     assert done.returncode == 0 and done.stderr == "" and done.stdout == ""
-    assert [path for path in tmp_path.rglob("*") if path.is_file()], "the smallest program is in the cache"
+    assert [path for path in tmp_path.rglob("*") if path.is_file()], (
+        "the smallest program is in the cache"
+    )
 
 
 def test_the_cache_s_place(monkeypatch, tmp_path):

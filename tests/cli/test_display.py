@@ -25,7 +25,9 @@ class Clock:
 
 def made(kind, *, width=100):
     clock, stream = Clock(), io.StringIO()
-    console = Console(file=stream, width=width, force_terminal=kind is display.Terminal, color_system=None)
+    console = Console(
+        file=stream, width=width, force_terminal=kind is display.Terminal, color_system=None
+    )
     return kind(console, clock=clock), clock, stream
 
 
@@ -36,14 +38,32 @@ def result(mean, low, high):
 def closing_results():
     table = {arm: {view: result(0.721, 0.68, 0.76) for view in VIEWS} for arm in ARMS}
     comparisons = [
-        {"arm": arm, "split": view, "difference": 0.0713, "ci95": [0.03, 0.112], "p": 0.001,
-         "p_holm": 0.0004 if view == "recombination" else None, "per_seed": [],
-         "verdict": "inconclusive" if view == "recombination" else None, "seeds_needed": 31}
-        for arm in ARMS[1:] for view in VIEWS]
-    controls = [{"name": "A/A", "what": "no difference", "passed": True, "detail": "SD 7.1"},
-                {"name": "off", "what": "equal", "passed": False, "detail": ""},
-                {"name": "more", "what": "supported", "passed": None, "detail": ""}]
-    return dict(table=table, comparisons=comparisons, controls=controls, baseline="none", primary="recombination")
+        {
+            "arm": arm,
+            "split": view,
+            "difference": 0.0713,
+            "ci95": [0.03, 0.112],
+            "p": 0.001,
+            "p_holm": 0.0004 if view == "recombination" else None,
+            "per_seed": [],
+            "verdict": "inconclusive" if view == "recombination" else None,
+            "seeds_needed": 31,
+        }
+        for arm in ARMS[1:]
+        for view in VIEWS
+    ]
+    controls = [
+        {"name": "A/A", "what": "no difference", "passed": True, "detail": "SD 7.1"},
+        {"name": "off", "what": "equal", "passed": False, "detail": ""},
+        {"name": "more", "what": "supported", "passed": None, "detail": ""},
+    ]
+    return dict(
+        table=table,
+        comparisons=comparisons,
+        controls=controls,
+        baseline="none",
+        primary="recombination",
+    )
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 140, 250])
@@ -57,7 +77,9 @@ def test_the_live_table_fits_and_keeps_the_primary_view(width):
     text = console.file.getvalue()
     assert "recombination" in text and text.count("attention_0.3+decay") == 1
     assert max(len(line) for line in text.splitlines()) <= width
-    assert text.count("70.0 ±4.0") == len(ARMS) * len(tables.choose_views(VIEWS, "recombination", width - 21))
+    assert text.count("70.0 ±4.0") == len(ARMS) * len(
+        tables.choose_views(VIEWS, "recombination", width - 21)
+    )
 
 
 def test_views_are_kept_in_their_order_the_important_ones_first():
@@ -114,17 +136,46 @@ def test_plain_lines_are_sparse():
 def test_opening_and_closing_show_everything(kind):
     shown, _, stream = made(kind)
     with shown:
-        shown.opening("Which one?", "It gains 11.", [("unseen pairs", "the cat SIT -> sits", "a dog SIT -> ?")], "2 layers")
+        shown.opening(
+            "Which one?",
+            "It gains 11.",
+            [("unseen pairs", "the cat SIT -> sits", "a dog SIT -> ?")],
+            "2 layers",
+        )
         shown.phase("training")
         shown.note("resumed at step 40")
-        command = "jaxreg compare experiments/cat_sat.py --workdir='a very long directory name that is wider than a screen is'"
-        shown.closing(["Dropout .3 helped."], **closing_results(), timing={"compiling": 17.0, "training": 57.4},
-                      report="runs/x/report.html", command=command)
+        command = (
+            "jaxreg compare experiments/cat_sat.py --workdir='a very long directory name that is"
+            " wider than a screen is'"
+        )
+        shown.closing(
+            ["Dropout .3 helped."],
+            **closing_results(),
+            timing={"compiling": 17.0, "training": 57.4},
+            report="runs/x/report.html",
+            command=command,
+        )
     text = stream.getvalue()
-    for word in ("Which one?", "Predicted: It gains 11.", "a dog SIT -> ?", "2 layers", "resumed at step 40", "72.1 [68, 76]",
-                 "+7.1 [+3.0, +11.2]", "<.001", "inconclusive", " 31", "+7.1 ±4.1", "control passed", "control FAILED",
-                 "control not tested", "Dropout .3 helped.", "compiling 17 s, training 57 s", "Report: runs/x/report.html",
-                 f"Again: {command}"):
+    for word in (
+        "Which one?",
+        "Predicted: It gains 11.",
+        "a dog SIT -> ?",
+        "2 layers",
+        "resumed at step 40",
+        "72.1 [68, 76]",
+        "+7.1 [+3.0, +11.2]",
+        "<.001",
+        "inconclusive",
+        " 31",
+        "+7.1 ±4.1",
+        "control passed",
+        "control FAILED",
+        "control not tested",
+        "Dropout .3 helped.",
+        "compiling 17 s, training 57 s",
+        "Report: runs/x/report.html",
+        f"Again: {command}",
+    ):
         assert word in text, word
     assert "attention_0.3+decay" in text
 

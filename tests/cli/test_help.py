@@ -9,14 +9,29 @@ import pytest
 from jaxreg.cli import main as cli
 
 ROOT = Path(__file__).parents[2]
-HEAVY = ("jax", "flax", "optax", "orbax", "rich", "ml_collections", "numpy", "scipy", "matplotlib", "tensorflow_datasets")
+HEAVY = (
+    "jax",
+    "flax",
+    "optax",
+    "orbax",
+    "rich",
+    "ml_collections",
+    "numpy",
+    "scipy",
+    "matplotlib",
+    "tensorflow_datasets",
+)
 
 
 @pytest.mark.parametrize("words", [["--help"], ["compare", "--help"]])
 def test_help_loads_nothing_heavy(words):
-    code = ("import sys; from jaxreg.cli.main import main; code = main(); "
-            f"print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr); sys.exit(code)")
-    done = subprocess.run([sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    code = (
+        "import sys; from jaxreg.cli.main import main; code = main(); "
+        f"print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr); sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 0 and "usage: jaxreg" in done.stdout
     assert done.stderr.strip() == "[]"
 
@@ -34,5 +49,11 @@ def test_list_names_every_regularizer_data_set_and_file(capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
     assert cli.main(["list"]) == 0
     out = capsys.readouterr().out
-    for word in ("attention dropout", "optim.weight_decay", "catsat", "experiments/cat_sat.py", "configs/cat_sat_one_pass.py"):
+    for word in (
+        "attention dropout",
+        "optim.weight_decay",
+        "catsat",
+        "experiments/cat_sat.py",
+        "configs/cat_sat_one_pass.py",
+    ):
         assert word in out

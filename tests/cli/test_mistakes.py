@@ -1,4 +1,6 @@
-"""Every mistake a person can make at the command line: exit code 2, one clear line each, no traceback, and all at once."""
+"""Every mistake a person can make at the command line: exit code 2, one clear line each, no
+traceback, and all at once.
+"""
 
 import json
 import subprocess
@@ -24,11 +26,20 @@ CASES = [
     ("compare experiments/cat_sat.py --workdir=", ["--workdir: has no value"]),
     ("compare experiments/cat_sat.py --workdir=FILE", ["is a file, not a directory"]),
     ("compare experiments/cat_sat.py --workdir=FILE/below", ["is a file, not a directory"]),
-    ("compare experiments/cat_sat.py --workdir=nowhere://bucket/x", ["nowhere:// is no kind of storage that is known here"]),
+    (
+        "compare experiments/cat_sat.py --workdir=nowhere://bucket/x",
+        ["nowhere:// is no kind of storage that is known here"],
+    ),
     (f"{COMPARE} --workdir=V", ["--workdir: is given 2 times"]),
-    ("compare experiments/cat_sta.py --workdir=W", ["no such file; did you mean experiments/cat_sat.py?"]),
+    (
+        "compare experiments/cat_sta.py --workdir=W",
+        ["no such file; did you mean experiments/cat_sat.py?"],
+    ),
     ("compare experiments --workdir=W", ["is a directory"]),
-    ("compare configs/cat_sat.py --workdir=W", ["has no function get_experiment(); it is a config"]),
+    (
+        "compare configs/cat_sat.py --workdir=W",
+        ["has no function get_experiment(); it is a config"],
+    ),
     ("compare FILE --workdir=W", ["is not a .py file"]),
     (f"{COMPARE} --sedes=3", ["--sedes: compare has no such flag; did you mean --seeds?"]),
     (f"{COMPARE} --seed=3", ["--seed: compare has no such flag; did you mean --seeds?"]),
@@ -48,13 +59,22 @@ CASES = [
     (f"{COMPARE} --config.model.attention_dropout_rate=1.0", ["at least 0 and below 1"]),
     (f"{COMPARE} --config.optim.learning_rate=nan", ["above 0"]),
     (f"{COMPARE} --config.train.num_steps=-1", ["steps, 1 or more"]),
-    (f"{COMPARE} --config.train.num_steps 20", ["optim.warmup_steps is 30; it must be less than train.num_steps"]),
+    (
+        f"{COMPARE} --config.train.num_steps 20",
+        ["optim.warmup_steps is 30; it must be less than train.num_steps"],
+    ),
     (f"{COMPARE} --config.model.num_heads=5", ["must divide model.width"]),
     (f"{COMPARE} --config.data.dataset=dogsat", ["one of: catsat"]),
-    (f"{COMPARE} --config.data.verbs_per_noun=11", ["arm 'more_verbs': is the same as arm 'none'; leave one of them out"]),
+    (
+        f"{COMPARE} --config.data.verbs_per_noun=11",
+        ["arm 'more_verbs': is the same as arm 'none'; leave one of them out"],
+    ),
     ("train --workdir=W", ["--config is missing"]),
     ("train --config=configs/none.py --workdir=W", ["configs/none.py: no such file"]),
-    ("train --config=experiments/cat_sat.py --workdir=W", ["has no function get_config(); it is an experiment"]),
+    (
+        "train --config=experiments/cat_sat.py --workdir=W",
+        ["has no function get_config(); it is an experiment"],
+    ),
     (f"{TRAIN} --seeds=3", ["--seeds: train has no such flag"]),
     (f"{TRAIN} --config.eval.curves=train,nope", ["eval.curves: catsat has no view 'nope'"]),
     ("report", ["DIR is missing"]),
@@ -63,7 +83,10 @@ CASES = [
     ("report RUN --seeds=3", ["--seeds: report has no such flag"]),
     ("report RUN --config.seed=3", ["report takes no config fields"]),
     ("inspect RUN", ["--arm is missing", "--seed is missing"]),
-    ("inspect RUN --arm=nonne --seed=1", ["--arm=nonne: the run has no such arm; did you mean none?"]),
+    (
+        "inspect RUN --arm=nonne --seed=1",
+        ["--arm=nonne: the run has no such arm; did you mean none?"],
+    ),
     ("inspect RUN --arm=none --seed=7", ["--seed=7: the run has no such seed; it has 1, 2"]),
     (f"{INSPECT} --step=-1", ["--step=-1: must be a whole number"]),
     (f"{INSPECT} --head=x", ["--head=x: must be a whole number"]),
@@ -72,14 +95,20 @@ CASES = [
     (f"{INSPECT} --output=nowhere/x.png", ["there is no directory"]),
     ("counterfactual RUN", ["--arm is missing", "--seed is missing"]),
     ("counterfactual nowhere --arm=none --seed=1", ["nowhere: there is no such directory"]),
-    ("counterfactual RUN --arm=nonne --seed=1", ["--arm=nonne: the run has no such arm; did you mean none?"]),
+    (
+        "counterfactual RUN --arm=nonne --seed=1",
+        ["--arm=nonne: the run has no such arm; did you mean none?"],
+    ),
     ("counterfactual RUN --arm=none --seed=7", ["--seed=7: the run has no such seed; it has 1, 2"]),
     (f"{COUNTERFACTUAL} --step=first", ["--step=first: must be a whole number, 0 or more"]),
     (f"{COUNTERFACTUAL} --layer=-1", ["--layer=-1: must be a whole number"]),
     (f"{COUNTERFACTUAL} --head=1.5", ["--head=1.5: must be a whole number"]),
     (f"{COUNTERFACTUAL} --devices=0", ["--devices=0: must be a whole number, 1 or more"]),
     (f"{COUNTERFACTUAL} --text=catt", ["'catt' is not a word"]),
-    (f"{COUNTERFACTUAL} --seeds=3", ["--seeds: counterfactual has no such flag; did you mean --seed?"]),
+    (
+        f"{COUNTERFACTUAL} --seeds=3",
+        ["--seeds: counterfactual has no such flag; did you mean --seed?"],
+    ),
     (f"{COUNTERFACTUAL} --config.seed=3", ["counterfactual takes no config fields"]),
     ("list all", ["'all': is one argument too many"]),
 ]
@@ -93,7 +122,9 @@ def here(monkeypatch, tmp_path):
     (tmp_path / "FILE").write_text("")
     (tmp_path / "EMPTY").mkdir()
     (tmp_path / "RUN").mkdir()
-    (tmp_path / "RUN" / "config.json").write_text(json.dumps({"arms": {"none": {}}, "seeds": [1, 2]}))
+    (tmp_path / "RUN" / "config.json").write_text(
+        json.dumps({"arms": {"none": {}}, "seeds": [1, 2]})
+    )
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -123,26 +154,41 @@ def test_nothing_is_made_by_a_wrong_command(here, capsys):
 
 
 def test_all_mistakes_come_at_once(here, capsys):
-    lines = run("compare experiments/cat_sat.py stray --sedes=3 --seeds=1,1 --arms=nine --devices=0 --config.model.widht=3 "
-                "--config.optim.b1=nan --config.model.num_heads=7", capsys)
+    lines = run(
+        "compare experiments/cat_sat.py stray --sedes=3 --seeds=1,1 --arms=nine --devices=0"
+        " --config.model.widht=3 --config.optim.b1=nan --config.model.num_heads=7",
+        capsys,
+    )
     text = "\n".join(lines)
-    for word in ("stray", "--sedes", "repeated: 1", "'nine'", "--devices=0", "--workdir is missing", "model.width",
-                 "optim.b1=nan", "must divide"):
+    for word in (
+        "stray",
+        "--sedes",
+        "repeated: 1",
+        "'nine'",
+        "--devices=0",
+        "--workdir is missing",
+        "model.width",
+        "optim.b1=nan",
+        "must divide",
+    ):
         assert word in text
     assert len(lines) == 9
 
 
 def test_a_missing_experiment_does_not_hide_the_rest(here, capsys):
-    assert len(run("compare nowhere.py --seeds=x --config.model.widht=3 --workdir=FILE", capsys)) == 4
+    assert (
+        len(run("compare nowhere.py --seeds=x --config.model.widht=3 --workdir=FILE", capsys)) == 4
+    )
 
 
 def test_mistakes_inside_an_experiment_and_its_arms(here, capsys):
     (here / "mine.py").write_text(
-        "from jaxreg.study.experiment import Arm, Experiment\n"
-        "def get_experiment():\n"
-        "  return Experiment(name='x', question='?', config='configs/cat_sat.py', baseline='a', seeds=(1,), margin=.05,\n"
-        "    alpha=.05, primary='recombinaton', prediction='!', arms={'a': Arm('a'), 'b': Arm('b', {'train.num_steps': 9}),\n"
-        "    'c': Arm('c', {'model.atention_dropout_rate': .1})})\n")
+        "from jaxreg.study.experiment import Arm, Experiment\ndef get_experiment():\n  return"
+        " Experiment(name='x', question='?', config='configs/cat_sat.py', baseline='a', seeds=(1,),"
+        " margin=.05,\n    alpha=.05, primary='recombinaton', prediction='!', arms={'a': Arm('a'),"
+        " 'b': Arm('b', {'train.num_steps': 9}),\n    'c': Arm('c', {'model.atention_dropout_rate':"
+        " .1})})\n"
+    )
     lines = run("compare mine.py --workdir=W", capsys)
     assert len(lines) == 3
     assert "arm 'b': touches train.num_steps" in lines[0]
@@ -169,10 +215,15 @@ def test_an_interrupt_is_75(capsys, monkeypatch):
 
 
 def test_the_real_command_says_it_on_standard_error_without_starting_a_device():
-    # The tables of penalties and modules need JAX; but devices can only be chosen before the first one starts.
-    code = ("import sys; from jaxreg.cli.main import main; code = main(); from jax._src import xla_bridge; "
-            "assert not xla_bridge.backends_are_initialized(), 'too early'; sys.exit(code)")
+    # The tables of penalties and modules need JAX; but devices can only be chosen before the first
+    # one starts.
+    code = (
+        "import sys; from jaxreg.cli.main import main; code = main(); from jax._src import"
+        " xla_bridge; assert not xla_bridge.backends_are_initialized(), 'too early'; sys.exit(code)"
+    )
     words = "compare experiments/cat_sat.py --workdir=unused --config.model.num_heads=5 --seeds=1,1".split()
-    done = subprocess.run([sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 2 and done.stdout == ""
     assert len(done.stderr.splitlines()) == 2 and "Traceback" not in done.stderr

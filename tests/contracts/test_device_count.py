@@ -1,4 +1,6 @@
-"""Law 6: masks, losses and the gradients of one step are the same on 1, 2, 4 and 8 devices, under jit and under pmap."""
+"""Law 6: masks, losses and the gradients of one step are the same on 1, 2, 4 and 8 devices, under
+jit and under pmap.
+"""
 
 from functools import cache
 
@@ -18,22 +20,44 @@ from jaxreg.train.step import Moment, Problem, loss_and_gradient
 B, T, H, RATE = 8, 5, 2, 0.3
 MOMENT = Moment(4, 17)
 STEP_KEY = rng.step_key(rng.seed_key(4, "dropout"), 17)
-FAST = {"xla_backend_optimization_level": 0}   # compiles in half the time
+FAST = {"xla_backend_optimization_level": 0}  # compiles in half the time
 IDS = np.arange(B, dtype=np.int32)
 draw = np.random.default_rng(0)
-BATCH = {"tokens": draw.integers(1, 9, (B, T)).astype(np.int32), "label": draw.integers(0, 3, B).astype(np.int32)}
+BATCH = {
+    "tokens": draw.integers(1, 9, (B, T)).astype(np.int32),
+    "label": draw.integers(0, 3, B).astype(np.int32),
+}
 MODEL = Transformer(
-    vocab_size=9, num_outputs=3, num_layers=1, width=8, num_heads=H, mlp_width=12, max_length=T, norm="none", final_norm=False,
-    attention_dropout_rate=RATE, mlp_dropout_rate=RATE)
+    vocab_size=9,
+    num_outputs=3,
+    num_layers=1,
+    width=8,
+    num_heads=H,
+    mlp_width=12,
+    max_length=T,
+    norm="none",
+    final_norm=False,
+    attention_dropout_rate=RATE,
+    mlp_dropout_rate=RATE,
+)
 
 
 def forward(params, batch, key, ids, **options):
     return MODEL.apply(
-        {"params": params}, batch["tokens"], train=True, dropout_key=key, example_ids=ids, read_positions=jnp.zeros_like(ids), **options)
+        {"params": params},
+        batch["tokens"],
+        train=True,
+        dropout_key=key,
+        example_ids=ids,
+        read_positions=jnp.zeros_like(ids),
+        **options,
+    )
 
 
 def objective(params, batch, moment, ids) -> Tally:
-    values = optax.softmax_cross_entropy_with_integer_labels(forward(params, batch, moment.key("dropout"), ids), batch["label"])
+    values = optax.softmax_cross_entropy_with_integer_labels(
+        forward(params, batch, moment.key("dropout"), ids), batch["label"]
+    )
     return Tally(jnp.sum(values), jnp.float32(values.size))
 
 
@@ -56,16 +80,25 @@ def parameters():
 def under_jit(n):
     mesh = Mesh(np.array(jax.devices()[:n]), ("batch",))
     put = lambda tree, *axes: jax.device_put(tree, NamedSharding(mesh, PartitionSpec(*axes)))
-    return jax.jit(program, compiler_options=FAST)(put(parameters()), put(BATCH, "batch"), put(IDS, "batch"))
+    return jax.jit(program, compiler_options=FAST)(
+        put(parameters()), put(BATCH, "batch"), put(IDS, "batch")
+    )
 
 
 def under_pmap(n):
     share = lambda x: x.reshape(n, B // n, *x.shape[1:])
-    run = jax.pmap(lambda params, batch, ids: program(params, batch, ids, "batch"), "batch", in_axes=(None, 0, 0), devices=jax.devices()[:n])
+    run = jax.pmap(
+        lambda params, batch, ids: program(params, batch, ids, "batch"),
+        "batch",
+        in_axes=(None, 0, 0),
+        devices=jax.devices()[:n],
+    )
     args = parameters(), jax.tree.map(share, BATCH), share(IDS)
     tally, gradient, weights = run.lower(*args).compile(compiler_options=FAST)(*args)
-    for leaf in jax.tree.leaves((tally, gradient)):   # every device holds the sum over all of them
-        np.testing.assert_array_equal(np.asarray(leaf), np.broadcast_to(np.asarray(leaf)[:1], leaf.shape))
+    for leaf in jax.tree.leaves((tally, gradient)):  # every device holds the sum over all of them
+        np.testing.assert_array_equal(
+            np.asarray(leaf), np.broadcast_to(np.asarray(leaf)[:1], leaf.shape)
+        )
     first = jax.tree.map(lambda x: np.asarray(x)[0], (tally, gradient))
     return *first, np.asarray(weights).reshape(B, H, T, T)
 
@@ -81,13 +114,21 @@ def test_one_step_is_the_same_on_any_number_of_devices(under, devices):
     tally, gradient, weights = jax.tree.map(np.asarray, under(devices))
     expected_tally, expected_gradient, expected_weights = jax.tree.map(np.asarray, one_device())
     key = jax.random.fold_in(STEP_KEY, rng.site(0, "attention"))
-    keep = by_hand.keep_mask(key, RATE, num_examples=B, heads=range(H), queries=range(T), keys=range(T), example_ids=IDS)
+    keep = by_hand.keep_mask(
+        key, RATE, num_examples=B, heads=range(H), queries=range(T), keys=range(T), example_ids=IDS
+    )
     np.testing.assert_array_equal(np.asarray(weights) > 0, keep)
     np.testing.assert_allclose(weights, expected_weights, rtol=1e-5)
 
     assert tally.count == expected_tally.count == B
     np.testing.assert_allclose(tally.total, expected_tally.total, rtol=1e-6)
-    norm = lambda tree: float(np.sqrt(sum(np.sum(np.square(np.asarray(x, np.float64))) for x in jax.tree.leaves(tree))))
+    norm = lambda tree: float(
+        np.sqrt(sum(np.sum(np.square(np.asarray(x, np.float64))) for x in jax.tree.leaves(tree)))
+    )
     np.testing.assert_allclose(norm(gradient), norm(expected_gradient), rtol=1e-6)
-    difference = norm(jax.tree.map(lambda a, b: np.asarray(a, np.float64) - np.asarray(b), gradient, expected_gradient))
+    difference = norm(
+        jax.tree.map(
+            lambda a, b: np.asarray(a, np.float64) - np.asarray(b), gradient, expected_gradient
+        )
+    )
     assert difference < 1e-6 * norm(expected_gradient)

@@ -1,7 +1,9 @@
-"""Law 7, for every regularizer of the table: at its off value it is absent, away from it training changes, and evaluation never does.
+"""Law 7, for every regularizer of the table: at its off value it is absent, away from it training
+changes, and evaluation never does.
 
-Exactly so operation by operation; to rounding in compiled programs, under pmap on one device and on four that share the batch.
-(A published study ran for years with a dropout flag that never reached the model.)
+Exactly so operation by operation; to rounding in compiled programs, under pmap on one device and on
+four that share the batch. (A published study ran for years with a dropout flag that never reached
+the model.)
 """
 
 from functools import cache
@@ -24,17 +26,37 @@ from jaxreg.train.parallel import PARTNER
 from jaxreg.train.step import Moment, Problem, TrainState, loss_and_gradient, train_step
 
 SEED, B, NUM_STEPS = 3, 8, 3
-FAST = {"xla_backend_optimization_level": 0}   # compiles in half the time
-EPS = 1e-3   # Adam makes steps of rounding errors where a gradient is 0 (key biases): not with this one.
+FAST = {"xla_backend_optimization_level": 0}  # compiles in half the time
+# Adam makes steps of rounding errors where a gradient is 0 (key biases): not with this one.
+EPS = 1e-3
 SIZE = {
-    "model.num_layers": 2, "model.width": 8, "model.num_heads": 2, "model.mlp_width": 12, "optim.eps": EPS, "optim.warmup_steps": 0,
-    "optim.learning_rate": 0.05, "train.num_steps": 10, "train.batch_size": B,
+    "model.num_layers": 2,
+    "model.width": 8,
+    "model.num_heads": 2,
+    "model.mlp_width": 12,
+    "optim.eps": EPS,
+    "optim.warmup_steps": 0,
+    "optim.learning_rate": 0.05,
+    "train.num_steps": 10,
+    "train.batch_size": B,
 }
-OFF = {f"{section}.{name}": off for section, names in strengths().items() for name, off in names.items() if off is not None}
-MIXED, RADII = tuple(f"augment.{name}" for name in MIXING), ("optim.sam_radius", "optim.asam_radius")
+OFF = {
+    f"{section}.{name}": off
+    for section, names in strengths().items()
+    for name, off in names.items()
+    if off is not None
+}
+MIXED, RADII = (
+    tuple(f"augment.{name}" for name in MIXING),
+    ("optim.sam_radius", "optim.asam_radius"),
+)
 
 BY_FIELD = {entry.field: entry for entry in REGULARIZERS.values()}
-STRUCTURE = {name: entry for name, entry in REGULARIZERS.items() if entry.off is None and entry.field.split(".")[0] not in ("stopping", "probe")}
+STRUCTURE = {
+    name: entry
+    for name, entry in REGULARIZERS.items()
+    if entry.off is None and entry.field.split(".")[0] not in ("stopping", "probe")
+}
 
 
 def config_of(changes: dict[str, Any]) -> dict:
@@ -43,9 +65,20 @@ def config_of(changes: dict[str, Any]) -> dict:
 
 
 def _programs() -> list[list[str]]:
-    """Strengths that share a compiled program: not all at once, which compiles for minutes, nor two that exclude one another."""
-    of = lambda section: [field for field in OFF if field.startswith(f"{section}.") and field not in (*MIXED, *RADII)]
-    return [of("model"), [*of("loss"), "model.attention_dropout_rate"], [*of("augment"), MIXED[0]], [*of("optim"), RADII[0]], [MIXED[1], RADII[1]], [MIXED[2]]]
+    """Strengths that share a compiled program: not all at once, which compiles for minutes, nor two
+    that exclude one another.
+    """
+    of = lambda section: [
+        field for field in OFF if field.startswith(f"{section}.") and field not in (*MIXED, *RADII)
+    ]
+    return [
+        of("model"),
+        [*of("loss"), "model.attention_dropout_rate"],
+        [*of("augment"), MIXED[0]],
+        [*of("optim"), RADII[0]],
+        [MIXED[1], RADII[1]],
+        [MIXED[2]],
+    ]
 
 
 PROGRAMS = _programs()
@@ -53,7 +86,11 @@ PROGRAMS = _programs()
 
 def program_of(field: str) -> int:
     """The program in which a strength is tried."""
-    return next(i for i, fields in enumerate(PROGRAMS) if field in fields and {*BY_FIELD[field].also} <= set(fields))
+    return next(
+        i
+        for i, fields in enumerate(PROGRAMS)
+        if field in fields and {*BY_FIELD[field].also} <= set(fields)
+    )
 
 
 @cache
@@ -63,14 +100,18 @@ def arrays() -> tuple[dict, dict]:
     needs = sorted({need for augmentation in AUGMENTATIONS.values() for need in augmentation.needs})
     table = build.train_batch(dataset, needs)
     rows = np.arange(B)
-    batch = {name: x[rows] for name, x in table.items()} | {PARTNER + name: x[np.roll(rows, 1)] for name, x in table.items()}
+    batch = {name: x[rows] for name, x in table.items()} | {
+        PARTNER + name: x[np.roll(rows, 1)] for name, x in table.items()
+    }
     return batch, {name: x[:B] for name, x in build.pass_batch(dataset, "validation", ()).items()}
 
 
 def problem_of(config: dict, values: dict | None = None) -> Problem:
     """What a member of a config learns; `values` replace its strengths."""
     structure, vocabulary = build.structure_of(config), build.Vocabulary.of(tiny.dataset(1))
-    return build.problem_of(structure, vocabulary)(build.strengths_of(config) if values is None else values)
+    return build.problem_of(structure, vocabulary)(
+        build.strengths_of(config) if values is None else values
+    )
 
 
 @cache
@@ -82,8 +123,12 @@ def parameters() -> Any:
 
 def difference(a: Any, b: Any) -> float:
     """Relative distance of two trees in the global norm."""
-    norm = lambda tree: np.sqrt(sum(np.sum(np.square(np.asarray(x, np.float64))) for x in jax.tree.leaves(tree)))
-    return norm(jax.tree.map(lambda x, y: np.asarray(x, np.float64) - np.asarray(y), a, b)) / norm(a)
+    norm = lambda tree: np.sqrt(
+        sum(np.sum(np.square(np.asarray(x, np.float64))) for x in jax.tree.leaves(tree))
+    )
+    return norm(jax.tree.map(lambda x, y: np.asarray(x, np.float64) - np.asarray(y), a, b)) / norm(
+        a
+    )
 
 
 # --- exact, not compiled: XLA rounds differently where it fuses differently ---
@@ -93,8 +138,14 @@ def eager_loss(changes: dict[str, Any]) -> np.ndarray:
     config = config_of(changes)
     batch, _ = arrays()
     tally = problem.training_loss(
-        build.structure_of(config), build.strengths_of(config), build.Vocabulary.of(tiny.dataset(1)), parameters(),
-        jax.tree.map(jnp.asarray, batch), Moment(SEED, 1), jnp.arange(B))
+        build.structure_of(config),
+        build.strengths_of(config),
+        build.Vocabulary.of(tiny.dataset(1)),
+        parameters(),
+        jax.tree.map(jnp.asarray, batch),
+        Moment(SEED, 1),
+        jnp.arange(B),
+    )
     return np.asarray(tally.total)
 
 
@@ -112,16 +163,24 @@ def test_at_its_off_value_the_loss_is_exactly_the_one_without_it(field):
 
 
 def steps_of(values: dict[str, Any]) -> tuple[list, Any]:
-    """Updates of two steps of an optimizer that has only these terms, and the parameters that would be evaluated."""
+    """Updates of two steps of an optimizer that has only these terms, and the parameters that would
+    be evaluated.
+    """
     values = dict(values)
-    elsewhere = sharpness.twice(**{name: values.pop(name) for name in sharpness.PERTURBATIONS if name in values})
+    elsewhere = sharpness.twice(
+        **{name: values.pop(name) for name in sharpness.PERTURBATIONS if name in values}
+    )
     chain = optim.optimizer(learning_rate=0.1, num_steps=10, eps=EPS, **values)
     params, out = parameters(), []
     state = chain.init(params)
     for scale in (1.0, 10.0):
         gradient = lambda p, s=scale: jax.tree.map(lambda x: s * jnp.sin(x), p)
-        found = gradient(params) if elsewhere is None else gradient(elsewhere(params, gradient(params)))
-        update, state = chain.update(found, state, params, noise_key=jax.random.fold_in(jax.random.key(5), int(scale)))
+        found = (
+            gradient(params) if elsewhere is None else gradient(elsewhere(params, gradient(params)))
+        )
+        update, state = chain.update(
+            found, state, params, noise_key=jax.random.fold_in(jax.random.key(5), int(scale))
+        )
         params = optax.apply_updates(params, update)
         out.append(update)
     return out, optim.averaged(state, params)
@@ -130,11 +189,16 @@ def steps_of(values: dict[str, Any]) -> tuple[list, Any]:
 def bare_steps() -> tuple[list, Any]:
     """The same by optax's Adam behind a cosine, without a line of jaxreg."""
     schedule = optax.warmup_cosine_decay_schedule(0.0, 1.0, 0, 10)
-    chain = optax.chain(optax.scale_by_adam(0.9, 0.98, EPS), optax.scale_by_learning_rate(lambda step: 0.1 * schedule(step)))
+    chain = optax.chain(
+        optax.scale_by_adam(0.9, 0.98, EPS),
+        optax.scale_by_learning_rate(lambda step: 0.1 * schedule(step)),
+    )
     params, out = parameters(), []
     state = chain.init(params)
     for scale in (1.0, 10.0):
-        update, state = chain.update(jax.tree.map(lambda x, s=scale: s * jnp.sin(x), params), state, params)
+        update, state = chain.update(
+            jax.tree.map(lambda x, s=scale: s * jnp.sin(x), params), state, params
+        )
         params = optax.apply_updates(params, update)
         out.append(update)
     return out, params
@@ -151,7 +215,9 @@ def test_at_its_off_value_the_update_is_exactly_the_one_without_it(field):
 
 
 class Outcome(NamedTuple):
-    """Loss [steps] and first gradient, the parameters evaluated after these steps, and scores of the first parameters."""
+    """Loss [steps] and first gradient, the parameters evaluated after these steps, and scores of
+    the first parameters.
+    """
 
     losses: Any
     gradient: Any
@@ -160,16 +226,22 @@ class Outcome(NamedTuple):
 
 
 def outcome_of(own: Problem, params: Any, batch: Any, scored: Any, ids: Any) -> Outcome:
-    state = TrainState(jnp.int32(0), params, own.optimizer.init(params), jnp.bool_(False), Tally.empty())
+    state = TrainState(
+        jnp.int32(0), params, own.optimizer.init(params), jnp.bool_(False), Tally.empty()
+    )
 
     def step(state, _):
-        _, gradient = loss_and_gradient(own, state.params, batch, Moment(jnp.int32(SEED), state.step), ids, "batch")
+        _, gradient = loss_and_gradient(
+            own, state.params, batch, Moment(jnp.int32(SEED), state.step), ids, "batch"
+        )
         state, tally = train_step(own, state, batch, jnp.int32(SEED), ids, "batch")
         return state, (tally.total / tally.count, gradient)
 
     state, (values, gradients) = jax.lax.scan(step, state, length=NUM_STEPS)
     first = jax.tree.map(lambda x: x[0], gradients)
-    return Outcome(values, first, own.evaluated(state.params, state.opt_state), own.score(params, scored, SEED))
+    return Outcome(
+        values, first, own.evaluated(state.params, state.opt_state), own.score(params, scored, SEED)
+    )
 
 
 def compiled(config: dict, devices: int):
@@ -177,14 +249,19 @@ def compiled(config: dict, devices: int):
     batch, scored = arrays()
     share = lambda tree: jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), tree)
     run = jax.pmap(
-        lambda values, params, *rest: outcome_of(problem_of(config, values), params, *rest), "batch", in_axes=(None, None, 0, None, 0),
-        devices=jax.devices()[:devices])
+        lambda values, params, *rest: outcome_of(problem_of(config, values), params, *rest),
+        "batch",
+        in_axes=(None, None, 0, None, 0),
+        devices=jax.devices()[:devices],
+    )
     rest = parameters(), share(batch), scored, np.arange(B, dtype=np.int32).reshape(devices, -1)
     traced = jax.tree.map(np.float32, build.strengths_of(config))
     ready = run.lower(traced, *rest).compile(compiler_options=FAST)
 
     def call(values: dict) -> Outcome:
-        return jax.tree.map(lambda x: np.asarray(x)[0], ready(jax.tree.map(np.float32, values), *rest))
+        return jax.tree.map(
+            lambda x: np.asarray(x)[0], ready(jax.tree.map(np.float32, values), *rest)
+        )
 
     return call
 
@@ -219,7 +296,9 @@ def test_a_program_at_all_off_values_is_the_one_without_any_term(index, devices)
     off, absent = run(build.strengths_of(config)), without_any(devices)
     np.testing.assert_allclose(off.losses[0], absent.losses[0], rtol=1e-6)
     assert difference(absent.gradient, off.gradient) < 1e-6
-    assert difference(absent.params, off.params) < 1e-4     # after three steps of Adam, which amplifies rounding
+    assert (
+        difference(absent.params, off.params) < 1e-4
+    )  # after three steps of Adam, which amplifies rounding
     np.testing.assert_allclose(absent.scores, off.scores, rtol=1e-5, atol=1e-6)
 
 
@@ -228,7 +307,10 @@ def test_a_program_at_all_off_values_is_the_one_without_any_term(index, devices)
 def test_away_from_its_off_value_training_changes_and_evaluation_does_not(field, devices):
     entry = BY_FIELD[field]
     run, config = program(program_of(field), devices)
-    before, after = run(at(config, dict(entry.also))), run(at(config, {**entry.also, field: entry.on}))
+    before, after = (
+        run(at(config, dict(entry.also))),
+        run(at(config, {**entry.also, field: entry.on})),
+    )
     assert difference(before.params, after.params) > 1e-3
     assert np.array_equal(before.scores, after.scores) is not entry.in_evaluation
 
@@ -238,7 +320,9 @@ def test_one_step_is_the_same_on_one_device_and_on_four(field):
     """Law 6 with the term on: masks, partners and noise depend on the place in the global batch."""
     entry = BY_FIELD[field]
     one, four = (
-        run(at(config, {**entry.also, field: entry.on})) for run, config in (program(program_of(field), devices) for devices in (1, 4)))
+        run(at(config, {**entry.also, field: entry.on}))
+        for run, config in (program(program_of(field), devices) for devices in (1, 4))
+    )
     np.testing.assert_allclose(one.losses[0], four.losses[0], rtol=1e-6)
     assert difference(one.gradient, four.gradient) < 2e-6
 
@@ -249,19 +333,30 @@ def test_one_step_is_the_same_on_one_device_and_on_four(field):
 @pytest.mark.parametrize("name", STRUCTURE)
 def test_structure_changes_training(name):
     entry: Regularizer = STRUCTURE[name]
-    before, after = (_last_params(**(dict(entry.also) | changes)) for changes in ({}, {entry.field: entry.on}))
+    before, after = (
+        _last_params(**(dict(entry.also) | changes)) for changes in ({}, {entry.field: entry.on})
+    )
     same_shapes = jax.tree.structure(before) == jax.tree.structure(after)
     assert not same_shapes or difference(before, after) > 1e-3
 
 
 @cache
 def _last_params(**changes: Any) -> Any:
-    own, batch = problem_of(config_of(changes)), {name: jnp.asarray(x) for name, x in arrays()[0].items()}
+    own, batch = (
+        problem_of(config_of(changes)),
+        {name: jnp.asarray(x) for name, x in arrays()[0].items()},
+    )
 
     def run():
         params = own.init(rng.seed_key(SEED, "init"))
-        state = TrainState(jnp.int32(0), params, own.optimizer.init(params), jnp.bool_(False), Tally.empty())
-        return jax.lax.scan(lambda s, _: (train_step(own, s, batch, jnp.int32(SEED), jnp.arange(B))[0], None), state, length=NUM_STEPS)[0].params
+        state = TrainState(
+            jnp.int32(0), params, own.optimizer.init(params), jnp.bool_(False), Tally.empty()
+        )
+        return jax.lax.scan(
+            lambda s, _: (train_step(own, s, batch, jnp.int32(SEED), jnp.arange(B))[0], None),
+            state,
+            length=NUM_STEPS,
+        )[0].params
 
     return jax.tree.map(np.asarray, jax.jit(run, compiler_options=FAST)())
 

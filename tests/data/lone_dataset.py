@@ -1,4 +1,6 @@
-"""A person's own file, as a test loads it: a data set as a `Source`, and the same as a TFDS builder."""
+"""A person's own file, as a test loads it: a data set as a `Source`, and the same as a TFDS
+builder.
+"""
 
 import dataclasses
 
@@ -24,9 +26,15 @@ class Settings:
 
 
 def rows_of(settings, name):
-    """Rows of bits as tokens 1 and 2, and whether an odd number of them is 2; the splits share no row."""
+    """Rows of bits as tokens 1 and 2, and whether an odd number of them is 2; the splits share no
+    row.
+    """
     order = generator("parity", settings.seed).permutation(2**settings.length)
-    chosen = order[: settings.num_train] if name == "train" else order[settings.num_train :][: settings.num_eval]
+    chosen = (
+        order[: settings.num_train]
+        if name == "train"
+        else order[settings.num_train :][: settings.num_eval]
+    )
     bits = (chosen[:, None] >> np.arange(settings.length)) & 1
     return bits.astype(np.int32) + 1, (bits.sum(1) % 2).astype(np.int32)
 
@@ -37,8 +45,15 @@ def draw(settings):
     for name in ("train", "validation"):
         tokens, label = rows_of(settings, name)
         n = len(tokens)
-        splits[name] = Split(tokens=tokens, query_position=np.full(n, settings.length - 1, np.int32), label=label, foil=1 - label,
-                             template=np.zeros(n, np.int32), cues=np.zeros((n, 0), np.int32), tags=np.zeros((n, 0), bool))
+        splits[name] = Split(
+            tokens=tokens,
+            query_position=np.full(n, settings.length - 1, np.int32),
+            label=label,
+            foil=1 - label,
+            template=np.zeros(n, np.int32),
+            cues=np.zeros((n, 0), np.int32),
+            tags=np.zeros((n, 0), bool),
+        )
     return splits
 
 
@@ -56,8 +71,16 @@ class Parity(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
 
     def _info(self):
-        length, whole = self.builder_config.settings.length, tfds.features.Tensor(shape=(), dtype=np.int32)
-        features = {"tokens": tfds.features.Tensor(shape=(length,), dtype=np.int32), "query_position": whole, "label": whole, "foil": whole}
+        length, whole = (
+            self.builder_config.settings.length,
+            tfds.features.Tensor(shape=(), dtype=np.int32),
+        )
+        features = {
+            "tokens": tfds.features.Tensor(shape=(length,), dtype=np.int32),
+            "query_position": whole,
+            "label": whole,
+            "foil": whole,
+        }
         return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
 
     def _split_generators(self, dl_manager):
@@ -66,16 +89,29 @@ class Parity(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self, name):
         tokens, label = rows_of(self.builder_config.settings, name)
         for row, (bits, odd) in enumerate(zip(tokens, label)):
-            yield row, {"tokens": bits, "query_position": len(bits) - 1, "label": odd, "foil": 1 - odd}
+            yield (
+                row,
+                {"tokens": bits, "query_position": len(bits) - 1, "label": odd, "foil": 1 - odd},
+            )
 
 
 def _source(name, draw):
     legend = Legend(tokens=("<pad>", "0", "1"), outputs=("even", "odd"), templates=("bits",))
     views = (View("train", "train", "train"), View("validation", "validation", "validation"))
-    return Source(name=name, what="odd or even", settings=Settings, splits=("train", "validation"), views=views, primary="validation",
-                  draw=draw, legend=lambda settings: legend)
+    return Source(
+        name=name,
+        what="odd or even",
+        settings=Settings,
+        splits=("train", "validation"),
+        views=views,
+        primary="validation",
+        draw=draw,
+        legend=lambda settings: legend,
+    )
 
 
 def get_config():
     """What a test asks for: the two sources."""
-    return _source("parity", draw), _source("parity_tfds", lambda settings: from_tfds(Parity, config=ParityConfig(settings)))
+    return _source("parity", draw), _source(
+        "parity_tfds", lambda settings: from_tfds(Parity, config=ParityConfig(settings))
+    )

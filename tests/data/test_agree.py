@@ -9,9 +9,15 @@ from jaxreg.data.agree_grammar import LEXICON
 from jaxreg.data.builder import _digest
 
 SETTINGS = Settings(seed=7)
-FORM = {form: number for number, forms in enumerate((OUTPUTS[::2], OUTPUTS[1::2])) for form in forms}
-NOUNS = {word: (noun, number) for key in ("main_subjects", "embedded_subjects", "inanimate_subjects", "sentential_subjects")
-         for noun in LEXICON[key] for number, word in enumerate((noun, noun + "s"))}
+FORM = {
+    form: number for number, forms in enumerate((OUTPUTS[::2], OUTPUTS[1::2])) for form in forms
+}
+NOUNS = {
+    word: (noun, number)
+    for key in ("main_subjects", "embedded_subjects", "inanimate_subjects", "sentential_subjects")
+    for noun in LEXICON[key]
+    for number, word in enumerate((noun, noun + "s"))
+}
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +38,15 @@ def phrase_at(split, row):
     """The target's verb phrase, by looking at the words: the longest of the lexicon that fits."""
     start = split.query_position[row] - np.flatnonzero(split.tokens[row])[0]
     words = words_of(split, row)
-    said = [OUTPUTS[min(split.label[row], split.foil[row])], *words[start + 1:]]
-    options = [phrase for key in ("main_verbs", "embedded_verbs", "inanimate_verbs", "long_verb_phrases") for phrase in LEXICON[key]]
-    return max((phrase for phrase in options if said[: len(phrase.split())] == phrase.split()), key=len)
+    said = [OUTPUTS[min(split.label[row], split.foil[row])], *words[start + 1 :]]
+    options = [
+        phrase
+        for key in ("main_verbs", "embedded_verbs", "inanimate_verbs", "long_verb_phrases")
+        for phrase in LEXICON[key]
+    ]
+    return max(
+        (phrase for phrase in options if said[: len(phrase.split())] == phrase.split()), key=len
+    )
 
 
 def pair_of(split, row):
@@ -55,7 +67,9 @@ def test_the_answer_is_the_number_of_the_subject(splits):
             _, number = NOUNS[TOKENS[split.tokens[row, split.cues[row, 0]]]]
             assert FORM[right] == number == 1 - FORM[wrong], (name, words_of(split, row))
             stem = TOKENS[split.tokens[row, split.query_position[row]]]
-            assert stem == ("BE" if {right, wrong} == {"is", "are"} else (right if number else wrong).upper())
+            assert stem == (
+                "BE" if {right, wrong} == {"is", "are"} else (right if number else wrong).upper()
+            )
 
 
 def test_cues_and_tags_are_what_they_say(splits):
@@ -70,26 +84,46 @@ def test_cues_and_tags_are_what_they_say(splits):
             assert (other >= 0) == (frame not in ("simple_agrmt", "vp_coord", "long_vp_coord"))
             between = noun < other < split.query_position[row]
             same = other >= 0 and NOUNS[TOKENS[tokens[other]]][1] == NOUNS[TOKENS[tokens[noun]]][1]
-            assert split.tags[row].tolist() == [between and not same, between and same, len(words_of(split, row)) == 3]
+            assert split.tags[row].tolist() == [
+                between and not same,
+                between and same,
+                len(words_of(split, row)) == 3,
+            ]
 
 
 def test_trained_frames_and_unseen_ones(splits, dataset):
     seen = {TEMPLATES[t] for t in splits["train"].template}
-    assert len(seen) == 8 and not seen & set(agree.HELD_OUT["relatives"]) and seen | set(agree.HELD_OUT["relatives"]) == set(TEMPLATES)
+    assert (
+        len(seen) == 8
+        and not seen & set(agree.HELD_OUT["relatives"])
+        and seen | set(agree.HELD_OUT["relatives"]) == set(TEMPLATES)
+    )
     for name in ("validation", "recombination"):
         assert {TEMPLATES[t] for t in splits[name].template} == seen
     assert {TEMPLATES[t] for t in splits["template"].template} == set(agree.HELD_OUT["relatives"])
-    by_frame = [dataset.view_weights(view) for view in dataset.views if view.subset and view.subset.startswith("template:")]
+    by_frame = [
+        dataset.view_weights(view)
+        for view in dataset.views
+        if view.subset and view.subset.startswith("template:")
+    ]
     np.testing.assert_array_equal(sum(by_frame), 1)
 
 
 def test_pairs_of_training_are_never_asked_in_recombination(splits):
-    pairs = {name: {pair_of(split, row) for row in range(len(split))} for name, split in splits.items()}
+    pairs = {
+        name: {pair_of(split, row) for row in range(len(split))} for name, split in splits.items()
+    }
     assert not pairs["train"] & pairs["recombination"]
     assert len(pairs["recombination"]) > 120, "of 160"
     assert pairs["validation"] | pairs["template"] <= trained(SETTINGS)
-    per_noun = {noun: {verb for n, verb in trained(SETTINGS) if n == noun} for noun, _ in pairs["train"]}
-    assert {len(verbs & set(LEXICON["embedded_verbs"])) for noun, verbs in per_noun.items() if noun in LEXICON["embedded_subjects"]} == {3}
+    per_noun = {
+        noun: {verb for n, verb in trained(SETTINGS) if n == noun} for noun, _ in pairs["train"]
+    }
+    assert {
+        len(verbs & set(LEXICON["embedded_verbs"]))
+        for noun, verbs in per_noun.items()
+        if noun in LEXICON["embedded_subjects"]
+    } == {3}
 
 
 def trained(settings):
@@ -101,7 +135,9 @@ def test_every_word_that_is_asked_is_trained(splits):
     for name in ("validation", "recombination"):
         assert not set(np.unique(splits[name].tokens)) - known, name
     unseen = {TOKENS[token] for token in set(np.unique(splits["template"].tokens)) - known}
-    assert not unseen - {form for form in FORM}, "verbs inside a relative clause have their forms shown only there"
+    assert not unseen - {form for form in FORM}, (
+        "verbs inside a relative clause have their forms shown only there"
+    )
     nouns = [TOKENS[t] for t in splits["train"].tokens[np.arange(512), splits["train"].cues[:, 0]]]
     counts = np.unique(nouns, return_counts=True)[1]
     assert len(counts) == 48 and counts.min() >= 4, "each form of each subject, several times"
@@ -111,15 +147,24 @@ def test_numbers_are_balanced_and_sentences_distinct(splits):
     for name, split in splits.items():
         plural = [FORM[OUTPUTS[label]] for label in split.label]
         assert abs(np.mean(plural) - 0.5) < 0.03, name
-        rows = {(tuple(words_of(split, row))) + (int(split.label[row]),) for row in range(len(split))}
+        rows = {
+            (tuple(words_of(split, row))) + (int(split.label[row]),) for row in range(len(split))
+        }
         assert len(rows) == len(split), name
 
 
 def test_unseen_pairs_come_in_both_numbers_alike(splits):
-    """With the verb cut from the only words that tell, a model then scores exactly one half on the bare sentences, but for places."""
+    """With the verb cut from the only words that tell, a model then scores exactly one half on the
+    bare sentences, but for places.
+    """
     split = splits["recombination"]
     bare = np.flatnonzero(split.tags[:, 2])
-    sides = {number: sorted(pair_of(split, row) for row in bare if FORM[OUTPUTS[split.label[row]]] == number) for number in (0, 1)}
+    sides = {
+        number: sorted(
+            pair_of(split, row) for row in bare if FORM[OUTPUTS[split.label[row]]] == number
+        )
+        for number in (0, 1)
+    }
     assert len(bare) > 20 and sides[0] == sides[1]
 
 
@@ -128,11 +173,15 @@ def test_offsets_and_length(splits):
         starts = np.argmax(split.tokens > 0, axis=1)
         assert set(starts.tolist()) == {0, 1, 2, 3}, name
         inside = (split.tokens > 0).sum(1)
-        np.testing.assert_array_equal(np.argmax(split.tokens[:, ::-1] > 0, axis=1) + inside + starts, 12)
+        np.testing.assert_array_equal(
+            np.argmax(split.tokens[:, ::-1] > 0, axis=1) + inside + starts, 12
+        )
 
 
 def test_the_draw_belongs_to_the_version():
-    """If this fails, the generator draws other sentences than before: raise VERSION, then write it here."""
+    """If this fails, the generator draws other sentences than before: raise VERSION, then write it
+    here.
+    """
     digest = _digest(draw_splits(Settings(seed=0, num_train=16, num_eval=16)))
     assert (agree.VERSION, digest[:16]) == (2, "0f0eec5f6dc0b6b0")
 
@@ -156,17 +205,24 @@ def test_every_number_of_verbs_per_noun_gives_full_splits(k):
 def test_only_frames_without_that_held_out():
     settings = Settings(seed=1, held_out="no_comp")
     dataset = agree.SOURCE.dataset(draw_splits(settings), settings)
-    assert {TEMPLATES[t] for t in dataset.splits["template"].template} == set(agree.HELD_OUT["no_comp"])
+    assert {TEMPLATES[t] for t in dataset.splits["template"].template} == set(
+        agree.HELD_OUT["no_comp"]
+    )
     names = {view.name for view in dataset.views}
     assert "template_subj_rel" not in names and "template_obj_rel_no_comp_across_anim" in names
 
 
-@pytest.mark.parametrize("target, source, said", [
-    ("train", "template", "train has the frame"), ("validation", "template", "validation has the frame"),
-    ("template", "train", "template has the frame"), ("train", "recombination", "train has the pair .* held out"),
-    ("validation", "recombination", "validation has the pair .* not trained"),
-    ("recombination", "train", "train has the pair .* held out"),
-])
+@pytest.mark.parametrize(
+    "target, source, said",
+    [
+        ("train", "template", "train has the frame"),
+        ("validation", "template", "validation has the frame"),
+        ("template", "train", "template has the frame"),
+        ("train", "recombination", "train has the pair .* held out"),
+        ("validation", "recombination", "validation has the pair .* not trained"),
+        ("recombination", "train", "train has the pair .* held out"),
+    ],
+)
 def test_planted_leaks_are_found(splits, target, source, said):
     check_leaks(splits, SETTINGS)
     with pytest.raises(LeakError, match=said):
@@ -175,32 +231,49 @@ def test_planted_leaks_are_found(splits, target, source, said):
 
 def test_a_sentence_that_is_none_of_its_frame_is_found(splits):
     leaky = planted(splits, "train", "train")
-    leaky["train"].tokens[0] = np.roll(leaky["train"].tokens[0][leaky["train"].tokens[0] > 0], 1).tolist() + [0] * int((leaky["train"].tokens[0] == 0).sum())
+    leaky["train"].tokens[0] = np.roll(
+        leaky["train"].tokens[0][leaky["train"].tokens[0] > 0], 1
+    ).tolist() + [0] * int((leaky["train"].tokens[0] == 0).sum())
     with pytest.raises(LeakError, match="train has the sentence .* not of the frame"):
         check_leaks(leaky, SETTINGS)
 
 
 def test_a_held_out_pair_of_a_verb_that_is_not_asked_is_found(splits):
-    """The verb behind a relative clause is no target, and still must not show a pair that is held out."""
-    row = next(r for r in range(512) if TEMPLATES[splits["train"].template[r]] == "obj_rel_within_anim")
+    """The verb behind a relative clause is no target, and still must not show a pair that is held
+    out.
+    """
+    row = next(
+        r for r in range(512) if TEMPLATES[splits["train"].template[r]] == "obj_rel_within_anim"
+    )
     leaky = planted(splits, "train", "train", row)
     tokens = leaky["train"].tokens[0]
     noun = next(TOKENS[t] for t in tokens if t)  # the
     noun = [TOKENS[t] for t in tokens if t][1]
-    wrong = [verb for verb in LEXICON["main_verbs"] if " " not in verb and (NOUNS[noun][0], verb) not in trained(SETTINGS)][0]
+    wrong = [
+        verb
+        for verb in LEXICON["main_verbs"]
+        if " " not in verb and (NOUNS[noun][0], verb) not in trained(SETTINGS)
+    ][0]
     words = words_of(leaky["train"], 0)
     start, at = np.flatnonzero(tokens)[0], words.index(next(w for w in words if w.isupper())) + 1
-    tokens[start + at:] = 0
+    tokens[start + at :] = 0
     tokens[start + at] = TOKENS.index(wrong if NOUNS[noun][1] == 0 else wrong[:-1])
     with pytest.raises(LeakError, match=f"train has the pair {NOUNS[noun][0]} {wrong}, which is"):
         check_leaks(leaky, SETTINGS)
 
 
-@pytest.mark.parametrize("change, said", [
-    ({"verbs_per_noun": 8}, "data.verbs_per_noun is 8; it must be from 1 to 7"), ({"held_out": "all"}, "one of: relatives, no_comp"),
-    ({"length": 11}, r"data.length is 11; it must be at least 9 \(the longest sentence\) \+ max_offset 3"),
-    ({"num_train": 0}, "data.num_train"),
-])
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ({"verbs_per_noun": 8}, "data.verbs_per_noun is 8; it must be from 1 to 7"),
+        ({"held_out": "all"}, "one of: relatives, no_comp"),
+        (
+            {"length": 11},
+            r"data.length is 11; it must be at least 9 \(the longest sentence\) \+ max_offset 3",
+        ),
+        ({"num_train": 0}, "data.num_train"),
+    ],
+)
 def test_impossible_settings_are_named(change, said):
     with pytest.raises(ValueError, match=said):
         Settings(**{"seed": 0, **change})
@@ -208,5 +281,8 @@ def test_impossible_settings_are_named(change, said):
 
 @pytest.mark.parametrize("field", ["num_train", "num_eval"])
 def test_too_many_sentences_are_refused(field):
-    with pytest.raises(ValueError, match=f"data.{field} is 200000; there are too few distinct sentences for it: at most"):
+    with pytest.raises(
+        ValueError,
+        match=f"data.{field} is 200000; there are too few distinct sentences for it: at most",
+    ):
         draw_splits(Settings(seed=0, **{field: 200_000}))

@@ -7,8 +7,13 @@ from jaxreg.data import batch_indices
 
 
 def indices(first_step, num_steps, seed=3, num_examples=10, batch_size=4):
-    return batch_indices(seed=seed, num_examples=num_examples, batch_size=batch_size, first_step=first_step,
-                         num_steps=num_steps)
+    return batch_indices(
+        seed=seed,
+        num_examples=num_examples,
+        batch_size=batch_size,
+        first_step=first_step,
+        num_steps=num_steps,
+    )
 
 
 def test_each_epoch_is_a_permutation_and_epochs_differ():
@@ -20,7 +25,7 @@ def test_each_epoch_is_a_permutation_and_epochs_differ():
 @pytest.mark.parametrize("first_step", [0, 1, 2, 3, 7, 19])
 def test_any_step_can_be_made_again_alone(first_step):
     whole = indices(0, 25)
-    np.testing.assert_array_equal(indices(first_step, 1), whole[first_step:first_step + 1])
+    np.testing.assert_array_equal(indices(first_step, 1), whole[first_step : first_step + 1])
     np.testing.assert_array_equal(indices(first_step, 25 - first_step), whole[first_step:])
 
 

@@ -33,7 +33,9 @@ def test_what_is_read_is_what_was_drawn(tmp_path):
 def test_the_second_load_prepares_nothing(tmp_path, monkeypatch):
     first = builder.load(SOURCE, SETTINGS, tmp_path)
     monkeypatch.setattr(builder, "prepare", None)
-    np.testing.assert_array_equal(builder.load(SOURCE, SETTINGS, tmp_path)["train"].tokens, first["train"].tokens)
+    np.testing.assert_array_equal(
+        builder.load(SOURCE, SETTINGS, tmp_path)["train"].tokens, first["train"].tokens
+    )
 
 
 def test_other_settings_have_other_files(tmp_path):
@@ -58,9 +60,14 @@ def _flip(path):
     path.write_bytes(bytes(data))
 
 
-@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b""), _truncate, _flip],
-                         ids=["missing", "empty", "truncated", "flipped"])
-@pytest.mark.parametrize("name", ["catsat-train.array_record-00000-of-00001", "dataset_info.json", "metadata.json"])
+@pytest.mark.parametrize(
+    "damage",
+    [lambda path: path.unlink(), lambda path: path.write_bytes(b""), _truncate, _flip],
+    ids=["missing", "empty", "truncated", "flipped"],
+)
+@pytest.mark.parametrize(
+    "name", ["catsat-train.array_record-00000-of-00001", "dataset_info.json", "metadata.json"]
+)
 def test_damaged_files_are_noticed_and_made_anew(tmp_path, name, damage):
     good = builder.load(SOURCE, SETTINGS, tmp_path)
     damage(folder(tmp_path) / name)
@@ -78,7 +85,9 @@ def test_files_of_other_settings_are_not_believed(tmp_path):
     folder(tmp_path).parent.rename(tmp_path / "catsat" / other.content_hash()[:16])
     with pytest.raises(ValueError, match="other settings"):
         builder.read(SOURCE, other, tmp_path)
-    np.testing.assert_array_equal(builder.load(SOURCE, other, tmp_path)["train"].tokens, draw_splits(other)["train"].tokens)
+    np.testing.assert_array_equal(
+        builder.load(SOURCE, other, tmp_path)["train"].tokens, draw_splits(other)["train"].tokens
+    )
 
 
 def test_a_bucket_is_refused():
@@ -87,17 +96,34 @@ def test_a_bucket_is_refused():
 
 
 def test_four_processes_prepare_at_once(tmp_path):
-    script = ("import sys; from jaxreg.data import builder; from jaxreg.data.catsat import SOURCE, Settings;"
-              "sys.stdin.readline();"  # imported: wait for the start
-              "[print(builder._digest(builder.load(SOURCE, Settings(seed=s, num_train=4, num_eval=4), sys.argv[1])))"
-              " for s in range(4)]")
-    workers = [subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdin=subprocess.PIPE,
-                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    script = (
+        "import sys; from jaxreg.data import builder; from jaxreg.data.catsat import SOURCE,"
+        " Settings;"
+        "sys.stdin.readline();"  # imported: wait for the start
+        "[print(builder._digest(builder.load(SOURCE, Settings(seed=s, num_train=4, num_eval=4),"
+        " sys.argv[1])))"
+        " for s in range(4)]"
+    )
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, str(tmp_path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(4)
+    ]
     for worker in workers:
         worker.stdin.write("go\n")
         worker.stdin.flush()
     done = [worker.communicate(timeout=120) for worker in workers]
     assert [worker.returncode for worker in workers] == [0] * 4, done
-    expected = [builder._digest(draw_splits(Settings(seed=seed, num_train=4, num_eval=4))) for seed in range(4)]
+    expected = [
+        builder._digest(draw_splits(Settings(seed=seed, num_train=4, num_eval=4)))
+        for seed in range(4)
+    ]
     assert all(out.split() == expected and not err for out, err in done), done
-    assert len(list((tmp_path / "catsat").iterdir())) == 4  # one folder per seed, no private one left
+    assert (
+        len(list((tmp_path / "catsat").iterdir())) == 4
+    )  # one folder per seed, no private one left

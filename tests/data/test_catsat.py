@@ -20,14 +20,37 @@ def test_the_words_of_the_essay_are_known(dataset):
 
 def test_views_are_those_of_the_specification(dataset):
     assert [view.name for view in dataset.views] == [
-        "train", "validation", "recombination", "recombination_neutral", "template", "template_two_adjectives",
-        "template_adjective_adverb", "template_adverb_object", "attractor", "attractor_congruent", "fronted",
-        "novel_word", "novel_word_neutral", "informative", "noun_cut", "determiner_cut", "both_cut", "both_cut_plain"]
+        "train",
+        "validation",
+        "recombination",
+        "recombination_neutral",
+        "template",
+        "template_two_adjectives",
+        "template_adjective_adverb",
+        "template_adverb_object",
+        "attractor",
+        "attractor_congruent",
+        "fronted",
+        "novel_word",
+        "novel_word_neutral",
+        "informative",
+        "noun_cut",
+        "determiner_cut",
+        "both_cut",
+        "both_cut_plain",
+    ]
     assert all(dataset.view_weights(view).any() for view in dataset.views)
     cuts = {view.name: view.cut for view in dataset.views if view.cut}
-    assert cuts == {"noun_cut": ("noun",), "determiner_cut": ("determiner",), "both_cut": ("noun", "determiner"),
-                    "both_cut_plain": ("noun", "determiner")}
-    assert [view.name for view in dataset.views if view.fresh] == ["novel_word", "novel_word_neutral"]
+    assert cuts == {
+        "noun_cut": ("noun",),
+        "determiner_cut": ("determiner",),
+        "both_cut": ("noun", "determiner"),
+        "both_cut_plain": ("noun", "determiner"),
+    }
+    assert [view.name for view in dataset.views if view.fresh] == [
+        "novel_word",
+        "novel_word_neutral",
+    ]
 
 
 def test_fresh_tokens_are_the_nonce_words(dataset):
@@ -36,8 +59,13 @@ def test_fresh_tokens_are_the_nonce_words(dataset):
     assert not np.isin(dataset.fresh_tokens, dataset.splits["train"].tokens).any()
 
 
-@pytest.mark.parametrize("neutral_rate, missing", [
-    (0.0, {"recombination_neutral"}), (1.0, {"informative", "noun_cut", "determiner_cut", "both_cut"})])
+@pytest.mark.parametrize(
+    "neutral_rate, missing",
+    [
+        (0.0, {"recombination_neutral"}),
+        (1.0, {"informative", "noun_cut", "determiner_cut", "both_cut"}),
+    ],
+)
 def test_views_without_rows_are_left_out(cache_dir, neutral_rate, missing):
     dataset = load_catsat(seed=1, cache_dir=cache_dir, neutral_rate=neutral_rate, **SMALL)
     assert set(catsat.VIEW_NAMES) - {view.name for view in dataset.views} == missing
@@ -59,5 +87,13 @@ def test_the_content_hash_is_known_without_loading(dataset):
 
 
 def test_importing_is_light():
-    script = "import sys, jaxreg.data; print(*{'jax', 'tensorflow_datasets', 'tensorflow'} & set(sys.modules))"
-    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "\n"
+    script = (
+        "import sys, jaxreg.data; print(*{'jax', 'tensorflow_datasets', 'tensorflow'} &"
+        " set(sys.modules))"
+    )
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, check=True
+        ).stdout
+        == "\n"
+    )

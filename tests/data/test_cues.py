@@ -7,10 +7,35 @@ import pytest
 
 from jaxreg.data import LeakError, Split, cues
 from jaxreg.data.builder import _digest
-from jaxreg.data.cues import A_WORDS, B_WORDS, CORE, FILLERS, OUTPUTS, QUERIES, SHORTCUTS, TOKENS, Settings, check_leaks, draw_splits
+from jaxreg.data.cues import (
+    A_WORDS,
+    B_WORDS,
+    CORE,
+    FILLERS,
+    OUTPUTS,
+    QUERIES,
+    SHORTCUTS,
+    TOKENS,
+    Settings,
+    check_leaks,
+    draw_splits,
+)
 
-SETTINGS = Settings(seed=7, noise_rate=0.125, num_canaries=8, canary_repeats=3, num_train=256, num_eval=200, max_offset=1)
-SAYS = {word: (cue, way) for cue, words in (("a", A_WORDS), ("b", B_WORDS), ("shortcut", SHORTCUTS)) for way in (0, 1) for word in words[way]}
+SETTINGS = Settings(
+    seed=7,
+    noise_rate=0.125,
+    num_canaries=8,
+    canary_repeats=3,
+    num_train=256,
+    num_eval=200,
+    max_offset=1,
+)
+SAYS = {
+    word: (cue, way)
+    for cue, words in (("a", A_WORDS), ("b", B_WORDS), ("shortcut", SHORTCUTS))
+    for way in (0, 1)
+    for word in words[way]
+}
 REGULAR = {"train", "validation", "shifted", "swapped"}
 
 
@@ -42,23 +67,49 @@ def test_each_row_is_its_core_among_fillers(splits):
             found, words = read(split, row)
             query = split.query_position[row]
             assert words[query] in QUERIES and sum(word in QUERIES for word in words) == 1
-            assert all(word in FILLERS for place, word in enumerate(words) if place != query and place not in {p for _, p in found.values()})
+            assert all(
+                word in FILLERS
+                for place, word in enumerate(words)
+                if place != query and place not in {p for _, p in found.values()}
+            )
             start = query - CORE.index("query")
             order = {"a": "b", "b": "a"} if name == "swapped" else {}
             for index, cue in enumerate(("a", "b", "shortcut")):
                 if cue in found:
-                    assert found[cue][1] == split.cues[row, index] == start + CORE.index(order.get(cue, cue))
+                    assert (
+                        found[cue][1]
+                        == split.cues[row, index]
+                        == start + CORE.index(order.get(cue, cue))
+                    )
                 else:
                     assert split.cues[row, index] == -1
-            assert (start > SETTINGS.max_offset) == (name == "shifted") and 0 <= start <= 12 - len(CORE)
-            assert {split.label[row] // 2, split.foil[row] // 2} == {QUERIES.index(words[query])} and split.label[row] ^ split.foil[row] == 1
-            assert OUTPUTS[split.label[row]] == f"{words[query].lower()}-{('up', 'down')[split.label[row] % 2]}"
+            assert (start > SETTINGS.max_offset) == (name == "shifted") and 0 <= start <= 12 - len(
+                CORE
+            )
+            assert {split.label[row] // 2, split.foil[row] // 2} == {
+                QUERIES.index(words[query])
+            } and split.label[row] ^ split.foil[row] == 1
+            assert (
+                OUTPUTS[split.label[row]]
+                == f"{words[query].lower()}-{('up', 'down')[split.label[row] % 2]}"
+            )
 
 
-@pytest.mark.parametrize("name, there", [
-    ("train", "ab s"), ("validation", "ab s"), ("shortcut_against", "ab s"), ("no_shortcut", "ab"), ("a_removed", "b"), ("b_removed", "a"),
-    ("conflict", "ab"), ("shifted", "ab s"), ("swapped", "ab s"), ("nothing", ""),
-])
+@pytest.mark.parametrize(
+    "name, there",
+    [
+        ("train", "ab s"),
+        ("validation", "ab s"),
+        ("shortcut_against", "ab s"),
+        ("no_shortcut", "ab"),
+        ("a_removed", "b"),
+        ("b_removed", "a"),
+        ("conflict", "ab"),
+        ("shifted", "ab s"),
+        ("swapped", "ab s"),
+        ("nothing", ""),
+    ],
+)
 def test_which_cues_stand_in_a_split_and_what_they_say(splits, name, there):
     split = splits[name]
     for row in range(len(split)):
@@ -66,7 +117,9 @@ def test_which_cues_stand_in_a_split_and_what_they_say(splits, name, there):
             assert not read(split, row)[0], "a canary"
             continue
         found, _ = read(split, row)
-        assert set(found) == {{"a": "a", "b": "b", "s": "shortcut"}[letter] for letter in there.replace(" ", "")}
+        assert set(found) == {
+            {"a": "a", "b": "b", "s": "shortcut"}[letter] for letter in there.replace(" ", "")
+        }
         if not found:
             continue
         way = truth(split, row)
@@ -85,13 +138,21 @@ def test_the_shortcut_agrees_in_exactly_its_share(rho):
         split = splits[name]
         rows = [row for row in range(len(split)) if not split.tags[row, 2]]
         for way in (0, 1):
-            agrees = [read(split, row)[0]["shortcut"][0] == way for row in rows if truth(split, row) == way]
+            agrees = [
+                read(split, row)[0]["shortcut"][0] == way
+                for row in rows
+                if truth(split, row) == way
+            ]
             assert abs(sum(agrees) - rho * len(agrees)) <= 0.5, name
 
 
 def test_wrong_labels_and_canaries_are_as_many_as_asked(splits):
     split = splits["train"]
-    assert len(split) == 256 and split.tags.sum(0).tolist() == [203, 29, 24], "29 = an eighth of 232"
+    assert len(split) == 256 and split.tags.sum(0).tolist() == [
+        203,
+        29,
+        24,
+    ], "29 = an eighth of 232"
     np.testing.assert_array_equal(split.tags.sum(1), 1)
     canaries = split.tokens[split.tags[:, 2]]
     _, repeats = np.unique(canaries, axis=0, return_counts=True)
@@ -124,7 +185,10 @@ def test_no_row_stands_twice_but_canaries(splits):
 def test_without_noise_and_canaries_their_views_are_left_out():
     settings = Settings(seed=0, num_canaries=0)
     dataset = cues.SOURCE.dataset(draw_splits(settings), settings)
-    assert {view.name for view in cues.VIEWS} - {view.name for view in dataset.views} == {"corrupted", "canaries"}
+    assert {view.name for view in cues.VIEWS} - {view.name for view in dataset.views} == {
+        "corrupted",
+        "canaries",
+    }
 
 
 def test_the_draw_belongs_to_the_version():
@@ -140,11 +204,17 @@ def planted(splits, name, source, row=0):
     return {**splits, name: Split(**arrays)}
 
 
-@pytest.mark.parametrize("target, source, said", [
-    ("train", "conflict", "train has a row whose cues do not agree"), ("train", "a_removed", "train has a row whose cues do not agree"),
-    ("train", "nothing", "train has a row whose cues do not agree"), ("nothing", "validation", "nothing has a row with a cue"),
-    ("shortcut_against", "train", "train and shortcut_against share a row"), ("shifted", "validation", "core stands where"),
-])
+@pytest.mark.parametrize(
+    "target, source, said",
+    [
+        ("train", "conflict", "train has a row whose cues do not agree"),
+        ("train", "a_removed", "train has a row whose cues do not agree"),
+        ("train", "nothing", "train has a row whose cues do not agree"),
+        ("nothing", "validation", "nothing has a row with a cue"),
+        ("shortcut_against", "train", "train and shortcut_against share a row"),
+        ("shifted", "validation", "core stands where"),
+    ],
+)
 def test_planted_leaks_are_found(splits, target, source, said):
     check_leaks(splits, SETTINGS)
     with pytest.raises(LeakError, match=said):
@@ -158,23 +228,33 @@ def test_a_canary_with_a_cue_and_a_trained_row_with_another_answer_are_found(spl
     with pytest.raises(LeakError, match="train has a row with a cue"):
         check_leaks(leaky, SETTINGS)
     flipped = planted(splits, "validation", "train")
-    flipped["validation"].label[0], flipped["validation"].foil[0] = flipped["validation"].foil[0], flipped["validation"].label[0]
+    flipped["validation"].label[0], flipped["validation"].foil[0] = (
+        flipped["validation"].foil[0],
+        flipped["validation"].label[0],
+    )
     with pytest.raises(LeakError, match="train and validation share a row"):
         check_leaks(flipped, SETTINGS)
 
 
-@pytest.mark.parametrize("change, said", [
-    ({"rho": 0.4}, "data.rho is 0.4; it must be from 0.5 to 1.0"), ({"noise_rate": 0.6}, "data.noise_rate"),
-    ({"max_offset": 6}, "data.max_offset is 6; it must be below 6"), ({"num_canaries": 128}, "256 rows of them leave none of data.num_train"),
-    ({"length": 6}, "data.length"),
-])
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ({"rho": 0.4}, "data.rho is 0.4; it must be from 0.5 to 1.0"),
+        ({"noise_rate": 0.6}, "data.noise_rate"),
+        ({"max_offset": 6}, "data.max_offset is 6; it must be below 6"),
+        ({"num_canaries": 128}, "256 rows of them leave none of data.num_train"),
+        ({"length": 6}, "data.length"),
+    ],
+)
 def test_impossible_settings_are_named(change, said):
     with pytest.raises(ValueError, match=said):
         Settings(**{"seed": 0, **change})
 
 
 def test_too_many_rows_are_refused(monkeypatch):
-    """With one filler word a row has nothing to differ in from another of the same cue words and query."""
+    """With one filler word a row has nothing to differ in from another of the same cue words and
+    query.
+    """
     monkeypatch.setattr(cues, "_FILLER_IDS", cues._FILLER_IDS[:1])
     with pytest.raises(ValueError, match="data.num_train is 64; train has too few distinct rows"):
         draw_splits(Settings(seed=0, num_train=64))

@@ -10,7 +10,9 @@ from jaxreg.data.dataset import PAD
 
 
 def with_row(dataset, target, source, shift=0):
-    """The data set with row 0 of `target` replaced by row 0 of `source`, moved by `shift` positions."""
+    """The data set with row 0 of `target` replaced by row 0 of `source`, moved by `shift`
+    positions.
+    """
     fields = {}
     for name, array in dataset.splits[target].arrays().items():
         fields[name] = array.copy()
@@ -26,7 +28,9 @@ def test_a_shared_sentence_is_found_wherever_it_starts(dataset, shift):
     leaky = with_row(dataset, "fronted", "train", shift)
     with pytest.raises(LeakError) as leak:
         leaky.check_disjoint()
-    assert "train and fronted" in str(leak.value) and dataset.sentence("train", 0) in str(leak.value)
+    assert "train and fronted" in str(leak.value) and dataset.sentence("train", 0) in str(
+        leak.value
+    )
 
 
 def test_the_same_words_with_another_answer_are_no_leak(dataset):
@@ -38,10 +42,15 @@ def test_the_same_words_with_another_answer_are_no_leak(dataset):
 def test_weights_of_subsets(dataset):
     split = dataset.splits["recombination"]
     weights = {view.name: dataset.view_weights(view) for view in dataset.views}
-    assert weights["recombination"].dtype == np.float32 and weights["recombination"].sum() == len(split)
+    assert weights["recombination"].dtype == np.float32 and weights["recombination"].sum() == len(
+        split
+    )
     np.testing.assert_array_equal(weights["recombination_neutral"], split.tags[:, 0])
     np.testing.assert_array_equal(weights["noun_cut"], split.tags[:, 1])
-    frames = [weights[f"template_{name}"] for name in ("two_adjectives", "adjective_adverb", "adverb_object")]
+    frames = [
+        weights[f"template_{name}"]
+        for name in ("two_adjectives", "adjective_adverb", "adverb_object")
+    ]
     np.testing.assert_array_equal(sum(frames), 1)
     named = dataset.templates.index("adverb_object")
     np.testing.assert_array_equal(frames[2], dataset.splits["template"].template == named)

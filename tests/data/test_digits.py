@@ -24,7 +24,9 @@ def picture(features):
     grey = np.zeros((8, 8), np.float32)
     for patch in range(16):
         for pixel in range(4):
-            grey[2 * (patch // 4) + pixel // 2, 2 * (patch % 4) + pixel % 2] = features[patch, pixel]
+            grey[2 * (patch // 4) + pixel // 2, 2 * (patch % 4) + pixel % 2] = features[
+                patch, pixel
+            ]
     return grey
 
 
@@ -32,7 +34,9 @@ def test_the_images_are_the_published_ones():
     pixels, labels = images()
     assert pixels.shape == (1797, 8, 8) and pixels.max() == 16
     assert np.bincount(labels).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
-    assert pixels[0].tolist()[0] == [0, 0, 5, 13, 9, 1, 0, 0] and labels[:10].tolist() == list(range(10))
+    assert pixels[0].tolist()[0] == [0, 0, 5, 13, 9, 1, 0, 0] and labels[:10].tolist() == list(
+        range(10)
+    )
 
 
 def test_rows_are_images_in_patches(splits):
@@ -42,16 +46,31 @@ def test_rows_are_images_in_patches(splits):
     for name in ("train", "validation"):
         for features, label in zip(splits[name].features, splits[name].label, strict=True):
             found = picture(features) * 16
-            assert label_of[found.astype(np.uint8).tobytes()] == label and (found == found.astype(np.uint8)).all()
+            assert (
+                label_of[found.astype(np.uint8).tobytes()] == label
+                and (found == found.astype(np.uint8)).all()
+            )
 
 
 def test_the_answer_is_read_where_nothing_stands(splits):
     for split in splits.values():
-        assert split.features.dtype == np.float32 and split.features.min() >= 0 and split.features.max() <= 1
-        assert (split.tokens == 1).all() and (split.query_position == 16).all() and not split.features[:, 16].any()
+        assert (
+            split.features.dtype == np.float32
+            and split.features.min() >= 0
+            and split.features.max() <= 1
+        )
+        assert (
+            (split.tokens == 1).all()
+            and (split.query_position == 16).all()
+            and not split.features[:, 16].any()
+        )
         assert split.tokens.shape == (len(split), 17) and (split.foil == -1).all()
     padded = draw_splits(Settings(seed=4, num_train=10, num_eval=10, length=20))["train"]
-    assert (padded.tokens[:, :17] == 1).all() and not padded.tokens[:, 17:].any() and not padded.features[:, 16:].any()
+    assert (
+        (padded.tokens[:, :17] == 1).all()
+        and not padded.tokens[:, 17:].any()
+        and not padded.features[:, 16:].any()
+    )
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -72,7 +91,9 @@ def test_train_and_validation_are_shuffled_and_differ_by_seed(splits):
 
 def test_shifted_images_are_moved_by_one_pixel(splits):
     seen = set()
-    for moved, features in zip(splits["shifted"].features, splits["validation"].features, strict=True):
+    for moved, features in zip(
+        splits["shifted"].features, splits["validation"].features, strict=True
+    ):
         moved, image, fits = picture(moved), picture(features), []
         for down, right in ((0, 1), (0, -1), (1, 0), (-1, 0)):
             expected = np.zeros_like(image)
@@ -100,7 +121,9 @@ def test_a_training_image_elsewhere_is_found(splits):
         features = splits[name].features.copy()
         features[3] = splits["train"].features[7]
         with pytest.raises(LeakError, match=f"train and {name} share 1 "):
-            check_leaks({**splits, name: dataclasses.replace(splits[name], features=features)}, SETTINGS)
+            check_leaks(
+                {**splits, name: dataclasses.replace(splits[name], features=features)}, SETTINGS
+            )
 
 
 def test_all_images_can_be_used_and_no_more():
@@ -122,12 +145,20 @@ def test_files_hold_the_features(tmp_path):
     for name, split in draw_splits(SETTINGS).items():
         np.testing.assert_array_equal(loaded.splits[name].features, split.features)
         np.testing.assert_array_equal(again.splits[name].features, split.features)
-    assert [view.name for view in loaded.views] == ["train", "validation", "shifted", "noisy"] and loaded.chance == 0.1
+    assert [view.name for view in loaded.views] == [
+        "train",
+        "validation",
+        "shifted",
+        "noisy",
+    ] and loaded.chance == 0.1
 
 
 def test_the_file_is_made_from_a_wheel(tmp_path, monkeypatch):
     pixels, labels = images()
-    lines = "\n".join(",".join(map(str, [*image.ravel(), label])) for image, label in zip(pixels, labels, strict=True))
+    lines = "\n".join(
+        ",".join(map(str, [*image.ravel(), label]))
+        for image, label in zip(pixels, labels, strict=True)
+    )
     packed = gzip.compress(lines.encode())
     with zipfile.ZipFile(tmp_path / "a.whl", "w") as wheel:
         wheel.writestr(make_digits.MEMBER, packed)

@@ -12,7 +12,11 @@ def test_the_essays_sentence():
     assert encoded.tokens.shape == (12,) and not encoded.tokens[6:].any()
     assert tuple(TOKENS[token] for token in encoded.tokens[:6]) == encoded.words
     assert encoded.query_position == 2 and encoded.cues == (1, 0)
-    assert (OUTPUTS[encoded.singular], OUTPUTS[encoded.plural], OUTPUTS[encoded.label]) == ("sits", "sit", "sits")
+    assert (OUTPUTS[encoded.singular], OUTPUTS[encoded.plural], OUTPUTS[encoded.label]) == (
+        "sits",
+        "sit",
+        "sits",
+    )
 
 
 @pytest.mark.parametrize("verb", ["sit", "sits", "sat", "SAT"])
@@ -20,12 +24,15 @@ def test_every_form_of_a_verb_is_its_stem(verb):
     assert encode(f"a dog {verb}").words == ("a", "dog", "SIT")
 
 
-@pytest.mark.parametrize("text, cues, answer", [
-    ("two dogs near a cat run", (1, 0), "run"),  # the first noun, not the nearest
-    ("on the mats a cat sat", (4, 3), "sits"),  # unless the sentence starts with a preposition
-    ("these big dax ran", (2, 0), "run"),  # a nonce word's number stands in its determiner
-    ("cats sat", (0, -1), "sit"),
-])
+@pytest.mark.parametrize(
+    "text, cues, answer",
+    [
+        ("two dogs near a cat run", (1, 0), "run"),  # the first noun, not the nearest
+        ("on the mats a cat sat", (4, 3), "sits"),  # unless the sentence starts with a preposition
+        ("these big dax ran", (2, 0), "run"),  # a nonce word's number stands in its determiner
+        ("cats sat", (0, -1), "sit"),
+    ],
+)
 def test_subject_and_answer(text, cues, answer):
     encoded = encode(text)
     assert encoded.cues == cues and OUTPUTS[encoded.label] == answer
@@ -33,18 +40,26 @@ def test_subject_and_answer(text, cues, answer):
 
 def test_without_a_verb_or_a_number():
     journey = encode("your journey")
-    assert (journey.query_position, journey.singular, journey.plural, journey.label) == (-1, -1, -1, -1)
+    assert (journey.query_position, journey.singular, journey.plural, journey.label) == (
+        -1,
+        -1,
+        -1,
+        -1,
+    )
     assert journey.cues == (1, 0)
     assert encode("the dax sat").label == -1
 
 
-@pytest.mark.parametrize("text, said", [
-    ("the cot sat", "'cot' is not a word of CATSAT; the nearest is 'cat'"),
-    ("the dog slepp", "'slepp'.*'slept'"),
-    ("", "0 words"),
-    ("the cat sat the dog ran", "2 verbs"),
-    ("the " * 13, "13 words; 1 to 12 fit"),
-])
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("the cot sat", "'cot' is not a word of CATSAT; the nearest is 'cat'"),
+        ("the dog slepp", "'slepp'.*'slept'"),
+        ("", "0 words"),
+        ("the cat sat the dog ran", "2 verbs"),
+        ("the " * 13, "13 words; 1 to 12 fit"),
+    ],
+)
 def test_mistakes_are_told(text, said):
     with pytest.raises(ValueError, match=said):
         encode(text)
@@ -64,9 +79,17 @@ def test_a_row_of_a_data_set_is_found_with_its_answer(agree):
     for row in range(5):
         found = encode_row(agree.sentence("recombination", row).upper(), agree)
         start = int((split.tokens[row] > 0).argmax())
-        assert found.words == tuple(agree.sentence("recombination", row).split()) and found.label == found.singular == split.label[row]
-        assert found.plural == split.foil[row] and found.query_position == split.query_position[row] - start
-        assert found.cues == tuple(place - start if place >= 0 else -1 for place in split.cues[row].tolist())
+        assert (
+            found.words == tuple(agree.sentence("recombination", row).split())
+            and found.label == found.singular == split.label[row]
+        )
+        assert (
+            found.plural == split.foil[row]
+            and found.query_position == split.query_position[row] - start
+        )
+        assert found.cues == tuple(
+            place - start if place >= 0 else -1 for place in split.cues[row].tolist()
+        )
 
 
 def test_without_a_text_it_is_the_first_training_row(agree):
@@ -74,19 +97,31 @@ def test_without_a_text_it_is_the_first_training_row(agree):
     text = SOURCES["text"].preview()
     row = text.splits["train"].tokens[0]
     found = encode_row(None, text)
-    assert found.words == tuple(text.tokens[token] for token in row[row > 0]) and found.label == text.splits["train"].label[0]
+    assert (
+        found.words == tuple(text.tokens[token] for token in row[row > 0])
+        and found.label == text.splits["train"].label[0]
+    )
     typed = encode_row("an ant", text)
     assert typed.words == ("a", "n", " ", "a", "n", "t"), "characters, blanks too"
 
 
 def test_words_that_are_no_row_have_no_answer(agree):
     found = encode_row("The bakers near the BAKERS", agree)
-    assert found.words == ("the", "bakers", "near", "the", "bakers") and found.query_position == found.label == -1
+    assert (
+        found.words == ("the", "bakers", "near", "the", "bakers")
+        and found.query_position == found.label == -1
+    )
     assert found.cues == (-1, -1, -1, -1) and found.tokens.shape == (12,)
 
 
-@pytest.mark.parametrize("text, said", [("the bakkers", "'bakkers' is not a word of agree; the nearest is 'bakers'"), ("", "0 words"),
-                                        ("the " * 13, "13 words; 1 to 12 fit")])
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("the bakkers", "'bakkers' is not a word of agree; the nearest is 'bakers'"),
+        ("", "0 words"),
+        ("the " * 13, "13 words; 1 to 12 fit"),
+    ],
+)
 def test_words_that_a_data_set_lacks_are_told(agree, text, said):
     with pytest.raises(ValueError, match=said):
         encode_row(text, agree)

@@ -28,7 +28,11 @@ def test_the_answer_is_the_value_bound_to_the_key(drawn, name):
     for row in range(len(split)):
         words = drawn.sentence(name, row).split()
         assert bound_value(words) == drawn.outputs[split.label[row]]
-        assert len({word.split("=")[0] for word in words[:-1]}) == len(words) - 1 == (1 if name == "alone" else 6)
+        assert (
+            len({word.split("=")[0] for word in words[:-1]})
+            == len(words) - 1
+            == (1 if name == "alone" else 6)
+        )
         assert drawn.tokens[split.tokens[row, split.query_position[row]]] == words[-1]
         pair = drawn.tokens[split.tokens[row, split.cues[row, 0]]]
         assert pair.split("=")[0] == words[-1].removesuffix("?")
@@ -36,12 +40,18 @@ def test_the_answer_is_the_value_bound_to_the_key(drawn, name):
 
 
 def test_the_rest_of_the_row_tells_nothing(drawn):
-    """Whoever is cut from the edge, and guesses a value that stands elsewhere or one that does not, is right once in eight."""
+    """Whoever is cut from the edge, and guesses a value that stands elsewhere or one that does not,
+    is right once in eight.
+    """
     split, right = drawn.splits["train"], {"most": 0, "first": 0, "absent": 0}
     absent_rows = 0
     for row in range(len(split)):
         words = drawn.sentence("train", row).split()
-        others = [word.split("=")[1] for word in words[:-1] if word.split("=")[0] != words[-1].removesuffix("?")]
+        others = [
+            word.split("=")[1]
+            for word in words[:-1]
+            if word.split("=")[0] != words[-1].removesuffix("?")
+        ]
         answer = drawn.outputs[split.label[row]]
         right["most"] += max(sorted(set(others)), key=others.count) == answer
         right["first"] += others[0] == answer
@@ -55,7 +65,10 @@ def test_the_rest_of_the_row_tells_nothing(drawn):
 
 
 def test_views_cut_the_edge(drawn):
-    assert {view.name: view.cut for view in drawn.views if view.cut} == {"edge_cut": ("edge",), "alone_cut": ("edge",)}
+    assert {view.name: view.cut for view in drawn.views if view.cut} == {
+        "edge_cut": ("edge",),
+        "alone_cut": ("edge",),
+    }
     assert [view.name for view in drawn.views if view.at_chance] == ["alone_cut"]
     remaining = drawn.splits["alone"].tokens.copy()
     rows = np.arange(len(remaining))
@@ -67,7 +80,13 @@ def test_views_cut_the_edge(drawn):
 def test_every_place_is_asked(drawn):
     for name in SOURCE.splits:
         places = np.bincount(drawn.splits[name].cues[:, 0], minlength=7)
-        assert places[6] == 0 and (abs(places[:6] - len(drawn.splits[name]) / 6) < 5 * np.sqrt(len(drawn.splits[name]) / 6)).all()
+        assert (
+            places[6] == 0
+            and (
+                abs(places[:6] - len(drawn.splits[name]) / 6)
+                < 5 * np.sqrt(len(drawn.splits[name]) / 6)
+            ).all()
+        )
 
 
 def test_a_training_row_in_another_order_is_found(drawn):
@@ -82,9 +101,15 @@ def test_a_training_row_in_another_order_is_found(drawn):
 
 
 def test_rows_do_not_repeat_even_when_nearly_all_are_used():
-    settings = Settings(seed=1, num_pairs=2, num_keys=2, num_values=3, num_train=12, num_eval=6, length=3)
+    settings = Settings(
+        seed=1, num_pairs=2, num_keys=2, num_values=3, num_train=12, num_eval=6, length=3
+    )
     splits = draw_splits(settings)  # of 9 values x 2 queries = 18 rows, all
-    rows = {(frozenset(row[:2].tolist()), int(row[2])) for name in ("train", "validation") for row in splits[name].tokens}
+    rows = {
+        (frozenset(row[:2].tolist()), int(row[2]))
+        for name in ("train", "validation")
+        for row in splits[name].tokens
+    }
     assert len(rows) == 18
     check_leaks(splits, settings)
     with pytest.raises(ValueError, match="data.num_eval is 7; validation has too few"):
@@ -103,9 +128,15 @@ def test_padding_stands_behind():
     assert (split.tokens[:, :5] > 0).all() and not split.tokens[:, 5:].any()
 
 
-@pytest.mark.parametrize("change, said", [
-    ({"num_pairs": 7}, "at most num_keys 6"), ({"length": 6}, r"at least num_pairs 6 \+ 1"), ({"num_values": 1}, "data.num_values"),
-    ({"num_pairs": 1}, "data.num_pairs")])
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ({"num_pairs": 7}, "at most num_keys 6"),
+        ({"length": 6}, r"at least num_pairs 6 \+ 1"),
+        ({"num_values": 1}, "data.num_values"),
+        ({"num_pairs": 1}, "data.num_pairs"),
+    ],
+)
 def test_impossible_settings_are_named(change, said):
     with pytest.raises(ValueError, match=said):
         Settings(**{"seed": 0, **change})

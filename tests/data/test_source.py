@@ -36,7 +36,11 @@ def preview(source):
 
 def test_the_default_draw_has_what_the_source_says(source, preview):
     assert tuple(preview.splits) == source.splits and preview.primary == source.primary
-    assert {"train", "validation", source.primary} <= {view.name for view in preview.views} <= {view.name for view in source.views}
+    assert (
+        {"train", "validation", source.primary}
+        <= {view.name for view in preview.views}
+        <= {view.name for view in source.views}
+    )
     defaults = source.defaults()
     assert len(preview.splits["train"]) == defaults["num_train"]
     assert all(split.tokens.shape[1] == defaults["length"] for split in preview.splits.values())
@@ -47,13 +51,24 @@ def test_every_number_means_something(preview):
     for name, split in preview.splits.items():
         rows = np.arange(len(split))
         assert split.tokens.min() >= 0 and split.tokens.max() < len(preview.tokens), name
-        assert (split.tokens[rows, split.query_position] > 0).all(), f"{name}: no answer is read at a padding"
+        assert (split.tokens[rows, split.query_position] > 0).all(), (
+            f"{name}: no answer is read at a padding"
+        )
         assert split.label.min() >= 0 and split.label.max() < len(preview.outputs), name
-        assert split.foil.min() >= -1 and split.foil.max() < len(preview.outputs) and (split.foil != split.label).all(), name
+        assert (
+            split.foil.min() >= -1
+            and split.foil.max() < len(preview.outputs)
+            and (split.foil != split.label).all()
+        ), name
         assert split.template.min() >= 0 and split.template.max() < len(preview.templates), name
-        assert split.cues.shape == (len(split), len(preview.cue_names)) and split.cues.min(initial=-1) >= -1, name
+        assert (
+            split.cues.shape == (len(split), len(preview.cue_names))
+            and split.cues.min(initial=-1) >= -1
+        ), name
         there = split.cues >= 0
-        assert (np.take_along_axis(split.tokens, np.maximum(split.cues, 0), 1)[there] > 0).all(), f"{name}: no cue is a padding"
+        assert (np.take_along_axis(split.tokens, np.maximum(split.cues, 0), 1)[there] > 0).all(), (
+            f"{name}: no cue is a padding"
+        )
         assert split.tags.shape == (len(split), len(preview.tag_names)), name
         assert len(set(preview.tokens)) == len(preview.tokens) and preview.tokens[0] == "<pad>"
 
@@ -61,7 +76,9 @@ def test_every_number_means_something(preview):
 def test_views_name_what_there_is_and_chance_is_a_probability(preview):
     assert len({view.name for view in preview.views}) == len(preview.views)
     for view in preview.views:
-        assert set(view.cut) <= set(preview.cue_names) and preview.view_weights(view).any(), view.name
+        assert set(view.cut) <= set(preview.cue_names) and preview.view_weights(view).any(), (
+            view.name
+        )
         assert 0 < preview.chance_of(view) < 1
         foil = preview.splits[view.split].foil[preview.view_weights(view) > 0]
         if (foil >= 0).all():
@@ -75,14 +92,20 @@ def test_a_seed_is_a_draw_and_the_hash_knows_seed_and_every_setting(source, prev
     assert _digest(source.draw(other)) != _digest(preview.splits)
     assert source.content_hash(settings) == preview.content_hash != source.content_hash(other)
     hashes = {source.content_hash(source.settings(seed=0))}
-    changed = {name: value for name, value in ((name, another(source, name)) for name in fields_of(source.settings)) if value is not None}
+    changed = {
+        name: value
+        for name, value in ((name, another(source, name)) for name in fields_of(source.settings))
+        if value is not None
+    }
     for name, value in changed.items():
         hashes.add(source.content_hash(source.settings(seed=0, **{name: value})))
     assert len(hashes) == len(changed) + 1
 
 
 def another(source, name):
-    """Another allowed value of a setting, or None where there is none beside the defaults of the others."""
+    """Another allowed value of a setting, or None where there is none beside the defaults of the
+    others.
+    """
     field = fields_of(source.settings)[name]
     rule, value = field.metadata, field.default
     if rule["choices"] is not None:
@@ -103,9 +126,20 @@ def another(source, name):
 
 def test_settings_that_promise_equal_shapes_keep_them(source, preview):
     """Members that differ in them share a program."""
+
     def sizes(dataset):
-        shapes = {name: {key: array.shape for key, array in split.arrays().items()} for name, split in dataset.splits.items()}
-        legend = (dataset.tokens, dataset.outputs, dataset.templates, dataset.cue_names, dataset.fresh_tokens.tolist(), dataset.fresh_like.tolist())
+        shapes = {
+            name: {key: array.shape for key, array in split.arrays().items()}
+            for name, split in dataset.splits.items()
+        }
+        legend = (
+            dataset.tokens,
+            dataset.outputs,
+            dataset.templates,
+            dataset.cue_names,
+            dataset.fresh_tokens.tolist(),
+            dataset.fresh_like.tolist(),
+        )
         return shapes, legend
 
     assert set(source.same_shape) <= set(fields_of(source.settings))
@@ -114,13 +148,17 @@ def test_settings_that_promise_equal_shapes_keep_them(source, preview):
         if value is not None:
             assert sizes(source.preview(**{name: value})) == sizes(preview), name
     own = source.settings(seed=12345)
-    assert sizes(source.dataset(source.draw(own), own)) == sizes(preview), "no size depends on the seed"
+    assert sizes(source.dataset(source.draw(own), own)) == sizes(preview), (
+        "no size depends on the seed"
+    )
 
 
 def test_what_is_loaded_is_what_was_drawn(source, preview, tmp_path):
     loaded = source.load(seed=0, cache_dir=tmp_path)
     assert _digest(loaded.splits) == _digest(preview.splits) and loaded.views == preview.views
-    assert _digest(source.load(seed=0, cache_dir=tmp_path).splits) == _digest(preview.splits), "read again from the files"
+    assert _digest(source.load(seed=0, cache_dir=tmp_path).splits) == _digest(preview.splits), (
+        "read again from the files"
+    )
     assert [path.name for path in (tmp_path / source.name).iterdir()] == [preview.content_hash[:16]]
 
 
@@ -156,12 +194,20 @@ def test_both_ends_of_a_range_are_allowed():
     assert Toy(seed=0, share=1, count=1).share == 1 and Toy(seed=0, share=0.1)
 
 
-@pytest.mark.parametrize("change, said", [
-    ({"share": 1.01}, "data.share is 1.01; it must be from 0.1 to 1.0"), ({"share": float("nan")}, "data.share is nan"),
-    ({"count": 0}, "data.count is 0; it must be at least 1"), ({"count": 2.0}, "data.count is 2.0"), ({"count": True}, "data.count is True"),
-    ({"way": "left"}, "data.way is 'left'; it must be one of: up, down"), ({"flag": 1}, "data.flag is 1; it must be True or False"),
-    ({"count": 7}, "data.count is 7; it must not be"), ({"seed": -1}, "seed is -1"),
-])
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ({"share": 1.01}, "data.share is 1.01; it must be from 0.1 to 1.0"),
+        ({"share": float("nan")}, "data.share is nan"),
+        ({"count": 0}, "data.count is 0; it must be at least 1"),
+        ({"count": 2.0}, "data.count is 2.0"),
+        ({"count": True}, "data.count is True"),
+        ({"way": "left"}, "data.way is 'left'; it must be one of: up, down"),
+        ({"flag": 1}, "data.flag is 1; it must be True or False"),
+        ({"count": 7}, "data.count is 7; it must not be"),
+        ({"seed": -1}, "seed is -1"),
+    ],
+)
 def test_a_setting_out_of_its_range_is_named(change, said):
     with pytest.raises(ValueError) as mistake:
         Toy(**{"seed": 0, **change})
@@ -175,7 +221,10 @@ def test_all_mistakes_of_a_settings_class_come_at_once():
 
 
 def test_each_purpose_has_random_numbers_of_its_own():
-    draws = {tuple(generator(*names).integers(1000, size=4).tolist()) for names in (("a", 0), ("a", 1), ("b", 0), ("a", 0, "x"), ("a", 0, "x", 1))}
+    draws = {
+        tuple(generator(*names).integers(1000, size=4).tolist())
+        for names in (("a", 0), ("a", 1), ("b", 0), ("a", 0, "x"), ("a", 0, "x", 1))
+    }
     assert len(draws) == 5
     assert generator("a", 0).random() == generator("a", 0).random()
 
@@ -191,10 +240,18 @@ def lone():
 def test_a_data_set_in_a_lone_file_loads_and_so_does_a_tfds_builder_there(lone, tmp_path):
     by_hand, by_tfds = (source.load(seed=3, cache_dir=tmp_path) for source in lone)
     for name in ("train", "validation"):
+
         def rows(dataset):
             split = dataset.splits[name]
-            return sorted((*row, label, foil, query) for row, label, foil, query in zip(
-                split.tokens.tolist(), split.label.tolist(), split.foil.tolist(), split.query_position.tolist()))
+            return sorted(
+                (*row, label, foil, query)
+                for row, label, foil, query in zip(
+                    split.tokens.tolist(),
+                    split.label.tolist(),
+                    split.foil.tolist(),
+                    split.query_position.tolist(),
+                )
+            )
 
         assert rows(by_hand) == rows(by_tfds) and len(rows(by_hand)) == 8
     assert isinstance(by_tfds, Dataset) and by_tfds.splits["train"].cues.shape == (8, 0)
@@ -203,7 +260,10 @@ def test_a_data_set_in_a_lone_file_loads_and_so_does_a_tfds_builder_there(lone, 
 def test_the_file_may_be_loaded_again(lone, tmp_path):
     """TFDS alone refuses a second class of the same name."""
     again = files.call(LONE, "get_config", instead={})
-    assert again[1].load(seed=3, cache_dir=tmp_path).content_hash == lone[1].load(seed=3, cache_dir=tmp_path).content_hash
+    assert (
+        again[1].load(seed=3, cache_dir=tmp_path).content_hash
+        == lone[1].load(seed=3, cache_dir=tmp_path).content_hash
+    )
 
 
 def test_without_a_version_another_text_of_the_file_is_another_data_set(lone, tmp_path):
@@ -212,7 +272,9 @@ def test_without_a_version_another_text_of_the_file_is_another_data_set(lone, tm
     other = files.call(changed, "get_config", instead={})
     settings = lone[0].settings(seed=0)
     assert other[0].content_hash(other[0].settings(seed=0)) != lone[0].content_hash(settings)
-    assert lone[0].content_hash(settings) == files.call(LONE, "get_config", instead={})[0].content_hash(settings)
+    assert lone[0].content_hash(settings) == files.call(LONE, "get_config", instead={})[
+        0
+    ].content_hash(settings)
 
 
 def test_a_lone_file_that_is_imported_otherwise_works_too(tmp_path):
@@ -226,10 +288,17 @@ def test_a_lone_file_that_is_imported_otherwise_works_too(tmp_path):
         files._forget_builders("lone_by_hand")
 
 
-@pytest.mark.parametrize("rows, said", [
-    ([{"tokens": [1], "label": 0}], "no 'query_position'"), ([{"query_position": 0, "label": 0}], "no 'tokens'"),
-    ([{"tokens": [1], "query_position": 0, "label": 0, "weight": 1}], "'weight' is no array of a split"),
-])
+@pytest.mark.parametrize(
+    "rows, said",
+    [
+        ([{"tokens": [1], "label": 0}], "no 'query_position'"),
+        ([{"query_position": 0, "label": 0}], "no 'tokens'"),
+        (
+            [{"tokens": [1], "query_position": 0, "label": 0, "weight": 1}],
+            "'weight' is no array of a split",
+        ),
+    ],
+)
 def test_a_builder_s_features_must_be_those_of_a_split(rows, said):
     with pytest.raises(ValueError, match=f"Own: .*{said}"):
         _stacked("Own", rows)
@@ -237,7 +306,12 @@ def test_a_builder_s_features_must_be_those_of_a_split(rows, said):
 
 def test_patches_need_no_tokens():
     split = _stacked("Own", [{"features": np.zeros((4, 2)), "query_position": 0, "label": 1}] * 3)
-    assert (split.tokens == 1).all() and split.tokens.shape == (3, 4) and split.features.dtype == np.float32 and (split.foil == -1).all()
+    assert (
+        (split.tokens == 1).all()
+        and split.tokens.shape == (3, 4)
+        and split.features.dtype == np.float32
+        and (split.foil == -1).all()
+    )
 
 
 def test_a_source_whose_parts_do_not_fit_is_refused(lone):
@@ -250,6 +324,8 @@ def test_a_source_whose_parts_do_not_fit_is_refused(lone):
 
 
 def test_a_draw_with_other_splits_than_it_says_is_refused(lone, tmp_path):
-    wrong = dataclasses.replace(lone[0], draw=lambda settings: {"train": lone[0].draw(settings)["train"]})
+    wrong = dataclasses.replace(
+        lone[0], draw=lambda settings: {"train": lone[0].draw(settings)["train"]}
+    )
     with pytest.raises(ValueError, match="the draw gives the splits train, not train, validation"):
         wrong.load(seed=0, cache_dir=tmp_path)

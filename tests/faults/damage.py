@@ -35,7 +35,11 @@ class Scene:
 
     def steps(self) -> list[Path]:
         """The checkpoints, oldest first."""
-        return sorted(path for path in (self.dir / "checkpoints").iterdir() if path.name.replace("-", "").isdigit())
+        return sorted(
+            path
+            for path in (self.dir / "checkpoints").iterdir()
+            if path.name.replace("-", "").isdigit()
+        )
 
 
 def flip(path: Path) -> None:
@@ -98,7 +102,10 @@ def empty_step(scene: Scene) -> None:
 def half_written_step(scene: Scene) -> None:
     older, newest = scene.steps()[-2:]
     newest.rename(newest.with_name(f"{newest.name}.orbax-checkpoint-tmp-7"))
-    scene.says += [f"{newest.name}.orbax-checkpoint-tmp-7 (its save was never completed)", f"Using step {int(older.name)}"]
+    scene.says += [
+        f"{newest.name}.orbax-checkpoint-tmp-7 (its save was never completed)",
+        f"Using step {int(older.name)}",
+    ]
 
 
 def foreign_step(scene: Scene) -> None:
@@ -107,14 +114,20 @@ def foreign_step(scene: Scene) -> None:
     other.mkdir()
     (other / "model.safetensors").write_bytes(b"somebody else's" * 99)
     (other.parent / "epoch_3").mkdir()
-    scene.says += ["99999999 (", "epoch_3 (not a checkpoint of jaxreg)", f"Using step {int(newest.name)}"]
+    scene.says += [
+        "99999999 (",
+        "epoch_3 (not a checkpoint of jaxreg)",
+        f"Using step {int(newest.name)}",
+    ]
 
 
 def all_bad(scene: Scene) -> None:
     for step in scene.steps():
         flip(largest(step))
     scene.says += [f"{step.name} (" for step in scene.steps()]
-    scene.repair = lambda: shutil.rmtree(scene.dir / "checkpoints")  # what it says forces a fresh start
+    scene.repair = lambda: shutil.rmtree(
+        scene.dir / "checkpoints"
+    )  # what it says forces a fresh start
 
 
 def all_gone(scene: Scene) -> None:
@@ -240,7 +253,9 @@ def temporary_left(scene: Scene) -> None:
 
 
 def stale_lock(scene: Scene) -> None:
-    (scene.dir / ".lock").write_text('{"pid": 1, "host": "elsewhere", "start": "2020-01-01T00:00:00+00:00"}')
+    (scene.dir / ".lock").write_text(
+        '{"pid": 1, "host": "elsewhere", "start": "2020-01-01T00:00:00+00:00"}'
+    )
 
 
 # --- where the directory is ---
@@ -278,7 +293,6 @@ def own_data(scene: Scene) -> Path:
     return folder
 
 
-
 def _copied_data(scene: Scene) -> Path:
     """The folder of the one data set that the scene's command reads, in a cache of its own."""
     folder = own_data(scene)
@@ -287,7 +301,9 @@ def _copied_data(scene: Scene) -> Path:
     from jaxreg.data import SOURCES
 
     source = SOURCES[used.pop("dataset")]
-    found = folder / source.name / source.content_hash(source.settings(seed=0, **used))[:16] / "1.0.0"
+    found = (
+        folder / source.name / source.content_hash(source.settings(seed=0, **used))[:16] / "1.0.0"
+    )
     assert found.is_dir(), found
     scene.says += [str(found.parent), "is damaged and is made anew"]
     return found
@@ -314,13 +330,19 @@ def data_flipped(scene: Scene) -> None:
 
 
 def data_of_another_grammar(scene: Scene) -> None:
-    """A sound data set stands where another belongs: as if the grammar had changed and the address had not."""
+    """A sound data set stands where another belongs: as if the grammar had changed and the address
+    had not.
+    """
     from jaxreg.data import SOURCES
 
     own = _copied_data(scene)
     settings = json.loads((scene.dir / "config.json").read_text())["config"]["data"]
     SOURCES[settings.pop("dataset")].load(seed=77, cache_dir=own.parents[2], **settings)
-    other = next(path for path in own.parents[1].iterdir() if path != own.parent and (path / "1.0.0").is_dir())
+    other = next(
+        path
+        for path in own.parents[1].iterdir()
+        if path != own.parent and (path / "1.0.0").is_dir()
+    )
     shutil.rmtree(own)
     shutil.copytree(other / "1.0.0", own)
     scene.says.append("made from other settings or another grammar")

@@ -1,4 +1,6 @@
-"""Disks that are full, forbidden or limited: each function does it to a `Scene`, before the real command is given."""
+"""Disks that are full, forbidden or limited: each function does it to a `Scene`, before the real
+command is given.
+"""
 
 import contextlib
 import os
@@ -16,7 +18,12 @@ def _mount(scene: Scene, folder: Path, size: str = "4m") -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as aside:
         shutil.copytree(folder, Path(aside) / "all")
-        done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         if done.returncode:
             pytest.skip(f"this machine lets nobody mount: {done.stderr.strip()}")
         scene.after.append(lambda: subprocess.run(["umount", "-l", str(folder)], check=True))

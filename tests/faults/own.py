@@ -1,6 +1,12 @@
-"""A person's own experiment file, with a data set and a penalty, in which a test breaks one line at a time."""
+"""A person's own experiment file, with a data set and a penalty, in which a test breaks one line at
+a time.
+"""
 
-DATA, PENALTY, NUM_TRAIN = "pass  # data", "return jnp.sum(seen.logits**2, axis=-1)  # penalty", "32"
+DATA, PENALTY, NUM_TRAIN = (
+    "pass  # data",
+    "return jnp.sum(seen.logits**2, axis=-1)  # penalty",
+    "32",
+)
 
 EXPERIMENT = f'''
 """Bits: is the first one set?"""

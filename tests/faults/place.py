@@ -1,4 +1,6 @@
-"""A folder as a user has it, run directories in it, and the real command in real processes that can be struck at any moment."""
+"""A folder as a user has it, run directories in it, and the real command in real processes that can
+be struck at any moment.
+"""
 
 import json
 import os
@@ -88,7 +90,11 @@ class Place:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        files = {"configs/tiny.py": CONFIG, "experiments/tiny.py": EXPERIMENT, "no_torch/torch.py": "raise ImportError('not here')\n"}
+        files = {
+            "configs/tiny.py": CONFIG,
+            "experiments/tiny.py": EXPERIMENT,
+            "no_torch/torch.py": "raise ImportError('not here')\n",
+        }
         for name, text in files.items():
             path = folder / name
             path.parent.mkdir(exist_ok=True)
@@ -96,10 +102,18 @@ class Place:
         for name in ("__init__.py", "base.py"):
             if (ROOT / "configs" / name).exists():
                 shutil.copy(ROOT / "configs" / name, folder / "configs" / name)
-        self.environment = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "XLA_"))} | {
-            "JAXREG_CACHE": str(folder / "cache"), "JAXREG_DATA": str(folder / "data"), "PYTHONUNBUFFERED": "1",
-            # Without PyTorch, which tensorboardX would load for two seconds; and compiled fast, to slow code.
-            "PYTHONPATH": f"{ROOT}{os.pathsep}{folder / 'no_torch'}", "XLA_FLAGS": "--xla_backend_optimization_level=0",
+        self.environment = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("JAX_", "XLA_"))
+        } | {
+            "JAXREG_CACHE": str(folder / "cache"),
+            "JAXREG_DATA": str(folder / "data"),
+            "PYTHONUNBUFFERED": "1",
+            # Without PyTorch, which tensorboardX would load for two seconds; and compiled fast, to
+            # slow code.
+            "PYTHONPATH": f"{ROOT}{os.pathsep}{folder / 'no_torch'}",
+            "XLA_FLAGS": "--xla_backend_optimization_level=0",
         }
 
     def run(self, name: str) -> "Run":
@@ -114,23 +128,38 @@ class Run:
         self.place, self.workdir, self.log = place, workdir, workdir.parent / "log"
         self.workdir.parent.mkdir(parents=True)
 
-    def start(self, *words: str, environment: dict[str, str] | None = None, largest_file: int | None = None,
-              marking: bool = False) -> subprocess.Popen:
-        """Starts the command and returns at once. The run directory is added unless the words name one.
+    def start(
+        self,
+        *words: str,
+        environment: dict[str, str] | None = None,
+        largest_file: int | None = None,
+        marking: bool = False,
+    ) -> subprocess.Popen:
+        """Starts the command and returns at once. The run directory is added unless the words name
+        one.
 
         Args:
-          environment: variables besides the place's. marking: it leaves a file beside the log while it evaluates, and while it finishes a
-            wave whose last checkpoint is made. largest_file: no file of the process may grow beyond so many bytes.
+          environment: variables besides the place's. marking: it leaves a file beside the log while
+            it evaluates, and while it finishes a wave whose last checkpoint is made. largest_file:
+              no file of the process may grow beyond so many bytes.
         """
         given = any(word.startswith("--workdir") for word in words)
         limited = [] if largest_file is None else [sys.executable, "-c", LIMITED, str(largest_file)]
         program = ["-c", MARKING, str(self.log.parent)] if marking else ["-m", "jaxreg.cli.main"]
-        command = [*limited, sys.executable, *program, *words, *([] if given else [f"--workdir={self.workdir}"])]
+        command = [
+            *limited,
+            sys.executable,
+            *program,
+            *words,
+            *([] if given else [f"--workdir={self.workdir}"]),
+        ]
         for mark in ("evaluate", "finish"):  # of a process that was killed
             (self.log.parent / mark).unlink(missing_ok=True)
         with self.log.open("wb") as log:
             variables = self.place.environment | (environment or {})
-            return subprocess.Popen(command, cwd=self.place.folder, env=variables, stdout=log, stderr=subprocess.STDOUT)
+            return subprocess.Popen(
+                command, cwd=self.place.folder, env=variables, stdout=log, stderr=subprocess.STDOUT
+            )
 
     def copy(self, name: str) -> "Run":
         """Another run directory with the same in it."""
@@ -151,7 +180,10 @@ class Run:
     def saved(self) -> int:
         """The number of the newest checkpoint."""
         names = [path.name for path in self.workdir.glob("checkpoints/*")]
-        return max((int(name.split("-")[0]) for name in names if name.replace("-", "").isdigit()), default=0)
+        return max(
+            (int(name.split("-")[0]) for name in names if name.replace("-", "").isdigit()),
+            default=0,
+        )
 
     def members(self) -> dict[str, bytes]:
         """The trained members' files."""
@@ -167,8 +199,18 @@ class Run:
             time.sleep(0.001)
         return True
 
-    def strike(self, words, number: signal.Signals, happened, delay: float = 0.0, meanwhile=None, twice: bool = False) -> SimpleNamespace:
-        """Starts the command, and sends it a signal `delay` seconds after something has happened; `twice`: and again at once."""
+    def strike(
+        self,
+        words,
+        number: signal.Signals,
+        happened,
+        delay: float = 0.0,
+        meanwhile=None,
+        twice: bool = False,
+    ) -> SimpleNamespace:
+        """Starts the command, and sends it a signal `delay` seconds after something has happened;
+        `twice`: and again at once.
+        """
         process = self.start(*words, marking=True)
         in_time = self.until(process, happened)
         if meanwhile:
@@ -181,7 +223,9 @@ class Run:
             process.send_signal(number)
         code = process.wait(timeout=120)
         claimed = (self.workdir / "results.json").exists()
-        return SimpleNamespace(code=code, in_time=in_time, claimed=claimed, before=before, output=self.output())
+        return SimpleNamespace(
+            code=code, in_time=in_time, claimed=claimed, before=before, output=self.output()
+        )
 
     def new_save(self):
         """A condition: a checkpoint newer than the newest one now, or than the first."""
@@ -204,14 +248,24 @@ class Run:
 
 def learning(path: Path) -> bytes:
     """The rows of a metrics.jsonl that are about learning; the others hold times of the machine."""
-    return b"".join(line for line in path.read_bytes().splitlines(keepends=True) if "machine" not in json.loads(line))
+    return b"".join(
+        line
+        for line in path.read_bytes().splitlines(keepends=True)
+        if "machine" not in json.loads(line)
+    )
 
 
 def same(run: Run, other: Run) -> None:
-    """Asserts that two finished runs left the same behind: the final parameters are in the members' files."""
+    """Asserts that two finished runs left the same behind: the final parameters are in the members'
+    files.
+    """
     for name in ("results.json", "config.json"):
         assert (run.workdir / name).read_bytes() == (other.workdir / name).read_bytes(), name
     assert learning(run.workdir / "metrics.jsonl") == learning(other.workdir / "metrics.jsonl")
     assert run.members() and run.members() == other.members()
-    assert not list(run.workdir.glob("checkpoints/[0-9]*")), "checkpoints of a finished run stay behind"
-    assert not [path for path in run.workdir.rglob("*") if "jaxreg-tmp" in path.name], "half-written files stay behind"
+    assert not list(run.workdir.glob("checkpoints/[0-9]*")), (
+        "checkpoints of a finished run stay behind"
+    )
+    assert not [path for path in run.workdir.rglob("*") if "jaxreg-tmp" in path.name], (
+        "half-written files stay behind"
+    )

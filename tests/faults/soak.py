@@ -1,14 +1,18 @@
-"""A comparison that is killed at random moments, again and again, and resumed until it is done: what is lost, and what it costs.
+"""A comparison that is killed at random moments, again and again, and resumed until it is done:
+what is lost, and what it costs.
 
     python -m tests.faults.soak --kills=100 --record=tests/faults/soak_record.json
 
-First the undisturbed comparison, and some starts of it that show how long starting takes; then the disturbed one. Each kill is a SIGKILL:
-a quarter of them while the process starts and compiles, the others up to two seconds into its training; once all members are trained, at any
-moment of what comes after. After each kill the newest complete checkpoint is noted, and the first save of the next process must be the
-one that follows it: then nothing beyond it was lost. In the end the bytes of results.json, of the members (their final parameters) and of
-the rows about learning are compared.
+First the undisturbed comparison, and some starts of it that show how long starting takes; then the
+disturbed one. Each kill is a SIGKILL: a quarter of them while the process starts and compiles, the
+others up to two seconds into its training; once all members are trained, at any moment of what
+comes after. After each kill the newest complete checkpoint is noted, and the first save of the next
+process must be the
+one that follows it: then nothing beyond it was lost. In the end the bytes of results.json, of the
+members (their final parameters) and of the rows about learning are compared.
 
-A resume costs, besides start-up and compiling, what was computed after the last save, and reading that save.
+A resume costs, besides start-up and compiling, what was computed after the last save, and reading
+that save.
 """
 
 import argparse
@@ -38,27 +42,41 @@ PHASES = ("writing report", "probing", "comparing", "checking off values", "trai
 
 @dataclasses.dataclass
 class Kill:
-    """One kill: seconds after the start, the phase it hit, the newest complete checkpoint then, members that were done, and what it cost."""
+    """One kill: seconds after the start, the phase it hit, the newest complete checkpoint then,
+    members that were done, and what it cost.
+    """
 
     after: float
     phase: str
     checkpoint: int
     step: int
     members: int
-    work_lost: float  # seconds since that checkpoint was complete; 0 where nothing had been trained since
+    work_lost: (
+        float  # seconds since that checkpoint was complete; 0 where nothing had been trained since
+    )
     began_training: float | None  # seconds from the start to the first trained chunk
 
 
 def settings(kills: int) -> tuple[str, ...]:
     """The words that make the comparison so long that it takes about so many kills."""
-    changes = {"train.num_steps": STEPS_PER_KILL * kills, "eval.every_steps": EVAL_EVERY, "checkpoint.every_seconds": SAVE_EVERY_SECONDS}
+    changes = {
+        "train.num_steps": STEPS_PER_KILL * kills,
+        "eval.every_steps": EVAL_EVERY,
+        "checkpoint.every_seconds": SAVE_EVERY_SECONDS,
+    }
     return tuple(f"--config.{field}={value}" for field, value in changes.items())
 
 
 def newest(run: Run) -> tuple[int, int, float]:
-    """(number, step of the wave, when it was complete) of the newest complete checkpoint; zeros where there is none."""
+    """(number, step of the wave, when it was complete) of the newest complete checkpoint; zeros
+    where there is none.
+    """
     number = run.saved()
-    found = [path for path in run.workdir.glob(f"checkpoints/{number:08d}*") if path.name.replace("-", "").isdigit()]
+    found = [
+        path
+        for path in run.workdir.glob(f"checkpoints/{number:08d}*")
+        if path.name.replace("-", "").isdigit()
+    ]
     try:
         manifest = json.loads((found[-1] / "manifest" / "metadata").read_text())
         return number, manifest["meta"]["step"], found[-1].stat().st_mtime
@@ -84,7 +102,9 @@ class Soak:
         self.start_seconds, self.reading_seconds = 8.0, 0.0
 
     def undisturbed(self) -> tuple[Run, float]:
-        """The comparison as it should be, and the seconds that it takes with a warm compile cache, from the first chunk on."""
+        """The comparison as it should be, and the seconds that it takes with a warm compile cache,
+        from the first chunk on.
+        """
         if self.kills > FEW:  # for a test the compiling of the last programs may count
             self.place.run("warm-up").finish(*self.words)
         run = self.place.run("undisturbed")
@@ -94,7 +114,9 @@ class Soak:
         return run, time.monotonic() - started if began else 0.0
 
     def fresh_starts(self) -> float:
-        """The median seconds from a process's start to its first chunk where there is nothing to resume."""
+        """The median seconds from a process's start to its first chunk where there is nothing to
+        resume.
+        """
         seconds = []
         for index in range(1 if self.kills <= FEW else 5):
             run = self.place.run(f"fresh {index}")
@@ -106,7 +128,9 @@ class Soak:
         return self.start_seconds
 
     def _began_training(self, process: subprocess.Popen, run: Run) -> float | None:
-        """Waits for the first chunk; the seconds it took, None where the process ended or had nothing to train."""
+        """Waits for the first chunk; the seconds it took, None where the process ended or had
+        nothing to train.
+        """
         start = time.monotonic()
         while process.poll() is None:
             output = run.output()
@@ -142,10 +166,27 @@ class Soak:
         if not killed:
             return False
         phase = phase_of(run)
-        lost = now - max(complete, start + began) if began is not None and phase in ("training", "saving") else 0.0
-        self.done.append(Kill(round(now - start, 3), phase, number, step, len(run.members()), round(max(lost, 0.0), 3), began and round(began, 3)))
-        print(f"  kill {len(self.done)}: {now - start:.1f} s after the start, {phase}; checkpoint {number} of step {step}, "
-              f"{self.done[-1].members} members done", flush=True)
+        lost = (
+            now - max(complete, start + began)
+            if began is not None and phase in ("training", "saving")
+            else 0.0
+        )
+        self.done.append(
+            Kill(
+                round(now - start, 3),
+                phase,
+                number,
+                step,
+                len(run.members()),
+                round(max(lost, 0.0), 3),
+                began and round(began, 3),
+            )
+        )
+        print(
+            f"  kill {len(self.done)}: {now - start:.1f} s after the start, {phase}; checkpoint"
+            f" {number} of step {step}, {self.done[-1].members} members done",
+            flush=True,
+        )
         if number and not self.reading_seconds:
             self.reading_seconds = reading(self.place, run)
         return True
@@ -156,7 +197,9 @@ class Soak:
             time.sleep(0.002)
 
     def _check_resumed(self, before: tuple[int, int, float], after: tuple[int, int, float]) -> None:
-        """A save after a kill has a higher number: a process that had gone back, or begun afresh, would have numbered from there."""
+        """A save after a kill has a higher number: a process that had gone back, or begun afresh,
+        would have numbered from there.
+        """
         if 0 < after[0] < before[0]:
             self.problems.append(f"after checkpoint {before[0]} came {after[0]}")
 
@@ -167,39 +210,76 @@ class Soak:
 
 
 def reading(place: Place, run: Run) -> float:
-    """Seconds that reading a run's newest checkpoint takes, which a resumed process does twice, once Orbax is imported."""
-    code = "\n".join([
-        "import sys, time", "from jaxreg.cli.devices import silence", "silence()", "import orbax.checkpoint",
-        "from jaxreg.train.checkpoint import Checkpoints", "Checkpoints(sys.argv[1]).newest_meta()",
-        "store, start = Checkpoints(sys.argv[1]), time.monotonic()",
-        "store.newest_meta(), store.newest_meta()", "print(time.monotonic() - start)",
-    ])
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code, str(run.workdir / "checkpoints")], env=place.environment, capture_output=True,
-                          text=True, check=True)
+    """Seconds that reading a run's newest checkpoint takes, which a resumed process does twice,
+    once Orbax is imported.
+    """
+    code = "\n".join(
+        [
+            "import sys, time",
+            "from jaxreg.cli.devices import silence",
+            "silence()",
+            "import orbax.checkpoint",
+            "from jaxreg.train.checkpoint import Checkpoints",
+            "Checkpoints(sys.argv[1]).newest_meta()",
+            "store, start = Checkpoints(sys.argv[1]), time.monotonic()",
+            "store.newest_meta(), store.newest_meta()",
+            "print(time.monotonic() - start)",
+        ]
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, str(run.workdir / "checkpoints")],
+        env=place.environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return float(done.stdout.split()[-1])
 
 
 def compared(run: Run, other: Run) -> dict[str, bool]:
     """What is equal, byte for byte."""
     return {
-        "results.json": (run.workdir / "results.json").read_bytes() == (other.workdir / "results.json").read_bytes(),
+        "results.json": (
+            (run.workdir / "results.json").read_bytes()
+            == (other.workdir / "results.json").read_bytes()
+        ),
         "final parameters": bool(run.members()) and run.members() == other.members(),
-        "rows about learning in metrics.jsonl": learning(run.workdir / "metrics.jsonl") == learning(other.workdir / "metrics.jsonl"),
+        "rows about learning in metrics.jsonl": (
+            learning(run.workdir / "metrics.jsonl") == learning(other.workdir / "metrics.jsonl")
+        ),
     }
 
 
 def record_of(soak: Soak, seed: int, whole: float, start: float, equal: dict[str, bool]) -> dict:
     """Everything that was seen, for the record."""
-    resumed = [kill.began_training for kill in soak.done if kill.began_training is not None and kill.checkpoint]
-    costs = [kill.work_lost + (soak.reading_seconds if kill.began_training is not None else 0.0) for kill in soak.done]
+    resumed = [
+        kill.began_training
+        for kill in soak.done
+        if kill.began_training is not None and kill.checkpoint
+    ]
+    costs = [
+        kill.work_lost + (soak.reading_seconds if kill.began_training is not None else 0.0)
+        for kill in soak.done
+    ]
     return {
-        "command": " ".join(["jaxreg", *soak.words]), "kills": len(soak.done), "seed": seed, "cores": os.cpu_count(),
+        "command": " ".join(["jaxreg", *soak.words]),
+        "kills": len(soak.done),
+        "seed": seed,
+        "cores": os.cpu_count(),
         "kills_by_phase": dict(Counter(kill.phase for kill in soak.done).most_common()),
-        "equal_bytes": equal, "steps_lost_beyond_the_last_checkpoint": len(soak.problems), "problems": soak.problems,
-        "undisturbed_seconds_from_the_first_chunk": round(whole, 2), "median_seconds_to_the_first_chunk": round(start, 2),
-        "median_seconds_to_the_first_chunk_resumed": round(statistics.median(resumed), 2) if resumed else None,
+        "equal_bytes": equal,
+        "steps_lost_beyond_the_last_checkpoint": len(soak.problems),
+        "problems": soak.problems,
+        "undisturbed_seconds_from_the_first_chunk": round(whole, 2),
+        "median_seconds_to_the_first_chunk": round(start, 2),
+        "median_seconds_to_the_first_chunk_resumed": (
+            round(statistics.median(resumed), 2) if resumed else None
+        ),
         "seconds_to_read_the_checkpoint": round(soak.reading_seconds, 3),
-        "seconds_per_resume_besides_start_up_and_compiling": {"mean": round(statistics.mean(costs), 3), "largest": round(max(costs), 3)},
+        "seconds_per_resume_besides_start_up_and_compiling": {
+            "mean": round(statistics.mean(costs), 3),
+            "largest": round(max(costs), 3),
+        },
         "share_of_the_undisturbed_time_per_resume": round(statistics.mean(costs) / whole, 5),
         "each_kill": [dataclasses.asdict(kill) for kill in soak.done],
     }
@@ -207,15 +287,33 @@ def record_of(soak: Soak, seed: int, whole: float, start: float, equal: dict[str
 
 def told(record: dict) -> str:
     """The record in words."""
-    cost, phases = record["seconds_per_resume_besides_start_up_and_compiling"], record["kills_by_phase"]
-    equal = ", ".join(f"{name}: {'equal' if same else 'DIFFERENT'}" for name, same in record["equal_bytes"].items())
-    return "\n".join([
-        f"{record['kills']} kills: {', '.join(f'{number} {phase}' for phase, number in phases.items())}",
-        f"lost beyond the last checkpoint: {record['steps_lost_beyond_the_last_checkpoint'] or 'nothing'}",
-        f"bytes: {equal}",
-        f"undisturbed {record['undisturbed_seconds_from_the_first_chunk']} s from its first chunk on; a resume costs {cost['mean']} s "
-        f"besides start-up and compiling (largest {cost['largest']} s): {100 * record['share_of_the_undisturbed_time_per_resume']:.2f}% of it",
-    ])
+    cost, phases = (
+        record["seconds_per_resume_besides_start_up_and_compiling"],
+        record["kills_by_phase"],
+    )
+    equal = ", ".join(
+        f"{name}: {'equal' if same else 'DIFFERENT'}"
+        for name, same in record["equal_bytes"].items()
+    )
+    return "\n".join(
+        [
+            (
+                f"{record['kills']} kills:"
+                f" {', '.join(f'{number} {phase}' for phase, number in phases.items())}"
+            ),
+            (
+                "lost beyond the last checkpoint:"
+                f" {record['steps_lost_beyond_the_last_checkpoint'] or 'nothing'}"
+            ),
+            f"bytes: {equal}",
+            (
+                f"undisturbed {record['undisturbed_seconds_from_the_first_chunk']} s from its first"
+                f" chunk on; a resume costs {cost['mean']} s besides start-up and compiling"
+                f" (largest {cost['largest']} s):"
+                f" {100 * record['share_of_the_undisturbed_time_per_resume']:.2f}% of it"
+            ),
+        ]
+    )
 
 
 def main() -> int:
@@ -230,7 +328,11 @@ def main() -> int:
         soak = Soak(place, given.kills, given.seed)
         expected, whole = soak.undisturbed()
         start = soak.fresh_starts()
-        print(f"undisturbed: {whole:.1f} s from the first chunk on, which comes {start:.1f} s after the start", flush=True)
+        print(
+            f"undisturbed: {whole:.1f} s from the first chunk on, which comes {start:.1f} s after"
+            " the start",
+            flush=True,
+        )
         equal = compared(soak.disturbed(), expected)
     record = record_of(soak, given.seed, whole, start, equal)
     print(told(record), flush=True)

@@ -1,4 +1,6 @@
-"""Any file of the newest checkpoint flipped, cut or gone: the older one is used and both are named, or the file did not matter; the bytes stay."""
+"""Any file of the newest checkpoint flipped, cut or gone: the older one is used and both are named,
+or the file did not matter; the bytes stay.
+"""
 
 import shutil
 import warnings
@@ -13,7 +15,10 @@ from jaxreg.study.training import Trainer, Watch
 from jaxreg.train.checkpoint import CheckpointWarning
 from jaxreg.train.loop import Interrupted
 
-ARMS = {"none": Arm("none"), "drop": Arm("drop", {"model.attention_dropout_rate": 0.3, "model.residual_dropout_rate": 0.3})}
+ARMS = {
+    "none": Arm("none"),
+    "drop": Arm("drop", {"model.attention_dropout_rate": 0.3, "model.residual_dropout_rate": 0.3}),
+}
 DATASETS = {}
 
 
@@ -30,8 +35,17 @@ def draw(settings, seed):
 
 def trainer_of(workdir, watch=None):
     workdir.mkdir(parents=True, exist_ok=True)
-    configs = {name: tiny.config({"checkpoint.every_seconds": 0.0} | dict(arm.diff)) for name, arm in ARMS.items()}
-    return Trainer(workdir, members.make_specs(ARMS, configs, (1, 2, 3), draw), DATASETS, {"devices": 2}, watch or Watch())
+    configs = {
+        name: tiny.config({"checkpoint.every_seconds": 0.0} | dict(arm.diff))
+        for name, arm in ARMS.items()
+    }
+    return Trainer(
+        workdir,
+        members.make_specs(ARMS, configs, (1, 2, 3), draw),
+        DATASETS,
+        {"devices": 2},
+        watch or Watch(),
+    )
 
 
 def trained(workdir):
@@ -57,8 +71,14 @@ def test_every_file_of_the_newest_checkpoint(tmp_path):
                 warnings.simplefilter("always")
                 trainer_of(place).run()
             assert trained(place) == expected, file
-            told = [str(each.message) for each in caught if issubclass(each.category, CheckpointWarning)]
+            told = [
+                str(each.message) for each in caught if issubclass(each.category, CheckpointWarning)
+            ]
             if told:
-                assert all(f"{newest.name} (" in line and f"Using step {int(older.name)} ({older.name})" in line for line in told), told
+                assert all(
+                    f"{newest.name} (" in line
+                    and f"Using step {int(older.name)} ({older.name})" in line
+                    for line in told
+                ), told
                 fell_back.add(file)
     assert len(fell_back) >= 4, "the others say only that the step was completed"

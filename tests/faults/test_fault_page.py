@@ -1,4 +1,6 @@
-"""The page of the table is what the table says, the tests that it names are there, and it is long enough."""
+"""The page of the table is what the table says, the tests that it names are there, and it is long
+enough.
+"""
 
 import importlib.util
 from pathlib import Path
@@ -20,11 +22,15 @@ def test_the_tests_that_it_names_exist():
 
 
 def test_there_are_so_many_and_none_twice():
-    spec = importlib.util.spec_from_file_location("mistakes_of_the_command_line", HERE.parent / "cli" / "test_mistakes.py")
+    spec = importlib.util.spec_from_file_location(
+        "mistakes_of_the_command_line", HERE.parent / "cli" / "test_mistakes.py"
+    )
     typed = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(typed)
     cases = [case for group in (*MISTAKES.values(), *FAULTS.values()) for case in group]
     for key in ("name", "what"):
         assert len({getattr(case, key) for case in cases}) == len(cases), key
     assert len(cases) >= 60
-    assert not {case.typed for group in MISTAKES.values() for case in group if case.file is None} & {command for command, _ in typed.CASES}
+    assert not {
+        case.typed for group in MISTAKES.values() for case in group if case.file is None
+    } & {command for command, _ in typed.CASES}

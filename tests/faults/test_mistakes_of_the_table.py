@@ -22,12 +22,25 @@ def folder(tmp_path_factory) -> Path:
     made = tmp_path_factory.mktemp("mistakes")
     shutil.copytree(ROOT / "configs", made / "configs")
     (made / "experiments").mkdir()
-    for name, text in (("configs/tiny.py", CONFIG), ("experiments/tiny.py", EXPERIMENT), ("configs/bits.py", own.CONFIG), ("FILE", "")):
+    for name, text in (
+        ("configs/tiny.py", CONFIG),
+        ("experiments/tiny.py", EXPERIMENT),
+        ("configs/bits.py", own.CONFIG),
+        ("FILE", ""),
+    ):
         (made / name).write_text(text)
-    run = {"arms": {"none": {}}, "seeds": [1, 2], "experiment": {"name": "parity"}, "config": {"data": {"dataset": "catsat"}}}
+    run = {
+        "arms": {"none": {}},
+        "seeds": [1, 2],
+        "experiment": {"name": "parity"},
+        "config": {"data": {"dataset": "catsat"}},
+    }
     for name, files in {
-        "RUN": {"config.json": json.dumps(run)}, "BROKEN": {"config.json": '{"arms"'}, "LIST": {"config.json": "[]"},
-        "HALF": {"config.json": json.dumps(run), "results.json": "{"}, "OTHER": {"config.json": json.dumps(run)},
+        "RUN": {"config.json": json.dumps(run)},
+        "BROKEN": {"config.json": '{"arms"'},
+        "LIST": {"config.json": "[]"},
+        "HALF": {"config.json": json.dumps(run), "results.json": "{"},
+        "OTHER": {"config.json": json.dumps(run)},
     }.items():
         (made / name).mkdir()
         for file, text in files.items():
@@ -46,7 +59,9 @@ def here(folder, monkeypatch):
 @pytest.mark.parametrize("mistake", ALL, ids=lambda mistake: mistake.name)
 def test_mistake(folder, capfd, monkeypatch, mistake):
     if mistake.file is not None:
-        (folder / "experiments" / "own.py").write_bytes(mistake.file.encode("utf-8", "surrogateescape"))
+        (folder / "experiments" / "own.py").write_bytes(
+            mistake.file.encode("utf-8", "surrogateescape")
+        )
     words = mistake.typed.split()
     while "=" in words[0]:
         monkeypatch.setenv(*words.pop(0).split("=", 1))
@@ -55,7 +70,9 @@ def test_mistake(folder, capfd, monkeypatch, mistake):
     _, err = capfd.readouterr()
     assert code == 2, err
     lines = err.splitlines()
-    assert "Traceback" not in err and lines and all(line.startswith("jaxreg ") for line in lines), err
+    assert "Traceback" not in err and lines and all(line.startswith("jaxreg ") for line in lines), (
+        err
+    )
     for part in mistake.says:
         assert part in err
     assert not (folder / "W" / "results.json").exists()

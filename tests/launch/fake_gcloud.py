@@ -1,10 +1,13 @@
-"""A gcloud that keeps TPUs in a folder, and whose workers are processes of this machine; and what a test may do to them.
+"""A gcloud that keeps TPUs in a folder, and whose workers are processes of this machine; and what a
+test may do to them.
 
-Run as a program it is `gcloud`. FAKE_GCLOUD names the folder: nodes/NAME/node.json and its workers' homes, requests/NAME.json,
-calls.jsonl with every argument list, and plan.json, by which a test says what shall happen:
+Run as a program it is `gcloud`. FAKE_GCLOUD names the folder: nodes/NAME/node.json and its workers'
+homes, requests/NAME.json, calls.jsonl with every argument list, and plan.json, by which a test says
+what shall happen:
 
     workers        how many a node has
-    create         what the next creations end in, one after the other: "ok", "quota", "no room", "exists"; "ok" when used up
+    create         what the next creations end in, one after the other: "ok", "quota", "no room",
+      "exists"; "ok" when used up
     creating       seconds that a creation takes; late: nobody sees the node before they are over
     waiting        looks at a queued request before it is active; -1: it expires
     delete         how many deletions fail
@@ -38,7 +41,16 @@ class Cloud:
     def plan(self, **changes) -> dict:
         """The plan, with changes."""
         path = self.folder / "plan.json"
-        plan = {"workers": 1, "create": [], "creating": 0.2, "late": False, "waiting": 0, "delete": 0, "upload": 0, "environment": {}}
+        plan = {
+            "workers": 1,
+            "create": [],
+            "creating": 0.2,
+            "late": False,
+            "waiting": 0,
+            "delete": 0,
+            "upload": 0,
+            "environment": {},
+        }
         plan |= json.loads(path.read_text()) if path.exists() else {}
         if changes:
             plan |= changes
@@ -54,7 +66,11 @@ class Cloud:
 
     def verbs(self) -> list[str]:
         """What was called: "create", "describe", ..., looks at states left out."""
-        return [" ".join(call[2:4] if call[1] == "tpus" else call[:2]) for call in self.calls() if "describe" not in call]
+        return [
+            " ".join(call[2:4] if call[1] == "tpus" else call[:2])
+            for call in self.calls()
+            if "describe" not in call
+        ]
 
     def node(self, name: str) -> dict | None:
         """A node, None where there is none."""
@@ -91,7 +107,9 @@ class Cloud:
         return found
 
     def shut_down(self, name: str, *, patience: float = 60.0) -> bool:
-        """Ends all processes of a node, as a machine does: asked first, killed afterwards. Its disks are gone. Whether asking was enough."""
+        """Ends all processes of a node, as a machine does: asked first, killed afterwards. Its
+        disks are gone. Whether asking was enough.
+        """
         asked = True
         for number, seconds in ((signal.SIGTERM, patience), (signal.SIGKILL, 10.0)):
             told: set[int] = set()
@@ -108,7 +126,9 @@ class Cloud:
         return asked
 
     def preempt(self, name: str, *, state_first: bool = True) -> bool:
-        """Takes a spot node away: its state says so before or after its processes were asked to end. Whether they did."""
+        """Takes a spot node away: its state says so before or after its processes were asked to
+        end. Whether they did.
+        """
         if state_first:
             self.put(name, state="PREEMPTED")
         asked = self.shut_down(name)
@@ -128,17 +148,25 @@ def main(words: list[str]) -> int:
     cloud = Cloud(Path(os.environ["FAKE_GCLOUD"]))
     with (cloud.folder / "calls.jsonl").open("a") as file:
         file.write(json.dumps(words) + "\n")
-    flags = dict(word.removeprefix("--").split("=", 1) if "=" in word else (word.removeprefix("--"), "") for word in words if word.startswith("--"))
+    flags = dict(
+        word.removeprefix("--").split("=", 1) if "=" in word else (word.removeprefix("--"), "")
+        for word in words
+        if word.startswith("--")
+    )
     plain = [word for word in words if not word.startswith("--")]
     if plain[0] == "storage":
         return _sync(Path(plain[2].replace("gs:/", str(cloud.folder / "buckets"))), Path(plain[3]))
     assert plain[:2] == ["compute", "tpus"] and flags["zone"] and "quiet" in flags, words
     group, verb, name = plain[2:5]
     if group == "queued-resources":
-        return {"create": _queue, "describe": _describe_queued, "delete": _delete}[verb](cloud, name, flags)
+        return {"create": _queue, "describe": _describe_queued, "delete": _delete}[verb](
+            cloud, name, flags
+        )
     if verb == "scp":
         return _copy(cloud, plain[4:], flags)
-    return {"create": _create, "describe": _describe, "delete": _delete, "ssh": _ssh}[verb](cloud, name, flags)
+    return {"create": _create, "describe": _describe, "delete": _delete, "ssh": _ssh}[verb](
+        cloud, name, flags
+    )
 
 
 def _error(text: str, code: int = 1) -> int:
@@ -153,9 +181,15 @@ def _create(cloud: Cloud, name: str, flags: dict) -> int:
     if plan["create"]:
         cloud.plan(create=plan["create"][1:])
     if ends == "quota":
-        return _error("RESOURCE_EXHAUSTED: Quota limit 'TPUV5sPreemptibleLitepodPerProjectPerZoneForTPUAPI' has been exceeded. Limit: 0 in region.")
+        return _error(
+            "RESOURCE_EXHAUSTED: Quota limit 'TPUV5sPreemptibleLitepodPerProjectPerZoneForTPUAPI'"
+            " has been exceeded. Limit: 0 in region."
+        )
     if ends == "no room":
-        return _error('{\n  "code": 8,\n  "message": "There is no more capacity in the zone \\"z\\"; you can try in another zone"\n}')
+        return _error(
+            '{\n  "code": 8,\n  "message": "There is no more capacity in the zone \\"z\\"; you can'
+            ' try in another zone"\n}'
+        )
     if ends == "exists":
         return _error(f"ALREADY_EXISTS: Resource '{name}' already exists")
     if not plan["late"]:
@@ -168,7 +202,9 @@ def _create(cloud: Cloud, name: str, flags: dict) -> int:
 
 
 def _queue(cloud: Cloud, name: str, flags: dict) -> int:
-    assert flags["node-id"] == name and flags["accelerator-type"] and flags["runtime-version"], flags
+    assert flags["node-id"] == name and flags["accelerator-type"] and flags["runtime-version"], (
+        flags
+    )
     (cloud.folder / "requests" / f"{name}.json").write_text(json.dumps({"looks": 0}))
     return 0
 
@@ -179,12 +215,22 @@ def _describe_queued(cloud: Cloud, name: str, flags: dict) -> int:
         return _error(f"NOT_FOUND: Resource '{name}' was not found")
     looks, waiting = json.loads(path.read_text())["looks"], cloud.plan()["waiting"]
     path.write_text(json.dumps({"looks": looks + 1}))
-    state = "WAITING_FOR_RESOURCES" if looks < max(waiting, 1) and waiting else "PROVISIONING" if looks == waiting else "ACTIVE"
+    state = (
+        "WAITING_FOR_RESOURCES"
+        if looks < max(waiting, 1) and waiting
+        else "PROVISIONING"
+        if looks == waiting
+        else "ACTIVE"
+    )
     state = "FAILED" if waiting < 0 and looks else state
     node = cloud.node(name)
     if state == "ACTIVE" and node is None:
         cloud.put(name, state="READY", workers=cloud.plan()["workers"], port=_free_port())
-    print(json.dumps({"state": {"state": "SUSPENDED" if node and node["state"] == "PREEMPTED" else state}}))
+    print(
+        json.dumps(
+            {"state": {"state": "SUSPENDED" if node and node["state"] == "PREEMPTED" else state}}
+        )
+    )
     return 0
 
 
@@ -255,9 +301,20 @@ def _ssh(cloud: Cloud, name: str, flags: dict) -> int:
 def _process(cloud: Cloud, name: str, node: dict, worker: int, command: str) -> subprocess.Popen:
     home = cloud.home(name, worker)
     home.mkdir(exist_ok=True)
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("JAX", "XLA", "PYTHON", "FAKE"))}
-    filled = {key: value.format(worker=worker, port=node["port"]) for key, value in cloud.plan()["environment"].items()}
-    environment = kept | {"HOME": str(home), TOKEN: f"{cloud.folder}/{name}", "PATH": f"{cloud.folder / 'bin'}{os.pathsep}{os.environ['PATH']}"}
+    kept = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("JAX", "XLA", "PYTHON", "FAKE"))
+    }
+    filled = {
+        key: value.format(worker=worker, port=node["port"])
+        for key, value in cloud.plan()["environment"].items()
+    }
+    environment = kept | {
+        "HOME": str(home),
+        TOKEN: f"{cloud.folder}/{name}",
+        "PATH": f"{cloud.folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
+    }
     return subprocess.Popen(["bash", "-c", command], cwd=home, env=environment | filled)
 
 

@@ -1,4 +1,6 @@
-"""A uv that downloads nothing: an environment is a folder in which the shipped source archive is unpacked, over this Python."""
+"""A uv that downloads nothing: an environment is a folder in which the shipped source archive is
+unpacked, over this Python.
+"""
 
 import sys
 import tarfile

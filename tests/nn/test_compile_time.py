@@ -1,4 +1,6 @@
-"""The compile cliff: XLA on CPU compiles chained unrolled Threefry in exponential time, so a full step must still compile."""
+"""The compile cliff: XLA on CPU compiles chained unrolled Threefry in exponential time, so a full
+step must still compile.
+"""
 
 import os
 import subprocess
@@ -25,8 +27,16 @@ print("compiled")
 
 
 def test_a_training_step_with_every_site_on_compiles():
-    """Seconds are normal; where keys are chained it takes longer than anyone waits. The bound is generous, it is no speed test."""
+    """Seconds are normal; where keys are chained it takes longer than anyone waits. The bound is
+    generous, it is no speed test.
+    """
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_COMPILATION_CACHE": "false"}
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, timeout=240, check=False)
+        [sys.executable, "-c", PROGRAM],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
     assert done.stdout == "compiled\n", done.stderr[-2000:]

@@ -18,16 +18,27 @@ X, OUT = (jnp.asarray(draw.normal(size=(B, T, D)).astype(np.float32)) for _ in r
 
 def test_stochastic_depth_drops_whole_examples_by_their_own_draw():
     found = np.asarray(jax.jit(stochastic_depth)(OUT, RATE, KEY, IDS))
-    keep = by_hand.keep_mask(KEY, RATE, num_examples=B, heads=[0], queries=[0], keys=[0], example_ids=IDS, unit="head")[:, 0]
+    keep = by_hand.keep_mask(
+        KEY, RATE, num_examples=B, heads=[0], queries=[0], keys=[0], example_ids=IDS, unit="head"
+    )[:, 0]
     np.testing.assert_allclose(found, np.asarray(OUT) * keep * by_hand.keep_scale(RATE), rtol=1e-6)
     assert 0.5 < keep.mean() < 0.9
     np.testing.assert_array_equal(stochastic_depth(OUT, 0.0, KEY, IDS), OUT)
-    np.testing.assert_allclose(jax.jit(stochastic_depth)(OUT, RATE, KEY, IDS)[9:11], stochastic_depth(OUT[9:11], RATE, KEY, IDS[9:11]))
+    np.testing.assert_allclose(
+        jax.jit(stochastic_depth)(OUT, RATE, KEY, IDS)[9:11],
+        stochastic_depth(OUT[9:11], RATE, KEY, IDS[9:11]),
+    )
 
 
 def test_stochastic_depth_is_unbiased():
-    mean = jax.jit(lambda: jax.vmap(lambda key: stochastic_depth(OUT[:2], RATE, key))(jax.random.split(KEY, 4000)).mean(0))()
-    np.testing.assert_allclose(mean, OUT[:2], rtol=0.06)     # 4 standard errors: sqrt(.3 / .7 / 4000) = .0104
+    mean = jax.jit(
+        lambda: jax.vmap(lambda key: stochastic_depth(OUT[:2], RATE, key))(
+            jax.random.split(KEY, 4000)
+        ).mean(0)
+    )()
+    np.testing.assert_allclose(
+        mean, OUT[:2], rtol=0.06
+    )  # 4 standard errors: sqrt(.3 / .7 / 4000) = .0104
 
 
 def test_layer_dropout_skips_for_all_examples_or_for_none():
@@ -35,7 +46,16 @@ def test_layer_dropout_skips_for_all_examples_or_for_none():
     for seed in range(40):
         found = np.asarray(jax.jit(layer_dropout)(X, OUT, RATE, jax.random.key(seed)))
         keep = by_hand.keep_mask(
-            jax.random.key(seed), RATE, num_examples=1, heads=[0], queries=[0], keys=[0], example_ids=[0], unit="head", share=("example",))
+            jax.random.key(seed),
+            RATE,
+            num_examples=1,
+            heads=[0],
+            queries=[0],
+            keys=[0],
+            example_ids=[0],
+            unit="head",
+            share=("example",),
+        )
         np.testing.assert_array_equal(found, OUT if keep.item() else X)
         outcomes.append(keep.item())
     assert 0.4 < np.mean(outcomes) < 0.95
@@ -43,7 +63,9 @@ def test_layer_dropout_skips_for_all_examples_or_for_none():
 
 
 def test_layer_dropout_has_no_draw_in_common_where_each_example_has_a_key():
-    with pytest.raises(ValueError, match="one per example, with share 'example'; allowed is one key"):
+    with pytest.raises(
+        ValueError, match="one per example, with share 'example'; allowed is one key"
+    ):
         layer_dropout(X, OUT, RATE, jax.random.split(KEY, B))
 
 
@@ -53,12 +75,16 @@ def test_a_block_with_everything_dropped_hands_its_input_on(field):
     variables = jax.jit(TransformerBlock(2, 6).init)(jax.random.key(0), X)
     out = jax.jit(lambda: block.apply(variables, X, train=True, dropout_key=KEY))()
     np.testing.assert_array_equal(out, X)
-    gradient = jax.jit(jax.grad(lambda x: jnp.sum(block.apply(variables, x, train=True, dropout_key=KEY) * OUT)))(X)
+    gradient = jax.jit(
+        jax.grad(lambda x: jnp.sum(block.apply(variables, x, train=True, dropout_key=KEY) * OUT))
+    )(X)
     np.testing.assert_array_equal(gradient, OUT)
 
 
 def test_rates_over_depth():
-    assert [rate_at_depth(0.4, "linear", layer, 4) for layer in range(4)] == pytest.approx([0.1, 0.2, 0.3, 0.4])
+    assert [rate_at_depth(0.4, "linear", layer, 4) for layer in range(4)] == pytest.approx(
+        [0.1, 0.2, 0.3, 0.4]
+    )
     assert [rate_at_depth(0.4, "constant", layer, 4) for layer in range(4)] == [0.4] * 4
     assert rate_at_depth(None, "linear", 0, 4) is None
     traced = jax.jit(lambda rate: rate_at_depth(rate, "linear", 0, 2))(0.4)

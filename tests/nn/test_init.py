@@ -12,14 +12,37 @@ from jaxreg.nn import Transformer
 from jaxreg.nn.init import INIT_SCHEMES
 
 D, F, V, OUT, LENGTH, N = 64, 160, 200, 96, 48, 3
-SIZES = dict(vocab_size=V, num_outputs=OUT, width=D, num_heads=4, mlp_width=F, max_length=LENGTH, num_layers=N)
-FANS = {"query": (D, D), "key": (D, D), "value": (D, D), "out": (D, D), "wi": (D, F), "wo": (F, D), "output": (D, OUT), "patches": (50, D)}
+SIZES = dict(
+    vocab_size=V,
+    num_outputs=OUT,
+    width=D,
+    num_heads=4,
+    mlp_width=F,
+    max_length=LENGTH,
+    num_layers=N,
+)
+FANS = {
+    "query": (D, D),
+    "key": (D, D),
+    "value": (D, D),
+    "out": (D, D),
+    "wi": (D, F),
+    "wo": (F, D),
+    "output": (D, OUT),
+    "patches": (50, D),
+}
 
 
 def started(**options):
     features = jnp.zeros((1, 2, 50)) if options.pop("patches", False) else None
-    params = jax.jit(lambda: Transformer(**SIZES, **options).init(jax.random.key(1), jnp.ones((1, 2), int), features=features))()["params"]
-    return {path: np.asarray(x) for path, x in flax.traverse_util.flatten_dict(params, sep="/").items()}
+    params = jax.jit(
+        lambda: Transformer(**SIZES, **options).init(
+            jax.random.key(1), jnp.ones((1, 2), int), features=features
+        )
+    )()["params"]
+    return {
+        path: np.asarray(x) for path, x in flax.traverse_util.flatten_dict(params, sep="/").items()
+    }
 
 
 def expected_size(scheme, name):
@@ -44,7 +67,9 @@ def test_every_matrix_is_as_large_as_the_scheme_says(scheme, patches):
         size = expected_size(scheme, "table" if leaf == "embedding" else owner)
         np.testing.assert_allclose(x.std(), size, rtol=0.06, err_msg=path)
         assert abs(x.mean()) < 5 * size / math.sqrt(x.size), path
-        if scheme == "xavier" and leaf == "kernel":     # uniform: nothing beyond sqrt(3) standard deviations, and much near it
+        if (
+            scheme == "xavier" and leaf == "kernel"
+        ):  # uniform: nothing beyond sqrt(3) standard deviations, and much near it
             assert 1.6 * size < np.abs(x).max() <= math.sqrt(3) * size * 1.0001, path
 
 
@@ -52,7 +77,10 @@ def test_the_default_is_flax_s_own_bit_for_bit():
     from flax import linen
 
     params = started()
-    assert all(np.array_equal(x, y) for x, y in zip(params.values(), started(init_scheme="lecun").values(), strict=True))
+    assert all(
+        np.array_equal(x, y)
+        for x, y in zip(params.values(), started(init_scheme="lecun").values(), strict=True)
+    )
 
     class Plain(linen.Module):
         @linen.compact

@@ -1,4 +1,6 @@
-"""The NNX modules beside the Linen ones: the same fields, the same parameters, and with the same key the same numbers."""
+"""The NNX modules beside the Linen ones: the same fields, the same parameters, and with the same
+key the same numbers.
+"""
 
 import inspect
 import subprocess
@@ -15,7 +17,7 @@ from flax import nnx
 import jaxreg.nn as linen
 from jaxreg.nn import nnx as ours
 
-FAST = {"xla_backend_optimization_level": 0}   # compiles in half the time
+FAST = {"xla_backend_optimization_level": 0}  # compiles in half the time
 B, T, D, H, F, V, OUT = 2, 6, 8, 2, 12, 9, 3
 KEY, IDS = jax.random.key(8), jnp.array([6, 11])
 X = jnp.asarray(np.random.default_rng(0).normal(size=(B, T, D)).astype(np.float32))
@@ -30,45 +32,143 @@ def random_mask(seed, *shape):
 MASK, DROPPABLE = random_mask(1, B, H, T, T), random_mask(2, 1, 1, T, T)
 MASKED = {"mask": MASK, "droppable": DROPPABLE, "example_ids": IDS}
 ALL_SITES = {
-    "attention_dropout_rate": 0.3, "residual_dropout_rate": 0.2, "mlp_dropout_rate": 0.4, "mlp_pre_activation_dropout_rate": 0.25}
+    "attention_dropout_rate": 0.3,
+    "residual_dropout_rate": 0.2,
+    "mlp_dropout_rate": 0.4,
+    "mlp_pre_activation_dropout_rate": 0.25,
+}
 NEW_SITES = {"stochastic_depth_rate": 0.4, "layer_dropout_rate": 0.5}
 INPUT_SITES = {"embedding_dropout_rate": 0.2, "token_dropout_rate": 0.4, "key_dropout_rate": 0.4}
 BLOCK = {"num_heads": H, "mlp_width": F}
 MODEL = {"vocab_size": V, "num_outputs": OUT, "width": D, "max_length": T} | BLOCK
-SPANS = {"attention_dropout_unit": "span", "attention_dropout_span_length": 2, "attention_dropout_share": ("head",)}
+SPANS = {
+    "attention_dropout_unit": "span",
+    "attention_dropout_span_length": 2,
+    "attention_dropout_share": ("head",),
+}
 
 # name of the case: (module, fields, arguments of the call)
 CASES = {
     "dropout": ("Dropout", {"rate": 0.3, "site": 5}, {"example_ids": IDS}),
-    "mlp": ("Mlp", {"mlp_width": F, "mlp_dropout_rate": 0.4, "mlp_pre_activation_dropout_rate": 0.25, "layer": 2}, {"example_ids": IDS}),
-    "attention, masks": ("SelfAttention", {"num_heads": H, "attention_dropout_rate": 0.3, "site": 7}, MASKED),
-    "attention, rotary, causal": ("SelfAttention", {"num_heads": 4, "attention_dropout_rate": 0.3, "rotary": True, "causal": True}, {}),
+    "mlp": (
+        "Mlp",
+        {
+            "mlp_width": F,
+            "mlp_dropout_rate": 0.4,
+            "mlp_pre_activation_dropout_rate": 0.25,
+            "layer": 2,
+        },
+        {"example_ids": IDS},
+    ),
+    "attention, masks": (
+        "SelfAttention",
+        {"num_heads": H, "attention_dropout_rate": 0.3, "site": 7},
+        MASKED,
+    ),
+    "attention, rotary, causal": (
+        "SelfAttention",
+        {"num_heads": 4, "attention_dropout_rate": 0.3, "rotary": True, "causal": True},
+        {},
+    ),
     "attention, spans, blockwise": (
-        "SelfAttention", {"num_heads": H, "attention_dropout_rate": 0.5, "implementation": "blockwise"} | SPANS, MASKED),
-    "attention, DropKey": ("SelfAttention", {"num_heads": H, "attention_dropout_rate": 0.5, "attention_dropout_stage": "logits"}, MASKED),
+        "SelfAttention",
+        {"num_heads": H, "attention_dropout_rate": 0.5, "implementation": "blockwise"} | SPANS,
+        MASKED,
+    ),
+    "attention, DropKey": (
+        "SelfAttention",
+        {"num_heads": H, "attention_dropout_rate": 0.5, "attention_dropout_stage": "logits"},
+        MASKED,
+    ),
     "block, pre": ("TransformerBlock", BLOCK | ALL_SITES | {"layer": 3}, MASKED),
-    "block, post, no residual": ("TransformerBlock", BLOCK | ALL_SITES | SPANS | {"norm": "post", "residual": False}, {}),
-    "block, none, rotary, causal": ("TransformerBlock", BLOCK | ALL_SITES | {"norm": "none", "rotary": True, "causal": True}, {}),
+    "block, post, no residual": (
+        "TransformerBlock",
+        BLOCK | ALL_SITES | SPANS | {"norm": "post", "residual": False},
+        {},
+    ),
+    "block, none, rotary, causal": (
+        "TransformerBlock",
+        BLOCK | ALL_SITES | {"norm": "none", "rotary": True, "causal": True},
+        {},
+    ),
     "model, learned": ("Transformer", MODEL | ALL_SITES, MASKED | {"padding_mask": TOKENS != 0}),
     "model, rotary, a mask for each layer": (
-        "Transformer", MODEL | ALL_SITES | SPANS | {"positions": "rotary", "final_norm": False, "norm": "post"},
-        {"mask": random_mask(3, 2, B, 1, T, T), "read_positions": jnp.array([4, 1])}),
+        "Transformer",
+        MODEL | ALL_SITES | SPANS | {"positions": "rotary", "final_norm": False, "norm": "post"},
+        {"mask": random_mask(3, 2, B, 1, T, T), "read_positions": jnp.array([4, 1])},
+    ),
     "model, sinusoidal, causal, no norm": (
-        "Transformer", MODEL | {"attention_dropout_rate": 0.4, "num_layers": 1, "positions": "sinusoidal", "norm": "none", "causal": True}, {}),
+        "Transformer",
+        MODEL
+        | {
+            "attention_dropout_rate": 0.4,
+            "num_layers": 1,
+            "positions": "sinusoidal",
+            "norm": "none",
+            "causal": True,
+        },
+        {},
+    ),
     "layer scale": ("LayerScale", {"initial_value": 0.3}, {}),
     "attention, sigmoid, QK-norm, soft-cap, turned": (
-        "SelfAttention", {"num_heads": H, "attention_dropout_rate": 0.3, "attention_kind": "sigmoid", "qk_norm": True, "logit_softcap": 0.7,
-                          "rotary": True}, MASKED),
+        "SelfAttention",
+        {
+            "num_heads": H,
+            "attention_dropout_rate": 0.3,
+            "attention_kind": "sigmoid",
+            "qk_norm": True,
+            "logit_softcap": 0.7,
+            "rotary": True,
+        },
+        MASKED,
+    ),
     "block, sandwich, every new site": (
-        "TransformerBlock", BLOCK | NEW_SITES | {"norm": "sandwich", "norm_kind": "rms", "layer_scale": 0.5, "layer": 2}, MASKED),
+        "TransformerBlock",
+        BLOCK
+        | NEW_SITES
+        | {
+            "norm": "sandwich",
+            "norm_kind": "rms",
+            "layer_scale": 0.5,
+            "layer": 2,
+        },
+        MASKED,
+    ),
     "model, every site, growing": (
-        "Transformer", MODEL | ALL_SITES | NEW_SITES | INPUT_SITES | {
-            "num_layers": 3, "dropout_depth": "linear", "norm_kind": "layer_no_bias", "init_scheme": "scaled", "logit_softcap": 2.0},
-        MASKED | {"padding_mask": TOKENS != 0, "read_positions": jnp.array([[4, 1], [0, 2]])}),
+        "Transformer",
+        MODEL
+        | ALL_SITES
+        | NEW_SITES
+        | INPUT_SITES
+        | {
+            "num_layers": 3,
+            "dropout_depth": "linear",
+            "norm_kind": "layer_no_bias",
+            "init_scheme": "scaled",
+            "logit_softcap": 2.0,
+        },
+        MASKED | {"padding_mask": TOKENS != 0, "read_positions": jnp.array([[4, 1], [0, 2]])},
+    ),
     "model, plain norms, sigmoid, mixed": (
-        "Transformer", MODEL | NEW_SITES | INPUT_SITES | {"norm_kind": "layer_plain", "attention_kind": "sigmoid", "qk_norm": True},
-        {"padding_mask": TOKENS != 0, "mix": linen.Mix(TOKENS[::-1], None, jnp.array([0.3, 0.8]), 1, jnp.array([4, 5]))}),
-    "model, no positions": ("Transformer", MODEL | {"residual_dropout_rate": 0.4, "num_layers": 1, "positions": "none"}, {}),
+        "Transformer",
+        MODEL
+        | NEW_SITES
+        | INPUT_SITES
+        | {
+            "norm_kind": "layer_plain",
+            "attention_kind": "sigmoid",
+            "qk_norm": True,
+        },
+        {
+            "padding_mask": TOKENS != 0,
+            "mix": linen.Mix(TOKENS[::-1], None, jnp.array([0.3, 0.8]), 1, jnp.array([4, 5])),
+        },
+    ),
+    "model, no positions": (
+        "Transformer",
+        MODEL | {"residual_dropout_rate": 0.4, "num_layers": 1, "positions": "none"},
+        {},
+    ),
 }
 FIELDS = {name: fields for name, fields, _ in CASES.values()}
 
@@ -76,7 +176,9 @@ FIELDS = {name: fields for name, fields, _ in CASES.values()}
 def built(name, **fields):
     """A module of ours, with parameters of its own."""
     needs = {} if name == "Dropout" else {"rngs": nnx.Rngs(0)}
-    return getattr(ours, name)(**({"width": D} | fields if name not in ("Dropout", "Transformer") else fields), **needs)
+    return getattr(ours, name)(
+        **({"width": D} | fields if name not in ("Dropout", "Transformer") else fields), **needs
+    )
 
 
 def input_of(name):
@@ -88,14 +190,20 @@ def pair(name, fields):
     module, twin = getattr(linen, name)(**fields), built(name, **fields)
     shapes = jax.eval_shape(module.init, jax.random.key(0), input_of(name)).get("params", {})
     draw = np.random.default_rng(4)
-    params = jax.tree.map(lambda x: jnp.asarray(0.5 * draw.normal(size=x.shape).astype(np.float32)), shapes)
+    params = jax.tree.map(
+        lambda x: jnp.asarray(0.5 * draw.normal(size=x.shape).astype(np.float32)), shapes
+    )
     ours.load_linen(twin, params)
     return lambda x, **options: module.apply({"params": params}, x, **options), twin
 
 
 def fields_of(cls):
     skipped = {"self", "parent", "name", "rngs", "feature_width"}
-    return [(p.name, p.default) for p in inspect.signature(cls.__init__).parameters.values() if p.name not in skipped]
+    return [
+        (p.name, p.default)
+        for p in inspect.signature(cls.__init__).parameters.values()
+        if p.name not in skipped
+    ]
 
 
 # --- parameters ---
@@ -113,24 +221,47 @@ def test_the_fields_are_linen_s(name):
 def test_the_parameters_are_linen_s_and_nothing_else_is_state(case):
     name, fields, _ = CASES[case]
     twin = built(name, **fields)
-    layout = jax.eval_shape(getattr(linen, name)(**fields).init, jax.random.key(0), input_of(name)).get("params", {})
-    assert jax.tree.map(lambda x: (x.shape, x.dtype), ours.to_linen(twin)) == jax.tree.map(lambda x: (x.shape, x.dtype), layout)
-    assert {type(leaf) for leaf in jax.tree.leaves(nnx.state(twin), is_leaf=lambda x: isinstance(x, nnx.Variable))} <= {nnx.Param}
+    layout = jax.eval_shape(
+        getattr(linen, name)(**fields).init, jax.random.key(0), input_of(name)
+    ).get("params", {})
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), ours.to_linen(twin)) == jax.tree.map(
+        lambda x: (x.shape, x.dtype), layout
+    )
+    assert {
+        type(leaf)
+        for leaf in jax.tree.leaves(nnx.state(twin), is_leaf=lambda x: isinstance(x, nnx.Variable))
+    } <= {nnx.Param}
 
 
 def test_it_starts_from_linen_s_distribution():
-    fields = {"vocab_size": 64, "num_outputs": 96, "width": 64, "mlp_width": 256, "max_length": 48, "num_layers": 1}
+    fields = {
+        "vocab_size": 64,
+        "num_outputs": 96,
+        "width": 64,
+        "mlp_width": 256,
+        "max_length": 48,
+        "num_layers": 1,
+    }
     flat = lambda params: flax.traverse_util.flatten_dict(jax.tree.map(np.asarray, params), sep="/")
     twin = flat(ours.to_linen(ours.Transformer(**fields, rngs=nnx.Rngs(0))))
-    params = flat(linen.Transformer(**fields).init(jax.random.key(0), jnp.zeros((1, 2), int))["params"])
+    params = flat(
+        linen.Transformer(**fields).init(jax.random.key(0), jnp.zeros((1, 2), int))["params"]
+    )
     for path, expected in params.items():
         found = twin[path]
         if expected.std() == 0:
             np.testing.assert_array_equal(found, expected)
             continue
-        np.testing.assert_allclose([found.std(), np.abs(found).mean()], [expected.std(), np.abs(expected).mean()], rtol=0.06, err_msg=path)
+        np.testing.assert_allclose(
+            [found.std(), np.abs(found).mean()],
+            [expected.std(), np.abs(expected).mean()],
+            rtol=0.06,
+            err_msg=path,
+        )
         # Truncated normal (kernels) or normal (tables): the largest of thousands tells.
-        np.testing.assert_allclose(np.abs(found).max(), np.abs(expected).max(), rtol=0.2, err_msg=path)
+        np.testing.assert_allclose(
+            np.abs(found).max(), np.abs(expected).max(), rtol=0.2, err_msg=path
+        )
         assert not np.array_equal(found, expected)
     kernels = [path for path in twin if path.endswith("kernel")]
     assert len({twin[path].tobytes() for path in kernels}) == len(kernels) == 7
@@ -144,11 +275,23 @@ def test_parameters_there_and_back_again():
     np.testing.assert_array_equal(other(X), twin(X))
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    (lambda p: p["wi"].pop("bias"), "params: wi/bias is none; allowed is what the module has: (12,)"),
-    (lambda p: p.update(extra=jnp.zeros(3)), "params: extra is (3,); allowed is what the module has: none"),
-    (lambda p: p["wo"].update(kernel=jnp.zeros((D, F))), "params: wo/kernel is (8, 12); allowed is what the module has: (12, 8)"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda p: p["wi"].pop("bias"),
+            "params: wi/bias is none; allowed is what the module has: (12,)",
+        ),
+        (
+            lambda p: p.update(extra=jnp.zeros(3)),
+            "params: extra is (3,); allowed is what the module has: none",
+        ),
+        (
+            lambda p: p["wo"].update(kernel=jnp.zeros((D, F))),
+            "params: wo/kernel is (8, 12); allowed is what the module has: (12, 8)",
+        ),
+    ],
+)
 def test_parameters_that_do_not_fit_are_refused(change, message):
     twin = ours.Mlp(F, width=D, rngs=nnx.Rngs(0))
     before, params = ours.to_linen(twin), ours.to_linen(twin)
@@ -168,7 +311,9 @@ def test_the_same_key_gives_the_same_numbers(case):
     module, twin = pair(name, fields)
     x = input_of(name)
     dropped, plain = twin(x, **call, train=True, dropout_key=KEY), twin(x, **call)
-    np.testing.assert_allclose(dropped, module(x, **call, train=True, dropout_key=KEY), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(
+        dropped, module(x, **call, train=True, dropout_key=KEY), rtol=1e-6, atol=1e-6
+    )
     np.testing.assert_allclose(plain, module(x, **call), rtol=1e-6, atol=1e-6)
     assert np.abs(dropped - plain).max() > 0.01
 
@@ -181,13 +326,24 @@ def test_a_layer_scale_is_linen_s():
 
 @pytest.mark.parametrize("features", [5, None])
 def test_features_take_the_place_of_tokens(features):
-    given = None if features is None else jnp.asarray(np.random.default_rng(3).normal(size=(B, T, 5)).astype(np.float32))
+    given = (
+        None
+        if features is None
+        else jnp.asarray(np.random.default_rng(3).normal(size=(B, T, 5)).astype(np.float32))
+    )
     fields = MODEL | INPUT_SITES | {"init_scheme": "xavier"}
-    module, twin = linen.Transformer(**fields), ours.Transformer(**fields, feature_width=features, rngs=nnx.Rngs(0))
+    module, twin = (
+        linen.Transformer(**fields),
+        ours.Transformer(**fields, feature_width=features, rngs=nnx.Rngs(0)),
+    )
     params = ours.to_linen(twin)
     call = dict(features=given, train=True, dropout_key=KEY)
-    np.testing.assert_allclose(twin(TOKENS, **call), module.apply({"params": params}, TOKENS, **call), rtol=1e-6, atol=1e-6)
-    with pytest.raises(ValueError, match="features: .*; allowed is what the module was built for: feature_width="):
+    np.testing.assert_allclose(
+        twin(TOKENS, **call), module.apply({"params": params}, TOKENS, **call), rtol=1e-6, atol=1e-6
+    )
+    with pytest.raises(
+        ValueError, match="features: .*; allowed is what the module was built for: feature_width="
+    ):
         twin(TOKENS, features=jnp.zeros((B, T, 5)) if features is None else None)
 
 
@@ -199,7 +355,10 @@ def test_the_weights_are_sown_where_they_are_asked_for():
     expected, linen_s = module(TOKENS, **given, mutable="intermediates")
     np.testing.assert_allclose(out, expected, rtol=1e-6, atol=1e-6)
     for layer in range(2):
-        weights = [tree[f"block_{layer}"]["attention"]["attention_weights"] for tree in (sown, linen_s["intermediates"])]
+        weights = [
+            tree[f"block_{layer}"]["attention"]["attention_weights"]
+            for tree in (sown, linen_s["intermediates"])
+        ]
         np.testing.assert_allclose(weights[0].get_value()[0], weights[1][0], rtol=1e-6, atol=1e-6)
     assert not jax.tree.leaves(nnx.capture(twin, nnx.Intermediate)(TOKENS, **given)[1])
 
@@ -207,7 +366,9 @@ def test_the_weights_are_sown_where_they_are_asked_for():
 def test_long_sequences_take_the_blockwise_path():
     long = 600
     twin = ours.SelfAttention(H, 0.1, causal=True, width=D, rngs=nnx.Rngs(0))
-    program = lambda: str(jax.make_jaxpr(lambda x: twin(x, train=True, dropout_key=KEY))(jnp.zeros((1, long, D))))
+    program = lambda: str(
+        jax.make_jaxpr(lambda x: twin(x, train=True, dropout_key=KEY))(jnp.zeros((1, long, D)))
+    )
     assert f"{long},{long}]" not in program()
     twin.implementation = "reference"
     assert f"{long},{long}]" in program()
@@ -216,7 +377,10 @@ def test_long_sequences_take_the_blockwise_path():
 # --- rates in the call ---
 
 
-@pytest.mark.parametrize("case", ["mlp", "attention, masks", "block, pre", "model, learned", "model, every site, growing"])
+@pytest.mark.parametrize(
+    "case",
+    ["mlp", "attention, masks", "block, pre", "model, learned", "model, every site, growing"],
+)
 def test_traced_rates_of_the_call_are_linen_s_attributes(case):
     name, fields, call = CASES[case]
     fields = {field: value for field, value in fields.items() if field != "logit_softcap"}
@@ -227,12 +391,20 @@ def test_traced_rates_of_the_call_are_linen_s_attributes(case):
     graph, params = nnx.split(twin)
 
     def out(rates, params):
-        return nnx.merge(graph, params)(input_of(name), **call, train=True, dropout_key=KEY, rates=rates)
+        return nnx.merge(graph, params)(
+            input_of(name), **call, train=True, dropout_key=KEY, rates=rates
+        )
 
     with jax.checking_leaks():
-        found = jax.jit(jax.vmap(out, (0, None)), compiler_options=FAST)({field: jnp.array([0.0, rate]) for field, rate in rates.items()}, params)
-    np.testing.assert_allclose(found[1], module(input_of(name), **call, train=True, dropout_key=KEY), rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(found[0], twin(input_of(name), **call, train=True), rtol=1e-4, atol=1e-5)
+        found = jax.jit(jax.vmap(out, (0, None)), compiler_options=FAST)(
+            {field: jnp.array([0.0, rate]) for field, rate in rates.items()}, params
+        )
+    np.testing.assert_allclose(
+        found[1], module(input_of(name), **call, train=True, dropout_key=KEY), rtol=1e-4, atol=1e-5
+    )
+    np.testing.assert_allclose(
+        found[0], twin(input_of(name), **call, train=True), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_a_traced_soft_cap_of_the_call_is_linen_s_attribute():
@@ -241,7 +413,11 @@ def test_a_traced_soft_cap_of_the_call_is_linen_s_attribute():
     module = pair(name, fields | {"logit_softcap": 0.5})[0]
     graph, params = nnx.split(twin)
     with jax.checking_leaks():
-        found = jax.jit(jax.vmap(lambda cap: nnx.merge(graph, params)(TOKENS, **call, rates={"logit_softcap": cap})))(jnp.array([np.inf, 0.5]))
+        found = jax.jit(
+            jax.vmap(
+                lambda cap: nnx.merge(graph, params)(TOKENS, **call, rates={"logit_softcap": cap})
+            )
+        )(jnp.array([np.inf, 0.5]))
     np.testing.assert_allclose(found[0], twin(TOKENS, **call), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(found[1], module(TOKENS, **call), rtol=1e-4, atol=1e-5)
 
@@ -249,27 +425,80 @@ def test_a_traced_soft_cap_of_the_call_is_linen_s_attribute():
 def test_a_rate_of_the_call_goes_before_the_module_s():
     twin = ours.Dropout(0.9)
     np.testing.assert_array_equal(
-        twin(X, train=True, dropout_key=KEY, rate=0.2), ours.Dropout(0.2)(X, train=True, dropout_key=KEY))
+        twin(X, train=True, dropout_key=KEY, rate=0.2),
+        ours.Dropout(0.2)(X, train=True, dropout_key=KEY),
+    )
 
 
-@pytest.mark.parametrize(("build", "message"), [
-    (lambda: ours.Dropout(jnp.float32(0.1)), "rate: an array; allowed is a number or None here, and an array, traced too, in the call"),
-    (lambda: jax.eval_shape(lambda rate: built("TransformerBlock", **BLOCK, mlp_dropout_rate=rate)(X), 0.1), "mlp_dropout_rate: an array; allowed"),
-    (lambda: built("SelfAttention", num_heads=H, attention_dropout_rate=1.0), "attention_dropout_rate: 1.0 is not a drop probability"),
-    (lambda: built("SelfAttention", num_heads=3), "num_heads: 3 does not divide the width 8"),
-    (lambda: built("TransformerBlock", **BLOCK, norm="batch"), "norm: 'batch'; allowed: pre, post, sandwich, none"),
-    (lambda: built("SelfAttention", num_heads=H, attention_dropout_unit="neuron")(X), "unit: 'neuron'; allowed"),
-    (lambda: built("Transformer", **MODEL, positions="absolute")(TOKENS), "positions: 'absolute'; allowed: learned"),
-    (lambda: built("Transformer", **MODEL | {"max_length": 4})(TOKENS), "tokens: 6 long; allowed is max_length=4"),
-    (lambda: built("Mlp", mlp_width=F)(X, rates={"attention_dropout_rate": 0.1}), "rates: 'attention_dropout_rate'; allowed: 'mlp_dropout_rate'"),
-    (lambda: built("TransformerBlock", **BLOCK, norm_kind="batch"), "norm_kind: 'batch'; allowed: layer"),
-    (lambda: built("TransformerBlock", **BLOCK, residual=False)(X, train=True, dropout_key=KEY, rates={"stochastic_depth_rate": 0.1}),
-     "stochastic_depth_rate: with residual=False"),
-    (lambda: built("SelfAttention", num_heads=H, logit_softcap=-1.0), "logit_softcap: -1.0; allowed are numbers above 0"),
-    (lambda: built("SelfAttention", num_heads=H, logit_softcap=jnp.float32(1)), "logit_softcap: an array; allowed"),
-    (lambda: built("Transformer", **MODEL, dropout_depth="square"), "dropout_depth: 'square'; allowed: constant, linear"),
-    (lambda: ours.Dropout(0.1)(X, train=True), "dropout_key: None, and no rngs; dropout needs one of them in the call"),
-])
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (
+            lambda: ours.Dropout(jnp.float32(0.1)),
+            (
+                "rate: an array; allowed is a number or None here, and an array, traced too, in the"
+                " call"
+            ),
+        ),
+        (
+            lambda: jax.eval_shape(
+                lambda rate: built("TransformerBlock", **BLOCK, mlp_dropout_rate=rate)(X), 0.1
+            ),
+            "mlp_dropout_rate: an array; allowed",
+        ),
+        (
+            lambda: built("SelfAttention", num_heads=H, attention_dropout_rate=1.0),
+            "attention_dropout_rate: 1.0 is not a drop probability",
+        ),
+        (lambda: built("SelfAttention", num_heads=3), "num_heads: 3 does not divide the width 8"),
+        (
+            lambda: built("TransformerBlock", **BLOCK, norm="batch"),
+            "norm: 'batch'; allowed: pre, post, sandwich, none",
+        ),
+        (
+            lambda: built("SelfAttention", num_heads=H, attention_dropout_unit="neuron")(X),
+            "unit: 'neuron'; allowed",
+        ),
+        (
+            lambda: built("Transformer", **MODEL, positions="absolute")(TOKENS),
+            "positions: 'absolute'; allowed: learned",
+        ),
+        (
+            lambda: built("Transformer", **MODEL | {"max_length": 4})(TOKENS),
+            "tokens: 6 long; allowed is max_length=4",
+        ),
+        (
+            lambda: built("Mlp", mlp_width=F)(X, rates={"attention_dropout_rate": 0.1}),
+            "rates: 'attention_dropout_rate'; allowed: 'mlp_dropout_rate'",
+        ),
+        (
+            lambda: built("TransformerBlock", **BLOCK, norm_kind="batch"),
+            "norm_kind: 'batch'; allowed: layer",
+        ),
+        (
+            lambda: built("TransformerBlock", **BLOCK, residual=False)(
+                X, train=True, dropout_key=KEY, rates={"stochastic_depth_rate": 0.1}
+            ),
+            "stochastic_depth_rate: with residual=False",
+        ),
+        (
+            lambda: built("SelfAttention", num_heads=H, logit_softcap=-1.0),
+            "logit_softcap: -1.0; allowed are numbers above 0",
+        ),
+        (
+            lambda: built("SelfAttention", num_heads=H, logit_softcap=jnp.float32(1)),
+            "logit_softcap: an array; allowed",
+        ),
+        (
+            lambda: built("Transformer", **MODEL, dropout_depth="square"),
+            "dropout_depth: 'square'; allowed: constant, linear",
+        ),
+        (
+            lambda: ours.Dropout(0.1)(X, train=True),
+            "dropout_key: None, and no rngs; dropout needs one of them in the call",
+        ),
+    ],
+)
 def test_mistakes_are_named(build, message):
     with pytest.raises(ValueError) as error:
         build()
@@ -279,7 +508,9 @@ def test_mistakes_are_named(build, message):
 # --- randomness without a key: the "dropout" stream ---
 
 
-@pytest.mark.parametrize("case", ["dropout", "mlp", "attention, masks", "block, pre", "model, learned"])
+@pytest.mark.parametrize(
+    "case", ["dropout", "mlp", "attention, masks", "block, pre", "model, learned"]
+)
 def test_without_a_key_the_dropout_stream_is_asked(case):
     name, fields, call = CASES[case]
     twin = built(name, **fields)
@@ -288,11 +519,16 @@ def test_without_a_key_the_dropout_stream_is_asked(case):
     first, second = out(rngs), out(rngs)
     np.testing.assert_array_equal(out(nnx.Rngs(dropout=1)), first)
     np.testing.assert_array_equal(out(nnx.Rngs(dropout=1).dropout), first)
-    assert np.abs(second - first).max() > 0.01 and np.abs(out(nnx.Rngs(dropout=2)) - first).max() > 0.01
+    assert (
+        np.abs(second - first).max() > 0.01
+        and np.abs(out(nnx.Rngs(dropout=2)) - first).max() > 0.01
+    )
     assert rngs.params.count[...] == 0
     # The key goes before the stream, and evaluation asks neither.
     np.testing.assert_array_equal(
-        twin(input_of(name), **call, train=True, rngs=rngs, dropout_key=KEY), twin(input_of(name), **call, train=True, dropout_key=KEY))
+        twin(input_of(name), **call, train=True, rngs=rngs, dropout_key=KEY),
+        twin(input_of(name), **call, train=True, dropout_key=KEY),
+    )
     count = int(rngs.dropout.count[...])
     twin(input_of(name), **call, rngs=rngs)
     assert rngs.dropout.count[...] == count == {"mlp": 4, "block, pre": 10}.get(case, 2)
@@ -300,7 +536,9 @@ def test_without_a_key_the_dropout_stream_is_asked(case):
 
 def test_two_modules_with_default_sites_draw_distinct_masks_from_one_stream():
     rngs, ones = nnx.Rngs(dropout=1), jnp.ones((1, 8, 16))
-    first, second = (np.asarray(ours.Dropout(0.5)(ones, train=True, rngs=rngs)) == 0 for _ in range(2))
+    first, second = (
+        np.asarray(ours.Dropout(0.5)(ones, train=True, rngs=rngs)) == 0 for _ in range(2)
+    )
     assert 0.3 < np.mean(first != second) < 0.7
 
 
@@ -315,23 +553,36 @@ def test_two_training_steps_are_linen_s():
 
     @jax.jit
     def linen_step(params, key):
-        gradient = jax.grad(lambda p: error(module.apply({"params": p}, TOKENS, **call, train=True, dropout_key=key)))(params)
+        gradient = jax.grad(
+            lambda p: error(
+                module.apply({"params": p}, TOKENS, **call, train=True, dropout_key=key)
+            )
+        )(params)
         return optax.apply_updates(params, optimizer.update(gradient, optimizer.init(params))[0])
 
     @nnx.jit
     def step(twin, state, key):
-        state.update(twin, nnx.grad(lambda t: error(t(TOKENS, **call, train=True, dropout_key=key)))(twin))
+        state.update(
+            twin, nnx.grad(lambda t: error(t(TOKENS, **call, train=True, dropout_key=key)))(twin)
+        )
 
     state, start = nnx.Optimizer(twin, optimizer, wrt=nnx.Param), params
     for key in jax.random.split(KEY, 2):
         params = linen_step(params, key)
         step(twin, state, key)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), ours.to_linen(twin), params)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+        ours.to_linen(twin),
+        params,
+    )
     moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), params, start)
     assert sum(x > 1e-4 for x in jax.tree.leaves(moved)) > 20
 
 
 def test_it_is_loaded_only_by_its_name():
-    code = "import sys, jaxreg.nn; before = 'jaxreg.nn.nnx' in sys.modules; import jaxreg.nn.nnx; print(before)"
+    code = (
+        "import sys, jaxreg.nn; before = 'jaxreg.nn.nnx' in sys.modules; import jaxreg.nn.nnx;"
+        " print(before)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

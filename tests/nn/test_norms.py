@@ -16,10 +16,23 @@ X = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 8)).astype(np.float3
 def test_each_kind_is_its_formula_with_its_parameters(kind):
     norm = norm_of(kind, nn.LayerNorm, nn.RMSNorm)
     params = norm.init(jax.random.key(0), X).get("params", {})
-    assert set(params) == {"layer": {"scale", "bias"}, "layer_no_bias": {"scale"}, "layer_plain": set(), "rms": {"scale"}}[kind]
+    assert (
+        set(params)
+        == {
+            "layer": {"scale", "bias"},
+            "layer_no_bias": {"scale"},
+            "layer_plain": set(),
+            "rms": {"scale"},
+        }[kind]
+    )
     x = np.asarray(X, np.float64)
     x = x if kind == "rms" else x - x.mean(-1, keepdims=True)
-    np.testing.assert_allclose(norm.apply({"params": params}, X), x / np.sqrt((x**2).mean(-1, keepdims=True)), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        norm.apply({"params": params}, X),
+        x / np.sqrt((x**2).mean(-1, keepdims=True)),
+        rtol=1e-4,
+        atol=1e-5,
+    )
 
 
 def test_layer_scale_starts_at_its_value_and_is_learned():
@@ -34,16 +47,25 @@ def test_a_small_layer_scale_makes_a_block_nearly_the_identity():
     block = TransformerBlock(2, 6, layer_scale=1e-6)
     out = jax.jit(lambda: block.init_with_output(jax.random.key(0), X))()[0]
     np.testing.assert_allclose(out, X, atol=1e-4)
-    assert np.abs(jax.jit(lambda: TransformerBlock(2, 6).init_with_output(jax.random.key(0), X))()[0] - X).max() > 0.1
+    assert (
+        np.abs(
+            jax.jit(lambda: TransformerBlock(2, 6).init_with_output(jax.random.key(0), X))()[0] - X
+        ).max()
+        > 0.1
+    )
 
 
 def test_with_qk_norm_the_size_of_queries_and_keys_does_not_matter():
     module = SelfAttention(2, qk_norm=True)
     variables = jax.jit(module.init)(jax.random.key(0), X)
     run = jax.jit(module.apply)
-    larger = jax.tree_util.tree_map_with_path(lambda path, x: x * 50 if path[1].key in ("query", "key") else x, variables)
+    larger = jax.tree_util.tree_map_with_path(
+        lambda path, x: x * 50 if path[1].key in ("query", "key") else x, variables
+    )
     np.testing.assert_allclose(run(larger, X), run(variables, X), rtol=1e-3, atol=1e-4)
-    gain = jax.tree_util.tree_map_with_path(lambda path, x: x * 3 if path[1].key == "query_norm" else x, variables)
+    gain = jax.tree_util.tree_map_with_path(
+        lambda path, x: x * 3 if path[1].key == "query_norm" else x, variables
+    )
     assert np.abs(run(gain, X) - run(variables, X)).max() > 1e-3
 
 

@@ -1,4 +1,6 @@
-"""Self-attention beside flax.linen.MultiHeadDotProductAttention: the same parameters, the same output."""
+"""Self-attention beside flax.linen.MultiHeadDotProductAttention: the same parameters, the same
+output.
+"""
 
 from functools import partial
 
@@ -13,7 +15,7 @@ from attention import by_hand
 import jaxreg
 from jaxreg.nn import SelfAttention, Transformer
 
-FAST = {"xla_backend_optimization_level": 0}   # compiles in half the time
+FAST = {"xla_backend_optimization_level": 0}  # compiles in half the time
 B, T, D, H = 2, 5, 8, 2
 X = jnp.asarray(np.random.default_rng(0).normal(size=(B, T, D)).astype(np.float32))
 MASK = jnp.asarray(np.random.default_rng(1).random((B, 1, T, T)) < 0.6)
@@ -27,11 +29,16 @@ def test_its_parameters_are_flax_s_and_give_flax_s_output():
     for module in (ours, SelfAttention(H, causal=True)):
         mask = MASK & jnp.tril(jnp.ones((T, T), bool)) if module.causal else MASK
         found = jax.jit(module.apply)(variables, X, mask=MASK)
-        np.testing.assert_allclose(found, jax.jit(flax_s_own.apply)(variables, X, mask=mask), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(
+            found, jax.jit(flax_s_own.apply)(variables, X, mask=mask), rtol=1e-5, atol=1e-5
+        )
 
 
 def test_it_starts_as_flax_s_own_starts():
-    ours, flax_s_own = (jax.jit(module.init)(jax.random.key(0), X) for module in (SelfAttention(H), nn.MultiHeadDotProductAttention(H)))
+    ours, flax_s_own = (
+        jax.jit(module.init)(jax.random.key(0), X)
+        for module in (SelfAttention(H), nn.MultiHeadDotProductAttention(H))
+    )
     jax.tree.map(np.testing.assert_array_equal, ours, flax_s_own)
 
 
@@ -42,23 +49,38 @@ def test_what_it_sows_is_what_it_applied():
     droppable = jnp.asarray(~np.eye(T, dtype=bool))[None, None]
 
     def run(x, train, **options):
-        out, sown = module.apply(variables, x, mask=MASK, train=train, mutable="intermediates", **options)
+        out, sown = module.apply(
+            variables, x, mask=MASK, train=train, mutable="intermediates", **options
+        )
         return out, sown["intermediates"]["attention_weights"][0]
 
-    _, weights = jax.jit(lambda x: run(x, True, dropout_key=key, example_ids=ids, droppable=droppable))(X)
+    _, weights = jax.jit(
+        lambda x: run(x, True, dropout_key=key, example_ids=ids, droppable=droppable)
+    )(X)
     _, plain = jax.jit(lambda x: run(x, False))(X)
     keep = by_hand.keep_mask(
-        jax.random.fold_in(key, 9), 0.4, num_examples=B, heads=range(H), queries=range(T), keys=range(T), example_ids=ids)
+        jax.random.fold_in(key, 9),
+        0.4,
+        num_examples=B,
+        heads=range(H),
+        queries=range(T),
+        keys=range(T),
+        example_ids=ids,
+    )
     expected = np.where(droppable, np.asarray(plain) * keep * by_hand.keep_scale(0.4), plain)
     np.testing.assert_allclose(weights, expected, rtol=1e-5, atol=1e-7)
 
 
 def test_rotary_depends_on_distances_only():
-    # The same token everywhere but for one: the weights of a row are those of the row above, moved by one.
+    # The same token everywhere but for one: the weights of a row are those of the row above, moved
+    # by one.
     module = SelfAttention(H, rotary=True)
     x = jnp.broadcast_to(X[:1, :1], (1, T, D))
     variables = jax.jit(module.init)(jax.random.key(0), x)
-    query, key = (jnp.einsum("btd,dhk->bthk", x, variables["params"][name]["kernel"]) for name in ("query", "key"))
+    query, key = (
+        jnp.einsum("btd,dhk->bthk", x, variables["params"][name]["kernel"])
+        for name in ("query", "key")
+    )
     assert np.abs(query).max() > 0.1 and np.abs(key).max() > 0.1
     _, sown = jax.jit(lambda x: module.apply(variables, x, mutable="intermediates"))(x)
     logits = np.log(np.asarray(sown["intermediates"]["attention_weights"][0], np.float64))
@@ -86,23 +108,35 @@ def fields(kind):
 def parameters(width=D, heads=H):
     draw = np.random.default_rng(5)
     shapes = jax.eval_shape(SelfAttention(heads).init, jax.random.key(0), jnp.zeros((1, 2, width)))
-    return jax.tree.map(lambda x: jnp.asarray(0.5 * draw.normal(size=x.shape).astype(np.float32)), shapes)
+    return jax.tree.map(
+        lambda x: jnp.asarray(0.5 * draw.normal(size=x.shape).astype(np.float32)), shapes
+    )
 
 
 @pytest.mark.parametrize("implementation", [None, "blockwise"])
 def test_every_kind_of_dropout_is_the_one_it_names(implementation):
     variables, key, ids = parameters(), jax.random.key(3), jnp.array([4, 7])
     p = variables["params"]
-    heads = [jnp.einsum("btd,dhk->bthk", X, p[name]["kernel"]) + p[name]["bias"] for name in ("query", "key", "value")]
+    heads = [
+        jnp.einsum("btd,dhk->bthk", X, p[name]["kernel"]) + p[name]["bias"]
+        for name in ("query", "key", "value")
+    ]
 
     def both(kind):
         module = SelfAttention(H, 0.5, site=9, implementation=implementation, **fields(kind))
         found = module.apply(variables, X, mask=MASK, train=True, dropout_key=key, example_ids=ids)
         out = jaxreg.dot_product_attention(
-            *heads, mask=MASK, dropout=jaxreg.AttentionDropout(0.5, **kind), dropout_key=jax.random.fold_in(key, 9), example_ids=ids)
+            *heads,
+            mask=MASK,
+            dropout=jaxreg.AttentionDropout(0.5, **kind),
+            dropout_key=jax.random.fold_in(key, 9),
+            example_ids=ids,
+        )
         return found, jnp.einsum("bthk,hkd->btd", out, p["out"]["kernel"]) + p["out"]["bias"]
 
-    results = jax.jit(lambda: {name: both(kind) for name, kind in KINDS.items()}, compiler_options=FAST)()
+    results = jax.jit(
+        lambda: {name: both(kind) for name, kind in KINDS.items()}, compiler_options=FAST
+    )()
     for name, (found, expected) in results.items():
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5, err_msg=name)
     outputs = [np.asarray(found) for found, _ in results.values()]
@@ -110,20 +144,41 @@ def test_every_kind_of_dropout_is_the_one_it_names(implementation):
 
 
 def test_a_model_hands_the_kind_down_to_every_layer():
-    options = dict(attention_dropout_rate=0.5, **fields({"unit": "span", "span_length": 2, "share": ("head",)}), implementation="blockwise")
-    model = Transformer(vocab_size=9, num_outputs=3, num_layers=2, width=D, num_heads=H, mlp_width=4, max_length=T, **options)
+    options = dict(
+        attention_dropout_rate=0.5,
+        **fields({"unit": "span", "span_length": 2, "share": ("head",)}),
+        implementation="blockwise",
+    )
+    model = Transformer(
+        vocab_size=9,
+        num_outputs=3,
+        num_layers=2,
+        width=D,
+        num_heads=H,
+        mlp_width=4,
+        max_length=T,
+        **options,
+    )
     tokens = jnp.ones((B, T), int)
     variables = jax.eval_shape(model.init, jax.random.key(0), tokens)
     variables = jax.tree.map(lambda x: 0.1 * jnp.ones(x.shape), variables)
-    run = lambda **options: model.apply(variables, tokens, train=True, dropout_key=jax.random.key(3), **options)
-    sown = jax.jit(lambda: run(mutable="intermediates"), compiler_options=FAST)()[1]["intermediates"]
+    run = lambda **options: model.apply(
+        variables, tokens, train=True, dropout_key=jax.random.key(3), **options
+    )
+    sown = jax.jit(lambda: run(mutable="intermediates"), compiler_options=FAST)()[1][
+        "intermediates"
+    ]
     for layer in range(2):
         kept = np.asarray(sown[f"block_{layer}"]["attention"]["attention_weights"][0]) > 0
         assert 0.2 < kept.mean() < 0.8
         np.testing.assert_array_equal(kept[:, 0], kept[:, 1])
         np.testing.assert_array_equal(kept[..., 0::2][..., :2], kept[..., 1::2])
-        assert not np.array_equal(kept[..., 0], kept[..., 2]) and not np.array_equal(kept[0], kept[1])
-    assert str(jax.make_jaxpr(run)()).count("custom_vjp_call") == 2, "implementation='blockwise' reaches both layers"
+        assert not np.array_equal(kept[..., 0], kept[..., 2]) and not np.array_equal(
+            kept[0], kept[1]
+        )
+    assert str(jax.make_jaxpr(run)()).count("custom_vjp_call") == 2, (
+        "implementation='blockwise' reaches both layers"
+    )
 
 
 LONG = 2048
@@ -131,47 +186,77 @@ LONG = 2048
 
 def training_step(implementation, length=LONG, **options):
     """The gradient of a loss over one sequence, lowered."""
-    module = SelfAttention(2, attention_dropout_rate=0.1, causal=True, implementation=implementation)
+    module = SelfAttention(
+        2, attention_dropout_rate=0.1, causal=True, implementation=implementation
+    )
 
     def loss(params, x):
         out = module.apply(params, x, train=True, dropout_key=jax.random.key(0), **options)
         return (jnp.sum(out[0] ** 2), out[1]) if options else (jnp.sum(out**2), None)
 
-    return jax.jit(jax.grad(loss, has_aux=True), compiler_options=FAST).lower(parameters(), jax.ShapeDtypeStruct((1, length, D), jnp.float32))
+    return jax.jit(jax.grad(loss, has_aux=True), compiler_options=FAST).lower(
+        parameters(), jax.ShapeDtypeStruct((1, length, D), jnp.float32)
+    )
 
 
 def test_a_long_training_step_holds_no_square_of_the_length():
     compiled = training_step(None).compile()
     assert f"{LONG},{LONG}" not in compiled.as_text()
-    assert compiled.memory_analysis().temp_size_in_bytes < 4 * LONG**2, "less than one head's weights"
+    assert compiled.memory_analysis().temp_size_in_bytes < 4 * LONG**2, (
+        "less than one head's weights"
+    )
 
 
-@pytest.mark.parametrize(("implementation", "options", "whole"), [
-    (None, {}, False), ("blockwise", {}, False), ("reference", {}, True),
-    (None, {"mutable": "intermediates"}, True), ("blockwise", {"mutable": "intermediates"}, True), (None, {"mutable": "cache"}, False),
-])
-def test_the_weights_exist_only_where_they_are_sown_or_the_reference_is_asked_for(implementation, options, whole):
+@pytest.mark.parametrize(
+    ("implementation", "options", "whole"),
+    [
+        (None, {}, False),
+        ("blockwise", {}, False),
+        ("reference", {}, True),
+        (None, {"mutable": "intermediates"}, True),
+        ("blockwise", {"mutable": "intermediates"}, True),
+        (None, {"mutable": "cache"}, False),
+    ],
+)
+def test_the_weights_exist_only_where_they_are_sown_or_the_reference_is_asked_for(
+    implementation, options, whole
+):
     assert (f"{LONG}x{LONG}x" in training_step(implementation, **options).as_text()) == whole
 
 
 def test_init_makes_no_weights():
-    assert f"{LONG},{LONG}" not in str(jax.make_jaxpr(SelfAttention(H).init)(jax.random.key(0), jnp.zeros((1, LONG, D))))
+    assert f"{LONG},{LONG}" not in str(
+        jax.make_jaxpr(SelfAttention(H).init)(jax.random.key(0), jnp.zeros((1, LONG, D)))
+    )
 
 
 def test_short_sequences_run_the_reference_unless_told_otherwise():
-    programs = [training_step(name, length=8).as_text() for name in (None, "reference", "blockwise")]
+    programs = [
+        training_step(name, length=8).as_text() for name in (None, "reference", "blockwise")
+    ]
     assert programs[0] == programs[1] != programs[2]
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    ({"attention_dropout_unit": "neuron"}, "unit: 'neuron'; allowed: 'connection'"),
-    ({"attention_dropout_stage": "values"}, "stage: 'values'; allowed: 'weights', 'logits'"),
-    ({"attention_dropout_unit": "key", "attention_dropout_share": ("query",)}, "share: 'query' with unit 'key'"),
-    ({"attention_dropout_span_length": 2}, "span_length: 2 with unit 'connection'"),
-    ({"implementation": "flash"}, "implementation: 'flash'; allowed: None, 'reference', 'blockwise'"),
-])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"attention_dropout_unit": "neuron"}, "unit: 'neuron'; allowed: 'connection'"),
+        ({"attention_dropout_stage": "values"}, "stage: 'values'; allowed: 'weights', 'logits'"),
+        (
+            {"attention_dropout_unit": "key", "attention_dropout_share": ("query",)},
+            "share: 'query' with unit 'key'",
+        ),
+        ({"attention_dropout_span_length": 2}, "span_length: 2 with unit 'connection'"),
+        (
+            {"implementation": "flash"},
+            "implementation: 'flash'; allowed: None, 'reference', 'blockwise'",
+        ),
+    ],
+)
 def test_a_wrong_word_fails_at_init_although_nothing_is_dropped_there(options, message):
-    for mutable in (flax.core.DenyList("intermediates"), True):   # the default, and with weights
+    for mutable in (flax.core.DenyList("intermediates"), True):  # the default, and with weights
         with pytest.raises(ValueError) as error:
-            jax.eval_shape(partial(SelfAttention(H, **options).init, mutable=mutable), jax.random.key(0), X)
+            jax.eval_shape(
+                partial(SelfAttention(H, **options).init, mutable=mutable), jax.random.key(0), X
+            )
         assert message in str(error.value)

@@ -10,14 +10,23 @@ from nn.model_by_hand import IDS, KEY, SIZES, TOKENS, parameters, site_key
 from jaxreg.nn import Transformer, token_dropout, visible_keys
 from jaxreg.nn.tokens import droppable_tokens, forgetful
 
-FAST = {"xla_backend_optimization_level": 0}   # compiles in half the time
+FAST = {"xla_backend_optimization_level": 0}  # compiles in half the time
 B, T, D, RATE = 3, 9, 4, 0.4
 IDS_3 = jnp.array([5, 0, 8])
 X = jnp.asarray(np.random.default_rng(0).normal(size=(B, T, D)).astype(np.float32))
 
 
 def test_token_dropout_zeroes_whole_vectors_and_scales_nothing():
-    keep = by_hand.keep_mask(KEY, RATE, num_examples=B, heads=[0], queries=range(T), keys=[0], example_ids=IDS_3, unit="query")[:, 0]
+    keep = by_hand.keep_mask(
+        KEY,
+        RATE,
+        num_examples=B,
+        heads=[0],
+        queries=range(T),
+        keys=[0],
+        example_ids=IDS_3,
+        unit="query",
+    )[:, 0]
     assert 0.3 < keep.mean() < 0.9
     np.testing.assert_array_equal(jax.jit(token_dropout)(X, RATE, KEY, IDS_3), np.where(keep, X, 0))
     np.testing.assert_array_equal(token_dropout(X, 0.0, KEY, IDS_3), X)
@@ -29,7 +38,10 @@ def test_neither_padding_nor_the_place_that_is_read_is_dropped():
     for read in (one, two):
         droppable = np.asarray(droppable_tokens(padding, read, T))
         for b in range(B):
-            never = {*np.atleast_1d(read[b]).tolist(), *np.flatnonzero(~np.asarray(padding[b])).tolist()}
+            never = {
+                *np.atleast_1d(read[b]).tolist(),
+                *np.flatnonzero(~np.asarray(padding[b])).tolist(),
+            }
             assert set(np.flatnonzero(~droppable[b]).tolist()) == never
         kept = np.asarray(token_dropout(X, 0.999, KEY, IDS_3, jnp.asarray(droppable)))
         np.testing.assert_array_equal(kept[~droppable], np.asarray(X)[~droppable])
@@ -38,10 +50,23 @@ def test_neither_padding_nor_the_place_that_is_read_is_dropped():
 
 
 def test_visible_keys_are_one_draw_per_token_and_a_position_sees_itself():
-    keep = by_hand.keep_mask(KEY, RATE, num_examples=B, heads=[0], queries=[0], keys=range(T), example_ids=IDS_3, unit="key")[:, 0, 0]
-    expected = np.array([[[[keep[b, j] or i == j for j in range(T)] for i in range(T)]] for b in range(B)])
+    keep = by_hand.keep_mask(
+        KEY,
+        RATE,
+        num_examples=B,
+        heads=[0],
+        queries=[0],
+        keys=range(T),
+        example_ids=IDS_3,
+        unit="key",
+    )[:, 0, 0]
+    expected = np.array(
+        [[[[keep[b, j] or i == j for j in range(T)] for i in range(T)]] for b in range(B)]
+    )
     assert 0.3 < keep.mean() < 0.9
-    np.testing.assert_array_equal(jax.jit(visible_keys, static_argnums=(3, 4))(RATE, KEY, IDS_3, B, T), expected)
+    np.testing.assert_array_equal(
+        jax.jit(visible_keys, static_argnums=(3, 4))(RATE, KEY, IDS_3, B, T), expected
+    )
     assert np.asarray(visible_keys(0.0, KEY, IDS_3, B, T)).all()
 
 
@@ -63,13 +88,32 @@ def test_a_forgotten_token_is_invisible_in_every_head_and_layer_and_read_nowhere
     model, params = Transformer(**SIZES, **options), parameters(**options)
     tokens = jnp.asarray(np.array([[1, 4, 2, 8, 3], [5, 7, 6, 2, 1]]))
     keep = by_hand.keep_mask(
-        site_key(0, "key"), 0.5, num_examples=2, heads=[0], queries=[0], keys=range(5), example_ids=IDS, unit="key")[:, 0, 0]
-    run = jax.jit(lambda tokens: model.apply(
-        {"params": params}, tokens, train=True, dropout_key=KEY, example_ids=jnp.asarray(IDS), mutable="intermediates"), compiler_options=FAST)
+        site_key(0, "key"),
+        0.5,
+        num_examples=2,
+        heads=[0],
+        queries=[0],
+        keys=range(5),
+        example_ids=IDS,
+        unit="key",
+    )[:, 0, 0]
+    run = jax.jit(
+        lambda tokens: model.apply(
+            {"params": params},
+            tokens,
+            train=True,
+            dropout_key=KEY,
+            example_ids=jnp.asarray(IDS),
+            mutable="intermediates",
+        ),
+        compiler_options=FAST,
+    )
     out, sown = run(tokens)
     assert 0 < keep.sum() < keep.size
     for layer in range(3):
-        weights = np.asarray(sown["intermediates"][f"block_{layer}"]["attention"]["attention_weights"][0])
+        weights = np.asarray(
+            sown["intermediates"][f"block_{layer}"]["attention"]["attention_weights"][0]
+        )
         for b, h, i, j in np.ndindex(weights.shape):
             assert (weights[b, h, i, j] == 0) == (not keep[b, j] and i != j)
     for b, t in np.argwhere(~keep):
@@ -83,6 +127,15 @@ def test_padding_stays_unread_and_more_of_it_changes_nothing(field):
     options = {"num_layers": 1, "positions": "sinusoidal", field: 0.5}
     model, params = Transformer(**SIZES | {"max_length": 8}, **options), parameters(**options)
     run = jax.jit(
-        lambda tokens: model.apply({"params": params}, tokens, padding_mask=tokens != 0, train=True, dropout_key=KEY), compiler_options=FAST)
+        lambda tokens: model.apply(
+            {"params": params}, tokens, padding_mask=tokens != 0, train=True, dropout_key=KEY
+        ),
+        compiler_options=FAST,
+    )
     longer = np.concatenate([TOKENS, np.zeros((2, 3), int)], axis=1)
-    np.testing.assert_allclose(np.asarray(run(longer))[:, :5][TOKENS != 0], np.asarray(run(TOKENS))[TOKENS != 0], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        np.asarray(run(longer))[:, :5][TOKENS != 0],
+        np.asarray(run(TOKENS))[TOKENS != 0],
+        rtol=1e-4,
+        atol=1e-5,
+    )

@@ -18,19 +18,29 @@ SECRET = "not-to-be-printed-7f3a"
 
 
 class Server:
-    """An S3 server in a process of its own. `environment` points s3fs and botocore at it; `s3` is a file system in this process."""
+    """An S3 server in a process of its own. `environment` points s3fs and botocore at it; `s3` is a
+    file system in this process.
+    """
 
     def __init__(self, log: Path):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         self.environment = {
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_ACCESS_KEY_ID": "someone", "AWS_SECRET_ACCESS_KEY": SECRET,
-            "AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": os.devnull,
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+            "AWS_ACCESS_KEY_ID": "someone",
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_CONFIG_FILE": os.devnull,
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         }
         with log.open("wb") as output:
-            self.process = subprocess.Popen([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], stdout=output, stderr=output)
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+                stdout=output,
+                stderr=output,
+            )
         deadline = time.monotonic() + 60
         while True:
             with contextlib.suppress(OSError):
@@ -54,7 +64,9 @@ class Server:
 
 @contextlib.contextmanager
 def serving(log: Path):
-    """A server with an empty bucket "bucket", to which this process's own file system is pointed too."""
+    """A server with an empty bucket "bucket", to which this process's own file system is pointed
+    too.
+    """
     server, before = Server(log), dict(os.environ)
     try:
         os.environ.update(server.environment)

@@ -1,4 +1,6 @@
-"""A whole comparison in an object store: killed, resumed, refused to a second, damaged, read back; the bytes are those of a local run."""
+"""A whole comparison in an object store: killed, resumed, refused to a second, damaged, read back;
+the bytes are those of a local run.
+"""
 
 import json
 import re
@@ -41,21 +43,36 @@ def local(place) -> Run:
 
 @pytest.fixture(scope="module")
 def remote(place, server, local) -> SimpleNamespace:
-    """A comparison in the bucket: killed after a save, refused to a second while a third is at work, its newest save damaged, ended."""
+    """A comparison in the bucket: killed after a save, refused to a second while a third is at
+    work, its newest save damaged, ended.
+    """
     run, seen = place.run("remote"), SimpleNamespace()
     seen.run = run
 
     def second(first: subprocess.Popen) -> None:
         words = [sys.executable, "-m", "jaxreg.cli.main", *WORDS, f"--workdir={run.workdir}"]
-        seen.first, seen.second = first, subprocess.run(
-            words, cwd=place.folder, env=place.environment, capture_output=True, text=True, timeout=120, check=False)
+        seen.first, seen.second = (
+            first,
+            subprocess.run(
+                words,
+                cwd=place.folder,
+                env=place.environment,
+                capture_output=True,
+                text=True,
+                timeout=120,
+                check=False,
+            ),
+        )
 
     seen.kill = run.strike(WORDS, signal.SIGKILL, run.new_save())
     seen.left = sorted(server.s3.find("bucket/remote"))
     seen.term = run.strike(WORDS, signal.SIGTERM, run.new_save(), meanwhile=second)
     newest = max(path.name for path in (run.workdir / "checkpoints").iterdir())
     seen.damaged = newest
-    [largest] = sorted((run.workdir / "checkpoints" / newest / "leaves").rglob("*"), key=lambda path: path.stat().st_size)[-1:]
+    [largest] = sorted(
+        (run.workdir / "checkpoints" / newest / "leaves").rglob("*"),
+        key=lambda path: path.stat().st_size,
+    )[-1:]
     content = bytearray(largest.read_bytes())
     content[len(content) // 2] ^= 1
     largest.write_bytes(bytes(content))
@@ -64,7 +81,9 @@ def remote(place, server, local) -> SimpleNamespace:
 
 
 def test_killed_and_stopped_and_damaged_it_ends_with_the_bytes_of_the_local_run(remote, local):
-    assert remote.kill.code == -signal.SIGKILL and remote.kill.in_time and not remote.kill.claimed, remote.kill.output
+    assert (
+        remote.kill.code == -signal.SIGKILL and remote.kill.in_time and not remote.kill.claimed
+    ), remote.kill.output
     assert remote.term.code == 75 and not remote.term.claimed, remote.term.output
     same(remote.run, local)
     for name in ("report.html", "report.json", "picture.png"):
@@ -74,7 +93,10 @@ def test_killed_and_stopped_and_damaged_it_ends_with_the_bytes_of_the_local_run(
 
 def test_a_killed_owners_lease_is_taken_over_with_a_note(remote):
     assert "bucket/remote/a run/.lock" in remote.left, "the kill left it"
-    assert "took over s3://bucket/remote/a run from process" in remote.term.output and "which is dead" in remote.term.output
+    assert (
+        "took over s3://bucket/remote/a run from process" in remote.term.output
+        and "which is dead" in remote.term.output
+    )
     assert not (remote.run.workdir / ".lock").exists(), "the last owner gave it back"
 
 
@@ -89,8 +111,13 @@ def test_a_damaged_checkpoint_falls_back_and_says_so(remote):
 
 
 def test_secrets_are_printed_and_written_nowhere(remote):
-    assert not any(SECRET in text for text in (remote.kill.output, remote.term.output, remote.last, remote.second.stderr))
-    assert not [path for path in remote.run.workdir.rglob("*") if SECRET.encode() in path.read_bytes()]
+    assert not any(
+        SECRET in text
+        for text in (remote.kill.output, remote.term.output, remote.last, remote.second.stderr)
+    )
+    assert not [
+        path for path in remote.run.workdir.rglob("*") if SECRET.encode() in path.read_bytes()
+    ]
 
 
 def test_report_inspect_status_and_counterfactual_read_it_back(remote, local):
@@ -104,7 +131,16 @@ def test_report_inspect_status_and_counterfactual_read_it_back(remote, local):
     shown = command(remote, "inspect", url, "--arm=drop", "--seed=1").stdout
     assert "arm drop, seed 1, masks of step 0" in shown
     assert "done" in command(remote, "status", url).stdout
-    told = command(remote, "counterfactual", url, "--arm=drop", "--seed=1", "--layer=0", "--head=0", "--devices=1").stdout
+    told = command(
+        remote,
+        "counterfactual",
+        url,
+        "--arm=drop",
+        "--seed=1",
+        "--layer=0",
+        "--head=0",
+        "--devices=1",
+    ).stdout
     assert "nothing kept: probability" in told
     assert json.loads((run.workdir / "counterfactual.json").read_text())["seed"] == 1
 
@@ -112,8 +148,14 @@ def test_report_inspect_status_and_counterfactual_read_it_back(remote, local):
 def command(remote, *words: str) -> subprocess.CompletedProcess:
     place = remote.run.place
     done = subprocess.run(
-        [sys.executable, "-m", "jaxreg.cli.main", *words], cwd=place.folder, env=place.environment | {"COLUMNS": "200"},
-        capture_output=True, text=True, timeout=300, check=False)
+        [sys.executable, "-m", "jaxreg.cli.main", *words],
+        cwd=place.folder,
+        env=place.environment | {"COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done
 
@@ -148,6 +190,11 @@ def test_the_ledger_is_kept_in_a_bucket(place):
     run, words = place.run("ledger"), ("claims", "--claims=claims", "--quick", "--devices=1")
     assert "Ledger: s3://bucket/ledger/a run/ledger.html" in run.finish(*words).replace("\n", " ")
     ledger = (run.workdir / "ledger.json").read_bytes()
-    assert {"ledger.html", "off_values.json", "timing.json", "environment.json"} <= {path.name for path in run.workdir.iterdir()}
+    assert {"ledger.html", "off_values.json", "timing.json", "environment.json"} <= {
+        path.name for path in run.workdir.iterdir()
+    }
     again = run.finish(*words)
-    assert "0 model-steps trained now" in again and (run.workdir / "ledger.json").read_bytes() == ledger
+    assert (
+        "0 model-steps trained now" in again
+        and (run.workdir / "ledger.json").read_bytes() == ledger
+    )

@@ -1,4 +1,6 @@
-"""What is wrong with a remote directory is said in one line each, before a device starts, and without secrets."""
+"""What is wrong with a remote directory is said in one line each, before a device starts, and
+without secrets.
+"""
 
 import signal
 import subprocess
@@ -18,12 +20,22 @@ from jaxreg.cli import main as cli  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 CASES = {
-    "compare experiments/cat_sat.py --workdir=s3://none/x": "--workdir=s3://none/x: there is no bucket none, or these credentials do not see it",
-    "claims --workdir=s3://none/x": "--workdir=s3://none/x: there is no bucket none, or these credentials do not see it",
-    "train --config=configs/cat_sat.py --workdir=s3://bucket/file": "--workdir=s3://bucket/file: is a file, not a directory",
+    "compare experiments/cat_sat.py --workdir=s3://none/x": (
+        "--workdir=s3://none/x: there is no bucket none, or these credentials do not see it"
+    ),
+    "claims --workdir=s3://none/x": (
+        "--workdir=s3://none/x: there is no bucket none, or these credentials do not see it"
+    ),
+    "train --config=configs/cat_sat.py --workdir=s3://bucket/file": (
+        "--workdir=s3://bucket/file: is a file, not a directory"
+    ),
     "report s3://bucket/nowhere": "s3://bucket/nowhere: there is no such directory",
-    "report s3://bucket/folder": "s3://bucket/folder: is not the directory of a run: it has no config.json",
-    "inspect s3://none/x --arm=a --seed=1": "s3://none/x: there is no bucket none, or these credentials do not see it",
+    "report s3://bucket/folder": (
+        "s3://bucket/folder: is not the directory of a run: it has no config.json"
+    ),
+    "inspect s3://none/x --arm=a --seed=1": (
+        "s3://none/x: there is no bucket none, or these credentials do not see it"
+    ),
 }
 
 
@@ -58,7 +70,9 @@ def test_without_credentials(server, capsys, monkeypatch):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     line = told("compare experiments/cat_sat.py --workdir=s3://bucket/x", capsys)
-    assert "--workdir=s3://bucket/x: no credentials for s3:// were found or they are refused" in line
+    assert (
+        "--workdir=s3://bucket/x: no credentials for s3:// were found or they are refused" in line
+    )
     server.s3.clear_instance_cache()
 
 
@@ -77,7 +91,10 @@ def test_a_store_that_goes_away_ends_the_run_in_one_line(folder, tmp_path):
         server.stop()
         code, output = process.wait(timeout=300), run.output()
     assert code == 2, output
-    assert f"s3://bucket/{tmp_path.name}/a run" in output.splitlines()[-1] and "Could not connect to the endpoint" in output.splitlines()[-1]
+    assert (
+        f"s3://bucket/{tmp_path.name}/a run" in output.splitlines()[-1]
+        and "Could not connect to the endpoint" in output.splitlines()[-1]
+    )
     assert "Traceback" not in output and SECRET not in output
 
 

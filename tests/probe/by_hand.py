@@ -1,4 +1,5 @@
-"""The reference of the probes: a slow forward pass in numpy, one example at a time, that can have things taken out; and a tiny model.
+"""The reference of the probes: a slow forward pass in numpy, one example at a time, that can have
+things taken out; and a tiny model.
 
 Nothing in `run` calls jaxreg.
 """
@@ -13,8 +14,10 @@ import numpy as np
 from jaxreg.nn import Transformer
 
 N, D, H, K, F, V, OUT, T, B = 2, 8, 2, 4, 6, 9, 3, 5, 4
-SIZES = dict(vocab_size=V, num_outputs=OUT, num_layers=N, width=D, num_heads=H, mlp_width=F, max_length=T)
-FAST = {"xla_backend_optimization_level": 0}   # compiles in half the time
+SIZES = dict(
+    vocab_size=V, num_outputs=OUT, num_layers=N, width=D, num_heads=H, mlp_width=F, max_length=T
+)
+FAST = {"xla_backend_optimization_level": 0}  # compiles in half the time
 
 TOKENS = np.array([[1, 4, 2, 8, 0], [0, 5, 7, 6, 3], [0, 2, 1, 0, 0], [3, 3, 8, 5, 7]], np.int32)
 QUERY = np.array([2, 3, 2, 0], np.int32)
@@ -26,7 +29,14 @@ CUES = np.array([[1, 0], [2, -1], [1, -1], [3, 1]], np.int32)
 def batch_of(cut=False):
     """The batch above, as study makes them."""
     nothing = np.full((B, 2), -1, np.int32)
-    arrays = dict(tokens=TOKENS, query_position=QUERY, label=LABEL, foil=FOIL, cues=CUES, cut_positions=CUES if cut else nothing)
+    arrays = dict(
+        tokens=TOKENS,
+        query_position=QUERY,
+        label=LABEL,
+        foil=FOIL,
+        cues=CUES,
+        cut_positions=CUES if cut else nothing,
+    )
     return {name: jnp.asarray(x) for name, x in arrays.items()}
 
 
@@ -36,9 +46,16 @@ def model_of(**options):
 
 def params_of(model, seed=0, spread=0.5, **given):
     """Random parameters in the model's own tree, none of them zero or one."""
-    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, T), jnp.int32), **given)["params"])
+    shapes = jax.eval_shape(
+        lambda: model.init(jax.random.key(0), jnp.zeros((1, T), jnp.int32), **given)["params"]
+    )
     draw = np.random.default_rng(seed)
-    return jax.tree.map(lambda x: jnp.asarray(draw.normal(size=x.shape) * spread + (0.1 if len(x.shape) == 1 else 0), jnp.float32), shapes)
+    return jax.tree.map(
+        lambda x: jnp.asarray(
+            draw.normal(size=x.shape) * spread + (0.1 if len(x.shape) == 1 else 0), jnp.float32
+        ),
+        shapes,
+    )
 
 
 def stacked(*trees):
@@ -59,20 +76,37 @@ def gelu(x):
 
 
 def run(
-    params, e, *, norm="pre", residual=True, cut=(), kind="layer", final_norm=True, sigmoid=False, frozen=None, heads=None, branches=None,
-    edges=None, batch=None,
+    params,
+    e,
+    *,
+    norm="pre",
+    residual=True,
+    cut=(),
+    kind="layer",
+    final_norm=True,
+    sigmoid=False,
+    frozen=None,
+    heads=None,
+    branches=None,
+    edges=None,
+    batch=None,
 ):
     """Example e in float64: logits at its query and everything that went through, as attributes.
 
     Args:
-      kind: "rms" or any kind of LayerNorm. sigmoid: the weights are no softmax, but sigmoid(logit - log of the number of real keys).
+      kind: "rms" or any kind of LayerNorm. sigmoid: the weights are no softmax, but sigmoid(logit -
+        log of the number of real keys).
       cut: (layer, head, query, key) of connections masked before the softmax.
-      heads, branches, edges: what to put in: {(layer, head): [T, K]}, {(layer, branch): [T, D]}, {(layer, head, query, key): [K], which
-        stands in for the value}.
+      heads, branches, edges: what to put in: {(layer, head): [T, K]}, {(layer, branch): [T, D]},
+        {(layer, head, query, key): [K], which stands in for the value}.
       frozen: the `statistics` of another run.
     """
     params = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
-    tokens, query = (TOKENS[e], QUERY[e]) if batch is None else (np.asarray(batch["tokens"][e]), int(batch["query_position"][e]))
+    tokens, query = (
+        (TOKENS[e], QUERY[e])
+        if batch is None
+        else (np.asarray(batch["tokens"][e]), int(batch["query_position"][e]))
+    )
     seen = SimpleNamespace(statistics=[], heads={}, values={}, weights={}, inputs={}, outputs={})
 
     def normalized(x, p, kind=kind):
@@ -84,7 +118,10 @@ def run(
         return (x - mean) / np.sqrt(variance + 1e-6) * p.get("scale", 1) + p.get("bias", 0)
 
     def attention(x, p, n):
-        q, k, v = (np.einsum("td,dhk->thk", x, p[name]["kernel"]) + p[name]["bias"] for name in ("query", "key", "value"))
+        q, k, v = (
+            np.einsum("td,dhk->thk", x, p[name]["kernel"]) + p[name]["bias"]
+            for name in ("query", "key", "value")
+        )
         if "query_norm" in p:
             q, k = normalized(q, p["query_norm"], "rms"), normalized(k, p["key_norm"], "rms")
         out = np.zeros((T, D))
@@ -94,7 +131,11 @@ def run(
                 for j in range(T):
                     if tokens[j] != 0 and (n, h, i, j) not in cut:
                         logits[i, j] = q[i, h] @ k[j, h] / math.sqrt(K)
-            w = np.exp(-np.logaddexp(0, np.log((tokens != 0).sum()) - logits)) if sigmoid else softmax(logits)
+            w = (
+                np.exp(-np.logaddexp(0, np.log((tokens != 0).sum()) - logits))
+                if sigmoid
+                else softmax(logits)
+            )
             o = np.zeros((T, K))
             for i in range(T):
                 for j in range(T):
@@ -110,7 +151,9 @@ def run(
     for n in range(N):
         p = params[f"block_{n}"]
         for b, (name, apply) in enumerate((("attention", attention), ("mlp", mlp))):
-            seen.inputs[n, b] = normalized(x, p.get(f"norm_{name}", {})) if norm in ("pre", "sandwich") else x
+            seen.inputs[n, b] = (
+                normalized(x, p.get(f"norm_{name}", {})) if norm in ("pre", "sandwich") else x
+            )
             y = apply(seen.inputs[n, b], p[name], n)
             y = normalized(y, p.get(f"norm_{name}_out", {})) if norm == "sandwich" else y
             y = y * p[f"layer_scale_{name}"]["scale"] if f"layer_scale_{name}" in p else y

@@ -20,20 +20,43 @@ def gradient(key=None):
 
 
 def norm(*trees):
-    return np.sqrt(sum(np.sum(np.square(np.asarray(x, np.float64))) for tree in trees for x in jax.tree.leaves(tree)))
+    return np.sqrt(
+        sum(
+            np.sum(np.square(np.asarray(x, np.float64)))
+            for tree in trees
+            for x in jax.tree.leaves(tree)
+        )
+    )
 
 
 @pytest.mark.parametrize(
-    "path", [("block_0", "attention", "value", "kernel"), ("block_1", "mlp", "wi", "kernel"), ("embedding", "embedding")], ids=str)
+    "path",
+    [
+        ("block_0", "attention", "value", "kernel"),
+        ("block_1", "mlp", "wi", "kernel"),
+        ("embedding", "embedding"),
+    ],
+    ids=str,
+)
 def test_the_loss_has_this_gradient(path):
     """Along a random direction of one array, by central differences in float64."""
     draw = np.random.default_rng(1)
     direction = jax.tree_util.tree_map_with_path(
-        lambda at, x: draw.normal(size=x.shape) * (tuple(k.key for k in at) == path), PARAMS)
-    loss = lambda s: by_hand.score([
-        by_hand.run(jax.tree.map(lambda x, d: np.asarray(x, np.float64) + s * d, PARAMS, direction), e).logits for e in range(by_hand.B)])[1]
+        lambda at, x: draw.normal(size=x.shape) * (tuple(k.key for k in at) == path), PARAMS
+    )
+    loss = lambda s: by_hand.score(
+        [
+            by_hand.run(
+                jax.tree.map(lambda x, d: np.asarray(x, np.float64) + s * d, PARAMS, direction), e
+            ).logits
+            for e in range(by_hand.B)
+        ]
+    )[1]
     want = (loss(1e-4) - loss(-1e-4)) / 2e-4
-    got = sum(np.vdot(d, g) for d, g in zip(jax.tree.leaves(direction), jax.tree.leaves(gradient()), strict=True))
+    got = sum(
+        np.vdot(d, g)
+        for d, g in zip(jax.tree.leaves(direction), jax.tree.leaves(gradient()), strict=True)
+    )
     np.testing.assert_allclose(got, want, rtol=1e-3)
 
 
@@ -41,10 +64,14 @@ def test_norms_by_layer():
     g, out = gradient(), gradients.gradient_norms(MODEL, PARAMS, BATCH)
     np.testing.assert_allclose(out.whole, norm(g), rtol=1e-5)
     np.testing.assert_allclose(out.blocks, [norm(g["block_0"]), norm(g["block_1"])], rtol=1e-5)
-    np.testing.assert_allclose(out.relative, [norm(g[n]) / norm(PARAMS[n]) for n in ("block_0", "block_1")], rtol=1e-5)
+    np.testing.assert_allclose(
+        out.relative, [norm(g[n]) / norm(PARAMS[n]) for n in ("block_0", "block_1")], rtol=1e-5
+    )
     np.testing.assert_allclose(out.entry, norm(g["embedding"], g["positions"]), rtol=1e-5)
     np.testing.assert_allclose(out.exit, norm(g["final_norm"], g["output"]), rtol=1e-5)
-    np.testing.assert_allclose(out.first_to_last, np.log2(norm(g["block_0"]) / norm(g["block_1"])), rtol=1e-4)
+    np.testing.assert_allclose(
+        out.first_to_last, np.log2(norm(g["block_0"]) / norm(g["block_1"])), rtol=1e-4
+    )
 
 
 def test_a_block_that_hears_of_no_gradient_is_infinitely_below():
@@ -69,4 +96,8 @@ def test_members_together_equal_each_by_itself():
     probe = partial(gradients.gradient_norms, MODEL)
     out = forward.over_members(probe)(by_hand.stacked(*trees), BATCH)
     for m, tree in enumerate(trees):
-        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4), by_hand.member(out, m), probe(tree, BATCH))
+        jax.tree.map(
+            partial(np.testing.assert_allclose, rtol=1e-4),
+            by_hand.member(out, m),
+            probe(tree, BATCH),
+        )

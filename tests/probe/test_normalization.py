@@ -1,4 +1,6 @@
-"""Frozen norms: the formula for every kind, other inputs at given statistics, and what cannot be frozen."""
+"""Frozen norms: the formula for every kind, other inputs at given statistics, and what cannot be
+frozen.
+"""
 
 import flax.linen as nn
 import jax
@@ -54,7 +56,10 @@ def test_a_norm_of_another_class_is_refused_not_passed_over():
         def __call__(self, x):
             return x / 2
 
-    with pytest.raises(TypeError, match="MyNorm; what can be recorded"), nn.intercept_methods(normalization.recorder({})):
+    with (
+        pytest.raises(TypeError, match="MyNorm; what can be recorded"),
+        nn.intercept_methods(normalization.recorder({})),
+    ):
         MyNorm().apply({}, jnp.ones(3))
 
 

@@ -1,4 +1,6 @@
-"""Sentences moved and shuffled, against loops over rows; scores of models that read words alone, or places."""
+"""Sentences moved and shuffled, against loops over rows; scores of models that read words alone, or
+places.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +40,11 @@ def test_a_shuffled_row_keeps_words_query_and_padding_and_cues_go_with_their_wor
             assert sorted(out["tokens"][e]) == sorted(by_hand.TOKENS[e])
             for name in ("cues", "cut_positions"):
                 for before, after in zip(by_hand.CUES[e], out[name][e]):
-                    assert (after == -1) if before < 0 else out["tokens"][e][after] == by_hand.TOKENS[e][before]
+                    assert (
+                        (after == -1)
+                        if before < 0
+                        else out["tokens"][e][after] == by_hand.TOKENS[e][before]
+                    )
         orders.add(tuple(out["tokens"][1]))
     # Row 1 has three words besides its query: all six orders come up.
     assert len(orders) == 6
@@ -59,7 +65,9 @@ def test_with_positions_the_loss_is_that_of_the_sentence_as_it_stands_then():
     losses = []
     for row in MOVABLE:
         tokens = jnp.asarray(np.concatenate([[0], by_hand.TOKENS[row][:-1]]))[None]
-        logits = model.apply({"params": params}, tokens, padding_mask=tokens != 0)[0, by_hand.QUERY[row] + 1]
+        logits = model.apply({"params": params}, tokens, padding_mask=tokens != 0)[
+            0, by_hand.QUERY[row] + 1
+        ]
         losses.append(-float(jax.nn.log_softmax(logits)[by_hand.LABEL[row]]))
     np.testing.assert_allclose(found.moved.loss, np.mean(losses), rtol=1e-5)
     assert abs(float(found.moved.loss - found.intact.loss)) > 1e-3

@@ -1,4 +1,6 @@
-"""The top eigenvalue against the dense Hessian, the rise against the loss at perturbed parameters, and what no scale may change."""
+"""The top eigenvalue against the dense Hessian, the rise against the loss at perturbed parameters,
+and what no scale may change.
+"""
 
 from functools import partial
 
@@ -12,12 +14,24 @@ from probe import by_hand
 from jaxreg.nn import Transformer
 from jaxreg.probe import forward, sharpness
 
-MODEL = Transformer(vocab_size=by_hand.V, num_outputs=by_hand.OUT, num_layers=1, width=4, num_heads=2, mlp_width=4, max_length=by_hand.T)
+MODEL = Transformer(
+    vocab_size=by_hand.V,
+    num_outputs=by_hand.OUT,
+    num_layers=1,
+    width=4,
+    num_heads=2,
+    mlp_width=4,
+    max_length=by_hand.T,
+)
 PARAMS = by_hand.params_of(MODEL)
 BATCH = by_hand.batch_of()
 KEY = jax.random.key(4)
 W, UNFLATTEN = ravel_pytree(PARAMS)
-UNITS = {"absolute": np.ones(W.size), "norm": np.full(W.size, np.sqrt(np.mean(np.square(W)))), "weights": np.abs(W)}
+UNITS = {
+    "absolute": np.ones(W.size),
+    "norm": np.full(W.size, np.sqrt(np.mean(np.square(W)))),
+    "weights": np.abs(W),
+}
 
 
 @jax.jit
@@ -42,13 +56,17 @@ def test_top_eigenvalue_of_the_dense_hessian(hessian, scale):
 
 
 def test_more_iterations_than_the_hessian_has_directions_do_no_harm():
-    """Zero parameters: the bias of the output has the Hessian diag(p) - p p^T, its kernel and the final norm's bias another, +-|g|."""
+    """Zero parameters: the bias of the output has the Hessian diag(p) - p p^T, its kernel and the
+    final norm's bias another, +-|g|.
+    """
     flat = jax.tree.map(jnp.zeros_like, PARAMS)
     p = np.full(by_hand.OUT, 1 / by_hand.OUT)
     g = p - np.bincount(by_hand.LABEL, minlength=by_hand.OUT) / by_hand.B
     want = max(np.linalg.eigvalsh(np.diag(p) - np.outer(p, p))[-1], np.linalg.norm(g))
     for iterations in (6, 30):
-        out = sharpness.top_eigenvalue(MODEL, flat, BATCH, KEY, scale="absolute", num_iterations=iterations)
+        out = sharpness.top_eigenvalue(
+            MODEL, flat, BATCH, KEY, scale="absolute", num_iterations=iterations
+        )
         np.testing.assert_allclose(out, want, rtol=1e-4)
 
 
@@ -81,7 +99,9 @@ def test_worst_rise_beats_every_random_direction_and_the_first_order_step(scale)
 def test_worst_rise_of_a_tiny_radius_is_the_length_of_the_gradient():
     radius = 1e-3
     out = sharpness.loss_rise(MODEL, PARAMS, BATCH, KEY, radius, scale="absolute")
-    np.testing.assert_allclose(out.worst, radius * np.sqrt(W.size) * np.linalg.norm(jax.grad(loss)(W)), rtol=0.05)
+    np.testing.assert_allclose(
+        out.worst, radius * np.sqrt(W.size) * np.linalg.norm(jax.grad(loss)(W)), rtol=0.05
+    )
 
 
 def rescaled(params, factor):
@@ -95,18 +115,30 @@ def rescaled(params, factor):
 
 def test_only_the_adaptive_scale_sees_no_change_of_units():
     other = rescaled(PARAMS, 8.0)
-    np.testing.assert_allclose(forward.query_logits(MODEL, other, BATCH), forward.query_logits(MODEL, PARAMS, BATCH), rtol=1e-4)
-    value = lambda p, scale: sharpness.top_eigenvalue(MODEL, p, BATCH, KEY, scale=scale, num_iterations=40)
+    np.testing.assert_allclose(
+        forward.query_logits(MODEL, other, BATCH),
+        forward.query_logits(MODEL, PARAMS, BATCH),
+        rtol=1e-4,
+    )
+    value = lambda p, scale: sharpness.top_eigenvalue(
+        MODEL, p, BATCH, KEY, scale=scale, num_iterations=40
+    )
     rise = lambda p, scale: sharpness.loss_rise(MODEL, p, BATCH, KEY, 0.02, scale=scale)
     np.testing.assert_allclose(value(other, "weights"), value(PARAMS, "weights"), rtol=1e-3)
-    np.testing.assert_allclose(rise(other, "weights").worst, rise(PARAMS, "weights").worst, rtol=1e-2)
+    np.testing.assert_allclose(
+        rise(other, "weights").worst, rise(PARAMS, "weights").worst, rtol=1e-2
+    )
     assert abs(value(other, "absolute") / value(PARAMS, "absolute") - 1) > 0.2
     assert abs(rise(other, "norm").worst / rise(PARAMS, "norm").worst - 1) > 0.2
 
 
 def test_train_mode_takes_the_mask_of_its_key():
     dropped = MODEL.clone(mlp_dropout_rate=0.5)
-    at = lambda key: sharpness.loss_rise(dropped, PARAMS, BATCH, KEY, 0.02, num_directions=1, num_steps=1, dropout_key=key).loss
+    at = lambda key: (
+        sharpness.loss_rise(
+            dropped, PARAMS, BATCH, KEY, 0.02, num_directions=1, num_steps=1, dropout_key=key
+        ).loss
+    )
     want = forward.mean_loss(dropped, PARAMS, BATCH, jax.random.key(1))
     np.testing.assert_allclose(at(jax.random.key(1)), want, rtol=1e-6)
     assert abs(at(None) - want) > 1e-3
@@ -119,8 +151,15 @@ def test_unknown_scale_is_refused():
 
 def test_members_together_equal_each_by_itself():
     trees, keys = [PARAMS, by_hand.params_of(MODEL, 1)], jax.random.split(KEY, 2)
-    probe = lambda p, b, key: (sharpness.loss_rise(MODEL, p, b, key, 0.02), sharpness.top_eigenvalue(MODEL, p, b, key))
+    probe = lambda p, b, key: (
+        sharpness.loss_rise(MODEL, p, b, key, 0.02),
+        sharpness.top_eigenvalue(MODEL, p, b, key),
+    )
     alone = jax.jit(probe, compiler_options=by_hand.FAST)
     out = forward.over_members(probe)(by_hand.stacked(*trees), BATCH, keys)
     for m in range(2):
-        jax.tree.map(partial(np.testing.assert_allclose, rtol=2e-3, atol=1e-5), by_hand.member(out, m), alone(trees[m], BATCH, keys[m]))
+        jax.tree.map(
+            partial(np.testing.assert_allclose, rtol=2e-3, atol=1e-5),
+            by_hand.member(out, m),
+            alone(trees[m], BATCH, keys[m]),
+        )

@@ -6,7 +6,8 @@ import pytest
 from jaxreg.probe import stability
 
 RATES = np.array([0.01, 0.02, 0.08])
-# rows: rates; columns: seeds: all stable, fails at the top, an island above a failure, never stable, fails at the top and middle
+# rows: rates; columns: seeds: all stable, fails at the top, an island above a failure, never
+# stable, fails at the top and middle
 FAILED = np.array([[0, 0, 0, 1, 0], [0, 0, 1, 0, 1], [0, 1, 0, 0, 1]], bool)
 
 
@@ -22,8 +23,20 @@ def test_the_largest_rate_with_nothing_failed_below():
 
 
 def test_a_run_diverged_if_a_loss_is_not_finite_or_the_last_is_not_below_the_ceiling():
-    losses = np.array([[1, 0.5, 0.2], [1, np.nan, 0.2], [1, np.inf, 0.1], [1, 9, 0.3], [1, 0.2, 1.5], [1, 0.2, 1.2], [1, 1, np.nan]])
-    np.testing.assert_array_equal(stability.diverged(losses, ceiling=1.2), [False, True, True, False, True, True, True])
+    losses = np.array(
+        [
+            [1, 0.5, 0.2],
+            [1, np.nan, 0.2],
+            [1, np.inf, 0.1],
+            [1, 9, 0.3],
+            [1, 0.2, 1.5],
+            [1, 0.2, 1.2],
+            [1, 1, np.nan],
+        ]
+    )
+    np.testing.assert_array_equal(
+        stability.diverged(losses, ceiling=1.2), [False, True, True, False, True, True, True]
+    )
 
 
 @pytest.mark.parametrize("rates", [[0.1], [0.1, 0.1], [0.2, 0.1], [0.0, 0.1]])

@@ -1,4 +1,6 @@
-"""A job of real processes on this host, as a person or a launcher starts it, and what each of them said and wrote."""
+"""A job of real processes on this host, as a person or a launcher starts it, and what each of them
+said and wrote.
+"""
 
 import json
 import os
@@ -12,8 +14,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
 
 from place import Place  # noqa: E402
 
-# Loaded by every Python that finds it on its path: notes what is opened for writing, made, moved or removed under one folder.
-WITNESS = '''
+# Loaded by every Python that finds it on its path: notes what is opened for writing, made, moved or
+# removed under one folder.
+WITNESS = """
 import os, sys
 
 FOLDERS, LOG = os.environ.get("WITNESS_FOLDERS", "").split(os.pathsep), os.environ.get("WITNESS_LOG")
@@ -35,7 +38,7 @@ def witness(event, arguments):
 
 if LOG:
     sys.addaudithook(witness)
-'''
+"""
 
 
 def free_port() -> int:
@@ -53,7 +56,17 @@ class Job:
       only: start only these; the others never come.
     """
 
-    def __init__(self, place: Place, name: str, command, *, count: int = 2, environment=None, only=None, module: str = "jaxreg.cli.main"):
+    def __init__(
+        self,
+        place: Place,
+        name: str,
+        command,
+        *,
+        count: int = 2,
+        environment=None,
+        only=None,
+        module: str = "jaxreg.cli.main",
+    ):
         self.folder = place.folder / "jobs" / name
         self.folder.mkdir(parents=True, exist_ok=True)
         self.running: dict[int, subprocess.Popen] = {}
@@ -61,13 +74,30 @@ class Job:
         for index in range(count) if only is None else only:
             words = command[index] if isinstance(command, list) else command
             more = environment[index] if isinstance(environment, list) else environment or {}
-            told = place.environment | {
-                "JAX_NUM_CPU_DEVICES": "2", "JAXREG_COORDINATOR": address, "JAXREG_NUM_PROCESSES": str(count),
-                "JAXREG_PROCESS_ID": str(index), "JAXREG_JOIN_SECONDS": "120", "JAXREG_HEARTBEAT_SECONDS": "10",
-            } | more
+            told = (
+                place.environment
+                | {
+                    "JAX_NUM_CPU_DEVICES": "2",
+                    "JAXREG_COORDINATOR": address,
+                    "JAXREG_NUM_PROCESSES": str(count),
+                    "JAXREG_PROCESS_ID": str(index),
+                    "JAXREG_JOIN_SECONDS": "120",
+                    "JAXREG_HEARTBEAT_SECONDS": "10",
+                }
+                | more
+            )
             start = ("-m", module) if module else ()
-            with self._log(index, "out").open("wb") as out, self._log(index, "err").open("wb") as err:
-                self.running[index] = subprocess.Popen([sys.executable, *start, *words], cwd=place.folder, env=told, stdout=out, stderr=err)
+            with (
+                self._log(index, "out").open("wb") as out,
+                self._log(index, "err").open("wb") as err,
+            ):
+                self.running[index] = subprocess.Popen(
+                    [sys.executable, *start, *words],
+                    cwd=place.folder,
+                    env=told,
+                    stdout=out,
+                    stderr=err,
+                )
 
     def _log(self, index: int, stream: str) -> Path:
         return self.folder / f"{index}.{stream}"
@@ -91,11 +121,17 @@ class Job:
         except subprocess.TimeoutExpired:
             for process in self.running.values():
                 process.kill()
-            raise AssertionError("\n".join(f"{i}: {self.out(i)[-2000:]}\n{self.err(i)[-2000:]}" for i in self.running)) from None
+            raise AssertionError(
+                "\n".join(
+                    f"{i}: {self.out(i)[-2000:]}\n{self.err(i)[-2000:]}" for i in self.running
+                )
+            ) from None
 
     def all_said(self) -> str:
         """Everything, for the message of an assertion."""
-        return "\n".join(f"--- {i}\n{self.out(i)[-3000:]}\n{self.err(i)[-3000:]}" for i in self.running)
+        return "\n".join(
+            f"--- {i}\n{self.out(i)[-3000:]}\n{self.err(i)[-3000:]}" for i in self.running
+        )
 
     def signal(self, index: int, number: signal.Signals) -> None:
         """Sends a signal to one process."""
@@ -111,4 +147,7 @@ def witnessed(folder: Path, *folders: Path) -> dict[str, str]:
     """Variables under which a process notes, in `folder`/changes, what it changes in the folders."""
     (folder / "witness").mkdir(parents=True, exist_ok=True)
     (folder / "witness" / "sitecustomize.py").write_text(WITNESS)
-    return {"WITNESS_LOG": str(folder / "changes"), "WITNESS_FOLDERS": os.pathsep.join(map(str, folders))}
+    return {
+        "WITNESS_LOG": str(folder / "changes"),
+        "WITNESS_FOLDERS": os.pathsep.join(map(str, folders)),
+    }

@@ -1,4 +1,6 @@
-"""The same command as a job of several processes: the same numbers, one writer, and an end that all of them know of."""
+"""The same command as a job of several processes: the same numbers, one writer, and an end that all
+of them know of.
+"""
 
 import os
 import shutil
@@ -19,9 +21,22 @@ from jaxreg.train import processes
 
 
 def test_alone_everything_answers_at_once():
-    assert (processes.index(), processes.count(), processes.hosts(), processes.is_first()) == (0, 1, 1, True)
-    assert processes.agree("word") == "word" and processes.everyone(3) == [3] and processes.leave(1, "why")
-    assert processes.any_of(True) and not processes.any_of(False) and processes.differences({"a": 1}) == []
+    assert (processes.index(), processes.count(), processes.hosts(), processes.is_first()) == (
+        0,
+        1,
+        1,
+        True,
+    )
+    assert (
+        processes.agree("word") == "word"
+        and processes.everyone(3) == [3]
+        and processes.leave(1, "why")
+    )
+    assert (
+        processes.any_of(True)
+        and not processes.any_of(False)
+        and processes.differences({"a": 1}) == []
+    )
     np.testing.assert_array_equal(processes.allgather(np.arange(3)), [[0, 1, 2]])
     processes.barrier("nobody else")
 
@@ -38,12 +53,21 @@ def test_the_variables_of_a_job_are_checked(monkeypatch):
             devices._join(False)
         return "\n".join(found.value.mistakes)
 
-    assert "JAXREG_PROCESS_ID is not set, but JAXREG_COORDINATOR, JAXREG_NUM_PROCESSES is" in told(COORDINATOR="a:1", NUM_PROCESSES="2")
+    assert "JAXREG_PROCESS_ID is not set, but JAXREG_COORDINATOR, JAXREG_NUM_PROCESSES is" in told(
+        COORDINATOR="a:1", NUM_PROCESSES="2"
+    )
     wrong = told(COORDINATOR="here", NUM_PROCESSES="2", PROCESS_ID="2").splitlines()
-    assert wrong[0].startswith("JAXREG_COORDINATOR is 'here'; it must be host:port") and "must be from 0 to 1" in wrong[1]
-    assert "JAXREG_NUM_PROCESSES is 'two'" in told(COORDINATOR="a:1", NUM_PROCESSES="two", PROCESS_ID="0")
+    assert (
+        wrong[0].startswith("JAXREG_COORDINATOR is 'here'; it must be host:port")
+        and "must be from 0 to 1" in wrong[1]
+    )
+    assert "JAXREG_NUM_PROCESSES is 'two'" in told(
+        COORDINATOR="a:1", NUM_PROCESSES="two", PROCESS_ID="0"
+    )
     assert "JAXREG_DISTRIBUTED is 'yes'; it may be auto" in told(DISTRIBUTED="yes")
-    assert "JAXREG_JOIN_SECONDS is '0'; it must be a whole number of seconds above 0" in told(DISTRIBUTED="auto", JOIN_SECONDS="0")
+    assert "JAXREG_JOIN_SECONDS is '0'; it must be a whole number of seconds above 0" in told(
+        DISTRIBUTED="auto", JOIN_SECONDS="0"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -57,12 +81,19 @@ def workdir_of(run: Run) -> str:
 
 @pytest.fixture(scope="module")
 def pair(place) -> SimpleNamespace:
-    """A comparison by two processes of two devices each, with no data there yet; process 1 is watched."""
+    """A comparison by two processes of two devices each, with no data there yet; process 1 is
+    watched.
+    """
     run, folder = place.run("pair"), place.folder / "pair"
     watched = witnessed(folder, run.workdir.parent, place.folder / "data")
     watched["PYTHONPATH"] = f"{folder / 'witness'}{os.pathsep}{place.environment['PYTHONPATH']}"
     assert not (place.folder / "data").exists()
-    job = Job(place, "pair", (*COMPARE, workdir_of(run)), environment=[watched | {"WITNESS_LOG": str(folder / f"changes{i}")} for i in range(2)])
+    job = Job(
+        place,
+        "pair",
+        (*COMPARE, workdir_of(run)),
+        environment=[watched | {"WITNESS_LOG": str(folder / f"changes{i}")} for i in range(2)],
+    )
     assert job.codes() == [0, 0], job.all_said()
     return SimpleNamespace(run=run, job=job, changes=[(folder / f"changes{i}") for i in range(2)])
 
@@ -81,27 +112,48 @@ def arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def test_two_processes_and_one_give_the_same_bits(pair, alone):
-    assert (pair.run.workdir / "results.json").read_bytes() == (alone.workdir / "results.json").read_bytes()
+    assert (pair.run.workdir / "results.json").read_bytes() == (
+        alone.workdir / "results.json"
+    ).read_bytes()
     names = sorted(path.name for path in alone.workdir.glob("members/*.npz"))
-    assert len(names) >= 6 and names == sorted(path.name for path in pair.run.workdir.glob("members/*.npz"))
+    assert len(names) >= 6 and names == sorted(
+        path.name for path in pair.run.workdir.glob("members/*.npz")
+    )
     for name in names:
-        mine, theirs = arrays(pair.run.workdir / "members" / name), arrays(alone.workdir / "members" / name)
+        mine, theirs = (
+            arrays(pair.run.workdir / "members" / name),
+            arrays(alone.workdir / "members" / name),
+        )
         assert mine.keys() == theirs.keys()
         for key, value in mine.items():
             assert value.tobytes() == theirs[key].tobytes(), f"{name} {key}"
     assert learning(pair.run.workdir / "metrics.jsonl") == learning(alone.workdir / "metrics.jsonl")
-    fingerprints = environment_of(pair.run.workdir)["fingerprint"], environment_of(alone.workdir)["fingerprint"]
+    fingerprints = (
+        environment_of(pair.run.workdir)["fingerprint"],
+        environment_of(alone.workdir)["fingerprint"],
+    )
     assert fingerprints[0] == fingerprints[1] | {"processes": 2} and fingerprints[1]["devices"] == 4
 
 
 def test_only_process_0_writes_and_speaks(pair):
-    """Neither into the run directory nor into the data cache, which was empty: process 1 waited until the files were there."""
+    """Neither into the run directory nor into the data cache, which was empty: process 1 waited
+    until the files were there.
+    """
     changes = [path.read_text() if path.exists() else "" for path in pair.changes]
-    assert f"{pair.run.workdir}" in changes[0] and f"{pair.run.place.folder / 'data'}" in changes[0], "the witness sees"
+    assert (
+        f"{pair.run.workdir}" in changes[0] and f"{pair.run.place.folder / 'data'}" in changes[0]
+    ), "the witness sees"
     assert changes[1] == ""
-    assert "Does it survive?" in pair.job.out(0) and "writing report" in pair.job.out(0) and pair.job.out(1) == ""
+    assert (
+        "Does it survive?" in pair.job.out(0)
+        and "writing report" in pair.job.out(0)
+        and pair.job.out(1) == ""
+    )
     [waited] = pair.job.err(1).splitlines()
-    assert waited.startswith("jaxreg: process 1 of 2 waits for the others at localhost:") and "120 s at most" in waited
+    assert (
+        waited.startswith("jaxreg: process 1 of 2 waits for the others at localhost:")
+        and "120 s at most" in waited
+    )
 
 
 @pytest.fixture(scope="module")
@@ -130,17 +182,27 @@ def struck(place, pair) -> SimpleNamespace:
 
 def test_sigterm_on_one_stops_and_saves_both(struck):
     assert struck.term.found == [75, 75], struck.term.all_said()
-    assert struck.saved >= 1 and "interrupted; the same command goes on: jaxreg compare" in struck.term.out(0)
+    assert (
+        struck.saved >= 1
+        and "interrupted; the same command goes on: jaxreg compare" in struck.term.out(0)
+    )
     assert struck.term.out(1) == "" and "Traceback" not in struck.term.err(0) + struck.term.err(1)
 
 
 def test_a_dead_process_ends_the_other_which_says_why(struck):
-    """75 where Python hears of it first, 134 where JAX does, which aborts; the last line is clear in both."""
+    """75 where Python hears of it first, 134 where JAX does, which aborts; the last line is clear
+    in both.
+    """
     for job, dead, other in ((struck.killed_other, 1, 0), (struck.killed_first, 0, 1)):
-        assert job.found[dead] == -signal.SIGKILL and job.found[other] in (75, -signal.SIGABRT), job.all_said()
+        assert job.found[dead] == -signal.SIGKILL and job.found[other] in (
+            75,
+            -signal.SIGABRT,
+        ), job.all_said()
         line = job.last(other)
         assert line.startswith("jaxreg: ") and "has died" in line, job.all_said()
-        assert line.endswith("what was saved is safe: start all processes again with the same command")
+        assert line.endswith(
+            "what was saved is safe: start all processes again with the same command"
+        )
         assert "defect" not in job.err(other)
 
 
@@ -158,7 +220,8 @@ def test_a_shared_batch_gives_the_same_up_to_float_sums(place):
     [mine], [theirs] = (list(run.workdir.glob("members/*.npz")) for run in (several, single))
     mine, theirs = arrays(mine), arrays(theirs)
     assert mine.keys() == theirs.keys()
-    # Not the parameters: Adam makes whole steps of the rounding of a gradient that is zero, such as that of a key's bias.
+    # Not the parameters: Adam makes whole steps of the rounding of a gradient that is zero, such as
+    # that of a key's bias.
     for key in ("scores", "curves", "train_loss"):
         assert np.isfinite(mine[key]).all() and mine[key].size
         np.testing.assert_allclose(mine[key], theirs[key], rtol=1e-4, atol=1e-5, err_msg=key)
@@ -166,7 +229,9 @@ def test_a_shared_batch_gives_the_same_up_to_float_sums(place):
 
 def test_processes_that_differ_refuse_to_start(place, tmp_path):
     """Another config, and other code, of process 1; said on both, and nothing is made."""
-    shutil.copytree(ROOT / "jaxreg", tmp_path / "jaxreg", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        ROOT / "jaxreg", tmp_path / "jaxreg", ignore=shutil.ignore_patterns("__pycache__")
+    )
     with (tmp_path / "jaxreg" / "losses.py").open("a") as file:
         file.write("# another version\n")
     run = place.run("different")
@@ -175,19 +240,38 @@ def test_processes_that_differ_refuse_to_start(place, tmp_path):
     assert job.codes() == [2, 2], job.all_said()
     for index in range(2):
         line = job.last(index)
-        assert line.startswith("jaxreg train: process 1 on ") and "differs from process 0 on" in line, job.all_said()
-        assert "the code of jaxreg (" in line and "config.train.num_steps (290, not 300)" in line and "Traceback" not in job.err(index)
+        assert (
+            line.startswith("jaxreg train: process 1 on ") and "differs from process 0 on" in line
+        ), job.all_said()
+        assert (
+            "the code of jaxreg (" in line
+            and "config.train.num_steps (290, not 300)" in line
+            and "Traceback" not in job.err(index)
+        )
     assert not run.workdir.exists()
 
 
 @pytest.mark.parametrize("index", (0, 1))
 def test_one_worker_only_says_what_it_waits_for_and_gives_up(place, index):
     run = place.run(f"lonely {index}")
-    job = Job(place, f"lonely {index}", (*TRAIN, workdir_of(run)), only=(index,), environment={"JAXREG_JOIN_SECONDS": "3"})
+    job = Job(
+        place,
+        f"lonely {index}",
+        (*TRAIN, workdir_of(run)),
+        only=(index,),
+        environment={"JAXREG_JOIN_SECONDS": "3"},
+    )
     assert job.codes() == [2]
     waits, gave_up = job.err(index).splitlines()
-    assert f"process {index} of 2 waits for the others at localhost:" in waits and "3 s at most" in waits and "on all of them" in waits
-    assert "the others did not come to localhost:" in gave_up and "start the same command on every worker" in gave_up
+    assert (
+        f"process {index} of 2 waits for the others at localhost:" in waits
+        and "3 s at most" in waits
+        and "on all of them" in waits
+    )
+    assert (
+        "the others did not come to localhost:" in gave_up
+        and "start the same command on every worker" in gave_up
+    )
     assert not run.workdir.exists()
 
 
@@ -233,14 +317,23 @@ def test_what_ends_one_ends_the_other_with_its_words(place, tmp_path):
     assert job.codes() == [2, 2], job.all_said()
     assert job.out(0) == job.out(1) == "all is well\n", job.all_said()
     assert job.last(1) == "the disk of this one is full"
-    assert "jaxreg: process 1 of 2 on " in job.last(0) and "ended: the disk of this one is full; this process ends too" in job.last(0)
+    assert "jaxreg: process 1 of 2 on " in job.last(
+        0
+    ) and "ended: the disk of this one is full; this process ends too" in job.last(0)
 
 
 def test_where_there_is_no_job_it_says_so(place):
     done = subprocess.run(
-        [sys.executable, "-m", "jaxreg.cli.main", *TRAIN, "--workdir=runs/none", "--distributed"], cwd=place.folder, env=place.environment,
-        capture_output=True, text=True, timeout=120, check=False,
+        [sys.executable, "-m", "jaxreg.cli.main", *TRAIN, "--workdir=runs/none", "--distributed"],
+        cwd=place.folder,
+        env=place.environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert "--distributed: JAX finds no job of several processes here" in done.stderr.splitlines()[-1]
+    assert (
+        "--distributed: JAX finds no job of several processes here" in done.stderr.splitlines()[-1]
+    )
     assert "set JAXREG_COORDINATOR, JAXREG_NUM_PROCESSES, JAXREG_PROCESS_ID" in done.stderr

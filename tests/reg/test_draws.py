@@ -43,13 +43,19 @@ def test_whole_numbers_are_equally_likely_and_in_range():
     counts = np.bincount(draws.whole_numbers(words, 3))
     assert len(counts) == 3 and scipy.stats.chisquare(counts).pvalue > 1e-3
     below = jnp.array([0, 1, 2**20], jnp.int32)
-    assert draws.whole_numbers(jnp.full(3, 2**32 - 1, jnp.uint32), below).tolist() == [0, 0, 2**20 - 1]
+    assert draws.whole_numbers(jnp.full(3, 2**32 - 1, jnp.uint32), below).tolist() == [
+        0,
+        0,
+        2**20 - 1,
+    ]
 
 
 @pytest.mark.parametrize("alpha", [0.1, 0.2, 0.4, 1.0, 2.0])
 def test_beta_has_its_distribution(alpha):
     n = 200_000
-    weights = np.asarray(jax.jit(draws.beta_symmetric)(KEY, jnp.arange(n), jnp.float32(alpha)), np.float64)
+    weights = np.asarray(
+        jax.jit(draws.beta_symmetric)(KEY, jnp.arange(n), jnp.float32(alpha)), np.float64
+    )
     cumulative = scipy.stats.beta(alpha, alpha).cdf(EDGES)
     expected = n * np.diff(cumulative)
     counts = np.histogram(weights, EDGES)[0]
@@ -99,8 +105,16 @@ print("compiled")
 
 
 def test_all_augmentations_together_compile():
-    """The compile cliff of chained unrolled Threefry (`jaxreg.rng`): half a minute is far above a second, and far below it."""
+    """The compile cliff of chained unrolled Threefry (`jaxreg.rng`): half a minute is far above a
+    second, and far below it.
+    """
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_COMPILATION_CACHE": "false"}
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, timeout=120, check=False)
+        [sys.executable, "-c", PROGRAM],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     assert done.stdout == "compiled\n", done.stderr[-2000:]

@@ -1,4 +1,6 @@
-"""Every penalty against loops in numpy; at strength 0 the loss is untouched, and nothing turns into NaN."""
+"""Every penalty against loops in numpy; at strength 0 the loss is untouched, and nothing turns into
+NaN.
+"""
 
 import math
 
@@ -19,7 +21,12 @@ WEIGHTS = draw.gamma(0.5, size=(N, B, H, T, T)).astype(np.float32)
 WEIGHTS *= TOKENS[None, :, None, None, :] != 0
 WEIGHTS *= draw.random(WEIGHTS.shape) < 0.7  # rows need not sum to 1: dropout, sigmoid
 WEIGHTS[0, 0, 0, 0] = 0.0  # a row with no connection left
-PARAMS = {"dense": {"kernel": draw.normal(size=(3, 4)).astype(np.float32), "bias": draw.normal(size=4).astype(np.float32)}}
+PARAMS = {
+    "dense": {
+        "kernel": draw.normal(size=(3, 4)).astype(np.float32),
+        "bias": draw.normal(size=4).astype(np.float32),
+    }
+}
 PARAMS["dense"]["kernel"][0, 0] = 0.0
 DECAYED = {"dense": {"kernel": True, "bias": False}}
 
@@ -27,9 +34,15 @@ DECAYED = {"dense": {"kernel": True, "bias": False}}
 def seen(logits=LOGITS, again=AGAIN, weights=WEIGHTS, params=PARAMS):
     logits = jnp.asarray(logits)
     return Seen(
-        params=jax.tree.map(jnp.asarray, params), decayed=DECAYED, batch={"tokens": jnp.asarray(TOKENS), "label": jnp.asarray(LABELS)},
-        example_ids=jnp.arange(B), logits=logits, loss=losses.cross_entropy(logits, jnp.asarray(LABELS)),
-        attention_weights=lambda: jnp.asarray(weights), again=lambda: jnp.asarray(again))
+        params=jax.tree.map(jnp.asarray, params),
+        decayed=DECAYED,
+        batch={"tokens": jnp.asarray(TOKENS), "label": jnp.asarray(LABELS)},
+        example_ids=jnp.arange(B),
+        logits=logits,
+        loss=losses.cross_entropy(logits, jnp.asarray(LABELS)),
+        attention_weights=lambda: jnp.asarray(weights),
+        again=lambda: jnp.asarray(again),
+    )
 
 
 def softmax(row):
@@ -88,16 +101,26 @@ ARRAYS = tuple(jax.tree.map(jnp.asarray, x) for x in (PARAMS, LOGITS, AGAIN, WEI
 
 @pytest.mark.parametrize("name", PENALTIES)
 def test_gradients_are_those_of_differences(name):
-    """Along a random direction of everything that is seen, in float64; zeros (masked weights, a weight of 0) stay zero."""
+    """Along a random direction of everything that is seen, in float64; zeros (masked weights, a
+    weight of 0) stay zero.
+    """
     directions = jax.tree.map(lambda x: draw.normal(size=x.shape) * (np.asarray(x) != 0), ARRAYS)
-    along = lambda e: total(*jax.tree.map(lambda x, d: x + e * d.astype(x.dtype), ARRAYS, directions), {name: 0.7})
+    along = lambda e: total(
+        *jax.tree.map(lambda x, d: x + e * d.astype(x.dtype), ARRAYS, directions), {name: 0.7}
+    )
     with jax.enable_x64(True):
         arrays = jax.tree.map(lambda x: jnp.asarray(np.asarray(x, np.float64)), ARRAYS)
         at = lambda e: total(*jax.tree.map(lambda x, d: x + e * d, arrays, directions), {name: 0.7})
         expected = float(at(1e-6) - at(-1e-6)) / 2e-6
     found = float(jax.grad(along)(0.0))
     assert found == pytest.approx(expected, rel=1e-3, abs=1e-4)
-    base = float(jax.grad(lambda e: total(*jax.tree.map(lambda x, d: x + e * d.astype(x.dtype), ARRAYS, directions), {}))(0.0))
+    base = float(
+        jax.grad(
+            lambda e: total(
+                *jax.tree.map(lambda x, d: x + e * d.astype(x.dtype), ARRAYS, directions), {}
+            )
+        )(0.0)
+    )
     assert abs(found - base) > 1e-3, "the penalty has no gradient here"
 
 
@@ -110,7 +133,11 @@ def test_at_strength_zero_loss_and_gradients_are_exactly_those_without_it(name, 
     absent = jax.value_and_grad(total, argnums=(0, 1, 2, 3))(*arrays, {})
     jax.tree.map(np.testing.assert_array_equal, off, absent)
     compiled = jax.jit(jax.value_and_grad(total, argnums=(0, 1, 2, 3)))
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6, atol=1e-6 * size), compiled(*arrays, {name: 0.0}), absent)
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6, atol=1e-6 * size),
+        compiled(*arrays, {name: 0.0}),
+        absent,
+    )
     on = compiled(*arrays, {name: 0.5})
     assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(on))
     assert size > 1 or float(on[0]) != float(absent[0])
@@ -120,13 +147,18 @@ def test_strengths_may_be_mapped_and_penalties_add_up():
     strengths = {name: jnp.array([0.0, 0.1 * (i + 1)]) for i, name in enumerate(PENALTIES)}
     found = jax.jit(jax.vmap(lambda s: penalized(seen(), s)))(strengths)
     plain = np.asarray(seen().loss)
-    expected = plain + sum(0.1 * (i + 1) * np.array([BY_HAND[name](j) for j in range(B)]) for i, name in enumerate(PENALTIES))
+    expected = plain + sum(
+        0.1 * (i + 1) * np.array([BY_HAND[name](j) for j in range(B)])
+        for i, name in enumerate(PENALTIES)
+    )
     np.testing.assert_allclose(found, [plain, expected], rtol=1e-5)
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.1, 1.0])
 def test_label_smoothing_is_that_of_the_losses_bit_for_bit(strength):
-    expected = losses.cross_entropy(jnp.asarray(LOGITS), jnp.asarray(LABELS), label_smoothing_strength=strength)
+    expected = losses.cross_entropy(
+        jnp.asarray(LOGITS), jnp.asarray(LABELS), label_smoothing_strength=strength
+    )
     np.testing.assert_array_equal(penalized(seen(), {"label_smoothing": strength}), expected)
 
 
@@ -134,11 +166,20 @@ def test_signs():
     """What is penalized: different passes, sure answers, concentrated attention."""
     value = lambda name, **given: float(jnp.mean(PENALTIES[name]()(seen(**given))))
     assert value("r_drop", again=LOGITS) == 0.0 < value("r_drop")
-    assert value("confidence_penalty", logits=LOGITS * 9) > value("confidence_penalty") > value("confidence_penalty", logits=LOGITS * 0)
+    assert (
+        value("confidence_penalty", logits=LOGITS * 9)
+        > value("confidence_penalty")
+        > value("confidence_penalty", logits=LOGITS * 0)
+    )
     assert value("confidence_penalty", logits=LOGITS * 0) == pytest.approx(-math.log(V))
     spread = np.ones_like(WEIGHTS)
     sharp = np.broadcast_to(np.eye(T, dtype=np.float32), WEIGHTS.shape)
-    assert value("attention_entropy", weights=sharp) == 0.0 > value("attention_entropy") > value("attention_entropy", weights=spread)
+    assert (
+        value("attention_entropy", weights=sharp)
+        == 0.0
+        > value("attention_entropy")
+        > value("attention_entropy", weights=spread)
+    )
     one = PENALTIES["attention_entropy"]()(seen(weights=spread))
     np.testing.assert_allclose(one, [-math.log(T)] * 3 + [0.0], rtol=1e-6)
 
@@ -151,7 +192,15 @@ def test_the_functions_of_seen_run_only_when_needed_and_then_once():
 
     pass_ = seen()
     pass_ = Seen(
-        pass_.params, pass_.decayed, pass_.batch, pass_.example_ids, pass_.logits, pass_.loss, noted("weights", WEIGHTS), noted("again", AGAIN))
+        pass_.params,
+        pass_.decayed,
+        pass_.batch,
+        pass_.example_ids,
+        pass_.logits,
+        pass_.loss,
+        noted("weights", WEIGHTS),
+        noted("again", AGAIN),
+    )
     penalized(pass_, {"z_loss": 0.1, "l2": 0.1})
     assert calls == []
     penalized(pass_, {"r_drop": 0.1, "attention_entropy": 0.1})
@@ -168,7 +217,11 @@ def test_an_own_penalty_is_a_class_and_a_line():
 
     table = {**PENALTIES, "logit_norm": LogitNorm}
     found = penalized(seen(), {"logit_norm": 0.5, "z_loss": 0.1}, table)
-    expected = np.asarray(seen().loss) + 0.5 * np.sum(LOGITS.astype(np.float64) ** 2, -1) + 0.1 * np.array([BY_HAND["z_loss"](i) for i in range(B)])
+    expected = (
+        np.asarray(seen().loss)
+        + 0.5 * np.sum(LOGITS.astype(np.float64) ** 2, -1)
+        + 0.1 * np.array([BY_HAND["z_loss"](i) for i in range(B)])
+    )
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     with pytest.raises(ValueError, match="penalties: logit_norm; allowed: label_smoothing, r_drop"):
         penalized(seen(), {"logit_norm": 0.5})
@@ -176,5 +229,10 @@ def test_an_own_penalty_is_a_class_and_a_line():
 
 def test_every_penalty_says_what_it_is():
     for name, penalty in PENALTIES.items():
-        assert Penalty in penalty.__mro__ and penalty.what and penalty.source and "\n" not in penalty.what, name
+        assert (
+            Penalty in penalty.__mro__
+            and penalty.what
+            and penalty.source
+            and "\n" not in penalty.what
+        ), name
         assert penalty.largest == (1.0 if name == "label_smoothing" else math.inf)

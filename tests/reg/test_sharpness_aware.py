@@ -11,7 +11,10 @@ from jaxreg.reg import sharpness
 
 draw = np.random.default_rng(0)
 SHAPES = {"kernel": (3, 4), "bias": (4,)}
-PARAMS, GRADIENT = ({"dense": {name: draw.normal(size=shape).astype(np.float32) for name, shape in SHAPES.items()}} for _ in range(2))
+PARAMS, GRADIENT = (
+    {"dense": {name: draw.normal(size=shape).astype(np.float32) for name, shape in SHAPES.items()}}
+    for _ in range(2)
+)
 PARAMS["dense"]["bias"][0] = 0.0
 PARAMS, GRADIENT = (jax.tree.map(jnp.asarray, x) for x in (PARAMS, GRADIENT))
 ZEROS = jax.tree.map(jnp.zeros_like, PARAMS)
@@ -19,7 +22,9 @@ ZEROS = jax.tree.map(jnp.zeros_like, PARAMS)
 
 def by_hand(method, radius, params, gradient):
     """w + radius * T^2 g / |T g|, number by number, T = 1 (sam) or |w| + .01 (asam)."""
-    leaf = lambda tree: [(name, i, float(x)) for name in SHAPES for i, x in np.ndenumerate(tree["dense"][name])]
+    leaf = lambda tree: [
+        (name, i, float(x)) for name in SHAPES for i, x in np.ndenumerate(tree["dense"][name])
+    ]
     units = [1.0 if method == "sam" else abs(w) + 0.01 for _, _, w in leaf(params)]
     norm = math.sqrt(sum((t * g) ** 2 for t, (_, _, g) in zip(units, leaf(gradient))))
     out = {"dense": {name: np.zeros(shape) for name, shape in SHAPES.items()}}
@@ -29,7 +34,10 @@ def by_hand(method, radius, params, gradient):
 
 
 METHODS = {"sam": sharpness.sam, "asam": sharpness.asam}
-traced = {name: jax.jit(lambda radius, params, gradient, method=method: method(radius)(params, gradient)) for name, method in METHODS.items()}
+traced = {
+    name: jax.jit(lambda radius, params, gradient, method=method: method(radius)(params, gradient))
+    for name, method in METHODS.items()
+}
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -38,11 +46,18 @@ traced = {name: jax.jit(lambda radius, params, gradient, method=method: method(r
 def test_the_point_by_hand(method, radius, size):
     gradient = jax.tree.map(lambda g: np.float32(size) * g, GRADIENT)
     expected = by_hand(method, radius, PARAMS, gradient)
-    for found in (METHODS[method](radius)(PARAMS, gradient), traced[method](radius, PARAMS, gradient)):
-        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6), found, expected)
+    for found in (
+        METHODS[method](radius)(PARAMS, gradient),
+        traced[method](radius, PARAMS, gradient),
+    ):
+        jax.tree.map(
+            lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6), found, expected
+        )
     if size:
         moved = jax.tree.map(lambda x, y: x - y, expected, PARAMS)
-        assert max(np.abs(x).max() for x in jax.tree.leaves(moved)) > 1e-3, "the length does not depend on the gradient's"
+        assert max(np.abs(x).max() for x in jax.tree.leaves(moved)) > 1e-3, (
+            "the length does not depend on the gradient's"
+        )
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -54,9 +69,15 @@ def test_at_radius_zero_the_point_is_the_parameters_bit_for_bit(method, gradient
 
 def test_the_step_has_the_radius_as_its_length():
     """SAM in the plain norm over all parameters; ASAM in the norm of the step divided by T."""
-    length = lambda tree: math.sqrt(sum(float(np.sum(np.asarray(x, np.float64) ** 2)) for x in jax.tree.leaves(tree)))
-    assert length(jax.tree.map(lambda x, w: x - w, sharpness.sam(0.3)(PARAMS, GRADIENT), PARAMS)) == pytest.approx(0.3, rel=1e-5)
-    scaled = jax.tree.map(lambda x, w: (x - w) / (np.abs(w) + 0.01), sharpness.asam(0.3)(PARAMS, GRADIENT), PARAMS)
+    length = lambda tree: math.sqrt(
+        sum(float(np.sum(np.asarray(x, np.float64) ** 2)) for x in jax.tree.leaves(tree))
+    )
+    assert length(
+        jax.tree.map(lambda x, w: x - w, sharpness.sam(0.3)(PARAMS, GRADIENT), PARAMS)
+    ) == pytest.approx(0.3, rel=1e-5)
+    scaled = jax.tree.map(
+        lambda x, w: (x - w) / (np.abs(w) + 0.01), sharpness.asam(0.3)(PARAMS, GRADIENT), PARAMS
+    )
     assert length(scaled) == pytest.approx(0.3, rel=1e-4)
 
 
@@ -75,7 +96,11 @@ def test_one_second_point_or_none():
     assert sharpness.twice() is None and sharpness.twice(sam_radius=None, asam_radius=None) is None
     for name, method in (("sam_radius", "sam"), ("asam_radius", "asam")):
         found = sharpness.twice(**{name: 0.5})(PARAMS, GRADIENT)
-        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5), found, by_hand(method, 0.5, PARAMS, GRADIENT))
+        jax.tree.map(
+            lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5),
+            found,
+            by_hand(method, 0.5, PARAMS, GRADIENT),
+        )
     with pytest.raises(ValueError, match="sam_radius and asam_radius are set"):
         sharpness.twice(sam_radius=0.1, asam_radius=0.0)
     with pytest.raises(ValueError, match="radius: unknown; allowed: sam_radius, asam_radius"):

@@ -1,4 +1,6 @@
-"""The off-value control passes as the code stands, and fails as soon as a term does anything at its off value."""
+"""The off-value control passes as the code stands, and fails as soon as a term does anything at its
+off value.
+"""
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,9 +12,15 @@ from jaxreg import nn, optim
 from jaxreg.nn import dropout
 from jaxreg.study import checks, problem
 
-CONFIG = tiny.config({"model.residual_dropout_rate": None, "model.mlp_pre_activation_dropout_rate": None} | {
-    "model.attention_dropout_rate": 0.3, "model.mlp_dropout_rate": 0.2, "loss.label_smoothing_strength": 0.1, "optim.weight_decay": 1.0,
-})
+CONFIG = tiny.config(
+    {"model.residual_dropout_rate": None, "model.mlp_pre_activation_dropout_rate": None}
+    | {
+        "model.attention_dropout_rate": 0.3,
+        "model.mlp_dropout_rate": 0.2,
+        "loss.label_smoothing_strength": 0.1,
+        "optim.weight_decay": 1.0,
+    }
+)
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +38,9 @@ def absent():
 def test_it_passes_whatever_the_config_s_own_strengths_are(as_it_stands):
     control, phases = as_it_stands
     assert control["passed"] is True and phases == ["checking off values"]
-    assert control["detail"] == "one step: loss, gradient, update differ by less than 1e-06 (relative)"
+    assert (
+        control["detail"] == "one step: loss, gradient, update differ by less than 1e-06 (relative)"
+    )
 
 
 def test_it_compares_with_a_program_that_has_no_terms(absent):
@@ -44,7 +54,9 @@ def test_a_loss_that_is_wrong_at_0_is_found(monkeypatch):
     right = problem.penalized
 
     def wrong(seen, strengths, penalties):
-        return right(seen, strengths, penalties) + (1e-4 * jnp.mean(seen.logits**2, axis=-1) if strengths else 0.0)
+        return right(seen, strengths, penalties) + (
+            1e-4 * jnp.mean(seen.logits**2, axis=-1) if strengths else 0.0
+        )
 
     monkeypatch.setattr(problem, "penalized", wrong)
     control = checks.off_value(CONFIG, tiny.dataset(1), 1, lambda phase: None)
@@ -53,19 +65,30 @@ def test_a_loss_that_is_wrong_at_0_is_found(monkeypatch):
 
 def test_dropout_that_drops_or_scales_at_0_is_found(monkeypatch):
     right = dropout.position_keyed_dropout
-    monkeypatch.setattr(dropout, "position_keyed_dropout", lambda x, rate, key, ids=None: right(x, rate + 0.02, key, ids))
+    monkeypatch.setattr(
+        dropout,
+        "position_keyed_dropout",
+        lambda x, rate, key, ids=None: right(x, rate + 0.02, key, ids),
+    )
     assert nn.Dropout is dropout.Dropout
     assert checks.off_value(CONFIG, tiny.dataset(1), 1, lambda phase: None)["passed"] is False
 
 
-@pytest.mark.parametrize("wrong", [
-    lambda right, o: right(**{**o, "weight_decay": o["weight_decay"] + 0.01}),
-    lambda right, o: optax.chain(optax.clip_by_global_norm(0.5), right(**o)),
-    lambda right, o: optax.chain(right(**o), optax.scale(float("nan"))),
-], ids=["decay", "clip", "nan"])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda right, o: right(**{**o, "weight_decay": o["weight_decay"] + 0.01}),
+        lambda right, o: optax.chain(optax.clip_by_global_norm(0.5), right(**o)),
+        lambda right, o: optax.chain(right(**o), optax.scale(float("nan"))),
+    ],
+    ids=["decay", "clip", "nan"],
+)
 def test_an_optimizer_that_is_wrong_at_its_off_values_is_found(monkeypatch, absent, wrong):
     _, gradient, params = absent
-    off = {**CONFIG, "optim": {**CONFIG["optim"], "weight_decay": 0.0, "max_grad_norm": float("inf")}}
+    off = {
+        **CONFIG,
+        "optim": {**CONFIG["optim"], "weight_decay": 0.0, "max_grad_norm": float("inf")},
+    }
     params, gradient = params["output"], gradient["output"]
     assert checks._gap(*checks.updates(off, params, gradient)) <= checks.TOLERANCE
     right = optim.optimizer

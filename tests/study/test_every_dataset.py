@@ -1,4 +1,6 @@
-"""Every data set goes the whole way, tiny: config, training, results, story, report, and a look at one sentence."""
+"""Every data set goes the whole way, tiny: config, training, results, story, report, and a look at
+one sentence.
+"""
 
 import json
 from pathlib import Path
@@ -17,14 +19,23 @@ from jaxreg.study.members import make_specs, plain
 from jaxreg.study.report.build import rebuild
 from jaxreg.train.records import Records
 
-ARMS = {"none": Arm("none", predict=0.0), "drop": Arm("drop", {"model.attention_dropout_rate": 0.4}, predict=1.0)}
+ARMS = {
+    "none": Arm("none", predict=0.0),
+    "drop": Arm("drop", {"model.attention_dropout_rate": 0.4}, predict=1.0),
+}
 NEW = [name for name in SOURCES if name != "catsat"]
 
 
 def small(name: str) -> dict:
     """The tiny config of a data set: its defaults, few rows, six steps."""
     values = config.with_dataset(config.flat(tiny.config()), name)
-    values |= {"data.num_eval": 24, "train.num_steps": 6, "train.batch_size": 8, "train.members_per_device": 1, "eval.every_steps": 3}
+    values |= {
+        "data.num_eval": 24,
+        "train.num_steps": 6,
+        "train.batch_size": 8,
+        "train.members_per_device": 1,
+        "eval.every_steps": 3,
+    }
     values |= {"optim.warmup_steps": 2, "data.num_train": {"modn": 64}.get(name, 48)}
     assert config.validate(values) == []
     return plain(config._nested(values))
@@ -36,11 +47,32 @@ def ran(request, tmp_path_factory):
     name = request.param
     workdir, patch = tmp_path_factory.mktemp(name) / "run", pytest.MonkeyPatch()
     patch.setenv("JAXREG_DATA", str(tiny.data_dir()))
-    patch.setattr(checks, "off_value", lambda *arguments: {"passed": True, "what": "w", "detail": "d"})  # has its own tests
+    patch.setattr(
+        checks, "off_value", lambda *arguments: {"passed": True, "what": "w", "detail": "d"}
+    )  # has its own tests
     base = small(name)
-    arms = {arm: {**base, "model": {**base["model"], **{key.removeprefix("model."): v for key, v in entry.diff.items()}}} for arm, entry in ARMS.items()}
-    design = Experiment(name=name, question="Which?", config="c.py", baseline="none", arms=ARMS, seeds=(1,),
-                        primary=SOURCES[name].primary, margin=0.05, alpha=0.05, prediction="none")
+    arms = {
+        arm: {
+            **base,
+            "model": {
+                **base["model"],
+                **{key.removeprefix("model."): v for key, v in entry.diff.items()},
+            },
+        }
+        for arm, entry in ARMS.items()
+    }
+    design = Experiment(
+        name=name,
+        question="Which?",
+        config="c.py",
+        baseline="none",
+        arms=ARMS,
+        seeds=(1,),
+        primary=SOURCES[name].primary,
+        margin=0.05,
+        alpha=0.05,
+        prediction="none",
+    )
     said = []
 
     class Shown(Silent):
@@ -58,15 +90,23 @@ def test_results_have_every_view_of_the_draw(ran):
     settings = {key: value for key, value in small(name)["data"].items() if key != "dataset"}
     dataset = SOURCES[name].load(seed=1, cache_dir=tiny.data_dir(), **settings)
     assert list(found["arms"]["drop"]) == [view.name for view in dataset.views]
-    assert {row["split"] for row in found["comparisons"] if row["verdict"]} == {SOURCES[name].primary}
-    chance = next(dataset.chance_of(view) for view in dataset.views if view.name == SOURCES[name].primary)
-    assert f"(chance {100 * chance:.3g}%)" in said[0] and "nan" not in " ".join(said).lower().replace("nano", "")
+    assert {row["split"] for row in found["comparisons"] if row["verdict"]} == {
+        SOURCES[name].primary
+    }
+    chance = next(
+        dataset.chance_of(view) for view in dataset.views if view.name == SOURCES[name].primary
+    )
+    assert f"(chance {100 * chance:.3g}%)" in said[0] and "nan" not in " ".join(
+        said
+    ).lower().replace("nano", "")
     at_chance = {f"{view.name}_at_chance" for view in dataset.views if view.at_chance}
     assert at_chance == {control for control in found["controls"] if control.endswith("_at_chance")}
 
 
 def test_accuracies_are_the_hits_of_the_members_scored_again_by_hand(ran):
-    """From the stored parameters, row by row of two views, in numpy, by the rule of the split's own foils."""
+    """From the stored parameters, row by row of two views, in numpy, by the rule of the split's own
+    foils.
+    """
     import jax.numpy as jnp
 
     from jaxreg.study import build
@@ -82,25 +122,40 @@ def test_accuracies_are_the_hits_of_the_members_scored_again_by_hand(ran):
     model, params = trained_model(spec, record, dataset)
     found = json.loads((workdir / "results.json").read_text())["arms"]["none"]
     for view in (dataset.views[1], dataset.views[-1]):
-        batch = {key: jnp.asarray(x) for key, x in build.pass_batch(dataset, view.split, view.cut).items()}
-        fresh = build.with_fresh_rows(params, 1, build.Vocabulary.of(dataset)) if view.fresh else params
+        batch = {
+            key: jnp.asarray(x)
+            for key, x in build.pass_batch(dataset, view.split, view.cut).items()
+        }
+        fresh = (
+            build.with_fresh_rows(params, 1, build.Vocabulary.of(dataset)) if view.fresh else params
+        )
         logits, split = np.asarray(build.predict(model, fresh, batch)), dataset.splits[view.split]
         hits = []
         for row in np.flatnonzero(dataset.view_weights(view)):
-            others = np.delete(logits[row], split.label[row]) if split.foil[row] < 0 else logits[row, [split.foil[row]]]
+            others = (
+                np.delete(logits[row], split.label[row])
+                if split.foil[row] < 0
+                else logits[row, [split.foil[row]]]
+            )
             hits.append(float(logits[row, split.label[row]] > others.max()))
-        assert found[view.name]["mean"] == pytest.approx(np.mean(hits), abs=1.5 / len(hits)), view.name
+        assert found[view.name]["mean"] == pytest.approx(np.mean(hits), abs=1.5 / len(hits)), (
+            view.name
+        )
 
 
 def test_the_report_is_made_from_disk_and_names_no_views_that_are_not_there(ran):
     name, workdir, _ = ran
     (workdir / "report.html").unlink()
     payload = rebuild(workdir)
-    assert (workdir / "report.html").stat().st_size > 10_000 and (workdir / "picture.png").read_bytes()[:4] == b"\x89PNG"
+    assert (workdir / "report.html").stat().st_size > 10_000 and (
+        workdir / "picture.png"
+    ).read_bytes()[:4] == b"\x89PNG"
     assert payload["pathways"] == {}, "the page's section on noun and determiner is CATSAT's"
     cues = SOURCES[name].legend(SOURCES[name].settings(seed=1)).cue_names
     assert bool(payload["attention_mass"]) == ({"noun", "determiner"} <= set(cues))
-    assert f"; {name}, " in payload["scope"] and {view["name"] for view in payload["views"]} == set(payload["table"]["none"])
+    assert f"; {name}, " in payload["scope"] and {view["name"] for view in payload["views"]} == set(
+        payload["table"]["none"]
+    )
     assert all(view["asked"] and view["trained"] for view in payload["views"])
 
 
@@ -111,7 +166,9 @@ def test_one_sentence_can_be_looked_at(ran):
             inspect.matrices(workdir, "drop", 1, 2, None)
         return
     found = inspect.matrices(workdir, "drop", 1, 2, None)
-    assert found.weights.shape == found.kept.shape and found.weights.shape[-1] == len(found.words) > 1
+    assert (
+        found.weights.shape == found.kept.shape and found.weights.shape[-1] == len(found.words) > 1
+    )
     np.testing.assert_allclose(found.weights.sum(-1), 1, atol=1e-5)
     assert not found.kept.all() and found.query >= 0
     with pytest.raises(UserErrors, match="--text: .€. is not a word of"):
@@ -122,13 +179,23 @@ def test_the_scope_names_what_is_not_the_default():
     base = small("cues")
     base["data"]["rho"] = 1.0
     line = story.scope(base, (1, 2))
-    assert "; cues, 48 rows, " in line and "rho 1.0" in line and "noise_rate" not in line and "verbs" not in line
-    assert "catsat, 32 sentences, 4 verbs per noun, num_eval 24; batch" in story.scope(tiny.config(), (1,))
+    assert (
+        "; cues, 48 rows, " in line
+        and "rho 1.0" in line
+        and "noise_rate" not in line
+        and "verbs" not in line
+    )
+    assert "catsat, 32 sentences, 4 verbs per noun, num_eval 24; batch" in story.scope(
+        tiny.config(), (1,)
+    )
 
 
 def test_chance_and_the_views_that_must_be_at_it_come_from_the_data_set():
     assert not hasattr(results, "CHANCE") and not hasattr(results, "MUST_BE_CHANCE")
-    assert [view.name for view in SOURCES["catsat"].views if view.at_chance] == ["novel_word_neutral", "both_cut_plain"]
+    assert [view.name for view in SOURCES["catsat"].views if view.at_chance] == [
+        "novel_word_neutral",
+        "both_cut_plain",
+    ]
 
 
 def test_configs_of_a_data_set_say_every_setting_and_where_they_differ_from_the_default():

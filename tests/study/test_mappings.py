@@ -1,4 +1,6 @@
-"""A ledger of many structures must not run out of memory mappings: programs are forgotten in time, and come back."""
+"""A ledger of many structures must not run out of memory mappings: programs are forgotten in time,
+and come back.
+"""
 
 from pathlib import Path
 
@@ -16,7 +18,10 @@ OWN = Path("/proc/self/maps")
 def test_forgotten_programs_give_their_mappings_back():
     mappings.forget_programs()
     before = count()
-    kept = [jax.jit(lambda x, i=i: jnp.sort(jnp.sin(x) * i) @ x).lower(jnp.ones(8)).compile() for i in range(12)]
+    kept = [
+        jax.jit(lambda x, i=i: jnp.sort(jnp.sin(x) * i) @ x).lower(jnp.ones(8)).compile()
+        for i in range(12)
+    ]
     full = count()
     assert full > before + 12, "compiled programs take mappings"
     assert float(kept[3](jnp.ones(8))) == pytest.approx(3 * 8 * 0.8414710)

@@ -18,7 +18,9 @@ OTHER = {
 
 def specs_of(arms, seeds, changes=None):
     resolved = {name: tiny.config((changes or {}) | dict(arm.diff)) for name, arm in arms.items()}
-    return members.make_specs(arms, resolved, seeds, lambda data, seed: f"{data['verbs_per_noun']}-{seed}")
+    return members.make_specs(
+        arms, resolved, seeds, lambda data, seed: f"{data['verbs_per_noun']}-{seed}"
+    )
 
 
 def hash_of(config, seed=1, data="d", code="c"):
@@ -48,7 +50,9 @@ def _another(value):
     return 3.0 if value == float("inf") else (value or 0) + 1
 
 
-@pytest.mark.parametrize("field", [field for field in FIELDS if not field.startswith("checkpoint.") and field != "seed"])
+@pytest.mark.parametrize(
+    "field", [field for field in FIELDS if not field.startswith("checkpoint.") and field != "seed"]
+)
 def test_every_field_that_may_decide_a_number_is_in_the_address(field):
     assert hash_of(changed(field)) != hash_of(tiny.config())
 
@@ -60,7 +64,12 @@ def test_what_decides_nothing_is_not(field):
 
 def test_seed_data_code_and_bits_are_in_the_address(monkeypatch):
     config = tiny.config()
-    seen = {hash_of(config), hash_of(config, seed=2), hash_of(config, data="e"), hash_of(config, code="d")}
+    seen = {
+        hash_of(config),
+        hash_of(config, seed=2),
+        hash_of(config, data="e"),
+        hash_of(config, code="d"),
+    }
     monkeypatch.setattr(members, "BITS_VERSION", members.BITS_VERSION + 1)
     seen.add(hash_of(config))
     assert len(seen) == 5
@@ -68,14 +77,18 @@ def test_seed_data_code_and_bits_are_in_the_address(monkeypatch):
 
 def test_absent_off_and_on_are_three_addresses():
     rates = (None, 0.0, 0.1)
-    assert len({hash_of(tiny.config({"model.attention_dropout_rate": rate})) for rate in rates}) == 3
+    assert (
+        len({hash_of(tiny.config({"model.attention_dropout_rate": rate})) for rate in rates}) == 3
+    )
 
 
 def test_the_address_survives_config_json(tmp_path):
     """As the report reads it back: tuples are lists then, infinity is 1e999."""
     from jaxreg.train.rundir import write_json
 
-    config = tiny.config({"stopping.patience_evals": float("inf"), "optim.max_grad_norm": float("inf")})
+    config = tiny.config(
+        {"stopping.patience_evals": float("inf"), "optim.max_grad_norm": float("inf")}
+    )
     write_json(tmp_path / "x.json", config)
     assert hash_of(json.loads((tmp_path / "x.json").read_text())) == hash_of(config)
 
@@ -87,16 +100,23 @@ def test_the_current_code_is_the_default():
 
 
 ARMS = {
-    "none": Arm("none"), "drop": Arm("drop", {"model.attention_dropout_rate": 0.3}), "post": Arm("post", {"model.norm": "post"}),
-    "aa": Arm("aa", kind="aa", seed_offset=1), "more": Arm("more", {"data.verbs_per_noun": 7}, kind="control"),
+    "none": Arm("none"),
+    "drop": Arm("drop", {"model.attention_dropout_rate": 0.3}),
+    "post": Arm("post", {"model.norm": "post"}),
+    "aa": Arm("aa", kind="aa", seed_offset=1),
+    "more": Arm("more", {"data.verbs_per_noun": 7}, kind="control"),
 }
 
 
 def test_members_come_seed_by_seed_with_their_own_data():
     specs = specs_of(ARMS, [5, 6])
-    assert [(spec.arm, spec.seed) for spec in specs] == [(arm, seed) for seed in (5, 6) for arm in ARMS]
+    assert [(spec.arm, spec.seed) for spec in specs] == [
+        (arm, seed) for seed in (5, 6) for arm in ARMS
+    ]
     by = {(spec.arm, spec.seed): spec for spec in specs}
-    assert by["aa", 5].run_seed == 6 and by["aa", 5].hash == by["none", 6].hash, "the same member under two names"
+    assert by["aa", 5].run_seed == 6 and by["aa", 5].hash == by["none", 6].hash, (
+        "the same member under two names"
+    )
     assert by["none", 5].data == by["drop", 5].data == "4-5" and by["more", 5].data == "7-5"
     job = by["drop", 5].job(3)
     assert (job.seed, job.dataset, job.hash) == (5, 3, by["drop", 5].hash)
@@ -106,7 +126,8 @@ def test_members_come_seed_by_seed_with_their_own_data():
 def test_members_of_one_structure_share_a_group_and_each_is_there_once():
     groups = members.group(specs_of(ARMS, [5, 6]))
     assert [[(spec.arm, spec.seed) for spec in group.specs] for group in groups] == [
-        [("none", 5), ("drop", 5), ("aa", 5), ("more", 5), ("drop", 6), ("aa", 6), ("more", 6)], [("post", 5), ("post", 6)],
+        [("none", 5), ("drop", 5), ("aa", 5), ("more", 5), ("drop", 6), ("aa", 6), ("more", 6)],
+        [("post", 5), ("post", 6)],
     ]
 
 
@@ -116,7 +137,9 @@ def test_waves_hold_what_is_not_done_in_order(slots):
     done = {group.specs[1].hash, group.specs[4].hash}
     waves = list(group.waves(slots, done))
     assert all(len(wave) == slots for wave in waves[:-1]) and 0 < len(waves[-1]) <= slots
-    assert [spec for wave in waves for spec in wave] == [spec for spec in group.specs if spec.hash not in done]
+    assert [spec for wave in waves for spec in wave] == [
+        spec for spec in group.specs if spec.hash not in done
+    ]
     assert list(group.waves(slots, {spec.hash for spec in group.specs})) == []
 
 

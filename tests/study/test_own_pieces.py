@@ -1,4 +1,6 @@
-"""A person's own claim: a file outside the repository with its own TFDS data set, Flax module and penalty. The page's own example runs."""
+"""A person's own claim: a file outside the repository with its own TFDS data set, Flax module and
+penalty. The page's own example runs.
+"""
 
 import json
 import re
@@ -13,7 +15,12 @@ from jaxreg.study.pieces import Own
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "experiments" / "README.md").read_text()
-QUICK = ("--seeds=2", "--config.train.num_steps=20", "--config.eval.every_steps=10", "--config.optim.warmup_steps=2")
+QUICK = (
+    "--seeds=2",
+    "--config.train.num_steps=20",
+    "--config.eval.every_steps=10",
+    "--config.optim.warmup_steps=2",
+)
 
 
 def files_of_the_page() -> dict[str, str]:
@@ -61,7 +68,9 @@ def test_the_penalty_and_the_module_s_rate_really_train(finished):
     assert losses["small_logits"] != losses["none"] and losses["dropout"] != losses["none"]
 
 
-def test_the_report_finds_the_pieces_again_and_refuses_changed_ones(finished, place, jaxreg_command):
+def test_the_report_finds_the_pieces_again_and_refuses_changed_ones(
+    finished, place, jaxreg_command
+):
     _, run = finished
     again = jaxreg_command("report", str(run), cwd=place)
     assert again.returncode == 0, again.stdout + again.stderr
@@ -72,7 +81,11 @@ def test_the_report_finds_the_pieces_again_and_refuses_changed_ones(finished, pl
         refused = jaxreg_command("report", str(run), cwd=place)
     finally:
         file.write_text(text)
-    assert refused.returncode == 2 and "parity.py has changed since" in refused.stderr and len(refused.stderr.splitlines()) == 1
+    assert (
+        refused.returncode == 2
+        and "parity.py has changed since" in refused.stderr
+        and len(refused.stderr.splitlines()) == 1
+    )
 
 
 def load(place):
@@ -84,18 +97,27 @@ def load(place):
 
 def test_fields_follow_from_the_pieces(place):
     _, base, arms = load(place)
-    assert dict(base.model) == {"module": "mixer", "width": 24, "feature_dropout_rate": 0.0} and base.data.dataset == "parity"
-    assert base.loss.logit_norm_strength is None and arms["small_logits"].loss.logit_norm_strength == 0.01
+    assert (
+        dict(base.model) == {"module": "mixer", "width": 24, "feature_dropout_rate": 0.0}
+        and base.data.dataset == "parity"
+    )
+    assert (
+        base.loss.logit_norm_strength is None
+        and arms["small_logits"].loss.logit_norm_strength == 0.01
+    )
     assert arms["transformer"].model.num_layers == 2, "the model's own defaults"
 
 
-@pytest.mark.parametrize("override, words", [
-    ("model.num_layers=3", "the model mixer has width, feature_dropout_rate"),
-    ("model.feature_dropout_rate=1.5", "a number at least 0 and"),
-    ("data.neutral_rate=.1", "parity has no such setting; it has num_train, num_eval, length"),
-    ("loss.logit_nrm_strength=1", "did you mean loss.logit_norm_strength?"),
-    ("model.module=mixr", "did you mean mixer?"),
-])
+@pytest.mark.parametrize(
+    "override, words",
+    [
+        ("model.num_layers=3", "the model mixer has width, feature_dropout_rate"),
+        ("model.feature_dropout_rate=1.5", "a number at least 0 and"),
+        ("data.neutral_rate=.1", "parity has no such setting; it has num_train, num_eval, length"),
+        ("loss.logit_nrm_strength=1", "did you mean loss.logit_norm_strength?"),
+        ("model.module=mixr", "did you mean mixer?"),
+    ],
+)
 def test_mistakes_are_told_in_the_words_of_the_pieces(place, override, words):
     experiment.load_experiment(place / "own" / "parity.py")
     _, mistakes = configs.read_config(place / "own" / "config.py", (override,))
@@ -113,7 +135,9 @@ def test_what_the_pieces_say_is_in_the_address_and_the_design_is_not(place):
         pieces.adopt(own, copy)
         return members.code_version()
 
-    assert version_of(text) == version_of(text.replace("penalty .01", "another title")), "of get_experiment"
+    assert version_of(text) == version_of(text.replace("penalty .01", "another title")), (
+        "of get_experiment"
+    )
     assert version_of(text) != version_of(text.replace("seen.logits**2", "seen.logits**4"))
     pieces.forget()
     assert members.code_version() != version_of(text)
@@ -123,18 +147,38 @@ def test_wrong_pieces_are_named_all_at_once():
     class Careless:
         what = "nothing"
 
-    own = Own(datasets={"catsat": None}, models={"mixer": dict}, penalties={"l2": Careless, "mine": Careless})
+    own = Own(
+        datasets={"catsat": None},
+        models={"mixer": dict},
+        penalties={"l2": Careless, "mine": Careless},
+    )
     mistakes = own.mistakes()
     assert [line.split(":")[0] for line in mistakes] == [
-        "own.datasets", "own.penalties", "own.datasets", "own.models", "own.penalties", "own.penalties"]
-    assert any("'mine' has no text `source`" in line for line in mistakes) and any("no Flax Linen module" in line for line in mistakes)
+        "own.datasets",
+        "own.penalties",
+        "own.datasets",
+        "own.models",
+        "own.penalties",
+        "own.penalties",
+    ]
+    assert any("'mine' has no text `source`" in line for line in mistakes) and any(
+        "no Flax Linen module" in line for line in mistakes
+    )
 
 
 def test_an_exception_in_a_penalty_keeps_the_user_s_traceback_first(place, jaxreg_command):
     file = place / "own" / "broken.py"
-    file.write_text((place / "own" / "parity.py").read_text().replace("jnp.sum(seen.logits**2, axis=-1)", "jnp.sum(seen.nothing)"))
+    file.write_text(
+        (place / "own" / "parity.py")
+        .read_text()
+        .replace("jnp.sum(seen.logits**2, axis=-1)", "jnp.sum(seen.nothing)")
+    )
     done = jaxreg_command("compare", "own/broken.py", "--workdir=runs/broken", *QUICK, cwd=place)
-    assert done.returncode == 2 and "broken.py" in done.stderr and "'Seen' object has no attribute 'nothing'" in done.stderr
+    assert (
+        done.returncode == 2
+        and "broken.py" in done.stderr
+        and "'Seen' object has no attribute 'nothing'" in done.stderr
+    )
 
 
 def test_an_unknown_run_directory_still_says_so(tmp_path):

@@ -1,4 +1,6 @@
-"""The real command, small, from the outside: the files it leaves, the page in a real browser, inspect and report."""
+"""The real command, small, from the outside: the files it leaves, the page in a real browser,
+inspect and report.
+"""
 
 import json
 import sys
@@ -17,13 +19,28 @@ def test_the_run_directory_has_what_the_design_says(small_run):
         assert (small_run / name).stat().st_size > 0, name
     assert list((small_run / "tensorboard").rglob("events.out.tfevents.*"))
     results = json.loads((small_run / "results.json").read_text())
-    assert list(results) == ["experiment", "baseline", "margin", "alpha", "seeds", "arms", "comparisons", "controls"]
+    assert list(results) == [
+        "experiment",
+        "baseline",
+        "margin",
+        "alpha",
+        "seeds",
+        "arms",
+        "comparisons",
+        "controls",
+    ]
     assert results["seeds"] == [100, 101]
     cell = results["arms"]["attention_0.3"]["recombination"]
     assert cell["mean"] == pytest.approx(np.mean(cell["per_seed"])) and len(cell["per_seed"]) == 2
-    [row] = [c for c in results["comparisons"] if c["arm"] == "attention_0.3" and c["split"] == "recombination"]
+    [row] = [
+        c
+        for c in results["comparisons"]
+        if c["arm"] == "attention_0.3" and c["split"] == "recombination"
+    ]
     base = results["arms"]["none"]["recombination"]["per_seed"]
-    assert row["per_seed"] == pytest.approx([a - b for a, b in zip(cell["per_seed"], base, strict=True)])
+    assert row["per_seed"] == pytest.approx(
+        [a - b for a, b in zip(cell["per_seed"], base, strict=True)]
+    )
     # Verdicts stand on the primary view only.
     assert {c["split"] for c in results["comparisons"] if c["verdict"]} == {"recombination"}
     text = json.dumps(results)
@@ -31,7 +48,11 @@ def test_the_run_directory_has_what_the_design_says(small_run):
 
 
 def test_metrics_have_one_row_per_arm_seed_step_and_split(small_run):
-    rows = [row for row in map(json.loads, (small_run / "metrics.jsonl").read_text().splitlines()) if "machine" not in row]
+    rows = [
+        row
+        for row in map(json.loads, (small_run / "metrics.jsonl").read_text().splitlines())
+        if "machine" not in row
+    ]
     keys = [(r["arm"], r["seed"], r["step"], r["split"], "train_mode_loss" in r) for r in rows]
     assert len(keys) == len(set(keys))
     assert {r["step"] for r in rows} == {20, 40} and {r["seed"] for r in rows} == {100, 101}
@@ -43,15 +64,25 @@ def test_the_report_is_made_again_from_disk(small_run, jaxreg_command):
     done = jaxreg_command("report", str(small_run))
     assert done.returncode == 0, done.stderr
     again = json.loads((small_run / "results.json").read_text())
-    assert again["arms"] == json.loads(before)["arms"] and again["comparisons"] == json.loads(before)["comparisons"]
+    assert (
+        again["arms"] == json.loads(before)["arms"]
+        and again["comparisons"] == json.loads(before)["comparisons"]
+    )
     (small_run / "results.json").write_bytes(before)
 
 
 def test_inspect_shows_both_matrices_for_any_sentence(small_run, jaxreg_command, tmp_path):
     picture = tmp_path / "matrices.png"
     done = jaxreg_command(
-        "inspect", str(small_run), "--arm=attention_0.3", "--seed=100", "--step=3", "--text=The cat sat on the mat",
-        "--layer=0", "--head=1", f"--output={picture}",
+        "inspect",
+        str(small_run),
+        "--arm=attention_0.3",
+        "--seed=100",
+        "--step=3",
+        "--text=The cat sat on the mat",
+        "--layer=0",
+        "--head=1",
+        f"--output={picture}",
     )
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
@@ -67,7 +98,9 @@ def test_inspect_shows_both_matrices_for_any_sentence(small_run, jaxreg_command,
 
 
 def test_inspect_refuses_what_never_was(small_run, jaxreg_command):
-    done = jaxreg_command("inspect", str(small_run), "--arm=attention_0.3", "--seed=100", "--step=40")
+    done = jaxreg_command(
+        "inspect", str(small_run), "--arm=attention_0.3", "--seed=100", "--step=40"
+    )
     assert done.returncode == 2 and "--step=40" in done.stderr and "0 to 39" in done.stderr
 
 

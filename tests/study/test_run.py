@@ -1,4 +1,6 @@
-"""A whole comparison in this process: the bytes of results.json, who trains again, interruptions, refusals, exit codes."""
+"""A whole comparison in this process: the bytes of results.json, who trains again, interruptions,
+refusals, exit codes.
+"""
 
 import dataclasses
 import json
@@ -14,10 +16,22 @@ from jaxreg.study.fields import MAX_SEED
 from jaxreg.study.files import UserErrors
 from jaxreg.train import records, rundir
 
-ARMS = {"none": Arm("none", predict=0.0), "drop": Arm("drop", {"model.attention_dropout_rate": 0.3}, predict=1.0), "aa": Arm("aa", kind="aa", seed_offset=2)}
+ARMS = {
+    "none": Arm("none", predict=0.0),
+    "drop": Arm("drop", {"model.attention_dropout_rate": 0.3}, predict=1.0),
+    "aa": Arm("aa", kind="aa", seed_offset=2),
+}
 DESIGN = Experiment(
-    name="tiny", question="Which?", config="c.py", baseline="none", arms=ARMS, seeds=(1, 2), primary="recombination", margin=0.05,
-    alpha=0.05, prediction="none of them",
+    name="tiny",
+    question="Which?",
+    config="c.py",
+    baseline="none",
+    arms=ARMS,
+    seeds=(1, 2),
+    primary="recombination",
+    margin=0.05,
+    alpha=0.05,
+    prediction="none of them",
 )
 
 
@@ -25,10 +39,19 @@ class Shown(Silent):
     """Keeps what it hears; `at_chunk` is called with the number of the progress event."""
 
     def __init__(self, at_progress=None):
-        self.notes, self.phases, self.cells, self.events, self.closed, self.at_progress = [], [], [], 0, None, at_progress
+        self.notes, self.phases, self.cells, self.events, self.closed, self.at_progress = (
+            [],
+            [],
+            [],
+            0,
+            None,
+            at_progress,
+        )
 
     def note(self, text):
-        if not text.startswith("Machine: "):  # how fast it was: of runs that trained; test_meter.py looks at it
+        if not text.startswith(
+            "Machine: "
+        ):  # how fast it was: of runs that trained; test_meter.py looks at it
             self.notes.append(text)
 
     def phase(self, name):
@@ -48,31 +71,56 @@ class Shown(Silent):
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch, tmp_path):
-    """Compiled programs, the tiny draws, and neither the off-value control nor the report, which have their own tests."""
+    """Compiled programs, the tiny draws, and neither the off-value control nor the report, which
+    have their own tests.
+    """
     tiny.use_compiled(monkeypatch)
     monkeypatch.setenv("JAXREG_DATA", str(tiny.data_dir()))
-    monkeypatch.setattr(checks, "off_value", lambda config, dataset, seed, phase: {"passed": True, "what": "w", "detail": f"seed {seed}"})
+    monkeypatch.setattr(
+        checks,
+        "off_value",
+        lambda config, dataset, seed, phase: {
+            "passed": True,
+            "what": "w",
+            "detail": f"seed {seed}",
+        },
+    )
     monkeypatch.setattr(run, "_report", lambda *arguments: None)
 
 
 def learning(workdir):
     """The lines of metrics.jsonl that are no times of this machine."""
-    return [line for line in (workdir / "metrics.jsonl").read_bytes().splitlines() if not line.startswith(b'{"machine": ')]
+    return [
+        line
+        for line in (workdir / "metrics.jsonl").read_bytes().splitlines()
+        if not line.startswith(b'{"machine": ')
+    ]
 
 
 def compare(workdir, *, arms=ARMS, seeds=(1, 2), changes=None, shown=None, design=DESIGN):
     design = dataclasses.replace(design, arms=arms)
     resolved = {name: tiny.config((changes or {}) | dict(arm.diff)) for name, arm in arms.items()}
-    return run.compare(design, tiny.config(changes), resolved, seeds, workdir, display=shown or Shown())
+    return run.compare(
+        design, tiny.config(changes), resolved, seeds, workdir, display=shown or Shown()
+    )
 
 
 def test_the_files_the_events_and_the_exit_code(tmp_path):
     shown = Shown()
     assert compare(tmp_path / "own", shown=shown) == 0
     results = json.loads((tmp_path / "own" / "results.json").read_text())
-    assert results["seeds"] == [1, 2] and set(results["arms"]) == set(ARMS) and results["controls"]["off_value"]["detail"] == "seed 1"
+    assert (
+        results["seeds"] == [1, 2]
+        and set(results["arms"]) == set(ARMS)
+        and results["controls"]["off_value"]["detail"] == "seed 1"
+    )
     assert {path.name for path in (tmp_path / "own").iterdir()} == {
-        ".lock", "config.json", "environment.json", "members", "metrics.jsonl", "results.json",
+        ".lock",
+        "config.json",
+        "environment.json",
+        "members",
+        "metrics.jsonl",
+        "results.json",
     } | ({"checkpoints"} if (tmp_path / "own" / "checkpoints").exists() else set())
     assert shown.phases == ["compiling", "training", "comparing"] and shown.notes == []
     by_cell = {}
@@ -80,7 +128,11 @@ def test_the_files_the_events_and_the_exit_code(tmp_path):
         by_cell[arm, view] = (mean, half, count)
     for (arm, view), (mean, half, count) in by_cell.items():
         cell = results["arms"][arm][view]
-        assert count == 2 and mean == pytest.approx(cell["mean"]) and half == pytest.approx((cell["ci95"][1] - cell["ci95"][0]) / 2)
+        assert (
+            count == 2
+            and mean == pytest.approx(cell["mean"])
+            and half == pytest.approx((cell["ci95"][1] - cell["ci95"][0]) / 2)
+        )
 
 
 def test_results_have_the_same_bytes_fresh_found_extended_and_from_neighbours(tmp_path):
@@ -92,7 +144,9 @@ def test_results_have_the_same_bytes_fresh_found_extended_and_from_neighbours(tm
     (fresh / "results.json").unlink()
     compare(fresh, seeds=(1, 2, 3), shown=again)
     assert (fresh / "results.json").read_bytes() == expected and "compiling" not in again.phases
-    assert again.notes == ["8 of 8 members were found trained, 0 trained now"], "none at 3 is the A/A pair of 1"
+    assert again.notes == ["8 of 8 members were found trained, 0 trained now"], (
+        "none at 3 is the A/A pair of 1"
+    )
 
     extended = tmp_path / "2" / "extended"
     compare(extended, seeds=(1, 2))
@@ -102,7 +156,11 @@ def test_results_have_the_same_bytes_fresh_found_extended_and_from_neighbours(tm
     assert learning(extended) == learning(fresh) and len(learning(fresh)) > 100
 
     other, own = tmp_path / "3" / "other", tmp_path / "3" / "own"
-    compare(other, arms={"none": Arm("x"), "same": ARMS["drop"]}, design=dataclasses.replace(DESIGN, name="another"))
+    compare(
+        other,
+        arms={"none": Arm("x"), "same": ARMS["drop"]},
+        design=dataclasses.replace(DESIGN, name="another"),
+    )
     shown = Shown()
     compare(own, seeds=(1, 2, 3), shown=shown)
     assert "4 of 8 members were found trained, 4 trained now" in shown.notes
@@ -113,7 +171,10 @@ def test_results_have_the_same_bytes_fresh_found_extended_and_from_neighbours(tm
 def test_other_arms_or_their_order_do_not_change_an_arm(tmp_path):
     compare(tmp_path / "1" / "all")
     compare(tmp_path / "2" / "two", arms={"drop": ARMS["drop"], "none": ARMS["none"]}, seeds=(2, 1))
-    one, two = (json.loads((tmp_path / name / "results.json").read_text())["arms"] for name in ("1/all", "2/two"))
+    one, two = (
+        json.loads((tmp_path / name / "results.json").read_text())["arms"]
+        for name in ("1/all", "2/two")
+    )
     for arm in ("none", "drop"):
         for view, cell in one[arm].items():
             assert two[arm][view]["per_seed"] == cell["per_seed"][::-1]
@@ -127,17 +188,26 @@ def test_a_signal_makes_it_save_say_how_to_go_on_and_return_75(tmp_path, event, 
     shown = Shown(lambda count: signal.raise_signal(signal.SIGTERM) if count == event else None)
     handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     assert compare(own, shown=shown) == 75
-    assert handlers == [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)], "the old handlers are back"
-    assert shown.notes[-1] == "interrupted; the same command goes on: jaxreg compare e.py '--workdir=w x'"
+    assert handlers == [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)], (
+        "the old handlers are back"
+    )
+    assert (
+        shown.notes[-1]
+        == "interrupted; the same command goes on: jaxreg compare e.py '--workdir=w x'"
+    )
     assert not (own / "results.json").exists() and any((own / "checkpoints").iterdir())
     assert compare(own) == 0
-    assert (own / "results.json").read_bytes() == (whole / "results.json").read_bytes() and learning(own) == learning(whole)
+    assert (own / "results.json").read_bytes() == (
+        whole / "results.json"
+    ).read_bytes() and learning(own) == learning(whole)
 
 
 def test_a_signal_while_everything_is_found_loses_nothing(tmp_path):
     compare(tmp_path / "own")
     shown = Shown(lambda count: signal.raise_signal(signal.SIGINT))
-    assert compare(tmp_path / "own", shown=shown) == 0 and (tmp_path / "own" / "results.json").exists()
+    assert (
+        compare(tmp_path / "own", shown=shown) == 0 and (tmp_path / "own" / "results.json").exists()
+    )
 
 
 def test_a_directory_in_use_is_refused_in_one_line(tmp_path):
@@ -169,15 +239,24 @@ def test_checkpoints_that_are_all_damaged_are_named_in_one_line(tmp_path):
             path.write_bytes(b"")
     with pytest.raises(UserErrors) as raised:
         compare(tmp_path / "own")
-    assert len(raised.value.mistakes) == 1 and "to start afresh, remove that folder" in raised.value.mistakes[0]
+    assert (
+        len(raised.value.mistakes) == 1
+        and "to start afresh, remove that folder" in raised.value.mistakes[0]
+    )
 
 
 def test_devices_that_cannot_share_a_batch_are_a_mistake_of_the_user(tmp_path):
     changes = {"train.layout": "data", "train.batch_size": 12}
-    for do in (compare, lambda workdir, changes: run.train(tiny.config(changes), workdir, display=Shown())):
+    for do in (
+        compare,
+        lambda workdir, changes: run.train(tiny.config(changes), workdir, display=Shown()),
+    ):
         with pytest.raises(UserErrors) as raised:
             do(tmp_path / "own", changes=changes)
-        assert "train.batch_size is 12; with train.layout=data it must be a multiple of the devices, which are 8" in raised.value.mistakes[0]
+        assert (
+            "train.batch_size is 12; with train.layout=data it must be a multiple of the devices,"
+            " which are 8" in raised.value.mistakes[0]
+        )
     assert not (tmp_path / "own").exists()
 
 
@@ -202,9 +281,17 @@ def test_members_of_another_machine_are_used_and_mark_the_run(tmp_path, monkeypa
         monkeypatch.setattr(f"jaxreg.study.{module}.fingerprint", lambda: real | {"cores": 99})
     shown = Shown()
     assert compare(tmp_path / "own", shown=shown) == 0
-    assert "cores changed" in shown.notes[0] and shown.notes[1].startswith("6 of 6 members were found trained")
-    assert shown.notes[2].startswith("6 members were trained on another machine") and len(shown.notes) == 3
-    assert json.loads((tmp_path / "own" / "environment.json").read_text())["mixed_fingerprints"] is True
+    assert "cores changed" in shown.notes[0] and shown.notes[1].startswith(
+        "6 of 6 members were found trained"
+    )
+    assert (
+        shown.notes[2].startswith("6 members were trained on another machine")
+        and len(shown.notes) == 3
+    )
+    assert (
+        json.loads((tmp_path / "own" / "environment.json").read_text())["mixed_fingerprints"]
+        is True
+    )
     assert (tmp_path / "own" / "results.json").read_bytes() == before
 
 
@@ -226,10 +313,15 @@ def test_planning_writes_nothing(tmp_path):
 def test_a_single_run_is_resumed_and_refuses_another_seed(tmp_path):
     config = tiny.config()
     shown = Shown(lambda count: signal.raise_signal(signal.SIGINT) if count == 3 else None)
-    assert run.train(config, tmp_path / "1" / "own", display=shown) == 75 and not (tmp_path / "1" / "own" / "results.json").exists()
+    assert (
+        run.train(config, tmp_path / "1" / "own", display=shown) == 75
+        and not (tmp_path / "1" / "own" / "results.json").exists()
+    )
     assert run.train(config, tmp_path / "1" / "own", display=Shown()) == 0
     assert run.train(config, tmp_path / "2" / "whole", display=Shown()) == 0
     own, whole = tmp_path / "1" / "own", tmp_path / "2" / "whole"
-    assert (own / "results.json").read_bytes() == (whole / "results.json").read_bytes() and learning(own) == learning(whole)
+    assert (own / "results.json").read_bytes() == (
+        whole / "results.json"
+    ).read_bytes() and learning(own) == learning(whole)
     with pytest.raises(UserErrors, match="seed=0, not 5"):
         run.train({**config, "seed": 5}, tmp_path / "1" / "own", display=Shown())

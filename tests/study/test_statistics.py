@@ -14,8 +14,13 @@ from jaxreg.study import statistics
 def scipy_p(differences, alternative):
     """scipy's own enumeration of the same test."""
     return stats.permutation_test(
-            (np.asarray(differences),), np.sum, permutation_type="samples", alternative=alternative,
-            n_resamples=np.inf, vectorized=False).pvalue
+        (np.asarray(differences),),
+        np.sum,
+        permutation_type="samples",
+        alternative=alternative,
+        n_resamples=np.inf,
+        vectorized=False,
+    ).pvalue
 
 
 @pytest.mark.parametrize("num_seeds", [2, 5, 8, 12])
@@ -23,7 +28,7 @@ def scipy_p(differences, alternative):
 def test_equals_scipys_enumeration(num_seeds, alternative):
     rng = np.random.default_rng(num_seeds)
     smooth = rng.normal(0.3, 1.0, num_seeds)
-    tied = rng.integers(-3, 5, num_seeds) / 64     # accuracies of 64 items: many equal sums
+    tied = rng.integers(-3, 5, num_seeds) / 64  # accuracies of 64 items: many equal sums
     for differences in (smooth, tied):
         found = statistics.sign_flip_test(differences, alternative=alternative)
         assert found.exact
@@ -53,12 +58,14 @@ def test_zeros_show_nothing():
 
 
 def test_what_rounding_leaves_is_a_tie():
-    differences = [0.3 - 0.25] * 8     # 0.04999999999999999: .05 but for rounding
+    differences = [0.3 - 0.25] * 8  # 0.04999999999999999: .05 but for rounding
     assert differences[0] != 0.05
     assert statistics.sign_flip_test(differences, alternative="less", shift=0.05).p == 1.0
     # .1 + .2 and .3 are different floats and equal sums
     assert statistics.sign_flip_test([0.1, 0.2, -0.3]).p == 1.0
-    assert statistics.sign_flip_test([0.1, 0.2, 0.3, -0.6], alternative="greater").p == scipy_p([1, 2, 3, -6], "greater")
+    assert statistics.sign_flip_test([0.1, 0.2, 0.3, -0.6], alternative="greater").p == scipy_p(
+        [1, 2, 3, -6], "greater"
+    )
 
 
 def test_a_difference_above_the_tolerance_is_no_tie():
@@ -76,7 +83,8 @@ def test_shift_moves_the_hypothesis():
 
 def test_twenty_seeds_are_exact():
     found = statistics.sign_flip_test(np.arange(1, 21) * np.where(np.arange(20) < 2, -1, 1))
-    # sum 210 - 2 (1 + 2): as extreme are the sets of flipped numbers with sum <= 3: {}, 1, 2, 3, 12, both ways
+    # sum 210 - 2 (1 + 2): as extreme are the sets of flipped numbers with sum <= 3: {}, 1, 2, 3,
+    # 12, both ways
     assert found.exact and found.p == 2 * 5 / 2**20
 
 
@@ -123,7 +131,7 @@ def test_refuses_what_is_no_number_per_seed():
 def test_level_of_the_test_under_no_effect():
     rng = np.random.default_rng(8)
     p = np.array([statistics.sign_flip_test(row).p for row in rng.normal(0.0, 1.0, (2000, 9))])
-    assert abs(np.mean(p <= 0.05) - 0.05) < 0.02     # 4 standard errors
+    assert abs(np.mean(p <= 0.05) - 0.05) < 0.02  # 4 standard errors
 
 
 def test_non_inferiority_and_equivalence_by_hand():
@@ -133,7 +141,11 @@ def test_non_inferiority_and_equivalence_by_hand():
     assert same == (1 / 64, 1 / 64, 1 / 64)
     better = [0.1 + d for d in differences]
     assert statistics.non_inferiority_test(better, 0.05).p == 1 / 64
-    assert statistics.equivalence_test(better, 0.05).p == statistics.equivalence_test(better, 0.05).p_below == 1.0
+    assert (
+        statistics.equivalence_test(better, 0.05).p
+        == statistics.equivalence_test(better, 0.05).p_below
+        == 1.0
+    )
     worse = [d - 0.1 for d in differences]
     assert statistics.non_inferiority_test(worse, 0.05).p == 1.0
 
@@ -141,7 +153,9 @@ def test_non_inferiority_and_equivalence_by_hand():
 def test_t_interval_by_hand():
     # mean 2, sd 1, n 3: t(.975, 2) = 4.302653
     low, high = statistics.t_interval([1, 2, 3], 0.05)
-    assert (low, high) == pytest.approx((2 - 4.302653 / math.sqrt(3), 2 + 4.302653 / math.sqrt(3)), rel=1e-6)
+    assert (low, high) == pytest.approx(
+        (2 - 4.302653 / math.sqrt(3), 2 + 4.302653 / math.sqrt(3)), rel=1e-6
+    )
     assert statistics.t_interval([0.5, 0.5], 0.05) == (0.5, 0.5)
     assert all(math.isnan(end) for end in statistics.t_interval([0.5], 0.05))
 
@@ -149,7 +163,9 @@ def test_t_interval_by_hand():
 def test_t_interval_covers_as_often_as_it_says():
     rng = np.random.default_rng(3)
     for alpha in (0.05, 0.2):
-        ends = np.array([statistics.t_interval(row, alpha) for row in rng.normal(1.0, 2.0, (2000, 12))])
+        ends = np.array(
+            [statistics.t_interval(row, alpha) for row in rng.normal(1.0, 2.0, (2000, 12))]
+        )
         covered = np.mean((ends[:, 0] <= 1.0) & (1.0 <= ends[:, 1]))
         assert abs(covered - (1 - alpha)) < 4 * math.sqrt(alpha * (1 - alpha) / 2000)
 
@@ -165,7 +181,7 @@ def test_holm_by_hand():
 
 def test_what_a_design_can_decide():
     assert statistics.smallest_p(10) == 2 / 1024
-    assert not statistics.can_decide(10, 30, 0.05)      # .059
+    assert not statistics.can_decide(10, 30, 0.05)  # .059
     assert statistics.can_decide(11, 30, 0.05)
     assert not statistics.can_decide(5, 1, 0.05) and statistics.can_decide(6, 1, 0.05)
     assert statistics.can_decide(20, 30, 0.05)
@@ -179,7 +195,12 @@ def test_what_a_design_can_decide():
 
 def test_seeds_for_power_against_published_numbers():
     # Cohen's d 1, .8, .5, .2, paired, two-sided, .05, .8: 10, 15, 34, 199 (G*Power 3.1)
-    assert [statistics.seeds_for_power(1.0, d, alpha=0.05) for d in (1.0, 0.8, 0.5, 0.2)] == [10, 15, 34, 199]
+    assert [statistics.seeds_for_power(1.0, d, alpha=0.05) for d in (1.0, 0.8, 0.5, 0.2)] == [
+        10,
+        15,
+        34,
+        199,
+    ]
     assert statistics.seeds_for_power(1.0, 0.5, alpha=0.05, sided=1) == 27
     assert statistics.seeds_for_power(4.0, -2.0, alpha=0.05) == 34
     assert statistics.seeds_for_power(1.0, 0.5, alpha=0.05, power=0.95) == 54
@@ -189,7 +210,8 @@ def test_seeds_for_power_respects_the_smallest_p():
     assert statistics.seeds_for_power(0.0, 1.0, alpha=0.05) == 6
     assert statistics.seeds_for_power(1e-6, 1.0, alpha=0.05, num_tests=30) == 11
     assert statistics.seeds_for_power(0.0, 1.0, alpha=0.05, sided=1) == 5
-    # with 6 seeds all must agree in sign: .66 at an effect of 1.5 sd, where the t test alone has .83
+    # with 6 seeds all must agree in sign: .66 at an effect of 1.5 sd, where the t test alone has
+    # .83
     assert stats.norm.cdf(1.5) ** 6 < 0.8 < statistics.paired_power(6, 1.0, 1.5, alpha=0.05)
     assert statistics.seeds_for_power(1.0, 1.5, alpha=0.05) == 7
     with pytest.raises(ValueError, match="alpha"):
@@ -202,7 +224,10 @@ def test_power_formula_against_simulation():
         samples = rng.normal(effect, 1.0, (4000, num_seeds))
         side = {2: "two-sided", 1: "greater"}[sided]
         seen = np.mean(stats.ttest_1samp(samples, 0.0, axis=1, alternative=side).pvalue <= 0.05)
-        assert abs(seen - statistics.paired_power(num_seeds, 1.0, effect, alpha=0.05, sided=sided)) < 0.03
+        assert (
+            abs(seen - statistics.paired_power(num_seeds, 1.0, effect, alpha=0.05, sided=sided))
+            < 0.03
+        )
     # and the test that is used has nearly that power
     samples = rng.normal(1.0, 1.0, (1000, 10))
     flips = np.mean([statistics.sign_flip_test(row).p <= 0.05 for row in samples])
@@ -212,18 +237,31 @@ def test_power_formula_against_simulation():
 def test_power_is_a_number_where_the_noncentral_t_is_not():
     # scipy's lower tail is NaN here
     assert statistics.paired_power(30, 1.0, 2.0, alpha=0.05) == pytest.approx(1.0)
-    assert statistics.seeds_for_power(1000.0, 1.0, alpha=0.05) == pytest.approx(2.8**2 * 1e6, rel=0.01)
+    assert statistics.seeds_for_power(1000.0, 1.0, alpha=0.05) == pytest.approx(
+        2.8**2 * 1e6, rel=0.01
+    )
 
 
-@pytest.mark.parametrize("change, name", [
-        ({"sd": math.nan}, "sd"), ({"sd": -1.0}, "sd"), ({"effect": 0.0}, "effect"), ({"alpha": 0.0}, "alpha"),
-        ({"power": 1.0}, "power"), ({"num_tests": 0}, "num_tests"), ({"sided": 3}, "sided")])
+@pytest.mark.parametrize(
+    "change, name",
+    [
+        ({"sd": math.nan}, "sd"),
+        ({"sd": -1.0}, "sd"),
+        ({"effect": 0.0}, "effect"),
+        ({"alpha": 0.0}, "alpha"),
+        ({"power": 1.0}, "power"),
+        ({"num_tests": 0}, "num_tests"),
+        ({"sided": 3}, "sided"),
+    ],
+)
 def test_seeds_for_power_names_what_is_out_of_range(change, name):
     with pytest.raises(ValueError, match=name):
         statistics.seeds_for_power(**{"sd": 1.0, "effect": 1.0, "alpha": 0.05, **change})
 
 
 def test_importing_is_cheap():
-    code = ("import sys, jaxreg.study.statistics, jaxreg.study.verdict;"
-                    "sys.exit(any(name in sys.modules for name in ('scipy', 'jax', 'matplotlib', 'flax')))")
+    code = (
+        "import sys, jaxreg.study.statistics, jaxreg.study.verdict;"
+        "sys.exit(any(name in sys.modules for name in ('scipy', 'jax', 'matplotlib', 'flax')))"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,4 +1,6 @@
-"""Targeted dropout: exactly the connections between the named places are ever dropped, and all others stay as they are."""
+"""Targeted dropout: exactly the connections between the named places are ever dropped, and all
+others stay as they are.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -15,11 +17,20 @@ ROWS, SEED = 8, 1
 
 
 def settings(edges, rate=0.6):
-    return tiny.config(tiny.LEAN | {"model.num_layers": 2, "model.attention_dropout_edges": edges, "model.attention_dropout_rate": rate})
+    return tiny.config(
+        tiny.LEAN
+        | {
+            "model.num_layers": 2,
+            "model.attention_dropout_edges": edges,
+            "model.attention_dropout_rate": rate,
+        }
+    )
 
 
 def batch_of(change=None):
-    arrays = {name: x[:ROWS].copy() for name, x in build.train_batch(tiny.dataset(SEED), ()).items()}
+    arrays = {
+        name: x[:ROWS].copy() for name, x in build.train_batch(tiny.dataset(SEED), ()).items()
+    }
     return {name: jnp.asarray(x) for name, x in (arrays | (change or {})).items()}
 
 
@@ -29,9 +40,18 @@ def pass_of(config, batch, step, params=None, spared=None):
     strengths = build.strengths_of(config)
     model = build.model_of(build.structure_of(config), strengths, vocabulary)
     if params is None:
-        params = build.problem_of(build.structure_of(config), vocabulary)(strengths).init(rng.seed_key(SEED, "init"))
+        params = build.problem_of(build.structure_of(config), vocabulary)(strengths).init(
+            rng.seed_key(SEED, "init")
+        )
     return problem.Pass(
-        params, batch, jnp.arange(ROWS), model, Moment(SEED, step), config["model"]["attention_dropout_edges"], vocabulary.cue_names, spared or {}
+        params,
+        batch,
+        jnp.arange(ROWS),
+        model,
+        Moment(SEED, step),
+        config["model"]["attention_dropout_edges"],
+        vocabulary.cue_names,
+        spared or {},
     )
 
 
@@ -44,7 +64,9 @@ def by_hand(edges, batch):
     names, (looks, seen) = tiny.dataset(SEED).cue_names, edges.split("->")
     out = np.zeros((ROWS, batch["tokens"].shape[1], batch["tokens"].shape[1]), bool)
     for b in range(ROWS):
-        place = {"query": int(batch["query_position"][b])} | {name: int(batch["cues"][b, i]) for i, name in enumerate(names)}
+        place = {"query": int(batch["query_position"][b])} | {
+            name: int(batch["cues"][b, i]) for i, name in enumerate(names)
+        }
         if min(place[looks], place[seen]) >= 0:
             out[b, place[looks], place[seen]] = True
     return out
@@ -60,23 +82,38 @@ def test_exactly_these_connections_are_ever_dropped(edges):
     for step in range(10):
         weights = weights_of(config, batch, step)
         dropped = (weights == 0) & (whole > 0)
-        kept = probe.replay_masks(0.6, SEED, np.full(ROWS, step), np.arange(ROWS), 2, 2, batch["tokens"].shape[1]).transpose(1, 0, 2, 3, 4)
+        kept = probe.replay_masks(
+            0.6, SEED, np.full(ROWS, step), np.arange(ROWS), 2, 2, batch["tokens"].shape[1]
+        ).transpose(1, 0, 2, 3, 4)
         np.testing.assert_array_equal(dropped, ~kept & asked[None, :, None])
-        # The first layer sees what it sees without dropout, so all others are bit for bit as they were.
+        # The first layer sees what it sees without dropout, so all others are bit for bit as they
+        # were.
         untouched = np.broadcast_to(~asked[:, None], whole[0].shape)
         np.testing.assert_array_equal(weights[0][untouched], whole[0][untouched])
         ever |= dropped
     for layer in range(2):
         for head in range(2):
-            np.testing.assert_array_equal(ever[layer, :, head].any((1, 2)) | ~asked.any((1, 2)), True)
+            np.testing.assert_array_equal(
+                ever[layer, :, head].any((1, 2)) | ~asked.any((1, 2)), True
+            )
 
 
 def test_a_counterfactual_keeps_one_of_them_and_frees_no_other():
     batch, config = batch_of(), settings("query->noun")
-    whole, before = weights_of(settings("query->noun", None), batch, 0), weights_of(config, batch, 0)
+    whole, before = (
+        weights_of(settings("query->noun", None), batch, 0),
+        weights_of(config, batch, 0),
+    )
     dropped = (before == 0) & (whole > 0)
     layer, example, head, query, key = np.argwhere(dropped)[0]
-    spared = {"step": 0, "layer": layer, "example": example, "head": head, "query": query, "key": key}
+    spared = {
+        "step": 0,
+        "layer": layer,
+        "example": example,
+        "head": head,
+        "query": query,
+        "key": key,
+    }
     after = np.asarray(pass_of(config, batch, 0, spared=spared).attention_weights())
     dropped[layer, example, head, query, key] = False
     np.testing.assert_array_equal((after == 0) & (whole > 0), dropped)
@@ -84,14 +121,19 @@ def test_a_counterfactual_keeps_one_of_them_and_frees_no_other():
 
 def test_all_drops_others_too():
     batch = batch_of()
-    dropped = (weights_of(settings("all"), batch, 0) == 0) & (weights_of(settings("all", None), batch, 0) > 0)
+    dropped = (weights_of(settings("all"), batch, 0) == 0) & (
+        weights_of(settings("all", None), batch, 0) > 0
+    )
     assert (dropped & ~by_hand("query->noun", batch)[None, :, None]).any()
 
 
 def test_arms_with_other_edges_learn_from_other_losses():
     batch = batch_of()
     edges = ("all", "query->noun", "query->determiner", "noun->determiner")
-    losses = [np.asarray(pass_of(settings(each), batch, 0).logits_and_loss("dropout")[1]) for each in edges]
+    losses = [
+        np.asarray(pass_of(settings(each), batch, 0).logits_and_loss("dropout")[1])
+        for each in edges
+    ]
     for i, one in enumerate(losses):
         for other in losses[:i]:
             assert np.abs(one - other).max() > 1e-4
@@ -100,7 +142,10 @@ def test_arms_with_other_edges_learn_from_other_losses():
 def test_an_absent_cue_drops_nothing():
     cues = np.full((ROWS, len(tiny.dataset(SEED).cue_names)), -1, np.int32)
     batch = batch_of({"cues": cues})
-    np.testing.assert_array_equal(weights_of(settings("query->noun"), batch, 0), weights_of(settings("query->noun", None), batch, 0))
+    np.testing.assert_array_equal(
+        weights_of(settings("query->noun"), batch, 0),
+        weights_of(settings("query->noun", None), batch, 0),
+    )
     some = cues.copy()
     some[::2] = np.asarray(batch_of()["cues"])[::2]
     whole, dropped = weights_of(settings("query->noun", None), batch_of(), 0), np.zeros(ROWS, bool)

@@ -6,10 +6,18 @@ import numpy as np
 import pytest
 
 from jaxreg.study import statistics, verdict
-from jaxreg.study.verdict import INCONCLUSIVE, NEGLIGIBLE, NOT_TESTABLE, OPPOSITE, SUPPORTED, Comparison, judge
+from jaxreg.study.verdict import (
+    INCONCLUSIVE,
+    NEGLIGIBLE,
+    NOT_TESTABLE,
+    OPPOSITE,
+    SUPPORTED,
+    Comparison,
+    judge,
+)
 
 MARGIN, ALPHA = 0.05, 0.05
-WIGGLE = np.array([-1.0, 1.0, -0.5, 0.5, -0.2, 0.2, -0.8, 0.8, 0.1, -0.1])   # mean 0
+WIGGLE = np.array([-1.0, 1.0, -0.5, 0.5, -0.2, 0.2, -0.8, 0.8, 0.1, -0.1])  # mean 0
 
 
 def around(mean, spread=0.01):
@@ -31,20 +39,22 @@ def test_supported_needs_all_three():
     assert noisy.difference > MARGIN and noisy.p > ALPHA and noisy.label == INCONCLUSIVE
     # large and significant, but not after the correction
     assert said(around(0.08), p_holm=0.051).label == INCONCLUSIVE
-    assert said(around(0.08), num_tests=30).label == INCONCLUSIVE    # 10 seeds cannot carry 30 tests
+    assert said(around(0.08), num_tests=30).label == INCONCLUSIVE  # 10 seeds cannot carry 30 tests
     # large, significant, other direction
     assert said(around(0.08), direction=-1).label == OPPOSITE
 
 
 def test_an_estimate_that_is_the_margin_counts():
-    exactly = np.full(8, 0.3 - 0.25)      # a float just below .05
+    exactly = np.full(8, 0.3 - 0.25)  # a float just below .05
     assert exactly.mean() < MARGIN
     assert said(exactly).label == SUPPORTED
 
 
 def test_negligible_and_opposite_and_their_order():
     small = said(around(0.01))
-    assert small.label == NEGLIGIBLE and small.p_holm <= ALPHA      # significant, and no effect of the margin
+    assert (
+        small.label == NEGLIGIBLE and small.p_holm <= ALPHA
+    )  # significant, and no effect of the margin
     assert said(around(0.0)).label == NEGLIGIBLE
     # a small harm is both: against the direction, and the margin is excluded; opposite goes first
     harm = said(around(-0.01))
@@ -59,7 +69,11 @@ def test_direction_mirrors_everything():
     for differences in (around(0.08), around(0.01), around(-0.02), around(0.03, 0.1)):
         for kind in verdict.KINDS:
             one, other = said(differences, kind=kind), said(-differences, kind=kind, direction=-1)
-            assert one.label == other.label and one.p == other.p and one.seeds_needed == other.seeds_needed
+            assert (
+                one.label == other.label
+                and one.p == other.p
+                and one.seeds_needed == other.seeds_needed
+            )
             assert one.difference == -other.difference
             assert one.ci95 == pytest.approx((-other.ci95[1], -other.ci95[0]))
 
@@ -72,12 +86,12 @@ def test_numbers_of_a_verdict():
     assert found.difference == pytest.approx(0.08)
     assert found.ci95 == tuple(statistics.t_interval(differences, 0.05))
     assert found.seeds_needed is None
-    assert said(differences, alpha=0.01).ci95 == found.ci95     # 95%, whatever the level
+    assert said(differences, alpha=0.01).ci95 == found.ci95  # 95%, whatever the level
 
 
 def test_non_inferiority():
     no_worse = said(around(-0.01), kind="non-inferiority")
-    assert no_worse.label == SUPPORTED                          # worse, but not by the margin
+    assert no_worse.label == SUPPORTED  # worse, but not by the margin
     assert no_worse.p == statistics.non_inferiority_test(around(-0.01), MARGIN).p
     assert said(around(0.2), kind="non-inferiority").label == SUPPORTED
     assert said(around(-0.08), kind="non-inferiority").label == OPPOSITE
@@ -107,7 +121,11 @@ def test_inconclusive_says_how_many_seeds():
     assert str(found.seeds_needed) in found.reason
     assert said(differences, num_tests=10).seeds_needed > found.seeds_needed
     one_sided = said(around(-0.03, 0.2), kind="non-inferiority").seeds_needed
-    assert one_sided == statistics.seeds_for_power(spread, MARGIN, alpha=ALPHA, sided=1) < found.seeds_needed
+    assert (
+        one_sided
+        == statistics.seeds_for_power(spread, MARGIN, alpha=ALPHA, sided=1)
+        < found.seeds_needed
+    )
     assert said(differences, kind="equivalence").seeds_needed > one_sided
 
 
@@ -116,9 +134,17 @@ def test_near_the_margin_more_seeds_are_needed_than_it_has():
     near = said(around(0.045, 0.03))
     spread = around(0.045, 0.03).std(ddof=1)
     assert statistics.seeds_for_power(spread, MARGIN, alpha=ALPHA) <= 10
-    assert near.seeds_needed == statistics.seeds_for_power(spread, MARGIN - 0.045, alpha=ALPHA, sided=1) > 10
+    assert (
+        near.seeds_needed
+        == statistics.seeds_for_power(spread, MARGIN - 0.045, alpha=ALPHA, sided=1)
+        > 10
+    )
     nearer = said(around(0.0499999, 0.03))
-    assert nearer.label == INCONCLUSIVE and nearer.seeds_needed is None and "more than" in nearer.reason
+    assert (
+        nearer.label == INCONCLUSIVE
+        and nearer.seeds_needed is None
+        and "more than" in nearer.reason
+    )
 
 
 def test_few_seeds():
@@ -139,7 +165,11 @@ def test_not_testable_carries_the_reason_and_no_p():
 
 
 def test_family_is_holm_over_the_primary_tests():
-    family = [Comparison(around(0.08), MARGIN), Comparison(around(0.08, 0.1), MARGIN), Comparison(around(0.0), MARGIN)]
+    family = [
+        Comparison(around(0.08), MARGIN),
+        Comparison(around(0.08, 0.1), MARGIN),
+        Comparison(around(0.0), MARGIN),
+    ]
     found = verdict.judge_family(family, alpha=ALPHA)
     p = [statistics.sign_flip_test(c.differences).p for c in family]
     assert [v.p for v in found] == p
@@ -160,7 +190,9 @@ def test_the_family_can_take_a_verdict_away():
 
 def test_an_untestable_claim_keeps_its_place_in_the_family():
     found = verdict.judge_family(
-            [Comparison(around(0.08), MARGIN), Comparison([], MARGIN, untestable="no data")], alpha=ALPHA)
+        [Comparison(around(0.08), MARGIN), Comparison([], MARGIN, untestable="no data")],
+        alpha=ALPHA,
+    )
     assert found[0].p_holm == 2 * found[0].p
     assert found[1].label == NOT_TESTABLE and found[1].p_holm is None
 
@@ -181,10 +213,18 @@ def test_how_often_verdicts_err():
     assert share((SUPPORTED,), 2 * MARGIN, 0.04) > 0.8
 
 
-@pytest.mark.parametrize("change, name", [
-        ({"margin": 0.0}, "margin"), ({"margin": math.nan}, "margin"), ({"direction": 0}, "direction"),
-        ({"kind": "better"}, "kind"), ({"alpha": 1.0}, "alpha"), ({"num_tests": 0}, "num_tests"),
-        ({"untestable": ""}, "untestable")])
+@pytest.mark.parametrize(
+    "change, name",
+    [
+        ({"margin": 0.0}, "margin"),
+        ({"margin": math.nan}, "margin"),
+        ({"direction": 0}, "direction"),
+        ({"kind": "better"}, "kind"),
+        ({"alpha": 1.0}, "alpha"),
+        ({"num_tests": 0}, "num_tests"),
+        ({"untestable": ""}, "untestable"),
+    ],
+)
 def test_names_what_is_wrong(change, name):
     with pytest.raises(ValueError, match=name):
         said(around(0.08), **change)
@@ -222,8 +262,8 @@ def test_uninformative_splits():
     assert not ceiling and "ceiling" in ceiling.detail
     guess = tell(none=[0.49, 0.53], dropout=[0.5, 0.48])
     assert not guess and "chance" in guess.detail
-    assert tell(none=[0.5, 0.5], dropout=[1.0, 1.0])      # half at each: nothing is clearer
-    assert tell(none=[0.3, 0.3], dropout=[0.32, 0.3])     # below chance is a bias, and says something
+    assert tell(none=[0.5, 0.5], dropout=[1.0, 1.0])  # half at each: nothing is clearer
+    assert tell(none=[0.3, 0.3], dropout=[0.32, 0.3])  # below chance is a bias, and says something
     assert tell(none=[1.0, 1.0], dropout=[0.9, 0.9])
     with pytest.raises(ValueError, match="no arm"):
         tell()
@@ -234,12 +274,18 @@ def test_uninformative_splits():
 def test_controls():
     quiet = around(0.0, 0.05)
     same = verdict.aa_control(said(quiet), quiet)
-    assert same and same.noise_floor == pytest.approx(quiet.std(ddof=1)) and "noise floor" in same.detail
+    assert (
+        same
+        and same.noise_floor == pytest.approx(quiet.std(ddof=1))
+        and "noise floor" in same.detail
+    )
     for mean in (0.08, -0.08):
         assert verdict.aa_control(said(around(mean)), around(mean)).passed is False
     assert verdict.positive_control(said(around(0.08)))
     for differences in (around(0.0), around(0.08, 0.4), around(-0.08)):
         assert verdict.positive_control(said(differences)).passed is False
     untestable = said(around(0.08), untestable="did not train")
-    assert verdict.positive_control(untestable).passed is None and not verdict.positive_control(untestable)
+    assert verdict.positive_control(untestable).passed is None and not verdict.positive_control(
+        untestable
+    )
     assert verdict.aa_control(untestable, around(0.08)).passed is None

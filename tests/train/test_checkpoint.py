@@ -21,13 +21,31 @@ from jaxreg.train import checkpoint
 
 def make_state(step: int) -> dict:
     generator = np.random.default_rng(step)
-    return {"params": {f"block_{n}": {"kernel": generator.normal(size=(4, 8, 16)).astype(np.float32),
-                                      "low": generator.normal(size=(4, 3)).astype(ml_dtypes.bfloat16)} for n in range(3)},
-            "optimizer": {"count": np.int32(step), "done": np.array([True, False]), "none": np.zeros((0, 3))}}
+    return {
+        "params": {
+            f"block_{n}": {
+                "kernel": generator.normal(size=(4, 8, 16)).astype(np.float32),
+                "low": generator.normal(size=(4, 3)).astype(ml_dtypes.bfloat16),
+            }
+            for n in range(3)
+        },
+        "optimizer": {
+            "count": np.int32(step),
+            "done": np.array([True, False]),
+            "none": np.zeros((0, 3)),
+        },
+    }
 
 
-LIKE = jax.eval_shape(lambda: jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), make_state(0) | {"optimizer": {}}))
-LIKE["optimizer"] = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for name, leaf in make_state(0)["optimizer"].items()}
+LIKE = jax.eval_shape(
+    lambda: jax.tree.map(
+        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), make_state(0) | {"optimizer": {}}
+    )
+)
+LIKE["optimizer"] = {
+    name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+    for name, leaf in make_state(0)["optimizer"].items()
+}
 
 
 def check(restored: checkpoint.Restored, step: int) -> None:
@@ -35,7 +53,12 @@ def check(restored: checkpoint.Restored, step: int) -> None:
     assert restored.step == step and restored.meta == {"step": step}
     assert jax.tree.structure(restored.state) == jax.tree.structure(wanted)
     for found, leaf in zip(jax.tree.leaves(restored.state), jax.tree.leaves(wanted)):
-        assert isinstance(found, np.ndarray) and found.dtype == leaf.dtype and found.flags.writeable and found.flags.aligned
+        assert (
+            isinstance(found, np.ndarray)
+            and found.dtype == leaf.dtype
+            and found.flags.writeable
+            and found.flags.aligned
+        )
         np.testing.assert_array_equal(found, leaf)
 
 
@@ -60,6 +83,7 @@ def restore_quietly(checkpoints: checkpoint.Checkpoints) -> checkpoint.Restored:
 
 # What is saved comes back.
 
+
 def test_nothing_there(tmp_path):
     assert checkpoint.Checkpoints(tmp_path / "absent").restore_newest(like=LIKE) is None
     assert checkpoint.Checkpoints(tmp_path).restore_newest(like=LIKE) is None
@@ -68,7 +92,13 @@ def test_nothing_there(tmp_path):
 
 def test_newest_comes_back_and_old_ones_go(two):
     check(restore_quietly(two), 2)
-    two.save(3, jax.tree.map(lambda leaf: jnp.asarray(leaf) if leaf.dtype != np.float64 else leaf, make_state(3)), {"step": 3})
+    two.save(
+        3,
+        jax.tree.map(
+            lambda leaf: jnp.asarray(leaf) if leaf.dtype != np.float64 else leaf, make_state(3)
+        ),
+        {"step": 3},
+    )
     assert names(two) == ["00000002", "00000003"]
     check(restore_quietly(checkpoint.Checkpoints(two.directory)), 3)
 
@@ -84,7 +114,10 @@ def test_other_containers_come_back_in_the_structure_of_like(tmp_path):
     state = ({"a": np.ones(2)}, [np.zeros(3), 4.0], None)
     checkpoints.save(0, state, {"list": (1, 2), "inf": float("inf"), "by_step": {2: "b", 10: "a"}})
     restored = checkpoints.restore_newest(like=state)
-    assert jax.tree.structure(restored.state) == jax.tree.structure(state) and restored.state[1][1] == 4.0
+    assert (
+        jax.tree.structure(restored.state) == jax.tree.structure(state)
+        and restored.state[1][1] == 4.0
+    )
     assert restored.meta == {"list": [1, 2], "inf": float("inf"), "by_step": {"2": "b", "10": "a"}}
 
 
@@ -92,7 +125,9 @@ def test_a_state_longer_than_a_chunk_and_an_empty_one(tmp_path):
     checkpoints = checkpoint.Checkpoints(tmp_path)
     state = {"large": np.arange(700_001, dtype=np.float32), "small": np.ones(3, np.uint8)}
     checkpoints.save(0, state, {})
-    np.testing.assert_array_equal(checkpoints.restore_newest(like=state).state["large"], state["large"])
+    np.testing.assert_array_equal(
+        checkpoints.restore_newest(like=state).state["large"], state["large"]
+    )
     checkpoints.save(1, {}, {})
     assert checkpoints.restore_newest(like={}).state == {}
 
@@ -104,6 +139,7 @@ def test_clear(two):
 
 
 # What cannot be saved is said.
+
 
 def test_keys_are_refused(tmp_path):
     with pytest.raises(TypeError, match="holds a PRNG key at 'dropout/key'"):
@@ -140,7 +176,9 @@ def test_a_failed_save_leaves_the_older_steps(two, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(two._checkpointer, "save", full_disk)
-        with pytest.raises(checkpoint.CheckpointError, match="older checkpoints are untouched.*No space left"):
+        with pytest.raises(
+            checkpoint.CheckpointError, match="older checkpoints are untouched.*No space left"
+        ):
             two.save(3, make_state(3), {"step": 3})
     assert names(two) == ["00000001", "00000002"]
     check(restore_quietly(two), 2)
@@ -148,33 +186,42 @@ def test_a_failed_save_leaves_the_older_steps(two, monkeypatch):
 
 # A sound checkpoint of another program is an error, not a cast.
 
+
 def test_mismatch_names_the_leaves(two):
-    like = {"params": LIKE["params"] | {"block_3": {"kernel": np.zeros(1)}},
-            "optimizer": {"count": np.int64(0), "done": np.zeros(3, bool)}}
+    like = {
+        "params": LIKE["params"] | {"block_3": {"kernel": np.zeros(1)}},
+        "optimizer": {"count": np.int64(0), "done": np.zeros(3, bool)},
+    }
     with pytest.raises(checkpoint.CheckpointMismatch) as caught:
         two.restore_newest(like=like)
     assert caught.value.leaves == (
-        "optimizer/count is int32[], not int64[]", "optimizer/done is bool[2], not bool[3]", "optimizer/none is not expected",
-        "params/block_3/kernel is missing")
+        "optimizer/count is int32[], not int64[]",
+        "optimizer/done is bool[2], not bool[3]",
+        "optimizer/none is not expected",
+        "params/block_3/kernel is missing",
+    )
     assert all(leaf in str(caught.value) for leaf in caught.value.leaves)
     assert caught.value.step == 2 and caught.value.meta == {"step": 2}
 
 
 # Damage.
 
+
 def files_of(folder: pathlib.Path) -> list[pathlib.Path]:
     return sorted(path for path in pathlib.Path(folder).rglob("*") if path.is_file())
 
 
 def test_a_bit_flipped_or_a_file_cut_or_gone_never_changes_a_value(two):
-    """Every file of the newest step, damaged in three ways: either the exact values, or the older step and a warning."""
+    """Every file of the newest step, damaged in three ways: either the exact values, or the older
+    step and a warning.
+    """
     generator = random.Random(0)
     fallen_back = 0
     for path in files_of(two.directory / "00000002"):
         content = path.read_bytes()
         flipped = bytearray(content)
         flipped[generator.randrange(len(content))] ^= 1 << generator.randrange(8)
-        for damaged in (bytes(flipped), content[:len(content) // 2], b"", None):
+        for damaged in (bytes(flipped), content[: len(content) // 2], b"", None):
             path.unlink() if damaged is None else path.write_bytes(damaged)
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
@@ -184,7 +231,11 @@ def test_a_bit_flipped_or_a_file_cut_or_gone_never_changes_a_value(two):
                 fallen_back += 1
                 message = str(caught[0].message)
                 assert caught[0].category is checkpoint.CheckpointWarning
-                assert "00000002" in message and "Using step 1 (00000001)" in message and "00000002" in restored.skipped[0]
+                assert (
+                    "00000002" in message
+                    and "Using step 1 (00000001)" in message
+                    and "00000002" in restored.skipped[0]
+                )
             path.write_bytes(content)
     assert fallen_back >= 12
     check(restore_quietly(two), 2)
@@ -230,9 +281,17 @@ def another_step(folder):
     shutil.copytree(folder.parent / "00000001", folder)
 
 
-@pytest.mark.parametrize("damage, reason", [
-    (damage_value, "leaf 'optimizer|leaf 'params"), (damage_meta, "manifest does not match"), (empty, ""), (half_written, ""),
-    (a_file, ""), (another_step, "step 1 under another name")])
+@pytest.mark.parametrize(
+    "damage, reason",
+    [
+        (damage_value, "leaf 'optimizer|leaf 'params"),
+        (damage_meta, "manifest does not match"),
+        (empty, ""),
+        (half_written, ""),
+        (a_file, ""),
+        (another_step, "step 1 under another name"),
+    ],
+)
 def test_a_damaged_step_is_passed_over_and_removed_by_the_next_save(two, damage, reason):
     damage(two.directory / "00000002")
     with pytest.warns(checkpoint.CheckpointWarning, match=r"00000002 \(.*Using step 1 ") as caught:
@@ -254,7 +313,9 @@ def test_a_damaged_newer_step_does_not_push_out_good_ones(two):
 def test_foreign_names_are_named_and_left_alone(two):
     for name in ("backup_7", "7", "notes.txt"):
         (two.directory / name).mkdir()
-    with pytest.warns(checkpoint.CheckpointWarning, match="7 .*backup_7 .*notes.txt .*Using step 2 "):
+    with pytest.warns(
+        checkpoint.CheckpointWarning, match="7 .*backup_7 .*notes.txt .*Using step 2 "
+    ):
         check(two.restore_newest(like=LIKE), 2)
     two.save(3, make_state(3), {"step": 3})
     assert {"backup_7", "7", "notes.txt"} < set(names(two))
@@ -266,7 +327,11 @@ def test_all_damaged_refuses_to_start_afresh(two):
     with pytest.raises(checkpoint.CheckpointError) as caught:
         two.restore_newest(like=LIKE)
     message = str(caught.value)
-    assert "00000001" in message and "00000002" in message and "to start afresh, remove that folder" in message
+    assert (
+        "00000001" in message
+        and "00000002" in message
+        and "to start afresh, remove that folder" in message
+    )
     assert str(two.directory) in message
     shutil.rmtree(two.directory)
     assert two.restore_newest(like=LIKE) is None
@@ -289,7 +354,9 @@ def test_commit_file_instead_of_a_rename(tmp_path):
         checkpoints.save(step, make_state(step), {"step": step})
     assert names(checkpoints) == ["00000002", "00000003"]
     (tmp_path / "00000003" / "commit_success.txt").unlink()
-    with pytest.warns(checkpoint.CheckpointWarning, match="00000003 .*never completed.*Using step 2 "):
+    with pytest.warns(
+        checkpoint.CheckpointWarning, match="00000003 .*never completed.*Using step 2 "
+    ):
         check(checkpoints.restore_newest(like=LIKE), 2)
     checkpoints.save(3, make_state(3), {"step": 3})
     check(restore_quietly(checkpoints), 3)
@@ -334,15 +401,29 @@ for step in range(1, 5_000 if moment == "at random" else 20):
         checkpoints.save(4, make_state(4), {"step": 4})
 """
 # The last step acknowledged and the step restored; None: whatever the moment makes of it.
-MOMENTS = {"before the commit": (3, 3), "after a second commit": (4, 4), "in a removal": (3, 4), "at random": None}
+MOMENTS = {
+    "before the commit": (3, 3),
+    "after a second commit": (4, 4),
+    "in a removal": (3, 4),
+    "at random": None,
+}
 
 
 def test_sigkill_at_any_moment(tmp_path):
-    """Each saver is killed, at a chosen or a random moment; what was acknowledged is there, whole, and saving goes on."""
+    """Each saver is killed, at a chosen or a random moment; what was acknowledged is there, whole,
+    and saving goes on.
+    """
     here = pathlib.Path(__file__)
     environment = os.environ | {"PYTHONPATH": str(here.parents[2])}
-    savers = {moment: subprocess.Popen([sys.executable, "-c", SAVER, str(tmp_path / moment), moment, str(here.parent)],
-                                       stdout=subprocess.PIPE, text=True, env=environment) for moment in MOMENTS}
+    savers = {
+        moment: subprocess.Popen(
+            [sys.executable, "-c", SAVER, str(tmp_path / moment), moment, str(here.parent)],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        for moment in MOMENTS
+    }
     for moment, saver in savers.items():
         acknowledged = 0
         with saver:
@@ -360,15 +441,22 @@ def test_sigkill_at_any_moment(tmp_path):
         assert restored.step in (acknowledged, acknowledged + 1)
         if MOMENTS[moment] is not None:
             assert (acknowledged, restored.step) == MOMENTS[moment]
-        checkpoints.save(restored.step + 1, make_state(restored.step + 1), {"step": restored.step + 1})
+        checkpoints.save(
+            restored.step + 1, make_state(restored.step + 1), {"step": restored.step + 1}
+        )
         check(restore_quietly(checkpoints), restored.step + 1)
         assert len(names(checkpoints)) == 2
 
 
 def test_saving_a_population_is_fast(tmp_path):
-    """16 members, 150 leaves, 3 MB: 0.06 s on two quiet cores; on a busy machine the best of several tries counts."""
+    """16 members, 150 leaves, 3 MB: 0.06 s on two quiet cores; on a busy machine the best of
+    several tries counts.
+    """
     generator = np.random.default_rng(0)
-    state = {f"block_{n}": {f"leaf_{m}": generator.random((16, 320), np.float32) for m in range(10)} for n in range(15)}
+    state = {
+        f"block_{n}": {f"leaf_{m}": generator.random((16, 320), np.float32) for m in range(10)}
+        for n in range(15)
+    }
     checkpoints = checkpoint.Checkpoints(tmp_path)
     seconds = []
     while len(seconds) < 3 or (min(seconds) >= 0.15 and len(seconds) < 30):

@@ -9,14 +9,24 @@ from jaxreg.train import digest
 
 def test_array_digest_depends_on_bytes_dtype_and_shape():
     array = np.arange(6, dtype=np.int32)
-    others = [array + 1, array.view(np.float32), array.astype(np.int64), array.reshape(2, 3), array.reshape(6, 1)]
+    others = [
+        array + 1,
+        array.view(np.float32),
+        array.astype(np.int64),
+        array.reshape(2, 3),
+        array.reshape(6, 1),
+    ]
     digests = {digest.array_digest(other) for other in [array, *others]}
     assert len(digests) == 6
 
 
 def test_array_digest_does_not_depend_on_memory_layout():
     array = np.arange(6.0).reshape(2, 3)
-    for same in (np.asfortranarray(array), array.astype(">f8"), np.arange(12.0).reshape(2, 6)[:, ::2] / 2):
+    for same in (
+        np.asfortranarray(array),
+        array.astype(">f8"),
+        np.arange(12.0).reshape(2, 6)[:, ::2] / 2,
+    ):
         np.testing.assert_array_equal(same, array)
         assert digest.array_digest(same) == digest.array_digest(array)
 

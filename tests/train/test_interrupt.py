@@ -77,10 +77,14 @@ def test_other_threads_change_no_handler():
     assert seen == [(False, signal.getsignal(signal.SIGINT))]
 
 
-@pytest.mark.parametrize("mode, signals, code", [
-    ("polite", [signal.SIGTERM], 75), ("deaf", [signal.SIGTERM] * 2, -signal.SIGTERM)])
+@pytest.mark.parametrize(
+    "mode, signals, code",
+    [("polite", [signal.SIGTERM], 75), ("deaf", [signal.SIGTERM] * 2, -signal.SIGTERM)],
+)
 def test_real_process(mode, signals, code):
-    with subprocess.Popen([sys.executable, "-c", LOOP, mode], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", LOOP, mode], stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signals[0])
         assert process.stdout.readline() == interrupt.NOTICE + "\n"

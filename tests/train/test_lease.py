@@ -25,7 +25,17 @@ def path() -> RemotePath:
 
 def left_by(path, **changes) -> dict:
     """A lease as some process of another machine left it."""
-    found = lease.signature() | {"host": "elsewhere", "machine": "another", "seconds": 0.8, "token": "x", "time": time.time()} | changes
+    found = (
+        lease.signature()
+        | {
+            "host": "elsewhere",
+            "machine": "another",
+            "seconds": 0.8,
+            "token": "x",
+            "time": time.time(),
+        }
+        | changes
+    )
     path.write_bytes(json.dumps(found).encode())
     return found
 
@@ -35,7 +45,9 @@ def test_a_second_is_refused_until_the_first_releases(path):
     assert first.take() is None
     with pytest.raises(RunDirectoryInUse) as caught:
         Lease(path).take()
-    assert f"{path.parent} is in use by process {os.getpid()} on " in str(caught.value) and "\n" not in str(caught.value)
+    assert f"{path.parent} is in use by process {os.getpid()} on " in str(
+        caught.value
+    ) and "\n" not in str(caught.value)
     first.release()
     assert not path.exists()
     second = Lease(path)
@@ -57,16 +69,22 @@ def test_it_is_kept_up_as_long_as_its_process_lives(path):
 def test_of_a_dead_process_of_this_machine_it_is_taken_over_at_once(path):
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as process:
         left_by(path, pid=process.pid, machine=lease.signature()["machine"])
-        with pytest.raises(RunDirectoryInUse, match=rf"process {process.pid} on elsewhere .*its lease runs out in"):
+        with pytest.raises(
+            RunDirectoryInUse, match=rf"process {process.pid} on elsewhere .*its lease runs out in"
+        ):
             Lease(path).take()
         process.send_signal(signal.SIGKILL)
         deadline = time.monotonic() + 30
-        while not lease.is_dead(lease.read(path)):  # also while nobody has asked for its exit status
+        while not lease.is_dead(
+            lease.read(path)
+        ):  # also while nobody has asked for its exit status
             assert time.monotonic() < deadline
         process.wait()
     held = Lease(path, settle=0.01)
     note = held.take()
-    assert note.startswith(f"took over {path.parent} from process {process.pid} on elsewhere since") and note.endswith("which is dead")
+    assert note.startswith(
+        f"took over {path.parent} from process {process.pid} on elsewhere since"
+    ) and note.endswith("which is dead")
     held.release()
 
 
@@ -74,7 +92,10 @@ def test_a_stale_one_of_another_machine_is_taken_over_with_a_note(path):
     left_by(path, time=time.time() - 100)
     held = Lease(path, settle=0.01)
     note = held.take()
-    assert note.startswith(f"took over {path.parent} from process {os.getpid()} on elsewhere") and "which was not heard for 10" in note
+    assert (
+        note.startswith(f"took over {path.parent} from process {os.getpid()} on elsewhere")
+        and "which was not heard for 10" in note
+    )
     held.release()
 
 
@@ -118,7 +139,9 @@ def test_of_many_that_come_at_once_one_gets_it(path, stale):
         thread.start()
     for thread in threads:
         thread.join()
-    for own in got:  # a store without conditional writes may let two into a free one: the first look, soon, finds out
+    # a store without conditional writes may let two into a free one: the first look, soon, finds
+    # out
+    for own in got:
         own._beat()
     owners = [own for own in got if own._lost is None]
     assert len(owners) == 1 and len(got) + len(refused) == 8 and (not stale or len(got) == 1)
@@ -133,7 +156,10 @@ def test_who_lost_it_writes_nothing_more(path):
         rundir.write_text(folder / "a", "1")
         left_by(path, token="y")
         lock._lease._heard = 0.0  # out of touch for long: asleep, or cut off
-        with pytest.raises(RunDirectoryInUse, match="was taken over by process .* on elsewhere .*nothing more is written here"):
+        with pytest.raises(
+            RunDirectoryInUse,
+            match="was taken over by process .* on elsewhere .*nothing more is written here",
+        ):
             rundir.write_text(folder / "a", "2")
         with pytest.raises(RunDirectoryInUse):
             rundir.MetricsLog(folder / "metrics.jsonl").append([{"machine": 1}])
@@ -145,7 +171,9 @@ def test_who_lost_it_writes_nothing_more(path):
 def test_a_thing_that_is_no_lease_of_ours(path):
     path.write_bytes(b"\x00not ours")
     held = Lease(path, seconds=0.4, settle=0.01)
-    assert held.take() == f"took over {path.parent} from another process, which says nothing readable"
+    assert (
+        held.take() == f"took over {path.parent} from another process, which says nothing readable"
+    )
     held.release()
 
 

@@ -1,4 +1,6 @@
-"""A population: no member's bits depend on its neighbours, its place, where training was cut, or who stopped or diverged."""
+"""A population: no member's bits depend on its neighbours, its place, where training was cut, or
+who stopped or diverged.
+"""
 
 import jax
 import numpy as np
@@ -27,8 +29,10 @@ def alone(tried):
 
 def test_a_member_trains_alike_alone_and_among_others_in_any_place(tried, alone):
     others = [
-        tried.job(2, {"model.attention_dropout_rate": 0.5}, row=1), tried.job(3, {"optim.weight_decay": 1.0}, row=2),
-        tried.job(1, {"stopping.patience_evals": 1.0, "optim.learning_rate": 0.1}, row=0), tried.job(2, {}, row=1),
+        tried.job(2, {"model.attention_dropout_rate": 0.5}, row=1),
+        tried.job(3, {"optim.weight_decay": 1.0}, row=2),
+        tried.job(1, {"stopping.patience_evals": 1.0, "optim.learning_rate": 0.1}, row=0),
+        tried.job(2, {}, row=1),
     ]
     own = tried.job(1, DROPPING)
     for place in (0, 2, 4):  # places 3 to 5 are on the second device
@@ -44,7 +48,9 @@ def test_the_row_of_its_data_in_the_tables_does_not_matter(tried, alone):
 
 
 def test_seed_and_data_each_matter(tried, alone):
-    other_seed, other_data = tried.train([tried.job(2, DROPPING), tried.job(1, DROPPING, row=1)], seeds=(1, 2))
+    other_seed, other_data = tried.train(
+        [tried.job(2, DROPPING), tried.job(1, DROPPING, row=1)], seeds=(1, 2)
+    )
     for member in (other_seed, other_data):
         assert not tiny.equal(member.params, alone.params)
 
@@ -54,12 +60,16 @@ def by_strength(tried):
     """{field: member}, the plain one under "", all of them by one program."""
     jobs = [tried.job(1, {field: value}) for field, value in tiny.STRENGTHS.items()]
     plain, *_ = first = tried.train([tried.job(1), *jobs[:5]])
-    return {"": plain} | dict(zip(tiny.STRENGTHS, [*first[1:], *tried.train(jobs[5:])], strict=True))
+    return {"": plain} | dict(
+        zip(tiny.STRENGTHS, [*first[1:], *tried.train(jobs[5:])], strict=True)
+    )
 
 
 def test_what_is_tried_here_are_strengths():
     """All others: tests/contracts/test_off_values.py."""
-    assert set(tiny.STRENGTHS) <= {f"{section}.{name}" for section, names in regularizers.strengths().items() for name in names}
+    assert set(tiny.STRENGTHS) <= {
+        f"{section}.{name}" for section, names in regularizers.strengths().items() for name in names
+    }
 
 
 @pytest.mark.parametrize("field", tiny.STRENGTHS)
@@ -78,21 +88,34 @@ def test_dropout_rates_raise_the_training_loss_and_smoothing_the_loss_it_trains(
             assert by_strength[field].train_loss.mean() > by_strength[""].train_loss.mean(), field
 
 
-@pytest.mark.parametrize("cuts", [(20, 50), (1, 2, 50), (10, 20, 30, 40, 50), tuple(range(1, 51))], ids=str)
+@pytest.mark.parametrize(
+    "cuts", [(20, 50), (1, 2, 50), (10, 20, 30, 40, 50), tuple(range(1, 51))], ids=str
+)
 def test_fifty_steps_are_the_same_however_they_are_cut(tried, alone, cuts):
-    assert tiny.equal(tiny.content(tried.train([tried.job(1, DROPPING)], cuts=cuts)[0]), tiny.content(alone))
+    assert tiny.equal(
+        tiny.content(tried.train([tried.job(1, DROPPING)], cuts=cuts)[0]), tiny.content(alone)
+    )
 
 
 def test_a_chunk_may_be_as_long_as_the_training(tried):
     plan = tiny.TinyPlan(**vars(tried.plan) | {"eval_every_steps": 50})
-    whole, two, three = (tried.train([tried.job(1, DROPPING)], plan=plan, cuts=cuts)[0] for cuts in ((), (20,), (1, 2)))
-    assert tiny.equal(tiny.content(whole), tiny.content(two)) and tiny.equal(tiny.content(whole), tiny.content(three))
+    whole, two, three = (
+        tried.train([tried.job(1, DROPPING)], plan=plan, cuts=cuts)[0]
+        for cuts in ((), (20,), (1, 2))
+    )
+    assert tiny.equal(tiny.content(whole), tiny.content(two)) and tiny.equal(
+        tiny.content(whole), tiny.content(three)
+    )
     assert whole.curves.shape[0] == 1
 
 
 @pytest.mark.parametrize("step", [1, 10, CUT, 50])
 def test_it_goes_on_from_a_snapshot_as_if_nothing_had_happened(tried, step):
-    jobs = [tried.job(1, DROPPING), tried.job(2, {"stopping.patience_evals": 1.0, "optim.learning_rate": 0.1}, row=1), tried.job(3)]
+    jobs = [
+        tried.job(1, DROPPING),
+        tried.job(2, {"stopping.patience_evals": 1.0, "optim.learning_rate": 0.1}, row=1),
+        tried.job(3),
+    ]
     whole = tried.train(jobs, seeds=(1, 2))
     first = tried.wave(jobs, (1, 2))
     tiny.finish(first, until=step)
@@ -108,7 +131,12 @@ def test_it_goes_on_from_a_snapshot_as_if_nothing_had_happened(tried, step):
 
 def test_a_snapshot_goes_on_elsewhere(tried):
     """Fewer members, in other places, among empty slots: each as if it had never been interrupted."""
-    jobs = [tried.job(1, DROPPING), tried.job(2, row=1), tried.job(3, {"stopping.patience_evals": 1.0}, row=1), tried.job(4)]
+    jobs = [
+        tried.job(1, DROPPING),
+        tried.job(2, row=1),
+        tried.job(3, {"stopping.patience_evals": 1.0}, row=1),
+        tried.job(4),
+    ]
     whole = tried.train(jobs, seeds=(1, 2))
     first = tried.wave(jobs, (1, 2))
     tiny.finish(first, until=CUT)
@@ -122,14 +150,27 @@ def test_a_snapshot_goes_on_elsewhere(tried):
 
 def test_a_snapshot_holds_neither_key_nor_iterator(tried):
     names = tried.wave([tried.job()]).snapshot().keys()
-    assert not [name for name in names if "key" in name.split(".")[-1] and not name.endswith(("kernel", "key.bias"))]
-    assert {name.split(".")[1] for name in names} == {"state", "best", "stopping", "curves", "train_loss"}
+    assert not [
+        name
+        for name in names
+        if "key" in name.split(".")[-1] and not name.endswith(("kernel", "key.bias"))
+    ]
+    assert {name.split(".")[1] for name in names} == {
+        "state",
+        "best",
+        "stopping",
+        "curves",
+        "train_loss",
+    }
 
 
 @pytest.fixture(scope="module")
 def with_diverging(tried):
     """(members, plan): a huge learning rate and a NaN strength between two that are well."""
-    burst, broken = tried.job(1, {"optim.learning_rate": 1e30}), tried.job(1, {"optim.weight_decay": float("nan")})
+    burst, broken = (
+        tried.job(1, {"optim.learning_rate": 1e30}),
+        tried.job(1, {"optim.weight_decay": float("nan")}),
+    )
     return tried.train([tried.job(1, DROPPING), burst, broken, tried.job(3)]), burst
 
 
@@ -160,7 +201,10 @@ def test_an_overflow_in_the_very_last_step_is_a_divergence(tried):
 
 
 def test_a_wave_of_nothing_but_diverged_members_ends_at_once(tried):
-    wave, chunks = tried.wave([tried.job(seed, {"optim.learning_rate": 1e30}) for seed in (1, 2)]), []
+    wave, chunks = (
+        tried.wave([tried.job(seed, {"optim.learning_rate": 1e30}) for seed in (1, 2)]),
+        [],
+    )
     trained = run_wave(wave, on_chunk=lambda wave, steps: chunks.append(steps))
     assert all(member.diverged for member in trained) and len(chunks) < 4
 
@@ -168,9 +212,14 @@ def test_a_wave_of_nothing_but_diverged_members_ends_at_once(tried):
 def test_early_stopping_keeps_the_best_and_stops_and_the_others_go_on(tried, alone):
     impatient = {"optim.learning_rate": 0.1, "stopping.patience_evals": 1.0}
     patient = impatient | {"stopping.patience_evals": 2.0}
-    one, two, never, other = tried.train([
-        tried.job(1, impatient), tried.job(1, patient), tried.job(1, {"optim.learning_rate": 0.1}), tried.job(1, DROPPING),
-    ])
+    one, two, never, other = tried.train(
+        [
+            tried.job(1, impatient),
+            tried.job(1, patient),
+            tried.job(1, {"optim.learning_rate": 0.1}),
+            tried.job(1, DROPPING),
+        ]
+    )
     assert tiny.equal(tiny.content(other), tiny.content(alone))
     assert never.kept_step == never.last_step == 50
     losses = never.curves[:, tried.plan.stopping_pass, 1]
@@ -184,18 +233,38 @@ def test_early_stopping_keeps_the_best_and_stops_and_the_others_go_on(tried, alo
                 break
         stopped = tried.plan.eval_steps[index]
         assert member.kept_step == tried.plan.eval_steps[best] and member.last_step == stopped
-        assert np.array_equal(member.curves[: index + 1], never.curves[: index + 1]) and np.isnan(member.curves[index + 1 :]).all()
+        assert (
+            np.array_equal(member.curves[: index + 1], never.curves[: index + 1])
+            and np.isnan(member.curves[index + 1 :]).all()
+        )
         assert np.array_equal(member.train_loss[: index + 1], never.train_loss[: index + 1])
         cut = tried.wave([tried.job(1, {"optim.learning_rate": 0.1})])
         tiny.finish(cut, until=member.kept_step)
-        assert tiny.equal(member.params, jax.tree.map(lambda x: x[0], cut.layout.gather(cut.state.params)))
-        scored = cut.programs.score(cut.state.params, cut.member, cut.tables, cut.layout.spread(np.full(6, len(tried.plan.pass_rows), np.int32)))
-        assert np.array_equal(member.scores, cut.layout.gather_scores(scored)[0]), "what is reported is the kept parameters'"
+        assert tiny.equal(
+            member.params, jax.tree.map(lambda x: x[0], cut.layout.gather(cut.state.params))
+        )
+        scored = cut.programs.score(
+            cut.state.params,
+            cut.member,
+            cut.tables,
+            cut.layout.spread(np.full(6, len(tried.plan.pass_rows), np.int32)),
+        )
+        assert np.array_equal(member.scores, cut.layout.gather_scores(scored)[0]), (
+            "what is reported is the kept parameters'"
+        )
 
 
-@pytest.mark.parametrize("num_steps, every, expected", [
-    (50, 10, (10, 20, 30, 40, 50)), (50, 20, (20, 40, 50)), (50, 50, (50,)), (50, 70, (50,)), (1, 40, (1,)), (7, 1, (1, 2, 3, 4, 5, 6, 7)),
-])
+@pytest.mark.parametrize(
+    "num_steps, every, expected",
+    [
+        (50, 10, (10, 20, 30, 40, 50)),
+        (50, 20, (20, 40, 50)),
+        (50, 50, (50,)),
+        (50, 70, (50,)),
+        (1, 40, (1,)),
+        (7, 1, (1, 2, 3, 4, 5, 6, 7)),
+    ],
+)
 def test_evaluations_end_with_the_last_step(num_steps, every, expected):
     plan = Plan(num_steps, 8, every, 32, (8,), 1, 0)
     assert plan.eval_steps == expected and plan.longest_chunk == min(num_steps, every)
@@ -205,7 +274,12 @@ class Counting(Wave):
     """A wave that only counts, and a clock."""
 
     def __init__(self, num_steps, every, seconds_per_step=0.0, members=2):
-        self.plan, self.step, self.now, self.log = Plan(num_steps, 8, every, 32, (8,), 1, 0), 0, 0.0, []
+        self.plan, self.step, self.now, self.log = (
+            Plan(num_steps, 8, every, 32, (8,), 1, 0),
+            0,
+            0.0,
+            [],
+        )
         self.seconds_per_step, self.members = seconds_per_step, members
 
     def alive(self):
@@ -260,7 +334,11 @@ def test_it_saves_once_the_seconds_have_passed(clocked):
 def test_asked_to_stop_it_finishes_the_chunk_evaluates_saves_and_raises(clocked):
     wave, saved = clocked(100, 40, seconds_per_step=1e-3), []
     with pytest.raises(Interrupted):
-        run_wave(wave, save=lambda w: saved.append((w.step, list(w.log))), should_stop=lambda: wave.step >= 40)
+        run_wave(
+            wave,
+            save=lambda w: saved.append((w.step, list(w.log))),
+            should_stop=lambda: wave.step >= 40,
+        )
     assert saved == [(40, [1, 39, "eval"])]
 
 

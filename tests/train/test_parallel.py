@@ -1,4 +1,6 @@
-"""Where things lie: members or one member's batch over devices, and the numbers that must not notice."""
+"""Where things lie: members or one member's batch over devices, and the numbers that must not
+notice.
+"""
 
 from functools import partial
 
@@ -16,7 +18,11 @@ from jaxreg.train.parallel import Layout, Member, Tables
 from jaxreg.train.step import Moment, loss_and_gradient
 
 DATA = {"train.layout": "data", **tiny.LEAN}
-DROPPING = {"model.attention_dropout_rate": 0.3, "loss.label_smoothing_strength": 0.1, "optim.weight_decay": 0.5}
+DROPPING = {
+    "model.attention_dropout_rate": 0.3,
+    "loss.label_smoothing_strength": 0.1,
+    "optim.weight_decay": 0.5,
+}
 
 
 def layout(kind="members", devices=4, **options) -> Layout:
@@ -34,11 +40,16 @@ def test_layouts_that_do_not_exist_are_refused():
 def test_members_go_out_to_slots_and_come_back(devices, members):
     own = layout(devices=devices, members_per_device=members)
     assert own.slots == devices * members and own.axis_name is None
-    tree = {"a": np.arange(own.slots, dtype=np.float32), "b": np.arange(own.slots * 6, dtype=np.int32).reshape(own.slots, 2, 3)}
+    tree = {
+        "a": np.arange(own.slots, dtype=np.float32),
+        "b": np.arange(own.slots * 6, dtype=np.int32).reshape(own.slots, 2, 3),
+    }
     spread = own.spread(tree)
     assert spread["b"].shape == (devices, members, 2, 3)
     assert tiny.equal(own.gather(own.put(spread)), tree)
-    assert np.array_equal(own.example_ids(8), np.tile(np.arange(8), (devices, 1))), "each device holds whole batches"
+    assert np.array_equal(own.example_ids(8), np.tile(np.arange(8), (devices, 1))), (
+        "each device holds whole batches"
+    )
 
 
 @pytest.mark.parametrize("devices", [1, 2, 4])
@@ -50,11 +61,22 @@ def test_under_data_the_batch_goes_out_with_global_example_ids(devices):
     assert parts.shape == (devices, 1, 5, 8 // devices)
     assert np.array_equal(np.concatenate(list(parts), axis=-1), rows)
     ids = own.example_ids(8)
-    assert ids.shape == (devices, 8 // devices) and np.array_equal(ids.ravel(), np.arange(8)), "no device starts again at 0"
+    assert ids.shape == (devices, 8 // devices) and np.array_equal(ids.ravel(), np.arange(8)), (
+        "no device starts again at 0"
+    )
     scores = np.arange(1 * 3 * 8 * 2, dtype=np.float32).reshape(1, 3, 8, 2)
-    assert np.array_equal(own.gather_scores(own.put(np.stack(np.split(scores, devices, axis=2)))), scores)
-    tables = own.spread_tables(Tables({"x": np.arange(6).reshape(1, 6)}, {"y": np.arange(24).reshape(1, 3, 8)}))
-    assert tables.train["x"].shape == (devices, 1, 6) and tables.passes["y"].shape == (devices, 1, 3, 8 // devices)
+    assert np.array_equal(
+        own.gather_scores(own.put(np.stack(np.split(scores, devices, axis=2)))), scores
+    )
+    tables = own.spread_tables(
+        Tables({"x": np.arange(6).reshape(1, 6)}, {"y": np.arange(24).reshape(1, 3, 8)})
+    )
+    assert tables.train["x"].shape == (devices, 1, 6) and tables.passes["y"].shape == (
+        devices,
+        1,
+        3,
+        8 // devices,
+    )
 
 
 def test_a_batch_that_devices_cannot_share_is_refused():
@@ -65,7 +87,10 @@ def test_a_batch_that_devices_cannot_share_is_refused():
 @pytest.fixture(scope="module")
 def one_batch():
     """(model factory, parameters, batch, strengths) of the tiny config with dropout everywhere."""
-    config, dataset = tiny.config(tiny.LEAN | {"model.mlp_dropout_rate": 0.4} | DROPPING), tiny.dataset(1)
+    config, dataset = (
+        tiny.config(tiny.LEAN | {"model.mlp_dropout_rate": 0.4} | DROPPING),
+        tiny.dataset(1),
+    )
     structure, vocabulary = build.structure_of(config), build.Vocabulary.of(dataset)
     [rows] = batch_indices(seed=1, num_examples=32, batch_size=8, first_step=0, num_steps=1)
     batch = {name: x[rows] for name, x in build.pass_batch(dataset, "train", ()).items()}
@@ -93,7 +118,12 @@ def test_masks_are_exactly_the_same_on_any_number_of_devices(one_batch):
     def dropped(tokens, ids):
         """Which connections are exactly 0 among those that the sentence has."""
         _, sown = model.apply(
-            {"params": params}, tokens, padding_mask=tokens != 0, train=True, dropout_key=step_key(), example_ids=ids,
+            {"params": params},
+            tokens,
+            padding_mask=tokens != 0,
+            train=True,
+            dropout_key=step_key(),
+            example_ids=ids,
             mutable=["intermediates"],
         )
         [weights] = sown["intermediates"]["block_0"]["attention"]["attention_weights"]
@@ -103,10 +133,17 @@ def test_masks_are_exactly_the_same_on_any_number_of_devices(one_batch):
     whole = np.asarray(quickly(jax.jit(dropped), batch["tokens"], ids))
     there = (batch["tokens"] != 0)[:, None, None, :] & np.ones_like(whole)
     expected = jaxreg.keep_mask(
-        jaxreg.AttentionDropout(0.3), jax.random.fold_in(step_key(), rng.site(0, "attention")), examples=ids, heads=jnp.arange(2),
-        queries=jnp.arange(12), keys=jnp.arange(12),
+        jaxreg.AttentionDropout(0.3),
+        jax.random.fold_in(step_key(), rng.site(0, "attention")),
+        examples=ids,
+        heads=jnp.arange(2),
+        queries=jnp.arange(12),
+        keys=jnp.arange(12),
     )
-    assert np.array_equal(whole[there], ~np.asarray(expected)[there]) and 0.2 < whole[there].mean() < 0.4
+    assert (
+        np.array_equal(whole[there], ~np.asarray(expected)[there])
+        and 0.2 < whole[there].mean() < 0.4
+    )
     for devices in (1, 2, 4):
         own = layout("data", devices)
         run = jax.pmap(dropped, axis_name="batch", devices=own.devices)
@@ -124,27 +161,40 @@ def test_loss_and_gradient_of_a_step_agree_on_any_number_of_devices(one_batch):
         return loss_and_gradient(make(strengths), params, batch, Moment(1, 7), ids, axis_name)
 
     traced = jax.tree.map(jnp.float32, strengths)
-    tally, gradient = quickly(jax.jit(partial(one, None)), traced, batch, jnp.arange(8, dtype=jnp.int32))
+    tally, gradient = quickly(
+        jax.jit(partial(one, None)), traced, batch, jnp.arange(8, dtype=jnp.int32)
+    )
     norm = _norm(gradient)
     assert tally.count == 8 and norm > 0.01
     for devices in (1, 2, 4):
         own = layout("data", devices)
-        run = jax.pmap(partial(one, own.axis_name), axis_name=own.axis_name, in_axes=(None, 0, 0), devices=own.devices)
+        run = jax.pmap(
+            partial(one, own.axis_name),
+            axis_name=own.axis_name,
+            in_axes=(None, 0, 0),
+            devices=own.devices,
+        )
         part, part_gradient = quickly(run, traced, shared(batch, devices), own.example_ids(8))
         for device in range(devices):
-            np.testing.assert_allclose(part.total[device] / part.count[device], tally.mean, rtol=1e-6)
+            np.testing.assert_allclose(
+                part.total[device] / part.count[device], tally.mean, rtol=1e-6
+            )
             own_gradient = jax.tree.map(lambda x, device=device: x[device], part_gradient)
             np.testing.assert_allclose(_norm(own_gradient), norm, rtol=1e-6)
             assert _norm(jax.tree.map(jnp.subtract, own_gradient, gradient)) <= 1e-6 * norm
 
 
 def _norm(tree):
-    return float(np.sqrt(sum(np.sum(np.asarray(x, np.float64) ** 2) for x in jax.tree.leaves(tree))))
+    return float(
+        np.sqrt(sum(np.sum(np.asarray(x, np.float64) ** 2) for x in jax.tree.leaves(tree)))
+    )
 
 
 @pytest.fixture(scope="module")
 def on_one():
-    """A short run with dropout, under the layout of members; its other sites are there, at their off value."""
+    """A short run with dropout, under the layout of members; its other sites are there, at their
+    off value.
+    """
     return short_run(tiny.setting())
 
 
@@ -208,7 +258,9 @@ def test_members_at_once_stop_each_at_its_own_time(at_once):
     tiny.finish(resumed)
     assert stopped.last_step < 50 == other.last_step
     for member, expected in zip(resumed.finish(), (stopped, other), strict=True):
-        assert tiny.equal(tiny.content(member), tiny.content(expected)), "the same neighbours: the same bits"
+        assert tiny.equal(tiny.content(member), tiny.content(expected)), (
+            "the same neighbours: the same bits"
+        )
 
 
 def test_a_member_s_data_is_stacked_by_leaf():
@@ -216,6 +268,10 @@ def test_a_member_s_data_is_stacked_by_leaf():
     from jaxreg.train.loop import stack_members
 
     member = stack_members([own.job(3, {"model.attention_dropout_rate": 0.25}, row=1), own.job(2)])
-    assert isinstance(member, Member) and member.seed.tolist() == [3, 2] and member.dataset.tolist() == [1, 0]
+    assert (
+        isinstance(member, Member)
+        and member.seed.tolist() == [3, 2]
+        and member.dataset.tolist() == [1, 0]
+    )
     assert member.strengths["model"]["attention_dropout_rate"].tolist() == [0.25, 0.0]
     assert all(x.dtype == np.float32 for x in jax.tree.leaves(member.strengths))

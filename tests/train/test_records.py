@@ -12,15 +12,22 @@ import jaxreg
 from jaxreg.train import records
 
 HASH = "0123456789abcdef01234567"
-ARRAYS = {"params/kernel": np.arange(12, dtype=np.float32).reshape(3, 4), "count": np.int32(7),
-          "low": np.ones(3, ml_dtypes.bfloat16), "empty": np.zeros((0, 2), bool)}
+ARRAYS = {
+    "params/kernel": np.arange(12, dtype=np.float32).reshape(3, 4),
+    "count": np.int32(7),
+    "low": np.ones(3, ml_dtypes.bfloat16),
+    "empty": np.zeros((0, 2), bool),
+}
 META = {"step": 400, "accuracy": {"train": 0.1 + 0.2}, "diverged": False}
 
 
 def same(found: dict, wanted: dict) -> bool:
     return found.keys() == wanted.keys() and all(
-        found[name].dtype == wanted[name].dtype and found[name].shape == wanted[name].shape
-        and np.array_equal(found[name], wanted[name]) for name in wanted)
+        found[name].dtype == wanted[name].dtype
+        and found[name].shape == wanted[name].shape
+        and np.array_equal(found[name], wanted[name])
+        for name in wanted
+    )
 
 
 def test_put_and_get(tmp_path):
@@ -38,7 +45,9 @@ def test_bytes_are_a_function_of_the_content(tmp_path):
     reordered = {name: np.asarray(ARRAYS[name], order="F") for name in reversed(ARRAYS)}
     reordered["count"] = np.asarray(7, ">i4")
     two.put(HASH, reordered, {"by_step": {10: "a", 2: "b"}} | dict(reversed(META.items())))
-    assert (tmp_path / "1" / f"{HASH}.npz").read_bytes() == (tmp_path / "2" / f"{HASH}.npz").read_bytes()
+    assert (tmp_path / "1" / f"{HASH}.npz").read_bytes() == (
+        tmp_path / "2" / f"{HASH}.npz"
+    ).read_bytes()
     assert same(two.get(HASH).arrays, ARRAYS)
 
 
@@ -56,9 +65,13 @@ def test_any_damage_counts_as_absent(tmp_path):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             found = store.get(HASH)
-        if found is None:  # a bit of the archive's padding, times or duplicated sizes may change nothing
+        if (
+            found is None
+        ):  # a bit of the archive's padding, times or duplicated sizes may change nothing
             damaged += 1
-            assert caught[0].category is records.RecordWarning and str(path) in str(caught[0].message)
+            assert caught[0].category is records.RecordWarning and str(path) in str(
+                caught[0].message
+            )
         else:
             assert same(found.arrays, ARRAYS) and found.meta == META
     assert damaged > 75
@@ -84,7 +97,9 @@ def test_neighbours_are_searched_and_copied(tmp_path):
     records.Records(tmp_path / "b").put(HASH, ARRAYS, META)
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / f"{HASH}.npz").write_bytes(b"bad")
-    store = records.Records(tmp_path / "own", search=(tmp_path / "absent", tmp_path / "a", tmp_path / "b"))
+    store = records.Records(
+        tmp_path / "own", search=(tmp_path / "absent", tmp_path / "a", tmp_path / "b")
+    )
     with pytest.warns(records.RecordWarning):
         assert same(store.get(HASH).arrays, ARRAYS)
     assert same(records.Records(tmp_path / "own").get(HASH).arrays, ARRAYS)
@@ -117,7 +132,9 @@ def test_objects_are_refused(tmp_path):
 
 
 def test_content_hash():
-    assert records.content_hash({"a": 1, "b": (2, 3)}) == records.content_hash({"b": [2, 3], "a": 1})
+    assert records.content_hash({"a": 1, "b": (2, 3)}) == records.content_hash(
+        {"b": [2, 3], "a": 1}
+    )
     assert records.content_hash({"a": 1}) != records.content_hash({"a": 2})
     # A change of this value makes every stored member stale.
     assert records.content_hash({"a": 1}) == "015abd7f5cc57a2dd94b7590"
@@ -127,7 +144,14 @@ def test_content_hash():
 
 def test_code_version_follows_the_deciding_sources_only(tmp_path, monkeypatch):
     package = tmp_path / "jaxreg"
-    for name in ("train/records.py", "nn/blocks.py", "study/build.py", "study/report.py", "cli/main.py", "rng.py"):
+    for name in (
+        "train/records.py",
+        "nn/blocks.py",
+        "study/build.py",
+        "study/report.py",
+        "cli/main.py",
+        "rng.py",
+    ):
         (package / name).parent.mkdir(parents=True, exist_ok=True)
         (package / name).write_text(f"# {name}\n")
     monkeypatch.setattr(records, "__file__", str(package / "train" / "records.py"))
@@ -154,8 +178,18 @@ def test_code_version_follows_the_deciding_sources_only(tmp_path, monkeypatch):
 
 def test_every_part_of_the_package_is_known_to_decide_or_not():
     package = pathlib.Path(jaxreg.__file__).parent
-    not_deciding = {"cli", "launch", "study", "probe", "__init__.py"}  # of study and probe some files decide
-    parts = {path.name for path in package.iterdir() if (path.suffix == ".py" or path.is_dir()) and path.name != "__pycache__"}
+    not_deciding = {
+        "cli",
+        "launch",
+        "study",
+        "probe",
+        "__init__.py",
+    }  # of study and probe some files decide
+    parts = {
+        path.name
+        for path in package.iterdir()
+        if (path.suffix == ".py" or path.is_dir()) and path.name != "__pycache__"
+    }
     assert parts - not_deciding <= set(records.DECIDING)
     assert all((package / name).exists() for name in records.DECIDING)
 
@@ -166,10 +200,21 @@ def test_what_training_loads_of_study_and_probe_decides():
     while todo:
         name = todo.pop()
         seen.add(name)
-        for module in re.findall(r"^from jaxreg\.(probe|study)(?:\.(\w+))? import ([\w, ]+)", (package / name).read_text(), re.MULTILINE):
+        for module in re.findall(
+            r"^from jaxreg\.(probe|study)(?:\.(\w+))? import ([\w, ]+)",
+            (package / name).read_text(),
+            re.MULTILINE,
+        ):
             names = [module[1]] if module[1] else [each.strip() for each in module[2].split(",")]
-            todo += [path for path in (f"{module[0]}/{each}.py" for each in names) if (package / path).exists() and path not in seen]
-    choices = {"study/pieces.py", "study/regularizers.py"}  # say what there is; what is chosen stands in the config
+            todo += [
+                path
+                for path in (f"{module[0]}/{each}.py" for each in names)
+                if (package / path).exists() and path not in seen
+            ]
+    choices = {
+        "study/pieces.py",
+        "study/regularizers.py",
+    }  # say what there is; what is chosen stands in the config
     assert seen - choices <= set(records.DECIDING)
 
 
@@ -181,8 +226,10 @@ def test_flatten_and_back():
     assert back.keys() == tree.keys() and same(records.flatten(back), flat)
 
 
-@pytest.mark.parametrize("tree, error", [
-    ({"a/b": 1}, ValueError), ({"": 1}, ValueError), ({"a": {}}, ValueError), ({1: 2}, TypeError)])
+@pytest.mark.parametrize(
+    "tree, error",
+    [({"a/b": 1}, ValueError), ({"": 1}, ValueError), ({"a": {}}, ValueError), ({1: 2}, TypeError)],
+)
 def test_flatten_refuses_what_cannot_come_back(tree, error):
     with pytest.raises(error):
         records.flatten(tree)

@@ -1,4 +1,6 @@
-"""Checkpoints in a store that cannot rename: whole or absent, every file checked, older steps untouched."""
+"""Checkpoints in a store that cannot rename: whole or absent, every file checked, older steps
+untouched.
+"""
 
 import sys
 import uuid
@@ -65,7 +67,9 @@ def test_damage_of_any_file_falls_back(two, damage):
 
 def test_a_save_that_was_killed_before_its_commit_is_none_and_is_swept(two):
     (two.directory / "00000002" / "commit_success.txt").unlink()
-    with pytest.warns(checkpoint.CheckpointWarning, match="00000002 .*never completed.*Using step 1 "):
+    with pytest.warns(
+        checkpoint.CheckpointWarning, match="00000002 .*never completed.*Using step 1 "
+    ):
         check(two.restore_newest(like=LIKE), 1)
     two.save(3, make_state(3), {"step": 3})
     assert steps(two) == ["00000001", "00000003"]
@@ -93,7 +97,10 @@ def test_a_removal_that_was_killed_half_way_leaves_nothing_that_looks_whole(two,
 def test_all_damaged_refuses_to_start_afresh(two):
     for name in ("00000001", "00000002"):
         flip(two.directory / name / "manifest" / "metadata")
-    with pytest.raises(checkpoint.CheckpointError, match="00000002 .*00000001 .*to start afresh, remove that folder"):
+    with pytest.raises(
+        checkpoint.CheckpointError,
+        match="00000002 .*00000001 .*to start afresh, remove that folder",
+    ):
         two.restore_newest(like=LIKE)
 
 
@@ -103,7 +110,10 @@ def test_a_store_out_of_reach_loses_nothing_and_uses_nothing_older(two, monkeypa
 
     with monkeypatch.context() as patch:
         patch.setattr(storage, "upload", fail)
-        with pytest.raises(checkpoint.CheckpointError, match="00000003 could not be saved, older checkpoints are untouched: .*no answer"):
+        with pytest.raises(
+            checkpoint.CheckpointError,
+            match="00000003 could not be saved, older checkpoints are untouched: .*no answer",
+        ):
             two.save(3, make_state(3), {"step": 3})
         patch.setattr(storage, "download", fail)
         with pytest.raises(checkpoint.CheckpointError, match="memory://x: no answer"):

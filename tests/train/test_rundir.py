@@ -22,12 +22,16 @@ with RunLock(sys.argv[1]):
 
 
 def test_lock_names_its_holder_and_falls_with_it(tmp_path):
-    with subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True) as holder:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    ) as holder:
         assert holder.stdout.readline() == "held\n"
         with pytest.raises(rundir.RunDirectoryInUse) as caught:
             with rundir.RunLock(tmp_path):
                 pass
-        assert f"process {holder.pid} on {os.uname().nodename}" in str(caught.value) and "\n" not in str(caught.value)
+        assert f"process {holder.pid} on {os.uname().nodename}" in str(
+            caught.value
+        ) and "\n" not in str(caught.value)
         holder.send_signal(signal.SIGKILL)
         holder.wait()
     assert str(holder.pid) in (tmp_path / ".lock").read_text()  # stale, and no obstacle:
@@ -48,7 +52,10 @@ def test_lock_is_free_after_an_error_and_holds_within_one_process(tmp_path):
 def test_lock_of_a_holder_that_has_not_signed(tmp_path):
     with rundir.RunLock(tmp_path):
         (tmp_path / ".lock").write_text("{half")
-        with pytest.raises(rundir.RunDirectoryInUse, match="in use by another process"), rundir.RunLock(tmp_path):
+        with (
+            pytest.raises(rundir.RunDirectoryInUse, match="in use by another process"),
+            rundir.RunLock(tmp_path),
+        ):
             pass
 
 
@@ -79,20 +86,38 @@ def test_write_is_whole_or_absent(tmp_path, monkeypatch):
 
 
 def test_json_keeps_order_and_floats_and_is_valid(tmp_path):
-    obj = {"b": 0.1 + 0.2, "a": [1, 2.0, None, True], "nan": math.nan, "inf": [math.inf, -math.inf],
-           "é": {"x": [{"y": 1}], "e": {}}, "np": np.float32(0.5), "array": np.array([[1.0, np.nan]])}
+    obj = {
+        "b": 0.1 + 0.2,
+        "a": [1, 2.0, None, True],
+        "nan": math.nan,
+        "inf": [math.inf, -math.inf],
+        "é": {"x": [{"y": 1}], "e": {}},
+        "np": np.float32(0.5),
+        "array": np.array([[1.0, np.nan]]),
+    }
     rundir.write_json(tmp_path / "a.json", obj)
     rundir.write_json(tmp_path / "b.json", obj)
     text = (tmp_path / "a.json").read_text()
-    assert (tmp_path / "b.json").read_text() == text and text.endswith("}\n") and "0.30000000000000004" in text
+    assert (
+        (tmp_path / "b.json").read_text() == text
+        and text.endswith("}\n")
+        and "0.30000000000000004" in text
+    )
 
     def refuse(constant):
         raise AssertionError(f"{constant} is not JSON")
 
     back = json.loads(text, parse_constant=refuse)
     assert list(back) == list(obj)
-    assert back == {"b": 0.1 + 0.2, "a": [1, 2.0, None, True], "nan": None, "inf": [math.inf, -math.inf],
-                    "é": {"x": [{"y": 1}], "e": {}}, "np": 0.5, "array": [[1.0, None]]}
+    assert back == {
+        "b": 0.1 + 0.2,
+        "a": [1, 2.0, None, True],
+        "nan": None,
+        "inf": [math.inf, -math.inf],
+        "é": {"x": [{"y": 1}], "e": {}},
+        "np": 0.5,
+        "array": [[1.0, None]],
+    }
     assert json.loads(rundir.to_json(obj)) == back and "\n" not in rundir.to_json(obj)
 
 

@@ -14,13 +14,20 @@ from jaxreg.train import step as steps
 from jaxreg.train.step import Moment, Problem
 
 GENERATOR = np.random.default_rng(0)
-X, Y = GENERATOR.normal(size=(40, 8, 3)).astype(np.float32), GENERATOR.normal(size=(40, 8)).astype(np.float32)
-COUNTED = (GENERATOR.random((40, 8)) < 0.6).astype(np.float32)  # which examples count: other shares on other devices
+X, Y = (
+    GENERATOR.normal(size=(40, 8, 3)).astype(np.float32),
+    GENERATOR.normal(size=(40, 8)).astype(np.float32),
+)
+COUNTED = (GENERATOR.random((40, 8)) < 0.6).astype(
+    np.float32
+)  # which examples count: other shares on other devices
 IDS = jnp.arange(8, dtype=jnp.int32)
 
 
 def problem(rate=0.1, noise=0.0) -> Problem:
-    """Least squares over the examples that count, with noise from the step's key, SGD with momentum."""
+    """Least squares over the examples that count, with noise from the step's key, SGD with
+    momentum.
+    """
 
     def objective(params, batch, moment, example_ids) -> Tally:
         keys = jax.vmap(lambda i: jax.random.fold_in(moment.key("dropout"), i))(example_ids)
@@ -31,7 +38,9 @@ def problem(rate=0.1, noise=0.0) -> Problem:
     def init(key):
         return {"w": jax.random.normal(key, (3,)), "b": jnp.zeros(())}
 
-    return Problem(init, objective, lambda params, batch, seed: batch["y"], optax.sgd(rate, momentum=0.9))
+    return Problem(
+        init, objective, lambda params, batch, seed: batch["y"], optax.sgd(rate, momentum=0.9)
+    )
 
 
 def batch_of(index, rows=slice(None)):
@@ -63,7 +72,9 @@ def by_hand(num_steps: int, rate: float = 0.1, seed: int = 3) -> tuple[dict, flo
 
 def test_steps_equal_the_ones_written_out():
     state = steps.init_state(problem(), jnp.int32(3))
-    state = jax.jit(lambda s: steps.advance(problem(), s, fetch, jnp.int32(3), jnp.int32(12), IDS))(state)
+    state = jax.jit(lambda s: steps.advance(problem(), s, fetch, jnp.int32(3), jnp.int32(12), IDS))(
+        state
+    )
     params, total, count = by_hand(12)
     np.testing.assert_allclose(state.params["w"], params["w"], rtol=1e-5)
     np.testing.assert_allclose(state.params["b"], params["b"], rtol=1e-5)
@@ -75,7 +86,14 @@ def test_steps_equal_the_ones_written_out():
 def test_where_training_is_cut_leaves_no_trace_in_the_bits(cuts):
     @jax.jit
     def go(state, first, num_steps):
-        return steps.advance(problem(noise=0.3), state, lambda i: fetch((first + i) % 40), jnp.int32(3), num_steps, IDS)
+        return steps.advance(
+            problem(noise=0.3),
+            state,
+            lambda i: fetch((first + i) % 40),
+            jnp.int32(3),
+            num_steps,
+            IDS,
+        )
 
     whole = go(steps.init_state(problem(), jnp.int32(3)), jnp.int32(0), jnp.int32(sum(cuts)))
     parts, done = steps.init_state(problem(), jnp.int32(3)), 0
@@ -110,15 +128,25 @@ def test_the_key_of_a_step_follows_from_seed_and_step_alone():
     state = steps.init_state(spy, jnp.int32(5))
     for _ in range(3):
         state, _ = steps.train_step(spy, state, None, jnp.int32(5), IDS)
-    expected = [jax.random.key_data(rng.step_key(rng.seed_key(5, "dropout"), step)) for step in range(3)]
-    assert np.array_equal(seen, expected) and len({tuple(key.tolist()) for key in np.asarray(seen)}) == 3
+    expected = [
+        jax.random.key_data(rng.step_key(rng.seed_key(5, "dropout"), step)) for step in range(3)
+    ]
+    assert (
+        np.array_equal(seen, expected)
+        and len({tuple(key.tolist()) for key in np.asarray(seen)}) == 3
+    )
 
 
 def test_initial_parameters_follow_from_the_seed_and_no_key_is_kept():
-    one, same, other = (steps.init_state(problem(rate), jnp.int32(seed)) for rate, seed in ((0.1, 3), (0.5, 3), (0.1, 4)))
+    one, same, other = (
+        steps.init_state(problem(rate), jnp.int32(seed))
+        for rate, seed in ((0.1, 3), (0.5, 3), (0.1, 4))
+    )
     assert jax.tree.all(jax.tree.map(np.array_equal, one.params, same.params))
     assert not np.array_equal(one.params["w"], other.params["w"])
-    assert not any(jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) for x in jax.tree.leaves(one))
+    assert not any(
+        jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) for x in jax.tree.leaves(one)
+    )
 
 
 def test_a_diverged_state_is_marked_and_stands_still():
@@ -143,7 +171,12 @@ def test_sums_and_counts_travel_and_are_divided_once_by_the_global_count(devices
     local = 8 // devices
     shares = [batch_of(0, slice(d * local, (d + 1) * local)) for d in range(devices)]
     batches = jax.tree.map(lambda *x: np.stack(x), *shares)
-    spread = jax.pmap(partial(_one_device, own, moment), axis_name="batch", in_axes=(None, 0, 0), devices=jax.devices()[:devices])
+    spread = jax.pmap(
+        partial(_one_device, own, moment),
+        axis_name="batch",
+        in_axes=(None, 0, 0),
+        devices=jax.devices()[:devices],
+    )
     part, part_gradient = spread(params, batches, np.asarray(IDS).reshape(devices, local))
     for device in range(devices):
         np.testing.assert_allclose(part.total[device], tally.total, rtol=1e-6)

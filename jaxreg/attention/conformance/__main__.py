@@ -1,6 +1,7 @@
 """The command: `python -m jaxreg.attention.conformance module:function`.
 
-Exit codes: 0 nothing failed; 1 a check failed; 2 what was named is no attention function, in one line.
+Exit codes: 0 nothing failed; 1 a check failed; 2 what was named is no attention function, in one
+line.
 """
 
 import argparse
@@ -24,15 +25,26 @@ def _shown(words: str, quick: bool) -> list[Result]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the suite on the function that the words name, prints the table, and returns the exit code."""
+    """Runs the suite on the function that the words name, prints the table, and returns the exit
+    code.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m jaxreg.attention.conformance",
-        description="Puts an attention function of query [B, T, H, K], key and value [B, S, H, K] through a list of checks.",
-        epilog="example: python -m jaxreg.attention.conformance flax.linen:dot_product_attention")
+        description=(
+            "Puts an attention function of query [B, T, H, K], key and value [B, S, H, K] through a"
+            " list of checks."
+        ),
+        epilog="example: python -m jaxreg.attention.conformance flax.linen:dot_product_attention",
+    )
     parser.add_argument("function", nargs="?", metavar="module:function", help=FORMS)
     parser.add_argument("--list", action="store_true", help="list the checks and stop")
     parser.add_argument("--quick", action="store_true", help="leave out sequences of 600 positions")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="also save the table as plain text, without the time that it took")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="also save the table as plain text, without the time that it took",
+    )
     given = parser.parse_args(argv)
     if given.list:
         width = max(map(len, suite.CHECKS))

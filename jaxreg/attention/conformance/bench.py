@@ -1,7 +1,9 @@
-"""The bench a function is put on: inputs of several sizes, compiled calls, and the weights read off its output.
+"""The bench a function is put on: inputs of several sizes, compiled calls, and the weights read off
+its output.
 
-The output of attention is linear in the values. So with the values' identity matrix it *is* the applied weights W, dropout
-included; its gradient with respect to the values is W again, as the backward pass has it. Weights without dropout, P, come
+The output of attention is linear in the values. So with the values' identity matrix it *is* the
+applied weights W, dropout included; its gradient with respect to the values is W again, as the
+backward pass has it. Weights without dropout, P, come
 the same way, and W against P gives the mask and the scale: the mask of a black box, replayed.
 """
 
@@ -44,7 +46,9 @@ LONG_SQUARE = Size(1, 598, 598, 2, 64)
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One way of calling: everything that is fixed when the call is compiled. The mask's values and the key are data."""
+    """One way of calling: everything that is fixed when the call is compiled. The mask's values and
+    the key are data.
+    """
 
     size: Size = SMALL
     rate: float | None = None
@@ -57,7 +61,8 @@ class Case:
 
 @dataclasses.dataclass(frozen=True)
 class Replay:
-    """What one call did: W = P * kept * scale, or, where logits are dropped, W = P * kept over the row's sum of that.
+    """What one call did: W = P * kept * scale, or, where logits are dropped, W = P * kept over the
+    row's sum of that.
 
     Attributes:
       weights, plain: W and P, [B, H, T, S].
@@ -91,11 +96,21 @@ class Bench:
         return tuple(size for size in sizes if not self.quick or size.queries < 100)
 
     def call(self, case: Case) -> Callable[..., jax.Array]:
-        """The function as f(query, key, value, dropout_key, mask), not compiled; what `case` does not use is ignored."""
+        """The function as f(query, key, value, dropout_key, mask), not compiled; what `case` does
+        not use is ignored.
+        """
+
         def call(query, key, value, dropout_key, mask):
             return self.subject(
-                query, key, value, rate=case.rate, dropout_key=dropout_key, mask=mask if case.masked else None,
-                is_causal=True if case.causal else None)
+                query,
+                key,
+                value,
+                rate=case.rate,
+                dropout_key=dropout_key,
+                mask=mask if case.masked else None,
+                is_causal=True if case.causal else None,
+            )
+
         return call
 
     def forward(self, case: Case) -> Callable[..., jax.Array]:
@@ -113,43 +128,69 @@ class Bench:
         return self._known[name]
 
     def weights(self, case: Case, seed: int = 0, mask=None) -> np.ndarray:
-        """The applied weights W [B, H, T, S] of the key with this seed; `mask` [B, H, T, S] where the case is masked."""
+        """The applied weights W [B, H, T, S] of the key with this seed; `mask` [B, H, T, S] where
+        the case is masked.
+        """
         return read_weights(self.forward(case), case.size, jax.random.key(seed), mask)
 
     def remembered(self, case: Case, seed: int = 0) -> np.ndarray:
         """`weights`, read once; under the mask `wide_mask` where the case is masked."""
-        return self.once(("weights", case, seed), lambda: self.weights(case, seed, wide_mask(case.size)))
+        return self.once(
+            ("weights", case, seed), lambda: self.weights(case, seed, wide_mask(case.size))
+        )
 
     def replay(self, case: Case, seed: int = 0) -> Replay:
-        """The mask and the scale of the key with this seed; under the mask `wide_mask` where the case is masked."""
+        """The mask and the scale of the key with this seed; under the mask `wide_mask` where the
+        case is masked.
+        """
         plain = self.remembered(dataclasses.replace(case, rate=None))
-        return explain(self.remembered(case, seed), plain, allowed(case), case.rate is not None and self.drops_logits)
+        return explain(
+            self.remembered(case, seed),
+            plain,
+            allowed(case),
+            case.rate is not None and self.drops_logits,
+        )
 
     @cached_property
     def drops_logits(self) -> bool:
-        """Whether kept weights are normalised anew in each row (DropKey) and not multiplied with one scale."""
+        """Whether kept weights are normalised anew in each row (DropKey) and not multiplied with
+        one scale.
+        """
         self.require_dropout()
         case = Case(SMALL, RATE)
         plain = self.remembered(dataclasses.replace(case, rate=None))
-        errors = np.array([
-            [explain(self.remembered(case, seed), plain, allowed(case), logits).error for logits in (False, True)] for seed in range(4)])
+        errors = np.array(
+            [
+                [
+                    explain(self.remembered(case, seed), plain, allowed(case), logits).error
+                    for logits in (False, True)
+                ]
+                for seed in range(4)
+            ]
+        )
         return bool(errors[:, 0].max() > 1e-4 and errors[:, 1].max() < 1e-4)
 
     @cached_property
     def drops(self) -> bool:
         """Whether there is a rate, and asking for it changes something."""
         return self.subject.offers("rate") and any(
-            self._changed(self.remembered(Case(SMALL, RATE), seed), Case(SMALL)) for seed in range(4))
+            self._changed(self.remembered(Case(SMALL, RATE), seed), Case(SMALL))
+            for seed in range(4)
+        )
 
     @cached_property
     def masks(self) -> bool:
         """Whether there is a mask, and giving one changes something."""
-        return self.subject.offers("mask") and self._changed(self.remembered(Case(SMALL, masked=True)), Case(SMALL))
+        return self.subject.offers("mask") and self._changed(
+            self.remembered(Case(SMALL, masked=True)), Case(SMALL)
+        )
 
     @cached_property
     def masks_causally(self) -> bool:
         """Whether attention can be made causal, and asking for it changes something."""
-        return self.subject.offers("is_causal") and self._changed(self.remembered(Case(SQUARE, causal=True)), Case(SQUARE))
+        return self.subject.offers("is_causal") and self._changed(
+            self.remembered(Case(SQUARE, causal=True)), Case(SQUARE)
+        )
 
     @cached_property
     def keys_matter(self) -> bool:
@@ -167,13 +208,17 @@ class Bench:
             raise NotOffered(f"{self.subject.names['rate']} changes nothing: see arguments")
 
     def require_draws(self) -> None:
-        """Raises NotOffered where there is no dropout, or where every key drops the same: one mask makes no statistics."""
+        """Raises NotOffered where there is no dropout, or where every key drops the same: one mask
+        makes no statistics.
+        """
         self.require_dropout()
         if not self.keys_matter:
             raise NotOffered("every key drops the same: see keys")
 
     def require_scaled_weights(self, what: str) -> None:
-        """Raises NotOffered where logits are dropped: then there is no scale, and the mean is another function."""
+        """Raises NotOffered where logits are dropped: then there is no scale, and the mean is
+        another function.
+        """
         self.require_draws()
         if self.drops_logits:
             raise NotOffered(f"logits are dropped and each row normalised anew: {what}")
@@ -187,17 +232,22 @@ class Bench:
 
 def pulled(function: Callable[..., jax.Array]) -> Callable[..., tuple]:
     """f(query, key, value, *rest, cotangent) -> (output, gradients of the first three)."""
+
     def pull(query, key, value, *rest):
         *rest, cotangent = rest
         out, back = jax.vjp(lambda q, k, v: function(q, k, v, *rest), query, key, value)
         return out, back(cotangent)
+
     return pull
 
 
 def inputs(size: Size, seed: int = 0) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Normal query [B, T, H, K], key and value [B, S, H, K]."""
     draw = np.random.default_rng(seed)
-    shapes = [(size.examples, length, size.heads, size.width) for length in (size.queries, size.keys, size.keys)]
+    shapes = [
+        (size.examples, length, size.heads, size.width)
+        for length in (size.queries, size.keys, size.keys)
+    ]
     return tuple(jnp.asarray(draw.normal(size=shape), jnp.float32) for shape in shapes)
 
 
@@ -208,7 +258,9 @@ def wide_mask(size: Size) -> jax.Array:
 
 
 def narrow_mask(size: Size) -> jax.Array:
-    """bool [B, H, T, S], another one for every example and head; each row may read one to three keys."""
+    """bool [B, H, T, S], another one for every example and head; each row may read one to three
+    keys.
+    """
     draw = np.random.default_rng(2).random((size.examples, size.heads, size.queries, size.keys))
     return jnp.asarray(np.argsort(np.argsort(draw, -1), -1) <= np.arange(size.queries)[:, None] % 3)
 
@@ -227,8 +279,12 @@ def _identity(length: int, start: int, width: int) -> np.ndarray:
     return np.eye(length, width, -start, dtype=np.float32)
 
 
-def read_weights(function: Callable[..., jax.Array], size: Size, dropout_key, mask=None) -> np.ndarray:
-    """W [B, H, T, S] of f(query, key, value, dropout_key, mask), from its outputs for the columns of the identity."""
+def read_weights(
+    function: Callable[..., jax.Array], size: Size, dropout_key, mask=None
+) -> np.ndarray:
+    """W [B, H, T, S] of f(query, key, value, dropout_key, mask), from its outputs for the columns
+    of the identity.
+    """
     query, key, value = inputs(size)
     parts = []
     for start in range(0, size.keys, size.width):
@@ -237,8 +293,12 @@ def read_weights(function: Callable[..., jax.Array], size: Size, dropout_key, ma
     return np.concatenate(parts, -1)[..., : size.keys].swapaxes(1, 2)
 
 
-def read_backward_weights(pull: Callable[..., tuple], size: Size, dropout_key, mask=None) -> np.ndarray:
-    """W [B, H, T, S] as the backward pass has it: from the values' gradients for the columns of the identity."""
+def read_backward_weights(
+    pull: Callable[..., tuple], size: Size, dropout_key, mask=None
+) -> np.ndarray:
+    """W [B, H, T, S] as the backward pass has it: from the values' gradients for the columns of the
+    identity.
+    """
     query, key, value = inputs(size)
     parts = []
     for start in range(0, size.queries, size.width):
@@ -247,7 +307,9 @@ def read_backward_weights(pull: Callable[..., tuple], size: Size, dropout_key, m
     return np.concatenate(parts, -1)[..., : size.queries].transpose(0, 2, 3, 1)
 
 
-def explain(weights: np.ndarray, plain: np.ndarray, readable: np.ndarray, drops_logits: bool) -> Replay:
+def explain(
+    weights: np.ndarray, plain: np.ndarray, readable: np.ndarray, drops_logits: bool
+) -> Replay:
     """W as one mask and one scale (or one mask and rows that add up to one) over P."""
     if not np.isfinite(weights).all():
         raise Failed(f"{np.mean(~np.isfinite(weights)):.0%} of the weights are not finite")
@@ -264,8 +326,21 @@ def explain(weights: np.ndarray, plain: np.ndarray, readable: np.ndarray, drops_
 
 
 @partial(jax.jit, static_argnames="drops_logits")
-def reference(query, key, value, readable, kept, scale, *, drops_logits: bool = False, logits_scale=None, bias=None) -> jax.Array:
-    """softmax(q k^T / sqrt K + bias) v with a mask held fixed, [B, T, H, K]: what gradients are compared with."""
+def reference(
+    query,
+    key,
+    value,
+    readable,
+    kept,
+    scale,
+    *,
+    drops_logits: bool = False,
+    logits_scale=None,
+    bias=None,
+) -> jax.Array:
+    """softmax(q k^T / sqrt K + bias) v with a mask held fixed, [B, T, H, K]: what gradients are
+    compared with.
+    """
     logits_scale = query.shape[-1] ** -0.5 if logits_scale is None else logits_scale
     logits = jnp.einsum("bthk,bshk->bhts", query, key) * logits_scale
     logits = logits if bias is None else logits + bias

@@ -1,4 +1,6 @@
-"""Checks that are exact: the plain function, the replayed mask, both passes, and what transformations must not change."""
+"""Checks that are exact: the plain function, the replayed mask, both passes, and what
+transformations must not change.
+"""
 
 from collections.abc import Callable
 
@@ -7,7 +9,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxreg.attention.conformance.bench import (
-    LONG, LONG_SQUARE, RATE, SMALL, SQUARE, Bench, Case, Replay, allowed, inputs, pulled, read_backward_weights, read_weights, reference,
+    LONG,
+    LONG_SQUARE,
+    RATE,
+    SMALL,
+    SQUARE,
+    Bench,
+    Case,
+    Replay,
+    allowed,
+    inputs,
+    pulled,
+    read_backward_weights,
+    read_weights,
+    reference,
     wide_mask,
 )
 from jaxreg.attention.conformance.result import Failed
@@ -36,15 +51,25 @@ def replay(bench: Bench) -> str:
         found = bench.replay(Case(size, RATE))
         if not bench.drops_logits:
             scale = found.scale
-        require(found.error < CLOSE, f"{size}: neither one scale over all kept weights nor rows normalised anew explain them "
-                f"(off by {found.error:.0%} of the row's largest)")
+        require(
+            found.error < CLOSE,
+            f"{size}: neither one scale over all kept weights nor rows normalised anew explain them"
+            f" (off by {found.error:.0%} of the row's largest)",
+        )
         query, key, value = inputs(size)
         out = bench.forward(Case(size, RATE))(query, key, value, jax.random.key(0), None)
         off = deviation(out, np.einsum("bhts,bshk->bthk", found.weights, value))
-        require(off < CLOSE, f"{size}: the weights read off with other values do not give this output (off by {off:.0%}): "
-                "the mask depends on the values, or changes from call to call")
+        require(
+            off < CLOSE,
+            f"{size}: the weights read off with other values do not give this output (off by"
+            f" {off:.0%}): the mask depends on the values, or changes from call to call",
+        )
         worst = max(worst, off, found.error)
-    how = "rows normalised anew after dropping logits" if bench.drops_logits else f"kept weights x {scale:.5g}, the others 0"
+    how = (
+        "rows normalised anew after dropping logits"
+        if bench.drops_logits
+        else f"kept weights x {scale:.5g}, the others 0"
+    )
     return f"{how}; largest error {worst:.0e}, sizes {_listed(sizes)}"
 
 
@@ -57,7 +82,10 @@ def backward_mask(bench: Bench) -> str:
         forward = bench.remembered(case)
         backward = read_backward_weights(bench.pull(case), size, jax.random.key(0))
         other = np.mean((forward > 0) != (backward > 0))
-        require(other == 0, f"{size}: {other:.1%} of the connections are kept in one pass and dropped in the other")
+        require(
+            other == 0,
+            f"{size}: {other:.1%} of the connections are kept in one pass and dropped in the other",
+        )
         off = deviation(backward, forward)
         require(off < CLOSE, f"{size}: the same mask, but other weights (off by {off:.1e})")
     return f"W read off the values' gradient: no connection differs, sizes {_listed(sizes)}"
@@ -74,12 +102,18 @@ def gradient(bench: Bench) -> str:
     worst = 0.0
     for case in [*cases, Case(SMALL)] if bench.drops else cases:
         found = bench.replay(case)
-        require(found.error < CLOSE, f"{case}: no mask explains the output (off by {found.error:.0%} of the row's largest weight)")
+        require(
+            found.error < CLOSE,
+            f"{case}: no mask explains the output (off by {found.error:.0%} of the row's largest"
+            " weight)",
+        )
         own, expected = _gradients(bench, case, found)
         for name, x, y in zip(("query", "key", "value"), own, expected, strict=True):
             off = deviation(x, y)
             where = str(case) if case.rate else f"{case}, without dropout"
-            require(off < CLOSE, f"{where}: {name}'s gradient is off by {off:.1%} of its largest entry")
+            require(
+                off < CLOSE, f"{where}: {name}'s gradient is off by {off:.1%} of its largest entry"
+            )
             worst = max(worst, off)
     how = "with and without dropout" if bench.drops else "without dropout"
     return f"{how}, largest error {worst:.0e}: {'; '.join(map(str, cases))}"
@@ -93,7 +127,9 @@ def _gradients(bench: Bench, case: Case, found: Replay) -> tuple[tuple, tuple]:
 
     def held_fixed(query, key, value):
         drops_logits = case.rate is not None and bench.drops_logits
-        return reference(query, key, value, allowed(case), found.kept, found.scale, drops_logits=drops_logits)
+        return reference(
+            query, key, value, allowed(case), found.kept, found.scale, drops_logits=drops_logits
+        )
 
     _, back = jax.vjp(held_fixed, query, key, value)
     return own, back(cotangent)
@@ -114,8 +150,12 @@ def vmap(bench: Bench) -> str:
     keys = [jax.random.key(seed) for seed in range(2)]
     mapped = jax.jit(jax.vmap(bench.call(case), (0, 0, 0, 0, None)))
     stacked = mapped(*(jnp.stack(x) for x in zip(*batches, strict=True)), jnp.stack(keys), None)
-    alone = [bench.forward(case)(*batch, key, None) for batch, key in zip(batches, keys, strict=True)]
-    return _same(bench, zip(stacked, alone, strict=True), "mapped over inputs and keys, and one by one")
+    alone = [
+        bench.forward(case)(*batch, key, None) for batch, key in zip(batches, keys, strict=True)
+    ]
+    return _same(
+        bench, zip(stacked, alone, strict=True), "mapped over inputs and keys, and one by one"
+    )
 
 
 def remat(bench: Bench) -> str:
@@ -126,22 +166,34 @@ def remat(bench: Bench) -> str:
     given = (query, key, value, jax.random.key(0), None, cotangent)
     out, gradients = bench.pull(case)(*given)
     again, gradients_again = jax.jit(pulled(jax.checkpoint(bench.call(case))))(*given)
-    return _same(bench, zip((out, *gradients), (again, *gradients_again), strict=True), "output and gradients, with and without")
+    return _same(
+        bench,
+        zip((out, *gradients), (again, *gradients_again), strict=True),
+        "output and gradients, with and without",
+    )
 
 
 def _case(bench: Bench) -> Case:
-    """With dropout where there is any, else without: the transformations must not change that either."""
+    """With dropout where there is any, else without: the transformations must not change that
+    either.
+    """
     return Case(SMALL, RATE) if bench.subject.offers("rate") else Case(SMALL)
 
 
 def _same(bench: Bench, pairs, what: str) -> str:
     worst = max(deviation(a, b) for a, b in pairs)
-    require(worst < CLOSE, f"{what}: off by {worst:.1%} of the largest entry{': another mask' if bench.subject.offers('rate') else ''}")
+    require(
+        worst < CLOSE,
+        f"{what}: off by {worst:.1%} of the largest"
+        f" entry{': another mask' if bench.subject.offers('rate') else ''}",
+    )
     return f"{what}: {'equal' if worst == 0 else f'largest difference {worst:.0e}'}"
 
 
 def deviation(found, expected) -> float:
-    """The largest difference, as a part of the largest expected entry; infinite where `found` is not finite."""
+    """The largest difference, as a part of the largest expected entry; infinite where `found` is
+    not finite.
+    """
     found, expected = np.asarray(found, np.float64), np.asarray(expected, np.float64)
     if not np.isfinite(found).all():
         return float("inf")
@@ -159,6 +211,12 @@ def _listed(things) -> str:
 
 
 CHECKS: dict[str, Callable[[Bench], str]] = {
-    "plain": plain, "replay": replay, "backward_mask": backward_mask, "gradient": gradient, "jit": jit, "vmap": vmap, "remat": remat,
+    "plain": plain,
+    "replay": replay,
+    "backward_mask": backward_mask,
+    "gradient": gradient,
+    "jit": jit,
+    "vmap": vmap,
+    "remat": remat,
 }
 """Name -> check: it returns its line, or raises Failed or NotOffered."""

@@ -1,4 +1,6 @@
-"""Checks of arguments: none is lost in silence, and rates that are no drop probabilities are refused."""
+"""Checks of arguments: none is lost in silence, and rates that are no drop probabilities are
+refused.
+"""
 
 import math
 from collections.abc import Callable
@@ -8,20 +10,34 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxreg.attention.conformance.bench import RATE, SMALL, SQUARE, Bench, Case, Size, allowed, inputs, reference, wide_mask
+from jaxreg.attention.conformance.bench import (
+    RATE,
+    SMALL,
+    SQUARE,
+    Bench,
+    Case,
+    Size,
+    allowed,
+    inputs,
+    reference,
+    wide_mask,
+)
 from jaxreg.attention.conformance.exactness import CLOSE, deviation, require
 from jaxreg.attention.conformance.result import Failed, NotOffered, first_line
 from jaxreg.attention.conformance.subject import NAMES, Subject
 from jaxreg.typing import Array
 
 FLAX_PASSES = ("mask", "dropout_rng", "dropout_rate", "deterministic")
-"""What Flax's attention modules must get through to their attention_fn; they look for the names in its signature."""
+"""What Flax's attention modules must get through to their attention_fn; they look for the names in
+its signature.
+"""
 
 UNKNOWN = "no_such_argument"
 
 
 class Trial(NamedTuple):
-    """One argument tried: what is said without it, what it adds, and the output that it must give (None: another one).
+    """One argument tried: what is said without it, what it adds, and the output that it must give
+    (None: another one).
 
     nonsense: to be refused, and so not counted as an argument that the function refuses.
     """
@@ -36,8 +52,16 @@ class Trial(NamedTuple):
 def arguments(bench: Bench) -> str:
     """No argument is lost in silence."""
     subject = bench.subject
-    trials = {subject.names[meaning]: trial for meaning, trial in _known_outputs().items() if subject.offers(meaning)}
-    trials |= {name: trial for name, trial in _other_outputs(subject.offers("rate")).items() if name in subject.others}
+    trials = {
+        subject.names[meaning]: trial
+        for meaning, trial in _known_outputs().items()
+        if subject.offers(meaning)
+    }
+    trials |= {
+        name: trial
+        for name, trial in _other_outputs(subject.offers("rate")).items()
+        if name in subject.others
+    }
     effects = {name: _effect(subject, trial) for name, trial in trials.items()}
     lost = [name for name, effect in effects.items() if effect == "none"]
     if subject.swallows and _effect(subject, Trial({}, {UNKNOWN: 1}, None)) == "none":
@@ -51,21 +75,27 @@ def arguments(bench: Bench) -> str:
         "refused": [name for name in trials if effects[name] == "refused"],
         "not tried": [name for name in subject.others if name not in trials],
     }
-    return "; ".join(f"{how}: {', '.join(names)}" for how, names in said.items() if names) or "there are none"
+    return (
+        "; ".join(f"{how}: {', '.join(names)}" for how, names in said.items() if names)
+        or "there are none"
+    )
 
 
 def _known_outputs() -> dict[str, Trial]:
     """Meaning -> trial."""
     query, key, value = inputs(SMALL)
     full, mask = allowed(Case(SMALL)), wide_mask(SMALL)
-    # Where lengths differ, functions differ about which end of the keys causal attention is aligned with.
+    # Where lengths differ, functions differ about which end of the keys causal attention is aligned
+    # with.
     causal = reference(*inputs(SQUARE), allowed(Case(SQUARE, causal=True)), True, 1.0)
     bias = jnp.asarray(np.random.default_rng(4).normal(size=mask.shape), jnp.float32)
     return {
         "mask": Trial({}, {"mask": mask}, reference(query, key, value, mask, True, 1.0)),
         "bias": Trial({}, {"bias": bias}, reference(query, key, value, full, True, 1.0, bias=bias)),
         "is_causal": Trial({}, {"is_causal": True}, causal, SQUARE),
-        "scale": Trial({}, {"scale": 0.5}, reference(query, key, value, full, True, 1.0, logits_scale=0.5)),
+        "scale": Trial(
+            {}, {"scale": 0.5}, reference(query, key, value, full, True, 1.0, logits_scale=0.5)
+        ),
         "rate": Trial({}, _dropped(), None),
     }
 
@@ -78,9 +108,13 @@ def _other_outputs(has_rate: bool) -> dict[str, Trial]:
     trials = {
         "dtype": Trial({}, {"dtype": jnp.bfloat16}, None),
         "query_seq_lengths": Trial({}, {"query_seq_lengths": jnp.full(b, t // 2, jnp.int32)}, None),
-        "key_value_seq_lengths": Trial({}, {"key_value_seq_lengths": jnp.full(b, s // 2, jnp.int32)}, None),
+        "key_value_seq_lengths": Trial(
+            {}, {"key_value_seq_lengths": jnp.full(b, s // 2, jnp.int32)}, None
+        ),
         "local_window_size": Trial({}, {"local_window_size": 1}, None),
-        "implementation": Trial({}, {"implementation": "no such implementation"}, None, nonsense=True),
+        "implementation": Trial(
+            {}, {"implementation": "no such implementation"}, None, nonsense=True
+        ),
         **{name: Trial(einsums, {name: _doubling_einsum}, None) for name in einsums},
     }
     if has_rate:
@@ -102,7 +136,9 @@ def _doubling_einsum(subscripts: str, *operands: Array, **_: Any) -> Array:
 
 
 def _effect(subject: Subject, trial: Trial) -> str:
-    """What the argument does: "none", "right" (the output or error that is expected), "refused" (another error), or "off by" how much."""
+    """What the argument does: "none", "right" (the output or error that is expected), "refused"
+    (another error), or "off by" how much.
+    """
     query, key, value = inputs(trial.size)
     try:
         before = subject(query, key, value, **trial.before)
@@ -120,10 +156,16 @@ def flax(bench: Bench) -> str:
     subject = bench.subject
     hidden = [NAMES[meaning][0] for meaning in subject.hidden if NAMES[meaning][0] in FLAX_PASSES]
     if hidden:
-        raise Failed(f"Flax's MultiHeadDotProductAttention will never pass {', '.join(hidden)}: the signature has **kwargs, not the names")
+        raise Failed(
+            f"Flax's MultiHeadDotProductAttention will never pass {', '.join(hidden)}: the"
+            " signature has **kwargs, not the names"
+        )
     missing = [name for name in FLAX_PASSES if name not in subject.names.values()]
     if missing:
-        raise NotOffered(f"as Flax's attention_fn it would lose {', '.join(missing)} in silence: the signature lacks the names")
+        raise NotOffered(
+            f"as Flax's attention_fn it would lose {', '.join(missing)} in silence: the signature"
+            " lacks the names"
+        )
     return f"its signature names {', '.join(FLAX_PASSES)}"
 
 
@@ -184,7 +226,11 @@ def _refused(bench: Bench, rate: float, everything: bool = False) -> str:
     if np.all(out == 0):
         raise Failed("everything is dropped, in silence")
     changed = deviation(out, _at(bench, None)) > CLOSE
-    raise Failed("something is dropped or scaled, in silence" if changed else "nothing is dropped, in silence")
+    raise Failed(
+        "something is dropped or scaled, in silence"
+        if changed
+        else "nothing is dropped, in silence"
+    )
 
 
 def traced_rate(bench: Bench) -> str:
@@ -192,21 +238,38 @@ def traced_rate(bench: Bench) -> str:
     bench.require_dropout()
     query, key, value = inputs(SMALL)
     try:
-        out = jax.jit(lambda rate: bench.subject(query, key, value, rate=rate, dropout_key=jax.random.key(0)))(RATE)
+        out = jax.jit(
+            lambda rate: bench.subject(query, key, value, rate=rate, dropout_key=jax.random.key(0))
+        )(RATE)
     except Exception as error:
         raise NotOffered(first_line(error)) from None
-    off = deviation(out, bench.forward(Case(SMALL, RATE))(query, key, value, jax.random.key(0), None))
-    require(off < CLOSE, f"another result than with the same rate as a constant, off by {off:.0%} of the largest output")
+    off = deviation(
+        out, bench.forward(Case(SMALL, RATE))(query, key, value, jax.random.key(0), None)
+    )
+    require(
+        off < CLOSE,
+        f"another result than with the same rate as a constant, off by {off:.0%} of the largest"
+        " output",
+    )
     return f"as with a constant (largest difference {off:.0e})"
 
 
 def _at(bench: Bench, rate: float | None):
     query, key, value = inputs(SMALL)
-    return bench.subject(query, key, value, rate=rate, dropout_key=None if rate is None else jax.random.key(0))
+    return bench.subject(
+        query, key, value, rate=rate, dropout_key=None if rate is None else jax.random.key(0)
+    )
 
 
 CHECKS: dict[str, Callable[[Bench], str]] = {
-    "arguments": arguments, "flax": flax, "deterministic": deterministic, "rate_0": rate_0, "rate_1": rate_1, "rate_nan": rate_nan,
-    "rate_negative": rate_negative, "rate_above_1": rate_above_1, "traced_rate": traced_rate,
+    "arguments": arguments,
+    "flax": flax,
+    "deterministic": deterministic,
+    "rate_0": rate_0,
+    "rate_1": rate_1,
+    "rate_nan": rate_nan,
+    "rate_negative": rate_negative,
+    "rate_above_1": rate_above_1,
+    "traced_rate": traced_rate,
 }
 """Name -> check: it returns its line, or raises Failed or NotOffered."""

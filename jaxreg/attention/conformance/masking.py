@@ -5,7 +5,17 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from jaxreg.attention.conformance.bench import RATE, SMALL, SQUARE, Bench, Case, allowed, inputs, narrow_mask, wide_mask
+from jaxreg.attention.conformance.bench import (
+    RATE,
+    SMALL,
+    SQUARE,
+    Bench,
+    Case,
+    allowed,
+    inputs,
+    narrow_mask,
+    wide_mask,
+)
 from jaxreg.attention.conformance.exactness import require
 
 KEYS = 6
@@ -16,22 +26,39 @@ def masked(bench: Bench) -> str:
     """No masked key comes back."""
     read = {}
     if bench.masks:
-        for name, mask in (("mask per head", wide_mask(SMALL)), ("mask with one to three keys a row", narrow_mask(SMALL))):
-            read[name] = [(weights, np.asarray(mask)) for weights in _reads(bench, SMALL, mask, causal=False)]
+        for name, mask in (
+            ("mask per head", wide_mask(SMALL)),
+            ("mask with one to three keys a row", narrow_mask(SMALL)),
+        ):
+            read[name] = [
+                (weights, np.asarray(mask)) for weights in _reads(bench, SMALL, mask, causal=False)
+            ]
     if bench.masks_causally:
-        read["causal"] = [(weights, allowed(Case(SQUARE, causal=True))) for weights in _reads(bench, SQUARE, None, causal=True)]
+        read["causal"] = [
+            (weights, allowed(Case(SQUARE, causal=True)))
+            for weights in _reads(bench, SQUARE, None, causal=True)
+        ]
     if len(read) == 3:
         mask = np.asarray(wide_mask(SQUARE)) | np.eye(SQUARE.queries, dtype=bool)
         both = mask & allowed(Case(SQUARE, causal=True))
-        read["mask and causal"] = [(weights, both) for weights in _reads(bench, SQUARE, mask, causal=True)]
+        read["mask and causal"] = [
+            (weights, both) for weights in _reads(bench, SQUARE, mask, causal=True)
+        ]
     if not read:
         bench.require_mask()
     for name, pairs in read.items():
         for weights, readable in pairs:
-            require(np.isfinite(weights).all(), f"{name}: {np.mean(~np.isfinite(weights)):.0%} of the weights are not finite")
+            require(
+                np.isfinite(weights).all(),
+                f"{name}: {np.mean(~np.isfinite(weights)):.0%} of the weights are not finite",
+            )
             leak = np.abs(np.where(readable, 0, weights))
             rows = np.mean(leak.max(-1) > 0)
-            require(rows == 0, f"{name}: {rows:.1%} of the rows read forbidden keys, with weights up to {leak.max():.3g}")
+            require(
+                rows == 0,
+                f"{name}: {rows:.1%} of the rows read forbidden keys, with weights up to"
+                f" {leak.max():.3g}",
+            )
     dropped = f", with {KEYS} keys at rate {RATE}" if _rates(bench)[-1] else ""
     return f"{', '.join(read)}: weights of forbidden keys are exactly 0{dropped}"
 
@@ -42,7 +69,11 @@ def _rates(bench: Bench) -> tuple[float | None, ...]:
 
 def _reads(bench: Bench, size, mask, *, causal: bool) -> list[np.ndarray]:
     cases = [Case(size, rate, masked=mask is not None, causal=causal) for rate in _rates(bench)]
-    return [bench.weights(case, seed, mask) for case in cases for seed in range(1 if case.rate is None else KEYS)]
+    return [
+        bench.weights(case, seed, mask)
+        for case in cases
+        for seed in range(1 if case.rate is None else KEYS)
+    ]
 
 
 def empty_rows(bench: Bench) -> str:
@@ -70,7 +101,11 @@ def _what(x) -> str:
 def _returned(row: np.ndarray) -> str:
     if np.all(row == 0):
         return "zeros"
-    return "the mean of the values" if np.allclose(row, 1 / row.shape[-1], atol=1e-6) else "something else"
+    return (
+        "the mean of the values"
+        if np.allclose(row, 1 / row.shape[-1], atol=1e-6)
+        else "something else"
+    )
 
 
 CHECKS: dict[str, Callable[[Bench], str]] = {"masked": masked, "empty_rows": empty_rows}

@@ -1,7 +1,9 @@
-"""Checks of the draws: how often a connection is kept, what that is worth, and which connections share a draw.
+"""Checks of the draws: how often a connection is kept, what that is worth, and which connections
+share a draw.
 
-Statistics are over many keys. A mask may be shared over examples, heads, queries, or runs of neighbouring keys; that is
-found first, and one connection of each such group is counted, so that the counts are of independent draws.
+Statistics are over many keys. A mask may be shared over examples, heads, queries, or runs of
+neighbouring keys; that is found first, and one connection of each such group is counted, so that
+the counts are of independent draws.
 """
 
 from collections.abc import Callable
@@ -10,7 +12,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxreg.attention.conformance.bench import LONG, MANY, RATE, SMALL, Bench, Case, inputs, read_weights
+from jaxreg.attention.conformance.bench import (
+    LONG,
+    MANY,
+    RATE,
+    SMALL,
+    Bench,
+    Case,
+    inputs,
+    read_weights,
+)
 from jaxreg.attention.conformance.exactness import CLOSE, require
 from jaxreg.attention.conformance.result import Failed, NotOffered
 
@@ -20,7 +31,8 @@ ODD_RATE = 1.5 / 256
 
 AXES = ("examples", "heads", "queries", "keys")
 BOUND = 4.5
-"""Standard errors of one statistic beyond which it is no chance; 5.5 where it is the worst of many."""
+"""Standard errors of one statistic beyond which it is no chance; 5.5 where it is the worst of many.
+"""
 
 _DRAWS = (64, 2048)
 _COUNTED = 20_000
@@ -48,8 +60,13 @@ class Draws:
         return self.kept.mean(axis=tuple(i for i in range(5) if i != axis))
 
     def centred(self) -> np.ndarray:
-        """`kept` less its mean, and less what each example, head, query and key is kept more often than that."""
-        ways = [np.expand_dims(self.along(axis) - self.share, tuple(i for i in range(5) if i != axis)) for axis in range(1, 5)]
+        """`kept` less its mean, and less what each example, head, query and key is kept more often
+        than that.
+        """
+        ways = [
+            np.expand_dims(self.along(axis) - self.share, tuple(i for i in range(5) if i != axis))
+            for axis in range(1, 5)
+        ]
         return self.kept - self.share - sum(ways)
 
     def error(self, rate: float) -> float:
@@ -64,13 +81,20 @@ def keep_rate(bench: Bench) -> str:
     for rate in KEEP_RATES:
         draws = _draws(bench, rate)
         z = (draws.share - (1 - rate)) / draws.error(rate)
-        require(abs(z) < BOUND, f"rate {rate}: {draws.share:.4f} are kept, not {1 - rate:.4f} (z = {z:+.1f} of {draws.kept.size:,} draws)")
+        require(
+            abs(z) < BOUND,
+            f"rate {rate}: {draws.share:.4f} are kept, not {1 - rate:.4f} (z = {z:+.1f} of"
+            f" {draws.kept.size:,} draws)",
+        )
         for axis, name in enumerate(AXES, 1):
             line = draws.along(axis)
             z_line = (line - (1 - rate)) / draws.error(rate) / line.size**0.5
             worst = int(np.abs(z_line).argmax())
-            require(abs(z_line[worst]) < 5.5,
-                    f"rate {rate}: one of {line.size} {name} keeps {line[worst]:.4f}, not {1 - rate:.4f} (z = {z_line[worst]:+.1f})")
+            require(
+                abs(z_line[worst]) < 5.5,
+                f"rate {rate}: one of {line.size} {name} keeps {line[worst]:.4f}, not"
+                f" {1 - rate:.4f} (z = {z_line[worst]:+.1f})",
+            )
         said.append(f"rate {rate}: {draws.share:.4f} kept (z = {z:+.1f})")
     return "; ".join(said)
 
@@ -82,12 +106,20 @@ def scale(bench: Bench) -> str:
     for rate in (ODD_RATE, RATE):
         draws = _draws(bench, rate)
         number = float(np.median(draws.scales))
-        require(np.ptp(draws.scales) < CLOSE * number,
-                f"rate {rate:.5f}: the scale changes from key to key: {draws.scales.min():.4g} to {draws.scales.max():.4g}")
+        require(
+            np.ptp(draws.scales) < CLOSE * number,
+            f"rate {rate:.5f}: the scale changes from key to key: {draws.scales.min():.4g} to"
+            f" {draws.scales.max():.4g}",
+        )
         product, error = number * draws.share, number * draws.error(rate)
-        require(abs(product - 1) < BOUND * error,
-                f"rate {rate:.5f}: kept weights x {number:.5f}, but {draws.share:.5f} are kept: the mean is {product:.4f} of what it should be")
-        said.append(f"rate {rate:.5f}: {number:.5f} x {draws.share:.5f} kept = {product:.4f} ± {error:.4f}")
+        require(
+            abs(product - 1) < BOUND * error,
+            f"rate {rate:.5f}: kept weights x {number:.5f}, but {draws.share:.5f} are kept: the"
+            f" mean is {product:.4f} of what it should be",
+        )
+        said.append(
+            f"rate {rate:.5f}: {number:.5f} x {draws.share:.5f} kept = {product:.4f} ± {error:.4f}"
+        )
     return "; ".join(said)
 
 
@@ -95,24 +127,41 @@ def unbiased(bench: Bench) -> str:
     """The mean over keys is the output without dropout."""
     bench.require_scaled_weights("its mean is another function")
     query, key, value = inputs(MANY)
-    plain = np.asarray(bench.forward(Case(MANY))(query, key, value, jax.random.key(0), None), np.float64)
+    plain = np.asarray(
+        bench.forward(Case(MANY))(query, key, value, jax.random.key(0), None), np.float64
+    )
     draw = bench.forward(Case(MANY, RATE))
     num_draws = 256
-    outs = np.stack([np.asarray(draw(query, key, value, jax.random.key(1000 + n), None), np.float64) for n in range(num_draws)])
+    outs = np.stack(
+        [
+            np.asarray(draw(query, key, value, jax.random.key(1000 + n), None), np.float64)
+            for n in range(num_draws)
+        ]
+    )
     relative = (outs * plain).sum((1, 2, 3, 4)) / (plain**2).sum()
     mean, error = relative.mean(), relative.std() / num_draws**0.5 + 1e-9
-    require(abs(mean - 1) < BOUND * error, f"the mean over {num_draws} keys is {mean:.3f} ± {error:.3f} of the output without dropout")
+    require(
+        abs(mean - 1) < BOUND * error,
+        f"the mean over {num_draws} keys is {mean:.3f} ± {error:.3f} of the output without dropout",
+    )
     errors = outs.std(0) / num_draws**0.5
     worst = float((np.abs(outs.mean(0) - plain) / np.maximum(errors, 1e-6)).max())
-    require(worst < 6.5, f"one entry's mean over {num_draws} keys is off by {worst:.1f} standard errors")
-    return f"mean over {num_draws} keys is {mean:.4f} ± {error:.4f} of it; worst of {plain.size:,} entries z = {worst:.1f}"
+    require(
+        worst < 6.5, f"one entry's mean over {num_draws} keys is off by {worst:.1f} standard errors"
+    )
+    return (
+        f"mean over {num_draws} keys is {mean:.4f} ± {error:.4f} of it; worst of {plain.size:,}"
+        f" entries z = {worst:.1f}"
+    )
 
 
 def keys(bench: Bench) -> str:
     """One key, one mask; another key, another mask."""
     bench.require_dropout()
     if not bench.subject.offers("dropout_key"):
-        raise Failed("no argument for a PRNG key: every call drops the same, or no call can be repeated")
+        raise Failed(
+            "no argument for a PRNG key: every call drops the same, or no call can be repeated"
+        )
     case = Case(SMALL, RATE)
     twice = [read_weights(bench.forward(case), SMALL, jax.random.key(0)) for _ in range(2)]
     require(np.array_equal(*twice), "the same key gives another mask in the next call")
@@ -122,16 +171,23 @@ def keys(bench: Bench) -> str:
         if centred.shape[axis] > 1:
             along = np.moveaxis(centred, axis, 0)
             r = float(np.mean(along[1:] * along[:-1]) / max(along.var(), 1e-9))
-            require(abs(r) * along[1:].size ** 0.5 < 5.5, f"masks of neighbouring {name} correlate: r = {r:.3f}")
+            require(
+                abs(r) * along[1:].size ** 0.5 < 5.5,
+                f"masks of neighbouring {name} correlate: r = {r:.3f}",
+            )
     broadcast = _broadcast(bench)
-    return f"the same again, and independent between keys; {_shared(bench)}" + (f"; {broadcast}" if broadcast else "")
+    return f"the same again, and independent between keys; {_shared(bench)}" + (
+        f"; {broadcast}" if broadcast else ""
+    )
 
 
 def repeats(bench: Bench) -> str:
     """No pattern comes back elsewhere in a long mask, in another head or under another key."""
     bench.require_draws()
     case = Case(LONG, RATE)
-    masks = np.concatenate([bench.replay(case, seed).kept for seed in range(2)]).reshape(-1, LONG.queries, LONG.keys)
+    masks = np.concatenate([bench.replay(case, seed).kept for seed in range(2)]).reshape(
+        -1, LONG.queries, LONG.keys
+    )
     groups = [_groups(masks, axis) for axis in (1, 2)]
     masks = masks[np.ix_(_groups(masks, 0), *groups)]
     if min(masks.shape[1:]) < 64:
@@ -143,16 +199,29 @@ def repeats(bench: Bench) -> str:
     worst, where = 0.0, ""
     for i, first in enumerate(spectra):
         for j, second in enumerate(spectra[i:], i):
-            z = np.fft.irfft2(first * second.conj(), size) / (variance * np.sqrt(np.maximum(overlap, 1)))
+            z = np.fft.irfft2(first * second.conj(), size) / (
+                variance * np.sqrt(np.maximum(overlap, 1))
+            )
             z[overlap < 1000] = 0
             if i == j:
                 z[0, 0] = 0
             found = np.unravel_index(np.abs(z).argmax(), z.shape)
             if abs(z[found]) > worst:
-                down, right = ((n + m) % (2 * m) - m for n, m in zip(found, masks.shape[1:], strict=True))
-                worst, where = float(abs(z[found])), f"{'itself' if i == j else 'another head or key'}, {down} queries and {right} keys away"
+                down, right = (
+                    (n + m) % (2 * m) - m for n, m in zip(found, masks.shape[1:], strict=True)
+                )
+                worst, where = (
+                    float(abs(z[found])),
+                    (
+                        f"{'itself' if i == j else 'another head or key'}, {down} queries and"
+                        f" {right} keys away"
+                    ),
+                )
     require(worst < 7, f"a mask of {LONG} resembles {where} (z = {worst:.0f})")
-    return f"{len(masks)} masks of {masks.shape[1]} x {masks.shape[2]} against each other at every shift: largest z = {worst:.1f}"
+    return (
+        f"{len(masks)} masks of {masks.shape[1]} x {masks.shape[2]} against each other at every"
+        f" shift: largest z = {worst:.1f}"
+    )
 
 
 def _draws(bench: Bench, rate: float) -> Draws:
@@ -164,9 +233,11 @@ def _draws(bench: Bench, rate: float) -> Draws:
 
 def _all_groups(bench: Bench) -> tuple[np.ndarray, ...]:
     """The first of each group of neighbours on B, H, T, S that share their draws under 64 keys."""
+
     def find():
         kept = _kept(bench, RATE, _DRAWS[0])[0]
         return tuple(_groups(kept, axis) for axis in range(1, 5))
+
     return bench.once(("groups",), find)
 
 
@@ -174,7 +245,10 @@ def _kept(bench: Bench, rate: float, num_draws: int) -> tuple[np.ndarray, np.nda
     def read():
         found = [bench.replay(Case(MANY, rate), seed) for seed in range(num_draws)]
         # Where all is dropped, as with whole heads, there is no scale to be seen.
-        return np.stack([one.kept for one in found]), np.array([one.scale for one in found if one.kept.any()])
+        return np.stack([one.kept for one in found]), np.array(
+            [one.scale for one in found if one.kept.any()]
+        )
+
     return bench.once(("kept", rate, num_draws), read)
 
 
@@ -190,8 +264,14 @@ def _shared(bench: Bench) -> str:
     said = []
     for name, group, length in zip(AXES, _all_groups(bench), lengths, strict=True):
         if len(group) < length:
-            said.append(f"all {name}" if len(group) == 1 else f"runs of {-(-length // len(group))} {name}")
-    return f"shared by {', '.join(said)}" if said else "nothing is shared by examples, heads, queries or keys"
+            said.append(
+                f"all {name}" if len(group) == 1 else f"runs of {-(-length // len(group))} {name}"
+            )
+    return (
+        f"shared by {', '.join(said)}"
+        if said
+        else "nothing is shared by examples, heads, queries or keys"
+    )
 
 
 def _broadcast(bench: Bench) -> str:
@@ -203,16 +283,28 @@ def _broadcast(bench: Bench) -> str:
     name = bench.subject.names["broadcast"]
 
     def read(broadcast):
-        return np.asarray(bench.subject(query, key, identity, rate=RATE, dropout_key=jax.random.key(0), broadcast=broadcast))
+        return np.asarray(
+            bench.subject(
+                query, key, identity, rate=RATE, dropout_key=jax.random.key(0), broadcast=broadcast
+            )
+        )
 
     off, on = read(False) > 0, read(True) > 0
     if np.array_equal(off, on):
         return f"{name} changes nothing"
-    shared = [axis for axis, number in (("examples", 0), ("heads", 2)) if (on == on.take([0], number)).all()]
+    shared = [
+        axis
+        for axis, number in (("examples", 0), ("heads", 2))
+        if (on == on.take([0], number)).all()
+    ]
     return f"{name}=True shares it by {' and '.join(shared) or 'something else'}"
 
 
 CHECKS: dict[str, Callable[[Bench], str]] = {
-    "keep_rate": keep_rate, "scale": scale, "unbiased": unbiased, "keys": keys, "repeats": repeats,
+    "keep_rate": keep_rate,
+    "scale": scale,
+    "unbiased": unbiased,
+    "keys": keys,
+    "repeats": repeats,
 }
 """Name -> check: it returns its line, or raises Failed or NotOffered."""

@@ -17,7 +17,9 @@ _STYLES = {"ok": "green", "FAILED": "bold red", "not offered": "yellow"}
 
 
 def show(name: str, checks: Sequence[str], results: Iterable[Result]) -> list[Result]:
-    """Prints the results of `checks` as a table under the function's name, and a line that sums up; returns them."""
+    """Prints the results of `checks` as a table under the function's name, and a line that sums up;
+    returns them.
+    """
     from rich.console import Console
 
     console, started, coming, found = Console(highlight=False), time.monotonic(), iter(results), []
@@ -35,7 +37,9 @@ def save(path: Path, name: str, results: Sequence[Result]) -> None:
     from rich.console import Console
 
     with path.open("w", encoding="utf-8") as file:
-        console = Console(file=file, width=WIDTH, highlight=False, color_system=None, force_terminal=False)
+        console = Console(
+            file=file, width=WIDTH, highlight=False, color_system=None, force_terminal=False
+        )
         with console.capture() as capture:
             console.print(_table(name, results))
         lines = [*capture.get().splitlines(), summary(results), f"with {_versions(name)}"]
@@ -64,11 +68,19 @@ def _table(name: str, results: Iterable[Result]) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, title=Text(name, style="bold"), title_justify="left")
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        show_edge=False,
+        title=Text(name, style="bold"),
+        title_justify="left",
+    )
     for heading in ("check", "result", "what was found"):
         table.add_column(heading, no_wrap=heading != "what was found", overflow="fold")
     for result in results:
-        table.add_row(result.check, Text(result.status, style=_STYLES[result.status]), Text(result.detail))
+        table.add_row(
+            result.check, Text(result.status, style=_STYLES[result.status]), Text(result.detail)
+        )
     return table
 
 

@@ -12,7 +12,8 @@ class Result:
 
     Attributes:
       check: its name, as `--list` shows it.
-      status: "ok"; "FAILED"; or "not offered": the function lacks what the check needs, which is no failure.
+      status: "ok"; "FAILED"; or "not offered": the function lacks what the check needs, which is no
+        failure.
       detail: one line with the numbers.
     """
 
@@ -26,7 +27,9 @@ class Failed(Exception):
 
 
 class NotOffered(Exception):
-    """The function has no such feature, so there is nothing to check; the message is the line of the table."""
+    """The function has no such feature, so there is nothing to check; the message is the line of
+    the table.
+    """
 
 
 class Mistake(ValueError):

@@ -1,4 +1,6 @@
-"""The function under test behind one face: its signature is read, and what we want to say is put into its own names."""
+"""The function under test behind one face: its signature is read, and what we want to say is put
+into its own names.
+"""
 
 import inspect
 from collections.abc import Callable
@@ -21,9 +23,16 @@ NAMES = {
     "deterministic": ("deterministic", "train", "training"),
     "broadcast": ("broadcast_dropout",),
 }
-"""What can be said to an attention function -> the names that functions have for it; the first one is Flax's."""
+"""What can be said to an attention function -> the names that functions have for it; the first one
+is Flax's.
+"""
 
-_WORDS = {"rate": "a dropout rate", "dropout_key": "a PRNG key", "mask": "a mask", "deterministic": "evaluation"}
+_WORDS = {
+    "rate": "a dropout rate",
+    "dropout_key": "a PRNG key",
+    "mask": "a mask",
+    "deterministic": "evaluation",
+}
 INVERTED = ("train", "training")
 _NEUTRAL = {"rate": 0.0, "is_causal": False, "deterministic": True, "broadcast": False}
 
@@ -32,9 +41,9 @@ class Subject:
     """An attention function, called by what is meant and not by its own names.
 
     Args:
-      function: takes query [B, T, H, K], key and value [B, S, H, K] first, and returns [B, T, H, K] (or a tuple that begins
-        with it). Further arguments are recognised by name: `NAMES`. A parameter called `dropout` that is no number is
-        given an `AttentionDropout`.
+      function: takes query [B, T, H, K], key and value [B, S, H, K] first, and returns [B, T, H, K]
+        (or a tuple that begins with it). Further arguments are recognised by name: `NAMES`. A
+        parameter called `dropout` that is no number is given an `AttentionDropout`.
 
     Raises:
       Mistake: it cannot be called so.
@@ -57,14 +66,23 @@ class Subject:
         inputs = [p for p in named if p.kind is not p.KEYWORD_ONLY][:3]
         if len(inputs) < 3 and not any(p.kind is p.VAR_POSITIONAL for p in parameters):
             number = f"{len(inputs)} positional argument{'s' * (len(inputs) != 1)}"
-            raise Mistake(f"it takes {number}, not query, key and value; a factory is written module:factory()")
+            raise Mistake(
+                f"it takes {number}, not query, key and value; a factory is written"
+                " module:factory()"
+            )
         rest = {p.name: p for p in named if p not in inputs}
         self.names = {
-            meaning: found for meaning, names in NAMES.items() if (found := next((name for name in names if name in rest), None))
+            meaning: found
+            for meaning, names in NAMES.items()
+            if (found := next((name for name in names if name in rest), None))
         }
         self.others = tuple(name for name in rest if name not in self.names.values())
-        self._makes_dropout = self.names.get("rate") == "dropout" and not _is_number(rest["dropout"])
-        self._needed = tuple(m for m, name in self.names.items() if rest[name].default is inspect.Parameter.empty)
+        self._makes_dropout = self.names.get("rate") == "dropout" and not _is_number(
+            rest["dropout"]
+        )
+        self._needed = tuple(
+            m for m, name in self.names.items() if rest[name].default is inspect.Parameter.empty
+        )
         unknown = [name for name in self.others if rest[name].default is inspect.Parameter.empty]
         if unknown:
             raise Mistake(f"it needs {', '.join(unknown)}, which this suite cannot give")
@@ -82,11 +100,14 @@ class Subject:
         if missing:
             raise NotOffered(f"no argument for {' and '.join(_WORDS.get(m, m) for m in missing)}")
 
-    def __call__(self, query: Array, key: Array, value: Array, *, rate=None, dropout_key=None, **said: Any) -> Any:
+    def __call__(
+        self, query: Array, key: Array, value: Array, *, rate=None, dropout_key=None, **said: Any
+    ) -> Any:
         """The output, [B, T, H, K] where the function keeps its word.
 
         Args:
-          rate, dropout_key: the dropout asked for; None says nothing about dropout but that this is evaluation.
+          rate, dropout_key: the dropout asked for; None says nothing about dropout but that this is
+            evaluation.
           **said: further meanings of `NAMES`, or the function's own names. None is not passed.
 
         Raises:
@@ -101,7 +122,10 @@ class Subject:
             if self.offers(name):
                 said.setdefault(name, given)
         for meaning in self._needed:
-            said.setdefault(meaning, None if meaning == "rate" and self._makes_dropout else _NEUTRAL.get(meaning))
+            said.setdefault(
+                meaning,
+                None if meaning == "rate" and self._makes_dropout else _NEUTRAL.get(meaning),
+            )
         self.require(*(name for name in said if name in NAMES))
         own = {self.names.get(name, name): value for name, value in said.items()}
         own |= {name: not own[name] for name in INVERTED if name in own}
@@ -113,17 +137,27 @@ class Subject:
         try:
             out = self(query, key, key)
         except Exception as error:
-            raise Mistake(f"a plain call with query [B, T, H, K] fails ({first_line(error)}); a factory is written module:factory()") from error
+            raise Mistake(
+                f"a plain call with query [B, T, H, K] fails ({first_line(error)}); a factory is"
+                " written module:factory()"
+            ) from error
         if getattr(out, "shape", None) != query.shape:
-            raise Mistake(f"it returns {getattr(out, 'shape', type(out).__name__)} for query {query.shape}, not query's shape")
+            raise Mistake(
+                f"it returns {getattr(out, 'shape', type(out).__name__)} for query {query.shape},"
+                " not query's shape"
+            )
 
     def _taken_by_kwargs(self) -> tuple[str, ...]:
         """Flax's names that **kwargs takes without a TypeError."""
         query, key = jnp.zeros((1, 3, 2, 4)), jnp.zeros((1, 5, 2, 4))
         given = {
-            "mask": {"mask": jnp.ones((1, 2, 3, 5), bool)}, "bias": {"bias": jnp.zeros((1, 2, 3, 5))}, "is_causal": {"is_causal": True},
-            "rate": {"dropout_rate": 0.5, "dropout_rng": jax.random.key(0)}, "deterministic": {"deterministic": True},
-            "scale": {"scale": 0.5}, "broadcast": {"broadcast_dropout": False},
+            "mask": {"mask": jnp.ones((1, 2, 3, 5), bool)},
+            "bias": {"bias": jnp.zeros((1, 2, 3, 5))},
+            "is_causal": {"is_causal": True},
+            "rate": {"dropout_rate": 0.5, "dropout_rng": jax.random.key(0)},
+            "deterministic": {"deterministic": True},
+            "scale": {"scale": 0.5},
+            "broadcast": {"broadcast_dropout": False},
         }
         taken = []
         for meaning, arguments in given.items():
@@ -135,7 +169,11 @@ class Subject:
                 continue
             except Exception:  # it knows the name, and does not like the value
                 pass
-            taken += [meaning, "dropout_key"] if meaning == "rate" and not self.offers("dropout_key") else [meaning]
+            taken += (
+                [meaning, "dropout_key"]
+                if meaning == "rate" and not self.offers("dropout_key")
+                else [meaning]
+            )
         return tuple(taken)
 
 

@@ -13,8 +13,29 @@ from jaxreg.attention.conformance.subject import Subject
 _ALL = exactness.CHECKS | masking.CHECKS | limits.CHECKS | randomness.CHECKS
 
 ORDER = (
-    "plain", "arguments", "flax", "masked", "empty_rows", "replay", "backward_mask", "gradient", "keep_rate", "scale", "unbiased", "keys",
-    "repeats", "jit", "vmap", "remat", "deterministic", "rate_0", "rate_1", "rate_nan", "rate_negative", "rate_above_1", "traced_rate",
+    "plain",
+    "arguments",
+    "flax",
+    "masked",
+    "empty_rows",
+    "replay",
+    "backward_mask",
+    "gradient",
+    "keep_rate",
+    "scale",
+    "unbiased",
+    "keys",
+    "repeats",
+    "jit",
+    "vmap",
+    "remat",
+    "deterministic",
+    "rate_0",
+    "rate_1",
+    "rate_nan",
+    "rate_negative",
+    "rate_above_1",
+    "traced_rate",
 )
 
 LONG_ONLY = ("repeats",)
@@ -29,17 +50,24 @@ def chosen(checks: Sequence[str] | None = None, quick: bool = False) -> tuple[st
     unknown = [name for name in checks or () if name not in CHECKS]
     if unknown:
         raise ValueError(f"checks: {', '.join(unknown)}; allowed: {', '.join(CHECKS)}")
-    return tuple(checks) if checks is not None else tuple(name for name in CHECKS if not (quick and name in LONG_ONLY))
+    return (
+        tuple(checks)
+        if checks is not None
+        else tuple(name for name in CHECKS if not (quick and name in LONG_ONLY))
+    )
 
 
-def run(function: Callable[..., Any], *, checks: Sequence[str] | None = None, quick: bool = False) -> list[Result]:
+def run(
+    function: Callable[..., Any], *, checks: Sequence[str] | None = None, quick: bool = False
+) -> list[Result]:
     """One `Result` for each check.
 
     Args:
-      function: any attention function of query [B, T, H, K], key and value [B, S, H, K]; see `subject.NAMES` for the
-        names of further arguments that are understood.
+      function: any attention function of query [B, T, H, K], key and value [B, S, H, K]; see
+        `subject.NAMES` for the names of further arguments that are understood.
       checks: names out of `CHECKS`; None means all.
-      quick: leaves out sequences of 600 positions, and the checks that need them unless they are named.
+      quick: leaves out sequences of 600 positions, and the checks that need them unless they are
+        named.
 
     Raises:
       Mistake: (a ValueError) it cannot be called as an attention function.
@@ -48,13 +76,16 @@ def run(function: Callable[..., Any], *, checks: Sequence[str] | None = None, qu
     return list(results(function, checks=checks, quick=quick))
 
 
-def results(function: Callable[..., Any], *, checks: Sequence[str] | None = None, quick: bool = False) -> Iterator[Result]:
+def results(
+    function: Callable[..., Any], *, checks: Sequence[str] | None = None, quick: bool = False
+) -> Iterator[Result]:
     """`run`, one result at a time as they come."""
     unknown = [name for name in checks or () if name not in CHECKS]
     if unknown:
         raise ValueError(f"checks: {', '.join(unknown)}; allowed: {', '.join(CHECKS)}")
     names = chosen(checks, quick)
-    # Weights are read off products with the identity: they must not be rounded to bfloat16 on the way.
+    # Weights are read off products with the identity: they must not be rounded to bfloat16 on the
+    # way.
     with jax.default_matmul_precision("highest"):
         bench = Bench(Subject(function), quick)
     for name in names:

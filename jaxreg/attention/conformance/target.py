@@ -1,4 +1,6 @@
-"""From the words `module:function` or `module:factory(name=value)` to the function. Values are literals; nothing is evaluated."""
+"""From the words `module:function` or `module:factory(name=value)` to the function. Values are
+literals; nothing is evaluated.
+"""
 
 import ast
 import importlib
@@ -14,11 +16,12 @@ def load(words: str) -> Callable[..., Any]:
     """The function that `words` name.
 
     Args:
-      words: "package.module:function", where function may have dots; or a call of a factory whose arguments are Python
-        literals, as in "jaxreg:attention_fn(unit='key')".
+      words: "package.module:function", where function may have dots; or a call of a factory whose
+        arguments are Python literals, as in "jaxreg:attention_fn(unit='key')".
 
     Raises:
-      Mistake: no such module or function, an argument that is no literal, a factory that refuses its arguments.
+      Mistake: no such module or function, an argument that is no literal, a factory that refuses
+        its arguments.
     """
     module_name, colon, expression = words.partition(":")
     if not colon or not module_name or not expression:
@@ -57,7 +60,9 @@ def _attribute(module: Any, node: ast.expr, words: str) -> Any:
     found = module
     for name in [node.id, *reversed(names)]:
         if not hasattr(found, name):
-            raise Mistake(f"{words}: {getattr(found, '__name__', type(found).__name__)} has no {name}")
+            raise Mistake(
+                f"{words}: {getattr(found, '__name__', type(found).__name__)} has no {name}"
+            )
         found = getattr(found, name)
     return found
 
@@ -67,7 +72,10 @@ def _made(factory: Any, call: ast.Call, words: str) -> Any:
         positional = [ast.literal_eval(value) for value in call.args]
         named = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
     except ValueError:
-        raise Mistake(f"{words!r}: an argument is no literal (a number, a string, True, None, or a tuple of such)") from None
+        raise Mistake(
+            f"{words!r}: an argument is no literal (a number, a string, True, None, or a tuple of"
+            " such)"
+        ) from None
     if None in named:
         raise Mistake(f"{words!r}: ** cannot be read; give {FORMS}")
     try:

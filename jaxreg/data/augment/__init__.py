@@ -1,4 +1,5 @@
-"""Variants of training sentences, made before training: other words, another frame, a round trip through another language.
+"""Variants of training sentences, made before training: other words, another frame, a round trip
+through another language.
 
     sentence       what a CATSAT sentence means, and which words stand where
     synonyms       words exchanged for others of their class

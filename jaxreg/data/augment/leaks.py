@@ -1,4 +1,6 @@
-"""The check that no variant of a training sentence is, or contains, something held out. It reads tokens only."""
+"""The check that no variant of a training sentence is, or contains, something held out. It reads
+tokens only.
+"""
 
 import dataclasses
 
@@ -6,10 +8,21 @@ import numpy as np
 from jaxtyping import Int32
 
 from jaxreg.data import lexicon
-from jaxreg.data.augment.sentence import TEMPLATE_OF, Words, classes, meaning_of, subject_place, verb_place
+from jaxreg.data.augment.sentence import (
+    TEMPLATE_OF,
+    Words,
+    classes,
+    meaning_of,
+    subject_place,
+    verb_place,
+)
 from jaxreg.data.dataset import PAD, Dataset, LeakError
 
-_SINGULAR = {form: singular for singular, plural in lexicon.NOUNS + lexicon.OBJECT_NOUNS for form in (singular, plural)}
+_SINGULAR = {
+    form: singular
+    for singular, plural in lexicon.NOUNS + lexicon.OBJECT_NOUNS
+    for form in (singular, plural)
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +32,8 @@ class HeldOut:
     Attributes:
       sentences: (words, label) of every split but the training split.
       frames: templates of other splits that no training sentence has.
-      pairs: (subject noun, verb) of the training split, of which a variant must have one. A noun's two forms are one noun.
+      pairs: (subject noun, verb) of the training split, of which a variant must have one. A noun's
+        two forms are one noun.
       words: those that never occur in training.
     """
 
@@ -35,12 +49,20 @@ class HeldOut:
         sentences, frames = set(), set()
         for name, split in dataset.splits.items():
             if name != "train":
-                sentences |= {(words_of(dataset, row), int(label)) for row, label in zip(split.tokens, split.label)}
+                sentences |= {
+                    (words_of(dataset, row), int(label))
+                    for row, label in zip(split.tokens, split.label)
+                }
                 frames |= set(split.template.tolist())
         frames -= set(train.template.tolist())
         pairs = frozenset(pair_of(words_of(dataset, row)) for row in train.tokens)
         words = frozenset(dataset.tokens[token] for token in dataset.fresh_tokens)
-        return cls(frozenset(sentences), frozenset(dataset.templates[index] for index in frames), pairs, words)
+        return cls(
+            frozenset(sentences),
+            frozenset(dataset.templates[index] for index in frames),
+            pairs,
+            words,
+        )
 
     def leak(self, words: Words, label: int) -> str:
         """What is held out in a sentence; empty where nothing is."""
@@ -51,7 +73,11 @@ class HeldOut:
             return f"the frame {frame}"
         if pair_of(words) not in self.pairs:
             return f"the pair {' '.join(pair_of(words))}"
-        return "a sentence of another split, with its answer" if (words, label) in self.sentences else ""
+        return (
+            "a sentence of another split, with its answer"
+            if (words, label) in self.sentences
+            else ""
+        )
 
 
 def words_of(dataset: Dataset, row: Int32[np.ndarray, " t"]) -> Words:
@@ -65,8 +91,11 @@ def pair_of(words: Words) -> tuple[str, str]:
     return _SINGULAR.get(noun, noun), words[verb_place(words)]
 
 
-def check_variants(dataset: Dataset, kind: str, tokens: Int32[np.ndarray, "n k t"], query: Int32[np.ndarray, "n k"]) -> None:
-    """Checks that variants of the training sentences keep the answer, where it is read out, and leak nothing held out.
+def check_variants(
+    dataset: Dataset, kind: str, tokens: Int32[np.ndarray, "n k t"], query: Int32[np.ndarray, "n k"]
+) -> None:
+    """Checks that variants of the training sentences keep the answer, where it is read out, and
+    leak nothing held out.
 
     Args:
       dataset: whose training split has n rows.
@@ -74,16 +103,22 @@ def check_variants(dataset: Dataset, kind: str, tokens: Int32[np.ndarray, "n k t
       tokens, query: as `variants` returns them; a query of -1 marks no variant.
 
     Raises:
-      LeakError: a variant has a held-out frame, pair or word, or is a sentence of another split with the same answer.
+      LeakError: a variant has a held-out frame, pair or word, or is a sentence of another split
+        with the same answer.
       ValueError: a variant has another answer than its sentence, or its verb stands elsewhere.
     """
     held_out = HeldOut.of(dataset)
     for row, place in np.argwhere(query >= 0):
-        words, label = words_of(dataset, tokens[row, place]), int(dataset.splits["train"].label[row])
+        words, label = (
+            words_of(dataset, tokens[row, place]),
+            int(dataset.splits["train"].label[row]),
+        )
         text = f"{kind}: the variant {' '.join(words)!r} of {dataset.sentence('train', int(row))!r}"
         leak = held_out.leak(words, label)
         if leak:
-            raise LeakError(f"{text} has {leak}" if not leak.startswith("a ") else f"{text} is {leak}")
+            raise LeakError(
+                f"{text} has {leak}" if not leak.startswith("a ") else f"{text} is {leak}"
+            )
         at_query = dataset.tokens[tokens[row, place, query[row, place]]]
         if meaning_of(words).label != label or at_query != words[verb_place(words)]:
             raise ValueError(f"{text} has another answer, or it is read out at {at_query!r}")

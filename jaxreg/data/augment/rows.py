@@ -33,8 +33,11 @@ def _shuffled(sentences: tuple[Words, ...], rng: np.random.Generator) -> Iterato
 KINDS = {"synonym": draw_synonyms, "paraphrase": _paraphrase, "back_translation": _back_translation}
 """Kind -> (words, random numbers) -> different candidates in random order."""
 
+
 def kinds_for(dataset: str) -> tuple[str, ...]:
-    """The kinds of variants that a data set has, by its name; none where there is no grammar of them."""
+    """The kinds of variants that a data set has, by its name; none where there is no grammar of
+    them.
+    """
     return tuple(KINDS) if dataset in DATASETS else ()
 
 
@@ -45,8 +48,9 @@ Variants = tuple[Int32[np.ndarray, "n k t"], Int32[np.ndarray, "n k"]]
 def variants(dataset: Dataset, kinds: Iterable[str], num: int) -> dict[str, Variants]:
     """Up to `num` different variants of each training sentence, by kind.
 
-    A variant keeps the answer, differs from its sentence, and starts where the sentence starts if it fits. Candidates that
-    are sentences of another split are left out, so a sentence may have fewer variants, or none.
+    A variant keeps the answer, differs from its sentence, and starts where the sentence starts if
+    it fits. Candidates that are sentences of another split are left out, so a sentence may have
+    fewer variants, or none.
 
     Args:
       dataset: one of `DATASETS`.
@@ -63,7 +67,9 @@ def variants(dataset: Dataset, kinds: Iterable[str], num: int) -> dict[str, Vari
     Randomness: NumPy's Philox, keyed by (data set, seed, kind).
     """
     if dataset.name not in DATASETS:
-        raise ValueError(f"data set {dataset.name} has no grammar of variants; allowed: {', '.join(DATASETS)}")
+        raise ValueError(
+            f"data set {dataset.name} has no grammar of variants; allowed: {', '.join(DATASETS)}"
+        )
     if num < 1:
         raise ValueError(f"num is {num}; it must be at least 1")
     made, held_out = {}, HeldOut.of(dataset)
@@ -77,14 +83,21 @@ def variants(dataset: Dataset, kinds: Iterable[str], num: int) -> dict[str, Vari
 
 def _of_kind(dataset: Dataset, kind: str, num: int, held_out: HeldOut) -> Variants:
     train, rng = dataset.splits["train"], generator(dataset.name, dataset.seed, "augment", kind)
-    (n, length), id_of = train.tokens.shape, {word: index for index, word in enumerate(dataset.tokens)}
+    (n, length), id_of = (
+        train.tokens.shape,
+        {word: index for index, word in enumerate(dataset.tokens)},
+    )
     tokens, query = np.full((n, num, length), PAD, np.int32), np.full((n, num), -1, np.int32)
     for row in range(n):
         words, label = words_of(dataset, train.tokens[row]), int(train.label[row])
         offset = int(np.argmax(train.tokens[row] != PAD))
-        allowed = (other for other in KINDS[kind](words, rng) if (other, label) not in held_out.sentences and len(other) <= length)
+        allowed = (
+            other
+            for other in KINDS[kind](words, rng)
+            if (other, label) not in held_out.sentences and len(other) <= length
+        )
         for place, variant in enumerate(itertools.islice(allowed, num)):
             start = min(offset, length - len(variant))
-            tokens[row, place, start:start + len(variant)] = [id_of[word] for word in variant]
+            tokens[row, place, start : start + len(variant)] = [id_of[word] for word in variant]
             query[row, place] = start + verb_place(variant)
     return tokens, query

@@ -1,7 +1,8 @@
-"""What a sentence of CATSAT means, read off its words in any order that the grammar or a paraphrase uses.
+"""What a sentence of CATSAT means, read off its words in any order that the grammar or a paraphrase
+uses.
 
-A noun phrase is a determiner, adjectives and a noun; one that a preposition stands before is the object, the other one is
-the subject. Adjectives belong to the subject, in every frame of CATSAT.
+A noun phrase is a determiner, adjectives and a noun; one that a preposition stands before is the
+object, the other one is the subject. Adjectives belong to the subject, in every frame of CATSAT.
 """
 
 import dataclasses
@@ -12,17 +13,33 @@ from jaxreg.data.grammar import FRAMES
 Words = tuple[str, ...]
 
 _CLASSES = {
-    "D": (*lexicon.NEUTRAL_DETERMINERS, *lexicon.INFORMATIVE_DETERMINERS[0], *lexicon.INFORMATIVE_DETERMINERS[1]),
-    "A": lexicon.ADJECTIVES, "P": lexicon.PREPOSITIONS, "Adv": lexicon.ADVERBS, "V": lexicon.STEMS,
-    "N": (*(form for noun in lexicon.NOUNS + lexicon.OBJECT_NOUNS for form in noun), *lexicon.NONCE_WORDS),
+    "D": (
+        *lexicon.NEUTRAL_DETERMINERS,
+        *lexicon.INFORMATIVE_DETERMINERS[0],
+        *lexicon.INFORMATIVE_DETERMINERS[1],
+    ),
+    "A": lexicon.ADJECTIVES,
+    "P": lexicon.PREPOSITIONS,
+    "Adv": lexicon.ADVERBS,
+    "V": lexicon.STEMS,
+    "N": (
+        *(form for noun in lexicon.NOUNS + lexicon.OBJECT_NOUNS for form in noun),
+        *lexicon.NONCE_WORDS,
+    ),
 }
 CLASS_OF = {word: name for name, words in _CLASSES.items() for word in words}
 """Word -> D, A, N, Adv, V or P."""
 
-NUMBER_OF = {form: number for noun in lexicon.NOUNS + lexicon.OBJECT_NOUNS for number, form in enumerate(noun)}
+NUMBER_OF = {
+    form: number
+    for noun in lexicon.NOUNS + lexicon.OBJECT_NOUNS
+    for number, form in enumerate(noun)
+}
 """Noun form -> 0 singular, 1 plural."""
 
-TEMPLATE_OF = {tuple(slot.rstrip("'") for slot in frame.slots): name for name, frame in FRAMES.items()}
+TEMPLATE_OF = {
+    tuple(slot.rstrip("'") for slot in frame.slots): name for name, frame in FRAMES.items()
+}
 """Classes of the words in order -> the frame; no two frames have the same."""
 
 
@@ -56,10 +73,23 @@ class Meaning:
 
     @property
     def core(self) -> tuple:
-        """The subject noun in its number, the verb, the number of the object, and which kinds of words there are."""
-        kind = lambda determiner: next((n for n, words in enumerate(lexicon.INFORMATIVE_DETERMINERS) if determiner in words), None)
+        """The subject noun in its number, the verb, the number of the object, and which kinds of
+        words there are.
+        """
+        kind = lambda determiner: next(
+            (n for n, words in enumerate(lexicon.INFORMATIVE_DETERMINERS) if determiner in words),
+            None,
+        )
         phrase = self.phrase and (NUMBER_OF[self.phrase.noun], kind(self.phrase.determiner))
-        return self.noun, self.verb, kind(self.determiner), len(self.adjectives), self.adverb is not None, phrase, self.attached
+        return (
+            self.noun,
+            self.verb,
+            kind(self.determiner),
+            len(self.adjectives),
+            self.adverb is not None,
+            phrase,
+            self.attached,
+        )
 
     @property
     def label(self) -> int:
@@ -107,21 +137,32 @@ def meaning_of(words: Words) -> Meaning:
     """What a sentence means.
 
     Raises:
-      ValueError: no sentence: not one subject with a determiner, not one verb, or an unfinished phrase.
+      ValueError: no sentence: not one subject with a determiner, not one verb, or an unfinished
+        phrase.
     """
     kinds, subject, verb = classes(words), subject_place(words), verb_place(words)
     before = [words[place] for place in range(subject) if kinds[place] == "D"]
     adverbs = [word for word, kind in zip(words, kinds) if kind == "Adv"]
     phrase, start = None, kinds.index("P") if "P" in kinds else -1
     if start >= 0:
-        if kinds[start:start + 3] != ("P", "D", "N") or kinds.count("P") > 1:
-            raise ValueError(f"{' '.join(words)!r}: {words[start]!r} begins no phrase of a determiner and a noun")
-        phrase = Phrase(*words[start:start + 3])
+        if kinds[start : start + 3] != ("P", "D", "N") or kinds.count("P") > 1:
+            raise ValueError(
+                f"{' '.join(words)!r}: {words[start]!r} begins no phrase of a determiner and a noun"
+            )
+        phrase = Phrase(*words[start : start + 3])
     if not before or len(adverbs) > 1:
-        raise ValueError(f"{' '.join(words)!r}: the subject has no determiner, or there are two adverbs")
+        raise ValueError(
+            f"{' '.join(words)!r}: the subject has no determiner, or there are two adverbs"
+        )
     return Meaning(
-        determiner=before[-1], adjectives=tuple(word for word, kind in zip(words, kinds) if kind == "A"), noun=words[subject],
-        verb=words[verb], adverb=adverbs[0] if adverbs else None, phrase=phrase, attached=subject < start < verb)
+        determiner=before[-1],
+        adjectives=tuple(word for word, kind in zip(words, kinds) if kind == "A"),
+        noun=words[subject],
+        verb=words[verb],
+        adverb=adverbs[0] if adverbs else None,
+        phrase=phrase,
+        attached=subject < start < verb,
+    )
 
 
 def say(meaning: Meaning, slots: Words) -> Words:

@@ -1,7 +1,9 @@
 """Synonym replacement: words exchanged for others of their class.
 
-The words of CATSAT were chosen to be few, so hardly two of them mean the same. A synonym is here what the grammar and the
-answer treat alike: the classes of `SYNONYMS`, determiners only among those that tell the number equally. The subject
+The words of CATSAT were chosen to be few, so hardly two of them mean the same. A synonym is here
+what the grammar and the
+answer treat alike: the classes of `SYNONYMS`, determiners only among those that tell the number
+equally. The subject
 noun and the verb are never exchanged: that could make a pair of them that is held out.
 """
 
@@ -14,40 +16,53 @@ from jaxreg.data import lexicon
 from jaxreg.data.augment.sentence import NUMBER_OF, Words, subject_place
 
 SYNONYMS = (
-    lexicon.NEUTRAL_DETERMINERS, *lexicon.INFORMATIVE_DETERMINERS, lexicon.ADJECTIVES, lexicon.PREPOSITIONS, lexicon.ADVERBS,
+    lexicon.NEUTRAL_DETERMINERS,
+    *lexicon.INFORMATIVE_DETERMINERS,
+    lexicon.ADJECTIVES,
+    lexicon.PREPOSITIONS,
+    lexicon.ADVERBS,
     *zip(*(lexicon.NOUNS + lexicon.OBJECT_NOUNS)),
 )
 """Classes of exchangeable words; nouns, by number, only as the object."""
 
 TRIES = 20
 
-_OTHERS = {word: tuple(other for other in group if other != word) for group in SYNONYMS for word in group}
-_LEMMA = {form: index for index, noun in enumerate(lexicon.NOUNS + lexicon.OBJECT_NOUNS) for form in noun}
+_OTHERS = {
+    word: tuple(other for other in group if other != word) for group in SYNONYMS for word in group
+}
+_LEMMA = {
+    form: index for index, noun in enumerate(lexicon.NOUNS + lexicon.OBJECT_NOUNS) for form in noun
+}
 
 
 def exchangeable(words: Words) -> dict[int, Words]:
-    """Place -> the words that may stand there instead. An object noun stays other than the subject, two adjectives differ."""
+    """Place -> the words that may stand there instead. An object noun stays other than the subject,
+    two adjectives differ.
+    """
     subject = subject_place(words)
     choices = {}
     for place, word in enumerate(words):
         if place != subject and word in _OTHERS:
             lemma = _LEMMA[words[subject]] if word in NUMBER_OF else None
             choices[place] = tuple(
-                other for other in _OTHERS[word]
+                other
+                for other in _OTHERS[word]
                 if other not in words or word not in lexicon.ADJECTIVES
-                if lemma is None or _LEMMA[other] != lemma)
+                if lemma is None or _LEMMA[other] != lemma
+            )
     return {place: others for place, others in choices.items() if others}
 
 
 def draw_synonyms(words: Words, rng: np.random.Generator) -> Iterator[Words]:
-    """Different sentences, each with every exchangeable word exchanged with probability 1/2, and at least one of them.
+    """Different sentences, each with every exchangeable word exchanged with probability 1/2, and at
+    least one of them.
 
     They end when all are drawn, or most: after `TRIES` draws for each that there may be.
 
     Randomness: `rng`.
 
-    Source: Zhang, Zhao & LeCun 2015, section 2.4. Differs: classes instead of a thesaurus; 1/2 each instead of a
-    geometric number of words.
+    Source: Zhang, Zhao & LeCun 2015, section 2.4. Differs: classes instead of a thesaurus; 1/2 each
+    instead of a geometric number of words.
     """
     choices, seen = exchangeable(words), set()
     most = math.prod(1 + len(others) for others in choices.values()) - 1

@@ -13,9 +13,11 @@ from jaxreg.typing import Array, Bool, Float, Int, PRNGKey, Rate, Scalar
 
 @module_class
 class SelfAttention(nnx.Module):
-    """`jaxreg.nn.SelfAttention` for NNX: fields, parameters, randomness and errors the same; see the package's docstring.
+    """`jaxreg.nn.SelfAttention` for NNX: fields, parameters, randomness and errors the same; see
+    the package's docstring.
 
-    Parameters: query, key, value: kernel [D, H, K], bias [H, K]; out: kernel [H, K, D], bias [D]; with qk_norm also query_norm,
+    Parameters: query, key, value: kernel [D, H, K], bias [H, K]; out: kernel [H, K, D], bias [D];
+    with qk_norm also query_norm,
     key_norm: scale [K].
     """
 
@@ -43,14 +45,28 @@ class SelfAttention(nnx.Module):
         shape = (self.num_heads, head_width(self.width, self.num_heads))
         init = initializers(self.init_scheme, self.num_layers)
         self.query, self.key, self.value = (
-            nnx.LinearGeneral(self.width, shape, kernel_init=init.kernel, rngs=rngs) for _ in range(3))
-        self.query_norm, self.key_norm = (nnx.RMSNorm(shape[1], rngs=rngs) if self.qk_norm else None for _ in range(2))
-        self.out = nnx.LinearGeneral(shape, self.width, axis=(-2, -1), kernel_init=init.residual_kernel, rngs=rngs)
+            nnx.LinearGeneral(self.width, shape, kernel_init=init.kernel, rngs=rngs)
+            for _ in range(3)
+        )
+        self.query_norm, self.key_norm = (
+            nnx.RMSNorm(shape[1], rngs=rngs) if self.qk_norm else None for _ in range(2)
+        )
+        self.out = nnx.LinearGeneral(
+            shape, self.width, axis=(-2, -1), kernel_init=init.residual_kernel, rngs=rngs
+        )
 
     def __call__(
-        self, x: Float[Array, "b t d"], *, mask: Bool[Array, "#b #h #t #t"] | None = None, train: bool = False,
-        dropout_key: PRNGKey | None = None, rngs: Rngs | None = None, example_ids: Int[Array, "b"] | None = None,
-        droppable: Bool[Array, "#b #h #t #t"] | None = None, rates: Mapping[str, Scalar] | None = None, sow_weights: bool = False,
+        self,
+        x: Float[Array, "b t d"],
+        *,
+        mask: Bool[Array, "#b #h #t #t"] | None = None,
+        train: bool = False,
+        dropout_key: PRNGKey | None = None,
+        rngs: Rngs | None = None,
+        example_ids: Int[Array, "b"] | None = None,
+        droppable: Bool[Array, "#b #h #t #t"] | None = None,
+        rates: Mapping[str, Scalar] | None = None,
+        sow_weights: bool = False,
     ) -> Float[Array, "b t d"]:
         """As in Linen; `rates` and `sow_weights`: see the package's docstring."""
         rates = rates_of(self, rates)
@@ -59,8 +75,17 @@ class SelfAttention(nnx.Module):
         if self.qk_norm:
             query, key = self.query_norm(query), self.key_norm(key)
         out, weights = attend_heads(
-            self, query, key, self.value(x), rate=rate, dropout_key=None if rate is None else site_key(rngs, dropout_key, self.site),
-            mask=mask, example_ids=example_ids, droppable=droppable, logit_softcap=rates[SOFTCAP], with_weights=sow_weights,
+            self,
+            query,
+            key,
+            self.value(x),
+            rate=rate,
+            dropout_key=None if rate is None else site_key(rngs, dropout_key, self.site),
+            mask=mask,
+            example_ids=example_ids,
+            droppable=droppable,
+            logit_softcap=rates[SOFTCAP],
+            with_weights=sow_weights,
         )
         if sow_weights:
             self.sow(nnx.Intermediate, "attention_weights", weights)

@@ -1,4 +1,6 @@
-"""The transformer block for NNX: attention and MLP, with norms, residuals and dropout each where the options put them."""
+"""The transformer block for NNX: attention and MLP, with norms, residuals and dropout each where
+the options put them.
+"""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -13,7 +15,15 @@ from jaxreg.nn.depth import layer_dropout, stochastic_depth
 from jaxreg.nn.fields import handed_down
 from jaxreg.nn.init import initializers
 from jaxreg.nn.nnx.attention import SelfAttention
-from jaxreg.nn.nnx.dropout import Dropout, Rngs, check_fields, module_class, rates_for, rates_of, site_key
+from jaxreg.nn.nnx.dropout import (
+    Dropout,
+    Rngs,
+    check_fields,
+    module_class,
+    rates_for,
+    rates_of,
+    site_key,
+)
 from jaxreg.nn.norms import norm_of
 from jaxreg.typing import Array, Bool, Float, Int, PRNGKey, Rate, Scalar
 
@@ -40,7 +50,8 @@ class LayerScale(nnx.Module):
 
 @module_class
 class Mlp(nnx.Module):
-    """`jaxreg.nn.Mlp` for NNX: fields, parameters and randomness the same; see the package's docstring.
+    """`jaxreg.nn.Mlp` for NNX: fields, parameters and randomness the same; see the package's
+    docstring.
 
     Parameters: wi: kernel [D, F], bias [F]; wo: kernel [F, D], bias [D].
     """
@@ -59,23 +70,38 @@ class Mlp(nnx.Module):
         check_fields(self)
         init = initializers(self.init_scheme, self.num_layers)
         self.wi = nnx.Linear(self.width, self.mlp_width, kernel_init=init.kernel, rngs=rngs)
-        self.wo = nnx.Linear(self.mlp_width, self.width, kernel_init=init.residual_kernel, rngs=rngs)
+        self.wo = nnx.Linear(
+            self.mlp_width, self.width, kernel_init=init.residual_kernel, rngs=rngs
+        )
 
     def __call__(
-        self, x: Float[Array, "b t d"], *, train: bool = False, dropout_key: PRNGKey | None = None, rngs: Rngs | None = None,
-        example_ids: Int[Array, "b"] | None = None, rates: Mapping[str, Scalar] | None = None,
+        self,
+        x: Float[Array, "b t d"],
+        *,
+        train: bool = False,
+        dropout_key: PRNGKey | None = None,
+        rngs: Rngs | None = None,
+        example_ids: Int[Array, "b"] | None = None,
+        rates: Mapping[str, Scalar] | None = None,
     ) -> Float[Array, "b t d"]:
         """As in Linen; `rates`: see the package's docstring."""
-        rates, draw = rates_of(self, rates), dict(train=train, dropout_key=dropout_key, rngs=rngs, example_ids=example_ids)
-        drop = lambda h, place: Dropout(None, rng.site(self.layer, place))(h, **draw, rate=rates[f"{place}_dropout_rate"])
+        rates, draw = (
+            rates_of(self, rates),
+            dict(train=train, dropout_key=dropout_key, rngs=rngs, example_ids=example_ids),
+        )
+        drop = lambda h, place: Dropout(None, rng.site(self.layer, place))(
+            h, **draw, rate=rates[f"{place}_dropout_rate"]
+        )
         return self.wo(drop(nnx.gelu(drop(self.wi(x), "mlp_pre_activation")), "mlp"))
 
 
 @module_class
 class TransformerBlock(nnx.Module):
-    """`jaxreg.nn.TransformerBlock` for NNX: fields, parameters, randomness and errors the same; see the package's docstring.
+    """`jaxreg.nn.TransformerBlock` for NNX: fields, parameters, randomness and errors the same; see
+    the package's docstring.
 
-    Parameters: attention (see SelfAttention), mlp (see Mlp), and the norms and scales of the Linen block.
+    Parameters: attention (see SelfAttention), mlp (see Mlp), and the norms and scales of the Linen
+    block.
     """
 
     num_heads: int
@@ -110,44 +136,101 @@ class TransformerBlock(nnx.Module):
     def __post_init__(self, rngs: nnx.Rngs):
         check_block(self.norm, self.residual, self.stochastic_depth_rate)
         check_fields(self)
-        self.attention = SelfAttention(**handed_down(self, SelfAttention), site=rng.site(self.layer, "attention"), rngs=rngs)
+        self.attention = SelfAttention(
+            **handed_down(self, SelfAttention), site=rng.site(self.layer, "attention"), rngs=rngs
+        )
         self.mlp = Mlp(**handed_down(self, Mlp), rngs=rngs)
-        norm = lambda: norm_of(self.norm_kind, nnx.LayerNorm, nnx.RMSNorm, num_features=self.width, rngs=rngs)
-        scale = lambda: None if self.layer_scale is None else LayerScale(self.layer_scale, width=self.width, rngs=rngs)
-        self.norm_attention, self.norm_mlp = (None if self.norm == "none" else norm() for _ in range(2))
-        self.norm_attention_out, self.norm_mlp_out = (norm() if self.norm == "sandwich" else None for _ in range(2))
+        norm = lambda: norm_of(
+            self.norm_kind, nnx.LayerNorm, nnx.RMSNorm, num_features=self.width, rngs=rngs
+        )
+        scale = lambda: (
+            None
+            if self.layer_scale is None
+            else LayerScale(self.layer_scale, width=self.width, rngs=rngs)
+        )
+        self.norm_attention, self.norm_mlp = (
+            None if self.norm == "none" else norm() for _ in range(2)
+        )
+        self.norm_attention_out, self.norm_mlp_out = (
+            norm() if self.norm == "sandwich" else None for _ in range(2)
+        )
         self.layer_scale_attention, self.layer_scale_mlp = (scale() for _ in range(2))
 
     def __call__(
-        self, x: Float[Array, "b t d"], *, mask: Bool[Array, "#b #h #t #t"] | None = None, train: bool = False,
-        dropout_key: PRNGKey | None = None, rngs: Rngs | None = None, example_ids: Int[Array, "b"] | None = None,
-        droppable: Bool[Array, "#b #h #t #t"] | None = None, rates: Mapping[str, Scalar] | None = None, sow_weights: bool = False,
+        self,
+        x: Float[Array, "b t d"],
+        *,
+        mask: Bool[Array, "#b #h #t #t"] | None = None,
+        train: bool = False,
+        dropout_key: PRNGKey | None = None,
+        rngs: Rngs | None = None,
+        example_ids: Int[Array, "b"] | None = None,
+        droppable: Bool[Array, "#b #h #t #t"] | None = None,
+        rates: Mapping[str, Scalar] | None = None,
+        sow_weights: bool = False,
     ) -> Float[Array, "b t d"]:
         """As in Linen; `rates` and `sow_weights`: see the package's docstring."""
-        rates, draw = rates_of(self, rates), dict(train=train, dropout_key=dropout_key, rngs=rngs, example_ids=example_ids)
+        rates, draw = (
+            rates_of(self, rates),
+            dict(train=train, dropout_key=dropout_key, rngs=rngs, example_ids=example_ids),
+        )
         check_block(self.norm, self.residual, rates["stochastic_depth_rate"])
         if sow_weights:
             self.sow(nnx.Intermediate, "input", x)
         attention = partial(
-            self.attention, mask=mask, droppable=droppable, sow_weights=sow_weights, rates=rates_for(self.attention, rates), **draw)
+            self.attention,
+            mask=mask,
+            droppable=droppable,
+            sow_weights=sow_weights,
+            rates=rates_for(self.attention, rates),
+            **draw,
+        )
         mlp = partial(self.mlp, rates=rates_for(self.mlp, rates), **draw)
-        out = self._sublayer("attention", attention, x, (self.norm_attention, self.norm_attention_out, self.layer_scale_attention), rates, draw)
-        out = self._sublayer("mlp", mlp, out, (self.norm_mlp, self.norm_mlp_out, self.layer_scale_mlp), rates, draw)
+        out = self._sublayer(
+            "attention",
+            attention,
+            x,
+            (self.norm_attention, self.norm_attention_out, self.layer_scale_attention),
+            rates,
+            draw,
+        )
+        out = self._sublayer(
+            "mlp", mlp, out, (self.norm_mlp, self.norm_mlp_out, self.layer_scale_mlp), rates, draw
+        )
         if not train or rates["layer_dropout_rate"] is None:
             return out
-        return layer_dropout(x, out, rates["layer_dropout_rate"], site_key(rngs, dropout_key, rng.site(self.layer, "layer")))
+        return layer_dropout(
+            x,
+            out,
+            rates["layer_dropout_rate"],
+            site_key(rngs, dropout_key, rng.site(self.layer, "layer")),
+        )
 
     def _sublayer(
-        self, name: str, apply: Callable[[Array], Array], x: Array, parts: tuple[Callable | None, ...], rates: Mapping[str, Rate], draw: dict
+        self,
+        name: str,
+        apply: Callable[[Array], Array],
+        x: Array,
+        parts: tuple[Callable | None, ...],
+        rates: Mapping[str, Rate],
+        draw: dict,
     ) -> Array:
         norm, norm_out, scale = parts
-        drop = partial(Dropout(None, rng.site(self.layer, f"{name}_residual")), rate=rates["residual_dropout_rate"], **draw)
+        drop = partial(
+            Dropout(None, rng.site(self.layer, f"{name}_residual")),
+            rate=rates["residual_dropout_rate"],
+            **draw,
+        )
 
         def finish(branch: Array) -> Array:
             branch = branch if scale is None else scale(branch)
             if not draw["train"] or rates["stochastic_depth_rate"] is None:
                 return branch
             key = site_key(draw["rngs"], draw["dropout_key"], rng.site(self.layer, f"{name}_depth"))
-            return stochastic_depth(branch, rates["stochastic_depth_rate"], key, draw["example_ids"])
+            return stochastic_depth(
+                branch, rates["stochastic_depth_rate"], key, draw["example_ids"]
+            )
 
-        return sublayer(x, apply, norm, norm_out, drop, finish, order=self.norm, residual=self.residual)
+        return sublayer(
+            x, apply, norm, norm_out, drop, finish, order=self.norm, residual=self.residual
+        )

@@ -31,8 +31,14 @@ class Dropout(nnx.Module):
         check_fields(self)
 
     def __call__(
-        self, x: Float[Array, "b t d"], *, train: bool = False, dropout_key: PRNGKey | None = None, rngs: Rngs | None = None,
-        example_ids: Int[Array, "b"] | None = None, rate: Rate = None,
+        self,
+        x: Float[Array, "b t d"],
+        *,
+        train: bool = False,
+        dropout_key: PRNGKey | None = None,
+        rngs: Rngs | None = None,
+        example_ids: Int[Array, "b"] | None = None,
+        rate: Rate = None,
     ) -> Float[Array, "b t d"]:
         """`x` with features dropped if `train`; `rate` overrides the field and may be traced."""
         rate = self.rate if rate is None else rate
@@ -47,11 +53,16 @@ def strengths(module: nnx.Module) -> tuple[str, ...]:
 
 
 def check_fields(module: nnx.Module) -> None:
-    """Raises ValueError for rates that are no numbers in [0, 1) and caps not above 0: an array would be state, a traced one would leak."""
+    """Raises ValueError for rates that are no numbers in [0, 1) and caps not above 0: an array
+    would be state, a traced one would leak.
+    """
     for name in ("rate", *strengths(module)):
         value = getattr(module, name, None)
         if isinstance(value, jax.Array):
-            raise ValueError(f"{name}: an array; allowed is a number or None here, and an array, traced too, in the call")
+            raise ValueError(
+                f"{name}: an array; allowed is a number or None here, and an array, traced too, in"
+                " the call"
+            )
         if name == SOFTCAP:
             check_kind("softmax", value, None)
         elif value is not None:
@@ -73,7 +84,9 @@ def rates_for(part: nnx.Module, rates: Mapping[str, Rate]) -> dict[str, Scalar]:
 
 
 def site_key(rngs: Rngs | None, dropout_key: PRNGKey | None, site: int) -> PRNGKey:
-    """The call key of one site: the given key, or the next one of the "dropout" stream, with the site folded in."""
+    """The call key of one site: the given key, or the next one of the "dropout" stream, with the
+    site folded in.
+    """
     if dropout_key is None and rngs is None:
         raise ValueError("dropout_key: None, and no rngs; dropout needs one of them in the call")
     if dropout_key is None:

@@ -21,7 +21,9 @@ def load_linen(module: nnx.Module, params: Mapping) -> None:
     for name in sorted(given.keys() | own.keys()):
         shapes = [tree[name].shape if name in tree else "none" for tree in (given, own)]
         if shapes[0] != shapes[1]:
-            raise ValueError(f"params: {name} is {shapes[0]}; allowed is what the module has: {shapes[1]}")
+            raise ValueError(
+                f"params: {name} is {shapes[0]}; allowed is what the module has: {shapes[1]}"
+            )
     state = nnx.state(module, nnx.Param)
     nnx.replace_by_pure_dict(state, params)
     nnx.update(module, state)

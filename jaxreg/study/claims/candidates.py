@@ -1,10 +1,13 @@
-"""The ledger's standard candidates: four for every arm, so that budgets are equal, and the learning rate among them for every arm.
+"""The ledger's standard candidates: four for every arm, so that budgets are equal, and the learning
+rate among them for every arm.
 
-On the seeds on which the claims were designed (20 to 99) the learning rate mattered as much as any regularizer. CATSAT, unseen pairs, seeds
-20 to 39: without one 70% at 3e-3, 81% at 8e-3, 86% at 1.2e-2; at 8e-3 attention dropout .5 94%, weight decay 3 96%. So an arm that must
-keep 3e-3 while another chooses would be judged by its learning rate. At 8e-3 the baseline has 92% on validation, at 1.2e-2 94% (on four
-other seeds 96%): there it would no longer over-fit as the claims require, 95% at most; so the candidates end at 8e-3, for all arms alike.
-11 verbs per noun, the positive control, gain 8.5 points there (SD 4.5).
+On the seeds on which the claims were designed (20 to 99) the learning rate mattered as much as any
+regularizer. CATSAT, unseen pairs, seeds
+20 to 39: without one 70% at 3e-3, 81% at 8e-3, 86% at 1.2e-2; at 8e-3 attention dropout .5 94%,
+weight decay 3 96%. So an arm that must keep 3e-3 while another chooses would be judged by its
+learning rate. At 8e-3 the baseline has 92% on validation, at 1.2e-2 94% (on four other seeds 96%):
+there it would no longer over-fit as the claims require, 95% at most; so the candidates end at 8e-3,
+for all arms alike. 11 verbs per noun, the positive control, gain 8.5 points there (SD 4.5).
 """
 
 from jaxreg.study.claims.claim import Tune
@@ -18,19 +21,29 @@ HIGHER_LEARNING = Tune(LEARNING_RATE, (3e-3, 6e-3, 1e-2, 2e-2))
 HIGHER_RATES = (3e-3, 1e-2)
 
 
-def with_learning_rate(field: str | tuple[str, ...], weak: object, strong: object, rates: tuple[float, float] = (3e-3, 8e-3)) -> Tune:
+def with_learning_rate(
+    field: str | tuple[str, ...],
+    weak: object,
+    strong: object,
+    rates: tuple[float, float] = (3e-3, 8e-3),
+) -> Tune:
     """Two strengths, each at two learning rates, from the weakest to the strongest.
 
     Args:
-      field: a config field, or several that move together; weak and strong then hold a value for each.
+      field: a config field, or several that move together; weak and strong then hold a value for
+        each.
       rates: the learning rates.
     """
     fields = (field,) if isinstance(field, str) else field
     values = [(value,) if isinstance(field, str) else tuple(value) for value in (weak, strong)]
-    return Tune((*fields, LEARNING_RATE), tuple((*value, rate) for value in values for rate in rates))
+    return Tune(
+        (*fields, LEARNING_RATE), tuple((*value, rate) for value in values for rate in rates)
+    )
 
 
 ATTENTION = with_learning_rate(ATTENTION_RATE, 0.3, 0.5)
-"""What an arm with attention dropout tunes. Short sentences keep all their connections often: .1 would do little."""
+"""What an arm with attention dropout tunes. Short sentences keep all their connections often: .1
+would do little.
+"""
 HIGHER_ATTENTION = with_learning_rate(ATTENTION_RATE, 0.3, 0.5, HIGHER_RATES)
 """The same on AGREE and CUES."""

@@ -1,4 +1,6 @@
-"""A claim: one sentence of the essay and the experiment that could refute it, written down before anything runs."""
+"""A claim: one sentence of the essay and the experiment that could refute it, written down before
+anything runs.
+"""
 
 import dataclasses
 import re
@@ -11,22 +13,28 @@ from jaxreg.study.experiment import check_seeds
 from jaxreg.study.pieces import Own
 
 SEEDS = tuple(range(200, 220))
-"""Verdict seeds: 0 to 11 were used while the data sets were chosen, 100 to 111 were seen in experiments/cat_sat.py."""
+"""Verdict seeds: 0 to 11 were used while the data sets were chosen, 100 to 111 were seen in
+experiments/cat_sat.py.
+"""
 TUNING_SEEDS = tuple(range(60, 64))
 AA_OFFSET = 1000
 """Added to the seeds of an A/A arm, which draws everything anew."""
 COPY_OFFSET = 100_000
-"""Added once more for each further copy of a member: other initialization, order and dropout on the same data."""
+"""Added once more for each further copy of a member: other initialization, order and dropout on the
+same data.
+"""
 ARM_KINDS = ("arm", "aa", "control")
 
 
 @dataclasses.dataclass(frozen=True)
 class Tune:
-    """What an arm may choose: the candidate with the best mean validation accuracy over the tuning seeds.
+    """What an arm may choose: the candidate with the best mean validation accuracy over the tuning
+    seeds.
 
     Attributes:
       field: a config field, or several that move together.
-      candidates: values of the field, or tuples with one value per field. From the weakest to the strongest: of equals the first is taken.
+      candidates: values of the field, or tuples with one value per field. From the weakest to the
+        strongest: of equals the first is taken.
     """
 
     field: str | tuple[str, ...]
@@ -35,7 +43,9 @@ class Tune:
     def options(self) -> list[dict[str, object]]:
         """Each candidate as field -> value."""
         fields = (self.field,) if isinstance(self.field, str) else self.field
-        rows = [(value,) if isinstance(self.field, str) else tuple(value) for value in self.candidates]
+        rows = [
+            (value,) if isinstance(self.field, str) else tuple(value) for value in self.candidates
+        ]
         return [dict(zip(fields, row, strict=True)) for row in rows]
 
 
@@ -49,7 +59,8 @@ class ClaimArm:
       tune: what it chooses; every arm that is compared with it then has as many candidates.
       sweep: one field -> values; the arm is trained at each of them, and a measure sees them all.
       like: another arm, whose tuned values it takes over instead of tuning.
-      setting: fields that are conditions and no treatment, such as data and steps: effects compare arms of equal setting.
+      setting: fields that are conditions and no treatment, such as data and steps: effects compare
+        arms of equal setting.
       config: another base config, relative to the claim file; "" is the claim's.
       copies: members per seed that share the data and nothing else (a true ensemble).
       kind: "arm"; "aa" (made by the ledger); "control" (its outcome is known).
@@ -70,7 +81,9 @@ class ClaimArm:
 
 @dataclasses.dataclass(frozen=True)
 class Effect:
-    """A weighted sum of arms, seed by seed: {"dropout": 1, "none": -1} is a difference, four arms a difference of differences."""
+    """A weighted sum of arms, seed by seed: {"dropout": 1, "none": -1} is a difference, four arms a
+    difference of differences.
+    """
 
     name: str
     contrast: Mapping[str, float | int]
@@ -82,8 +95,10 @@ class Question(Effect):
     """An effect that gets a verdict: one primary test of the family.
 
     Attributes:
-      margin: the smallest effect that matters, in the measure's own unit (.05 is five accuracy points).
-      predict: the effect expected, in the unit that is shown (5 is five points); written before running.
+      margin: the smallest effect that matters, in the measure's own unit (.05 is five accuracy
+        points).
+      predict: the effect expected, in the unit that is shown (5 is five points); written before
+        running.
       kind: "superiority" | "non-inferiority" | "equivalence".
       direction: +1 where the claim (or better) is an increase, -1 where it is a decrease.
     """
@@ -96,14 +111,17 @@ class Question(Effect):
 
 @dataclasses.dataclass(frozen=True)
 class Control(Question):
-    """A question whose outcome is known: it must come out supported. `of`: the questions that need it, by name; () is all."""
+    """A question whose outcome is known: it must come out supported. `of`: the questions that need
+    it, by name; () is all.
+    """
 
     of: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
 class Precondition:
-    """What must hold of an arm's mean over the seeds for the claim to be testable; in the measure's own unit.
+    """What must hold of an arm's mean over the seeds for the claim to be testable; in the measure's
+    own unit.
 
     of: the questions that need it, by name; () is all.
     """
@@ -127,7 +145,8 @@ class Finding:
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """One sentence of the essay, in one of four forms: arms and questions; tests; findings; or why nothing could decide it.
+    """One sentence of the essay, in one of four forms: arms and questions; tests; findings; or why
+    nothing could decide it.
 
     Attributes:
       id: the name of its file and its row.
@@ -139,8 +158,10 @@ class Claim:
       config: the base config, relative to the claim file. changes: fields changed for all its arms.
       regime: under-fitted, over-fitted, one pass: words for the table.
       arms: name -> arm.
-      questions: each gets a verdict. secondary: measures (of the first question's contrast) or effects, without verdicts.
-      preconditions: what must hold. controls: questions whose outcome is known; each must be supported.
+      questions: each gets a verdict. secondary: measures (of the first question's contrast) or
+        effects, without verdicts.
+      preconditions: what must hold. controls: questions whose outcome is known; each must be
+        supported.
       seeds: of the verdict. tuning_seeds: of the tuning.
       scope: what the numbers speak about besides model, data, regime, seeds and device.
       tests: ids of the tests that show a mechanism claim, exactly.
@@ -173,7 +194,7 @@ class Claim:
 
     @property
     def form(self) -> str:
-        """"experiment" | "mechanism" | "documents" | "not testable"."""
+        """ "experiment" | "mechanism" | "documents" | "not testable"."""
         if self.tests:
             return "mechanism"
         if self.findings:
@@ -185,7 +206,10 @@ class Claim:
         if not self.questions:
             return []
         first = self.questions[0]
-        return [e if isinstance(e, Effect) else Effect(e.title, first.contrast, e) for e in self.secondary]
+        return [
+            e if isinstance(e, Effect) else Effect(e.title, first.contrast, e)
+            for e in self.secondary
+        ]
 
 
 def order(claim_id: str) -> tuple:
@@ -195,27 +219,41 @@ def order(claim_id: str) -> tuple:
 
 
 def check_claim(claim: Claim) -> list[str]:
-    """What is wrong with a claim itself, one line each; config fields are checked by `design.resolve`."""
+    """What is wrong with a claim itself, one line each; config fields are checked by
+    `design.resolve`.
+    """
     mistakes = []
     for name in ("id", "quote", "hypothesis", "refuted_if"):
         if not isinstance(vars(claim)[name], str) or not vars(claim)[name].strip():
             mistakes.append(f"{name} is {vars(claim)[name]!r}; it must be a text")
     if isinstance(claim.id, str) and claim.id and not re.fullmatch(r"[A-Z]\d+[a-z]*", claim.id):
-        mistakes.append(f"id is {claim.id!r}; it must be a capital, a number and perhaps letters, such as C1a")
+        mistakes.append(
+            f"id is {claim.id!r}; it must be a capital, a number and perhaps letters, such as C1a"
+        )
     forms = [name for name in ("questions", "tests", "findings", "untestable") if vars(claim)[name]]
     if len(forms) != 1:
         found = " and ".join(forms) or "none of them"
-        mistakes.append(f"a claim has exactly one of questions, tests, findings and untestable; this one has {found}")
+        mistakes.append(
+            "a claim has exactly one of questions, tests, findings and untestable; this one has"
+            f" {found}"
+        )
     if claim.form == "experiment":
         mistakes += _check_experiment(claim)
     for finding in claim.findings:
         if finding.verdict not in (verdict.SUPPORTED, "refuted"):
-            mistakes.append(f"finding {finding.part!r}: verdict is {finding.verdict!r}; documents say supported or refuted")
+            mistakes.append(
+                f"finding {finding.part!r}: verdict is {finding.verdict!r}; documents say supported"
+                " or refuted"
+            )
     return mistakes
 
 
 def _check_experiment(claim: Claim) -> list[str]:
-    mistakes = [] if claim.prediction.strip() else ["prediction is empty; write down what you expect before it runs"]
+    mistakes = (
+        []
+        if claim.prediction.strip()
+        else ["prediction is empty; write down what you expect before it runs"]
+    )
     if not claim.arms:
         return [*mistakes, "arms: there are none"]
     for name, arm in claim.arms.items():
@@ -225,21 +263,35 @@ def _check_experiment(claim: Claim) -> list[str]:
     for question in (*claim.questions, *claim.controls):
         mistakes += [f"question {question.name!r}: {line}" for line in _check_question(question)]
     for control in claim.controls:
-        mistakes += [f"control {control.name!r}: {line}" for line in (_check_of(control.of, claim) if isinstance(control, Control) else ())]
+        mistakes += [
+            f"control {control.name!r}: {line}"
+            for line in (_check_of(control.of, claim) if isinstance(control, Control) else ())
+        ]
     names = [question.name for question in claim.questions]
-    mistakes += [f"question {name!r}: there are several of this name" for name in dict.fromkeys(names) if names.count(name) > 1]
+    mistakes += [
+        f"question {name!r}: there are several of this name"
+        for name in dict.fromkeys(names)
+        if names.count(name) > 1
+    ]
     wrong_names = False
     for what, effect in _all_effects(claim):
         unknown = [arm for arm in effect.contrast if arm not in claim.arms]
         mistakes += [f"{what} {effect.name!r}: there is no arm {arm!r}" for arm in unknown]
         wrong_names = wrong_names or bool(unknown)
     for condition in claim.preconditions:
-        mistakes += [f"precondition {condition.what!r}: {line}" for line in _check_precondition(condition, claim)]
+        mistakes += [
+            f"precondition {condition.what!r}: {line}"
+            for line in _check_precondition(condition, claim)
+        ]
     return mistakes if wrong_names else [*mistakes, *_check_contrasts(claim)]
 
 
 def _all_effects(claim: Claim) -> list[tuple[str, Effect]]:
-    groups = (("question", claim.questions), ("control", claim.controls), ("effect", claim.effects()))
+    groups = (
+        ("question", claim.questions),
+        ("control", claim.controls),
+        ("effect", claim.effects()),
+    )
     return [(what, effect) for what, effects in groups for effect in effects]
 
 
@@ -255,32 +307,70 @@ def _check_arm(name: str, arm: ClaimArm, claim: Claim) -> list[str]:
         if len(values) < 2 or list(values) != sorted(values):
             mistakes.append(f"sweep of {field}: needs two or more values, rising")
     if arm.tune and arm.like:
-        mistakes.append(f"tunes, and takes the tuned values of {arm.like!r}; it can do one of the two")
+        mistakes.append(
+            f"tunes, and takes the tuned values of {arm.like!r}; it can do one of the two"
+        )
     if arm.sweep and (arm.tune or arm.like):
         mistakes.append("sweeps and tunes; it can do one of the two")
     if arm.like and (arm.like not in claim.arms or claim.arms[arm.like].like):
         mistakes.append(f"like: there is no arm {arm.like!r} that tunes by itself")
     if arm.tune and len(arm.tune.candidates) < 2:
         mistakes.append("tune: needs two or more candidates")
-    if arm.tune and not isinstance(arm.tune.field, str) and any(len(row) != len(arm.tune.field) for row in arm.tune.candidates):
-        mistakes.append(f"tune: each candidate needs {len(arm.tune.field)} values, one for each of {', '.join(arm.tune.field)}")
+    if (
+        arm.tune
+        and not isinstance(arm.tune.field, str)
+        and any(len(row) != len(arm.tune.field) for row in arm.tune.candidates)
+    ):
+        mistakes.append(
+            f"tune: each candidate needs {len(arm.tune.field)} values, one for each of"
+            f" {', '.join(arm.tune.field)}"
+        )
     if arm.copies < 1 or (arm.copies > 1 and arm.sweep):
         mistakes.append(f"copies is {arm.copies}; it must be 1 or more, and 1 in a sweep")
     return mistakes
 
 
 def _check_budget(claim: Claim) -> list[str]:
-    """The equal-budget rule: where one arm tunes, all that are compared with it do, with as many candidates."""
-    own = {name: len(arm.tune.candidates) for name, arm in claim.arms.items() if isinstance(arm, ClaimArm) and arm.tune}
+    """The equal-budget rule: where one arm tunes, all that are compared with it do, with as many
+    candidates.
+    """
+    own = {
+        name: len(arm.tune.candidates)
+        for name, arm in claim.arms.items()
+        if isinstance(arm, ClaimArm) and arm.tune
+    }
     if not own:
         return []
     most = max(own.values())
-    mistakes = [f"arm {name!r}: tunes {n} candidates, another arm {most}; every arm gets the same budget" for name, n in own.items() if n < most]
-    tuned = {*own, *(name for name, arm in claim.arms.items() if isinstance(arm, ClaimArm) and arm.like)}
-    apart = {name for name in claim.arms if not any(name in effect.contrast and tuned & set(effect.contrast) for _, effect in _all_effects(claim))}
+    mistakes = [
+        f"arm {name!r}: tunes {n} candidates, another arm {most}; every arm gets the same budget"
+        for name, n in own.items()
+        if n < most
+    ]
+    tuned = {
+        *own,
+        *(name for name, arm in claim.arms.items() if isinstance(arm, ClaimArm) and arm.like),
+    }
+    apart = {
+        name
+        for name in claim.arms
+        if not any(
+            name in effect.contrast and tuned & set(effect.contrast)
+            for _, effect in _all_effects(claim)
+        )
+    }
     for name, arm in claim.arms.items():
-        if isinstance(arm, ClaimArm) and name not in {*own, *apart} and not arm.like and not arm.sweep and arm.kind == "arm":
-            mistakes.append(f"arm {name!r}: does not tune, but others do; every arm gets the same budget, the baseline too ({most} candidates, or like=...)")
+        if (
+            isinstance(arm, ClaimArm)
+            and name not in {*own, *apart}
+            and not arm.like
+            and not arm.sweep
+            and arm.kind == "arm"
+        ):
+            mistakes.append(
+                f"arm {name!r}: does not tune, but others do; every arm gets the same budget, the"
+                f" baseline too ({most} candidates, or like=...)"
+            )
     return mistakes
 
 
@@ -289,21 +379,38 @@ def _check_seeds(claim: Claim) -> list[str]:
     mistakes += [f"tuning_seeds: {line}" for line in check_seeds(claim.tuning_seeds)]
     if mistakes:
         return mistakes
-    offsets = {0, AA_OFFSET} | {arm.seed_offset for arm in claim.arms.values() if isinstance(arm, ClaimArm)}
-    both = sorted({seed + offset for seed in claim.seeds for offset in offsets} & set(claim.tuning_seeds))
-    return [f"tuning_seeds: {both[0]} is a verdict seed too; what was tuned must not be judged on the same seeds"] if both else []
+    offsets = {0, AA_OFFSET} | {
+        arm.seed_offset for arm in claim.arms.values() if isinstance(arm, ClaimArm)
+    }
+    both = sorted(
+        {seed + offset for seed in claim.seeds for offset in offsets} & set(claim.tuning_seeds)
+    )
+    return (
+        [
+            f"tuning_seeds: {both[0]} is a verdict seed too; what was tuned must not be judged on"
+            " the same seeds"
+        ]
+        if both
+        else []
+    )
 
 
 def _check_question(question: Question) -> list[str]:
     mistakes = []
     if not _is_number(question.margin) or question.margin <= 0:
-        mistakes.append(f"margin is {question.margin!r}; it must be a number above 0, in the measure's own unit")
+        mistakes.append(
+            f"margin is {question.margin!r}; it must be a number above 0, in the measure's own unit"
+        )
     if question.kind not in verdict.KINDS:
         mistakes.append(f"kind is {question.kind!r}; it must be one of: {', '.join(verdict.KINDS)}")
     if question.direction not in (1, -1):
-        mistakes.append(f"direction is {question.direction!r}; it must be 1 (an increase) or -1 (a decrease)")
+        mistakes.append(
+            f"direction is {question.direction!r}; it must be 1 (an increase) or -1 (a decrease)"
+        )
     if not _is_number(question.predict):
-        mistakes.append(f"predict is {question.predict!r}; it must be a number, in {question.measure.unit}")
+        mistakes.append(
+            f"predict is {question.predict!r}; it must be a number, in {question.measure.unit}"
+        )
     return mistakes
 
 
@@ -320,7 +427,9 @@ def _check_of(of: tuple[str, ...], claim: Claim) -> list[str]:
 
 
 def _check_contrasts(claim: Claim) -> list[str]:
-    """Weights are numbers and, unless the measure is itself a difference, sum to 0 under each setting: nothing is compared across data."""
+    """Weights are numbers and, unless the measure is itself a difference, sum to 0 under each
+    setting: nothing is compared across data.
+    """
     mistakes = []
     for what, effect in _all_effects(claim):
         who = f"{what} {effect.name!r}"
@@ -330,15 +439,27 @@ def _check_contrasts(claim: Claim) -> list[str]:
         for arm in effect.contrast:
             own = claim.arms[arm]
             if bool(own.sweep or own.copies > 1) != effect.measure.of_several:
-                several = "all members of a sweep or of copies" if effect.measure.of_several else "one member"
-                mistakes.append(f"{who}: {effect.measure.title} reads {several}, and arm {arm!r} is not that")
+                several = (
+                    "all members of a sweep or of copies"
+                    if effect.measure.of_several
+                    else "one member"
+                )
+                mistakes.append(
+                    f"{who}: {effect.measure.title} reads {several}, and arm {arm!r} is not that"
+                )
         sums: dict[tuple, float] = {}
         for arm, weight in effect.contrast.items():
-            key = (claim.arms[arm].config, tuple(sorted((k, repr(v)) for k, v in claim.arms[arm].setting.items())))
+            key = (
+                claim.arms[arm].config,
+                tuple(sorted((k, repr(v)) for k, v in claim.arms[arm].setting.items())),
+            )
             sums[key] = sums.get(key, 0.0) + weight
         balanced = all(isclose(total, 0, abs_tol=1e-9) for total in sums.values())
         if not balanced and not effect.measure.is_difference and what != "control":
-            mistakes.append(f"{who}: the weights do not sum to 0 under each setting; arms of different data or steps are not compared")
+            mistakes.append(
+                f"{who}: the weights do not sum to 0 under each setting; arms of different data or"
+                " steps are not compared"
+            )
     return mistakes
 
 

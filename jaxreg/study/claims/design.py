@@ -1,4 +1,6 @@
-"""A claim's arms as whole configs, and the members they need: candidates on the tuning seeds, and everything on the verdict seeds."""
+"""A claim's arms as whole configs, and the members they need: candidates on the tuning seeds, and
+everything on the verdict seeds.
+"""
 
 import dataclasses
 import functools
@@ -7,18 +9,30 @@ from pathlib import Path
 
 from jaxreg.study import config as configs
 from jaxreg.study import files, pieces
-from jaxreg.study.claims.claim import AA_OFFSET, COPY_OFFSET, Claim, ClaimArm, Effect, check_claim, order
+from jaxreg.study.claims.claim import (
+    AA_OFFSET,
+    COPY_OFFSET,
+    Claim,
+    ClaimArm,
+    Effect,
+    check_claim,
+    order,
+)
 from jaxreg.study.fields import MAX_SEED, fields_of
 from jaxreg.study.files import UserErrors
 from jaxreg.study.members import Spec, code_version, member_hash, plain
 from jaxreg.study.pieces import MODELS, SOURCES
 
 SELECTION_VIEW = "validation"
-"""Candidates are chosen by their accuracy on it: in distribution, never on what the claim is about."""
+"""Candidates are chosen by their accuracy on it: in distribution, never on what the claim is about.
+"""
 QUICK_STEPS, QUICK_SEEDS = 20, 2
 NO_SETTING = ("seed", "checkpoint")
 """Sections that no arm may touch."""
-_NOT_A_CLAIM = {"get_config": "it is a config", "get_experiment": "it is an experiment: jaxreg compare FILE"}
+_NOT_A_CLAIM = {
+    "get_config": "it is a config",
+    "get_experiment": "it is an experiment: jaxreg compare FILE",
+}
 
 Request = Callable[[Mapping, int], str]
 """(data section, seed) -> content hash of the draw."""
@@ -34,7 +48,9 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class ArmDesign:
-    """One arm, resolved: `values` is its flat config without tuned fields, `options` the candidates (one empty one where nothing is tuned)."""
+    """One arm, resolved: `values` is its flat config without tuned fields, `options` the candidates
+    (one empty one where nothing is tuned).
+    """
 
     name: str
     arm: ClaimArm
@@ -45,7 +61,9 @@ class ArmDesign:
         """(value in the sweep, flat config) of each training of the arm."""
         values = change(self.values, self.options[option])
         swept = [(field, value) for field, many in self.arm.sweep.items() for value in many]
-        return [(value, change(values, {field: value})) for field, value in swept] or [(None, values)]
+        return [(value, change(values, {field: value})) for field, value in swept] or [
+            (None, values)
+        ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,39 +84,79 @@ class Design:
         """For each candidate of an arm its members on the tuning seeds."""
         own = self.arms[name]
         return [
-            [_spec(f"{name}/{index}", seed, seed, seed, plain(change(own.values, option)), request) for seed in self.tuning_seeds]
+            [
+                _spec(
+                    f"{name}/{index}", seed, seed, seed, plain(change(own.values, option)), request
+                )
+                for seed in self.tuning_seeds
+            ]
             for index, option in enumerate(own.options)
         ]
 
-    def members(self, chosen: Mapping[str, int], request: Request) -> dict[str, dict[int, tuple[Run, ...]]]:
-        """{arm: {seed: its members}} on the verdict seeds, with the chosen candidate of each arm that tunes."""
+    def members(
+        self, chosen: Mapping[str, int], request: Request
+    ) -> dict[str, dict[int, tuple[Run, ...]]]:
+        """{arm: {seed: its members}} on the verdict seeds, with the chosen candidate of each arm
+        that tunes.
+        """
         found: dict[str, dict[int, tuple[Run, ...]]] = {}
         for name, own in self.arms.items():
-            points = [(at, plain(values)) for at, values in own.points(chosen.get(own.arm.like or name, 0))]
-            found[name] = {seed: tuple(_runs(name, own.arm, seed, points, request)) for seed in self.seeds}
+            points = [
+                (at, plain(values))
+                for at, values in own.points(chosen.get(own.arm.like or name, 0))
+            ]
+            found[name] = {
+                seed: tuple(_runs(name, own.arm, seed, points, request)) for seed in self.seeds
+            }
         return found
 
 
-def _runs(name: str, arm: ClaimArm, seed: int, points: Sequence[tuple], request: Request) -> Iterator[Run]:
+def _runs(
+    name: str, arm: ClaimArm, seed: int, points: Sequence[tuple], request: Request
+) -> Iterator[Run]:
     data_seed = seed + arm.seed_offset
     for at, config in points:
         for copy in range(arm.copies):
-            yield Run(_spec(name, seed, data_seed + copy * COPY_OFFSET, data_seed, config, request), at)
+            yield Run(
+                _spec(name, seed, data_seed + copy * COPY_OFFSET, data_seed, config, request), at
+            )
 
 
-def _spec(name: str, seed: int, run_seed: int, data_seed: int, config: Mapping, request: Request) -> Spec:
+def _spec(
+    name: str, seed: int, run_seed: int, data_seed: int, config: Mapping, request: Request
+) -> Spec:
     data = request(config["data"], data_seed)
-    return Spec(name, seed, run_seed, config, member_hash(config, run_seed, data, code_version()), data)
+    return Spec(
+        name, seed, run_seed, config, member_hash(config, run_seed, data, code_version()), data
+    )
 
 
 def change(values: Mapping[str, object], changes: Mapping[str, object]) -> dict[str, object]:
-    """A flat config with some fields changed, each in its one canonical form; another data set or model first brings its own defaults."""
+    """A flat config with some fields changed, each in its one canonical form; another data set or
+    model first brings its own defaults.
+    """
     dataset, module = changes.get("data.dataset"), changes.get("model.module")
-    values = configs.with_dataset(values, dataset) if dataset in SOURCES and dataset != values["data.dataset"] else dict(values)
-    values = configs.with_module(values, module) if module in MODELS and module != values["model.module"] else values
+    values = (
+        configs.with_dataset(values, dataset)
+        if dataset in SOURCES and dataset != values["data.dataset"]
+        else dict(values)
+    )
+    values = (
+        configs.with_module(values, module)
+        if module in MODELS and module != values["model.module"]
+        else values
+    )
     fields = fields_of(values["data.dataset"], values["model.module"])
-    known = {field: value for field, value in changes.items() if field in fields and fields[field].allows(value)}
-    return values | dict(changes) | {field: fields[field].canonical(value) for field, value in known.items()}
+    known = {
+        field: value
+        for field, value in changes.items()
+        if field in fields and fields[field].allows(value)
+    }
+    return (
+        values
+        | dict(changes)
+        | {field: fields[field].canonical(value) for field, value in known.items()}
+    )
 
 
 def reference(effect: Effect) -> str:
@@ -112,13 +170,19 @@ def aa_name(arm: str) -> str:
 
 
 def with_aa(claim: Claim) -> dict[str, ClaimArm]:
-    """The claim's arms, and for each question's reference the same at other seeds: no verdict without its controls."""
+    """The claim's arms, and for each question's reference the same at other seeds: no verdict
+    without its controls.
+    """
     arms = dict(claim.arms)
     for question in claim.questions:
         name = reference(question)
         own = claim.arms[name]
         arms[aa_name(name)] = dataclasses.replace(
-            own, title=f"{own.title}, other seeds", kind="aa", seed_offset=own.seed_offset + AA_OFFSET, tune=None,
+            own,
+            title=f"{own.title}, other seeds",
+            kind="aa",
+            seed_offset=own.seed_offset + AA_OFFSET,
+            tune=None,
             like=own.like or (name if own.tune else ""),
         )
     return arms
@@ -143,7 +207,9 @@ def load_claim(path: str | Path, *, quick: bool = False, num_seeds: int | None =
     if isinstance(claim.id, str) and claim.id != path.stem:
         mistakes.append(f"id is {claim.id!r}; it must be the name of the file, {path.stem!r}")
     arms: dict[str, ArmDesign] = {}
-    if claim.form == "experiment" and not any(line.startswith("arm") or "no arm" in line for line in mistakes):
+    if claim.form == "experiment" and not any(
+        line.startswith("arm") or "no arm" in line for line in mistakes
+    ):
         arms, found = _resolve(claim, path, quick)
         mistakes += found
     if mistakes:
@@ -152,7 +218,9 @@ def load_claim(path: str | Path, *, quick: bool = False, num_seeds: int | None =
     return Design(claim, path, arms, seeds, tuple(claim.tuning_seeds)[: 1 if quick else None])
 
 
-def load_folder(folder: str | Path, *, quick: bool = False, num_seeds: int | None = None) -> dict[str, Design]:
+def load_folder(
+    folder: str | Path, *, quick: bool = False, num_seeds: int | None = None
+) -> dict[str, Design]:
     """The claims of all files of a folder, by id, in the order of the ledger.
 
     Raises:
@@ -169,7 +237,10 @@ def load_folder(folder: str | Path, *, quick: bool = False, num_seeds: int | Non
             found.append(load_claim(path, quick=quick, num_seeds=num_seeds))
     if mistakes:
         raise UserErrors(mistakes)
-    return {design.claim.id: design for design in sorted(found, key=lambda design: order(design.claim.id))}
+    return {
+        design.claim.id: design
+        for design in sorted(found, key=lambda design: order(design.claim.id))
+    }
 
 
 def _first_seeds(seeds: Sequence[int], number: int | None) -> tuple[int, ...]:
@@ -194,11 +265,18 @@ def _resolve(claim: Claim, path: Path, quick: bool) -> tuple[dict[str, ArmDesign
         if quick:
             values, arm, options = quicker(values), _quicker_arm(arm), options[:QUICK_SEEDS]
         own = ArmDesign(name, arm, values, tuple(options))
-        lines = dict.fromkeys(line for index in range(len(options)) for _, point in own.points(index) for line in configs.validate(point))
+        lines = dict.fromkeys(
+            line
+            for index in range(len(options))
+            for _, point in own.points(index)
+            for line in configs.validate(point)
+        )
         found += [f"arm {name!r}: {line}" for line in lines]
         if not found and arm.kind != "aa":
             found = [f"arm {name!r}: {line}" for line in _missing_views(claim, name, own)]
-        mistakes += found if arm.kind != "aa" else []  # an A/A arm has the mistakes of the arm it repeats
+        mistakes += (
+            found if arm.kind != "aa" else []
+        )  # an A/A arm has the mistakes of the arm it repeats
         arms[name] = own
     return arms, [*mistakes, *(_equal_arms(arms) if not mistakes else [])]
 
@@ -217,9 +295,12 @@ def _options(claim: Claim, arm: ClaimArm) -> list[dict[str, object]]:
 
 def _forbidden(arm: ClaimArm) -> list[str]:
     """Fields where they may not stand: treatments in a setting, conditions in a treatment."""
-    treatments = dict.fromkeys([*arm.diff, *arm.sweep, *(arm.tune.options()[0] if arm.tune else {})])
+    treatments = dict.fromkeys(
+        [*arm.diff, *arm.sweep, *(arm.tune.options()[0] if arm.tune else {})]
+    )
     lines = [
-        f"touches {field}; that is a condition: write it into setting=" for field in treatments
+        f"touches {field}; that is a condition: write it into setting="
+        for field in treatments
         if field.split(".")[0] not in configs.ARM_SECTIONS and field.split(".")[0] not in NO_SETTING
     ]
     both = [field for field in (*arm.setting, *treatments) if field.split(".")[0] in NO_SETTING]
@@ -227,25 +308,47 @@ def _forbidden(arm: ClaimArm) -> list[str]:
 
 
 def _missing_views(claim: Claim, name: str, own: ArmDesign) -> list[str]:
-    """Views and curves that the claim's measures read of this arm, and its data or its evaluations lack."""
-    wanted = [effect.measure for effect in (*claim.questions, *claim.controls, *claim.effects()) if name in effect.contrast]
+    """Views and curves that the claim's measures read of this arm, and its data or its evaluations
+    lack.
+    """
+    wanted = [
+        effect.measure
+        for effect in (*claim.questions, *claim.controls, *claim.effects())
+        if name in effect.contrast
+    ]
     wanted += [condition.measure for condition in claim.preconditions if condition.arm == name]
-    views = [view for measure in wanted for view in (*measure.views, *(probe.view for probe in measure.probes))]
+    views = [
+        view
+        for measure in wanted
+        for view in (*measure.views, *(probe.view for probe in measure.probes))
+    ]
     curves = [curve for measure in wanted for curve in measure.curves]
     known = views_of(own.values)
     dataset, seen = own.values["data.dataset"], own.values["eval.curves"]
-    lines = [f"{dataset} has no view {view!r}{files.nearest(view, known)}" for view in dict.fromkeys([*views, *curves]) if view not in known]
+    lines = [
+        f"{dataset} has no view {view!r}{files.nearest(view, known)}"
+        for view in dict.fromkeys([*views, *curves])
+        if view not in known
+    ]
     lines += [
-        f"a measure reads the curve {curve!r}; add it to eval.curves, which has {', '.join(seen)}" for curve in dict.fromkeys(curves) if curve not in seen
+        f"a measure reads the curve {curve!r}; add it to eval.curves, which has {', '.join(seen)}"
+        for curve in dict.fromkeys(curves)
+        if curve not in seen
     ]
     traces = dict.fromkeys(trace for measure in wanted for trace in measure.traces)
-    return lines + [f"a measure reads the trace {trace!r}; add it to eval.traces" for trace in traces if trace not in own.values["eval.traces"]]
+    return lines + [
+        f"a measure reads the trace {trace!r}; add it to eval.traces"
+        for trace in traces
+        if trace not in own.values["eval.traces"]
+    ]
 
 
 def views_of(values: Mapping[str, object]) -> tuple[str, ...]:
     """The names of the views that the data of a flat config have."""
     name = str(values["data.dataset"])
-    return _views(name, tuple((setting, values[f"data.{setting}"]) for setting in SOURCES[name].defaults()))
+    return _views(
+        name, tuple((setting, values[f"data.{setting}"]) for setting in SOURCES[name].defaults())
+    )
 
 
 @functools.lru_cache(maxsize=64)
@@ -258,7 +361,14 @@ def _equal_arms(arms: Mapping[str, ArmDesign]) -> list[str]:
     first: dict[str, str] = {}
     lines = []
     for name, own in arms.items():
-        content = repr(([sorted(v.items()) for _, v in own.points(0)], own.arm.seed_offset, own.arm.copies, [sorted(o.items()) for o in own.options]))
+        content = repr(
+            (
+                [sorted(v.items()) for _, v in own.points(0)],
+                own.arm.seed_offset,
+                own.arm.copies,
+                [sorted(o.items()) for o in own.options],
+            )
+        )
         if content in first and own.arm.kind != "aa":
             lines.append(f"arm {name!r}: is the same as arm {first[content]!r}")
         first.setdefault(content, name)
@@ -269,11 +379,17 @@ def quicker(values: Mapping[str, object]) -> dict[str, object]:
     """A flat config at the size of a smoke test: a few steps, two evaluations, all else as it is."""
     steps = min(QUICK_STEPS, int(values["train.num_steps"]))
     warmup = min(int(values["optim.warmup_steps"]), steps // 4)
-    return dict(values) | {"train.num_steps": steps, "optim.warmup_steps": warmup, "eval.every_steps": max(1, steps // 2)}
+    return dict(values) | {
+        "train.num_steps": steps,
+        "optim.warmup_steps": warmup,
+        "eval.every_steps": max(1, steps // 2),
+    }
 
 
 def _quicker_arm(arm: ClaimArm) -> ClaimArm:
-    sweep = {field: tuple(values)[:: max(1, len(values) - 1)][:2] for field, values in arm.sweep.items()}
+    sweep = {
+        field: tuple(values)[:: max(1, len(values) - 1)][:2] for field, values in arm.sweep.items()
+    }
     return dataclasses.replace(arm, sweep=sweep, copies=min(2, arm.copies))
 
 
@@ -284,5 +400,8 @@ def too_large_seeds(designs: Sequence[Design]) -> list[str]:
         for name, own in design.arms.items():
             largest = max(design.seeds) + own.arm.seed_offset + (own.arm.copies - 1) * COPY_OFFSET
             if largest > MAX_SEED:
-                lines.append(f"{design.claim.id}: arm {name!r}: its seeds reach {largest}, above {MAX_SEED}, the largest seed")
+                lines.append(
+                    f"{design.claim.id}: arm {name!r}: its seeds reach {largest}, above {MAX_SEED},"
+                    " the largest seed"
+                )
     return lines

@@ -1,4 +1,6 @@
-"""The numbers of one claim: each arm's measure at each seed, and whether preconditions and controls hold. No verdicts here."""
+"""The numbers of one claim: each arm's measure at each seed, and whether preconditions and controls
+hold. No verdicts here.
+"""
 
 import dataclasses
 import math
@@ -29,7 +31,9 @@ class Measured:
     @property
     def differences(self) -> np.ndarray:
         """[n], the weighted sum of the arms, one per seed."""
-        return sum(weight * np.asarray(self.values[arm]) for arm, weight in self.effect.contrast.items())
+        return sum(
+            weight * np.asarray(self.values[arm]) for arm, weight in self.effect.contrast.items()
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +41,8 @@ class Asked:
     """A question with its numbers, its A/A pair, and its checks.
 
     Attributes:
-      measured: the numbers. aa: second baseline minus first, one per seed; aa_key tells equal pairs of several claims.
+      measured: the numbers. aa: second baseline minus first, one per seed; aa_key tells equal pairs
+        of several claims.
       checks: name, what, passed (None where it could not be judged), detail.
       uninformative: why the view can tell no arms apart, or None.
     """
@@ -69,7 +74,13 @@ class Evidence:
 class Gatherer:
     """Reads measures off the members of one claim; each record is read once."""
 
-    def __init__(self, runs: Runs, record_of: Callable[[str], Record], datasets: Mapping[str, Dataset], prober: Prober):
+    def __init__(
+        self,
+        runs: Runs,
+        record_of: Callable[[str], Record],
+        datasets: Mapping[str, Dataset],
+        prober: Prober,
+    ):
         self._runs, self._datasets, self._prober = runs, datasets, prober
         self._records: dict[str, Record] = {}
         self._record_of = record_of
@@ -85,7 +96,9 @@ class Gatherer:
         """The members of an arm, seed by seed, with what the measure's probes found in them."""
         for probe in measure.probes:
             specs = [run.spec for runs in self._runs[arm].values() for run in runs]
-            self._found.setdefault(probe.name, {}).update(self._prober.find(probe, specs, self.record))
+            self._found.setdefault(probe.name, {}).update(
+                self._prober.find(probe, specs, self.record)
+            )
         return [[self._member(run, measure) for run in runs] for runs in self._runs[arm].values()]
 
     def values(self, arm: str, measure: Measure) -> list[float]:
@@ -101,8 +114,16 @@ class Gatherer:
         return [run for runs in self._runs[arm].values() for run in runs]
 
     def _member(self, run: Run, measure: Measure) -> Member:
-        found = {probe.name: self._found[probe.name].get(run.spec.hash, {}) for probe in measure.probes}
-        return Member(self.record(run.spec.hash), self._datasets[run.spec.data], run.spec.config["train"]["num_steps"], run.at, found)
+        found = {
+            probe.name: self._found[probe.name].get(run.spec.hash, {}) for probe in measure.probes
+        }
+        return Member(
+            self.record(run.spec.hash),
+            self._datasets[run.spec.data],
+            run.spec.config["train"]["num_steps"],
+            run.at,
+            found,
+        )
 
 
 def gather(design: Design, gatherer: Gatherer) -> Evidence:
@@ -111,23 +132,39 @@ def gather(design: Design, gatherer: Gatherer) -> Evidence:
     lost = {}
     for arm in design.arms:
         hashes = {run.spec.hash for run in gatherer.runs(arm)}
-        lost[arm] = (sum(bool(gatherer.record(hash).meta["diverged"]) for hash in hashes), len(hashes))
+        lost[arm] = (
+            sum(bool(gatherer.record(hash).meta["diverged"]) for hash in hashes),
+            len(hashes),
+        )
     return Evidence(
-        [_asked(question, gatherer) for question in claim.questions], [gatherer.measured(effect) for effect in claim.effects()],
-        [gatherer.measured(control) for control in claim.controls], [_precondition(each, gatherer) for each in claim.preconditions], lost,
+        [_asked(question, gatherer) for question in claim.questions],
+        [gatherer.measured(effect) for effect in claim.effects()],
+        [gatherer.measured(control) for control in claim.controls],
+        [_precondition(each, gatherer) for each in claim.preconditions],
+        lost,
     )
 
 
 def _asked(question: Question, gatherer: Gatherer) -> Asked:
     measured, first = gatherer.measured(question), reference(question)
-    pair = np.asarray(gatherer.values(aa_name(first), question.measure)) - np.asarray(measured.values[first])
+    pair = np.asarray(gatherer.values(aa_name(first), question.measure)) - np.asarray(
+        measured.values[first]
+    )
     hashes = sorted(run.spec.hash for arm in (first, aa_name(first)) for run in gatherer.runs(arm))
     checks = [*_dropout_reaches(question, gatherer), *_leaks(question, gatherer)]
-    return Asked(measured, pair, f"{question.measure.title} {','.join(hashes)} {question.margin}", checks, _uninformative(measured, gatherer))
+    return Asked(
+        measured,
+        pair,
+        f"{question.measure.title} {','.join(hashes)} {question.margin}",
+        checks,
+        _uninformative(measured, gatherer),
+    )
 
 
 def _uninformative(measured: Measured, gatherer: Gatherer) -> str | None:
-    """Why arms could not differ: all at the ceiling; or, where "no worse" or "the same" is claimed, all at chance."""
+    """Why arms could not differ: all at the ceiling; or, where "no worse" or "the same" is claimed,
+    all at chance.
+    """
     measure, question = measured.effect.measure, measured.effect
     if not measure.is_accuracy() or len(measured.values) < 2:
         return None
@@ -142,26 +179,45 @@ def _uninformative(measured: Measured, gatherer: Gatherer) -> str | None:
 def _precondition(condition: Precondition, gatherer: Gatherer) -> dict[str, Any]:
     measure = condition.measure
     mean = float(np.mean(gatherer.values(condition.arm, measure)))
-    passed = (condition.at_least is None or mean >= condition.at_least) and (condition.below is None or mean < condition.below)
-    wanted = [f"at least {shown(condition.at_least, measure)}"] if condition.at_least is not None else []
+    passed = (condition.at_least is None or mean >= condition.at_least) and (
+        condition.below is None or mean < condition.below
+    )
+    wanted = (
+        [f"at least {shown(condition.at_least, measure)}"] if condition.at_least is not None else []
+    )
     wanted += [f"below {shown(condition.below, measure)}"] if condition.below is not None else []
-    detail = f"{condition.arm}: {measure.title} {shown(mean, measure)}; it must be {' and '.join(wanted)}"
-    return {"name": "precondition", "what": condition.what, "passed": passed, "detail": detail, "of": list(condition.of)}
+    detail = (
+        f"{condition.arm}: {measure.title} {shown(mean, measure)}; it must be"
+        f" {' and '.join(wanted)}"
+    )
+    return {
+        "name": "precondition",
+        "what": condition.what,
+        "passed": passed,
+        "detail": detail,
+        "of": list(condition.of),
+    }
 
 
 def shown(value: float | int, measure: Measure) -> str:
     """A value as people read it."""
-    return f"{measure.scale * value:.4g} {measure.unit}".strip() if math.isfinite(value) else "nothing"
+    return (
+        f"{measure.scale * value:.4g} {measure.unit}".strip() if math.isfinite(value) else "nothing"
+    )
 
 
 def _rates(config: Mapping) -> dict[str, float]:
-    return {name: rate or 0.0 for name, rate in config["model"].items() if name.endswith("dropout_rate")}
+    return {
+        name: rate or 0.0 for name, rate in config["model"].items() if name.endswith("dropout_rate")
+    }
 
 
 def _dropout_reaches(question: Question, gatherer: Gatherer) -> list[dict[str, Any]]:
-    """Dropout really reached the model: with more of it than the reference on the same data, training mode loses more over evaluation mode.
+    """Dropout really reached the model: with more of it than the reference on the same data,
+    training mode loses more over evaluation mode.
 
-    Both losses are those of the training sentences at the last evaluation, so that another learning rate does not matter.
+    Both losses are those of the training sentences at the last evaluation, so that another learning
+    rate does not matter.
     """
     first = reference(question)
     base = gatherer.runs(first)[0].spec.config
@@ -169,27 +225,43 @@ def _dropout_reaches(question: Question, gatherer: Gatherer) -> list[dict[str, A
     for arm in question.contrast:
         own = gatherer.runs(arm)[0].spec.config
         changes = [rate - _rates(base).get(name, 0.0) for name, rate in _rates(own).items()]
-        more = max(changes) > 0 and min(changes) >= 0  # more at one place and less at another may go either way
+        more = (
+            max(changes) > 0 and min(changes) >= 0
+        )  # more at one place and less at another may go either way
         if arm == first or not more or own["data"] != base["data"] or own["train"] != base["train"]:
             continue
         mine, other = _mismatch(gatherer, arm), _mismatch(gatherer, first)
         if math.isfinite(mine) and math.isfinite(other):
-            checks.append({
-                "name": "dropout_raises_train_loss", "what": "dropout reaches the model: the training loss with dropout on is higher than without it",
-                "passed": mine > other, "detail": f"{arm} by {mine:.3f} nats, {first} by {other:.3f}",
-            })
+            checks.append(
+                {
+                    "name": "dropout_raises_train_loss",
+                    "what": (
+                        "dropout reaches the model: the training loss with dropout on is higher"
+                        " than without it"
+                    ),
+                    "passed": mine > other,
+                    "detail": f"{arm} by {mine:.3f} nats, {first} by {other:.3f}",
+                }
+            )
     return checks
 
 
 def _mismatch(gatherer: Gatherer, arm: str) -> float:
-    """Training loss in training mode minus that in evaluation mode, mean over the members that did not diverge; NaN if nothing says."""
+    """Training loss in training mode minus that in evaluation mode, mean over the members that did
+    not diverge; NaN if nothing says.
+    """
     found = []
     for run in gatherer.runs(arm):
         record = gatherer.record(run.spec.hash)
         curves = [[split, tuple(cut)] for split, cut in record.meta["curves"]]
         if record.meta["diverged"] or ["train", ()] not in curves:
             continue
-        both = np.stack([record.arrays["train_loss"], record.arrays["curves"][:, curves.index(["train", ()]), 1]])
+        both = np.stack(
+            [
+                record.arrays["train_loss"],
+                record.arrays["curves"][:, curves.index(["train", ()]), 1],
+            ]
+        )
         there = np.flatnonzero(np.isfinite(both).all(0))
         if there.size:
             found.append(float(both[0, there[-1]] - both[1, there[-1]]))
@@ -197,7 +269,9 @@ def _mismatch(gatherer: Gatherer, arm: str) -> float:
 
 
 def _leaks(question: Question, gatherer: Gatherer) -> list[dict[str, Any]]:
-    """Views on which nothing but chance is possible: an arm that is right more often has found a leak."""
+    """Views on which nothing but chance is possible: an arm that is right more often has found a
+    leak.
+    """
     if question.measure.of_several:
         return []
     checks = []
@@ -205,13 +279,28 @@ def _leaks(question: Question, gatherer: Gatherer) -> list[dict[str, Any]]:
     for view in first.dataset.views:
         if not view.at_chance:
             continue
-        own = {arm for arm in question.contrast if all(view in m.dataset.views for row in gatherer.members(arm, question.measure) for m in row)}
-        means = {arm: float(np.mean(gatherer.values(arm, accuracy(view.name)))) for arm in sorted(own)}
+        own = {
+            arm
+            for arm in question.contrast
+            if all(
+                view in m.dataset.views
+                for row in gatherer.members(arm, question.measure)
+                for m in row
+            )
+        }
+        means = {
+            arm: float(np.mean(gatherer.values(arm, accuracy(view.name)))) for arm in sorted(own)
+        }
         chance = first.chance(view.name)
         farthest = max(means, key=lambda arm: abs(means[arm] - chance))
-        checks.append({
-            "name": f"{view.name}_at_chance", "what": f"{view.name}: {view.at_chance}, so every arm is at chance",
-            "passed": abs(means[farthest] - chance) <= results.CHANCE_BAND,
-            "detail": f"farthest from {100 * chance:.0f}%: {farthest}, {100 * means[farthest]:.1f}%",
-        })
+        checks.append(
+            {
+                "name": f"{view.name}_at_chance",
+                "what": f"{view.name}: {view.at_chance}, so every arm is at chance",
+                "passed": abs(means[farthest] - chance) <= results.CHANCE_BAND,
+                "detail": (
+                    f"farthest from {100 * chance:.0f}%: {farthest}, {100 * means[farthest]:.1f}%"
+                ),
+            }
+        )
     return checks

@@ -1,11 +1,14 @@
-"""Verdicts over the whole family of primary questions: preconditions and controls first, then Holm over all questions of all claims.
+"""Verdicts over the whole family of primary questions: preconditions and controls first, then Holm
+over all questions of all claims.
 
-No verdict without its controls: a question whose precondition or control failed is not testable, and says why. Questions of
-claims that have not run keep their place in the family, so that running a part of the ledger is never more lenient than all of it.
+No verdict without its controls: a question whose precondition or control failed is not testable,
+and says why. Questions of claims that have not run keep their place in the family, so that running
+a part of the ledger is never more lenient than all of it.
 
-Controls are families of their own. The A/A pairs of all questions (each distinct pair once) must come out neither supported
-nor opposite, Holm-corrected over the pairs, so that among many questions none is lost by luck alone more often than alpha; how
-many do without the correction is reported, and should be about alpha at most.
+Controls are families of their own. The A/A pairs of all questions (each distinct pair once) must
+come out neither supported nor opposite, Holm-corrected over the pairs, so that among many questions
+none is lost by luck alone more often than alpha; how many do without the correction is reported,
+and should be about alpha at most.
 """
 
 import dataclasses
@@ -37,12 +40,18 @@ class Judged:
 
 def family(designs: Mapping[str, Design]) -> list[tuple[str, Question]]:
     """(claim id, question) of every primary question, in the order of the ledger."""
-    return [(name, question) for name, design in designs.items() for question in design.claim.questions]
+    return [
+        (name, question) for name, design in designs.items() for question in design.claim.questions
+    ]
 
 
 def judge(
-    designs: Mapping[str, Design], gathered: Mapping[str, Evidence], *, off_values: Mapping[str, dict[str, Any]] | None = None,
-    quick: bool = False, alpha: float = ALPHA,
+    designs: Mapping[str, Design],
+    gathered: Mapping[str, Evidence],
+    *,
+    off_values: Mapping[str, dict[str, Any]] | None = None,
+    quick: bool = False,
+    alpha: float = ALPHA,
 ) -> Judged:
     """Judges every question of every claim.
 
@@ -53,60 +62,119 @@ def judge(
       quick: effects only, no verdicts.
     """
     pairs, aa = _aa_pairs(gathered, alpha)
-    known = {name: [_known_effect(control, alpha) for control in evidence.controls] for name, evidence in gathered.items()}
+    known = {
+        name: [_known_effect(control, alpha) for control in evidence.controls]
+        for name, evidence in gathered.items()
+    }
     questions, comparisons, checks = family(designs), [], []
     asked = {name: iter(evidence.questions) for name, evidence in gathered.items()}
-    found: list[Asked | None] = [next(asked[name]) if name in asked else None for name, _ in questions]
+    found: list[Asked | None] = [
+        next(asked[name]) if name in asked else None for name, _ in questions
+    ]
     for (name, question), own in zip(questions, found, strict=True):
         if own is None:
-            comparisons.append(verdict.Comparison((), float(question.margin), question.direction, question.kind, NOT_RUN))
+            comparisons.append(
+                verdict.Comparison(
+                    (), float(question.margin), question.direction, question.kind, NOT_RUN
+                )
+            )
             checks.append(([], []))
             continue
-        off = [{"name": "off_value"} | off_values[name]] if off_values and name in off_values else []
+        off = (
+            [{"name": "off_value"} | off_values[name]] if off_values and name in off_values else []
+        )
         controls = [pairs[own.aa_key], *_needed(known[name], question), *own.checks, *off]
         conditions = _needed(gathered[name].preconditions, question)
         differences = own.measured.differences
         why = _untestable(conditions, controls, own.uninformative)
-        comparisons.append(verdict.Comparison(differences, float(question.margin), question.direction, question.kind, why))
+        comparisons.append(
+            verdict.Comparison(
+                differences, float(question.margin), question.direction, question.kind, why
+            )
+        )
         checks.append((conditions, controls))
     verdicts = verdict.judge_family(comparisons, alpha=alpha)
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in designs}
-    for (name, question), own, said, (conditions, controls) in zip(questions, found, verdicts, checks, strict=True):
-        rows[name].append(_row(question, own, None if quick else said) | {"preconditions": conditions, "controls": controls})
-    secondary = {name: [_effect(measured) for measured in evidence.secondary] for name, evidence in gathered.items()}
+    for (name, question), own, said, (conditions, controls) in zip(
+        questions, found, verdicts, checks, strict=True
+    ):
+        rows[name].append(
+            _row(question, own, None if quick else said)
+            | {
+                "preconditions": conditions,
+                "controls": controls,
+            }
+        )
+    secondary = {
+        name: [_effect(measured) for measured in evidence.secondary]
+        for name, evidence in gathered.items()
+    }
     return Judged(rows, secondary, aa)
 
 
 def _needed(entries: Sequence[Mapping[str, Any]], question: Question) -> list[dict[str, Any]]:
     """The preconditions or controls that a question needs, without the names of the questions."""
-    return [{key: x for key, x in each.items() if key != "of"} for each in entries if not each["of"] or question.name in each["of"]]
+    return [
+        {key: x for key, x in each.items() if key != "of"}
+        for each in entries
+        if not each["of"] or question.name in each["of"]
+    ]
 
 
-def _untestable(conditions: Sequence[Mapping], controls: Sequence[Mapping], uninformative: str | None) -> str | None:
-    """Why there is no verdict: the first precondition that failed, then controls, then a view that can tell no arms apart."""
-    failed = [f"precondition failed: {each['what']} ({each['detail']})" for each in conditions if not each["passed"]]
-    failed += [f"control failed: {each['what']} ({each['detail']})" for each in controls if each["passed"] is False]
+def _untestable(
+    conditions: Sequence[Mapping], controls: Sequence[Mapping], uninformative: str | None
+) -> str | None:
+    """Why there is no verdict: the first precondition that failed, then controls, then a view that
+    can tell no arms apart.
+    """
+    failed = [
+        f"precondition failed: {each['what']} ({each['detail']})"
+        for each in conditions
+        if not each["passed"]
+    ]
+    failed += [
+        f"control failed: {each['what']} ({each['detail']})"
+        for each in controls
+        if each["passed"] is False
+    ]
     return (failed or [uninformative])[0]
 
 
-def _aa_pairs(gathered: Mapping[str, Evidence], alpha: float) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+def _aa_pairs(
+    gathered: Mapping[str, Evidence], alpha: float
+) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     """({key: the control's entry}, the summary) of all distinct A/A pairs."""
     distinct: dict[str, tuple[Asked, Question]] = {}
     for evidence in gathered.values():
         for own in evidence.questions:
             distinct.setdefault(own.aa_key, (own, own.measured.effect))
-    comparisons = [verdict.Comparison(own.aa, float(question.margin)) for own, question in distinct.values()]
+    comparisons = [
+        verdict.Comparison(own.aa, float(question.margin)) for own, question in distinct.values()
+    ]
     strict = verdict.judge_family(comparisons, alpha=alpha)
     alone = [verdict.judge_family([comparison], alpha=alpha)[0] for comparison in comparisons]
     entries, out = {}, 0
-    for (key, (own, question)), in_family, by_itself in zip(distinct.items(), strict, alone, strict=True):
+    for (key, (own, question)), in_family, by_itself in zip(
+        distinct.items(), strict, alone, strict=True
+    ):
         check = verdict.aa_control(in_family, own.aa)
         scale, unit = question.measure.scale, question.measure.unit
-        floor = "one seed: no noise floor" if check.noise_floor is None else f"noise floor (SD over seeds) {scale * check.noise_floor:.3g} {unit}"
+        floor = (
+            "one seed: no noise floor"
+            if check.noise_floor is None
+            else f"noise floor (SD over seeds) {scale * check.noise_floor:.3g} {unit}"
+        )
         low, high = by_itself.ci95
         entries[key] = {
-            "name": "aa", "what": f"two arms '{reference(question)}' at other seeds come out neither better nor worse", "passed": check.passed,
-            "detail": f"{in_family.label}; {scale * by_itself.difference:+.3g} [{scale * low:+.3g}, {scale * high:+.3g}] {unit}; {floor}",
+            "name": "aa",
+            "what": (
+                f"two arms '{reference(question)}' at other seeds come out neither better nor worse"
+            ),
+            "passed": check.passed,
+            "detail": (
+                f"{in_family.label}; {scale * by_itself.difference:+.3g} [{scale * low:+.3g},"
+                f" {scale * high:+.3g}] {unit}; {floor}"
+            ),
             "noise_floor": check.noise_floor,
         }
         out += by_itself.label in (verdict.SUPPORTED, verdict.OPPOSITE)
@@ -117,41 +185,102 @@ def _known_effect(control: Measured, alpha: float) -> dict[str, Any]:
     """A positive control's entry: an effect that must be there is found."""
     question = control.effect
     [said] = verdict.judge_family(
-        [verdict.Comparison(control.differences, float(question.margin), question.direction, question.kind)], alpha=alpha
+        [
+            verdict.Comparison(
+                control.differences, float(question.margin), question.direction, question.kind
+            )
+        ],
+        alpha=alpha,
     )
     check = verdict.positive_control(said)
-    return {"name": "positive_control", "what": f"an effect that must be there is found: {question.name}", "passed": check.passed,
-            "detail": f"{question.measure.scale * said.difference:+.3g} {question.measure.unit}, {check.detail}",
-            "of": list(question.of) if isinstance(question, Control) else []}
+    return {
+        "name": "positive_control",
+        "what": f"an effect that must be there is found: {question.name}",
+        "passed": check.passed,
+        "detail": (
+            f"{question.measure.scale * said.difference:+.3g} {question.measure.unit},"
+            f" {check.detail}"
+        ),
+        "of": list(question.of) if isinstance(question, Control) else [],
+    }
 
 
 def _row(question: Question, own: Asked | None, said: verdict.Verdict | None) -> dict[str, Any]:
     """One question's entry in ledger.json. Without numbers, or in a quick run, it has no verdict."""
     entry = {
-        "name": question.name, "measure": question.measure.title, "unit": question.measure.unit, "scale": question.measure.scale,
-        "contrast": dict(question.contrast), "kind": question.kind, "direction": question.direction, "margin": question.margin,
+        "name": question.name,
+        "measure": question.measure.title,
+        "unit": question.measure.unit,
+        "scale": question.measure.scale,
+        "contrast": dict(question.contrast),
+        "kind": question.kind,
+        "direction": question.direction,
+        "margin": question.margin,
         "predict": question.predict,
     }
     if own is None:
-        return entry | {"verdict": None, "reason": NOT_RUN, "difference": None, "ci95": None, "p": None, "p_holm": None, "seeds_needed": None,
-                        "per_seed": [], "arms": {}}
+        return entry | {
+            "verdict": None,
+            "reason": NOT_RUN,
+            "difference": None,
+            "ci95": None,
+            "p": None,
+            "p_holm": None,
+            "seeds_needed": None,
+            "per_seed": [],
+            "arms": {},
+        }
     numbers = _numbers(own.measured)
     if said is None:
-        return entry | numbers | {"verdict": None, "reason": "a quick run has no verdicts", "p": None, "p_holm": None, "seeds_needed": None}
-    return entry | numbers | {"verdict": said.label, "reason": said.reason, "p": said.p, "p_holm": said.p_holm, "seeds_needed": said.seeds_needed}
+        return (
+            entry
+            | numbers
+            | {
+                "verdict": None,
+                "reason": "a quick run has no verdicts",
+                "p": None,
+                "p_holm": None,
+                "seeds_needed": None,
+            }
+        )
+    return (
+        entry
+        | numbers
+        | {
+            "verdict": said.label,
+            "reason": said.reason,
+            "p": said.p,
+            "p_holm": said.p_holm,
+            "seeds_needed": said.seeds_needed,
+        }
+    )
 
 
 def _effect(measured: Measured) -> dict[str, Any]:
     """A secondary effect: effect and interval, no verdict."""
     measure = measured.effect.measure
-    return {"name": measured.effect.name, "measure": measure.title, "unit": measure.unit, "scale": measure.scale,
-            "contrast": dict(measured.effect.contrast), **_numbers(measured)}
+    return {
+        "name": measured.effect.name,
+        "measure": measure.title,
+        "unit": measure.unit,
+        "scale": measure.scale,
+        "contrast": dict(measured.effect.contrast),
+        **_numbers(measured),
+    }
 
 
 def _numbers(measured: Measured) -> dict[str, Any]:
     differences = measured.differences
     return {
-        "difference": float(differences.mean()), "ci95": list(statistics.t_interval(differences, LEVEL)), "per_seed": differences.tolist(),
-        "arms": {arm: {"mean": float(np.mean(values)), "ci95": list(statistics.t_interval(values, LEVEL)), "per_seed": list(values)}
-                 for arm, values in measured.values.items()},
+        "difference": float(differences.mean()),
+        "ci95": list(statistics.t_interval(differences, LEVEL)),
+        "per_seed": differences.tolist(),
+        "arms": {
+            arm: {
+                "mean": float(np.mean(values)),
+                "ci95": list(statistics.t_interval(values, LEVEL)),
+                "per_seed": list(values),
+            }
+            for arm, values in measured.values.items()
+        },
     }

@@ -1,7 +1,9 @@
-"""Runs the ledger: candidates first, then every arm on the verdict seeds, then the numbers, the verdicts and the page.
+"""Runs the ledger: candidates first, then every arm on the verdict seeds, then the numbers, the
+verdicts and the page.
 
-All members of all chosen claims are one pool: trained once each, grouped by structure, stored by content, so that a stopped run
-goes on where it was and a claim that is added later trains only what is new.
+All members of all chosen claims are one pool: trained once each, grouped by structure, stored by
+content, so that a stopped run goes on where it was and a claim that is added later trains only what
+is new.
 """
 
 import sys
@@ -38,7 +40,8 @@ def refuse_impossible(designs: Mapping[str, Design], chosen: Sequence[str], *, q
     """Checks the whole design before anything runs.
 
     Raises:
-      UserErrors: a claim's seeds cannot decide among so many questions; seeds leave the range; a batch cannot be shared out.
+      UserErrors: a claim's seeds cannot decide among so many questions; seeds leave the range; a
+        batch cannot be shared out.
     """
     own = [designs[name] for name in chosen]
     mistakes, tests, devices = too_large_seeds(own), len(family(designs)), len(jax.devices())
@@ -46,24 +49,40 @@ def refuse_impossible(designs: Mapping[str, Design], chosen: Sequence[str], *, q
         if not quick and design.arms and not can_decide(len(design.seeds), tests, ALPHA):
             p = smallest_p(len(design.seeds))
             mistakes.append(
-                f"{design.claim.id}: {len(design.seeds)} seeds cannot decide: the smallest p is {p:.2g}, after Holm over {tests} questions "
-                f"{min(1.0, p * tests):.2g}; give more seeds"
+                f"{design.claim.id}: {len(design.seeds)} seeds cannot decide: the smallest p is"
+                f" {p:.2g}, after Holm over {tests} questions {min(1.0, p * tests):.2g}; give more"
+                " seeds"
             )
         mistakes += dict.fromkeys(
-            f"{design.claim.id}: train.batch_size is {arm.values['train.batch_size']}; with train.layout=data it must be a multiple of {devices} devices"
-            for arm in design.arms.values() if arm.values["train.layout"] == "data" and int(arm.values["train.batch_size"]) % devices
+            f"{design.claim.id}: train.batch_size is {arm.values['train.batch_size']}; with"
+            f" train.layout=data it must be a multiple of {devices} devices"
+            for arm in design.arms.values()
+            if arm.values["train.layout"] == "data"
+            and int(arm.values["train.batch_size"]) % devices
         )
     if mistakes:
         raise UserErrors(mistakes)
 
 
-def plan(designs: Mapping[str, Design], chosen: Sequence[str], workdir: Path, *, quick: bool, display: Any) -> int:
-    """Says what would run and what it costs, and returns the exit code; nothing is trained or written."""
+def plan(
+    designs: Mapping[str, Design],
+    chosen: Sequence[str],
+    workdir: Path,
+    *,
+    quick: bool,
+    display: Any,
+) -> int:
+    """Says what would run and what it costs, and returns the exit code; nothing is trained or
+    written.
+    """
     refuse_impossible(designs, chosen, quick=quick)
     for line in _budget(designs, chosen, workdir):
         display.note(line)
     tests = len(family(designs))
-    display.note(f"{tests} primary questions in the whole ledger: the smallest p is multiplied by {tests} (Holm)")
+    display.note(
+        f"{tests} primary questions in the whole ledger: the smallest p is multiplied by {tests}"
+        " (Holm)"
+    )
     return DONE
 
 
@@ -71,8 +90,16 @@ def _budget(designs: Mapping[str, Design], chosen: Sequence[str], workdir: Path)
     own = {name: designs[name] for name in chosen}
     stored = pool.Stored(workdir)
     rows = pool.costs(own, {}, stored)
-    specs = [*pool.tuning_specs(own.values(), pool.data_hash), *pool.evaluation_specs(own.values(), {}, pool.data_hash)]
-    return pool.budget_lines(rows, pool.structures(stored.missing(pool.unique(specs))), pool.rate_of(workdir), story_duration)
+    specs = [
+        *pool.tuning_specs(own.values(), pool.data_hash),
+        *pool.evaluation_specs(own.values(), {}, pool.data_hash),
+    ]
+    return pool.budget_lines(
+        rows,
+        pool.structures(stored.missing(pool.unique(specs))),
+        pool.rate_of(workdir),
+        story_duration,
+    )
 
 
 def story_duration(seconds: float) -> str:
@@ -84,9 +111,16 @@ def story_duration(seconds: float) -> str:
 
 
 def run(
-    designs: Mapping[str, Design], chosen: Sequence[str], workdir: Path, *, quick: bool, minutes: float | int, display: Any
+    designs: Mapping[str, Design],
+    chosen: Sequence[str],
+    workdir: Path,
+    *,
+    quick: bool,
+    minutes: float | int,
+    display: Any,
 ) -> int:
-    """Runs what is not done yet of the chosen claims, judges all that is complete, and returns the exit code.
+    """Runs what is not done yet of the chosen claims, judges all that is complete, and returns the
+    exit code.
 
     Args:
       designs: all claims of the folder: the family.
@@ -98,22 +132,38 @@ def run(
       UserErrors: a design that cannot decide; a directory that holds another kind of run.
     """
     refuse_impossible(designs, chosen, quick=quick)
-    alike.refuse_different("claims", {}, {name: designs[name] for name in designs}, chosen, quick=quick)
+    alike.refuse_different(
+        "claims", {}, {name: designs[name] for name in designs}, chosen, quick=quick
+    )
     _refuse_other(workdir, quick)
-    return hold(workdir, display, lambda session: _Ledger(session, designs, chosen, quick, minutes).run())
+    return hold(
+        workdir, display, lambda session: _Ledger(session, designs, chosen, quick, minutes).run()
+    )
 
 
 def _refuse_other(workdir: Path, quick: bool) -> None:
     before = page.read(workdir / LEDGER)
     if before is not None and before["quick"] != quick:
         held = "a quick run" if before["quick"] else "real results"
-        raise UserErrors([f"--workdir={workdir} holds {held}; choose another directory for {'a quick run' if quick else 'real results'}"])
+        raise UserErrors(
+            [
+                f"--workdir={workdir} holds {held}; choose another directory for"
+                f" {'a quick run' if quick else 'real results'}"
+            ]
+        )
 
 
 class _Ledger:
     """One run of the ledger in its directory."""
 
-    def __init__(self, session: Session, designs: Mapping[str, Design], chosen: Sequence[str], quick: bool, minutes: float | int):
+    def __init__(
+        self,
+        session: Session,
+        designs: Mapping[str, Design],
+        chosen: Sequence[str],
+        quick: bool,
+        minutes: float | int,
+    ):
         self.session, self.designs, self.chosen, self.quick = session, designs, tuple(chosen), quick
         self.minutes, self.until = minutes, time.monotonic() + 60 * minutes
         self.workdir, self.display = session.workdir, session.display
@@ -141,7 +191,9 @@ class _Ledger:
                 self._train(candidates, later)
             for design in own:
                 self._choose(design)
-            todo = self.stored.missing_for_all(pool.evaluation_specs(own, self._chosen(), pool.data_hash))
+            todo = self.stored.missing_for_all(
+                pool.evaluation_specs(own, self._chosen(), pool.data_hash)
+            )
             if todo:
                 pool.evaluation_specs(own, self._chosen(), request)
                 self._train(todo, 0)
@@ -153,11 +205,16 @@ class _Ledger:
         self._conclude()
 
     def _expected(self, own: Sequence[Design]) -> int:
-        """Model-steps that will follow the candidates'; which candidate is chosen hardly changes their number."""
+        """Model-steps that will follow the candidates'; which candidate is chosen hardly changes
+        their number.
+        """
         return pool.steps(self.stored.missing(pool.evaluation_specs(own, {}, pool.data_hash)))
 
     def _chosen(self) -> Chosen:
-        return {name: {arm: choice.chosen for arm, choice in arms.items()} for name, arms in self.choices.items()}
+        return {
+            name: {arm: choice.chosen for arm, choice in arms.items()}
+            for name, arms in self.choices.items()
+        }
 
     def _train(self, specs: Sequence[Spec], later: int) -> None:
         """Trains members; `later` more model-steps stand behind them in the progress bar."""
@@ -167,7 +224,12 @@ class _Ledger:
             self.trained_steps = before + done
             self.session.progress(before + done, before + total + later)
 
-        watch = Watch(progress=progress, phase=self.session.phases, stop=self._should_stop, meter=self.session.meter)
+        watch = Watch(
+            progress=progress,
+            phase=self.session.phases,
+            stop=self._should_stop,
+            meter=self.session.meter,
+        )
         trainer = pool.PoolTrainer(self.workdir, specs, self.session.library, fingerprint(), watch)
         trainer.compiled = self.compiled
         try:
@@ -188,11 +250,15 @@ class _Ledger:
             return False
         for name in design.tunes():
             design.candidates(name, self.session.library.request)
-        self.choices[design.claim.id] = tuning.choose(design, candidates, self.stored.record_of, self.session.library)
+        self.choices[design.claim.id] = tuning.choose(
+            design, candidates, self.stored.record_of, self.session.library
+        )
         return True
 
     def _conclude(self) -> None:
-        """Numbers, verdicts, ledger.json and the page, for every claim that is complete, chosen now or trained before; by process 0."""
+        """Numbers, verdicts, ledger.json and the page, for every claim that is complete, chosen now
+        or trained before; by process 0.
+        """
         if not processes.is_first():
             return
         self.session.library.alone = True
@@ -203,7 +269,9 @@ class _Ledger:
                 evidence = self._gather(design)
                 if evidence is not None:
                     gathered[name] = evidence
-        off_values = self._off_values([design for name, design in self.designs.items() if name in gathered])
+        off_values = self._off_values(
+            [design for name, design in self.designs.items() if name in gathered]
+        )
         judged = judge(self.designs, gathered, off_values=off_values, quick=self.quick)
         costs = {row.claim: row for row in pool.costs(self.designs, self._chosen(), self.stored)}
         told = page.ledger_of(self.designs, gathered, judged, self.choices, costs, quick=self.quick)
@@ -217,14 +285,18 @@ class _Ledger:
     def _gather(self, design: Design) -> Evidence | None:
         """A claim's numbers, None where a member is missing."""
         chosen = self._chosen().get(design.claim.id, {})
-        if self.stored.missing(pool.evaluation_specs([design], {design.claim.id: chosen}, pool.data_hash)):
+        if self.stored.missing(
+            pool.evaluation_specs([design], {design.claim.id: chosen}, pool.data_hash)
+        ):
             return None
         runs = design.members(chosen, self.session.library.request)
         prober = Prober(self.workdir / "probes", self.session.library)
         return gather(design, Gatherer(runs, self.stored.record_of, self.session.library, prober))
 
     def _off_values(self, designs: Sequence[Design]) -> dict[str, Any]:
-        """The off-value control of each claim's first arm, once for each structure: claim -> entry. Kept on disk: it compiles two programs."""
+        """The off-value control of each claim's first arm, once for each structure: claim -> entry.
+        Kept on disk: it compiles two programs.
+        """
         path, found = self.workdir / OFF_VALUES, {}
         kept = page.read(path) or {}
         for design in designs:
@@ -233,7 +305,9 @@ class _Ledger:
             key = records.content_hash([repr(build.structure_of(config)), code_version()])
             if key not in kept:
                 data = self.session.library.request(config["data"], design.seeds[0])
-                kept[key] = checks.off_value(config, self.session.library[data], design.seeds[0], self.session.phases)
+                kept[key] = checks.off_value(
+                    config, self.session.library[data], design.seeds[0], self.session.phases
+                )
             found[design.claim.id] = kept[key]
         write_json(path, kept)
         return found
@@ -243,8 +317,12 @@ class _Ledger:
             self.display.note(line)
         rate = self.trained_steps / self.training_seconds if self.training_seconds > 0 else 0.0
         self.display.note(
-            f"{self.num_compiled} program(s) compiled, {self.trained_steps:,} model-steps trained now"
-            + (f", {rate:,.0f} model-steps per second with compiling and evaluating" if self.trained_steps else "")
+            f"{self.num_compiled} program(s) compiled, {self.trained_steps:,} model-steps"
+            " trained now"
+            + (
+                f", {rate:,.0f} model-steps per second with compiling and evaluating"
+                if self.trained_steps
+                else ""
+            )
         )
         self.display.note(f"Ledger: {self.workdir / PAGE}")
-

@@ -1,9 +1,12 @@
-"""One number from a trained member, or from all members of an arm at one seed: what claims are judged by.
+"""One number from a trained member, or from all members of an arm at one seed: what claims are
+judged by.
 
-    accuracy("recombination")                      gap("train", "validation")          kept("noun_cut", "informative")
-    worst("noun_cut", "determiner_cut")            steps_to("validation", 0.85)        at_crossing("validation", "train", loss_below=0.1)
-    diverged()                                     diverged_share()                    largest_stable("optim.learning_rate")
-    probed("mass", probe, lambda found: found["mass"][0])                              traced("gradient ratio", "gradients", "gradient_first_to_last", lambda x: x[-1])
+    accuracy("recombination")                      gap("train", "validation")
+    kept("noun_cut", "informative") worst("noun_cut", "determiner_cut")
+    steps_to("validation", 0.85)        at_crossing("validation", "train", loss_below=0.1)
+    diverged()                                     diverged_share()
+    largest_stable("optim.learning_rate") probed("mass", probe, lambda found: found["mass"][0])
+    traced("gradient ratio", "gradients", "gradient_first_to_last", lambda x: x[-1])
 
 A diverged member counts as what a guess gives (`lost`), and is never left out.
 """
@@ -25,12 +28,14 @@ OCTAVES = {"unit": "octaves", "scale": 1.0}
 
 @dataclasses.dataclass(frozen=True)
 class Probe:
-    """A quantity that needs the trained parameters; computed after training and kept on disk (`probing.py`).
+    """A quantity that needs the trained parameters; computed after training and kept on disk
+    (`probing.py`).
 
     Attributes:
       name: part of the address it is kept under.
-      run: (model, params, batch, seed, **settings) -> {name: array}; a pure function, run under jit for many members. `model` has
-        the member's own rates, `batch` is a dict as in `jaxreg.probe.forward`, `seed` is the member's.
+      run: (model, params, batch, seed, **settings) -> {name: array}; a pure function, run under jit
+        for many members. `model` has the member's own rates, `batch` is a dict as in
+        `jaxreg.probe.forward`, `seed` is the member's.
       view: whose sentences it sees. rows: how many, the first ones.
       settings: keyword arguments of `run`, JSON-able: part of the address.
     """
@@ -95,7 +100,9 @@ class Member:
         """
         view, curves = self.view(name), self.record.meta["curves"]
         if view.subset is not None:
-            raise ValueError(f"{name} counts a part of {view.split} only; curves are of whole splits")
+            raise ValueError(
+                f"{name} counts a part of {view.split} only; curves are of whole splits"
+            )
         index = [[split, tuple(cut)] for split, cut in curves].index([view.split, tuple(view.cut)])
         return self.record.arrays["curves"][:, index, 0], self.record.arrays["curves"][:, index, 1]
 
@@ -146,7 +153,12 @@ class Measure:
 
     def is_accuracy(self) -> bool:
         """Whether it is the accuracy of one view itself, so that ceiling and chance mean something."""
-        return self.unit == "points" and len(self.views) == 1 and not self.is_difference and not self.probes
+        return (
+            self.unit == "points"
+            and len(self.views) == 1
+            and not self.is_difference
+            and not self.probes
+        )
 
 
 def _guess_loss(member: Member) -> float:
@@ -155,73 +167,118 @@ def _guess_loss(member: Member) -> float:
 
 def accuracy(view: str) -> Measure:
     """Share of hits on a view; a diverged run guesses."""
-    return Measure(f"accuracy, {view}", lambda m: m.scores(view)[0].mean(), lambda m: m.chance(view), views=(view,))
+    return Measure(
+        f"accuracy, {view}",
+        lambda m: m.scores(view)[0].mean(),
+        lambda m: m.chance(view),
+        views=(view,),
+    )
 
 
 def loss(view: str) -> Measure:
     """Mean loss on a view in nats; a diverged run has that of a guess over all outputs."""
-    return Measure(f"loss, {view}", lambda m: m.scores(view)[1].mean(), _guess_loss, **NATS, views=(view,))
+    return Measure(
+        f"loss, {view}", lambda m: m.scores(view)[1].mean(), _guess_loss, **NATS, views=(view,)
+    )
 
 
 def above_chance(view: str) -> Measure:
     """Accuracy minus that of a guess."""
     return Measure(
-        f"accuracy above chance, {view}", lambda m: m.scores(view)[0].mean() - m.chance(view), lambda m: 0.0, views=(view,), is_difference=True
+        f"accuracy above chance, {view}",
+        lambda m: m.scores(view)[0].mean() - m.chance(view),
+        lambda m: 0.0,
+        views=(view,),
+        is_difference=True,
     )
 
 
 def gap(view: str, minus: str) -> Measure:
-    """Accuracy on one view minus that on another; a diverged run has none, so look at the share of diverged runs too."""
+    """Accuracy on one view minus that on another; a diverged run has none, so look at the share of
+    diverged runs too.
+    """
     return Measure(
-        f"accuracy, {view} minus {minus}", lambda m: m.scores(view)[0].mean() - m.scores(minus)[0].mean(), lambda m: 0.0,
-        views=(view, minus), is_difference=True,
+        f"accuracy, {view} minus {minus}",
+        lambda m: m.scores(view)[0].mean() - m.scores(minus)[0].mean(),
+        lambda m: 0.0,
+        views=(view, minus),
+        is_difference=True,
     )
 
 
 def loss_gap(view: str, minus: str) -> Measure:
     """Loss on one view minus that on another, in nats."""
     return Measure(
-        f"loss, {view} minus {minus}", lambda m: m.scores(view)[1].mean() - m.scores(minus)[1].mean(), lambda m: 0.0, **NATS,
-        views=(view, minus), is_difference=True,
+        f"loss, {view} minus {minus}",
+        lambda m: m.scores(view)[1].mean() - m.scores(minus)[1].mean(),
+        lambda m: 0.0,
+        **NATS,
+        views=(view, minus),
+        is_difference=True,
     )
 
 
 def kept(cut: str, intact: str) -> Measure:
-    """Share of what lies above chance on `intact` that is left on `cut`: 1 lost nothing, 0 lost all; nothing to lose counts as 0."""
+    """Share of what lies above chance on `intact` that is left on `cut`: 1 lost nothing, 0 lost
+    all; nothing to lose counts as 0.
+    """
 
     def share(m: Member) -> float:
         before = m.scores(intact)[0].mean() - m.chance(intact)
         return (m.scores(cut)[0].mean() - m.chance(cut)) / before if before > 0 else 0.0
 
-    return Measure(f"accuracy kept, {cut} of {intact}", share, lambda m: 0.0, unit="% kept", views=(cut, intact))
+    return Measure(
+        f"accuracy kept, {cut} of {intact}",
+        share,
+        lambda m: 0.0,
+        unit="% kept",
+        views=(cut, intact),
+    )
 
 
 def worst(*views: str) -> Measure:
     """The lowest accuracy of several views: what is left whichever pathway is cut."""
     return Measure(
-        f"lowest accuracy of {', '.join(views)}", lambda m: min(m.scores(view)[0].mean() for view in views),
-        lambda m: min(m.chance(view) for view in views), views=views,
+        f"lowest accuracy of {', '.join(views)}",
+        lambda m: min(m.scores(view)[0].mean() for view in views),
+        lambda m: min(m.chance(view) for view in views),
+        views=views,
     )
 
 
 def steps_to(view: str, accuracy: float | int) -> Measure:
-    """The logarithm of the steps to a threshold on a curve: a difference of .1 is 10% more steps. Never there: the last step counts."""
+    """The logarithm of the steps to a threshold on a curve: a difference of .1 is 10% more steps.
+    Never there: the last step counts.
+    """
 
     def steps(m: Member) -> float:
         there = np.flatnonzero(m.curve(view)[0] >= accuracy)
         return math.log(m.record.meta["eval_steps"][int(there[0])] if there.size else m.num_steps)
 
-    return Measure(f"steps to {accuracy:.0%} on {view}", steps, lambda m: math.log(m.num_steps), **LOG_PERCENT, curves=(view,))
+    return Measure(
+        f"steps to {accuracy:.0%} on {view}",
+        steps,
+        lambda m: math.log(m.num_steps),
+        **LOG_PERCENT,
+        curves=(view,),
+    )
 
 
 def at_crossing(
-    view: str, when: str, *, accuracy: float | int | None = None, loss_below: float | int | None = None, minus: str | None = None,
+    view: str,
+    when: str,
+    *,
+    accuracy: float | int | None = None,
+    loss_below: float | int | None = None,
+    minus: str | None = None,
     of: str = "accuracy",
 ) -> Measure:
-    """What a curve says at the first evaluation at which another has crossed a threshold; at the last one if it never does.
+    """What a curve says at the first evaluation at which another has crossed a threshold; at the
+    last one if it never does.
 
     Args:
-      view: the curve that is read; `minus`: another one that is subtracted; `of`: "accuracy" or "loss".
+      view: the curve that is read; `minus`: another one that is subtracted; `of`: "accuracy" or
+        "loss".
       when: the curve that crosses; `accuracy`: from below, or `loss_below`: from above.
 
     Raises:
@@ -243,7 +300,14 @@ def at_crossing(
     title = f"{of}, {view}{f' minus {minus}' if minus else ''}, at {threshold} on {when}"
     lost = (lambda m: 0.0) if minus else _guess_loss if of == "loss" else (lambda m: m.chance(view))
     shown = NATS if of == "loss" else POINTS
-    return Measure(title, read, lost, **shown, curves=tuple(dict.fromkeys((view, when, *([minus] if minus else [])))), is_difference=bool(minus))
+    return Measure(
+        title,
+        read,
+        lost,
+        **shown,
+        curves=tuple(dict.fromkeys((view, when, *([minus] if minus else [])))),
+        is_difference=bool(minus),
+    )
 
 
 def train_mode_loss() -> Measure:
@@ -258,7 +322,12 @@ def train_mode_loss() -> Measure:
 
 def trained_steps() -> Measure:
     """The logarithm of the steps that were trained: a difference of -.1 is 10% fewer."""
-    return Measure("steps trained", lambda m: math.log(max(1, m.record.meta["last_step"])), lambda m: math.log(m.num_steps), **LOG_PERCENT)
+    return Measure(
+        "steps trained",
+        lambda m: math.log(max(1, m.record.meta["last_step"])),
+        lambda m: math.log(m.num_steps),
+        **LOG_PERCENT,
+    )
 
 
 def diverged() -> Measure:
@@ -270,18 +339,24 @@ def diverged_share(on: str = "") -> Measure:
     """The share of a sweep's runs that diverged, at one seed.
 
     Args:
-      on: a view: a run that ends with a loss on it not below half that of a guess over all outputs has diverged too. Adam's steps have
-        a bounded length and norms bound the rest, so that what has broken down often stays finite, a little below a guess.
+      on: a view: a run that ends with a loss on it not below half that of a guess over all outputs
+        has diverged too. Adam's steps have a bounded length and norms bound the rest, so that what
+        has broken down often stays finite, a little below a guess.
     """
     title = f"diverged share of the sweep{f', judged on {on}' if on else ''}"
     return Measure(
-        title, lambda members: float(np.mean([_lost(m, on) for m in members])), lambda m: 1.0, unit="% of runs", views=(on,) if on else (),
+        title,
+        lambda members: float(np.mean([_lost(m, on) for m in members])),
+        lambda m: 1.0,
+        unit="% of runs",
+        views=(on,) if on else (),
         of_several=True,
     )
 
 
 def largest_stable(field: str = "optim.learning_rate", on: str = "") -> Measure:
-    """log2 of the largest value of a sweep up to which no run diverged; one step below the lowest if none is stable.
+    """log2 of the largest value of a sweep up to which no run diverged; one step below the lowest
+    if none is stable.
 
     Args:
       on: as in `diverged_share`.
@@ -290,20 +365,34 @@ def largest_stable(field: str = "optim.learning_rate", on: str = "") -> Measure:
 
     def octaves(members: Sequence[Member]) -> float:
         rates = np.asarray([m.at for m in members], np.float64)
-        return float(largest_stable_rate(rates, np.asarray([[_lost(m, on)] for m in members])).octaves[0])
+        return float(
+            largest_stable_rate(rates, np.asarray([[_lost(m, on)] for m in members])).octaves[0]
+        )
 
     title = f"largest stable {field}{f', judged on {on}' if on else ''}"
-    return Measure(title, octaves, lambda m: math.nan, **OCTAVES, views=(on,) if on else (), of_several=True)
+    return Measure(
+        title, octaves, lambda m: math.nan, **OCTAVES, views=(on,) if on else (), of_several=True
+    )
 
 
 def _lost(member: Member, on: str) -> bool:
-    """Whether a run left the finite numbers or, where a view is named, has learned less than half of what there was to learn on it."""
-    return member.diverged or (bool(on) and not float(member.scores(on)[1].mean()) < 0.5 * _guess_loss(member))
+    """Whether a run left the finite numbers or, where a view is named, has learned less than half
+    of what there was to learn on it.
+    """
+    return member.diverged or (
+        bool(on) and not float(member.scores(on)[1].mean()) < 0.5 * _guess_loss(member)
+    )
 
 
 def probed(
-    title: str, probe: Probe, read: Callable[[Mapping[str, np.ndarray]], float], *, lost: float | int = 0.0, unit: str = "points",
-    scale: float | int = 100.0, is_difference: bool = False,
+    title: str,
+    probe: Probe,
+    read: Callable[[Mapping[str, np.ndarray]], float],
+    *,
+    lost: float | int = 0.0,
+    unit: str = "points",
+    scale: float | int = 100.0,
+    is_difference: bool = False,
 ) -> Measure:
     """A number read from what a probe found in one member.
 
@@ -312,47 +401,85 @@ def probed(
       lost: what a diverged member counts as.
     """
     return Measure(
-        title, lambda m: float(read(m.found[probe.name])), lambda m: float(lost), unit=unit, scale=scale, probes=(probe,), is_difference=is_difference
+        title,
+        lambda m: float(read(m.found[probe.name])),
+        lambda m: float(lost),
+        unit=unit,
+        scale=scale,
+        probes=(probe,),
+        is_difference=is_difference,
     )
 
 
 def probed_copies(
-    title: str, probe: Probe, read: Callable[[list[Mapping[str, np.ndarray]]], float], *, unit: str = "points", scale: float | int = 100.0,
+    title: str,
+    probe: Probe,
+    read: Callable[[list[Mapping[str, np.ndarray]]], float],
+    *,
+    unit: str = "points",
+    scale: float | int = 100.0,
     is_difference: bool = False,
 ) -> Measure:
-    """A number read from what a probe found in all copies of a member; copies that diverged are passed over, none left counts as 0."""
+    """A number read from what a probe found in all copies of a member; copies that diverged are
+    passed over, none left counts as 0.
+    """
 
     def of(members: Sequence[Member]) -> float:
         alive = [m.found[probe.name] for m in members if not m.diverged]
         return float(read(alive)) if alive else 0.0
 
-    return Measure(title, of, lambda m: 0.0, unit=unit, scale=scale, probes=(probe,), is_difference=is_difference, of_several=True)
+    return Measure(
+        title,
+        of,
+        lambda m: 0.0,
+        unit=unit,
+        scale=scale,
+        probes=(probe,),
+        is_difference=is_difference,
+        of_several=True,
+    )
 
 
 def traced(
-    title: str, trace: str, name: str, read: Callable[[np.ndarray], float], *, lost: float | int = 0.0, unit: str = "", scale: float | int = 1.0,
+    title: str,
+    trace: str,
+    name: str,
+    read: Callable[[np.ndarray], float],
+    *,
+    lost: float | int = 0.0,
+    unit: str = "",
+    scale: float | int = 1.0,
     is_difference: bool = False,
 ) -> Measure:
     """A number read from what was noted at every evaluation while training.
 
     Args:
-      trace: its name in eval.traces. name: of one of its arrays, [E, ...] (`jaxreg/study/traces.py`); NaN where it no longer trained.
+      trace: its name in eval.traces. name: of one of its arrays, [E, ...]
+        (`jaxreg/study/traces.py`); NaN where it no longer trained.
       read: of that array. lost: what a diverged member counts as.
     """
     return Measure(
-        title, lambda m: float(read(m.record.arrays[f"trace/{name}"])), lambda m: float(lost), unit=unit, scale=scale, traces=(trace,),
+        title,
+        lambda m: float(read(m.record.arrays[f"trace/{name}"])),
+        lambda m: float(lost),
+        unit=unit,
+        scale=scale,
+        traces=(trace,),
         is_difference=is_difference,
     )
 
 
 def position_share(how: str = "moved", view: str = "validation", *, by: int = 3) -> Measure:
-    """The share of what a model knows that is lost where positions say something else: 0 reads words alone, 1 lost all above chance.
+    """The share of what a model knows that is lost where positions say something else: 0 reads
+    words alone, 1 lost all above chance.
 
-    (accuracy as it stands - accuracy otherwise) / (accuracy as it stands - chance): a share of the errors that knowledge avoids,
-    not of the cross-entropy, which would mostly show how sure a model is. Nothing to lose counts as 0, and so does a diverged run.
+    (accuracy as it stands - accuracy otherwise) / (accuracy as it stands - chance): a share of the
+    errors that knowledge avoids, not of the cross-entropy, which would mostly show how sure a model
+    is. Nothing to lose counts as 0, and so does a diverged run.
 
     Args:
-      how: "moved", `by` positions to the right (the rows must end in as much padding), or "shuffled", words in another order.
+      how: "moved", `by` positions to the right (the rows must end in as much padding), or
+        "shuffled", words in another order.
     """
     from jaxreg.probe.position import position_accuracies
 
@@ -363,4 +490,11 @@ def position_share(how: str = "moved", view: str = "validation", *, by: int = 3)
         before = float(found["intact"]) - chance
         return (float(found["intact"]) - float(found[how])) / before if before > 0 else 0.0
 
-    return Measure(f"share carried by position, {view} {how}", share, lambda m: 0.0, unit="% of what is known", views=(view,), probes=(probe,))
+    return Measure(
+        f"share carried by position, {view} {how}",
+        share,
+        lambda m: 0.0,
+        unit="% of what is known",
+        views=(view,),
+        probes=(probe,),
+    )

@@ -1,7 +1,7 @@
 """ledger.json, and ledger.html: one self-contained file in the look of the report.
 
-Everything on the page comes from ledger.json, which has no times and no paths in it. All text reaches the page through JSON and
-`textContent`, so a quote cannot become markup.
+Everything on the page comes from ledger.json, which has no times and no paths in it. All text
+reaches the page through JSON and `textContent`, so a quote cannot become markup.
 """
 
 import json
@@ -35,8 +35,13 @@ def read(path: Path) -> Any:
 
 
 def ledger_of(
-    designs: Mapping[str, Design], gathered: Mapping[str, Evidence], judged: Judged, choices: Mapping[str, Mapping[str, Choice]],
-    costs: Mapping[str, Cost], *, quick: bool,
+    designs: Mapping[str, Design],
+    gathered: Mapping[str, Evidence],
+    judged: Judged,
+    choices: Mapping[str, Mapping[str, Choice]],
+    costs: Mapping[str, Cost],
+    *,
+    quick: bool,
 ) -> dict[str, Any]:
     """ledger.json: every claim of the folder, in order, whether it has run or not."""
     rows = []
@@ -45,57 +50,115 @@ def ledger_of(
         row = _words(claim)
         if claim.form == "experiment":
             row |= {
-                "status": "done" if evidence else "not run yet", "questions": judged.questions[name], "secondary": judged.secondary.get(name, []),
-                "arms": _arms(design, evidence, choices.get(name, {})), "seeds": list(design.seeds), "tuning_seeds": list(design.tuning_seeds),
-                "scope": _scope(design), "cost": _cost(costs.get(name)),
+                "status": "done" if evidence else "not run yet",
+                "questions": judged.questions[name],
+                "secondary": judged.secondary.get(name, []),
+                "arms": _arms(design, evidence, choices.get(name, {})),
+                "seeds": list(design.seeds),
+                "tuning_seeds": list(design.tuning_seeds),
+                "scope": _scope(design),
+                "cost": _cost(costs.get(name)),
             }
         rows.append(row)
-    return {"quick": quick, "alpha": ALPHA, "questions_in_family": len(family(designs)), "aa": judged.aa, "claims": rows}
+    return {
+        "quick": quick,
+        "alpha": ALPHA,
+        "questions_in_family": len(family(designs)),
+        "aa": judged.aa,
+        "claims": rows,
+    }
 
 
 def _words(claim: Claim) -> dict[str, Any]:
     """What the file says, whatever came out; what needs no run has its outcome here."""
     return {
-        "id": claim.id, "form": claim.form, "quote": claim.quote, "hypothesis": claim.hypothesis, "refuted_if": claim.refuted_if,
-        "published": claim.published, "prediction": claim.prediction, "regime": claim.regime, "tests": list(claim.tests),
-        "findings": [{"part": f.part, "verdict": f.verdict, "evidence": f.evidence} for f in claim.findings], "untestable": claim.untestable,
+        "id": claim.id,
+        "form": claim.form,
+        "quote": claim.quote,
+        "hypothesis": claim.hypothesis,
+        "refuted_if": claim.refuted_if,
+        "published": claim.published,
+        "prediction": claim.prediction,
+        "regime": claim.regime,
+        "tests": list(claim.tests),
+        "findings": [
+            {"part": f.part, "verdict": f.verdict, "evidence": f.evidence} for f in claim.findings
+        ],
+        "untestable": claim.untestable,
     }
 
 
-def _arms(design: Design, evidence: Evidence | None, choices: Mapping[str, Choice]) -> list[dict[str, Any]]:
+def _arms(
+    design: Design, evidence: Evidence | None, choices: Mapping[str, Choice]
+) -> list[dict[str, Any]]:
     rows = []
     for name, own in design.arms.items():
         arm = own.arm
         choice = choices.get(arm.like or name)
         tuned = None if choice is None else dict(choice.options[choice.chosen])
         lost = None if evidence is None else list(evidence.lost[name])
-        rows.append({
-            "name": name, "title": arm.title, "kind": arm.kind, "diff": _json(arm.diff), "setting": _json(arm.setting), "config": arm.config,
-            "sweep": _json(arm.sweep), "copies": arm.copies, "like": arm.like,
-            "seed_offset": arm.seed_offset, "tuned": None if tuned is None else _json(tuned),
-            "tuning": choice.told() if choice is not None and not arm.like else None, "diverged": lost,
-        })
+        rows.append(
+            {
+                "name": name,
+                "title": arm.title,
+                "kind": arm.kind,
+                "diff": _json(arm.diff),
+                "setting": _json(arm.setting),
+                "config": arm.config,
+                "sweep": _json(arm.sweep),
+                "copies": arm.copies,
+                "like": arm.like,
+                "seed_offset": arm.seed_offset,
+                "tuned": None if tuned is None else _json(tuned),
+                "tuning": choice.told() if choice is not None and not arm.like else None,
+                "diverged": lost,
+            }
+        )
     return rows
 
 
 def _json(values: Mapping[str, object]) -> dict[str, Any]:
     """Infinite values as text: a page shows no number for them."""
-    plain_values = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
-    return {name: str(value) if isinstance(value, float) and not math.isfinite(value) else value for name, value in plain_values.items()}
+    plain_values = {
+        name: list(value) if isinstance(value, tuple) else value for name, value in values.items()
+    }
+    return {
+        name: str(value) if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in plain_values.items()
+    }
 
 
 def _scope(design: Design) -> str:
-    """Model, data, regime, seeds, device of the first arm; then what else the claim says of its scope, and the settings that vary."""
+    """Model, data, regime, seeds, device of the first arm; then what else the claim says of its
+    scope, and the settings that vary.
+    """
     first = next(iter(design.arms.values()))
     line = story.scope(plain(first.values), design.seeds)
-    varied = sorted({f"{field} {value}" for own in design.arms.values() for field, value in own.arm.setting.items()})
+    varied = sorted(
+        {
+            f"{field} {value}"
+            for own in design.arms.values()
+            for field, value in own.arm.setting.items()
+        }
+    )
     others = [f"in some arms {', '.join(varied)}"] if varied else []
     regime = [design.claim.regime] if design.claim.regime else []
-    return "; ".join([line, *regime, *others, *([design.claim.scope] if design.claim.scope else [])])
+    return "; ".join(
+        [line, *regime, *others, *([design.claim.scope] if design.claim.scope else [])]
+    )
 
 
 def _cost(cost: Cost | None) -> dict[str, int] | None:
-    return None if cost is None else {"members": cost.members, "tuning": cost.tuning, "evaluation": cost.evaluation, "shared": cost.shared}
+    return (
+        None
+        if cost is None
+        else {
+            "members": cost.members,
+            "tuning": cost.tuning,
+            "evaluation": cost.evaluation,
+            "shared": cost.shared,
+        }
+    )
 
 
 def outcome(claim: Mapping[str, Any]) -> list[str]:
@@ -118,10 +181,16 @@ def summary(told: Mapping[str, Any]) -> list[str]:
             continue
         for question in claim["questions"]:
             found = "".join(f", {text}" for text in [table.effect(question)] if text)
-            lines.append(f"{claim['id']} {question['name']}: {question['verdict'] or question['reason']}{found}{table.why(question)}")
+            lines.append(
+                f"{claim['id']} {question['name']}:"
+                f" {question['verdict'] or question['reason']}{found}{table.why(question)}"
+            )
     pairs, out = told["aa"]["pairs"], told["aa"]["supported_or_opposite"]
     if pairs and not told["quick"]:
-        lines.append(f"A/A: {out} of {pairs} distinct pairs came out supported or opposite at alpha {told['alpha']:g}, uncorrected")
+        lines.append(
+            f"A/A: {out} of {pairs} distinct pairs came out supported or opposite at alpha"
+            f" {told['alpha']:g}, uncorrected"
+        )
     return lines
 
 
@@ -145,9 +214,12 @@ def render(told: Mapping[str, Any], command: str) -> str:
     """
     payload = {**told, "counts": counts(told), "command": command, "smallest_p": _smallest_p(told)}
     css = [(report.ASSETS / "report.css"), (ASSETS / "ledger.css")]
-    scripts = [report.ASSETS / name for name in SHARED_SCRIPTS] + [ASSETS / name for name in SCRIPTS]
+    scripts = [report.ASSETS / name for name in SHARED_SCRIPTS] + [
+        ASSETS / name for name in SCRIPTS
+    ]
     slots = {
-        "css": "\n".join(path.read_text(encoding="utf-8") for path in css), "payload": report.embed_json(payload),
+        "css": "\n".join(path.read_text(encoding="utf-8") for path in css),
+        "payload": report.embed_json(payload),
         "js": "\n".join(path.read_text(encoding="utf-8") for path in scripts),
     }
     template = (ASSETS / "ledger.html").read_text(encoding="utf-8")
@@ -158,4 +230,8 @@ def render(told: Mapping[str, Any], command: str) -> str:
 def _smallest_p(told: Mapping[str, Any]) -> float | None:
     """The smallest p that a question could reach, after Holm."""
     numbers = [len(claim["seeds"]) for claim in told["claims"] if claim["form"] == "experiment"]
-    return min(1.0, statistics.smallest_p(min(numbers)) * told["questions_in_family"]) if numbers else None
+    return (
+        min(1.0, statistics.smallest_p(min(numbers)) * told["questions_in_family"])
+        if numbers
+        else None
+    )

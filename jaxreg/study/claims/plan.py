@@ -1,4 +1,6 @@
-"""Can a design decide, and what will it cost? From a pilot's spread: seeds, power, the smallest p after Holm, and time."""
+"""Can a design decide, and what will it cost? From a pilot's spread: seeds, power, the smallest p
+after Holm, and time.
+"""
 
 import ast
 import dataclasses
@@ -42,7 +44,9 @@ class Asked:
 
 @dataclasses.dataclass(frozen=True)
 class Planned:
-    """A design as far as planning needs it: questions, seeds, tests in the family, level, and model-steps for all seeds."""
+    """A design as far as planning needs it: questions, seeds, tests in the family, level, and
+    model-steps for all seeds.
+    """
 
     asked: tuple[Asked, ...]
     num_seeds: int
@@ -56,7 +60,8 @@ def read(path: Path, workdir: Path | None, sd: float | None) -> Planned:
     """The design of a claim or experiment file, with the spread of a pilot.
 
     Args:
-      workdir: of an earlier run: its results are the pilot, and what is trained there costs nothing.
+      workdir: of an earlier run: its results are the pilot, and what is trained there costs
+        nothing.
       sd: the pilot's spread, in the margin's own unit, instead.
 
     Raises:
@@ -65,15 +70,23 @@ def read(path: Path, workdir: Path | None, sd: float | None) -> Planned:
     if "get_claim" in _functions(path):
         design = load_claim(path)
         if not design.arms:
-            raise UserErrors([f"{path}: {design.claim.id} needs no run: it is a {design.claim.form} claim"])
+            raise UserErrors(
+                [f"{path}: {design.claim.id} needs no run: it is a {design.claim.form} claim"]
+            )
         return _of_claim(design, workdir, sd)
     return _of_experiment(path, workdir, sd)
 
 
 def _functions(path: Path) -> set[str]:
-    """Names of the functions in a Python file; nothing where it is none (loading it says what is wrong)."""
+    """Names of the functions in a Python file; nothing where it is none (loading it says what is
+    wrong).
+    """
     try:
-        return {node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)}
+        return {
+            node.name
+            for node in ast.parse(path.read_text()).body
+            if isinstance(node, ast.FunctionDef)
+        }
     except (OSError, SyntaxError, UnicodeDecodeError):
         return set()
 
@@ -81,13 +94,26 @@ def _functions(path: Path) -> set[str]:
 def _of_claim(design: Design, workdir: Path | None, sd: float | None) -> Planned:
     told = page.read(workdir / LEDGER) if workdir is not None else None
     rows = {claim["id"]: claim for claim in told["claims"]} if told and not told["quick"] else {}
-    pilot = {question["name"]: question["per_seed"] for question in rows.get(design.claim.id, {}).get("questions", ())}
+    pilot = {
+        question["name"]: question["per_seed"]
+        for question in rows.get(design.claim.id, {}).get("questions", ())
+    }
     asked = tuple(
-        Asked(q.name, float(q.margin), q.kind, q.measure.unit, float(q.measure.scale), _spread(pilot.get(q.name, ()), sd)) for q in design.claim.questions
+        Asked(
+            q.name,
+            float(q.margin),
+            q.kind,
+            q.measure.unit,
+            float(q.measure.scale),
+            _spread(pilot.get(q.name, ()), sd),
+        )
+        for q in design.claim.questions
     )
     [cost] = pool.costs({design.claim.id: design}, {}, pool.Stored(workdir))
     tests = len(family(load_folder(design.path.parent)))
-    return Planned(asked, len(design.seeds), tests, ALPHA, cost.tuning + cost.evaluation, cost.to_train)
+    return Planned(
+        asked, len(design.seeds), tests, ALPHA, cost.tuning + cost.evaluation, cost.to_train
+    )
 
 
 def _of_experiment(path: Path, workdir: Path | None, sd: float | None) -> Planned:
@@ -98,11 +124,40 @@ def _of_experiment(path: Path, workdir: Path | None, sd: float | None) -> Planne
     resolved = {name: plain(arm) for name, arm in configs.resolve_arms(experiment, config).items()}
     specs = pool.unique(make_specs(experiment.arms, resolved, experiment.seeds, pool.data_hash))
     told = page.read(workdir / "results.json") if workdir is not None else None
-    rows = {row["arm"]: row["per_seed"] for row in told["comparisons"] if row["split"] == experiment.primary} if told else {}
-    arms = [name for name, arm in experiment.arms.items() if arm.kind == "arm" and name != experiment.baseline]
-    asked = tuple(Asked(name, float(experiment.margin), "superiority", "points", 100.0, _spread(rows.get(name, ()), sd)) for name in arms)
+    rows = (
+        {
+            row["arm"]: row["per_seed"]
+            for row in told["comparisons"]
+            if row["split"] == experiment.primary
+        }
+        if told
+        else {}
+    )
+    arms = [
+        name
+        for name, arm in experiment.arms.items()
+        if arm.kind == "arm" and name != experiment.baseline
+    ]
+    asked = tuple(
+        Asked(
+            name,
+            float(experiment.margin),
+            "superiority",
+            "points",
+            100.0,
+            _spread(rows.get(name, ()), sd),
+        )
+        for name in arms
+    )
     missing = pool.Stored(workdir).missing(specs)
-    return Planned(asked, len(experiment.seeds), max(1, len(arms)), float(experiment.alpha), pool.steps(specs), pool.steps(missing))
+    return Planned(
+        asked,
+        len(experiment.seeds),
+        max(1, len(arms)),
+        float(experiment.alpha),
+        pool.steps(specs),
+        pool.steps(missing),
+    )
 
 
 def _spread(per_seed: Sequence[float], sd: float | None) -> float | None:
@@ -120,10 +175,13 @@ def lines_of(planned: Planned, rate: tuple[float, str]) -> list[str]:
     smallest = statistics.smallest_p(planned.num_seeds)
     after = min(1.0, smallest * planned.num_tests)
     if not statistics.can_decide(planned.num_seeds, planned.num_tests, planned.alpha):
-        raise UserErrors([
-            f"cannot decide: the smallest two-sided p with {planned.num_seeds} seeds is {smallest:.2g}, after Holm over {planned.num_tests} tests {after:.2g}, "
-            f"above {planned.alpha:g}; {fewest_seeds(planned.num_tests, planned.alpha)} seeds could"
-        ])
+        raise UserErrors(
+            [
+                f"cannot decide: the smallest two-sided p with {planned.num_seeds} seeds is"
+                f" {smallest:.2g}, after Holm over {planned.num_tests} tests {after:.2g}, above"
+                f" {planned.alpha:g}; {fewest_seeds(planned.num_tests, planned.alpha)} seeds could"
+            ]
+        )
     told = [_told(each, planned) for each in planned.asked]
     weak = [line for line, power in told if power is not None and power < LEAST_POWER]
     if weak:
@@ -132,10 +190,16 @@ def lines_of(planned: Planned, rate: tuple[float, str]) -> list[str]:
     seconds = planned.to_train / per_second
     each = planned.model_steps / planned.num_seeds
     return [
-        f"{planned.num_seeds} seeds: the smallest two-sided p is {smallest:.2g}, after Holm over {planned.num_tests} tests {after:.2g}: it can decide at {planned.alpha:g}",
+        (
+            f"{planned.num_seeds} seeds: the smallest two-sided p is {smallest:.2g}, after Holm"
+            f" over {planned.num_tests} tests {after:.2g}: it can decide at {planned.alpha:g}"
+        ),
         *(line for line, _ in told),
-        f"{planned.model_steps:,} model-steps, {planned.to_train:,} not trained yet: about {story_duration(seconds)} at {per_second:,.0f} per second ({known}), "
-        f"and about {story_duration(each / per_second)} for each further seed",
+        (
+            f"{planned.model_steps:,} model-steps, {planned.to_train:,} not trained yet: about"
+            f" {story_duration(seconds)} at {per_second:,.0f} per second ({known}), and about"
+            f" {story_duration(each / per_second)} for each further seed"
+        ),
     ]
 
 
@@ -148,20 +212,53 @@ def _told(asked: Asked, planned: Planned) -> tuple[str, float | None]:
     """(one line, the power to see the margin or None) of a question."""
     margin = f"{asked.scale * asked.margin:.3g} {asked.unit}"
     if asked.sd is None:
-        return f"{asked.name}: no pilot (--workdir of an earlier run, or --sd): the seeds that {margin} need are not known", None
+        return (
+            (
+                f"{asked.name}: no pilot (--workdir of an earlier run, or --sd): the seeds that"
+                f" {margin} need are not known"
+            ),
+            None,
+        )
     if asked.sd == 0:
-        return f"{asked.name}: the pilot has no spread; any number of seeds that can decide sees {margin}", 1.0
+        return (
+            (
+                f"{asked.name}: the pilot has no spread; any number of seeds that can decide sees"
+                f" {margin}"
+            ),
+            1.0,
+        )
     sided = 2 if asked.kind == "superiority" else 1
     wanted = 1 - (1 - verdict.POWER) / 2 if asked.kind == "equivalence" else verdict.POWER
-    power = statistics.paired_power(planned.num_seeds, asked.sd, asked.margin, alpha=planned.alpha / planned.num_tests, sided=sided)
+    power = statistics.paired_power(
+        planned.num_seeds,
+        asked.sd,
+        asked.margin,
+        alpha=planned.alpha / planned.num_tests,
+        sided=sided,
+    )
     power = max(0.0, 2 * power - 1) if asked.kind == "equivalence" else power
-    needed = statistics.seeds_for_power(asked.sd, asked.margin, alpha=planned.alpha, power=wanted, num_tests=planned.num_tests, sided=sided)
+    needed = statistics.seeds_for_power(
+        asked.sd,
+        asked.margin,
+        alpha=planned.alpha,
+        power=wanted,
+        num_tests=planned.num_tests,
+        sided=sided,
+    )
     what = "see" if asked.kind == "superiority" else "exclude"
-    enough = f"{needed:,} seeds" if needed <= verdict.MOST_SEEDS else f"more than {verdict.MOST_SEEDS:,} seeds"
+    enough = (
+        f"{needed:,} seeds"
+        if needed <= verdict.MOST_SEEDS
+        else f"more than {verdict.MOST_SEEDS:,} seeds"
+    )
     return (
-        f"{asked.name}: SD {asked.scale * asked.sd:.3g} {asked.unit} over seeds; {planned.num_seeds} seeds {what} {margin} with {100 * power:.0f}% power, "
-        f"{enough} with {100 * verdict.POWER:.0f}%"
-    ), power
+        (
+            f"{asked.name}: SD {asked.scale * asked.sd:.3g} {asked.unit} over seeds;"
+            f" {planned.num_seeds} seeds {what} {margin} with {100 * power:.0f}% power, {enough}"
+            f" with {100 * verdict.POWER:.0f}%"
+        ),
+        power,
+    )
 
 
 def run(path: Path, workdir: Path | None, sd: float | None) -> list[str]:
@@ -170,7 +267,11 @@ def run(path: Path, workdir: Path | None, sd: float | None) -> list[str]:
     Raises:
       UserErrors: the file is wrong, or its design cannot decide.
     """
-    rate = pool.rate_of(workdir) if workdir is not None else (pool.STEPS_PER_SECOND, "of two cores; not measured here yet")
+    rate = (
+        pool.rate_of(workdir)
+        if workdir is not None
+        else (pool.STEPS_PER_SECOND, "of two cores; not measured here yet")
+    )
     return lines_of(read(path, workdir, sd), rate)
 
 
@@ -183,6 +284,9 @@ def check_sd(text: str | None, mistakes: list[str]) -> float | None:
     except ValueError:
         value = math.nan
     if not (math.isfinite(value) and value > 0):
-        mistakes.append(f"--sd={text}: must be a number above 0, in the margin's own unit (.06 is six accuracy points)")
+        mistakes.append(
+            f"--sd={text}: must be a number above 0, in the margin's own unit (.06 is six accuracy"
+            " points)"
+        )
         return None
     return value

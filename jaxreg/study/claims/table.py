@@ -7,20 +7,29 @@ import numpy as np
 
 from jaxreg.study import verdict
 
-HEADER = ("| claim | the essay says | asked | effect [95%] | predicted | verdict |", "|---|---|---|---|---|---|")
+HEADER = (
+    "| claim | the essay says | asked | effect [95%] | predicted | verdict |",
+    "|---|---|---|---|---|---|",
+)
 
 
 def markdown(told: Mapping[str, Any]) -> str:
     """Budget and verdicts, one row per question, of ledger.json; a trailing newline.
 
-    Effects stand in the unit of their measure, as the prediction does; the reason stands where there is no verdict.
+    Effects stand in the unit of their measure, as the prediction does; the reason stands where
+    there is no verdict.
     """
     cells = [row for claim in told["claims"] for row in _rows(claim)]
-    return "\n".join([*HEADER, *(f"| {' | '.join(map(_cell, row))} |" for row in cells), "", *_budget(told)]) + "\n"
+    return (
+        "\n".join(
+            [*HEADER, *(f"| {' | '.join(map(_cell, row))} |" for row in cells), "", *_budget(told)]
+        )
+        + "\n"
+    )
 
 
 def effect(question: Mapping[str, Any]) -> str:
-    """"+12.1 [+9.8, +14.4] points" of a question's entry, or of a secondary effect's."""
+    """ "+12.1 [+9.8, +14.4] points" of a question's entry, or of a secondary effect's."""
     if question["difference"] is None:
         return ""
     low, high = (question["scale"] * end for end in question["ci95"])
@@ -40,12 +49,23 @@ def _rows(claim: Mapping[str, Any]) -> list[tuple[str, ...]]:
     if claim["form"] == "mechanism":
         return [(*start, f"{len(claim['tests'])} tests", "", "", "exact")]
     if claim["form"] == "documents":
-        return [(*_start(claim, position), finding["part"], "", "", finding["verdict"]) for position, finding in enumerate(claim["findings"])]
+        return [
+            (*_start(claim, position), finding["part"], "", "", finding["verdict"])
+            for position, finding in enumerate(claim["findings"])
+        ]
     if claim["form"] == "not testable":
         return [(*start, "", "", "", verdict.NOT_TESTABLE)]
     rows = []
     for position, question in enumerate(claim["questions"]):
-        rows.append((*_start(claim, position), question["name"], effect(question), f"{question['predict']:+g}", (question["verdict"] or question["reason"]) + why(question)))
+        rows.append(
+            (
+                *_start(claim, position),
+                question["name"],
+                effect(question),
+                f"{question['predict']:+g}",
+                (question["verdict"] or question["reason"]) + why(question),
+            )
+        )
     return rows
 
 
@@ -56,13 +76,23 @@ def _start(claim: Mapping[str, Any], position: int) -> tuple[str, str]:
 
 def _budget(told: Mapping[str, Any]) -> list[str]:
     """Model-steps by claim; what an earlier claim trains too is shared and counts there."""
-    lines = ["| claim | arms | members | tuning, model-steps | evaluation | shared with earlier claims |", "|---|---|---|---|---|---|"]
+    lines = [
+        (
+            "| claim | arms | members | tuning, model-steps | evaluation | shared with earlier"
+            " claims |"
+        ),
+        "|---|---|---|---|---|---|",
+    ]
     sums = [0, 0]
     for claim in told["claims"]:
         cost = claim.get("cost")
         if cost:
             sums = [sums[0] + cost["tuning"], sums[1] + cost["evaluation"]]
-            lines.append(f"| {claim['id']} | {len(claim['arms'])} | " + " | ".join(f"{cost[x]:,}" for x in ("members", "tuning", "evaluation", "shared")) + " |")
+            lines.append(
+                f"| {claim['id']} | {len(claim['arms'])} | "
+                + " | ".join(f"{cost[x]:,}" for x in ("members", "tuning", "evaluation", "shared"))
+                + " |"
+            )
     return [*lines, f"| all | | | {sums[0]:,} | {sums[1]:,} | |"]
 
 

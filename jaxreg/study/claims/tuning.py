@@ -1,7 +1,8 @@
-"""The equal-budget rule: every arm, the baseline too, has as many candidates, trained on the same tuning seeds, which decide no verdict.
+"""The equal-budget rule: every arm, the baseline too, has as many candidates, trained on the same
+tuning seeds, which decide no verdict.
 
-The candidate with the highest mean validation accuracy is taken, of equals the first. All of it is recorded: what was tried,
-how each did, what was chosen.
+The candidate with the highest mean validation accuracy is taken, of equals the first. All of it is
+recorded: what was tried, how each did, what was chosen.
 """
 
 import dataclasses
@@ -36,11 +37,18 @@ class Choice:
 
     def told(self) -> dict[str, Any]:
         """JSON-able."""
-        return {"options": [dict(option) for option in self.options], "scores": list(self.scores), "chosen": self.chosen}
+        return {
+            "options": [dict(option) for option in self.options],
+            "scores": list(self.scores),
+            "chosen": self.chosen,
+        }
 
 
 def choose(
-    design: Design, candidates: Candidates, record_of: Callable[[str], Record], datasets: Mapping[str, Dataset]
+    design: Design,
+    candidates: Candidates,
+    record_of: Callable[[str], Record],
+    datasets: Mapping[str, Dataset],
 ) -> dict[str, Choice]:
     """Each tuning arm's choice. A diverged run counts as a guess.
 
@@ -52,7 +60,8 @@ def choose(
 
     def score(specs: Sequence[Spec]) -> float:
         found = [
-            Member(record_of(spec.hash), datasets[spec.data], spec.config["train"]["num_steps"]) for spec in specs
+            Member(record_of(spec.hash), datasets[spec.data], spec.config["train"]["num_steps"])
+            for spec in specs
         ]
         return float(np.mean([measure.value([member]) for member in found]))
 

@@ -1,7 +1,8 @@
 """The report of a study as one HTML file that opens offline.
 
-The page is a template, one style sheet and a few scripts (one per section) in `assets/`, put together with the results as JSON. Nothing is fetched: a content security
-policy in the page forbids it. All text reaches the page through JSON and `textContent`, so a sentence cannot become markup.
+The page is a template, one style sheet and a few scripts (one per section) in `assets/`, put
+together with the results as JSON. Nothing is fetched: a content security policy in the page forbids
+it. All text reaches the page through JSON and `textContent`, so a sentence cannot become markup.
 """
 
 import html
@@ -47,8 +48,9 @@ def render(payload: Mapping[str, Any]) -> str:
     The same payload gives the same text, byte for byte.
 
     Args:
-      payload: what the page shows: accuracies and probabilities as fractions of 1, seconds for times. Numpy scalars and arrays are allowed. NaN and infinities become null,
-        which the page shows as a dash.
+      payload: what the page shows: accuracies and probabilities as fractions of 1, seconds for
+        times. Numpy scalars and arrays are allowed. NaN and infinities become null, which the page
+        shows as a dash.
 
     Returns:
       HTML that needs no other file and no network.
@@ -63,7 +65,8 @@ def render(payload: Mapping[str, Any]) -> str:
         "js": "\n".join((ASSETS / name).read_text(encoding="utf-8") for name in SCRIPTS),
     }
     template = (ASSETS / "report.html").read_text(encoding="utf-8")
-    # One pass: what is put in is not searched again, so a sentence that looks like a slot stays a sentence.
+    # One pass: what is put in is not searched again, so a sentence that looks like a slot stays a
+    # sentence.
     return _SLOT.sub(lambda match: slots[match[1]], template)
 
 
@@ -80,7 +83,9 @@ def embed_json(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """`value` in JSON's own types; floats with six significant digits, which no one can see on a screen, halve the file."""
+    """`value` in JSON's own types; floats with six significant digits, which no one can see on a
+    screen, halve the file.
+    """
     if value is None or isinstance(value, str | bool | int):
         return value
     if isinstance(value, np.ndarray | np.generic):

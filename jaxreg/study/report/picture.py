@@ -1,4 +1,6 @@
-"""One picture of a study for a README: the effects on the primary view, and how the baseline and the best arm learned."""
+"""One picture of a study for a README: the effects on the primary view, and how the baseline and
+the best arm learned.
+"""
 
 import io
 import math
@@ -10,24 +12,44 @@ from jaxreg.train.rundir import write_bytes
 
 Axes = Any  # matplotlib.axes.Axes, which is too heavy to import for a name
 
-# Told apart with any kind of color vision (after Okabe and Ito); the verdict's words stand beside each row.
-VERDICT_COLORS = {"supported": "#0067a3", "refuted: opposite": "#b84300", "refuted: negligible": "#8a6100"}
-CURVE_STYLES = {"train": ("#1b1f24", "--"), "held out": ("#0067a3", "-"), "validation": ("#b84300", "-")}
+# Told apart with any kind of color vision (after Okabe and Ito); the verdict's words stand beside
+# each row.
+VERDICT_COLORS = {
+    "supported": "#0067a3",
+    "refuted: opposite": "#b84300",
+    "refuted: negligible": "#8a6100",
+}
+CURVE_STYLES = {
+    "train": ("#1b1f24", "--"),
+    "held out": ("#0067a3", "-"),
+    "validation": ("#b84300", "-"),
+}
 INK, MUTED, BAND, GRID = "#1b1f24", "#59626d", "#f0f1f3", "#e6e8eb"
 PLAIN = "#6b7480"
 SIZE = (16, 7)  # inches at 100 dots each: 1600 x 700
 
 
 def draw_picture(payload: Mapping[str, Any], path: str | Path) -> None:
-    """Writes a PNG of 1600 x 700: a forest plot of the primary view, and learning curves of the baseline and the best arm.
+    """Writes a PNG of 1600 x 700: a forest plot of the primary view, and learning curves of the
+    baseline and the best arm.
 
     Args:
-      payload: what `page.render` takes; of it, the comparisons, arms, curves and views are used. Null and NaN are left out.
+      payload: what `page.render` takes; of it, the comparisons, arms, curves and views are used.
+        Null and NaN are left out.
       path: where the PNG goes.
     """
     import matplotlib  # heavy, and needed here only
 
-    with matplotlib.rc_context({"font.family": "DejaVu Sans", "font.size": 12.5, "axes.edgecolor": GRID, "text.color": INK, "xtick.color": MUTED, "ytick.color": MUTED}):
+    with matplotlib.rc_context(
+        {
+            "font.family": "DejaVu Sans",
+            "font.size": 12.5,
+            "axes.edgecolor": GRID,
+            "text.color": INK,
+            "xtick.color": MUTED,
+            "ytick.color": MUTED,
+        }
+    ):
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
@@ -39,8 +61,21 @@ def draw_picture(payload: Mapping[str, Any], path: str | Path) -> None:
         for place, name in enumerate(dict.fromkeys(shown)):
             axes = figure.add_axes((0.665 + 0.17 * place, 0.13, 0.15, 0.66))
             _draw_curves(axes, payload, name, first=place == 0)
-        figure.text(0.012, 0.925, f"Effect on {_view_title(payload, payload['primary'])}, against {_arm_titles(payload)[payload['baseline']]}", fontsize=17, weight="bold")
-        figure.text(0.012, 0.878, "small dots: seeds · diamond: mean, with its 95% interval · shaded: below the margin", fontsize=12, color=MUTED)
+        figure.text(
+            0.012,
+            0.925,
+            f"Effect on {_view_title(payload, payload['primary'])}, against"
+            f" {_arm_titles(payload)[payload['baseline']]}",
+            fontsize=17,
+            weight="bold",
+        )
+        figure.text(
+            0.012,
+            0.878,
+            "small dots: seeds · diamond: mean, with its 95% interval · shaded: below the margin",
+            fontsize=12,
+            color=MUTED,
+        )
         figure.text(0.648, 0.925, "Learned, or memorized", fontsize=17, weight="bold")
         figure.text(0.648, 0.878, "accuracy by training step", fontsize=12, color=MUTED)
         drawn = io.BytesIO()
@@ -51,7 +86,11 @@ def draw_picture(payload: Mapping[str, Any], path: str | Path) -> None:
 def best_arm(payload: Mapping[str, Any]) -> str | None:
     """The arm (no control) with the largest effect on the primary view, or None without any."""
     kinds = {arm["name"]: arm["kind"] for arm in payload["arms"]}
-    effects = {row["arm"]: row["difference"] for row in _primary_rows(payload) if kinds.get(row["arm"]) == "arm" and _known(row["difference"])}
+    effects = {
+        row["arm"]: row["difference"]
+        for row in _primary_rows(payload)
+        if kinds.get(row["arm"]) == "arm" and _known(row["difference"])
+    }
     return max(effects, key=effects.__getitem__) if effects else None
 
 
@@ -86,9 +125,16 @@ def _draw_effects(axes: Axes, payload: Mapping[str, Any]) -> None:
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_yticks([])
     for y, row in enumerate(rows):
-        axes.annotate(_wrapped(titles[row["arm"]]), (-0.742, y), xycoords=("axes fraction", "data"), va="center")
+        axes.annotate(
+            _wrapped(titles[row["arm"]]),
+            (-0.742, y),
+            xycoords=("axes fraction", "data"),
+            va="center",
+        )
     axes.set_xlabel("points of accuracy", color=MUTED)
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:+.0f}".replace("-", "−") if value else "0")
+    axes.xaxis.set_major_formatter(
+        lambda value, _: f"{value:+.0f}".replace("-", "−") if value else "0"
+    )
     axes.grid(axis="x", color=GRID, zorder=0)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
@@ -96,24 +142,55 @@ def _draw_effects(axes: Axes, payload: Mapping[str, Any]) -> None:
 
 def _draw_effect(axes: Axes, y: int, row: Mapping[str, Any]) -> None:
     verdict = row["verdict"] or ""
-    color = next((color for label, color in VERDICT_COLORS.items() if verdict.startswith(label)), PLAIN)
+    color = next(
+        (color for label, color in VERDICT_COLORS.items() if verdict.startswith(label)), PLAIN
+    )
     dots = [100 * value for value in row["per_seed"] if _known(value)]
     axes.scatter(dots, [y + 0.26] * len(dots), s=22, color=color, alpha=0.4, linewidths=0, zorder=2)
     if _known(row["difference"]):
         low, high = row["ci95"]
         if _known(low) and _known(high):
-            axes.plot([100 * low, 100 * high], [y - 0.08] * 2, color=color, linewidth=4, alpha=0.6, solid_capstyle="round", zorder=3)
-        axes.plot([100 * row["difference"]], [y - 0.08], marker="D", markersize=8, color=color, markeredgecolor="white", zorder=4)
-        axes.annotate(_points(row["difference"]), (1.03, y), xycoords=("axes fraction", "data"), va="center", color=color, weight="bold")
+            axes.plot(
+                [100 * low, 100 * high],
+                [y - 0.08] * 2,
+                color=color,
+                linewidth=4,
+                alpha=0.6,
+                solid_capstyle="round",
+                zorder=3,
+            )
+        axes.plot(
+            [100 * row["difference"]],
+            [y - 0.08],
+            marker="D",
+            markersize=8,
+            color=color,
+            markeredgecolor="white",
+            zorder=4,
+        )
+        axes.annotate(
+            _points(row["difference"]),
+            (1.03, y),
+            xycoords=("axes fraction", "data"),
+            va="center",
+            color=color,
+            weight="bold",
+        )
     axes.annotate(verdict, (1.21, y), xycoords=("axes fraction", "data"), va="center", color=color)
 
 
 def _draw_curves(axes: Axes, payload: Mapping[str, Any], name: str, *, first: bool) -> None:
     curves = (payload.get("curves") or {}).get(name) or {}
-    for view, role in (("train", "train"), ("validation", "validation"), (payload["primary"], "held out")):
+    for view, role in (
+        ("train", "train"),
+        ("validation", "validation"),
+        (payload["primary"], "held out"),
+    ):
         if view in curves:
             _draw_curve(axes, curves[view], _view_title(payload, view), *CURVE_STYLES[role])
-    axes.set_title(_wrapped(_arm_titles(payload)[name]), loc="left", fontsize=12.5, color=INK, weight="bold")
+    axes.set_title(
+        _wrapped(_arm_titles(payload)[name]), loc="left", fontsize=12.5, color=INK, weight="bold"
+    )
     axes.set_ylim(*_range(payload))
     ticks = range(50, 101, 10) if _range(payload)[0] == 45 else range(0, 101, 20)
     axes.set_yticks([*ticks], [f"{value}%" for value in ticks] if first else [])
@@ -122,20 +199,41 @@ def _draw_curves(axes: Axes, payload: Mapping[str, Any], name: str, *, first: bo
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     if first and curves:
-        axes.legend(loc="lower right", frameon=False, fontsize=9.5, handlelength=1.2, handletextpad=0.5, borderaxespad=0.1)
+        axes.legend(
+            loc="lower right",
+            frameon=False,
+            fontsize=9.5,
+            handlelength=1.2,
+            handletextpad=0.5,
+            borderaxespad=0.1,
+        )
 
 
 def _range(payload: Mapping[str, Any]) -> tuple[float | int, float | int]:
     """Of accuracy in %: from 45, or from 0 where any curve goes below."""
-    curves = [curve for arm in (payload.get("curves") or {}).values() for name, curve in arm.items() if not name.startswith("loss/")]
-    lowest = min((value for curve in curves for value in curve["mean"] if _known(value)), default=1.0)
+    curves = [
+        curve
+        for arm in (payload.get("curves") or {}).values()
+        for name, curve in arm.items()
+        if not name.startswith("loss/")
+    ]
+    lowest = min(
+        (value for curve in curves for value in curve["mean"] if _known(value)), default=1.0
+    )
     return (45, 101.5) if lowest >= 0.45 else (-2, 101.5)
 
 
 def _draw_curve(axes: Axes, curve: Mapping[str, Any], label: str, color: str, style: str) -> None:
-    percent = {key: [100 * value if _known(value) else math.nan for value in curve[key]] for key in ("mean", "lo", "hi")}
-    axes.fill_between(curve["steps"], percent["lo"], percent["hi"], color=color, alpha=0.12, linewidth=0)
-    axes.plot(curve["steps"], percent["mean"], color=color, linestyle=style, linewidth=2.2, label=label)
+    percent = {
+        key: [100 * value if _known(value) else math.nan for value in curve[key]]
+        for key in ("mean", "lo", "hi")
+    }
+    axes.fill_between(
+        curve["steps"], percent["lo"], percent["hi"], color=color, alpha=0.12, linewidth=0
+    )
+    axes.plot(
+        curve["steps"], percent["mean"], color=color, linestyle=style, linewidth=2.2, label=label
+    )
 
 
 def _wrapped(title: str, limit: int = 26) -> str:

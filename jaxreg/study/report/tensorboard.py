@@ -1,4 +1,6 @@
-"""TensorBoard files of a run: one TensorBoard run per arm and seed, and one, "machine", about speed, memory and goodput."""
+"""TensorBoard files of a run: one TensorBoard run per arm and seed, and one, "machine", about
+speed, memory and goodput.
+"""
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,18 +27,24 @@ def write_tensorboard(workdir: Path, specs: Sequence[Spec], records: Mapping[str
     with local_folder(workdir / "tensorboard") as root:
         for spec in specs:
             _write(root / folder_of(spec.arm) / f"seed{spec.seed}", _of_member(records[spec.hash]))
-        _write(root / MACHINE_RUN, _of_machine(rows))  # no arm's folder is this one: those of arms have seeds in them
+        _write(
+            root / MACHINE_RUN, _of_machine(rows)
+        )  # no arm's folder is this one: those of arms have seeds in them
 
 
 def folder_of(arm: str) -> str:
-    """The name of an arm's folder: other characters than those of ordinary names are written as %XX, and so are names of dots alone."""
+    """The name of an arm's folder: other characters than those of ordinary names are written as
+    %XX, and so are names of dots alone.
+    """
     return quote(arm, safe=" +=@") if arm.strip(".") else "%2E" * len(arm)
 
 
 def _of_member(record: Record) -> Iterator[Scalar]:
     for index, step in enumerate(record.meta["eval_steps"]):
         yield "train/loss_train_mode", record.arrays["train_loss"][index], step
-        for (split, cut), (accuracy, loss) in zip(record.meta["curves"], record.arrays["curves"][index], strict=True):
+        for (split, cut), (accuracy, loss) in zip(
+            record.meta["curves"], record.arrays["curves"][index], strict=True
+        ):
             name = "_".join([split, *cut])
             yield f"{name}/accuracy", accuracy, step
             yield f"{name}/loss", loss, step
@@ -50,7 +58,9 @@ def _of_machine(rows: Iterable[Mapping]) -> Iterator[Scalar]:
 
 
 def _write(folder: Path, scalars: Iterable[Scalar]) -> None:
-    """One file of events. Not by SummaryWriter: it sends every event through a pickle, to a thread of its own."""
+    """One file of events. Not by SummaryWriter: it sends every event through a pickle, to a thread
+    of its own.
+    """
     from tensorboardX.event_file_writer import EventsWriter
     from tensorboardX.proto.event_pb2 import Event
     from tensorboardX.summary import scalar

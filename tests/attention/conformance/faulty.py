@@ -1,6 +1,7 @@
 """Attention functions with one planted fault each, all variations of one sound function.
 
-Each fault is a change that somebody has made or could make: FACTS of other libraries, or a slip in a kernel.
+Each fault is a change that somebody has made or could make: FACTS of other libraries, or a slip in
+a kernel.
 """
 
 from functools import partial
@@ -42,7 +43,11 @@ def kept(key, rate, shape):
 def by_weights(logits, allowed, key, rate, *, kept=kept, scale=lambda rate: 1 / (1 - rate)):
     """softmax, then dropout."""
     weights = jax.nn.softmax(jnp.where(allowed, logits, MINIMUM), axis=-1)
-    return weights if rate is None else jnp.where(kept(key, rate, weights.shape), weights * scale(rate), 0)
+    return (
+        weights
+        if rate is None
+        else jnp.where(kept(key, rate, weights.shape), weights * scale(rate), 0)
+    )
 
 
 def make(*, applied=by_weights, refuse=refuse, hears=lambda **given: given, attend=None):
@@ -55,13 +60,32 @@ def make(*, applied=by_weights, refuse=refuse, hears=lambda **given: given, atte
     attend = attend or partial(attend_by, applied)
 
     def attention(
-        query, key, value, bias=None, mask=None, dropout_rng=None, dropout_rate=0.0, deterministic=False, is_causal=False, scale=None,
+        query,
+        key,
+        value,
+        bias=None,
+        mask=None,
+        dropout_rng=None,
+        dropout_rate=0.0,
+        deterministic=False,
+        is_causal=False,
+        scale=None,
     ):
         heard = hears(
-            bias=bias, mask=mask, dropout_rng=dropout_rng, dropout_rate=dropout_rate, deterministic=deterministic, is_causal=is_causal,
-            scale=scale)
+            bias=bias,
+            mask=mask,
+            dropout_rng=dropout_rng,
+            dropout_rate=dropout_rate,
+            deterministic=deterministic,
+            is_causal=is_causal,
+            scale=scale,
+        )
         refuse(heard["dropout_rate"])
-        rate = None if heard["deterministic"] or heard["dropout_rng"] is None else heard["dropout_rate"]
+        rate = (
+            None
+            if heard["deterministic"] or heard["dropout_rng"] is None
+            else heard["dropout_rate"]
+        )
         t, s = query.shape[1], key.shape[1]
         allowed = jnp.ones((1, 1, t, s), bool) if heard["mask"] is None else heard["mask"]
         allowed = allowed & jnp.tri(t, s, dtype=bool) if heard["is_causal"] else allowed
@@ -92,12 +116,15 @@ def resurrecting(logits, allowed, key, rate):
 
 
 def with_backward(backward, *, seen=lambda allowed: allowed):
-    """The sound function with a backward pass by hand: backward(weights, mask * scale, other mask * scale, value, cotangent).
+    """The sound function with a backward pass by hand: backward(weights, mask * scale, other mask *
+    scale, value, cotangent).
 
     seen: what the backward pass takes for the allowed keys.
     """
+
     def attend(query, key, value, scale, allowed, bias, dropout_key, rate):
-        # Every array is an argument: a custom_vjp that closes over tracers cannot be rematerialised.
+        # Every array is an argument: a custom_vjp that closes over tracers cannot be
+        # rematerialised.
         @jax.custom_vjp
         def inner(query, key, value, allowed, bias, dropout_key):
             return attend_by(by_weights, query, key, value, scale, allowed, bias, dropout_key, rate)
@@ -113,7 +140,10 @@ def with_backward(backward, *, seen=lambda allowed: allowed):
             factors = [1.0, 1.0]
             if rate is not None:
                 other_key = jax.random.wrap_key_data(words(dropout_key) + jnp.uint32(1))
-                factors = [kept(key_, rate, weights.shape) / (1 - rate) for key_ in (dropout_key, other_key)]
+                factors = [
+                    kept(key_, rate, weights.shape) / (1 - rate)
+                    for key_ in (dropout_key, other_key)
+                ]
             d_logits, d_value = backward(weights, *factors, value, cotangent)
             d_query = jnp.einsum("bhts,bshk->bthk", d_logits, key) * scale
             d_key = jnp.einsum("bhts,bthk->bshk", d_logits, query) * scale
@@ -121,13 +151,20 @@ def with_backward(backward, *, seen=lambda allowed: allowed):
 
         inner.defvjp(forward, back)
         return inner(query, key, value, allowed, bias, dropout_key)
+
     return make(attend=attend)
 
 
 def pieces(weights, factor, value, cotangent, *, row_sum_of=None):
-    """Gradients of the logits and of the values for one mask; `row_sum_of` is the factor in the softmax's row sum."""
+    """Gradients of the logits and of the values for one mask; `row_sum_of` is the factor in the
+    softmax's row sum.
+    """
     d_weights = factor * jnp.einsum("bthk,bshk->bhts", cotangent, value)
-    in_sum = d_weights if row_sum_of is None else row_sum_of * jnp.einsum("bthk,bshk->bhts", cotangent, value)
+    in_sum = (
+        d_weights
+        if row_sum_of is None
+        else row_sum_of * jnp.einsum("bthk,bshk->bhts", cotangent, value)
+    )
     d_logits = weights * (d_weights - jnp.sum(weights * in_sum, -1, keepdims=True))
     return d_logits, jnp.einsum("bhts,bthk->bshk", weights * factor, cotangent)
 
@@ -155,7 +192,9 @@ def row_sum_undropped(weights, mask, other, value, cotangent):
 
 
 class Redrawing:
-    """Keeps a state of its own, as generators with a state do: each forward pass before the backward pass draws anew."""
+    """Keeps a state of its own, as generators with a state do: each forward pass before the
+    backward pass draws anew.
+    """
 
     def __init__(self):
         self.passes = 0
@@ -173,13 +212,19 @@ class Redrawing:
 
         def forward(weights, data):
             # Hangs on the weights, so that it is called when they are made.
-            turn = jax.pure_callback(self.enter, jax.ShapeDtypeStruct((), jnp.uint32), weights[0, 0, 0, 0])
+            turn = jax.pure_callback(
+                self.enter, jax.ShapeDtypeStruct((), jnp.uint32), weights[0, 0, 0, 0]
+            )
             keep = sound(jax.random.wrap_key_data(data + turn))
             return jnp.where(keep, weights / (1 - rate), 0), keep
 
         def back(keep, cotangent):
-            done = jax.pure_callback(self.leave, jax.ShapeDtypeStruct((), jnp.uint32), cotangent[0, 0, 0, 0])
-            return jnp.where(keep, cotangent / (1 - rate), 0) + done.astype(cotangent.dtype), np.zeros(2, jax.dtypes.float0)
+            done = jax.pure_callback(
+                self.leave, jax.ShapeDtypeStruct((), jnp.uint32), cotangent[0, 0, 0, 0]
+            )
+            return jnp.where(keep, cotangent / (1 - rate), 0) + done.astype(
+                cotangent.dtype
+            ), np.zeros(2, jax.dtypes.float0)
 
         drop.defvjp(forward, back)
         return drop(weights, words(key))
@@ -212,6 +257,7 @@ def kept_by_head(key, rate, shape):
 
 def kept_by_first_key(key, rate, shape):
     """A kernel that knows one seed only: mapped over keys, it takes the first."""
+
     @jax.custom_batching.custom_vmap
     def draw(data):
         return kept(jax.random.wrap_key_data(data), rate, shape)
@@ -251,7 +297,11 @@ def mask_from_values(query, key, value, scale, allowed, bias, dropout_key, rate)
 def minus_infinity(logits, allowed, key, rate):
     """Masks with minus infinity: a row of nothing else is 0 / 0."""
     weights = jax.nn.softmax(jnp.where(allowed, logits, -jnp.inf), axis=-1)
-    return weights if rate is None else jnp.where(kept(key, rate, weights.shape), weights / (1 - rate), 0)
+    return (
+        weights
+        if rate is None
+        else jnp.where(kept(key, rate, weights.shape), weights / (1 - rate), 0)
+    )
 
 
 def swallowing(query, key, value, **_):
@@ -265,28 +315,54 @@ def passing_on(query, key, value, **given):
 
 def accepting(condition):
     """Refuses as the sound one, but not where `condition` holds."""
-    return lambda rate: None if not isinstance(rate, jax.core.Tracer) and condition(rate) else refuse(rate)
+    return lambda rate: (
+        None if not isinstance(rate, jax.core.Tracer) and condition(rate) else refuse(rate)
+    )
 
 
 with_kept = lambda draw: make(applied=partial(by_weights, kept=draw))
 
 FAULTS = {
     "a masked key comes back": (make(applied=resurrecting), {"masked", "gradient"}),
-    "the logits are not scaled": (make(hears=hearing(scale=lambda x: 1.0 if x is None else x)), {"plain", "arguments", "gradient"}),
-    "the mask depends on the values": (make(attend=mask_from_values), {"replay", "backward_mask", "gradient"}),
+    "the logits are not scaled": (
+        make(hears=hearing(scale=lambda x: 1.0 if x is None else x)),
+        {"plain", "arguments", "gradient"},
+    ),
+    "the mask depends on the values": (
+        make(attend=mask_from_values),
+        {"replay", "backward_mask", "gradient"},
+    ),
     "the backward pass drops others": (with_backward(all_other), {"backward_mask", "gradient"}),
-    "the values' gradient drops others": (with_backward(values_other), {"backward_mask", "gradient"}),
+    "the values' gradient drops others": (
+        with_backward(values_other),
+        {"backward_mask", "gradient"},
+    ),
     "the softmax's row sum lacks dropout": (with_backward(row_sum_undropped), {"gradient"}),
-    "the backward pass reads forbidden keys": (with_backward(sound_backward, seen=jnp.ones_like), {"gradient"}),
+    "the backward pass reads forbidden keys": (
+        with_backward(sound_backward, seen=jnp.ones_like),
+        {"gradient"},
+    ),
     "redrawn under remat": (Redrawing().function, {"remat"}),
     "evaluation drops": (make(hears=hearing(deterministic=lambda _: False)), {"deterministic"}),
-    "one seed for ever": (make(hears=hearing(dropout_rng=lambda key: key if key is None else jax.random.key(0))), {"keys"}),
+    "one seed for ever": (
+        make(hears=hearing(dropout_rng=lambda key: key if key is None else jax.random.key(0))),
+        {"keys"},
+    ),
     "8 bits of rate, exact scale": (with_kept(kept_in_8_bits), {"scale"}),
     "no scale": (make(applied=partial(by_weights, scale=lambda rate: 1.0)), {"scale", "unbiased"}),
     "keeps too many": (
-        make(applied=partial(by_weights, kept=kept_too_often, scale=lambda rate: 1 / (1 - 0.9 * rate))), {"keep_rate"}),
+        make(
+            applied=partial(
+                by_weights, kept=kept_too_often, scale=lambda rate: 1 / (1 - 0.9 * rate)
+            )
+        ),
+        {"keep_rate"},
+    ),
     "one head drops more": (with_kept(kept_by_head), {"keep_rate", "unbiased"}),
-    "one lane is never dropped": (with_kept(kept_in_every_fourth_query), {"keep_rate", "scale", "unbiased"}),
+    "one lane is never dropped": (
+        with_kept(kept_in_every_fourth_query),
+        {"keep_rate", "scale", "unbiased"},
+    ),
     "the rate is ignored": (make(hears=hearing(dropout_rate=lambda _: 0.0)), {"arguments"}),
     "the mask is ignored": (make(hears=hearing(mask=lambda _: None)), {"arguments"}),
     "the causal mask is ignored": (make(hears=hearing(is_causal=lambda _: False)), {"arguments"}),
@@ -298,11 +374,28 @@ FAULTS = {
     "a rate above 1 passes": (make(refuse=accepting(lambda rate: rate > 1)), {"rate_above_1"}),
     "a rate of NaN passes": (make(refuse=accepting(lambda rate: rate != rate)), {"rate_nan"}),
     "a rate of 1 divides by 0": (
-        make(refuse=accepting(lambda rate: rate == 1), applied=partial(by_weights, scale=lambda rate: jnp.inf if rate == 1 else 1 / (1 - rate),
-             kept=lambda key, rate, shape: kept(key, rate, shape) | (rate == 1))), {"rate_1"}),
-    "a rate of 0 becomes the default": (make(hears=hearing(dropout_rate=lambda rate: rate or 0.1)), {"rate_0"}),
+        make(
+            refuse=accepting(lambda rate: rate == 1),
+            applied=partial(
+                by_weights,
+                scale=lambda rate: jnp.inf if rate == 1 else 1 / (1 - rate),
+                kept=lambda key, rate, shape: kept(key, rate, shape) | (rate == 1),
+            ),
+        ),
+        {"rate_1"},
+    ),
+    "a rate of 0 becomes the default": (
+        make(hears=hearing(dropout_rate=lambda rate: rate or 0.1)),
+        {"rate_0"},
+    ),
     "a traced rate is another": (
-        make(hears=hearing(dropout_rate=lambda rate: rate * 0.9 if isinstance(rate, jax.core.Tracer) else rate)), {"traced_rate"}),
+        make(
+            hears=hearing(
+                dropout_rate=lambda rate: rate * 0.9 if isinstance(rate, jax.core.Tracer) else rate
+            )
+        ),
+        {"traced_rate"},
+    ),
     "an empty row is NaN": (make(applied=minus_infinity), {"empty_rows"}),
     "vmap takes the first key": (with_kept(kept_by_first_key), {"vmap"}),
     "compiled it draws otherwise": (with_kept(kept_otherwise_when_compiled), {"jit"}),
@@ -311,6 +404,9 @@ FAULTS = {
 
 FAR_FAULTS = {
     "a pattern comes back": (with_kept(kept_by_tile), {"repeats"}),
-    "the backward pass has other blocks": (with_backward(other_far_away), {"backward_mask", "gradient"}),
+    "the backward pass has other blocks": (
+        with_backward(other_far_away),
+        {"backward_mask", "gradient"},
+    ),
 }
 """The same, for faults that only long sequences show."""

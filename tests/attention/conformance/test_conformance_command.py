@@ -1,4 +1,6 @@
-"""`python -m jaxreg.attention.conformance`: exit codes, one line for each mistake, and the saved table."""
+"""`python -m jaxreg.attention.conformance`: exit codes, one line for each mistake, and the saved
+table.
+"""
 
 import subprocess
 import sys
@@ -28,13 +30,17 @@ MISTAKES = {
     "math:sin": "it takes 1 positional argument, not query, key and value",
     "jax.nn:softmax": "a plain call with query [B, T, H, K] fails",
     "builtins:max": "its signature cannot be read",
-    "flax.linen:MultiHeadDotProductAttention": "it returns MultiHeadDotProductAttention for query (1, 3, 2, 4), not query's shape",
+    "flax.linen:MultiHeadDotProductAttention": (
+        "it returns MultiHeadDotProductAttention for query (1, 3, 2, 4), not query's shape"
+    ),
 }
 
 
 def in_a_process(*arguments):
     command = [sys.executable, "-m", "jaxreg.attention.conformance", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
 
 
 @pytest.mark.parametrize("words", MISTAKES)
@@ -42,13 +48,18 @@ def test_a_mistake_is_one_line_and_exit_code_2(words, capsys):
     assert main([words, "--quick"]) == 2
     out, err = capsys.readouterr()
     assert out == "" and MISTAKES[words] in err
-    assert err.startswith("conformance: ") and err.count("\n") == 1 and words.partition(":")[0] in err
+    assert (
+        err.startswith("conformance: ") and err.count("\n") == 1 and words.partition(":")[0] in err
+    )
 
 
 def test_a_mistake_in_the_real_command_shows_no_traceback():
     done = in_a_process("jaxreg:attention_fn")
     assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr.startswith("conformance: jaxreg:attention_fn: ") and "Traceback" not in done.stderr
+    assert (
+        done.stderr.startswith("conformance: jaxreg:attention_fn: ")
+        and "Traceback" not in done.stderr
+    )
 
 
 def test_a_module_that_fails_on_import_is_named(tmp_path, monkeypatch, capsys):
@@ -57,8 +68,14 @@ def test_a_module_that_fails_on_import_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(tmp_path)
     assert main(["broken_on_import:attention"]) == main(["raises_on_import:attention"]) == 2
     first, second = capsys.readouterr().err.splitlines()
-    assert first == "conformance: broken_on_import: importing it needs the missing module module_that_is_not_there"
-    assert second == "conformance: raises_on_import: importing it fails: ZeroDivisionError: division by zero"
+    assert (
+        first == "conformance: broken_on_import: importing it needs the missing module"
+        " module_that_is_not_there"
+    )
+    assert (
+        second
+        == "conformance: raises_on_import: importing it fails: ZeroDivisionError: division by zero"
+    )
 
 
 def test_no_function_is_a_usage_error(capsys):
@@ -71,7 +88,10 @@ def test_list_names_every_check_and_what_holds(capsys):
     assert main(["--list"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == list(conformance.CHECKS)
-    assert all(what and line.endswith(what) for what, line in zip(conformance.CHECKS.values(), lines, strict=True))
+    assert all(
+        what and line.endswith(what)
+        for what, line in zip(conformance.CHECKS.values(), lines, strict=True)
+    )
 
 
 def test_a_function_that_fails_ends_with_1_and_the_table_is_saved(tmp_path, monkeypatch, capsys):
@@ -81,9 +101,16 @@ def test_a_function_that_fails_ends_with_1_and_the_table_is_saved(tmp_path, monk
     out, text = capsys.readouterr().out, file.read_text(encoding="utf-8")
     for printed in (out, text):
         found = report.statuses(printed)
-        assert [name for name, status in found.items() if status == "FAILED"] == ["arguments", "flax"]
+        assert [name for name, status in found.items() if status == "FAILED"] == [
+            "arguments",
+            "flax",
+        ]
         assert set(conformance.CHECKS) - set(found) == {"repeats"}
-        assert f"{HERE}:swallowing" in printed and "2 FAILED" in printed and "lost in silence: mask, bias" in printed
+        assert (
+            f"{HERE}:swallowing" in printed
+            and "2 FAILED" in printed
+            and "lost in silence: mask, bias" in printed
+        )
     assert max(map(len, out.splitlines())) <= 100
     assert text.splitlines()[-1].startswith("with jax ")
 
@@ -96,7 +123,10 @@ def test_a_function_that_passes_ends_with_0(capsys):
 def test_an_output_that_cannot_be_written_is_said_before_anything_runs(tmp_path, capsys):
     for path in (tmp_path, tmp_path / "missing" / "table.txt"):
         assert main(["jaxreg:attention_fn()", "--output", str(path)]) == 2
-        assert capsys.readouterr().err == f"conformance: --output: {path} is a folder, or in a folder that is not there\n"
+        assert (
+            capsys.readouterr().err
+            == f"conformance: --output: {path} is a folder, or in a folder that is not there\n"
+        )
 
 
 def test_an_unknown_check_is_refused_with_the_names_that_exist():

@@ -1,4 +1,6 @@
-"""What the suite finds in our functions (nothing), in Flax's and in jax.nn's (what is known), and that the saved tables say the same."""
+"""What the suite finds in our functions (nothing), in Flax's and in jax.nn's (what is known), and
+that the saved tables say the same.
+"""
 
 from functools import cache
 from pathlib import Path
@@ -19,24 +21,37 @@ RATES = ("rate_1", "rate_nan", "rate_negative", "rate_above_1")
 
 @cache
 def found(words: str, quick: bool = True) -> dict[str, conformance.Result]:
-    return {result.check: result for result in conformance.run(conformance.load(words), quick=quick)}
+    return {
+        result.check: result for result in conformance.run(conformance.load(words), quick=quick)
+    }
 
 
 def having(words: str, status: str, quick: bool = True) -> set[str]:
     return {check for check, result in found(words, quick).items() if result.status == status}
 
 
-@pytest.mark.parametrize("words", ["jaxreg:attention_fn()", "jaxreg:attention_fn(implementation='blockwise')"])
+@pytest.mark.parametrize(
+    "words", ["jaxreg:attention_fn()", "jaxreg:attention_fn(implementation='blockwise')"]
+)
 def test_ours_passes_every_check(words):
     assert having(words, "ok") == set(suite.chosen(quick=True))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("implementation", ["reference", "blockwise"])
-@pytest.mark.parametrize("arguments", [
-    "", "stage='logits'", "unit='key'", "unit='query'", "unit='head'", "unit='span', span_length=4", "share=('example', 'head')",
-    "unit='key', stage='logits'",
-])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "",
+        "stage='logits'",
+        "unit='key'",
+        "unit='query'",
+        "unit='head'",
+        "unit='span', span_length=4",
+        "share=('example', 'head')",
+        "unit='key', stage='logits'",
+    ],
+)
 def test_ours_fails_no_check_with_any_unit_and_stage(arguments, implementation):
     words = f"jaxreg:attention_fn(implementation={implementation!r}, {arguments})"
     assert having(words, "FAILED", quick=False) == set()
@@ -47,7 +62,10 @@ def test_ours_fails_no_check_with_any_unit_and_stage(arguments, implementation):
 @pytest.mark.slow
 def test_our_own_function_lacks_only_what_it_has_no_argument_for():
     assert having("jaxreg:dot_product_attention", "FAILED", quick=False) == set()
-    assert having("jaxreg:dot_product_attention", "not offered", quick=False) == {"flax", "deterministic"}
+    assert having("jaxreg:dot_product_attention", "not offered", quick=False) == {
+        "flax",
+        "deterministic",
+    }
 
 
 def test_what_is_shared_is_seen():
@@ -56,13 +74,27 @@ def test_what_is_shared_is_seen():
     assert one.status == "ok" and "shared by all heads, runs of 4 keys" in one.detail
 
 
-@pytest.mark.parametrize("words", ["flax.linen:dot_product_attention", "flax.nnx:dot_product_attention"])
+@pytest.mark.parametrize(
+    "words", ["flax.linen:dot_product_attention", "flax.nnx:dot_product_attention"]
+)
 def test_flax_takes_rates_that_are_none(words):
-    checks = found(words) if words in SAVED.values() else {
-        result.check: result for result in conformance.run(conformance.load(words), checks=["arguments", "keys", *RATES, "traced_rate"])}
+    checks = (
+        found(words)
+        if words in SAVED.values()
+        else {
+            result.check: result
+            for result in conformance.run(
+                conformance.load(words), checks=["arguments", "keys", *RATES, "traced_rate"]
+            )
+        }
+    )
     assert {check for check, result in checks.items() if result.status == "FAILED"} == set(RATES)
     assert checks["rate_1"].detail == "the output is NaN, in silence"
-    assert checks["rate_nan"].detail == checks["rate_negative"].detail == "nothing is dropped, in silence"
+    assert (
+        checks["rate_nan"].detail
+        == checks["rate_negative"].detail
+        == "nothing is dropped, in silence"
+    )
     assert checks["rate_above_1"].detail == "everything is dropped, in silence"
     assert checks["traced_rate"].status == "not offered"
     assert "broadcast_dropout=True shares it by examples and heads" in checks["keys"].detail
@@ -71,9 +103,21 @@ def test_flax_takes_rates_that_are_none(words):
 def test_jax_nn_has_no_dropout_and_flax_would_not_say_so():
     words = "jax.nn:dot_product_attention"
     assert having(words, "FAILED") == set()
-    assert having(words, "ok") == {"plain", "arguments", "masked", "empty_rows", "gradient", "jit", "vmap", "remat"}
+    assert having(words, "ok") == {
+        "plain",
+        "arguments",
+        "masked",
+        "empty_rows",
+        "gradient",
+        "jit",
+        "vmap",
+        "remat",
+    }
     assert found(words)["keep_rate"].detail == "no argument for a dropout rate"
-    assert "would lose dropout_rng, dropout_rate, deterministic in silence" in found(words)["flax"].detail
+    assert (
+        "would lose dropout_rng, dropout_rate, deterministic in silence"
+        in found(words)["flax"].detail
+    )
 
 
 @pytest.mark.parametrize("file", SAVED)
@@ -81,11 +125,14 @@ def test_the_saved_table_says_what_is_found_today(file):
     saved = report.statuses((TABLES / file).read_text(encoding="utf-8"))
     assert list(saved) == list(conformance.CHECKS)
     assert {check: saved[check] for check in suite.chosen(quick=True)} == {
-        check: result.status for check, result in found(SAVED[file]).items()}
+        check: result.status for check, result in found(SAVED[file]).items()
+    }
 
 
 @pytest.mark.parametrize("file", SAVED)
 def test_a_saved_table_is_plain_text_without_times(file):
     lines = (TABLES / file).read_text(encoding="utf-8").splitlines()
-    assert lines[0] == SAVED[file] and not any("\x1b" in line or line != line.rstrip() for line in lines)
+    assert lines[0] == SAVED[file] and not any(
+        "\x1b" in line or line != line.rstrip() for line in lines
+    )
     assert max(map(len, lines)) <= report.WIDTH and " s" not in lines[-2][-4:]

@@ -1,11 +1,22 @@
-"""Every planted fault is found by the checks that are named for it, and by no other; the sound function passes them all."""
+"""Every planted fault is found by the checks that are named for it, and by no other; the sound
+function passes them all.
+"""
 
 import pytest
 from attention.conformance import faulty
 
 from jaxreg.attention import conformance
 
-CHEAP = ("flax", "jit", "deterministic", "rate_0", "rate_1", "rate_nan", "rate_negative", "rate_above_1")
+CHEAP = (
+    "flax",
+    "jit",
+    "deterministic",
+    "rate_0",
+    "rate_1",
+    "rate_nan",
+    "rate_negative",
+    "rate_above_1",
+)
 """Run on every fault; all other checks have their turn in the slow tests."""
 
 ALL_FAULTS = faulty.FAULTS | faulty.FAR_FAULTS
@@ -13,7 +24,8 @@ ALL_FAULTS = faulty.FAULTS | faulty.FAR_FAULTS
 
 def failed(function, **options) -> set[str]:
     found = [result for result in conformance.run(function, **options) if result.status == "FAILED"]
-    # An exception, be it the suite's own, counts as a failure of the function: none of these faults is to be found that way.
+    # An exception, be it the suite's own, counts as a failure of the function: none of these faults
+    # is to be found that way.
     assert not [result for result in found if "Error: " in result.detail]
     return {result.check for result in found}
 
@@ -39,8 +51,12 @@ def test_a_planted_fault_fails_no_other_check(name):
 
 
 def test_every_check_has_a_fault_that_it_finds():
-    assert set().union(*(expected for _, expected in ALL_FAULTS.values())) == set(conformance.CHECKS)
+    assert set().union(*(expected for _, expected in ALL_FAULTS.values())) == set(
+        conformance.CHECKS
+    )
 
 
 def test_the_sound_function_passes_everything():
-    assert {result.check: result.status for result in conformance.run(faulty.SOUND)} == dict.fromkeys(conformance.CHECKS, "ok")
+    assert {
+        result.check: result.status for result in conformance.run(faulty.SOUND)
+    } == dict.fromkeys(conformance.CHECKS, "ok")

@@ -1,4 +1,6 @@
-"""Made-up claims and members for tests of the ledger: files in a folder, and records with planted accuracies."""
+"""Made-up claims and members for tests of the ledger: files in a folder, and records with planted
+accuracies.
+"""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -27,18 +29,29 @@ GAIN = {"drop": 1, "none": -1}
 def get_claim():
     return Claim(**(BASE | dict(%s)))
 """
-PLAIN = 'id="C1", arms=PAIR, questions=(Question("gain", GAIN, accuracy("recombination"), 0.05, 5),), seeds=(200, 201, 202, 203)'
+PLAIN = (
+    'id="C1", arms=PAIR, questions=(Question("gain", GAIN, accuracy("recombination"), 0.05, 5),),'
+    " seeds=(200, 201, 202, 203)"
+)
 EVAL_STEPS = (10, 20, 30)
 
 
 def write_claim(folder: Path, body: str, name: str = "C1") -> Path:
-    """A claim file below `folder`, next to a config of the tiny study; `body` is what Claim is called with."""
+    """A claim file below `folder`, next to a config of the tiny study; `body` is what Claim is
+    called with.
+    """
     for part in ("configs", "claims"):
         (folder / part).mkdir(exist_ok=True)
     root = Path(__file__).parents[3]
     (folder / "configs" / "base.py").write_text((root / "configs" / "base.py").read_text())
-    lines = [f"    config[{field.split('.')[0]!r}][{field.split('.')[1]!r}] = {value!r}" for field, value in tiny.CHANGES.items()]
-    text = '"""Tiny."""\n\nfrom configs import base\n\n\ndef get_config():\n    """Returns it."""\n    config = base.get_config()\n'
+    lines = [
+        f"    config[{field.split('.')[0]!r}][{field.split('.')[1]!r}] = {value!r}"
+        for field, value in tiny.CHANGES.items()
+    ]
+    text = (
+        '"""Tiny."""\n\nfrom configs import base\n\n\ndef get_config():\n    """Returns it."""\n   '
+        " config = base.get_config()\n"
+    )
     (folder / "configs" / "tiny.py").write_text(text + "\n".join(lines) + "\n    return config\n")
     path = folder / "claims" / f"{name}.py"
     path.write_text(HEAD % body)
@@ -50,8 +63,17 @@ def made_design(folder: Path, body: str = PLAIN, name: str = "C1", **options) ->
     return load_claim(write_claim(folder, body, name), **options)
 
 
-def record(dataset, accuracies: Mapping[str, float], *, diverged: bool = False, curves: Mapping[str, Sequence] | None = None, seed: int = 0) -> Record:
-    """A record of a tiny member whose split's hits have exactly these accuracies (others: all ties), spread over the rows by a seed."""
+def record(
+    dataset,
+    accuracies: Mapping[str, float],
+    *,
+    diverged: bool = False,
+    curves: Mapping[str, Sequence] | None = None,
+    seed: int = 0,
+) -> Record:
+    """A record of a tiny member whose split's hits have exactly these accuracies (others: all
+    ties), spread over the rows by a seed.
+    """
     passes = build.Passes.of(dataset.views, ("train", "validation", "recombination"), "validation")
     longest = max(len(dataset.splits[split]) for split, _ in passes.keys)
     scores, rng = np.zeros((len(passes.keys), longest, 2), np.float32), np.random.default_rng(seed)
@@ -68,21 +90,40 @@ def record(dataset, accuracies: Mapping[str, float], *, diverged: bool = False, 
         if curves and split in curves:
             table[:, index] = np.asarray(curves[split])
     meta = {
-        "passes": [[split, list(cut)] for split, cut in passes.keys], "curves": list(passes.keys[: passes.num_curves]),
-        "eval_steps": list(EVAL_STEPS), "diverged": diverged, "kept_step": 30, "last_step": 30,
+        "passes": [[split, list(cut)] for split, cut in passes.keys],
+        "curves": list(passes.keys[: passes.num_curves]),
+        "eval_steps": list(EVAL_STEPS),
+        "diverged": diverged,
+        "kept_step": 30,
+        "last_step": 30,
     }
-    return Record({"scores": scores, "curves": table, "train_loss": np.asarray([2.0, 1.0, 0.5])}, meta)
+    return Record(
+        {"scores": scores, "curves": table, "train_loss": np.asarray([2.0, 1.0, 0.5])}, meta
+    )
 
 
-def member(accuracies: Mapping[str, float], *, at: float | None = None, found: Mapping | None = None, **options) -> Member:
+def member(
+    accuracies: Mapping[str, float],
+    *,
+    at: float | None = None,
+    found: Mapping | None = None,
+    **options,
+) -> Member:
     """A made-up member on the tiny draw of seed 1."""
-    return Member(record(tiny.dataset(1), accuracies, **options), tiny.dataset(1), tiny.NUM_STEPS, at, found or {})
+    return Member(
+        record(tiny.dataset(1), accuracies, **options),
+        tiny.dataset(1),
+        tiny.NUM_STEPS,
+        at,
+        found or {},
+    )
 
 
 class Pool:
     """Made-up records for all members of a design: what `Gatherer` reads.
 
-    planted: (arm, seed) -> accuracies by split, or None for a member that diverged. losses: arm -> training loss.
+    planted: (arm, seed) -> accuracies by split, or None for a member that diverged. losses: arm ->
+    training loss.
     """
 
     def __init__(self, design: Design, planted, losses: Mapping[str, float] | None = None):
@@ -91,11 +132,18 @@ class Pool:
         for arm, by_seed in self.runs.items():
             for index, (seed, runs) in enumerate(by_seed.items()):
                 for run in runs:
-                    self.records[run.spec.hash] = self._record(arm, index, run, planted, losses or {})
+                    self.records[run.spec.hash] = self._record(
+                        arm, index, run, planted, losses or {}
+                    )
 
     def _record(self, arm: str, index: int, run: Run, planted, losses) -> Record:
         accuracies = planted(arm, index, run)
-        made = record(self.datasets[run.spec.data], accuracies or {}, diverged=accuracies is None, seed=run.spec.run_seed)
+        made = record(
+            self.datasets[run.spec.data],
+            accuracies or {},
+            diverged=accuracies is None,
+            seed=run.spec.run_seed,
+        )
         level = losses.get(arm, 1.0 + (run.spec.config["model"]["attention_dropout_rate"] or 0.0))
         made.arrays["train_loss"][:] = level
         return made

@@ -1,4 +1,6 @@
-"""The claim files of the repository: each loads, names tests that exist, and together they can decide."""
+"""The claim files of the repository: each loads, names tests that exist, and together they can
+decide.
+"""
 
 import ast
 from pathlib import Path
@@ -15,7 +17,9 @@ FILES = sorted(FOLDER.glob("*.py"))
 
 
 def functions(path: Path) -> set[str]:
-    return {node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)}
+    return {
+        node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)
+    }
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -32,11 +36,21 @@ def test_the_whole_ledger_can_decide():
     questions = judging.family(designs)
     assert {name for name, _ in questions} <= set(designs) and len(questions) >= 6
     for design in designs.values():
-        assert not design.arms or statistics.can_decide(len(design.seeds), len(questions), judging.ALPHA)
+        assert not design.arms or statistics.can_decide(
+            len(design.seeds), len(questions), judging.ALPHA
+        )
         assert not design.arms or min(design.seeds) >= 200, "seeds below were seen before"
 
 
 def test_every_claim_has_a_row_in_the_readme_of_the_folder():
     text = (FOLDER / "README.md").read_text()
-    for word in ("get_claim", "ClaimArm", "Question", "Tune", "Precondition", "jaxreg claims", "jaxreg plan"):
+    for word in (
+        "get_claim",
+        "ClaimArm",
+        "Question",
+        "Tune",
+        "Precondition",
+        "jaxreg claims",
+        "jaxreg plan",
+    ):
         assert word in text

@@ -1,4 +1,6 @@
-"""Arms become members: A/A pairs, tuned values, sweeps, copies, settings; equal content is one member."""
+"""Arms become members: A/A pairs, tuned values, sweeps, copies, settings; equal content is one
+member.
+"""
 
 import made_up
 import pytest
@@ -11,15 +13,18 @@ from jaxreg.study.files import UserErrors
 from jaxreg.study.pieces import SOURCES
 
 TUNED = (
-    'id="C1", arms={"none": ClaimArm("n", tune=Tune("optim.learning_rate", (1e-3, 1e-2))), '
-    '"drop": ClaimArm("d", tune=Tune(("model.attention_dropout_rate", "optim.weight_decay"), ((.1, 0), (.3, 1.0)))), '
-    '"many": ClaimArm("m", like="none", copies=3), "easy": ClaimArm("e", like="none", setting={"data.verbs_per_noun": 2}, kind="control")}, '
-    'questions=(Question("gain", GAIN, accuracy("recombination"), 0.05, 5),), seeds=(200, 201), tuning_seeds=(60, 61, 62)'
+    'id="C1", arms={"none": ClaimArm("n", tune=Tune("optim.learning_rate", (1e-3, 1e-2))), "drop":'
+    ' ClaimArm("d", tune=Tune(("model.attention_dropout_rate", "optim.weight_decay"), ((.1, 0),'
+    ' (.3, 1.0)))), "many": ClaimArm("m", like="none", copies=3), "easy": ClaimArm("e",'
+    ' like="none", setting={"data.verbs_per_noun": 2}, kind="control")},'
+    ' questions=(Question("gain", GAIN, accuracy("recombination"), 0.05, 5),), seeds=(200, 201),'
+    " tuning_seeds=(60, 61, 62)"
 )
 SWEEP = (
-    'id="D7", arms={"clip": ClaimArm("c", sweep={"optim.learning_rate": (1e-3, 1e-2, 1e-1)}), "free": ClaimArm("f", '
-    '{"optim.max_grad_norm": float("inf")}, sweep={"optim.learning_rate": (1e-3, 1e-2, 1e-1)})}, '
-    'questions=(Question("share", {"clip": 1, "free": -1}, diverged_share(), 0.1, -20, direction=-1),), seeds=(200, 201)'
+    'id="D7", arms={"clip": ClaimArm("c", sweep={"optim.learning_rate": (1e-3, 1e-2, 1e-1)}),'
+    ' "free": ClaimArm("f", {"optim.max_grad_norm": float("inf")}, sweep={"optim.learning_rate":'
+    ' (1e-3, 1e-2, 1e-1)})}, questions=(Question("share", {"clip": 1, "free": -1},'
+    " diverged_share(), 0.1, -20, direction=-1),), seeds=(200, 201)"
 )
 
 
@@ -50,11 +55,25 @@ def test_tuned_values_reach_every_arm_that_takes_them(tmp_path):
     assert design.tunes() == ["none", "drop"]
     candidates = design.candidates("drop", draw)
     assert [[spec.seed for spec in option] for option in candidates] == [[60, 61, 62]] * 2
-    assert [option[0].config["model"]["attention_dropout_rate"] for option in candidates] == [0.1, 0.3]
+    assert [option[0].config["model"]["attention_dropout_rate"] for option in candidates] == [
+        0.1,
+        0.3,
+    ]
     assert [option[0].config["optim"]["weight_decay"] for option in candidates] == [0.0, 1.0]
     members = design.members({"none": 1, "drop": 0}, draw)
-    rates = {arm: {run.spec.config["optim"]["learning_rate"] for runs in by_seed.values() for run in runs} for arm, by_seed in members.items()}
-    assert rates == {"none": {1e-2}, "drop": {1e-2}, "many": {1e-2}, "easy": {1e-2}, aa_name("none"): {1e-2}}
+    rates = {
+        arm: {
+            run.spec.config["optim"]["learning_rate"] for runs in by_seed.values() for run in runs
+        }
+        for arm, by_seed in members.items()
+    }
+    assert rates == {
+        "none": {1e-2},
+        "drop": {1e-2},
+        "many": {1e-2},
+        "easy": {1e-2},
+        aa_name("none"): {1e-2},
+    }
     assert members["drop"][200][0].spec.config["model"]["attention_dropout_rate"] == 0.1
     assert members["none"][200][0].spec.hash != design.members({}, draw)["none"][200][0].spec.hash
 
@@ -62,7 +81,9 @@ def test_tuned_values_reach_every_arm_that_takes_them(tmp_path):
 def test_copies_share_the_data_and_nothing_else(tmp_path):
     runs = made_up.made_design(tmp_path, TUNED).members({}, draw)["many"][201]
     assert [run.spec.run_seed for run in runs] == [201, 201 + COPY_OFFSET, 201 + 2 * COPY_OFFSET]
-    assert {run.spec.data for run in runs} == {"draw-4-201"} and len({run.spec.hash for run in runs}) == 3
+    assert {run.spec.data for run in runs} == {"draw-4-201"} and len(
+        {run.spec.hash for run in runs}
+    ) == 3
 
 
 def test_the_first_copy_is_the_arm_it_copies(tmp_path):
@@ -80,7 +101,11 @@ def test_a_sweep_is_one_member_per_value(tmp_path):
     members = made_up.made_design(tmp_path, SWEEP, "D7").members({}, draw)
     for arm, limit in (("clip", 1.0), ("free", float("inf"))):
         assert [run.at for run in members[arm][200]] == [1e-3, 1e-2, 1e-1]
-        assert [run.spec.config["optim"]["learning_rate"] for run in members[arm][200]] == [1e-3, 1e-2, 1e-1]
+        assert [run.spec.config["optim"]["learning_rate"] for run in members[arm][200]] == [
+            1e-3,
+            1e-2,
+            1e-1,
+        ]
         assert {run.spec.config["optim"]["max_grad_norm"] for run in members[arm][200]} == {limit}
     assert len(members[aa_name("free")][200]) == 3
 
@@ -88,21 +113,35 @@ def test_a_sweep_is_one_member_per_value(tmp_path):
 def test_members_that_two_claims_need_are_one(tmp_path):
     one = made_up.made_design(tmp_path)
     other = made_up.made_design(tmp_path, made_up.PLAIN.replace('"C1"', '"C2"'), "C2")
-    assert len(pool.evaluation_specs([one, other], {}, draw)) == len(pool.evaluation_specs([one], {}, draw)) == 12
+    assert (
+        len(pool.evaluation_specs([one, other], {}, draw))
+        == len(pool.evaluation_specs([one], {}, draw))
+        == 12
+    )
 
 
 def test_costs_count_what_is_shared_once(tmp_path):
-    designs = {"C1": made_up.made_design(tmp_path), "C2": made_up.made_design(tmp_path, made_up.PLAIN.replace('"C1"', '"C2"'), "C2")}
+    designs = {
+        "C1": made_up.made_design(tmp_path),
+        "C2": made_up.made_design(tmp_path, made_up.PLAIN.replace('"C1"', '"C2"'), "C2"),
+    }
     designs["D7"] = made_up.made_design(tmp_path, SWEEP, "D7")
     rows = pool.costs(designs, {}, pool.Stored(tmp_path / "run"), draw)
     steps = 50
     assert [(row.claim, row.members, row.tuning, row.evaluation, row.shared) for row in rows] == [
-        # three arms at 4 seeds; none of its own; three sweeps of 3 at 2 seeds, of which one arm at one value is C1's baseline
-        ("C1", 12, 0, 12 * steps, 0), ("C2", 12, 0, 0, 12 * steps), ("D7", 18, 0, (18 - 2) * steps, 2 * steps),
+        # three arms at 4 seeds; none of its own; three sweeps of 3 at 2 seeds, of which one arm at
+        # one value is C1's baseline
+        ("C1", 12, 0, 12 * steps, 0),
+        ("C2", 12, 0, 0, 12 * steps),
+        ("D7", 18, 0, (18 - 2) * steps, 2 * steps),
     ]
     assert [row.to_train for row in rows] == [row.evaluation for row in rows]
     lines = pool.budget_lines(rows, 1, (100.0, "made up"), lambda seconds: f"{seconds:.0f} s")
-    assert lines[-1] == "all: 1,400 model-steps, 1,400 to train in 1 program(s), about 22 s at 100 model-steps per second (made up)"
+    assert (
+        lines[-1]
+        == "all: 1,400 model-steps, 1,400 to train in 1 program(s), about 22 s at 100 model-steps"
+        " per second (made up)"
+    )
 
 
 def test_more_or_fewer_seeds(tmp_path):
@@ -117,8 +156,15 @@ def test_a_quick_claim_is_small(tmp_path):
     assert len(members["many"][200]) == 2
     for by_seed in members.values():
         for runs in by_seed.values():
-            assert all(run.spec.config["train"]["num_steps"] == 20 and run.spec.config["eval"]["every_steps"] == 10 for run in runs)
-    assert len(made_up.made_design(tmp_path, SWEEP, "D7", quick=True).members({}, draw)["clip"][200]) == 2
+            assert all(
+                run.spec.config["train"]["num_steps"] == 20
+                and run.spec.config["eval"]["every_steps"] == 10
+                for run in runs
+            )
+    assert (
+        len(made_up.made_design(tmp_path, SWEEP, "D7", quick=True).members({}, draw)["clip"][200])
+        == 2
+    )
 
 
 def test_a_quick_config_keeps_all_else(tmp_path):
@@ -132,8 +178,12 @@ def test_another_data_set_brings_its_own_defaults(tmp_path, name):
     values = made_up.made_design(tmp_path).arms["none"].values
     changed = change(values, {"data.dataset": name, "optim.weight_decay": 1})
     own = {field: value for field, value in changed.items() if field.startswith("data.")}
-    assert own == {"data.dataset": name} | {f"data.{setting}": value for setting, value in SOURCES[name].defaults().items()}
-    assert changed["optim.weight_decay"] == 1.0 and isinstance(changed["optim.weight_decay"], float), "one form: 1 and 1.0 are one member"
+    assert own == {"data.dataset": name} | {
+        f"data.{setting}": value for setting, value in SOURCES[name].defaults().items()
+    }
+    assert changed["optim.weight_decay"] == 1.0 and isinstance(
+        changed["optim.weight_decay"], float
+    ), "one form: 1 and 1.0 are one member"
     assert changed["model.width"] == values["model.width"]
 
 

@@ -16,29 +16,58 @@ EVIL = "</script><img src=x onerror=\"document.title='owned'\">"
 
 
 def told_of(tmp_path, *, quote: str = "a dog sat", quick: bool = False) -> dict:
-    """A ledger of all forms of claims: supported, not testable, not run, exact, by documents, beyond any measurement."""
+    """A ledger of all forms of claims: supported, not testable, not run, exact, by documents,
+    beyond any measurement.
+    """
     bodies = {
-        "C1": MORE, "C2": MORE.replace('"C1"', '"C2"'), "C3": MORE.replace('"C1"', '"C3"'), "M1": 'id="M1", tests=("tests/x.py::test_y",)',
-        "F1": 'id="F1", findings=(Finding("minimal", "supported", "papers"), Finding("specific", "refuted", "papers"))', "N1": 'id="N1", untestable="no way"',
+        "C1": MORE,
+        "C2": MORE.replace('"C1"', '"C2"'),
+        "C3": MORE.replace('"C1"', '"C3"'),
+        "M1": 'id="M1", tests=("tests/x.py::test_y",)',
+        "F1": (
+            'id="F1", findings=(Finding("minimal", "supported", "papers"), Finding("specific",'
+            ' "refuted", "papers"))'
+        ),
+        "N1": 'id="N1", untestable="no way"',
     }
-    designs = {name: load_claim(made_up.write_claim(tmp_path, body + f", quote={quote!r}", name)) for name, body in bodies.items()}
+    designs = {
+        name: load_claim(made_up.write_claim(tmp_path, body + f", quote={quote!r}", name))
+        for name, body in bodies.items()
+    }
     gathered = {
         "C1": made_up.Pool(designs["C1"], planted(6 / ROWS)).evidence(designs["C1"]),
         "C2": made_up.Pool(designs["C2"], planted(6 / ROWS, train=0.5)).evidence(designs["C2"]),
     }
     costs = {"C1": Cost("C1", 4, 80, 0, 4000, 0, 0)}
-    return page.ledger_of(designs, gathered, judging.judge(designs, gathered, quick=quick), {}, costs, quick=quick)
+    return page.ledger_of(
+        designs, gathered, judging.judge(designs, gathered, quick=quick), {}, costs, quick=quick
+    )
 
 
 def test_the_ledger_has_every_claim_in_every_form(tmp_path):
     told = told_of(tmp_path)
     assert [page.outcome(claim) for claim in told["claims"]] == [
-        ["supported"], ["not testable"], ["not run yet"], ["exact"], ["supported", "refuted"], ["not testable"],
+        ["supported"],
+        ["not testable"],
+        ["not run yet"],
+        ["exact"],
+        ["supported", "refuted"],
+        ["not testable"],
     ]
-    assert page.counts(told) == {"supported": 2, "not testable": 2, "not run yet": 1, "exact": 1, "refuted": 1}
+    assert page.counts(told) == {
+        "supported": 2,
+        "not testable": 2,
+        "not run yet": 1,
+        "exact": 1,
+        "refuted": 1,
+    }
     assert told["questions_in_family"] == 3 and told["aa"]["pairs"] == 1
     first = told["claims"][0]
-    assert "catsat" in first["scope"] and "20 seeds from 200" in first["scope"] and "data.verbs_per_noun 2" in first["scope"]
+    assert (
+        "catsat" in first["scope"]
+        and "20 seeds from 200" in first["scope"]
+        and "data.verbs_per_noun 2" in first["scope"]
+    )
     assert json.loads(json.dumps(told)) == told, "it is JSON already"
 
 
@@ -46,17 +75,39 @@ def test_the_summary_has_a_line_for_every_part(tmp_path):
     lines = page.summary(told_of(tmp_path))
     assert lines[0].startswith("C1 gain: supported, +25 [+22")
     assert lines[1].startswith("C2 gain: not testable") and "precondition failed: fits" in lines[1]
-    assert lines[2] == "C3 gain: not run yet" and lines[3] == "M1: exact" and lines[4] == "F1: supported, refuted"
-    assert lines[-1] == "A/A: 0 of 1 distinct pairs came out supported or opposite at alpha 0.05, uncorrected"
+    assert (
+        lines[2] == "C3 gain: not run yet"
+        and lines[3] == "M1: exact"
+        and lines[4] == "F1: supported, refuted"
+    )
+    assert (
+        lines[-1]
+        == "A/A: 0 of 1 distinct pairs came out supported or opposite at alpha 0.05, uncorrected"
+    )
 
 
 def test_the_table_has_a_row_for_every_part_and_the_budget(tmp_path):
     text = table.markdown(told_of(tmp_path))
     verdicts, budget = text.split("\n\n")
     rows = [line.split(" | ") for line in verdicts.splitlines()[2:]]
-    assert [row[0] for row in rows] == ["| C1", "| C2", "| C3", "| M1", "| F1", "| F1", "| N1"] and len({len(row) for row in rows}) == 1
-    assert rows[0][2:4] == ["gain", table.effect(told_of(tmp_path)["claims"][0]["questions"][0])] and rows[0][5] == "supported |"
-    assert rows[1][5].startswith("not testable (precondition failed: fits") and rows[2][5] == "not run yet |" and rows[3][5] == "exact |"
+    assert [row[0] for row in rows] == [
+        "| C1",
+        "| C2",
+        "| C3",
+        "| M1",
+        "| F1",
+        "| F1",
+        "| N1",
+    ] and len({len(row) for row in rows}) == 1
+    assert (
+        rows[0][2:4] == ["gain", table.effect(told_of(tmp_path)["claims"][0]["questions"][0])]
+        and rows[0][5] == "supported |"
+    )
+    assert (
+        rows[1][5].startswith("not testable (precondition failed: fits")
+        and rows[2][5] == "not run yet |"
+        and rows[3][5] == "exact |"
+    )
     assert budget.splitlines()[-1].startswith("| all |")
     assert "\\|" in table.markdown(told_of(tmp_path, quote="a | b")), "a bar does not end a cell"
 
@@ -79,7 +130,11 @@ def test_the_page_is_alone_and_always_the_same(tmp_path):
     told = told_of(tmp_path)
     text = page.render(told, "jaxreg claims")
     assert text == page.render(told, "jaxreg claims")
-    assert not re.search(r'(src|href)="(?!#|data:)', text) and "@import" not in text and "<!--slot" not in text
+    assert (
+        not re.search(r'(src|href)="(?!#|data:)', text)
+        and "@import" not in text
+        and "<!--slot" not in text
+    )
     assert "default-src 'none'" in text
 
 

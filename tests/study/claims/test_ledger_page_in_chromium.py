@@ -1,4 +1,6 @@
-"""The ledger's page in a real browser: rows open to their evidence, nothing is executed, it fits the screen."""
+"""The ledger's page in a real browser: rows open to their evidence, nothing is executed, it fits
+the screen.
+"""
 
 import sys
 from pathlib import Path
@@ -11,7 +13,9 @@ from test_ledger_page import EVIL, told_of
 from jaxreg.study.claims.page import render
 from tests import chromium
 
-pytestmark = pytest.mark.skipif(chromium.why_missing() is not None, reason=f"needs a browser; {chromium.why_missing()}")
+pytestmark = pytest.mark.skipif(
+    chromium.why_missing() is not None, reason=f"needs a browser; {chromium.why_missing()}"
+)
 
 
 @pytest.fixture(scope="module")
@@ -39,16 +43,27 @@ def shown(browser, tmp_path):
 
 def open_all(browser):
     browser.run("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
-    browser.run("document.querySelectorAll('.claim').forEach((part) => part.dispatchEvent(new Event('toggle')))")
+    browser.run(
+        "document.querySelectorAll('.claim').forEach((part) => part.dispatchEvent(new"
+        " Event('toggle')))"
+    )
 
 
 def test_every_claim_is_a_row_with_its_verdict(shown, tmp_path):
     told = told_of(tmp_path)
     browser = shown(told)
     assert browser.count(".claim") == len(told["claims"]) == 6
-    assert browser.text("#claim-C1 summary").count("supported") == 1 and "+25.0" in browser.text("#claim-C1 summary")
+    assert browser.text("#claim-C1 summary").count("supported") == 1 and "+25.0" in browser.text(
+        "#claim-C1 summary"
+    )
     assert browser.count("#claim-C1 summary svg.mini .mark.supported") == 1
-    for name, words in (("C2", "not testable"), ("C3", "not run yet"), ("M1", "exact"), ("F1", "refuted"), ("N1", "not testable")):
+    for name, words in (
+        ("C2", "not testable"),
+        ("C3", "not run yet"),
+        ("M1", "exact"),
+        ("F1", "refuted"),
+        ("N1", "not testable"),
+    ):
         assert words in browser.text(f"#claim-{name} summary")
     assert browser.count("#opening .counts li") == 5
 
@@ -59,13 +74,24 @@ def test_a_row_opens_to_its_evidence(shown, tmp_path):
     assert browser.count("#claim-C1 .inside > *") == 0, "drawn when it is opened"
     browser.click("#claim-C1 summary")
     browser.run("return new Promise((done) => setTimeout(done, 200))")
-    assert browser.count("#claim-C1 .inside svg.chart circle.seed") == 20 + 20, "the question, and the one effect beside it"
+    assert browser.count("#claim-C1 .inside svg.chart circle.seed") == 20 + 20, (
+        "the question, and the one effect beside it"
+    )
     assert browser.count("#claim-C1 .inside .mark.predicted") == 1
     question = told["claims"][0]["questions"][0]
-    assert browser.count("#claim-C1 .checks li") == len(question["controls"]) + len(question["preconditions"])
+    assert browser.count("#claim-C1 .checks li") == len(question["controls"]) + len(
+        question["preconditions"]
+    )
     assert browser.count("#claim-C1 .checks .failed") == 0
     inside = browser.text("#claim-C1 .inside")
-    for word in ("Hypothesis", "Refuted if", "Predicted", "Scope", "data.verbs_per_noun = 2", "80 members"):
+    for word in (
+        "Hypothesis",
+        "Refuted if",
+        "Predicted",
+        "Scope",
+        "data.verbs_per_noun = 2",
+        "80 members",
+    ):
         assert word in inside
 
 
@@ -80,7 +106,9 @@ def test_what_failed_stands_out(shown, tmp_path):
 def test_text_stays_text(shown, tmp_path):
     browser = shown(told_of(tmp_path, quote=EVIL))
     open_all(browser)
-    assert browser.count("img") == 0 and browser.run("return document.title") == "The essay on trial"
+    assert (
+        browser.count("img") == 0 and browser.run("return document.title") == "The essay on trial"
+    )
     assert EVIL in browser.text("#claim-C1 .quote")
 
 
@@ -99,4 +127,6 @@ def test_never_scrolls_sideways(shown, tmp_path, width, scheme):
     browser.color_scheme(scheme)
     open_all(browser)
     assert browser.run("return document.documentElement.scrollWidth - innerWidth") <= 0
-    assert browser.run("return getComputedStyle(document.body).backgroundColor") == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(20, 23, 27)")
+    assert browser.run("return getComputedStyle(document.body).backgroundColor") == (
+        "rgb(255, 255, 255)" if scheme == "light" else "rgb(20, 23, 27)"
+    )

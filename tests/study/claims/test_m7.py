@@ -1,4 +1,6 @@
-"""M7: with one layer, only the verb's own row of the mask can change the verb; from two layers on, other rows can."""
+"""M7: with one layer, only the verb's own row of the mask can change the verb; from two layers on,
+other rows can.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -15,16 +17,31 @@ def answer(model, params, tokens, cut=None):
     mask = np.ones((1, 1, WORDS, WORDS), bool)
     if cut is not None:
         mask[:, :, cut[0], cut[1]] = False
-    return np.asarray(model.apply({"params": params}, tokens, mask=jnp.asarray(mask), read_positions=jnp.asarray([QUERY])))
+    return np.asarray(
+        model.apply(
+            {"params": params}, tokens, mask=jnp.asarray(mask), read_positions=jnp.asarray([QUERY])
+        )
+    )
 
 
 def changes(num_layers: int) -> np.ndarray:
     """bool [query, key]: whether cutting the connection changes the verb's logits at all."""
-    model = Transformer(vocab_size=9, num_outputs=4, num_layers=num_layers, width=8, num_heads=2, mlp_width=8, max_length=WORDS)
+    model = Transformer(
+        vocab_size=9,
+        num_outputs=4,
+        num_layers=num_layers,
+        width=8,
+        num_heads=2,
+        mlp_width=8,
+        max_length=WORDS,
+    )
     tokens = jnp.asarray([[1, 2, 3, 4, 5, 6]])
     params = model.init(jax.random.key(0), tokens)["params"]
     whole = answer(model, params, tokens)
-    rows = [[not np.array_equal(answer(model, params, tokens, (q, k)), whole) for k in range(WORDS)] for q in range(WORDS)]
+    rows = [
+        [not np.array_equal(answer(model, params, tokens, (q, k)), whole) for k in range(WORDS)]
+        for q in range(WORDS)
+    ]
     return np.asarray(rows)
 
 

@@ -1,4 +1,6 @@
-"""Every measure against a slow computation by hand on made-up members, and what a diverged one counts as."""
+"""Every measure against a slow computation by hand on made-up members, and what a diverged one
+counts as.
+"""
 
 import math
 
@@ -20,7 +22,11 @@ def by_hand(member, view: str, column: int) -> float:
     """Mean over the rows a view counts, one row at a time."""
     chosen = member.view(view)
     index = member.record.meta["passes"].index([chosen.split, list(chosen.cut)])
-    rows = [member.record.arrays["scores"][index, row, column] for row, weight in enumerate(member.dataset.view_weights(chosen)) if weight > 0]
+    rows = [
+        member.record.arrays["scores"][index, row, column]
+        for row, weight in enumerate(member.dataset.view_weights(chosen))
+        if weight > 0
+    ]
     return sum(map(float, rows)) / len(rows)
 
 
@@ -32,7 +38,9 @@ def test_accuracies_and_losses_are_means_over_the_rows_of_a_view():
     assert measures.accuracy("recombination").value([m]) == 0.625
     assert measures.above_chance("recombination").value([m]) == 0.125
     assert measures.gap("train", "validation").value([m]) == 0.25
-    assert measures.loss_gap("train", "validation").value([m]) == pytest.approx(by_hand(m, "train", 1) - by_hand(m, "validation", 1))
+    assert measures.loss_gap("train", "validation").value([m]) == pytest.approx(
+        by_hand(m, "train", 1) - by_hand(m, "validation", 1)
+    )
     assert measures.worst("train", "validation", "recombination").value([m]) == 0.625
 
 
@@ -57,7 +65,9 @@ def test_steps_to_a_threshold_are_those_of_the_first_evaluation_there():
     m = made_up.member(VIEWS, curves={"validation": UP})
     assert measures.steps_to("validation", 0.6).value([m]) == pytest.approx(math.log(20))
     assert measures.steps_to("validation", 0.61).value([m]) == pytest.approx(math.log(30))
-    assert measures.steps_to("validation", 0.95).value([m]) == pytest.approx(math.log(tiny.NUM_STEPS))
+    assert measures.steps_to("validation", 0.95).value([m]) == pytest.approx(
+        math.log(tiny.NUM_STEPS)
+    )
 
 
 def test_the_value_at_a_crossing():
@@ -65,8 +75,12 @@ def test_the_value_at_a_crossing():
     read = measures.at_crossing
     assert read("validation", "train", loss_below=1.5).value([m]) == 0.5
     assert read("validation", "train", accuracy=0.7).value([m]) == 0.7
-    assert read("validation", "train", loss_below=0.1).value([m]) == 0.7, "never there: the last evaluation"
-    assert read("train", "train", loss_below=1.5, minus="validation").value([m]) == pytest.approx(0.1)
+    assert read("validation", "train", loss_below=0.1).value([m]) == 0.7, (
+        "never there: the last evaluation"
+    )
+    assert read("train", "train", loss_below=1.5, minus="validation").value([m]) == pytest.approx(
+        0.1
+    )
     assert read("validation", "train", loss_below=1.5, of="loss").value([m]) == 1.2
     with pytest.raises(ValueError, match="one of the two"):
         read("validation", "train")
@@ -76,7 +90,9 @@ def test_the_value_at_a_crossing():
 
 def test_a_stopped_member_is_read_at_its_last_evaluation():
     stopped = [UP[0], UP[1], (math.nan, math.nan)]
-    m = made_up.member(VIEWS, curves={"train": stopped, "validation": [DOWN[0], DOWN[1], (math.nan, math.nan)]})
+    m = made_up.member(
+        VIEWS, curves={"train": stopped, "validation": [DOWN[0], DOWN[1], (math.nan, math.nan)]}
+    )
     assert measures.at_crossing("validation", "train", loss_below=0.1).value([m]) == 0.5
     assert measures.train_mode_loss().value([m]) == 0.5
 
@@ -86,10 +102,19 @@ def test_a_diverged_member_counts_as_a_guess():
     outputs = len(lost.dataset.outputs)
     assert measures.accuracy("recombination").value([lost]) == 0.5
     assert measures.loss("recombination").value([lost]) == pytest.approx(math.log(outputs))
-    assert measures.above_chance("recombination").value([lost]) == measures.gap("train", "validation").value([lost]) == 0.0
+    assert (
+        measures.above_chance("recombination").value([lost])
+        == measures.gap("train", "validation").value([lost])
+        == 0.0
+    )
     assert measures.worst("train", "noun_cut").value([lost]) == 0.5
-    assert measures.steps_to("validation", 0.1).value([lost]) == pytest.approx(math.log(tiny.NUM_STEPS))
-    assert measures.diverged().value([lost]) == 1.0 and measures.diverged().value([made_up.member(VIEWS)]) == 0.0
+    assert measures.steps_to("validation", 0.1).value([lost]) == pytest.approx(
+        math.log(tiny.NUM_STEPS)
+    )
+    assert (
+        measures.diverged().value([lost]) == 1.0
+        and measures.diverged().value([made_up.member(VIEWS)]) == 0.0
+    )
     assert measures.trained_steps().value([lost]) == pytest.approx(math.log(tiny.NUM_STEPS))
 
 
@@ -103,22 +128,34 @@ def test_over_a_sweep():
     fates = [(1e-3, False), (2e-3, False), (4e-3, True), (8e-3, False)]
     swept = [made_up.member(VIEWS, at=rate, diverged=gone) for rate, gone in fates]
     assert measures.diverged_share().value(swept) == 0.25
-    assert measures.largest_stable().value(swept) == pytest.approx(math.log2(2e-3)), "what survives above a failure does not count"
+    assert measures.largest_stable().value(swept) == pytest.approx(math.log2(2e-3)), (
+        "what survives above a failure does not count"
+    )
     none = [made_up.member(VIEWS, at=rate, diverged=True) for rate, _ in fates]
-    assert measures.largest_stable().value(none) == pytest.approx(math.log2(5e-4)), "one step below the grid"
+    assert measures.largest_stable().value(none) == pytest.approx(math.log2(5e-4)), (
+        "one step below the grid"
+    )
     with pytest.raises(ValueError, match="reads one member, not 4"):
         measures.accuracy("train").value(swept)
 
 
 def test_a_sweep_may_count_what_learned_nothing_as_diverged():
     half = math.log(len(tiny.dataset(1).outputs)) / 2
-    swept = [made_up.member(VIEWS, at=rate, diverged=rate == 8e-3) for rate in (1e-3, 2e-3, 4e-3, 8e-3)]
+    swept = [
+        made_up.member(VIEWS, at=rate, diverged=rate == 8e-3) for rate in (1e-3, 2e-3, 4e-3, 8e-3)
+    ]
     for member, loss in zip(swept, (half - 0.01, half - 0.01, half, 0.0), strict=True):
         member.record.arrays["scores"][..., 1] = loss
-    assert measures.diverged_share().value(swept) == 0.25 and measures.diverged_share(on="train").value(swept) == 0.5
+    assert (
+        measures.diverged_share().value(swept) == 0.25
+        and measures.diverged_share(on="train").value(swept) == 0.5
+    )
     assert measures.largest_stable(on="train").value(swept) == pytest.approx(math.log2(2e-3))
     assert measures.largest_stable().value(swept) == pytest.approx(math.log2(4e-3))
-    assert measures.largest_stable(on="train").views == ("train",) and measures.diverged_share().views == ()
+    assert (
+        measures.largest_stable(on="train").views == ("train",)
+        and measures.diverged_share().views == ()
+    )
 
 
 def test_numbers_of_probes_and_traces():
@@ -128,19 +165,34 @@ def test_numbers_of_probes_and_traces():
     assert measure.value([m]) == 0.25 and measure.probes == (probe,)
     lost = made_up.member(VIEWS, diverged=True)
     assert measure.value([lost]) == 0.125
-    both = measures.probed_copies("mean", probe, lambda all_found: float(np.mean([f["mass"] for f in all_found])))
+    both = measures.probed_copies(
+        "mean", probe, lambda all_found: float(np.mean([f["mass"] for f in all_found]))
+    )
     other = made_up.member(VIEWS, found={"mass": {"mass": np.asarray([0.75, 1.0])}})
     assert both.value([m, other]) == 0.625
     assert both.value([m, lost]) == 0.375 and both.value([lost, lost]) == 0.0
     m.record.arrays["trace/norm"] = np.asarray([4.0, 2.0, 1.0])
-    assert measures.traced("norm", "gradients", "norm", lambda x: float(x[-1] / x[0])).value([m]) == 0.25
+    assert (
+        measures.traced("norm", "gradients", "norm", lambda x: float(x[-1] / x[0])).value([m])
+        == 0.25
+    )
 
 
 def test_the_share_carried_by_position_is_what_is_lost_of_what_lies_above_chance():
-    found = {"positions": {"intact": np.asarray(0.9), "moved": np.asarray(0.8), "shuffled": np.asarray(0.45)}}
+    found = {
+        "positions": {
+            "intact": np.asarray(0.9),
+            "moved": np.asarray(0.8),
+            "shuffled": np.asarray(0.45),
+        }
+    }
     m = made_up.member(VIEWS, found=found)
     assert measures.position_share("moved").value([m]) == pytest.approx(0.1 / 0.4)
-    assert measures.position_share("shuffled").value([m]) == pytest.approx(0.45 / 0.4), "worse than a guess is more than all of it"
-    nothing = made_up.member(VIEWS, found={"positions": {"intact": np.asarray(0.5), "moved": np.asarray(0.4)}})
+    assert measures.position_share("shuffled").value([m]) == pytest.approx(0.45 / 0.4), (
+        "worse than a guess is more than all of it"
+    )
+    nothing = made_up.member(
+        VIEWS, found={"positions": {"intact": np.asarray(0.5), "moved": np.asarray(0.4)}}
+    )
     assert measures.position_share("moved").value([nothing]) == 0.0
     assert measures.position_share("moved").value([made_up.member(VIEWS, diverged=True)]) == 0.0

@@ -19,12 +19,21 @@ CAT_SAT = ROOT / "experiments" / "cat_sat.py"
 def test_a_claim_with_a_given_spread(tmp_path):
     path = made_up.write_claim(tmp_path, MORE)
     first, question, cost = plan.run(path, None, 0.06)
-    assert first.startswith("20 seeds: the smallest two-sided p is 1.9e-06, after Holm over 1 tests 1.9e-06: it can decide")
+    assert first.startswith(
+        "20 seeds: the smallest two-sided p is 1.9e-06, after Holm over 1 tests 1.9e-06: it can"
+        " decide"
+    )
     power = statistics.paired_power(20, 0.06, 0.05, alpha=0.05)
     seeds = statistics.seeds_for_power(0.06, 0.05, alpha=0.05)
-    assert question == f"gain: SD 6 points over seeds; 20 seeds see 5 points with {100 * power:.0f}% power, {seeds} seeds with 80%"
+    assert (
+        question
+        == f"gain: SD 6 points over seeds; 20 seeds see 5 points with {100 * power:.0f}% power,"
+        f" {seeds} seeds with 80%"
+    )
     # four arms at 20 seeds
-    assert cost.startswith(f"{4 * 20 * 50:,} model-steps, {4 * 20 * 50:,} not trained yet: about 7 s at 600 per second")
+    assert cost.startswith(
+        f"{4 * 20 * 50:,} model-steps, {4 * 20 * 50:,} not trained yet: about 7 s at 600 per second"
+    )
 
 
 def test_other_claims_of_the_folder_are_its_family(tmp_path):
@@ -33,13 +42,19 @@ def test_other_claims_of_the_folder_are_its_family(tmp_path):
         made_up.write_claim(tmp_path, MORE.replace('"C1"', f'"{name}"'), name)
     first, question, _ = plan.run(path, None, 0.06)
     assert "after Holm over 3 tests 5.7e-06" in first
-    assert f"{statistics.seeds_for_power(0.06, 0.05, alpha=0.05, num_tests=3)} seeds with 80%" in question
+    assert (
+        f"{statistics.seeds_for_power(0.06, 0.05, alpha=0.05, num_tests=3)} seeds with 80%"
+        in question
+    )
 
 
 def test_the_pilot_is_an_earlier_ledger(tmp_path):
     path = made_up.write_claim(tmp_path, MORE)
     (tmp_path / "run").mkdir()
-    told = {"quick": False, "claims": [{"id": "C1", "questions": [{"name": "gain", "per_seed": [0.0, 0.1, 0.2]}]}]}
+    told = {
+        "quick": False,
+        "claims": [{"id": "C1", "questions": [{"name": "gain", "per_seed": [0.0, 0.1, 0.2]}]}],
+    }
     (tmp_path / "run" / "ledger.json").write_text(json.dumps(told))
     assert "SD 10 points over seeds" in plan.run(path, tmp_path / "run", None)[1]
     (tmp_path / "run" / "ledger.json").write_text(json.dumps(told | {"quick": True}))
@@ -47,29 +62,64 @@ def test_the_pilot_is_an_earlier_ledger(tmp_path):
 
 
 def test_non_inferiority_is_planned_one_sided(tmp_path):
-    path = made_up.write_claim(tmp_path, MORE.replace("0.05, 5)", '0.05, 0, kind="non-inferiority")', 1))
+    path = made_up.write_claim(
+        tmp_path, MORE.replace("0.05, 5)", '0.05, 0, kind="non-inferiority")', 1)
+    )
     needed = statistics.seeds_for_power(0.06, 0.05, alpha=0.05, sided=1)
-    assert f"exclude 5 points with" in plan.run(path, None, 0.06)[1] and f"{needed} seeds with 80%" in plan.run(path, None, 0.06)[1]
+    assert (
+        f"exclude 5 points with" in plan.run(path, None, 0.06)[1]
+        and f"{needed} seeds with 80%" in plan.run(path, None, 0.06)[1]
+    )
 
 
 def test_an_experiment_with_its_own_results():
     lines = plan.run(CAT_SAT, ROOT / "experiments" / "results" / "cat_sat", None)
-    results = json.loads((ROOT / "experiments" / "results" / "cat_sat" / "results.json").read_text())
-    row = next(r for r in results["comparisons"] if r["arm"] == "attention_0.3" and r["split"] == "recombination")
+    results = json.loads(
+        (ROOT / "experiments" / "results" / "cat_sat" / "results.json").read_text()
+    )
+    row = next(
+        r
+        for r in results["comparisons"]
+        if r["arm"] == "attention_0.3" and r["split"] == "recombination"
+    )
     mean = sum(row["per_seed"]) / 12
     sd = (sum((x - mean) ** 2 for x in row["per_seed"]) / 11) ** 0.5
-    assert any(line.startswith(f"attention_0.3: SD {100 * sd:.3g} points over seeds; 12 seeds see 5 points") for line in lines)
+    assert any(
+        line.startswith(
+            f"attention_0.3: SD {100 * sd:.3g} points over seeds; 12 seeds see 5 points"
+        )
+        for line in lines
+    )
     assert "after Holm over 7 tests" in lines[0], "controls and the A/A pair are no questions"
     # seven arms and a control at 12 seeds, the baseline, and the A/A arm
     assert lines[-1].startswith(f"{10 * 12 * 400:,} model-steps")
 
 
-@pytest.mark.parametrize("seeds, sd, word", [
-    (4, None, r"cannot decide: the smallest two-sided p with 4 seeds is 0.12, after Holm over 1 tests 0.12, above 0.05; 6 seeds could"),
-    (20, 0.3, r"cannot decide: gain: SD 30 points over seeds; 20 seeds see 5 points with \d+% power, 28\d seeds with 80%"),
-])
+@pytest.mark.parametrize(
+    "seeds, sd, word",
+    [
+        (
+            4,
+            None,
+            (
+                r"cannot decide: the smallest two-sided p with 4 seeds is 0.12, after Holm over 1"
+                r" tests 0.12, above 0.05; 6 seeds could"
+            ),
+        ),
+        (
+            20,
+            0.3,
+            (
+                r"cannot decide: gain: SD 30 points over seeds; 20 seeds see 5 points with \d+%"
+                r" power, 28\d seeds with 80%"
+            ),
+        ),
+    ],
+)
 def test_a_design_that_cannot_decide_is_refused_in_one_line(tmp_path, seeds, sd, word):
-    path = made_up.write_claim(tmp_path, MORE.replace("range(200, 220)", f"range(200, {200 + seeds})"))
+    path = made_up.write_claim(
+        tmp_path, MORE.replace("range(200, 220)", f"range(200, {200 + seeds})")
+    )
     with pytest.raises(UserErrors) as error:
         plan.run(path, None, sd)
     [line] = error.value.mistakes
@@ -79,7 +129,9 @@ def test_a_design_that_cannot_decide_is_refused_in_one_line(tmp_path, seeds, sd,
 def test_the_fewest_seeds_are_the_fewest():
     for tests in (1, 7, 45):
         n = plan.fewest_seeds(tests, 0.05)
-        assert statistics.can_decide(n, tests, 0.05) and not statistics.can_decide(n - 1, tests, 0.05)
+        assert statistics.can_decide(n, tests, 0.05) and not statistics.can_decide(
+            n - 1, tests, 0.05
+        )
 
 
 def test_a_claim_without_arms_needs_no_plan(tmp_path):

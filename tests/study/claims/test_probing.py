@@ -1,4 +1,6 @@
-"""A probe finds in many members at once what it finds in each by itself, once, and nothing in those that diverged."""
+"""A probe finds in many members at once what it finds in each by itself, once, and nothing in those
+that diverged.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +22,12 @@ def logit_norms(model, params, batch, seed, power: float):
     CALLS.append(power)
     from jaxreg.probe.forward import query_logits
 
-    return {"norms": (query_logits(model, params, batch) ** 2).sum(-1) ** power, "seed": seed, "rate": model.attention_dropout_rate, "cues": batch["cues"]}
+    return {
+        "norms": (query_logits(model, params, batch) ** 2).sum(-1) ** power,
+        "seed": seed,
+        "rate": model.attention_dropout_rate,
+        "cues": batch["cues"],
+    }
 
 
 PROBE = Probe("norms", logit_norms, view="informative", rows=5, settings={"power": 0.5})
@@ -31,17 +38,27 @@ def members(tmp_path):
     """(specs, records) of a made-up claim's members, with random parameters; the last one diverged."""
     design = made_up.made_design(tmp_path)
     pool = made_up.Pool(design, lambda arm, index, run: None if (arm, index) == ("drop", 3) else {})
-    specs = [run.spec for by_seed in pool.runs.values() for runs in by_seed.values() for run in runs]
-    model = build.model_of(build.structure_of(specs[0].config), build.strengths_of(specs[0].config), build.Vocabulary.of(tiny.dataset(1)))
+    specs = [
+        run.spec for by_seed in pool.runs.values() for runs in by_seed.values() for run in runs
+    ]
+    model = build.model_of(
+        build.structure_of(specs[0].config),
+        build.strengths_of(specs[0].config),
+        build.Vocabulary.of(tiny.dataset(1)),
+    )
     for spec in specs:
         tree = model.init(jax.random.key(spec.run_seed), jnp.zeros((1, 12), jnp.int32))["params"]
-        pool.records[spec.hash].arrays.update(records.flatten({"params": jax.tree.map(np.asarray, tree)}))
+        pool.records[spec.hash].arrays.update(
+            records.flatten({"params": jax.tree.map(np.asarray, tree)})
+        )
     return specs, pool
 
 
 def find(tmp_path, members, probe=PROBE):
     specs, pool = members
-    return probing.Prober(tmp_path / "probes", pool.datasets).find(probe, specs, pool.records.__getitem__)
+    return probing.Prober(tmp_path / "probes", pool.datasets).find(
+        probe, specs, pool.records.__getitem__
+    )
 
 
 def test_members_together_equal_each_by_itself(tmp_path, members):
@@ -53,24 +70,34 @@ def test_members_together_equal_each_by_itself(tmp_path, members):
         if record.meta["diverged"]:
             continue
         vocabulary = build.Vocabulary.of(tiny.dataset(1))
-        model = build.model_of(build.structure_of(spec.config), build.strengths_of(spec.config), vocabulary)
-        params = build.with_fresh_rows(jax.tree.map(jnp.asarray, probing.params_of(record)), spec.run_seed, vocabulary)
+        model = build.model_of(
+            build.structure_of(spec.config), build.strengths_of(spec.config), vocabulary
+        )
+        params = build.with_fresh_rows(
+            jax.tree.map(jnp.asarray, probing.params_of(record)), spec.run_seed, vocabulary
+        )
         batch = jax.tree.map(jnp.asarray, probing.batch_of(PROBE, tiny.dataset(1)))
         alone = logit_norms(model, params, batch, spec.run_seed, 0.5)
         np.testing.assert_allclose(found[spec.hash]["norms"], alone["norms"], rtol=1e-5)
         assert found[spec.hash]["seed"] == spec.run_seed
-        assert found[spec.hash]["rate"] == pytest.approx(spec.config["model"]["attention_dropout_rate"])
+        assert found[spec.hash]["rate"] == pytest.approx(
+            spec.config["model"]["attention_dropout_rate"]
+        )
 
 
 def test_the_batch_is_the_first_rows_of_the_view():
     dataset = tiny.dataset(1)
     batch = probing.batch_of(PROBE, dataset)
-    rows = np.flatnonzero(dataset.view_weights(next(v for v in dataset.views if v.name == "informative")))[:5]
+    rows = np.flatnonzero(
+        dataset.view_weights(next(v for v in dataset.views if v.name == "informative"))
+    )[:5]
     split = dataset.splits["recombination"]
     np.testing.assert_array_equal(batch["tokens"], split.tokens[rows])
     np.testing.assert_array_equal(batch["cues"], split.cues[rows])
     cut = probing.batch_of(Probe("p", logit_norms, view="noun_cut", rows=5), dataset)
-    np.testing.assert_array_equal(cut["cut_positions"][:, 0], split.cues[rows, dataset.cue_names.index("noun")])
+    np.testing.assert_array_equal(
+        cut["cut_positions"][:, 0], split.cues[rows, dataset.cue_names.index("noun")]
+    )
 
 
 def test_nothing_is_computed_twice_and_settings_count(tmp_path, members):
@@ -82,7 +109,11 @@ def test_nothing_is_computed_twice_and_settings_count(tmp_path, members):
     assert first.keys() == again.keys()
     for hash in first:
         np.testing.assert_array_equal(first[hash]["norms"], again[hash]["norms"])
-    other = find(tmp_path, members, Probe("norms", logit_norms, view="informative", rows=5, settings={"power": 1.0}))
+    other = find(
+        tmp_path,
+        members,
+        Probe("norms", logit_norms, view="informative", rows=5, settings={"power": 1.0}),
+    )
     assert len(CALLS) > traced
     some = next(iter(first))
     np.testing.assert_allclose(other[some]["norms"], first[some]["norms"] ** 2, rtol=1e-5)
@@ -90,11 +121,24 @@ def test_nothing_is_computed_twice_and_settings_count(tmp_path, members):
 
 def test_the_address_is_all_that_decides():
     same = probing.address(PROBE, "0" * 24)
-    assert same == probing.address(Probe("norms", logit_norms, view="informative", rows=5, settings={"power": 0.5}), "0" * 24)
+    assert same == probing.address(
+        Probe("norms", logit_norms, view="informative", rows=5, settings={"power": 0.5}), "0" * 24
+    )
     others = [
-        probing.address(PROBE, "1" * 24), probing.address(Probe("n", logit_norms, view="informative", rows=5, settings={"power": 0.5}), "0" * 24),
-        probing.address(Probe("norms", logit_norms, view="train", rows=5, settings={"power": 0.5}), "0" * 24),
-        probing.address(Probe("norms", logit_norms, view="informative", rows=6, settings={"power": 0.5}), "0" * 24),
-        probing.address(Probe("norms", made_up.member, view="informative", rows=5, settings={"power": 0.5}), "0" * 24),
+        probing.address(PROBE, "1" * 24),
+        probing.address(
+            Probe("n", logit_norms, view="informative", rows=5, settings={"power": 0.5}), "0" * 24
+        ),
+        probing.address(
+            Probe("norms", logit_norms, view="train", rows=5, settings={"power": 0.5}), "0" * 24
+        ),
+        probing.address(
+            Probe("norms", logit_norms, view="informative", rows=6, settings={"power": 0.5}),
+            "0" * 24,
+        ),
+        probing.address(
+            Probe("norms", made_up.member, view="informative", rows=5, settings={"power": 0.5}),
+            "0" * 24,
+        ),
     ]
     assert len({same, *others}) == 6

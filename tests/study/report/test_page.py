@@ -48,7 +48,9 @@ def parsed(text: str) -> _Collector:
 
 
 def embedded(text: str) -> dict:
-    return json.loads(parsed(text).scripts[0], parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    return json.loads(
+        parsed(text).scripts[0], parse_constant=lambda name: pytest.fail(f"{name} is not JSON")
+    )
 
 
 def test_fetches_nothing():
@@ -63,7 +65,11 @@ def test_fetches_nothing():
 
 
 def test_policy_of_the_page_forbids_the_network():
-    policies = [attributes["content"] for tag, attributes in parsed(page.render(make_payload())).tags if attributes.get("http-equiv") == "Content-Security-Policy"]
+    policies = [
+        attributes["content"]
+        for tag, attributes in parsed(page.render(make_payload())).tags
+        if attributes.get("http-equiv") == "Content-Security-Policy"
+    ]
     assert len(policies) == 1
     assert "default-src 'none'" in policies[0]
 
@@ -75,7 +81,11 @@ def test_same_payload_gives_same_bytes():
 def test_every_slot_is_filled_and_every_asset_is_used():
     text = page.render(make_payload())
     assert "<!--slot:" not in text
-    assert {path.name for path in page.ASSETS.iterdir()} == {*page.SCRIPTS, "report.css", "report.html"}
+    assert {path.name for path in page.ASSETS.iterdir()} == {
+        *page.SCRIPTS,
+        "report.css",
+        "report.html",
+    }
 
 
 def test_missing_numbers_become_null():
@@ -84,7 +94,11 @@ def test_missing_numbers_become_null():
     payload["edges"]["probability"] = np.float32("inf")
     payload["table"]["none"]["train"]["per_seed"] = np.array([0.5, np.nan])
     shown = embedded(page.render(payload))
-    assert shown["table"]["none"]["train"] == {**shown["table"]["none"]["train"], "mean": None, "per_seed": [0.5, None]}
+    assert shown["table"]["none"]["train"] == {
+        **shown["table"]["none"]["train"],
+        "mean": None,
+        "per_seed": [0.5, None],
+    }
     assert shown["edges"]["probability"] is None
 
 
@@ -97,7 +111,16 @@ def test_numbers_survive_the_trip():
     assert list(shown["timing"]) == list(payload["timing"])
 
 
-@pytest.mark.parametrize("sentence", ["</script><script>alert(1)</script>", "<!--<script>", "<!--slot:css-->", "a\u2028b", "\\</SCRIPT >"])
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "</script><script>alert(1)</script>",
+        "<!--<script>",
+        "<!--slot:css-->",
+        "a\u2028b",
+        "\\</SCRIPT >",
+    ],
+)
 def test_sentence_cannot_become_markup(sentence):
     payload = make_payload()
     payload["title"] = payload["question"] = sentence

@@ -1,4 +1,6 @@
-"""The report page in a real browser: it draws without errors, its controls work, and it fits the screen."""
+"""The report page in a real browser: it draws without errors, its controls work, and it fits the
+screen.
+"""
 
 import copy
 import json
@@ -13,10 +15,25 @@ from synthetic import ARMS, VIEWS, make_counterfactual, make_payload
 from jaxreg.study.report.page import render
 from tests import chromium
 
-pytestmark = pytest.mark.skipif(chromium.why_missing() is not None, reason=f"needs a browser; {chromium.why_missing()}")
+pytestmark = pytest.mark.skipif(
+    chromium.why_missing() is not None, reason=f"needs a browser; {chromium.why_missing()}"
+)
 
 END, RIGHT, SPACE = "\ue010", "\ue014", "\ue00d"
-SECTIONS = ("table", "forest", "curves", "pathways", "mass", "matrices", "flipped", "predictions", "controls", "scope", "time", "again")
+SECTIONS = (
+    "table",
+    "forest",
+    "curves",
+    "pathways",
+    "mass",
+    "matrices",
+    "flipped",
+    "predictions",
+    "controls",
+    "scope",
+    "time",
+    "again",
+)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +74,15 @@ def percent(value: float) -> str:
 
 def test_all_sections_stand_in_order(shown):
     browser = shown(make_payload())
-    assert tuple(browser.run("return [...document.querySelectorAll('main > section')].filter((part) => !part.hidden).map((part) => part.id)")) == SECTIONS
+    assert (
+        tuple(
+            browser.run(
+                "return [...document.querySelectorAll('main > section')].filter((part) =>"
+                " !part.hidden).map((part) => part.id)"
+            )
+        )
+        == SECTIONS
+    )
     assert browser.count("main > section:not([hidden]) [data-mount]:empty") == 0
     assert browser.text("h1") == make_payload()["question"]
 
@@ -67,7 +92,11 @@ def test_table_shows_every_cell_and_verdicts_on_the_primary_view_only(shown):
     browser = shown(payload)
     assert browser.count(".results tbody tr") == len(ARMS)
     assert browser.count(".results tbody td") == len(ARMS) * len(VIEWS)
-    assert browser.count(".results td.primary .badge") == browser.count(".results td .badge") == len(ARMS) - 1
+    assert (
+        browser.count(".results td.primary .badge")
+        == browser.count(".results td .badge")
+        == len(ARMS) - 1
+    )
     first = browser.text(".results tbody tr:nth-child(2) td.primary")
     assert percent(payload["table"]["attention_10"]["recombination"]["mean"]) in first
     assert "▲ supported" in first
@@ -83,7 +112,10 @@ def test_forest_has_a_dot_per_seed_and_no_verdict_on_other_views(shown):
     browser = shown(payload)
     assert browser.count("#forest circle.seed") == len(payload["seeds"]) * (len(ARMS) - 1)
     assert "supported" in browser.text("#forest svg")
-    browser.run("const s = document.querySelector('#forest select'); s.value = 'template'; s.dispatchEvent(new Event('change'))")
+    browser.run(
+        "const s = document.querySelector('#forest select'); s.value = 'template';"
+        " s.dispatchEvent(new Event('change'))"
+    )
     assert "supported" not in browser.text("#forest svg")
     assert browser.count("#forest circle.seed") == len(payload["seeds"]) * (len(ARMS) - 1)
 
@@ -96,7 +128,12 @@ def test_clicking_an_edge_severs_it_and_moves_the_probability(shown, place):
     browser.click(place)
     assert browser.text("#probability") == percent(payload["edges"]["severed"][1])
     assert "SIT → cat severed in all heads and layers" in browser.text("#probability-text")
-    assert browser.count(".arc.severed") == browser.count(".word.severed") == browser.count("#before .severed") == 1
+    assert (
+        browser.count(".arc.severed")
+        == browser.count(".word.severed")
+        == browser.count("#before .severed")
+        == 1
+    )
     browser.click(place)
     assert browser.text("#probability") == percent(payload["edges"]["probability"])
     assert browser.count(".arc.severed") == 0
@@ -105,7 +142,10 @@ def test_clicking_an_edge_severs_it_and_moves_the_probability(shown, place):
 def test_an_arc_can_be_clicked(shown):
     payload = make_payload()
     browser = shown(payload)
-    browser.run("document.querySelector('.arc[data-arc=\"4\"] .reach').dispatchEvent(new MouseEvent('click', {bubbles: true}))")
+    browser.run(
+        "document.querySelector('.arc[data-arc=\"4\"] .reach').dispatchEvent(new"
+        " MouseEvent('click', {bubbles: true}))"
+    )
     assert browser.text("#probability") == percent(payload["edges"]["severed"][4])
 
 
@@ -117,7 +157,9 @@ def test_one_head_can_be_severed_with_the_keyboard(shown):
     browser.press('.word[data-edge="0"]', SPACE)
     assert browser.text("#probability") == percent(payload["edges"]["severed_by_head"][0][1][0])
     assert "in layer 1, head 2" in browser.text("#probability-text")
-    assert browser.run("return document.activeElement.dataset.edge") == "0", "the focus stays where it was"
+    assert browser.run("return document.activeElement.dataset.edge") == "0", (
+        "the focus stays where it was"
+    )
 
 
 def test_slider_shows_the_mask_of_each_step(shown):
@@ -135,8 +177,15 @@ def test_slider_shows_the_mask_of_each_step(shown):
     browser.click('label:has(input[value="1-2"])')
     assert browser.count("#after td.dropped") == dropped(payload, last, 1, 2)
     size = len(payload["matrices"]["words"])
-    cells = browser.run("return [...document.querySelectorAll('#after tbody tr')].map((row) => [...row.querySelectorAll('td:not(.total)')].map((cell) => cell.matches('.dropped') ? '0' : '1'))")
-    assert "".join(bit for row in cells for bit in row) == payload["matrices"]["steps"][last]["kept"][1][2]
+    cells = browser.run(
+        "return [...document.querySelectorAll('#after tbody tr')].map((row) =>"
+        " [...row.querySelectorAll('td:not(.total)')].map((cell) => cell.matches('.dropped') ? '0'"
+        " : '1'))"
+    )
+    assert (
+        "".join(bit for row in cells for bit in row)
+        == payload["matrices"]["steps"][last]["kept"][1][2]
+    )
     assert len(cells) == size
 
 
@@ -145,12 +194,19 @@ def test_dropped_and_tiny_cells_differ(shown):
     payload["matrices"]["weights"][0][0][0] = [0.004, 0.4, 0.004, 0.3, 0.292, 0.0]
     payload["matrices"]["steps"][0]["kept"][0][0] = "011011" + "1" * 30
     browser = shown(payload)
-    row = browser.run("return [...document.querySelector('#after tbody tr').querySelectorAll('td:not(.total)')].map((cell) => [cell.className, cell.textContent, !!cell.querySelector('s')])")
+    row = browser.run(
+        "return [...document.querySelector('#after tbody"
+        " tr').querySelectorAll('td:not(.total)')].map((cell) => [cell.className, cell.textContent,"
+        " !!cell.querySelector('s')])"
+    )
     assert row[0] == ["dropped", "0.00 dropped", True]
     assert row[1][1:] == ["0.57", False]  # .4 * 65536 / 45875
     assert row[3] == ["dropped", "0.30 dropped", True]
     assert row[5] == ["kept tiny", "0.00", False]
-    styles = browser.run("return ['.dropped', '.tiny'].map((name) => getComputedStyle(document.querySelector('#after ' + name)).backgroundImage)")
+    styles = browser.run(
+        "return ['.dropped', '.tiny'].map((name) => getComputedStyle(document.querySelector('#after"
+        " ' + name)).backgroundImage)"
+    )
     assert "gradient" in styles[0]
     assert styles[1] == "none"
 
@@ -161,15 +217,22 @@ def test_curves_switch_to_loss_and_read_out_a_step(shown):
     assert browser.count("#curves .panel") == len(ARMS)
     browser.press("#curves .panel-picture", RIGHT + RIGHT)
     assert "step 40" in browser.text("#curves .readout")
-    assert f"{100 * payload['curves']['none']['train']['mean'][1]:.0f}%" in browser.text("#curves .readout")
+    assert f"{100 * payload['curves']['none']['train']['mean'][1]:.0f}%" in browser.text(
+        "#curves .readout"
+    )
     browser.click('#curves label:has(input[value="loss"])')
-    assert f"{payload['curves']['none']['loss/train']['mean'][-1]:.2f}" in browser.text("#curves .readout")
+    assert f"{payload['curves']['none']['loss/train']['mean'][-1]:.2f}" in browser.text(
+        "#curves .readout"
+    )
 
 
 def test_flipped_sentences_go_both_ways(shown):
     payload = make_payload()
     browser = shown(payload)
-    browser.run("const s = document.querySelector('#flipped select'); s.value = 'decay'; s.dispatchEvent(new Event('change'))")
+    browser.run(
+        "const s = document.querySelector('#flipped select'); s.value = 'decay';"
+        " s.dispatchEvent(new Event('change'))"
+    )
     repaired = sum(entry["arm_says"] == entry["answer"] for entry in payload["flipped"]["decay"])
     assert f" {repaired}" in browser.text(".flip.repaired h3")
     assert f" {len(payload['flipped']['decay']) - repaired}" in browser.text(".flip.broken h3")
@@ -185,7 +248,10 @@ def test_predictions_are_in_points(shown):
 @pytest.mark.parametrize("width", [400, 1200])
 @pytest.mark.parametrize("size", ["small", "large"])
 def test_never_scrolls_sideways(shown, width, size):
-    large = {"num_seeds": 40, "words": "on the mats the journeys SIT quickly near the small dogs outside"}
+    large = {
+        "num_seeds": 40,
+        "words": "on the mats the journeys SIT quickly near the small dogs outside",
+    }
     browser = shown(make_payload(**large) if size == "large" else make_payload())
     browser.resize(width)
     browser.run("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
@@ -206,7 +272,14 @@ def test_dark_scheme_and_paper_change_the_colors(shown):
 def blank(value):
     """The payload with every number unknown."""
     if isinstance(value, dict):
-        return {key: item if key in ("margin", "alpha", "query", "seed", "seeds", "step", "example") else blank(item) for key, item in value.items()}
+        return {
+            key: (
+                item
+                if key in ("margin", "alpha", "query", "seed", "seeds", "step", "example")
+                else blank(item)
+            )
+            for key, item in value.items()
+        }
     if isinstance(value, list):
         return [blank(item) for item in value]
     return None if isinstance(value, float) else value
@@ -220,7 +293,24 @@ def test_every_number_may_be_missing(shown):
     assert browser.text("#probability") == "–"
 
 
-@pytest.mark.parametrize("absent", ["curves", "pathways", "attention_mass", "matrices", "edges", "flipped", "predictions", "controls", "uninformative", "timing", "environment", "comparisons", "headline"])
+@pytest.mark.parametrize(
+    "absent",
+    [
+        "curves",
+        "pathways",
+        "attention_mass",
+        "matrices",
+        "edges",
+        "flipped",
+        "predictions",
+        "controls",
+        "uninformative",
+        "timing",
+        "environment",
+        "comparisons",
+        "headline",
+    ],
+)
 def test_what_was_not_recorded_is_left_out(shown, absent):
     payload = copy.deepcopy(make_payload())
     payload[absent] = None
@@ -241,7 +331,9 @@ def test_one_seed_one_arm(shown):
 def test_sentence_stays_text(shown):
     payload = make_payload()
     evil = "</script><img src=x onerror=\"document.title='owned'\">"
-    payload["question"] = payload["headline"][0] = payload["flipped"]["attention_30_decay"][0]["text"] = evil
+    payload["question"] = payload["headline"][0] = payload["flipped"]["attention_30_decay"][0][
+        "text"
+    ] = evil
     payload["matrices"]["words"][0] = "<b>the</b>"
     browser = shown(payload)
     assert browser.text("h1") == evil
@@ -263,18 +355,30 @@ def test_every_kept_connection_has_its_cell_and_its_row(shown):
     payload = with_counterfactual()
     found = payload["counterfactual"]
     browser = shown(payload)
-    assert browser.run("return [...document.querySelectorAll('main > section')].filter((part) => !part.hidden).map((part) => part.id)").count("counterfactual") == 1
+    assert (
+        browser.run(
+            "return [...document.querySelectorAll('main > section')].filter((part) =>"
+            " !part.hidden).map((part) => part.id)"
+        ).count("counterfactual")
+        == 1
+    )
     assert browser.count("#counterfactual td.effect") == len(found["connections"])
     assert browser.count("#counterfactual td.dropped") == 1, "the one that was left out"
     assert "1 more connection of this row" in browser.text("#counterfactual .note")
-    cells = browser.run("return [...document.querySelectorAll('#counterfactual tbody tr')].map((row) => [...row.querySelectorAll('td')].map((cell) => [cell.className, cell.textContent, cell.dataset.tip]))")
+    cells = browser.run(
+        "return [...document.querySelectorAll('#counterfactual tbody tr')].map((row) =>"
+        " [...row.querySelectorAll('td')].map((cell) => [cell.className, cell.textContent,"
+        " cell.dataset.tip]))"
+    )
     for row in found["connections"]:
         classes, text, tip = cells[row["layer"] * 4 + row["head"]][row["key"]]
         change = row["change"]["probability"]
         assert text == points(change)
         assert classes == f"effect {'raised' if change > 0 else 'lowered'}"
         assert points(change) in tip and f"SIT → {row['word']}" in tip
-    assert [cell[0] for cells_of_head in cells[:8] for cell in cells_of_head].count("untouched") == 48 - len(found["connections"]) - 1
+    assert [cell[0] for cells_of_head in cells[:8] for cell in cells_of_head].count(
+        "untouched"
+    ) == 48 - len(found["connections"]) - 1
     assert browser.count("#counterfactual .numbers tbody tr") == len(found["connections"]) + 1
     strongest = max(found["connections"], key=lambda row: abs(row["change"]["probability"]))
     assert points(strongest["change"]["probability"]) in browser.text("#counterfactual .shows")
@@ -296,19 +400,33 @@ def test_the_kept_connections_never_scroll_the_page_sideways(shown, width):
 def test_diverged_members_are_dashes(shown):
     payload = with_counterfactual()
     for row in payload["counterfactual"]["connections"]:
-        row.update(dict.fromkeys(("probability", "accuracy", "loss", "distance")), change=dict.fromkeys(("probability", "accuracy", "loss")))
+        row.update(
+            dict.fromkeys(("probability", "accuracy", "loss", "distance")),
+            change=dict.fromkeys(("probability", "accuracy", "loss")),
+        )
     browser = shown(payload)
     assert browser.text("#counterfactual .shows") == "No member came to an answer."
-    assert "NaN" not in browser.text("#counterfactual") and browser.text("#counterfactual td.effect") == "–"
+    assert (
+        "NaN" not in browser.text("#counterfactual")
+        and browser.text("#counterfactual td.effect") == "–"
+    )
 
 
 def test_a_planted_script_stays_text_in_the_counterfactual(shown):
     payload = with_counterfactual()
     evil = "</script><img src=x onerror=\"document.title='owned'\">"
     found = payload["counterfactual"]
-    found["text"] = found["answer"] = found["words"][1] = found["arm_title"] = found["what"] = found["view_title"] = evil
+    found["text"] = found["answer"] = found["words"][1] = found["arm_title"] = found[
+        "what"
+    ] = found["view_title"] = evil
     for row in found["connections"]:
         row["word"] = evil
     browser = shown(payload)
-    assert browser.count("#counterfactual img") == 0 and browser.run("return document.title") == payload["title"]
-    assert browser.text("#counterfactual em") == evil and browser.text("#counterfactual thead th:nth-child(3)") == evil
+    assert (
+        browser.count("#counterfactual img") == 0
+        and browser.run("return document.title") == payload["title"]
+    )
+    assert (
+        browser.text("#counterfactual em") == evil
+        and browser.text("#counterfactual thead th:nth-child(3)") == evil
+    )

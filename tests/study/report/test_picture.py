@@ -22,13 +22,18 @@ def size(path: Path) -> tuple[int, int]:
 def colors(path: Path) -> set:
     from matplotlib import image
 
-    return {tuple(pixel) for pixel in (image.imread(path)[::3, ::3, :3] * 255).astype(int).reshape(-1, 3)}
+    return {
+        tuple(pixel)
+        for pixel in (image.imread(path)[::3, ::3, :3] * 255).astype(int).reshape(-1, 3)
+    }
 
 
 def test_picture_has_its_size_and_shows_verdicts(tmp_path):
     draw_picture(make_payload(), tmp_path / "p.png")
     assert size(tmp_path / "p.png") == (1600, 700)
-    assert {(0, 103, 163), (184, 67, 0)} <= colors(tmp_path / "p.png"), "supported and opposite have their colors"
+    assert {(0, 103, 163), (184, 67, 0)} <= colors(tmp_path / "p.png"), (
+        "supported and opposite have their colors"
+    )
 
 
 def test_same_payload_gives_same_picture(tmp_path):
@@ -52,6 +57,15 @@ def test_missing_parts_and_numbers(tmp_path, absent):
 
 
 def test_matplotlib_is_loaded_only_when_drawing():
-    code = "import sys, jaxreg.study.report.picture, jaxreg.study.report.page; print('matplotlib' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[3])
+    code = (
+        "import sys, jaxreg.study.report.picture, jaxreg.study.report.page; print('matplotlib' in"
+        " sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[3],
+    )
     assert done.stdout.strip() == "False"
