@@ -1,7 +1,7 @@
 """Every config field once, with its default and its unit.
 
 Every other config starts from `get_config()` and changes what it must. What a field may be is
-checked by the table `jaxreg.study.fields.FIELDS`; a test keeps the two files equal.
+checked by the table `jaxreg.study.design.config_fields.FIELDS`; a test keeps the two files equal.
 
 A strength may be None: then the program has no such term. 0.0 keeps the term, at its off value;
 `inf` is the off value of clips, caps and early stopping.
@@ -41,7 +41,7 @@ def get_config() -> ConfigDict:
 
     config.model = ConfigDict(
         {
-            # a name of jaxreg.study.pieces.MODELS; the fields below are this module's
+            # a name of jaxreg.study.design.components.MODELS; the fields below are this module's
             "module": "transformer",
             "num_layers": 2,  # blocks
             "width": 32,  # features of the residual stream
@@ -170,7 +170,7 @@ def get_config() -> ConfigDict:
                 "validation",
                 "recombination",
             ),  # views evaluated during training; all are at the end
-            # what else is noted at each evaluation: gradients, drift, ... (jaxreg/study/traces.py)
+            # what else is noted at each evaluation: gradients, drift, ... (jaxreg/study/engine/diagnostics.py)
             "traces": (),
         },
         type_safe=False,

@@ -6,7 +6,7 @@ Time:     6 s on two cores, compiled before
 Result:   seed 0, no regularizer: train 100%, validation 19%, test 16%, no better than a guess;
           validation loss 2.9 nats after 80 steps, 4.8 at the end
 
-Other prose, once imported (see `jaxreg/data/corpora.py`), and one pass:
+Other prose, once imported (see `jaxreg/data/text/corpora.py`), and one pass:
 --config.data.source=shakespeare --config.data.num_train=12800
 """
 

@@ -27,7 +27,7 @@ experiments/cat_sat_underfitted.py; the essay's literal example, one verb per no
 experiments/cat_sat_literal.py.
 """
 
-from jaxreg.study.experiment import Arm, Experiment
+from jaxreg.study.design.experiment import Arm, Experiment
 
 
 def get_experiment() -> Experiment:

@@ -12,7 +12,7 @@ number and not the word before it. Predictions are from a prototype at seeds 0 t
 .3, from 53 to 55). Exploratory: rates are not tuned.
 """
 
-from jaxreg.study.experiment import Arm, Experiment
+from jaxreg.study.design.experiment import Arm, Experiment
 
 
 def get_experiment() -> Experiment:

@@ -11,7 +11,7 @@ Predictions are from a prototype at seeds 0 to 11 (-6.4 +- 5 for .3). Explorator
 tuned. The control "baseline over-fits" must fail here, and does by design.
 """
 
-from jaxreg.study.experiment import Arm, Experiment
+from jaxreg.study.design.experiment import Arm, Experiment
 
 
 def get_experiment() -> Experiment:

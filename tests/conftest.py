@@ -51,14 +51,14 @@ at that.
 @pytest.fixture(scope="module", autouse=True)
 def few_programs(request):
     """Forgets the compiled programs of a test file where the process holds too many."""
-    from jaxreg.study import mappings
+    from jaxreg.study.engine import program_cache
 
     yield
-    if mappings.count() > MANY_MAPPINGS:
+    if program_cache.count() > MANY_MAPPINGS:
         for value in vars(request.module).values():
             if hasattr(value, "cache_clear"):
                 value.cache_clear()
-        mappings.forget_programs()
+        program_cache.forget_programs()
 
 
 @pytest.fixture(scope="session")

@@ -109,7 +109,7 @@ def test_the_search_finds_nothing_else():
 EXPERIMENT = '''
 """Two arms at two seeds."""
 
-from jaxreg.study.experiment import Arm, Experiment
+from jaxreg.study.design.experiment import Arm, Experiment
 
 
 def get_experiment():
@@ -141,7 +141,7 @@ for module in (pickle, _pickle):
 import tensorflow_datasets as tfds
 
 from jaxreg.cli.main import main
-from jaxreg.train.checkpoint import Checkpoints
+from jaxreg.store.checkpoint import Checkpoints
 
 counts = {"restored": 0, "read": 0, "saved": 0}
 save, restore, source = Checkpoints.save, Checkpoints.restore_newest, tfds.core.DatasetBuilder.as_data_source

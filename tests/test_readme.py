@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxreg.study.claims import table
+from jaxreg.study.claims import markdown
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -182,7 +182,7 @@ def test_how_often_verdicts_err_is_the_committed_simulation():
 
 def test_what_is_said_of_the_essay_is_the_committed_ledger():
     told = json.loads((ROOT / "experiments/results/ledger/ledger.json").read_text())
-    assert (ROOT / "experiments/results/ledger/ledger.md").read_text() == table.markdown(told)
+    assert (ROOT / "experiments/results/ledger/ledger.md").read_text() == markdown.markdown(told)
     section = README.split("## The essay on trial")[1].split("\n## ")[0]
     asked = [question for claim in told["claims"] for question in claim.get("questions", [])]
     counts = collections.Counter(question["verdict"] for question in asked)
@@ -222,7 +222,7 @@ def test_what_is_said_of_the_essay_is_the_committed_ledger():
         ("C1", "unseen pairs, AGREE"),
         ("D6", "decay no worse than dropout"),
     ):
-        assert table.effect(shown(told, name, effect)).removesuffix(" points") in section
+        assert markdown.effect(shown(told, name, effect)).removesuffix(" points") in section
 
 
 def shown(told, name, effect):

@@ -98,7 +98,7 @@ def test_all_threads_stay_on_the_cores_of_their_process(scaling):
 def test_a_contender_trains_a_whole_wave_and_answers(scaling, monkeypatch, capsys):
     import io
 
-    from jaxreg.study import config as configs
+    from jaxreg.study.design import config as configs
 
     load = configs.load_config
 

@@ -16,16 +16,16 @@ import jax
 import numpy as np
 
 from jaxreg.data import SOURCES, Dataset
-from jaxreg.study import build, training
-from jaxreg.study import config as configs
-from jaxreg.study.members import plain
-from jaxreg.study.training import passes_of
+from jaxreg.study.design import config as configs
+from jaxreg.study.engine import program, trainer
+from jaxreg.study.engine.members import plain
+from jaxreg.study.engine.trainer import passes_of
 from jaxreg.train.loop import Job, Plan, Trained, Wave, compile_programs
 from jaxreg.train.parallel import Programs
 
 ROOT = Path(__file__).parents[1]
 NUM_STEPS, EVERY, BATCH = 50, 10, 8
-_programs_of, _plan_of = build.programs_of, build.plan_of  # tests may put others in their place
+_programs_of, _plan_of = program.programs_of, program.plan_of  # tests may put others in their place
 
 CHANGES = {
     "data.num_train": 32,
@@ -138,7 +138,7 @@ class Setting:
 
     config: dict
     programs: Programs
-    passes: build.Passes
+    passes: program.Passes
     plan: Plan
 
     def job(self, seed: int = 1, changes: Mapping[str, Any] | None = None, row: int = 0) -> Job:
@@ -152,14 +152,14 @@ class Setting:
         for field, value in (changes or {}).items():
             section, _, name = field.partition(".")
             own[section][name] = value
-        assert build.structure_of(own) == build.structure_of(self.config)
-        return build.job_of(own, f"{seed:024x}", seed, row)
+        assert program.structure_of(own) == program.structure_of(self.config)
+        return program.job_of(own, f"{seed:024x}", seed, row)
 
     def tables(self, seeds: Sequence[int] = (1,)) -> Any:
         """Spread tables with the draws of these seeds, filled up with the first."""
         layout = self.programs.layout
         rows = [dataset(seed) for seed in [*seeds, *[seeds[0]] * (layout.slots - len(seeds))]]
-        return layout.spread_tables(build.tables_of(rows, self.passes, len(layout.devices)))
+        return layout.spread_tables(program.tables_of(rows, self.passes, len(layout.devices)))
 
     def wave(
         self, jobs: Sequence[Job], seeds: Sequence[int] = (1,), plan: Plan | None = None
@@ -195,8 +195,8 @@ def finish(wave: Wave, cuts: Sequence[int] = (), until: int | None = None) -> No
 @functools.cache
 def _setting(changes: tuple, num_devices: int, quick: bool) -> Setting:
     own = config(dict(changes))
-    structure, example = build.structure_of(own), dataset(1)
-    programs = _programs_of(structure, build.Vocabulary.of(example), jax.devices()[:num_devices])
+    structure, example = program.structure_of(own), dataset(1)
+    programs = _programs_of(structure, program.Vocabulary.of(example), jax.devices()[:num_devices])
     if quick:
         programs.advance, programs.score, programs.init = map(
             _Quick, (programs.advance, programs.score, programs.init)
@@ -241,7 +241,7 @@ def use_compiled(monkeypatch: Any) -> None:
     compiled: dict[str, Programs] = {}
 
     def programs_of(
-        structure: Mapping, vocabulary: build.Vocabulary, devices: Any = None
+        structure: Mapping, vocabulary: program.Vocabulary, devices: Any = None
     ) -> Programs:
         key = repr(
             {**structure, "eval": structure["eval"]["curves"]}
@@ -251,12 +251,14 @@ def use_compiled(monkeypatch: Any) -> None:
             [changes] = [
                 c
                 for c in known
-                if repr({**(s := build.structure_of(config(c))), "eval": s["eval"]["curves"]})
+                if repr({**(s := program.structure_of(config(c))), "eval": s["eval"]["curves"]})
                 == key
             ]
             compiled[key] = setting(changes, quick=bool(changes)).programs
         return compiled[key]
 
-    monkeypatch.setattr(build, "programs_of", programs_of)
-    monkeypatch.setattr(build, "plan_of", lambda *arguments: TinyPlan(**vars(_plan_of(*arguments))))
-    monkeypatch.setattr(training, "compile_programs", lambda *arguments: None)
+    monkeypatch.setattr(program, "programs_of", programs_of)
+    monkeypatch.setattr(
+        program, "plan_of", lambda *arguments: TinyPlan(**vars(_plan_of(*arguments)))
+    )
+    monkeypatch.setattr(trainer, "compile_programs", lambda *arguments: None)

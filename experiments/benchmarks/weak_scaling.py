@@ -54,11 +54,11 @@ class Wave:
     def __init__(self, devices: int, members: int, steps: int, axis: str):
         import jax
 
-        from jaxreg.study import build
-        from jaxreg.study.config import load_config
-        from jaxreg.study.datasets import Library
-        from jaxreg.study.members import plain
-        from jaxreg.study.training import passes_of
+        from jaxreg.study.design.config import load_config
+        from jaxreg.study.engine import program as build
+        from jaxreg.study.engine.dataset_loader import Library
+        from jaxreg.study.engine.members import plain
+        from jaxreg.study.engine.trainer import passes_of
         from jaxreg.train.loop import compile_programs, stack_members
 
         config = plain(load_config(ROOT / "configs" / "cat_sat.py"))

@@ -187,7 +187,7 @@ def get_claim() -> Claim:
             "DIGITS with 256 images; CATSAT, whose rewrites are made by grammar, so they are exact"
             " and few. No rewrite has a held-out frame or pair: each is checked by template and"
             " word pair when it is made, and one that had would stop the run"
-            " (jaxreg/data/augment/leaks.py); cutmix of sentences is left out, it makes no"
+            " (jaxreg/data/catsat/rewriting/leaks.py); cutmix of sentences is left out, it makes no"
             " sentences. Dropout is attention dropout"
         ),
     )

@@ -17,14 +17,14 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxreg.cli import devices
-from jaxreg.cli.display import open_display
-from jaxreg.study import config as configs
-from jaxreg.study import results, verdict
-from jaxreg.study.members import Spec, code_version, member_hash, plain
-from jaxreg.study.session import Session, hold
-from jaxreg.study.training import Trainer, Watch, fingerprint
-from jaxreg.train.rundir import write_json
+from jaxreg.cli import jax_startup
+from jaxreg.cli.live_display import open_display
+from jaxreg.store.atomic import write_json
+from jaxreg.study.analysis import results, verdict
+from jaxreg.study.design import config as configs
+from jaxreg.study.engine.members import Spec, code_version, member_hash, plain
+from jaxreg.study.engine.session import Session, hold
+from jaxreg.study.engine.trainer import Trainer, Watch, fingerprint
 
 ROOT = Path(__file__).parents[2]
 NUM_PAIRS, NUM_SEEDS, FIRST_SEED = 20, 20, 10_000
@@ -42,7 +42,7 @@ def main() -> None:
         default=ROOT / "experiments" / "results" / "simulations" / "real_aa.json",
     )
     given = parser.parse_args()
-    devices.start()
+    jax_startup.start()
     with open_display() as display:
         raise SystemExit(
             hold(given.workdir.absolute(), display, lambda session: judge(session, given.output))

@@ -11,7 +11,7 @@ the three committed experiments, each minus its arm's mean and over its arm's SD
 experiment draws one of these per seed, scales it to an SD, adds the effect, and rounds to what 512
 sentences with ties can give (1/1024): so tails and ties are the real ones. SDs are those of the
 real arms, the real A/A pair (6.3 points) and, from the prototype, larger ones. Every experiment is
-judged by `jaxreg.study.verdict` itself. A/A is judged alone, which is the strictest for a false
+judged by `jaxreg.study.analysis.verdict` itself. A/A is judged alone, which is the strictest for a false
 alarm; a planted effect as the strictest step of Holm over a ledger of 45 questions, which is the
 worst that can happen to it.
 """
@@ -22,8 +22,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxreg.study import verdict
-from jaxreg.train.rundir import write_json
+from jaxreg.store.atomic import write_json
+from jaxreg.study.analysis import verdict
 
 RESULTS = Path(__file__).parents[1] / "results"
 SOURCES = ("cat_sat", "cat_sat_literal", "cat_sat_underfitted")

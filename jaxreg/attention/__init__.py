@@ -1,8 +1,8 @@
 """Attention with position-keyed dropout, in pure JAX: no Flax in here."""
 
 from jaxreg.attention.api import dot_product_attention
-from jaxreg.attention.drop_in import attention_fn
 from jaxreg.attention.dropout import AttentionDropout
+from jaxreg.attention.flax_attention_fn import attention_fn
 from jaxreg.attention.masks import BITS_VERSION, keep_mask
 
 __all__ = ["BITS_VERSION", "AttentionDropout", "attention_fn", "dot_product_attention", "keep_mask"]

@@ -4,7 +4,8 @@ import math
 
 import jax.numpy as jnp
 
-from jaxreg.attention import blockwise, checks, masks, reference
+from jaxreg.attention import masks, reference, validate
+from jaxreg.attention.blockwise import kernel
 from jaxreg.attention.dropout import AttentionDropout
 from jaxreg.typing import Array, Float, Int, PRNGKey, Scalar
 
@@ -101,14 +102,14 @@ def output(
     **options,
 ) -> Array:
     """`dot_product_attention` that also takes a matrix product's `precision`: what Flax passes."""
-    checks.check_inputs(query, key, value)
-    checks.check_implementation(implementation)
-    checks.check_kind(kind, logit_softcap, implementation)
+    validate.check_inputs(query, key, value)
+    validate.check_implementation(implementation)
+    validate.check_kind(kind, logit_softcap, implementation)
     if implementation is None:
         is_long = query.shape[-3] * key.shape[-3] >= BLOCKWISE_FROM
         implementation = (
             "blockwise"
-            if is_long and not checks.needs_reference(kind, logit_softcap)
+            if is_long and not validate.needs_reference(kind, logit_softcap)
             else "reference"
         )
     if implementation == "reference":
@@ -138,7 +139,7 @@ def attend(
     """`dot_product_attention` by the reference, and the weights that were applied (after dropping)
     beside it.
     """
-    checks.check_kind(kind, logit_softcap, None)
+    validate.check_kind(kind, logit_softcap, None)
     q, k, v, bias, mask, droppable, words = _one_batch(
         query, key, value, bias, mask, droppable, dropout, dropout_key, example_ids
     )
@@ -183,7 +184,7 @@ def _attend_blockwise(
     q, k, v, bias, mask, droppable, words = _one_batch(
         query, key, value, bias, mask, droppable, dropout, dropout_key, example_ids
     )
-    out = blockwise.attention(
+    out = kernel.attention(
         q,
         k,
         v,
@@ -205,10 +206,10 @@ def _one_batch(
     """All arrays with exactly one batch axis, checked, and the mask's key words (None: nothing is
     dropped).
     """
-    checks.check_inputs(query, key, value)
-    checks.check_masks(query, key, bias, mask, droppable)
+    validate.check_inputs(query, key, value)
+    validate.check_masks(query, key, bias, mask, droppable)
     lead = query.shape[:-3]
-    checks.check_dropout(lead, dropout, dropout_key, example_ids)
+    validate.check_dropout(lead, dropout, dropout_key, example_ids)
     b = math.prod(lead)
     q, k, v = (x.reshape(b, *x.shape[-3:]) for x in (query, key, value))
     bias, mask, droppable = (

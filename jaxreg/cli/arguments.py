@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from jaxreg.study.files import UserErrors, nearest
+from jaxreg.errors import UserErrors, nearest
 
 _NOTHING_TYPED = "\0"  # argparse needs a value
 _NO_VALUE = frozenset({"", _NOTHING_TYPED})
@@ -225,7 +225,7 @@ def expanded(text: str) -> Path:
     """
     if not _is_remote(text):
         return Path(text.removeprefix("file://")).expanduser().absolute()
-    from jaxreg.train.storage import as_path  # heavier than all the rest here
+    from jaxreg.store.paths import as_path  # heavier than all the rest here
 
     return as_path(text)
 
@@ -238,7 +238,7 @@ def _is_reached(path: Path, named: str, mistakes: list[str]) -> bool:
     """Whether a remote path can be reached; if not there is a line in `mistakes`. Local ones can."""
     if type(path) is type(Path()):
         return True
-    from jaxreg.train.storage import unusable
+    from jaxreg.store.paths import unusable
 
     for library in ("fsspec", "s3fs", "gcsfs", "botocore", "aiobotocore"):
         logging.getLogger(library).setLevel(logging.ERROR)  # what matters comes as an exception

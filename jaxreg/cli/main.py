@@ -10,11 +10,20 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 
-from jaxreg.cli import claims, compare, counterfactual, inspect, launch, plan, report, status, train
-from jaxreg.cli import list as list_command
 from jaxreg.cli.arguments import Arguments, Usage, parser, read
-from jaxreg.cli.codes import DEFECT, DONE, INTERRUPTED, MISTAKE
-from jaxreg.study.files import UserErrors, nearest
+from jaxreg.cli.commands import (
+    claims,
+    compare,
+    counterfactual,
+    inspect,
+    launch,
+    plan,
+    report,
+    status,
+    train,
+)
+from jaxreg.cli.commands import list as list_command
+from jaxreg.errors import DEFECT, DONE, INTERRUPTED, MISTAKE, UserErrors, nearest
 
 COMMANDS: dict[str, tuple[Usage, Callable[[Arguments], int]]] = {
     "train": (train.USAGE, train.run),
@@ -62,18 +71,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _failed(error: Exception, argv: list[str]) -> int:
     """Says whose an unexpected exception is: the disk's, the person's own code's, or ours."""
-    from jaxreg.cli import trouble
+    from jaxreg.cli import blame
 
-    pieces = sys.modules.get("jaxreg.study.pieces")  # not loaded: nobody brought any
+    pieces = sys.modules.get("jaxreg.study.design.components")  # not loaded: nobody brought any
     named = f"jaxreg {argv[0]}"
-    full = trouble.of_the_disk(
+    full = blame.of_the_disk(
         error,
         next((word.partition("=")[2] for word in argv if word.startswith("--workdir=")), None),
     )
     if full is not None:
         print(f"{named}: {full}", file=sys.stderr)
         return MISTAKE
-    own = trouble.of_own_code(error, pieces.adopted() if pieces else ())
+    own = blame.of_own_code(error, pieces.adopted() if pieces else ())
     if own is not None:
         print(f"{own[0]}{named}: {own[1]}", file=sys.stderr)
         return MISTAKE

@@ -17,21 +17,26 @@ encoding   any sentence of CATSAT's words as tokens
 batches    which examples a step sees, as a function of (seed, step)
 """
 
-from jaxreg.data import agree, catsat, cues, digits, modn, recall, text
+from jaxreg.data import cues, modn, recall
+from jaxreg.data.agree.source import SOURCE as AGREE
 from jaxreg.data.batches import batch_indices
-from jaxreg.data.catsat import load as load_catsat
+from jaxreg.data.catsat.encode import encode
+from jaxreg.data.catsat.source import SOURCE as CATSAT
+from jaxreg.data.catsat.source import load as load_catsat
 from jaxreg.data.dataset import Dataset, LeakError, Split, View
-from jaxreg.data.encoding import Encoded, encode, encode_row
+from jaxreg.data.digits.source import SOURCE as DIGITS
+from jaxreg.data.row import Encoded, encode_row
 from jaxreg.data.source import Legend, Source, setting
+from jaxreg.data.text.source import SOURCE as TEXT
 
 SOURCES: dict[str, Source] = {
-    "catsat": catsat.SOURCE,
-    "agree": agree.SOURCE,
+    "catsat": CATSAT,
+    "agree": AGREE,
     "cues": cues.SOURCE,
     "recall": recall.SOURCE,
     "modn": modn.SOURCE,
-    "digits": digits.SOURCE,
-    "text": text.SOURCE,
+    "digits": DIGITS,
+    "text": TEXT,
 }
 """The value of config.data.dataset -> the data set. A new one is one file and one line here; see
 `source.py`.

@@ -186,11 +186,11 @@ class Source:
           LeakError: a sentence in two splits, or something held out in training.
         """
         from jaxreg.data import (
-            builder,
+            cache,
         )  # only here: importing tensorflow_datasets takes half a second
 
         own = self.settings(seed=seed, **settings)
-        return self.dataset(builder.load(self, own, cache_dir), own)
+        return self.dataset(cache.load(self, own, cache_dir), own)
 
     def preview(self, **settings: Any) -> Dataset:
         """The draw of seed 0 without files: whether there is one, and which views it has, does not

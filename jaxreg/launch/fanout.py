@@ -4,7 +4,7 @@ its own, beside the others.
 
 from collections.abc import Sequence
 
-from jaxreg.study.files import UserErrors
+from jaxreg.errors import UserErrors
 
 BY = {"seeds": "--seeds", "arms": "--arms"}
 

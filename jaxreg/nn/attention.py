@@ -6,7 +6,7 @@ from typing import Any
 
 import flax.linen as nn
 
-from jaxreg.attention import AttentionDropout, checks, dot_product_attention
+from jaxreg.attention import AttentionDropout, dot_product_attention, validate
 from jaxreg.attention.api import attend
 from jaxreg.nn.dropout import site_key
 from jaxreg.nn.init import initializers
@@ -146,8 +146,8 @@ def attend_heads(
       rate, dropout_key: of this call, the site folded in; a rate of None drops nothing.
       logit_softcap: of this call.
     """
-    checks.check_implementation(module.implementation)
-    checks.check_kind(module.attention_kind, logit_softcap, module.implementation)
+    validate.check_implementation(module.implementation)
+    validate.check_kind(module.attention_kind, logit_softcap, module.implementation)
     # Without a rate, too: a wrong word must not wait for the first training step.
     dropout = AttentionDropout(
         0.0 if rate is None else rate,

@@ -31,8 +31,8 @@ from typing import ClassVar, Protocol
 import jax
 import jax.numpy as jnp
 
-from jaxreg.reg import draws
-from jaxreg.reg.cutting import cut_images, cut_sentences
+from jaxreg.reg import keyed_draws
+from jaxreg.reg.cutmix import cut_images, cut_sentences
 from jaxreg.typing import Array, Bool, Float, Int, Key, Scalar
 
 Batch = dict[str, Array]
@@ -97,7 +97,9 @@ def mix_weights(
 ) -> Float[Array, "b"]:
     """Own weights: Beta(alpha, alpha) per example, exactly 1 at alpha 0."""
     on = jnp.asarray(alpha) > 0
-    return jnp.where(on, draws.beta_symmetric(site, example_ids, jnp.where(on, alpha, 1.0)), 1.0)
+    return jnp.where(
+        on, keyed_draws.beta_symmetric(site, example_ids, jnp.where(on, alpha, 1.0)), 1.0
+    )
 
 
 def unmixed(batch: Batch) -> Batch:
@@ -165,12 +167,12 @@ class ManifoldMixup:
         num_layers: int,
     ) -> Batch:
         weight = mix_weights(site_key(augment_key, "manifold_mixup"), strength, example_ids)
-        step_words = draws.example_words(
+        step_words = keyed_draws.example_words(
             site_key(augment_key, "manifold_mixup_layer"), jnp.zeros(1, jnp.int32), 1
         )
         return unmixed(batch) | {
             "mix_weight": weight,
-            "mix_layer": draws.whole_numbers(step_words, num_layers)[0, 0],
+            "mix_layer": keyed_draws.whole_numbers(step_words, num_layers)[0, 0],
         }
 
 
@@ -212,8 +214,8 @@ class CutMix:
         num_layers: int,
     ) -> Batch:
         wanted = mix_weights(site_key(augment_key, "cutmix"), strength, example_ids)
-        place = draws.uniforms(
-            draws.example_words(site_key(augment_key, "cutmix_place"), example_ids, 2)
+        place = keyed_draws.uniforms(
+            keyed_draws.example_words(site_key(augment_key, "cutmix_place"), example_ids, 2)
         )
         cut = cut_images if "features" in batch else cut_sentences
         return cut(unmixed(batch), wanted, place)
@@ -244,10 +246,12 @@ class TokenCutoff:
         num_layers: int,
     ) -> Batch:
         positions = jnp.arange(batch["tokens"].shape[1])
-        words = draws.example_words(
+        words = keyed_draws.example_words(
             site_key(augment_key, "token_cutoff"), example_ids, positions.size
         )
-        kept = (draws.uniforms(words) >= strength) | (positions == batch["query_position"][:, None])
+        kept = (keyed_draws.uniforms(words) >= strength) | (
+            positions == batch["query_position"][:, None]
+        )
         out = batch | {"tokens": jnp.where(kept, batch["tokens"], 0)}
         return (
             out | {"features": jnp.where(kept[..., None], batch["features"], 0)}
@@ -278,11 +282,11 @@ class _Rewriting:
         num_layers: int,
     ) -> Batch:
         variants, queries = batch[f"variants_{self.kind}"], batch[f"variants_{self.kind}_query"]
-        words = draws.example_words(site_key(augment_key, self.kind), example_ids, 2)
+        words = keyed_draws.example_words(site_key(augment_key, self.kind), example_ids, 2)
         exists = queries >= 0
-        wanted = draws.whole_numbers(words[:, 1], exists.sum(axis=1))
+        wanted = keyed_draws.whole_numbers(words[:, 1], exists.sum(axis=1))
         chosen = jnp.argmax(exists & (jnp.cumsum(exists, axis=1) - 1 == wanted[:, None]), axis=1)
-        struck = (draws.uniforms(words[:, 0]) < strength) & exists.any(axis=1)
+        struck = (keyed_draws.uniforms(words[:, 0]) < strength) & exists.any(axis=1)
         return batch | {
             "tokens": _where(
                 struck,
@@ -306,7 +310,7 @@ def _where(
 
 class Synonym(_Rewriting):
     """An example becomes a variant with words exchanged for others of their class; see
-    `jaxreg.data.augment`.
+    `jaxreg.data.catsat.rewriting`.
 
     Source: Zhang, Zhao & LeCun 2015, "Character-level convolutional networks for text
     classification", section 2.4.
@@ -322,7 +326,7 @@ class Synonym(_Rewriting):
 
 class Paraphrase(_Rewriting):
     """An example becomes a variant with the same meaning in another frame; see
-    `jaxreg.data.augment`.
+    `jaxreg.data.catsat.rewriting`.
 
     Source: Iyyer et al. 2018, "Adversarial example generation with syntactically controlled
     paraphrase networks", for the
@@ -337,7 +341,7 @@ class Paraphrase(_Rewriting):
 
 class BackTranslation(_Rewriting):
     """An example becomes a variant that went through another language and back; see
-    `jaxreg.data.augment`.
+    `jaxreg.data.catsat.rewriting`.
 
     Source: Sennrich, Haddow & Birch 2016, "Improving neural machine translation models with
     monolingual data", and Edunov et al. 2018 (sampling). Differs: an artificial language; both

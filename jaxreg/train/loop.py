@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxreg.data import batch_indices
-from jaxreg.train import processes
+from jaxreg.distributed import processes
 from jaxreg.train.parallel import Member, Programs, Tables
 from jaxreg.train.stopping import EarlyStopping, Rule
 

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxreg.train import processes
+from jaxreg.distributed import processes
 from jaxreg.train.step import Moment, Problem, TrainState, advance, init_state
 
 MEMBER_AXES = ("map", "vmap")

@@ -14,7 +14,8 @@ import pytest
 from jax.sharding import Mesh, PartitionSpec
 
 from jaxreg import AttentionDropout, dot_product_attention, keep_mask
-from jaxreg.attention import api, blockwise, masks
+from jaxreg.attention import api, masks
+from jaxreg.attention.blockwise import kernel
 
 FAST = {"xla_backend_optimization_level": 0}  # compiles in half the time
 KEY = jax.random.key(8)
@@ -166,7 +167,7 @@ def test_blocks_change_neither_mask_nor_result(dropout):
     words = masks.mask_words(dropout, KEY, None, 2, jnp.arange(2))
     runs = [
         with_gradients(
-            lambda q, k, v, n=n: blockwise.attention(
+            lambda q, k, v, n=n: kernel.attention(
                 q,
                 k,
                 v,
@@ -236,7 +237,7 @@ def layers(implementation):
 
 
 def test_scan_remat_vmap_and_gradients(monkeypatch):
-    monkeypatch.setattr(blockwise, "ROWS", 8)
+    monkeypatch.setattr(kernel, "ROWS", 8)
     x, keys = normal(1, 2, 21, 2, 4), jax.random.split(KEY, 2)
     found, expected = (
         with_gradients(lambda x, f=layers(name): f(x, keys), x, cotangent=normal(9, 2, 2, 21, 2, 4))
@@ -270,7 +271,7 @@ def local(implementation, reduce):
 
 @pytest.mark.parametrize("layout", ["pmap", "shard_map"])
 def test_gradients_on_two_devices_are_those_on_one(layout, monkeypatch):
-    monkeypatch.setattr(blockwise, "ROWS", 8)
+    monkeypatch.setattr(kernel, "ROWS", 8)
     q, k, v = inputs(19, 19, b=4)
     bias, ids, cotangent = normal(7, 2, 19, 19), jnp.array([5, 2, 9, 0]), normal(9, *q.shape)
     expected = jax.jit(local("reference", lambda x: x))(q, k, v, bias, ids, cotangent)

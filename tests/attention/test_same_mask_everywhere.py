@@ -12,7 +12,7 @@ from attention import by_hand
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxreg import AttentionDropout, dot_product_attention
-from jaxreg.attention import blockwise
+from jaxreg.attention.blockwise import kernel
 
 jit = partial(
     jax.jit, compiler_options={"xla_backend_optimization_level": 0}
@@ -32,7 +32,7 @@ def weights(request, monkeypatch):
     is the weights.
     """
     # Blocks of 4: the tiles of these short sequences are several, and the last ones are cut.
-    monkeypatch.setattr(blockwise, "ROWS", 4)
+    monkeypatch.setattr(kernel, "ROWS", 4)
 
     def weights(query, value, ids, key=KEY, rate=RATE):
         query, value, ids = (None if x is None else jnp.asarray(x) for x in (query, value, ids))

@@ -15,7 +15,8 @@ from attention import by_hand
 from flax import linen
 
 from jaxreg import AttentionDropout, attention_fn, dot_product_attention, keep_mask
-from jaxreg.attention import blockwise, dropout, masks
+from jaxreg.attention import dropout, masks
+from jaxreg.attention.blockwise import kernel
 
 jit = partial(
     jax.jit, compiler_options={"xla_backend_optimization_level": 0}
@@ -81,7 +82,7 @@ IMPLEMENTATIONS = ("reference", "blockwise", "tiles of 4 x 16, all heads at once
 @pytest.fixture(autouse=True)
 def tiles_of_8_by_16(monkeypatch):
     """What "blockwise" chooses here; it computes a head at a time on CPU."""
-    monkeypatch.setattr(blockwise, "ROWS", 16)
+    monkeypatch.setattr(kernel, "ROWS", 16)
 
 
 def named(setting):
@@ -128,7 +129,7 @@ def attention(
         else masks.mask_words(dropout, dropout_key, None, len(query), jnp.arange(query.shape[2]))
     )
     four = lambda x: None if x is None else jnp.reshape(x, (1,) * (4 - x.ndim) + x.shape)
-    return blockwise.attention(
+    return kernel.attention(
         query,
         key,
         value,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxreg.cli import devices
+from jaxreg.cli import jax_startup
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,7 +34,7 @@ def start(code: str, **environment: str) -> subprocess.CompletedProcess:
 @pytest.mark.parametrize(
     "argument, environment, count",
     [
-        ("", {}, devices.num_cores()),
+        ("", {}, jax_startup.num_cores()),
         ("3", {}, 3),
         ("", {"JAX_NUM_CPU_DEVICES": "5"}, 5),
         ("3", {"JAX_NUM_CPU_DEVICES": "5"}, 3),
@@ -53,7 +53,7 @@ def test_number_of_devices(argument, environment, count, tmp_path):
 
 def test_contradicting_numbers_are_a_mistake():
     done = start(
-        "from jaxreg.study.files import UserErrors\ntry: devices.start(2)\nexcept UserErrors as"
+        "from jaxreg.study.design.user_files import UserErrors\ntry: devices.start(2)\nexcept UserErrors as"
         " error: print(error)",
         XLA_FLAGS="--xla_force_host_platform_device_count=6",
     )
@@ -75,6 +75,6 @@ def test_compiled_programs_are_kept_and_libraries_are_quiet(tmp_path):
 
 def test_the_cache_s_place(monkeypatch, tmp_path):
     monkeypatch.setenv("JAXREG_CACHE", str(tmp_path))
-    assert devices.cache_directory().parent == tmp_path
+    assert jax_startup.cache_directory().parent == tmp_path
     monkeypatch.delenv("JAXREG_CACHE")
-    assert devices.cache_directory().parent == Path.home() / ".cache" / "jaxreg" / "xla"
+    assert jax_startup.cache_directory().parent == Path.home() / ".cache" / "jaxreg" / "xla"

@@ -6,10 +6,10 @@ import io
 import pytest
 from rich.console import Console
 
-from jaxreg.cli import display, tables
-from jaxreg.data import catsat
+from jaxreg.cli import live_display, result_tables
+from jaxreg.data.catsat import source
 
-VIEWS = catsat.VIEW_NAMES
+VIEWS = source.VIEW_NAMES
 ARMS = ("none", "attention_0.1", "attention_0.3+decay")
 
 
@@ -26,7 +26,7 @@ class Clock:
 def made(kind, *, width=100):
     clock, stream = Clock(), io.StringIO()
     console = Console(
-        file=stream, width=width, force_terminal=kind is display.Terminal, color_system=None
+        file=stream, width=width, force_terminal=kind is live_display.Terminal, color_system=None
     )
     return kind(console, clock=clock), clock, stream
 
@@ -68,29 +68,29 @@ def closing_results():
 
 @pytest.mark.parametrize("width", [60, 80, 100, 140, 250])
 def test_the_live_table_fits_and_keeps_the_primary_view(width):
-    board = tables.Board(list(ARMS), list(VIEWS), "recombination", 12)
+    board = result_tables.Board(list(ARMS), list(VIEWS), "recombination", 12)
     for arm in ARMS:
         for view in VIEWS:
             board.put(arm, view, 0.7, 0.04, 12)
     console = Console(file=io.StringIO(), width=width, color_system=None)
-    console.print(tables.live(board, width))
+    console.print(result_tables.live(board, width))
     text = console.file.getvalue()
     assert "recombination" in text and text.count("attention_0.3+decay") == 1
     assert max(len(line) for line in text.splitlines()) <= width
     assert text.count("70.0 ±4.0") == len(ARMS) * len(
-        tables.choose_views(VIEWS, "recombination", width - 21)
+        result_tables.choose_views(VIEWS, "recombination", width - 21)
     )
 
 
 def test_views_are_kept_in_their_order_the_important_ones_first():
-    kept = tables.choose_views(VIEWS, "recombination", 50)
+    kept = result_tables.choose_views(VIEWS, "recombination", 50)
     assert kept == ("train", "validation", "recombination", "template")
-    assert tables.choose_views(VIEWS, "recombination", 10_000) == VIEWS
-    assert tables.choose_views(("x", "y"), None, 1) == ("x",)
+    assert result_tables.choose_views(VIEWS, "recombination", 10_000) == VIEWS
+    assert result_tables.choose_views(("x", "y"), None, 1) == ("x",)
 
 
 def test_cells_say_what_is_known():
-    terminal, _, _ = made(display.Terminal)
+    terminal, _, _ = made(live_display.Terminal)
     terminal.layout(ARMS, ("train", "recombination"), "recombination", 12)
     terminal.cell("none", "recombination", 0.7213, 0.041, 12)
     terminal.cell("none", "train", None, None, 3)
@@ -105,7 +105,7 @@ def test_cells_say_what_is_known():
 
 
 def test_time_left_counts_from_the_phase_s_start_and_ignores_what_was_resumed():
-    shown, clock, _ = made(display.Plain)
+    shown, clock, _ = made(live_display.Plain)
     clock.now = 100.0
     shown.phase("training")
     assert shown.seconds_left() is None
@@ -117,7 +117,7 @@ def test_time_left_counts_from_the_phase_s_start_and_ignores_what_was_resumed():
 
 
 def test_plain_lines_are_sparse():
-    shown, clock, stream = made(display.Plain)
+    shown, clock, stream = made(live_display.Plain)
     shown.layout(ARMS, VIEWS, "recombination", 12)
     shown.phase("training")
     for step in range(100):
@@ -132,7 +132,7 @@ def test_plain_lines_are_sparse():
     assert "\x1b" not in stream.getvalue()
 
 
-@pytest.mark.parametrize("kind", [display.Plain, display.Terminal])
+@pytest.mark.parametrize("kind", [live_display.Plain, live_display.Terminal])
 def test_opening_and_closing_show_everything(kind):
     shown, _, stream = made(kind)
     with shown:
@@ -181,13 +181,13 @@ def test_opening_and_closing_show_everything(kind):
 
 
 def test_a_run_without_comparisons_shows_its_accuracies():
-    shown, _, stream = made(display.Plain)
+    shown, _, stream = made(live_display.Plain)
     shown.closing(["Done."], table={"train": {"recombination": result(0.5, 0.4, None)}})
     assert "50.0" in stream.getvalue()
 
 
 def test_an_interrupted_terminal_is_given_back_with_what_was_known():
-    shown, _, stream = made(display.Terminal)
+    shown, _, stream = made(live_display.Terminal)
     with pytest.raises(KeyboardInterrupt), shown:
         shown.phase("training")
         shown.cell("none", "train", 0.123, None, 1)
@@ -197,20 +197,20 @@ def test_an_interrupted_terminal_is_given_back_with_what_was_known():
 
 
 def test_every_display_takes_every_event():
-    events = [name for name in display.Display.__abstractmethods__]
+    events = [name for name in live_display.Display.__abstractmethods__]
     assert set(events) == {"opening", "layout", "phase", "progress", "cell", "note", "closing"}
-    for kind in (display.Silent, display.Plain, display.Terminal):
+    for kind in (live_display.Silent, live_display.Plain, live_display.Terminal):
         assert not inspect.isabstract(kind)
-    with display.Silent() as silent:
+    with live_display.Silent() as silent:
         silent.layout(ARMS, VIEWS, "recombination", 12)
         silent.closing(["x"], **closing_results())
 
 
 def test_no_terminal_means_plain_lines():
-    assert isinstance(display.open_display(io.StringIO()), display.Plain)
+    assert isinstance(live_display.open_display(io.StringIO()), live_display.Plain)
 
 
 def test_durations_and_numbers():
-    assert [tables.duration(s) for s in (8.6, 65, 7380)] == ["9 s", "1:05", "2:03:00"]
-    assert tables.percent(None) == tables.points(float("nan")) == "-"
-    assert tables.points(-0.0164) == "-1.6"
+    assert [result_tables.duration(s) for s in (8.6, 65, 7380)] == ["9 s", "1:05", "2:03:00"]
+    assert result_tables.percent(None) == result_tables.points(float("nan")) == "-"
+    assert result_tables.points(-0.0164) == "-1.6"

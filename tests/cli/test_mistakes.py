@@ -183,7 +183,7 @@ def test_a_missing_experiment_does_not_hide_the_rest(here, capsys):
 
 def test_mistakes_inside_an_experiment_and_its_arms(here, capsys):
     (here / "mine.py").write_text(
-        "from jaxreg.study.experiment import Arm, Experiment\ndef get_experiment():\n  return"
+        "from jaxreg.study.design.experiment import Arm, Experiment\ndef get_experiment():\n  return"
         " Experiment(name='x', question='?', config='configs/cat_sat.py', baseline='a', seeds=(1,),"
         " margin=.05,\n    alpha=.05, primary='recombinaton', prediction='!', arms={'a': Arm('a'),"
         " 'b': Arm('b', {'train.num_steps': 9}),\n    'c': Arm('c', {'model.atention_dropout_rate':"

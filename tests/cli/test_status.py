@@ -15,12 +15,13 @@ from pathlib import Path
 import pytest
 import tiny
 
-from jaxreg.cli import status as command
-from jaxreg.cli.display import Silent
+from jaxreg.cli.commands import status as command
+from jaxreg.cli.live_display import Silent
 from jaxreg.cli.main import main
-from jaxreg.study import checks, run, status
-from jaxreg.study.experiment import Arm, Experiment
-from jaxreg.study.files import UserErrors
+from jaxreg.errors import UserErrors
+from jaxreg.study.commands import compare
+from jaxreg.study.design.experiment import Arm, Experiment
+from jaxreg.study.engine import off_values, status
 
 ROOT = Path(__file__).parents[2]
 ARMS = {
@@ -61,9 +62,11 @@ def runs(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         tiny.use_compiled(patch)
         patch.setenv("JAXREG_DATA", str(tiny.data_dir()))
-        patch.setattr(checks, "off_value", lambda *_: {"passed": True, "what": "w", "detail": "d"})
         patch.setattr(
-            run,
+            off_values, "off_value", lambda *_: {"passed": True, "what": "w", "detail": "d"}
+        )
+        patch.setattr(
+            compare,
             "_report",
             lambda session, *_: (session.workdir / "report.html").write_text("<html>"),
         )
@@ -73,19 +76,19 @@ def runs(tmp_path_factory):
         }
         resolved = {name: tiny.config(dict(arm.diff)) for name, arm in ARMS.items()}
         assert (
-            run.compare(
+            compare.compare(
                 DESIGN, tiny.config(), resolved, (1, 2, 3, 4), made["done"], display=At(None)
             )
             == 0
         )
         assert (
-            run.compare(
+            compare.compare(
                 DESIGN, tiny.config(), resolved, (1, 2, 3, 4), made["interrupted"], display=At(10)
             )
             == 75
         )
         patch.setattr(sys, "argv", ["jaxreg", "train"])
-        assert run.train(tiny.config(), made["train"], display=At(None)) == 0
+        assert compare.train(tiny.config(), made["train"], display=At(None)) == 0
     return made
 
 
@@ -202,7 +205,7 @@ def test_a_killed_run(own, capsys):
 
 
 HOLD = (
-    "import sys, time; from jaxreg.train.rundir import RunLock\nwith RunLock(sys.argv[1]):"
+    "import sys, time; from jaxreg.store.atomic import RunLock\nwith RunLock(sys.argv[1]):"
     " print('held', flush=True); time.sleep(60)"
 )
 
@@ -369,7 +372,7 @@ def test_damage_is_named_and_the_rest_still_told(own, capsys, what):
 
 def test_a_run_in_a_store_is_known_by_its_lease(runs, capsys):
     """There is no kernel's lock: who was heard lately enough is at work."""
-    from jaxreg.train.storage import RemotePath, remove_tree, upload
+    from jaxreg.store.paths import RemotePath, remove_tree, upload
 
     place = RemotePath("memory://status/own")
     upload(runs["interrupted"], place)
@@ -473,7 +476,7 @@ def test_a_ledger(tmp_path, capsys, monkeypatch):
     tiny.use_compiled(monkeypatch)
     monkeypatch.setenv("JAXREG_DATA", str(tiny.data_dir()))
     monkeypatch.setattr(
-        checks, "off_value", lambda *_: {"passed": True, "what": "w", "detail": "d"}
+        off_values, "off_value", lambda *_: {"passed": True, "what": "w", "detail": "d"}
     )
     monkeypatch.setattr(sys, "argv", ["jaxreg", "claims", "C1"])
     for name in ("C1", "C2"):

@@ -20,8 +20,9 @@ from jaxreg import optim, rng
 from jaxreg.metrics import Tally
 from jaxreg.reg import penalties, sharpness
 from jaxreg.reg.augmentations import AUGMENTATIONS, MIXING
-from jaxreg.study import build, checks, problem
-from jaxreg.study.regularizers import KINDS, REGULARIZERS, Regularizer, strengths
+from jaxreg.study.design.regularizers import KINDS, REGULARIZERS, Regularizer, strengths
+from jaxreg.study.engine import objective, off_values
+from jaxreg.study.engine import program as build
 from jaxreg.train.parallel import PARTNER
 from jaxreg.train.step import Moment, Problem, TrainState, loss_and_gradient, train_step
 
@@ -137,7 +138,7 @@ def difference(a: Any, b: Any) -> float:
 def eager_loss(changes: dict[str, Any]) -> np.ndarray:
     config = config_of(changes)
     batch, _ = arrays()
-    tally = problem.training_loss(
+    tally = objective.training_loss(
         build.structure_of(config),
         build.strengths_of(config),
         build.Vocabulary.of(tiny.dataset(1)),
@@ -374,6 +375,6 @@ def test_every_penalty_and_augmentation_is_in_the_table_once():
 
 def test_the_control_of_every_run_knows_every_strength():
     on = config_of({field: BY_FIELD[field].on for field in PROGRAMS[0]})
-    off = checks.at_off_values(on)
+    off = off_values.at_off_values(on)
     assert all(off[field.split(".")[0]][field.split(".")[1]] == OFF[field] for field in PROGRAMS[0])
-    assert build.strengths_of(checks.without_terms(on)) == build.strengths_of(config_of({}))
+    assert build.strengths_of(off_values.without_terms(on)) == build.strengths_of(config_of({}))

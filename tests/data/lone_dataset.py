@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from jaxreg.data import Legend, Source, Split, View, setting
-from jaxreg.data.builder import from_tfds
+from jaxreg.data.cache import from_tfds
 from jaxreg.data.source import check_settings, generator
 
 

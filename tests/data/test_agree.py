@@ -3,10 +3,18 @@
 import numpy as np
 import pytest
 
-from jaxreg.data import LeakError, Split, agree
-from jaxreg.data.agree import OUTPUTS, TEMPLATES, TOKENS, Settings, check_leaks, draw_splits
-from jaxreg.data.agree_grammar import LEXICON
-from jaxreg.data.builder import _digest
+from jaxreg.data import LeakError, Split
+from jaxreg.data.agree import source as agree
+from jaxreg.data.agree.grammar import LEXICON
+from jaxreg.data.agree.source import (
+    OUTPUTS,
+    TEMPLATES,
+    TOKENS,
+    Settings,
+    check_leaks,
+    draw_splits,
+)
+from jaxreg.data.cache import _digest
 
 SETTINGS = Settings(seed=7)
 FORM = {

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from jaxreg.data import agree_grammar as grammar
-from jaxreg.data.agree_grammar import FRAMES, LEXICON
+from jaxreg.data.agree import grammar as grammar
+from jaxreg.data.agree.grammar import FRAMES, LEXICON
 
 PUBLISHED = Path(__file__).parents[3] / "shared" / "fixtures" / "published.json"
 MISSING = (

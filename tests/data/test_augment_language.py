@@ -6,8 +6,9 @@ import itertools
 
 import pytest
 
-from jaxreg.data import lexicon
-from jaxreg.data.augment.language import (
+from jaxreg.data.catsat import lexicon
+from jaxreg.data.catsat.grammar import FRAMES, TEMPLATE_FRAMES, TRAINING_FRAMES
+from jaxreg.data.catsat.rewriting.language import (
     NOUN_OF,
     PLURAL,
     SHARED,
@@ -17,9 +18,8 @@ from jaxreg.data.augment.language import (
     round_trips,
     translate,
 )
-from jaxreg.data.augment.paraphrases import PARAPHRASES, paraphrases
-from jaxreg.data.augment.sentence import TEMPLATE_OF, meaning_of, say
-from jaxreg.data.grammar import FRAMES, TEMPLATE_FRAMES, TRAINING_FRAMES
+from jaxreg.data.catsat.rewriting.paraphrases import PARAPHRASES, paraphrases
+from jaxreg.data.catsat.rewriting.sentence import TEMPLATE_OF, meaning_of, say
 
 ALL_NOUNS = lexicon.NOUNS + lexicon.OBJECT_NOUNS
 OPEN = {"A": lexicon.ADJECTIVES, "P": lexicon.PREPOSITIONS, "Adv": lexicon.ADVERBS}

@@ -8,10 +8,11 @@ import itertools
 import numpy as np
 import pytest
 
-from jaxreg.data import LeakError, catsat, lexicon
-from jaxreg.data.augment import KINDS, check_variants, kinds_for, variants
-from jaxreg.data.augment.synonyms import SYNONYMS, draw_synonyms, exchangeable
-from jaxreg.data.grammar import FRAMES
+from jaxreg.data import LeakError
+from jaxreg.data.catsat import lexicon, source
+from jaxreg.data.catsat.grammar import FRAMES
+from jaxreg.data.catsat.rewriting import KINDS, check_variants, kinds_for, variants
+from jaxreg.data.catsat.rewriting.synonyms import SYNONYMS, draw_synonyms, exchangeable
 
 K = 6
 CLASS = {
@@ -201,7 +202,7 @@ def test_kinds_do_not_move_one_another_and_seeds_do(dataset, made, monkeypatch):
 
 
 def test_a_longer_variant_is_moved_to_the_left_until_it_fits(monkeypatch):
-    dataset = catsat.SOURCE.preview(max_offset=5, num_train=64, num_eval=8)
+    dataset = source.SOURCE.preview(max_offset=5, num_train=64, num_eval=8)
     longer = lambda words, rng: iter(
         [("often", words[0], "big", *words[1:])] if len(words) == 6 else []
     )
@@ -223,7 +224,7 @@ def test_works_with_few_verbs_many_verbs_and_disambiguating_frames():
         {"disambiguating_rate": 0.2},
         {"neutral_rate": 1.0},
     ):
-        dataset = catsat.SOURCE.preview(num_train=64, num_eval=64, **settings)
+        dataset = source.SOURCE.preview(num_train=64, num_eval=64, **settings)
         assert all((query[:, 0] >= 0).any() for _, query in variants(dataset, KINDS, 2).values())
 
 

@@ -7,9 +7,9 @@ import warnings
 import numpy as np
 import pytest
 
-from jaxreg.data import builder
-from jaxreg.data.catsat import SOURCE
-from jaxreg.data.splits import SPLITS, Settings, draw_splits
+from jaxreg.data import cache
+from jaxreg.data.catsat.source import SOURCE
+from jaxreg.data.catsat.splits import SPLITS, Settings, draw_splits
 
 SETTINGS = Settings(seed=3, num_train=4, num_eval=4)
 
@@ -20,7 +20,7 @@ def folder(cache_dir):
 
 
 def test_what_is_read_is_what_was_drawn(tmp_path):
-    drawn, loaded = draw_splits(SETTINGS), builder.load(SOURCE, SETTINGS, tmp_path)
+    drawn, loaded = draw_splits(SETTINGS), cache.load(SOURCE, SETTINGS, tmp_path)
     assert tuple(loaded) == SPLITS
     for name in SPLITS:
         for field, array in loaded[name].arrays().items():
@@ -31,21 +31,21 @@ def test_what_is_read_is_what_was_drawn(tmp_path):
 
 
 def test_the_second_load_prepares_nothing(tmp_path, monkeypatch):
-    first = builder.load(SOURCE, SETTINGS, tmp_path)
-    monkeypatch.setattr(builder, "prepare", None)
+    first = cache.load(SOURCE, SETTINGS, tmp_path)
+    monkeypatch.setattr(cache, "prepare", None)
     np.testing.assert_array_equal(
-        builder.load(SOURCE, SETTINGS, tmp_path)["train"].tokens, first["train"].tokens
+        cache.load(SOURCE, SETTINGS, tmp_path)["train"].tokens, first["train"].tokens
     )
 
 
 def test_other_settings_have_other_files(tmp_path):
-    builder.load(SOURCE, SETTINGS, tmp_path)
-    builder.load(SOURCE, Settings(seed=4, num_train=4, num_eval=4), tmp_path)
+    cache.load(SOURCE, SETTINGS, tmp_path)
+    cache.load(SOURCE, Settings(seed=4, num_train=4, num_eval=4), tmp_path)
     assert len(list((tmp_path / "catsat").iterdir())) == 2
 
 
 def test_nothing_is_printed(tmp_path, capfd):
-    builder.load(SOURCE, SETTINGS, tmp_path)
+    cache.load(SOURCE, SETTINGS, tmp_path)
     assert capfd.readouterr() == ("", "")
 
 
@@ -69,38 +69,38 @@ def _flip(path):
     "name", ["catsat-train.array_record-00000-of-00001", "dataset_info.json", "metadata.json"]
 )
 def test_damaged_files_are_noticed_and_made_anew(tmp_path, name, damage):
-    good = builder.load(SOURCE, SETTINGS, tmp_path)
+    good = cache.load(SOURCE, SETTINGS, tmp_path)
     damage(folder(tmp_path) / name)
-    with pytest.warns(builder.DataWarning, match="is damaged and is made anew"):
-        loaded = builder.load(SOURCE, SETTINGS, tmp_path)
+    with pytest.warns(cache.DataWarning, match="is damaged and is made anew"):
+        loaded = cache.load(SOURCE, SETTINGS, tmp_path)
     np.testing.assert_array_equal(loaded["train"].tokens, good["train"].tokens)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        builder.load(SOURCE, SETTINGS, tmp_path)
+        cache.load(SOURCE, SETTINGS, tmp_path)
 
 
 def test_files_of_other_settings_are_not_believed(tmp_path):
     other = Settings(seed=4, num_train=4, num_eval=4)
-    builder.load(SOURCE, SETTINGS, tmp_path)
+    cache.load(SOURCE, SETTINGS, tmp_path)
     folder(tmp_path).parent.rename(tmp_path / "catsat" / other.content_hash()[:16])
     with pytest.raises(ValueError, match="other settings"):
-        builder.read(SOURCE, other, tmp_path)
+        cache.read(SOURCE, other, tmp_path)
     np.testing.assert_array_equal(
-        builder.load(SOURCE, other, tmp_path)["train"].tokens, draw_splits(other)["train"].tokens
+        cache.load(SOURCE, other, tmp_path)["train"].tokens, draw_splits(other)["train"].tokens
     )
 
 
 def test_a_bucket_is_refused():
     with pytest.raises(ValueError, match="local folder"):
-        builder.load(SOURCE, SETTINGS, "gs://bucket/data")
+        cache.load(SOURCE, SETTINGS, "gs://bucket/data")
 
 
 def test_four_processes_prepare_at_once(tmp_path):
     script = (
-        "import sys; from jaxreg.data import builder; from jaxreg.data.catsat import SOURCE,"
+        "import sys; from jaxreg.data import cache; from jaxreg.data.catsat.source import SOURCE,"
         " Settings;"
         "sys.stdin.readline();"  # imported: wait for the start
-        "[print(builder._digest(builder.load(SOURCE, Settings(seed=s, num_train=4, num_eval=4),"
+        "[print(cache._digest(cache.load(SOURCE, Settings(seed=s, num_train=4, num_eval=4),"
         " sys.argv[1])))"
         " for s in range(4)]"
     )
@@ -120,7 +120,7 @@ def test_four_processes_prepare_at_once(tmp_path):
     done = [worker.communicate(timeout=120) for worker in workers]
     assert [worker.returncode for worker in workers] == [0] * 4, done
     expected = [
-        builder._digest(draw_splits(Settings(seed=seed, num_train=4, num_eval=4)))
+        cache._digest(draw_splits(Settings(seed=seed, num_train=4, num_eval=4)))
         for seed in range(4)
     ]
     assert all(out.split() == expected and not err for out, err in done), done

@@ -6,7 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from jaxreg.data import SOURCES, catsat, load_catsat
+from jaxreg.data import SOURCES, load_catsat
+from jaxreg.data.catsat import source as catsat
 
 SMALL = {"num_train": 8, "num_eval": 8}
 

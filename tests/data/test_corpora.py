@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from jaxreg.data import corpora
-from jaxreg.data.corpora import CHARACTERS, CORPORA, Corpus
+from jaxreg.data.text import corpora
+from jaxreg.data.text.corpora import CHARACTERS, CORPORA, Corpus
 
 POEM = (
     "shall i compare thee to a summer's day thou art more lovely and more temperate rough winds do"
@@ -163,7 +163,7 @@ def test_a_damaged_file_is_refused(pack, damage):
 
 def test_no_file_of_ours_names_a_registry():
     assets = Path(corpora.__file__).with_name("assets")
-    assert sorted(path.name for path in assets.iterdir()) == ["digits.npz", "sample.txt"]
+    assert sorted(path.name for path in assets.iterdir()) == ["sample.txt"]
     assert all(
         corpus.package.count("==") == 1 for name, corpus in CORPORA.items() if name != "sample"
     )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxreg.data import LeakError, Split, cues
-from jaxreg.data.builder import _digest
+from jaxreg.data.cache import _digest
 from jaxreg.data.cues import (
     A_WORDS,
     B_WORDS,

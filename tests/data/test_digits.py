@@ -8,8 +8,9 @@ import zipfile
 import numpy as np
 import pytest
 
-from jaxreg.data import LeakError, digits, make_digits
-from jaxreg.data.digits import SOURCE, Settings, check_leaks, draw_splits, images
+from jaxreg.data import LeakError
+from jaxreg.data.digits import make_table, source
+from jaxreg.data.digits.source import SOURCE, Settings, check_leaks, draw_splits, images
 
 SETTINGS = Settings(seed=4, num_train=100, num_eval=200)
 
@@ -134,9 +135,9 @@ def test_all_images_can_be_used_and_no_more():
 
 
 def test_a_changed_file_is_refused(monkeypatch):
-    monkeypatch.setattr(digits, "DIGEST", "0" * 64)
+    monkeypatch.setattr(source, "DIGEST", "0" * 64)
     with pytest.raises(ValueError, match="assets/digits.npz has SHA-256"):
-        digits.images.__wrapped__()
+        source.images.__wrapped__()
 
 
 def test_files_hold_the_features(tmp_path):
@@ -161,16 +162,16 @@ def test_the_file_is_made_from_a_wheel(tmp_path, monkeypatch):
     )
     packed = gzip.compress(lines.encode())
     with zipfile.ZipFile(tmp_path / "a.whl", "w") as wheel:
-        wheel.writestr(make_digits.MEMBER, packed)
+        wheel.writestr(make_table.MEMBER, packed)
     with pytest.raises(ValueError, match="SHA-256"):
-        make_digits.table_from(tmp_path / "a.whl")
-    monkeypatch.setattr(make_digits, "MEMBER_DIGEST", hashlib.sha256(packed).hexdigest())
+        make_table.table_from(tmp_path / "a.whl")
+    monkeypatch.setattr(make_table, "MEMBER_DIGEST", hashlib.sha256(packed).hexdigest())
     (tmp_path / "assets").mkdir()
-    monkeypatch.setattr(make_digits, "__file__", str(tmp_path / "make_digits.py"))
-    make_digits.main(str(tmp_path / "a.whl"))
+    monkeypatch.setattr(make_table, "__file__", str(tmp_path / "make_digits.py"))
+    make_table.main(str(tmp_path / "a.whl"))
     first = (tmp_path / "assets" / "digits.npz").read_bytes()
     with np.load(tmp_path / "assets" / "digits.npz") as file:
         np.testing.assert_array_equal(file["images"], pixels)
         np.testing.assert_array_equal(file["labels"], labels)
-    make_digits.main(str(tmp_path / "a.whl"))
+    make_table.main(str(tmp_path / "a.whl"))
     assert (tmp_path / "assets" / "digits.npz").read_bytes() == first

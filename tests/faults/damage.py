@@ -136,7 +136,7 @@ def all_gone(scene: Scene) -> None:
 
 def _rewritten(scene: Scene, change: Callable[[dict, dict], tuple[dict, dict]]) -> None:
     """Saves the newest checkpoint again with another state, whole and sound."""
-    from jaxreg.train.checkpoint import Checkpoints
+    from jaxreg.store.checkpoint import Checkpoints
 
     kept = scene.run.workdir.parent / "kept"
     shutil.copytree(scene.dir / "checkpoints", kept)

@@ -4,7 +4,7 @@ anything trains.
 
 import dataclasses
 
-from own import DATA, PENALTY, broken
+from own import DATA, broken
 
 
 @dataclasses.dataclass(frozen=True)

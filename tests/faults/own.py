@@ -20,8 +20,8 @@ import numpy as np
 
 from jaxreg.data import Legend, Source, Split, View, setting
 from jaxreg.data.source import check_settings, generator
-from jaxreg.study.experiment import Arm, Experiment
-from jaxreg.study.pieces import Own
+from jaxreg.study.design.experiment import Arm, Experiment
+from jaxreg.study.design.components import Own
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +76,7 @@ CONFIG = '''
 """Bits, tiny."""
 
 from configs import base
-from jaxreg.study.config import with_changes
+from jaxreg.study.design.config import with_changes
 
 
 def get_config():

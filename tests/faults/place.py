@@ -34,7 +34,7 @@ STEPS = "config.train.num_steps, config.train.batch_size, config.train.members_p
 EXPERIMENT = '''
 """Four arms at two seeds, the losses of one arm soon NaN: two waves on two devices."""
 
-from jaxreg.study.experiment import Arm, Experiment
+from jaxreg.study.design.experiment import Arm, Experiment
 
 
 def get_experiment():

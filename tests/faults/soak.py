@@ -216,10 +216,10 @@ def reading(place: Place, run: Run) -> float:
     code = "\n".join(
         [
             "import sys, time",
-            "from jaxreg.cli.devices import silence",
+            "from jaxreg.cli.jax_startup import silence",
             "silence()",
             "import orbax.checkpoint",
-            "from jaxreg.train.checkpoint import Checkpoints",
+            "from jaxreg.store.checkpoint import Checkpoints",
             "Checkpoints(sys.argv[1]).newest_meta()",
             "store, start = Checkpoints(sys.argv[1]), time.monotonic()",
             "store.newest_meta(), store.newest_meta()",

@@ -9,10 +9,10 @@ import damage
 import pytest
 import tiny
 
-from jaxreg.study import members
-from jaxreg.study.experiment import Arm
-from jaxreg.study.training import Trainer, Watch
-from jaxreg.train.checkpoint import CheckpointWarning
+from jaxreg.store.checkpoint import CheckpointWarning
+from jaxreg.study.design.experiment import Arm
+from jaxreg.study.engine import members
+from jaxreg.study.engine.trainer import Trainer, Watch
 from jaxreg.train.loop import Interrupted
 
 ARMS = {

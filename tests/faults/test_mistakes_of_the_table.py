@@ -10,7 +10,7 @@ from mistakes import MISTAKES
 from place import CONFIG, EXPERIMENT
 
 from jaxreg.cli import main as cli
-from jaxreg.study import pieces
+from jaxreg.study.design import components
 
 ROOT = Path(__file__).parents[2]
 ALL = [mistake for mistakes in MISTAKES.values() for mistake in mistakes]
@@ -53,7 +53,7 @@ def here(folder, monkeypatch):
     monkeypatch.chdir(folder)
     monkeypatch.setenv("JAXREG_DATA", str(folder / "data"))
     yield
-    pieces.forget()
+    components.forget()
 
 
 @pytest.mark.parametrize("mistake", ALL, ids=lambda mistake: mistake.name)

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from jaxreg.cli import main as cli
-from jaxreg.launch import bundle, fanout, gcloud, versions
-from jaxreg.launch.carry import carry
-from jaxreg.study.files import UserErrors
+from jaxreg.errors import UserErrors
+from jaxreg.launch import accelerators, fanout, package
+from jaxreg.launch.carried_files import carry
+from jaxreg.launch.tpu import gcloud
 
 WHERE = "--zone=us-west4-a --project=p --quiet"
 ON_DEMAND = gcloud.Request("t", "us-west4-a", "p", "v5litepod-8", "v2-alpha-tpuv5-lite")
@@ -138,7 +139,7 @@ def test_the_real_gcloud_would_take_them(line, tmp_path, monkeypatch):
     ],
 )
 def test_accelerators(text, runtime, hosts, chips, topology):
-    found = versions.cloud_tpu(text)
+    found = accelerators.cloud_tpu(text)
     assert (found.runtime, found.hosts, found.chips, found.topology) == (
         runtime,
         hosts,
@@ -168,7 +169,7 @@ def test_accelerators(text, runtime, hosts, chips, topology):
 )
 def test_accelerators_that_are_none(text, reason):
     with pytest.raises(UserErrors) as error:
-        versions.cloud_tpu(text)
+        accelerators.cloud_tpu(text)
     [line] = error.value.mistakes
     assert line.startswith(f"--accelerator_type={text}: ") and reason in line
 
@@ -243,7 +244,7 @@ def test_configs_beside_the_experiment_stay_there(person):
 
 
 def test_too_much_is_refused(person, monkeypatch):
-    monkeypatch.setattr("jaxreg.launch.carry.MOST_BYTES", 10)
+    monkeypatch.setattr("jaxreg.launch.carried_files.MOST_BYTES", 10)
     with pytest.raises(UserErrors, match="at most 0 MB go along: put large data into a bucket"):
         carry([("x", "data/corpus.txt"), ("x", "../own/parity.py")], [], person / "project")
 
@@ -251,10 +252,10 @@ def test_too_much_is_refused(person, monkeypatch):
 def test_the_archive_is_the_same_for_the_same_content_and_holds_the_package(person):
     carried = carry([("jaxreg", "compare", "../own/parity.py")], [], person / "project")
     made = [
-        bundle.bundle(
+        package.bundle(
             carried.commands[0],
             carried,
-            bundle.Packages(),
+            package.Packages(),
             environment={"A": "b c"},
             before="mount x",
         )

@@ -18,7 +18,7 @@ from place import config as config_of  # noqa: E402
 EXPERIMENT = '''
 """Two arms at two seeds, in a folder of a person: its config lies beside it."""
 
-from jaxreg.study.experiment import Arm, Experiment
+from jaxreg.study.design.experiment import Arm, Experiment
 
 
 def get_experiment():

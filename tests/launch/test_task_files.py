@@ -135,8 +135,8 @@ def jobs(text: str) -> list[dict]:
 def test_gke(printed):
     [job] = jobs(
         printed(
-            f"launch gke --accelerator_type=v5litepod-16 --image=registry/i:1 --spot --attempts=4"
-            f" -- python mine.py $(A)"
+            "launch gke --accelerator_type=v5litepod-16 --image=registry/i:1 --spot --attempts=4"
+            " -- python mine.py $(A)"
         )
     )
     fits(job, JOBSET)

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
 
 from place import Place, Run  # noqa: E402
 
-from jaxreg.train.storage import as_path  # noqa: E402
+from jaxreg.store.paths import as_path  # noqa: E402
 
 SECRET = "not-to-be-printed-7f3a"
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from probe import by_hand
-from probe.by_hand import CUES, H, N, QUERY, TOKENS, B
+from probe.by_hand import CUES, QUERY, TOKENS, B, H, N
 
 from jaxreg.probe import attention, forward
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from probe import by_hand
-from probe.by_hand import N, TOKENS, B
+from probe.by_hand import TOKENS, B, N
 
 from jaxreg.probe import drift, forward
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from probe import by_hand
-from probe.by_hand import B, CUES, D, H, K, N, QUERY, T, TOKENS
+from probe.by_hand import CUES, QUERY, TOKENS, B, D, H, K, N, T
 
 from jaxreg.probe import forward, knockout, replacement
 from jaxreg.probe.capture import clean_run

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from probe import by_hand
-from probe.by_hand import B, FOIL, LABEL, OUT, QUERY, TOKENS, V
+from probe.by_hand import FOIL, LABEL, OUT, QUERY, TOKENS, B, V
 
 from jaxreg.probe import forward, memorization
 

@@ -16,8 +16,8 @@ import pytest
 from job import Job, environment_of, witnessed
 from place import COMPARE, ROOT, TRAIN, Place, Run, learning, same
 
-from jaxreg.study.files import UserErrors
-from jaxreg.train import processes
+from jaxreg.distributed import processes
+from jaxreg.errors import UserErrors
 
 
 def test_alone_everything_answers_at_once():
@@ -42,15 +42,15 @@ def test_alone_everything_answers_at_once():
 
 
 def test_the_variables_of_a_job_are_checked(monkeypatch):
-    from jaxreg.cli import devices
+    from jaxreg.cli import jax_startup
 
     def told(**given: str) -> str:
-        for name in (*devices.JOB_VARIABLES, "JAXREG_DISTRIBUTED", "JAXREG_JOIN_SECONDS"):
+        for name in (*jax_startup.JOB_VARIABLES, "JAXREG_DISTRIBUTED", "JAXREG_JOIN_SECONDS"):
             monkeypatch.delenv(name, raising=False)
         for name, value in given.items():
             monkeypatch.setenv(f"JAXREG_{name}", value)
         with pytest.raises(UserErrors) as found:
-            devices._join(False)
+            jax_startup._join(False)
         return "\n".join(found.value.mistakes)
 
     assert "JAXREG_PROCESS_ID is not set, but JAXREG_COORDINATOR, JAXREG_NUM_PROCESSES is" in told(
@@ -279,7 +279,7 @@ WORKER = """
 import sys, time
 import numpy as np
 from jaxreg.cli import devices
-from jaxreg.study.files import UserErrors
+from jaxreg.study.design.user_files import UserErrors
 from jaxreg.train import processes
 
 

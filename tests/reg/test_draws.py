@@ -11,7 +11,7 @@ import pytest
 import scipy.stats
 from attention import by_hand
 
-from jaxreg.reg import draws
+from jaxreg.reg import keyed_draws
 
 KEY = jax.random.fold_in(jax.random.key(5), 2)
 EDGES = np.array([0, 1e-6, 1e-3, 0.01, 0.03, 0.1, 0.17, 0.25, 0.33, 0.42])
@@ -28,22 +28,22 @@ def words_by_hand(site_key, example_id, num):
 @pytest.mark.parametrize("num", [1, 2, 5])
 def test_words_are_threefry_by_hand(num):
     ids = np.array([0, 7, 2**20])
-    got = draws.example_words(KEY, jnp.asarray(ids), num)
+    got = keyed_draws.example_words(KEY, jnp.asarray(ids), num)
     assert got.dtype == jnp.uint32
     assert got.tolist() == [words_by_hand(KEY, int(i), num) for i in ids]
 
 
 def test_uniform_numbers_are_never_0_or_1():
-    got = np.asarray(draws.uniforms(jnp.array([0, 2**31, 2**32 - 1], jnp.uint32)), np.float64)
+    got = np.asarray(keyed_draws.uniforms(jnp.array([0, 2**31, 2**32 - 1], jnp.uint32)), np.float64)
     assert got.tolist() == [2**-24, 0.5 + 2**-24, 1 - 2**-24]
 
 
 def test_whole_numbers_are_equally_likely_and_in_range():
-    words = draws.example_words(KEY, jnp.arange(30_000), 1)[:, 0]
-    counts = np.bincount(draws.whole_numbers(words, 3))
+    words = keyed_draws.example_words(KEY, jnp.arange(30_000), 1)[:, 0]
+    counts = np.bincount(keyed_draws.whole_numbers(words, 3))
     assert len(counts) == 3 and scipy.stats.chisquare(counts).pvalue > 1e-3
     below = jnp.array([0, 1, 2**20], jnp.int32)
-    assert draws.whole_numbers(jnp.full(3, 2**32 - 1, jnp.uint32), below).tolist() == [
+    assert keyed_draws.whole_numbers(jnp.full(3, 2**32 - 1, jnp.uint32), below).tolist() == [
         0,
         0,
         2**20 - 1,
@@ -54,7 +54,7 @@ def test_whole_numbers_are_equally_likely_and_in_range():
 def test_beta_has_its_distribution(alpha):
     n = 200_000
     weights = np.asarray(
-        jax.jit(draws.beta_symmetric)(KEY, jnp.arange(n), jnp.float32(alpha)), np.float64
+        jax.jit(keyed_draws.beta_symmetric)(KEY, jnp.arange(n), jnp.float32(alpha)), np.float64
     )
     cumulative = scipy.stats.beta(alpha, alpha).cdf(EDGES)
     expected = n * np.diff(cumulative)
@@ -69,15 +69,15 @@ def test_beta_has_its_distribution(alpha):
 
 @pytest.mark.parametrize("alpha", [1e-3, 1e-2, 50.0, 1e4])
 def test_beta_is_finite_at_extreme_strengths(alpha):
-    weights = np.asarray(draws.beta_symmetric(KEY, jnp.arange(2000), alpha), np.float64)
+    weights = np.asarray(keyed_draws.beta_symmetric(KEY, jnp.arange(2000), alpha), np.float64)
     assert ((weights >= 0) & (weights <= 1)).all()
     assert weights.std() == pytest.approx(np.sqrt(0.25 / (2 * alpha + 1)), rel=0.05)
     assert weights.mean() == pytest.approx(0.5, abs=0.05)
 
 
 def test_beta_does_not_depend_on_the_layout_of_the_batch():
-    whole = draws.beta_symmetric(KEY, jnp.arange(12), 0.4)
-    parts = [draws.beta_symmetric(KEY, jnp.asarray(ids), 0.4) for ids in ([5, 3], [11])]
+    whole = keyed_draws.beta_symmetric(KEY, jnp.arange(12), 0.4)
+    parts = [keyed_draws.beta_symmetric(KEY, jnp.asarray(ids), 0.4) for ids in ([5, 3], [11])]
     np.testing.assert_array_equal(np.concatenate(parts), whole[jnp.array([5, 3, 11])])
 
 

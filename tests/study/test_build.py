@@ -11,10 +11,11 @@ import pytest
 import tiny
 
 from jaxreg import rng
-from jaxreg.data import grammar
-from jaxreg.study import build, results
-from jaxreg.study.training import passes_of
-from jaxreg.train.records import Record
+from jaxreg.data.catsat import grammar
+from jaxreg.store.member_store import Record
+from jaxreg.study.analysis import results
+from jaxreg.study.engine import program
+from jaxreg.study.engine.trainer import passes_of
 
 SEED = 1
 DROPPING = {"model.attention_dropout_rate": 0.2, "optim.weight_decay": 1.0}
@@ -38,10 +39,10 @@ def data():
 
 @pytest.fixture(scope="module")
 def model(tried, data):
-    return build.model_of(
-        build.structure_of(tried.config),
-        build.strengths_of(tried.config),
-        build.Vocabulary.of(data),
+    return program.model_of(
+        program.structure_of(tried.config),
+        program.strengths_of(tried.config),
+        program.Vocabulary.of(data),
     )
 
 
@@ -175,7 +176,7 @@ def test_both_cut_in_a_sentence_of_three_words_is_exactly_blind(model, trained, 
     tokens[:, 3], tokens[:, 4], tokens[:, 5] = determiners.ravel(), nouns.ravel(), verb
     batch = {"tokens": jnp.asarray(tokens), "query_position": jnp.full(144, 5)}
     run = jax.jit(
-        lambda cuts: build.predict(model, trained.params, {**batch, "cut_positions": cuts})
+        lambda cuts: program.predict(model, trained.params, {**batch, "cut_positions": cuts})
     )
     both = np.asarray(run(np.tile(np.int32([4, 3]), (144, 1))))
     assert (both == both[0]).all()
@@ -197,15 +198,15 @@ def test_other_rows_may_still_look_at_what_the_verb_may_not(model, trained):
         "query_position": np.int32([3, 3]),
         "cut_positions": np.int32([[2, 0], [2, 0]]),
     }
-    out = np.asarray(jax.jit(lambda batch: build.predict(model, trained.params, batch))(batch))
+    out = np.asarray(jax.jit(lambda batch: program.predict(model, trained.params, batch))(batch))
     assert not np.array_equal(out[0], out[1]), "the adjective is not cut"
 
 
 def test_fresh_rows_are_as_long_as_the_trained_nouns_and_nothing_else_changes(trained, data):
-    vocabulary = build.Vocabulary.of(data)
+    vocabulary = program.Vocabulary.of(data)
     before = np.asarray(trained.params["embedding"]["embedding"])
     params = jax.tree.map(jnp.asarray, trained.params)
-    out = build.with_fresh_rows(params, jnp.int32(SEED), vocabulary)
+    out = program.with_fresh_rows(params, jnp.int32(SEED), vocabulary)
     after = np.asarray(out["embedding"]["embedding"])
     fresh = list(vocabulary.fresh_tokens)
     others = np.setdiff1d(np.arange(len(before)), fresh)
@@ -214,14 +215,14 @@ def test_fresh_rows_are_as_long_as_the_trained_nouns_and_nothing_else_changes(tr
     )
     assert all(out[name] is params[name] for name in params if name != "embedding")
     rms = np.sqrt((before[grammar.NOUN_IDS.ravel()] ** 2).mean())
-    wide = build.with_fresh_rows(
+    wide = program.with_fresh_rows(
         {"embedding": {"embedding": jnp.tile(before, (1, 100))}}, jnp.int32(SEED), vocabulary
     )
     assert np.sqrt(
         (np.asarray(wide["embedding"]["embedding"])[fresh] ** 2).mean()
     ) == pytest.approx(rms, rel=0.02)
     again, other = (
-        build.with_fresh_rows(params, jnp.int32(seed), vocabulary)["embedding"]["embedding"]
+        program.with_fresh_rows(params, jnp.int32(seed), vocabulary)["embedding"]["embedding"]
         for seed in (SEED, 2)
     )
     assert np.array_equal(again, after) and not np.array_equal(other, after)
@@ -251,7 +252,7 @@ def test_evaluation_never_depends_on_a_strength(tried, trained):
 
 def test_strengths_and_structure_part_the_model_and_training_between_them():
     config = tiny.config()
-    strengths, structure = build.strengths_of(config), build.structure_of(config)
+    strengths, structure = program.strengths_of(config), program.structure_of(config)
     for section in ("model", "loss", "optim"):
         assert set(strengths[section]) | set(structure[section]) == set(config[section])
         assert not set(strengths[section]) & set(structure[section])
@@ -290,17 +291,19 @@ def test_strengths_and_structure_part_the_model_and_training_between_them():
     ],
 )
 def test_what_shares_a_program(changes, same):
-    assert (build.structure_of(tiny.config(changes)) == build.structure_of(tiny.config())) is same
+    assert (
+        program.structure_of(tiny.config(changes)) == program.structure_of(tiny.config())
+    ) is same
 
 
 @pytest.mark.parametrize("section", ["model", "optim", "loss"])
 def test_a_field_that_nobody_reads_is_an_error(section):
     config = tiny.config()
     config[section] = {**config[section], "momentum_of_mind": 0.5}
-    structure = build.structure_of(config)
+    structure = program.structure_of(config)
     with pytest.raises(TypeError, match="momentum_of_mind"):
-        problem = build.problem_of(structure, build.Vocabulary.of(tiny.dataset(1)))(
-            build.strengths_of(config)
+        problem = program.problem_of(structure, program.Vocabulary.of(tiny.dataset(1)))(
+            program.strengths_of(config)
         )
         batch = {
             "tokens": jnp.ones((2, 12), jnp.int32),
@@ -315,7 +318,7 @@ def test_a_field_that_nobody_reads_is_an_error(section):
 
 
 def test_passes_are_shared_and_the_curves_come_first(data):
-    passes = build.Passes.of(data.views, ("train", "recombination"), "validation")
+    passes = program.Passes.of(data.views, ("train", "recombination"), "validation")
     assert (
         passes.keys[:3] == (("train", ()), ("recombination", ()), ("validation", ()))
         and passes.num_curves == 3
@@ -326,13 +329,13 @@ def test_passes_are_shared_and_the_curves_come_first(data):
         "recombination",
         ("noun", "determiner"),
     )
-    twice = build.Passes.of(data.views, ("validation",), "validation")
+    twice = program.Passes.of(data.views, ("validation",), "validation")
     assert twice.num_curves == 1 and twice.index("validation") == 0
 
 
 def test_a_pass_is_filled_up_by_its_last_row_and_cut_where_it_says(data):
     split = data.splits["recombination"]
-    batch = build.pass_batch(data, "recombination", ("determiner",), rows=29)
+    batch = program.pass_batch(data, "recombination", ("determiner",), rows=29)
     assert all(len(x) == 29 for x in batch.values())
     assert (
         np.array_equal(batch["tokens"][:24], split.tokens)
@@ -347,8 +350,8 @@ def test_a_pass_is_filled_up_by_its_last_row_and_cut_where_it_says(data):
 @pytest.mark.parametrize("devices", [1, 2, 5])
 def test_tables_have_a_row_per_draw_and_passes_that_devices_can_share(devices):
     draws = [tiny.dataset(1), tiny.dataset(2)]
-    passes = passes_of(build.structure_of(tiny.config()), draws[0])
-    tables = build.tables_of(draws, passes, devices)
+    passes = passes_of(program.structure_of(tiny.config()), draws[0])
+    tables = program.tables_of(draws, passes, devices)
     shape = tables.passes["tokens"].shape
     assert (
         shape[:2] == (2, len(passes.keys))
@@ -365,7 +368,7 @@ def test_tables_have_a_row_per_draw_and_passes_that_devices_can_share(devices):
 
 
 def test_of_a_large_training_split_an_even_sample_is_scored(data):
-    n = 3 * build.SCORED_TRAINING_ROWS + 100
+    n = 3 * program.SCORED_TRAINING_ROWS + 100
     split = data.splits["train"]
     many = dataclasses.replace(
         split,
@@ -376,23 +379,23 @@ def test_of_a_large_training_split_an_even_sample_is_scored(data):
         },
     )
     large = dataclasses.replace(data, splits=data.splits | {"train": many, "validation": many})
-    rows = build.scored_rows(large, "train")
+    rows = program.scored_rows(large, "train")
     assert (
-        len(rows) == build.SCORED_TRAINING_ROWS
+        len(rows) == program.SCORED_TRAINING_ROWS
         and rows[0] == 0
         and n - 5 < rows[-1] < n
         and set(np.diff(rows)) == {3, 4}
     )
-    assert np.array_equal(build.pass_batch(large, "train", ())["label"], many.label[rows])
-    assert len(build.pass_batch(large, "validation", ())["label"]) == n, (
+    assert np.array_equal(program.pass_batch(large, "train", ())["label"], many.label[rows])
+    assert len(program.pass_batch(large, "validation", ())["label"]) == n, (
         "what is judged is scored whole"
     )
 
 
 def test_the_plan_follows_from_structure_and_splits(data):
-    structure = build.structure_of(tiny.config({"train.num_steps": 7, "eval.every_steps": 100}))
+    structure = program.structure_of(tiny.config({"train.num_steps": 7, "eval.every_steps": 100}))
     passes = passes_of(structure, data)
-    plan = build.plan_of(structure, data, passes)
+    plan = program.plan_of(structure, data, passes)
     assert dataclasses.asdict(plan) == {
         "num_steps": 7,
         "batch_size": 8,

@@ -10,7 +10,7 @@ import tiny
 
 from jaxreg import nn, optim
 from jaxreg.nn import dropout
-from jaxreg.study import checks, problem
+from jaxreg.study.engine import objective, off_values
 
 CONFIG = tiny.config(
     {"model.residual_dropout_rate": None, "model.mlp_pre_activation_dropout_rate": None}
@@ -26,13 +26,13 @@ CONFIG = tiny.config(
 @pytest.fixture(scope="module")
 def as_it_stands():
     phases = []
-    return checks.off_value(CONFIG, tiny.dataset(1), 1, phases.append), phases
+    return off_values.off_value(CONFIG, tiny.dataset(1), 1, phases.append), phases
 
 
 @pytest.fixture(scope="module")
 def absent():
     """One step of the program without terms, compiled once."""
-    return checks.one_step(checks.without_terms(CONFIG), tiny.dataset(1), 1)
+    return off_values.one_step(off_values.without_terms(CONFIG), tiny.dataset(1), 1)
 
 
 def test_it_passes_whatever_the_config_s_own_strengths_are(as_it_stands):
@@ -45,21 +45,21 @@ def test_it_passes_whatever_the_config_s_own_strengths_are(as_it_stands):
 
 def test_it_compares_with_a_program_that_has_no_terms(absent):
     loss, gradient, params = absent
-    again, _, _ = checks.one_step(CONFIG, tiny.dataset(1), 1)
+    again, _, _ = off_values.one_step(CONFIG, tiny.dataset(1), 1)
     assert again != pytest.approx(loss, rel=1e-3), "with its own strengths the step is another one"
-    assert checks._gap(gradient, gradient) == 0 and checks._gap(params, gradient) > 1e-3
+    assert off_values._gap(gradient, gradient) == 0 and off_values._gap(params, gradient) > 1e-3
 
 
 def test_a_loss_that_is_wrong_at_0_is_found(monkeypatch):
-    right = problem.penalized
+    right = objective.penalized
 
     def wrong(seen, strengths, penalties):
         return right(seen, strengths, penalties) + (
             1e-4 * jnp.mean(seen.logits**2, axis=-1) if strengths else 0.0
         )
 
-    monkeypatch.setattr(problem, "penalized", wrong)
-    control = checks.off_value(CONFIG, tiny.dataset(1), 1, lambda phase: None)
+    monkeypatch.setattr(objective, "penalized", wrong)
+    control = off_values.off_value(CONFIG, tiny.dataset(1), 1, lambda phase: None)
     assert control["passed"] is False and "loss, gradient differ by more" in control["detail"]
 
 
@@ -71,7 +71,7 @@ def test_dropout_that_drops_or_scales_at_0_is_found(monkeypatch):
         lambda x, rate, key, ids=None: right(x, rate + 0.02, key, ids),
     )
     assert nn.Dropout is dropout.Dropout
-    assert checks.off_value(CONFIG, tiny.dataset(1), 1, lambda phase: None)["passed"] is False
+    assert off_values.off_value(CONFIG, tiny.dataset(1), 1, lambda phase: None)["passed"] is False
 
 
 @pytest.mark.parametrize(
@@ -90,13 +90,13 @@ def test_an_optimizer_that_is_wrong_at_its_off_values_is_found(monkeypatch, abse
         "optim": {**CONFIG["optim"], "weight_decay": 0.0, "max_grad_norm": float("inf")},
     }
     params, gradient = params["output"], gradient["output"]
-    assert checks._gap(*checks.updates(off, params, gradient)) <= checks.TOLERANCE
+    assert off_values._gap(*off_values.updates(off, params, gradient)) <= off_values.TOLERANCE
     right = optim.optimizer
     monkeypatch.setattr(optim, "optimizer", lambda **o: wrong(right, o))
-    assert not checks._gap(*checks.updates(off, params, gradient)) <= checks.TOLERANCE
+    assert not off_values._gap(*off_values.updates(off, params, gradient)) <= off_values.TOLERANCE
 
 
 def test_the_gap_is_relative_and_over_the_whole_tree():
     tree = {"a": np.float32([3.0, 0.0]), "b": np.float32([[4.0]])}
     moved = {"a": np.float32([3.0, 0.5]), "b": np.float32([[4.0]])}
-    assert checks._gap(moved, tree) == pytest.approx(0.1) and checks._gap(tree, tree) == 0
+    assert off_values._gap(moved, tree) == pytest.approx(0.1) and off_values._gap(tree, tree) == 0

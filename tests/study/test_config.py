@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from jaxreg.data import SOURCES
-from jaxreg.study import config as configs
-from jaxreg.study import files
-from jaxreg.study.regularizers import REGULARIZERS
-from jaxreg.study.experiment import Arm, Experiment
-from jaxreg.study.fields import FIELDS
-from jaxreg.study.files import UserErrors, collecting
+from jaxreg.errors import UserErrors, collecting
+from jaxreg.study.design import config as configs
+from jaxreg.study.design import user_files
+from jaxreg.study.design.config_fields import FIELDS
+from jaxreg.study.design.experiment import Arm, Experiment
+from jaxreg.study.design.regularizers import REGULARIZERS
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted(path for path in (ROOT / "configs").glob("*.py") if path.name != "__init__.py")
@@ -50,7 +50,7 @@ def mistakes_of(function, *arguments) -> list[str]:
 
 def test_the_table_has_exactly_the_fields_of_base():
     assert set(FIELDS) == set(
-        configs.flat(files.call(ROOT / "configs" / "base.py", "get_config", instead={}))
+        configs.flat(user_files.call(ROOT / "configs" / "base.py", "get_config", instead={}))
     )
 
 

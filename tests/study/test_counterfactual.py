@@ -19,13 +19,14 @@ from test_targeted_dropout import ROWS, SEED, batch_of, pass_of
 
 from jaxreg import optim, rng
 from jaxreg.data import batch_indices
+from jaxreg.errors import UserErrors
 from jaxreg.probe import attention as probe
-from jaxreg.study import build, checks, counterfactual, run
-from jaxreg.study.experiment import Arm
-from jaxreg.study.files import UserErrors
-from jaxreg.study.members import make_specs
-from jaxreg.study.training import passes_of
-from jaxreg.train.records import Records
+from jaxreg.store.member_store import Records
+from jaxreg.study.commands import compare, counterfactual
+from jaxreg.study.design.experiment import Arm
+from jaxreg.study.engine import off_values, program
+from jaxreg.study.engine.members import make_specs
+from jaxreg.study.engine.trainer import passes_of
 
 STEPS, STEP, RATE = 6, 2, 0.4
 SHORT = tiny.LEAN | {
@@ -101,13 +102,13 @@ def by_hand(name):
     """
     config, where = tiny.config(SHORT), KEPT[name]
     structure, strengths, dataset = (
-        build.structure_of(config),
-        build.strengths_of(config),
+        program.structure_of(config),
+        program.strengths_of(config),
         tiny.dataset(SEED),
     )
-    vocabulary = build.Vocabulary.of(dataset)
-    model = build.model_of(structure, strengths, vocabulary)
-    params = build.problem_of(structure, vocabulary)(strengths).init(rng.seed_key(SEED, "init"))
+    vocabulary = program.Vocabulary.of(dataset)
+    model = program.model_of(structure, strengths, vocabulary)
+    params = program.problem_of(structure, vocabulary)(strengths).init(rng.seed_key(SEED, "init"))
     options = {
         key: value
         for key, value in (structure["optim"] | strengths["optim"]).items()
@@ -278,9 +279,9 @@ def quick(monkeypatch):
     tiny.use_compiled(monkeypatch)
     monkeypatch.setenv("JAXREG_DATA", str(tiny.data_dir()))
     monkeypatch.setattr(
-        checks, "off_value", lambda *arguments: {"passed": True, "what": "w", "detail": "d"}
+        off_values, "off_value", lambda *arguments: {"passed": True, "what": "w", "detail": "d"}
     )
-    monkeypatch.setattr(run, "_report", lambda *arguments: None)
+    monkeypatch.setattr(compare, "_report", lambda *arguments: None)
     monkeypatch.setattr("sys.argv", ["jaxreg", "counterfactual", "DIR"])
 
 
@@ -290,7 +291,7 @@ def workdir(quick, tmp_path):
     arms = {"none": Arm("none"), "drop": Arm("drop", {"model.attention_dropout_rate": 0.3})}
     resolved = {name: tiny.config(arm.diff) for name, arm in arms.items()}
     assert (
-        run.compare(
+        compare.compare(
             dataclasses.replace(DESIGN, arms=arms),
             tiny.config(),
             resolved,
@@ -409,13 +410,13 @@ def test_the_numbers_are_those_of_the_stored_members(workdir):
         np.linalg.norm(flat[1] - flat[0]) / np.linalg.norm(flat[0]), rel=1e-4
     )
     scores = stored.get(spec.hash).arrays["scores"]
-    index = passes_of(build.structure_of(spec.config), dataset).index("recombination")
+    index = passes_of(program.structure_of(spec.config), dataset).index("recombination")
     rows = len(dataset.splits["recombination"])
     assert row["accuracy"] == pytest.approx(scores[index, :rows, 0].mean()) and row[
         "loss"
     ] == pytest.approx(scores[index, :rows, 1].mean(), rel=1e-5)
     train = dataset.splits["train"]
-    passed = passes_of(build.structure_of(spec.config), dataset).index("train")
+    passed = passes_of(program.structure_of(spec.config), dataset).index("train")
     hit = scores[passed, target.row, 0]
     assert (row["probability"] > 0.5) == (hit > 0.5) and train.foil[target.row] >= 0
 

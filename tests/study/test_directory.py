@@ -8,12 +8,12 @@ import pytest
 import tiny
 
 from jaxreg.attention import BITS_VERSION
-from jaxreg.cli.display import Silent
-from jaxreg.study import directory, members
-from jaxreg.study.experiment import Arm, Experiment
-from jaxreg.study.files import UserErrors
-from jaxreg.train import records
-from jaxreg.train.records import Record
+from jaxreg.cli.live_display import Silent
+from jaxreg.errors import UserErrors
+from jaxreg.store import code_version
+from jaxreg.store.member_store import Record
+from jaxreg.study.design.experiment import Arm, Experiment
+from jaxreg.study.engine import members, run_directory
 
 ARMS = {
     "none": Arm("nothing", predict=0.0),
@@ -50,7 +50,7 @@ def begin(workdir, *, design=DESIGN, changes=None, seeds=(3, 4), fingerprint=HER
     arms = {
         name: tiny.config((changes or {}) | dict(arm.diff)) for name, arm in design.arms.items()
     }
-    directory.begin(workdir, design, tiny.config(changes), arms, seeds, fingerprint, shown)
+    run_directory.begin(workdir, design, tiny.config(changes), arms, seeds, fingerprint, shown)
     return shown.notes
 
 
@@ -72,7 +72,7 @@ def test_config_json_holds_the_whole_design(tmp_path):
     }
     assert (
         config["bits_version"] == BITS_VERSION == 1
-        and config["code_version"] == records.code_version()
+        and config["code_version"] == code_version.code_version()
     )
     assert config["experiment"]["question"] == "Which?" and config["experiment"]["arms"]["stop"][
         "diff"
@@ -107,17 +107,17 @@ def test_environment_json_says_on_what_it_ran(tmp_path):
 
 def test_what_was_written_is_read_back(tmp_path):
     begin(tmp_path)
-    experiment, config, arms, seeds = directory.read(tmp_path)
+    experiment, config, arms, seeds = run_directory.read(tmp_path)
     assert experiment == dataclasses.replace(DESIGN, seeds=(3, 4)) and seeds == [3, 4]
     draw = lambda data, seed: f"{seed}"  # noqa: E731
-    again = members.make_specs(experiment.arms, arms, seeds, draw, directory.code_of(tmp_path))
+    again = members.make_specs(experiment.arms, arms, seeds, draw, run_directory.code_of(tmp_path))
     resolved = {name: tiny.config(arm.diff) for name, arm in ARMS.items()}
     assert [spec.hash for spec in again] == [
         spec.hash for spec in members.make_specs(ARMS, resolved, (3, 4), draw)
     ]
     with pytest.raises(UserErrors, match="no config.json there; it is no run directory"):
-        directory.read(tmp_path / "elsewhere")
-    assert directory.read_results(tmp_path) == {}
+        run_directory.read(tmp_path / "elsewhere")
+    assert run_directory.read_results(tmp_path) == {}
 
 
 def test_more_seeds_other_arms_and_other_saving_may_join(tmp_path):
@@ -180,9 +180,9 @@ def test_members_of_another_machine_are_counted_and_mark_the_run(tmp_path):
         Record({}, {"fingerprint": f})
         for f in (HERE, HERE | {"jax": "2"}, {"several": [HERE, HERE | {"jax": "2"}]})
     )
-    directory.mark_foreign(tmp_path, [own, own], HERE, shown)
+    run_directory.mark_foreign(tmp_path, [own, own], HERE, shown)
     assert shown.notes == [] and read(tmp_path / "environment.json")["mixed_fingerprints"] is False
-    directory.mark_foreign(tmp_path, [own, other, both], HERE, shown)
+    run_directory.mark_foreign(tmp_path, [own, other, both], HERE, shown)
     assert len(shown.notes) == 1 and shown.notes[0].startswith(
         "2 members were trained on another machine"
     )

@@ -9,15 +9,18 @@ import numpy as np
 import pytest
 import tiny
 
-from jaxreg.cli.display import Silent
+from jaxreg.cli.live_display import Silent
 from jaxreg.data import SOURCES
-from jaxreg.study import checks, config, inspect, results, run, story
-from jaxreg.study.datasets import Library
-from jaxreg.study.experiment import Arm, Experiment
-from jaxreg.study.files import UserErrors
-from jaxreg.study.members import make_specs, plain
-from jaxreg.study.report.build import rebuild
-from jaxreg.train.records import Records
+from jaxreg.errors import UserErrors
+from jaxreg.store.member_store import Records
+from jaxreg.study.analysis import results, summary_text
+from jaxreg.study.commands import compare, inspect
+from jaxreg.study.design import config
+from jaxreg.study.design.experiment import Arm, Experiment
+from jaxreg.study.engine import off_values
+from jaxreg.study.engine.dataset_loader import Library
+from jaxreg.study.engine.members import make_specs, plain
+from jaxreg.study.report.payload import rebuild
 
 ARMS = {
     "none": Arm("none", predict=0.0),
@@ -48,7 +51,7 @@ def ran(request, tmp_path_factory):
     workdir, patch = tmp_path_factory.mktemp(name) / "run", pytest.MonkeyPatch()
     patch.setenv("JAXREG_DATA", str(tiny.data_dir()))
     patch.setattr(
-        checks, "off_value", lambda *arguments: {"passed": True, "what": "w", "detail": "d"}
+        off_values, "off_value", lambda *arguments: {"passed": True, "what": "w", "detail": "d"}
     )  # has its own tests
     base = small(name)
     arms = {
@@ -79,7 +82,7 @@ def ran(request, tmp_path_factory):
         def closing(self, headline, **rest):
             said.extend(headline)
 
-    assert run.compare(design, base, arms, (1,), workdir, display=Shown()) == 0
+    assert compare.compare(design, base, arms, (1,), workdir, display=Shown()) == 0
     yield name, workdir, said
     patch.undo()
 
@@ -109,8 +112,8 @@ def test_accuracies_are_the_hits_of_the_members_scored_again_by_hand(ran):
     """
     import jax.numpy as jnp
 
-    from jaxreg.study import build
-    from jaxreg.study.report.sentence import trained_model
+    from jaxreg.study.engine import program
+    from jaxreg.study.report.example_sentence import trained_model
 
     name, workdir, _ = ran
     base = small(name)
@@ -124,12 +127,14 @@ def test_accuracies_are_the_hits_of_the_members_scored_again_by_hand(ran):
     for view in (dataset.views[1], dataset.views[-1]):
         batch = {
             key: jnp.asarray(x)
-            for key, x in build.pass_batch(dataset, view.split, view.cut).items()
+            for key, x in program.pass_batch(dataset, view.split, view.cut).items()
         }
         fresh = (
-            build.with_fresh_rows(params, 1, build.Vocabulary.of(dataset)) if view.fresh else params
+            program.with_fresh_rows(params, 1, program.Vocabulary.of(dataset))
+            if view.fresh
+            else params
         )
-        logits, split = np.asarray(build.predict(model, fresh, batch)), dataset.splits[view.split]
+        logits, split = np.asarray(program.predict(model, fresh, batch)), dataset.splits[view.split]
         hits = []
         for row in np.flatnonzero(dataset.view_weights(view)):
             others = (
@@ -178,14 +183,14 @@ def test_one_sentence_can_be_looked_at(ran):
 def test_the_scope_names_what_is_not_the_default():
     base = small("cues")
     base["data"]["rho"] = 1.0
-    line = story.scope(base, (1, 2))
+    line = summary_text.scope(base, (1, 2))
     assert (
         "; cues, 48 rows, " in line
         and "rho 1.0" in line
         and "noise_rate" not in line
         and "verbs" not in line
     )
-    assert "catsat, 32 sentences, 4 verbs per noun, num_eval 24; batch" in story.scope(
+    assert "catsat, 32 sentences, 4 verbs per noun, num_eval 24; batch" in summary_text.scope(
         tiny.config(), (1,)
     )
 

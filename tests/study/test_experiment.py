@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from jaxreg.study import build, members
-from jaxreg.study import config as configs
-from jaxreg.study import experiment as experiments
-from jaxreg.study.experiment import Arm, Experiment
-from jaxreg.study.files import UserErrors
+from jaxreg.errors import UserErrors
+from jaxreg.study.design import config as configs
+from jaxreg.study.design import experiment as experiments
+from jaxreg.study.design.experiment import Arm, Experiment
+from jaxreg.study.engine import members, program
 
 ROOT = Path(__file__).parents[2]
 CAT_SAT = ROOT / "experiments" / "cat_sat.py"
@@ -39,7 +39,7 @@ def test_its_arms_resolve_to_one_structure_so_that_all_of_them_share_one_program
     e = cat_sat()
     path = experiments.config_path(CAT_SAT, e)
     arms = configs.resolve_arms(e, configs.load_config(path))
-    structures = {name: build.structure_of(members.plain(arm)) for name, arm in arms.items()}
+    structures = {name: program.structure_of(members.plain(arm)) for name, arm in arms.items()}
     assert all(structure == structures["none"] for structure in structures.values())
     absent = {
         name

@@ -8,15 +8,15 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jaxreg.study import mappings
-from jaxreg.study.mappings import count
+from jaxreg.study.engine import program_cache
+from jaxreg.study.engine.program_cache import count
 
 OWN = Path("/proc/self/maps")
 
 
 @pytest.mark.skipif(not OWN.exists(), reason="this system does not tell its memory mappings")
 def test_forgotten_programs_give_their_mappings_back():
-    mappings.forget_programs()
+    program_cache.forget_programs()
     before = count()
     kept = [
         jax.jit(lambda x, i=i: jnp.sort(jnp.sin(x) * i) @ x).lower(jnp.ones(8)).compile()
@@ -26,20 +26,20 @@ def test_forgotten_programs_give_their_mappings_back():
     assert full > before + 12, "compiled programs take mappings"
     assert float(kept[3](jnp.ones(8))) == pytest.approx(3 * 8 * 0.8414710)
     kept.clear()
-    mappings.forget_programs()
+    program_cache.forget_programs()
     assert count() < before + (full - before) / 2
 
 
 @pytest.mark.skipif(not OWN.exists(), reason="this system does not tell its memory mappings")
 def test_the_limit_is_below_what_linux_gives(monkeypatch):
-    assert mappings.MAX_MAPPINGS < 65_530 / 2, "one more structure must fit"
-    monkeypatch.setattr(mappings, "MAX_MAPPINGS", count() + 10_000)
-    assert not mappings.too_many()
-    monkeypatch.setattr(mappings, "MAX_MAPPINGS", 1)
-    assert mappings.too_many()
+    assert program_cache.MAX_MAPPINGS < 65_530 / 2, "one more structure must fit"
+    monkeypatch.setattr(program_cache, "MAX_MAPPINGS", count() + 10_000)
+    assert not program_cache.too_many()
+    monkeypatch.setattr(program_cache, "MAX_MAPPINGS", 1)
+    assert program_cache.too_many()
     forgotten = []
-    monkeypatch.setattr(mappings, "forget_programs", lambda: forgotten.append(1))
-    mappings.make_room()
-    monkeypatch.setattr(mappings, "MAX_MAPPINGS", count() + 10_000)
-    mappings.make_room()
+    monkeypatch.setattr(program_cache, "forget_programs", lambda: forgotten.append(1))
+    program_cache.make_room()
+    monkeypatch.setattr(program_cache, "MAX_MAPPINGS", count() + 10_000)
+    program_cache.make_room()
     assert forgotten == [1]

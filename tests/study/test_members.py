@@ -5,11 +5,11 @@ import json
 import pytest
 import tiny
 
-from jaxreg.study import members
-from jaxreg.study import config as configs
-from jaxreg.study.experiment import Arm
-from jaxreg.study.fields import FIELDS
-from jaxreg.train import records
+from jaxreg.store import code_version
+from jaxreg.study.design import config as configs
+from jaxreg.study.design.config_fields import FIELDS
+from jaxreg.study.design.experiment import Arm
+from jaxreg.study.engine import members
 
 OTHER = {
     "data.dataset": "dogsat",
@@ -84,7 +84,7 @@ def test_absent_off_and_on_are_three_addresses():
 
 def test_the_address_survives_config_json(tmp_path):
     """As the report reads it back: tuples are lists then, infinity is 1e999."""
-    from jaxreg.train.rundir import write_json
+    from jaxreg.store.atomic import write_json
 
     config = tiny.config(
         {"stopping.patience_evals": float("inf"), "optim.max_grad_norm": float("inf")}
@@ -96,7 +96,7 @@ def test_the_address_survives_config_json(tmp_path):
 def test_the_current_code_is_the_default():
     arms = {"none": Arm("none")}
     [spec] = specs_of(arms, [1])
-    assert spec.hash == hash_of(spec.config, 1, spec.data, records.code_version())
+    assert spec.hash == hash_of(spec.config, 1, spec.data, code_version.code_version())
 
 
 ARMS = {

@@ -11,12 +11,14 @@ import jax
 import pytest
 import tiny
 
-from jaxreg.cli.display import Silent
-from jaxreg.study import checks, meter, run
-from jaxreg.study.experiment import Arm, Experiment
-from jaxreg.study.meter import Meter, Phases, goodput, machine_rows, sums_of
+from jaxreg.cli.live_display import Silent
+from jaxreg.store.metrics_log import MetricsLog
+from jaxreg.study.commands import compare as run
+from jaxreg.study.design.experiment import Arm, Experiment
+from jaxreg.study.engine import goodput as meter
+from jaxreg.study.engine import off_values
+from jaxreg.study.engine.goodput import Meter, Phases, goodput, machine_rows, sums_of
 from jaxreg.study.report.tensorboard import folder_of, write_tensorboard
-from jaxreg.train.rundir import MetricsLog
 
 ARMS = {
     "none": Arm("none", predict=0.0),
@@ -311,7 +313,7 @@ def quick(monkeypatch):
     tiny.use_compiled(monkeypatch)
     monkeypatch.setenv("JAXREG_DATA", str(tiny.data_dir()))
     monkeypatch.setattr(
-        checks, "off_value", lambda *_: {"passed": True, "what": "w", "detail": "d"}
+        off_values, "off_value", lambda *_: {"passed": True, "what": "w", "detail": "d"}
     )
     monkeypatch.setattr(run, "_report", lambda *arguments: None)
 
@@ -382,7 +384,7 @@ def test_a_failure_is_written_down(quick, tmp_path, monkeypatch):
     def breaks(*arguments):
         raise ZeroDivisionError("three\nlines")
 
-    monkeypatch.setattr("jaxreg.study.results.summarize", breaks)
+    monkeypatch.setattr("jaxreg.study.analysis.results.summarize", breaks)
     with pytest.raises(ZeroDivisionError):
         compare(tmp_path / "own")
     end = machine_rows(tmp_path / "own" / "metrics.jsonl")[-1]

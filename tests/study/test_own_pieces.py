@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from jaxreg.study import config as configs
-from jaxreg.study import directory, experiment, members, pieces
-from jaxreg.study.files import UserErrors
-from jaxreg.study.pieces import Own
+from jaxreg.errors import UserErrors
+from jaxreg.study.design import components, experiment
+from jaxreg.study.design import config as configs
+from jaxreg.study.design.components import Own
+from jaxreg.study.engine import members, run_directory
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "experiments" / "README.md").read_text()
@@ -40,7 +41,7 @@ def place(tmp_path_factory) -> Path:
 @pytest.fixture(autouse=True)
 def ours_only_afterwards():
     yield
-    pieces.forget()
+    components.forget()
 
 
 @pytest.fixture(scope="module")
@@ -129,17 +130,17 @@ def test_what_the_pieces_say_is_in_the_address_and_the_design_is_not(place):
     own = experiment.load_experiment(place / "own" / "parity.py").own
 
     def version_of(changed):
-        pieces.forget()
+        components.forget()
         copy = place / "own" / "copy.py"
         copy.write_text(changed)
-        pieces.adopt(own, copy)
+        components.adopt(own, copy)
         return members.code_version()
 
     assert version_of(text) == version_of(text.replace("penalty .01", "another title")), (
         "of get_experiment"
     )
     assert version_of(text) != version_of(text.replace("seen.logits**2", "seen.logits**4"))
-    pieces.forget()
+    components.forget()
     assert members.code_version() != version_of(text)
 
 
@@ -183,4 +184,4 @@ def test_an_exception_in_a_penalty_keeps_the_user_s_traceback_first(place, jaxre
 
 def test_an_unknown_run_directory_still_says_so(tmp_path):
     with pytest.raises(UserErrors, match="no config.json"):
-        directory.read(tmp_path)
+        run_directory.read(tmp_path)

@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 import tiny
 
-from jaxreg.study import build, results, statistics, verdict
-from jaxreg.study.experiment import Arm, Experiment
-from jaxreg.study.members import Spec
-from jaxreg.study.training import passes_of
-from jaxreg.train.records import Record
-from jaxreg.train.rundir import to_json
+from jaxreg.store.atomic import to_json
+from jaxreg.store.member_store import Record
+from jaxreg.study.analysis import results, statistics, verdict
+from jaxreg.study.design.experiment import Arm, Experiment
+from jaxreg.study.engine import program
+from jaxreg.study.engine.members import Spec
+from jaxreg.study.engine.trainer import passes_of
 
-PASSES = passes_of(build.structure_of(tiny.config()), tiny.dataset(1))
+PASSES = passes_of(program.structure_of(tiny.config()), tiny.dataset(1))
 ARMS = {
     "none": Arm("none", predict=0.0),
     "drop": Arm("drop", {"model.attention_dropout_rate": 0.3}, predict=5.0),

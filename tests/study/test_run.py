@@ -9,12 +9,13 @@ import signal
 import pytest
 import tiny
 
-from jaxreg.cli.display import Silent
-from jaxreg.study import checks, run
-from jaxreg.study.experiment import Arm, Experiment
-from jaxreg.study.fields import MAX_SEED
-from jaxreg.study.files import UserErrors
-from jaxreg.train import records, rundir
+from jaxreg.cli.live_display import Silent
+from jaxreg.errors import UserErrors
+from jaxreg.store import code_version, lock
+from jaxreg.study.commands import compare as run
+from jaxreg.study.design.config_fields import MAX_SEED
+from jaxreg.study.design.experiment import Arm, Experiment
+from jaxreg.study.engine import off_values
 
 ARMS = {
     "none": Arm("none", predict=0.0),
@@ -77,7 +78,7 @@ def quick(monkeypatch, tmp_path):
     tiny.use_compiled(monkeypatch)
     monkeypatch.setenv("JAXREG_DATA", str(tiny.data_dir()))
     monkeypatch.setattr(
-        checks,
+        off_values,
         "off_value",
         lambda config, dataset, seed, phase: {
             "passed": True,
@@ -211,7 +212,7 @@ def test_a_signal_while_everything_is_found_loses_nothing(tmp_path):
 
 
 def test_a_directory_in_use_is_refused_in_one_line(tmp_path):
-    with rundir.RunLock(tmp_path / "own"), pytest.raises(UserErrors) as raised:
+    with lock.RunLock(tmp_path / "own"), pytest.raises(UserErrors) as raised:
         compare(tmp_path / "own")
     [line] = raised.value.mistakes
     assert "in use by process" in line and "wait for it or choose another directory" in line
@@ -297,8 +298,8 @@ def test_members_of_another_machine_are_used_and_mark_the_run(tmp_path, monkeypa
 
 def test_other_code_trains_anew(tmp_path, monkeypatch):
     compare(tmp_path / "own")
-    monkeypatch.setattr(records, "code_version", lambda: "0" * 24)
-    monkeypatch.setattr("jaxreg.study.directory.code_version", lambda: "0" * 24)
+    monkeypatch.setattr(code_version, "code_version", lambda: "0" * 24)
+    monkeypatch.setattr("jaxreg.study.engine.run_directory.code_version", lambda: "0" * 24)
     shown = Shown()
     assert compare(tmp_path / "own", shown=shown) == 0 and shown.notes == []
     assert len(list((tmp_path / "own" / "members").iterdir())) == 12

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxreg.study import statistics
+from jaxreg.study.analysis import statistics
 
 
 def scipy_p(differences, alternative):
@@ -261,7 +261,7 @@ def test_seeds_for_power_names_what_is_out_of_range(change, name):
 
 def test_importing_is_cheap():
     code = (
-        "import sys, jaxreg.study.statistics, jaxreg.study.verdict;"
+        "import sys, jaxreg.study.analysis.statistics, jaxreg.study.analysis.verdict;"
         "sys.exit(any(name in sys.modules for name in ('scipy', 'jax', 'matplotlib', 'flax')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

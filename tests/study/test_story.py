@@ -7,10 +7,11 @@ import dataclasses
 import numpy as np
 import tiny
 
-from jaxreg.study import members, story, verdict
-from jaxreg.study.experiment import Arm, Experiment
-from jaxreg.train import records
-from jaxreg.train.rundir import write_json
+from jaxreg.store import member_store
+from jaxreg.store.atomic import write_json
+from jaxreg.study.analysis import summary_text, verdict
+from jaxreg.study.design.experiment import Arm, Experiment
+from jaxreg.study.engine import members
 
 ARMS = {
     "none": Arm("nothing"),
@@ -54,7 +55,7 @@ def verdicts(differences=DIFFERENCES):
 
 
 def test_the_headline_says_what_helped_what_hurt_and_what_stays_open():
-    lines = story.headline(DESIGN, verdicts(), TABLE)
+    lines = summary_text.headline(DESIGN, verdicts(), TABLE)
     assert lines[0] == "On recombination the baseline 'none' is right in 70.0% (chance 50%)."
     helped, hurt, small, open_ = lines[1:5]
     assert helped.startswith("Helped by the margin or more: helps (+10.0 points, 95% interval +")
@@ -68,7 +69,7 @@ def test_the_headline_says_what_helped_what_hurt_and_what_stays_open():
 
 
 def test_where_nothing_helps_it_says_so_and_one_seed_has_no_interval():
-    lines = story.headline(
+    lines = summary_text.headline(
         DESIGN, verdicts({"up": np.asarray([0.2]), "down": np.asarray([0.0])}), TABLE
     )
     assert "No arm was shown to help." in lines
@@ -79,7 +80,7 @@ def test_where_nothing_helps_it_says_so_and_one_seed_has_no_interval():
 
 def test_each_view_shows_a_trained_sentence_beside_what_is_asked():
     dataset = tiny.dataset(1)
-    rows = story.asked(dataset)
+    rows = summary_text.asked(dataset)
     trained = {dataset.sentence("train", row) for row in range(32)}
     assert [title for title, _, _ in rows] == [view.title for view in dataset.views]
     for view, (_, near, asked) in zip(dataset.views, rows, strict=True):
@@ -94,7 +95,7 @@ def test_each_view_shows_a_trained_sentence_beside_what_is_asked():
 
 
 def test_the_scope_is_one_line():
-    line = story.scope(tiny.config(), (7, 8))
+    line = summary_text.scope(tiny.config(), (7, 8))
     assert (
         "\n" not in line
         and "1 layers, width 8, 2 heads" in line
@@ -104,7 +105,7 @@ def test_the_scope_is_one_line():
 
 def test_the_command_can_be_typed_again():
     assert (
-        story.command(["/x/jaxreg", "compare", "a file.py", "--workdir=my runs"])
+        summary_text.command(["/x/jaxreg", "compare", "a file.py", "--workdir=my runs"])
         == "jaxreg compare 'a file.py' '--workdir=my runs'"
     )
 
@@ -113,13 +114,13 @@ def lines_of(workdir, seeds, arms=ARMS):
     resolved = {name: tiny.config(arm.diff) for name, arm in arms.items()}
     specs = members.make_specs(arms, resolved, seeds, lambda data, seed: f"{seed}")
     design = dataclasses.replace(DESIGN, arms=arms)
-    return specs, story.budget(design, specs, members.group(specs), seeds, workdir)
+    return specs, summary_text.budget(design, specs, members.group(specs), seeds, workdir)
 
 
 def test_the_budget_counts_what_is_there_and_writes_nothing(tmp_path):
     own, neighbour = tmp_path / "own", tmp_path / "neighbour"
     specs, _ = lines_of(own, (1, 2))
-    records.Records(neighbour / "members").put(specs[0].hash, {"x": np.zeros(1)}, {})
+    member_store.Records(neighbour / "members").put(specs[0].hash, {"x": np.zeros(1)}, {})
     _, lines = lines_of(own, (1, 2))
     assert (
         lines[0]
@@ -128,7 +129,7 @@ def test_the_budget_counts_what_is_there_and_writes_nothing(tmp_path):
     )
     assert not own.exists(), "a dry run copied a neighbour's member"
     assert (
-        records.Records(own / "members", [neighbour / "members"]).get(specs[0].hash)
+        member_store.Records(own / "members", [neighbour / "members"]).get(specs[0].hash)
         and own.exists()
     )
 
@@ -176,16 +177,16 @@ def test_cells_without_power_are_listed_and_controls_are_not():
         )
     ]
     assert (
-        story.underpowered(DESIGN, rows)
+        summary_text.underpowered(DESIGN, rows)
         == "Too few seeds for 80% power to see 5 points (seeds needed): train: up 20; fronted:"
         " flat 14"
     )
     assert (
-        story.underpowered(DESIGN, rows[1:3])
+        summary_text.underpowered(DESIGN, rows[1:3])
         == "Every other cell has the seeds that 80% power for 5 points needs."
     )
 
 
 def test_one_seed_has_no_power_to_speak_of():
     rows = [{"arm": "up", "split": "train", "seeds_needed": None, "per_seed": [0.1]}]
-    assert "Every other cell has the seeds" not in story.underpowered(DESIGN, rows)
+    assert "Every other cell has the seeds" not in summary_text.underpowered(DESIGN, rows)

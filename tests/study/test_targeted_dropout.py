@@ -10,7 +10,7 @@ import tiny
 
 from jaxreg import rng
 from jaxreg.probe import attention as probe
-from jaxreg.study import build, problem
+from jaxreg.study.engine import objective, program
 from jaxreg.train.step import Moment
 
 ROWS, SEED = 8, 1
@@ -29,21 +29,21 @@ def settings(edges, rate=0.6):
 
 def batch_of(change=None):
     arrays = {
-        name: x[:ROWS].copy() for name, x in build.train_batch(tiny.dataset(SEED), ()).items()
+        name: x[:ROWS].copy() for name, x in program.train_batch(tiny.dataset(SEED), ()).items()
     }
     return {name: jnp.asarray(x) for name, x in (arrays | (change or {})).items()}
 
 
 def pass_of(config, batch, step, params=None, spared=None):
     """One training pass at a step, and the parameters."""
-    vocabulary = build.Vocabulary.of(tiny.dataset(SEED))
-    strengths = build.strengths_of(config)
-    model = build.model_of(build.structure_of(config), strengths, vocabulary)
+    vocabulary = program.Vocabulary.of(tiny.dataset(SEED))
+    strengths = program.strengths_of(config)
+    model = program.model_of(program.structure_of(config), strengths, vocabulary)
     if params is None:
-        params = build.problem_of(build.structure_of(config), vocabulary)(strengths).init(
+        params = program.problem_of(program.structure_of(config), vocabulary)(strengths).init(
             rng.seed_key(SEED, "init")
         )
-    return problem.Pass(
+    return objective.Pass(
         params,
         batch,
         jnp.arange(ROWS),
@@ -156,7 +156,7 @@ def test_an_absent_cue_drops_nothing():
 
 
 def test_edges_are_structure_and_another_program():
-    assert build.structure_of(settings("query->noun")) != build.structure_of(settings("all"))
-    assert build.strengths_of(settings("query->noun")) == build.strengths_of(settings("all"))
+    assert program.structure_of(settings("query->noun")) != program.structure_of(settings("all"))
+    assert program.strengths_of(settings("query->noun")) == program.strengths_of(settings("all"))
     starts = [pass_of(settings(edges), batch_of(), 0).params for edges in ("query->noun", "all")]
     assert jax.tree.all(jax.tree.map(np.array_equal, *starts)), "and they start alike"

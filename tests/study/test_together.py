@@ -7,7 +7,7 @@ import functools
 import pytest
 import tiny
 
-from jaxreg.study import config as configs
+from jaxreg.study.design import config as configs
 
 
 @functools.cache

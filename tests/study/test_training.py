@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 import tiny
 
-from jaxreg.study import members, training
-from jaxreg.study.experiment import Arm
-from jaxreg.study.training import Trainer, Watch
-from jaxreg.train import checkpoint, loop, records
+from jaxreg.store import checkpoint, code_version, member_store
+from jaxreg.study.design.experiment import Arm
+from jaxreg.study.engine import members
+from jaxreg.study.engine import trainer as training
+from jaxreg.study.engine.trainer import Trainer, Watch
+from jaxreg.train import loop
 from jaxreg.train.loop import Interrupted
 
 HERE = {"jax": "1", "devices": 2}
@@ -138,7 +140,9 @@ def test_what_a_run_leaves_behind(whole, tmp_path):
     [alone] = tiny.setting().train([tiny.setting().job(2, ARMS["drop"].diff)], seeds=(2,))
     record = found[spec.hash]
     assert tiny.equal(
-        records.unflatten({k[7:]: v for k, v in record.arrays.items() if k.startswith("params/")}),
+        member_store.unflatten(
+            {k[7:]: v for k, v in record.arrays.items() if k.startswith("params/")}
+        ),
         alone.params,
     )
     for name in ("scores", "curves", "train_loss"):
@@ -213,7 +217,7 @@ def test_another_code_or_config_trains_anew(whole, tmp_path, monkeypatch):
     trainer = trainer_of(tmp_path / "own", only, (1,), changes={"optim.learning_rate": 0.011})
     trainer.run()
     assert trainer.trained == 1
-    monkeypatch.setattr(records, "code_version", lambda: "f" * 24)
+    monkeypatch.setattr(code_version, "code_version", lambda: "f" * 24)
     trainer = trainer_of(tmp_path / "own", only, (1,))
     [record] = trainer.run().values()
     assert trainer.trained == 1 and record.meta["code_version"] == "f" * 24

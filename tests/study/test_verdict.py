@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from jaxreg.study import statistics, verdict
-from jaxreg.study.verdict import (
+from jaxreg.study.analysis import statistics, verdict
+from jaxreg.study.analysis.verdict import (
     INCONCLUSIVE,
     NEGLIGIBLE,
     NOT_TESTABLE,

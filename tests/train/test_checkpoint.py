@@ -16,7 +16,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from jaxreg.train import checkpoint
+from jaxreg.store import checkpoint
 
 
 def make_state(step: int) -> dict:

@@ -4,7 +4,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from jaxreg.train import digest
+from jaxreg.store import digests as digest
 
 
 def test_array_digest_depends_on_bytes_dtype_and_shape():

@@ -8,11 +8,11 @@ import threading
 
 import pytest
 
-from jaxreg.train import interrupt
+from jaxreg.distributed import signals as interrupt
 
 LOOP = """
 import sys, time
-from jaxreg.train.interrupt import Interrupts
+from jaxreg.distributed.signals import Interrupts
 with Interrupts(notify=lambda line: print(line, flush=True)) as interrupts:
     print("ready", flush=True)
     for _ in range(3000):

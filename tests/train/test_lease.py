@@ -11,9 +11,9 @@ import uuid
 
 import pytest
 
-from jaxreg.train import lease, rundir
-from jaxreg.train.lease import Lease, RunDirectoryInUse
-from jaxreg.train.storage import RemotePath, as_path
+from jaxreg.store import atomic, lease, lock, metrics_log
+from jaxreg.store.lease import Lease, RunDirectoryInUse
+from jaxreg.store.paths import RemotePath, as_path
 
 
 @pytest.fixture
@@ -152,18 +152,18 @@ def test_of_many_that_come_at_once_one_gets_it(path, stale):
 
 def test_who_lost_it_writes_nothing_more(path):
     folder = path.parent
-    with rundir.RunLock(folder) as lock:
-        rundir.write_text(folder / "a", "1")
+    with lock.RunLock(folder) as held:
+        atomic.write_text(folder / "a", "1")
         left_by(path, token="y")
-        lock._lease._heard = 0.0  # out of touch for long: asleep, or cut off
+        held._lease._heard = 0.0  # out of touch for long: asleep, or cut off
         with pytest.raises(
             RunDirectoryInUse,
             match="was taken over by process .* on elsewhere .*nothing more is written here",
         ):
-            rundir.write_text(folder / "a", "2")
+            atomic.write_text(folder / "a", "2")
         with pytest.raises(RunDirectoryInUse):
-            rundir.MetricsLog(folder / "metrics.jsonl").append([{"machine": 1}])
-        rundir.write_text(folder.parent / "elsewhere", "3")  # not in this directory
+            metrics_log.MetricsLog(folder / "metrics.jsonl").append([{"machine": 1}])
+        atomic.write_text(folder.parent / "elsewhere", "3")  # not in this directory
     assert (folder / "a").read_text() == "1" and not (folder / "metrics.jsonl").exists()
     assert lease.read(path)["token"] == "y", "the new owner's lease stays"
 
@@ -179,7 +179,7 @@ def test_a_thing_that_is_no_lease_of_ours(path):
 
 def test_the_lock_of_a_run_directory_says_that_it_took_over(path):
     left_by(path, time=time.time() - 100, seconds=0.2)
-    with pytest.warns(UserWarning, match="took over memory://"), rundir.RunLock(path.parent):
-        with pytest.raises(RunDirectoryInUse), rundir.RunLock(path.parent):
+    with pytest.warns(UserWarning, match="took over memory://"), lock.RunLock(path.parent):
+        with pytest.raises(RunDirectoryInUse), lock.RunLock(path.parent):
             pass
     assert not path.exists()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tiny
 
-from jaxreg.study import regularizers
+from jaxreg.study.design import regularizers
 from jaxreg.train import loop
 from jaxreg.train.loop import Interrupted, Plan, Wave, run_wave
 

@@ -13,7 +13,7 @@ import tiny
 import jaxreg
 from jaxreg import rng
 from jaxreg.data import batch_indices
-from jaxreg.study import build
+from jaxreg.study.engine import program
 from jaxreg.train.parallel import Layout, Member, Tables
 from jaxreg.train.step import Moment, loss_and_gradient
 
@@ -91,12 +91,12 @@ def one_batch():
         tiny.config(tiny.LEAN | {"model.mlp_dropout_rate": 0.4} | DROPPING),
         tiny.dataset(1),
     )
-    structure, vocabulary = build.structure_of(config), build.Vocabulary.of(dataset)
+    structure, vocabulary = program.structure_of(config), program.Vocabulary.of(dataset)
     [rows] = batch_indices(seed=1, num_examples=32, batch_size=8, first_step=0, num_steps=1)
-    batch = {name: x[rows] for name, x in build.pass_batch(dataset, "train", ()).items()}
-    make, strengths = build.problem_of(structure, vocabulary), build.strengths_of(config)
+    batch = {name: x[rows] for name, x in program.pass_batch(dataset, "train", ()).items()}
+    make, strengths = program.problem_of(structure, vocabulary), program.strengths_of(config)
     params = jax.jit(lambda: make(strengths).init(rng.seed_key(1, "init")))()
-    return make, build.model_of(structure, strengths, vocabulary), params, batch, strengths
+    return make, program.model_of(structure, strengths, vocabulary), params, batch, strengths
 
 
 def shared(batch, devices):

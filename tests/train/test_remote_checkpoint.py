@@ -13,8 +13,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from test_checkpoint import LIKE, check, make_state, restore_quietly  # noqa: E402
 
-from jaxreg.train import checkpoint, storage  # noqa: E402
-from jaxreg.train.storage import RemotePath, StorageError, as_path  # noqa: E402
+from jaxreg.store import checkpoint, paths  # noqa: E402
+from jaxreg.store.paths import RemotePath, StorageError, as_path  # noqa: E402
 
 
 @pytest.fixture
@@ -109,13 +109,13 @@ def test_a_store_out_of_reach_loses_nothing_and_uses_nothing_older(two, monkeypa
         raise StorageError(5, "no answer", "memory://x")
 
     with monkeypatch.context() as patch:
-        patch.setattr(storage, "upload", fail)
+        patch.setattr(paths, "upload", fail)
         with pytest.raises(
             checkpoint.CheckpointError,
             match="00000003 could not be saved, older checkpoints are untouched: .*no answer",
         ):
             two.save(3, make_state(3), {"step": 3})
-        patch.setattr(storage, "download", fail)
+        patch.setattr(paths, "download", fail)
         with pytest.raises(checkpoint.CheckpointError, match="memory://x: no answer"):
             two.restore_newest(like=LIKE)
     check(restore_quietly(two), 2)

@@ -10,11 +10,11 @@ import sys
 import numpy as np
 import pytest
 
-from jaxreg.train import rundir
+from jaxreg.store import atomic, lease, lock, metrics_log
 
 HOLD = """
 import sys, time
-from jaxreg.train.rundir import RunLock
+from jaxreg.store.atomic import RunLock
 with RunLock(sys.argv[1]):
     print("held", flush=True)
     time.sleep(60)
@@ -26,8 +26,8 @@ def test_lock_names_its_holder_and_falls_with_it(tmp_path):
         [sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True
     ) as holder:
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(rundir.RunDirectoryInUse) as caught:
-            with rundir.RunLock(tmp_path):
+        with pytest.raises(lease.RunDirectoryInUse) as caught:
+            with lock.RunLock(tmp_path):
                 pass
         assert f"process {holder.pid} on {os.uname().nodename}" in str(
             caught.value
@@ -35,26 +35,26 @@ def test_lock_names_its_holder_and_falls_with_it(tmp_path):
         holder.send_signal(signal.SIGKILL)
         holder.wait()
     assert str(holder.pid) in (tmp_path / ".lock").read_text()  # stale, and no obstacle:
-    with rundir.RunLock(tmp_path):
+    with lock.RunLock(tmp_path):
         assert json.loads((tmp_path / ".lock").read_text())["pid"] == os.getpid()
 
 
 def test_lock_is_free_after_an_error_and_holds_within_one_process(tmp_path):
     folder = tmp_path / "new folder" / "run"
-    with pytest.raises(KeyError), rundir.RunLock(folder):
-        with pytest.raises(rundir.RunDirectoryInUse), rundir.RunLock(folder):
+    with pytest.raises(KeyError), lock.RunLock(folder):
+        with pytest.raises(lease.RunDirectoryInUse), lock.RunLock(folder):
             pass
         raise KeyError
-    with rundir.RunLock(folder):
+    with lock.RunLock(folder):
         pass
 
 
 def test_lock_of_a_holder_that_has_not_signed(tmp_path):
-    with rundir.RunLock(tmp_path):
+    with lock.RunLock(tmp_path):
         (tmp_path / ".lock").write_text("{half")
         with (
-            pytest.raises(rundir.RunDirectoryInUse, match="in use by another process"),
-            rundir.RunLock(tmp_path),
+            pytest.raises(lease.RunDirectoryInUse, match="in use by another process"),
+            lock.RunLock(tmp_path),
         ):
             pass
 
@@ -65,13 +65,13 @@ def test_lock_removes_temporary_files_of_a_killed_owner_only(tmp_path):
     foreign = tmp_path / ".notes.tmp"
     for path in [*ours, foreign]:
         path.write_text("half")
-    with rundir.RunLock(tmp_path):
+    with lock.RunLock(tmp_path):
         assert not any(path.exists() for path in ours) and foreign.exists()
 
 
 def test_write_is_whole_or_absent(tmp_path, monkeypatch):
     path = tmp_path / "results.json"
-    rundir.write_text(path, "old")
+    atomic.write_text(path, "old")
 
     def full_disk(descriptor):
         raise OSError(28, "No space left on device")
@@ -79,9 +79,9 @@ def test_write_is_whole_or_absent(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full_disk)
         with pytest.raises(OSError, match="No space"):
-            rundir.write_text(path, "new")
+            atomic.write_text(path, "new")
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["results.json"]
-    rundir.write_bytes(path, b"new")
+    atomic.write_bytes(path, b"new")
     assert path.read_bytes() == b"new" and os.listdir(tmp_path) == ["results.json"]
 
 
@@ -95,8 +95,8 @@ def test_json_keeps_order_and_floats_and_is_valid(tmp_path):
         "np": np.float32(0.5),
         "array": np.array([[1.0, np.nan]]),
     }
-    rundir.write_json(tmp_path / "a.json", obj)
-    rundir.write_json(tmp_path / "b.json", obj)
+    atomic.write_json(tmp_path / "a.json", obj)
+    atomic.write_json(tmp_path / "b.json", obj)
     text = (tmp_path / "a.json").read_text()
     assert (
         (tmp_path / "b.json").read_text() == text
@@ -118,17 +118,17 @@ def test_json_keeps_order_and_floats_and_is_valid(tmp_path):
         "np": 0.5,
         "array": [[1.0, None]],
     }
-    assert json.loads(rundir.to_json(obj)) == back and "\n" not in rundir.to_json(obj)
+    assert json.loads(atomic.to_json(obj)) == back and "\n" not in atomic.to_json(obj)
 
 
 @pytest.mark.parametrize("obj", [{1: 2}, {"a": {3}}, [object()]])
 def test_json_refuses_what_json_has_not(obj):
     with pytest.raises(TypeError):
-        rundir.to_json(obj)
+        atomic.to_json(obj)
 
 
 def test_metrics_survive_half_a_line(tmp_path):
-    log = rundir.MetricsLog(tmp_path / "metrics.jsonl")
+    log = metrics_log.MetricsLog(tmp_path / "metrics.jsonl")
     assert log.read() == []
     log.append([{"step": 0, "loss": 1.5}, {"step": 1, "loss": math.nan}])
     log.append([])
@@ -143,7 +143,7 @@ def test_metrics_survive_half_a_line(tmp_path):
 
 
 def test_metrics_half_a_line_longer_than_a_block(tmp_path):
-    log = rundir.MetricsLog(tmp_path / "metrics.jsonl")
+    log = metrics_log.MetricsLog(tmp_path / "metrics.jsonl")
     log.path.write_text("x" * 10_000)
     log.append([{"step": 0}])
     assert log.read() == [{"step": 0}]
@@ -154,14 +154,14 @@ def test_metrics_half_a_line_longer_than_a_block(tmp_path):
 
 
 def test_metrics_cut_on_resume(tmp_path):
-    log = rundir.MetricsLog(tmp_path / "metrics.jsonl")
+    log = metrics_log.MetricsLog(tmp_path / "metrics.jsonl")
     log.append([{"step": step} for step in range(5)])
     log.rewrite([row for row in log.read() if row["step"] <= 2])
     assert [row["step"] for row in log.read()] == [0, 1, 2]
 
 
 def test_metrics_damage_elsewhere_is_an_error(tmp_path):
-    log = rundir.MetricsLog(tmp_path / "metrics.jsonl")
+    log = metrics_log.MetricsLog(tmp_path / "metrics.jsonl")
     log.path.write_text('{"step": 0}\n\0\0\0\n{"step": 2}\n')
     with pytest.raises(ValueError, match="line 2"):
         log.read()

@@ -8,8 +8,9 @@ import uuid
 import numpy as np
 import pytest
 
-from jaxreg.train import processes, records, remote, rundir, storage
-from jaxreg.train.storage import RemotePath, StorageError, as_path
+from jaxreg.distributed import processes
+from jaxreg.store import atomic, lease, lock, member_store, metrics_log, paths, remote_path
+from jaxreg.store.paths import RemotePath, StorageError, as_path
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -64,8 +65,8 @@ def test_a_folder_is_used_the_same_way_wherever_it_is(folder):
     (folder / "config.json").unlink(missing_ok=True)
     with pytest.raises(FileNotFoundError):
         (folder / "config.json").unlink()
-    storage.remove_tree(folder)
-    storage.remove_tree(folder)
+    paths.remove_tree(folder)
+    paths.remove_tree(folder)
     assert not folder.exists()
 
 
@@ -99,9 +100,7 @@ def test_the_names_of_a_remote_path():
 def test_local_paths_stay_what_they_are(tmp_path, monkeypatch):
     for text in ("runs/one", "~/runs", str(tmp_path / "a run"), "s3:odd"):
         assert type(as_path(text)) is type(pathlib.Path()) and str(as_path(text)) == text
-    assert as_path("file:///tmp/x") == pathlib.Path("/tmp/x") and not storage.is_remote(
-        as_path("x")
-    )
+    assert as_path("file:///tmp/x") == pathlib.Path("/tmp/x") and not paths.is_remote(as_path("x"))
     assert as_path(tmp_path) == tmp_path and as_path(as_path("s3://a/b")) == as_path("s3://a/b")
 
 
@@ -123,33 +122,33 @@ def test_what_is_not_there_is_said_in_one_line(monkeypatch):
         monkeypatch.delitem(loaded, scheme, raising=False)
         monkeypatch.setitem(sys.modules, package, None)  # not installed
         assert (
-            storage.unusable(as_path(f"{scheme}://bucket/x"))
+            paths.unusable(as_path(f"{scheme}://bucket/x"))
             == f"{scheme}:// needs the package {package}: pip install {package}"
         )
-    assert "is no kind of storage that is known here" in storage.unusable(as_path("nowhere://x/y"))
-    assert storage.unusable(pathlib.Path("/nowhere")) is None
+    assert "is no kind of storage that is known here" in paths.unusable(as_path("nowhere://x/y"))
+    assert paths.unusable(pathlib.Path("/nowhere")) is None
 
 
 def test_a_place_that_is_a_file_is_refused_and_an_empty_one_is_fine(place):
-    assert storage.unusable(place) is None
+    assert paths.unusable(place) is None
     place.parent.mkdir(parents=True)
     place.write_bytes(b"x")
-    assert storage.unusable(place) == "is a file, not a directory"
+    assert paths.unusable(place) == "is a file, not a directory"
 
 
 def test_secrets_are_not_shown(monkeypatch):
     path = as_path("sftp://someone:hunter22@host/runs")
     assert "hunter22" not in f"{path} {path!r}" and f"{path}" == "sftp://***@host/runs"
     assert (
-        remote.shown("--workdir=sftp://someone:hunter22@host/runs")
+        remote_path.shown("--workdir=sftp://someone:hunter22@host/runs")
         == "--workdir=sftp://***@host/runs"
     )
     assert (
-        remote.shown("me@here") == "me@here"
-        and remote.shown("s3://bucket/a@b") == "s3://bucket/a@b"
+        remote_path.shown("me@here") == "me@here"
+        and remote_path.shown("s3://bucket/a@b") == "s3://bucket/a@b"
     )
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter23")
-    assert remote.reason(RuntimeError("refused: key hunter23"), "s3") == "refused: key ***"
+    assert remote_path.reason(RuntimeError("refused: key hunter23"), "s3") == "refused: key ***"
 
 
 def test_errors_of_a_backend_become_one_line(place, monkeypatch):
@@ -174,14 +173,14 @@ def test_a_file_is_created_once(place):
 
 
 def test_a_folder_for_libraries_that_only_write_locally(folder):
-    with storage.local_folder(folder / "tensorboard") as local:
+    with paths.local_folder(folder / "tensorboard") as local:
         assert os.path.isdir(local)
         (local / "arm").mkdir()
         (local / "arm" / "events").write_bytes(b"1")
     assert (folder / "tensorboard" / "arm" / "events").read_bytes() == b"1"
     with (
         pytest.raises(KeyError),
-        storage.local_folder(as_path(f"memory://{uuid.uuid4().hex}")) as local,
+        paths.local_folder(as_path(f"memory://{uuid.uuid4().hex}")) as local,
     ):
         (local / "half").write_bytes(b"1")
         raise KeyError
@@ -192,22 +191,22 @@ def test_up_and_down_again(folder, tmp_path):
     (tmp_path / "from" / "deep").mkdir(parents=True)
     (tmp_path / "from" / "a").write_bytes(b"1")
     (tmp_path / "from" / "deep" / "b c").write_bytes(b"2")
-    storage.upload(tmp_path / "from", folder)
-    storage.download(folder, tmp_path / "to")
+    paths.upload(tmp_path / "from", folder)
+    paths.download(folder, tmp_path / "to")
     assert {
         str(path.relative_to(tmp_path / "to")): path.read_bytes()
         for path in (tmp_path / "to").rglob("*")
         if path.is_file()
     } == {"a": b"1", "deep/b c": b"2"}
     with pytest.raises(FileNotFoundError):
-        storage.download(folder / "none", tmp_path / "to")
+        paths.download(folder / "none", tmp_path / "to")
 
 
 def test_a_remote_metrics_log_reads_as_a_local_one(folder):
     folder.mkdir(parents=True)
     log, other = (
-        rundir.MetricsLog(folder / "metrics.jsonl"),
-        rundir.MetricsLog(folder / "metrics.jsonl"),
+        metrics_log.MetricsLog(folder / "metrics.jsonl"),
+        metrics_log.MetricsLog(folder / "metrics.jsonl"),
     )
     assert log.read() == []
     log.append([{"machine": "start"}])
@@ -235,13 +234,15 @@ def test_a_remote_metrics_log_reads_as_a_local_one(folder):
 def test_remote_records_are_found_here_and_in_neighbours(place):
     arrays, own = (
         {"x": np.arange(3)},
-        records.Records(place / "members", [place.parent / "b" / "members"]),
+        member_store.Records(place / "members", [place.parent / "b" / "members"]),
     )
-    hashes = [records.content_hash(n) for n in range(3)]
-    records.Records(place.parent / "b" / "members").put(hashes[1], arrays, {"n": 1})
+    hashes = [member_store.content_hash(n) for n in range(3)]
+    member_store.Records(place.parent / "b" / "members").put(hashes[1], arrays, {"n": 1})
     assert own.get(hashes[0]) is None and hashes[0] not in own
     own.put(hashes[0], arrays, {"n": 0})
-    assert own.get(hashes[0]).meta == {"n": 0} and hashes[0] in records.Records(place / "members")
+    assert own.get(hashes[0]).meta == {"n": 0} and hashes[0] in member_store.Records(
+        place / "members"
+    )
     assert (
         own.get(hashes[1]).meta == {"n": 1} and (place / "members" / f"{hashes[1]}.npz").exists()
     ), "it was copied"
@@ -249,12 +250,12 @@ def test_remote_records_are_found_here_and_in_neighbours(place):
     assert own.get(hashes[0]) is None, "removed since it was listed"
     content = (place / "members" / f"{hashes[1]}.npz").read_bytes()
     (place / "members" / f"{hashes[1]}.npz").write_bytes(content[:-50])
-    with pytest.warns(records.RecordWarning, match="is damaged and counts as absent"):
+    with pytest.warns(member_store.RecordWarning, match="is damaged and counts as absent"):
         assert own.get(hashes[1]).meta == {"n": 1}, "the neighbour's is sound"
 
 
 def test_a_store_out_of_reach_is_no_damaged_record(place, monkeypatch):
-    own, hash = records.Records(place / "members"), records.content_hash(1)
+    own, hash = member_store.Records(place / "members"), member_store.content_hash(1)
     own.put(hash, {"x": np.arange(3)}, {})
 
     def fail(self):
@@ -267,17 +268,20 @@ def test_a_store_out_of_reach_is_no_damaged_record(place, monkeypatch):
 
 def test_only_the_first_process_writes(folder, monkeypatch):
     folder.mkdir(parents=True)
-    hash = records.content_hash(1)
-    log, own = rundir.MetricsLog(folder / "metrics.jsonl"), records.Records(folder / "members")
+    hash = member_store.content_hash(1)
+    log, own = (
+        metrics_log.MetricsLog(folder / "metrics.jsonl"),
+        member_store.Records(folder / "members"),
+    )
     (folder / "kept").mkdir()
     (folder / "kept" / "x").write_bytes(b"x")
     monkeypatch.setattr(processes, "is_first", lambda: False)
-    rundir.write_json(folder / "results.json", {})
+    atomic.write_json(folder / "results.json", {})
     log.append([{"step": 0}])
     log.rewrite([{"step": 0}])
     own.put(hash, {"x": np.arange(3)}, {"n": 1})
-    storage.remove_tree(folder / "kept")
-    with storage.local_folder(folder / "tensorboard") as local:
+    paths.remove_tree(folder / "kept")
+    with paths.local_folder(folder / "tensorboard") as local:
         (local / "events").write_bytes(b"1")
     assert sorted(path.name for path in folder.rglob("*") if path.is_file()) == ["x"]
     assert own.get(hash).meta == {"n": 1}, "but it knows what it would have written"
@@ -289,17 +293,17 @@ def test_only_the_first_process_writes(folder, monkeypatch):
 def test_a_directory_that_not_all_processes_see_is_refused_with_the_reason(folder, monkeypatch):
     """The words that two processes exchange are made up here; tests/processes starts real ones."""
     monkeypatch.setattr(processes, "count", lambda: 2)
-    with rundir.RunLock(folder):
+    with lock.RunLock(folder):
         assert not (folder / ".shared").exists()
     monkeypatch.setattr(processes, "any_of", lambda flag: True)  # the other one did not see it
     with pytest.raises(
-        rundir.RunDirectoryInUse,
+        lease.RunDirectoryInUse,
         match="is not the same directory for all 2 processes of this job: give one on gs://",
     ):
-        with rundir.RunLock(folder):
+        with lock.RunLock(folder):
             pass
     monkeypatch.undo()
-    with rundir.RunLock(folder):  # nothing is held
+    with lock.RunLock(folder):  # nothing is held
         pass
 
 
@@ -308,8 +312,8 @@ def test_a_refusal_of_the_first_process_is_one_of_all(folder, monkeypatch):
     monkeypatch.setattr(processes, "is_first", lambda: False)
     monkeypatch.setattr(processes, "agree", lambda value: "in use by process 7")
     with (
-        pytest.raises(rundir.RunDirectoryInUse, match="in use by process 7"),
-        rundir.RunLock(folder),
+        pytest.raises(lease.RunDirectoryInUse, match="in use by process 7"),
+        lock.RunLock(folder),
     ):
         pass
     assert not (folder / ".lock").exists()

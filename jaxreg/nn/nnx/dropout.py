@@ -6,8 +6,8 @@ from functools import partial
 import jax
 from flax import nnx
 
-from jaxreg.attention.checks import check_kind
 from jaxreg.attention.dropout import check_rate
+from jaxreg.attention.validate import check_kind
 from jaxreg.nn.dropout import folded, position_keyed_dropout
 from jaxreg.nn.fields import rate_names
 from jaxreg.typing import Array, Float, Int, PRNGKey, Rate, Scalar

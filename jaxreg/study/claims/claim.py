@@ -7,10 +7,10 @@ import re
 from collections.abc import Mapping
 from math import isclose, isfinite
 
-from jaxreg.study import verdict
+from jaxreg.study.analysis import verdict
 from jaxreg.study.claims.measures import Measure
-from jaxreg.study.experiment import check_seeds
-from jaxreg.study.pieces import Own
+from jaxreg.study.design.components import Own
+from jaxreg.study.design.experiment import check_seeds
 
 SEEDS = tuple(range(200, 220))
 """Verdict seeds: 0 to 11 were used while the data sets were chosen, 100 to 111 were seen in

@@ -7,8 +7,8 @@ import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from jaxreg.study import config as configs
-from jaxreg.study import files, pieces
+from jaxreg import errors
+from jaxreg.errors import UserErrors
 from jaxreg.study.claims.claim import (
     AA_OFFSET,
     COPY_OFFSET,
@@ -18,10 +18,11 @@ from jaxreg.study.claims.claim import (
     check_claim,
     order,
 )
-from jaxreg.study.fields import MAX_SEED, fields_of
-from jaxreg.study.files import UserErrors
-from jaxreg.study.members import Spec, code_version, member_hash, plain
-from jaxreg.study.pieces import MODELS, SOURCES
+from jaxreg.study.design import components, user_files
+from jaxreg.study.design import config as configs
+from jaxreg.study.design.components import MODELS, SOURCES
+from jaxreg.study.design.config_fields import MAX_SEED, fields_of
+from jaxreg.study.engine.members import Spec, code_version, member_hash, plain
 
 SELECTION_VIEW = "validation"
 """Candidates are chosen by their accuracy on it: in distribution, never on what the claim is about.
@@ -199,11 +200,11 @@ def load_claim(path: str | Path, *, quick: bool = False, num_seeds: int | None =
       UserErrors: all mistakes in the file, the claim and its arms.
     """
     path = Path(path).expanduser()
-    claim = files.call(path, "get_claim", instead=_NOT_A_CLAIM)
+    claim = user_files.call(path, "get_claim", instead=_NOT_A_CLAIM)
     if not isinstance(claim, Claim):
         raise UserErrors([f"{path}: get_claim() returns {type(claim).__name__}, not a Claim"])
     mistakes = [*check_claim(claim), *claim.own.mistakes()]
-    pieces.adopt(claim.own, path)
+    components.adopt(claim.own, path)
     if isinstance(claim.id, str) and claim.id != path.stem:
         mistakes.append(f"id is {claim.id!r}; it must be the name of the file, {path.stem!r}")
     arms: dict[str, ArmDesign] = {}
@@ -233,7 +234,7 @@ def load_folder(
     mistakes: list[str] = []
     found = []
     for path in paths:
-        with files.collecting(mistakes):
+        with errors.collecting(mistakes):
             found.append(load_claim(path, quick=quick, num_seeds=num_seeds))
     if mistakes:
         raise UserErrors(mistakes)
@@ -326,7 +327,7 @@ def _missing_views(claim: Claim, name: str, own: ArmDesign) -> list[str]:
     known = views_of(own.values)
     dataset, seen = own.values["data.dataset"], own.values["eval.curves"]
     lines = [
-        f"{dataset} has no view {view!r}{files.nearest(view, known)}"
+        f"{dataset} has no view {view!r}{errors.nearest(view, known)}"
         for view in dict.fromkeys([*views, *curves])
         if view not in known
     ]

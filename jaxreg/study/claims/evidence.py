@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from jaxreg.data import Dataset
-from jaxreg.study import results, verdict
+from jaxreg.store.member_store import Record
+from jaxreg.study.analysis import results, verdict
 from jaxreg.study.claims.claim import Effect, Precondition, Question
 from jaxreg.study.claims.design import Design, Run, aa_name, reference
 from jaxreg.study.claims.measures import Measure, Member, accuracy
-from jaxreg.study.claims.probing import Found, Prober
-from jaxreg.train.records import Record
+from jaxreg.study.claims.probe_runner import Found, Prober
 
 Runs = Mapping[str, Mapping[int, Sequence[Run]]]
 """Arm -> seed -> its members: of `Design.members`."""

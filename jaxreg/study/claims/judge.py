@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxreg.study import statistics, verdict
+from jaxreg.study.analysis import statistics, verdict
 from jaxreg.study.claims.claim import Control, Question
 from jaxreg.study.claims.design import Design, reference
 from jaxreg.study.claims.evidence import Asked, Evidence, Measured

@@ -14,20 +14,23 @@ from typing import Any
 
 import jax
 
-from jaxreg.study import alike, build, checks, directory, story
-from jaxreg.study.claims import page, pool, table, tuning
+from jaxreg.distributed import processes
+from jaxreg.errors import UserErrors
+from jaxreg.store import member_store
+from jaxreg.store.atomic import write_json, write_text
+from jaxreg.study.analysis import summary_text
+from jaxreg.study.analysis.statistics import can_decide, smallest_p
+from jaxreg.study.claims import markdown, page, pool, tuning
 from jaxreg.study.claims.design import Design, too_large_seeds
 from jaxreg.study.claims.evidence import Evidence, Gatherer, gather
 from jaxreg.study.claims.judge import ALPHA, family, judge
-from jaxreg.study.claims.probing import Prober
-from jaxreg.study.files import UserErrors
-from jaxreg.study.members import Spec, code_version, plain
-from jaxreg.study.session import DONE, Session, hold
-from jaxreg.study.statistics import can_decide, smallest_p
-from jaxreg.study.training import Watch, fingerprint
-from jaxreg.train import processes, records
+from jaxreg.study.claims.probe_runner import Prober
+from jaxreg.study.engine import off_values as checks
+from jaxreg.study.engine import program, run_directory, same_everywhere
+from jaxreg.study.engine.members import Spec, code_version, plain
+from jaxreg.study.engine.session import DONE, Session, hold
+from jaxreg.study.engine.trainer import Watch, fingerprint
 from jaxreg.train.loop import Interrupted
-from jaxreg.train.rundir import write_json, write_text
 
 LEDGER, PAGE, TABLE = "ledger.json", "ledger.html", "ledger.md"
 OFF_VALUES = "off_values.json"
@@ -132,7 +135,7 @@ def run(
       UserErrors: a design that cannot decide; a directory that holds another kind of run.
     """
     refuse_impossible(designs, chosen, quick=quick)
-    alike.refuse_different(
+    same_everywhere.refuse_different(
         "claims", {}, {name: designs[name] for name in designs}, chosen, quick=quick
     )
     _refuse_other(workdir, quick)
@@ -180,7 +183,7 @@ class _Ledger:
         """
         for line in _budget(self.designs, self.chosen, self.workdir):
             self.display.note(line)
-        directory.write_environment(self.workdir, fingerprint(), self.display)
+        run_directory.write_environment(self.workdir, fingerprint(), self.display)
         own = [self.designs[name] for name in self.chosen]
         request = self.session.library.request
         try:
@@ -277,8 +280,8 @@ class _Ledger:
         told = page.ledger_of(self.designs, gathered, judged, self.choices, costs, quick=self.quick)
         write_json(self.workdir / LEDGER, told)
         self.session.phases("writing the page")
-        write_text(self.workdir / TABLE, table.markdown(told))
-        write_text(self.workdir / PAGE, page.render(told, story.command(sys.argv)))
+        write_text(self.workdir / TABLE, markdown.markdown(told))
+        write_text(self.workdir / PAGE, page.render(told, summary_text.command(sys.argv)))
         self.session.phases.stop()
         self._closing(told)
 
@@ -302,7 +305,7 @@ class _Ledger:
         for design in designs:
             own = next(iter(design.arms.values()))
             config = plain(own.values)
-            key = records.content_hash([repr(build.structure_of(config)), code_version()])
+            key = member_store.content_hash([repr(program.structure_of(config)), code_version()])
             if key not in kept:
                 data = self.session.library.request(config["data"], design.seeds[0])
                 kept[key] = checks.off_value(

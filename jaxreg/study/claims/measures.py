@@ -83,7 +83,7 @@ class Member:
 
     def scores(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """(hits, losses) of the sentences that a view counts."""
-        from jaxreg.study.build import scored_rows
+        from jaxreg.study.engine.program import scored_rows
 
         view, passes = self.view(name), self.record.meta["passes"]
         index = [[split, tuple(cut)] for split, cut in passes].index([view.split, tuple(view.cut)])
@@ -455,7 +455,7 @@ def traced(
 
     Args:
       trace: its name in eval.traces. name: of one of its arrays, [E, ...]
-        (`jaxreg/study/traces.py`); NaN where it no longer trained.
+        (`jaxreg/study/engine/diagnostics.py`); NaN where it no longer trained.
       read: of that array. lost: what a diverged member counts as.
     """
     return Measure(

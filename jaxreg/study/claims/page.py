@@ -11,15 +11,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxreg.study import statistics, story, verdict
-from jaxreg.study.claims import table
+from jaxreg.study.analysis import statistics, summary_text, verdict
+from jaxreg.study.claims import markdown
 from jaxreg.study.claims.claim import Claim
 from jaxreg.study.claims.design import Design
 from jaxreg.study.claims.evidence import Evidence
 from jaxreg.study.claims.judge import ALPHA, Judged, family
 from jaxreg.study.claims.pool import Cost
 from jaxreg.study.claims.tuning import Choice
-from jaxreg.study.members import plain
+from jaxreg.study.engine.members import plain
 from jaxreg.study.report import page as report
 
 ASSETS = Path(__file__).with_name("assets")
@@ -133,7 +133,7 @@ def _scope(design: Design) -> str:
     scope, and the settings that vary.
     """
     first = next(iter(design.arms.values()))
-    line = story.scope(plain(first.values), design.seeds)
+    line = summary_text.scope(plain(first.values), design.seeds)
     varied = sorted(
         {
             f"{field} {value}"
@@ -180,10 +180,10 @@ def summary(told: Mapping[str, Any]) -> list[str]:
             lines.append(f"{claim['id']}: {', '.join(outcome(claim))}")
             continue
         for question in claim["questions"]:
-            found = "".join(f", {text}" for text in [table.effect(question)] if text)
+            found = "".join(f", {text}" for text in [markdown.effect(question)] if text)
             lines.append(
                 f"{claim['id']} {question['name']}:"
-                f" {question['verdict'] or question['reason']}{found}{table.why(question)}"
+                f" {question['verdict'] or question['reason']}{found}{markdown.why(question)}"
             )
     pairs, out = told["aa"]["pairs"], told["aa"]["supported_or_opposite"]
     if pairs and not told["quick"]:

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxreg.study import config as configs
-from jaxreg.study import experiment as experiments
-from jaxreg.study import statistics, verdict
+from jaxreg.errors import UserErrors
+from jaxreg.study.analysis import statistics, verdict
 from jaxreg.study.claims import page, pool
 from jaxreg.study.claims.design import Design, load_claim, load_folder
 from jaxreg.study.claims.judge import ALPHA, family
 from jaxreg.study.claims.ledger import LEDGER, story_duration
-from jaxreg.study.files import UserErrors
-from jaxreg.study.members import make_specs, plain
+from jaxreg.study.design import config as configs
+from jaxreg.study.design import experiment as experiments
+from jaxreg.study.engine.members import make_specs, plain
 
 LEAST_POWER = 0.5
 """A design that would end undecided more often than not is refused."""

@@ -9,15 +9,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from jaxreg.data import Dataset, Source
-from jaxreg.study import build, mappings
+from jaxreg.distributed import processes
+from jaxreg.store import member_store
+from jaxreg.store.atomic import write_json
+from jaxreg.store.member_store import Records
 from jaxreg.study.claims.design import Design, Request
-from jaxreg.study.members import Spec
-from jaxreg.study.pieces import SOURCES
-from jaxreg.study.training import Trainer
-from jaxreg.train import processes, records
+from jaxreg.study.design.components import SOURCES
+from jaxreg.study.engine import program, program_cache
+from jaxreg.study.engine.members import Spec
+from jaxreg.study.engine.trainer import Trainer
 from jaxreg.train.parallel import Programs
-from jaxreg.train.records import Records
-from jaxreg.train.rundir import write_json
 
 STEPS_PER_SECOND = 600.0
 """Model-steps per second of a first run, evaluations included: CATSAT's size on two cores. Later
@@ -46,10 +47,10 @@ class PoolTrainer(Trainer):
         return []
 
     def _programs(self, structure: Mapping, example: Dataset) -> tuple[Programs, bool]:
-        key = records.content_hash(repr(structure))
+        key = member_store.content_hash(repr(structure))
         if key in self.compiled:
             return self.compiled[key], True
-        if mappings.too_many():  # those that are held here cannot be forgotten
+        if program_cache.too_many():  # those that are held here cannot be forgotten
             self.compiled.clear()
         self.compiled[key], fresh = super()._programs(structure, example)
         self.num_compiled += 1
@@ -108,7 +109,9 @@ def steps(specs: Iterable[Spec]) -> int:
 
 def structures(specs: Iterable[Spec]) -> int:
     """How many programs members need."""
-    return len({records.content_hash(repr(build.structure_of(spec.config))) for spec in specs})
+    return len(
+        {member_store.content_hash(repr(program.structure_of(spec.config))) for spec in specs}
+    )
 
 
 class Stored:
@@ -147,7 +150,7 @@ class Stored:
         wanted = set(processes.agree([spec.hash for spec in self.missing(specs)]))
         return [spec for spec in specs if spec.hash in wanted]
 
-    def record_of(self, hash: str) -> records.Record:
+    def record_of(self, hash: str) -> member_store.Record:
         """A member's record.
 
         Raises:

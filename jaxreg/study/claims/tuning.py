@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from jaxreg.data import Dataset
+from jaxreg.store.member_store import Record
 from jaxreg.study.claims.design import SELECTION_VIEW, Design
 from jaxreg.study.claims.measures import Member, accuracy
-from jaxreg.study.members import Spec
-from jaxreg.train.records import Record
+from jaxreg.study.engine.members import Spec
 
 Candidates = Mapping[str, Sequence[Sequence[Spec]]]
 """Arm -> for each candidate its members."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxreg.train.rundir import write_bytes
+from jaxreg.store.atomic import write_bytes
 
 Axes = Any  # matplotlib.axes.Axes, which is too heavy to import for a name
 

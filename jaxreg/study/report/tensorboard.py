@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from jaxreg.study.members import Spec
-from jaxreg.study.meter import MACHINE, machine_rows
-from jaxreg.train.records import Record
-from jaxreg.train.storage import local_folder, remove_tree
+from jaxreg.store.member_store import Record
+from jaxreg.store.paths import local_folder, remove_tree
+from jaxreg.study.engine.goodput import MACHINE, machine_rows
+from jaxreg.study.engine.members import Spec
 
 MACHINE_RUN = "machine"
 FIELDS = ("model_steps_per_second", "step_seconds", "compile_seconds", "memory_bytes", "goodput")

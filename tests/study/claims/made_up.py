@@ -10,12 +10,12 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
 
-from jaxreg.study import build
+from jaxreg.store.member_store import Record
 from jaxreg.study.claims.design import Design, Run, load_claim
 from jaxreg.study.claims.evidence import Evidence, Gatherer, gather
 from jaxreg.study.claims.measures import Member
-from jaxreg.study.claims.probing import Prober
-from jaxreg.train.records import Record
+from jaxreg.study.claims.probe_runner import Prober
+from jaxreg.study.engine import program
 from tests import tiny
 
 HEAD = """
@@ -74,7 +74,9 @@ def record(
     """A record of a tiny member whose split's hits have exactly these accuracies (others: all
     ties), spread over the rows by a seed.
     """
-    passes = build.Passes.of(dataset.views, ("train", "validation", "recombination"), "validation")
+    passes = program.Passes.of(
+        dataset.views, ("train", "validation", "recombination"), "validation"
+    )
     longest = max(len(dataset.splits[split]) for split, _ in passes.keys)
     scores, rng = np.zeros((len(passes.keys), longest, 2), np.float32), np.random.default_rng(seed)
     for index, (split, cut) in enumerate(passes.keys):

@@ -5,8 +5,8 @@ import re
 import made_up
 import pytest
 
+from jaxreg.errors import UserErrors
 from jaxreg.study.claims.claim import order
-from jaxreg.study.files import UserErrors
 
 QUESTION = 'Question("gain", GAIN, accuracy("recombination"), 0.05, 5)'
 

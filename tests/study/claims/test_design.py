@@ -5,12 +5,12 @@ member.
 import made_up
 import pytest
 
+from jaxreg.errors import UserErrors
 from jaxreg.study.claims import pool
 from jaxreg.study.claims.claim import AA_OFFSET, COPY_OFFSET, Effect
 from jaxreg.study.claims.design import aa_name, change, load_folder, quicker, reference
 from jaxreg.study.claims.measures import accuracy
-from jaxreg.study.files import UserErrors
-from jaxreg.study.pieces import SOURCES
+from jaxreg.study.design.components import SOURCES
 
 TUNED = (
     'id="C1", arms={"none": ClaimArm("n", tune=Tune("optim.learning_rate", (1e-3, 1e-2))), "drop":'

@@ -6,7 +6,7 @@ import made_up
 import numpy as np
 import pytest
 
-from jaxreg.study import statistics, verdict
+from jaxreg.study.analysis import statistics, verdict
 from jaxreg.study.claims import judge as judging
 
 SEEDS = "seeds=tuple(range(200, 220))"

@@ -8,12 +8,12 @@ import json
 import made_up
 import pytest
 
-from jaxreg.cli.display import Silent
-from jaxreg.study import checks
+from jaxreg.cli.live_display import Silent
+from jaxreg.distributed.signals import Interrupts
+from jaxreg.errors import UserErrors
 from jaxreg.study.claims import ledger, page, pool
 from jaxreg.study.claims.design import load_folder
-from jaxreg.study.files import UserErrors
-from jaxreg.train.interrupt import Interrupts
+from jaxreg.study.engine import off_values
 from tests import tiny
 
 TUNED = (
@@ -54,7 +54,7 @@ def folder(tmp_path, monkeypatch):
     tiny.use_compiled(monkeypatch)
     monkeypatch.setenv("JAXREG_DATA", str(tiny.data_dir()))
     monkeypatch.setattr(
-        checks,
+        off_values,
         "off_value",
         lambda *_: {"passed": True, "what": "off is absent", "detail": "made up"},
     )

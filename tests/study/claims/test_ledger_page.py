@@ -8,7 +8,7 @@ import pytest
 from test_judge import MORE, ROWS, planted
 
 from jaxreg.study.claims import judge as judging
-from jaxreg.study.claims import page, table
+from jaxreg.study.claims import markdown, page
 from jaxreg.study.claims.design import load_claim
 from jaxreg.study.claims.pool import Cost
 
@@ -87,7 +87,7 @@ def test_the_summary_has_a_line_for_every_part(tmp_path):
 
 
 def test_the_table_has_a_row_for_every_part_and_the_budget(tmp_path):
-    text = table.markdown(told_of(tmp_path))
+    text = markdown.markdown(told_of(tmp_path))
     verdicts, budget = text.split("\n\n")
     rows = [line.split(" | ") for line in verdicts.splitlines()[2:]]
     assert [row[0] for row in rows] == [
@@ -100,7 +100,7 @@ def test_the_table_has_a_row_for_every_part_and_the_budget(tmp_path):
         "| N1",
     ] and len({len(row) for row in rows}) == 1
     assert (
-        rows[0][2:4] == ["gain", table.effect(told_of(tmp_path)["claims"][0]["questions"][0])]
+        rows[0][2:4] == ["gain", markdown.effect(told_of(tmp_path)["claims"][0]["questions"][0])]
         and rows[0][5] == "supported |"
     )
     assert (
@@ -109,7 +109,7 @@ def test_the_table_has_a_row_for_every_part_and_the_budget(tmp_path):
         and rows[3][5] == "exact |"
     )
     assert budget.splitlines()[-1].startswith("| all |")
-    assert "\\|" in table.markdown(told_of(tmp_path, quote="a | b")), "a bar does not end a cell"
+    assert "\\|" in markdown.markdown(told_of(tmp_path, quote="a | b")), "a bar does not end a cell"
 
 
 def test_a_quick_run_says_so_and_has_no_verdicts(tmp_path):

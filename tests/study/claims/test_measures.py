@@ -8,9 +8,9 @@ import made_up
 import numpy as np
 import pytest
 
-from jaxreg.study import build
 from jaxreg.study.claims import measures
 from jaxreg.study.claims.measures import Probe
+from jaxreg.study.engine import program
 from tests import tiny
 
 VIEWS = {"train": 1.0, "validation": 0.75, "recombination": 0.625}
@@ -45,7 +45,7 @@ def test_accuracies_and_losses_are_means_over_the_rows_of_a_view():
 
 
 def test_of_a_large_training_split_only_the_scored_rows_are_read(monkeypatch):
-    monkeypatch.setattr(build, "SCORED_TRAINING_ROWS", 3)
+    monkeypatch.setattr(program, "SCORED_TRAINING_ROWS", 3)
     m = made_up.member(VIEWS)
     scores = m.record.arrays["scores"][m.record.meta["passes"].index(["train", []])]
     scores[:3], scores[3:] = [(1.0, 0.5), (0.0, 2.5), (1.0, 0.0)], np.nan

@@ -8,9 +8,9 @@ import made_up
 import pytest
 from test_judge import MORE
 
-from jaxreg.study import statistics
+from jaxreg.errors import UserErrors
+from jaxreg.study.analysis import statistics
 from jaxreg.study.claims import plan
-from jaxreg.study.files import UserErrors
 
 ROOT = Path(__file__).parents[3]
 CAT_SAT = ROOT / "experiments" / "cat_sat.py"
@@ -67,7 +67,7 @@ def test_non_inferiority_is_planned_one_sided(tmp_path):
     )
     needed = statistics.seeds_for_power(0.06, 0.05, alpha=0.05, sided=1)
     assert (
-        f"exclude 5 points with" in plan.run(path, None, 0.06)[1]
+        "exclude 5 points with" in plan.run(path, None, 0.06)[1]
         and f"{needed} seeds with 80%" in plan.run(path, None, 0.06)[1]
     )
 

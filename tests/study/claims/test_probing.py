@@ -8,10 +8,10 @@ import made_up
 import numpy as np
 import pytest
 
-from jaxreg.study import build
-from jaxreg.study.claims import probing
+from jaxreg.store import member_store
+from jaxreg.study.claims import probe_runner
 from jaxreg.study.claims.measures import Probe
-from jaxreg.train import records
+from jaxreg.study.engine import program
 from tests import tiny
 
 CALLS = []
@@ -41,22 +41,22 @@ def members(tmp_path):
     specs = [
         run.spec for by_seed in pool.runs.values() for runs in by_seed.values() for run in runs
     ]
-    model = build.model_of(
-        build.structure_of(specs[0].config),
-        build.strengths_of(specs[0].config),
-        build.Vocabulary.of(tiny.dataset(1)),
+    model = program.model_of(
+        program.structure_of(specs[0].config),
+        program.strengths_of(specs[0].config),
+        program.Vocabulary.of(tiny.dataset(1)),
     )
     for spec in specs:
         tree = model.init(jax.random.key(spec.run_seed), jnp.zeros((1, 12), jnp.int32))["params"]
         pool.records[spec.hash].arrays.update(
-            records.flatten({"params": jax.tree.map(np.asarray, tree)})
+            member_store.flatten({"params": jax.tree.map(np.asarray, tree)})
         )
     return specs, pool
 
 
 def find(tmp_path, members, probe=PROBE):
     specs, pool = members
-    return probing.Prober(tmp_path / "probes", pool.datasets).find(
+    return probe_runner.Prober(tmp_path / "probes", pool.datasets).find(
         probe, specs, pool.records.__getitem__
     )
 
@@ -69,14 +69,14 @@ def test_members_together_equal_each_by_itself(tmp_path, members):
         assert (spec.hash in found) != record.meta["diverged"]
         if record.meta["diverged"]:
             continue
-        vocabulary = build.Vocabulary.of(tiny.dataset(1))
-        model = build.model_of(
-            build.structure_of(spec.config), build.strengths_of(spec.config), vocabulary
+        vocabulary = program.Vocabulary.of(tiny.dataset(1))
+        model = program.model_of(
+            program.structure_of(spec.config), program.strengths_of(spec.config), vocabulary
         )
-        params = build.with_fresh_rows(
-            jax.tree.map(jnp.asarray, probing.params_of(record)), spec.run_seed, vocabulary
+        params = program.with_fresh_rows(
+            jax.tree.map(jnp.asarray, probe_runner.params_of(record)), spec.run_seed, vocabulary
         )
-        batch = jax.tree.map(jnp.asarray, probing.batch_of(PROBE, tiny.dataset(1)))
+        batch = jax.tree.map(jnp.asarray, probe_runner.batch_of(PROBE, tiny.dataset(1)))
         alone = logit_norms(model, params, batch, spec.run_seed, 0.5)
         np.testing.assert_allclose(found[spec.hash]["norms"], alone["norms"], rtol=1e-5)
         assert found[spec.hash]["seed"] == spec.run_seed
@@ -87,14 +87,14 @@ def test_members_together_equal_each_by_itself(tmp_path, members):
 
 def test_the_batch_is_the_first_rows_of_the_view():
     dataset = tiny.dataset(1)
-    batch = probing.batch_of(PROBE, dataset)
+    batch = probe_runner.batch_of(PROBE, dataset)
     rows = np.flatnonzero(
         dataset.view_weights(next(v for v in dataset.views if v.name == "informative"))
     )[:5]
     split = dataset.splits["recombination"]
     np.testing.assert_array_equal(batch["tokens"], split.tokens[rows])
     np.testing.assert_array_equal(batch["cues"], split.cues[rows])
-    cut = probing.batch_of(Probe("p", logit_norms, view="noun_cut", rows=5), dataset)
+    cut = probe_runner.batch_of(Probe("p", logit_norms, view="noun_cut", rows=5), dataset)
     np.testing.assert_array_equal(
         cut["cut_positions"][:, 0], split.cues[rows, dataset.cue_names.index("noun")]
     )
@@ -120,23 +120,23 @@ def test_nothing_is_computed_twice_and_settings_count(tmp_path, members):
 
 
 def test_the_address_is_all_that_decides():
-    same = probing.address(PROBE, "0" * 24)
-    assert same == probing.address(
+    same = probe_runner.address(PROBE, "0" * 24)
+    assert same == probe_runner.address(
         Probe("norms", logit_norms, view="informative", rows=5, settings={"power": 0.5}), "0" * 24
     )
     others = [
-        probing.address(PROBE, "1" * 24),
-        probing.address(
+        probe_runner.address(PROBE, "1" * 24),
+        probe_runner.address(
             Probe("n", logit_norms, view="informative", rows=5, settings={"power": 0.5}), "0" * 24
         ),
-        probing.address(
+        probe_runner.address(
             Probe("norms", logit_norms, view="train", rows=5, settings={"power": 0.5}), "0" * 24
         ),
-        probing.address(
+        probe_runner.address(
             Probe("norms", logit_norms, view="informative", rows=6, settings={"power": 0.5}),
             "0" * 24,
         ),
-        probing.address(
+        probe_runner.address(
             Probe("norms", made_up.member, view="informative", rows=5, settings={"power": 0.5}),
             "0" * 24,
         ),

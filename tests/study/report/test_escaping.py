@@ -16,11 +16,11 @@ import pytest
 sys.path[:0] = [str(Path(__file__).parents[3]), str(Path(__file__).parents[1] / "claims")]
 import made_up
 
-from jaxreg.cli.display import Silent
+from jaxreg.cli.live_display import Silent
 from jaxreg.cli.main import main
-from jaxreg.study import checks
 from jaxreg.study.claims import ledger, page
 from jaxreg.study.claims.design import load_folder
+from jaxreg.study.engine import off_values
 from tests import chromium, tiny
 
 ROOT = Path(__file__).parents[3]
@@ -240,7 +240,7 @@ def ledger_run(tmp_path, monkeypatch) -> Path:
     tiny.use_compiled(monkeypatch)
     monkeypatch.setenv("JAXREG_DATA", str(tiny.data_dir()))
     monkeypatch.setattr(
-        checks, "off_value", lambda *_: {"passed": True, "what": TEXT, "detail": TEXT}
+        off_values, "off_value", lambda *_: {"passed": True, "what": TEXT, "detail": TEXT}
     )
     monkeypatch.setattr(sys, "argv", ["jaxreg", "claims", TEXT])
     for name, body in (("C1", BODY), ("F1", DOCUMENTS), ("N1", UNTESTABLE)):

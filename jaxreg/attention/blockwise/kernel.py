@@ -1,0 +1,367 @@
+"""Attention in O(T) memory: the function of `reference.py` tile by tile, with a backward pass that
+makes the masks again.
+
+Blocks of queries are scanned; for each, key blocks follow in a loop that stops where the causal
+mask does. The softmax is
+online: a running maximum m and sum l of every query. The backward pass keeps only the output, m and
+l, and draws the dropout bits again from the positions (`masks.py`): no array of T x S exists in
+either.
+
+On CPU one example's key head is computed at a time (a few, where sequences are short), in tiles of
+512 x 512: XLA runs batches of small products on one core there, large ones on all. Elsewhere all
+examples and heads go together. Tiles always have the queries first: both passes then read the
+mask's bits along contiguous keys, and the backward pass multiplies transposed rows, never a
+transposed tile.
+
+Source: Rabe and Staats 2021, "Self-attention does not need O(n^2) memory" (query blocks, key
+blocks, online softmax); Dao et al. 2022, "FlashAttention", appendix B (the backward pass). Differs:
+dropout is keyed by position, not by tile.
+"""
+
+import math
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxreg.attention import masks
+from jaxreg.attention.blockwise import tiles
+from jaxreg.attention.blockwise.parts import Part, each_part, empty
+from jaxreg.attention.blockwise.tiles import LANES, Operands, Plan
+from jaxreg.attention.dropout import AttentionDropout
+from jaxreg.typing import Array, Bool, Float
+
+ROWS = 512
+"""Queries (times query heads of a key head) and keys of a tile on CPU: the smallest at which XLA's
+products use all cores.
+"""
+
+MINIMUM = float(jnp.finfo(jnp.float32).min)
+
+
+def attention(
+    query: Float[Array, "b t h k"],
+    key: Float[Array, "b s g k"],
+    value: Float[Array, "b s g k"],
+    bias: Float[Array, "#b #h #t #s"] | None,
+    mask: Bool[Array, "#b #h #t #s"] | None,
+    droppable: Bool[Array, "#b #h #t #s"] | None,
+    words: tuple[Array, Array] | None,
+    dropout: AttentionDropout | None,
+    *,
+    is_causal: bool,
+    scale: float | Float[Array, ""],
+    precision: jax.lax.PrecisionLike = None,
+    query_block: int | None = None,
+    key_block: int | None = None,
+    heads_at_once: int | None = None,
+) -> Float[Array, "b t h k"]:
+    """softmax(scale * q k^T + bias) v with dropout, in query's dtype; the softmax is float32.
+
+    Args:
+      words: the mask's key words [#b, #h] each (`masks.mask_words`); None drops nothing.
+      query_block, key_block: tile sizes, query_block a multiple of 4; None chooses. They change no
+        mask.
+      heads_at_once: key heads of one example that are computed together; 0 means everything; None
+        chooses.
+    """
+    b, t, h, _ = query.shape
+    s, g = key.shape[1:3]
+    if not isinstance(scale, (int, float)):
+        query, scale = query * jnp.asarray(scale, query.dtype), 1.0
+    query_block = query_block or _block(t, max(ROWS * g // h, LANES))
+    if heads_at_once is None:
+        heads_at_once = (
+            math.gcd(g, max(ROWS * g // h // query_block, 1))
+            if jax.default_backend() == "cpu"
+            else 0
+        )
+    plan = Plan(
+        t,
+        s,
+        query_block,
+        key_block or _block(s, ROWS),
+        is_causal,
+        None
+        if words is None
+        else AttentionDropout(0.0, dropout.unit, dropout.stage, dropout.share, dropout.span_length),
+        float(scale),
+        heads_at_once or None,
+        precision,
+    )
+    fit = partial(_filled, plan, g)
+    line, k0, k1, threshold = None, None, None, None
+    if words is not None:
+        threshold = masks.threshold(dropout.rate)
+        if {"query", "key"} <= dropout.coordinates:
+            k0, k1 = (w.reshape(w.shape[0], *_heads(w.shape[1], g)) for w in words)
+        else:
+            line = fit(masks.keep_all_positions(dropout, words, t, s), True)
+    operands = Operands(
+        None,
+        None if mask is None else fit(mask, True),
+        None if droppable is None else fit(droppable, True),
+        line,
+        k0,
+        k1,
+        threshold,
+    )
+    return _attention(plan, query, key, value, None if bias is None else fit(bias, 0), operands)
+
+
+def _block(length: int, largest: int) -> int:
+    """The block size: equal blocks of at most `largest`, in whole multiples of 16 (of 4 where less
+    is asked for).
+    """
+    count = -(-length // largest)
+    unit = min(16, largest // LANES * LANES)
+    return -(-length // (count * unit)) * unit
+
+
+def _heads(h: int, g: int) -> tuple[int, int]:
+    return (g, h // g) if h > 1 else (1, 1)
+
+
+def _filled(plan: Plan, g: int, x: Array, filling) -> Array:
+    """An operand [#b, #h, #t, #s] as [#b, #g, #r, #t, #s], filled up to whole blocks."""
+    b, h, t, s = x.shape
+    short_t = plan.num_query_blocks * plan.query_block - t if t > 1 else 0
+    short_s = plan.num_key_blocks * plan.key_block - s if s > 1 else 0
+    if short_t or short_s:
+        x = jnp.pad(x, ((0, 0), (0, 0), (0, short_t), (0, short_s)), constant_values=filling)
+    return x.reshape(b, *_heads(h, g), *x.shape[2:])
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _attention(
+    plan: Plan, query: Array, key: Array, value: Array, bias: Array | None, operands: Operands
+) -> Array:
+    return _forward(plan, query, key, value, bias, operands)[0]
+
+
+def _forward(
+    plan: Plan, query: Array, key: Array, value: Array, bias: Array | None, operands: Operands
+) -> tuple[Array, tuple]:
+    """The output, and what the backward pass needs: the inputs, the output, and m and l of every
+    row.
+    """
+    (b, _, h, _), g = query.shape, key.shape[2]
+    operands = operands._replace(bias=bias)
+
+    def step(part: Part, state: tuple) -> tuple:
+        keys, values, own = part.keys(key), part.keys(value), part.operands(operands)
+        queries = part.queries(query, g)
+        queries = queries * jnp.asarray(plan.scale, queries.dtype)
+        out, m, l = lax.map(
+            partial(_forward_block, plan, keys, values, own),
+            (jnp.arange(plan.num_query_blocks), queries),
+        )
+        return (
+            part.put_queries(state[0], out),
+            part.put_rows(state[1], m),
+            part.put_rows(state[2], l),
+        )
+
+    rows = (plan.num_query_blocks, b, g, h // g * plan.query_block)
+    arrays = (query, key, value, *operands)
+    out, m, l = each_part(
+        plan,
+        b,
+        g,
+        step,
+        (
+            empty(query.shape, query.dtype, *arrays),
+            empty(rows, jnp.float32, *arrays),
+            empty(rows, jnp.float32, *arrays),
+        ),
+    )
+    return out, (query, key, value, operands, out, m, l)
+
+
+def _forward_block(
+    plan: Plan, keys: Array, values: Array, operands: Operands, block: tuple
+) -> tuple[Array, Array, Array]:
+    """Output [b, g, rows, K], running maximum and sum [b, g, rows] of one block of queries."""
+    i, q = block
+    b, g, rows, width = q.shape
+    shape = (b, g, rows // plan.query_block, plan.query_block)
+    rescued = tiles.rescued_rows(plan, operands, i, shape)
+    dot = partial(jnp.einsum, precision=plan.precision, preferred_element_type=jnp.float32)
+
+    def tile(edge: bool, j: Array, state: tuple) -> tuple:
+        m, l, total = state
+        k, v = (
+            lax.dynamic_slice_in_dim(x, j * plan.key_block, plan.key_block, 2)
+            for x in (keys, values)
+        )
+        logits = dot("bgqk,bgsk->bgqs", q, k).reshape(*shape, -1)
+        logits, _ = tiles.masked_logits(plan, operands, rescued, i, j, logits, edge=edge)
+        logits = logits.reshape(b, g, rows, -1)
+        top = jnp.maximum(m, jnp.max(logits, axis=-1))
+        weights = jnp.exp(logits - top[..., None])
+        shrink = jnp.exp(m - top)
+        l = l * shrink + jnp.sum(weights, axis=-1)
+        drop = tiles.dropping(plan, operands, i, j)
+        weights = drop(weights.reshape(*shape, -1)).reshape(b, g, rows, -1)
+        return (
+            top,
+            l,
+            total * shrink[..., None] + dot("bgqs,bgsk->bgqk", weights.astype(v.dtype), v),
+        )
+
+    like = (q, keys, values, *operands)
+    start = (
+        empty((b, g, rows), jnp.float32, *like) + MINIMUM,
+        empty((b, g, rows), jnp.float32, *like),
+        empty(q.shape, jnp.float32, *like),
+    )
+    m, l, total = _over_keys(
+        plan, operands, i, tile, start, lambda state: jnp.any(state[0] <= MINIMUM), split=True
+    )
+    return total * (_scale(plan, operands) / l)[..., None], m, l
+
+
+def _over_keys(
+    plan: Plan, operands: Operands, i: Array, tile, start: tuple, unread, *, split: bool
+) -> tuple:
+    """The state after all key blocks that block i of the queries reads.
+
+    With a causal and a user's mask a query may be left with no key at all, and is then the mean of
+    all values, even of those
+    that the causal mask hides: `unread(state)` says so, and the loop goes on to the last key.
+    `split` runs the tiles that
+    neither the causal mask nor the end of the keys cuts in a loop of their own: faster where
+    masking costs a pass of its own (forward), only a second body to compile where it does not
+    (backward).
+    """
+    last, first = plan.read_tiles(i), jnp.zeros_like(i)
+    cut = plan.is_causal or plan.num_keys % plan.key_block
+    state = start
+    if split or not cut:
+        first = plan.plain_tiles(i) if cut else last
+        state = lax.fori_loop(jnp.zeros_like(first), first, partial(tile, False), state)
+    if plan.is_causal and operands.mask is not None:
+        more = lambda x: (x[0] < last) | ((x[0] < plan.num_key_blocks) & unread(x[1]))
+        return lax.while_loop(more, lambda x: (x[0] + 1, tile(True, *x)), (first, state))[1]
+    return lax.fori_loop(first, last, partial(tile, True), state) if cut else state
+
+
+def _scale(plan: Plan, operands: Operands) -> Array | float:
+    """The scale of kept weights, where it is the same for all: it then multiplies a row, not a
+    tile.
+    """
+    drops_weights = (
+        operands.threshold is not None and not plan.drops_logits and operands.droppable is None
+    )
+    return tiles.common_scale(operands) if drops_weights else 1.0
+
+
+def _backward(plan: Plan, residuals: tuple, gradient: Array) -> tuple:
+    query, key, value, operands, out, m, l = residuals
+    (b, _, _, _), g = query.shape, key.shape[2]
+
+    def step(part: Part, state: tuple) -> tuple:
+        keys, values, own = part.keys(key), part.keys(value), part.operands(operands)
+        queries, gradients = part.queries(query, g), part.queries(gradient, g)
+        queries = queries * jnp.asarray(plan.scale, queries.dtype)
+        top, total = part.rows(m), part.rows(l)
+        delta = jnp.sum(
+            part.queries(out, g).astype(jnp.float32) * gradients.astype(jnp.float32), axis=-1
+        )
+        # Dividing by l here divides rows, not tiles; the softmax of a tile is then exp(logits - m).
+        gradients = (
+            gradients.astype(jnp.float32) * (_scale(plan, operands) / total)[..., None]
+        ).astype(gradients.dtype)
+        rows = (queries, gradients, top, delta / total)
+        dq, dk, dv, db = state
+        block = partial(_backward_block, plan, (keys, values), own, part.where)
+        zeros = empty(keys.swapaxes(2, 3).shape, jnp.float32, queries, keys, gradient, *operands)
+        (own_dk, own_dv, db), own_dq = lax.scan(
+            block, (zeros, zeros, db), (jnp.arange(plan.num_query_blocks), rows)
+        )
+        return (
+            part.put_queries(dq, own_dq * plan.scale),
+            part.put_keys(dk, own_dk.swapaxes(2, 3)),
+            part.put_keys(dv, own_dv.swapaxes(2, 3)),
+            db,
+        )
+
+    like = (query, key, value, gradient, *operands)
+    start = tuple(
+        None if x is None else empty(x.shape, dtype, *like)
+        for x, dtype in (
+            (query, query.dtype),
+            (key, key.dtype),
+            (value, value.dtype),
+            (operands.bias, jnp.float32),
+        )
+    )
+    dq, dk, dv, db = each_part(plan, b, g, step, start)
+    db = None if db is None else db.astype(operands.bias.dtype)
+    return (*map(_summed_like, (dq, dk, dv, db), (query, key, value, operands.bias)), None)
+
+
+def _backward_block(
+    plan: Plan, strips: tuple[Array, ...], operands: Operands, where, state: tuple, block: tuple
+) -> tuple[tuple, Array]:
+    """Adds what one block of queries gives to the gradients of keys, values and bias; returns its
+    own (of the scaled queries).
+    """
+    keys, values = strips
+    i, (q, gradient, m, delta) = block
+    b, g, rows, _ = q.shape
+    shape = (b, g, rows // plan.query_block, plan.query_block)
+    rescued = tiles.rescued_rows(plan, operands, i, shape)
+    dot = partial(jnp.einsum, precision=plan.precision, preferred_element_type=jnp.float32)
+    top, delta = (x.reshape(*shape, 1) for x in (m, delta))
+    # Tiles are never transposed: the gradients of keys and values are added up with their width
+    # first.
+    q_t, gradient_t = (x.swapaxes(2, 3) for x in (q, gradient))
+
+    def tile(edge: bool, j: Array, state: tuple) -> tuple:
+        dq, dk, dv, db = state
+        start = j * plan.key_block
+        k, v = (lax.dynamic_slice_in_dim(x, start, plan.key_block, 2) for x in (keys, values))
+        logits, dweights = (
+            dot("bgqk,bgsk->bgqs", *x).reshape(*shape, -1) for x in ((q, k), (gradient, v))
+        )
+        logits, allowed = tiles.masked_logits(plan, operands, rescued, i, j, logits, edge=edge)
+        drop = tiles.dropping(plan, operands, i, j)
+        dweights = drop(dweights)
+        weights = jnp.exp(logits - top)
+        dlogits = weights * (dweights - delta)
+        if operands.mask is not None:
+            dlogits = jnp.where(
+                allowed, dlogits, 0
+            )  # a row with no key at all is uniform whatever its logits
+        db = None if db is None else tiles.add_to(plan, db, dlogits, i, j, where)
+        flat = lambda x: x.reshape(b, g, rows, -1).astype(q.dtype)
+        if operands.k0 is not None:
+            # Beside the bits, taking exp a second time is cheaper than a pass over stored weights:
+            # keep XLA from sharing the first.
+            weights = jnp.exp(logits - lax.optimization_barrier(top))
+        dlogits, weights = flat(dlogits), flat(drop(weights))
+        dv = _add(dv, dot("bgkq,bgqs->bgks", gradient_t, weights), start, 3)
+        dk = _add(dk, dot("bgkq,bgqs->bgks", q_t, dlogits), start, 3)
+        return dq + dot("bgqs,bgsk->bgqk", dlogits, k), dk, dv, db
+
+    dq = empty(q.shape, jnp.float32, q, keys, gradient, *operands)
+    dq, *state = _over_keys(
+        plan, operands, i, tile, (dq, *state), lambda _: jnp.any(m <= MINIMUM), split=False
+    )
+    return tuple(state), dq
+
+
+def _add(whole: Array, x: Array, start: Array, axis: int) -> Array:
+    own = lax.dynamic_slice_in_dim(whole, start, x.shape[axis], axis)
+    return lax.dynamic_update_slice_in_dim(whole, own + x, start, axis)
+
+
+def _summed_like(gradient: Array | None, x: Array | None) -> Array | None:
+    """In shard_map, the gradient of an input that several devices share is the sum over them."""
+    axes = frozenset() if x is None else tiles.axes_of(gradient) - tiles.axes_of(x)
+    return lax.psum(gradient, tuple(axes)) if axes else gradient
+
+
+_attention.defvjp(_forward, _backward)

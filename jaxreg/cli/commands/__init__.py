@@ -1,0 +1,1 @@
+"""The subcommands of `jaxreg`, one file each."""

@@ -1,0 +1,106 @@
+"""`jaxreg compare`: the arms of an experiment at paired seeds, with verdicts."""
+
+import dataclasses
+
+from jaxreg.cli import arguments
+from jaxreg.cli.arguments import Arguments, Flag, Usage
+from jaxreg.errors import UserErrors, collecting
+
+USAGE = Usage(
+    command="compare",
+    what="train the arms of an experiment at paired seeds and compare them",
+    position="EXPERIMENT",
+    position_help="a file of experiments/",
+    flags={
+        "--workdir": Flag(
+            "DIR", "where the run is kept; the same command goes on with it", required=True
+        ),
+        "--seeds": Flag("SEEDS", "how many seeds (20), or which (100,101)"),
+        "--arms": Flag(
+            "ARMS", "only these arms (none,attention_0.3); the baseline always belongs to them"
+        ),
+        "--devices": Flag("N", "CPU devices to make; default: one per core"),
+        "--distributed": Flag(
+            "", "join the job of several processes that JAX finds (Cloud TPU pod, Slurm)"
+        ),
+        "--dry_run": Flag("", "say what would run and what it could decide, and stop"),
+    },
+    takes_config=True,
+    examples=(
+        "jaxreg compare experiments/cat_sat.py --workdir=runs/cat_sat",
+        (
+            "jaxreg compare experiments/cat_sat.py --seeds=20 --config.train.num_steps=500"
+            " --workdir=runs/longer"
+        ),
+    ),
+)
+
+
+def run(given: Arguments) -> int:
+    """Checks everything, trains and compares, and returns the exit code.
+
+    Raises:
+      UserErrors: all mistakes, before a device starts.
+    """
+    mistakes = list(given.mistakes)
+    num_devices = arguments.whole(given.flags, "--devices", mistakes, minimum=1)
+    workdir = arguments.output_directory(given.flags["--workdir"], mistakes)
+    checked = check(given, mistakes)
+    if mistakes:
+        raise UserErrors(mistakes)
+
+    from jaxreg.cli import jax_startup
+
+    experiment, config, arms, seeds = checked
+
+    def work(display) -> int:
+        from jaxreg.study.commands import compare as study
+
+        do = study.plan if given.flags["--dry_run"] else study.compare
+        return do(experiment, config, arms, seeds, workdir, display=display)
+
+    return jax_startup.run(work, num_devices, bool(given.flags["--distributed"]))
+
+
+def check(given: Arguments, mistakes: list[str]):
+    """The experiment with the chosen arms only, its base config, each arm's config, and the seeds;
+    adds to `mistakes`.
+    """
+    from jaxreg.study.design import config as configs
+    from jaxreg.study.design import experiment as experiments
+
+    experiment = None
+    if given.position is not None:
+        with collecting(mistakes):
+            experiment = experiments.load_experiment(given.position)
+    seeds = _seeds(given.flags["--seeds"], experiment, mistakes)
+    if experiment is None:
+        mistakes += configs.override_mistakes(given.overrides)
+        return None
+    if given.flags["--arms"] is not None:
+        with collecting(mistakes):
+            chosen = experiments.choose_arms(given.flags["--arms"], experiment)
+            experiment = dataclasses.replace(
+                experiment, arms={name: experiment.arms[name] for name in chosen}
+            )
+    config, found = configs.read_config(
+        experiments.config_path(given.position, experiment), given.overrides
+    )
+    mistakes += found
+    if config is None:
+        mistakes += configs.check_arms(experiment)
+        return None
+    with collecting(mistakes):
+        return experiment, config, configs.resolve_arms(experiment, config), seeds
+    return None
+
+
+def _seeds(text: str | None, experiment, mistakes: list[str]):
+    """The seeds to run; checked even where there is no experiment to take them from."""
+    from jaxreg.study.design.experiment import choose_seeds
+
+    own = (0,) if experiment is None else tuple(experiment.seeds)
+    if text is not None:
+        with collecting(mistakes):
+            return choose_seeds(text, own)
+    return own

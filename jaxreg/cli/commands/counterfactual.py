@@ -1,0 +1,78 @@
+"""`jaxreg counterfactual`: a member trained again with one dropped connection of one step kept, for
+each such connection.
+"""
+
+from jaxreg.cli import arguments
+from jaxreg.cli.arguments import Arguments, Flag, Usage
+from jaxreg.cli.commands.inspect import check_run, check_text
+from jaxreg.errors import UserErrors
+
+USAGE = Usage(
+    command="counterfactual",
+    what=(
+        "train a member again with one dropped connection of one step kept: what that"
+        " connection did"
+    ),
+    position="DIR",
+    position_help="the --workdir of an earlier run",
+    flags={
+        "--arm": Flag("ARM", "an arm of the run, with attention dropout", required=True),
+        "--seed": Flag("SEED", "a seed of the run", required=True),
+        "--step": Flag(
+            "STEP",
+            "the training step; default: the first that had the sentence and dropped one of its"
+            " verb's connections",
+        ),
+        "--text": Flag(
+            "TEXT", "a training sentence of that seed; default: the one the report shows"
+        ),
+        "--layer": Flag("LAYER", "only this layer, from 0"),
+        "--head": Flag("HEAD", "only this head, from 0"),
+        "--devices": Flag("N", "CPU devices to make; default: one per core"),
+        "--dry_run": Flag("", "say which connections would be kept, and stop"),
+    },
+    examples=("jaxreg counterfactual runs/cat_sat --arm=attention_0.3 --seed=100",),
+)
+
+
+def run(given: Arguments) -> int:
+    """Trains what is missing, writes counterfactual.json, prints its table, and returns the exit
+    code.
+
+    Raises:
+      UserErrors: all mistakes, those of the command line before JAX starts.
+    """
+    mistakes, flags = list(given.mistakes), given.flags
+    workdir = arguments.run_directory(given.position, mistakes)
+    seed, step, layer, head = (
+        arguments.whole(flags, f"--{name}", mistakes) for name in ("seed", "step", "layer", "head")
+    )
+    num_devices = arguments.whole(flags, "--devices", mistakes, minimum=1)
+    mistakes += check_run(workdir, flags["--arm"], seed)
+    mistakes += check_text(flags["--text"], workdir)
+    if mistakes:
+        raise UserErrors(mistakes)
+
+    from jaxreg.cli import jax_startup, live_display
+
+    jax_startup.start(num_devices)
+    from jaxreg.study.commands import counterfactual as study
+
+    planned = bool(flags["--dry_run"])
+    with live_display.open_display() as shown:
+        code = study.run(
+            workdir,
+            flags["--arm"],
+            seed,
+            step,
+            flags["--text"],
+            layer,
+            head,
+            dry_run=planned,
+            display=shown,
+        )
+    if code == 0 and not planned:
+        from rich.console import Console
+
+        study.show(study.read(workdir), Console())
+    return code

@@ -1,0 +1,105 @@
+"""`jaxreg inspect`: the attention matrices of a trained model for one sentence, kept and dropped."""
+
+import json
+from pathlib import Path
+
+from jaxreg.cli import arguments
+from jaxreg.cli.arguments import Arguments, Flag, Usage
+from jaxreg.errors import UserErrors, nearest
+
+USAGE = Usage(
+    command="inspect",
+    what="show which connections a training step dropped, for a sentence",
+    position="DIR",
+    position_help="the --workdir of an earlier run",
+    flags={
+        "--arm": Flag("ARM", "an arm of the run", required=True),
+        "--seed": Flag("SEED", "a seed of the run", required=True),
+        "--step": Flag("STEP", "the training step whose masks are shown; default 0", default="0"),
+        "--text": Flag(
+            "TEXT", "a sentence; default: The cat sat on the mat, or a training sentence"
+        ),
+        "--layer": Flag("LAYER", "only this layer, from 0"),
+        "--head": Flag("HEAD", "only this head, from 0"),
+        "--output": Flag("PNG", "write a picture too"),
+    },
+    examples=(
+        (
+            'jaxreg inspect runs/cat_sat --arm=attention_0.3 --seed=100 --step=3 --text="The cat'
+            ' sat on the mat"'
+        ),
+    ),
+)
+
+
+def run(given: Arguments) -> int:
+    """Shows the matrices and returns the exit code.
+
+    Raises:
+      UserErrors: all mistakes, before a device starts.
+    """
+    mistakes, flags = list(given.mistakes), given.flags
+    workdir = arguments.run_directory(given.position, mistakes)
+    seed = arguments.whole(flags, "--seed", mistakes)
+    step = arguments.whole(flags, "--step", mistakes)
+    layer = arguments.whole(flags, "--layer", mistakes)
+    head = arguments.whole(flags, "--head", mistakes)
+    output = _picture(flags["--output"], mistakes)
+    mistakes += check_run(workdir, flags["--arm"], seed)
+    mistakes += check_text(flags["--text"], workdir)
+    if mistakes:
+        raise UserErrors(mistakes)
+
+    from rich.console import Console
+
+    from jaxreg.cli import jax_startup
+
+    jax_startup.start()
+    from jaxreg.study.commands import inspect as study
+
+    return study.inspect(
+        workdir, flags["--arm"], seed, step, flags["--text"], layer, head, output, Console()
+    )
+
+
+def check_run(workdir: Path | None, arm: str | None, seed: int | None) -> list[str]:
+    """Whether the run has this arm and this seed, by its config.json."""
+    if workdir is None:
+        return []
+    ran = json.loads((workdir / "config.json").read_text())
+    mistakes = []
+    if arm is not None and arm not in ran["arms"]:
+        mistakes.append(f"--arm={arm}: the run has no such arm{nearest(arm, ran['arms'])}")
+    if seed is not None and seed not in ran["seeds"]:
+        mistakes.append(
+            f"--seed={seed}: the run has no such seed; it has {', '.join(map(str, ran['seeds']))}"
+        )
+    return mistakes
+
+
+def check_text(text: str | None, workdir: Path | None) -> list[str]:
+    """Whether CATSAT knows the words; those of other data sets are known when the data are loaded."""
+    from jaxreg.data import encode
+
+    ran = {} if workdir is None else json.loads((workdir / "config.json").read_text())
+    if text is None or ("config" in ran and ran["config"]["data"]["dataset"] != "catsat"):
+        return []
+    try:
+        encode(text)
+    except ValueError as error:
+        return [f"--text: {error}"]
+    return []
+
+
+def _picture(text: str | None, mistakes: list[str]) -> Path | None:
+    if text is None:
+        return None
+    path = Path(text).expanduser().absolute()
+    if path.suffix.lower() != ".png":
+        mistakes.append(f"--output={text}: must end in .png")
+    elif path.is_dir() or not path.parent.is_dir():
+        mistakes.append(
+            f"--output={text}:"
+            f" {'is a directory' if path.is_dir() else f'there is no directory {path.parent}'}"
+        )
+    return path

@@ -1,0 +1,195 @@
+"""`jaxreg launch tpu`: from checked words to jobs, with one archive each."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from jaxreg.cli import arguments
+from jaxreg.cli.arguments import Arguments
+from jaxreg.cli.launched_command import Launched
+from jaxreg.errors import UserErrors, collecting
+from jaxreg.launch import accelerators, fanout, package
+from jaxreg.launch.carried_files import Carried, carry
+from jaxreg.launch.tpu import fleet, lifecycle
+from jaxreg.launch.tpu.gcloud import Request
+from jaxreg.launch.tpu.machine import How
+
+_MAINTENANCE = (
+    "note: the Cloud TPU API gets fixes only; TPU7x and later need GKE or Compute Engine: jaxreg"
+    f" launch gke, {accelerators.IRONWOOD}"
+)
+
+
+def run(name: str, given: Arguments, parts: Sequence[Launched], mistakes: list[str]) -> int:
+    """Checks the rest, then launches all parts, or says what would run, and returns the exit code.
+
+    Raises:
+      UserErrors: all mistakes.
+    """
+    flags = given.flags
+    accelerator = None
+    if flags["--accelerator_type"] is not None:
+        with collecting(mistakes):
+            accelerator = accelerators.cloud_tpu(flags["--accelerator_type"])
+    how, packages = _how(given, mistakes), _packages(given, parts, mistakes)
+    if accelerator is not None:
+        mistakes += _local_run_directories(parts, accelerator, flags["--shared"])
+    carried = _carry(parts, flags["--copy"], mistakes)
+    mistakes += [] if flags["--dry_run"] else lifecycle.missing()
+    if mistakes:
+        raise UserErrors(mistakes)
+    requests = [
+        Request(
+            name if len(parts) == 1 else f"{name}-{index}",
+            flags["--zone"],
+            flags["--project"],
+            accelerator.type,
+            accelerator.runtime,
+            spot=bool(flags["--spot"]),
+            queued=bool(flags["--queued"]),
+            valid_until=flags["--valid_until"],
+        )
+        for index in range(len(parts))
+    ]
+    results = Path(flags["--results"] or f"launches/{name}").expanduser()
+    jobs = [
+        _job(request, part, accelerator.hosts, carried, results)
+        for request, part in zip(requests, parts, strict=True)
+    ]
+    print(_MAINTENANCE)
+    if accelerator.hosts > 1:
+        print(
+            f"note: {accelerator.type} has {accelerator.hosts} hosts; the command runs on all of"
+            " them: on one alone it would wait for the others"
+        )
+    if any(not job.in_bucket for job in jobs) and flags["--spot"] and not flags["--shared"]:
+        print(
+            "note: a preempted VM takes its disk along; with a local --workdir the run begins anew"
+            " then, with gs://BUCKET/RUN it goes on"
+        )
+    after = _joining(given, parts, results)
+    if flags["--dry_run"]:
+        print("\n".join([*_bundled(carried, packages), *fleet.dry_run(jobs, how), *after]))
+        return 0
+    environment = {"JAXREG_DISTRIBUTED": "auto"} if accelerator.hosts > 1 else {}
+    for job, words in zip(jobs, carried.commands, strict=True):
+        job.logs.mkdir(parents=True, exist_ok=True)
+        job.archive.write_bytes(
+            package.bundle(
+                words,
+                carried,
+                packages,
+                environment=environment,
+                python=flags["--python"],
+                before=flags["--before"] or "",
+            )
+        )
+    code = fleet.launch(jobs, how)
+    if code == 0 and after:
+        print("\n".join(after))
+    return code
+
+
+def _job(
+    request: Request, part: Launched, hosts: int, carried: Carried, results: Path
+) -> lifecycle.Job:
+    logs = results / "logs" / request.name
+    return lifecycle.Job(
+        request, hosts, logs / "bundle.tar.gz", carried.start, part.workdir, results, logs
+    )
+
+
+def _how(given: Arguments, mistakes: list[str]) -> How | None:
+    flags = given.flags
+    attempts = arguments.whole(flags, "--attempts", mistakes, minimum=1)
+    try:
+        poll = float(flags["--poll"])
+        if not 0 < poll <= 3600:
+            raise ValueError
+    except ValueError:
+        mistakes.append(f"--poll={flags['--poll']}: must be seconds, above 0")
+        return None
+    if flags["--valid_until"] is not None:
+        if not re.fullmatch(r"[1-9][0-9]*[smhd]", flags["--valid_until"]):
+            mistakes.append(
+                f"--valid_until={flags['--valid_until']}: must be a duration such as 90m, 6h or 2d"
+            )
+        if not flags["--queued"]:
+            mistakes.append(
+                f"--valid_until={flags['--valid_until']}: only a --queued request waits"
+            )
+    if not re.fullmatch(r"3\.(1[1-9]|[2-9][0-9])(\.[0-9]+)?", flags["--python"]):
+        mistakes.append(f"--python={flags['--python']}: must be 3.11 or later")
+    return How(attempts or 1, poll, keep=bool(flags["--keep"]), reuse=bool(flags["--reuse"]))
+
+
+def _packages(given: Arguments, parts: Sequence[Launched], mistakes: list[str]) -> package.Packages:
+    requirement = given.flags["--package"]
+    if requirement is None and not package.has_source():
+        mistakes.append(
+            "--package is missing: jaxreg is installed here without its source; say what workers"
+            " install, such as git+https://HOST/REPO@TAG"
+        )
+    return package.Packages(
+        requirement, others=("jax[tpu]", *package.for_stores(part.words for part in parts))
+    )
+
+
+def _local_run_directories(
+    parts: Sequence[Launched], accelerator: accelerators.Accelerator, shared: str | None
+) -> list[str]:
+    """Why a run directory of several hosts cannot be where it is asked for."""
+    if accelerator.hosts == 1:
+        return []
+    root = None if shared is None else Path(shared)
+    local = [
+        part.workdir
+        for part in parts
+        if part.workdir
+        and "://" not in part.workdir
+        and not (root and Path(part.workdir).is_relative_to(root))
+    ]
+    return [
+        f"--workdir={workdir}: {accelerator.type} has {accelerator.hosts} hosts, each with a disk"
+        " of its own, and a checkpoint must be seen by all: use gs://BUCKET/RUN, or a disk that"
+        " all of them mount (--shared=DIR says which)"
+        for workdir in local
+    ]
+
+
+def _carry(parts: Sequence[Launched], more: str | None, mistakes: list[str]) -> Carried | None:
+    extra = [Path(text.strip()).expanduser() for text in (more or "").split(",") if text.strip()]
+    mistakes += [f"--copy={more}: there is no {path}" for path in extra if not path.exists()]
+    with collecting(mistakes):
+        files = [file for part in parts for file in part.files]
+        return carry(
+            [part.words for part in parts],
+            [path for path in (*files, *extra) if path.exists()],
+            Path.cwd(),
+        )
+    return None
+
+
+def _joining(given: Arguments, parts: Sequence[Launched], results: Path) -> list[str]:
+    """What to say of shares: the command that compares all of them."""
+    [whole, *others] = fanout.commands_of(given.command)
+    if others or len(parts) == 1:
+        return []
+    from jaxreg.cli.commands.launch import joining
+
+    workdir = fanout.value_of(whole, "--workdir").rstrip("/")
+    place = workdir if "://" in workdir else str(results / Path(workdir).name)
+    return [
+        "# all slices together, from their members; nothing is trained again:",
+        joining(whole, place),
+    ]
+
+
+def _bundled(carried: Carried, packages: package.Packages) -> list[str]:
+    files = ", ".join(list(carried.files)[:12]) + (
+        f" and {len(carried.files) - 12} more" if len(carried.files) > 12 else ""
+    )
+    return [
+        f"# workers install: {', '.join(packages.words())}",
+        f"# files that go along: {files or 'none'}",
+    ]

@@ -1,0 +1,81 @@
+"""`jaxreg list`: what there is to choose from, with one line each."""
+
+import ast
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from jaxreg.cli.arguments import Arguments, Usage
+from jaxreg.errors import UserErrors
+
+USAGE = Usage(
+    command="list",
+    what="list regularizers, data sets, experiments and configs",
+    examples=("jaxreg list",),
+)
+
+
+def run(given: Arguments) -> int:
+    """Prints the lists and returns the exit code.
+
+    Raises:
+      UserErrors: anything was typed behind `list`.
+    """
+    if given.mistakes:
+        raise UserErrors(given.mistakes)
+    from rich.console import Console
+
+    from jaxreg.data import SOURCES
+    from jaxreg.study.design.regularizers import KINDS
+
+    console = Console() if sys.stdout.isatty() else Console(width=160)
+    for kind, table in KINDS.items():
+        _print(
+            console,
+            f"Regularizers: {kind}",
+            ("name", "config field", "off", "what it does", "source"),
+            [
+                (name, r.field, "-" if r.off is None else f"{r.off:g}", r.what, r.source)
+                for name, r in table.items()
+            ],
+        )
+    _print(
+        console,
+        "Data sets",
+        ("name", "what it asks"),
+        [(name, d.what) for name, d in SOURCES.items()],
+    )
+    _print(console, "Experiments", ("file", "what it asks"), _files("experiments"))
+    _print(console, "Claims", ("file", "what it claims"), _files("experiments/claims"))
+    _print(console, "Configs", ("file", "what it is"), _files("configs"))
+    return 0
+
+
+def _files(folder: str) -> list[tuple[str, str]]:
+    """Path and first docstring line of the files in a folder here; read, not run."""
+    return [
+        (str(path), _first_line(path))
+        for path in sorted(Path(folder).glob("*.py"))
+        if path.name != "__init__.py"
+    ]
+
+
+def _first_line(path: Path) -> str:
+    try:
+        docstring = ast.get_docstring(ast.parse(path.read_text()))
+    except (SyntaxError, UnicodeDecodeError):
+        return "(not a Python file)"
+    return docstring.splitlines()[0] if docstring else ""
+
+
+def _print(console, title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*header, box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console.print(Text(f"{title}{'' if rows else ': none here'}", style="bold"))
+    if rows:
+        console.print(table)
+    console.print()

@@ -1,0 +1,50 @@
+"""`jaxreg plan`: can a design decide, with how many seeds, in what time?"""
+
+from pathlib import Path
+
+from jaxreg.cli import arguments
+from jaxreg.cli.arguments import Arguments, Flag, Usage
+from jaxreg.errors import UserErrors
+
+USAGE = Usage(
+    command="plan",
+    what="say what a claim or an experiment could decide, and what it costs; nothing runs",
+    position="FILE",
+    position_help="a file of experiments/ or experiments/claims/",
+    flags={
+        "--workdir": Flag("DIR", "an earlier run: its spread over seeds is the pilot"),
+        "--sd": Flag(
+            "SD", "the spread instead, in the margin's own unit (.06 is six accuracy points)"
+        ),
+    },
+    examples=(
+        "jaxreg plan experiments/cat_sat.py --workdir=runs/cat_sat",
+        "jaxreg plan experiments/claims/C1.py --sd=.06",
+    ),
+)
+
+
+def run(given: Arguments) -> int:
+    """Prints the plan and returns the exit code.
+
+    Raises:
+      UserErrors: all mistakes; or the reasons why the design cannot decide, one line each.
+    """
+    from jaxreg.study.claims import plan
+
+    mistakes = list(given.mistakes)
+    sd = plan.check_sd(given.flags["--sd"], mistakes)
+    workdir = (
+        None if given.flags["--workdir"] is None else arguments.expanded(given.flags["--workdir"])
+    )
+    if workdir is not None and not workdir.is_dir():
+        mistakes.append(f"--workdir={given.flags['--workdir']}: there is no such directory")
+    if mistakes:
+        raise UserErrors(mistakes)
+
+    from jaxreg.cli import jax_startup
+
+    jax_startup.silence()
+    for line in plan.run(Path(given.position).expanduser(), workdir, sd):
+        print(line)
+    return 0

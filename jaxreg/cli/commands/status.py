@@ -1,0 +1,180 @@
+"""`jaxreg status`: what a run is doing, from its directory alone."""
+
+import datetime
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from jaxreg.cli.arguments import Arguments, Flag, Usage
+from jaxreg.errors import UserErrors
+
+USAGE = Usage(
+    command="status",
+    what="say what a running or stopped run is doing, from its directory alone",
+    position="DIR",
+    position_help="the --workdir of a compare, train or claims",
+    flags={"--json": Flag("", "everything as JSON, for programs")},
+    examples=("jaxreg status runs/cat_sat", "jaxreg status runs/ledger --json"),
+)
+
+
+def run(given: Arguments) -> int:
+    """Prints the status and returns the exit code; starts no JAX, takes no lock, writes nothing.
+
+    Raises:
+      UserErrors: all mistakes; it is no run's directory.
+    """
+    if given.mistakes:
+        raise UserErrors(given.mistakes)
+    from jaxreg.store.atomic import to_json
+    from jaxreg.store.paths import as_path
+    from jaxreg.study.engine import status
+
+    found = status.status_of(as_path(given.position).expanduser().absolute())
+    print(to_json(found, indent=2) if given.flags["--json"] else "\n".join(_lines(found)))
+    return 0
+
+
+def _lines(found: Mapping[str, Any]) -> list[str]:
+    """The status for people; what comes from files is shown with control characters written out."""
+    members, machine, saved = found["members"], found["machine"], found["checkpoint"]
+    asked = f"{found['experiment'] or found['kind']}" + (
+        f": {found['question']}" if found["question"] else ""
+    )
+    told = [("", asked), ("state", _told_state(found))]
+    if found["claims"]:
+        told.append(("claims", f"{found['claims']['done']} of {found['claims']['total']} done"))
+    told.append(("members", _told_members(members)))
+    if members["by_arm"]:
+        told.append(
+            (
+                "arms",
+                ", ".join(f"{arm} {done}/{of}" for arm, (done, of) in members["by_arm"].items()),
+            )
+        )
+    if found["seeds"]:
+        told.append(("seeds", f"{len(found['seeds'])}: {', '.join(map(str, found['seeds']))}"))
+    if found["state"] != "done" and machine["under_way"] and machine["step"] is not None:
+        of = f" of {found['num_steps']}" if found["num_steps"] else ""
+        told.append(("under way", f"{machine['under_way']} members at step {machine['step']}{of}"))
+    if saved:
+        told.append(
+            (
+                "saved",
+                (
+                    f"step {saved['step']} of {saved['members']} members, {_ago(saved['saved'])}"
+                    f" (checkpoints/{saved['name']})"
+                ),
+            )
+        )
+    told += _told_machine(
+        machine, "of training not saved yet" if found["lock"]["at_work"] else "of training lost"
+    )
+    told.append(("report", found["report"] or "not written yet"))
+    if found["state"] != "done" or found["command"]:
+        told.append(
+            (
+                "again" if found["state"] == "done" else "goes on",
+                found["command"] or "with the command that began it",
+            )
+        )
+    told += [("damaged", line) for line in found["damaged"]]
+    return [_printable(f"{name:11}{text}" if name else text) for name, text in told]
+
+
+def _told_state(found: Mapping) -> str:
+    lock, sign = found["lock"], found["last_sign"]
+    who = (
+        f"process {lock['pid']} on {lock['host']} since {lock['since']}"
+        if lock["pid"] is not None and lock["at_work"] is not False
+        else ""
+    )
+    if found["state"] == "running":
+        return f"running: {who}" + (f"; last written {_ago(sign)}" if sign else "")
+    when = (
+        ""
+        if not sign
+        else f", {_ago(sign)}"
+        if found["state"] == "done"
+        else f"; last sign of life {_ago(sign)}"
+    )
+    return found["state"] + (f" ({who})" if who else "") + when
+
+
+def _told_members(members: Mapping) -> str:
+    if members["done"] is not None:
+        return f"{members['done']} of {members['total']} done"
+    return f"{members['stored']} stored" + (
+        f", {members['total']} asked for at last" if members["total"] else ""
+    )
+
+
+def _told_machine(machine: Mapping, unsaved: str) -> list[tuple[str, str]]:
+    told = []
+    if machine["total"]:
+        left = (
+            f", about {_span(machine['seconds_left'])} left"
+            if machine["seconds_left"] is not None
+            else ""
+        )
+        told.append(("progress", f"{machine['done']:,} of {machine['total']:,} model-steps{left}"))
+    if machine["model_steps_per_second"]:
+        told.append(
+            (
+                "speed",
+                (
+                    f"{machine['model_steps_per_second']:,.0f} model-steps/s,"
+                    f" {1e3 * machine['step_seconds']:.3g} ms a step"
+                ),
+            )
+        )
+    if machine["memory_bytes"]:
+        told.append(
+            (
+                "memory",
+                f"{machine['memory_bytes'] / 1e6:.1f} MB a device ({machine['memory_source']})",
+            )
+        )
+    if machine["goodput"] is not None:
+        parts = [
+            f"{100 * machine['goodput']:.0f}% of {_span(machine['wall_seconds'])} in"
+            f" {machine['processes']} process(es)"
+        ]
+        others = (("lost_seconds", unsaved), ("idle_seconds", "between processes"))
+        parts += [f"{_span(machine[name])} {what}" for name, what in others if machine[name] >= 1]
+        told.append(("goodput", "; ".join(parts)))
+    return told
+
+
+def _ago(when: float | int | None) -> str:
+    if when is None:
+        return "at an unknown time"
+    at = datetime.datetime.fromtimestamp(when, datetime.timezone.utc).strftime(
+        "%Y-%m-%d %H:%M:%S UTC"
+    )
+    return f"{_span(max(0.0, time.time() - when))} ago, {at}"
+
+
+def _span(seconds: float | int) -> str:
+    """Seconds for people: 9 s, 1:05, 2:03:00."""
+    whole = round(seconds)
+    minutes, rest = divmod(whole, 60)
+    return (
+        f"{whole} s"
+        if whole < 60
+        else (
+            f"{minutes}:{rest:02}"
+            if minutes < 60
+            else f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+        )
+    )
+
+
+def _printable(text: str) -> str:
+    """Text whose control characters are written out, so that what a file says cannot steer the
+    terminal.
+    """
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
+        for letter in text
+    )

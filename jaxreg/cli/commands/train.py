@@ -1,0 +1,55 @@
+"""`jaxreg train`: one run of one config."""
+
+from jaxreg.cli import arguments
+from jaxreg.cli.arguments import Arguments, Flag, Usage
+from jaxreg.errors import UserErrors
+
+USAGE = Usage(
+    command="train",
+    what="train one model",
+    flags={
+        "--config": Flag("FILE", "a file of configs/", required=True),
+        "--workdir": Flag(
+            "DIR", "where the run is kept; the same command goes on with it", required=True
+        ),
+        "--devices": Flag("N", "CPU devices to make; default: one per core"),
+        "--distributed": Flag(
+            "", "join the job of several processes that JAX finds (Cloud TPU pod, Slurm)"
+        ),
+    },
+    takes_config=True,
+    examples=(
+        (
+            "jaxreg train --config=configs/cat_sat.py --config.model.attention_dropout_rate=.3"
+            " --workdir=runs/one"
+        ),
+    ),
+)
+
+
+def run(given: Arguments) -> int:
+    """Checks everything, trains, and returns the exit code.
+
+    Raises:
+      UserErrors: all mistakes, before a device starts.
+    """
+    from jaxreg.study.design.config import read_config
+
+    mistakes = list(given.mistakes)
+    num_devices = arguments.whole(given.flags, "--devices", mistakes, minimum=1)
+    workdir = arguments.output_directory(given.flags["--workdir"], mistakes)
+    path, config = given.flags["--config"], None
+    if path is not None:
+        config, found = read_config(path, given.overrides)
+        mistakes += found
+    if mistakes:
+        raise UserErrors(mistakes)
+
+    from jaxreg.cli import jax_startup
+
+    def work(display) -> int:
+        from jaxreg.study.commands import compare as study
+
+        return study.train(config, workdir, display=display)
+
+    return jax_startup.run(work, num_devices, bool(given.flags["--distributed"]))

@@ -1,0 +1,389 @@
+"""What people see while a study runs: the study reports events, a display shows them.
+
+The events, in the order a study reports them: `opening` (the question and what is asked), `layout`
+(the table's shape), then `phase`, `progress`, `cell` and `note` as often as it likes, and
+`closing`. Fractions in, percentages out.
+"""
+
+import abc
+import io
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from jaxreg.cli import result_tables
+
+LINE_EVERY_SECONDS = 15.0  # between progress lines where nobody watches
+REFRESH_PER_SECOND = 2  # of the live table; rendering shares the cores with training
+PLAIN_WIDTH = 100  # characters of a line in a log file
+
+
+class Display(abc.ABC):
+    """The events a study reports. A context manager: leaving it gives the terminal back."""
+
+    @abc.abstractmethod
+    def opening(
+        self, question: str, prediction: str, rows: Sequence[tuple[str, str, str]], scope: str
+    ) -> None:
+        """Shows what is asked before anything compiles.
+
+        Args:
+          question, prediction: sentences.
+          rows: view title, a trained sentence with its answer, a held-out one with the question.
+          scope: one line: model size, data, regime, seeds, device.
+        """
+
+    @abc.abstractmethod
+    def layout(
+        self, arms: Sequence[str], views: Sequence[str], primary: str | None, seeds: int
+    ) -> None:
+        """Sets the table's rows and columns, the view in bold, and how many members a full cell
+        has.
+        """
+
+    @abc.abstractmethod
+    def phase(self, name: str) -> None:
+        """Says what is being done now: compiling, training, evaluating, probing, writing report."""
+
+    @abc.abstractmethod
+    def progress(self, done: int, total: int) -> None:
+        """Says how many of all model-steps are done; the time left is estimated from it."""
+
+    @abc.abstractmethod
+    def cell(
+        self,
+        arm: str,
+        view: str,
+        mean: float | int | None,
+        half_width: float | int | None,
+        count: int,
+    ) -> None:
+        """Sets one cell: the mean accuracy over `count` members and half of its 95% interval,
+        fractions.
+        """
+
+    @abc.abstractmethod
+    def note(self, text: str) -> None:
+        """Shows one line that stays."""
+
+    @abc.abstractmethod
+    def closing(
+        self,
+        headline: Sequence[str],
+        *,
+        table: Mapping,
+        comparisons: Sequence[Mapping] = (),
+        controls: Sequence[Mapping] = (),
+        baseline: str | None = None,
+        primary: str | None = None,
+        timing: Mapping[str, float | int] | None = None,
+        report: str | None = None,
+        command: str | None = None,
+    ) -> None:
+        """Shows what was found.
+
+        Args:
+          headline: sentences made from the results.
+          table, comparisons: "arms" and "comparisons" of results.json; a comparison may have
+            "seeds_needed" besides.
+          controls: mappings with name, what, passed (True, False or None: not tested) and detail.
+          baseline, primary: names of an arm and a view; None where nothing is compared.
+          timing: phase -> seconds.
+          report: the report's path.
+          command: what to type to run it again.
+        """
+
+    def __enter__(self) -> "Display":
+        """Returns the display."""
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        """Gives the terminal back."""
+
+
+class Silent(Display):
+    """Shows nothing."""
+
+    def opening(
+        self, question: str, prediction: str, rows: Sequence[tuple[str, str, str]], scope: str
+    ) -> None:
+        """Nothing."""
+
+    def layout(
+        self, arms: Sequence[str], views: Sequence[str], primary: str | None, seeds: int
+    ) -> None:
+        """Nothing."""
+
+    def phase(self, name: str) -> None:
+        """Nothing."""
+
+    def progress(self, done: int, total: int) -> None:
+        """Nothing."""
+
+    def cell(
+        self,
+        arm: str,
+        view: str,
+        mean: float | int | None,
+        half_width: float | int | None,
+        count: int,
+    ) -> None:
+        """Nothing."""
+
+    def note(self, text: str) -> None:
+        """Nothing."""
+
+    def closing(self, headline: Sequence[str], **results: object) -> None:
+        """Nothing."""
+
+
+class _Shown(Display):
+    """What the terminal and the log file have in common: the opening, the closing, and the state
+    between them.
+    """
+
+    def __init__(self, console: Console, *, clock: Callable[[], float] = time.monotonic):
+        self._console, self._clock = console, clock
+        self._board = result_tables.Board()
+        self._phase, self._done, self._total = "", 0, 0
+        self._began = self._phase_began = clock()
+        self._first_done = (
+            None  # model-steps that were there already when this phase began, after a resume
+        )
+
+    def opening(
+        self, question: str, prediction: str, rows: Sequence[tuple[str, str, str]], scope: str
+    ) -> None:
+        self._console.print(Text(question, style="bold"))
+        self._console.print(Text(f"Predicted: {prediction}"))
+        asked = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+        for name in ("held-out set", "trained", "asked"):
+            asked.add_column(name)
+        for row in rows:
+            asked.add_row(*(Text(cell) for cell in row))
+        self._console.print()
+        self._console.print(asked)
+        self._console.print()
+        self._console.print(Text(scope, style="dim"))
+
+    def layout(
+        self, arms: Sequence[str], views: Sequence[str], primary: str | None, seeds: int
+    ) -> None:
+        self._board.arms, self._board.views = list(arms), list(views)
+        self._board.primary, self._board.seeds = primary, seeds
+
+    def phase(self, name: str) -> None:
+        self._phase, self._phase_began, self._first_done = name, self._clock(), None
+
+    def progress(self, done: int, total: int) -> None:
+        self._first_done = done if self._first_done is None else self._first_done
+        self._done, self._total = done, total
+
+    def cell(
+        self,
+        arm: str,
+        view: str,
+        mean: float | int | None,
+        half_width: float | int | None,
+        count: int,
+    ) -> None:
+        self._board.put(arm, view, mean, half_width, count)
+
+    def closing(
+        self,
+        headline: Sequence[str],
+        *,
+        table: Mapping,
+        comparisons: Sequence[Mapping] = (),
+        controls: Sequence[Mapping] = (),
+        baseline: str | None = None,
+        primary: str | None = None,
+        timing: Mapping[str, float | int] | None = None,
+        report: str | None = None,
+        command: str | None = None,
+    ) -> None:
+        print_ = self._console.print
+        print_()
+        print_(
+            result_tables.closing(
+                table=table,
+                comparisons=comparisons,
+                controls=controls,
+                baseline=baseline,
+                primary=primary,
+                width=self._console.width,
+            )
+        )
+        print_()
+        for sentence in headline:
+            print_(Text(sentence, style="bold"))
+        if timing:
+            spent = ", ".join(
+                f"{name} {result_tables.duration(seconds)}" for name, seconds in timing.items()
+            )
+            print_(Text(f"Time: {result_tables.duration(sum(timing.values()))} ({spent})"))
+        for name, line in (("Report", report), ("Again", command)):
+            if line:
+                print_(
+                    Text(f"{name}: {line}"), soft_wrap=True
+                )  # a path or command stays one line, for copying
+
+    def seconds_left(self) -> float | int | None:
+        """Seconds until all model-steps are done, at the speed of this phase; None before it is
+        known.
+        """
+        spent = self._clock() - self._phase_began
+        new = self._done - (self._first_done or 0)
+        return (
+            spent * (self._total - self._done) / new
+            if self._first_done is not None and new > 0
+            else None
+        )
+
+    def _status(self) -> str:
+        if self._first_done is None:
+            return self._phase
+        left = self.seconds_left()
+        eta = (
+            f", about {result_tables.duration(left)} left"
+            if left is not None and self._done < self._total
+            else ""
+        )
+        return (
+            f"{self._phase} {_share(self._done, self._total)}, {self._done:,} of {self._total:,}"
+            f" model-steps{eta}"
+        )
+
+
+class Plain(_Shown):
+    """Lines for log files and CI: each phase, progress now and then, and the primary view of each
+    finished arm.
+    """
+
+    def __init__(self, console: Console, *, clock: Callable[[], float] = time.monotonic):
+        super().__init__(console, clock=clock)
+        self._last_line = clock()
+
+    def phase(self, name: str) -> None:
+        super().phase(name)
+        self._line(name)
+
+    def progress(self, done: int, total: int) -> None:
+        super().progress(done, total)
+        if self._clock() - self._last_line >= LINE_EVERY_SECONDS:
+            self._line(self._status())
+
+    def cell(
+        self,
+        arm: str,
+        view: str,
+        mean: float | int | None,
+        half_width: float | int | None,
+        count: int,
+    ) -> None:
+        super().cell(arm, view, mean, half_width, count)
+        if view == self._board.primary and count == self._board.seeds:
+            self._line(f"{arm}: {view} {result_tables.percent(mean)}%, {count} seeds")
+
+    def note(self, text: str) -> None:
+        self._line(text)
+
+    def _line(self, text: str) -> None:
+        self._last_line = self._clock()
+        self._console.print(
+            Text(f"[{result_tables.duration(self._last_line - self._began)}] {text}"),
+            soft_wrap=True,
+        )
+
+
+class Terminal(_Shown):
+    """A live table under a line with phase and time left; what was printed before scrolls up."""
+
+    def __init__(self, console: Console, *, clock: Callable[[], float] = time.monotonic):
+        super().__init__(console, clock=clock)
+        self._live: Live | None = None
+        self._lock = threading.Lock()  # the live display renders in its own thread
+
+    def phase(self, name: str) -> None:
+        with self._lock:
+            super().phase(name)
+        if self._live is None:
+            self._live = Live(
+                get_renderable=self.render,
+                console=self._console,
+                transient=True,
+                refresh_per_second=REFRESH_PER_SECOND,
+            )
+            self._live.start()
+
+    def layout(
+        self, arms: Sequence[str], views: Sequence[str], primary: str | None, seeds: int
+    ) -> None:
+        with self._lock:
+            super().layout(arms, views, primary, seeds)
+
+    def progress(self, done: int, total: int) -> None:
+        with self._lock:
+            super().progress(done, total)
+
+    def cell(
+        self,
+        arm: str,
+        view: str,
+        mean: float | int | None,
+        half_width: float | int | None,
+        count: int,
+    ) -> None:
+        with self._lock:
+            super().cell(arm, view, mean, half_width, count)
+
+    def note(self, text: str) -> None:
+        self._console.print(Text(text))
+
+    def closing(self, headline: Sequence[str], **results) -> None:
+        self._stop()
+        super().closing(headline, **results)
+
+    def __exit__(self, kind, error, trace) -> None:
+        if self._live is not None:
+            self._stop()
+            self._console.print(self.render())  # interrupted: what was known stays on the screen
+
+    def render(self) -> RenderableType:
+        """The live part as it stands now."""
+        with self._lock:
+            line = Table.grid(padding=(0, 1))
+            bar = ProgressBar(total=max(self._total, 1), completed=self._done, width=20)
+            elapsed = result_tables.duration(self._clock() - self._began)
+            line.add_row(Text(elapsed, style="dim"), bar, Text(self._status(), style="bold"))
+            return Group(result_tables.live(self._board, self._console.width), line)
+
+    def _stop(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+
+def open_display(stream: io.TextIOBase | None = None) -> Display:
+    """A live display where someone watches, plain lines elsewhere.
+
+    Args:
+      stream: where to; None is the standard output.
+    """
+    stream = sys.stdout if stream is None else stream
+    if stream.isatty():
+        console = Console(file=stream)
+        if not console.is_dumb_terminal:
+            return Terminal(console)
+    return Plain(Console(file=stream, width=PLAIN_WIDTH, force_terminal=False, color_system=None))
+
+
+def _share(done: int, total: int) -> str:
+    return f"{100 * done // max(total, 1)}%"

@@ -1,0 +1,1 @@
+"""AGREE: subject-verb agreement in 15 frames of English."""

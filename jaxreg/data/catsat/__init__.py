@@ -1,0 +1,1 @@
+"""CATSAT: verb number in sentences of the cat-sat kind."""

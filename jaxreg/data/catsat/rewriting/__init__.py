@@ -1,0 +1,17 @@
+"""Variants of training sentences, made before training: other words, another frame, a round trip
+through another language.
+
+    sentence       what a CATSAT sentence means, and which words stand where
+    synonyms       words exchanged for others of their class
+    paraphrases    the same words in another frame
+    language       a second, artificial language: both directions as grammars
+    leaks          the check that no variant is, or contains, something held out
+    rows           variants as rows of tokens
+
+Training may replace a sentence by one of its variants (`jaxreg.reg.augmentations`). numpy only.
+"""
+
+from jaxreg.data.catsat.rewriting.leaks import check_variants
+from jaxreg.data.catsat.rewriting.rows import DATASETS, KINDS, kinds_for, variants
+
+__all__ = ["DATASETS", "KINDS", "check_variants", "kinds_for", "variants"]

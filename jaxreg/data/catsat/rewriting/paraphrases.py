@@ -1,0 +1,39 @@
+"""Paraphrase by grammar: the same words, so the same meaning, in another frame.
+
+The frames are chosen so that none is held out (`leaks.py` checks it), and so that none teaches what
+a held-out frame asks: no noun stands between the subject and its verb, and no object phrase is
+fronted. So attractor and fronted keep their meaning as measures.
+"""
+
+from jaxreg.data.catsat.rewriting.sentence import (
+    TEMPLATE_OF,
+    Words,
+    classes,
+    meaning_of,
+    say,
+)
+
+PARAPHRASES = {
+    "plain": ("V D N",),  # SIT the cat
+    "adjective": ("D N V A", "V D A N"),  # the cat SIT quiet, SIT the quiet cat
+    "object": ("V D N P D' N'",),  # SIT the cat on the mat
+    "adverb": (
+        "Adv D N V",
+        "D N V Adv",
+        "Adv V D N",
+        "V D N Adv",
+    ),  # often the cat SIT, the cat SIT often, ...
+    "disambiguating": (),  # every other order would be like the attractor's
+}
+"""Training frame -> the frames that say the same."""
+
+
+def paraphrases(words: Words) -> tuple[Words, ...]:
+    """The sentences that mean the same, in the order of `PARAPHRASES`; none where the frame is no
+    training frame.
+
+    Source: Iyyer et al. 2018 paraphrase into a given syntactic template. Differs: exact, by
+    grammar.
+    """
+    frames = PARAPHRASES.get(TEMPLATE_OF.get(classes(words), ""), ())
+    return tuple(say(meaning_of(words), tuple(frame.split())) for frame in frames)

@@ -1,0 +1,148 @@
+"""CATSAT: verb number in sentences of the cat-sat kind.
+
+A sentence has its verb as a bare stem, and the model chooses the verb's form there: "the cat SIT on
+the mat" -> sits. The noun always tells the number, an informative determiner (a, this, these, two)
+does too: two redundant cues. Noun i is trained with `verbs_per_noun` of the 12 verbs; the primary
+view, recombination, has the other pairs. The words are in `lexicon.py`, the frames in `grammar.py`,
+the splits in `splits.py`, the files in `builder.py`.
+
+The cuts are views of recombination, on the rows whose subject has an informative determiner. A view
+without any row is
+left out: the neutral ones at neutral_rate 0, the informative ones and the cuts at neutral_rate 1.
+"""
+
+import os
+from typing import Any
+
+from jaxreg.data.catsat import grammar, lexicon
+from jaxreg.data.catsat.splits import (
+    CUE_NAMES,
+    SPLITS,
+    TAG_NAMES,
+    Settings,
+    check_leaks,
+    draw_splits,
+)
+from jaxreg.data.dataset import Dataset, View
+from jaxreg.data.source import Legend, Source
+
+VIEWS = (
+    View("train", "training sentences", "train"),
+    View("validation", "new sentences, trained pairs", "validation"),
+    View("recombination", "unseen pairs", "recombination"),
+    View(
+        "recombination_neutral",
+        "unseen pairs, only the noun tells",
+        "recombination",
+        subset="neutral",
+    ),
+    View("template", "unseen frames", "template"),
+    View(
+        "template_two_adjectives",
+        "unseen frame: a big red cat SIT",
+        "template",
+        subset="template:two_adjectives",
+    ),
+    View(
+        "template_adjective_adverb",
+        "unseen frame: a big cat often SIT",
+        "template",
+        subset="template:adjective_adverb",
+    ),
+    View(
+        "template_adverb_object",
+        "unseen frame: a cat often SIT on the mat",
+        "template",
+        subset="template:adverb_object",
+    ),
+    View("attractor", "nearer noun of the other number", "attractor"),
+    View("attractor_congruent", "nearer noun of the same number", "attractor_congruent"),
+    View("fronted", "a phrase in front, its noun of the other number", "fronted"),
+    View("novel_word", "novel word, the determiner tells", "novel_word", fresh=True),
+    View(
+        "novel_word_neutral",
+        "novel word, nothing tells",
+        "novel_word_neutral",
+        fresh=True,
+        at_chance="nothing in the sentence tells the number",
+    ),
+    View(
+        "informative",
+        "unseen pairs, noun and determiner tell",
+        "recombination",
+        subset="informative",
+    ),
+    View("noun_cut", "unseen pairs, verb cut from noun", "recombination", ("noun",), "informative"),
+    View(
+        "determiner_cut",
+        "unseen pairs, verb cut from determiner",
+        "recombination",
+        ("determiner",),
+        "informative",
+    ),
+    View(
+        "both_cut",
+        "unseen pairs, verb cut from both",
+        "recombination",
+        ("noun", "determiner"),
+        "informative",
+    ),
+    # No adjective, adverb or object is there that could carry the number round in two hops:
+    # anything but chance is a leak.
+    View(
+        "both_cut_plain",
+        "verb cut from both, and no other word",
+        "recombination",
+        ("noun", "determiner"),
+        "template:plain",
+        at_chance="the verb is cut from the only two words beside it",
+    ),
+)
+VIEW_NAMES = tuple(view.name for view in VIEWS)
+__all__ = ["SOURCE", "SPLITS", "VIEWS", "VIEW_NAMES", "Settings", "load"]
+
+
+def _legend(settings: Settings) -> Legend:
+    return Legend(
+        tokens=lexicon.TOKENS,
+        outputs=lexicon.OUTPUTS,
+        templates=grammar.TEMPLATES,
+        cue_names=CUE_NAMES,
+        tag_names=TAG_NAMES,
+        fresh_tokens=grammar.NONCE_IDS,
+        fresh_like=grammar.NOUN_IDS.ravel(),
+    )
+
+
+SOURCE = Source(
+    name="catsat",
+    what="choose the verb's form from a noun and a determiner: the cat SIT on the mat -> sits",
+    settings=Settings,
+    splits=SPLITS,
+    views=VIEWS,
+    primary="recombination",
+    draw=draw_splits,
+    legend=_legend,
+    check=check_leaks,
+    address=Settings.content_hash,
+    same_shape=("verbs_per_noun", "neutral_rate", "max_offset", "disambiguating_rate"),
+)
+
+
+def load(*, seed: int, cache_dir: str | os.PathLike, **settings: Any) -> Dataset:
+    """CATSAT as one seed draws it: from the files in `cache_dir`, which are made first where they
+    are missing.
+
+    Args:
+      seed: draws the pairs and every split.
+      cache_dir: a local folder; several processes may use it at once.
+      settings: fields of `Settings`.
+
+    Raises:
+      ValueError: impossible settings, one line each, naming the field; or a `cache_dir` that is not
+        local.
+      LeakError: a sentence in two splits, or something held out in training.
+
+    Randomness: NumPy's Philox, keyed by (seed, name of the split).
+    """
+    return SOURCE.load(seed=seed, cache_dir=cache_dir, **settings)

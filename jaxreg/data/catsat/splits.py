@@ -1,0 +1,366 @@
+"""The splits of CATSAT: which cells each draws from, how many sentences, and the check that nothing
+leaks.
+"""
+
+import dataclasses
+import hashlib
+import json
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int32, Int64
+
+from jaxreg.data.catsat import grammar, lexicon
+from jaxreg.data.catsat.grammar import FRAMES, TEMPLATES, Cell
+from jaxreg.data.dataset import LeakError, Split
+from jaxreg.data.source import generator as generator_of
+from jaxreg.data.source import setting
+
+CUE_NAMES = ("noun", "determiner")  # of the subject
+TAG_NAMES = ("neutral", "informative")  # the subject's determiner
+NUMBERS = (lexicon.SINGULAR, lexicon.PLURAL)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What a draw of CATSAT follows from, besides the grammar; the fields of the config's data
+    section, and the seed.
+
+    Attributes:
+      seed: any integer >= 0.
+      verbs_per_noun: k, 1 to 11: noun i is trained with k of the 12 verbs; the other pairs are held
+        out.
+      neutral_rate: share of determiners that do not tell the number, in [0, 1].
+      num_train: sentences of the training split.
+      num_eval: sentences of every other split.
+      max_offset: a sentence starts behind 0 to this many paddings.
+      length: tokens of a row with its padding.
+      disambiguating_rate: share of training frames where the nearest noun has the other number than
+        the subject.
+    """
+
+    seed: int
+    verbs_per_noun: int = setting(4, "verbs", minimum=1, maximum=grammar.NUM_VERBS - 1)
+    neutral_rate: float | int = setting(0.3, "a probability", maximum=1.0)
+    num_train: int = setting(256, "sentences", minimum=1)
+    num_eval: int = setting(512, "sentences", minimum=1)
+    max_offset: int = setting(3, "tokens")
+    length: int = setting(12, "tokens", minimum=1)
+    disambiguating_rate: float | int = setting(0.0, "a share", maximum=1.0)
+
+    def __post_init__(self):
+        """Raises ValueError with one line per impossible field."""
+        mistakes = [
+            f"{name} is {value!r}; it must be {wanted}"
+            for name, value, good, wanted in (
+                ("seed", self.seed, self.seed >= 0, "at least 0"),
+                (
+                    "data.verbs_per_noun",
+                    self.verbs_per_noun,
+                    1 <= self.verbs_per_noun < grammar.NUM_VERBS,
+                    (
+                        f"1 to {grammar.NUM_VERBS - 1} ({grammar.NUM_VERBS} would leave no held-out"
+                        " pair)"
+                    ),
+                ),
+                ("data.neutral_rate", self.neutral_rate, 0 <= self.neutral_rate <= 1, "in [0, 1]"),
+                ("data.num_train", self.num_train, self.num_train >= 1, "at least 1"),
+                ("data.num_eval", self.num_eval, self.num_eval >= 1, "at least 1"),
+                ("data.max_offset", self.max_offset, self.max_offset >= 0, "at least 0"),
+                (
+                    "data.length",
+                    self.length,
+                    self.length >= grammar.WIDTH + self.max_offset,
+                    (
+                        f"at least {grammar.WIDTH} (the longest sentence) + max_offset"
+                        f" {self.max_offset}"
+                    ),
+                ),
+                (
+                    "data.disambiguating_rate",
+                    self.disambiguating_rate,
+                    0 <= self.disambiguating_rate <= 1,
+                    "in [0, 1]",
+                ),
+            )
+            if not good
+        ]
+        if mistakes:
+            raise ValueError("\n".join(mistakes))
+
+    def content_hash(self) -> str:
+        """SHA-256 of the lexicon, the frames, the grammar's version and these settings, in
+        hexadecimal.
+        """
+        settings = {
+            **dataclasses.asdict(self),
+            "neutral_rate": float(self.neutral_rate),
+            "disambiguating_rate": float(self.disambiguating_rate),
+        }
+        content = {
+            "grammar_version": grammar.GRAMMAR_VERSION,
+            "lexicon": lexicon.to_json(),
+            "settings": settings,
+            "frames": {name: dataclasses.asdict(frame) for name, frame in FRAMES.items()},
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How a split is drawn: in which frames, with which pairs, and with which determiners (None: by
+    neutral_rate).
+    """
+
+    frames: tuple[str, ...]
+    pairs: str
+    neutral: bool | None = None
+
+
+PLANS = {
+    "train": Plan(grammar.TRAINING_FRAMES, "trained"),
+    "validation": Plan(grammar.TRAINING_FRAMES, "trained"),
+    "recombination": Plan(grammar.TRAINING_FRAMES, "held_out"),
+    "template": Plan(grammar.TEMPLATE_FRAMES, "trained"),
+    "attractor": Plan(("attractor",), "trained"),
+    "attractor_congruent": Plan(
+        ("attractor",), "trained"
+    ),  # the attractor split, its objects in the other number
+    "fronted": Plan(("fronted",), "trained"),
+    "novel_word": Plan(grammar.TRAINING_FRAMES, "novel", neutral=False),
+    "novel_word_neutral": Plan(grammar.TRAINING_FRAMES, "novel", neutral=True),
+}
+SPLITS = tuple(PLANS)
+
+
+def generator(seed: int, name: str) -> np.random.Generator:
+    """The random numbers of one split: each (seed, name) has its own, so splits do not move one
+    another.
+    """
+    return generator_of("catsat", seed, name)
+
+
+def draw_pairs(settings: Settings) -> dict[str, Int32[np.ndarray, "_ 2"]]:
+    """The (noun, verb) pairs by kind: trained, held_out, novel. The permutation is drawn per seed."""
+    permutation = generator(settings.seed, "pairs").permutation(grammar.NUM_VERBS).astype(np.int32)
+    k = settings.verbs_per_noun
+    return {
+        "trained": grammar.subject_verb_pairs(permutation, 0, k),
+        "held_out": grammar.subject_verb_pairs(permutation, k, grammar.NUM_VERBS),
+        "novel": grammar.novel_pairs(),
+    }
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Drawn:
+    """Sentences of a split before they are placed in rows: n of them, in random order.
+
+    Attributes:
+      tokens: 0 behind the last word.
+      template: index of the frame.
+      neutral: whether the subject's determiner is neutral.
+      number: of the subject, 0 singular, 1 plural.
+      counts: how many came from each cell: subject's number, frame of the split, neutral or not.
+    """
+
+    tokens: Int32[np.ndarray, "n 7"]
+    template: Int32[np.ndarray, " n"]
+    neutral: Bool[np.ndarray, " n"]
+    number: Int32[np.ndarray, " n"]
+    counts: Int64[np.ndarray, "2 f 2"]
+
+
+def draw_splits(settings: Settings) -> dict[str, Split]:
+    """All splits of one seed, by name.
+
+    Raises:
+      ValueError: a split needs more distinct sentences than there are; says which field to change.
+    """
+    pairs, splits, train = draw_pairs(settings), {}, None
+    for name, plan in PLANS.items():
+        if name == "attractor_congruent":  # made with its twin
+            continue
+        rng = generator(settings.seed, name)
+        drawn = _draw(
+            rng, name, pairs[plan.pairs], settings, avoid=train if name == "validation" else None
+        )
+        train = drawn if name == "train" else train
+        offset = rng.integers(settings.max_offset + 1, size=len(drawn.tokens))
+        splits[name] = _place(drawn, offset, settings.length)
+        if name == "attractor":
+            twins = dataclasses.replace(
+                drawn, tokens=grammar.flip_object_number(drawn.tokens, "attractor")
+            )
+            splits["attractor_congruent"] = _place(twins, offset, settings.length)
+    return splits
+
+
+def _draw(
+    rng: np.random.Generator,
+    name: str,
+    pairs: Int32[np.ndarray, "p 2"],
+    settings: Settings,
+    avoid: Drawn | None,
+) -> Drawn:
+    """Distinct sentences of one split, none of them in `avoid` (which has the same cells)."""
+    plan = PLANS[name]
+    field = "num_train" if name == "train" else "num_eval"
+    total = settings.num_train if name == "train" else settings.num_eval
+    frames, shares = _frame_shares(plan, settings.disambiguating_rate)
+    rate = settings.neutral_rate if plan.neutral is None else float(plan.neutral)
+    cells = [
+        Cell(frame, number, neutral)
+        for number in NUMBERS
+        for frame in frames
+        for neutral in (False, True)
+    ]
+    room = np.array(
+        [grammar.num_sentences(cell, pairs, settings.neutral_rate) for cell in cells], np.int64
+    )
+    room = room.reshape(len(NUMBERS), len(frames), 2)
+    counts = _cell_counts(rng, total, shares, rate)
+    if name == "train":  # leave validation half of a frame that training would otherwise use up
+        crowded = 2 * counts.sum(2, keepdims=True) > room.sum(2, keepdims=True)
+        room = np.where(crowded, room // 2, room)
+    if avoid is not None:
+        room = room - avoid.counts
+    counts = _fit(
+        counts, room, f"data.{field} is {total}; {name} has too few distinct sentences for it"
+    )
+    taken = np.zeros(0, np.int64) if avoid is None else grammar.codes(avoid.tokens)
+    parts = [
+        grammar.draw_distinct(rng, cell, pairs, settings.neutral_rate, int(count), taken)
+        for cell, count in zip(cells, counts.ravel())
+    ]
+    order = rng.permutation(total)
+    template = np.repeat([TEMPLATES.index(cell.frame) for cell in cells], counts.ravel()).astype(
+        np.int32
+    )
+    neutral = np.repeat([cell.neutral for cell in cells], counts.ravel())
+    number = np.repeat([cell.number for cell in cells], counts.ravel()).astype(np.int32)
+    return Drawn(
+        np.concatenate(parts)[order], template[order], neutral[order], number[order], counts
+    )
+
+
+def _frame_shares(
+    plan: Plan, disambiguating_rate: float | int
+) -> tuple[tuple[str, ...], Float64[np.ndarray, " f"]]:
+    """The frames of a plan and the share of each; training frames make room for the disambiguating
+    one.
+    """
+    equal = np.full(len(plan.frames), 1 / len(plan.frames))
+    if plan.frames != grammar.TRAINING_FRAMES or disambiguating_rate == 0:
+        return plan.frames, equal
+    return (*plan.frames, "disambiguating"), np.append(
+        equal * (1 - disambiguating_rate), disambiguating_rate
+    )
+
+
+def _cell_counts(
+    rng: np.random.Generator,
+    total: int,
+    shares: Float64[np.ndarray, " f"],
+    neutral_rate: float | int,
+) -> Int64[np.ndarray, "2 f 2"]:
+    """How many sentences each cell should give: numbers halve, frames by share, neutral ones by
+    rate.
+
+    Numbers and frames are exact up to one sentence; a fraction of a neutral sentence is rounded at
+    random.
+    """
+    counts = np.zeros((len(NUMBERS), len(shares), 2), np.int64)
+    for number, of_number in enumerate((total - total // 2, total // 2)):
+        exact = shares * of_number
+        of_frame = np.floor(exact + 1e-9).astype(np.int64)
+        largest = np.argsort(of_frame - exact, kind="stable")
+        of_frame[largest[: of_number - of_frame.sum()]] += 1
+        neutral = np.floor(of_frame * neutral_rate + rng.random(len(shares))).astype(np.int64)
+        counts[number] = np.stack([of_frame - neutral, neutral], axis=1)
+    return counts
+
+
+def _fit(wanted: Int64[np.ndarray, "2 f 2"], room: Int64[np.ndarray, "2 f 2"], complaint: str):
+    """`wanted` cut down to `room`; what a frame lacks, the split's other frames give, same number
+    and determiner kind.
+
+    Raises:
+      ValueError: `complaint`, where there is not enough room in all frames together.
+    """
+    counts = np.minimum(wanted, room)
+    lack = (wanted - counts).sum(axis=1)
+    if (lack > (room - counts).sum(axis=1)).any():
+        most = int((room.sum(axis=1) / np.maximum(wanted.sum(axis=1), 1)).min() * wanted.sum())
+        raise ValueError(
+            f"{complaint}: at most about {most} at this verbs_per_noun and neutral_rate"
+        )
+    for number, kind in np.argwhere(lack > 0):
+        for _ in range(
+            lack[number, kind]
+        ):  # one by one to the frame with the fewest sentences and room
+            open_frames = np.flatnonzero(counts[number, :, kind] < room[number, :, kind])
+            counts[number, open_frames[np.argmin(counts[number, open_frames, kind])], kind] += 1
+    return counts
+
+
+def _place(drawn: Drawn, offset: Int64[np.ndarray, " n"], length: int) -> Split:
+    """Rows of `length` tokens with each sentence at its offset, and where its words stand."""
+    n = len(drawn.tokens)
+    tokens = np.zeros((n, length), np.int32)
+    tokens[np.arange(n)[:, None], offset[:, None] + np.arange(grammar.WIDTH)] = drawn.tokens
+    noun, determiner, verb = (
+        np.array([frame.slots.index(slot) for frame in FRAMES.values()])[drawn.template] + offset
+        for slot in ("N", "D", "V")
+    )
+    stem = tokens[np.arange(n), verb] - grammar.STEM_IDS[0]
+    return Split(
+        tokens=tokens,
+        query_position=verb.astype(np.int32),
+        label=2 * stem + drawn.number,
+        foil=2 * stem + 1 - drawn.number,
+        template=drawn.template,
+        cues=np.stack([noun, determiner], axis=1).astype(np.int32),
+        tags=np.stack([drawn.neutral, ~drawn.neutral], axis=1),
+    )
+
+
+def check_leaks(splits: dict[str, Split], settings: Settings) -> None:
+    """Checks that what is held out is held out: pairs, frames and novel words.
+
+    Raises:
+      LeakError: naming the split and what was found in it.
+    """
+    kinds = {
+        kind: {tuple(pair) for pair in pairs.tolist()}
+        for kind, pairs in draw_pairs(settings).items()
+    }
+    for name, plan in PLANS.items():
+        split = splits[name]
+        wrong = _pairs_of(split) - kinds[plan.pairs]
+        if wrong:
+            noun, verb = min(wrong)
+            raise LeakError(
+                f"{name} has the pair {_SUBJECTS[noun]} {lexicon.STEMS[verb]}, which is not"
+                f" {plan.pairs}"
+            )
+        frames, _ = _frame_shares(plan, settings.disambiguating_rate)
+        strange = set(split.template.tolist()) - {TEMPLATES.index(frame) for frame in frames}
+        if strange:
+            raise LeakError(
+                f"{name} has the frame {TEMPLATES[min(strange)]}, which is not one of its own"
+            )
+        if plan.pairs != "novel" and np.isin(split.tokens, grammar.NONCE_IDS).any():
+            raise LeakError(f"{name} has a nonce word, which only novel word splits may have")
+
+
+_SUBJECTS = (*(singular for singular, _ in lexicon.NOUNS), *lexicon.NONCE_WORDS)
+
+
+def _pairs_of(split: Split) -> set[tuple[int, int]]:
+    """The (subject, verb) pairs that occur in a split, read from its tokens."""
+    subject_of = {int(token): noun for row in grammar.SUBJECT_IDS for noun, token in enumerate(row)}
+    rows = np.arange(len(split))
+    nouns, stems = split.tokens[rows, split.cues[:, 0]], split.tokens[rows, split.query_position]
+    return {
+        (subject_of[noun], stem - int(grammar.STEM_IDS[0]))
+        for noun, stem in np.unique(np.stack([nouns, stems], 1), axis=0).tolist()
+    }

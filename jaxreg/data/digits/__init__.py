@@ -1,0 +1,1 @@
+"""DIGITS: handwritten digits as patches."""

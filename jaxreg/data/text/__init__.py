@@ -1,0 +1,1 @@
+"""TEXT: the next character of real prose."""

@@ -1,0 +1,49 @@
+"""What goes wrong, in words: one exception for a person's mistakes, nearest names, exit codes."""
+
+import contextlib
+import difflib
+from collections.abc import Iterable, Iterator
+
+
+class UserErrors(Exception):
+    """All mistakes of one command, in the user's words: one line each.
+
+    Attributes:
+      mistakes: the lines.
+    """
+
+    def __init__(self, mistakes: list[str]):
+        self.mistakes = [" ".join(mistake.split()) for mistake in mistakes]
+        super().__init__("\n".join(self.mistakes))
+
+
+@contextlib.contextmanager
+def collecting(mistakes: list[str]) -> Iterator[None]:
+    """Moves the mistakes that are raised inside into `mistakes` and goes on, so that one command
+    reports them all.
+    """
+    try:
+        yield
+    except UserErrors as error:
+        mistakes.extend(error.mistakes)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """'; did you mean X?' for the nearest known name, or '; known: ...' where none is near."""
+    known = list(known)
+    by_lower_case = {k.lower(): k for k in known}
+    close = difflib.get_close_matches(name.lower(), by_lower_case, n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean {by_lower_case[close[0]]}?"
+    return f"; known: {', '.join(known)}" if known else ""
+
+
+def one_line(error: BaseException, most: int | None = None) -> str:
+    """The words of an exception without line breaks, its type where it has none; cut to `most`
+    letters, with three dots.
+    """
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if most is None or len(text) <= most else text[: most - 3] + "..."
+
+
+DONE, DEFECT, MISTAKE, INTERRUPTED = 0, 1, 2, 75

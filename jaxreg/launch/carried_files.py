@@ -1,0 +1,144 @@
+"""Which of the person's files go along to the workers, and where they lie there: as here, seen from
+the working directory.
+"""
+
+import dataclasses
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from jaxreg.errors import UserErrors
+
+MOST_BYTES = 200 * 2**20
+"""Of files that go along: larger data belongs into a bucket."""
+
+_OUTPUTS = ("--workdir", "--results")
+_LEFT_OUT = {"__pycache__", ".git", ".venv", "node_modules"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Carried:
+    """Files and the command, as workers have them.
+
+    Attributes:
+      files: path in the workers' tree -> file here.
+      start: folder of that tree in which the command starts, "." or "project".
+      commands: each as typed, with paths that mean the same there.
+    """
+
+    files: dict[str, Path]
+    start: str
+    commands: tuple[tuple[str, ...], ...]
+
+
+def carry(commands: Sequence[Sequence[str]], more: Iterable[Path], here: Path) -> Carried:
+    """What goes along with some commands.
+
+    A Python file takes the others of its folder along, since it may import or name them; a folder
+    all that is in it. `configs/`, with the defaults that configs start from, comes from beside the
+    file, from here, or from jaxreg's own source: where loading finds it.
+
+    Args:
+      commands: their words; each that names a file or folder here takes it along, behind `--flag=`
+        too.
+      more: further files and folders.
+      here: the working directory, absolute.
+
+    Raises:
+      UserErrors: it is too much.
+    """
+    named = [path for words in commands for word in words if (path := _named(word, here))]
+    further = [Path(os.path.normpath(here / path)) for path in more]
+    wanted = [file for path in (*named, *further) for file in _with_company(path)]
+    configs = _configs(wanted, here)
+    wanted = list(
+        dict.fromkeys(
+            [
+                *wanted,
+                *(
+                    _with_company(configs / "base.py")
+                    if configs and not _is_foreign(configs, wanted, here)
+                    else []
+                ),
+            ]
+        )
+    )
+    top = Path(os.path.commonpath([here, *(file.parent for file in wanted)]))
+    files = {file.relative_to(top).as_posix(): file for file in wanted}
+    if configs and _is_foreign(configs, wanted, here):
+        lent = (here / "configs").relative_to(top)
+        files |= {
+            (lent / file.name).as_posix(): file for file in _with_company(configs / "base.py")
+        }
+    _refuse_too_much(files)
+    return Carried(
+        files,
+        here.relative_to(top).as_posix(),
+        tuple(tuple(_as_there(word, here) for word in words) for words in commands),
+    )
+
+
+def _named(word: str, here: Path) -> Path | None:
+    """The file or folder that a word names, absolute; None for other words, and for where output
+    goes.
+    """
+    flag, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+    if flag in _OUTPUTS or (flag and not equals) or not value or "://" in value:
+        return None
+    path = here / Path(value).expanduser()
+    # A bare word such as "compare" is no path, even if a folder of that name lies here.
+    looks_like_one = os.sep in value or Path(value).suffix
+    return Path(os.path.normpath(path)) if looks_like_one and path.exists() else None
+
+
+def _with_company(path: Path) -> list[Path]:
+    if path.is_dir():
+        found = (
+            file
+            for file in sorted(path.rglob("*"))
+            if file.is_file() and _LEFT_OUT.isdisjoint(file.relative_to(path).parts)
+        )
+        return [file for file in found if file.suffix != ".pyc"]
+    return sorted(path.parent.glob("*.py")) if path.suffix == ".py" else [path]
+
+
+def _configs(wanted: Sequence[Path], here: Path) -> Path | None:
+    """The folder with base.py that loading finds: above a file, here, or beside the package."""
+    above = [
+        *(parent for file in wanted if file.suffix == ".py" for parent in file.parents),
+        here,
+        Path(__file__).parents[2],
+    ]
+    return next(
+        (folder / "configs" for folder in above if (folder / "configs" / "base.py").is_file()), None
+    )
+
+
+def _is_foreign(configs: Path, wanted: Sequence[Path], here: Path) -> bool:
+    """Whether workers would not find it at its own place: it lies neither here nor above a file
+    that goes along.
+    """
+    return configs.parent != here and not any(configs.parent in file.parents for file in wanted)
+
+
+def _as_there(word: str, here: Path) -> str:
+    """A word with its path relative to where the command starts."""
+    path = _named(word, here)
+    if path is None:
+        return word
+    flag, equals, _ = word.partition("=") if word.startswith("--") else ("", "", word)
+    return flag + equals + Path(os.path.relpath(path, here)).as_posix()
+
+
+def _refuse_too_much(files: dict[str, Path]) -> None:
+    sizes = {name: file.stat().st_size for name, file in files.items()}
+    total = sum(sizes.values())
+    if total > MOST_BYTES:
+        largest = max(sizes, key=sizes.get)
+        raise UserErrors(
+            [
+                f"the command's files are {total / 2**20:,.0f} MB, the largest {largest}; at most"
+                f" {MOST_BYTES / 2**20:,.0f} MB go along: put large data into a bucket and name it"
+                " gs://..."
+            ]
+        )

@@ -1,0 +1,163 @@
+"""The task files of other engines, filled in: GKE (JobSet), Slurm (sbatch), SkyPilot. They
+schedule; we do not.
+
+A file of `tasks/` is text with @WORDS@, and lines that end in "  #if NAME" and stay where that is
+so.
+"""
+
+import json
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from jaxreg.errors import UserErrors
+from jaxreg.launch import accelerators, package
+
+_FOLDER = Path(__file__).parent / "tasks"
+_TIME = r"([0-9]+-)?[0-9]+(:[0-9]{1,2}){0,2}"  # days-hours:minutes:seconds, and less of it
+
+
+def fill(
+    engine: str, name: str, flags: Mapping, commands: Sequence[Sequence[str]], mistakes: list[str]
+) -> str:
+    """The task file that runs the commands, each in a slice of its own; "" where something is
+    wrong, and then lines in `mistakes`.
+
+    Args:
+      engine: gke, slurm or skypilot. name: of the job. flags: of the engine, by name, whole numbers
+        read.
+    """
+    before = len(mistakes)
+    mistakes += _LOCAL[engine](flags, commands) if engine in _LOCAL else []
+    if engine == "slurm" and not re.fullmatch(_TIME, flags["time"]):
+        mistakes.append(
+            f"--time={flags['time']}: must be a limit as Slurm writes it, such as 24:00:00 or 2-12"
+        )
+    if engine == "skypilot" and len(commands) > 1:
+        mistakes.append(
+            f"skypilot: a task file has one command; there are {len(commands)}: print one file for"
+            " each"
+        )
+    if (
+        engine == "gke"
+        and flags.get("accelerator") is not None
+        and not (flags["accelerator"].gke and flags["accelerator"].topology)
+    ):
+        mistakes.append(
+            f"--accelerator_type={flags['accelerator_type']}: no node pool of GKE is known for it;"
+            f" see {accelerators.RUNTIMES}"
+        )
+    return (
+        ""
+        if len(mistakes) > before or (engine == "gke" and "accelerator" not in flags)
+        else _ENGINES[engine](name, flags, commands)
+    )
+
+
+def _gke(name: str, flags: Mapping, commands: Sequence[Sequence[str]]) -> str:
+    accelerator = flags["accelerator"]
+    documents = []
+    for index, words in enumerate(commands):
+        documents.append(
+            _filled(
+                "gke.yaml",
+                {
+                    "NAME": name if len(commands) == 1 else f"{name}-{index}",
+                    "RESTARTS": flags["attempts"] - 1,
+                    "HOSTS": accelerator.hosts,
+                    "ACCELERATOR": accelerator.gke,
+                    "TOPOLOGY": json.dumps(accelerator.topology),
+                    "IMAGE": json.dumps(flags["image"]),
+                    "COMMAND": json.dumps([word.replace("$(", "$$(") for word in words]),
+                    "CHIPS": accelerator.chips // accelerator.hosts,
+                },
+                {"spot": flags["spot"], "distributed": accelerator.hosts > 1},
+            )
+        )
+    return "---\n".join(documents)
+
+
+def _slurm(name: str, flags: Mapping, commands: Sequence[Sequence[str]]) -> str:
+    cases = "\n".join(
+        f"  {index}) command=({shlex.join(words)}) ;;" for index, words in enumerate(commands)
+    )
+    several = len(commands) > 1
+    return _filled(
+        "slurm.sh",
+        {
+            "NAME": name,
+            "NODES": flags["nodes"],
+            "GPUS": flags["gpus"],
+            "TIME": flags["time"],
+            "PARTITION": flags["partition"],
+            "LAST": len(commands) - 1,
+            "BEFORE": flags["before"] or "# Lines that make jaxreg available: --before=LINE",
+            "CASES": cases,
+        },
+        {
+            "gpus": flags["gpus"],
+            "partition": flags["partition"],
+            "several": several,
+            "single": not several,
+        },
+    )
+
+
+def _skypilot(name: str, flags: Mapping, commands: Sequence[Sequence[str]]) -> str:
+    wanted, runtime, distributed = flags["accelerator_type"], "", False
+    try:
+        found = accelerators.cloud_tpu(wanted.removeprefix("tpu-"))
+        wanted, runtime, distributed = f"tpu-{found.type}", found.runtime, found.hosts > 1
+    except UserErrors:
+        pass  # a GPU: SkyPilot knows which there are
+    packages = [
+        flags["package"] or ".",
+        "jax[tpu]" if runtime else "jax[cuda]",
+        *package.for_stores(commands),
+    ]
+    return _filled(
+        "skypilot.yaml",
+        {
+            "NAME": name,
+            "NODES": flags["nodes"],
+            "ACCELERATOR": json.dumps(wanted),
+            "RUNTIME": runtime,
+            "SPOT": "true" if flags["spot"] else "false",
+            "PYTHON": flags["python"],
+            "PACKAGES": shlex.join(packages),
+            "COMMAND": shlex.join(commands[0]),
+        },
+        {"tpu": runtime, "distributed": distributed},
+    )
+
+
+_ENGINES = {"gke": _gke, "slurm": _slurm, "skypilot": _skypilot}
+
+
+def _local_on_gke(flags: Mapping, commands: Sequence[Sequence[str]]) -> list[str]:
+    """A pod's disk goes with the pod, a spot machine's with the machine."""
+    return [
+        f"{word}: the disk is gone with the machine, and of several each has its own; use"
+        " gs://BUCKET/RUN"
+        for words in commands
+        for word in words
+        if word.startswith("--workdir=") and "://" not in word
+    ]
+
+
+def _local_on_skypilot(flags: Mapping, commands: Sequence[Sequence[str]]) -> list[str]:
+    """One machine that stays may keep it."""
+    return _local_on_gke(flags, commands) if flags["spot"] or (flags["nodes"] or 1) > 1 else []
+
+
+_LOCAL = {"gke": _local_on_gke, "skypilot": _local_on_skypilot}
+
+
+def _filled(file: str, words: Mapping[str, object], given: Mapping[str, object]) -> str:
+    lines = []
+    for line in (_FOLDER / file).read_text().splitlines():
+        line, _, condition = line.partition("  #if ")
+        if not condition or given[condition]:
+            lines.append(re.sub(r"@([A-Z]+)@", lambda match: str(words[match[1]]), line))
+    return "\n".join(lines) + "\n"

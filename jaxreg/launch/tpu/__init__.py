@@ -1,0 +1,1 @@
+"""The life of a Cloud TPU: created, set up, run on, preempted, fetched from, deleted."""

@@ -1,0 +1,188 @@
+"""gcloud as a child process: called to its end, started and watched, or followed line by line."""
+
+import contextlib
+import dataclasses
+import os
+import shlex
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO
+
+from jaxreg.launch.tpu.stop_requests import Stop
+
+_TICK = 0.05  # seconds between two looks at a child
+_BEGIN, _EXIT = b"jaxreg-launch: begin\n", b"jaxreg-launch: exit "
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """How a command ended: exit code, and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def reason(self) -> str:
+        """Its last words in one line."""
+        lines = [line.strip() for line in (self.err or self.out).splitlines() if line.strip()]
+        errors = [line for line in lines if line.startswith("ERROR")]
+        return (
+            " ".join(lines[lines.index(errors[0]) :] if errors else lines[-1:])
+            or f"exit code {self.code} without a word"
+        )
+
+
+class Child:
+    """A running command, in a session of its own: a Ctrl-C at the terminal does not reach it."""
+
+    def __init__(self, words: Sequence[str], log: "Log"):
+        log.command(words)
+        self._log, self._files = log, [tempfile.TemporaryFile() for _ in range(2)]
+        self.process = subprocess.Popen(
+            list(words),
+            stdin=subprocess.DEVNULL,
+            stdout=self._files[0],
+            stderr=self._files[1],
+            start_new_session=True,
+        )
+
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self.process.poll() is None
+
+    def answer(self) -> Answer:
+        """How it ended; waits for it."""
+        code = self.process.wait()
+        texts = []
+        for file in self._files:
+            file.seek(0)
+            texts.append(file.read().decode(errors="replace"))
+            file.close()
+        self._log.text("".join(texts))
+        return Answer(code, *texts)
+
+    def kill(self) -> None:
+        """Ends it and what it started."""
+        kill(self.process)
+
+
+class Log:
+    """A file with every command of a launch and what it said."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = threading.Lock()
+
+    def command(self, words: Sequence[str]) -> None:
+        """Notes a command."""
+        self.text(f"$ {shlex.join(words)}\n")
+
+    def text(self, text: str) -> None:
+        """Adds text."""
+        if text:
+            with self._lock, self.path.open("a") as file:
+                file.write(text if text.endswith("\n") else text + "\n")
+
+    def open(self) -> IO[bytes]:
+        """For a child to write into."""
+        return self.path.open("ab")
+
+
+def call(words: Sequence[str], log: Log, stop: Stop, *, patience: int = 1) -> Answer:
+    """Runs a command to its end.
+
+    Args:
+      words: the command. log: notes it.
+      patience: as many requests to stop end it early.
+
+    Raises:
+      Interrupted: asked to stop; the command was ended.
+    """
+    child = Child(words, log)
+    while child.running():
+        if stop.count >= patience:
+            child.kill()
+            stop.check()
+        time.sleep(_TICK)
+    return child.answer()
+
+
+class Follower:
+    """A command on one worker, its output followed.
+
+    What the worker's `run.sh` says between its marks goes to a file; the marks tell the beginning,
+    which comes again when the connection was lost and is not shown twice, and the exit code of the
+    command itself.
+
+    Args:
+      words: the gcloud command. log: gets gcloud's own words.
+      path: the file for the output; grows over several followers.
+      show: called with each line, without its newline; None shows nothing.
+    """
+
+    def __init__(
+        self, words: Sequence[str], log: Log, path: Path, show: Callable[[str], None] | None
+    ):
+        log.command(words)
+        self.code: int | None = None
+        self._path, self._show = path, show
+        with log.open() as errors:
+            self.process = subprocess.Popen(
+                list(words),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                start_new_session=True,
+            )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def running(self) -> bool:
+        """Whether it has not ended, or its output is not all read."""
+        return self.process.poll() is None or self._reader.is_alive()
+
+    def kill(self) -> None:
+        """Ends it here; the command on the worker goes on."""
+        kill(self.process)
+        self._reader.join(5)
+
+    def _read(self) -> None:
+        seen = self._path.stat().st_size if self._path.exists() else 0
+        skip, held = seen, b""
+        with self._path.open("ab") as file:
+            for line in self.process.stdout:
+                if line.endswith(_BEGIN):  # all comes again, half a line before it too
+                    skip, held = seen, b""
+                    continue
+                if line.startswith(_EXIT):
+                    word = line.removeprefix(_EXIT).strip()
+                    self.code = int(word) if word.isdigit() else None
+                    held = b""  # the empty line before the mark is the mark's
+                    continue
+                line, held = (held, line) if line == b"\n" else (held + line, b"")
+                fresh = line[skip:]
+                skip = max(0, skip - len(line))
+                seen += len(fresh)
+                file.write(fresh)
+                file.flush()
+                for each in (
+                    fresh.decode(errors="replace").splitlines() if self._show is not None else ()
+                ):
+                    self._show(each)
+
+
+def kill(process: subprocess.Popen) -> None:
+    """Ends a process that leads its session, and what it started."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(3)
+            return

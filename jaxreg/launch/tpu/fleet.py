@@ -1,0 +1,91 @@
+"""Several launches at once, one thread each, under one wish to stop; and what they would do."""
+
+import shlex
+import threading
+from collections.abc import Sequence
+
+from jaxreg.launch.tpu import gcloud
+from jaxreg.launch.tpu.lifecycle import Job, Launch, fetching
+from jaxreg.launch.tpu.machine import BROKEN, DONE, How
+from jaxreg.launch.tpu.stop_requests import Stop
+
+
+def launch(jobs: Sequence[Job], how: How) -> int:
+    """Runs all jobs and returns the exit code: 0 where all are done, else that of the first that is
+    not; BROKEN goes before others.
+    """
+    codes: list[int] = [BROKEN] * len(jobs)
+    failures: list[BaseException] = []
+    several = len(jobs) > 1
+
+    def one(index: int, job: Job) -> None:
+        name = job.request.name
+        try:
+            codes[index] = Launch(
+                job,
+                how,
+                stop,
+                say=lambda line: _print(f"{name}: {line}"),
+                show=lambda line: _print(f"{name} | {line}" if several else line),
+            ).run()
+        except BaseException as failure:  # raised again where the command can say it
+            failures.append(failure)
+
+    with Stop(_print) as stop:
+        threads = [
+            threading.Thread(target=one, args=(index, job)) for index, job in enumerate(jobs)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            while thread.is_alive():  # a join without end would keep signals from their handler
+                thread.join(0.1)
+    if failures:
+        raise failures[0]
+    return BROKEN if BROKEN in codes else next((code for code in codes if code != DONE), DONE)
+
+
+def dry_run(jobs: Sequence[Job], how: How) -> list[str]:
+    """Every gcloud command that the jobs would run if nothing happened, in order, with what it is
+    for.
+    """
+    lines = []
+    for job in jobs:
+        request = job.request
+        steps = [
+            (
+                "is the name free?",
+                gcloud.describe_queued(request) if request.queued else gcloud.describe(request),
+            )
+        ]
+        steps += [("create", gcloud.create(request))]
+        steps += [("until it is ACTIVE", gcloud.describe_queued(request))] if request.queued else []
+        steps += [
+            ("until it is READY", gcloud.describe(request)),
+            ("copy the package and your files", gcloud.upload(request, str(job.archive))),
+        ]
+        steps += [("install", gcloud.set_up(request))]
+        steps += [
+            (f"run, worker {worker}", gcloud.run(request, worker, 1)) for worker in range(job.hosts)
+        ]
+        steps += [("fetch the results", words)] if (words := fetching(job)) else []
+        steps += (
+            []
+            if how.keep
+            else [("delete; also after a failure, and on Ctrl-C", gcloud.delete(request))]
+        )
+        for what, words in steps:
+            lines += [f"# {request.name}: {what}", shlex.join(words)]
+        lines += (
+            [
+                f"# {request.name}: stays, and costs money, until you run:"
+                f" {shlex.join(gcloud.delete(request))}"
+            ]
+            if how.keep
+            else []
+        )
+    return lines
+
+
+def _print(line: str) -> None:
+    print(f"{line}\n", end="", flush=True)  # in one piece: several threads print

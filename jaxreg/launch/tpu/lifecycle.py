@@ -1,0 +1,352 @@
+"""The life of one launch: its TPU made ready, set up, run on, resumed after preemptions, results
+fetched, and deleted, whatever happens.
+"""
+
+import contextlib
+import dataclasses
+import shlex
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from jaxreg.launch.tpu import child_process, gcloud
+from jaxreg.launch.tpu.child_process import Follower, Log
+from jaxreg.launch.tpu.gcloud import REMOTE, Request
+from jaxreg.launch.tpu.machine import (
+    BROKEN,
+    DONE,
+    ENDED,
+    INTERRUPTED,
+    REFUSED,
+    TRIES,
+    Failed,
+    Gone,
+    How,
+    Machine,
+)
+from jaxreg.launch.tpu.stop_requests import HURRY, SAVE, Interrupted, Stop
+
+_LONGEST_PAUSE = (
+    300.0  # seconds between two attempts; and a run that lasted longer was no quick failure
+)
+_LOST_CONNECTIONS = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What one TPU is for.
+
+    Attributes:
+      request: the TPU. hosts: it has so many workers.
+      archive: what `bundle` made, a file here. start: the workers' folder in which the command
+        starts.
+      workdir: the command's, as it says it; None where it has none.
+      results: the folder here for what is fetched. logs: for output and for what gcloud said.
+    """
+
+    request: Request
+    hosts: int
+    archive: Path
+    start: str
+    workdir: str | None
+    results: Path
+    logs: Path
+
+    @property
+    def fetched(self) -> Path | None:
+        """Where the run directory comes to lie here."""
+        return None if self.workdir is None else self.results / Path(self.workdir).name
+
+    @property
+    def in_bucket(self) -> bool:
+        """Whether the run directory outlives the TPU."""
+        return self.workdir is not None and "://" in self.workdir
+
+
+def fetching(job: Job) -> list[str] | None:
+    """The command that brings the run directory here; None where there is none, or in a store that
+    gcloud does not reach.
+    """
+    if job.workdir is None or (job.in_bucket and not job.workdir.startswith(("gs://", "s3://"))):
+        return None
+    if job.in_bucket:
+        return gcloud.fetch_bucket(job.request, job.workdir, str(job.fetched))
+    remote = (
+        job.workdir
+        if job.workdir.startswith(("/", "~"))
+        else f"{REMOTE}/files/{job.start}/{job.workdir}"
+    )
+    return gcloud.fetch(job.request, remote, str(job.results))
+
+
+def missing() -> list[str]:
+    """What is missing on this machine, one line each."""
+    hint = "see https://cloud.google.com/sdk/docs/install; --dry_run works without it"
+    return [] if shutil.which("gcloud") else [f"gcloud is not installed here: {hint}"]
+
+
+class Launch:
+    """One TPU and the command on it.
+
+    Args:
+      job: what it is for. how: bounds and pauses. stop: the person's wish to stop.
+      say: hears what the launch has to say; show: the lines of worker 0. Both may fail, as a closed
+        terminal does.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        how: How,
+        stop: Stop,
+        say: Callable[[str], None],
+        show: Callable[[str], None],
+    ):
+        self.job, self.how, self.stop, self.say, self.show = job, how, stop, _safe(say), _safe(show)
+        self.log = Log(job.logs / "launch.log")
+        self.machine = Machine(job.request, how, stop, self.say, self.log)
+        self._is_set_up = False
+        self._followers: list[Follower] = []
+        self._attempt = 0
+        self._earlier = len(
+            list(job.logs.glob("attempt-*"))
+        )  # of launches before this one, whose output stays
+
+    def run(self) -> int:
+        """Does it all and returns the exit code; afterwards nothing runs, unless asked for, or it
+        was said what does and how to delete it.
+        """
+        code = BROKEN
+        try:
+            code = self._work()
+        except Interrupted:
+            code = self._interrupted()
+        except Failed as failed:
+            code = failed.code
+            self.say(str(failed))
+        finally:
+            self._leave()
+            removed = self.machine.remove()
+        return code if removed else BROKEN
+
+    def _work(self) -> int:
+        self.machine.claim_name()
+        quick = 0
+        for self._attempt in range(1, self.how.attempts + 1):
+            begun = time.monotonic()
+            try:
+                code, reason = self._try()
+            except Gone as gone:
+                code, reason = INTERRUPTED, str(gone)
+                self._leave()
+                self.machine.forget()
+                self._is_set_up = False
+            if code != INTERRUPTED:
+                break
+            quick = 0 if time.monotonic() - begun > _LONGEST_PAUSE else quick + 1
+            if self._attempt == self.how.attempts:
+                self.say(
+                    f"{reason}; that was attempt {self._attempt} of {self.how.attempts}: given up"
+                    " (--attempts=N); the same command goes on"
+                )
+                break
+            pause = min(self.how.poll_seconds * 2 ** (quick - 1), _LONGEST_PAUSE) if quick else 0.0
+            self.say(
+                f"{reason}; attempt {self._attempt + 1} of {self.how.attempts} in {pause:.0f} s"
+                " goes on from the last save"
+            )
+            self.stop.wait(pause)
+        self._fetch(required=code == DONE)
+        return code
+
+    def _try(self) -> tuple[int, str]:
+        """One attempt: the command's exit code, and why there may be another."""
+        self.machine.get_ready()
+        if not self._is_set_up:
+            self._set_up()
+            self._is_set_up = True
+        codes = self._run()
+        # A mistake (2) stays one; where one process was told to stop, the others may end in any
+        # way; killed may mean shut down.
+        failed = [code for code in codes if code not in (DONE, INTERRUPTED)]
+        own = REFUSED if REFUSED in failed else min(failed, default=DONE)
+        if INTERRUPTED in codes and own != REFUSED:
+            if self.machine.is_ending():
+                raise Gone(f"{self.job.request.name} was preempted; the command has saved")
+            return INTERRUPTED, "the command was interrupted and has saved (exit code 75)"
+        if (
+            own == REFUSED
+            and self._attempt > 1
+            and "is in use by" in self._output(0).read_text(errors="replace")
+        ):
+            return (
+                INTERRUPTED,
+                "the run directory still counts as the lost machine's",
+            )  # its lease in a bucket has not run out yet
+        if own > 128 and self.machine.is_ending():
+            raise Gone(f"{self.job.request.name} was preempted")
+        if own:
+            worker = codes.index(own)
+            self.say(
+                f"the command failed on worker {worker} with exit code {own}; its output:"
+                f" {self._output(worker)}"
+            )
+        return own, ""
+
+    @property
+    def _number(self) -> int:
+        """The attempt's number over all launches."""
+        return self._earlier + self._attempt
+
+    def _output(self, worker: int) -> Path:
+        return self.job.logs / f"attempt-{self._number}" / f"worker-{worker}.log"
+
+    def _set_up(self) -> None:
+        request, hosts = self.job.request, self.job.hosts
+        self.say(
+            f"installing on {hosts} worker{'s' * (hosts > 1)}: a newer Python, jaxreg, your files"
+        )
+        for words, what in (
+            (gcloud.upload(request, str(self.job.archive)), "copying files"),
+            (gcloud.set_up(request), "installing"),
+        ):
+            for look in range(TRIES):
+                answer = child_process.call(words, self.log, self.stop)
+                if answer.code == 0:
+                    break
+                if (state := self.machine.state()) in ENDED:
+                    raise Gone(f"{request.name} is gone (state {state})")
+                if look == TRIES - 1:
+                    raise Failed(
+                        f"{what} on {request.name} failed: {answer.reason}; all that was said:"
+                        f" {self.log.path}"
+                    )
+                self.stop.wait(self.how.poll_seconds)
+
+    # --- the command ---
+    def _run(self) -> list[int]:
+        """Runs the command on all workers at once, and returns each one's exit code; looks at the
+        state meanwhile.
+        """
+        hosts, shown = range(self.job.hosts), self._output(0)
+        shown.parent.mkdir(parents=True, exist_ok=True)
+        several = f" on all {self.job.hosts} workers" if self.job.hosts > 1 else ""
+        self.say(
+            f"attempt {self._attempt}: running{several}; output:"
+            f" {shown.with_name('worker-N.log') if several else shown}"
+        )
+        self._followers = [self._connect(worker) for worker in hosts]
+        next_look, failed_at, lost = time.monotonic() + self.how.poll_seconds, None, 0
+        while any(each.running() or each.code is None for each in self._followers):
+            self.stop.wait(0.05)
+            now = time.monotonic()
+            if now >= next_look:
+                self._refuse_ended()
+                next_look = time.monotonic() + self.how.poll_seconds
+            for worker in hosts:
+                if not self._followers[worker].running() and self._followers[worker].code is None:
+                    lost += 1
+                    self._reconnect(worker, lost)
+            if failed_at is None and any(
+                not each.running() and each.code for each in self._followers
+            ):
+                failed_at = now
+            if failed_at is not None and now - failed_at > self.how.grace_seconds:
+                return self._give_up_others()
+        return [each.code for each in self._followers]
+
+    def _connect(self, worker: int) -> Follower:
+        return Follower(
+            gcloud.run(self.job.request, worker, self._number),
+            self.log,
+            self._output(worker),
+            self.show if worker == 0 else None,
+        )
+
+    def _reconnect(self, worker: int, lost: int) -> None:
+        self._refuse_ended()
+        if lost > _LOST_CONNECTIONS:
+            raise Failed(
+                f"worker {worker} of {self.job.request.name} cannot be reached; what gcloud says:"
+                f" {self.log.path}"
+            )
+        self.say(
+            f"worker {worker}: the connection was lost; the command goes on there; connecting again"
+        )
+        self.stop.wait(self.how.poll_seconds)
+        self._followers[worker] = self._connect(worker)
+
+    def _refuse_ended(self) -> None:
+        state = self.machine.state(queue_first=False)
+        if state in ENDED:
+            raise Gone(f"{self.job.request.name} was preempted (state {state})")
+
+    def _give_up_others(self) -> list[int]:
+        """Ends the workers that still run after another one failed; they count as having gone
+        along.
+        """
+        self.say("one worker has failed and others do not end by themselves: they are ended")
+        child_process.call(gcloud.stop(self.job.request, self._number), self.log, self.stop)
+        self._leave()
+        return [each.code or DONE for each in self._followers]
+
+    def _leave(self) -> None:
+        for follower in self._followers:
+            follower.kill()
+
+    def _interrupted(self) -> int:
+        """Lets a running command save, brings here what would be lost, and returns the exit code."""
+        with contextlib.suppress(Interrupted):
+            if self.stop.count == SAVE and any(each.running() for each in self._followers):
+                self.say("asking the command to save")
+                child_process.call(
+                    gcloud.stop(self.job.request, self._number), self.log, self.stop, patience=HURRY
+                )
+                deadline = time.monotonic() + self.how.grace_seconds
+                while (
+                    any(each.running() for each in self._followers)
+                    and time.monotonic() < deadline
+                    and self.stop.count < HURRY
+                ):
+                    time.sleep(0.05)
+            if self.stop.count < HURRY and self._followers:
+                self._fetch(required=False)
+        return INTERRUPTED
+
+    # --- results ---
+    def _fetch(self, *, required: bool) -> None:
+        """Brings the run directory here, as far as there is one.
+
+        Raises:
+          Failed: it did not come, though it is there.
+        """
+        words = fetching(self.job)
+        if words is None or not self._is_set_up:
+            return
+        (self.job.fetched if self.job.in_bucket else self.job.results).mkdir(
+            parents=True, exist_ok=True
+        )
+        for look in range(TRIES if required else 1):
+            answer = child_process.call(words, self.log, self.stop, patience=HURRY)
+            if answer.code == 0:
+                self.say(
+                    f"results: {self.job.fetched}"
+                    + (f", from {self.job.workdir}" if self.job.in_bucket else "")
+                )
+                return
+            if look < TRIES - 1 and required:
+                time.sleep(self.how.poll_seconds)
+        if required:
+            again = f"; to try again: {shlex.join(words)}" if self.job.in_bucket else ""
+            raise Failed(f"fetching the results failed: {answer.reason}{again}")
+
+
+def _safe(say: Callable[[str], None]) -> Callable[[str], None]:
+    """`say`, whose failure stops nothing: a TPU is deleted though the terminal has closed."""
+
+    def safely(line: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            say(line)
+
+    return safely

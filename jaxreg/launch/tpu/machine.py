@@ -1,0 +1,277 @@
+"""One TPU as Cloud TPU has it: its name claimed, created, waited for, asked for its state, and
+deleted for certain.
+"""
+
+import dataclasses
+import json
+import shlex
+import time
+from collections.abc import Callable
+
+from jaxreg.launch.tpu import child_process, gcloud
+from jaxreg.launch.tpu.child_process import Answer, Child, Log
+from jaxreg.launch.tpu.gcloud import Request
+from jaxreg.launch.tpu.stop_requests import GIVE_UP, Interrupted, Stop
+
+DONE, BROKEN, REFUSED, INTERRUPTED = 0, 1, 2, 75
+"""Exit codes of a launch: BROKEN where something could not be deleted, installed or fetched. Else
+the command's own.
+"""
+
+ENDED = frozenset(
+    {
+        "GONE",
+        "PREEMPTED",
+        "TERMINATED",
+        "STOPPED",
+        "STOPPING",
+        "DELETING",
+        "HIDDEN",
+        "HIDING",
+        "SUSPENDED",
+        "SUSPENDING",
+        "FAILED",
+    }
+)
+"""States from which a TPU does not come back by itself."""
+
+TRIES = 3
+"""Of everything that may fail for a moment; and looks at a state that may lag behind the truth."""
+_TRIES_WHILE_CREATING = 60
+_NO_ROOM = (
+    "no more capacity",
+    "stockout",
+    "resource_exhausted",
+    "currently unavailable",
+    "code 8",
+    "code: 8",
+    "insufficient capacity",
+)
+
+
+class Gone(Exception):
+    """The TPU is not there, or not any more; another attempt may help."""
+
+
+class Failed(Exception):
+    """The launch cannot go on; in one line, and its exit code."""
+
+    def __init__(self, reason: str, code: int = BROKEN):
+        super().__init__(reason)
+        self.code = code
+
+
+@dataclasses.dataclass(frozen=True)
+class How:
+    """How a launch goes about it.
+
+    Attributes:
+      attempts: runs of the command at most. poll_seconds: between two looks at a state.
+      keep: leave the TPU. reuse: it may exist already.
+      grace_seconds: for the other workers after one has failed, and for saving after a Ctrl-C.
+    """
+
+    attempts: int = 10
+    poll_seconds: float = 10.0
+    keep: bool = False
+    reuse: bool = False
+    grace_seconds: float = 120.0
+
+
+class Machine:
+    """One TPU, from its name to its deletion.
+
+    Args:
+      request: what to create. how: bounds and pauses. stop: the person's wish to stop.
+      say: hears one line at a time. log: notes every command.
+    """
+
+    def __init__(
+        self, request: Request, how: How, stop: Stop, say: Callable[[str], None], log: Log
+    ):
+        self.request, self.how, self.stop, self.say, self.log = request, how, stop, say, log
+        self._ours = False  # whether there may be something of ours to delete
+        self._creation: Child | None = None
+        self._last = Answer(0, "", "")
+
+    def claim_name(self) -> None:
+        """Refuses to touch a TPU that this launch did not make, unless asked to.
+
+        Raises:
+          Failed: it exists, or gcloud cannot say.
+        """
+        state, name = self.state(), self.request.name
+        if (
+            state == "GONE" and self.request.queued
+        ):  # a TPU of that name may be there without a request
+            state = self.state(queue_first=False)
+        if state == "UNKNOWN":
+            raise Failed(f"gcloud cannot say whether {name} exists: {self._last.reason}", REFUSED)
+        if state != "GONE" and not self.how.reuse:
+            raise Failed(
+                f"{name} exists already in {self.request.zone} (state {state}): --reuse uses it and"
+                " deletes it in the end, another NAME makes another; to delete it:"
+                f" {shlex.join(gcloud.delete(self.request))}",
+                REFUSED,
+            )
+        self._ours = state != "GONE"
+        if self._ours and state in ENDED:
+            self.forget()
+
+    def state(self, *, queue_first: bool = True) -> str:
+        """The state of the queued request until it is active, then that of the TPU; GONE, or
+        UNKNOWN where gcloud cannot say.
+        """
+        if self.request.queued and queue_first:
+            state = self._ask(gcloud.describe_queued(self.request))
+            if state != "ACTIVE":
+                return state
+        return self._ask(gcloud.describe(self.request))
+
+    def is_ending(self) -> bool:
+        """Whether it is on its way out, looked at a few times: it may say READY a little longer
+        than is true.
+        """
+        for look in range(TRIES):
+            if self.state() in ENDED:
+                return True
+            if look < TRIES - 1:
+                self.stop.wait(self.how.poll_seconds)
+        return False
+
+    def get_ready(self) -> None:
+        """Creates it if it is not there, and waits for it, telling its state.
+
+        Raises:
+          Gone: no room for it now, or it did not come up. Failed: it was refused. Interrupted:
+            asked to stop.
+        """
+        teller = _Teller(self.say)
+        if not self._ours:
+            self._create(teller)
+        while (state := self.state()) != "READY":
+            teller.state(state)
+            if state == "FAILED" and self.request.valid_until:
+                raise Failed(
+                    f"the request of {self.request.name} was not served within"
+                    f" --valid_until={self.request.valid_until}",
+                    INTERRUPTED,
+                )
+            if state in ENDED:
+                raise Gone(f"{self.request.name} did not come up (state {state})")
+            self.stop.wait(self.how.poll_seconds)
+        teller.state(state)
+
+    def _create(self, teller: "_Teller") -> None:
+        request, wait = self.request, self.how.poll_seconds
+        kind = " ".join(["queued"] * request.queued + ["spot"] * request.spot) or "on demand"
+        self.say(
+            f"creating {request.name}: {request.accelerator_type}, {kind}, in {request.zone}; costs"
+            " money until this launch deletes it"
+        )
+        self._ours = True
+        self._creation = Child(gcloud.create(request), self.log)
+        next_look = time.monotonic() + wait
+        while self._creation.running():
+            self.stop.wait(0.05)
+            if time.monotonic() >= next_look:
+                teller.state(self.state())
+                next_look = time.monotonic() + wait
+        answer, self._creation = self._creation.answer(), None
+        if answer.code == 0:
+            return
+        text = answer.err.lower()
+        if "already_exists" in text or "already exists" in text:
+            self._ours = False  # somebody else's: it was not there before
+        elif any(word in text for word in _NO_ROOM) and "quota" not in text:
+            raise Gone(f"no room for it now ({answer.reason})")
+        raise Failed(f"creating {request.name} was refused: {answer.reason}", REFUSED)
+
+    def forget(self) -> None:
+        """Deletes what is left of it, so that it can be made anew.
+
+        Raises:
+          Failed: it could not be deleted.
+        """
+        if self._ours and not self._delete():
+            raise Failed(f"what is left of {self.request.name} could not be deleted")
+        self._ours = False
+
+    def remove(self) -> bool:
+        """Deletes it, or says that it stays; False where it could not be deleted, and then how to
+        do that is said.
+        """
+        if not self._ours:
+            return True
+        name, line = self.request.name, shlex.join(gcloud.delete(self.request))
+        if self.how.keep and self._is_there():
+            self.say(f"{name} is kept, as --keep asks, and costs money until you delete it: {line}")
+            return True
+        self.say(f"deleting {name}")
+        if self._delete():
+            self.say(f"{name} is deleted; nothing of it is left running")
+            return True
+        self.say(
+            f"{name} COULD NOT BE DELETED ({self._last.reason}) and may cost money; run this:"
+            f" {line}"
+        )
+        return False
+
+    def _is_there(self) -> bool:
+        try:
+            return self.state() != "GONE"
+        except Interrupted:
+            return True
+
+    def _delete(self) -> bool:
+        for look in range(1, _TRIES_WHILE_CREATING + 1):
+            # A creation still under way could bring it to life behind our back: delete once more
+            # after that has ended.
+            under_way = self._creation is not None and self._creation.running()
+            try:
+                self._last = child_process.call(
+                    gcloud.delete(self.request), self.log, self.stop, patience=GIVE_UP
+                )
+            except Interrupted:
+                return False
+            deleted = self._last.code == 0 or _not_found(self._last.err)
+            if deleted and not under_way:
+                return True
+            if look >= TRIES and not under_way:
+                return False
+            time.sleep(self.how.poll_seconds)
+        self._creation.kill()
+        return False
+
+    def _ask(self, words: list[str]) -> str:
+        self._last = answer = child_process.call(
+            words, self.log, self.stop, patience=self.stop.count + 1
+        )
+        if answer.code:
+            return "GONE" if _not_found(answer.err) else "UNKNOWN"
+        try:
+            found = json.loads(answer.out)["state"]
+            return found["state"] if isinstance(found, dict) else found
+        except (ValueError, KeyError, TypeError):
+            return "UNKNOWN"
+
+
+class _Teller:
+    """Says a state when it changes, and once a minute."""
+
+    def __init__(self, say: Callable[[str], None]):
+        self._say, self._state, self._begun, self._said = say, None, time.monotonic(), 0.0
+
+    def state(self, state: str) -> None:
+        """Hears the state now."""
+        now = time.monotonic()
+        if state != self._state or now - self._said > 60:
+            self._state, self._said = state, now
+            minutes, seconds = divmod(int(now - self._begun), 60)
+            self._say(
+                f"state: {state}" + (f" ({minutes}:{seconds:02d})" if minutes or seconds else "")
+            )
+
+
+def _not_found(text: str) -> bool:
+    return "NOT_FOUND" in text or "not found" in text.lower()

@@ -1,0 +1,155 @@
+"""One owner of a run directory at a time: a kernel lock on a local disk, a lease in an object store."""
+
+import contextlib
+import fcntl
+import json
+import os
+import pathlib
+import secrets
+import time
+import warnings
+from typing import Any
+
+from jaxreg.distributed import processes
+from jaxreg.store import lease
+from jaxreg.store.atomic import remove_temporaries, to_json, write_text
+from jaxreg.store.lease import RunDirectoryInUse, describe
+from jaxreg.store.paths import StorageError, as_path, is_remote
+
+_LOCK = ".lock"
+
+
+_SHARED_WAIT_SECONDS = 20.0  # a network file system may show a new file late
+
+
+class RunDirectoryUnusable(RunDirectoryInUse):
+    """The store that a run directory is in cannot be used, whoever works there."""
+
+
+class RunLock(contextlib.AbstractContextManager):
+    """Holds a run directory for this process, or for the job of several that it belongs to;
+    `with RunLock(directory): ...`.
+
+    On a local directory a kernel lock (flock) on DIR/.lock, which the kernel frees however the
+    process ends: there is no stale lock. On a remote one a lease (see `lease.py`). The file says
+    who holds it. The directory is made if it is missing, and temporary files that a killed owner
+    left are removed. Process 0 holds it for all, and all learn what came of it.
+
+    Raises:
+      RunDirectoryInUse: on entering, another holder is alive, one line with its process id and
+        host; or the directory is not shared by all processes of the job; or
+        (`RunDirectoryUnusable`) the store refuses.
+      OSError: the local directory cannot be made or written.
+    """
+
+    def __init__(self, directory: str | os.PathLike):
+        self.directory = as_path(directory).expanduser()
+        self._descriptor: int | None = None
+        self._lease: lease.Lease | None = None
+
+    def __enter__(self) -> "RunLock":
+        if processes.count() == 1:
+            self._take()
+            return self
+        refusal = None
+        if processes.is_first():
+            try:
+                self._take()
+            except (RunDirectoryInUse, OSError) as error:
+                refusal = str(error)
+        refusal = processes.agree(refusal)  # all leave, or none does
+        if refusal is not None:
+            raise RunDirectoryInUse(refusal)
+        try:
+            self._check_shared()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, kind: Any = None, error: BaseException | None = None, _: Any = None) -> None:
+        if self._lease is not None:
+            # Who must stop at once, or has just learnt that the store is out of reach, does not
+            # wait for it once more.
+            self._lease.release(
+                ask=not isinstance(error, KeyboardInterrupt) and not _is_of_the_store(error)
+            )
+            self._lease = None
+        if self._descriptor is not None:
+            os.ftruncate(
+                self._descriptor, 0
+            )  # the file stays: removing it would let two processes hold two files of one name
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _take(self) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        if is_remote(self.directory):
+            held = lease.Lease(self.directory / _LOCK)
+            try:
+                note = held.take()
+            except StorageError as error:
+                raise RunDirectoryUnusable(
+                    f"{self.directory} cannot be used: {error.strerror}"
+                ) from error
+            if note:
+                warnings.warn(note, stacklevel=3)
+            self._lease = held
+            return
+        descriptor = os.open(self.directory / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = _describe_holder(os.read(descriptor, 4096))
+            os.close(descriptor)
+            message = (
+                f"{self.directory} is in use by {holder}; wait for it or choose another directory"
+            )
+            raise RunDirectoryInUse(message) from None
+        except BaseException:
+            os.close(descriptor)
+            raise
+        own = {name: value for name, value in lease.signature().items() if name != "machine"}
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, to_json(own).encode(), 0)
+        self._descriptor = descriptor
+        remove_temporaries(self.directory)
+
+    def _check_shared(self) -> None:
+        """Refuses a directory that not every process of the job sees: process 0 leaves a word
+        there, all look for it.
+        """
+        path, word = self.directory / ".shared", processes.agree(secrets.token_hex(8))
+        write_text(path, word)
+        processes.barrier("jaxreg-shared-written")
+        deadline = time.monotonic() + _SHARED_WAIT_SECONDS
+        while not (seen := _reads(path, word)) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        somewhere_not = processes.any_of(not seen)
+        if processes.is_first():
+            path.unlink(missing_ok=True)
+        if somewhere_not:
+            raise RunDirectoryInUse(
+                f"{self.directory} is not the same directory for all {processes.count()} processes"
+                " of this job: give one on gs://, s3:// or on a disk that all hosts share"
+            )
+
+
+def _is_of_the_store(error: BaseException | None) -> bool:
+    while error is not None and not isinstance(error, StorageError):
+        error = error.__cause__
+    return error is not None
+
+
+def _reads(path: pathlib.Path, word: str) -> bool:
+    try:
+        return path.read_text() == word
+    except OSError:
+        return False
+
+
+def _describe_holder(text: bytes) -> str:
+    try:
+        return describe(json.loads(text))
+    except ValueError:
+        return "another process"  # it holds the lock and has not yet written who it is

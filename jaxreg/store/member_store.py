@@ -1,0 +1,273 @@
+"""The store of trained members: one file each, named by the hash of everything that decided its
+numbers.
+
+So another experiment, or the same with more seeds, trains only what is new. A record is an
+uncompressed .npz (numpy reads its arrays) with one more entry, `record.json`: the hash, the
+caller's meta, and a digest of every array. The same content gives the same bytes.
+"""
+
+import io
+import json
+import os
+import pathlib
+import re
+import time
+import warnings
+import zipfile
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxreg.distributed import processes
+from jaxreg.errors import one_line
+from jaxreg.store import atomic, digests
+from jaxreg.store.paths import StorageError, as_path, is_remote
+
+_HEADER = "record.json"
+
+
+_EPOCH = (
+    1980,
+    1,
+    1,
+    0,
+    0,
+    0,
+)  # the earliest time of a zip entry: files made at different times are equal
+
+
+class RecordWarning(UserWarning):
+    """A damaged record was passed over."""
+
+
+class Record(NamedTuple):
+    """A trained member: its arrays by name, and what was said about it."""
+
+    arrays: dict[str, np.ndarray]
+    meta: dict
+
+
+def content_hash(obj: Any) -> str:
+    """24 hexadecimal digits of the sha256 of the canonical JSON of `obj`: equal for equal content
+    in any key order.
+
+    Raises:
+      TypeError: something in it is not JSON-able.
+    """
+    return digests.json_digest(obj)[:24]
+
+
+class Records:
+    """The records in a folder, and, to read, in other folders.
+
+    In a job of several processes the first one writes; the others keep what they would have put in
+    memory, and so see it at once.
+
+    Args:
+      directory: where records are put; made by the first `put`.
+      search: other stores; what is found there is copied into `directory`.
+    """
+
+    def __init__(self, directory: str | os.PathLike, search: Iterable[str | os.PathLike] = ()):
+        self.directory = as_path(directory)
+        self.search = tuple(as_path(other) for other in search)
+        self._unwritten: dict[str, bytes] = {}
+
+    def put(self, hash: str, arrays: dict[str, Any], meta: dict) -> None:
+        """Stores a member, whole or not at all; replaces one of the same hash.
+
+        Args:
+          hash: of `content_hash`.
+          arrays: numpy arrays or scalars by name; for a tree see `flatten`.
+          meta: JSON-able (NaN is kept); comes back as JSON gives it.
+
+        Raises:
+          TypeError: `meta` is not JSON-able, or an array's dtype cannot be stored (objects,
+            strings).
+          ValueError: no hexadecimal hash.
+          OSError: it could not be written.
+        """
+        self._write(hash, _to_bytes(hash, arrays, meta))
+
+    def get(self, hash: str) -> Record | None:
+        """The member of this hash, its digests verified; None where there is none or only damaged
+        ones (`RecordWarning`).
+        """
+        folder, content, record = self._find(hash)
+        if folder not in (None, self.directory):
+            self._write(hash, content)
+        return record
+
+    def _write(self, hash: str, content: bytes) -> None:
+        path = self._path(self.directory, hash)
+        if not processes.is_first():
+            self._unwritten[hash] = content
+            return
+        self.directory.mkdir(parents=True, exist_ok=True)
+        atomic.write_bytes(path, content)
+        _note(path)
+
+    def __contains__(self, hash: str) -> bool:
+        """Whether `get` gives a record; reads and verifies it, and copies nothing."""
+        return self._find(hash)[2] is not None
+
+    def _find(self, hash: str) -> tuple[pathlib.Path | None, bytes, Record | None]:
+        """(folder, content, record) of the first sound file of this hash."""
+        if hash in self._unwritten:
+            return self.directory, self._unwritten[hash], _from_bytes(hash, self._unwritten[hash])
+        for folder in (self.directory, *self.search):
+            path = self._path(folder, hash)
+            if not _is_there(path):
+                continue
+            try:
+                content = path.read_bytes()
+                return folder, content, _from_bytes(hash, content)
+            except FileNotFoundError:  # removed since it was listed
+                continue
+            except StorageError:
+                raise  # out of reach is not damaged: nothing is trained twice for it
+            except Exception as error:  # a damaged file raises whatever its reader raises
+                warnings.warn(
+                    f"{path} is damaged and counts as absent: {one_line(error)}",
+                    RecordWarning,
+                    stacklevel=3,
+                )
+        return None, b"", None
+
+    @staticmethod
+    def _path(folder: pathlib.Path, hash: str) -> pathlib.Path:
+        if not re.fullmatch(r"[0-9a-f]{8,64}", hash):
+            raise ValueError(f"{hash!r} is not a hash of content_hash")
+        return folder / f"{hash}.npz"
+
+
+_LISTED: dict[str, tuple[float, set[str]]] = {}
+
+
+_LISTING_SECONDS = 30.0
+"""How long the names in a remote folder are remembered: a ledger asks for thousands of records, and
+each question takes a store 30 ms.
+"""
+
+
+def _is_there(path: pathlib.Path) -> bool:
+    """Whether a record is there; in a remote folder by its listing, which this process's own
+    records join at once.
+    """
+    if not is_remote(path):
+        return path.exists()
+    since, names = _LISTED.get(str(path.parent), (float("-inf"), set()))
+    if time.monotonic() - since > _LISTING_SECONDS:
+        try:
+            names = {each.name for each in path.parent.iterdir()}
+        except FileNotFoundError:
+            names = set()
+        _LISTED[str(path.parent)] = time.monotonic(), names
+    return path.name in names
+
+
+def _note(path: pathlib.Path) -> None:
+    if str(path.parent) in _LISTED:
+        _LISTED[str(path.parent)][1].add(path.name)
+
+
+def flatten(tree: dict) -> dict[str, np.ndarray]:
+    """The arrays of nested dicts by their path, "block_0/attention/kernel", in sorted order.
+
+    Raises:
+      TypeError: a key that is no string.
+      ValueError: a key with "/" in it or empty, or an empty dict (`unflatten` could not bring them
+        back).
+    """
+    flat: dict[str, np.ndarray] = {}
+    for name in tree:
+        if not isinstance(name, str):
+            raise TypeError(f"keys of a tree are strings, not {name!r}")
+        if not name or "/" in name:
+            raise ValueError(f"{name!r} cannot be part of a path")
+    for name in sorted(tree):
+        if isinstance(tree[name], dict):
+            if not tree[name]:
+                raise ValueError(f"{name!r} is an empty dict")
+            flat |= {f"{name}/{path}": array for path, array in flatten(tree[name]).items()}
+        else:
+            flat[name] = np.asarray(tree[name])
+    return flat
+
+
+def unflatten(flat: dict[str, Any]) -> dict:
+    """The nested dicts whose `flatten` is `flat`.
+
+    Raises:
+      ValueError: a path that goes through an array ("a" and "a/b").
+    """
+    tree: dict = {}
+    for path, array in flat.items():
+        *parents, last = path.split("/")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+            if not isinstance(node, dict):
+                raise ValueError(f"{path!r} goes through an array")
+        if last in node:
+            raise ValueError(f"{path!r} is there twice")
+        node[last] = array
+    return tree
+
+
+def _to_bytes(hash: str, arrays: dict[str, Any], meta: dict) -> bytes:
+    arrays = {name: _plain(arrays[name]) for name in sorted(arrays)}
+    header = {
+        "hash": hash,
+        "meta": json.loads(json.dumps(meta)),
+        "arrays": {
+            name: [array.dtype.name, digests.array_digest(array)] for name, array in arrays.items()
+        },
+    }
+    header["digest"] = digests.json_digest(header)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr(zipfile.ZipInfo(_HEADER, _EPOCH), digests.canonical_json(header))
+        for name, array in arrays.items():
+            entry = io.BytesIO()
+            np.lib.format.write_array(entry, array, allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy", _EPOCH), entry.getvalue())
+    return buffer.getvalue()
+
+
+def _plain(array: Any) -> np.ndarray:
+    """The same values in native byte order and row-major memory: one content has one form in a
+    file.
+    """
+    array = np.asarray(array)
+    return np.asarray(array, array.dtype.newbyteorder("="), order="C")
+
+
+def header_of(hash: str, archive: zipfile.ZipFile) -> dict[str, Any]:
+    """The header of a record's file: hash, meta, and of each array dtype and digest; any exception
+    means that the file is damaged.
+    """
+    header = json.loads(archive.read(_HEADER))
+    if not digests.is_sealed(header, "digest"):
+        raise ValueError("its header does not match its digest")
+    if header["hash"] != hash:
+        raise ValueError(f"it is the record of {header['hash']}")
+    return header
+
+
+def _from_bytes(hash: str, content: bytes) -> Record:
+    """The record; any exception means that the content is damaged."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        header, arrays = header_of(hash, archive), {}
+        for name, (dtype, expected) in header["arrays"].items():
+            array = np.lib.format.read_array(
+                io.BytesIO(archive.read(f"{name}.npy")), allow_pickle=False
+            )
+            array = array.view(
+                digests.dtype_named(dtype)
+            )  # numpy writes bfloat16 as two nameless bytes
+            if digests.array_digest(array) != expected:
+                raise ValueError(f"array {name!r} does not match its digest")
+            arrays[name] = array
+    return Record(arrays, header["meta"])

@@ -1,0 +1,160 @@
+"""Where runs are kept: a folder of this machine, or a store that is reached over the network.
+
+A local path stays a `pathlib.Path`; `scheme://...` becomes a `RemotePath`, which has the same
+methods, so that the code above asks no questions.
+"""
+
+import contextlib
+import errno
+import os
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+from jaxreg.distributed import processes
+from jaxreg.store.remote_path import (
+    OBJECT_STORES,
+    RemotePath,
+    StorageError,
+    files_in,
+    reason,
+    shown,
+)
+
+__all__ = [
+    "RemotePath",
+    "StorageError",
+    "as_path",
+    "download",
+    "files_below",
+    "is_remote",
+    "local_folder",
+    "remove_tree",
+    "shown",
+    "unusable",
+    "upload",
+]
+
+
+def as_path(text: str | os.PathLike) -> pathlib.Path:
+    """The path of what was typed: `scheme://...` becomes a `RemotePath`, anything else (and
+    file://) a local path.
+    """
+    if isinstance(text, RemotePath):
+        return text
+    text = os.fspath(text)
+    if text.startswith("file://"):
+        return pathlib.Path(text.removeprefix("file://"))
+    return RemotePath(text) if "://" in text else pathlib.Path(text)
+
+
+def is_remote(path: Any) -> bool:
+    """Whether a path is in a store that is reached over the network."""
+    return isinstance(path, RemotePath)
+
+
+def unusable(path: pathlib.Path) -> str | None:
+    """Why no run could be kept at a remote path, in one line: no backend, no credentials, no such
+    bucket. None where all is well.
+    """
+    if not isinstance(path, RemotePath):
+        return None
+    try:
+        try:
+            path.iterdir()
+            if path.is_file():
+                return "is a file, not a directory"
+        except FileNotFoundError:
+            bucket = path.parents[-1] if path.parents else path
+            if path.scheme in OBJECT_STORES and not bucket.exists():
+                return f"there is no bucket {bucket.name}, or these credentials do not see it"
+    except (OSError, ValueError) as error:
+        return getattr(error, "strerror", None) or reason(error, path.scheme)
+    return None
+
+
+def remove_tree(path: pathlib.PurePath) -> None:
+    """Removes a folder, local or remote, and all in it; nothing where there is none, and nothing by
+    any but the first process of a job.
+    """
+    if not processes.is_first():
+        return
+    if isinstance(path, RemotePath):
+        path.rmtree(missing_ok=True)
+    elif path.exists():
+        shutil.rmtree(path)
+
+
+@contextlib.contextmanager
+def local_folder(target: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A local folder for libraries that only write there: `target` itself, or one whose files are
+    uploaded to it on leaving.
+
+    Nothing is uploaded when an exception leaves it, and nothing is kept but by the first process of
+    a job.
+    """
+    if not isinstance(target, RemotePath) and processes.is_first():
+        target.mkdir(parents=True, exist_ok=True)
+        yield target
+        return
+    with tempfile.TemporaryDirectory(prefix="jaxreg-") as private:
+        yield pathlib.Path(private)
+        if processes.is_first():
+            upload(pathlib.Path(private), target)
+
+
+def upload(folder: pathlib.Path, target: pathlib.PurePath) -> None:
+    """Copies every file below a local folder to the same place below `target`; to a remote one many
+    at a time.
+    """
+    contents = {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+    if isinstance(target, RemotePath):
+        for each in {(target / name).parent for name in contents}:
+            each.mkdir(parents=True, exist_ok=True)
+        with target.asking(writing=True) as (store, place):
+            store.pipe({f"{place}/{name}": content for name, content in contents.items()})
+        return
+    for name, content in contents.items():
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        (target / name).write_bytes(content)
+
+
+def files_below(folder: pathlib.PurePath) -> set[str]:
+    """The files below a folder, at any depth, by their names from there; none where there is no
+    folder.
+    """
+    if isinstance(folder, RemotePath):
+        with folder.asking() as (store, place):
+            return {name.removeprefix(place).lstrip("/") for name in store.find(place)}
+    return {str(path)[len(str(folder)) + 1 :] for path in files_in(folder)}
+
+
+def download(source: pathlib.PurePath, folder: pathlib.Path) -> None:
+    """Copies every file below `source` to the same place below a local folder; from a remote one
+    many at a time.
+
+    Raises:
+      FileNotFoundError: there is nothing.
+    """
+    if isinstance(source, RemotePath):
+        with source.asking() as (store, place):
+            names = store.find(place)
+            found = store.cat(names) if names else {}
+            contents = {
+                name.removeprefix(place).lstrip("/"): content for name, content in found.items()
+            }
+    else:
+        contents = {
+            str(path)[len(str(source)) + 1 :]: path.read_bytes() for path in files_in(source)
+        }
+    if not contents:
+        raise FileNotFoundError(errno.ENOENT, "nothing is there", shown(source))
+    for name, content in contents.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)

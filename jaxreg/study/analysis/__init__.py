@@ -1,0 +1,1 @@
+"""From scores to verdicts: numbers in, numbers out."""

@@ -1,0 +1,187 @@
+"""Probes of trained members: run afterwards, many members in one compiled program, kept on disk by
+all that decides their numbers.
+"""
+
+import functools
+import hashlib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxreg.data import Dataset
+from jaxreg.probe import forward
+from jaxreg.store import member_store
+from jaxreg.store.member_store import Record, Records, unflatten
+from jaxreg.study.claims.measures import Probe
+from jaxreg.study.engine import program, program_cache
+from jaxreg.study.engine.members import Spec, code_version
+
+AT_ONCE = 8
+"""Members in one call; one after the other in it, so that a member's bits do not depend on the
+others.
+"""
+
+Found = dict[str, np.ndarray]
+
+
+class Prober:
+    """Runs probes and remembers what they found, in a folder of records.
+
+    Args:
+      folder: what was found lies here; nothing is computed twice.
+      datasets: by content hash.
+    """
+
+    def __init__(self, folder: Path, datasets: Mapping[str, Dataset]):
+        self._kept, self._datasets = Records(folder), datasets
+
+    def find(
+        self, probe: Probe, specs: Sequence[Spec], records_of: Callable[[str], Record]
+    ) -> dict[str, Found]:
+        """{member hash: arrays by name} for all members that did not diverge, computed where they
+        are not kept.
+
+        Args:
+          records_of: member hash -> its record.
+        """
+        found: dict[str, Found] = {}
+        groups: dict[str, list[Spec]] = {}
+        for spec in {spec.hash: spec for spec in specs}.values():
+            kept = self._kept.get(address(probe, spec.hash))
+            if kept is not None:
+                found[spec.hash] = kept.arrays
+            elif not records_of(spec.hash).meta["diverged"]:
+                groups.setdefault(
+                    member_store.content_hash(repr(program.structure_of(spec.config))), []
+                ).append(spec)
+        for group in groups.values():
+            program_cache.make_room()
+            for spec, arrays in self._run(probe, group, records_of):
+                self._kept.put(
+                    address(probe, spec.hash), arrays, {"probe": probe.name, "member": spec.hash}
+                )
+                found[spec.hash] = arrays
+        return found
+
+    def _run(self, probe: Probe, specs: Sequence[Spec], records_of: Callable[[str], Record]):
+        """(spec, arrays) for members of one structure."""
+        structure = program.structure_of(specs[0].config)
+        by_shape: dict[tuple, list[Spec]] = {}
+        batches = {spec.hash: batch_of(probe, self._datasets[spec.data]) for spec in specs}
+        for spec in specs:
+            by_shape.setdefault(tuple(x.shape for x in batches[spec.hash].values()), []).append(
+                spec
+            )
+        for alike in by_shape.values():
+            run = compiled(probe, structure, program.Vocabulary.of(self._datasets[alike[0].data]))
+            for start in range(0, len(alike), AT_ONCE):
+                part = alike[start : start + AT_ONCE]
+                filled = [*part, *[part[0]] * (AT_ONCE - len(part))]
+                stacked = jax.tree.map(
+                    lambda *x: np.stack(x), *[params_of(records_of(spec.hash)) for spec in filled]
+                )
+                batch = jax.tree.map(
+                    lambda *x: np.stack(x), *[batches[spec.hash] for spec in filled]
+                )
+                strengths = jax.tree.map(
+                    lambda *x: np.asarray(x, np.float32),
+                    *[program.strengths_of(spec.config) for spec in filled],
+                )
+                seeds = np.asarray([spec.run_seed for spec in filled], np.int32)
+                results = jax.tree.map(np.asarray, run(stacked, batch, strengths, seeds))
+                yield from (
+                    (spec, {name: x[i] for name, x in results.items()})
+                    for i, spec in enumerate(part)
+                )
+
+
+def compiled(
+    probe: Probe, structure: Mapping, vocabulary: program.Vocabulary
+) -> Callable[..., Mapping[str, Any]]:
+    """The probe as one program over members: (params, batch, strengths, seeds), each with a leading
+    axis of members.
+    """
+
+    def one(params, batch, strengths, seed):
+        model = program.model_of(structure, strengths, vocabulary)
+        return dict(
+            probe.run(
+                model,
+                program.with_fresh_rows(params, seed, vocabulary),
+                batch,
+                seed,
+                **probe.settings,
+            )
+        )
+
+    return forward.over_members(one, own_batch=True, member_axis="map")
+
+
+def batch_of(probe: Probe, dataset: Dataset) -> dict[str, np.ndarray]:
+    """The first rows of the probe's view, with its connections cut, as `jaxreg.probe.forward`
+    describes a batch.
+    """
+    view = next(view for view in dataset.views if view.name == probe.view)
+    scored = program.scored_rows(dataset, view.split)
+    rows = np.flatnonzero(dataset.view_weights(view)[scored] > 0)[: probe.rows]
+    batch = program.pass_batch(dataset, view.split, view.cut) | {
+        "cues": dataset.splits[view.split].cues[scored]
+    }
+    return {name: x[rows] for name, x in batch.items()}
+
+
+def params_of(record: Record) -> Any:
+    """The parameters of a stored member."""
+    return unflatten(
+        {
+            name.removeprefix("params/"): x
+            for name, x in record.arrays.items()
+            if name.startswith("params/")
+        }
+    )
+
+
+def address(probe: Probe, member: str) -> str:
+    """The hash under which a probe's findings of a member are kept: member, probe, settings and
+    code.
+    """
+    run = probe.run.func if isinstance(probe.run, functools.partial) else probe.run
+    return member_store.content_hash(
+        {
+            "member": member,
+            "probe": probe.name,
+            "view": probe.view,
+            "rows": probe.rows,
+            "settings": dict(probe.settings),
+            "code": _code(inspect.unwrap(run).__code__.co_filename),
+            "library": _library(),
+        }
+    )
+
+
+@functools.cache
+def _library() -> str:
+    """A digest of all that a probe may call: what trains members, and the probes, most of which
+    decide no member.
+    """
+    package = Path(inspect.getfile(forward)).parent
+    return member_store.content_hash(
+        [
+            code_version(),
+            [[path.name, _code(str(path))] for path in sorted(package.glob("*.py"))],
+            _code(__file__),
+        ]
+    )
+
+
+@functools.cache
+def _code(path: str) -> str:
+    """A digest of the file that defines a probe: a person's own may change while the library does
+    not.
+    """
+    file = Path(path)
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else path

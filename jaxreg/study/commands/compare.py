@@ -1,0 +1,209 @@
+"""Runs a comparison, or a single training run, from checked settings to results on disk."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxreg.distributed import processes
+from jaxreg.errors import UserErrors
+from jaxreg.store.atomic import write_json
+from jaxreg.store.member_store import Record
+from jaxreg.study.analysis import results, summary_text
+from jaxreg.study.commands import counterfactual
+from jaxreg.study.design.components import Own
+from jaxreg.study.design.config import Config
+from jaxreg.study.design.config_fields import MAX_SEED
+from jaxreg.study.design.experiment import Arm, Experiment
+from jaxreg.study.engine import off_values, run_directory, same_everywhere
+from jaxreg.study.engine.dataset_loader import Library
+from jaxreg.study.engine.members import Spec, group, make_specs, plain
+from jaxreg.study.engine.session import DONE, Session, hold
+from jaxreg.study.engine.trainer import fingerprint
+from jaxreg.study.report import tensorboard
+
+
+def refuse_impossible(config: Mapping, arms: Mapping[str, Arm], seeds: Sequence[int]) -> None:
+    """Checks what could not be checked before JAX and its devices were there.
+
+    Raises:
+      UserErrors: the devices cannot share a batch, or an arm's seeds leave the range.
+    """
+    mistakes, train, devices = [], config["train"], len(jax.devices())
+    if train["layout"] == "data" and train["batch_size"] % devices:
+        mistakes.append(
+            f"train.batch_size is {train['batch_size']}; with train.layout=data it must be a"
+            f" multiple of the devices, which are {devices} (--devices=N)"
+        )
+    for name, arm in arms.items():
+        if max(seeds) + arm.seed_offset > MAX_SEED:
+            mistakes.append(
+                f"arm {name!r}: seed {max(seeds)} + seed_offset {arm.seed_offset} is above"
+                f" {MAX_SEED}, the largest seed"
+            )
+    if mistakes:
+        raise UserErrors(mistakes)
+
+
+def compare(
+    experiment: Experiment,
+    config: Config,
+    arms: Mapping[str, Config],
+    seeds: Sequence[int],
+    workdir: Path,
+    *,
+    display: Any,
+) -> int:
+    """Trains what is missing, compares, writes results.json and report.html, and returns the exit
+    code.
+
+    Args:
+      experiment: the design. config: its base. arms: the resolved config of each arm. seeds: of
+        this run.
+      workdir: the run directory. display: hears what happens.
+    """
+    config, arms = plain(config), {name: plain(arm) for name, arm in arms.items()}
+    refuse_impossible(config, experiment.arms, seeds)
+    same_everywhere.refuse_different(
+        "compare",
+        config,
+        arms,
+        seeds,
+        experiment=same_everywhere.hash_of(replace(experiment, own=Own())),
+    )
+
+    def body(session: Session) -> None:
+        specs = make_specs(experiment.arms, arms, seeds, session.library.request)
+        same_everywhere.refuse_other_data(spec.data for spec in specs)
+        run_directory.begin(workdir, experiment, config, arms, seeds, fingerprint(), display)
+        example = session.library[specs[0].data]
+        display.opening(
+            experiment.question,
+            experiment.prediction,
+            summary_text.asked(example),
+            summary_text.scope(config, seeds),
+        )
+        display.layout(
+            list(experiment.arms),
+            [view.name for view in example.views],
+            experiment.primary,
+            len(seeds),
+        )
+        records = session.train(specs)
+        if not processes.is_first():  # there is nothing more to share out
+            return
+        off_value = off_values.off_value(config, example, specs[0].run_seed, session.phases)
+        session.phases("comparing")
+        outcome = results.summarize(experiment, seeds, specs, records, session.library, off_value)
+        write_json(workdir / "results.json", outcome.results)
+        _report(session, experiment, config, specs, records, outcome)
+
+    return hold(workdir, display, body)
+
+
+def _report(
+    session: Session,
+    experiment: Experiment,
+    config: Mapping,
+    specs: Sequence[Spec],
+    records: Mapping[str, Record],
+    outcome: results.Outcome,
+) -> None:
+    """Pictures, page and TensorBoard files, then the closing words."""
+    from jaxreg.study.report import payload as build
+
+    phases, command = session.phases, summary_text.command(sys.argv)
+    phases("probing")
+    payload = build.payload_of(
+        experiment, config, specs, records, session.library, outcome, command
+    )
+    payload["counterfactual"] = counterfactual.found(session.workdir, specs)
+    phases("writing report")
+    build.write_tensorboard(session.workdir, specs, records)
+    phases.stop()
+    build.write_page(session.workdir, payload | {"timing": phases.seconds})
+    rows = outcome.results["comparisons"]
+    session.display.closing(
+        [*payload["headline"], summary_text.underpowered(experiment, rows)],
+        table=outcome.results["arms"],
+        comparisons=rows,
+        controls=payload["controls"],
+        baseline=experiment.baseline,
+        primary=experiment.primary,
+        timing=phases.seconds,
+        report=str(session.workdir / "report.html"),
+        command=command,
+    )
+
+
+def plan(
+    experiment: Experiment,
+    config: Config,
+    arms: Mapping[str, Config],
+    seeds: Sequence[int],
+    workdir: Path,
+    *,
+    display: Any,
+) -> int:
+    """Says what would run and what it could decide, and returns the exit code; nothing is trained
+    or written.
+    """
+    config, arms = plain(config), {name: plain(arm) for name, arm in arms.items()}
+    refuse_impossible(config, experiment.arms, seeds)
+    library = Library()
+    specs = make_specs(experiment.arms, arms, seeds, library.request)
+    library.close()
+    for line in summary_text.budget(experiment, specs, group(specs), seeds, workdir):
+        display.note(line)
+    return DONE
+
+
+def train(config: Config, workdir: Path, *, display: Any) -> int:
+    """Trains one member of one config and returns the exit code: an experiment of one arm at one
+    seed, without a comparison.
+    """
+    config = plain(config)
+    arm, seed = "run", config["seed"]
+    alone = Experiment(
+        name="train",
+        question="One run.",
+        config="",
+        baseline=arm,
+        arms={arm: Arm("one run")},
+        seeds=(seed,),
+        primary="validation",
+        margin=0.05,
+        alpha=0.05,
+        prediction="none",
+    )
+    refuse_impossible(config, alone.arms, alone.seeds)
+    same_everywhere.refuse_different("train", config, {arm: config}, alone.seeds)
+
+    def body(session: Session) -> None:
+        specs = make_specs(alone.arms, {arm: config}, alone.seeds, session.library.request)
+        same_everywhere.refuse_other_data(spec.data for spec in specs)
+        run_directory.begin(
+            workdir, alone, config, {arm: config}, alone.seeds, fingerprint(), display
+        )
+        example = session.library[specs[0].data]
+        display.layout([arm], [view.name for view in example.views], None, 1)
+        records = session.train(specs)
+        if not processes.is_first():
+            return
+        session.phases.switch("writing report")
+        outcome = results.summarize(alone, [seed], specs, records, session.library)
+        write_json(workdir / "results.json", outcome.results)
+        tensorboard.write_tensorboard(workdir, specs, records)
+        session.phases.stop()
+        table = outcome.results["arms"]
+        display.closing(
+            [f"seed {seed}"],
+            table=table,
+            timing=session.phases.seconds,
+            command=summary_text.command(sys.argv),
+        )
+
+    return hold(workdir, display, body)

@@ -1,0 +1,577 @@
+"""Counterfactual dropout: a member is trained again with one connection kept that one step dropped.
+What does that change?
+
+A mask entry is a pure function of its coordinates, so everything else of the training stays: the
+start, the batches, all other masks.
+"""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from jaxreg.data import Dataset, batch_indices
+from jaxreg.data.dataset import PAD
+from jaxreg.errors import UserErrors
+from jaxreg.store.atomic import write_json
+from jaxreg.store.member_store import Record
+from jaxreg.study.analysis import results, summary_text
+from jaxreg.study.commands import inspect
+from jaxreg.study.design.experiment import Arm
+from jaxreg.study.engine import objective, program, run_directory
+from jaxreg.study.engine.members import Spec, make_specs
+from jaxreg.study.engine.session import DONE, Session, hold
+from jaxreg.study.engine.trainer import fingerprint
+from jaxreg.study.report import example_sentence
+from jaxreg.train.step import Moment
+
+FILE = "counterfactual.json"
+FOLDER = "counterfactual"
+"""In the run directory: records, checkpoints and metrics of the members trained here. Those of the
+run itself stay as they are.
+"""
+
+MOST = 64
+"""Connections trained in one go, at most."""
+
+FACTUAL = "nothing kept"
+"""The member in whose training the kept connection never comes: the factual one, by the same
+compiled program.
+"""
+
+WHAT = (
+    "Each number is the exact causal effect, in this training run, of one mask entry of one step."
+    " The member was trained again from the same start with the same batches and all other masks;"
+    " only this connection of this sentence was kept in that step. A kept connection has its own"
+    " weight: it is not scaled up, as those are that were drawn to be kept."
+)
+CAUTION = (
+    "It is one seed: an effect is what the entry did together with what the rest of the training"
+    " made of it, which amplifies small differences."
+)
+
+Connection = tuple[int, int, int]
+"""(layer, head, position of the key in the row)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """One sentence in one step of a trained member.
+
+    row: of the training split. example: its position in the step's batch. dropped: bool [N, H, T],
+    the connections of the query's row that this step dropped.
+    """
+
+    arm: Arm
+    spec: Spec
+    record: Record
+    dataset: Dataset
+    row: int
+    step: int
+    example: int
+    dropped: np.ndarray
+
+    @property
+    def start(self) -> int:
+        """Where the sentence starts in its row."""
+        return int(np.flatnonzero(self.dataset.splits["train"].tokens[self.row])[0])
+
+    @property
+    def words(self) -> list[str]:
+        """The sentence's words, one per position."""
+        tokens = self.dataset.splits["train"].tokens[self.row]
+        return [self.dataset.tokens[token] for token in tokens[tokens != PAD]]
+
+    @property
+    def query(self) -> int:
+        """The position in the row at which the answer is read."""
+        return int(self.dataset.splits["train"].query_position[self.row])
+
+    def name(self, connection: Connection) -> str:
+        """Such as "layer 0 head 2: SIT -> cat (2)": the last number counts the words from 1."""
+        layer, head, key = connection
+        place = key - self.start
+        return (
+            f"layer {layer} head {head}: {self.words[self.query - self.start]} ->"
+            f" {self.words[place]} ({place + 1})"
+        )
+
+
+def find(
+    workdir: Path,
+    arm: str,
+    seed: int,
+    step: int | None,
+    text: str | None,
+    layer: int | None,
+    head: int | None,
+) -> Target:
+    """The sentence and the step: by default the first step that dropped one of the chosen
+    connections of its query's row.
+
+    Raises:
+      UserErrors: the member is not trained or has nothing to keep, no such training sentence, the
+        step did not have it or dropped nothing.
+    """
+    chosen_arm, spec, record, dataset = inspect.member(workdir, arm, seed)
+    _refuse(spec, record, dataset, layer, head)
+    row = _row_of(dataset, text)
+    drawn = batch_indices(
+        seed=spec.run_seed,
+        num_examples=len(dataset.splits["train"]),
+        batch_size=spec.config["train"]["batch_size"],
+        first_step=0,
+        num_steps=record.meta["last_step"],
+    )
+    steps, examples = np.nonzero(drawn == row)
+    if step is not None:
+        there = steps == step
+        if not there.any():
+            some = ", ".join(map(str, dict.fromkeys(steps[:8].tolist()))) or "none"
+            raise UserErrors(
+                [
+                    f"--step={step}: its batch did not have the sentence; steps that had it:"
+                    f" {some}{', ...' if steps.size > 8 else ''}"
+                ]
+            )
+        steps, examples = steps[there][:1], examples[there][:1]
+    replay = dropped_of(spec, dataset, row)
+    for at, example in zip(steps.tolist(), examples.tolist(), strict=True):
+        dropped = replay(at, example)
+        if dropped[_chosen(layer), _chosen(head)].any():
+            return Target(chosen_arm, spec, record, dataset, row, at, example, dropped)
+    which = (
+        f"step {step}"
+        if step is not None
+        else f"none of the {steps.size} steps that had the sentence"
+    )
+    raise UserErrors(
+        [
+            f"{which} dropped {'none' if step is not None else 'any'} of these connections of its"
+            " query's row"
+        ]
+    )
+
+
+def _chosen(index: int | None) -> slice:
+    return slice(None) if index is None else slice(index, index + 1)
+
+
+def _refuse(
+    spec: Spec, record: Record, dataset: Dataset, layer: int | None, head: int | None
+) -> None:
+    """Raises a mistake where this member has no connection that could have been kept."""
+    model, who, mistakes = spec.config["model"], f"arm {spec.arm!r}", []
+    if not example_sentence.has_attention(spec):
+        raise UserErrors(
+            [f"{who}: model.module is {model['module']}; only the connections of ours can be kept"]
+        )
+    if not model[example_sentence.RATE]:
+        mistakes.append(f"{who} has no attention dropout: no step dropped a connection")
+    if spec.config["counterfactual"]["step"] is not None:
+        mistakes.append(f"{who} keeps a connection already: it is a counterfactual itself")
+    augmenting = [name for name, value in spec.config["augment"].items() if value]
+    if augmenting:
+        mistakes.append(
+            f"{who} has augment.{augmenting[0]}: what it trains on is not the sentence itself"
+        )
+    if dataset.splits["train"].features is not None:
+        mistakes.append(
+            f"{dataset.name} has no words: there is no sentence whose connections could be kept"
+        )
+    if record.meta["diverged"]:
+        mistakes.append(f"{who} at seed {spec.seed} diverged: it has no answer that could change")
+    for name, index, count in (
+        ("--layer", layer, model["num_layers"]),
+        ("--head", head, model["num_heads"]),
+    ):
+        if index is not None and index >= count:
+            mistakes.append(f"{name}={index}: the model has {count}, 0 to {count - 1}")
+    if mistakes:
+        raise UserErrors(mistakes)
+
+
+def _row_of(dataset: Dataset, text: str | None) -> int:
+    """The training row of a sentence, wherever in its row it starts; None: of the one that the
+    report shows.
+    """
+    if text is None:
+        return example_sentence.example_row(dataset)
+    _, asked = inspect.encoded(dataset, text)
+    content = asked.tokens[asked.tokens != PAD]
+    for row, tokens in enumerate(dataset.splits["train"].tokens):
+        if np.array_equal(tokens[tokens != PAD], content):
+            return row
+    raise UserErrors(
+        [
+            f"--text: {text!r} is no training sentence of seed {dataset.seed}, such as"
+            f" {dataset.sentence('train', example_sentence.example_row(dataset))!r}"
+        ]
+    )
+
+
+def dropped_of(spec: Spec, dataset: Dataset, row: int) -> Callable[[int, int], np.ndarray]:
+    """A function of (step, position in its batch): which connections of a training row's query
+    attention dropout dropped, bool [N, H, T].
+
+    Replayed by the training loss's own pass, at parameters of zero, where every weight that is not
+    dropped is above 0.
+    """
+    structure, strengths = program.structure_of(spec.config), program.strengths_of(spec.config)
+    vocabulary = program.Vocabulary.of(dataset)
+    batch = {
+        name: jnp.asarray(x[row : row + 1]) for name, x in program.train_batch(dataset, ()).items()
+    }
+    init = program.problem_of(structure, vocabulary)(strengths).init
+    zeros = jax.tree.map(
+        lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(init, jax.random.key(0))
+    )
+    edges, query = structure["model"]["attention_dropout_edges"], int(batch["query_position"][0])
+
+    @jax.jit
+    def replay(step, example):
+        now = objective.scheduled(structure, strengths, step)
+        weights = []
+        for rate in (now["model"][example_sentence.RATE], 0.0):
+            model = program.model_of(
+                structure, now | {"model": now["model"] | {example_sentence.RATE: rate}}, vocabulary
+            )
+            moment = Moment(spec.run_seed, step)
+            one = objective.Pass(
+                zeros, batch, example[None], model, moment, edges, vocabulary.cue_names, {}
+            )
+            weights.append(one.attention_weights()[:, 0, :, query])
+        return (weights[0] == 0) & (weights[1] > 0)
+
+    return lambda step, example: np.asarray(replay(jnp.int32(step), jnp.int32(example)))
+
+
+def chosen_of(target: Target, layer: int | None, head: int | None) -> list[Connection]:
+    """The dropped connections of the chosen layers and heads, in order."""
+    return [
+        (int(n), int(h), int(key))
+        for n, h, key in np.argwhere(target.dropped)
+        if layer in (None, n) and head in (None, h)
+    ]
+
+
+def specs_of(
+    target: Target, connections: Iterable[Connection], data_hash: Callable[[Mapping, int], str]
+) -> list[Spec]:
+    """The members to train: the factual one, then one for each connection."""
+    config = target.spec.config
+    spared = {
+        FACTUAL: dict.fromkeys(config["counterfactual"], 0) | {"step": config["train"]["num_steps"]}
+    }  # that step never comes
+    for connection in connections:
+        layer, head, key = connection
+        spared[target.name(connection)] = {
+            "step": target.step,
+            "example": target.example,
+            "layer": layer,
+            "head": head,
+            "query": target.query,
+            "key": key,
+        }
+    resolved = {name: {**config, "counterfactual": values} for name, values in spared.items()}
+    return make_specs(dict.fromkeys(spared, target.arm), resolved, [target.spec.seed], data_hash)
+
+
+def run(
+    workdir: Path,
+    arm: str,
+    seed: int,
+    step: int | None,
+    text: str | None,
+    layer: int | None,
+    head: int | None,
+    *,
+    dry_run: bool,
+    display: Any,
+) -> int:
+    """Trains the factual member and one for each dropped connection, writes counterfactual.json,
+    and returns the exit code.
+
+    Args:
+      workdir: of an earlier run. arm, seed: a trained member of it. step, text: None for the
+        defaults of `find`.
+      layer, head: only these; None for all. display: hears what happens.
+
+    Raises:
+      UserErrors: as `find`, or the directory cannot be used.
+    """
+    target = find(workdir, arm, seed, step, text, layer, head)
+    every = chosen_of(target, layer, head)
+    connections, left_out = every[:MOST], max(0, len(every) - MOST)
+    display.note(
+        f"'{' '.join(target.words)}' was example {target.example} of step {target.step}, which"
+        f" dropped {len(every)} of these connections"
+    )
+    if left_out:
+        display.note(
+            f"only the first {MOST} are trained, {left_out} are left out; choose others with"
+            " --layer and --head"
+        )
+    if dry_run:
+        for connection in connections:
+            display.note(f"would keep {target.name(connection)}")
+        display.note(
+            f"{len(connections) + 1} members of {target.spec.config['train']['num_steps']} steps"
+        )
+        return DONE
+
+    def body(session: Session) -> None:
+        specs = specs_of(target, connections, session.library.request)
+        run_directory.write_environment(session.workdir, fingerprint(), display)
+        primary = _primary(target.dataset, workdir)
+        display.layout([spec.arm for spec in specs], [primary], primary, 1)
+        records = session.train(specs)
+        session.phases("comparing")
+        document = compared(
+            target, connections, left_out, primary, [records[spec.hash] for spec in specs]
+        )
+        write_json(workdir / FILE, document)
+        session.phases.stop()
+        display.closing(
+            [headline(document)],
+            table={},
+            timing=session.phases.seconds,
+            command=summary_text.command(sys.argv),
+        )
+
+    return hold(workdir / FOLDER, display, body)
+
+
+def _primary(dataset: Dataset, workdir: Path) -> str:
+    """The run's primary view, or that of the data where a run has none of it."""
+    asked = run_directory.read(workdir)[0].primary
+    return asked if asked in [view.name for view in dataset.views] else dataset.primary
+
+
+def compared(
+    target: Target,
+    connections: Sequence[Connection],
+    left_out: int,
+    primary: str,
+    records: Sequence[Record],
+) -> dict[str, Any]:
+    """counterfactual.json: every member against the factual one, whose record comes first.
+    Fractions, nats; positions count words from 0.
+    """
+    dataset, split, row = target.dataset, target.dataset.splits["train"], target.row
+    view = next(view for view in dataset.views if view.name == primary)
+    answer = _answer(target)
+    factual = records[0]
+    measured = [_measured(record, dataset, view, answer, factual) for record in records]
+    words, start = target.words, target.start
+    bits = target.dropped[:, :, start : start + len(words)]
+    return {
+        "arm": target.spec.arm,
+        "arm_title": target.arm.title,
+        "seed": target.spec.seed,
+        "member": target.spec.hash,
+        "rate": target.spec.config["model"][example_sentence.RATE],
+        "step": target.step,
+        "example": target.example,
+        "text": " ".join(words),
+        "words": words,
+        "query": target.query - start,
+        "answer": dataset.outputs[split.label[row]],
+        "foil": dataset.outputs[split.foil[row]] if split.foil[row] >= 0 else None,
+        "view": view.name,
+        "view_title": view.title,
+        "dropped": [["".join("01"[int(bit)] for bit in head) for head in layer] for layer in bits],
+        "factual": {name: value for name, value in measured[0].items() if name != "distance"},
+        "factual_differs_from_stored": _distance(factual, target.record),
+        "connections": [
+            {
+                "layer": layer,
+                "head": head,
+                "key": key - start,
+                "word": words[key - start],
+                **values,
+                "change": _changes(values, measured[0]),
+            }
+            for (layer, head, key), values in zip(connections, measured[1:], strict=True)
+        ],
+        "left_out": left_out,
+        "what": WHAT,
+        "caution": CAUTION,
+    }
+
+
+def _answer(target: Target) -> Callable[[Any], float]:
+    """A function of parameters: the answer's probability for the sentence, against the foil, or
+    against all outputs where there is none.
+    """
+    split, row = target.dataset.splits["train"], target.row
+    model, _ = example_sentence.trained_model(target.spec, target.record, target.dataset)
+    batch = {
+        "tokens": jnp.asarray(split.tokens[row : row + 1]),
+        "query_position": jnp.asarray(split.query_position[row : row + 1]),
+        "cut_positions": jnp.full((1, 1), -1),
+    }
+    label, foil = int(split.label[row]), int(split.foil[row])
+
+    @jax.jit
+    def probability(params):
+        logits = program.predict(model, params, batch)[0]
+        return (
+            jax.nn.sigmoid(logits[label] - logits[foil])
+            if foil >= 0
+            else jax.nn.softmax(logits)[label]
+        )
+
+    return lambda params: float(probability(params))
+
+
+def _measured(
+    record: Record, dataset: Dataset, view: Any, answer: Callable[[Any], float], factual: Record
+) -> dict[str, float | None]:
+    """What one member came to; all None where it diverged."""
+    if record.meta["diverged"]:
+        return dict.fromkeys(("probability", "accuracy", "loss", "distance"))
+    hits, losses = results.view_scores(record, dataset, view)
+    return {
+        "probability": answer(example_sentence.params_of(record)),
+        "accuracy": float(hits.mean(dtype=np.float64)),
+        "loss": float(losses.mean(dtype=np.float64)),
+        "distance": _distance(record, factual),
+    }
+
+
+def _changes(
+    values: Mapping[str, float | None], factual: Mapping[str, float | None]
+) -> dict[str, float | None]:
+    """What a member has more than the factual one; None where one of them diverged."""
+    names = ("probability", "accuracy", "loss")
+    return {
+        name: None if None in (values[name], factual[name]) else values[name] - factual[name]
+        for name in names
+    }
+
+
+def _distance(record: Record, reference: Record) -> float:
+    """Norm of the difference of the parameters, relative to the norm of the reference's."""
+    names = [name for name in reference.arrays if name.startswith("params/")]
+    own, other = (
+        np.concatenate([np.asarray(each.arrays[name], np.float64).ravel() for name in names])
+        for each in (record, reference)
+    )
+    return float(np.linalg.norm(own - other) / np.linalg.norm(other))
+
+
+def read(workdir: Path) -> dict[str, Any]:
+    """counterfactual.json of a run directory."""
+    return json.loads((workdir / FILE).read_text())
+
+
+def found(workdir: Path, specs: Iterable[Spec]) -> dict[str, Any] | None:
+    """counterfactual.json where there is one of a member of this run, as it is trained now; else
+    None.
+    """
+    document = read(workdir) if (workdir / FILE).exists() else None
+    return (
+        document
+        if document is not None and document["member"] in {spec.hash for spec in specs}
+        else None
+    )
+
+
+def headline(document: Mapping[str, Any]) -> str:
+    """One sentence: the connection that changed the answer's probability most."""
+    there = [
+        (row["change"]["probability"], row)
+        for row in document["connections"]
+        if row["change"]["probability"] is not None
+    ]
+    if not there:
+        return "No member came to an answer: all diverged."
+    change, row = max(there, key=lambda pair: abs(pair[0]))
+    verb = document["words"][document["query"]]
+    return (
+        f"Keeping {verb} -> {row['word']} (word {row['key'] + 1}) in layer {row['layer']}, head"
+        f" {row['head']} at step {document['step']} changed the probability of"
+        f" '{document['answer']}' most: {100 * change:+.3f} points, from"
+        f" {100 * document['factual']['probability']:.3f}%."
+    )
+
+
+def show(document: Mapping[str, Any], console: Console) -> None:
+    """Prints the table: each kept connection against the factual member, and what that means."""
+    factual, verb = document["factual"], document["words"][document["query"]]
+    title = (
+        f"'{document['text']}', step {document['step']}; {document['arm']}, seed"
+        f" {document['seed']}: one dropped connection kept, against nothing kept"
+    )
+    table = Table(
+        title=Text(title),
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+        padding=(0, 2, 0, 0),
+        header_style="bold",
+    )
+    for name in (
+        "layer",
+        "head",
+        "kept",
+        "answer, points",
+        "accuracy, points",
+        "loss, nats",
+        "parameters, %",
+    ):
+        table.add_column(
+            name, justify="left" if name == "kept" else "right", no_wrap=name == "kept"
+        )
+    for row in document["connections"]:
+        probability, accuracy, loss = (
+            row["change"][name] for name in ("probability", "accuracy", "loss")
+        )
+        cells = (
+            _number(probability, 100, 3),
+            _number(accuracy, 100, 2),
+            _number(loss, 1, 5),
+            _number(row["distance"], 100, 3, sign=""),
+        )
+        table.add_row(
+            str(row["layer"]),
+            str(row["head"]),
+            Text(f"{verb} -> {row['word']} ({row['key'] + 1})"),
+            *cells,
+        )
+    console.print(table)
+    answer, accuracy = (
+        _number(factual[name], 100, digits, sign="")
+        for name, digits in (("probability", 3), ("accuracy", 2))
+    )
+    console.print(
+        Text(
+            f"nothing kept: probability of '{document['answer']}' {answer}%, accuracy on"
+            f" {document['view']} {accuracy}%, loss there"
+            f" {_number(factual['loss'], 1, 5, sign='')}; its parameters differ from the stored"
+            f" member's by {100 * document['factual_differs_from_stored']:.2g}%"
+        )
+    )
+    if document["left_out"]:
+        console.print(
+            Text(
+                f"{document['left_out']} more connections were dropped and not trained: choose them"
+                " with --layer and --head"
+            )
+        )
+    console.print(Text(f"{document['what']} {document['caution']}"))
+    console.print(Text("jaxreg report DIR shows it in the page"))
+
+
+def _number(value: float | None, factor: float | int, digits: int, sign: str = "+") -> str:
+    return "diverged" if value is None else f"{factor * value:{sign}.{digits}f}"

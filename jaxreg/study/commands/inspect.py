@@ -1,0 +1,304 @@
+"""The essay's two matrices for any sentence: a trained model's attention, and what one real
+training step dropped from it.
+"""
+
+import dataclasses
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from jaxreg.attention import masks
+from jaxreg.data import Dataset, Encoded, batch_indices, encode, encode_row
+from jaxreg.errors import UserErrors
+from jaxreg.probe import attention as probe
+from jaxreg.store.member_store import Record, Records
+from jaxreg.study.design.experiment import Arm
+from jaxreg.study.engine import run_directory
+from jaxreg.study.engine.dataset_loader import Library
+from jaxreg.study.engine.members import Spec, make_specs
+from jaxreg.study.report.example_sentence import RATE, trained_model
+
+ESSAY = "The cat sat on the mat"
+
+TINY = 0.005
+"""Weights below it are printed as 0.00 without having been dropped."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Matrices:
+    """weights: [N, H, T, T] trained, in evaluation mode. kept: bool [N, H, T, T]. scale: of what is
+    kept.
+
+    words: T words as they were typed. query: the verb's position, -1 without a verb. answer: what
+    the model says, or None.
+    example: the position in the step's batch whose masks these are. real: whether the sentence
+    really stood there.
+    """
+
+    weights: np.ndarray
+    kept: np.ndarray
+    scale: float
+    words: tuple[str, ...]
+    query: int
+    answer: str | None
+    example: int
+    real: bool
+
+
+def matrices(workdir: Path, arm: str, seed: int, step: int, text: str | None) -> Matrices:
+    """The matrices of a trained member for a sentence, with the masks of one step, replayed from
+    the seed alone.
+
+    Without a text: the essay's sentence, or the first training sentence of a data set that does not
+    know its words.
+
+    Raises:
+      UserErrors: the member is not trained yet, or the step was never made.
+    """
+    _, spec, record, dataset = member(workdir, arm, seed)
+    if step >= record.meta["last_step"]:
+        raise UserErrors(
+            [
+                f"--step={step}: arm {arm!r} at seed {seed} made steps 0 to"
+                f" {record.meta['last_step'] - 1}"
+            ]
+        )
+    shown, sentence = encoded(dataset, text)
+    model, params = trained_model(spec, record, dataset)
+    length, train = len(sentence.words), spec.config["train"]
+    weights = np.asarray(probe.attention_maps(model, params, jnp.asarray(sentence.tokens[None])))[
+        :, 0, :, :length, :length
+    ]
+    split = dataset.splits["train"]
+    [batch] = batch_indices(
+        seed=spec.run_seed,
+        num_examples=len(split),
+        batch_size=train["batch_size"],
+        first_step=step,
+        num_steps=1,
+    )
+    there = np.flatnonzero((split.tokens[batch] == sentence.tokens).all(1))
+    example = int(there[0]) if there.size else 0
+    rate = spec.config["model"][RATE] or 0.0
+    kept = probe.replay_masks(
+        rate,
+        spec.run_seed,
+        np.asarray([step]),
+        np.asarray([example]),
+        model.num_layers,
+        model.num_heads,
+        len(sentence.tokens),
+    )[0, :, :, :length, :length]
+    answer = None
+    if sentence.query_position >= 0 and sentence.plural >= 0:
+        probability = probe.choice_probability(
+            model,
+            params,
+            jnp.asarray(sentence.tokens[None]),
+            sentence.query_position,
+            sentence.singular,
+            sentence.plural,
+        )
+        singular = float(probability[0]) > 0.5
+        sure = max(float(probability[0]), 1 - float(probability[0]))
+        answer = (
+            f"{dataset.outputs[sentence.singular if singular else sentence.plural]}"
+            f" ({100 * sure:.0f}%)"
+        )
+    return Matrices(
+        weights,
+        kept,
+        float(masks.keep_scale(rate)),
+        shown,
+        sentence.query_position,
+        answer,
+        example,
+        bool(there.size),
+    )
+
+
+def member(workdir: Path, arm: str, seed: int) -> tuple[Arm, Spec, Record, Dataset]:
+    """(arm, member, its record, its data) of a run directory.
+
+    Raises:
+      UserErrors: no run is there, or the member is not trained yet.
+    """
+    experiment, _, arms, _ = run_directory.read(workdir)
+    library = Library()
+    try:
+        [spec] = make_specs(
+            {arm: experiment.arms[arm]},
+            arms,
+            [seed],
+            library.request,
+            run_directory.code_of(workdir),
+        )
+        dataset = library[spec.data]
+    finally:
+        library.close()
+    record = Records(workdir / "members").get(spec.hash)
+    if record is None:
+        raise UserErrors([f"{workdir}: arm {arm!r} at seed {seed} is not trained; run it again"])
+    return experiment.arms[arm], spec, record, dataset
+
+
+def encoded(dataset: Dataset, text: str | None) -> tuple[tuple[str, ...], Encoded]:
+    """(words to show, the sentence as a row) in the words of a data set; CATSAT's as they were
+    typed.
+
+    Raises:
+      UserErrors: the data set has no words, or not these.
+    """
+    if dataset.splits["train"].features is not None:
+        raise UserErrors([f"{dataset.name} has no words: there is no sentence to look at"])
+    try:
+        if dataset.name == "catsat":
+            text = ESSAY if text is None else text
+            return tuple(typed(text)), encode(text, length=dataset.splits["train"].tokens.shape[1])
+        row = encode_row(text, dataset)
+        return row.words, row
+    except ValueError as error:
+        raise UserErrors([f"--text: {error}"]) from None
+
+
+def typed(text: str) -> list[str]:
+    """The words as the user typed them, without punctuation at their ends."""
+    return [word for word in (raw.strip(".,;:!?\"'()") for raw in text.split()) if word]
+
+
+def inspect(
+    workdir: Path,
+    arm: str,
+    seed: int,
+    step: int,
+    text: str | None,
+    layer: int | None,
+    head: int | None,
+    output: Path | None,
+    console: Console,
+) -> int:
+    """Prints the matrices in colour, writes a PNG if asked to, and returns the exit code."""
+    found = matrices(workdir, arm, seed, step, text)
+    layers = _chosen("--layer", layer, found.weights.shape[0])
+    heads = _chosen("--head", head, found.weights.shape[1])
+    dropped = 1 - found.kept.mean()
+    console.print(
+        f"[bold]{' '.join(found.words)}[/bold]   arm {arm}, seed {seed}, masks of step {step}"
+    )
+    if found.answer is not None:
+        console.print(f"the model says: [bold]{found.answer}[/bold]")
+    where = (
+        "where the sentence stood in that step's batch"
+        if found.real
+        else (
+            "the sentence was not in that step's batch: these are the masks of the batch's first"
+            " place"
+        )
+    )
+    console.print(
+        f"example {found.example}: {where}; {100 * dropped:.0f}% of the connections dropped, kept"
+        f" ones times {found.scale:.3f}"
+    )
+    for n in layers:
+        for h in heads:
+            console.print(_table(found, n, h))
+    console.print(
+        "[red]×[/red] dropped by this step   [dim]0.00[/dim] tiny, not dropped   rows: who looks;"
+        " columns: at whom"
+    )
+    if output is not None:
+        draw(found, layers, heads, f"{arm}, seed {seed}, step {step}", output)
+        console.print(f"picture: {output}")
+    return 0
+
+
+def _chosen(name: str, index: int | None, count: int) -> Sequence[int]:
+    if index is None:
+        return range(count)
+    if index >= count:
+        raise UserErrors([f"{name}={index}: the model has {count}, 0 to {count - 1}"])
+    return [index]
+
+
+def _table(found: Matrices, layer: int, head: int) -> Table:
+    """One head: before dropping on the left, after on the right."""
+    table = Table(
+        title=f"layer {layer}, head {head}: trained, and as this step left it",
+        title_justify="left",
+        box=None,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("")
+    for gap in ("", " "):
+        if gap:
+            table.add_column(gap)
+        for word in found.words:
+            table.add_column(word[:8], justify="right", no_wrap=True, min_width=4)
+    for row, word in enumerate(found.words):
+        before = found.weights[layer, head, row]
+        kept = found.kept[layer, head, row]
+        left = [_weight(w) for w in before]
+        right = [
+            _weight(w * found.scale) if keep else Text("×", "bold red")
+            for w, keep in zip(before, kept, strict=True)
+        ]
+        table.add_row(Text(word, "bold" if row == found.query else ""), *left, "|", *right)
+    return table
+
+
+def _weight(weight: float) -> Text:
+    style = "dim" if weight < TINY else "bold" if weight >= 0.5 else ""
+    return Text(f"{weight:.2f}", style)
+
+
+def draw(
+    found: Matrices, layers: Sequence[int], heads: Sequence[int], title: str, path: Path
+) -> None:
+    """Writes the matrices as a PNG: above, trained; below, after this step's drops, crossed out
+    where dropped.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    rows, columns = 2 * len(layers), len(heads)
+    figure, axes = pyplot.subplots(
+        rows,
+        columns,
+        figsize=(2.6 * columns + 1, 2.6 * rows + 1),
+        squeeze=False,
+        layout="constrained",
+    )
+    figure.suptitle(f"{' '.join(found.words)}\n{title}")
+    for i, layer in enumerate(layers):
+        for j, head in enumerate(heads):
+            before, kept = found.weights[layer, head], found.kept[layer, head]
+            _panel(
+                axes[2 * i, j], before, found.words, f"layer {layer}, head {head}: trained", None
+            )
+            after = np.where(kept, before * found.scale, 0)
+            _panel(axes[2 * i + 1, j], after, found.words, "after this step's drops", ~kept)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=120)
+    path.write_bytes(drawn.getvalue())
+    pyplot.close(figure)
+
+
+def _panel(
+    axis: Any, weights: np.ndarray, words: Sequence[str], title: str, dropped: np.ndarray | None
+) -> None:
+    axis.imshow(weights, vmin=0, vmax=1, cmap="Blues")
+    axis.set_title(title, fontsize=8)
+    axis.set_xticks(range(len(words)), words, rotation=60, fontsize=7)
+    axis.set_yticks(range(len(words)), words, fontsize=7)
+    if dropped is not None:
+        y, x = np.nonzero(dropped)
+        axis.scatter(x, y, marker="x", color="#c0392b", s=18, linewidths=1)

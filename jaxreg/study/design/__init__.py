@@ -1,0 +1,1 @@
+"""What an experiment is, and everything that is checked before anything runs."""

@@ -1,0 +1,450 @@
+"""Configs: loading, overriding and checking them, and one resolved config for each arm. All
+mistakes come at once.
+"""
+
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from jaxreg import errors
+from jaxreg.data import Dataset, source
+from jaxreg.data.catsat.rewriting import kinds_for
+from jaxreg.errors import UserErrors
+from jaxreg.study.design import cross_checks, dataset_checks, user_files
+from jaxreg.study.design.components import MODELS, PENALTIES, SOURCES, model_fields
+from jaxreg.study.design.config_fields import Chosen, fields_of
+from jaxreg.study.design.experiment import Arm, Experiment
+
+Config = ConfigDict | Mapping
+"""A whole config, sections and fields; a ConfigDict is no Mapping."""
+ARM_SECTIONS = ("model", "loss", "augment", "optim", "schedule", "counterfactual", "stopping")
+"""What an arm may touch."""
+CONTROL_SECTIONS = (*ARM_SECTIONS, "data")
+"""What a control may touch."""
+
+_NOT_A_CONFIG = {"get_experiment": "it is an experiment: jaxreg compare FILE"}
+
+
+def load_config(path: str | Path) -> ConfigDict:
+    """The config of a file with `get_config()`, every field checked, locked.
+
+    Raises:
+      UserErrors: no such file, not Python, no `get_config`, or all mistakes in its fields.
+    """
+    config, mistakes = read_config(path, ())
+    if config is None:
+        raise UserErrors(mistakes)
+    return config
+
+
+def apply_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
+    """A new config with the fields changed that overrides such as "model.num_layers=4" name,
+    locked.
+
+    Each value is read as its field's type. Fields are checked one by one; `validate` checks what
+    must fit together. Another data set comes with its own defaults, see `with_dataset`.
+
+    Raises:
+      UserErrors: unknown fields, values that the field does not allow, or fields that are named
+        twice.
+    """
+    before = flat(config)
+    values, mistakes = _read_overrides(overrides, _chosen(before))
+    if mistakes:
+        raise UserErrors(mistakes)
+    return _nested(_overridden(before, values))
+
+
+def read_config(path: str | Path, overrides: Sequence[str]) -> tuple[ConfigDict | None, list[str]]:
+    """A file's config with overrides, and all mistakes in both.
+
+    Returns:
+      The config, locked, without the overrides that are wrong; None where nothing sound is left.
+      And the mistakes.
+    """
+    values, mistakes = _read_overrides(overrides, Chosen(None))
+    try:
+        config = user_files.call(path, "get_config", instead=_NOT_A_CONFIG)
+        if not isinstance(config, ConfigDict):
+            raise UserErrors(
+                [f"{path}: get_config() returns {type(config).__name__}, not a ConfigDict"]
+            )
+    except UserErrors as error:
+        return None, [*error.mistakes, *mistakes]
+    before = _completed(flat(config))
+    values, mistakes = _read_overrides(overrides, _chosen(before))
+    both = _overridden(before, values)
+    in_file, in_both = set(validate(config)), validate(both)
+    shown = [f"{path}: {mistake}" if mistake in in_file else mistake for mistake in in_both]
+    return (None if in_both else _nested(both)), [*shown, *mistakes]
+
+
+def with_dataset(values: Mapping[str, object], name: str) -> dict[str, object]:
+    """A flat config with the data section that a data set has by default; the rest stays but for
+    what the set does not have.
+
+    Curves become train, validation and the set's primary view, and the stopping split validation,
+    where they are not there.
+    """
+    chosen = SOURCES[name]
+    new = {field: value for field, value in values.items() if not field.startswith("data.")}
+    new |= {"data.dataset": name} | {
+        f"data.{setting}": value for setting, value in chosen.defaults().items()
+    }
+    views = {view.name for view in chosen.views}
+    if not set(new.get("eval.curves", ())) <= views:
+        new["eval.curves"] = tuple(dict.fromkeys(("train", "validation", chosen.primary)))
+    if new.get("stopping.split") not in chosen.splits:
+        new["stopping.split"] = "validation"
+    return new
+
+
+def _overridden(before: dict[str, object], values: Mapping[str, object]) -> dict[str, object]:
+    """A flat config with overrides; another data set first takes its defaults."""
+    name = values.get("data.dataset", before.get("data.dataset"))
+    if name != before.get("data.dataset"):
+        before = with_dataset(before, name)
+    module = values.get("model.module", before.get("model.module"))
+    if module != before.get("model.module") and module in MODELS:
+        before = with_module(before, module)
+    return before | values
+
+
+def with_changes(config: ConfigDict, changes: Mapping[str, object]) -> ConfigDict:
+    """A config with other values by field ("model.width"); another data set or model comes with its
+    own defaults.
+
+    Nothing is checked here: that is done when the config is read.
+    """
+    nested: dict = {}
+    for field, value in _overridden(flat(config), changes).items():
+        *sections, last = field.split(".")
+        inner = nested
+        for section in sections:
+            inner = inner.setdefault(section, {})
+        inner[last] = value
+    return ConfigDict(nested, type_safe=False)
+
+
+def with_module(values: Mapping[str, object], name: str) -> dict[str, object]:
+    """A flat config with the model section that a model has by default; the rest stays."""
+    rest = {field: value for field, value in values.items() if not field.startswith("model.")}
+    return (
+        rest
+        | {"model.module": name}
+        | {f"model.{field}": default for field, default in model_fields(name).items()}
+    )
+
+
+def _completed(values: dict[str, object]) -> dict[str, object]:
+    """A flat config in which the penalties of a person's own file, of which configs/base.py knows
+    nothing, are absent.
+    """
+    return {f"loss.{name}_strength": None for name in PENALTIES.maps[0]} | values
+
+
+def _chosen(values: Mapping[str, object]) -> Chosen:
+    """Data set and model of a flat config, None where it names none."""
+    return Chosen(values.get("data.dataset"), values.get("model.module", "transformer"))
+
+
+def override_mistakes(overrides: Sequence[str]) -> list[str]:
+    """What is wrong with overrides whatever the config: unknown fields, wrong values, fields that
+    are named twice.
+    """
+    return _read_overrides(overrides, Chosen(None))[1]
+
+
+def _read_overrides(
+    overrides: Sequence[str], chosen: Chosen
+) -> tuple[dict[str, object], list[str]]:
+    """Field -> value for the overrides that are right, and one line for each that is not; `chosen`:
+    in the config.
+    """
+    given = {
+        name: text.strip() for name, _, text in (override.partition("=") for override in overrides)
+    }
+    asked = "data.dataset" in given
+    chosen = Chosen(
+        given.get("data.dataset", chosen.dataset), given.get("model.module", chosen.module)
+    )
+    fields = fields_of(*chosen)
+    values, mistakes, seen = {}, [], set()
+    for override in overrides:
+        name, equals, text = override.partition("=")
+        if not equals:
+            mistakes.append(f"--config.{name}: has no value; write --config.{name}=VALUE")
+        elif name not in fields:
+            mistakes.append(
+                f"--config.{name}: there is no such field{_nearest_field(name, chosen)}"
+            )
+        elif name in seen:
+            mistakes.append(f"--config.{name}: is given twice")
+        elif not fields[name].allows(value := fields[name].parse(text)):
+            mistakes.append(
+                f"--config.{name}={text}: must be"
+                f" {fields[name]}{_nearest_choice(fields[name], text)}"
+            )
+        else:
+            values[name] = fields[name].canonical(value)
+        seen.add(name)
+    if asked and "data.dataset" not in values:  # of which set the others are is not known
+        values = {name: value for name, value in values.items() if not name.startswith("data.")}
+    return values, mistakes
+
+
+def validate(config: ConfigDict | Mapping) -> list[str]:
+    """All that is wrong with a config, one line each: fields, their values, and values that do not
+    fit together.
+    """
+    values = _completed(flat(config))
+    chosen = _chosen(values)
+    fields = fields_of(*chosen)
+    mistakes = [
+        f"{name}: there is no such field{_nearest_field(name, chosen)}"
+        for name in values
+        if name not in fields
+    ]
+    # Without a known data set nobody knows which settings are missing.
+    wanted = [
+        name
+        for name in fields
+        if name == "data.dataset" or not name.startswith("data.") or chosen.dataset in SOURCES
+    ]
+    mistakes += [
+        f"{name}: is missing; it must be {fields[name]}" for name in wanted if name not in values
+    ]
+    sound = {}
+    for name, field in fields.items():
+        if name not in values:
+            continue
+        if field.allows(values[name]):
+            sound[name] = values[name]
+        else:
+            mistakes.append(
+                f"{name} is {values[name]!r}; it must be"
+                f" {field}{_nearest_choice(field, values[name])}"
+            )
+    if all(name in sound for name in fields if name.startswith("data.")):
+        mistakes += _check_data(sound) + _check_names(sound)
+    if not set(sound.get("schedule.fields", ())) & (
+        set(fields) - set(sound)
+    ):  # what is wrong by itself is named already
+        mistakes += cross_checks.check_schedule({"schedule.fields": ()} | sound)
+    for names, check in cross_checks.TOGETHER:
+        if all(name in sound for name in names):
+            mistakes += check(*(sound[name] for name in names))
+    return mistakes
+
+
+def check_arms(experiment: Experiment) -> list[str]:
+    """What is wrong with the arms whatever the base config: unknown fields, forbidden fields, wrong
+    values.
+    """
+    return [
+        f"arm {name!r}: {mistake}"
+        for name, arm in experiment.arms.items()
+        for mistake in _check_diff(arm, Chosen(None))
+    ]
+
+
+def resolve_arms(experiment: Experiment, config: ConfigDict) -> dict[str, ConfigDict]:
+    """The whole config of each arm, by name, in the experiment's order, locked.
+
+    Raises:
+      UserErrors: an arm touches what it may not, names an unknown field, has a wrong value, equals
+        another arm; or the primary view does not exist.
+    """
+    before = flat(config)
+    mistakes, resolved = [], {}
+    already_wrong = set(validate(config))
+    for name, arm in experiment.arms.items():
+        own = _overridden(
+            before, {name: value for name, value in arm.diff.items() if name == "model.module"}
+        )
+        fields, wrong = fields_of(*_chosen(own)), _check_diff(arm, _chosen(own))
+        mistakes += [f"arm {name!r}: {mistake}" for mistake in wrong]
+        if wrong:
+            continue
+        values = own | {field: fields[field].canonical(value) for field, value in arm.diff.items()}
+        mistakes += [
+            f"arm {name!r}: {mistake}"
+            for mistake in validate(values)
+            if mistake not in already_wrong
+        ]
+        resolved[name] = _nested(values)
+    mistakes += _check_differ(experiment, resolved)
+    mistakes += _views_exist("primary", before, (experiment.primary,))
+    for name, own in resolved.items():
+        if not mistakes:
+            mistakes += _views_exist(f"arm {name!r}: primary", flat(own), (experiment.primary,))
+    if mistakes:
+        raise UserErrors(mistakes)
+    return resolved
+
+
+def flat(config: ConfigDict | Mapping) -> dict[str, object]:
+    """Field name with dots -> value."""
+    values = {}
+    for name, value in config.items():
+        if isinstance(value, ConfigDict | Mapping):
+            values |= {f"{name}.{inner}": v for inner, v in flat(value).items()}
+        else:
+            values[str(name)] = value
+    return values
+
+
+def _nested(values: Mapping[str, object]) -> ConfigDict:
+    """A locked ConfigDict, every value in its canonical form."""
+    nested = {}
+    for name, field in fields_of(*_chosen(values)).items():
+        *sections, last = name.split(".")
+        inner = nested
+        for section in sections:
+            inner = inner.setdefault(section, {})
+        inner[last] = field.canonical(values[name])
+    return ConfigDict(nested).lock()
+
+
+def _nearest_field(name: str, chosen: Chosen) -> str:
+    """A hint, by the whole name or by its last part: steps and train.step both lead to
+    train.num_steps.
+    """
+    fields = fields_of(*chosen)
+    if name in fields_of(None) and not name.startswith("model."):
+        return (
+            f"; {chosen.dataset} has no such setting; it has"
+            f" {', '.join(field[5:] for field in fields if field.startswith('data.') and field != 'data.dataset')}"
+        )
+    if name in fields_of(None):
+        return (
+            f"; the model {chosen.module} has"
+            f" {', '.join(field[6:] for field in fields if field.startswith('model.') and field != 'model.module')}"
+        )
+    hint = errors.nearest(name, fields)
+    if hint.startswith("; known"):
+        by_last = {field.split(".")[-1]: field for field in fields}
+        close = errors.nearest(name.split(".")[-1], by_last)
+        last = close.removeprefix("; did you mean ").removesuffix("?")
+        hint = (
+            f"; did you mean {by_last[last]}?"
+            if last in by_last
+            else "; configs/base.py has every field"
+        )
+    return hint
+
+
+def _nearest_choice(field: object, value: object) -> str:
+    names = vars(field).get("names")
+    hint = errors.nearest(value, names) if names and isinstance(value, str) else ""
+    return hint if "did you mean" in hint else ""
+
+
+def _check_diff(arm: Arm, chosen: Chosen) -> list[str]:
+    allowed, fields = (
+        CONTROL_SECTIONS if arm.kind == "control" else ARM_SECTIONS,
+        fields_of(*chosen),
+    )
+    who = "a control" if arm.kind == "control" else "an arm"
+    mistakes = []
+    for name, value in arm.diff.items():
+        if name not in fields:
+            mistakes.append(f"{name}: there is no such field{_nearest_field(str(name), chosen)}")
+        elif name.split(".")[0] not in allowed or name == "data.dataset":
+            mistakes.append(f"touches {name}; {who} may change only {', '.join(allowed)}")
+        elif not fields[name].allows(value):
+            mistakes.append(
+                f"{name} is {value!r}; it must be"
+                f" {fields[name]}{_nearest_choice(fields[name], value)}"
+            )
+    return mistakes
+
+
+def _check_differ(experiment: Experiment, resolved: Mapping[str, ConfigDict]) -> list[str]:
+    """Two arms with one config and the same seeds would be one arm under two names."""
+    mistakes, first = [], {}
+    for name, config in resolved.items():
+        content = (experiment.arms[name].seed_offset, tuple(flat(config).items()))
+        if content in first:
+            mistakes.append(
+                f"arm {name!r}: is the same as arm {first[content]!r}; leave one of them out with"
+                " --arms"
+            )
+        first.setdefault(content, name)
+    return mistakes
+
+
+@functools.lru_cache(maxsize=64)  # arms share their data
+def _preview(
+    chosen: source.Source, settings: tuple[tuple[str, object], ...]
+) -> Dataset | list[str]:
+    """The data of seed 0, or what is wrong with the settings: too few distinct sentences should
+    show now, not later.
+    """
+    try:
+        found = chosen.preview(**dict(settings))
+        return dataset_checks.mistakes(found, dict(settings)["length"]) or found
+    except ValueError as error:
+        return str(error).splitlines()
+    except KeyError as error:
+        if error.args[0] not in chosen.splits:
+            raise
+        return [f"data set {chosen.name}: its draw gives no split {error.args[0]!r}"]
+
+
+def _preview_of(values: Mapping[str, object]) -> Dataset | list[str]:
+    chosen = SOURCES[values["data.dataset"]]
+    return _preview(chosen, tuple((name, values[f"data.{name}"]) for name in chosen.defaults()))
+
+
+def _check_data(sound: Mapping[str, object]) -> list[str]:
+    """Draws the data once, which takes a tenth of a second: whether there is so much, and the views
+    of the curves.
+    """
+    found = _preview_of(sound)
+    if isinstance(found, list):
+        return found
+    few = dataset_checks.too_few_rows(found, sound)
+    if few or "eval.curves" not in sound:
+        return few
+    curves = sound["eval.curves"]
+    parts = {view.name: view.split for view in found.views if view.subset is not None}
+    missing = _views_exist("eval.curves", sound, curves)
+    return [
+        *missing,
+        *(
+            f"eval.curves: {name!r} counts a part of {parts[name]} only, and is scored at the end;"
+            f" curves are of whole splits, such as {parts[name]!r}"
+            for name in curves
+            if name in parts and not missing
+        ),
+    ]
+
+
+def _check_names(sound: Mapping[str, object]) -> list[str]:
+    """What the data must have: the cues of a targeted connection, and a grammar for augmentations
+    that rewrite.
+    """
+    found, dataset = _preview_of(sound), sound["data.dataset"]
+    edges = (
+        []
+        if isinstance(found, list)
+        else cross_checks.check_edges(
+            sound.get("model.attention_dropout_edges", "all"), found.cue_names, dataset
+        )
+    )
+    return [*edges, *cross_checks.check_augmentations(sound, kinds_for(dataset))]
+
+
+def _views_exist(where: str, values: Mapping[str, object], names: Sequence[str]) -> list[str]:
+    """One line for each name that is no view of the data; nothing where there are no data to ask."""
+    found = _preview_of(values)
+    views = [] if isinstance(found, list) else [view.name for view in found.views]
+    dataset = values["data.dataset"]
+    return [
+        f"{where}: {dataset} has no view {name!r}{errors.nearest(name, views)}"
+        for name in names
+        if views and name not in views
+    ]

@@ -1,0 +1,192 @@
+"""Config values that do not fit together: each check takes some fields' values and returns one line
+per mistake.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from math import inf
+
+from jaxreg.attention import AttentionDropout
+from jaxreg.reg.augmentations import AUGMENTATIONS, MIXING
+from jaxreg.study.design import regularizers
+
+Check = Callable[..., list[str]]
+
+
+def _heads_divide_width(num_heads: int, width: int, positions: str) -> list[str]:
+    if width % num_heads:
+        return [f"model.num_heads is {num_heads}; it must divide model.width, which is {width}"]
+    if positions == "rotary" and (width // num_heads) % 2:
+        return [
+            f"model.positions is rotary; it needs an even width per head, not {width} / {num_heads}"
+        ]
+    if positions == "sinusoidal" and width % 2:
+        return [f"model.positions is sinusoidal; it needs an even model.width, not {width}"]
+    return []
+
+
+def _warmup_fits(warmup_steps: int, num_steps: int) -> list[str]:
+    if warmup_steps < num_steps:
+        return []
+    return [
+        f"optim.warmup_steps is {warmup_steps}; it must be less than train.num_steps, which is"
+        f" {num_steps}"
+    ]
+
+
+def _batch_fits(batch_size: int, num_train: int) -> list[str]:
+    if batch_size <= num_train:
+        return []
+    return [
+        f"train.batch_size is {batch_size}; the training split has only {num_train} sentences"
+        " (data.num_train)"
+    ]
+
+
+def _dropout_exists(
+    unit: str, stage: str, share: Sequence[str], span_length: int | None
+) -> list[str]:
+    try:
+        AttentionDropout(0.0, unit, stage, tuple(share), span_length)
+    except ValueError as error:
+        return [f"model.attention_dropout_{error}"]
+    return []
+
+
+def _implementation_can(
+    implementation: str | None, attention_kind: str, logit_softcap: float | None
+) -> list[str]:
+    if implementation != "blockwise" or attention_kind == "softmax" and logit_softcap is None:
+        return []
+    what = f"attention_kind={attention_kind}" if attention_kind != "softmax" else "a logit_softcap"
+    return [f"model.implementation is blockwise; {what} needs reference"]
+
+
+def _one_second_point(sam_radius: float | None, asam_radius: float | None) -> list[str]:
+    if sam_radius is None or asam_radius is None:
+        return []
+    return ["optim.sam_radius and optim.asam_radius are both set; one of them must be None"]
+
+
+def _one_mixing(*strengths: float | None) -> list[str]:
+    present = [
+        f"augment.{name}"
+        for name, strength in zip(MIXING, strengths, strict=True)
+        if strength is not None
+    ]
+    if len(present) < 2:
+        return []
+    return [
+        f"{' and '.join(present)} are set together; labels can be mixed by one of them only, the"
+        " others must be None"
+    ]
+
+
+def _traces_fit(traces: Sequence[str], layout: str) -> list[str]:
+    return (
+        ["eval.traces needs train.layout=members: a trace needs the whole batch on one device"]
+        if traces and layout == "data"
+        else []
+    )
+
+
+_COORDINATES = {
+    "step": "train.num_steps",
+    "example": "train.batch_size",
+    "layer": "model.num_layers",
+    "head": "model.num_heads",
+    "query": "data.length",
+    "key": "data.length",
+}
+"""Field of the section counterfactual -> what it must be less than."""
+
+
+def _connection_exists(*values: int | None) -> list[str]:
+    """Each coordinate below its limit; the values are those of `_COORDINATES`, then those of the
+    limits.
+    """
+    own, limits = values[: len(_COORDINATES)], values[len(_COORDINATES) :]
+    if own[0] is None:
+        return []
+    return [
+        f"counterfactual.{name} is {value}; it must be less than {field}, which is {limit}"
+        for (name, field), value, limit in zip(_COORDINATES.items(), own, limits, strict=True)
+        if value >= limit
+    ]
+
+
+TOGETHER: tuple[tuple[tuple[str, ...], Check], ...] = (
+    (("model.num_heads", "model.width", "model.positions"), _heads_divide_width),
+    (("optim.warmup_steps", "train.num_steps"), _warmup_fits),
+    (("train.batch_size", "data.num_train"), _batch_fits),
+    (
+        tuple(
+            f"model.attention_dropout_{name}" for name in ("unit", "stage", "share", "span_length")
+        ),
+        _dropout_exists,
+    ),
+    (("model.implementation", "model.attention_kind", "model.logit_softcap"), _implementation_can),
+    (("optim.sam_radius", "optim.asam_radius"), _one_second_point),
+    (tuple(f"augment.{name}" for name in MIXING), _one_mixing),
+    (("eval.traces", "train.layout"), _traces_fit),
+    (
+        (*(f"counterfactual.{name}" for name in _COORDINATES), *_COORDINATES.values()),
+        _connection_exists,
+    ),
+)
+"""Fields, and the check of their values; left out where one of them is missing or wrong by itself.
+"""
+
+
+def check_schedule(values: Mapping[str, object]) -> list[str]:
+    """The fields that a schedule acts on must be strengths that are there and off at 0."""
+    off = {
+        f"{section}.{name}": value
+        for section, names in regularizers.strengths().items()
+        for name, value in names.items()
+    }
+    mistakes = []
+    for field in values["schedule.fields"]:
+        if field.startswith("optim."):
+            mistakes.append(
+                f"schedule.fields: {field} is the optimizer's; a schedule acts on strengths of"
+                " model, loss and augment"
+            )
+        elif field not in off or off[field] in (None, inf):
+            mistakes.append(f"schedule.fields: {field!r} is no strength that is off at 0")
+        elif values.get(field) is None:
+            mistakes.append(
+                f"schedule.fields: {field} is None; it must have a value to be scheduled"
+            )
+    return mistakes
+
+
+def check_edges(edges: str, cue_names: Sequence[str], dataset: str) -> list[str]:
+    """The ends of a targeted connection must be the query or cues of the data set."""
+    known = ("query", *cue_names)
+    wrong = [] if edges == "all" else [end for end in edges.split("->") if end not in known]
+    return [
+        f"model.attention_dropout_edges: {dataset} has no {end!r}; it has {', '.join(known)}"
+        for end in wrong
+    ]
+
+
+def check_augmentations(values: Mapping[str, object], rewritable: Sequence[str]) -> list[str]:
+    """Sentences can be rewritten only where the data set has a grammar for it.
+
+    Args:
+      rewritable: the kinds of rewriting that the data set has.
+    """
+    mistakes = []
+    for name, augmentation in AUGMENTATIONS.items():
+        kinds = [
+            need.removeprefix("variants:")
+            for need in augmentation.needs
+            if need.startswith("variants:")
+        ]
+        missing = [kind for kind in kinds if kind not in rewritable]
+        if values.get(f"augment.{name}") is not None and missing:
+            mistakes.append(
+                f"augment.{name}: {values['data.dataset']} has no {missing[0].replace('_', ' ')}s;"
+                " it must be None"
+            )
+    return mistakes

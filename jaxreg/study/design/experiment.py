@@ -1,0 +1,224 @@
+"""An experiment: one question, its arms, seeds and prediction, written down before anything runs."""
+
+import dataclasses
+from collections.abc import Mapping
+from math import isfinite
+from pathlib import Path
+
+from jaxreg import errors
+from jaxreg.study.design import components, user_files
+from jaxreg.study.design.components import Own
+from jaxreg.study.design.config_fields import MAX_SEED
+
+KINDS = ("arm", "aa", "control")
+_NOT_AN_EXPERIMENT = {
+    "get_config": "it is a config: jaxreg train --config=FILE, or name it in an experiment file"
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+    """One arm: a named difference from the base config.
+
+    Attributes:
+      title: what people read.
+      diff: config field -> value. An arm may touch model, loss, optim and stopping; a control data
+        too.
+      predict: accuracy points on the primary view against the baseline, written before running;
+        None: no prediction.
+      kind: "arm"; "aa" (the baseline again at other seeds: the noise floor); "control" (its outcome
+        is known).
+      seed_offset: added to every seed, so that an A/A arm draws everything anew.
+    """
+
+    title: str
+    diff: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    predict: float | int | None = None
+    kind: str = "arm"
+    seed_offset: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """One question and the design that answers it.
+
+    Attributes:
+      name: short; names results.
+      question: one sentence.
+      config: path of the base config, relative to the experiment file.
+      baseline: the arm all others are compared with.
+      arms: name -> arm, in the order of the tables.
+      seeds: seed r fixes data, initialization, order and dropout of every arm.
+      primary: the view that gets verdicts.
+      margin: the smallest effect that matters, a fraction of 1 (.05 is five accuracy points).
+      alpha: of the tests, over the whole family.
+      prediction: a few sentences, written before running.
+      example: the sentence whose matrices the report shows.
+      own: a data set, model or penalty that the experiment's own file defines.
+    """
+
+    name: str
+    question: str
+    config: str
+    baseline: str
+    arms: Mapping[str, Arm]
+    seeds: tuple[int, ...]
+    primary: str
+    margin: float | int
+    alpha: float | int
+    prediction: str
+    example: str = "The cat sat on the mat"
+    own: Own = Own()
+
+
+def load_experiment(path: str | Path) -> Experiment:
+    """The experiment of a file with `get_experiment()`.
+
+    Raises:
+      UserErrors: no such file, not Python, no `get_experiment`, or all that is wrong with the
+        experiment itself.
+    """
+    experiment = user_files.call(path, "get_experiment", instead=_NOT_AN_EXPERIMENT)
+    if not isinstance(experiment, Experiment):
+        raise errors.UserErrors(
+            [f"{path}: get_experiment() returns {type(experiment).__name__}, not an Experiment"]
+        )
+    mistakes = [*check_experiment(experiment), *experiment.own.mistakes()]
+    if mistakes:
+        raise errors.UserErrors([f"{path}: {mistake}" for mistake in mistakes])
+    components.adopt(experiment.own, Path(path).expanduser())
+    return experiment
+
+
+def config_path(experiment_path: str | Path, experiment: Experiment) -> Path:
+    """Where the experiment's base config lies."""
+    path = Path(experiment_path).expanduser().parent / experiment.config
+    try:
+        return path.resolve().relative_to(Path.cwd().resolve())  # short in messages
+    except ValueError:
+        return path
+
+
+def check_experiment(experiment: Experiment) -> list[str]:
+    """What is wrong with the design itself, one line each; fields of arms are checked by
+    `config.resolve_arms`.
+    """
+    mistakes = []
+    for name in ("name", "question", "config", "prediction", "primary", "example"):
+        value = vars(experiment)[name]
+        if not isinstance(value, str) or not value.strip():
+            mistakes.append(f"{name} is {value!r}; it must be a text")
+    for name in ("margin", "alpha"):
+        value = vars(experiment)[name]
+        if not (_is_number(value) and 0 < value < 1):
+            mistakes.append(f"{name} is {value!r}; it must be a fraction between 0 and 1")
+    mistakes += [f"seeds: {mistake}" for mistake in check_seeds(experiment.seeds)]
+    if not experiment.arms:
+        mistakes.append("arms: there are none")
+    elif experiment.baseline not in experiment.arms:
+        near = errors.nearest(str(experiment.baseline), experiment.arms)
+        mistakes.append(f"baseline: there is no arm {experiment.baseline!r}{near}")
+    for name, arm in experiment.arms.items():
+        mistakes += [f"arm {name!r}: {mistake}" for mistake in _check_arm(name, arm)]
+    return mistakes
+
+
+def check_seeds(seeds: object) -> list[str]:
+    """What is wrong with a list of seeds: empty, no whole numbers, negative, repeated."""
+    if not isinstance(seeds, tuple | list | range) or not seeds:
+        return [f"{seeds!r} is no list of at least one seed"]
+    is_whole = {
+        seed: isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed <= MAX_SEED
+        for seed in seeds
+    }
+    mistakes = [
+        f"{seed!r} is not a whole number from 0 to {MAX_SEED}"
+        for seed, whole in is_whole.items()
+        if not whole
+    ]
+    repeated = [seed for seed in is_whole if list(seeds).count(seed) > 1]
+    if repeated:
+        mistakes.append(f"repeated: {', '.join(map(str, repeated))}; paired seeds must differ")
+    return mistakes
+
+
+def _check_arm(name: str, arm: object) -> list[str]:
+    if not isinstance(arm, Arm):
+        return [f"is {type(arm).__name__}, not an Arm"]
+    mistakes = []
+    if not name or "," in name or "/" in name or name != name.strip():
+        mistakes.append("its name must be a text without commas and slashes")
+    if arm.kind not in KINDS:
+        mistakes.append(f"kind is {arm.kind!r}; it must be one of: {', '.join(KINDS)}")
+    if arm.predict is not None and not _is_number(arm.predict):
+        mistakes.append(
+            f"predict is {arm.predict!r}; it must be a number of accuracy points, or None"
+        )
+    if (
+        isinstance(arm.seed_offset, bool)
+        or not isinstance(arm.seed_offset, int)
+        or arm.seed_offset < 0
+    ):
+        mistakes.append(f"seed_offset is {arm.seed_offset!r}; it must be a whole number, 0 or more")
+    elif arm.kind == "aa" and arm.seed_offset == 0:
+        mistakes.append("an A/A arm needs a seed_offset, or it is the baseline itself")
+    return mistakes
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+
+
+def choose_seeds(text: str, seeds: tuple[int, ...]) -> tuple[int, ...]:
+    """The seeds `--seeds` asks for: a number n means n seeds (those of the experiment first), a
+    list those seeds.
+
+    "20" -> 20 seeds; "100,101" -> these two; "100," -> this one.
+
+    Raises:
+      UserErrors: empty, repeated, negative, or no numbers.
+    """
+    if "," not in text:
+        if not text.strip().isdecimal() or int(text) == 0:
+            raise errors.UserErrors(
+                [f"--seeds={text}: must be how many seeds, 1 or more, or a list such as 100,101"]
+            )
+        count = int(text)
+        further = range(max(seeds) + 1, max(seeds) + 1 + max(0, count - len(seeds)))
+        return (*seeds, *further)[:count]
+    parts = [part.strip() for part in text.rstrip().removesuffix(",").split(",")]
+    wrong = [part for part in parts if not part.isdecimal()]
+    if wrong:
+        shown = ", ".join(repr(part) for part in wrong)
+        raise errors.UserErrors(
+            [f"--seeds={text}: {shown} is no seed; seeds are whole numbers, 0 or more"]
+        )
+    chosen = tuple(int(part) for part in parts)
+    mistakes = check_seeds(chosen)
+    if mistakes:
+        raise errors.UserErrors([f"--seeds={text}: {mistake}" for mistake in mistakes])
+    return chosen
+
+
+def choose_arms(text: str, experiment: Experiment) -> tuple[str, ...]:
+    """The arms `--arms` asks for, in the experiment's order; the baseline always belongs to them.
+
+    Raises:
+      UserErrors: empty, repeated, or unknown names.
+    """
+    asked = [name.strip() for name in text.split(",")]
+    mistakes = [
+        f"--arms={text}: {name} is repeated"
+        for name in dict.fromkeys(asked)
+        if name and asked.count(name) > 1
+    ]
+    if "" in asked:
+        mistakes.append(f"--arms={text}: an arm's name is empty")
+    for name in dict.fromkeys(asked):
+        if name and name not in experiment.arms:
+            mistakes.append(
+                f"--arms={text}: there is no arm {name!r}{errors.nearest(name, experiment.arms)}"
+            )
+    if mistakes:
+        raise errors.UserErrors(mistakes)
+    return tuple(name for name in experiment.arms if name in asked or name == experiment.baseline)

@@ -1,0 +1,1 @@
+"""Training members: from a resolved config to records on disk."""

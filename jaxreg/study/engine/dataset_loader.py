@@ -1,0 +1,115 @@
+"""The draws of data that an experiment needs: hashed at once, loaded in the background while
+programs compile.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from jaxreg.data import Dataset, Source
+from jaxreg.distributed import processes
+from jaxreg.errors import UserErrors
+from jaxreg.study.design import dataset_checks
+from jaxreg.study.design.components import SOURCES
+
+
+def cache_directory() -> Path:
+    """Where data sets are kept: $JAXREG_DATA, else ~/.cache/jaxreg/data.
+
+    Raises:
+      UserErrors: it is no folder of this machine.
+    """
+    text = os.environ.get("JAXREG_DATA", "~/.cache/jaxreg/data")
+    if "://" in text:  # `Path` would make a folder "gs:" of it
+        raise UserErrors(
+            [
+                f"JAXREG_DATA={text}: it must be a local folder, on every host its own; data sets"
+                " are made anew in seconds"
+            ]
+        )
+    return Path(text).expanduser()
+
+
+class Library(Mapping):
+    """Data sets by content hash; each is loaded once, in the background, in the order in which they
+    were asked for.
+
+    alone: from now on the other processes of a job ask for nothing more, so that nobody waits for
+    them.
+    """
+
+    alone = False
+
+    def __init__(self, cache_dir: Path | None = None):
+        self._cache_dir = cache_dir or cache_directory()
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="data")
+        self._futures: dict[str, Future[Dataset]] = {}
+
+    def request(self, settings: Mapping, seed: int) -> str:
+        """The content hash of a draw, which starts to load. settings: the config's data section."""
+        source, own = (
+            SOURCES[settings["dataset"]],
+            {key: value for key, value in settings.items() if key != "dataset"},
+        )
+        key = source.content_hash(source.settings(seed=seed, **own))
+        # Here, not in the thread: while TFDS is imported, it replaces the import of every thread by
+        # a lazy one.
+        from jaxreg.data import cache  # noqa: F401
+
+        if key not in self._futures:
+            self._futures[key] = self._pool.submit(
+                _in_turn, key, lambda: _load(source, seed, self._cache_dir, own), self.alone
+            )
+        return key
+
+    def __getitem__(self, key: str) -> Dataset:
+        return self._futures[key].result()
+
+    def __iter__(self):
+        return iter(self._futures)
+
+    def __len__(self) -> int:
+        return len(self._futures)
+
+    def close(self) -> None:
+        """Drops what has not started to load, and waits for what has: a draw that the end of the
+        process cuts short looks damaged.
+        """
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _in_turn(key: str, load: Callable[[], Dataset], alone: bool) -> Dataset:
+    """What `load` gives; in a job of several processes the first one goes ahead and writes the
+    files, the others then read them.
+    """
+    if alone:
+        return load()
+    if not processes.is_first():
+        processes.barrier(f"data/{key}")
+        return load()
+    try:
+        return load()
+    finally:
+        processes.barrier(f"data/{key}")
+
+
+def _load(source: Source, seed: int, cache_dir: Path, settings: Mapping) -> Dataset:
+    """A draw that is what its legend says.
+
+    Raises:
+      UserErrors: it cannot be drawn or written, or holds what its legend does not know: a person's
+        own data set may.
+    """
+    from jaxreg.data.cache import CacheError
+
+    try:
+        dataset = source.load(seed=seed, cache_dir=cache_dir, **settings)
+    except ValueError as error:  # by the contract of a source: one line per mistake
+        raise UserErrors([f"seed {seed}: {line}" for line in str(error).splitlines()]) from error
+    except CacheError as error:
+        raise UserErrors([str(error)]) from error
+    found = dataset_checks.mistakes(dataset, settings["length"])
+    if found:
+        raise UserErrors([f"seed {seed}: {line}" for line in found])
+    return dataset

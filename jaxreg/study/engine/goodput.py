@@ -1,0 +1,504 @@
+"""How fast a run is, where its time goes and how much of it was training: rows with the key
+"machine" in metrics.jsonl.
+
+A run directory may see many processes: some are interrupted, some killed. Each writes rows of its
+own; the sums go on over all of them.
+
+- Goodput: seconds in training chunks whose steps are saved, over the seconds that processes worked
+  in this run directory, from their start (imports included) to their end; of a killed process to
+  its last row. Training after a killed process's last save is lost and counts as work only. Gaps
+  between processes are no work; they are summed as "idle", except behind a process that ended with
+  the run done.
+- Throughput: model-steps (steps times the members that took them) per second of training chunks.
+Evaluations are not in it.
+- Memory: the most that a device reports to have had in use. A CPU reports nothing: there it is the
+  largest program by XLA's own analysis (arguments + outputs + temporary - aliased), and
+  "memory_source" says so.
+
+Times are in no other file that a comparison of bytes looks at: not in results.json, not in a
+member's file.
+"""
+
+import contextlib
+import dataclasses
+import datetime
+import os
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from jaxreg.store.metrics_log import MetricsLog
+from jaxreg.store.paths import is_remote
+
+ROW_EVERY_SECONDS, ROW_EVERY_SECONDS_REMOTE = 10.0, 60.0
+"""Between rows; an object store appends nothing: each row writes the whole log anew."""
+MACHINE = "machine"
+"""The key that only rows about the machine have: "start", "plan", "compiled", "work" or "end"."""
+
+_TIMED = ("wall_seconds", "training_seconds", "kept_seconds", "kept_model_steps")
+_WORK = ("done", "total", "model_steps", "goodput", "memory_bytes", "memory_source", *_TIMED)
+_NEEDED = {
+    "start": ("command", *_TIMED),
+    "plan": ("members", "arms"),
+    "compiled": (),
+    "work": _WORK,
+    "end": ("outcome", *_WORK),
+}
+"""Event -> what its rows have besides others."""
+_NUMBERS = frozenset(
+    {
+        "process",
+        "time",
+        "members",
+        "step",
+        "model_steps_per_second",
+        "step_seconds",
+        "seconds_left",
+        "compile_seconds",
+        *_WORK,
+    }
+    - {"memory_source"}
+)
+_LINE_BEGINS = b'{"machine": '
+_counted_start = False
+
+
+class Phases:
+    """Where the time goes: seconds by phase. The display hears of phases that are called, not of
+    those that are only timed.
+    """
+
+    def __init__(
+        self,
+        display: Any = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        before: float | int = 0.0,
+    ):
+        """Args: before: seconds that the process has spent already; they and those until the first
+        phase are "starting".
+        """
+        self.display, self.clock, self.seconds = display, clock, {}
+        self._shown, self._name = None, "starting"
+        self.began = self._since = clock() - before
+
+    def __call__(self, name: str) -> None:
+        """Starts a phase and shows it, unless it is shown already."""
+        if name != self._shown:
+            self._shown = name
+            if self.display is not None:
+                self.display.phase(name)
+        self.switch(name)
+
+    def switch(self, name: str | None) -> str | None:
+        """Starts to time another phase, which nobody is shown; returns the one before."""
+        now, before = self.clock(), self._name
+        if before is not None:
+            self.seconds[before] = self.seconds.get(before, 0.0) + now - self._since
+        self._name, self._since = name, now
+        return before
+
+    @contextlib.contextmanager
+    def within(self, name: str) -> Iterator[None]:
+        """Times what is inside as `name`; then the phase before goes on."""
+        before = self.switch(name)
+        try:
+            yield
+        finally:
+            self.switch(before)
+
+    def spent(self) -> dict[str, float]:
+        """Seconds by phase, up to now."""
+        self.switch(self._name)
+        return dict(self.seconds)
+
+    def stop(self) -> None:
+        """Ends the current phase."""
+        self.switch(None)
+        self._shown = None
+
+
+@dataclasses.dataclass
+class Sums:
+    """What several processes of one run directory did, by their rows.
+
+    processes: how many. wall: seconds they worked. kept: seconds of training that are saved, lost:
+    that were not. idle: seconds
+    between them. model_steps: that were saved.
+    """
+
+    processes: int = 0
+    wall: float = 0.0
+    kept: float = 0.0
+    lost: float = 0.0
+    idle: float = 0.0
+    model_steps: int = 0
+
+
+def machine_rows(path: Any) -> list[dict]:
+    """The rows about the machine in a metrics.jsonl, in order; lines that cannot be read are passed
+    over, and [] without a file.
+    """
+    import json
+
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_bytes().split(b"\n")[:-1]:  # what follows the last newline is no line yet
+        if line.startswith(_LINE_BEGINS):
+            with contextlib.suppress(ValueError):
+                rows.append(json.loads(line))
+    return [row for row in rows if _is_sound(row)]
+
+
+def _is_sound(row: Any) -> bool:
+    """Whether a row is one of ours, every value of the kind that it must be: a file may say
+    anything.
+    """
+    if not isinstance(row, dict) or not {
+        "process",
+        "time",
+        *_NEEDED.get(str(row.get(MACHINE)), ("",)),
+    } <= set(row):
+        return False
+    numbers = [
+        value
+        for name, value in row.items()
+        if name in _NUMBERS and not (name == "memory_bytes" and value is None)
+    ]
+    if not all(
+        isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e18
+        for value in numbers
+    ):
+        return False
+    arms = row.get("arms", {})
+    return (
+        isinstance(row["process"], int)
+        and all(
+            isinstance(row.get(name), str | None) for name in ("command", "detail", "memory_source")
+        )
+        and isinstance(row.get("outcome", ""), str)
+        and isinstance(arms, dict)
+        and all(
+            isinstance(own, dict) and all(isinstance(hash, str) for hash in own.values())
+            for own in arms.values()
+        )
+    )
+
+
+def sums_of(rows: Iterable[Mapping]) -> Sums:
+    """What the processes of these rows did together."""
+    processes: dict[int, list[Mapping]] = {}
+    for row in rows:
+        processes.setdefault(row["process"], []).append(row)
+    found, ended = Sums(processes=len(processes)), None
+    for own in processes.values():
+        timed = [row for row in own if "wall_seconds" in row]
+        if not timed:
+            continue
+        last = timed[-1]
+        found.wall += last["wall_seconds"]
+        found.kept += last["kept_seconds"]
+        found.model_steps += last["kept_model_steps"]
+        found.lost += last["training_seconds"] - last["kept_seconds"]
+        if ended is not None:
+            found.idle += max(0.0, timed[0]["time"] - timed[0]["wall_seconds"] - ended)
+        ended = None if last.get("outcome") == "done" else last["time"]
+    return found
+
+
+def goodput(kept: float | int, wall: float | int) -> float:
+    """The share of the work that was training, 0 where there was no work."""
+    return kept / wall if wall > 0 else 0.0
+
+
+class Meter:
+    """Measures one process of a run and writes its rows.
+
+    Args:
+      phases: keeps the time; a chunk's end is told by `chunk`.
+      log: where rows go; None: nowhere.
+      command: what to type to run it again; for `jaxreg status`.
+      now: seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        phases: Phases | None = None,
+        log: MetricsLog | None = None,
+        *,
+        command: str | None = None,
+        now: Callable[[], float] = time.time,
+    ):
+        self.phases, self.log, self.command, self.now = phases or Phases(), log, command, now
+        self.before = Sums()
+        self.process = 0  # counts from 1 once it has begun
+        self.model_steps = self.steps = self.kept_model_steps = 0
+        self.kept_seconds = self.compile_seconds = 0.0
+        self.programs_compiled = self.program_bytes = 0
+        self._done, self._total, self._wave, self._first = 0, 0, {}, None
+        self._noted_at, self._noted = None, (0, 0, 0.0)
+
+    @property
+    def training_seconds(self) -> float:
+        """Seconds in training chunks of this process."""
+        return self.phases.spent().get("training", 0.0)
+
+    @property
+    def wall_seconds(self) -> float:
+        """Seconds since this process began."""
+        return self.phases.clock() - self.phases.began
+
+    def begin(self) -> None:
+        """Notes that this process works here; the second call does nothing."""
+        if self.process:
+            return
+        import jax
+
+        rows = [] if self.log is None else machine_rows(self.log.path)
+        self.before = sums_of(rows)
+        self.process = 1 + max((row["process"] for row in rows), default=0)
+        started = datetime.datetime.fromtimestamp(self.now(), datetime.timezone.utc).isoformat(
+            timespec="seconds"
+        )
+        devices = jax.devices()
+        self._write(
+            "start",
+            {
+                "started": started,
+                "pid": os.getpid(),
+                "host": socket.gethostname(),
+                "devices": len(devices),
+                "device_kind": devices[0].device_kind,
+                "command": self.command,
+                **self._timed(),
+            },
+        )
+
+    def plan(self, arms: Mapping[str, Mapping[int, str]], members: int, found: int) -> None:
+        """Notes what is to do. arms: arm -> seed -> the member's hash; members: different ones;
+        found: of them, trained before.
+        """
+        self._write(
+            "plan",
+            {
+                "members": members,
+                "found": found,
+                "arms": {arm: {str(s): h for s, h in row.items()} for arm, row in arms.items()},
+            },
+        )
+
+    def progress(self, done: int, total: int) -> None:
+        """Hears of the model-steps that are done, of all."""
+        self._first = self._first or (done, self.phases.clock())
+        self._done, self._total = done, total
+
+    @contextlib.contextmanager
+    def compiling(self, programs: Any) -> Iterator[None]:
+        """Times the compilation of `programs` inside, and looks at their memory."""
+        began = self.phases.clock()
+        with self.phases.within("compiling"):
+            yield
+        seconds = self.phases.clock() - began
+        self.compile_seconds += seconds
+        self.programs_compiled += 1
+        self.program_bytes = max(self.program_bytes, program_bytes(programs))
+        self._write(
+            "compiled",
+            {"compile_seconds": round(seconds, 3), "program_bytes": program_bytes(programs)},
+        )
+
+    def wave(self, members: int, step: int) -> None:
+        """Members start to train together, or go on after `step` steps."""
+        self._wave = {"members": members, "step": step}
+        self._noted_at = self.phases.clock() if self._noted_at is None else self._noted_at
+        self.phases.switch("training")
+
+    def chunk(self, step: int, model_steps: int, *, evaluates: bool) -> None:
+        """A chunk of training ended after `step` steps of its members. evaluates: what follows is
+        an evaluation.
+        """
+        self.phases.switch("evaluating" if evaluates else "training")
+        self.steps += step - self._wave["step"]
+        self.model_steps += model_steps
+        self._wave["step"] = step
+
+    def chunk_noted(self) -> None:
+        """Writes a row, if the last one is old enough."""
+        every = (
+            ROW_EVERY_SECONDS_REMOTE
+            if self.log is not None and is_remote(self.log.path)
+            else ROW_EVERY_SECONDS
+        )
+        if self.phases.clock() - self._noted_at >= every:
+            self._note()
+
+    def evaluated(self, *, more: bool) -> None:
+        """An evaluation ended. more: training goes on; else the last scores follow."""
+        self.phases.switch("training" if more else "evaluating")
+
+    def kept(self) -> None:
+        """All that was trained so far is saved."""
+        self.kept_seconds, self.kept_model_steps = self.training_seconds, self.model_steps
+        self._note()
+
+    def end(self, outcome: str, detail: str = "") -> None:
+        """Notes how this process ended, if it began: "done", "interrupted" (both saved everything),
+        "stopped" or "failed".
+        """
+        self.phases.stop()
+        if outcome in ("done", "interrupted"):
+            self.kept_seconds, self.kept_model_steps = self.training_seconds, self.model_steps
+        if self.process:
+            self._write(
+                "end",
+                {"outcome": outcome, **({"detail": detail} if detail else {}), **self._work()},
+            )
+
+    def closing(self) -> str:
+        """One line for the end of a run: throughput, step time, compile time, memory and goodput."""
+        wall, training = self.before.wall + self.wall_seconds, self.training_seconds
+        parts = []
+        if self.model_steps and training > 0:
+            parts.append(
+                f"{self.model_steps / training:,.0f} model-steps/s,"
+                f" {1e3 * training / max(self.steps, 1):.3g} ms a step"
+            )
+        if self.programs_compiled:
+            parts.append(
+                f"compiled {self.programs_compiled} structure(s) in {self.compile_seconds:.1f} s"
+            )
+        memory, source = self._memory()
+        if memory:
+            parts.append(f"{memory / 1e6:.1f} MB a device ({source})")
+        share = goodput(self.before.kept + training, wall)
+        parts.append(
+            f"goodput {100 * share:.0f}% of {wall:,.0f} s"
+            + (f" in {self.before.processes + 1} processes" if self.before.processes else "")
+        )
+        parts.append(
+            "saving"
+            f" {100 * self.phases.seconds.get('saving', 0.0) / max(self.wall_seconds, 1e-9):.1f}%"
+        )
+        if self.before.lost >= 1:
+            parts.append(f"{self.before.lost:,.0f} s of training lost to kills")
+        return "Machine: " + "; ".join(parts)
+
+    def _note(self) -> None:
+        """A row about the work so far."""
+        steps, model_steps, seconds = self._noted
+        training = self.training_seconds
+        new = {}
+        if training - seconds > 0 and self.steps > steps:
+            rate, each = (
+                (self.model_steps - model_steps) / (training - seconds),
+                (training - seconds) / (self.steps - steps),
+            )
+            new = {"model_steps_per_second": round(rate, 2), "step_seconds": float(f"{each:.4g}")}
+        self._noted_at, self._noted = self.phases.clock(), (self.steps, self.model_steps, training)
+        self._write("work", new | self._work())
+
+    def _work(self) -> dict[str, Any]:
+        memory, source = self._memory()
+        row = {
+            "done": self._done,
+            "total": self._total,
+            **self._wave,
+            "model_steps": self.before.model_steps + self.model_steps,
+            "goodput": round(
+                goodput(
+                    self.before.kept + self.training_seconds, self.before.wall + self.wall_seconds
+                ),
+                4,
+            ),
+            "compile_seconds": round(self.compile_seconds, 3),
+            "memory_bytes": memory,
+            "memory_source": source,
+        }
+        if (
+            self._first and self._total > self._done > self._first[0]
+        ):  # with everything: compiling, evaluating, saving
+            each = (self.phases.clock() - self._first[1]) / (self._done - self._first[0])
+            row["seconds_left"] = round(each * (self._total - self._done), 1)
+        return (
+            row
+            | self._timed()
+            | {"seconds": {name: round(value, 3) for name, value in self.phases.spent().items()}}
+        )
+
+    def _timed(self) -> dict[str, float]:
+        """What `sums_of` reads; of this process alone."""
+        return {
+            "wall_seconds": round(self.wall_seconds, 3),
+            "training_seconds": round(self.training_seconds, 3),
+            "kept_seconds": round(self.kept_seconds, 3),
+            "kept_model_steps": self.kept_model_steps,
+        }
+
+    def _memory(self) -> tuple[int | None, str]:
+        reported = device_bytes()
+        return (
+            (reported, "as the device reports")
+            if reported
+            else (self.program_bytes or None, "by XLA's analysis")
+        )
+
+    def _write(self, event: str, row: dict[str, Any]) -> None:
+        if self.log is None or not self.process:
+            return
+        with (
+            self.phases.within("saving"),
+            contextlib.suppress(OSError),
+        ):  # the next save says what is wrong with the disk; watching stops no run
+            self.log.append(
+                [{MACHINE: event, "process": self.process, "time": round(self.now(), 3)} | row]
+            )
+
+
+def process_seconds() -> float:
+    """Seconds since this process started, for the first who asks; 0 afterwards, and where that is
+    not known (only Linux says).
+    """
+    global _counted_start
+    if _counted_start:
+        return 0.0
+    _counted_start = True
+    try:
+        with (
+            open("/proc/self/stat", encoding="ascii", errors="replace") as stat,
+            open("/proc/uptime", encoding="ascii") as uptime,
+        ):
+            started = int(stat.read().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+            return max(0.0, float(uptime.read().split()[0]) - started)
+    except (OSError, ValueError, IndexError):
+        return 0.0
+
+
+def program_bytes(programs: Any) -> int:
+    """Bytes on one device of the largest of compiled programs, by XLA's analysis; 0 where none
+    says.
+    """
+    sizes = [0]
+    for program in vars(programs).values():
+        if hasattr(program, "memory_analysis"):
+            found = program.memory_analysis()
+            if found is not None:
+                sizes.append(
+                    found.argument_size_in_bytes
+                    + found.output_size_in_bytes
+                    + found.temp_size_in_bytes
+                    - found.alias_size_in_bytes
+                )
+    return int(max(sizes))
+
+
+def device_bytes() -> int | None:
+    """The most bytes that any local device reports to have had in use; None where none reports it
+    (CPU).
+    """
+    import jax
+
+    stats = [device.memory_stats() or {} for device in jax.local_devices()]
+    peaks = [each["peak_bytes_in_use"] for each in stats if "peak_bytes_in_use" in each]
+    return max(peaks) if peaks else None

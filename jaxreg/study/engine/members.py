@@ -1,0 +1,139 @@
+"""Which members an experiment needs: arms x seeds, each addressed by the hash of its content,
+grouped by structure.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from jaxreg.attention import BITS_VERSION
+from jaxreg.store import code_version as code
+from jaxreg.store import member_store
+from jaxreg.study.design import components
+from jaxreg.study.design import config as configs
+from jaxreg.study.design.experiment import Arm
+from jaxreg.study.engine import program
+from jaxreg.train.loop import Job
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """One member: an arm at a seed. `seed` is the paired seed of the tables, `run_seed` the one
+    that is really used.
+    """
+
+    arm: str
+    seed: int
+    run_seed: int
+    config: Mapping
+    hash: str
+    data: str
+
+    def job(self, dataset: int) -> Job:
+        """What the training loop needs; `dataset` is the row of the member's data in the wave's
+        tables.
+        """
+        return program.job_of(self.config, self.hash, self.run_seed, dataset)
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Members of equal structure: they share one compiled program."""
+
+    structure: Mapping
+    specs: tuple[Spec, ...]
+
+    def waves(self, slots: int, done: set[str]) -> Iterator[tuple[Spec, ...]]:
+        """The members that are not done, seed by seed (so that every arm's row fills evenly),
+        `slots` at a time.
+        """
+        todo = [spec for spec in self.specs if spec.hash not in done]
+        for start in range(0, len(todo), slots):
+            yield tuple(todo[start : start + slots])
+
+
+def make_specs(
+    arms: Mapping[str, Arm],
+    resolved: Mapping[str, Mapping],
+    seeds: Sequence[int],
+    data_hash: Callable[[Mapping, int], str],
+    code: str | None = None,
+) -> list[Spec]:
+    """The members of all arms at all seeds, seed-major.
+
+    Args:
+      data_hash: (data section, seed) -> content hash.
+      code: the version of the code that trains or trained them; None means this one.
+    """
+    specs, code = [], code_version() if code is None else code
+    for seed in seeds:
+        for name, arm in arms.items():
+            config, run_seed = plain(resolved[name]), seed + arm.seed_offset
+            data = data_hash(config["data"], run_seed)
+            specs.append(
+                Spec(name, seed, run_seed, config, member_hash(config, run_seed, data, code), data)
+            )
+    return specs
+
+
+def code_version() -> str:
+    """The version of the code that trains members: ours, and that of a person's own pieces."""
+    own = components.version()
+    return (
+        code.code_version()
+        if own is None
+        else member_store.content_hash([code.code_version(), own])
+    )
+
+
+def member_hash(config: Mapping, seed: int, data: str, code: str) -> str:
+    """The address of a trained member: everything that decided its numbers, and nothing else."""
+    deciding = {
+        section: dict(values)
+        for section, values in config.items()
+        if section not in program.OPERATIONAL
+    }
+    return member_store.content_hash(
+        {
+            "config": _jsonable(deciding),
+            "seed": seed,
+            "data": data,
+            "code": code,
+            "bits_version": BITS_VERSION,
+        }
+    )
+
+
+def group(specs: Sequence[Spec]) -> list[Group]:
+    """Specs by structure, in order of first appearance, each member once however many arms need it."""
+    groups: dict[str, tuple[Mapping, dict[str, Spec]]] = {}
+    for spec in specs:
+        structure = program.structure_of(spec.config)
+        key = member_store.content_hash(_jsonable(structure))
+        groups.setdefault(key, (structure, {}))[1].setdefault(spec.hash, spec)
+    return [Group(structure, tuple(members.values())) for structure, members in groups.values()]
+
+
+def plain(config: configs.Config) -> dict:
+    """A resolved config as nested dicts."""
+    nested: dict = {}
+    for name, value in configs.flat(config).items():
+        *sections, last = name.split(".")
+        inner = nested
+        for section in sections:
+            inner = inner.setdefault(section, {})
+        inner[last] = value
+    return nested
+
+
+def _jsonable(tree: Mapping) -> dict:
+    """Infinite numbers as text: JSON has none."""
+    return {
+        key: (
+            _jsonable(value)
+            if isinstance(value, Mapping)
+            else repr(value)
+            if isinstance(value, float)
+            else value
+        )
+        for key, value in tree.items()
+    }

@@ -1,0 +1,339 @@
+"""What one member learns: model, objective, optimizer and scores, built inside the traced program
+from structure and strengths.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxreg import losses, nn, optim, rng
+from jaxreg.data import Dataset
+from jaxreg.metrics import Tally, choice_hits
+from jaxreg.reg import augmentations, schedules, sharpness
+from jaxreg.reg.penalties import Seen, penalized
+from jaxreg.study.design import components
+from jaxreg.study.engine import diagnostics
+from jaxreg.train.parallel import PARTNER
+from jaxreg.train.step import Moment, Problem, as_trained
+
+Strengths = Mapping[str, Mapping[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Vocabulary:
+    """What the model must know of a data set: sizes, names of the cues, and which embedding rows
+    are fresh at evaluation.
+    """
+
+    vocab_size: int
+    num_outputs: int
+    fresh_tokens: tuple[int, ...]
+    fresh_like: tuple[int, ...]
+    max_length: int = 12
+    cue_names: tuple[str, ...] = ()
+    num_features: int | None = None
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> "Vocabulary":
+        """Read off a data set."""
+        features = dataset.splits["train"].features
+        return cls(
+            len(dataset.tokens),
+            len(dataset.outputs),
+            tuple(map(int, dataset.fresh_tokens)),
+            tuple(map(int, dataset.fresh_like)),
+            dataset.splits["train"].tokens.shape[1],
+            tuple(dataset.cue_names),
+            None if features is None else features.shape[-1],
+        )
+
+
+def model_of(structure: Mapping, strengths: Strengths, vocabulary: Vocabulary) -> nn.Transformer:
+    """The model of one member; strengths may be traced."""
+    options = {
+        name: value
+        for name, value in structure["model"].items()
+        if name not in ("module", "attention_dropout_edges")
+    }
+    make = components.MODELS[structure["model"]["module"]]
+    return make(
+        vocab_size=vocabulary.vocab_size,
+        num_outputs=vocabulary.num_outputs,
+        max_length=vocabulary.max_length,
+        **options,
+        **strengths["model"],
+    )
+
+
+def problem_of(structure: Mapping, vocabulary: Vocabulary) -> Callable[[Strengths], Problem]:
+    """A function from (traced) strengths to what a member learns."""
+    num_steps = structure["train"]["num_steps"]
+
+    def build(strengths: Strengths) -> Problem:
+        model = model_of(structure, strengths, vocabulary)
+
+        def score(params, batch, seed):
+            logits = predict(model, with_fresh_rows(params, seed, vocabulary), batch)
+            hits = choice_hits(logits, batch["label"], batch["foil"])
+            return jnp.stack([hits, losses.cross_entropy(logits, batch["label"])], axis=-1)
+
+        def init(key):
+            given = example_input(vocabulary)
+            return model.init(key, given.pop("tokens"), **given)["params"]
+
+        options = structure["optim"] | strengths["optim"]
+        radii = {name: options.pop(name) for name in sharpness.PERTURBATIONS}
+        problem = Problem(
+            init,
+            functools.partial(training_loss, structure, strengths, vocabulary),
+            score,
+            optim.optimizer(num_steps=num_steps, **options),
+            sharpness.twice(**radii),
+            as_trained
+            if options["ema_decay"] is None
+            else lambda p, state: optim.averaged(state, p),
+        )
+        return problem._replace(trace=diagnostics.of(structure["eval"]["traces"], problem, model))
+
+    return build
+
+
+def example_input(vocabulary: Vocabulary) -> dict[str, jax.Array]:
+    """One row as the model takes it, for its shapes."""
+    given = {"tokens": jnp.zeros((1, vocabulary.max_length), jnp.int32)}
+    if vocabulary.num_features is not None:
+        given["features"] = jnp.zeros(
+            (1, vocabulary.max_length, vocabulary.num_features), jnp.float32
+        )
+    return given
+
+
+def scheduled(structure: Mapping, strengths: Strengths, step: Any) -> Strengths:
+    """The strengths at one step: those of `schedule.fields` times the schedule's factor."""
+    plan = structure["schedule"]
+    if not plan["fields"]:
+        return strengths
+    factor = schedules.factor(
+        plan["shape"], step, share=plan["share"], num_steps=structure["train"]["num_steps"]
+    )
+    changed = {section: dict(values) for section, values in strengths.items()}
+    for field in plan["fields"]:
+        section, name = field.split(".")
+        changed[section][name] = factor * changed[section][name]
+    return changed
+
+
+def training_loss(
+    structure: Mapping,
+    strengths: Strengths,
+    vocabulary: Vocabulary,
+    params: Any,
+    batch: Mapping,
+    moment: Moment,
+    example_ids: Any,
+) -> Tally:
+    """The loss of one batch: augmented, dropped, penalized; as sum and count."""
+    now = scheduled(structure, strengths, moment.step)
+    model = model_of(structure, now, vocabulary)
+    if now["augment"]:
+        batch = augmentations.augmented(
+            dict(batch),
+            now["augment"],
+            moment.key("augment"),
+            example_ids,
+            num_layers=model.num_layers,
+        )
+    edges = (
+        structure["model"]["attention_dropout_edges"]
+        if structure["model"]["module"] == "transformer"
+        else "all"
+    )
+    run = Pass(
+        params,
+        batch,
+        example_ids,
+        model,
+        moment,
+        edges,
+        vocabulary.cue_names,
+        now["counterfactual"],
+    )
+    logits, loss = run.logits_and_loss("dropout")
+    seen = Seen(
+        params,
+        optim.DECAY_MASKS[structure["optim"]["decay_mask"]](params),
+        batch,
+        example_ids,
+        logits,
+        loss,
+        run.attention_weights,
+        lambda: run.logits_and_loss("second")[0],
+    )
+    strength = {name.removesuffix("_strength"): value for name, value in now["loss"].items()}
+    values = penalized(seen, strength, components.PENALTIES)
+    return Tally(jnp.sum(values), jnp.float32(values.size))
+
+
+@dataclasses.dataclass(frozen=True)
+class Pass:
+    """The model in training mode over one batch, augmented already."""
+
+    params: Any
+    batch: Mapping
+    example_ids: Any
+    model: Any
+    moment: Moment
+    edges: str
+    cue_names: tuple[str, ...]
+    spared: Mapping[str, Any]
+
+    def logits_and_loss(self, stream: str) -> tuple[jax.Array, jax.Array]:
+        """[B, V] logits at the query, and [B] cross-entropy in nats, with the masks of a stream.
+
+        Where labels are mixed the loss is that of both, by their weights; a mixed example has two
+        queries, each read for its label.
+        """
+        batch = self.batch
+        if "mix_layer" in batch:
+            queries = jnp.stack(
+                [batch["query_position"], batch[f"{PARTNER}query_position"]], axis=1
+            )
+            both = self._apply(stream, read_positions=queries)
+            own, other = both[:, 0], both[:, 1]
+        else:
+            own = other = self._apply(stream, read_positions=batch["query_position"])
+        loss = losses.cross_entropy(own, batch["label"])
+        if "mix_weight" in batch:
+            loss = batch["mix_weight"] * loss + (1 - batch["mix_weight"]) * losses.cross_entropy(
+                other, batch[f"{PARTNER}label"]
+            )
+        return own, loss
+
+    def attention_weights(self) -> jax.Array:
+        """[N, B, H, T, T]: as applied, with what dropout left."""
+        _, sown = self._apply("dropout", mutable="intermediates")
+        layers = sown["intermediates"]
+        return jnp.stack(
+            [
+                layers[f"block_{n}"]["attention"]["attention_weights"][0]
+                for n in range(self.model.num_layers)
+            ]
+        )
+
+    def _apply(self, stream: str, **options: Any) -> Any:
+        batch = self.batch
+        given = {"features": batch["features"]} if "features" in batch else {}
+        if "mix_layer" in batch:
+            features = batch[f"{PARTNER}features"] if "features" in batch else None
+            given["mix"] = nn.Mix(
+                batch[f"{PARTNER}tokens"], features, batch["mix_weight"], batch["mix_layer"]
+            )
+        if self.edges != "all":
+            given["droppable"] = droppable(self.edges, batch, self.cue_names)
+        if self.spared:
+            others = not_spared(
+                self.spared,
+                self.moment.step,
+                self.example_ids,
+                self.model,
+                batch["tokens"].shape[1],
+            )
+            given["droppable"] = others & given["droppable"] if "droppable" in given else others
+        return self.model.apply(
+            {"params": self.params},
+            batch["tokens"],
+            padding_mask=batch["tokens"] != 0,
+            train=True,
+            dropout_key=self.moment.key(stream),
+            example_ids=self.example_ids,
+            **given,
+            **options,
+        )
+
+
+def droppable(edges: str, batch: Mapping, cue_names: tuple[str, ...]) -> jax.Array:
+    """bool [B, 1, T, T]: True at the one connection that may be dropped, such as "query->noun": who
+    looks -> at whom.
+    """
+    places = {"query": batch["query_position"]} | {
+        name: batch["cues"][:, i] for i, name in enumerate(cue_names)
+    }
+    positions = jnp.arange(batch["tokens"].shape[1])
+    looks, seen = (positions == places[name][:, None] for name in edges.split("->"))
+    return looks[:, None, :, None] & seen[:, None, None, :]
+
+
+def not_spared(
+    spared: Mapping[str, Any], step: Any, example_ids: jax.Array, model: Any, length: int
+) -> jax.Array:
+    """bool [N, B, H, T, T]: False at the one connection of one example that this step keeps
+    whatever its mask says.
+
+    Kept as it is, not scaled up as connections are that were drawn to be kept.
+
+    Args:
+      spared: step, example, layer, head, query and key, perhaps traced; in any other step nothing
+        is spared.
+    """
+    axes = (
+        jnp.arange(model.num_layers),
+        example_ids,
+        jnp.arange(model.num_heads),
+        jnp.arange(length),
+        jnp.arange(length),
+    )
+    hit = spared["step"] == step
+    for axis, (name, numbers) in enumerate(
+        zip(("layer", "example", "head", "query", "key"), axes, strict=True)
+    ):
+        hit = hit & (spared[name] == numbers).reshape(
+            [-1 if i == axis else 1 for i in range(len(axes))]
+        )
+    return ~hit
+
+
+def predict(model: nn.Transformer, params: Any, batch: Mapping) -> jax.Array:
+    """Logits [n, V] at the query position, in evaluation mode, with the batch's connections cut in
+    every head and layer.
+
+    batch["cut_positions"]: [n, C], key positions that the query may not read; -1 cuts nothing.
+    """
+    positions = jnp.arange(batch["tokens"].shape[1])
+    is_query = positions[None, :, None] == batch["query_position"][:, None, None]
+    is_cut = (positions[None, :, None] == batch["cut_positions"][:, None, :]).any(-1)
+    allowed = ~(is_query & is_cut[:, None, :])
+    given = {"features": batch["features"]} if "features" in batch else {}
+    return model.apply(
+        {"params": params},
+        batch["tokens"],
+        padding_mask=batch["tokens"] != 0,
+        mask=allowed[:, None],
+        read_positions=batch["query_position"],
+        **given,
+    )
+
+
+def with_fresh_rows(params: Any, seed: Any, vocabulary: Vocabulary) -> Any:
+    """`params` with the embedding rows of words never trained replaced by random ones, as long as
+    the trained nouns' on average.
+
+    The rows are normal, of the seed's "fresh" stream, at the root mean square of the rows
+    `fresh_like`.
+    """
+    if (
+        not vocabulary.fresh_tokens or "embedding" not in params
+    ):  # another's model: its own initial rows are as random
+        return params
+    table = params["embedding"]["embedding"]
+    size = jnp.sqrt(jnp.mean(jnp.square(table[jnp.asarray(vocabulary.fresh_like)])))
+    rows = size * jax.random.normal(
+        rng.seed_key(seed, "fresh"), (len(vocabulary.fresh_tokens), table.shape[1])
+    )
+    return {
+        **params,
+        "embedding": {"embedding": table.at[jnp.asarray(vocabulary.fresh_tokens)].set(rows)},
+    }

@@ -1,0 +1,254 @@
+"""From configuration to objects. The ConfigDict stops here: below there are typed keyword arguments
+only.
+
+A resolved config is cut in two: *strengths*, numbers that are traced, and *structure*, everything
+else. Members of equal structure share one compiled program. Sections are splatted into
+constructors, so a field that nobody reads is an error.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxreg.data import Dataset, View
+from jaxreg.reg import augmentations
+from jaxreg.study.design import components, regularizers
+from jaxreg.study.engine.objective import (
+    Vocabulary,
+    example_input,
+    model_of,
+    predict,
+    problem_of,
+    with_fresh_rows,
+)
+from jaxreg.train.loop import Job, Plan
+from jaxreg.train.parallel import Layout, Programs, Tables
+from jaxreg.train.stopping import Rule
+
+__all__ = [
+    "OPERATIONAL",
+    "Passes",
+    "Vocabulary",
+    "example_input",
+    "job_of",
+    "layout_of",
+    "model_of",
+    "needs_of",
+    "pass_batch",
+    "plan_of",
+    "predict",
+    "problem_of",
+    "programs_of",
+    "scored_rows",
+    "strengths_of",
+    "structure_of",
+    "tables_of",
+    "train_batch",
+    "with_fresh_rows",
+]
+
+OPERATIONAL = ("checkpoint", "seed")
+"""Sections that never change a result: no part of a member's hash."""
+
+
+def strengths_of(config: Mapping) -> dict[str, dict[str, float]]:
+    """The traced numbers of a resolved config, by section; None is absent."""
+    traced = {
+        section: {
+            name: float(config[section][name])
+            for name in names
+            if name in config[section] and config[section][name] is not None
+        }
+        for section, names in regularizers.strengths().items()
+    }
+    spared = config["counterfactual"]
+    return traced | {
+        "counterfactual": {name: float(place) for name, place in spared.items()}
+        if spared["step"] is not None
+        else {}
+    }
+
+
+def structure_of(config: Mapping) -> dict[str, dict[str, Any]]:
+    """What is left without strengths, stopping rules and the data's contents: equal structure,
+    equal program.
+    """
+    table = regularizers.strengths()
+    structure = {
+        section: {
+            name: value
+            for name, value in config[section].items()
+            if name not in names or value is None
+        }
+        for section, names in table.items()
+    }
+    same_shape = components.SOURCES[config["data"]["dataset"]].same_shape
+    data = {name: value for name, value in config["data"].items() if name not in same_shape}
+    stopping = {"split": config["stopping"]["split"]}
+    sections = {name: dict(config[name]) for name in ("schedule", "train", "eval")}
+    spares = config["counterfactual"]["step"] is not None
+    return (
+        structure
+        | sections
+        | {"data": data, "stopping": stopping, "counterfactual": {"spares_a_connection": spares}}
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Passes:
+    """The distinct (split, cuts) that the views need, curve views first; several views share a
+    pass.
+    """
+
+    keys: tuple[tuple[str, tuple[str, ...]], ...]
+    num_curves: int
+
+    @classmethod
+    def of(cls, views: Sequence[View], curves: Sequence[str], stopping_split: str) -> "Passes":
+        """The passes of a data set's views; curves and the stopping split come first."""
+        by_name = {view.name: view for view in views}
+        wanted = [(by_name[name].split, by_name[name].cut) for name in curves] + [
+            (stopping_split, ())
+        ]
+        first = tuple(dict.fromkeys(wanted))
+        return cls(
+            tuple(dict.fromkeys([*first, *((view.split, view.cut) for view in views)])), len(first)
+        )
+
+    def index(self, split: str, cut: tuple[str, ...] = ()) -> int:
+        """Where a pass stands."""
+        return self.keys.index((split, cut))
+
+
+SCORED_TRAINING_ROWS = 1024
+"""Training rows scored at most, evenly spaced: all of a small split; scoring thousands would cost
+more than training on them.
+"""
+
+
+def scored_rows(dataset: Dataset, split: str) -> np.ndarray:
+    """Which rows of a split its passes score."""
+    n = len(dataset.splits[split])
+    kept = min(n, SCORED_TRAINING_ROWS) if split == "train" else n
+    return np.arange(kept) * n // kept
+
+
+def pass_batch(
+    dataset: Dataset, split: str, cut: tuple[str, ...], rows: int | None = None
+) -> dict[str, np.ndarray]:
+    """One pass as arrays: the scored rows, filled up to `rows` by repeating the last one."""
+    part, chosen = dataset.splits[split], scored_rows(dataset, split)
+    columns = [dataset.cue_names.index(name) for name in cut]
+    cuts = np.full((len(part), len(dataset.cue_names)), -1, np.int32)
+    cuts[:, : len(columns)] = part.cues[:, columns]
+    batch = {
+        "tokens": part.tokens,
+        "query_position": part.query_position,
+        "label": part.label,
+        "foil": part.foil,
+        "cut_positions": cuts,
+    }
+    if part.features is not None:
+        batch["features"] = part.features
+    fill = 0 if rows is None else rows - len(chosen)
+    filled = np.concatenate([chosen, np.repeat(chosen[-1:], fill)])
+    return {name: x[filled] for name, x in batch.items()}
+
+
+NUM_VARIANTS = 8
+"""Rewritten sentences held for each training sentence and kind of rewriting."""
+
+
+def train_batch(dataset: Dataset, needs: Sequence[str]) -> dict[str, np.ndarray]:
+    """The training split as arrays, with the rewritten sentences that augmentations ask for as
+    variants_<kind>.
+    """
+    split = dataset.splits["train"]
+    batch = {
+        "tokens": split.tokens,
+        "query_position": split.query_position,
+        "label": split.label,
+        "cues": split.cues,
+    }
+    if split.features is not None:
+        batch["features"] = split.features
+    kinds = [need.removeprefix("variants:") for need in needs if need.startswith("variants:")]
+    if kinds:
+        from jaxreg.data.catsat.rewriting import variants
+
+        for kind, (tokens, query) in variants(dataset, kinds, NUM_VARIANTS).items():
+            batch |= {f"variants_{kind}": tokens, f"variants_{kind}_query": query}
+    return batch
+
+
+def tables_of(
+    datasets: Sequence[Dataset], passes: Passes, devices: int = 1, needs: Sequence[str] = ()
+) -> Tables:
+    """The arrays of several draws of one data set: train [R, n, ...], passes [R, P, n, ...].
+
+    Args:
+      needs: what the augmentations of the program ask for (`needs_of`).
+    """
+    longest = max(len(scored_rows(datasets[0], split)) for split, _ in passes.keys)
+    rows = -(-longest // devices) * devices
+    train = [train_batch(dataset, needs) for dataset in datasets]
+    scored = [
+        jax.tree.map(
+            lambda *x: np.stack(x), *[pass_batch(dataset, *key, rows) for key in passes.keys]
+        )
+        for dataset in datasets
+    ]
+    return Tables(
+        jax.tree.map(lambda *x: np.stack(x), *train), jax.tree.map(lambda *x: np.stack(x), *scored)
+    )
+
+
+def plan_of(structure: Mapping, dataset: Dataset, passes: Passes) -> Plan:
+    """How long and how often, from the structure and the size of the splits."""
+    return Plan(
+        num_steps=structure["train"]["num_steps"],
+        batch_size=structure["train"]["batch_size"],
+        eval_every_steps=structure["eval"]["every_steps"],
+        num_examples=len(dataset.splits["train"]),
+        pass_rows=tuple(len(scored_rows(dataset, split)) for split, _ in passes.keys),
+        num_curve_passes=passes.num_curves,
+        stopping_pass=passes.index(structure["stopping"]["split"]),
+    )
+
+
+def layout_of(structure: Mapping, devices: Sequence[Any] | None = None) -> Layout:
+    """Where the members of a structure run."""
+    train = structure["train"]
+    return Layout(
+        train["layout"],
+        train["members_per_device"],
+        train["member_axis"],
+        tuple(devices or jax.devices()),
+    )
+
+
+def needs_of(structure: Mapping) -> tuple[str, ...]:
+    """What the augmentations of a program ask of its batches: "partner", "variants:<kind>"."""
+    return augmentations.needs_of(
+        tuple(name for name in augmentations.AUGMENTATIONS if name not in structure["augment"])
+    )
+
+
+def programs_of(
+    structure: Mapping, vocabulary: Vocabulary, devices: Sequence[Any] | None = None
+) -> Programs:
+    """The compiled programs of a structure."""
+    return Programs(
+        problem_of(structure, vocabulary),
+        layout_of(structure, devices),
+        "partner" in needs_of(structure),
+    )
+
+
+def job_of(config: Mapping, member_hash: str, seed: int, dataset: int) -> Job:
+    """One member, ready to train."""
+    rule = {name: value for name, value in config["stopping"].items() if name != "split"}
+    return Job(member_hash, seed, dataset, strengths_of(config), Rule(**rule))

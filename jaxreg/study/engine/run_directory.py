@@ -1,0 +1,220 @@
+"""What a run directory says about itself: config.json, environment.json, and an experiment read
+back from them.
+"""
+
+import dataclasses
+import datetime
+import json
+import platform
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxreg import __version__
+from jaxreg.attention import BITS_VERSION
+from jaxreg.errors import UserErrors
+from jaxreg.store.atomic import to_json, write_json
+from jaxreg.store.member_store import Record
+from jaxreg.study.design import components
+from jaxreg.study.design.components import Own
+from jaxreg.study.design.config import flat
+from jaxreg.study.design.experiment import Arm, Experiment, load_experiment
+from jaxreg.study.engine.members import code_version, plain
+
+CONFIG, ENVIRONMENT = "config.json", "environment.json"
+_PACKAGES = (
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "tensorflow-datasets",
+    "ml-collections",
+    "numpy",
+    "scipy",
+)
+
+
+def begin(
+    workdir: Path,
+    experiment: Experiment,
+    config: Mapping,
+    arms: Mapping[str, Mapping],
+    seeds: Sequence[int],
+    fingerprint: Mapping[str, Any],
+    display: Any,
+) -> None:
+    """Writes what runs. More seeds or other arms may join a directory; another base config or
+    experiment may not.
+
+    Raises:
+      UserErrors: the directory holds a run of another experiment or base config; one line per
+        difference.
+    """
+    design = _design(experiment, config, arms, seeds)
+    path = workdir / CONFIG
+    if path.exists():
+        _refuse_other(workdir, json.loads(path.read_text()), json.loads(to_json(design)))
+    write_json(path, design)
+    write_environment(workdir, fingerprint, display)
+
+
+def write_environment(workdir: Path, fingerprint: Mapping[str, Any], display: Any) -> None:
+    """Writes what runs it: versions, devices, the commit; says so, and marks the run, where that
+    changed since.
+    """
+    old = (
+        json.loads((workdir / ENVIRONMENT).read_text())
+        if (workdir / ENVIRONMENT).exists()
+        else None
+    )
+    changed = (
+        [] if old is None else [k for k, v in fingerprint.items() if old["fingerprint"].get(k) != v]
+    )
+    if changed:
+        display.note(
+            f"resumed on another machine or other versions ({', '.join(changed)} changed): numbers"
+            " may differ in the last bits"
+        )
+    write_json(
+        workdir / ENVIRONMENT,
+        {
+            "jaxreg": __version__,
+            "python": platform.python_version(),
+            "versions": versions(_PACKAGES),
+            "git_commit": _git_commit(),
+            "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            "fingerprint": dict(fingerprint),
+            "mixed_fingerprints": bool(changed) or bool(old and old.get("mixed_fingerprints")),
+        },
+    )
+
+
+def mark_foreign(
+    workdir: Path, records: Iterable[Record], fingerprint: Mapping[str, Any], display: Any
+) -> None:
+    """Marks the run, and says so, if members in it were trained under another fingerprint."""
+    foreign = sum(record.meta["fingerprint"] != dict(fingerprint) for record in records)
+    if foreign:
+        path = workdir / ENVIRONMENT
+        write_json(path, json.loads(path.read_text()) | {"mixed_fingerprints": True})
+        display.note(
+            f"{foreign} members were trained on another machine or other versions: their last bits"
+            " may differ; the run is marked"
+        )
+
+
+def read(workdir: Path) -> tuple[Experiment, dict, dict[str, dict], list[int]]:
+    """(experiment, base config, resolved config by arm, seeds) of a run directory.
+
+    Raises:
+      UserErrors: no run is there.
+    """
+    path = workdir / CONFIG
+    if not path.exists():
+        raise UserErrors([f"{workdir}: no {CONFIG} there; it is no run directory"])
+    design = json.loads(path.read_text())
+    _adopt_again(workdir, design["own_files"])
+    entry = design["experiment"]
+    arms = {name: Arm(**arm) for name, arm in entry["arms"].items()}
+    experiment = Experiment(**{**entry, "arms": arms, "seeds": tuple(entry["seeds"])})
+    return experiment, _tuples(design["config"]), _tuples(design["arms"]), design["seeds"]
+
+
+def _tuples(tree: Any) -> Any:
+    """JSON's lists as the tuples that config values are."""
+    if isinstance(tree, dict):
+        return {name: _tuples(value) for name, value in tree.items()}
+    return tuple(tree) if isinstance(tree, list) else tree
+
+
+def _adopt_again(workdir: Path, own_files: Mapping[str, str]) -> None:
+    """Loads the pieces of the experiment file that the run was made with.
+
+    Raises:
+      UserErrors: it is gone, or says something else now.
+    """
+    for path, digest in own_files.items():
+        load_experiment(path)
+        if components.adopted()[path] != digest:
+            raise UserErrors(
+                [
+                    f"{path} has changed since {workdir} was run: its data set, model or penalty is"
+                    " another one"
+                ]
+            )
+
+
+def _design(
+    experiment: Experiment, config: Mapping, arms: Mapping[str, Mapping], seeds: Sequence[int]
+) -> dict[str, Any]:
+    return {
+        "experiment": {
+            name: value
+            for name, value in dataclasses.asdict(
+                dataclasses.replace(experiment, own=Own())
+            ).items()
+            if name != "own"
+        },
+        "own_files": components.adopted() if experiment.own != Own() else {},
+        "config": plain(config),
+        "arms": {name: plain(arm) for name, arm in arms.items()},
+        "seeds": list(seeds),
+        "bits_version": BITS_VERSION,
+        "code_version": code_version(),
+    }
+
+
+def _refuse_other(workdir: Path, old: Mapping, new: Mapping) -> None:
+    mistakes = []
+    if old["experiment"]["name"] != new["experiment"]["name"]:
+        mistakes.append(
+            f"{workdir} holds experiment {old['experiment']['name']!r}, not"
+            f" {new['experiment']['name']!r}; choose another --workdir"
+        )
+    before, after = flat(old["config"]), flat(new["config"])
+    for name in sorted(set(before) | set(after)):
+        if before.get(name) != after.get(name) and not name.startswith("checkpoint."):
+            mistakes.append(
+                f"{workdir} was run with {name}={before.get(name)!r}, not {after.get(name)!r};"
+                " choose another --workdir"
+            )
+    if mistakes:
+        raise UserErrors(mistakes)
+
+
+def versions(names: Iterable[str]) -> dict[str, str]:
+    """Package -> installed version."""
+    from importlib import metadata
+
+    return {name: metadata.version(name) for name in names}
+
+
+def _git_commit() -> str | None:
+    """The commit of the source, None outside a repository."""
+    try:
+        run = subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
+        )
+    except OSError:
+        return None
+    return run.stdout.strip() or None if run.returncode == 0 else None
+
+
+def read_results(workdir: Path) -> dict[str, Any]:
+    """results.json of a run directory, {} where there is none yet."""
+    path = workdir / "results.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def code_of(workdir: Path) -> str:
+    """The version of the code that trained a run's members: looking at an old run must not need the
+    old code.
+    """
+    return json.loads((workdir / CONFIG).read_text())["code_version"]

@@ -1,0 +1,148 @@
+"""What every run needs around it: the directory locked, signals caught, data loading, time kept,
+and the live table.
+"""
+
+import contextlib
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxreg.data import Dataset
+from jaxreg.distributed import processes
+from jaxreg.distributed.signals import Interrupts
+from jaxreg.errors import UserErrors
+from jaxreg.store.checkpoint import CheckpointError
+from jaxreg.store.lease import RunDirectoryInUse
+from jaxreg.store.lock import RunLock
+from jaxreg.store.member_store import Record
+from jaxreg.store.metrics_log import MetricsLog
+from jaxreg.study.analysis import results, statistics, summary_text
+from jaxreg.study.engine import run_directory
+from jaxreg.study.engine.dataset_loader import Library
+from jaxreg.study.engine.goodput import Meter, Phases, process_seconds
+from jaxreg.study.engine.members import Spec
+from jaxreg.study.engine.trainer import Trainer, Watch, fingerprint
+from jaxreg.train.loop import Interrupted
+
+DONE, INTERRUPTED = 0, 75
+
+
+class Board:
+    """The live table: means over the members that are done, cell by cell."""
+
+    def __init__(self, display: Any, datasets: Mapping[str, Dataset]):
+        self.display, self.datasets, self.values = display, datasets, {}
+
+    def add(self, spec: Spec, record: Record) -> None:
+        """One more member of an arm is done."""
+        dataset = self.datasets[spec.data]
+        for view in dataset.views:
+            values = self.values.setdefault((spec.arm, view.name), [])
+            value = results.accuracy(record, dataset, view)
+            values.append(dataset.chance_of(view) if np.isnan(value) else value)
+            half = None
+            if len(values) > 1:
+                low, high = statistics.t_interval(values, 0.05)
+                half = (high - low) / 2
+            self.display.cell(spec.arm, view.name, float(np.mean(values)), half, len(values))
+
+
+class Session:
+    """One run in its directory. `phases` keeps the time, `meter` writes it down, `library` loads
+    data in the background, `display` is told.
+    """
+
+    def __init__(self, workdir: Path, display: Any, interrupts: Interrupts):
+        self.workdir, self.display, self.interrupts = workdir, display, interrupts
+        self.phases, self.library = Phases(display, before=process_seconds()), Library()
+        self.meter = Meter(
+            self.phases,
+            MetricsLog(workdir / "metrics.jsonl"),
+            command=summary_text.command(sys.argv),
+        )
+
+    def progress(self, done: int, total: int) -> None:
+        """Tells display and meter how many of all model-steps are done."""
+        self.display.progress(done, total)
+        self.meter.progress(done, total)
+
+    def train(self, specs: Sequence[Spec]) -> dict[str, Record]:
+        """All members' records by hash, found or trained now.
+
+        Raises:
+          Interrupted: a signal came; everything is saved.
+        """
+        board = Board(self.display, self.library)
+        watch = Watch(
+            progress=self.progress,
+            member_done=board.add,
+            phase=self.phases,
+            stop=lambda: self.interrupts.requested,
+            meter=self.meter,
+        )
+        trainer = Trainer(self.workdir, specs, self.library, fingerprint(), watch)
+        records = trainer.run()
+        found = len(records) - trainer.trained
+        if found:
+            self.display.note(
+                f"{found} of {len(records)} members were found trained, {trainer.trained}"
+                " trained now"
+            )
+        run_directory.mark_foreign(self.workdir, records.values(), fingerprint(), self.display)
+        return records
+
+
+@contextlib.contextmanager
+def _ending(session: Session) -> Iterator[Session]:
+    """Notes how the session ended, and says how fast it was."""
+    outcome, detail = "failed", ""
+    try:
+        yield session
+        outcome = "done"
+    except Interrupted:
+        outcome = "interrupted"
+        raise
+    except KeyboardInterrupt:  # the second one: nothing was saved
+        outcome = "stopped"
+        raise
+    except BaseException as error:
+        detail = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+        raise
+    finally:
+        session.meter.end(outcome, detail)
+        session.library.close()
+    if session.meter.model_steps:
+        session.display.note(session.meter.closing())
+
+
+def hold(workdir: Path, display: Any, body: Callable[[Session], None]) -> int:
+    """Runs `body` in a locked run directory and returns the exit code: 0, or 75 when a signal
+    stopped it after saving.
+
+    Raises:
+      UserErrors: the directory cannot be made or is in use, or its checkpoints cannot be used.
+    """
+    try:
+        if processes.is_first():
+            workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserErrors([f"--workdir={workdir}: cannot be made: {error.strerror}"]) from None
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *args, **kwargs: display.note(str(message))
+        try:
+            with RunLock(workdir), Interrupts(notify=display.note) as interrupts:
+                with _ending(Session(workdir, display, interrupts)) as session:
+                    body(session)
+        except Interrupted:
+            display.note(f"interrupted; the same command goes on: {summary_text.command(sys.argv)}")
+            return INTERRUPTED
+        except (
+            RunDirectoryInUse,
+            CheckpointError,
+        ) as error:  # a full or damaged disk is no defect of ours
+            raise UserErrors([str(error)]) from None
+    return DONE

@@ -1,0 +1,404 @@
+"""Trains the members that are not there yet, wave by wave, with records, checkpoints and metrics on
+disk.
+"""
+
+import dataclasses
+import os
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxreg.data import Dataset
+from jaxreg.distributed import processes
+from jaxreg.store import member_store
+from jaxreg.store.checkpoint import Checkpoints, CheckpointWarning
+from jaxreg.store.member_store import Record, Records
+from jaxreg.store.metrics_log import MetricsLog
+from jaxreg.study.engine import members, program, program_cache
+from jaxreg.study.engine.goodput import Meter, machine_rows
+from jaxreg.study.engine.members import Spec
+from jaxreg.train.loop import Plan, Trained, Wave, compile_programs, run_wave
+from jaxreg.train.parallel import Programs
+
+MOST_PLANNED = 1_000
+"""Members whose hashes are written down for `jaxreg status`; of more only the number is."""
+MOST_SECONDS_LATE = 60.0
+"""After this a member that only process 0 finds is no matter of a slow shared disk."""
+
+
+@dataclasses.dataclass
+class Watch:
+    """What the outside hears of training. All calls are optional.
+
+    progress(done, total): model-steps. member_done(spec, record). phase(name). stop(): asked after
+    every chunk. meter: measures.
+    """
+
+    progress: Callable[[int, int], None] = lambda done, total: None
+    member_done: Callable[[Spec, Record], None] = lambda spec, record: None
+    phase: Callable[[str], None] = lambda name: None
+    stop: Callable[[], bool] = lambda: False
+    meter: Meter = dataclasses.field(default_factory=Meter)
+
+
+@dataclasses.dataclass(frozen=True)
+class Saved:
+    """What the newest checkpoint holds of this run: members that are not done, all of one group.
+
+    group: its position. specs: the members; rows: where each stands in the checkpoint; size: how
+    many stand there.
+    step: steps made. fingerprints: of the machines that made them.
+    """
+
+    group: int
+    specs: tuple[Spec, ...]
+    rows: tuple[int, ...]
+    size: int
+    step: int
+    fingerprints: list[dict]
+
+
+class Trainer:
+    """The members of one run directory.
+
+    Args:
+      workdir: records, checkpoints and metrics.jsonl live in here; neighbours' records are found
+        too.
+      datasets: by content hash.
+      fingerprint: of this machine and these versions, stored beside every record.
+    """
+
+    def __init__(
+        self,
+        workdir: Path,
+        specs: Sequence[Spec],
+        datasets: Mapping[str, Dataset],
+        fingerprint: Mapping,
+        watch: Watch,
+    ):
+        self.workdir, self.specs, self.datasets, self.fingerprint, self.watch = (
+            workdir,
+            specs,
+            datasets,
+            dict(fingerprint),
+            watch,
+        )
+        neighbours = sorted(
+            path for path in workdir.parent.glob("*/members") if path.parent != workdir
+        )
+        self.records = Records(workdir / "members", neighbours)
+        self.metrics = MetricsLog(workdir / "metrics.jsonl")
+        self.checkpoints = Checkpoints(workdir / "checkpoints")
+        self.found: dict[str, Record] = {}
+        self.trained = 0
+        self._serial = 0
+        self._fingerprints = [self.fingerprint]
+        self._arms: dict[str, list[Spec]] = {}
+        for spec in specs:
+            self._arms.setdefault(spec.hash, []).append(spec)
+
+    def run(self) -> dict[str, Record]:
+        """All members' records by hash, trained now or found.
+
+        Raises:
+          Interrupted: the watch said stop; the wave is saved, and the same call goes on from there.
+        """
+        self.watch.meter.begin()
+        self._find()
+        self._plan()
+        groups = members.group(self.specs)
+        self._progress(0)
+        saved = self._saved(groups)
+        first = 0 if saved is None else saved.group
+        # The interrupted group goes first: a checkpoint must not wait behind newer ones.
+        for group in [groups[first], *groups[:first], *groups[first + 1 :]]:
+            self._run_group(group, saved if group is groups[first] else None)
+        self._write_metrics()  # in the order of the design, whatever the order of training was
+        self.checkpoints.clear()
+        processes.barrier("trained")  # nobody looks for files that process 0 is still writing
+        return self.found
+
+    def _unique(self) -> list[Spec]:
+        return [specs[0] for specs in self._arms.values()]
+
+    def _progress(self, more: int) -> None:
+        """Tells the watch of the members that are done, and of `more` model-steps of others."""
+        steps = {spec.hash: spec.config["train"]["num_steps"] for spec in self._unique()}
+        done = sum(count for hash, count in steps.items() if hash in self.found)
+        self.watch.progress(done + more, sum(steps.values()))
+
+    def _plan(self) -> None:
+        """Tells the meter what there is to do."""
+        arms: dict[str, dict[int, str]] = {}
+        for spec in self.specs if len(self._arms) <= MOST_PLANNED else ():
+            arms.setdefault(spec.arm, {})[spec.seed] = spec.hash
+        self.watch.meter.plan(arms, members=len(self._arms), found=len(self.found))
+
+    def _write_metrics(self) -> None:
+        """All rows anew; what is known of the machine is in no record and stays."""
+        rows = [row for specs in self._arms.values() for row in self._rows(specs)]
+        self.metrics.rewrite(rows + machine_rows(self.metrics.path))
+
+    def _find(self) -> None:
+        """Members that are on disk already, and metrics.jsonl made anew from them: nothing
+        half-written stays.
+        """
+        for spec in self._unique():
+            record = self.records.get(spec.hash)
+            if record is not None:
+                self.found[spec.hash] = record
+        self._agree_on_found()
+        self._write_metrics()
+        for specs in self._arms.values():
+            if specs[0].hash in self.found:
+                for spec in specs:
+                    self.watch.member_done(spec, self.found[spec.hash])
+
+    def _agree_on_found(self) -> None:
+        """What process 0 found counts for all: a shared disk may show a file a little later
+        elsewhere.
+        """
+        if processes.count() == 1:
+            return
+        agreed, until = processes.agree(list(self.found)), time.monotonic() + MOST_SECONDS_LATE
+        for hash in agreed:
+            while hash not in self.found:
+                record = self.records.get(hash)
+                self.found |= {} if record is None else {hash: record}
+                if record is None and time.monotonic() > until:
+                    raise RuntimeError(
+                        f"process {processes.index()} does not find the member {hash} in"
+                        f" {self.records.directory}, process 0 does"
+                    )
+                time.sleep(0.2)
+        self.found = {hash: self.found[hash] for hash in agreed}
+
+    def _run_group(self, group: members.Group, saved: Saved | None) -> None:
+        if all(spec.hash in self.found for spec in group.specs):
+            return
+        self.watch.phase("compiling")
+        self.watch.meter.phases.switch("preparing")
+        example = self.datasets[group.specs[0].data]
+        programs, compiled = self._programs(group.structure, example)
+        passes = passes_of(group.structure, example)
+        plan = program.plan_of(group.structure, example, passes)
+        while True:
+            waiting = next(group.waves(programs.layout.slots, set(self.found)), None)
+            # On fewer devices than before not all fit: the others start anew.
+            specs = waiting if saved is None else saved.specs[: programs.layout.slots]
+            if specs is None:
+                return
+            self.watch.meter.phases.switch("preparing")
+            jobs, tables = self._wave_data(specs, example, passes, programs)
+            if not compiled:
+                with self.watch.meter.compiling(programs):
+                    compile_programs(programs, jobs[0], jax.eval_shape(lambda x: x, tables), plan)
+                compiled = True
+            wave, self._fingerprints = Wave(programs, jobs, tables, plan), [self.fingerprint]
+            if saved is not None:
+                self._restore(wave, saved)
+                saved = None
+            self._train(wave, specs, passes)
+
+    def _programs(self, structure: Mapping, example: Dataset) -> tuple[Programs, bool]:
+        """The programs of a structure, and whether they are compiled already."""
+        program_cache.make_room()
+        return program.programs_of(structure, program.Vocabulary.of(example)), False
+
+    def _wave_data(
+        self, specs: Sequence[Spec], example: Dataset, passes: program.Passes, programs: Programs
+    ):
+        """(jobs, spread tables) of a wave; the tables have a row per slot, whatever the wave needs,
+        so that shapes are fixed.
+        """
+        drawn = list(dict.fromkeys(spec.data for spec in specs))
+        rows = [self.datasets[key] for key in drawn] + [example] * (
+            programs.layout.slots - len(drawn)
+        )
+        needs = program.needs_of(program.structure_of(specs[0].config))
+        tables = program.tables_of(rows, passes, len(programs.layout.devices), needs)
+        return [spec.job(drawn.index(spec.data)) for spec in specs], programs.layout.spread_tables(
+            tables
+        )
+
+    def _restore(self, wave: Wave, saved: Saved) -> None:
+        """The wave as it was saved; some of its members may have been trained or left out since."""
+        like = {
+            name: jax.ShapeDtypeStruct((saved.size, *x.shape[1:]), x.dtype)
+            for name, x in wave.snapshot().items()
+        }
+        restored = self.checkpoints.restore_newest(like=like)
+        rows = np.asarray(saved.rows[: len(wave.jobs)])
+        wave.restore({name: x[rows] for name, x in restored.state.items()}, saved.step)
+        self._fingerprints = [
+            *(f for f in saved.fingerprints if f != self.fingerprint),
+            self.fingerprint,
+        ]
+
+    def _train(self, wave: Wave, specs: Sequence[Spec], passes: program.Passes) -> None:
+        meter = self.watch.meter
+
+        def on_chunk(wave: Wave, model_steps: int) -> None:
+            self.watch.phase("training")
+            meter.chunk(wave.step, model_steps, evaluates=wave.step in wave.plan.eval_steps)
+            self._progress(wave.step * len(specs))
+            meter.chunk_noted()
+
+        def on_eval(wave: Wave) -> None:
+            meter.evaluated(more=wave.step < wave.plan.num_steps and bool(wave.alive().any()))
+
+        def save(wave: Wave) -> None:
+            with meter.phases.within("saving"):
+                self._save(wave, specs)
+            meter.kept()
+
+        meter.wave(len(specs), wave.step)
+        trained = run_wave(
+            wave,
+            on_chunk=on_chunk,
+            on_eval=on_eval,
+            save=save,
+            save_every_seconds=specs[0].config["checkpoint"]["every_seconds"],
+            should_stop=self.watch.stop,
+        )
+        meter.phases.switch("saving")
+        for spec, member in zip(specs, trained, strict=True):
+            self._put(spec, member, wave.plan, passes)
+        self._progress(0)
+        meter.kept()
+
+    def _put(self, spec: Spec, member: Trained, plan: Plan, passes: program.Passes) -> None:
+        meta = {
+            "arm": spec.arm,
+            "run_seed": spec.run_seed,
+            "data": spec.data,
+            "code_version": members.code_version(),
+            "passes": [[split, list(cut)] for split, cut in passes.keys],
+            "curves": list(passes.keys[: passes.num_curves]),
+            "eval_steps": list(plan.eval_steps),
+            "diverged": member.diverged,
+            "kept_step": member.kept_step,
+            "last_step": member.last_step,
+            "fingerprint": self.fingerprint,
+        }
+        if (
+            len(self._fingerprints) > 1
+        ):  # part of it was trained elsewhere: it is no member of this fingerprint alone
+            meta["fingerprint"] = {"several": self._fingerprints}
+        arrays = {"scores": member.scores, "curves": member.curves, "train_loss": member.train_loss}
+        arrays |= {f"trace/{name}": values for name, values in member.traces.items()}
+        arrays |= member_store.flatten({"params": member.params})
+        self.records.put(spec.hash, arrays, meta)
+        self.found[spec.hash] = self.records.get(spec.hash)
+        self.trained += 1
+        self.metrics.append(self._rows(self._arms[spec.hash]))
+        for each in self._arms[spec.hash]:
+            self.watch.member_done(each, self.found[spec.hash])
+
+    def _rows(self, specs: Sequence[Spec]) -> list[dict]:
+        """metrics.jsonl: one row per (arm, seed, step, split)."""
+        if specs[0].hash not in self.found:
+            return []
+        record = self.found[specs[0].hash]
+        rows = []
+        for spec in specs:
+            for index, step in enumerate(record.meta["eval_steps"]):
+                by_split: dict[str, dict[str, float]] = {}
+                for (split, cut), (accuracy, loss) in zip(
+                    record.meta["curves"], record.arrays["curves"][index], strict=True
+                ):
+                    if not np.isnan(loss):
+                        by_split["/".join([split, *cut])] = {
+                            "accuracy": float(accuracy),
+                            "loss": float(loss),
+                        }
+                if not np.isnan(record.arrays["train_loss"][index]):
+                    by_split.setdefault("train", {})["train_mode_loss"] = float(
+                        record.arrays["train_loss"][index]
+                    )
+                rows += [
+                    {"arm": spec.arm, "seed": spec.seed, "step": step, "split": split} | row
+                    for split, row in by_split.items()
+                ]
+        return rows
+
+    def _save(self, wave: Wave, specs: Sequence[Spec]) -> None:
+        # Numbered in order of saving: model-steps could fall below an older save's when arms or
+        # devices have changed since.
+        self._serial += 1
+        meta = {
+            "members": [spec.hash for spec in specs],
+            "step": wave.step,
+            "serial": self._serial,
+            "fingerprints": self._fingerprints,
+        }
+        self.checkpoints.save(self._serial, wave.snapshot(), meta)
+
+    def _saved(self, groups: Sequence[members.Group]) -> Saved | None:
+        """What the newest checkpoint holds of members that are wanted and not done; None if
+        nothing.
+        """
+        wanted = [
+            {spec.hash: spec for spec in group.specs if spec.hash not in self.found}
+            for group in groups
+        ]
+        meta = self.checkpoints.newest_meta() if any(wanted) else None
+        for position, specs in enumerate(wanted if meta else []):
+            rows = tuple(row for row, hash in enumerate(meta["members"]) if hash in specs)
+            if rows:
+                self._serial = meta["serial"]
+                chosen = tuple(specs[meta["members"][row]] for row in rows)
+                return Saved(
+                    position, chosen, rows, len(meta["members"]), meta["step"], meta["fingerprints"]
+                )
+        strangers = [hash for hash in meta["members"] if hash not in self._arms] if meta else []
+        if strangers:  # a person may go back to the other design; the next save takes its place
+            self._serial = meta["serial"]
+            warnings.warn(
+                f"the newest checkpoint in {self.checkpoints.directory} is of {len(strangers)}"
+                " member(s) that this command does not train: of another config, other seeds or"
+                " other code; it is not used, and stays until it is saved over",
+                CheckpointWarning,
+                stacklevel=2,
+            )
+            return None
+        self.checkpoints.clear()  # of finished members: nothing in it is needed
+        return None
+
+
+def passes_of(structure: Mapping, dataset: Dataset) -> program.Passes:
+    """The passes that a structure scores on a data set."""
+    return program.Passes.of(
+        dataset.views, structure["eval"]["curves"], structure["stopping"]["split"]
+    )
+
+
+def fingerprint() -> dict[str, Any]:
+    """What else decides the last bits: versions, devices, cores and the processor."""
+    import jaxlib
+
+    features = ""
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        features = next(
+            (line.split(":", 1)[1].strip() for line in lines if line.startswith("flags")), ""
+        )
+    devices, several = (
+        jax.devices(),
+        {"processes": processes.count()} if processes.count() > 1 else {},
+    )
+    return several | {
+        "jax": jax.__version__,
+        "jaxlib": jaxlib.__version__,
+        "devices": len(devices),
+        "device_kind": devices[0].device_kind,
+        "cores": (
+            len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        ),
+        "cpu_features": member_store.content_hash(sorted(features.split())) if features else None,
+    }

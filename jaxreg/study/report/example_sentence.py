@@ -1,0 +1,239 @@
+"""One real sentence under the glass: its matrices, what real training steps dropped, what each
+connection is worth.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxreg.attention import masks
+from jaxreg.data import Dataset, batch_indices
+from jaxreg.probe import attention as probe
+from jaxreg.store.member_store import Record, unflatten
+from jaxreg.study.analysis import statistics
+from jaxreg.study.design.experiment import Experiment
+from jaxreg.study.engine import program
+from jaxreg.study.engine.members import Spec
+
+MASS_SENTENCES = 128
+"""Sentences over which attention mass is averaged, per seed."""
+LOOKED_AT = ("noun", "determiner")
+"""The cues whose attention mass the page shows; other data sets have others."""
+MOST_STEPS = 30
+"""Training steps on the slider."""
+RATE = "attention_dropout_rate"
+
+
+def trained_model(spec: Spec, record: Record, dataset: Dataset) -> tuple[Any, Any]:
+    """(model, parameters) of a trained member, for evaluation."""
+    vocabulary = program.Vocabulary.of(dataset)
+    model = program.model_of(
+        program.structure_of(spec.config), program.strengths_of(spec.config), vocabulary
+    )
+    return model, params_of(record)
+
+
+def params_of(record: Record) -> Any:
+    """The parameters of a trained member."""
+    return unflatten(
+        {k.removeprefix("params/"): v for k, v in record.arrays.items() if k.startswith("params/")}
+    )
+
+
+def attention_mass(
+    specs: Sequence[Spec], records: Mapping[str, Record], datasets: Mapping[str, Dataset]
+) -> dict[str, Any]:
+    """{arm: {cue: mean, ci95, per_seed}}: the mass that the verb's row puts on noun and determiner,
+    on the primary view's split.
+
+    Diverged members have no mass, and an arm of nothing else is left out. Empty for a data set
+    without these two cues.
+    """
+    if not set(LOOKED_AT) <= set(datasets[specs[0].data].cue_names):
+        return {}
+    values: dict[str, list[np.ndarray]] = {}
+    compiled: dict[tuple, Any] = {}
+    cue_names = next(iter(specs)) and datasets[specs[0].data].cue_names
+    for spec in specs:
+        dataset, record = datasets[spec.data], records[spec.hash]
+        if record.meta["diverged"] or not has_attention(spec):
+            continue
+        split = dataset.splits[
+            next(view.split for view in dataset.views if view.name == dataset.primary)
+        ]
+        model, params = trained_model(spec, record, dataset)
+        key = tuple(
+            getattr(model, field.name)
+            for field in dataclasses.fields(model)
+            if not field.name.endswith("_rate")
+        )
+        if key not in compiled:
+            compiled[key] = jax.jit(lambda p, b, c, model=model: probe.cue_mass(model, p, b, c))
+        batch = {
+            "tokens": split.tokens[:MASS_SENTENCES],
+            "query_position": split.query_position[:MASS_SENTENCES],
+        }
+        values.setdefault(spec.arm, []).append(
+            np.asarray(compiled[key](params, batch, split.cues[:MASS_SENTENCES]))
+        )
+    return {
+        arm: {
+            cue: _summary([float(row[i]) for row in rows])
+            for i, cue in enumerate(cue_names)
+            if cue in LOOKED_AT
+        }
+        for arm, rows in values.items()
+    }
+
+
+def has_attention(spec: Spec) -> bool:
+    """Whether a member is a transformer of ours, whose attention can be looked at; of a person's
+    own module nobody knows.
+    """
+    return spec.config["model"]["module"] == "transformer"
+
+
+def _summary(per_seed: Sequence[float]) -> dict[str, Any]:
+    values = [float(x) for x in per_seed]
+    interval = statistics.t_interval(values, 0.05)
+    return {
+        "mean": float(np.mean(values)),
+        "ci95": [interval.low, interval.high],
+        "per_seed": values,
+    }
+
+
+def matrices(
+    experiment: Experiment,
+    specs: Sequence[Spec],
+    records: Mapping[str, Record],
+    datasets: Mapping[str, Dataset],
+) -> dict[str, Any]:
+    """ "matrices" and "edges" of the page: the arm with the most attention dropout, at the first
+    seed that did not diverge; null without.
+    """
+    shown = [
+        spec
+        for spec in specs
+        if experiment.arms[spec.arm].kind == "arm"
+        and has_attention(spec)
+        and not records[spec.hash].meta["diverged"]
+    ]
+    rates = {spec.arm: spec.config["model"][RATE] or 0.0 for spec in shown}
+    arm = max(rates, key=rates.get, default=None)
+    spec = next((spec for spec in shown if spec.arm == arm), None)
+    if (
+        spec is None or not rates[arm] or datasets[spec.data].splits["train"].features is not None
+    ):  # patches are no words
+        return {"matrices": None, "edges": None}
+    dataset, record = datasets[spec.data], records[spec.hash]
+    row = example_row(dataset)
+    model, params = trained_model(spec, record, dataset)
+    has_foil = dataset.splits["train"].foil[row] >= 0
+    return {
+        "matrices": _matrices(spec, dataset, row, model, params, rates[arm]),
+        "edges": _edges(dataset, row, model, params) if has_foil else None,
+    }
+
+
+def example_row(dataset: Dataset) -> int:
+    """The training sentence that is shown: the one most like "the cat SIT on the mat": longest, all
+    cues telling.
+    """
+    split = dataset.splits["train"]
+    words = (split.tokens != 0).sum(1)
+    told = (
+        split.tags[:, dataset.tag_names.index("informative")]
+        if "informative" in dataset.tag_names
+        else (split.cues >= 0).all(1)
+    )
+    essay = np.asarray(
+        [
+            dataset.sentence("train", i).count("cat") + dataset.sentence("train", i).count("SIT")
+            for i in range(len(split))
+        ]
+    )
+    return int(np.lexsort((~told, -essay, -words))[0])
+
+
+def _span(split: Any, row: int) -> slice:
+    places = np.flatnonzero(split.tokens[row])
+    return slice(int(places[0]), int(places[-1]) + 1)
+
+
+def _matrices(
+    spec: Spec, dataset: Dataset, row: int, model: Any, params: Any, rate: float
+) -> dict[str, Any]:
+    """Trained weights, and the masks of the real steps whose batch held the sentence."""
+    split, train = dataset.splits["train"], spec.config["train"]
+    span = _span(split, row)
+    maps = np.asarray(
+        probe.attention_maps(model, params, jnp.asarray(split.tokens[row : row + 1]))
+    )[:, 0, :, span, span]
+    drawn = batch_indices(
+        seed=spec.run_seed,
+        num_examples=len(split),
+        batch_size=train["batch_size"],
+        first_step=0,
+        num_steps=train["num_steps"],
+    )
+    steps, examples = np.nonzero(drawn == row)
+    steps, examples = steps[:MOST_STEPS], examples[:MOST_STEPS]
+    kept = probe.replay_masks(
+        rate,
+        spec.run_seed,
+        steps,
+        examples,
+        model.num_layers,
+        model.num_heads,
+        split.tokens.shape[1],
+    )
+    kept = kept[:, :, :, span, span]
+    return {
+        "arm": spec.arm,
+        "seed": spec.seed,
+        "rate": rate,
+        "text": dataset.sentence("train", row),
+        "words": dataset.sentence("train", row).split(),
+        "query": int(split.query_position[row]) - span.start,
+        "weights": np.round(maps, 5).tolist(),
+        "scale": float(masks.keep_scale(rate)),
+        "steps": [
+            {
+                "step": int(step),
+                "example": int(example),
+                "kept": [
+                    ["".join("01"[int(bit)] for bit in head.ravel()) for head in layer]
+                    for layer in mask
+                ],
+            }
+            for step, example, mask in zip(steps, examples, kept, strict=True)
+        ],
+    }
+
+
+def _edges(dataset: Dataset, row: int, model: Any, params: Any) -> dict[str, Any]:
+    """The answer's probability with each connection of the verb's row severed."""
+    split = dataset.splits["train"]
+    span = _span(split, row)
+    answer, foil = int(split.label[row]), int(split.foil[row])
+    whole, severed, by_head = probe.severed_edges(
+        model,
+        params,
+        jnp.asarray(split.tokens[row]),
+        span.stop,
+        int(split.query_position[row]),
+        answer,
+        foil,
+    )
+    return {
+        "answer": dataset.outputs[answer],
+        "foil": dataset.outputs[foil],
+        "probability": whole,
+        "severed": severed[span].tolist(),
+        "severed_by_head": by_head[:, :, span].tolist(),
+    }

@@ -1,0 +1,266 @@
+"""What the page shows, computed from results and trained members; and the run directory's report,
+made again from disk.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxreg.data import Dataset
+from jaxreg.store.atomic import write_json, write_text
+from jaxreg.store.member_store import Record, Records
+from jaxreg.study.analysis import results, statistics, summary_text
+from jaxreg.study.analysis.results import Outcome
+from jaxreg.study.commands import counterfactual
+from jaxreg.study.design.experiment import Experiment
+from jaxreg.study.engine import run_directory
+from jaxreg.study.engine.dataset_loader import Library
+from jaxreg.study.engine.members import Spec, make_specs
+from jaxreg.study.report import example_sentence, page, picture
+from jaxreg.study.report.tensorboard import write_tensorboard
+
+PATHWAYS = {
+    "intact": "informative",
+    "noun_cut": "noun_cut",
+    "determiner_cut": "determiner_cut",
+    "both_cut": "both_cut",
+}
+MOST_FLIPPED = 6
+"""Sentences shown per arm."""
+
+
+def payload_of(
+    experiment: Experiment,
+    config: Mapping,
+    specs: Sequence[Spec],
+    records: Mapping[str, Record],
+    datasets: Mapping[str, Dataset],
+    outcome: Outcome,
+    command: str,
+) -> dict[str, Any]:
+    """Everything on the page, as JSON-able data."""
+    example, seeds = datasets[specs[0].data], outcome.results["seeds"]
+    table = outcome.results["arms"]
+    rows = zip(example.views, summary_text.asked(example), strict=True)
+    both = next((view.cut for view in example.views if view.name == "both_cut"), ())
+    chance = next(
+        (example.chance_of(view) for view in example.views if view.name == experiment.primary),
+        example.chance,
+    )
+    return {
+        "title": experiment.name,
+        "question": experiment.question,
+        "prediction": experiment.prediction,
+        "command": command,
+        "generated_from": "results.json",
+        "scope": summary_text.scope(config, seeds),
+        "headline": summary_text.headline(experiment, outcome.verdicts, table, chance, both),
+        "primary": experiment.primary,
+        "margin": experiment.margin,
+        "alpha": experiment.alpha,
+        "baseline": experiment.baseline,
+        "seeds": list(seeds),
+        "views": [
+            {"name": view.name, "title": title, "trained": trained, "asked": asked}
+            for view, (title, trained, asked) in rows
+        ],
+        "arms": [
+            {"name": name, "title": arm.title, "kind": arm.kind, "diff": dict(arm.diff)}
+            for name, arm in experiment.arms.items()
+        ],
+        "table": table,
+        "comparisons": outcome.results["comparisons"],
+        "uninformative": outcome.uninformative,
+        "controls": [
+            {"name": name} | control for name, control in outcome.results["controls"].items()
+        ],
+        "curves": _curves(specs, records),
+        "pathways": _pathways(table),
+        "attention_mass": example_sentence.attention_mass(specs, records, datasets),
+        **example_sentence.matrices(experiment, specs, records, datasets),
+        "flipped": _flipped(experiment, specs, records, datasets),
+        "predictions": _predictions(experiment, outcome),
+        "timing": None,
+        "environment": {
+            "jax": jax.__version__,
+            "devices": f"{len(jax.devices())} x {jax.devices()[0].device_kind}",
+        },
+    }
+
+
+def _pathways(table: Mapping[str, Mapping]) -> dict[str, Any]:
+    """Accuracy with connections cut; nothing where the data set has no such views."""
+    if not any(set(PATHWAYS.values()) <= set(row) for row in table.values()):
+        return {}
+    return {
+        arm: {way: table[arm][view] for way, view in PATHWAYS.items() if view in table[arm]}
+        for arm in table
+    }
+
+
+def _curves(specs: Sequence[Spec], records: Mapping[str, Record]) -> dict[str, Any]:
+    """{arm: {view: steps, mean, lo, hi}}, accuracy and, under "loss/...", loss. A stopped member
+    keeps its last value.
+    """
+    curves: dict[str, Any] = {}
+    for arm in dict.fromkeys(spec.arm for spec in specs):
+        found = [records[spec.hash] for spec in specs if spec.arm == arm]
+        steps = found[0].meta["eval_steps"]
+        curves[arm] = {}
+        for index, (split, cut) in enumerate(found[0].meta["curves"]):
+            if cut:
+                continue
+            stacked = np.stack(
+                [_held(record, record.arrays["curves"][:, index]) for record in found]
+            )
+            curves[arm][split] = _band(steps, stacked[..., 0])
+            curves[arm][f"loss/{split}"] = _band(steps, stacked[..., 1])
+        curves[arm]["loss/train_mode"] = _band(
+            steps, np.stack([_held(record, record.arrays["train_loss"]) for record in found])
+        )
+    return curves
+
+
+def _held(record: Record, values: np.ndarray) -> np.ndarray:
+    """[E, ...] with a stopped member's last value carried on, so that the mean is over the same
+    seeds throughout.
+    """
+    there = np.flatnonzero(np.isfinite(values).reshape(len(values), -1).all(1))
+    if record.meta["diverged"] or not there.size:
+        return values
+    return values[np.minimum(np.arange(len(values)), there[-1])]
+
+
+def _band(steps: Sequence[int], values: np.ndarray) -> dict[str, list[int | float | None]]:
+    """Mean and t interval over the seeds [S, E] that are still there at each step."""
+    band: dict[str, list] = {"steps": list(steps), "mean": [], "lo": [], "hi": []}
+    for column in values.T:
+        there = column[np.isfinite(column)]
+        low, high = statistics.t_interval(there, 0.05) if there.size > 1 else (math.nan, math.nan)
+        for name, value in (
+            ("mean", there.mean() if there.size else math.nan),
+            ("lo", low),
+            ("hi", high),
+        ):
+            band[name].append(None if math.isnan(value) else float(value))
+    return band
+
+
+def _flipped(
+    experiment: Experiment,
+    specs: Sequence[Spec],
+    records: Mapping[str, Record],
+    datasets: Mapping[str, Dataset],
+) -> dict[str, list]:
+    """Sentences of the primary view, at the first seed, that an arm answers otherwise than the
+    baseline: gained ones first.
+    """
+    first = min(spec.seed for spec in specs)
+    at_first = {spec.arm: spec for spec in specs if spec.seed == first}
+    base = at_first[experiment.baseline]
+    dataset = datasets[base.data]
+    view = next(v for v in dataset.views if v.name == experiment.primary)
+    chosen = np.flatnonzero(dataset.view_weights(view))
+    before, _ = results.view_scores(records[base.hash], dataset, view)
+    flipped = {}
+    for arm, spec in at_first.items():
+        if (
+            arm == experiment.baseline
+            or spec.data != base.data
+            or any(records[s.hash].meta["diverged"] for s in (base, spec))
+        ):
+            continue
+        after, _ = results.view_scores(records[spec.hash], dataset, view)
+        gained, lost = np.flatnonzero(after > before), np.flatnonzero(after < before)
+        half = MOST_FLIPPED // 2
+        shown = [
+            *gained[: max(half, MOST_FLIPPED - lost.size)],
+            *lost[: max(half, MOST_FLIPPED - gained.size)],
+        ][:MOST_FLIPPED]
+        flipped[arm] = [
+            _flip(dataset, view, int(chosen[i]), bool(before[i] > 0.5), bool(after[i] > 0.5), first)
+            for i in shown
+        ]
+    return flipped
+
+
+def _flip(
+    dataset: Dataset, view: Any, row: int, before: bool, after: bool, seed: int
+) -> dict[str, Any]:
+    part = dataset.splits[view.split]
+    right = dataset.outputs[part.label[row]]
+    wrong = dataset.outputs[part.foil[row]] if part.foil[row] >= 0 else f"not {right}"
+    says = {True: right, False: wrong}
+    return {
+        "view": view.name,
+        "text": dataset.sentence(view.split, row),
+        "answer": right,
+        "baseline_says": says[before],
+        "arm_says": says[after],
+        "seed": seed,
+    }
+
+
+def _predictions(experiment: Experiment, outcome: Outcome) -> list[dict[str, Any]]:
+    """What was written before running, beside what came."""
+    return [
+        {
+            "arm": arm,
+            "predicted": experiment.arms[arm].predict,
+            "found": 100 * found.difference,
+            "ci95": [100 * x for x in found.ci95],
+            "verdict": found.label,
+        }
+        for arm, found in outcome.verdicts.items()
+    ]
+
+
+def write_page(workdir: Path, payload: Mapping[str, Any]) -> None:
+    """Writes report.html, the payload beside it for whoever wants the numbers of the pictures, and
+    picture.png for a README.
+    """
+    write_json(workdir / "report.json", payload)
+    write_text(workdir / "report.html", page.render(payload))
+    picture.draw_picture(payload, workdir / "picture.png")
+
+
+def rebuild(workdir: Path) -> dict[str, Any]:
+    """results.json and report.html again from the members on disk; returns the payload. Nothing is
+    trained.
+
+    Raises:
+      UserErrors: no run, or a run that has not finished.
+    """
+    from jaxreg.errors import UserErrors
+
+    experiment, config, arms, seeds = run_directory.read(workdir)
+    library = Library()
+    try:
+        specs = make_specs(
+            experiment.arms, arms, seeds, library.request, run_directory.code_of(workdir)
+        )
+        stored = Records(workdir / "members")
+        found = {spec.hash: stored.get(spec.hash) for spec in specs}
+        missing = [spec for spec in specs if found[spec.hash] is None]
+        if missing:
+            raise UserErrors(
+                [f"{workdir}: {len(missing)} of {len(specs)} members are not trained; run it again"]
+            )
+        old = run_directory.read_results(workdir)
+        outcome = results.summarize(
+            experiment, seeds, specs, found, library, old.get("controls", {}).get("off_value")
+        )
+        payload = payload_of(
+            experiment, config, specs, found, library, outcome, f"jaxreg report {workdir}"
+        )
+        payload["counterfactual"] = counterfactual.found(workdir, specs)
+        write_json(workdir / "results.json", outcome.results)
+        write_tensorboard(workdir, specs, found)
+        write_page(workdir, payload)
+    finally:
+        library.close()
+    return payload
