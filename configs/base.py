@@ -94,7 +94,7 @@ def get_config() -> ConfigDict:
     config.loss.label_smoothing_strength = 0.0  # share of the target spread over all outputs
 
     # One field for each line of jaxreg.reg.augmentations.AUGMENTATIONS; None is absent, 0 is off.
-    config.augment = ConfigDict({name: None for name in AUGMENTATIONS}, type_safe=False)
+    config.augment = ConfigDict(dict.fromkeys(AUGMENTATIONS), type_safe=False)
 
     config.optim = ConfigDict(
         {

@@ -235,7 +235,10 @@ def averaged(opt_state: Any, params: Params) -> Params:
     """The average that `track_average` keeps somewhere in `opt_state`; `params` if nothing there
     keeps one.
     """
-    is_average = lambda state: isinstance(state, AverageState)
+
+    def is_average(state):
+        return isinstance(state, AverageState)
+
     found = [state for state in jax.tree.leaves(opt_state, is_leaf=is_average) if is_average(state)]
     return found[0].average if found else params
 

@@ -13,7 +13,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parent / "faults"))
 
-from place import config as config_of  # noqa: E402
+from place import config as config_of
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted(

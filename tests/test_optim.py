@@ -36,19 +36,27 @@ DECAYED = {
 UNITS = {
     path: np.broadcast_to(unit, LEAVES[path])
     for path, unit in {
-        **{path: 0 for path in LEAVES},
+        **dict.fromkeys(LEAVES, 0),
         ("dense", "kernel"): np.arange(4),
         ("embedding", "embedding"): np.arange(3),
         ("out", "kernel"): np.arange(3),
         ("query", "kernel"): np.arange(4).reshape(2, 2),
     }.items()
 }
-OPTIONS = dict(
-    learning_rate=0.1, num_steps=NUM_STEPS, weight_decay=0.3, max_grad_norm=2.0, warmup_steps=3
-)
-EVERYTHING = OPTIONS | dict(
-    max_param_grad_norm=1.0, adaptive_clip=0.2, gradient_noise=0.04, ema_decay=0.7, decay_mask="all"
-)
+OPTIONS = {
+    "learning_rate": 0.1,
+    "num_steps": NUM_STEPS,
+    "weight_decay": 0.3,
+    "max_grad_norm": 2.0,
+    "warmup_steps": 3,
+}
+EVERYTHING = OPTIONS | {
+    "max_param_grad_norm": 1.0,
+    "adaptive_clip": 0.2,
+    "gradient_noise": 0.04,
+    "ema_decay": 0.7,
+    "decay_mask": "all",
+}
 OFF = {
     "weight_decay": 0.0,
     "max_grad_norm": math.inf,
@@ -250,7 +258,7 @@ def assert_as_by_hand(found, **options):
     [
         OPTIONS,
         OPTIONS | {"schedule": "constant", "b1": 0.5, "b2": 0.9, "eps": 0.01},
-        dict(learning_rate=0.1, num_steps=NUM_STEPS),
+        {"learning_rate": 0.1, "num_steps": NUM_STEPS},
         OPTIONS | {"optimizer": "adam_l2"},
         OPTIONS | {"optimizer": "sgd", "schedule": "linear"},
         OPTIONS
@@ -357,9 +365,9 @@ def test_the_chain_of_the_first_ledger_is_unchanged_bit_for_bit():
     """Clip, Adam, decay of matrices, rate: written out here as it was when its results were
     published.
     """
-    mask = lambda params: jax.tree_util.tree_map_with_path(
-        lambda path, _: path[-1].key == "kernel", params
-    )
+
+    def mask(params):
+        return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
 
     @jax.jit
     def written_out(strengths, gradients):
@@ -437,9 +445,12 @@ def test_masks_and_units_of_the_real_model():
     clipped, _ = clip.update(params, clip.init(params), params)
     attention, before = clipped["block_0"]["attention"], params["block_0"]["attention"]
     for name, axes in (("out", (0, 1)), ("query", 0)):
-        size = lambda x, axes=axes: np.linalg.norm(
-            np.asarray(x).reshape(-1, *x.shape[2:]) if axes == (0, 1) else np.asarray(x), axis=0
-        )
+
+        def size(x, axes=axes):
+            return np.linalg.norm(
+                np.asarray(x).reshape(-1, *x.shape[2:]) if axes == (0, 1) else np.asarray(x), axis=0
+            )
+
         np.testing.assert_allclose(
             size(attention[name]["kernel"]), 1e-3 * size(before[name]["kernel"]), rtol=1e-5
         )
@@ -521,10 +532,13 @@ def test_the_average_of_a_straight_line(decay, num):
     must not spoil it.
     """
     average = optim.track_average(jnp.float32(decay))
-    step = lambda carry, _: (
-        (carry[0] + 1, average.update({"x": jnp.ones(())}, carry[1], {"x": carry[0]})[1]),
-        None,
-    )
+
+    def step(carry, _):
+        return (
+            (carry[0] + 1, average.update({"x": jnp.ones(())}, carry[1], {"x": carry[0]})[1]),
+            None,
+        )
+
     (_, state), _ = jax.jit(
         lambda: jax.lax.scan(
             step, (jnp.float32(0), average.init({"x": jnp.float32(0)})), None, length=num

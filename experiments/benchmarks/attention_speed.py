@@ -20,8 +20,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from experiments.benchmarks import attention_peers as peers  # noqa: E402
-from experiments.benchmarks import turns  # noqa: E402
+from experiments.benchmarks import attention_peers as peers
+from experiments.benchmarks import turns
 
 LENGTHS = (512, 1024, 2048, 4096, 8192)
 SHORT = (16, 64, 128)

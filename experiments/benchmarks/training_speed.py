@@ -21,7 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from experiments.benchmarks import peers, turns  # noqa: E402
+from experiments.benchmarks import peers, turns
 
 OURS = "jaxreg"
 MEMBERS_PER_DEVICE = 8

@@ -25,14 +25,20 @@ def _masks(model, params, batch, seed, num_masks: int):
 def _votes(model, params, batch, seed):
     """Each sentence's probability of the right form and of the wrong one."""
     chosen = jax.nn.softmax(query_logits(model, params, batch))
-    pick = lambda index: jnp.take_along_axis(chosen, index[:, None], axis=1)[:, 0]
+
+    def pick(index):
+        return jnp.take_along_axis(chosen, index[:, None], axis=1)[:, 0]
+
     return {"right": pick(batch["label"]), "wrong": pick(batch["foil"])}
 
 
 def _gain(votes) -> float:
     """Accuracy of the mean vote minus the mean accuracy of the voters."""
     right, wrong = (np.stack([vote[name] for vote in votes]) for name in ("right", "wrong"))
-    hits = lambda a, b: np.mean((a > b) + 0.5 * (a == b))
+
+    def hits(a, b):
+        return np.mean((a > b) + 0.5 * (a == b))
+
     return float(hits(right.mean(0), wrong.mean(0)) - hits(right, wrong))
 
 

@@ -65,7 +65,10 @@ def get_claim() -> Claim:
         **NATS,
     )
     modern = {"modern": 1, "old": -1}
-    one = lambda arm: {arm: 1, "old": -1}
+
+    def one(arm):
+        return {arm: 1, "old": -1}
+
     return Claim(
         id="D10",
         quote=(

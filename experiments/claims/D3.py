@@ -82,7 +82,10 @@ def get_claim() -> Claim:
     crossing = at_crossing("train", "train", loss_below=0.1, minus="validation")
     pairs, pair = accuracy("recombination"), {"residual": 1, "none": -1}
     deeper = {"residual, 4": 1, "none, 4": -1}
-    flow = lambda depth: {f"residual, {depth}, gradient": 1, f"none, {depth}, gradient": -1}
+
+    def flow(depth):
+        return {f"residual, {depth}, gradient": 1, f"none, {depth}, gradient": -1}
+
     less = {"residual + dropout": 1, "residual": -1, "none + dropout": -1, "none": 1}
     return Claim(
         id="D3",

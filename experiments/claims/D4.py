@@ -69,7 +69,10 @@ def get_claim() -> Claim:
     """
     pairs = accuracy("recombination")
     ends = {"adamw": 1, "adam + dropout": -1}
-    step = lambda a, b: {a: 1, b: -1}
+
+    def step(a, b):
+        return {a: 1, b: -1}
+
     return Claim(
         id="D4",
         quote=(

@@ -66,7 +66,10 @@ def get_claim() -> Claim:
     dropout?
     """
     pairs, digits = accuracy("recombination"), accuracy("validation")
-    images = lambda a, b: {f"images, {a}": 1, f"images, {b}": -1}
+
+    def images(a, b):
+        return {f"images, {a}": 1, f"images, {b}": -1}
+
     return Claim(
         id="D8",
         quote="Better to add variety in data (mixup, cutmix; back-translation, paraphrasing)",

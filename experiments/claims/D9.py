@@ -28,7 +28,10 @@ def _stop(split: str) -> dict[str, object]:
 
 def _rise(view: str) -> Measure:
     """How far the loss of a curve stands at the end above its lowest point."""
-    rise = lambda m: m.curve(view)[1][-1] - np.nanmin(m.curve(view)[1])
+
+    def rise(m):
+        return m.curve(view)[1][-1] - np.nanmin(m.curve(view)[1])
+
     return Measure(
         f"loss, {view}, end minus lowest",
         rise,

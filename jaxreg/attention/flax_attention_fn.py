@@ -83,18 +83,18 @@ def attention_fn(
         rate = dropout_rate if own_rate is None else own_rate
         check_rate(rate, "dropout_rate")
         dropped = not deterministic and (isinstance(rate, jax.core.Tracer) or float(rate) > 0)
-        given = dict(
-            query=query,
-            key=key,
-            value=value,
-            bias=bias,
-            mask=None if mask is None else mask.astype(bool),
-            is_causal=is_causal,
-            dropout=AttentionDropout(rate, unit, stage, share, span_length) if dropped else None,
-            dropout_key=dropout_rng if dropped else None,
-            example_ids=example_ids,
-            precision=precision,
-        )
+        given = {
+            "query": query,
+            "key": key,
+            "value": value,
+            "bias": bias,
+            "mask": None if mask is None else mask.astype(bool),
+            "is_causal": is_causal,
+            "dropout": AttentionDropout(rate, unit, stage, share, span_length) if dropped else None,
+            "dropout_key": dropout_rng if dropped else None,
+            "example_ids": example_ids,
+            "precision": precision,
+        }
         if module is None:
             return output(**given, implementation=implementation)
         out, weights = attend(**given)

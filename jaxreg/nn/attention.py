@@ -158,15 +158,15 @@ def attend_heads(
     )
     if module.rotary:
         query, key = rotate(query), rotate(key)
-    given = dict(
-        mask=mask,
-        is_causal=module.causal,
-        droppable=droppable,
-        kind=module.attention_kind,
-        logit_softcap=logit_softcap,
-    )
+    given = {
+        "mask": mask,
+        "is_causal": module.causal,
+        "droppable": droppable,
+        "kind": module.attention_kind,
+        "logit_softcap": logit_softcap,
+    }
     if rate is not None:
-        given |= dict(dropout=dropout, dropout_key=dropout_key, example_ids=example_ids)
+        given |= {"dropout": dropout, "dropout_key": dropout_key, "example_ids": example_ids}
     if with_weights:
         return attend(query, key, value, **given)
     return dot_product_attention(

@@ -45,7 +45,7 @@ class Mlp(nn.Module):
         example_ids: Int[Array, "b"] | None = None,
     ) -> Float[Array, "b t d"]:
         draw, init = (
-            dict(train=train, dropout_key=dropout_key, example_ids=example_ids),
+            {"train": train, "dropout_key": dropout_key, "example_ids": example_ids},
             initializers(self.init_scheme, self.num_layers),
         )
         h = nn.Dense(self.mlp_width, kernel_init=init.kernel, name="wi")(x)
@@ -142,7 +142,7 @@ class TransformerBlock(nn.Module):
     ) -> Float[Array, "b t d"]:
         check_block(self.norm, self.residual, self.stochastic_depth_rate)
         self.sow("intermediates", "input", x)
-        draw = dict(train=train, dropout_key=dropout_key, example_ids=example_ids)
+        draw = {"train": train, "dropout_key": dropout_key, "example_ids": example_ids}
         attention = SelfAttention(
             **handed_down(self, SelfAttention),
             site=rng.site(self.layer, "attention"),
@@ -168,7 +168,10 @@ class TransformerBlock(nn.Module):
             rng.site(self.layer, f"{name}_residual"),
             name=f"dropout_{name}",
         )
-        norm = lambda name: norm_of(self.norm_kind, nn.LayerNorm, nn.RMSNorm, name=name)
+
+        def norm(name):
+            return norm_of(self.norm_kind, nn.LayerNorm, nn.RMSNorm, name=name)
+
         scale = (
             None
             if self.layer_scale is None

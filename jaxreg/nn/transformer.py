@@ -238,7 +238,10 @@ def streams(
 
     def stream(inputs, padding, paddings, ids) -> Stream:
         visible, x = None, embed(inputs)
-        key = lambda place: folded(dropout_key, rng.site(0, place))
+
+        def key(place):
+            return folded(dropout_key, rng.site(0, place))
+
         if rates["token_dropout_rate"] is not None:
             kept = droppable_tokens(padding, read_positions, x.shape[1])
             x = token_dropout(x, rates["token_dropout_rate"], key("token"), ids, kept)

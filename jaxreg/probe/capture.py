@@ -58,10 +58,15 @@ def clean_run(model: Transformer, params: Any, batch: Mapping) -> Clean:
         model, params, batch, intercept=(normalization.recorder(statistics), intercept), sow=True
     )
     layers = range(model.num_layers)
-    stack = lambda name: jnp.stack([seen[f"block_{n}/{name}"] for n in layers])
-    branches = lambda names, side: jnp.stack(
-        [jnp.stack([seen[f"block_{n}/{name}:{side}"] for name in names]) for n in layers]
-    )
+
+    def stack(name):
+        return jnp.stack([seen[f"block_{n}/{name}"] for n in layers])
+
+    def branches(names, side):
+        return jnp.stack(
+            [jnp.stack([seen[f"block_{n}/{name}:{side}"] for name in names]) for n in layers]
+        )
+
     return Clean(
         logits,
         stack("attention/out:in"),

@@ -81,7 +81,10 @@ def gradient_drift(model: Transformer, before: Any, after: Any, batch: Mapping) 
     """How far one update of the layers below changes each layer's gradient."""
     layers = model.num_layers
     gradient = jax.grad(lambda p: mean_loss(model, p, batch))
-    at = lambda tree: {name: layer_index(name, layers) for name in tree}
+
+    def at(tree):
+        return {name: layer_index(name, layers) for name in tree}
+
     still = gradient(before)
 
     def of(layer):
@@ -89,10 +92,13 @@ def gradient_drift(model: Transformer, before: Any, after: Any, batch: Mapping) 
             name: _where(at(before)[name] < layer, after[name], before[name]) for name in before
         }
         moved = gradient(mixed)
-        own = lambda tree: {
-            name: _where(at(tree)[name] == layer, part, jax.tree.map(jnp.zeros_like, part))
-            for name, part in tree.items()
-        }
+
+        def own(tree):
+            return {
+                name: _where(at(tree)[name] == layer, part, jax.tree.map(jnp.zeros_like, part))
+                for name, part in tree.items()
+            }
+
         g, g_moved = own(still), own(moved)
         dot = sum(
             jnp.vdot(a, b)

@@ -43,9 +43,10 @@ def sampled_logits(
     Randomness: mask k has the step key fold_in(dropout_key, k); sites, examples and positions
     follow as in training.
     """
-    sample = lambda k: query_logits(
-        model, params, batch, dropout_key=jax.random.fold_in(dropout_key, k)
-    )
+
+    def sample(k):
+        return query_logits(model, params, batch, dropout_key=jax.random.fold_in(dropout_key, k))
+
     return jax.lax.map(sample, jnp.arange(num_masks))
 
 

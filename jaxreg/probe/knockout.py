@@ -88,7 +88,9 @@ def knocked_out(
             "how: 'masked' cuts connections; heads and branches can be zero, mean or resampled"
         )
     clean = clean_run(model, params, batch) if clean is None else clean
-    stand_in = lambda x: replacement(x, batch, removal.how, removal.donors)
+
+    def stand_in(x):
+        return replacement(x, batch, removal.how, removal.donors)
 
     def edit_heads(layer: int, out: Array, values: Array, weights: Array) -> Array:
         if connections is not None and not masked:

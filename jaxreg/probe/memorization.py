@@ -58,7 +58,10 @@ def memorized(
     as_true = choice_hits(
         logits, true_label, jnp.where(batch["foil"] == true_label, batch["label"], batch["foil"])
     )
-    mean = lambda values, rows: jnp.sum(values * rows) / jnp.sum(rows)
+
+    def mean(values, rows):
+        return jnp.sum(values * rows) / jnp.sum(rows)
+
     return Memorized(
         mean(as_trained, ~corrupted), mean(as_trained, corrupted), mean(as_true, corrupted)
     )
@@ -111,7 +114,10 @@ def input_exposure(
         position.
     """
     own = losses.cross_entropy(query_logits(model, params, batch), batch["label"])
-    of_one = lambda tokens: losses.cross_entropy(
-        query_logits(model, params, {**batch, "tokens": tokens}), batch["label"]
-    )
+
+    def of_one(tokens):
+        return losses.cross_entropy(
+            query_logits(model, params, {**batch, "tokens": tokens}), batch["label"]
+        )
+
     return exposure(own, jnp.moveaxis(jax.lax.map(of_one, jnp.moveaxis(alternatives, 1, 0)), 0, 1))

@@ -36,7 +36,10 @@ def position_scores(
 
     Randomness: `order_key`, of whatever stream the caller chooses.
     """
-    of = lambda rows: score(query_logits(model, params, rows), batch)
+
+    def of(rows):
+        return score(query_logits(model, params, rows), batch)
+
     return PositionScores(of(batch), of(moved(batch, by)), of(shuffled(batch, order_key)))
 
 
@@ -62,9 +65,12 @@ def shuffled(batch: Mapping, order_key: Key[Array, ""]) -> dict[str, Array]:
     """
     order = _orders(batch, order_key)
     new_place = jnp.argsort(order, axis=1)
-    follow = lambda places: jnp.where(
-        places >= 0, jnp.take_along_axis(new_place, jnp.maximum(places, 0), axis=1), places
-    )
+
+    def follow(places):
+        return jnp.where(
+            places >= 0, jnp.take_along_axis(new_place, jnp.maximum(places, 0), axis=1), places
+        )
+
     places = {name: follow(batch[name]) for name in _PLACES[1:] if name in batch}
     return {**batch, "tokens": jnp.take_along_axis(batch["tokens"], order, axis=1), **places}
 

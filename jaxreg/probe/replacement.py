@@ -62,10 +62,16 @@ def replacement(
 
 def _mean(x: Array, batch: Mapping) -> Array:
     positions = jnp.arange(x.shape[1])
-    wide = lambda chosen: chosen.reshape(*chosen.shape, *(1 for _ in x.shape[2:]))
+
+    def wide(chosen):
+        return chosen.reshape(*chosen.shape, *(1 for _ in x.shape[2:]))
+
     is_query = positions == batch["query_position"][:, None]
     is_other = (batch["tokens"] != 0) & ~is_query
-    mean = lambda chosen: jnp.sum(x * wide(chosen), axis=(0, 1)) / jnp.maximum(jnp.sum(chosen), 1)
+
+    def mean(chosen):
+        return jnp.sum(x * wide(chosen), axis=(0, 1)) / jnp.maximum(jnp.sum(chosen), 1)
+
     return jnp.where(wide(is_query), mean(is_query), mean(is_other))
 
 

@@ -120,7 +120,10 @@ def top_eigenvalue(
     """
     loss_at, size = _around(model, params, batch, scale, dropout_key)
     gradient = jax.grad(loss_at)
-    product = lambda v: jax.jvp(gradient, (jnp.zeros(size),), (v,))[1]
+
+    def product(v):
+        return jax.jvp(gradient, (jnp.zeros(size),), (v,))[1]
+
     basis = (
         jnp.zeros((num_iterations + 1, size))
         .at[0]

@@ -272,8 +272,7 @@ class Checkpoints:
         return {
             name: (
                 bool(re.fullmatch(_LEFTOVER, name))
-                or bool(re.fullmatch(_STEP, name))
-                and f"{name}/{_COMMIT}" not in files
+                or (bool(re.fullmatch(_STEP, name)) and f"{name}/{_COMMIT}" not in files)
             )
             for name in names
         }

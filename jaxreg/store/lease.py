@@ -206,7 +206,7 @@ def read(path: pathlib.Path) -> dict[str, Any] | None:
 
 def signature() -> dict[str, Any]:
     """Who this process is: pid, host, machine, start."""
-    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     return {"pid": os.getpid(), "host": socket.gethostname(), "machine": _machine(), "start": now}
 
 

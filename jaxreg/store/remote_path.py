@@ -52,7 +52,7 @@ class RemotePath(pathlib.PosixPath):
       url: such as s3://bucket/runs/one. Doubled and closing slashes do not count.
     """
 
-    __slots__ = ("_start", "_names")
+    __slots__ = ("_names", "_start")
 
     def __new__(cls, url: str):
         """The path of a URL."""

@@ -69,13 +69,12 @@ def products(a, b):
     """[64, 64]: sums over at most 2^16 draws of each bit of one times each bit of the other, bits
     as -1 and 1.
     """
-    signs = lambda words: (
-        ((words[:, :, None] >> jnp.arange(32, dtype=jnp.uint32)) & 1)
-        .reshape(-1, 64)
-        .astype(jnp.float32)
-        * 2
-        - 1
-    )
+
+    def signs(words):
+        return ((words[:, :, None] >> jnp.arange(32, dtype=jnp.uint32)) & 1).reshape(-1, 64).astype(
+            jnp.float32
+        ) * 2 - 1
+
     return signs(a).T @ signs(b)
 
 

@@ -276,7 +276,10 @@ def test_gradients_on_two_devices_are_those_on_one(layout, monkeypatch):
     bias, ids, cotangent = normal(7, 2, 19, 19), jnp.array([5, 2, 9, 0]), normal(9, *q.shape)
     expected = jax.jit(local("reference", lambda x: x))(q, k, v, bias, ids, cotangent)
     if layout == "pmap":
-        split = lambda x: x.reshape(2, 2, *x.shape[1:])
+
+        def split(x):
+            return x.reshape(2, 2, *x.shape[1:])
+
         found = jax.pmap(
             local("blockwise", lambda x: jax.lax.psum(x, "d")),
             axis_name="d",
@@ -357,9 +360,10 @@ def test_products_with_the_hessian_are_the_reference_s():
     # Forward over reverse works; forward alone, and reverse over reverse, do not: JAX says so, and
     # the docstring.
     q, k, v = inputs(5, 5)
-    loss = lambda x, name: jnp.sum(
-        dot_product_attention(x, k, v, **DROPOUT, implementation=name) ** 2
-    )
+
+    def loss(x, name):
+        return jnp.sum(dot_product_attention(x, k, v, **DROPOUT, implementation=name) ** 2)
+
     found, expected = (
         jax.jvp(jax.grad(partial(loss, name=name)), (q,), (normal(4, *q.shape),))
         for name in ("blockwise", "reference")

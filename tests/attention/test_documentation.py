@@ -53,10 +53,12 @@ def test_the_table_is_what_the_committed_runs_found():
 
 
 def test_who_drops_what_is_the_same_in_the_docstring():
-    rows = lambda text: {
-        tuple(re.findall(r"(\w+)=", right))
-        for right in re.findall(r"^\| [^|]+ \| ([^|]*=[^|]*) \|$", text, re.M)
-    }
+    def rows(text):
+        return {
+            tuple(re.findall(r"(\w+)=", right))
+            for right in re.findall(r"^\| [^|]+ \| ([^|]*=[^|]*) \|$", text, re.M)
+        }
+
     assert rows(dropout.__doc__) <= rows(PAGE)
     for setting in re.findall(r"`((?:unit|stage|share)=[^`]+)`", PAGE):
         dropout.AttentionDropout(0.1, **eval(f"dict({setting})"))

@@ -94,9 +94,9 @@ def test_outputs_and_gradients_equal_the_loops(name):
         jax.value_and_grad(loss, has_aux=True), compiler_options=FAST
     )({n: jnp.asarray(x) for n, x in floats.items()})
 
-    loops = lambda **changed: by_hand.attention(
-        **(floats | options | changed), keep=keep, rate=rate or 0.0
-    )
+    def loops(**changed):
+        return by_hand.attention(**(floats | options | changed), keep=keep, rate=rate or 0.0)
+
     expected, expected_weights = loops()
     np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(weights, expected_weights, rtol=1e-4, atol=1e-6)

@@ -233,7 +233,10 @@ def test_the_softmax_is_float32_whether_or_not_flax_forces_it(implementation):
     )()
     np.testing.assert_array_equal(forced, plain)
     exact = linen.dot_product_attention(*(x.astype(jnp.float32) for x in (q, k, v)))
-    error = lambda x: np.abs(np.asarray(x, np.float32) - np.asarray(exact)).max()
+
+    def error(x):
+        return np.abs(np.asarray(x, np.float32) - np.asarray(exact)).max()
+
     assert (
         error(forced) < 2**-9 < 0.005 < error(half)
     )  # 2**-9: the output itself is rounded to bfloat16

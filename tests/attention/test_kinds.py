@@ -28,7 +28,11 @@ KEEP = by_hand.keep_mask(KEY, RATE, num_examples=B, heads=range(H), queries=rang
 @pytest.mark.parametrize("cap", [None, 0.8, math.inf])
 @pytest.mark.parametrize("mask", [None, MASK, MASK[..., :1]], ids=["all", "mask", "rows"])
 def test_the_weights_are_the_formula_s(kind, cap, mask):
-    given = dict(mask=None if mask is None else jnp.asarray(mask), kind=kind, logit_softcap=cap)
+    given = {
+        "mask": None if mask is None else jnp.asarray(mask),
+        "kind": kind,
+        "logit_softcap": cap,
+    }
     found = jax.jit(lambda q, k, v: api.attend(q, k, v, **given), compiler_options=FAST)
     out, weights = found(Q, KEYS, V)
     expected, expected_weights = model_by_hand.attention(*WIDE, mask=mask, kind=kind, cap=cap)
@@ -101,9 +105,9 @@ def test_a_cap_of_inf_is_exactly_absent_in_value_and_gradient_and_a_traced_cap_c
 
 
 def test_attention_with_a_cap_of_inf_is_attention_exactly():
-    attend = lambda **options: jaxreg.dot_product_attention(
-        Q, KEYS, V, mask=jnp.asarray(MASK), **options
-    )
+    def attend(**options):
+        return jaxreg.dot_product_attention(Q, KEYS, V, mask=jnp.asarray(MASK), **options)
+
     np.testing.assert_array_equal(attend(logit_softcap=math.inf), attend())
     assert np.abs(attend(logit_softcap=0.5) - attend()).max() > 0.01
     gradient = jax.grad(
@@ -115,9 +119,10 @@ def test_attention_with_a_cap_of_inf_is_attention_exactly():
 
 def test_long_sequences_stay_with_the_reference():
     x = jax.ShapeDtypeStruct((1, 300, 1, 4), jnp.float32)
-    shapes = lambda **options: str(
-        jax.make_jaxpr(lambda x: jaxreg.dot_product_attention(x, x, x, **options))(x)
-    )
+
+    def shapes(**options):
+        return str(jax.make_jaxpr(lambda x: jaxreg.dot_product_attention(x, x, x, **options))(x))
+
     assert "300,300]" not in shapes()
     assert "300,300]" in shapes(kind="sigmoid") and "300,300]" in shapes(logit_softcap=1.0)
 

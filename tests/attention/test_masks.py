@@ -2,6 +2,7 @@
 loops.
 """
 
+import itertools
 from functools import partial
 
 import jax
@@ -192,7 +193,7 @@ def test_a_higher_rate_drops_what_a_lower_one_dropped_and_more():
         for rate in rates
     ]
     assert kept[0].all()
-    for low, high in zip(kept, kept[1:], strict=False):
+    for low, high in itertools.pairwise(kept):
         assert not (high & ~low).any() and high.sum() < low.sum()
 
 

@@ -83,9 +83,9 @@ OTHERS = {
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_steps_sites_and_seeds_draw_independent_masks(name):
-    call_key = lambda seed, step, site: jax.random.fold_in(
-        rng.step_key(rng.seed_key(seed, "dropout"), step), site
-    )
+    def call_key(seed, step, site):
+        return jax.random.fold_in(rng.step_key(rng.seed_key(seed, "dropout"), step), site)
+
     first = np.asarray(draw(call_key(0, 0, rng.site(0, "attention")), 0.3))
     other = np.asarray(draw(call_key(*OTHERS[name]), 0.3))
     assert independent(first, other) > TINY

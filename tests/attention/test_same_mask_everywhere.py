@@ -55,7 +55,9 @@ def mesh(n, name="batch"):
 
 
 def placed(n, spec):
-    put = lambda x, spec: jax.device_put(x, NamedSharding(mesh(n), spec))
+    def put(x, spec):
+        return jax.device_put(x, NamedSharding(mesh(n), spec))
+
     return put(QUERY, spec), put(VALUE, spec), put(IDS, PartitionSpec(*spec[:1]))
 
 

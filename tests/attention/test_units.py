@@ -128,7 +128,10 @@ def attention(
         if dropout.changes_nothing
         else masks.mask_words(dropout, dropout_key, None, len(query), jnp.arange(query.shape[2]))
     )
-    four = lambda x: None if x is None else jnp.reshape(x, (1,) * (4 - x.ndim) + x.shape)
+
+    def four(x):
+        return None if x is None else jnp.reshape(x, (1,) * (4 - x.ndim) + x.shape)
+
     return kernel.attention(
         query,
         key,
@@ -195,15 +198,18 @@ def run(implementation, setting, rate, dropout_key=KEY, droppable=None):
     @jit
     def program(rate, floats):
         description = described(setting, rate)
-        call = lambda *floats: attention(
-            implementation,
-            *floats,
-            MASK,
-            dropout=description,
-            dropout_key=dropout_key,
-            droppable=droppable,
-            is_causal=setting in CAUSAL,
-        )
+
+        def call(*floats):
+            return attention(
+                implementation,
+                *floats,
+                MASK,
+                dropout=description,
+                dropout_key=dropout_key,
+                droppable=droppable,
+                is_causal=setting in CAUSAL,
+            )
+
         out, back = jax.vjp(call, *floats)
         return (
             out,
@@ -238,16 +244,19 @@ def test_the_gradients_of_the_loops_are_those_of_small_differences():
     names, inputs = ("query", "key", "value", "bias"), (QUERY, KEYS, VALUE, BIAS)
     for name, x, gradient in zip(names, inputs, (*gradients[:3], gradients[3].sum(0)), strict=True):
         direction, size = normal(8, *x.shape).astype(float), 1e-5
-        call = lambda sign: np.sum(
-            COTANGENT
-            * by_hand.attention(
-                **dict(zip(names, inputs, strict=True)) | {name: x + sign * size * direction},
-                mask=MASK,
-                keep=keep,
-                rate=0.4,
-                droppable=DROPPABLE,
-            )[0]
-        )
+
+        def call(sign):
+            return np.sum(
+                COTANGENT
+                * by_hand.attention(
+                    **dict(zip(names, inputs, strict=True)) | {name: x + sign * size * direction},
+                    mask=MASK,
+                    keep=keep,
+                    rate=0.4,
+                    droppable=DROPPABLE,
+                )[0]
+            )
+
         np.testing.assert_allclose(
             np.sum(gradient * direction), (call(1) - call(-1)) / (2 * size), rtol=1e-6
         )
@@ -515,7 +524,9 @@ def test_one_compilation_serves_all_rates(setting, implementation, expected):
         np.testing.assert_allclose(found, expected[setting, rate], rtol=2e-4, atol=1e-5)
 
     # A schedule: the rate of each step is computed inside the compiled loop.
-    schedule = lambda step: jnp.where(step < 3, step * 0.25, 0.875)
+    def schedule(step):
+        return jnp.where(step < 3, step * 0.25, 0.875)
+
     _, scheduled = jit(
         lambda: jax.lax.scan(
             lambda _, step: (None, call(described(setting, schedule(step)))), None, jnp.arange(4)

@@ -11,9 +11,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "study" / "claims")]
 
-import made_up  # noqa: E402
+import made_up
 
-from jaxreg.cli import main as cli  # noqa: E402
+from jaxreg.cli import main as cli
 
 MISTAKES = [
     ("claims", ["--workdir is missing"]),

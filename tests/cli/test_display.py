@@ -57,13 +57,13 @@ def closing_results():
         {"name": "off", "what": "equal", "passed": False, "detail": ""},
         {"name": "more", "what": "supported", "passed": None, "detail": ""},
     ]
-    return dict(
-        table=table,
-        comparisons=comparisons,
-        controls=controls,
-        baseline="none",
-        primary="recombination",
-    )
+    return {
+        "table": table,
+        "comparisons": comparisons,
+        "controls": controls,
+        "baseline": "none",
+        "primary": "recombination",
+    }
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 140, 250])
@@ -197,7 +197,7 @@ def test_an_interrupted_terminal_is_given_back_with_what_was_known():
 
 
 def test_every_display_takes_every_event():
-    events = [name for name in live_display.Display.__abstractmethods__]
+    events = list(live_display.Display.__abstractmethods__)
     assert set(events) == {"opening", "layout", "phase", "progress", "cell", "note", "closing"}
     for kind in (live_display.Silent, live_display.Plain, live_display.Terminal):
         assert not inspect.isabstract(kind)

@@ -79,14 +79,19 @@ def parameters():
 
 def under_jit(n):
     mesh = Mesh(np.array(jax.devices()[:n]), ("batch",))
-    put = lambda tree, *axes: jax.device_put(tree, NamedSharding(mesh, PartitionSpec(*axes)))
+
+    def put(tree, *axes):
+        return jax.device_put(tree, NamedSharding(mesh, PartitionSpec(*axes)))
+
     return jax.jit(program, compiler_options=FAST)(
         put(parameters()), put(BATCH, "batch"), put(IDS, "batch")
     )
 
 
 def under_pmap(n):
-    share = lambda x: x.reshape(n, B // n, *x.shape[1:])
+    def share(x):
+        return x.reshape(n, B // n, *x.shape[1:])
+
     run = jax.pmap(
         lambda params, batch, ids: program(params, batch, ids, "batch"),
         "batch",
@@ -122,9 +127,14 @@ def test_one_step_is_the_same_on_any_number_of_devices(under, devices):
 
     assert tally.count == expected_tally.count == B
     np.testing.assert_allclose(tally.total, expected_tally.total, rtol=1e-6)
-    norm = lambda tree: float(
-        np.sqrt(sum(np.sum(np.square(np.asarray(x, np.float64))) for x in jax.tree.leaves(tree)))
-    )
+
+    def norm(tree):
+        return float(
+            np.sqrt(
+                sum(np.sum(np.square(np.asarray(x, np.float64))) for x in jax.tree.leaves(tree))
+            )
+        )
+
     np.testing.assert_allclose(norm(gradient), norm(expected_gradient), rtol=1e-6)
     difference = norm(
         jax.tree.map(

@@ -62,16 +62,21 @@ STRUCTURE = {
 
 def config_of(changes: dict[str, Any]) -> dict:
     """The small config without any term, with changes by field."""
-    return tiny.config({field: None for field in OFF} | SIZE | changes)
+    return tiny.config(dict.fromkeys(OFF) | SIZE | changes)
 
 
 def _programs() -> list[list[str]]:
     """Strengths that share a compiled program: not all at once, which compiles for minutes, nor two
     that exclude one another.
     """
-    of = lambda section: [
-        field for field in OFF if field.startswith(f"{section}.") and field not in (*MIXED, *RADII)
-    ]
+
+    def of(section):
+        return [
+            field
+            for field in OFF
+            if field.startswith(f"{section}.") and field not in (*MIXED, *RADII)
+        ]
+
     return [
         of("model"),
         [*of("loss"), "model.attention_dropout_rate"],
@@ -124,9 +129,12 @@ def parameters() -> Any:
 
 def difference(a: Any, b: Any) -> float:
     """Relative distance of two trees in the global norm."""
-    norm = lambda tree: np.sqrt(
-        sum(np.sum(np.square(np.asarray(x, np.float64))) for x in jax.tree.leaves(tree))
-    )
+
+    def norm(tree):
+        return np.sqrt(
+            sum(np.sum(np.square(np.asarray(x, np.float64))) for x in jax.tree.leaves(tree))
+        )
+
     return norm(jax.tree.map(lambda x, y: np.asarray(x, np.float64) - np.asarray(y), a, b)) / norm(
         a
     )
@@ -175,7 +183,10 @@ def steps_of(values: dict[str, Any]) -> tuple[list, Any]:
     params, out = parameters(), []
     state = chain.init(params)
     for scale in (1.0, 10.0):
-        gradient = lambda p, s=scale: jax.tree.map(lambda x: s * jnp.sin(x), p)
+
+        def gradient(p, s=scale):
+            return jax.tree.map(lambda x: s * jnp.sin(x), p)
+
         found = (
             gradient(params) if elsewhere is None else gradient(elsewhere(params, gradient(params)))
         )
@@ -248,7 +259,10 @@ def outcome_of(own: Problem, params: Any, batch: Any, scored: Any, ids: Any) -> 
 def compiled(config: dict, devices: int):
     """A function from strengths to the outcome, the batch shared by some devices."""
     batch, scored = arrays()
-    share = lambda tree: jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), tree)
+
+    def share(tree):
+        return jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), tree)
+
     run = jax.pmap(
         lambda values, params, *rest: outcome_of(problem_of(config, values), params, *rest),
         "batch",

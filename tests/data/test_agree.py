@@ -81,7 +81,7 @@ def test_the_answer_is_the_number_of_the_subject(splits):
 
 
 def test_cues_and_tags_are_what_they_say(splits):
-    for name, split in splits.items():
+    for _name, split in splits.items():
         for row in range(0, len(split), 3):
             noun, determiner, verb, other = split.cues[row]
             tokens, frame = split.tokens[row], TEMPLATES[split.template[row]]
@@ -143,7 +143,7 @@ def test_every_word_that_is_asked_is_trained(splits):
     for name in ("validation", "recombination"):
         assert not set(np.unique(splits[name].tokens)) - known, name
     unseen = {TOKENS[token] for token in set(np.unique(splits["template"].tokens)) - known}
-    assert not unseen - {form for form in FORM}, (
+    assert not unseen - set(FORM), (
         "verbs inside a relative clause have their forms shown only there"
     )
     nouns = [TOKENS[t] for t in splits["train"].tokens[np.arange(512), splits["train"].cues[:, 0]]]
@@ -155,9 +155,7 @@ def test_numbers_are_balanced_and_sentences_distinct(splits):
     for name, split in splits.items():
         plural = [FORM[OUTPUTS[label]] for label in split.label]
         assert abs(np.mean(plural) - 0.5) < 0.03, name
-        rows = {
-            (tuple(words_of(split, row))) + (int(split.label[row]),) for row in range(len(split))
-        }
+        rows = {(*tuple(words_of(split, row)), int(split.label[row])) for row in range(len(split))}
         assert len(rows) == len(split), name
 
 
@@ -257,11 +255,11 @@ def test_a_held_out_pair_of_a_verb_that_is_not_asked_is_found(splits):
     tokens = leaky["train"].tokens[0]
     noun = next(TOKENS[t] for t in tokens if t)  # the
     noun = [TOKENS[t] for t in tokens if t][1]
-    wrong = [
+    wrong = next(
         verb
         for verb in LEXICON["main_verbs"]
         if " " not in verb and (NOUNS[noun][0], verb) not in trained(SETTINGS)
-    ][0]
+    )
     words = words_of(leaky["train"], 0)
     start, at = np.flatnonzero(tokens)[0], words.index(next(w for w in words if w.isupper())) + 1
     tokens[start + at :] = 0

@@ -114,8 +114,7 @@ def test_paraphrases_say_the_same_in_another_frame_that_is_no_frame_of_the_data_
             assert sorted(other) == sorted(sentence)
             assert meaning_of(other) == meaning_of(sentence)
             pattern = tuple(
-                {word: slot for word, slot in zip(sentence, FRAMES[frame].slots)}[word].rstrip("'")
-                for word in other
+                dict(zip(sentence, FRAMES[frame].slots))[word].rstrip("'") for word in other
             )
             assert pattern not in {
                 tuple(slot.rstrip("'") for slot in known.slots) for known in FRAMES.values()

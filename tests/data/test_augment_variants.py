@@ -120,7 +120,7 @@ def test_variants_of_a_sentence_differ(dataset, made, kind):
 
 def test_a_synonym_stays_in_its_class_and_leaves_subject_and_verb(dataset, made):
     train, changed = dataset.splits["train"], set()
-    for row, own, tokens, words, _ in rows(dataset, made, "synonym"):
+    for row, _own, tokens, words, _ in rows(dataset, made, "synonym"):
         cues, query = train.cues[row], train.query_position[row]
         for place in np.flatnonzero(tokens != train.tokens[row]):
             before, after = (dataset.tokens[x] for x in (train.tokens[row, place], tokens[place]))
@@ -142,7 +142,9 @@ def test_a_synonym_stays_in_its_class_and_leaves_subject_and_verb(dataset, made)
 
 
 def test_synonym_classes_keep_what_a_determiner_tells():
-    tells = lambda word: [word in words for words in lexicon.INFORMATIVE_DETERMINERS]
+    def tells(word):
+        return [word in words for words in lexicon.INFORMATIVE_DETERMINERS]
+
     for group in SYNONYMS:
         assert len({CLASS[word] for word in group}) == 1 and all(
             tells(word) == tells(group[0]) for word in group
@@ -203,9 +205,10 @@ def test_kinds_do_not_move_one_another_and_seeds_do(dataset, made, monkeypatch):
 
 def test_a_longer_variant_is_moved_to_the_left_until_it_fits(monkeypatch):
     dataset = source.SOURCE.preview(max_offset=5, num_train=64, num_eval=8)
-    longer = lambda words, rng: iter(
-        [("often", words[0], "big", *words[1:])] if len(words) == 6 else []
-    )
+
+    def longer(words, rng):
+        return iter([("often", words[0], "big", *words[1:])] if len(words) == 6 else [])
+
     monkeypatch.setitem(KINDS, "longer", longer)
     tokens, query = variants(dataset, ["longer"], 1)["longer"]
     train, shifted = dataset.splits["train"], 0

@@ -61,10 +61,10 @@ def planted(splits, name, tokens_from, row=0):
 
 
 def test_frames_have_equal_shares(splits):
-    quarter = {name: 64 for name in grammar.TRAINING_FRAMES}
+    quarter = dict.fromkeys(grammar.TRAINING_FRAMES, 64)
     assert frames(splits["train"]) == quarter
     for name in ("validation", "recombination", "novel_word", "novel_word_neutral"):
-        assert frames(splits[name]) == {frame: 128 for frame in quarter}, name
+        assert frames(splits[name]) == dict.fromkeys(quarter, 128), name
     assert frames(splits["template"]) == {
         "two_adjectives": 172,
         "adjective_adverb": 170,
@@ -81,7 +81,7 @@ def test_every_split_is_full_and_distinct(k):
     splits = draw_splits(Settings(seed=3, verbs_per_noun=k))
     check_leaks(splits, Settings(seed=3, verbs_per_noun=k))
     assert tuple(splits) == SPLITS
-    assert frames(splits["train"]) == {name: 64 for name in grammar.TRAINING_FRAMES}
+    assert frames(splits["train"]) == dict.fromkeys(grammar.TRAINING_FRAMES, 64)
     for name, split in splits.items():
         assert len(set(contents(split))) == len(split) == (256 if name == "train" else 512), name
         assert (split.label % 2).sum() == len(split) // 2, name

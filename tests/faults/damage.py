@@ -148,7 +148,7 @@ def _rewritten(scene: Scene, change: Callable[[dict, dict], tuple[dict, dict]]) 
     scene.repair = repair
     store = Checkpoints(scene.dir / "checkpoints")
     entry, manifest, arrays, _ = store._newest()
-    state, meta = change({path: array for path, array in arrays.items()}, dict(manifest["meta"]))
+    state, meta = change(dict(arrays.items()), dict(manifest["meta"]))
     serial = entry.step + 1
     store.save(serial, state, meta | {"serial": serial})
 

@@ -13,7 +13,7 @@ from launch_place import ROOT, Place
 
 sys.path.append(str(Path(__file__).parents[1] / "faults"))
 
-from place import config as config_of  # noqa: E402
+from place import config as config_of
 
 EXPERIMENT = '''
 """Two arms at two seeds, in a folder of a person: its config lies beside it."""

@@ -11,7 +11,14 @@ import numpy as np
 from attention import by_hand
 
 B, T, D, H, F, V, OUT, PATCH = 2, 5, 8, 2, 6, 9, 3, 4
-SIZES = dict(vocab_size=V, num_outputs=OUT, width=D, num_heads=H, mlp_width=F, max_length=T)
+SIZES = {
+    "vocab_size": V,
+    "num_outputs": OUT,
+    "width": D,
+    "num_heads": H,
+    "mlp_width": F,
+    "max_length": T,
+}
 KEY = jax.random.key(8)
 TOKENS = np.array([[1, 4, 2, 8, 3], [5, 7, 6, 0, 0]])
 PADDING = TOKENS != 0
@@ -57,8 +64,12 @@ def parameters(
 ):
     """Random parameters in the documented layout."""
     draw = np.random.default_rng(seed)
-    normal = lambda *shape: (draw.normal(size=shape) * 0.5).astype(np.float32)
-    gain = lambda width: {"scale": 1 + normal(width)}
+
+    def normal(*shape):
+        return (draw.normal(size=shape) * 0.5).astype(np.float32)
+
+    def gain(width):
+        return {"scale": 1 + normal(width)}
 
     def norms(*names):
         own = PARAMETERS_OF_NORM[norm_kind]

@@ -130,9 +130,11 @@ def test_evaluation_needs_no_key_and_equals_a_model_without_sites(params, absent
 
 
 def test_rate_0_at_each_site_is_exactly_absent_where_xla_fuses_nothing(params):
-    run = lambda **rates: model(**rates).apply(
-        params, TOKENS, padding_mask=TOKENS > 1, train=True, dropout_key=KEY
-    )
+    def run(**rates):
+        return model(**rates).apply(
+            params, TOKENS, padding_mask=TOKENS > 1, train=True, dropout_key=KEY
+        )
+
     expected = run()
     for site in SITES:
         np.testing.assert_array_equal(run(**{site: 0.0}), expected, err_msg=site)

@@ -12,15 +12,15 @@ from jaxreg.nn import Transformer
 from jaxreg.nn.init import INIT_SCHEMES
 
 D, F, V, OUT, LENGTH, N = 64, 160, 200, 96, 48, 3
-SIZES = dict(
-    vocab_size=V,
-    num_outputs=OUT,
-    width=D,
-    num_heads=4,
-    mlp_width=F,
-    max_length=LENGTH,
-    num_layers=N,
-)
+SIZES = {
+    "vocab_size": V,
+    "num_outputs": OUT,
+    "width": D,
+    "num_heads": 4,
+    "mlp_width": F,
+    "max_length": LENGTH,
+    "num_layers": N,
+}
 FANS = {
     "query": (D, D),
     "key": (D, D),

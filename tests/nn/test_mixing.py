@@ -28,9 +28,10 @@ def mixed_by_hand(params, mix_layer, weight, partner_ids, num_layers, options):
     """Logits of the mixed stream: both through their own blocks up to `mix_layer`, then one."""
     params = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
     rate = model_by_hand.rates_of(options)
-    embed = lambda tokens, padding, ids: model_by_hand.embedded(
-        params, tokens, padding, None, None, "learned", rate, ids
-    )
+
+    def embed(tokens, padding, ids):
+        return model_by_hand.embedded(params, tokens, padding, None, None, "learned", rate, ids)
+
     x, other = embed(TOKENS, PADDING, IDS), embed(PARTNER, PARTNER != 0, partner_ids)
     read_by = [
         PADDING[b]
@@ -42,16 +43,19 @@ def mixed_by_hand(params, mix_layer, weight, partner_ids, num_layers, options):
     ]
     for layer in range(num_layers):
         here = model_by_hand.rates_of(options, layer, num_layers)
-        run = lambda x, padding, ids, layer=layer, here=here: model_by_hand.block(
-            params[f"block_{layer}"],
-            x,
-            model_by_hand.masks_of(None, padding, 1, rate, ids)[0],
-            None,
-            layer,
-            ids,
-            here,
-            options,
-        )[0]
+
+        def run(x, padding, ids, layer=layer, here=here):
+            return model_by_hand.block(
+                params[f"block_{layer}"],
+                x,
+                model_by_hand.masks_of(None, padding, 1, rate, ids)[0],
+                None,
+                layer,
+                ids,
+                here,
+                options,
+            )[0]
+
         if layer == mix_layer:
             x = weight[:, None, None] * x + (1 - weight[:, None, None]) * other
         x = run(x, np.stack(read_by) if layer >= mix_layer else PADDING, IDS)
@@ -94,18 +98,21 @@ def test_two_streams_become_one_at_the_input_of_a_layer(own_masks):
 def test_a_weight_of_1_is_exactly_absent_and_of_0_is_the_partner(layer):
     options = {"num_layers": 2, "attention_dropout_rate": 0.3, "token_dropout_rate": 0.3}
     params, model = parameters(**options), Transformer(**SIZES, **options)
-    apply = lambda tokens, ids, mix=None: model.apply(
-        {"params": params},
-        jnp.asarray(tokens),
-        padding_mask=jnp.asarray(tokens != 0),
-        train=True,
-        dropout_key=KEY,
-        example_ids=jnp.asarray(ids),
-        mix=mix,
-    )
-    mixed = lambda weight: apply(
-        TOKENS, IDS, Mix(jnp.asarray(PARTNER), None, jnp.asarray(weight), layer)
-    )
+
+    def apply(tokens, ids, mix=None):
+        return model.apply(
+            {"params": params},
+            jnp.asarray(tokens),
+            padding_mask=jnp.asarray(tokens != 0),
+            train=True,
+            dropout_key=KEY,
+            example_ids=jnp.asarray(ids),
+            mix=mix,
+        )
+
+    def mixed(weight):
+        return apply(TOKENS, IDS, Mix(jnp.asarray(PARTNER), None, jnp.asarray(weight), layer))
+
     own, partner = apply(TOKENS, IDS), apply(PARTNER, IDS)
     np.testing.assert_array_equal(mixed([1.0, 1.0]), own)
     np.testing.assert_allclose(mixed([0.0, 0.0]), partner, rtol=1e-6, atol=1e-6)
@@ -120,9 +127,12 @@ def test_features_are_mixed_and_what_the_own_stream_sows_comes_first():
         jnp.asarray(draw.normal(size=(B, T, PATCH)).astype(np.float32)) for _ in range(2)
     )
     model, params, ones = Transformer(**SIZES), parameters(features=True), jnp.ones((B, T), int)
-    run = lambda features, mix=None: model.apply(
-        {"params": params}, ones, features=features, mix=mix, mutable="intermediates"
-    )
+
+    def run(features, mix=None):
+        return model.apply(
+            {"params": params}, ones, features=features, mix=mix, mutable="intermediates"
+        )
+
     weight = jnp.array([0.3, 0.6])
     # The first thing that happens to features is linear: mixing embeddings is mixing features.
     found = jax.jit(lambda: run(own, Mix(ones, partner, weight, 0)))()

@@ -242,7 +242,10 @@ def test_it_starts_from_linen_s_distribution():
         "max_length": 48,
         "num_layers": 1,
     }
-    flat = lambda params: flax.traverse_util.flatten_dict(jax.tree.map(np.asarray, params), sep="/")
+
+    def flat(params):
+        return flax.traverse_util.flatten_dict(jax.tree.map(np.asarray, params), sep="/")
+
     twin = flat(ours.to_linen(ours.Transformer(**fields, rngs=nnx.Rngs(0))))
     params = flat(
         linen.Transformer(**fields).init(jax.random.key(0), jnp.zeros((1, 2), int))["params"]
@@ -337,7 +340,7 @@ def test_features_take_the_place_of_tokens(features):
         ours.Transformer(**fields, feature_width=features, rngs=nnx.Rngs(0)),
     )
     params = ours.to_linen(twin)
-    call = dict(features=given, train=True, dropout_key=KEY)
+    call = {"features": given, "train": True, "dropout_key": KEY}
     np.testing.assert_allclose(
         twin(TOKENS, **call), module.apply({"params": params}, TOKENS, **call), rtol=1e-6, atol=1e-6
     )
@@ -366,9 +369,12 @@ def test_the_weights_are_sown_where_they_are_asked_for():
 def test_long_sequences_take_the_blockwise_path():
     long = 600
     twin = ours.SelfAttention(H, 0.1, causal=True, width=D, rngs=nnx.Rngs(0))
-    program = lambda: str(
-        jax.make_jaxpr(lambda x: twin(x, train=True, dropout_key=KEY))(jnp.zeros((1, long, D)))
-    )
+
+    def program():
+        return str(
+            jax.make_jaxpr(lambda x: twin(x, train=True, dropout_key=KEY))(jnp.zeros((1, long, D)))
+        )
+
     assert f"{long},{long}]" not in program()
     twin.implementation = "reference"
     assert f"{long},{long}]" in program()
@@ -514,7 +520,10 @@ def test_mistakes_are_named(build, message):
 def test_without_a_key_the_dropout_stream_is_asked(case):
     name, fields, call = CASES[case]
     twin = built(name, **fields)
-    out = lambda rngs: np.asarray(twin(input_of(name), **call, train=True, rngs=rngs))
+
+    def out(rngs):
+        return np.asarray(twin(input_of(name), **call, train=True, rngs=rngs))
+
     rngs = nnx.Rngs(params=0, dropout=1)
     first, second = out(rngs), out(rngs)
     np.testing.assert_array_equal(out(nnx.Rngs(dropout=1)), first)
@@ -549,7 +558,9 @@ def test_two_training_steps_are_linen_s():
     name, fields, call = CASES["model, learned"]
     twin, module, optimizer = built(name, **fields), linen.Transformer(**fields), optax.sgd(0.1)
     params = ours.to_linen(twin)
-    error = lambda logits: jnp.mean((logits - 1) ** 2)
+
+    def error(logits):
+        return jnp.mean((logits - 1) ** 2)
 
     @jax.jit
     def linen_step(params, key):

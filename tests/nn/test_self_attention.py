@@ -162,9 +162,10 @@ def test_a_model_hands_the_kind_down_to_every_layer():
     tokens = jnp.ones((B, T), int)
     variables = jax.eval_shape(model.init, jax.random.key(0), tokens)
     variables = jax.tree.map(lambda x: 0.1 * jnp.ones(x.shape), variables)
-    run = lambda **options: model.apply(
-        variables, tokens, train=True, dropout_key=jax.random.key(3), **options
-    )
+
+    def run(**options):
+        return model.apply(variables, tokens, train=True, dropout_key=jax.random.key(3), **options)
+
     sown = jax.jit(lambda: run(mutable="intermediates"), compiler_options=FAST)()[1][
         "intermediates"
     ]

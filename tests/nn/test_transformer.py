@@ -210,9 +210,9 @@ def test_features_are_embedded_in_place_of_tokens(several):
 
 
 def function(model, **options):
-    call = lambda params, tokens, padding_mask=None: model.apply(
-        {"params": params}, tokens, padding_mask=padding_mask, **options
-    )
+    def call(params, tokens, padding_mask=None):
+        return model.apply({"params": params}, tokens, padding_mask=padding_mask, **options)
+
     return jax.jit(call, compiler_options=FAST)
 
 
@@ -243,9 +243,10 @@ def test_padding_is_never_read_and_more_of_it_changes_nothing():
     )
     params = parameters(num_layers=1, positions="sinusoidal")
     run = function(model, train=True, dropout_key=KEY)
-    padded = lambda params, tokens: np.asarray(
-        run(params, jnp.asarray(tokens), jnp.asarray(tokens != 0))
-    )
+
+    def padded(params, tokens):
+        return np.asarray(run(params, jnp.asarray(tokens), jnp.asarray(tokens != 0)))
+
     out = padded(params, TOKENS)
     # The embedding of the padding token is read nowhere but in its own row.
     params["embedding"]["embedding"][0] += 7

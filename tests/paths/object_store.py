@@ -10,9 +10,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
 
-from place import Place, Run  # noqa: E402
+from place import Place, Run
 
-from jaxreg.store.paths import as_path  # noqa: E402
+from jaxreg.store.paths import as_path
 
 SECRET = "not-to-be-printed-7f3a"
 

@@ -16,8 +16,8 @@ pytest.importorskip("moto", reason="needs the test extra")
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from object_store import SECRET, RemotePlace, serving  # noqa: E402
-from place import COMPARE, Place, Run, learning, same  # noqa: E402
+from object_store import SECRET, RemotePlace, serving
+from place import COMPARE, Place, Run, learning, same
 
 WORDS = (*COMPARE, "--devices=1")
 

@@ -13,9 +13,9 @@ pytest.importorskip("moto", reason="needs the test extra")
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "processes")]
 
-from job import Job  # noqa: E402
-from object_store import RemotePlace, serving  # noqa: E402
-from place import COMPARE, Place  # noqa: E402
+from job import Job
+from object_store import RemotePlace, serving
+from place import COMPARE, Place
 
 
 @pytest.fixture(scope="module")

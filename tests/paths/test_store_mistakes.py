@@ -13,10 +13,10 @@ pytest.importorskip("moto", reason="needs the test extra")
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from object_store import SECRET, RemotePlace, serving  # noqa: E402
-from place import COMPARE  # noqa: E402
+from object_store import SECRET, RemotePlace, serving
+from place import COMPARE
 
-from jaxreg.cli import main as cli  # noqa: E402
+from jaxreg.cli import main as cli
 
 ROOT = Path(__file__).parents[2]
 CASES = {

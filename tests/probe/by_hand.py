@@ -14,9 +14,15 @@ import numpy as np
 from jaxreg.nn import Transformer
 
 N, D, H, K, F, V, OUT, T, B = 2, 8, 2, 4, 6, 9, 3, 5, 4
-SIZES = dict(
-    vocab_size=V, num_outputs=OUT, num_layers=N, width=D, num_heads=H, mlp_width=F, max_length=T
-)
+SIZES = {
+    "vocab_size": V,
+    "num_outputs": OUT,
+    "num_layers": N,
+    "width": D,
+    "num_heads": H,
+    "mlp_width": F,
+    "max_length": T,
+}
 FAST = {"xla_backend_optimization_level": 0}  # compiles in half the time
 
 TOKENS = np.array([[1, 4, 2, 8, 0], [0, 5, 7, 6, 3], [0, 2, 1, 0, 0], [3, 3, 8, 5, 7]], np.int32)
@@ -29,14 +35,14 @@ CUES = np.array([[1, 0], [2, -1], [1, -1], [3, 1]], np.int32)
 def batch_of(cut=False):
     """The batch above, as study makes them."""
     nothing = np.full((B, 2), -1, np.int32)
-    arrays = dict(
-        tokens=TOKENS,
-        query_position=QUERY,
-        label=LABEL,
-        foil=FOIL,
-        cues=CUES,
-        cut_positions=CUES if cut else nothing,
-    )
+    arrays = {
+        "tokens": TOKENS,
+        "query_position": QUERY,
+        "label": LABEL,
+        "foil": FOIL,
+        "cues": CUES,
+        "cut_positions": CUES if cut else nothing,
+    }
     return {name: jnp.asarray(x) for name, x in arrays.items()}
 
 

@@ -72,7 +72,10 @@ def test_a_sentence_of_one_word_says_nothing_about_relative_entropy():
 )
 def test_mass_on_an_edge_by_hand(runs, source, target):
     out = attention.edge_mass(MODEL, PARAMS, BATCH, source, target)
-    at = lambda e, end: QUERY[e] if end == "query" else CUES[e, end]
+
+    def at(e, end):
+        return QUERY[e] if end == "query" else CUES[e, end]
+
     both = [e for e in range(B) if at(e, source) >= 0 and at(e, target) >= 0]
     for n in range(N):
         for h in range(H):
@@ -100,10 +103,13 @@ def test_unknown_rows_are_refused():
 
 def test_members_together_equal_each_by_itself():
     trees = [PARAMS, by_hand.params_of(MODEL, 1)]
-    probe = lambda p, b: (
-        attention.attention_entropy(MODEL, p, b),
-        attention.edge_mass(MODEL, p, b, "query", 0),
-    )
+
+    def probe(p, b):
+        return (
+            attention.attention_entropy(MODEL, p, b),
+            attention.edge_mass(MODEL, p, b, "query", 0),
+        )
+
     out = forward.over_members(probe)(by_hand.stacked(*trees), BATCH)
     for m, tree in enumerate(trees):
         jax.tree.map(

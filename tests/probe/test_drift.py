@@ -64,10 +64,13 @@ def test_the_scale_of_the_inputs_does_not_count():
     drift as much.
     """
     model = by_hand.model_of(norm="none")
-    scaled = lambda tree: {
-        name: jax.tree.map(lambda x: 10 * x, part) if name in LAYERS[0] else part
-        for name, part in tree.items()
-    }
+
+    def scaled(tree):
+        return {
+            name: jax.tree.map(lambda x: 10 * x, part) if name in LAYERS[0] else part
+            for name, part in tree.items()
+        }
+
     plain = drift.input_drift(model, BEFORE, AFTER, BATCH)
     large = drift.input_drift(model, scaled(BEFORE), scaled(AFTER), BATCH)
     np.testing.assert_allclose(large.distribution[0, 0], plain.distribution[0, 0], rtol=1e-4)
@@ -124,10 +127,13 @@ def test_an_update_of_the_last_layer_disturbs_none():
 
 def test_members_together_equal_each_by_itself():
     befores, afters = [BEFORE, AFTER], [AFTER, by_hand.params_of(MODEL, 1)]
-    probe = lambda p, b, q: (
-        drift.input_drift(MODEL, p, q, b),
-        drift.gradient_drift(MODEL, p, q, b),
-    )
+
+    def probe(p, b, q):
+        return (
+            drift.input_drift(MODEL, p, q, b),
+            drift.gradient_drift(MODEL, p, q, b),
+        )
+
     alone = jax.jit(probe, compiler_options=by_hand.FAST)
     out = forward.over_members(probe)(by_hand.stacked(*befores), BATCH, by_hand.stacked(*afters))
     for m in range(2):

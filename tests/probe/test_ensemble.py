@@ -116,7 +116,10 @@ def test_mismatch_is_train_minus_evaluation():
 @pytest.mark.parametrize("probe", [ensemble.mask_ensemble, mismatch])
 def test_members_together_equal_each_by_itself(probe):
     trees, keys = [PARAMS, by_hand.params_of(DROPPED, 1)], jax.random.split(KEY, 2)
-    bound = lambda p, b, key: probe(DROPPED, p, b, key, 3)
+
+    def bound(p, b, key):
+        return probe(DROPPED, p, b, key, 3)
+
     out = forward.over_members(bound)(by_hand.stacked(*trees), BATCH, keys)
     for m in range(2):
         jax.tree.map(
@@ -129,9 +132,10 @@ def test_members_together_equal_each_by_itself(probe):
 def test_members_of_other_rates_share_one_program():
     """The model is built inside, with a traced rate: as members of one structure are trained."""
     rates, trees = jax.numpy.array([0.0, 0.4]), [PARAMS, PARAMS]
-    probe = lambda p, b, rate: (
-        mismatch(by_hand.model_of(attention_dropout_rate=rate), p, b, KEY, 3).gap
-    )
+
+    def probe(p, b, rate):
+        return mismatch(by_hand.model_of(attention_dropout_rate=rate), p, b, KEY, 3).gap
+
     out = forward.over_members(probe)(by_hand.stacked(*trees), BATCH, rates)
     want = mismatch(by_hand.model_of(attention_dropout_rate=0.4), PARAMS, BATCH, KEY, 3).gap
     np.testing.assert_allclose(out.loss, [0, want.loss], rtol=1e-3, atol=1e-6)

@@ -108,9 +108,12 @@ def test_members_together_equal_each_by_itself(member_axis, own_batch):
         {**by_hand.batch_of(), "tokens": jnp.roll(by_hand.batch_of()["tokens"], m, axis=0)}
         for m in range(3)
     ]
-    probe = lambda params, batch, factor: jax.tree.map(
-        lambda x: x * factor, forward.score(forward.query_logits(model, params, batch), batch)
-    )
+
+    def probe(params, batch, factor):
+        return jax.tree.map(
+            lambda x: x * factor, forward.score(forward.query_logits(model, params, batch), batch)
+        )
+
     together = forward.over_members(probe, own_batch=own_batch, member_axis=member_axis)
     out = together(
         by_hand.stacked(*trees),

@@ -44,14 +44,18 @@ def test_the_loss_has_this_gradient(path):
     direction = jax.tree_util.tree_map_with_path(
         lambda at, x: draw.normal(size=x.shape) * (tuple(k.key for k in at) == path), PARAMS
     )
-    loss = lambda s: by_hand.score(
-        [
-            by_hand.run(
-                jax.tree.map(lambda x, d: np.asarray(x, np.float64) + s * d, PARAMS, direction), e
-            ).logits
-            for e in range(by_hand.B)
-        ]
-    )[1]
+
+    def loss(s):
+        return by_hand.score(
+            [
+                by_hand.run(
+                    jax.tree.map(lambda x, d: np.asarray(x, np.float64) + s * d, PARAMS, direction),
+                    e,
+                ).logits
+                for e in range(by_hand.B)
+            ]
+        )[1]
+
     want = (loss(1e-4) - loss(-1e-4)) / 2e-4
     got = sum(
         np.vdot(d, g)
@@ -78,13 +82,16 @@ def test_a_block_that_hears_of_no_gradient_is_infinitely_below():
     deaf = jax.tree.map(jnp.copy, PARAMS)
     without = by_hand.model_of(norm="none", residual=False)
     deaf["block_1"]["mlp"]["wo"]["kernel"] = jnp.zeros_like(deaf["block_1"]["mlp"]["wo"]["kernel"])
-    out = gradients.gradient_norms(without, {k: v for k, v in deaf.items()}, BATCH)
+    out = gradients.gradient_norms(without, dict(deaf.items()), BATCH)
     assert out.blocks[0] == 0 and out.blocks[1] > 0 and out.first_to_last == -np.inf
 
 
 def test_in_train_mode_the_key_decides():
     dropped = by_hand.model_of(mlp_dropout_rate=0.5)
-    at = lambda key: gradients.gradient_norms(dropped, PARAMS, BATCH, key).whole
+
+    def at(key):
+        return gradients.gradient_norms(dropped, PARAMS, BATCH, key).whole
+
     evaluation = gradients.gradient_norms(MODEL, PARAMS, BATCH).whole
     np.testing.assert_allclose(at(None), evaluation, rtol=1e-5)
     first, again, other = at(jax.random.key(0)), at(jax.random.key(0)), at(jax.random.key(1))

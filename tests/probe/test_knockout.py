@@ -30,12 +30,12 @@ def case(name):
     """Model, parameters, batch, and the hand-written pass of that kind."""
     model = by_hand.model_of(**OPTIONS[name])
     params = by_hand.params_of(model)
-    options = dict(
-        norm=model.norm,
-        residual=model.residual,
-        kind=model.norm_kind,
-        sigmoid=model.attention_kind == "sigmoid",
-    )
+    options = {
+        "norm": model.norm,
+        "residual": model.residual,
+        "kind": model.norm_kind,
+        "sigmoid": model.attention_kind == "sigmoid",
+    }
     return model, params, by_hand.batch_of(), partial(by_hand.run, params, **options)
 
 
@@ -118,7 +118,9 @@ def test_each_layer_and_each_branch_knocked_out_by_hand(name, how, frozen):
     }
 
     def score(*out):
-        frozen_at = lambda e: clean[e].statistics if frozen else None
+        def frozen_at(e):
+            return clean[e].statistics if frozen else None
+
         return by_hand.score(
             [
                 run(e, branches={at: given[at][e] for at in out}, frozen=frozen_at(e)).logits
@@ -237,11 +239,14 @@ def test_frozen_norms_differ_from_running_ones():
 def test_members_together_equal_each_by_itself():
     model, params, batch, _ = case("pre")
     trees = [params, by_hand.params_of(model, 1)]
-    probe = lambda p, b: (
-        knockout.head_knockouts(model, p, b, removal("resampled", True)),
-        knockout.cue_knockouts(model, p, b, removal("mean", True)),
-        knockout.strongest_knockout(model, p, b),
-    )
+
+    def probe(p, b):
+        return (
+            knockout.head_knockouts(model, p, b, removal("resampled", True)),
+            knockout.cue_knockouts(model, p, b, removal("mean", True)),
+            knockout.strongest_knockout(model, p, b),
+        )
+
     alone = jax.jit(probe, compiler_options=by_hand.FAST)
     out = forward.over_members(probe)(by_hand.stacked(*trees), batch)
     for m, tree in enumerate(trees):

@@ -22,7 +22,10 @@ TRUE = np.array(
 def test_accuracies_by_hand():
     logits = [by_hand.run(PARAMS, e).logits for e in range(B)]
     out = memorization.memorized(MODEL, PARAMS, BATCH, jnp.asarray(TRUE))
-    hit = lambda e, label, foil: by_hand.loss_and_hit(logits[e], label, foil)[1]
+
+    def hit(e, label, foil):
+        return by_hand.loss_and_hit(logits[e], label, foil)[1]
+
     wrong = [e for e in range(B) if LABEL[e] != TRUE[e]]
     assert wrong == [1, 2, 3]
     np.testing.assert_allclose(out.clean, hit(0, LABEL[0], FOIL[0]))

@@ -120,10 +120,13 @@ def test_only_the_adaptive_scale_sees_no_change_of_units():
         forward.query_logits(MODEL, PARAMS, BATCH),
         rtol=1e-4,
     )
-    value = lambda p, scale: sharpness.top_eigenvalue(
-        MODEL, p, BATCH, KEY, scale=scale, num_iterations=40
-    )
-    rise = lambda p, scale: sharpness.loss_rise(MODEL, p, BATCH, KEY, 0.02, scale=scale)
+
+    def value(p, scale):
+        return sharpness.top_eigenvalue(MODEL, p, BATCH, KEY, scale=scale, num_iterations=40)
+
+    def rise(p, scale):
+        return sharpness.loss_rise(MODEL, p, BATCH, KEY, 0.02, scale=scale)
+
     np.testing.assert_allclose(value(other, "weights"), value(PARAMS, "weights"), rtol=1e-3)
     np.testing.assert_allclose(
         rise(other, "weights").worst, rise(PARAMS, "weights").worst, rtol=1e-2
@@ -134,11 +137,12 @@ def test_only_the_adaptive_scale_sees_no_change_of_units():
 
 def test_train_mode_takes_the_mask_of_its_key():
     dropped = MODEL.clone(mlp_dropout_rate=0.5)
-    at = lambda key: (
-        sharpness.loss_rise(
+
+    def at(key):
+        return sharpness.loss_rise(
             dropped, PARAMS, BATCH, KEY, 0.02, num_directions=1, num_steps=1, dropout_key=key
         ).loss
-    )
+
     want = forward.mean_loss(dropped, PARAMS, BATCH, jax.random.key(1))
     np.testing.assert_allclose(at(jax.random.key(1)), want, rtol=1e-6)
     assert abs(at(None) - want) > 1e-3
@@ -151,10 +155,13 @@ def test_unknown_scale_is_refused():
 
 def test_members_together_equal_each_by_itself():
     trees, keys = [PARAMS, by_hand.params_of(MODEL, 1)], jax.random.split(KEY, 2)
-    probe = lambda p, b, key: (
-        sharpness.loss_rise(MODEL, p, b, key, 0.02),
-        sharpness.top_eigenvalue(MODEL, p, b, key),
-    )
+
+    def probe(p, b, key):
+        return (
+            sharpness.loss_rise(MODEL, p, b, key, 0.02),
+            sharpness.top_eigenvalue(MODEL, p, b, key),
+        )
+
     alone = jax.jit(probe, compiler_options=by_hand.FAST)
     out = forward.over_members(probe)(by_hand.stacked(*trees), BATCH, keys)
     for m in range(2):

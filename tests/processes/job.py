@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
 
-from place import Place  # noqa: E402
+from place import Place
 
 # Loaded by every Python that finds it on its path: notes what is opened for writing, made, moved or
 # removed under one folder.

@@ -26,7 +26,7 @@ KINDS = {
     "paraphrase_rate": "paraphrase",
     "back_translation_rate": "back_translation",
 }
-ON = {name: 0.5 for name in AUGMENTATIONS}
+ON = dict.fromkeys(AUGMENTATIONS, 0.5)
 IDS = jnp.arange(B) + 32
 
 
@@ -130,7 +130,10 @@ def test_on_it_changes_the_batch_and_other_steps_change_it_otherwise(name, kind)
     one, two = (
         applied(name, 0.5, batch, key=rng.step_key(jax.random.key(3), step)) for step in (4, 5)
     )
-    same = lambda a, b: all(np.array_equal(x, b[field]) for field, x in a.items() if field in b)
+
+    def same(a, b):
+        return all(np.array_equal(x, b[field]) for field, x in a.items() if field in b)
+
     assert not same(one, two)
     assert not same(batch, one) or (np.asarray(one["mix_weight"]) < 1).any()
 
@@ -261,13 +264,18 @@ def test_cutmix_of_sentences_keeps_padding_and_one_sentence_s_query_and_cues():
     run = jax.jit(
         lambda step: applied("cutmix_strength", 1.0, batch, key=jax.random.fold_in(KEY, step))
     )
-    words_at = lambda tokens, places: [
-        [row[p] if p >= 0 else -1 for p in at]
-        for row, at in zip(np.asarray(tokens), np.asarray(places))
-    ]
-    places = lambda batch, who="": np.concatenate(
-        [np.asarray(batch[f"{who}query_position"])[:, None], np.asarray(batch[f"{who}cues"])], 1
-    )
+
+    def words_at(tokens, places):
+        return [
+            [row[p] if p >= 0 else -1 for p in at]
+            for row, at in zip(np.asarray(tokens), np.asarray(places))
+        ]
+
+    def places(batch, who=""):
+        return np.concatenate(
+            [np.asarray(batch[f"{who}query_position"])[:, None], np.asarray(batch[f"{who}cues"])], 1
+        )
+
     own, theirs = (words_at(batch[f"{who}tokens"], places(batch, who)) for who in ("", "partner_"))
     for step in range(40):
         out = run(step)
@@ -469,7 +477,7 @@ def test_two_mixings_are_refused():
     with pytest.raises(ValueError, match="mixup_strength and cutmix_strength both mix labels"):
         check_together(("cutmix_strength", "mixup_strength"))
     with pytest.raises(ValueError, match="both mix labels"):
-        augmented(BATCHES["text"], {name: 0.0 for name in MIXING[:2]}, KEY, IDS, num_layers=3)
+        augmented(BATCHES["text"], dict.fromkeys(MIXING[:2], 0.0), KEY, IDS, num_layers=3)
     with pytest.raises(ValueError, match="allowed is one of mixup"):
         applied("mixup_strength", 0.5, applied("cutmix_strength", 0.5, BATCHES["text"]))
     with pytest.raises(ValueError, match="augment.cutout_rate: no augmentation"):

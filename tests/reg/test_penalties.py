@@ -57,7 +57,10 @@ def smoothing_by_hand(i):
 
 def r_drop_by_hand(i):
     p, q = softmax(LOGITS[i].tolist()), softmax(AGAIN[i].tolist())
-    kl = lambda a, b: sum(x * math.log(x / y) for x, y in zip(a, b))
+
+    def kl(a, b):
+        return sum(x * math.log(x / y) for x, y in zip(a, b))
+
     return (kl(p, q) + kl(q, p)) / 2
 
 
@@ -105,12 +108,18 @@ def test_gradients_are_those_of_differences(name):
     weight of 0) stay zero.
     """
     directions = jax.tree.map(lambda x: draw.normal(size=x.shape) * (np.asarray(x) != 0), ARRAYS)
-    along = lambda e: total(
-        *jax.tree.map(lambda x, d: x + e * d.astype(x.dtype), ARRAYS, directions), {name: 0.7}
-    )
+
+    def along(e):
+        return total(
+            *jax.tree.map(lambda x, d: x + e * d.astype(x.dtype), ARRAYS, directions), {name: 0.7}
+        )
+
     with jax.enable_x64(True):
         arrays = jax.tree.map(lambda x: jnp.asarray(np.asarray(x, np.float64)), ARRAYS)
-        at = lambda e: total(*jax.tree.map(lambda x, d: x + e * d, arrays, directions), {name: 0.7})
+
+        def at(e):
+            return total(*jax.tree.map(lambda x, d: x + e * d, arrays, directions), {name: 0.7})
+
         expected = float(at(1e-6) - at(-1e-6)) / 2e-6
     found = float(jax.grad(along)(0.0))
     assert found == pytest.approx(expected, rel=1e-3, abs=1e-4)
@@ -164,7 +173,10 @@ def test_label_smoothing_is_that_of_the_losses_bit_for_bit(strength):
 
 def test_signs():
     """What is penalized: different passes, sure answers, concentrated attention."""
-    value = lambda name, **given: float(jnp.mean(PENALTIES[name]()(seen(**given))))
+
+    def value(name, **given):
+        return float(jnp.mean(PENALTIES[name]()(seen(**given))))
+
     assert value("r_drop", again=LOGITS) == 0.0 < value("r_drop")
     assert (
         value("confidence_penalty", logits=LOGITS * 9)

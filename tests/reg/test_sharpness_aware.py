@@ -22,9 +22,12 @@ ZEROS = jax.tree.map(jnp.zeros_like, PARAMS)
 
 def by_hand(method, radius, params, gradient):
     """w + radius * T^2 g / |T g|, number by number, T = 1 (sam) or |w| + .01 (asam)."""
-    leaf = lambda tree: [
-        (name, i, float(x)) for name in SHAPES for i, x in np.ndenumerate(tree["dense"][name])
-    ]
+
+    def leaf(tree):
+        return [
+            (name, i, float(x)) for name in SHAPES for i, x in np.ndenumerate(tree["dense"][name])
+        ]
+
     units = [1.0 if method == "sam" else abs(w) + 0.01 for _, _, w in leaf(params)]
     norm = math.sqrt(sum((t * g) ** 2 for t, (_, _, g) in zip(units, leaf(gradient))))
     out = {"dense": {name: np.zeros(shape) for name, shape in SHAPES.items()}}
@@ -69,9 +72,12 @@ def test_at_radius_zero_the_point_is_the_parameters_bit_for_bit(method, gradient
 
 def test_the_step_has_the_radius_as_its_length():
     """SAM in the plain norm over all parameters; ASAM in the norm of the step divided by T."""
-    length = lambda tree: math.sqrt(
-        sum(float(np.sum(np.asarray(x, np.float64) ** 2)) for x in jax.tree.leaves(tree))
-    )
+
+    def length(tree):
+        return math.sqrt(
+            sum(float(np.sum(np.asarray(x, np.float64) ** 2)) for x in jax.tree.leaves(tree))
+        )
+
     assert length(
         jax.tree.map(lambda x, w: x - w, sharpness.sam(0.3)(PARAMS, GRADIENT), PARAMS)
     ) == pytest.approx(0.3, rel=1e-5)
@@ -82,12 +88,19 @@ def test_the_step_has_the_radius_as_its_length():
 
 
 def test_it_goes_uphill_and_asam_does_not_see_a_rescaling():
-    loss = lambda p: jnp.sum((p["a"] * p["b"] - 1.0) ** 2)
-    rise = lambda method, radius, p: float(loss(method(radius)(p, jax.grad(loss)(p))) - loss(p))
+    def loss(p):
+        return jnp.sum((p["a"] * p["b"] - 1.0) ** 2)
+
+    def rise(method, radius, p):
+        return float(loss(method(radius)(p, jax.grad(loss)(p))) - loss(p))
+
     one = {"a": jnp.array([0.9, 0.4]), "b": jnp.array([0.8, 0.7])}
     scaled = {"a": one["a"] * 8, "b": one["b"] / 8}  # the same function
     assert rise(sharpness.sam, 0.1, one) > 0 < rise(sharpness.asam, 0.1, one)
-    without = lambda radius: sharpness.asam(radius, offset=0.0)
+
+    def without(radius):
+        return sharpness.asam(radius, offset=0.0)
+
     assert rise(without, 0.1, scaled) == pytest.approx(rise(without, 0.1, one), rel=1e-4)
     assert rise(sharpness.sam, 0.1, scaled) > 2 * rise(sharpness.sam, 0.1, one)
 

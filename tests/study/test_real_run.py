@@ -11,7 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests import chromium  # noqa: E402
+from tests import chromium
 
 
 def test_the_run_directory_has_what_the_design_says(small_run):

@@ -227,11 +227,11 @@ def test_the_controls(eight):
     assert controls["more"]["passed"] is True and controls["aa"]["passed"] is True
     assert controls["aa"]["noise_floor"] == pytest.approx(
         np.std(
-            [
+            next(
                 r
                 for r in eight[1].results["comparisons"]
                 if r["arm"] == "aa" and r["split"] == "recombination"
-            ][0]["per_seed"],
+            )["per_seed"],
             ddof=1,
         )
     )

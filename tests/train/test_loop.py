@@ -84,7 +84,7 @@ def test_a_strength_is_data_and_changes_training(by_strength, field):
 
 def test_dropout_rates_raise_the_training_loss_and_smoothing_the_loss_it_trains(by_strength):
     for field in tiny.STRENGTHS:
-        if "rate" in field and "dropout" in field or "smoothing" in field:
+        if ("rate" in field and "dropout" in field) or "smoothing" in field:
             assert by_strength[field].train_loss.mean() > by_strength[""].train_loss.mean(), field
 
 

@@ -11,10 +11,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from test_checkpoint import LIKE, check, make_state, restore_quietly  # noqa: E402
+from test_checkpoint import LIKE, check, make_state, restore_quietly
 
-from jaxreg.store import checkpoint, paths  # noqa: E402
-from jaxreg.store.paths import RemotePath, StorageError, as_path  # noqa: E402
+from jaxreg.store import checkpoint, paths
+from jaxreg.store.paths import RemotePath, StorageError, as_path
 
 
 @pytest.fixture

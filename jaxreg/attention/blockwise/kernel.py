@@ -242,7 +242,10 @@ def _over_keys(
         first = plan.plain_tiles(i) if cut else last
         state = lax.fori_loop(jnp.zeros_like(first), first, partial(tile, False), state)
     if plan.is_causal and operands.mask is not None:
-        more = lambda x: (x[0] < last) | ((x[0] < plan.num_key_blocks) & unread(x[1]))
+
+        def more(x):
+            return (x[0] < last) | ((x[0] < plan.num_key_blocks) & unread(x[1]))
+
         return lax.while_loop(more, lambda x: (x[0] + 1, tile(True, *x)), (first, state))[1]
     return lax.fori_loop(first, last, partial(tile, True), state) if cut else state
 
@@ -336,7 +339,10 @@ def _backward_block(
                 allowed, dlogits, 0
             )  # a row with no key at all is uniform whatever its logits
         db = None if db is None else tiles.add_to(plan, db, dlogits, i, j, where)
-        flat = lambda x: x.reshape(b, g, rows, -1).astype(q.dtype)
+
+        def flat(x):
+            return x.reshape(b, g, rows, -1).astype(q.dtype)
+
         if operands.k0 is not None:
             # Beside the bits, taking exp a second time is cheaper than a pass over stored weights:
             # keep XLA from sharing the first.

@@ -149,9 +149,7 @@ def _told_machine(machine: Mapping, unsaved: str) -> list[tuple[str, str]]:
 def _ago(when: float | int | None) -> str:
     if when is None:
         return "at an unknown time"
-    at = datetime.datetime.fromtimestamp(when, datetime.timezone.utc).strftime(
-        "%Y-%m-%d %H:%M:%S UTC"
-    )
+    at = datetime.datetime.fromtimestamp(when, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     return f"{_span(max(0.0, time.time() - when))} ago, {at}"
 
 

@@ -87,11 +87,14 @@ class Mlp(nnx.Module):
         """As in Linen; `rates`: see the package's docstring."""
         rates, draw = (
             rates_of(self, rates),
-            dict(train=train, dropout_key=dropout_key, rngs=rngs, example_ids=example_ids),
+            {"train": train, "dropout_key": dropout_key, "rngs": rngs, "example_ids": example_ids},
         )
-        drop = lambda h, place: Dropout(None, rng.site(self.layer, place))(
-            h, **draw, rate=rates[f"{place}_dropout_rate"]
-        )
+
+        def drop(h, place):
+            return Dropout(None, rng.site(self.layer, place))(
+                h, **draw, rate=rates[f"{place}_dropout_rate"]
+            )
+
         return self.wo(drop(nnx.gelu(drop(self.wi(x), "mlp_pre_activation")), "mlp"))
 
 
@@ -140,14 +143,19 @@ class TransformerBlock(nnx.Module):
             **handed_down(self, SelfAttention), site=rng.site(self.layer, "attention"), rngs=rngs
         )
         self.mlp = Mlp(**handed_down(self, Mlp), rngs=rngs)
-        norm = lambda: norm_of(
-            self.norm_kind, nnx.LayerNorm, nnx.RMSNorm, num_features=self.width, rngs=rngs
-        )
-        scale = lambda: (
-            None
-            if self.layer_scale is None
-            else LayerScale(self.layer_scale, width=self.width, rngs=rngs)
-        )
+
+        def norm():
+            return norm_of(
+                self.norm_kind, nnx.LayerNorm, nnx.RMSNorm, num_features=self.width, rngs=rngs
+            )
+
+        def scale():
+            return (
+                None
+                if self.layer_scale is None
+                else LayerScale(self.layer_scale, width=self.width, rngs=rngs)
+            )
+
         self.norm_attention, self.norm_mlp = (
             None if self.norm == "none" else norm() for _ in range(2)
         )
@@ -172,7 +180,7 @@ class TransformerBlock(nnx.Module):
         """As in Linen; `rates` and `sow_weights`: see the package's docstring."""
         rates, draw = (
             rates_of(self, rates),
-            dict(train=train, dropout_key=dropout_key, rngs=rngs, example_ids=example_ids),
+            {"train": train, "dropout_key": dropout_key, "rngs": rngs, "example_ids": example_ids},
         )
         check_block(self.norm, self.residual, rates["stochastic_depth_rate"])
         if sow_weights:

@@ -55,7 +55,7 @@ def _dropout_exists(
 def _implementation_can(
     implementation: str | None, attention_kind: str, logit_softcap: float | None
 ) -> list[str]:
-    if implementation != "blockwise" or attention_kind == "softmax" and logit_softcap is None:
+    if implementation != "blockwise" or (attention_kind == "softmax" and logit_softcap is None):
         return []
     what = f"attention_kind={attention_kind}" if attention_kind != "softmax" else "a logit_softcap"
     return [f"model.implementation is blockwise; {what} needs reference"]

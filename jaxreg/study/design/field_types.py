@@ -210,7 +210,7 @@ class Edges:
     def allows(self, value: object) -> bool:
         """True for the word, or two different names with an arrow between."""
         ends = value.split("->") if isinstance(value, str) else []
-        return value == "all" or len(ends) == 2 and all(ends) and ends[0] != ends[1]
+        return value == "all" or (len(ends) == 2 and all(ends) and ends[0] != ends[1])
 
     def parse(self, text: str) -> object:
         """The text without spaces."""

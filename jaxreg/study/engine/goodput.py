@@ -259,7 +259,7 @@ class Meter:
         rows = [] if self.log is None else machine_rows(self.log.path)
         self.before = sums_of(rows)
         self.process = 1 + max((row["process"] for row in rows), default=0)
-        started = datetime.datetime.fromtimestamp(self.now(), datetime.timezone.utc).isoformat(
+        started = datetime.datetime.fromtimestamp(self.now(), datetime.UTC).isoformat(
             timespec="seconds"
         )
         devices = jax.devices()

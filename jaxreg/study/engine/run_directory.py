@@ -84,7 +84,7 @@ def write_environment(workdir: Path, fingerprint: Mapping[str, Any], display: An
             "python": platform.python_version(),
             "versions": versions(_PACKAGES),
             "git_commit": _git_commit(),
-            "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "fingerprint": dict(fingerprint),
             "mixed_fingerprints": bool(changed) or bool(old and old.get("mixed_fingerprints")),
         },

@@ -320,7 +320,9 @@ def accepting(condition):
     )
 
 
-with_kept = lambda draw: make(applied=partial(by_weights, kept=draw))
+def with_kept(draw):
+    return make(applied=partial(by_weights, kept=draw))
+
 
 FAULTS = {
     "a masked key comes back": (make(applied=resurrecting), {"masked", "gradient"}),

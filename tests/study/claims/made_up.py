@@ -132,7 +132,7 @@ class Pool:
         self.records, self.datasets = {}, _Draws()
         self.runs = design.members({}, lambda section, seed: f"draw-{seed}")
         for arm, by_seed in self.runs.items():
-            for index, (seed, runs) in enumerate(by_seed.items()):
+            for index, (_seed, runs) in enumerate(by_seed.items()):
                 for run in runs:
                     self.records[run.spec.hash] = self._record(
                         arm, index, run, planted, losses or {}

@@ -11,10 +11,10 @@ from jaxreg.study.claims.claim import order
 QUESTION = 'Question("gain", GAIN, accuracy("recombination"), 0.05, 5)'
 
 WRONG = {
-    'id="C2", arms=PAIR, questions=(%s,)' % QUESTION: (
+    f'id="C2", arms=PAIR, questions=({QUESTION},)': (
         "id is 'C2'; it must be the name of the file, 'C1'"
     ),
-    'id="main", arms=PAIR, questions=(%s,)' % QUESTION: (
+    f'id="main", arms=PAIR, questions=({QUESTION},)': (
         "id is 'main'; it must be a capital, a number"
     ),
     'id="C1", arms=PAIR': (
@@ -22,8 +22,8 @@ WRONG = {
     ),
     'id="C1", tests=("x",), untestable="y"': "this one has tests and untestable",
     'id="C1", quote=" ", untestable="y"': "quote is ' '; it must be a text",
-    'id="C1", questions=(%s,)' % QUESTION: "arms: there are none",
-    'id="C1", prediction="", arms=PAIR, questions=(%s,)' % QUESTION: (
+    f'id="C1", questions=({QUESTION},)': "arms: there are none",
+    f'id="C1", prediction="", arms=PAIR, questions=({QUESTION},)': (
         "prediction is empty; write down what you expect before it runs"
     ),
     'id="C1", arms=PAIR, questions=(Question("gain", {"drop": 1, "nonne": -1}, accuracy("recombination"), 0.05, 5),)': (
@@ -44,59 +44,51 @@ WRONG = {
     'id="C1", arms=PAIR, questions=(Question("gain", GAIN, accuracy("recombination"), 0.05, 5, direction=0),)': (
         "direction is 0"
     ),
-    'id="C1", arms=PAIR, questions=(%s, %s)'
-    % (
-        QUESTION,
-        QUESTION,
-    ): "there are several of this name",
+    f'id="C1", arms=PAIR, questions=({QUESTION}, {QUESTION})': "there are several of this name",
     'id="C1", arms=PAIR, questions=(Question("gain", GAIN, accuracy("recombinaton"), 0.05, 5),)': (
         "catsat has no view 'recombinaton'; did you mean recombination?"
     ),
-    'id="C1", arms=PAIR, questions=(%s,), secondary=(steps_to("template", 0.8),)' % QUESTION: (
+    f'id="C1", arms=PAIR, questions=({QUESTION},), secondary=(steps_to("template", 0.8),)': (
         "reads the curve 'template'; add it to eval.curves"
     ),
-    'id="C1", arms=PAIR, questions=(%s,), secondary=(traced("norm", "gradients", "gradient_norm",'
-    " max),)" % QUESTION: "trace 'gradients'; add it to eval.traces",
-    'id="C1", arms=PAIR, questions=(%s,), seeds=(60, 61)' % QUESTION: (
+    f'id="C1", arms=PAIR, questions=({QUESTION},), secondary=(traced("norm", "gradients", "gradient_norm",'
+    " max),)": "trace 'gradients'; add it to eval.traces",
+    f'id="C1", arms=PAIR, questions=({QUESTION},), seeds=(60, 61)': (
         "tuning_seeds: 60 is a verdict seed too"
     ),
-    'id="C1", arms=PAIR, questions=(%s,), tuning_seeds=(1200, 7)' % QUESTION: (
+    f'id="C1", arms=PAIR, questions=({QUESTION},), tuning_seeds=(1200, 7)': (
         "tuning_seeds: 1200 is a verdict seed too"
     ),
-    'id="C1", arms=PAIR, questions=(%s,), seeds=()' % QUESTION: (
+    f'id="C1", arms=PAIR, questions=({QUESTION},), seeds=()': (
         "seeds: () is no list of at least one seed"
     ),
-    'id="C1", arms=PAIR, questions=(%s,), preconditions=(Precondition("w", "none",'
-    ' accuracy("train")),)' % QUESTION: "says neither at_least nor below",
-    'id="C1", arms=PAIR, questions=(%s,), preconditions=(Precondition("w", "none",'
-    ' accuracy("train"), at_least=0.5, of=("gian",)),)'
-    % QUESTION: "of: there is no question 'gian'",
+    f'id="C1", arms=PAIR, questions=({QUESTION},), preconditions=(Precondition("w", "none",'
+    ' accuracy("train")),)': "says neither at_least nor below",
+    f'id="C1", arms=PAIR, questions=({QUESTION},), preconditions=(Precondition("w", "none",'
+    ' accuracy("train"), at_least=0.5, of=("gian",)),)': "of: there is no question 'gian'",
     'id="C1", arms=PAIR | {"none": ClaimArm("n", tune=Tune("optim.learning_rate", (1e-3, 1e-2)))},'
-    " questions=(%s,)"
-    % QUESTION: "arm 'drop': does not tune, but others do; every arm gets the same budget",
+    f" questions=({QUESTION},)": "arm 'drop': does not tune, but others do; every arm gets the same budget",
     'id="C1", arms={"none": ClaimArm("n", tune=Tune("optim.learning_rate", (1e-3, 1e-2))), "drop":'
-    ' ClaimArm("d", tune=Tune("model.attention_dropout_rate", (.1, .2, .3)))}, questions=(%s,)'
-    % QUESTION: "arm 'none': tunes 2 candidates, another arm 3",
-    'id="C1", arms=PAIR | {"drop": ClaimArm("d", {"train.num_steps": 9})}, questions=(%s,)'
-    % QUESTION: "arm 'drop': touches train.num_steps; that is a condition: write it into setting=",
+    f' ClaimArm("d", tune=Tune("model.attention_dropout_rate", (.1, .2, .3)))}}, questions=({QUESTION},)': "arm 'none': tunes 2 candidates, another arm 3",
+    f'id="C1", arms=PAIR | {{"drop": ClaimArm("d", {{"train.num_steps": 9}})}}, questions=({QUESTION},)': "arm 'drop': touches train.num_steps; that is a condition: write it into setting=",
     'id="C1", arms=PAIR | {"drop": ClaimArm("d", {"model.atention_dropout_rate": .1})},'
-    " questions=(%s,)" % QUESTION: "did you mean model.attention_dropout_rate?",
+    f" questions=({QUESTION},)": "did you mean model.attention_dropout_rate?",
     'id="C1", arms=PAIR | {"drop": ClaimArm("d", setting={"data.verbs_per_noun": 2})},'
-    " questions=(%s,)" % QUESTION: "do not sum to 0 under each setting",
+    f" questions=({QUESTION},)": "do not sum to 0 under each setting",
     'id="C1", arms=PAIR | {"again": ClaimArm("d", {"model.attention_dropout_rate": .3})},'
-    " questions=(%s,)" % QUESTION: "arm 'again': is the same as arm 'drop'",
+    f" questions=({QUESTION},)": "arm 'again': is the same as arm 'drop'",
     'id="C1", arms=PAIR | {"drop": ClaimArm("d", sweep={"optim.learning_rate": (1e-2, 1e-3)})},'
-    " questions=(%s,)" % QUESTION: "needs two or more values, rising",
+    f" questions=({QUESTION},)": "needs two or more values, rising",
     'id="C1", arms={k: ClaimArm(k, sweep={"optim.learning_rate": (1e-3, 1e-2)},'
     ' diff={"model.attention_dropout_rate": r}) for k, r in (("none", 0.0), ("drop", .3))},'
-    " questions=(%s,)" % QUESTION: "reads one member, and arm 'drop' is not that",
+    f" questions=({QUESTION},)": "reads one member, and arm 'drop' is not that",
     'id="C1", arms=PAIR, questions=(Question("gain", GAIN, diverged_share(), 0.05, 5),)': (
         "reads all members of a sweep or of copies"
     ),
     'id="C1", findings=(Finding("part", "maybe", "e"),)': (
         "verdict is 'maybe'; documents say supported or refuted"
     ),
-    'id="C1", config="../configs/nope.py", arms=PAIR, questions=(%s,)' % QUESTION: (
+    f'id="C1", config="../configs/nope.py", arms=PAIR, questions=({QUESTION},)': (
         "nope.py: no such file"
     ),
 }

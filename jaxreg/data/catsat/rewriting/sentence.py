@@ -76,10 +76,17 @@ class Meaning:
         """The subject noun in its number, the verb, the number of the object, and which kinds of
         words there are.
         """
-        kind = lambda determiner: next(
-            (n for n, words in enumerate(lexicon.INFORMATIVE_DETERMINERS) if determiner in words),
-            None,
-        )
+
+        def kind(determiner):
+            return next(
+                (
+                    n
+                    for n, words in enumerate(lexicon.INFORMATIVE_DETERMINERS)
+                    if determiner in words
+                ),
+                None,
+            )
+
         phrase = self.phrase and (NUMBER_OF[self.phrase.noun], kind(self.phrase.determiner))
         return (
             self.noun,
