@@ -131,6 +131,7 @@ class Wave:
         self.seeds = [job.seed for job in filled]
         self.example_ids = self.layout.example_ids(plan.batch_size)
         self.step = 0
+        self.scored_last = np.zeros(self.layout.slots, bool), None  # who, and the scores
         # Ready before it is copied: behind a program under way on several CPU devices the copies
         # once waited for each other for ever.
         self.state = jax.block_until_ready(programs.init(self.member))
@@ -193,7 +194,7 @@ class Wave:
         """
         plan, alive = self.plan, self.alive()
         params = self.programs.evaluated(self.state, self.member)
-        scores = self._score(params, np.where(alive, plan.num_curve_passes, 0))
+        scores = self._score(params, end=np.where(alive, plan.num_curve_passes, 0))
         index = plan.eval_steps.index(self.step)
         means = self._means(scores)
         self.curves[alive, index] = means[alive]
@@ -201,6 +202,8 @@ class Wave:
         self.train_loss[alive, index] = total[alive] / count[alive]
         self.state = self.state._replace(loss=jax.tree.map(jnp.zeros_like, self.state.loss))
         self._trace(alive, index)
+        if self.step == plan.num_steps:
+            self.scored_last = alive, scores[:, : plan.num_curve_passes]
         accuracies, losses = means[:, plan.stopping_pass].T
         improved = self.stopping.update(
             np.where(alive, losses, np.inf),
@@ -229,18 +232,20 @@ class Wave:
             [scores[:, c, :n].mean(axis=1, dtype=np.float64) for c, n in enumerate(rows)], axis=1
         )
 
-    def _score(self, params: Any, num_passes: np.ndarray) -> np.ndarray:
-        scores = self.programs.score(
-            params, self.member, self.tables, self.layout.spread(num_passes.astype(np.int32))
+    def _score(self, params: Any, end: np.ndarray, first: np.ndarray | None = None) -> np.ndarray:
+        """[slots, P, n, 2]: scores of passes `first` (0) up to `end`, for each slot its own."""
+        first = np.zeros_like(end) if first is None else first
+        passes = (self.layout.spread(x.astype(np.int32)) for x in (first, end))
+        return self.layout.gather_scores(
+            self.programs.score(params, self.member, self.tables, *passes)
         )
-        return self.layout.gather_scores(scores)
 
     def finish(self) -> list[Trained]:
         """Scores every pass with the kept parameters and hands the members over."""
         diverged, last_step = self.layout.gather((self.state.diverged, self.state.step))
         last = self.programs.evaluated(self.state, self.member)
         kept = self.programs.keep(last, self.best, self.layout.spread(self.stopping.active))
-        scores = self._score(kept, np.where(self.used & ~diverged, len(self.plan.pass_rows), 0))
+        scores = self._score_all(kept, self.used & ~diverged)
         # The last step may overflow and leave nothing behind that could notice but the scores.
         diverged = diverged | ~np.isfinite(scores).all(axis=(1, 2, 3))
         params = self.layout.gather(kept)
@@ -258,6 +263,20 @@ class Wave:
             )
             for i in range(len(self.jobs))
         ]
+
+    def _score_all(self, kept: Any, wanted: np.ndarray) -> np.ndarray:
+        """[slots, P, n, 2]: scores of every pass with the kept parameters, for the wanted slots.
+
+        Where these are the last ones, the last evaluation has scored the curve passes already.
+        """
+        num_curves, num_passes = self.plan.num_curve_passes, len(self.plan.pass_rows)
+        alive, curves = self.scored_last
+        known = wanted & alive & ~self.stopping.active
+        first, end = np.where(known, num_curves, 0), np.where(wanted, num_passes, 0)
+        scores = np.array(self._score(kept, end, first))
+        if known.any():
+            scores[known, :num_curves] = curves[known]
+        return scores
 
     def snapshot(self) -> dict[str, np.ndarray]:
         """Everything that a resumed wave needs, as flat named arrays [jobs, ...]: no key, no

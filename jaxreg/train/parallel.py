@@ -282,7 +282,7 @@ class Programs:
         first = jax.tree.map(lambda x: x[:, :, 0], indices)
         calls = {
             "advance": (state, member, tables, indices, steps, example_ids),
-            "score": (state.params, member, tables, steps),
+            "score": (state.params, member, tables, steps, steps),
             "init": (member,),
             "keep": (state.params, state.params, steps.astype(bool)),
             "evaluated": (state, member),
@@ -335,13 +335,13 @@ class Programs:
 
         return self._over_members(one, (state, member, indices, num_steps))
 
-    def _score(self, problem_of, params, member: Member, tables: Tables, num_passes):
-        """Per-example scores [members, P, n, ...] of the first num_passes[m] passes; the others are
+    def _score(self, problem_of, params, member: Member, tables: Tables, first, end):
+        """Per-example scores [members, P, n, ...] of passes first[m] up to end[m]; the others are
         0.
         """
 
         def one(args):
-            params, member, num_passes = args
+            params, member, first, end = args
             passes = jax.tree.map(lambda x: x[member.dataset], tables.passes)
             problem = problem_of(member.strengths)
 
@@ -362,9 +362,9 @@ class Programs:
                     score_pass(index),
                 )
 
-            return jax.lax.fori_loop(0, num_passes, body, empty)
+            return jax.lax.fori_loop(first, end, body, empty)
 
-        return self._over_members(one, (params, member, num_passes))
+        return self._over_members(one, (params, member, first, end))
 
     def _evaluated(self, problem_of, state: TrainState, member: Member):
         """The parameters that are scored and kept."""

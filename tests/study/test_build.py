@@ -241,10 +241,11 @@ def test_neither_gradient_nor_decay_reaches_the_words_that_are_never_trained(tri
 def test_evaluation_never_depends_on_a_strength(tried, trained):
     wave = tried.wave([tried.job(SEED), tried.job(SEED, tiny.STRENGTHS)])
     everywhere = jax.tree.map(lambda x: np.stack([x] * 6), trained.params)
-    passes = wave.layout.spread(np.full(6, len(tried.plan.pass_rows), np.int32))
+    num_passes = len(tried.plan.pass_rows)
+    passes = [wave.layout.spread(np.full(6, n, np.int32)) for n in (0, num_passes)]
     scores = wave.layout.gather_scores(
         tried.programs.score(
-            wave.layout.put(wave.layout.spread(everywhere)), wave.member, wave.tables, passes
+            wave.layout.put(wave.layout.spread(everywhere)), wave.member, wave.tables, *passes
         )
     )
     assert np.array_equal(scores[0], scores[1]) and np.array_equal(scores[0], trained.scores)

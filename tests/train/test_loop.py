@@ -247,11 +247,26 @@ def test_early_stopping_keeps_the_best_and_stops_and_the_others_go_on(tried, alo
             cut.state.params,
             cut.member,
             cut.tables,
-            cut.layout.spread(np.full(6, len(tried.plan.pass_rows), np.int32)),
+            *(cut.layout.spread(np.full(6, n, np.int32)) for n in (0, len(tried.plan.pass_rows))),
         )
         assert np.array_equal(member.scores, cut.layout.gather_scores(scored)[0]), (
             "what is reported is the kept parameters'"
         )
+
+
+def test_what_the_last_evaluation_scored_is_not_scored_again(tried, monkeypatch):
+    wave = tried.wave([tried.job(1), tried.job(2, {"stopping.keep_best": True}, row=1)], (1, 2))
+    tiny.finish(wave)
+    asked, score = [], wave._score
+    monkeypatch.setattr(wave, "_score", lambda *given: asked.append(given[1:]) or score(*given))
+    own, best = wave.finish()
+    [(end, first)] = asked
+    num_curves, num_passes = tried.plan.num_curve_passes, len(tried.plan.pass_rows)
+    assert first[:3].tolist() == [num_curves, 0, 0] and end[:3].tolist() == [num_passes] * 2 + [0]
+    wave.scored_last = np.zeros(6, bool), None
+    anew = wave.finish()
+    assert tiny.equal(tiny.content(own), tiny.content(anew[0]))
+    assert tiny.equal(tiny.content(best), tiny.content(anew[1]))
 
 
 @pytest.mark.parametrize(
