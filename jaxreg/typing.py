@@ -12,8 +12,8 @@ A leading `*` means any number of axes, a leading `#` an axis that may be 1 and 
 
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree, UInt8, UInt32
 
-PRNGKey = Key[Array, "*batch"] | UInt32[Array, "*batch 2"]
-"""A typed JAX key, or the older pair of uint32 words."""
+PRNGKey = Key[Array, "*batch"] | UInt32[Array, "*batch 2"] | UInt32[Array, "*batch 4"]
+"""A typed JAX key, or a raw one: two uint32 words (Threefry) or four (rbg)."""
 
 Scalar = Float[Array, ""] | float | int
 """A number, or a traced one: every rate and strength in jaxreg may be either."""

@@ -31,19 +31,20 @@ def dot_product_attention(
     implementation: str | None = None,
     kind: str = "softmax",
     logit_softcap: Scalar | None = None,
-) -> Float[Array, "*b t h k"]:
+) -> Float[Array, "*b t h kv"]:
     """softmax(scale * q k^T + bias) v, with position-keyed dropout.
 
     Args:
       query: [*B, T, H, K], any float dtype.
-      key, value: [*B, S, G, K], where G divides H (grouped queries: query head h reads key head h
-        // (H / G)).
+      key: [*B, S, G, K], where G divides H (grouped queries: query head h reads key head h // (H /
+        G)).
+      value: [*B, S, G, Kv]; its width may be another one than K.
       bias: added to the logits, broadcastable to [*B, H, T, S].
       mask: boolean, True where attending is allowed, broadcastable to [*B, H, T, S].
       is_causal: query t reads keys 0 ... t only.
       scale: of the logits; None means 1 / sqrt(K).
       dropout: what to drop; None drops nothing (evaluation).
-      dropout_key: the call key, typed or a uint32 pair; or [*B] keys, one per example.
+      dropout_key: the call key, typed or raw; or [*B] keys, one per example.
       example_ids: [*B] positions in the global batch; None means 0 ... B-1. In pmap or shard_map
         with a local batch pass the global ids, or every device draws the same masks.
       droppable: boolean, broadcastable to [*B, H, T, S]; False marks connections that are never
@@ -58,7 +59,7 @@ def dot_product_attention(
         then.
 
     Returns:
-      [*B, T, H, K] in query's dtype; a row with no allowed key is the mean of the values (kind
+      [*B, T, H, Kv] in query's dtype; a row with no allowed key is the mean of the values (kind
       "sigmoid": 0).
 
     Raises:
@@ -135,7 +136,7 @@ def attend(
     precision=None,
     kind: str = "softmax",
     logit_softcap: Scalar | None = None,
-) -> tuple[Float[Array, "*b t h k"], Float[Array, "*b h t s"]]:
+) -> tuple[Float[Array, "*b t h kv"], Float[Array, "*b h t s"]]:
     """`dot_product_attention` by the reference, and the weights that were applied (after dropping)
     beside it.
     """
@@ -163,7 +164,10 @@ def attend(
     if keep is not None and dropout.stage == "weights":
         weights = reference.drop(weights, keep, masks.keep_scale(dropout.rate), droppable)
     out = reference.weighted_values(weights, v, precision).astype(query.dtype)
-    return out.reshape(query.shape), weights.reshape(*query.shape[:-3], *weights.shape[1:])
+    return (
+        out.reshape(*query.shape[:-1], value.shape[-1]),
+        weights.reshape(*query.shape[:-3], *weights.shape[1:]),
+    )
 
 
 def _attend_blockwise(
@@ -197,7 +201,7 @@ def _attend_blockwise(
         scale=_scale(scale, q),
         precision=precision,
     )
-    return out.reshape(query.shape)
+    return out.reshape(*query.shape[:-1], value.shape[-1])
 
 
 def _one_batch(

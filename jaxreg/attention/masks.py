@@ -21,6 +21,8 @@ rounds, the smallest number that passes BigCrush there. Differs: four 16-bit dra
 two words.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -70,19 +72,26 @@ def keep_scale(rate: Scalar) -> Float[Array, ""]:
 
 
 def as_typed_keys(keys: PRNGKey) -> Array:
-    """Typed keys; the older uint32 pairs are wrapped as Threefry keys.
+    """Typed keys; raw ones are wrapped: two words as Threefry keys, four as rbg keys.
+
+    Four words are unsafe_rbg keys where that is JAX's default (`jax_default_prng_impl`): raw words
+    don't say it, and JAX reads them so, too.
 
     Raises:
       ValueError: anything else.
     """
     if hasattr(keys, "dtype") and jnp.issubdtype(keys.dtype, jax.dtypes.prng_key):
         return keys
-    if not hasattr(keys, "dtype") or keys.dtype != jnp.uint32 or keys.shape[-1:] != (2,):
+    words = keys.shape[-1:] if getattr(keys, "dtype", None) == jnp.uint32 else ()
+    if words not in ((2,), (4,)):
         raise ValueError(
-            f"dropout_key: {keys!r}; allowed are typed keys (jax.random.key) and uint32 pairs"
-            " (jax.random.PRNGKey, Threefry)"
+            f"dropout_key: {keys!r}; allowed are typed keys (jax.random.key) and raw ones"
+            " (jax.random.PRNGKey): uint32, two words (Threefry) or four (rbg)"
         )
-    return jax.random.wrap_key_data(keys, impl="threefry2x32")
+    if words == (2,):
+        return jax.random.wrap_key_data(keys, impl="threefry2x32")
+    is_unsafe = jax.config.jax_default_prng_impl == "unsafe_rbg"
+    return jax.random.wrap_key_data(keys, impl="unsafe_rbg" if is_unsafe else "rbg")
 
 
 def example_keys(
@@ -100,13 +109,13 @@ def example_keys(
     keys = as_typed_keys(dropout_key)
     if keys.ndim == 0:
         ids = jnp.arange(num_examples) if example_ids is None else example_ids
-        return jax.vmap(jax.random.fold_in, (None, 0))(keys, ids)
+        return jax.vmap(_fold_in_of(keys), (None, 0))(keys, ids)
     if keys.shape != (num_examples,):
         raise ValueError(
             f"dropout_key: {keys.shape} keys for {num_examples} examples; allowed are () and"
             f" ({num_examples},)"
         )
-    return keys if example_ids is None else jax.vmap(jax.random.fold_in)(keys, example_ids)
+    return keys if example_ids is None else jax.vmap(_fold_in_of(keys))(keys, example_ids)
 
 
 def mask_words(
@@ -137,13 +146,25 @@ def head_words(
     ex_keys: Array, heads: Int[Array, "h"]
 ) -> tuple[UInt32[Array, "b h"], UInt32[Array, "b h"]]:
     """The two key words of every head, from one key per example."""
-    keys = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (0, None))(ex_keys, heads)
+    keys = jax.vmap(jax.vmap(_fold_in_of(ex_keys), (None, 0)), (0, None))(ex_keys, heads)
     words = (
         jax.random.key_data(keys)
         if jax.random.key_impl(keys) == "threefry2x32"
         else jax.vmap(jax.vmap(_reduced))(keys)
     )
     return words[..., 0], words[..., 1]
+
+
+def _fold_in_of(keys: Array) -> Callable[[Array, Array], Array]:
+    """`fold_in` for keys of this kind that gives the same under vmap as alone."""
+    alone = jax.random.key_impl(keys) not in ("threefry2x32", "rbg")
+    return _folded_alone if alone else jax.random.fold_in
+
+
+@jax.custom_batching.sequential_vmap
+def _folded_alone(key: Array, data: Array) -> Array:
+    """`fold_in`, one key at a time: that of unsafe_rbg draws bits, see `_reduced`."""
+    return jax.random.fold_in(key, data)
 
 
 @jax.custom_batching.sequential_vmap

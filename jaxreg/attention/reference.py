@@ -81,9 +81,9 @@ def sigmoid_weights(
 
 def weighted_values(
     weights: Float[Array, "b h t s"],
-    value: Float[Array, "b s g k"],
+    value: Float[Array, "b s g kv"],
     precision: jax.lax.PrecisionLike = None,
-) -> Float[Array, "b t h k"]:
+) -> Float[Array, "b t h kv"]:
     """The weighted sum of the values for every query and head, in the values' dtype."""
     b, h, t, s = weights.shape
     groups, k = value.shape[2:]

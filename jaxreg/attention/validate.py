@@ -30,10 +30,8 @@ def check_inputs(query: Array, key: Array, value: Array) -> None:
         )
     if value.shape[:-1] != (*lead, s, g):
         raise ValueError(
-            f"value: shape {value.shape} does not fit key's {key.shape}; allowed is [*B, S, G, K]"
+            f"value: shape {value.shape} does not fit key's {key.shape}; allowed is [*B, S, G, Kv]"
         )
-    if value.shape[-1] != k:
-        raise ValueError(f"value: width {value.shape[-1]}; allowed is query's width {k}")
     if h % g:
         raise ValueError(f"key: {g} heads; allowed is a divisor of query's {h}")
     for name, x, axis in (
@@ -41,6 +39,7 @@ def check_inputs(query: Array, key: Array, value: Array) -> None:
         ("key", key, -3),
         ("query", query, -2),
         ("query", query, -1),
+        ("value", value, -1),
     ):
         if x.shape[axis] == 0:
             raise ValueError(

@@ -43,7 +43,7 @@ def typed(key):
     return (
         key
         if jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
-        else jax.random.wrap_key_data(key, impl="threefry2x32")
+        else jax.random.wrap_key_data(key, impl={2: "threefry2x32", 4: "rbg"}[key.shape[-1]])
     )
 
 
@@ -162,7 +162,7 @@ def attention_and_gradients(
     full bias), row by row, in float64.
     """
     q, k, v = (np.asarray(x, np.float64) for x in (query, key, value))
-    (b, t, h, width), (s, g) = q.shape, k.shape[1:3]
+    (b, t, h, width), (s, g), value_width = q.shape, k.shape[1:3], v.shape[-1]
     scale = 1 / math.sqrt(width) if scale is None else scale
     full = (b, h, t, s)
     bias = np.zeros(full) if bias is None else np.broadcast_to(np.asarray(bias, np.float64), full)
@@ -171,7 +171,7 @@ def attention_and_gradients(
         np.ones(full, bool) if droppable is None else np.broadcast_to(np.asarray(droppable), full)
     )
     reads, stays = readable(allowed, free, keep, is_causal=is_causal, stage=stage)
-    out, weights = np.zeros((b, t, h, width)), np.zeros(full)
+    out, weights = np.zeros((b, t, h, value_width)), np.zeros(full)
     gradients = tuple(np.zeros(x) for x in (q.shape, k.shape, v.shape, full))
     dq, dk, dv, dbias = gradients
     for e, head, i in np.ndindex(full[:3]):

@@ -197,6 +197,33 @@ def test_undroppable_connections_are_never_dropped_nor_rescaled_and_the_rest_is_
     assert np.abs(error).max() < 4.5 and np.abs(error).max() > 0.01
 
 
+@pytest.mark.parametrize("implementation", ["reference", "blockwise"])
+@pytest.mark.parametrize("value_width", [2, 5])
+def test_the_values_may_have_another_width_than_the_keys(implementation, value_width):
+    b, t, s, h, g, rate = 2, 6, 5, 4, 2, 0.4
+    q, k, v = normal(1, b, t, h, 3), normal(2, b, s, g, 3), normal(3, b, s, g, value_width)
+    cotangent, mask = normal(4, b, t, h, value_width), coin(5, b, 1, t, s)
+    keep = by_hand.keep_mask(
+        KEY, rate, num_examples=b, heads=range(h), queries=range(t), keys=range(s)
+    )
+    out, _, gradients = by_hand.attention_and_gradients(
+        q, k, v, mask=mask, keep=keep, rate=rate, cotangent=cotangent
+    )
+    found, back = jax.vjp(
+        lambda *qkv: dot_product_attention(
+            *qkv,
+            mask=jnp.asarray(mask),
+            dropout=AttentionDropout(rate),
+            dropout_key=KEY,
+            implementation=implementation,
+        ),
+        *map(jnp.asarray, (q, k, v)),
+    )
+    np.testing.assert_allclose(found, out, rtol=1e-4, atol=1e-5)
+    for own, expected in zip(back(jnp.asarray(cotangent)), gradients, strict=False):
+        np.testing.assert_allclose(own, expected, rtol=1e-4, atol=1e-5)
+
+
 # What a user gets wrong, and what the message must say: the argument, what it was, what is allowed.
 Q = np.zeros((2, 4, 2, 3), np.float32)
 DROPPED = {"dropout": AttentionDropout(0.5), "dropout_key": KEY}
@@ -215,7 +242,10 @@ MISTAKES = {
         {"value": Q[:, :3]},
         "value: shape (2, 3, 2, 3) does not fit key's (2, 4, 2, 3); allowed",
     ),
-    "wide values": ({"value": np.zeros((2, 4, 2, 5), np.float32)}, "value: width 5; allowed"),
+    "values without width": (
+        {"value": np.zeros((2, 4, 2, 0), np.float32)},
+        "value: shape (2, 4, 2, 0); allowed",
+    ),
     "heads that do not divide": (
         {"key": np.zeros((2, 4, 3, 3), np.float32), "value": np.zeros((2, 4, 3, 3), np.float32)},
         "key: 3 heads; allowed",
@@ -250,9 +280,9 @@ MISTAKES = {
         "dropout_key: (3,) keys; allowed",
     ),
     "a seed for a key": (DROPPED | {"dropout_key": 3}, "dropout_key: 3; allowed"),
-    "words of another kind of key": (
-        DROPPED | {"dropout_key": np.zeros(4, np.uint32)},
-        "dropout_key: array([0, 0, 0, 0]",
+    "words of no kind of key": (
+        DROPPED | {"dropout_key": np.zeros(3, np.uint32)},
+        "dropout_key: array([0, 0, 0]",
     ),
     "signed words": (
         DROPPED | {"dropout_key": np.zeros(2, np.int32)},

@@ -32,6 +32,11 @@ DROPOUT_KEYS = {
     "a key per example": lambda b: jax.random.split(KEY, b),
     "a pair of raw words per example": lambda b: jax.random.split(jax.random.PRNGKey(7), b),
     "rbg": lambda b: jax.random.key(7, impl="rbg"),
+    "four raw words": lambda b: jax.random.key_data(jax.random.key(7, impl="rbg")),
+    "four raw words per example": lambda b: jax.random.key_data(
+        jax.random.split(jax.random.key(7, impl="rbg"), b)
+    ),
+    "unsafe_rbg": lambda b: jax.random.key(7, impl="unsafe_rbg"),
 }
 
 
@@ -214,6 +219,19 @@ def test_rbg_masks_do_not_depend_on_the_layout():
 
     keys = jnp.stack([jax.random.fold_in(key, e) for e in range(2)])
     np.testing.assert_array_equal(jit(mapped)(keys), both)
+
+
+@pytest.mark.parametrize("impl", ["threefry2x32", "rbg", "unsafe_rbg"])
+def test_raw_keys_are_those_of_the_default_implementation(impl):
+    with jax.default_prng_impl(impl):
+        raw, typed = jax.random.PRNGKey(7), jax.random.key(7)
+        assert raw.dtype == jnp.uint32 and jax.random.key_impl(typed) == impl
+        found = [
+            keep_mask(AttentionDropout(0.5), key, examples=jnp.arange(2), **coordinates(2, 5, 6))
+            for key in (raw, typed)
+        ]
+    np.testing.assert_array_equal(*found)
+    assert 0.3 < found[0].mean() < 0.7
 
 
 def test_replay_refuses_what_it_cannot_key():

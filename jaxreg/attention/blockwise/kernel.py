@@ -43,7 +43,7 @@ MINIMUM = float(jnp.finfo(jnp.float32).min)
 def attention(
     query: Float[Array, "b t h k"],
     key: Float[Array, "b s g k"],
-    value: Float[Array, "b s g k"],
+    value: Float[Array, "b s g kv"],
     bias: Float[Array, "#b #h #t #s"] | None,
     mask: Bool[Array, "#b #h #t #s"] | None,
     droppable: Bool[Array, "#b #h #t #s"] | None,
@@ -56,7 +56,7 @@ def attention(
     query_block: int | None = None,
     key_block: int | None = None,
     heads_at_once: int | None = None,
-) -> Float[Array, "b t h k"]:
+) -> Float[Array, "b t h kv"]:
     """softmax(scale * q k^T + bias) v with dropout, in query's dtype; the softmax is float32.
 
     Args:
@@ -171,7 +171,7 @@ def _forward(
         g,
         step,
         (
-            empty(query.shape, query.dtype, *arrays),
+            empty((*query.shape[:-1], value.shape[-1]), query.dtype, *arrays),
             empty(rows, jnp.float32, *arrays),
             empty(rows, jnp.float32, *arrays),
         ),
@@ -182,9 +182,9 @@ def _forward(
 def _forward_block(
     plan: Plan, keys: Array, values: Array, operands: Operands, block: tuple
 ) -> tuple[Array, Array, Array]:
-    """Output [b, g, rows, K], running maximum and sum [b, g, rows] of one block of queries."""
+    """Output [b, g, rows, Kv], running maximum and sum [b, g, rows] of one block of queries."""
     i, q = block
-    b, g, rows, width = q.shape
+    b, g, rows, _ = q.shape
     shape = (b, g, rows // plan.query_block, plan.query_block)
     rescued = tiles.rescued_rows(plan, operands, i, shape)
     dot = partial(jnp.einsum, precision=plan.precision, preferred_element_type=jnp.float32)
@@ -214,7 +214,7 @@ def _forward_block(
     start = (
         empty((b, g, rows), jnp.float32, *like) + MINIMUM,
         empty((b, g, rows), jnp.float32, *like),
-        empty(q.shape, jnp.float32, *like),
+        empty((b, g, rows, values.shape[-1]), jnp.float32, *like),
     )
     m, l, total = _over_keys(
         plan, operands, i, tile, start, lambda state: jnp.any(state[0] <= MINIMUM), split=True
@@ -279,9 +279,12 @@ def _backward(plan: Plan, residuals: tuple, gradient: Array) -> tuple:
         rows = (queries, gradients, top, delta / total)
         dq, dk, dv, db = state
         block = partial(_backward_block, plan, (keys, values), own, part.where)
-        zeros = empty(keys.swapaxes(2, 3).shape, jnp.float32, queries, keys, gradient, *operands)
+        zeros = (
+            empty(x.swapaxes(2, 3).shape, jnp.float32, queries, keys, gradient, *operands)
+            for x in (keys, values)
+        )
         (own_dk, own_dv, db), own_dq = lax.scan(
-            block, (zeros, zeros, db), (jnp.arange(plan.num_query_blocks), rows)
+            block, (*zeros, db), (jnp.arange(plan.num_query_blocks), rows)
         )
         return (
             part.put_queries(dq, own_dq * plan.scale),
