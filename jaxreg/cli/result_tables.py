@@ -11,6 +11,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from jaxreg.study.report.verdict_styles import style_of
+
 # Columns to keep, best first, where a terminal has no room for all views; a view that is not named
 # here comes last.
 KEY_VIEWS = (
@@ -29,12 +31,6 @@ KEY_VIEWS = (
     "informative",
     "novel_word_neutral",
 )
-VERDICT_STYLES = {
-    "supported": "green",
-    "refuted: opposite": "red",
-    "refuted: negligible": "red",
-    "inconclusive": "yellow",
-}
 _CELL = 9  # characters of "72.1 ±4.2"
 
 
@@ -186,7 +182,7 @@ def _verdicts(
             _with_interval(table[row["arm"]][primary]),
             Text(difference),
             _p(row["p_holm"]),
-            Text(verdict or "-", style=VERDICT_STYLES.get(verdict, "")),
+            Text(verdict or "-", style=style_of(verdict).terminal),
             _count(row.get("seeds_needed")),
         )
     return made

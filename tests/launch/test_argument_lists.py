@@ -288,7 +288,7 @@ def test_the_archive_is_the_same_for_the_same_content_and_holds_the_package(pers
         inside = source.getnames()
     needed = (
         "pyproject.toml",
-        "jaxreg/study/report/assets/report.css",
+        "jaxreg/study/report/web/shared/page.css",
         "jaxreg/launch/worker/run.sh",
     )
     assert {f"jaxreg-0.1.0/{name}" for name in needed} <= set(inside)

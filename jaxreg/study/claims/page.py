@@ -6,7 +6,6 @@ reaches the page through JSON and `textContent`, so a quote cannot become markup
 
 import json
 import math
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,11 +21,7 @@ from jaxreg.study.claims.tuning import Choice
 from jaxreg.study.engine.members import plain
 from jaxreg.study.report import page as report
 
-ASSETS = Path(__file__).with_name("assets")
-SHARED_SCRIPTS = ("dom.js", "format.js", "model.js", "tooltip.js", "rows.js")
-"""Of the report."""
 SCRIPTS = ("amounts.js", "opening.js", "table.js", "details.js", "start.js")
-_SLOT = re.compile(r"<!--slot:(\w+)-->")
 
 
 def read(path: Path) -> Any:
@@ -213,18 +208,7 @@ def render(told: Mapping[str, Any], command: str) -> str:
       TypeError: a value that JSON has no form for.
     """
     payload = {**told, "counts": counts(told), "command": command, "smallest_p": _smallest_p(told)}
-    css = [(report.ASSETS / "report.css"), (ASSETS / "ledger.css")]
-    scripts = [report.ASSETS / name for name in SHARED_SCRIPTS] + [
-        ASSETS / name for name in SCRIPTS
-    ]
-    slots = {
-        "css": "\n".join(path.read_text(encoding="utf-8") for path in css),
-        "payload": report.embed_json(payload),
-        "js": "\n".join(path.read_text(encoding="utf-8") for path in scripts),
-    }
-    template = (ASSETS / "ledger.html").read_text(encoding="utf-8")
-    # One pass: what is put in is not searched again.
-    return _SLOT.sub(lambda match: slots[match[1]], template)
+    return report.assemble("ledger", SCRIPTS, payload)
 
 
 def _smallest_p(told: Mapping[str, Any]) -> float | None:

@@ -1,29 +1,28 @@
 """The report of a study as one HTML file that opens offline.
 
-The page is a template, one style sheet and a few scripts (one per section) in `assets/`, put
-together with the results as JSON. Nothing is fetched: a content security policy in the page forbids
-it. All text reaches the page through JSON and `textContent`, so a sentence cannot become markup.
+A page is a template, style sheets and scripts of `web/`, put together with the numbers as JSON:
+`web/shared` has what every page uses, one more folder what is only its own. Nothing is fetched: a
+content security policy in the page forbids it. All text reaches the page through JSON and
+`textContent`, so a sentence cannot become markup.
 """
 
 import html
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-ASSETS = Path(__file__).with_name("assets")
+from jaxreg.study.report import verdict_styles
+
+WEB = Path(__file__).with_name("web")
 
 # In this order: what is used below stands above.
+SHARED_SCRIPTS = ("dom.js", "format.js", "model.js", "tooltip.js", "rows.js")
 SCRIPTS = (
-    "dom.js",
-    "format.js",
-    "model.js",
-    "tooltip.js",
-    "rows.js",
     "opening.js",
     "table.js",
     "forest.js",
@@ -58,16 +57,35 @@ def render(payload: Mapping[str, Any]) -> str:
     Raises:
       TypeError: a value that JSON has no form for.
     """
+    return assemble("report", SCRIPTS, payload, html.escape(str(payload["title"])))
+
+
+def assemble(
+    folder: str, scripts: Sequence[str], payload: Mapping[str, Any], title: str = ""
+) -> str:
+    """A page of `web/<folder>`: its template with the shared and its own styles and scripts.
+
+    Args:
+      folder: holds <folder>.html and, if it has styles of its own, <folder>.css.
+      scripts: of the folder, in the order in which they use one another.
+      payload: what the page shows, see `embed_json`. title: escaped already.
+    """
+    shared, own = WEB / "shared", WEB / folder
+    styles = [shared / "page.css", *own.glob("*.css")]
+    code = [*(shared / name for name in SHARED_SCRIPTS), *(own / name for name in scripts)]
     slots = {
-        "title": html.escape(str(payload["title"])),
-        "css": (ASSETS / "report.css").read_text(encoding="utf-8"),
+        "title": title,
+        "css": verdict_styles.css() + _joined(styles),
         "payload": embed_json(payload),
-        "js": "\n".join((ASSETS / name).read_text(encoding="utf-8") for name in SCRIPTS),
+        "js": verdict_styles.script() + _joined(code),
     }
-    template = (ASSETS / "report.html").read_text(encoding="utf-8")
     # One pass: what is put in is not searched again, so a sentence that looks like a slot stays a
     # sentence.
-    return _SLOT.sub(lambda match: slots[match[1]], template)
+    return _SLOT.sub(lambda match: slots[match[1]], _joined([own / f"{folder}.html"]))
+
+
+def _joined(paths: Sequence[Path]) -> str:
+    return "\n".join(path.read_text(encoding="utf-8") for path in paths)
 
 
 def embed_json(value: Any) -> str:

@@ -9,23 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from jaxreg.store.atomic import write_bytes
+from jaxreg.study.report.verdict_styles import style_of
 
 Axes = Any  # matplotlib.axes.Axes, which is too heavy to import for a name
 
-# Told apart with any kind of color vision (after Okabe and Ito); the verdict's words stand beside
-# each row.
-VERDICT_COLORS = {
-    "supported": "#0067a3",
-    "refuted: opposite": "#b84300",
-    "refuted: negligible": "#8a6100",
-}
 CURVE_STYLES = {
     "train": ("#1b1f24", "--"),
     "held out": ("#0067a3", "-"),
     "validation": ("#b84300", "-"),
 }
 INK, MUTED, BAND, GRID = "#1b1f24", "#59626d", "#f0f1f3", "#e6e8eb"
-PLAIN = "#6b7480"
 SIZE = (16, 7)  # inches at 100 dots each: 1600 x 700
 
 
@@ -141,10 +134,7 @@ def _draw_effects(axes: Axes, payload: Mapping[str, Any]) -> None:
 
 
 def _draw_effect(axes: Axes, y: int, row: Mapping[str, Any]) -> None:
-    verdict = row["verdict"] or ""
-    color = next(
-        (color for label, color in VERDICT_COLORS.items() if verdict.startswith(label)), PLAIN
-    )
+    color = style_of(row["verdict"]).light
     dots = [100 * value for value in row["per_seed"] if _known(value)]
     axes.scatter(dots, [y + 0.26] * len(dots), s=22, color=color, alpha=0.4, linewidths=0, zorder=2)
     if _known(row["difference"]):
@@ -176,7 +166,13 @@ def _draw_effect(axes: Axes, y: int, row: Mapping[str, Any]) -> None:
             color=color,
             weight="bold",
         )
-    axes.annotate(verdict, (1.21, y), xycoords=("axes fraction", "data"), va="center", color=color)
+    axes.annotate(
+        row["verdict"] or "",
+        (1.21, y),
+        xycoords=("axes fraction", "data"),
+        va="center",
+        color=color,
+    )
 
 
 def _draw_curves(axes: Axes, payload: Mapping[str, Any], name: str, *, first: bool) -> None:

@@ -14,6 +14,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from synthetic import make_payload
 
+from jaxreg.study.claims import page as ledger_page
 from jaxreg.study.report import page
 
 SVG_NAMESPACE = "http://www.w3.org/2000/svg"
@@ -81,11 +82,12 @@ def test_same_payload_gives_same_bytes():
 def test_every_slot_is_filled_and_every_asset_is_used():
     text = page.render(make_payload())
     assert "<!--slot:" not in text
-    assert {path.name for path in page.ASSETS.iterdir()} == {
-        *page.SCRIPTS,
-        "report.css",
-        "report.html",
-    }
+    own, shared = page.WEB / "report", page.WEB / "shared"
+    assert {path.name for path in own.iterdir()} == {*page.SCRIPTS, "report.html"}
+    assert {path.name for path in shared.iterdir()} == {*page.SHARED_SCRIPTS, "page.css"}
+    ledger = {path.name for path in (page.WEB / "ledger").iterdir()}
+    assert ledger == {*ledger_page.SCRIPTS, "ledger.css", "ledger.html"}
+    assert {path.name for path in page.WEB.iterdir()} == {"report", "shared", "ledger"}
 
 
 def test_missing_numbers_become_null():

@@ -22,15 +22,7 @@ const accuracy = (arm, view) => payload.table?.[arm]?.[view] ?? null;
 const KINDS = { aa: "A/A check", control: "control" };
 const kindTag = (arm) => (arm.name === payload.baseline ? "baseline" : KINDS[arm.kind] ?? null);
 
-// Shape and words always go with the colour. The first that the verdict starts with counts.
-const VERDICTS = [
-  { start: "supported", key: "supported", symbol: "▲" },
-  { start: "refuted: opposite", key: "opposite", symbol: "▼" },
-  { start: "refuted: negligible", key: "negligible", symbol: "◆" },
-  { start: "inconclusive", key: "inconclusive", symbol: "○" },
-  { start: "not testable", key: "untestable", symbol: "×" },
-];
-
+// Shape and words always go with the colour. Of VERDICTS (verdict_styles.py) the first that the verdict starts with counts.
 function verdictOf(entry) {
   if (!entry?.verdict) return null;
   const kind = VERDICTS.find(({ start }) => entry.verdict.startsWith(start)) ?? { key: "untestable", symbol: "·" };
