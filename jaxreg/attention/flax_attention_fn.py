@@ -1,14 +1,18 @@
 """`attention_fn`: our attention inside Flax's own modules, Linen and NNX."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
 
 from jaxreg.attention import validate
 from jaxreg.attention.api import attend, output
 from jaxreg.attention.dropout import AttentionDropout, check_rate
-from jaxreg.typing import Array, Int, Scalar
+from jaxreg.typing import Array, Bool, Float, Int, PRNGKey, Scalar
 
 
 def attention_fn(
@@ -19,89 +23,182 @@ def attention_fn(
     rate: Scalar | None = None,
     example_ids: Int[Array, "*b"] | None = None,
     implementation: str | None = None,
-) -> Callable[..., Array]:
+    *,
+    droppable: Bool[Array, "..."] | None = None,
+    scale: float | Float[Array, ""] | None = None,
+    kind: str = "softmax",
+    logit_softcap: Scalar | None = None,
+) -> "FlaxAttention":
     """A function with the one signature that flax.linen.MultiHeadDotProductAttention and
     flax.nnx.MultiHeadAttention call.
 
+    Functions made of equal arguments are equal, so modules that are made anew share one compiled
+    program; they can be hashed and pickled. Arrays among the arguments are compared by identity.
+
     Args:
-      unit, stage, share, span_length: as in `AttentionDropout`. They decide what is shared; Flax's
-        broadcast_dropout does not.
+      unit: what is dropped as one: "connection", "key", "query", "head" or "span", see
+        `AttentionDropout`. This and `share` decide what is shared; Flax's broadcast_dropout does
+        not.
+      stage: "weights", after the softmax, or "logits", before it (DropKey).
+      share: coordinates of "example", "head", "query" over which one mask is shared;
+        ("example", "head") is Flax's broadcast_dropout=True.
+      span_length: width of a span in keys, for unit "span" only.
       rate: overrides the module's dropout_rate and may be traced; Flax tests `dropout_rate > 0`, so
         give Flax any constant above 0.
-      example_ids: as in `dot_product_attention`.
-      implementation: as in `dot_product_attention`; where Flax asks for the weights (sow_weights),
-        they are materialised whatever it says.
+      example_ids: [*B] positions in the global batch; None means 0 ... B-1. In pmap or shard_map
+        with a local batch pass the global ids, or every device draws the same masks.
+      implementation: "reference" (materialises the weights), "blockwise" (memory O(T)), or None
+        (choose by size); where Flax asks for the weights (sow_weights), they are materialised
+        whatever it says.
+      droppable: boolean, broadcastable to [*B, H, T, S]; False marks connections that are never
+        dropped nor rescaled.
+      scale: of the logits; None means 1 / sqrt(K).
+      kind: "softmax" or "sigmoid".
+      logit_softcap: cap * tanh(logits / cap) for the logits, before the bias; None leaves it out.
 
     Raises:
-      ValueError: a wrong word or rate, here; what `dot_product_attention` refuses, and Flax's
-        einsum arguments, in the call.
+      ValueError: a wrong word or number, here; what `dot_product_attention` refuses, Flax's einsum
+        arguments and NNX's input_positions, in the call.
 
     Randomness: position-keyed from the key that Flax draws from its "dropout" stream, see
-    `masks.py`.
+    `masks.py`. With a cache (decode=True) each call sees one query, at position 0 for the mask.
 
     Source: flax.linen.dot_product_attention, flax.nnx.dot_product_attention. Differs: the softmax
-    is always float32, a rate may be traced, a rate outside [0, 1) is refused.
+    is float32 whatever force_fp32_for_softmax says; weights are sown as they are applied, after
+    dropping (Flax: before); a rate may be traced, one outside [0, 1) is refused; complex inputs are
+    refused.
     """
-    # A wrong word or rate fails here, not in the first training step.
-    AttentionDropout(0.0, unit, stage, share, span_length)
-    validate.check_implementation(implementation)
-    if rate is not None:
-        check_rate(rate, "rate")
-    own_rate = rate
+    return FlaxAttention(
+        unit,
+        stage,
+        share,
+        span_length,
+        rate,
+        example_ids,
+        implementation,
+        droppable,
+        scale,
+        kind,
+        logit_softcap,
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FlaxAttention:
+    """What `attention_fn` returns: a function that is equal to another one of equal arguments.
+
+    Not a pytree: Flax keeps it as a static attribute of its modules.
+    """
+
+    unit: str
+    stage: str
+    share: tuple[str, ...]
+    span_length: int | None
+    rate: Scalar | None
+    example_ids: Int[Array, "*b"] | None
+    implementation: str | None
+    droppable: Bool[Array, "..."] | None
+    scale: float | Float[Array, ""] | None
+    kind: str
+    logit_softcap: Scalar | None
+
+    def __post_init__(self):
+        # A wrong word or rate fails here, not in the first training step.
+        AttentionDropout(0.0, self.unit, self.stage, self.share, self.span_length)
+        validate.check_implementation(self.implementation)
+        validate.check_kind(self.kind, self.logit_softcap, self.implementation)
+        if self.rate is not None:
+            check_rate(self.rate, "rate")
 
     # Flax inspects this signature: a name that is missing here is never passed, and its value lost
-    # in silence.
-    def attention(
-        query: Array,
-        key: Array,
-        value: Array,
-        bias: Array | None = None,
-        mask: Array | None = None,
+    # in silence. Linen's order, then what only NNX has.
+    def __call__(
+        self,
+        query: ArrayLike,
+        key: ArrayLike,
+        value: ArrayLike,
+        bias: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
         broadcast_dropout: bool = True,
-        dropout_rng: Any = None,
-        dropout_rate: Any = 0.0,
+        dropout_rng: PRNGKey | None = None,
+        dropout_rate: Scalar = 0.0,
         deterministic: bool = False,
         dtype: Any = None,
         precision: Any = None,
         module: Any = None,
         force_fp32_for_softmax: bool = False,
-        qk_attn_weights_einsum: Any = None,
-        attn_weights_value_einsum: Any = None,
+        einsum_dot_general: Callable[..., Array] | None = None,
+        qk_attn_weights_einsum: Callable[..., Array] | None = None,
+        attn_weights_value_einsum: Callable[..., Array] | None = None,
+        promote_dtype: Callable[..., tuple[Array, Array, Array]] | None = None,
         is_causal: bool = False,
+        input_positions: ArrayLike | None = None,
     ) -> Array:
-        for name, given in (
-            ("qk_attn_weights_einsum", qk_attn_weights_einsum),
-            ("attn_weights_value_einsum", attn_weights_value_einsum),
-        ):
-            if given is not None:
-                raise ValueError(
-                    f"{name}: jaxreg computes both products itself and cannot honour it; allowed:"
-                    " None"
-                )
-        if dtype is not None:
-            query, key, value = (x.astype(dtype) for x in (query, key, value))
-        rate = dropout_rate if own_rate is None else own_rate
+        """[*B, T, H, Kv]: attention as Flax's own function computes it, with our dropout."""
+        _refuse(
+            "jaxreg computes both products itself and cannot honour it",
+            einsum_dot_general=einsum_dot_general,
+            qk_attn_weights_einsum=qk_attn_weights_einsum,
+            attn_weights_value_einsum=attn_weights_value_einsum,
+        )
+        _refuse(
+            "jaxreg rotates nothing: rotate query and key before", input_positions=input_positions
+        )
+        query, key, value = (promote_dtype or _promoted)((query, key, value), dtype=dtype)
+        rate = dropout_rate if self.rate is None else self.rate
         check_rate(rate, "dropout_rate")
-        dropped = not deterministic and (isinstance(rate, jax.core.Tracer) or float(rate) > 0)
+        drops = not deterministic and (isinstance(rate, jax.core.Tracer) or float(rate) > 0)
+        dropout = AttentionDropout(rate, self.unit, self.stage, self.share, self.span_length)
         given = {
             "query": query,
             "key": key,
             "value": value,
-            "bias": bias,
-            "mask": None if mask is None else mask.astype(bool),
+            "bias": None if bias is None else jnp.asarray(bias),
+            "mask": None if mask is None else jnp.asarray(mask).astype(bool),
             "is_causal": is_causal,
-            "dropout": AttentionDropout(rate, unit, stage, share, span_length) if dropped else None,
-            "dropout_key": dropout_rng if dropped else None,
-            "example_ids": example_ids,
+            "scale": self.scale,
+            "dropout": dropout if drops else None,
+            "dropout_key": dropout_rng if drops else None,
+            "example_ids": self.example_ids,
+            "droppable": self.droppable,
             "precision": precision,
+            "kind": self.kind,
+            "logit_softcap": self.logit_softcap,
         }
         if module is None:
-            return output(**given, implementation=implementation)
+            return output(**given, implementation=self.implementation)
         out, weights = attend(**given)
-        _sow(module, weights)
+        _sow(module, weights.astype(value.dtype))
         return out
 
-    return attention
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, FlaxAttention):
+            return NotImplemented
+        return self._compared() == other._compared()
+
+    def __hash__(self) -> int:
+        return hash(self._compared())
+
+    def _compared(self) -> tuple:
+        """The arguments; an array or tracer by its identity, for its value may be unknown."""
+        plain = (str, int, float, tuple, np.generic, type(None))
+        values = (getattr(self, field.name) for field in dataclasses.fields(self))
+        return tuple(x if isinstance(x, plain) else (type(x), id(x)) for x in values)
+
+
+def _refuse(why: str, **arguments: Any) -> None:
+    for name, given in arguments.items():
+        if given is not None:
+            raise ValueError(f"{name}: {why}; allowed: None")
+
+
+def _promoted(arrays: tuple[ArrayLike, ...], *, dtype: Any) -> tuple[Array, ...]:
+    """The arrays in one dtype, as in Flax: `dtype`, or what they promote to, a float at least."""
+    if dtype is None:
+        dtype = jnp.result_type(*arrays)
+        if not jnp.issubdtype(dtype, jnp.inexact):
+            dtype = jnp.promote_types(jnp.float32, dtype)
+    return tuple(jnp.asarray(x).astype(dtype) for x in arrays)
 
 
 def _sow(module: Any, weights: Array) -> None:

@@ -59,9 +59,12 @@ SIGNATURE = [
     "precision",
     "module",
     "force_fp32_for_softmax",
+    "einsum_dot_general",
     "qk_attn_weights_einsum",
     "attn_weights_value_einsum",
+    "promote_dtype",
     "is_causal",
+    "input_positions",
 ]
 
 
