@@ -64,9 +64,9 @@ def attention_fn(
     `masks.py`. With a cache (decode=True) each call sees one query, at position 0 for the mask.
 
     Source: flax.linen.dot_product_attention, flax.nnx.dot_product_attention. Differs: the softmax
-    is float32 whatever force_fp32_for_softmax says; weights are sown as they are applied, after
-    dropping (Flax: before); a rate may be traced, one outside [0, 1) is refused; complex inputs are
-    refused.
+    is always float32, so force_fp32_for_softmax only decides, as there, in which dtype weights are
+    sown; they are sown as they are applied, after dropping (Flax: before), so that they show what
+    was dropped; a rate may be traced, one outside [0, 1) is refused; complex inputs are refused.
     """
     return FlaxAttention(
         unit,
@@ -168,7 +168,7 @@ class FlaxAttention:
         if module is None:
             return output(**given, implementation=self.implementation)
         out, weights = attend(**given)
-        _sow(module, weights.astype(value.dtype))
+        _sow(module, weights if force_fp32_for_softmax else weights.astype(value.dtype))
         return out
 
     def __eq__(self, other: object) -> bool:

@@ -240,13 +240,23 @@ def test_complex_inputs_are_refused_where_flax_takes_them():
 
 
 @pytest.mark.filterwarnings("ignore:Using 'Module.sow:DeprecationWarning")
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
-def test_sown_weights_have_flax_s_dtype(library, dtype):
+@pytest.mark.parametrize(
+    ("library", "dtype", "forced"),
+    [
+        (Linen, "bfloat16", False),
+        (Linen, "bfloat16", True),
+        (Linen, "float32", False),
+        (Nnx, "bfloat16", False),
+        (Nnx, "float32", False),
+    ],
+)
+def test_sown_weights_have_flax_s_dtype(library, dtype, forced):
+    options = {"dtype": dtype} | ({"force_fp32_for_softmax": True} if forced else {})
     ours, flax_s_own = (
-        library(dtype=dtype, **function)(mask=MASK, sow=True)[1]
+        library(**options, **function)(mask=MASK, sow=True)[1]
         for function in ({"attention_fn": attention_fn()}, {})
     )
-    assert ours.dtype == flax_s_own.dtype == dtype
+    assert ours.dtype == flax_s_own.dtype == ("float32" if forced else dtype)
     np.testing.assert_allclose(*(np.asarray(x, np.float32) for x in (ours, flax_s_own)), atol=0.02)
 
 

@@ -200,14 +200,9 @@ def test_the_precision_reaches_every_product_of_both_passes(library, implementat
 
 
 def test_bfloat16(library, implementation):
-    out, in_float32 = (
-        jax.jit(
-            lambda layer=library(attention_fn=attention_fn(implementation=implementation), dtype=dtype): (
-                layer(mask=MASK)[0]
-            )
-        )()
-        for dtype in (jnp.bfloat16, jnp.float32)
-    )
+    function = attention_fn(implementation=implementation)
+    layers = [library(attention_fn=function, dtype=dtype) for dtype in (jnp.bfloat16, jnp.float32)]
+    out, in_float32 = (jax.jit(lambda layer=layer: layer(mask=MASK)[0])() for layer in layers)
     flax_s_own = library(dtype=jnp.bfloat16)(mask=MASK)[0]
     assert out.dtype == flax_s_own.dtype == jnp.bfloat16
     scale = np.abs(in_float32).max()

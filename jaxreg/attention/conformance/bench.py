@@ -118,7 +118,7 @@ class Bench:
         return self.once(("forward", case), lambda: jax.jit(self.call(case)))
 
     def pull(self, case: Case) -> Callable[..., tuple]:
-        """f(query, key, value, dropout_key, mask, cotangent) -> (output, (dq, dk, dv)), compiled."""
+        """f(query, key, value, dropout_key, mask, cotangent) -> (output, gradients), compiled."""
         return self.once(("pull", case), lambda: jax.jit(pulled(self.call(case))))
 
     def once(self, name: tuple, make: Callable[[], Any]) -> Any:

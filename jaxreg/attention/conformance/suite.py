@@ -1,4 +1,4 @@
-"""The suite: every check in the order of the table, and `run`, which puts a function through them."""
+"""The suite: every check in the order of the table, and `run`, which runs them on a function."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
