@@ -11,9 +11,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).parent / "faults"))
-
-from place import config as config_of
+from tests.helpers.place import config as config_of
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted(

@@ -22,10 +22,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from attention import bits_record as record
 
 from jaxreg import AttentionDropout, keep_mask, rng
 from jaxreg.attention import BITS_VERSION
+from tests.attention import bits_record as record
 
 LIMIT = 1e-6
 N = 2**16

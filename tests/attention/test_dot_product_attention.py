@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import jaxtyping
 import numpy as np
 import pytest
-from attention import by_hand
 
 from jaxreg import AttentionDropout, dot_product_attention
 from jaxreg.attention.api import attend
+from tests.helpers import attention_by_hand as by_hand
 
 KEY = jax.random.key(5)
 FAST = {"xla_backend_optimization_level": 0}  # compiles in half the time

@@ -10,9 +10,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen, nnx
-from test_flax import CAUSAL, LIBRARIES, MASK, B, D, H, Linen, Nnx, T, X
 
 from jaxreg import attention_fn
+from tests.attention.test_flax_attention_fn import (
+    CAUSAL,
+    LIBRARIES,
+    MASK,
+    B,
+    D,
+    H,
+    Linen,
+    Nnx,
+    T,
+    X,
+)
 
 FAST = {"xla_backend_optimization_level": 0}  # compiles in half the time
 KEY = jax.random.key(3)

@@ -10,10 +10,10 @@ import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from attention import by_hand
 
 from jaxreg import AttentionDropout, dot_product_attention, keep_mask
 from jaxreg.attention import BITS_VERSION, masks
+from tests.helpers import attention_by_hand as by_hand
 
 KEY = jax.random.fold_in(jax.random.key(20), 3)
 ONES = 0xFFFFFFFF

@@ -5,12 +5,12 @@ beside Flax's default.
 import jax
 import jax.numpy as jnp
 import numpy as np
-from attention import by_hand
 from flax import linen
 from scipy import stats
 
 from jaxreg import AttentionDropout, keep_mask, rng
 from jaxreg.attention.api import attend
+from tests.helpers import attention_by_hand as by_hand
 
 TINY = 1e-5
 RATE = 0.4

@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from attention import by_hand
 from scipy import stats
 
 from jaxreg import AttentionDropout, keep_mask, rng
+from tests.helpers import attention_by_hand as by_hand
 
 TINY = 1e-5
 KEY = jax.random.key(2024)

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from attention import by_hand
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxreg import AttentionDropout, dot_product_attention
 from jaxreg.attention.blockwise import kernel
+from tests.helpers import attention_by_hand as by_hand
 
 jit = partial(
     jax.jit, compiler_options={"xla_backend_optimization_level": 0}

@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import jaxtyping
 import numpy as np
 import pytest
-from attention import by_hand
 from flax import linen
 
 from jaxreg import AttentionDropout, attention_fn, dot_product_attention, keep_mask
 from jaxreg.attention import dropout, masks
 from jaxreg.attention.blockwise import kernel
+from tests.helpers import attention_by_hand as by_hand
 
 jit = partial(
     jax.jit, compiler_options={"xla_backend_optimization_level": 0}

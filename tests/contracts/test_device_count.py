@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from attention import by_hand
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxreg import rng
 from jaxreg.metrics import Tally
 from jaxreg.nn import Transformer
 from jaxreg.train.step import Moment, Problem, loss_and_gradient
+from tests.helpers import attention_by_hand as by_hand
 
 B, T, H, RATE = 8, 5, 2, 0.3
 MOMENT = Moment(4, 17)

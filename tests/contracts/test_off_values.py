@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import tiny
 
 from jaxreg import optim, rng
 from jaxreg.metrics import Tally
@@ -25,6 +24,7 @@ from jaxreg.study.engine import objective, off_values
 from jaxreg.study.engine import program as build
 from jaxreg.train.parallel import PARTNER
 from jaxreg.train.step import Moment, Problem, TrainState, loss_and_gradient, train_step
+from tests.helpers import tiny
 
 SEED, B, NUM_STEPS = 3, 8, 3
 FAST = {"xla_backend_optimization_level": 0}  # compiles in half the time

@@ -12,8 +12,9 @@ from jaxreg import data
 from jaxreg.data import SOURCES, Dataset, Split, View, setting
 from jaxreg.data.cache import _digest, _stacked
 from jaxreg.data.source import check_settings, fields_of, generator
+from jaxreg.study.design import user_files
 
-LONE = Path(__file__).with_name("lone_dataset.py")
+LONE = Path(__file__).parents[1] / "helpers" / "lone_dataset.py"
 NUM_LINES = 7
 
 

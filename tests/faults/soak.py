@@ -29,10 +29,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-try:
-    from tests.faults.place import COMPARE, Place, Run, learning
-except ImportError:  # from the folder itself
-    from place import COMPARE, Place, Run, learning
+from tests.helpers.place import COMPARE, Place, Run, learning
 
 WORDS = (*COMPARE, "--devices=2")
 STEPS_PER_KILL, EVAL_EVERY, SAVE_EVERY_SECONDS = 500, 100, 0.25

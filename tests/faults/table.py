@@ -1,15 +1,14 @@
 """The table of faults: each with what is typed, its exit code, its message and what is left. The
 tests run it, and README.md is made of it.
 
-python tests/faults/table.py    writes README.md
+python -m tests.faults.table    writes README.md
 """
 
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
-import damage
-import disks
+from tests.helpers import damage, disks
 
 SAME, RESUMES, REFUSED = "same", "resumes", "refused"
 OUTCOMES = {
@@ -434,14 +433,14 @@ SIGNALS = (
 
 def page() -> str:
     """README.md."""
-    from mistakes import MISTAKES
+    from tests.helpers.mistakes import MISTAKES
 
     faults, wrong = sum(map(len, FAULTS.values())) + len(SIGNALS), sum(map(len, MISTAKES.values()))
     parts = [
         "# What may go wrong, and what comes of it",
         "",
         (
-            "Made by `python tests/faults/table.py` from the table that the tests run; a test"
+            "Made by `python -m tests.faults.table` from the table that the tests run; a test"
             " compares. Each fault is played with the real command in a"
         ),
         (

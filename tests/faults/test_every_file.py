@@ -5,15 +5,14 @@ or the file did not matter; the bytes stay.
 import shutil
 import warnings
 
-import damage
 import pytest
-import tiny
 
 from jaxreg.store.checkpoint import CheckpointWarning
 from jaxreg.study.design.experiment import Arm
 from jaxreg.study.engine import members
 from jaxreg.study.engine.trainer import Trainer, Watch
 from jaxreg.train.loop import Interrupted
+from tests.helpers import damage, tiny
 
 ARMS = {
     "none": Arm("none"),

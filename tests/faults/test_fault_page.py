@@ -5,14 +5,14 @@ enough.
 import importlib.util
 from pathlib import Path
 
-from mistakes import MISTAKES
-from table import FAULTS, SIGNALS, page
+from tests.faults.table import FAULTS, SIGNALS, page
+from tests.helpers.mistakes import MISTAKES
 
 HERE = Path(__file__).parent
 
 
 def test_the_page_is_the_table():
-    assert (HERE / "README.md").read_text() == page(), "python tests/faults/table.py writes it"
+    assert (HERE / "README.md").read_text() == page(), "python -m tests.faults.table writes it"
 
 
 def test_the_tests_that_it_names_exist():

@@ -5,9 +5,10 @@ import signal
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from damage import Scene
-from place import TRAIN, Place, Run, same
-from table import FAULTS, FINISHED, REFUSED, RESUMES, SAME, STOPPED, Fault
+
+from tests.faults.table import FAULTS, FINISHED, REFUSED, RESUMES, SAME, STOPPED, Fault
+from tests.helpers.damage import Scene
+from tests.helpers.place import TRAIN, Place, Run, same
 
 ALL = [fault for faults in FAULTS.values() for fault in faults]
 IGNORED = {".lock", ".filler", "metrics.jsonl"}  # who works there now; rows about the machine

@@ -10,7 +10,8 @@ import sys
 from types import SimpleNamespace
 
 import pytest
-from place import COMPARE, TRAIN, Place, Run, same
+
+from tests.helpers.place import COMPARE, TRAIN, Place, Run, same
 
 
 @pytest.fixture(scope="module")

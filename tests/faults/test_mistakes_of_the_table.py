@@ -4,13 +4,13 @@ import json
 import shutil
 from pathlib import Path
 
-import own
 import pytest
-from mistakes import MISTAKES
-from place import CONFIG, EXPERIMENT
 
 from jaxreg.cli import main as cli
 from jaxreg.study.design import components
+from tests.helpers import own_experiment as own
+from tests.helpers.mistakes import MISTAKES
+from tests.helpers.place import CONFIG, EXPERIMENT
 
 ROOT = Path(__file__).parents[2]
 ALL = [mistake for mistakes in MISTAKES.values() for mistake in mistakes]

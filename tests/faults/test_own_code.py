@@ -2,9 +2,10 @@
 word of a defect of ours.
 """
 
-import own
 import pytest
-from place import Place, same
+
+from tests.helpers import own_experiment as own
+from tests.helpers.place import Place, same
 
 WORDS = ("compare", "experiments/own.py", "--devices=1", "--seeds=1", "--arms=none,mine")
 WHILE_TRAINING = """def look(x):

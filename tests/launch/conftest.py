@@ -1,7 +1,8 @@
 """A place to launch from, for one test or for a whole file; what is left in its cloud is deleted."""
 
 import pytest
-from launch_place import Place
+
+from tests.helpers.launch_place import Place
 
 
 @pytest.fixture

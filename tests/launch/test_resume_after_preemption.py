@@ -5,15 +5,11 @@ resumed to the same results.
 import json
 import os
 import shlex
-import sys
-from pathlib import Path
 
 import pytest
-from launch_place import ROOT, Place
 
-sys.path.append(str(Path(__file__).parents[1] / "faults"))
-
-from place import config as config_of
+from tests.helpers.launch_place import ROOT, Place
+from tests.helpers.place import config as config_of
 
 EXPERIMENT = '''
 """Two arms at two seeds, in a folder of a person: its config lies beside it."""

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from attention import by_hand
 
 from jaxreg.nn import TransformerBlock, layer_dropout, stochastic_depth
 from jaxreg.nn.depth import rate_at_depth
+from tests.helpers import attention_by_hand as by_hand
 
 B, T, D, RATE = 64, 3, 4, 0.3
 KEY = jax.random.key(5)

@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from attention import by_hand
 
 from jaxreg import rng
 from jaxreg.nn import Dropout, SelfAttention, Transformer, heavy_dropout_mlp, position_keyed_dropout
+from tests.helpers import attention_by_hand as by_hand
 
 FAST = {"xla_backend_optimization_level": 0}  # compiles in half the time
 B, T, D = 2, 6, 8

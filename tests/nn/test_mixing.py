@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from nn import model_by_hand
-from nn.model_by_hand import IDS, KEY, PADDING, PATCH, SIZES, TOKENS, B, T, parameters
 
 from jaxreg.nn import Mix, Transformer
+from tests.helpers import model_by_hand
+from tests.helpers.model_by_hand import IDS, KEY, PADDING, PATCH, SIZES, TOKENS, B, T, parameters
 
 FAST = {"xla_backend_optimization_level": 0}  # compiles in half the time
 PARTNER = np.array([[2, 3, 0, 0, 0], [0, 6, 8, 1, 4]])

@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from attention import by_hand
 
 import jaxreg
 from jaxreg.nn import SelfAttention, Transformer
+from tests.helpers import attention_by_hand as by_hand
 
 FAST = {"xla_backend_optimization_level": 0}  # compiles in half the time
 B, T, D, H = 2, 5, 8, 2

@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from attention import by_hand
-from nn.model_by_hand import IDS, KEY, SIZES, TOKENS, parameters, site_key
 
 from jaxreg.nn import Transformer, token_dropout, visible_keys
 from jaxreg.nn.tokens import droppable_tokens, forgetful
+from tests.helpers import attention_by_hand as by_hand
+from tests.helpers.model_by_hand import IDS, KEY, SIZES, TOKENS, parameters, site_key
 
 FAST = {"xla_backend_optimization_level": 0}  # compiles in half the time
 B, T, D, RATE = 3, 9, 4, 0.4

@@ -8,7 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from nn.model_by_hand import (
+
+from jaxreg.nn import Transformer
+from tests.helpers.model_by_hand import (
     IDS,
     KEY,
     OUT,
@@ -22,8 +24,6 @@ from nn.model_by_hand import (
     forward,
     parameters,
 )
-
-from jaxreg.nn import Transformer
 
 FAST = {"xla_backend_optimization_level": 0}  # compiles in half the time
 ALL_SITES = {

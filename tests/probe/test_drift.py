@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from probe import by_hand
-from probe.by_hand import TOKENS, B, N
 
 from jaxreg.probe import drift, forward
+from tests.helpers import probe_by_hand as by_hand
+from tests.helpers.probe_by_hand import TOKENS, B, N
 
 MODEL = by_hand.model_of()
 BEFORE = by_hand.params_of(MODEL)

@@ -5,11 +5,11 @@ from functools import partial
 import jax
 import numpy as np
 import pytest
-from probe import by_hand
 
 from jaxreg import rng
 from jaxreg.probe import ensemble, forward
 from jaxreg.probe.mismatch import mismatch
+from tests.helpers import probe_by_hand as by_hand
 
 DROPPED = by_hand.model_of(attention_dropout_rate=0.4, mlp_dropout_rate=0.3)
 PARAMS = by_hand.params_of(DROPPED)

@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from probe import by_hand
 
 from jaxreg.metrics import choice_hits
 from jaxreg.probe import forward
 from jaxreg.probe.attention import attention_entropy
 from jaxreg.probe.capture import clean_run
 from jaxreg.probe.gradients import gradient_norms
+from tests.helpers import probe_by_hand as by_hand
 
 
 @pytest.mark.parametrize("cut", [False, True])

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from probe import by_hand
 
 from jaxreg.probe import forward, gradients
+from tests.helpers import probe_by_hand as by_hand
 
 MODEL = by_hand.model_of()
 PARAMS = by_hand.params_of(MODEL)

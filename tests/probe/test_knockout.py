@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from probe import by_hand
-from probe.by_hand import CUES, QUERY, TOKENS, B, D, H, K, N, T
 
 from jaxreg.probe import forward, knockout, replacement
 from jaxreg.probe.capture import clean_run
 from jaxreg.probe.knockout import Removal, Selection
+from tests.helpers import probe_by_hand as by_hand
+from tests.helpers.probe_by_hand import CUES, QUERY, TOKENS, B, D, H, K, N, T
 
 OPTIONS = {
     "pre": {},

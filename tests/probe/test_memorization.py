@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from probe import by_hand
-from probe.by_hand import FOIL, LABEL, OUT, QUERY, TOKENS, B, V
 
 from jaxreg.probe import forward, memorization
+from tests.helpers import probe_by_hand as by_hand
+from tests.helpers.probe_by_hand import FOIL, LABEL, OUT, QUERY, TOKENS, B, V
 
 MODEL = by_hand.model_of()
 PARAMS = by_hand.params_of(MODEL)

@@ -5,9 +5,9 @@ places.
 import jax
 import jax.numpy as jnp
 import numpy as np
-from probe import by_hand
 
 from jaxreg.probe.position import moved, position_scores, shuffled
+from tests.helpers import probe_by_hand as by_hand
 
 MOVABLE = [0, 2]  # rows of the batch that end in padding
 

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
-from probe import by_hand
 
 from jaxreg.nn import Transformer
 from jaxreg.probe import forward, sharpness
+from tests.helpers import probe_by_hand as by_hand
 
 MODEL = Transformer(
     vocab_size=by_hand.V,

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from reg.test_draws import words_by_hand
 
 from jaxreg import rng
 from jaxreg.reg import augmentations
@@ -18,6 +17,7 @@ from jaxreg.reg.augmentations import (
     check_together,
     needs_of,
 )
+from tests.reg.test_draws import words_by_hand
 
 KEY = rng.step_key(jax.random.key(3), 4)
 B, T, C, K = 16, 12, 2, 3

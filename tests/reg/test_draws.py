@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
-from attention import by_hand
 
 from jaxreg.reg import keyed_draws
+from tests.helpers import attention_by_hand as by_hand
 
 KEY = jax.random.fold_in(jax.random.key(5), 2)
 EDGES = np.array([0, 1e-6, 1e-3, 0.01, 0.03, 0.1, 0.17, 0.25, 0.33, 0.42])

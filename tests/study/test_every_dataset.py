@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny
 
 from jaxreg.cli.live_display import Silent
 from jaxreg.data import SOURCES
@@ -21,6 +20,7 @@ from jaxreg.study.engine import off_values
 from jaxreg.study.engine.dataset_loader import Library
 from jaxreg.study.engine.members import make_specs, plain
 from jaxreg.study.report.payload import rebuild
+from tests.helpers import tiny
 
 ARMS = {
     "none": Arm("none", predict=0.0),

@@ -3,15 +3,11 @@ inspect and report.
 """
 
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
-from tests import chromium
+from tests.helpers import chromium
 
 
 def test_the_run_directory_has_what_the_design_says(small_run):

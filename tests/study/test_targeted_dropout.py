@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tiny
 
 from jaxreg import rng
 from jaxreg.probe import attention as probe
 from jaxreg.study.engine import objective, program
 from jaxreg.train.step import Moment
+from tests.helpers import tiny
 
 ROWS, SEED = 8, 1
 

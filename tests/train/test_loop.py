@@ -5,11 +5,11 @@ who stopped or diverged.
 import jax
 import numpy as np
 import pytest
-import tiny
 
 from jaxreg.study.design import regularizers
 from jaxreg.train import loop
 from jaxreg.train.loop import Interrupted, Plan, Wave, run_wave
+from tests.helpers import tiny
 
 DROPPING = {"model.attention_dropout_rate": 0.3, "model.mlp_dropout_rate": 0.2}
 CUT = 24  # no evaluation is there

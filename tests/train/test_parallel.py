@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tiny
 
 import jaxreg
 from jaxreg import rng
@@ -16,6 +15,7 @@ from jaxreg.data import batch_indices
 from jaxreg.study.engine import program
 from jaxreg.train.parallel import Layout, Member, Tables
 from jaxreg.train.step import Moment, loss_and_gradient
+from tests.helpers import tiny
 
 DATA = {"train.layout": "data", **tiny.LEAN}
 DROPPING = {

@@ -7,14 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from attention.conformance import faulty
 
 from jaxreg.attention import conformance
 from jaxreg.attention.conformance import report
 from jaxreg.attention.conformance.__main__ import main
+from tests.helpers import faulty_attention as faulty
 
 ROOT = Path(__file__).parents[3]
-HERE = "attention.conformance.faulty"
+HERE = "tests.helpers.faulty_attention"
 
 MISTAKES = {
     "no_such_module:function": "no_such_module: there is no such module",

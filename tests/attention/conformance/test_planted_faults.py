@@ -3,9 +3,9 @@ function passes them all.
 """
 
 import pytest
-from attention.conformance import faulty
 
 from jaxreg.attention import conformance
+from tests.helpers import faulty_attention as faulty
 
 CHEAP = (
     "flax",

@@ -2,11 +2,11 @@
 
 import re
 
-import made_up
 import pytest
 
 from jaxreg.errors import UserErrors
 from jaxreg.study.claims.claim import order
+from tests.helpers import made_up_claims as made_up
 
 QUESTION = 'Question("gain", GAIN, accuracy("recombination"), 0.05, 5)'
 

@@ -2,7 +2,6 @@
 member.
 """
 
-import made_up
 import pytest
 
 from jaxreg.errors import UserErrors
@@ -11,6 +10,7 @@ from jaxreg.study.claims.claim import AA_OFFSET, COPY_OFFSET, Effect
 from jaxreg.study.claims.design import aa_name, change, load_folder, quicker, reference
 from jaxreg.study.claims.measures import accuracy
 from jaxreg.study.design.components import SOURCES
+from tests.helpers import made_up_claims as made_up
 
 TUNED = (
     'id="C1", arms={"none": ClaimArm("n", tune=Tune("optim.learning_rate", (1e-3, 1e-2))), "drop":'

@@ -2,12 +2,12 @@
 one family for Holm.
 """
 
-import made_up
 import numpy as np
 import pytest
 
 from jaxreg.study.analysis import statistics, verdict
 from jaxreg.study.claims import judge as judging
+from tests.helpers import made_up_claims as made_up
 
 SEEDS = "seeds=tuple(range(200, 220))"
 ONE = (

@@ -5,7 +5,6 @@ on with, extended.
 import itertools
 import json
 
-import made_up
 import pytest
 
 from jaxreg.cli.live_display import Silent
@@ -14,7 +13,8 @@ from jaxreg.errors import UserErrors
 from jaxreg.study.claims import ledger, page, pool
 from jaxreg.study.claims.design import load_folder
 from jaxreg.study.engine import off_values
-from tests import tiny
+from tests.helpers import made_up_claims as made_up
+from tests.helpers import tiny
 
 TUNED = (
     'id="C1", arms={"none": ClaimArm("no regularizer", tune=Tune("optim.learning_rate", (1e-2,'

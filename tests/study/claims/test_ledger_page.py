@@ -3,14 +3,14 @@
 import json
 import re
 
-import made_up
 import pytest
-from test_judge import MORE, ROWS, planted
 
 from jaxreg.study.claims import judge as judging
 from jaxreg.study.claims import markdown, page
 from jaxreg.study.claims.design import load_claim
 from jaxreg.study.claims.pool import Cost
+from tests.helpers import made_up_claims as made_up
+from tests.study.claims.test_judge import MORE, ROWS, planted
 
 EVIL = "</script><img src=x onerror=\"document.title='owned'\">"
 

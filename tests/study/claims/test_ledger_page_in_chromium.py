@@ -2,16 +2,11 @@
 the screen.
 """
 
-import sys
-from pathlib import Path
-
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[3]))
-from test_ledger_page import EVIL, told_of
-
 from jaxreg.study.claims.page import render
-from tests import chromium
+from tests.helpers import chromium
+from tests.study.claims.test_ledger_page import EVIL, told_of
 
 pytestmark = pytest.mark.skipif(
     chromium.why_missing() is not None, reason=f"needs a browser; {chromium.why_missing()}"

@@ -4,14 +4,14 @@ counts as.
 
 import math
 
-import made_up
 import numpy as np
 import pytest
 
 from jaxreg.study.claims import measures
 from jaxreg.study.claims.measures import Probe
 from jaxreg.study.engine import program
-from tests import tiny
+from tests.helpers import made_up_claims as made_up
+from tests.helpers import tiny
 
 VIEWS = {"train": 1.0, "validation": 0.75, "recombination": 0.625}
 UP = [(0.2, 2.0), (0.6, 1.0), (0.9, 0.4)]

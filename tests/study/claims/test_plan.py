@@ -4,13 +4,13 @@ import json
 import re
 from pathlib import Path
 
-import made_up
 import pytest
-from test_judge import MORE
 
 from jaxreg.errors import UserErrors
 from jaxreg.study.analysis import statistics
 from jaxreg.study.claims import plan
+from tests.helpers import made_up_claims as made_up
+from tests.study.claims.test_judge import MORE
 
 ROOT = Path(__file__).parents[3]
 CAT_SAT = ROOT / "experiments" / "cat_sat.py"

@@ -4,7 +4,6 @@ that diverged.
 
 import jax
 import jax.numpy as jnp
-import made_up
 import numpy as np
 import pytest
 
@@ -12,7 +11,8 @@ from jaxreg.store import member_store
 from jaxreg.study.claims import probe_runner
 from jaxreg.study.claims.measures import Probe
 from jaxreg.study.engine import program
-from tests import tiny
+from tests.helpers import made_up_claims as made_up
+from tests.helpers import tiny
 
 CALLS = []
 

@@ -2,12 +2,12 @@
 chance.
 """
 
-import made_up
 import pytest
-from test_design import TUNED
 
 from jaxreg.study.claims import tuning
-from tests import tiny
+from tests.helpers import made_up_claims as made_up
+from tests.helpers import tiny
+from tests.study.claims.test_design import TUNED
 
 
 def chosen(tmp_path, accuracies):

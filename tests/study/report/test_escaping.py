@@ -13,15 +13,13 @@ from pathlib import Path
 
 import pytest
 
-sys.path[:0] = [str(Path(__file__).parents[3]), str(Path(__file__).parents[1] / "claims")]
-import made_up
-
 from jaxreg.cli.live_display import Silent
 from jaxreg.cli.main import main
 from jaxreg.study.claims import ledger, page
 from jaxreg.study.claims.design import load_folder
 from jaxreg.study.engine import off_values
-from tests import chromium, tiny
+from tests.helpers import chromium, tiny
+from tests.helpers import made_up_claims as made_up
 
 ROOT = Path(__file__).parents[3]
 browser_needed = pytest.mark.skipif(

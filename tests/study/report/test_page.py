@@ -5,17 +5,13 @@ import html.parser
 import json
 import math
 import re
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from synthetic import make_payload
-
 from jaxreg.study.claims import page as ledger_page
 from jaxreg.study.report import page
+from tests.helpers.synthetic_page import make_payload
 
 SVG_NAMESPACE = "http://www.w3.org/2000/svg"
 

@@ -4,16 +4,12 @@ screen.
 
 import copy
 import json
-import sys
-from pathlib import Path
 
 import pytest
 
-sys.path[:0] = [str(Path(__file__).parents[3]), str(Path(__file__).parent)]
-from synthetic import ARMS, VIEWS, make_counterfactual, make_payload
-
 from jaxreg.study.report.page import render
-from tests import chromium
+from tests.helpers import chromium
+from tests.helpers.synthetic_page import ARMS, VIEWS, make_counterfactual, make_payload
 
 pytestmark = pytest.mark.skipif(
     chromium.why_missing() is not None, reason=f"needs a browser; {chromium.why_missing()}"

@@ -7,10 +7,8 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from synthetic import make_payload
-
 from jaxreg.study.report.picture import best_arm, draw_picture
+from tests.helpers.synthetic_page import make_payload
 
 
 def size(path: Path) -> tuple[int, int]:

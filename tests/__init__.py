@@ -1,0 +1,1 @@
+"""The tests of jaxreg. README.md says how they are run."""

@@ -1,0 +1,192 @@
+"""The words around the numbers: both directions of the result, what it cost, and what a design
+cannot decide.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from jaxreg.store import member_store
+from jaxreg.store.atomic import write_json
+from jaxreg.study.analysis import summary_text, verdict
+from jaxreg.study.design.experiment import Arm, Experiment
+from jaxreg.study.engine import members
+from tests.helpers import tiny
+
+ARMS = {
+    "none": Arm("nothing"),
+    "up": Arm("helps", {"optim.weight_decay": 1.0}),
+    "down": Arm("hurts", {"model.attention_dropout_rate": 0.3}),
+    "flat": Arm("idles", {"model.mlp_dropout_rate": 0.1}),
+    "open": Arm("stays open", {"loss.label_smoothing_strength": 0.1}),
+    "aa": Arm("the same", kind="aa", seed_offset=1000),
+}
+DESIGN = Experiment(
+    name="x",
+    question="?",
+    config="c.py",
+    baseline="none",
+    arms=ARMS,
+    seeds=tuple(range(1, 13)),
+    primary="recombination",
+    margin=0.05,
+    alpha=0.05,
+    prediction="!",
+)
+NOISE = np.tile([-0.01, 0.01], 6)
+DIFFERENCES = {
+    "up": 0.1 + NOISE,
+    "down": -0.1 + NOISE,
+    "flat": 0.0 + NOISE,
+    "open": 5 * NOISE + 0.03,
+    "aa": 8 * NOISE,
+}
+TABLE = {
+    arm: {"recombination": {"mean": 0.7}, "both_cut": {"mean": 0.5 + 0.01 * i}}
+    for i, arm in enumerate(ARMS)
+}
+
+
+def verdicts(differences=DIFFERENCES):
+    family = verdict.judge_family(
+        [verdict.Comparison(d, 0.05) for d in differences.values()], alpha=0.05
+    )
+    return dict(zip(differences, family, strict=True))
+
+
+def test_the_headline_says_what_helped_what_hurt_and_what_stays_open():
+    lines = summary_text.headline(DESIGN, verdicts(), TABLE)
+    assert lines[0] == "On recombination the baseline 'none' is right in 70.0% (chance 50%)."
+    helped, hurt, small, open_ = lines[1:5]
+    assert helped.startswith("Helped by the margin or more: helps (+10.0 points, 95% interval +")
+    assert hurt.startswith("Hurt: hurts (-10.0 points") and small.startswith(
+        "Too small to matter (an effect of 5 points is excluded): idles"
+    )
+    assert open_.startswith("Undecided at this number of seeds: stays open (+3.0 points")
+    assert not any("the same" in line for line in lines), "controls are not in the headline"
+    assert "No arm was shown to help." not in lines
+    assert any("50.0% for the baseline and 54.0% at most (stays open)" in line for line in lines)
+
+
+def test_where_nothing_helps_it_says_so_and_one_seed_has_no_interval():
+    lines = summary_text.headline(
+        DESIGN, verdicts({"up": np.asarray([0.2]), "down": np.asarray([0.0])}), TABLE
+    )
+    assert "No arm was shown to help." in lines
+    assert "helps (+20.0 points, no interval from one seed)" in " ".join(
+        lines
+    ) and "nan" not in " ".join(lines)
+
+
+def test_each_view_shows_a_trained_sentence_beside_what_is_asked():
+    dataset = tiny.dataset(1)
+    rows = summary_text.asked(dataset)
+    trained = {dataset.sentence("train", row) for row in range(32)}
+    assert [title for title, _, _ in rows] == [view.title for view in dataset.views]
+    for view, (_, near, asked) in zip(dataset.views, rows, strict=True):
+        sentence, answer = near.split(" -> ")
+        assert sentence in trained and answer in dataset.outputs
+        text, question = asked.split(" -> ")
+        assert question.startswith("?") and ("cut: " in asked) == bool(view.cut)
+        weights = dataset.view_weights(view)
+        assert text in {
+            dataset.sentence(view.split, row) for row in np.flatnonzero(weights).tolist()
+        }
+
+
+def test_the_scope_is_one_line():
+    line = summary_text.scope(tiny.config(), (7, 8))
+    assert (
+        "\n" not in line
+        and "1 layers, width 8, 2 heads" in line
+        and "batch 8 x 50 steps; 2 seeds from 7; 8 cpu devices" in line
+    )
+
+
+def test_the_command_can_be_typed_again():
+    assert (
+        summary_text.command(["/x/jaxreg", "compare", "a file.py", "--workdir=my runs"])
+        == "jaxreg compare 'a file.py' '--workdir=my runs'"
+    )
+
+
+def lines_of(workdir, seeds, arms=ARMS):
+    resolved = {name: tiny.config(arm.diff) for name, arm in arms.items()}
+    specs = members.make_specs(arms, resolved, seeds, lambda data, seed: f"{seed}")
+    design = dataclasses.replace(DESIGN, arms=arms)
+    return specs, summary_text.budget(design, specs, members.group(specs), seeds, workdir)
+
+
+def test_the_budget_counts_what_is_there_and_writes_nothing(tmp_path):
+    own, neighbour = tmp_path / "own", tmp_path / "neighbour"
+    specs, _ = lines_of(own, (1, 2))
+    member_store.Records(neighbour / "members").put(specs[0].hash, {"x": np.zeros(1)}, {})
+    _, lines = lines_of(own, (1, 2))
+    assert (
+        lines[0]
+        == "6 arms x 2 seeds: 12 members in 1 program(s); 1 are trained already, 11 to train, 550"
+        " model-steps"
+    )
+    assert not own.exists(), "a dry run copied a neighbour's member"
+    assert (
+        member_store.Records(own / "members", [neighbour / "members"]).get(specs[0].hash)
+        and own.exists()
+    )
+
+
+def test_a_design_that_cannot_decide_is_named(tmp_path):
+    _, few = lines_of(tmp_path, tuple(range(6)))
+    assert (
+        "the smallest two-sided p with 6 seeds is 0.031; after Holm over 4 tests 0.12: it cannot"
+        " decide at alpha 0.05" in few[1]
+    )
+    _, enough = lines_of(tmp_path, tuple(range(8)))
+    assert enough[1].endswith("it can decide")
+    _, one = lines_of(tmp_path, (1,), {"none": ARMS["none"], "up": ARMS["up"]})
+    assert "cannot decide" in one[1]
+
+
+def test_power_comes_from_an_earlier_run_s_spread(tmp_path):
+    _, lines = lines_of(tmp_path, (1, 2))
+    assert lines[2].startswith("no earlier run in this directory")
+    rows = [
+        {"arm": "up", "split": "recombination", "per_seed": [0.0, 0.1, 0.2]},
+        {"arm": "up", "split": "train", "per_seed": [0.0, 0.5]},
+        {"arm": "down", "split": "recombination", "per_seed": [0.1]},
+        {"arm": "flat", "split": "recombination", "per_seed": [0.1, 0.1]},
+    ]
+    write_json(tmp_path / "results.json", {"comparisons": rows})
+    _, lines = lines_of(tmp_path, (1, 2))
+    assert (
+        len(lines) == 4
+        and lines[2].startswith("up: SD 10.0 points in the earlier run; ")
+        and "with 80% power" in lines[2]
+    )
+    assert lines[3].startswith("flat: SD 0.0 points")
+
+
+def test_cells_without_power_are_listed_and_controls_are_not():
+    rows = [
+        {"arm": arm, "split": split, "seeds_needed": needed, "per_seed": [0.1, 0.2]}
+        for arm, split, needed in (
+            ("up", "train", 20),
+            ("down", "train", None),
+            ("up", "recombination", 30),
+            ("aa", "train", 99),
+            ("flat", "fronted", 14),
+        )
+    ]
+    assert (
+        summary_text.underpowered(DESIGN, rows)
+        == "Too few seeds for 80% power to see 5 points (seeds needed): train: up 20; fronted:"
+        " flat 14"
+    )
+    assert (
+        summary_text.underpowered(DESIGN, rows[1:3])
+        == "Every other cell has the seeds that 80% power for 5 points needs."
+    )
+
+
+def test_one_seed_has_no_power_to_speak_of():
+    rows = [{"arm": "up", "split": "train", "seeds_needed": None, "per_seed": [0.1]}]
+    assert "Every other cell has the seeds" not in summary_text.underpowered(DESIGN, rows)

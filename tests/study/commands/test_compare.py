@@ -1,0 +1,328 @@
+"""A whole comparison in this process: the bytes of results.json, who trains again, interruptions,
+refusals, exit codes.
+"""
+
+import dataclasses
+import json
+import signal
+
+import pytest
+
+from jaxreg.cli.live_display import Silent
+from jaxreg.errors import UserErrors
+from jaxreg.store import code_version, lock
+from jaxreg.study.commands import compare as run
+from jaxreg.study.design.config_fields import MAX_SEED
+from jaxreg.study.design.experiment import Arm, Experiment
+from jaxreg.study.engine import off_values
+from tests.helpers import tiny
+
+ARMS = {
+    "none": Arm("none", predict=0.0),
+    "drop": Arm("drop", {"model.attention_dropout_rate": 0.3}, predict=1.0),
+    "aa": Arm("aa", kind="aa", seed_offset=2),
+}
+DESIGN = Experiment(
+    name="tiny",
+    question="Which?",
+    config="c.py",
+    baseline="none",
+    arms=ARMS,
+    seeds=(1, 2),
+    primary="recombination",
+    margin=0.05,
+    alpha=0.05,
+    prediction="none of them",
+)
+
+
+class Shown(Silent):
+    """Keeps what it hears; `at_chunk` is called with the number of the progress event."""
+
+    def __init__(self, at_progress=None):
+        self.notes, self.phases, self.cells, self.events, self.closed, self.at_progress = (
+            [],
+            [],
+            [],
+            0,
+            None,
+            at_progress,
+        )
+
+    def note(self, text):
+        if not text.startswith(
+            "Machine: "
+        ):  # how fast it was: of runs that trained; test_meter.py looks at it
+            self.notes.append(text)
+
+    def phase(self, name):
+        self.phases.append(name)
+
+    def cell(self, arm, view, mean, half_width, count):
+        self.cells.append((arm, view, mean, half_width, count))
+
+    def progress(self, done, total):
+        self.events += 1
+        if self.at_progress:
+            self.at_progress(self.events)
+
+    def closing(self, headline, **results):
+        self.closed = headline
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch, tmp_path):
+    """Compiled programs, the tiny draws, and neither the off-value control nor the report, which
+    have their own tests.
+    """
+    tiny.use_compiled(monkeypatch)
+    monkeypatch.setenv("JAXREG_DATA", str(tiny.data_dir()))
+    monkeypatch.setattr(
+        off_values,
+        "off_value",
+        lambda config, dataset, seed, phase: {
+            "passed": True,
+            "what": "w",
+            "detail": f"seed {seed}",
+        },
+    )
+    monkeypatch.setattr(run, "_report", lambda *arguments: None)
+
+
+def learning(workdir):
+    """The lines of metrics.jsonl that are no times of this machine."""
+    return [
+        line
+        for line in (workdir / "metrics.jsonl").read_bytes().splitlines()
+        if not line.startswith(b'{"machine": ')
+    ]
+
+
+def compare(workdir, *, arms=ARMS, seeds=(1, 2), changes=None, shown=None, design=DESIGN):
+    design = dataclasses.replace(design, arms=arms)
+    resolved = {name: tiny.config((changes or {}) | dict(arm.diff)) for name, arm in arms.items()}
+    return run.compare(
+        design, tiny.config(changes), resolved, seeds, workdir, display=shown or Shown()
+    )
+
+
+def test_the_files_the_events_and_the_exit_code(tmp_path):
+    shown = Shown()
+    assert compare(tmp_path / "own", shown=shown) == 0
+    results = json.loads((tmp_path / "own" / "results.json").read_text())
+    assert (
+        results["seeds"] == [1, 2]
+        and set(results["arms"]) == set(ARMS)
+        and results["controls"]["off_value"]["detail"] == "seed 1"
+    )
+    assert {path.name for path in (tmp_path / "own").iterdir()} == {
+        ".lock",
+        "config.json",
+        "environment.json",
+        "members",
+        "metrics.jsonl",
+        "results.json",
+    } | ({"checkpoints"} if (tmp_path / "own" / "checkpoints").exists() else set())
+    assert shown.phases == ["compiling", "training", "comparing"] and shown.notes == []
+    by_cell = {}
+    for arm, view, mean, half, count in shown.cells:
+        by_cell[arm, view] = (mean, half, count)
+    for (arm, view), (mean, half, count) in by_cell.items():
+        cell = results["arms"][arm][view]
+        assert (
+            count == 2
+            and mean == pytest.approx(cell["mean"])
+            and half == pytest.approx((cell["ci95"][1] - cell["ci95"][0]) / 2)
+        )
+
+
+def test_results_have_the_same_bytes_fresh_found_extended_and_from_neighbours(tmp_path):
+    fresh = tmp_path / "1" / "fresh"
+    compare(fresh, seeds=(1, 2, 3))
+    expected = (fresh / "results.json").read_bytes()
+
+    again = Shown()
+    (fresh / "results.json").unlink()
+    compare(fresh, seeds=(1, 2, 3), shown=again)
+    assert (fresh / "results.json").read_bytes() == expected and "compiling" not in again.phases
+    assert again.notes == ["8 of 8 members were found trained, 0 trained now"], (
+        "none at 3 is the A/A pair of 1"
+    )
+
+    extended = tmp_path / "2" / "extended"
+    compare(extended, seeds=(1, 2))
+    assert (extended / "results.json").read_bytes() != expected
+    compare(extended, seeds=(1, 2, 3))
+    assert (extended / "results.json").read_bytes() == expected
+    assert learning(extended) == learning(fresh) and len(learning(fresh)) > 100
+
+    other, own = tmp_path / "3" / "other", tmp_path / "3" / "own"
+    compare(
+        other,
+        arms={"none": Arm("x"), "same": ARMS["drop"]},
+        design=dataclasses.replace(DESIGN, name="another"),
+    )
+    shown = Shown()
+    compare(own, seeds=(1, 2, 3), shown=shown)
+    assert "4 of 8 members were found trained, 4 trained now" in shown.notes
+    assert (own / "results.json").read_bytes() == expected
+    assert learning(own) == learning(fresh)
+
+
+def test_other_arms_or_their_order_do_not_change_an_arm(tmp_path):
+    compare(tmp_path / "1" / "all")
+    compare(tmp_path / "2" / "two", arms={"drop": ARMS["drop"], "none": ARMS["none"]}, seeds=(2, 1))
+    one, two = (
+        json.loads((tmp_path / name / "results.json").read_text())["arms"]
+        for name in ("1/all", "2/two")
+    )
+    for arm in ("none", "drop"):
+        for view, cell in one[arm].items():
+            assert two[arm][view]["per_seed"] == cell["per_seed"][::-1]
+
+
+@pytest.mark.parametrize("event", [2, 4, 7])
+def test_a_signal_makes_it_save_say_how_to_go_on_and_return_75(tmp_path, event, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["jaxreg", "compare", "e.py", "--workdir=w x"])
+    whole, own = tmp_path / "1" / "whole", tmp_path / "2" / "own"
+    compare(whole)
+    shown = Shown(lambda count: signal.raise_signal(signal.SIGTERM) if count == event else None)
+    handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    assert compare(own, shown=shown) == 75
+    assert handlers == [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)], (
+        "the old handlers are back"
+    )
+    assert (
+        shown.notes[-1]
+        == "interrupted; the same command goes on: jaxreg compare e.py '--workdir=w x'"
+    )
+    assert not (own / "results.json").exists() and any((own / "checkpoints").iterdir())
+    assert compare(own) == 0
+    assert (own / "results.json").read_bytes() == (
+        whole / "results.json"
+    ).read_bytes() and learning(own) == learning(whole)
+
+
+def test_a_signal_while_everything_is_found_loses_nothing(tmp_path):
+    compare(tmp_path / "own")
+    shown = Shown(lambda count: signal.raise_signal(signal.SIGINT))
+    assert (
+        compare(tmp_path / "own", shown=shown) == 0 and (tmp_path / "own" / "results.json").exists()
+    )
+
+
+def test_a_directory_in_use_is_refused_in_one_line(tmp_path):
+    with lock.RunLock(tmp_path / "own"), pytest.raises(UserErrors) as raised:
+        compare(tmp_path / "own")
+    [line] = raised.value.mistakes
+    assert "in use by process" in line and "wait for it or choose another directory" in line
+    assert compare(tmp_path / "own") == 0, "and is free again"
+
+
+def test_a_directory_that_cannot_be_made_is_refused():
+    with pytest.raises(UserErrors, match="--workdir=/proc/nowhere/own: cannot be made"):
+        compare(tiny.Path("/proc/nowhere/own"))
+
+
+def test_another_base_config_is_refused_before_anything_trains(tmp_path):
+    compare(tmp_path / "own")
+    before = (tmp_path / "own" / "results.json").read_bytes()
+    with pytest.raises(UserErrors, match="optim.weight_decay=0.0, not 0.5"):
+        compare(tmp_path / "own", changes={"optim.weight_decay": 0.5})
+    assert (tmp_path / "own" / "results.json").read_bytes() == before
+
+
+def test_checkpoints_that_are_all_damaged_are_named_in_one_line(tmp_path):
+    shown = Shown(lambda count: signal.raise_signal(signal.SIGTERM) if count == 3 else None)
+    compare(tmp_path / "own", shown=shown)
+    for path in (tmp_path / "own" / "checkpoints").rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"")
+    with pytest.raises(UserErrors) as raised:
+        compare(tmp_path / "own")
+    assert (
+        len(raised.value.mistakes) == 1
+        and "to start afresh, remove that folder" in raised.value.mistakes[0]
+    )
+
+
+def test_devices_that_cannot_share_a_batch_are_a_mistake_of_the_user(tmp_path):
+    changes = {"train.layout": "data", "train.batch_size": 12}
+    for do in (
+        compare,
+        lambda workdir, changes: run.train(tiny.config(changes), workdir, display=Shown()),
+    ):
+        with pytest.raises(UserErrors) as raised:
+            do(tmp_path / "own", changes=changes)
+        assert (
+            "train.batch_size is 12; with train.layout=data it must be a multiple of the devices,"
+            " which are 8" in raised.value.mistakes[0]
+        )
+    assert not (tmp_path / "own").exists()
+
+
+def test_seeds_that_an_offset_carries_out_of_range_are_refused(tmp_path):
+    with pytest.raises(UserErrors, match=f"arm 'aa': seed {MAX_SEED} \\+ seed_offset 2"):
+        compare(tmp_path / "own", seeds=(1, MAX_SEED))
+
+
+def test_one_seed_gives_null_where_there_is_no_interval(tmp_path):
+    shown = Shown()
+    assert compare(tmp_path / "own", seeds=(1,), shown=shown) == 0
+    text = (tmp_path / "own" / "results.json").read_text()
+    assert "NaN" not in text and json.loads(text)["arms"]["none"]["train"]["ci95"] == [None, None]
+    assert all(half is None for _, _, _, half, _ in shown.cells)
+
+
+def test_members_of_another_machine_are_used_and_mark_the_run(tmp_path, monkeypatch):
+    compare(tmp_path / "own")
+    before = (tmp_path / "own" / "results.json").read_bytes()
+    real = run.fingerprint()
+    for module in ("run", "session"):
+        monkeypatch.setattr(f"jaxreg.study.{module}.fingerprint", lambda: real | {"cores": 99})
+    shown = Shown()
+    assert compare(tmp_path / "own", shown=shown) == 0
+    assert "cores changed" in shown.notes[0] and shown.notes[1].startswith(
+        "6 of 6 members were found trained"
+    )
+    assert (
+        shown.notes[2].startswith("6 members were trained on another machine")
+        and len(shown.notes) == 3
+    )
+    assert (
+        json.loads((tmp_path / "own" / "environment.json").read_text())["mixed_fingerprints"]
+        is True
+    )
+    assert (tmp_path / "own" / "results.json").read_bytes() == before
+
+
+def test_other_code_trains_anew(tmp_path, monkeypatch):
+    compare(tmp_path / "own")
+    monkeypatch.setattr(code_version, "code_version", lambda: "0" * 24)
+    monkeypatch.setattr("jaxreg.study.engine.run_directory.code_version", lambda: "0" * 24)
+    shown = Shown()
+    assert compare(tmp_path / "own", shown=shown) == 0 and shown.notes == []
+    assert len(list((tmp_path / "own" / "members").iterdir())) == 12
+
+
+def test_planning_writes_nothing(tmp_path):
+    shown, arms = Shown(), {name: tiny.config(arm.diff) for name, arm in ARMS.items()}
+    assert run.plan(DESIGN, tiny.config(), arms, (1, 2), tmp_path / "own", display=shown) == 0
+    assert not (tmp_path / "own").exists() and "6 to train, 300 model-steps" in shown.notes[0]
+
+
+def test_a_single_run_is_resumed_and_refuses_another_seed(tmp_path):
+    config = tiny.config()
+    shown = Shown(lambda count: signal.raise_signal(signal.SIGINT) if count == 3 else None)
+    assert (
+        run.train(config, tmp_path / "1" / "own", display=shown) == 75
+        and not (tmp_path / "1" / "own" / "results.json").exists()
+    )
+    assert run.train(config, tmp_path / "1" / "own", display=Shown()) == 0
+    assert run.train(config, tmp_path / "2" / "whole", display=Shown()) == 0
+    own, whole = tmp_path / "1" / "own", tmp_path / "2" / "whole"
+    assert (own / "results.json").read_bytes() == (
+        whole / "results.json"
+    ).read_bytes() and learning(own) == learning(whole)
+    with pytest.raises(UserErrors, match="seed=0, not 5"):
+        run.train({**config, "seed": 5}, tmp_path / "1" / "own", display=Shown())
