@@ -13,9 +13,9 @@ import jaxtyping
 import numpy as np
 import pytest
 from flax import linen, nnx
-from test_flax import LIBRARIES, MASK, B, D, H, Linen, Nnx, T, X
 
 from jaxreg import AttentionDropout, attention_fn, dot_product_attention
+from tests.attention.test_flax_attention_fn import LIBRARIES, MASK, B, D, H, Linen, Nnx, T, X
 
 FAST = {"xla_backend_optimization_level": 0}  # compiles in half the time
 KEY = jax.random.key(3)
