@@ -8,9 +8,9 @@ Result:   seed 0, no regularizer: train 100%, validation 87%, recombination 63%
 
 from ml_collections import ConfigDict
 
-from configs import base
+from jaxreg.study.design import base_config
 
 
 def get_config() -> ConfigDict:
-    """Returns the defaults of base.py, which are this regime."""
-    return base.get_config()
+    """Returns the defaults, which are this regime."""
+    return base_config.get_config()

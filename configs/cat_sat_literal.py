@@ -7,11 +7,11 @@ Result:   seed 0, no regularizer: train 100%, validation 98%, recombination 49%
 
 from ml_collections import ConfigDict
 
-from configs import base
+from jaxreg.study.design import base_config
 
 
 def get_config() -> ConfigDict:
-    """Returns base.py with one verb per noun."""
-    config = base.get_config()
+    """Returns the base config with one verb per noun."""
+    config = base_config.get_config()
     config.data.verbs_per_noun = 1
     return config

@@ -7,12 +7,12 @@ Result:   seed 0, no regularizer: train 100%, validation 100%, recombination 97%
 
 from ml_collections import ConfigDict
 
-from configs import base
+from jaxreg.study.design import base_config
 
 
 def get_config() -> ConfigDict:
     """Returns the base config with many more sentences, each of them seen once or twice."""
-    config = base.get_config()
+    config = base_config.get_config()
     config.data.num_train = 8000
     config.train.batch_size = 32
     return config

@@ -8,12 +8,12 @@ Result:   seed 0, no regularizer: train 99%, validation 69%, recombination 54%
 
 from ml_collections import ConfigDict
 
-from configs import base
+from jaxreg.study.design import base_config
 
 
 def get_config() -> ConfigDict:
     """Returns the base config with few, larger steps; evaluated every 10 of them."""
-    config = base.get_config()
+    config = base_config.get_config()
     config.train.batch_size = 32
     config.train.num_steps = 60
     config.eval.every_steps = 10

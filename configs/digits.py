@@ -7,20 +7,11 @@ Result:   seed 0, no regularizer: train 100%, validation 87%, shifted by a pixel
 
 from ml_collections import ConfigDict
 
-from configs import base
+from jaxreg.study.design import base_config
 
 
 def get_config() -> ConfigDict:
     """Returns the base config with DIGITS."""
-    config = base.get_config()
-    config.data = ConfigDict(
-        {
-            "dataset": "digits",  # a name of `jaxreg list`
-            "num_train": 256,  # training images, of 1,797
-            "num_eval": 512,  # held-out images
-            "length": 17,  # positions of a row: 16 patches and the place of the answer
-        },
-        type_safe=False,
-    )
+    config = base_config.get_config("digits")
     config.eval.curves = ("train", "validation", "shifted")
     return config

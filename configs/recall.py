@@ -8,26 +8,14 @@ chance is 12.5%
 
 from ml_collections import ConfigDict
 
-from configs import base
+from jaxreg.study.design import base_config
 
 
 def get_config() -> ConfigDict:
     """Returns the base config with RECALL, evaluated often: what is asked of it is when it is
     solved.
     """
-    config = base.get_config()
-    config.data = ConfigDict(
-        {
-            "dataset": "recall",  # a name of `jaxreg list`
-            "num_pairs": 6,  # pairs of a row, of different keys
-            "num_keys": 6,  # keys there are
-            "num_values": 8,  # values there are
-            "num_train": 4096,  # training rows
-            "num_eval": 512,  # rows in each other split
-            "length": 7,  # tokens of a row: the pairs and the query
-        },
-        type_safe=False,
-    )
+    config = base_config.get_config("recall")
     config.train.num_steps = 1500
     config.eval.every_steps = 20
     config.eval.curves = ("validation", "edge_cut")

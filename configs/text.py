@@ -12,23 +12,13 @@ Other prose, once imported (see `jaxreg/data/text/corpora.py`), and one pass:
 
 from ml_collections import ConfigDict
 
-from configs import base
+from jaxreg.study.design import base_config
 
 
 def get_config() -> ConfigDict:
     """Returns the base config with the sample of TEXT."""
-    config = base.get_config()
-    config.data = ConfigDict(
-        {
-            "dataset": "text",  # a name of `jaxreg list`
-            "source": "sample",  # sample | shakespeare | sotu: the last two must be imported first
-            "num_train": 512,  # training windows
-            "num_eval": 512,  # windows of validation, and of test
-            "held_out_rate": 0.15,  # share of the documents in validation, and in test
-            "length": 17,  # 16 characters and the place of the answer
-        },
-        type_safe=False,
-    )
+    config = base_config.get_config("text")
+    config.data.num_train = 512
     config.train.batch_size = 32
     config.eval.curves = ("train", "validation")
     return config

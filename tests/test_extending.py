@@ -55,7 +55,7 @@ def test_a_penalty_is_one_class_and_one_table_line(name):
 def test_label_smoothing_is_on_in_the_base_config_besides():
     mentions = lines_with(r"loss\.label_smoothing_strength")
     assert len(mentions) == 1 and mentions[0].startswith(
-        "configs/base.py: config.loss.label_smoothing_strength = 0.0"
+        "jaxreg/study/design/base_config.py: config.loss.label_smoothing_strength = 0.0"
     )
 
 

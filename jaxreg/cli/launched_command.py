@@ -62,6 +62,7 @@ def read(words: Sequence[str], mistakes: list[str]) -> Launched:
 
 def _compare(plain: Launched, given: arguments.Arguments, mistakes: list[str]) -> Launched:
     from jaxreg.cli.commands import compare
+    from jaxreg.study.design import recipes
     from jaxreg.study.design.experiment import config_path
 
     checked = compare.check(given, mistakes)
@@ -69,23 +70,31 @@ def _compare(plain: Launched, given: arguments.Arguments, mistakes: list[str]) -
         return plain
     experiment, _, _, seeds = checked
     arms = tuple(name for name in experiment.arms if name != experiment.baseline)
+    # What ships with jaxreg is there already, where jaxreg is.
+    shipped = recipes.is_name(given.position, "experiments")
+    files = () if shipped else (config_path(given.position, experiment).absolute(),)
     return dataclasses.replace(
         plain,
         seeds=tuple(map(str, seeds)),
         arms=arms,
-        files=(config_path(given.position, experiment).absolute(),),
+        files=files,
     )
 
 
 def _train(plain: Launched, given: arguments.Arguments, mistakes: list[str]) -> Launched:
+    from jaxreg.study.design import recipes
     from jaxreg.study.design.config import read_config
 
     if given.flags["--config"] is not None:
-        mistakes += read_config(given.flags["--config"], given.overrides)[1]
+        with collecting(mistakes):
+            path = recipes.path_of(given.flags["--config"], "configs")
+            mistakes += read_config(path, given.overrides)[1]
     return plain
 
 
 def _claims(plain: Launched, given: arguments.Arguments, mistakes: list[str]) -> Launched:
+    if given.flags["--claims"] is None:  # those that ship with jaxreg
+        return plain
     folder = Path(given.flags["--claims"]).expanduser().absolute()
     if not folder.is_dir():
         mistakes.append(f"--claims={given.flags['--claims']}: there is no such directory")

@@ -71,7 +71,9 @@ def source_archive() -> bytes:
     committed of it.
     """
     names = [_SOURCE / name for name in ("pyproject.toml", "README.md", "LICENSE")]
-    inside = (path for path in sorted((_SOURCE / "jaxreg").rglob("*")) if path.is_file())
+    inside = [path for path in sorted((_SOURCE / "jaxreg").rglob("*")) if path.is_file()]
+    for kind in ("configs", "experiments", "experiments/claims"):
+        inside += sorted((_SOURCE / kind).glob("*.py"))
     files = [*names, *(path for path in inside if "__pycache__" not in path.parts)]
     return _archive(
         {

@@ -53,7 +53,7 @@ def test_list_names_every_regularizer_data_set_and_file(capsys, monkeypatch):
         "attention dropout",
         "optim.weight_decay",
         "catsat",
-        "experiments/cat_sat.py",
-        "configs/cat_sat_one_pass.py",
+        "cat_sat_literal",
+        "cat_sat_one_pass",
     ):
         assert word in out

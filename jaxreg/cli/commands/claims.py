@@ -15,9 +15,7 @@ USAGE = Usage(
         "--workdir": Flag(
             "DIR", "where the ledger is kept; the same command goes on with it", required=True
         ),
-        "--claims": Flag(
-            "FOLDER", "the claim files; default: experiments/claims", default="experiments/claims"
-        ),
+        "--claims": Flag("FOLDER", "the claim files; default: those that ship with jaxreg"),
         "--quick": Flag("", "everything at the size of a smoke test, without verdicts"),
         "--seeds": Flag(
             "N", "how many verdict seeds each claim gets; default: what its file says (20)"
@@ -74,9 +72,11 @@ def run(given: Arguments) -> int:
 def _load(given: Arguments, quick: bool, num_seeds: int | None, mistakes: list[str]):
     """All claims of the folder; {} where something is wrong with one, and then lines in `mistakes`."""
     from jaxreg.study.claims import design
+    from jaxreg.study.design import recipes
 
+    folder = given.flags["--claims"] or recipes.folder("experiments/claims")
     with collecting(mistakes):
-        return design.load_folder(Path(given.flags["--claims"]), quick=quick, num_seeds=num_seeds)
+        return design.load_folder(Path(folder), quick=quick, num_seeds=num_seeds)
     return {}
 
 

@@ -10,7 +10,7 @@ USAGE = Usage(
     command="compare",
     what="train the arms of an experiment at paired seeds and compare them",
     position="EXPERIMENT",
-    position_help="a file of experiments/",
+    position_help="a name of `jaxreg list`, such as cat_sat, or a file",
     flags={
         "--workdir": Flag(
             "DIR", "where the run is kept; the same command goes on with it", required=True
@@ -27,11 +27,8 @@ USAGE = Usage(
     },
     takes_config=True,
     examples=(
-        "jaxreg compare experiments/cat_sat.py --workdir=runs/cat_sat",
-        (
-            "jaxreg compare experiments/cat_sat.py --seeds=20 --config.train.num_steps=500"
-            " --workdir=runs/longer"
-        ),
+        "jaxreg compare cat_sat --workdir=runs/cat_sat",
+        ("jaxreg compare cat_sat --seeds=20 --config.train.num_steps=500 --workdir=runs/longer"),
     ),
 )
 
@@ -68,11 +65,13 @@ def check(given: Arguments, mistakes: list[str]):
     """
     from jaxreg.study.design import config as configs
     from jaxreg.study.design import experiment as experiments
+    from jaxreg.study.design import recipes
 
-    experiment = None
+    path, experiment = None, None
     if given.position is not None:
         with collecting(mistakes):
-            experiment = experiments.load_experiment(given.position)
+            path = recipes.path_of(given.position, "experiments")
+            experiment = experiments.load_experiment(path)
     seeds = _seeds(given.flags["--seeds"], experiment, mistakes)
     if experiment is None:
         mistakes += configs.override_mistakes(given.overrides)
@@ -83,9 +82,7 @@ def check(given: Arguments, mistakes: list[str]):
             experiment = dataclasses.replace(
                 experiment, arms={name: experiment.arms[name] for name in chosen}
             )
-    config, found = configs.read_config(
-        experiments.config_path(given.position, experiment), given.overrides
-    )
+    config, found = configs.read_config(experiments.config_path(path, experiment), given.overrides)
     mistakes += found
     if config is None:
         mistakes += configs.check_arms(experiment)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from jaxreg.cli.arguments import Arguments, Usage
 from jaxreg.errors import UserErrors
+from jaxreg.study.design import recipes
 
 USAGE = Usage(
     command="list",
@@ -45,19 +46,24 @@ def run(given: Arguments) -> int:
         ("name", "what it asks"),
         [(name, d.what) for name, d in SOURCES.items()],
     )
-    _print(console, "Experiments", ("file", "what it asks"), _files("experiments"))
-    _print(console, "Claims", ("file", "what it claims"), _files("experiments/claims"))
-    _print(console, "Configs", ("file", "what it is"), _files("configs"))
+    for title, kind, asks in (
+        ("Experiments", "experiments", "what it asks"),
+        ("Claims", "experiments/claims", "what it claims"),
+        ("Configs", "configs", "what it is"),
+    ):
+        _print(console, title, ("name or file", asks), _recipes(kind))
     return 0
 
 
-def _files(folder: str) -> list[tuple[str, str]]:
-    """Path and first docstring line of the files in a folder here; read, not run."""
-    return [
-        (str(path), _first_line(path))
-        for path in sorted(Path(folder).glob("*.py"))
-        if path.name != "__init__.py"
-    ]
+def _recipes(kind: recipes.Kind) -> list[tuple[str, str]]:
+    """Name and first docstring line of the shipped files of a kind, then path and first line of
+    others in the folder of this kind here; read, not run.
+    """
+    shipped = recipes.folder(kind)
+    here = Path(kind) if Path(kind).resolve() != shipped.resolve() else None
+    found = [(name, _first_line(shipped / f"{name}.py")) for name in recipes.names(kind)]
+    own = sorted(here.glob("*.py")) if here is not None else []
+    return found + [(str(path), _first_line(path)) for path in own if path.name != "__init__.py"]
 
 
 def _first_line(path: Path) -> str:

@@ -45,6 +45,15 @@ def run(given: Arguments) -> int:
     from jaxreg.cli import jax_startup
 
     jax_startup.silence()
-    for line in plan.run(Path(given.position).expanduser(), workdir, sd):
+    for line in plan.run(_path_of(given.position), workdir, sd):
         print(line)
     return 0
+
+
+def _path_of(given: str) -> Path:
+    """A file, or the shipped claim or experiment of this name."""
+    from jaxreg.study.design import recipes
+
+    if recipes.is_name(given, "experiments/claims"):
+        return recipes.path_of(given, "experiments/claims")
+    return recipes.path_of(given, "experiments")

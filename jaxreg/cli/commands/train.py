@@ -2,13 +2,13 @@
 
 from jaxreg.cli import arguments
 from jaxreg.cli.arguments import Arguments, Flag, Usage
-from jaxreg.errors import UserErrors
+from jaxreg.errors import UserErrors, collecting
 
 USAGE = Usage(
     command="train",
     what="train one model",
     flags={
-        "--config": Flag("FILE", "a file of configs/", required=True),
+        "--config": Flag("FILE", "a name of `jaxreg list`, or a file", required=True),
         "--workdir": Flag(
             "DIR", "where the run is kept; the same command goes on with it", required=True
         ),
@@ -20,7 +20,7 @@ USAGE = Usage(
     takes_config=True,
     examples=(
         (
-            "jaxreg train --config=configs/cat_sat.py --config.model.attention_dropout_rate=.3"
+            "jaxreg train --config=cat_sat --config.model.attention_dropout_rate=.3"
             " --workdir=runs/one"
         ),
     ),
@@ -33,15 +33,18 @@ def run(given: Arguments) -> int:
     Raises:
       UserErrors: all mistakes, before a device starts.
     """
+    from jaxreg.study.design import recipes
     from jaxreg.study.design.config import read_config
 
     mistakes = list(given.mistakes)
     num_devices = arguments.whole(given.flags, "--devices", mistakes, minimum=1)
     workdir = arguments.output_directory(given.flags["--workdir"], mistakes)
-    path, config = given.flags["--config"], None
-    if path is not None:
-        config, found = read_config(path, given.overrides)
-        mistakes += found
+    config = None
+    if given.flags["--config"] is not None:
+        with collecting(mistakes):
+            path = recipes.path_of(given.flags["--config"], "configs")
+            config, found = read_config(path, given.overrides)
+            mistakes += found
     if mistakes:
         raise UserErrors(mistakes)
 

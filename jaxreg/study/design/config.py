@@ -139,7 +139,7 @@ def with_module(values: Mapping[str, object], name: str) -> dict[str, object]:
 
 
 def _completed(values: dict[str, object]) -> dict[str, object]:
-    """A flat config in which the penalties of a person's own file, of which configs/base.py knows
+    """A flat config in which the penalties of a person's own file, of which the defaults know
     nothing, are absent.
     """
     return {f"loss.{name}_strength": None for name in PENALTIES.maps[0]} | values
@@ -331,7 +331,7 @@ def _nearest_field(name: str, chosen: Chosen) -> str:
         hint = (
             f"; did you mean {by_last[last]}?"
             if last in by_last
-            else "; configs/base.py has every field"
+            else "; jaxreg/study/design/base_config.py has every field"
         )
     return hint
 

@@ -1,5 +1,5 @@
 """What every config field may be: one table, `FIELDS`, and for each data set its own data section.
-Defaults and units of the fields stand in configs/base.py, those of a data set's settings beside it
+Defaults and units of the fields stand in base_config.py, those of a data set's settings beside it
 in `jaxreg.data`.
 """
 
@@ -156,7 +156,7 @@ FIELDS: Mapping[str, Field] = {
     "stopping.at_train_loss": Real("a loss in nats"),
     "checkpoint.every_seconds": Real("seconds"),
 }
-"""Field -> what it may be, for every field of configs/base.py, whose data set is CATSAT."""
+"""Field -> what it may be, for every field of `base_config`, whose data set is CATSAT."""
 
 
 class Chosen(NamedTuple):
