@@ -1,1 +1,5 @@
 """DIGITS: handwritten digits as patches."""
+
+from jaxreg.data.digits.source import SOURCE
+
+__all__ = ["SOURCE"]

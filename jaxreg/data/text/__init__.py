@@ -1,1 +1,5 @@
 """TEXT: the next character of real prose."""
+
+from jaxreg.data.text.source import SOURCE
+
+__all__ = ["SOURCE"]
