@@ -19,8 +19,8 @@ In tests:
         assert not failed
 """
 
-from jaxreg.attention.conformance.result import Mistake, Result
+from jaxreg.attention.conformance.result import Result
 from jaxreg.attention.conformance.suite import CHECKS, run
 from jaxreg.attention.conformance.target import load
 
-__all__ = ["CHECKS", "Mistake", "Result", "load", "run"]
+__all__ = ["CHECKS", "Result", "load", "run"]

@@ -10,18 +10,24 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxreg.attention.conformance import report, suite
-from jaxreg.attention.conformance.result import Mistake, Result
+from jaxreg.attention.conformance.subject import Subject
 from jaxreg.attention.conformance.target import FORMS, load
+from jaxreg.errors import UserErrors, collecting
 
 PASSED, FAILED, MISTAKE = 0, 1, 2
 
 
-def _shown(words: str, quick: bool) -> list[Result]:
+def _subject(words: str) -> Subject:
     function = load(words)
     try:
-        return report.show(words, suite.chosen(quick=quick), suite.results(function, quick=quick))
-    except Mistake as mistake:
-        raise Mistake(f"{words}: {mistake}") from mistake
+        return Subject(function)
+    except UserErrors as error:
+        raise UserErrors([f"{words}: {mistake}" for mistake in error.mistakes]) from error
+
+
+def _check_output(path: Path | None) -> None:
+    if path and (path.is_dir() or not path.parent.is_dir()):
+        raise UserErrors([f"--output: {path} is a folder, or in a folder that is not there"])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,13 +58,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return PASSED
     if given.function is None:
         parser.error(f"name a function: {FORMS}")
-    try:
-        if given.output and (given.output.is_dir() or not given.output.parent.is_dir()):
-            raise Mistake(f"--output: {given.output} is a folder, or in a folder that is not there")
-        found = _shown(given.function, given.quick)
-    except Mistake as mistake:
-        print(f"conformance: {mistake}", file=sys.stderr)
+    mistakes: list[str] = []
+    with collecting(mistakes):
+        _check_output(given.output)
+    with collecting(mistakes):
+        subject = _subject(given.function)
+    if mistakes:
+        for mistake in mistakes:
+            print(f"conformance: {mistake}", file=sys.stderr)
         return MISTAKE
+    checks = suite.chosen(quick=given.quick)
+    results = suite.results(subject, checks, quick=given.quick)
+    found = report.show(given.function, checks, results)
     if given.output:
         report.save(given.output, given.function, found)
     return FAILED if any(result.status == "FAILED" for result in found) else PASSED

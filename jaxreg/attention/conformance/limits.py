@@ -116,6 +116,9 @@ def _other_outputs(has_rate: bool) -> dict[str, Trial]:
             {}, {"implementation": "no such implementation"}, None, nonsense=True
         ),
         **{name: Trial(einsums, {name: _doubling_einsum}, None) for name in einsums},
+        "einsum_dot_general": Trial({}, {"einsum_dot_general": _doubling_dot_general}, None),
+        "promote_dtype": Trial({}, {"promote_dtype": _doubling}, None),
+        "input_positions": Trial({}, {"input_positions": jnp.arange(t)[::-1]}, None),
     }
     if has_rate:
         trials["droppable"] = Trial(_dropped(), {"droppable": jnp.zeros((b, h, t, s), bool)}, None)
@@ -133,6 +136,14 @@ def _einsum(subscripts: str, *operands: Array, **_: Any) -> Array:
 
 def _doubling_einsum(subscripts: str, *operands: Array, **_: Any) -> Array:
     return 2 * jnp.einsum(subscripts, *operands)
+
+
+def _doubling_dot_general(*operands: Any, **options: Any) -> Array:
+    return 2 * jax.lax.dot_general(*operands, **options)
+
+
+def _doubling(arrays: tuple[Array, ...], **_: Any) -> tuple[Array, ...]:
+    return tuple(2 * x for x in arrays)
 
 
 def _effect(subject: Subject, trial: Trial) -> str:

@@ -32,10 +32,6 @@ class NotOffered(Exception):
     """
 
 
-class Mistake(ValueError):
-    """What was named is no attention function: the user's mistake, in one line."""
-
-
 def first_line(error: BaseException) -> str:
     """An error as one short line: its type and the beginning of its message."""
     message = next((line.strip() for line in str(error).splitlines() if line.strip()), "")

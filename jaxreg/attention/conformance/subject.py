@@ -9,8 +9,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxreg.attention.conformance.result import Mistake, NotOffered, first_line
+from jaxreg.attention.conformance.result import NotOffered, first_line
 from jaxreg.attention.dropout import AttentionDropout
+from jaxreg.errors import UserErrors
 from jaxreg.typing import Array
 
 NAMES = {
@@ -46,7 +47,7 @@ class Subject:
         parameter called `dropout` that is no number is given an `AttentionDropout`.
 
     Raises:
-      Mistake: it cannot be called so.
+      UserErrors: it cannot be called so.
 
     Attributes:
       names: meaning -> the function's own name for it.
@@ -60,15 +61,17 @@ class Subject:
         try:
             parameters = list(inspect.signature(function).parameters.values())
         except (TypeError, ValueError):
-            raise Mistake("its signature cannot be read") from None
+            raise UserErrors(["its signature cannot be read"]) from None
         self.swallows = any(p.kind is p.VAR_KEYWORD for p in parameters)
         named = [p for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
         inputs = [p for p in named if p.kind is not p.KEYWORD_ONLY][:3]
         if len(inputs) < 3 and not any(p.kind is p.VAR_POSITIONAL for p in parameters):
             number = f"{len(inputs)} positional argument{'s' * (len(inputs) != 1)}"
-            raise Mistake(
-                f"it takes {number}, not query, key and value; a factory is written"
-                " module:factory()"
+            raise UserErrors(
+                [
+                    f"it takes {number}, not query, key and value; a factory is written"
+                    " module:factory()"
+                ]
             )
         rest = {p.name: p for p in named if p not in inputs}
         self.names = {
@@ -85,7 +88,7 @@ class Subject:
         )
         unknown = [name for name in self.others if rest[name].default is inspect.Parameter.empty]
         if unknown:
-            raise Mistake(f"it needs {', '.join(unknown)}, which this suite cannot give")
+            raise UserErrors([f"it needs {', '.join(unknown)}, which this suite cannot give"])
         self._try_it()
         self.hidden = self._taken_by_kwargs() if self.swallows else ()
         self.names |= {meaning: NAMES[meaning][0] for meaning in self.hidden}
@@ -137,15 +140,15 @@ class Subject:
         try:
             out = self(query, key, key)
         except Exception as error:
-            raise Mistake(
-                f"a plain call with query [B, T, H, K] fails ({first_line(error)}); a factory is"
-                " written module:factory()"
+            raise UserErrors(
+                [
+                    f"a plain call with query [B, T, H, K] fails ({first_line(error)}); a factory"
+                    " is written module:factory()"
+                ]
             ) from error
         if getattr(out, "shape", None) != query.shape:
-            raise Mistake(
-                f"it returns {getattr(out, 'shape', type(out).__name__)} for query {query.shape},"
-                " not query's shape"
-            )
+            found = getattr(out, "shape", type(out).__name__)
+            raise UserErrors([f"it returns {found} for query {query.shape}, not query's shape"])
 
     def _taken_by_kwargs(self) -> tuple[str, ...]:
         """Flax's names that **kwargs takes without a TypeError."""

@@ -70,25 +70,19 @@ def run(
         named.
 
     Raises:
-      Mistake: (a ValueError) it cannot be called as an attention function.
+      UserErrors: it cannot be called as an attention function.
       ValueError: an unknown check.
     """
-    return list(results(function, checks=checks, quick=quick))
-
-
-def results(
-    function: Callable[..., Any], *, checks: Sequence[str] | None = None, quick: bool = False
-) -> Iterator[Result]:
-    """`run`, one result at a time as they come."""
-    unknown = [name for name in checks or () if name not in CHECKS]
-    if unknown:
-        raise ValueError(f"checks: {', '.join(unknown)}; allowed: {', '.join(CHECKS)}")
     names = chosen(checks, quick)
-    # Weights are read off products with the identity: they must not be rounded to bfloat16 on the
-    # way.
-    with jax.default_matmul_precision("highest"):
-        bench = Bench(Subject(function), quick)
-    for name in names:
+    return list(results(Subject(function), names, quick=quick))
+
+
+def results(subject: Subject, checks: Sequence[str], *, quick: bool = False) -> Iterator[Result]:
+    """`run`, one result at a time as they come."""
+    bench = Bench(subject, quick)
+    for name in checks:
+        # Weights are read off products with the identity: they must not be rounded to bfloat16 on
+        # the way.
         with jax.default_matmul_precision("highest"):
             result = _outcome(name, bench)
         yield result

@@ -7,7 +7,8 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-from jaxreg.attention.conformance.result import Mistake, first_line
+from jaxreg.attention.conformance.result import first_line
+from jaxreg.errors import UserErrors
 
 FORMS = "module:function, or module:factory(name=value) with literal values"
 
@@ -20,22 +21,22 @@ def load(words: str) -> Callable[..., Any]:
         arguments are Python literals, as in "jaxreg:attention_fn(unit='key')".
 
     Raises:
-      Mistake: no such module or function, an argument that is no literal, a factory that refuses
+      UserErrors: no such module or function, an argument that is no literal, a factory that refuses
         its arguments.
     """
     module_name, colon, expression = words.partition(":")
     if not colon or not module_name or not expression:
-        raise Mistake(f"{words!r}: give {FORMS}")
+        raise UserErrors([f"{words!r}: give {FORMS}"])
     try:
         node = ast.parse(expression.strip(), mode="eval").body
     except SyntaxError:
-        raise Mistake(f"{words!r}: cannot be read; give {FORMS}") from None
+        raise UserErrors([f"{words!r}: cannot be read; give {FORMS}"]) from None
     call = node if isinstance(node, ast.Call) else None
     function = _attribute(_module(module_name), call.func if call else node, words)
     if call:
         function = _made(function, call, words)
     if not callable(function):
-        raise Mistake(f"{words}: is a {type(function).__name__}, not a function")
+        raise UserErrors([f"{words}: is a {type(function).__name__}, not a function"])
     return function
 
 
@@ -44,10 +45,10 @@ def _module(name: str) -> Any:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(error.name + ".")):
-            raise Mistake(f"{name}: there is no such module") from None
-        raise Mistake(f"{name}: importing it needs the missing module {error.name}") from None
+            raise UserErrors([f"{name}: there is no such module"]) from None
+        raise UserErrors([f"{name}: importing it needs the missing module {error.name}"]) from None
     except Exception as error:
-        raise Mistake(f"{name}: importing it fails: {first_line(error)}") from error
+        raise UserErrors([f"{name}: importing it fails: {first_line(error)}"]) from error
 
 
 def _attribute(module: Any, node: ast.expr, words: str) -> Any:
@@ -56,12 +57,12 @@ def _attribute(module: Any, node: ast.expr, words: str) -> Any:
         names.append(node.attr)
         node = node.value
     if not isinstance(node, ast.Name):
-        raise Mistake(f"{words!r}: cannot be read; give {FORMS}")
+        raise UserErrors([f"{words!r}: cannot be read; give {FORMS}"])
     found = module
     for name in [node.id, *reversed(names)]:
         if not hasattr(found, name):
-            raise Mistake(
-                f"{words}: {getattr(found, '__name__', type(found).__name__)} has no {name}"
+            raise UserErrors(
+                [f"{words}: {getattr(found, '__name__', type(found).__name__)} has no {name}"]
             )
         found = getattr(found, name)
     return found
@@ -72,13 +73,15 @@ def _made(factory: Any, call: ast.Call, words: str) -> Any:
         positional = [ast.literal_eval(value) for value in call.args]
         named = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
     except ValueError:
-        raise Mistake(
-            f"{words!r}: an argument is no literal (a number, a string, True, None, or a tuple of"
-            " such)"
+        raise UserErrors(
+            [
+                f"{words!r}: an argument is no literal (a number, a string, True, None, or a tuple"
+                " of such)"
+            ]
         ) from None
     if None in named:
-        raise Mistake(f"{words!r}: ** cannot be read; give {FORMS}")
+        raise UserErrors([f"{words!r}: ** cannot be read; give {FORMS}"])
     try:
         return factory(*positional, **named)
     except (TypeError, ValueError) as error:
-        raise Mistake(f"{words}: {first_line(error)}") from None
+        raise UserErrors([f"{words}: {first_line(error)}"]) from None

@@ -11,6 +11,7 @@ import pytest
 from jaxreg.attention import conformance
 from jaxreg.attention.conformance import report
 from jaxreg.attention.conformance.__main__ import main
+from jaxreg.errors import UserErrors
 from tests.helpers import faulty_attention as faulty
 
 ROOT = Path(__file__).parents[3]
@@ -129,14 +130,19 @@ def test_an_output_that_cannot_be_written_is_said_before_anything_runs(tmp_path,
         )
 
 
+def test_all_mistakes_are_said_at_once(tmp_path, capsys):
+    assert main(["jaxreg:no_such_function", "--output", str(tmp_path)]) == 2
+    output, function = capsys.readouterr().err.splitlines()
+    assert "--output: " in output and "has no no_such_function" in function
+
+
 def test_an_unknown_check_is_refused_with_the_names_that_exist():
     with pytest.raises(ValueError, match="checks: speed; allowed: plain, arguments"):
         conformance.run(faulty.SOUND, checks=["plain", "speed"])
 
 
-def test_what_was_named_badly_is_a_value_error_in_python():
-    with pytest.raises(conformance.Mistake, match="it takes 2 positional arguments"):
+def test_what_was_named_badly_is_a_mistake_in_python():
+    with pytest.raises(UserErrors, match="it takes 2 positional arguments"):
         conformance.run(lambda query, key: query)
-    with pytest.raises(conformance.Mistake, match="it needs blocks, which this suite cannot give"):
+    with pytest.raises(UserErrors, match="it needs blocks, which this suite cannot give"):
         conformance.run(lambda query, key, value, blocks: query)
-    assert issubclass(conformance.Mistake, ValueError)
