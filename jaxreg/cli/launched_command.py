@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxreg.cli import arguments
-from jaxreg.errors import nearest
+from jaxreg.errors import collecting, nearest
 from jaxreg.launch import fanout
 
 

@@ -13,24 +13,6 @@ from rich.text import Text
 
 from jaxreg.study.report.verdict_styles import style_of
 
-# Columns to keep, best first, where a terminal has no room for all views; a view that is not named
-# here comes last.
-KEY_VIEWS = (
-    "validation",
-    "recombination",
-    "train",
-    "template",
-    "novel_word",
-    "noun_cut",
-    "determiner_cut",
-    "attractor",
-    "recombination_neutral",
-    "fronted",
-    "both_cut",
-    "attractor_congruent",
-    "informative",
-    "novel_word_neutral",
-)
 _CELL = 9  # characters of "72.1 ±4.2"
 
 
@@ -73,23 +55,20 @@ class Board:
 def choose_views(
     views: Sequence[str], primary: str | None, room: int, *, width: int = _CELL
 ) -> tuple[str, ...]:
-    """The views that fit into `room` characters, in their own order: the primary one, then by
-    importance.
+    """The views that fit into `room` characters: the primary one, then the others in their order.
 
     Args:
-      views: names.
+      views: names, in the order of the data set, which names first what matters first.
       primary: always kept.
       room: characters.
       width: least characters of one column, without the 2 between columns.
     """
-    rank = {name: i for i, name in enumerate(KEY_VIEWS)}
-    by_importance = sorted(views, key=lambda v: (v != primary, rank.get(v, len(rank))))
     kept = set()
-    for view in by_importance:
-        room -= column_width(view, width) + 2
-        if room < 0 and kept:
-            break
-        kept.add(view)
+    for view in sorted(views, key=lambda view: view != primary):
+        needed = column_width(view, width) + 2
+        if needed <= room or not kept:
+            kept.add(view)
+            room -= needed
     return tuple(view for view in views if view in kept)
 
 

@@ -16,10 +16,8 @@ batches    which examples a step sees, as a function of (seed, step)
 
 from jaxreg.data import agree, catsat, cues, digits, modn, recall, text
 from jaxreg.data.batches import batch_indices
-from jaxreg.data.catsat.encode import encode
-from jaxreg.data.catsat.source import load as load_catsat
 from jaxreg.data.dataset import Dataset, LeakError, Split, View
-from jaxreg.data.row import Encoded, encode_row
+from jaxreg.data.row import Encoded
 from jaxreg.data.source import Legend, Source, setting
 
 SOURCES: dict[str, Source] = {
@@ -35,7 +33,11 @@ SOURCES: dict[str, Source] = {
 `source.py`.
 """
 
+DEFAULT_DATASET = "catsat"
+"""Whose settings the config has where nobody chooses another."""
+
 __all__ = [
+    "DEFAULT_DATASET",
     "SOURCES",
     "Dataset",
     "Encoded",
@@ -45,8 +47,5 @@ __all__ = [
     "Split",
     "View",
     "batch_indices",
-    "encode",
-    "encode_row",
-    "load_catsat",
     "setting",
 ]

@@ -24,16 +24,22 @@ import hashlib
 import inspect
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int32
 
 from jaxreg.data.dataset import Dataset, Split, View
+from jaxreg.data.row import Encoded, encode_row
 
 _NONE = np.zeros(0, np.int32)
+
+Variants = tuple[Int32[np.ndarray, "n k t"], Int32[np.ndarray, "n k"]]
+"""Rewritten training sentences: tokens, 0 where there is no such variant; query_position, -1 there.
+"""
 
 
 def setting(
@@ -139,6 +145,13 @@ class Source:
       content: word lists and the like that a draw follows from besides its settings, JSON-able, for
         the content hash.
       address: settings -> content hash, instead of the usual one.
+      encode: (text, positions of a row) -> the text as a row; raises ValueError for words that are
+        not known. None: word by word, as `row.encode_row` does.
+      example: the sentence to look at where nobody names one; None: the first training row.
+      rewritings: kinds of rewritten training sentences that there are, such as "synonym".
+      rewrite: (dataset, kinds, number for each sentence) -> kind -> tokens [n, K, T] and
+        query_position [n, K]; there where `rewritings` is not empty.
+      pathways: what the page shows of several pathways: name of a cut -> view.
       same_shape: settings that change which rows are drawn and nothing else: neither sizes nor
         words. Draws that differ in others are trained by programs of their own.
     """
@@ -156,6 +169,11 @@ class Source:
     content: Callable[[], Any] = dict
     address: Callable[[Any], str] | None = None
     same_shape: tuple[str, ...] = ()
+    encode: Callable[[str, int], Encoded] | None = None
+    example: str | None = None
+    rewritings: tuple[str, ...] = ()
+    rewrite: Callable[[Dataset, Sequence[str], int], Mapping[str, Variants]] | None = None
+    pathways: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         """Raises ValueError where the parts do not fit."""
@@ -236,6 +254,24 @@ class Source:
             "settings": own,
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def row_of(self, text: str | None, dataset: Dataset) -> tuple[tuple[str, ...], Encoded]:
+        """(the words to show, as they were typed; the sentence as a row of tokens).
+
+        Args:
+          text: a sentence; None: the data set's example.
+          dataset: a draw of this source.
+
+        Raises:
+          ValueError: words that are not known.
+        """
+        text = self.example if text is None else text
+        if self.encode is None or text is None:
+            row = encode_row(text, dataset)
+            return row.words, row
+        typed = (word.strip(".,;:!?\"'()") for word in text.split())
+        shown = tuple(word for word in typed if word)
+        return shown, self.encode(text, dataset.splits["train"].tokens.shape[1])
 
     def defaults(self) -> dict[str, Any]:
         """The settings without the seed: name -> default."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jaxreg.data import load_catsat
+from jaxreg.data.catsat.source import load as load_catsat
 
 
 @pytest.fixture(scope="session")

@@ -78,14 +78,16 @@ def check_run(workdir: Path | None, arm: str | None, seed: int | None) -> list[s
 
 
 def check_text(text: str | None, workdir: Path | None) -> list[str]:
-    """Whether CATSAT knows the words; those of other data sets are known when the data are loaded."""
-    from jaxreg.data import encode
+    """Whether the data set knows the words; where only its draws tell, that is known later."""
+    from jaxreg.data import DEFAULT_DATASET, SOURCES
 
     ran = {} if workdir is None else json.loads((workdir / "config.json").read_text())
-    if text is None or ("config" in ran and ran["config"]["data"]["dataset"] != "catsat"):
+    name = ran["config"]["data"]["dataset"] if "config" in ran else DEFAULT_DATASET
+    source = SOURCES.get(name)
+    if text is None or source is None or source.encode is None:
         return []
     try:
-        encode(text)
+        source.encode(text, source.defaults()["length"])
     except ValueError as error:
         return [f"--text: {error}"]
     return []

@@ -12,9 +12,11 @@ left out: the neutral ones at neutral_rate 0, the informative ones and the cuts 
 """
 
 import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxreg.data.catsat import grammar, lexicon
+from jaxreg.data.catsat.encode import encode
 from jaxreg.data.catsat.splits import (
     CUE_NAMES,
     SPLITS,
@@ -24,7 +26,7 @@ from jaxreg.data.catsat.splits import (
     draw_splits,
 )
 from jaxreg.data.dataset import Dataset, View
-from jaxreg.data.source import Legend, Source
+from jaxreg.data.source import Legend, Source, Variants
 
 VIEWS = (
     View("train", "training sentences", "train"),
@@ -114,6 +116,12 @@ def _legend(settings: Settings) -> Legend:
     )
 
 
+def _rewrite(dataset: Dataset, kinds: Sequence[str], num: int) -> Mapping[str, Variants]:
+    from jaxreg.data.catsat.rewriting import variants  # makes its tables when it is imported
+
+    return variants(dataset, kinds, num)
+
+
 SOURCE = Source(
     name="catsat",
     what="choose the verb's form from a noun and a determiner: the cat SIT on the mat -> sits",
@@ -126,6 +134,16 @@ SOURCE = Source(
     check=check_leaks,
     address=Settings.content_hash,
     same_shape=("verbs_per_noun", "neutral_rate", "max_offset", "disambiguating_rate"),
+    encode=lambda text, length: encode(text, length=length),
+    example="The cat sat on the mat",
+    rewritings=("synonym", "paraphrase", "back_translation"),
+    rewrite=_rewrite,
+    pathways={
+        "intact": "informative",
+        "noun_cut": "noun_cut",
+        "determiner_cut": "determiner_cut",
+        "both_cut": "both_cut",
+    },
 )
 
 

@@ -15,17 +15,16 @@ from rich.table import Table
 from rich.text import Text
 
 from jaxreg.attention import masks
-from jaxreg.data import Dataset, Encoded, batch_indices, encode, encode_row
+from jaxreg.data import Dataset, Encoded, batch_indices
 from jaxreg.errors import UserErrors
 from jaxreg.probe import attention as probe
 from jaxreg.store.member_store import Record, Records
+from jaxreg.study.design.components import SOURCES
 from jaxreg.study.design.experiment import Arm
 from jaxreg.study.engine import run_directory
 from jaxreg.study.engine.dataset_loader import Library
 from jaxreg.study.engine.members import Spec, make_specs
 from jaxreg.study.report.example_sentence import RATE, trained_model
-
-ESSAY = "The cat sat on the mat"
 
 TINY = 0.005
 """Weights below it are printed as 0.00 without having been dropped."""
@@ -150,8 +149,7 @@ def member(workdir: Path, arm: str, seed: int) -> tuple[Arm, Spec, Record, Datas
 
 
 def encoded(dataset: Dataset, text: str | None) -> tuple[tuple[str, ...], Encoded]:
-    """(words to show, the sentence as a row) in the words of a data set; CATSAT's as they were
-    typed.
+    """(words to show, the sentence as a row) in the words of a data set.
 
     Raises:
       UserErrors: the data set has no words, or not these.
@@ -159,18 +157,9 @@ def encoded(dataset: Dataset, text: str | None) -> tuple[tuple[str, ...], Encode
     if dataset.splits["train"].features is not None:
         raise UserErrors([f"{dataset.name} has no words: there is no sentence to look at"])
     try:
-        if dataset.name == "catsat":
-            text = ESSAY if text is None else text
-            return tuple(typed(text)), encode(text, length=dataset.splits["train"].tokens.shape[1])
-        row = encode_row(text, dataset)
-        return row.words, row
+        return SOURCES[dataset.name].row_of(text, dataset)
     except ValueError as error:
         raise UserErrors([f"--text: {error}"]) from None
-
-
-def typed(text: str) -> list[str]:
-    """The words as the user typed them, without punctuation at their ends."""
-    return [word for word in (raw.strip(".,;:!?\"'()") for raw in text.split()) if word]
 
 
 def inspect(

@@ -11,12 +11,13 @@ from math import inf
 
 from ml_collections import ConfigDict
 
+from jaxreg.data import DEFAULT_DATASET
 from jaxreg.reg.augmentations import AUGMENTATIONS
 from jaxreg.reg.penalties import PENALTIES
 from jaxreg.study.design.components import SOURCES
 
 
-def get_config(dataset: str = "catsat") -> ConfigDict:
+def get_config(dataset: str = DEFAULT_DATASET) -> ConfigDict:
     """Returns the over-fitted regime without a regularizer: batch 16, 400 steps.
 
     Args:

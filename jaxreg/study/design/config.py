@@ -10,7 +10,6 @@ from ml_collections import ConfigDict
 
 from jaxreg import errors
 from jaxreg.data import Dataset, source
-from jaxreg.data.catsat.rewriting import kinds_for
 from jaxreg.errors import UserErrors
 from jaxreg.study.design import cross_checks, dataset_checks, user_files
 from jaxreg.study.design.components import MODELS, PENALTIES, SOURCES, model_fields
@@ -435,7 +434,7 @@ def _check_names(sound: Mapping[str, object]) -> list[str]:
             sound.get("model.attention_dropout_edges", "all"), found.cue_names, dataset
         )
     )
-    return [*edges, *cross_checks.check_augmentations(sound, kinds_for(dataset))]
+    return [*edges, *cross_checks.check_augmentations(sound, SOURCES[dataset].rewritings)]
 
 
 def _views_exist(where: str, values: Mapping[str, object], names: Sequence[str]) -> list[str]:

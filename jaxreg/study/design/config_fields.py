@@ -12,7 +12,7 @@ from jaxreg import optim
 from jaxreg.attention.dropout import SHAREABLE, STAGES, UNITS
 from jaxreg.attention.validate import IMPLEMENTATIONS
 from jaxreg.attention.validate import KINDS as ATTENTION_KINDS
-from jaxreg.data import source
+from jaxreg.data import DEFAULT_DATASET, source
 from jaxreg.nn.block import NORMS
 from jaxreg.nn.depth import DROPOUT_DEPTHS
 from jaxreg.nn.init import INIT_SCHEMES
@@ -75,7 +75,7 @@ def _field_of(setting: dataclasses.Field) -> Field:
 FIELDS: Mapping[str, Field] = {
     "seed": Whole("the run (a seed)", maximum=MAX_SEED),
     "data.dataset": Choice(tuple(SOURCES)),
-    **_data_fields(SOURCES["catsat"]),
+    **_data_fields(SOURCES[DEFAULT_DATASET]),
     "model.module": Choice(tuple(MODELS)),
     "model.num_layers": Whole("blocks", minimum=1),
     "model.width": Whole("features", minimum=1),
@@ -149,14 +149,14 @@ FIELDS: Mapping[str, Field] = {
     "eval.every_steps": Whole("steps", minimum=1),
     "eval.curves": Names("views"),
     "eval.traces": Names("traces", tuple(TRACES), empty=True),
-    "stopping.split": Choice(SOURCES["catsat"].splits),
+    "stopping.split": Choice(SOURCES[DEFAULT_DATASET].splits),
     "stopping.patience_evals": Evaluations("evaluations", minimum=1.0, off=True),
     "stopping.keep_best": Flag(),
     "stopping.at_accuracy": Real("an accuracy", maximum=1.0, above=True, off=True, closed=True),
     "stopping.at_train_loss": Real("a loss in nats"),
     "checkpoint.every_seconds": Real("seconds"),
 }
-"""Field -> what it may be, for every field of `base_config`, whose data set is CATSAT."""
+"""Field -> what it may be, for every field of `base_config`, with the default data set."""
 
 
 class Chosen(NamedTuple):

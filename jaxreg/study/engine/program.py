@@ -177,9 +177,9 @@ def train_batch(dataset: Dataset, needs: Sequence[str]) -> dict[str, np.ndarray]
         batch["features"] = split.features
     kinds = [need.removeprefix("variants:") for need in needs if need.startswith("variants:")]
     if kinds:
-        from jaxreg.data.catsat.rewriting import variants
-
-        for kind, (tokens, query) in variants(dataset, kinds, NUM_VARIANTS).items():
+        rewrite = components.SOURCES[dataset.name].rewrite
+        assert rewrite is not None, f"{dataset.name} was checked to have {kinds}"
+        for kind, (tokens, query) in rewrite(dataset, kinds, NUM_VARIANTS).items():
             batch |= {f"variants_{kind}": tokens, f"variants_{kind}_query": query}
     return batch
 

@@ -16,6 +16,7 @@ from jaxreg.store.member_store import Record, Records
 from jaxreg.study.analysis import results, statistics, summary_text
 from jaxreg.study.analysis.results import Outcome
 from jaxreg.study.commands import counterfactual
+from jaxreg.study.design.components import SOURCES
 from jaxreg.study.design.experiment import Experiment
 from jaxreg.study.engine import run_directory
 from jaxreg.study.engine.dataset_loader import Library
@@ -23,12 +24,6 @@ from jaxreg.study.engine.members import Spec, make_specs
 from jaxreg.study.report import example_sentence, page, picture
 from jaxreg.study.report.tensorboard import write_tensorboard
 
-PATHWAYS = {
-    "intact": "informative",
-    "noun_cut": "noun_cut",
-    "determiner_cut": "determiner_cut",
-    "both_cut": "both_cut",
-}
 MOST_FLIPPED = 6
 """Sentences shown per arm."""
 
@@ -79,7 +74,7 @@ def payload_of(
             {"name": name} | control for name, control in outcome.results["controls"].items()
         ],
         "curves": _curves(specs, records),
-        "pathways": _pathways(table),
+        "pathways": _pathways(table, SOURCES[example.name].pathways),
         "attention_mass": example_sentence.attention_mass(specs, records, datasets),
         **example_sentence.matrices(experiment, specs, records, datasets),
         "flipped": _flipped(experiment, specs, records, datasets),
@@ -92,12 +87,12 @@ def payload_of(
     }
 
 
-def _pathways(table: Mapping[str, Mapping]) -> dict[str, Any]:
+def _pathways(table: Mapping[str, Mapping], pathways: Mapping[str, str]) -> dict[str, Any]:
     """Accuracy with connections cut; nothing where the data set has no such views."""
-    if not any(set(PATHWAYS.values()) <= set(row) for row in table.values()):
+    if not pathways or not any(set(pathways.values()) <= set(row) for row in table.values()):
         return {}
     return {
-        arm: {way: table[arm][view] for way, view in PATHWAYS.items() if view in table[arm]}
+        arm: {way: table[arm][view] for way, view in pathways.items() if view in table[arm]}
         for arm in table
     }
 

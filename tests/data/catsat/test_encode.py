@@ -2,8 +2,10 @@
 
 import pytest
 
-from jaxreg.data import SOURCES, encode, encode_row
+from jaxreg.data import SOURCES
+from jaxreg.data.catsat.encode import encode
 from jaxreg.data.catsat.lexicon import OUTPUTS, TOKENS
+from jaxreg.data.row import encode_row
 
 
 def test_the_essays_sentence():

@@ -6,8 +6,9 @@ import sys
 import numpy as np
 import pytest
 
-from jaxreg.data import SOURCES, load_catsat
+from jaxreg.data import SOURCES
 from jaxreg.data.catsat import source as catsat
+from jaxreg.data.catsat.source import load as load_catsat
 
 SMALL = {"num_train": 8, "num_eval": 8}
 

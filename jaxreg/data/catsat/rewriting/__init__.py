@@ -12,6 +12,6 @@ Training may replace a sentence by one of its variants (`jaxreg.reg.augmentation
 """
 
 from jaxreg.data.catsat.rewriting.leaks import check_variants
-from jaxreg.data.catsat.rewriting.rows import DATASETS, KINDS, kinds_for, variants
+from jaxreg.data.catsat.rewriting.rows import KINDS, variants
 
-__all__ = ["DATASETS", "KINDS", "check_variants", "kinds_for", "variants"]
+__all__ = ["KINDS", "check_variants", "variants"]

@@ -4,7 +4,6 @@ import itertools
 from collections.abc import Iterable, Iterator
 
 import numpy as np
-from jaxtyping import Int32
 
 from jaxreg.data.catsat.rewriting.language import round_trips
 from jaxreg.data.catsat.rewriting.leaks import HeldOut, check_variants, words_of
@@ -12,10 +11,7 @@ from jaxreg.data.catsat.rewriting.paraphrases import paraphrases
 from jaxreg.data.catsat.rewriting.sentence import Words, verb_place
 from jaxreg.data.catsat.rewriting.synonyms import draw_synonyms
 from jaxreg.data.dataset import PAD, Dataset
-from jaxreg.data.source import generator
-
-DATASETS = ("catsat",)
-"""Data sets with a grammar of variants."""
+from jaxreg.data.source import Variants, generator
 
 
 def _paraphrase(words: Words, rng: np.random.Generator) -> Iterator[Words]:
@@ -34,17 +30,6 @@ KINDS = {"synonym": draw_synonyms, "paraphrase": _paraphrase, "back_translation"
 """Kind -> (words, random numbers) -> different candidates in random order."""
 
 
-def kinds_for(dataset: str) -> tuple[str, ...]:
-    """The kinds of variants that a data set has, by its name; none where there is no grammar of
-    them.
-    """
-    return tuple(KINDS) if dataset in DATASETS else ()
-
-
-Variants = tuple[Int32[np.ndarray, "n k t"], Int32[np.ndarray, "n k"]]
-"""tokens, 0 where there is no such variant; query_position, -1 there."""
-
-
 def variants(dataset: Dataset, kinds: Iterable[str], num: int) -> dict[str, Variants]:
     """Up to `num` different variants of each training sentence, by kind.
 
@@ -53,7 +38,7 @@ def variants(dataset: Dataset, kinds: Iterable[str], num: int) -> dict[str, Vari
     fewer variants, or none.
 
     Args:
-      dataset: one of `DATASETS`.
+      dataset: a draw of CATSAT.
       kinds: of `KINDS`.
       num: K, at least 1.
 
@@ -61,15 +46,13 @@ def variants(dataset: Dataset, kinds: Iterable[str], num: int) -> dict[str, Vari
       kind -> tokens [n, K, T] and query_position [n, K], those that exist first.
 
     Raises:
-      ValueError: a data set without a grammar of variants, an unknown kind, or `num` below 1.
+      ValueError: another data set, an unknown kind, or `num` below 1.
       LeakError: a variant has something held out (`check_variants`).
 
     Randomness: NumPy's Philox, keyed by (data set, seed, kind).
     """
-    if dataset.name not in DATASETS:
-        raise ValueError(
-            f"data set {dataset.name} has no grammar of variants; allowed: {', '.join(DATASETS)}"
-        )
+    if dataset.name != "catsat":
+        raise ValueError(f"data set {dataset.name} has no grammar of variants; allowed: catsat")
     if num < 1:
         raise ValueError(f"num is {num}; it must be at least 1")
     made, held_out = {}, HeldOut.of(dataset)

@@ -8,10 +8,10 @@ import itertools
 import numpy as np
 import pytest
 
-from jaxreg.data import LeakError
+from jaxreg.data import SOURCES, LeakError
 from jaxreg.data.catsat import lexicon, source
 from jaxreg.data.catsat.grammar import FRAMES
-from jaxreg.data.catsat.rewriting import KINDS, check_variants, kinds_for, variants
+from jaxreg.data.catsat.rewriting import KINDS, check_variants, variants
 from jaxreg.data.catsat.rewriting.synonyms import SYNONYMS, draw_synonyms, exchangeable
 
 K = 6
@@ -334,6 +334,8 @@ def test_mistakes_are_said(dataset):
 
 def test_kinds_by_data_set():
     assert (
-        kinds_for("catsat") == ("synonym", "paraphrase", "back_translation")
-        and kinds_for("modn") == ()
+        SOURCES["catsat"].rewritings
+        == tuple(KINDS)
+        == ("synonym", "paraphrase", "back_translation")
+        and SOURCES["modn"].rewritings == ()
     )
