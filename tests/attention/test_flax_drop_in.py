@@ -320,6 +320,26 @@ def test_linen_scan_gives_every_layer_its_own_mask_where_the_stream_is_split(spl
     assert np.array_equal(kept[0], kept[1]) == np.array_equal(kept[1], kept[2]) == (not split)
 
 
+@pytest.mark.filterwarnings("ignore:Using 'Module.sow:DeprecationWarning")
+def test_nnx_scan_gives_every_layer_its_own_mask():
+    @nnx.split_rngs(splits=3)
+    @nnx.vmap
+    def layers(rngs):
+        return nnx.MultiHeadAttention(
+            H, D, dropout_rate=0.5, decode=False, rngs=rngs, attention_fn=attention_fn()
+        )
+
+    @nnx.scan(in_axes=(0, nnx.Carry), out_axes=nnx.Carry)
+    def forward(layer, x):
+        return x + layer(x, deterministic=False, sow_weights=True)
+
+    stacked = layers(nnx.Rngs(0))
+    forward(stacked, X)
+    kept = np.asarray(stacked.attention_weights[0]) > 0
+    assert kept.shape == (3, B, H, T, T) and 0.2 < kept.mean() < 0.8
+    assert not np.array_equal(kept[0], kept[1]) and not np.array_equal(kept[1], kept[2])
+
+
 POLICIES = {
     "nothing": jax.checkpoint_policies.nothing_saveable,
     "everything": jax.checkpoint_policies.everything_saveable,
@@ -382,3 +402,40 @@ def test_lowered_and_compiled_ahead_of_time(library, implementation):
     np.testing.assert_allclose(
         lowered.compile()(X, KEY), jax.jit(jax.grad(loss))(X, KEY), rtol=1e-5, atol=1e-6
     )
+
+
+def test_a_traced_rate_leaks_no_tracer(library, as_users_run_it):
+    def out(rate):
+        layer = library(attention_fn=attention_fn(rate=rate), dropout_rate=0.5)
+        return layer(key=KEY, train=True)[0]
+
+    with jax.checking_leaks():
+        traced = jax.jit(out)(0.5)
+    np.testing.assert_allclose(traced, out(0.5), rtol=1e-5, atol=1e-6)
+
+
+def test_no_key_is_used_twice(implementation):
+    q = X.reshape(B, T, H, D // H)
+
+    def out(q, key):
+        function = attention_fn(implementation=implementation)
+        return function(q, q, q, dropout_rng=key, dropout_rate=0.5)
+
+    with jax.debug_key_reuse(True):
+        first, second = jax.random.split(jax.random.key(0))
+        a, b = (jax.jit(out)(q, key) for key in (first, second))
+    assert np.abs(a - b).max() > 0.01
+
+
+def test_a_branch_of_cond(library, implementation):
+    layer = library(attention_fn=attention_fn(implementation=implementation), dropout_rate=0.5)
+
+    def train(x):
+        return layer(x, key=KEY, train=True)[0]
+
+    def evaluate(x):
+        return layer(x)[0]
+
+    branched = jax.jit(lambda training: jax.lax.cond(training, train, evaluate, X))
+    np.testing.assert_allclose(branched(True), train(X), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(branched(False), evaluate(X), rtol=1e-5, atol=1e-6)
