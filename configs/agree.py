@@ -12,7 +12,7 @@ from jaxreg.study.design import base_config
 
 
 def get_config() -> ConfigDict:
-    """Returns the base config with AGREE: half of the frames, three of eight verb phrases per noun."""
+    """Returns the base config with AGREE: half of the frames, 3 of 8 verb phrases per noun."""
     config = base_config.get_config("agree")
     config.train.num_steps = 600
     config.eval.every_steps = 60

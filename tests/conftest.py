@@ -69,7 +69,7 @@ def data_dir(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def workplace(tmp_path_factory) -> Path:
-    """A folder with configs/ and experiments/ as a clone has them, where README commands can run."""
+    """A folder with configs/ and experiments/ as in a clone, where README commands can run."""
     folder = tmp_path_factory.mktemp("clone")
     for name in ("configs", "experiments"):
         (folder / name).symlink_to(ROOT / name)

@@ -85,10 +85,13 @@ def test_no_source_can_load_one(path):
 
 
 @pytest.mark.parametrize("source", [
-    "import pickle", "import json, joblib.numpy_pickle", "from cloudpickle import loads", "from multiprocessing import shelve",
+    "import pickle", "import json, joblib.numpy_pickle", "from cloudpickle import loads",
+    "from multiprocessing import shelve",
     "def f():\n    import marshal",
-    "import numpy as np\nnp.load('x')", "np.load('x', allow_pickle=True)", "np.load('x', allow_pickle=flag)", "np.lib.format.read_array(f)",
-    "jnp.load('x')", "from numpy import load", "pandas.read_pickle('x')", "importlib.import_module('dill')", "__import__('_pickle')", "torch.load(p)",
+    "import numpy as np\nnp.load('x')", "np.load('x', allow_pickle=True)",
+    "np.load('x', allow_pickle=flag)", "np.lib.format.read_array(f)",
+    "jnp.load('x')", "from numpy import load", "pandas.read_pickle('x')",
+    "importlib.import_module('dill')", "__import__('_pickle')", "torch.load(p)",
 ])  # fmt: skip
 def test_the_search_finds_what_it_looks_for(source):
     assert len(findings(source)) >= 1
@@ -112,15 +115,38 @@ from jaxreg.study.design.experiment import Arm, Experiment
 
 def get_experiment():
     """Returns the design."""
-    arms = {"none": Arm("nothing", predict=0.0), "drop": Arm("dropout", {"model.attention_dropout_rate": 0.3}, predict=1.0)}
-    return Experiment(name="trapped", question="Does it need a pickle?", config="config.py", baseline="none", primary="recombination", margin=0.05,
-                      alpha=0.05, seeds=(1, 2), prediction="No.", arms=arms)
+    return Experiment(
+        name="trapped",
+        question="Does it need a pickle?",
+        config="config.py",
+        baseline="none",
+        primary="recombination",
+        margin=0.05,
+        alpha=0.05,
+        seeds=(1, 2),
+        prediction="No.",
+        arms={
+            "none": Arm("nothing", predict=0.0),
+            "drop": Arm("dropout", {"model.attention_dropout_rate": 0.3}, predict=1.0),
+        },
+    )
 '''
 TRAPPED = """
 import _pickle, json, pickle, signal, sys
 
-found_classes, spring = [], lambda *_, **__: (_ for _ in ()).throw(RuntimeError("a pickle was loaded"))
-sys.addaudithook(lambda event, args: found_classes.append(args) if event == "pickle.find_class" else None)
+found_classes = []
+
+
+def spring(*_, **__):
+    raise RuntimeError("a pickle was loaded")
+
+
+def hear(event, args):
+    if event == "pickle.find_class":
+        found_classes.append(args)
+
+
+sys.addaudithook(hear)
 _pickle.loads(pickle.dumps(json.JSONDecoder))  # the hook hears of C code, too
 heard = found_classes.copy()
 found_classes.clear()
@@ -142,7 +168,8 @@ from jaxreg.cli.main import main
 from jaxreg.store.checkpoint import Checkpoints
 
 counts = {"restored": 0, "read": 0, "saved": 0}
-save, restore, source = Checkpoints.save, Checkpoints.restore_newest, tfds.core.DatasetBuilder.as_data_source
+Builder = tfds.core.DatasetBuilder
+save, restore, source = Checkpoints.save, Checkpoints.restore_newest, Builder.as_data_source
 
 
 def saving(self, *args, **kwargs):
@@ -163,17 +190,19 @@ def reading(self, *args, **kwargs):
     return source(self, *args, **kwargs)
 
 
-Checkpoints.save, Checkpoints.restore_newest, tfds.core.DatasetBuilder.as_data_source = saving, restoring, reading
+Checkpoints.save, Checkpoints.restore_newest, Builder.as_data_source = saving, restoring, reading
 compare = ["compare", "experiment.py", "--workdir=run", "--devices=1"]
-codes = [main(compare), main(compare), main(compare), main(["report", "run"]), main(["status", "run"]),
-         main(["inspect", "run", "--arm=drop", "--seed=1", "--step=3", "--text=The cat sat on the mat"])]
+inspect = ["inspect", "run", "--arm=drop", "--seed=1", "--step=3", "--text=The cat sat on the mat"]
+codes = [main(words) for words in (compare, compare, compare, ["report", "run"], ["status", "run"])]
+codes.append(main(inspect))
 try:
     pickle.loads(b"")
     sprung = False
 except RuntimeError:
     sprung = True
 print()
-print(json.dumps({"codes": codes, "counts": counts, "heard": len(heard), "classes": [str(each) for each in found_classes], "sprung": sprung}))
+found = {"codes": codes, "counts": counts, "heard": len(heard), "sprung": sprung}
+print(json.dumps(found | {"classes": [str(each) for each in found_classes]}))
 """
 
 

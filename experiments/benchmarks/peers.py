@@ -42,6 +42,9 @@ class Size:
     max_grad_norm: float = 1.0
 
 
+SIZE = Size()
+
+
 class Batches:
     """Endless shuffled batches (tokens, labels), integers [B, T] each, gathered on the host as a
     data loader would.
@@ -70,7 +73,7 @@ class FlaxLoop:
     """
 
     def __init__(
-        self, *, broadcast_dropout: bool = False, batches: str = "host", size: Size = Size()
+        self, *, broadcast_dropout: bool = False, batches: str = "host", size: Size = SIZE
     ):
         import jax
 
@@ -168,7 +171,7 @@ class TorchLoop:
           default on a CPU).
     """
 
-    def __init__(self, *, fused: bool = True, size: Size = Size()):
+    def __init__(self, *, fused: bool = True, size: Size = SIZE):
         import torch
 
         torch.manual_seed(0)

@@ -29,9 +29,9 @@ LIMIT_SIDE = 2048
 
 
 class Population:
-    """jaxreg's core: a population of members, pmapped over the devices, steps inside the program."""
+    """jaxreg's core: a population of members over the devices, steps inside the program."""
 
-    def __init__(self, longest: int, size: peers.Size = peers.Size()):
+    def __init__(self, longest: int, size: peers.Size = peers.SIZE):
         import jax
         import numpy as np
 
@@ -127,7 +127,7 @@ def _problem_of(size: peers.Size):
     return build
 
 
-def flops_per_step(size: peers.Size = peers.Size()) -> int:
+def flops_per_step(size: peers.Size = peers.SIZE) -> int:
     """Floating-point operations of the matrix products of one training step; the backward pass
     costs twice the forward one.
     """

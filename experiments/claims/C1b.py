@@ -9,7 +9,7 @@ from jaxreg.study.claims.measures import accuracy
 
 
 def get_claim() -> Claim:
-    """Returns the claim on novel words; its arms are those of C1, so it trains nothing of its own."""
+    """Returns the claim on novel words; its arms are those of C1, so it trains nothing."""
     return Claim(
         id="C1b",
         quote="A dog sat (with a word never trained)",

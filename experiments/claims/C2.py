@@ -57,7 +57,7 @@ def _less(rho: float) -> dict[str, int]:
 
 
 def get_claim() -> Claim:
-    """Returns two questions: what is lost where the easy connection is cut, on CUES and on CATSAT."""
+    """Returns two questions: what a cut of the easy connection costs, on CUES and on CATSAT."""
     lost, lost_noun = gap("validation", "shortcut_cut"), gap("informative", "noun_cut")
     shortcut, noun = _attention("shortcut", "validation", 2), _attention("noun", "informative", 0)
     words = {"dropout, CATSAT": 1, "none, CATSAT": -1}

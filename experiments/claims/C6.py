@@ -17,7 +17,8 @@ RATE, MATCHED = 0.3, 0.85
 DROPOUT = {"model.attention_dropout_rate": RATE}
 SHARED = DROPOUT | {"model.attention_dropout_share": ("head",)}
 CONFIGS = {"CATSAT": "", "AGREE": "../../configs/agree.py"}
-SETTINGS = {  # with 256 sentences, or at AGREE's usual learning rate, too few baselines ever reach 85%
+# With 256 sentences, or at AGREE's usual learning rate, too few baselines ever reach 85%.
+SETTINGS = {
     "CATSAT": {"data.num_train": 512, "eval.every_steps": 5},
     "AGREE": {"optim.learning_rate": 1e-2, "eval.every_steps": 10},
 }

@@ -22,7 +22,7 @@ ON_TEXT = ("prose: validation loss no higher than dropout's", "prose: fewer step
 
 
 def _stop(split: str) -> dict[str, object]:
-    """Stops after three evaluations without a lower loss on a split, and keeps the best parameters."""
+    """Stops after three evaluations without a lower loss on a split; keeps the best parameters."""
     return {"stopping.split": split, "stopping.patience_evals": PATIENCE}
 
 

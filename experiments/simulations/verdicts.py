@@ -1,8 +1,7 @@
-"""How often do verdicts err? Simulated experiments with the real noise: A/A, and a planted effect
-of twice the margin.
+"""How often do verdicts err? Simulated experiments: A/A, and an effect of twice the margin.
 
-Command:  python experiments/simulations/verdicts.py
---output=experiments/results/simulations/verdicts.json
+Command:  python experiments/simulations/verdicts.py \
+            --output=experiments/results/simulations/verdicts.json
 Time:     about ten minutes on one core
 Result:   experiments/results/simulations/verdicts.json
 
@@ -11,9 +10,9 @@ the three committed experiments, each minus its arm's mean and over its arm's SD
 experiment draws one of these per seed, scales it to an SD, adds the effect, and rounds to what 512
 sentences with ties can give (1/1024): so tails and ties are the real ones. SDs are those of the
 real arms, the real A/A pair (6.3 points) and, from the prototype, larger ones. Every experiment is
-judged by `jaxreg.study.analysis.verdict` itself. A/A is judged alone, which is the strictest for a false
-alarm; a planted effect as the strictest step of Holm over a ledger of 45 questions, which is the
-worst that can happen to it.
+judged by `jaxreg.study.analysis.verdict` itself. A/A is judged alone, which is the strictest for a
+false alarm; a planted effect as the strictest step of Holm over a ledger of 45 questions, which is
+the worst that can happen to it.
 """
 
 import argparse

@@ -7,8 +7,8 @@ share ()):
 | elsewhere | here |
 |---|---|
 | Vaswani et al. 2017; PyTorch; Flax with broadcast_dropout=False | unit="connection" |
-| Flax with broadcast_dropout=True: one [T, S] mask for all examples and heads | share=("example", "head") |
-| T5, Mesh TensorFlow: one mask for all queries | share=("query",), the same coordinates as unit="key" |
+| Flax with broadcast_dropout=True: one [T, S] mask for all | share=("example", "head") |
+| T5, Mesh TensorFlow: one mask for all queries | share=("query",), the same as unit="key" |
 | Scenic, attention_layers.py: one mask for all examples and queries | share=("example", "query") |
 | DropKey (Li et al. 2023) | stage="logits" |
 | DropHead (Zhou et al. 2020), a head of an example at once | unit="head" |

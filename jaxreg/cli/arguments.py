@@ -235,7 +235,7 @@ def _is_remote(text: str) -> bool:
 
 
 def _is_reached(path: Path, named: str, mistakes: list[str]) -> bool:
-    """Whether a remote path can be reached; if not there is a line in `mistakes`. Local ones can."""
+    """Whether a remote path can be reached, else a line in `mistakes`; local ones can."""
     if type(path) is type(Path()):
         return True
     from jaxreg.store.paths import unusable

@@ -104,7 +104,7 @@ class Display(abc.ABC):
         """Returns the display."""
         return self
 
-    def __exit__(self, kind, error, trace) -> None:
+    def __exit__(self, kind, error, trace) -> None:  # noqa: B027, not every display takes it
         """Gives the terminal back."""
 
 

@@ -130,7 +130,7 @@ def choice_probability(
     foil: int,
     mask: Bool[Array, "*n b h t t"] | None = None,
 ) -> Float[Array, "b"]:
-    """Probability of `answer` against `foil`, the two forms of the verb, read at position `query`."""
+    """Probability of `answer` against `foil`, the verb's two forms, read at position `query`."""
     read = jnp.full(tokens.shape[0], query)
     logits = model.apply(
         {"params": params}, tokens, padding_mask=tokens != 0, mask=mask, read_positions=read

@@ -88,7 +88,7 @@ def branch_ends(model: Transformer) -> tuple[str, str]:
 
 
 def attention_weights(context: Any) -> Float[Array, "b h t t"]:
-    """The weights of the attention whose output projection is being called: sown by it just before."""
+    """The weights of the attention whose output projection is called: sown by it just before."""
     return context.module.parent.get_variable("intermediates", "attention_weights")[-1]
 
 

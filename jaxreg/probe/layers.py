@@ -23,7 +23,7 @@ def layer_index(name: str, num_layers: int) -> int:
 
 
 def layer_norms(tree: Mapping[str, Any], num_layers: int) -> Float[Array, "l"]:
-    """The Euclidean norm of each layer's part of a tree shaped like the parameters: N + 2 numbers."""
+    """The Euclidean norm of each layer's part of a tree like the parameters: N + 2 numbers."""
     squares = [jnp.zeros(())] * (num_layers + 2)
     for name, part in tree.items():
         at = layer_index(name, num_layers)

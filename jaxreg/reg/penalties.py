@@ -103,7 +103,7 @@ class RDrop(Penalty):
 
     what = "pulls the outputs of two passes with other dropout masks together"
     source = "Liang et al. 2021"
-    seen_with = {"model.attention_dropout_rate": 0.6}
+    seen_with: ClassVar[Mapping[str, Any]] = {"model.attention_dropout_rate": 0.6}
 
     def __call__(self, seen: Seen) -> Float[Array, "b"]:
         log_p, log_q = jax.nn.log_softmax(seen.logits), jax.nn.log_softmax(seen.again())

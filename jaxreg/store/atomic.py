@@ -1,4 +1,4 @@
-"""Files that are whole or absent, and the one way to write JSON: the same content gives the same bytes."""
+"""Files that are whole or absent, and one way to write JSON: equal content, equal bytes."""
 
 import contextlib
 import json

@@ -123,7 +123,7 @@ def unflatten(
 
 
 def _named(tree: Any) -> dict[str, Any]:
-    """The leaves of a tree by their path ("params/block_0/kernel"); Python numbers become arrays."""
+    """The leaves of a tree by path ("params/block_0/kernel"); Python numbers become arrays."""
     named = {}
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
         name = jax.tree_util.keystr(path, simple=True, separator="/")

@@ -1,4 +1,4 @@
-"""One owner of a run directory at a time: a kernel lock on a local disk, a lease in an object store."""
+"""One owner of a run directory at a time: a kernel lock on a disk, a lease in an object store."""
 
 import contextlib
 import fcntl

@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from typing import Any
+from typing import Any, ClassVar
 
 from jaxreg.distributed import processes
 from jaxreg.store.atomic import to_json, write_bytes
@@ -20,7 +20,7 @@ class MetricsLog:
       path: of the file; its folder exists. The first `append` or `rewrite` makes the file.
     """
 
-    _WAITING: dict[str, tuple[list[dict], float]] = {}
+    _WAITING: ClassVar[dict[str, tuple[list[dict], float]]] = {}
     """Of each remote log: rows that wait for the next write, and when the last one was."""
 
     def __init__(self, path: str | os.PathLike):

@@ -103,7 +103,7 @@ def stack_members(jobs: Sequence[Job]) -> Member:
 
 
 def compile_programs(programs: Programs, job: Job, tables: Tables, plan: Plan) -> None:
-    """Compiles all programs for waves of members like `job`; `tables` are spread, arrays or shapes."""
+    """Compiles all programs for waves of members like `job`; `tables`: spread, arrays or shapes."""
     layout = programs.layout
     member = layout.spread(stack_members([job] * layout.slots))
     rows = np.zeros((layout.slots, plan.longest_chunk, plan.batch_size), np.int32)

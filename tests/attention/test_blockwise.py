@@ -57,7 +57,7 @@ def compared(q, k, v, bias=None, tolerance=2e-5, **options):
     floats, cotangent = ((q, k, v) if bias is None else (q, k, v, bias)), normal(9, *q.shape)
     found, expected = (
         with_gradients(
-            lambda *x: dot_product_attention(*x, **options, implementation=name),
+            lambda *x, name=name: dot_product_attention(*x, **options, implementation=name),
             *floats,
             cotangent=cotangent,
         )
@@ -240,7 +240,7 @@ def test_scan_remat_vmap_and_gradients(monkeypatch):
     monkeypatch.setattr(kernel, "ROWS", 8)
     x, keys = normal(1, 2, 21, 2, 4), jax.random.split(KEY, 2)
     found, expected = (
-        with_gradients(lambda x, f=layers(name): f(x, keys), x, cotangent=normal(9, 2, 2, 21, 2, 4))
+        with_gradients(partial(layers(name), keys=keys), x, cotangent=normal(9, 2, 2, 21, 2, 4))
         for name in ("blockwise", "reference")
     )
     close(found, expected, 2e-4)

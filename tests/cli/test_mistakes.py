@@ -183,11 +183,12 @@ def test_a_missing_experiment_does_not_hide_the_rest(here, capsys):
 
 def test_mistakes_inside_an_experiment_and_its_arms(here, capsys):
     (here / "mine.py").write_text(
-        "from jaxreg.study.design.experiment import Arm, Experiment\ndef get_experiment():\n  return"
-        " Experiment(name='x', question='?', config='configs/cat_sat.py', baseline='a', seeds=(1,),"
-        " margin=.05,\n    alpha=.05, primary='recombinaton', prediction='!', arms={'a': Arm('a'),"
-        " 'b': Arm('b', {'train.num_steps': 9}),\n    'c': Arm('c', {'model.atention_dropout_rate':"
-        " .1})})\n"
+        "from jaxreg.study.design.experiment import Arm, Experiment\n"
+        "def get_experiment():\n"
+        "  return Experiment(name='x', question='?', config='configs/cat_sat.py', baseline='a',\n"
+        "    seeds=(1,), margin=.05, alpha=.05, primary='recombinaton', prediction='!',\n"
+        "    arms={'a': Arm('a'), 'b': Arm('b', {'train.num_steps': 9}),\n"
+        "          'c': Arm('c', {'model.atention_dropout_rate': .1})})\n"
     )
     lines = run("compare mine.py --workdir=W", capsys)
     assert len(lines) == 3
@@ -221,7 +222,8 @@ def test_the_real_command_says_it_on_standard_error_without_starting_a_device():
         "import sys; from jaxreg.cli.main import main; code = main(); from jax._src import"
         " xla_bridge; assert not xla_bridge.backends_are_initialized(), 'too early'; sys.exit(code)"
     )
-    words = "compare experiments/cat_sat.py --workdir=unused --config.model.num_heads=5 --seeds=1,1".split()
+    words = ["compare", "experiments/cat_sat.py", "--workdir=unused"]
+    words += ["--config.model.num_heads=5", "--seeds=1,1"]
     done = subprocess.run(
         [sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True, timeout=120
     )

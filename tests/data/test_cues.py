@@ -192,7 +192,7 @@ def test_without_noise_and_canaries_their_views_are_left_out():
 
 
 def test_the_draw_belongs_to_the_version():
-    """If this fails, the generator draws other rows than before: raise VERSION, then write it here."""
+    """If this fails, the generator draws other rows than before: raise VERSION, write it here."""
     digest = _digest(draw_splits(Settings(seed=0, num_train=64, num_eval=16)))
     assert (cues.VERSION, digest[:16]) == (1, "f40e4dd1f07a93de")
 

@@ -242,7 +242,7 @@ def test_a_data_set_in_a_lone_file_loads_and_so_does_a_tfds_builder_there(lone, 
     by_hand, by_tfds = (source.load(seed=3, cache_dir=tmp_path) for source in lone)
     for name in ("train", "validation"):
 
-        def rows(dataset):
+        def rows(dataset, name=name):
             split = dataset.splits[name]
             return sorted(
                 (*row, label, foil, query)

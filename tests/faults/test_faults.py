@@ -1,4 +1,4 @@
-"""The table of faults, played with the real command: exit code, message, and what is left behind."""
+"""The table of faults, played with the real command: exit code, message, what is left behind."""
 
 import re
 import signal

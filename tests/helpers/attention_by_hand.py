@@ -15,7 +15,7 @@ WORD = 2**32
 
 
 def threefry2x32(key, counter, rounds=13):
-    """Threefry-2x32 of Salmon et al. 2011 as in Random123's threefry.h: two words from two words."""
+    """Threefry-2x32 of Salmon et al. 2011, Random123's threefry.h: two words from two words."""
     rotations = [13, 15, 26, 6, 17, 29, 16, 24]
     ks = [key[0], key[1], 0x1BD11BDA ^ key[0] ^ key[1]]
     x0, x1 = (counter[0] + ks[0]) % WORD, (counter[1] + ks[1]) % WORD

@@ -24,7 +24,8 @@ from typing import Any
 
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # the protocol's name for a reference to an element
 FLAGS = (
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage", "--no-first-run", "--disable-background-networking",
+    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic",
+    "--disable-dev-shm-usage", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--disable-extensions", "--hide-scrollbars",
 )  # fmt: skip
 
@@ -176,7 +177,7 @@ class Browser:
         self._do(f"element/{self._find(selector)}/click")
 
     def press(self, selector: str, keys: str) -> None:
-        """Types into the first element that matches; special keys have code points from U+E000 on."""
+        """Types into the first element that matches; special keys are code points above U+E000."""
         self._do(f"element/{self._find(selector)}/value", {"text": keys})
 
     def text(self, selector: str) -> str:

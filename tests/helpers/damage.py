@@ -1,4 +1,4 @@
-"""What can happen to a run: each function does it to a `Scene`, before the real command is given."""
+"""What can happen to a run: each function does it to a `Scene`, before the real command."""
 
 import dataclasses
 import json

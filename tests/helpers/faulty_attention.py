@@ -182,7 +182,7 @@ def values_other(weights, mask, other, value, cotangent):
 
 
 def other_far_away(weights, mask, other, value, cotangent):
-    """Blocks of 128 queries and keys in the backward pass; all but the first are seeded otherwise."""
+    """Blocks of 128 queries and keys in the backward pass; all but the first seeded otherwise."""
     down, right = (jnp.arange(length) < 128 for length in weights.shape[2:])
     return pieces(weights, jnp.where(down[:, None] & right, mask, other), value, cotangent)
 

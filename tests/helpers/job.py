@@ -17,17 +17,20 @@ from tests.helpers.place import Place
 WITNESS = """
 import os, sys
 
-FOLDERS, LOG = os.environ.get("WITNESS_FOLDERS", "").split(os.pathsep), os.environ.get("WITNESS_LOG")
+FOLDERS = tuple(os.environ.get("WITNESS_FOLDERS", "").split(os.pathsep))
+LOG = os.environ.get("WITNESS_LOG")
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 CHANGES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate", "os.link", "os.symlink"}
 
 
 def witness(event, arguments):
     if event == "open":
         path, mode, flags = arguments
-        changes = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
+        changes = isinstance(flags, int) and flags & WRITING
     else:
         path, changes = (arguments[0] if arguments else None), event in CHANGES
-    if changes and isinstance(path, (str, bytes)) and os.path.abspath(os.fsdecode(path)).startswith(tuple(FOLDERS)):
+    named = changes and isinstance(path, (str, bytes))
+    if named and os.path.abspath(os.fsdecode(path)).startswith(FOLDERS):
         with_flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
         descriptor = os.open(LOG, with_flags, 0o666)
         os.write(descriptor, f"{event} {os.fsdecode(path)}\\n".encode())
@@ -142,7 +145,7 @@ def environment_of(workdir: Path) -> dict:
 
 
 def witnessed(folder: Path, *folders: Path) -> dict[str, str]:
-    """Variables under which a process notes, in `folder`/changes, what it changes in the folders."""
+    """Variables under which a process notes in `folder`/changes what it changes in the folders."""
     (folder / "witness").mkdir(parents=True, exist_ok=True)
     (folder / "witness" / "sitecustomize.py").write_text(WITNESS)
     return {

@@ -20,7 +20,10 @@ from jaxreg.study.claims.claim import *
 from jaxreg.study.claims.measures import *
 
 BASE = dict(quote="q", hypothesis="h", refuted_if="r", prediction="p", config="../configs/tiny.py")
-PAIR = {"none": ClaimArm("no regularizer"), "drop": ClaimArm("dropout", {"model.attention_dropout_rate": 0.3})}
+PAIR = {
+    "none": ClaimArm("no regularizer"),
+    "drop": ClaimArm("dropout", {"model.attention_dropout_rate": 0.3}),
+}
 GAIN = {"drop": 1, "none": -1}
 
 def get_claim():

@@ -39,7 +39,8 @@ def draw(settings):
     order = generator("bits", settings.seed).permutation(2**settings.length)
     bits = (order[:, None] >> np.arange(settings.length)) & 1
     tokens, label = (bits + 1).astype(np.int32), bits[:, 0].astype(np.int32)
-    parts = {{"train": slice(0, settings.num_train), "validation": slice(settings.num_train, settings.num_train + settings.num_eval)}}
+    end = settings.num_train + settings.num_eval
+    parts = {{"train": slice(0, settings.num_train), "validation": slice(settings.num_train, end)}}
     {DATA}
     return {{name: _split(tokens[rows], label[rows]) for name, rows in parts.items()}}
 
@@ -47,13 +48,23 @@ def draw(settings):
 def _split(tokens, label):
     n = len(tokens)
     zeros = np.zeros(n, np.int32)
-    return Split(tokens, zeros + (tokens.shape[1] - 1), label, 1 - label, zeros, np.zeros((n, 0), np.int32), np.zeros((n, 0), bool))
+    cues, corrupted = np.zeros((n, 0), np.int32), np.zeros((n, 0), bool)
+    query = zeros + (tokens.shape[1] - 1)
+    return Split(tokens, query, label, 1 - label, zeros, cues, corrupted)
 
 
 BITS = Source(
-    name="bits", what="is the first bit set?", settings=Settings, splits=("train", "validation"),
-    views=(View("train", "training rows", "train"), View("validation", "new rows", "validation")), primary="validation", draw=draw,
-    legend=lambda settings: Legend(tokens=("<pad>", "0", "1"), outputs=("no", "yes"), templates=("bits",)))
+    name="bits",
+    what="is the first bit set?",
+    settings=Settings,
+    splits=("train", "validation"),
+    views=(View("train", "training rows", "train"), View("validation", "new rows", "validation")),
+    primary="validation",
+    draw=draw,
+    legend=lambda settings: Legend(
+        tokens=("<pad>", "0", "1"), outputs=("no", "yes"), templates=("bits",)
+    ),
+)
 
 
 class Mine:
@@ -66,9 +77,20 @@ class Mine:
 
 def get_experiment():
     return Experiment(
-        name="bits", question="Does it survive?", config="../configs/bits.py", baseline="none", primary="validation", margin=0.05,
-        alpha=0.05, seeds=(1, 2), prediction="Yes.", own=Own(datasets={{"bits": BITS}}, penalties={{"mine": Mine}}),
-        arms={{"none": Arm("nothing", predict=0.0), "mine": Arm("mine", {{"loss.mine_strength": 0.01}}, predict=0.0)}},
+        name="bits",
+        question="Does it survive?",
+        config="../configs/bits.py",
+        baseline="none",
+        primary="validation",
+        margin=0.05,
+        alpha=0.05,
+        seeds=(1, 2),
+        prediction="Yes.",
+        own=Own(datasets={{"bits": BITS}}, penalties={{"mine": Mine}}),
+        arms={{
+            "none": Arm("nothing", predict=0.0),
+            "mine": Arm("mine", {{"loss.mine_strength": 0.01}}, predict=0.0),
+        }},
     )
 '''
 
@@ -82,9 +104,19 @@ from jaxreg.study.design.config import with_changes
 def get_config():
     """Returns the smallest config for them."""
     changes = {
-        "data.dataset": "bits", "model.num_layers": 1, "model.width": 8, "model.num_heads": 2, "model.mlp_width": 8,
-        "model.mlp_dropout_rate": None, "model.attention_dropout_rate": 0.3, "optim.warmup_steps": 5, "train.num_steps": 300,
-        "train.batch_size": 8, "train.members_per_device": 2, "eval.every_steps": 10, "checkpoint.every_seconds": 0.0,
+        "data.dataset": "bits",
+        "model.num_layers": 1,
+        "model.width": 8,
+        "model.num_heads": 2,
+        "model.mlp_width": 8,
+        "model.mlp_dropout_rate": None,
+        "model.attention_dropout_rate": 0.3,
+        "optim.warmup_steps": 5,
+        "train.num_steps": 300,
+        "train.batch_size": 8,
+        "train.members_per_device": 2,
+        "eval.every_steps": 10,
+        "checkpoint.every_seconds": 0.0,
     }
     return with_changes(base.get_config(), changes)
 '''

@@ -20,10 +20,11 @@ from configs import base
 
 
 def get_config():
-    """Returns the smallest config that has both of the main job's ways to differ: a rate and a patience."""
+    """Returns the smallest config with the main job's ways to differ: a rate and a patience."""
     config = base.get_config()
     config.data.num_train, config.data.num_eval = 32, 32
-    config.model.num_layers, config.model.width, config.model.num_heads, config.model.mlp_width = 1, 8, 2, 8
+    config.model.num_layers, config.model.num_heads = 1, 2
+    config.model.width, config.model.mlp_width = 8, 8
     config.model.mlp_dropout_rate = None
     config.optim.learning_rate, config.optim.warmup_steps = 1e-2, 5
     config.train.num_steps, config.train.batch_size, config.train.members_per_device = 300, 8, 2
@@ -40,13 +41,24 @@ from jaxreg.study.design.experiment import Arm, Experiment
 def get_experiment():
     """Returns the design."""
     arms = {
-        "none": Arm("nothing", predict=0.0), "drop": Arm("attention dropout", {"model.attention_dropout_rate": 0.3}, predict=1.0),
+        "none": Arm("nothing", predict=0.0),
+        "drop": Arm("attention dropout", {"model.attention_dropout_rate": 0.3}, predict=1.0),
         "stop": Arm("early stopping", {"stopping.patience_evals": 2.0}, predict=1.0),
-        "wild": Arm("a step so large that the loss is NaN", {"optim.learning_rate": 1e30}, predict=-50.0),
+        "wild": Arm(
+            "a step so large that the loss is NaN", {"optim.learning_rate": 1e30}, predict=-50.0
+        ),
     }
     return Experiment(
-        name="tiny", question="Does it survive?", config="../configs/tiny.py", baseline="none", primary="recombination", margin=0.05,
-        alpha=0.05, seeds=(1, 2), prediction="Yes.", arms=arms,
+        name="tiny",
+        question="Does it survive?",
+        config="../configs/tiny.py",
+        baseline="none",
+        primary="recombination",
+        margin=0.05,
+        alpha=0.05,
+        seeds=(1, 2),
+        prediction="Yes.",
+        arms=arms,
     )
 '''
 

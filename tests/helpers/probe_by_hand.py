@@ -81,7 +81,7 @@ def gelu(x):
     return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
 
 
-def run(
+def run(  # noqa: C901, a reference reads best as one pass from top to bottom
     params,
     e,
     *,

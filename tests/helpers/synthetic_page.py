@@ -143,30 +143,65 @@ def make_payload(
     matrices = _matrices(rng, words.split(), num_steps, num_layers, num_heads)
     return {
         "title": "cat_sat",
-        "question": "Which regularizer makes a small transformer generalize from “the cat sat” to “a dog sat”?",
-        "prediction": "Attention dropout .3 will gain 8 points on recombination and weight decay 6; label smoothing nothing. With the noun cut, attention dropout will lose least.",
+        "question": "Which regularizer makes a small transformer generalize from “the cat sat”"
+        " to “a dog sat”?",
+        "prediction": "Attention dropout .3 will gain 8 points on recombination and weight decay 6;"
+        " label smoothing nothing. With the noun cut, attention dropout will lose least.",
         "command": "jaxreg compare experiments/cat_sat.py --workdir=runs/cat_sat",
         "generated_from": "results.json",
-        "scope": "2 layers, width 32, 4 heads · 256 sentences, 48 of 144 noun-verb pairs · over-fitted: batch 16 × 400 steps · 12 seeds · 2 CPU devices · rates not tuned",
+        "scope": "2 layers, width 32, 4 heads · 256 sentences, 48 of 144 noun-verb pairs ·"
+        " over-fitted: batch 16 × 400 steps · 12 seeds · 2 CPU devices · rates not tuned",
         "headline": [
-            "Attention dropout .3 with weight decay generalizes best to unseen pairs: +15.9 points over no regularizer (72% to 88%).",
+            "Attention dropout .3 with weight decay generalizes best to unseen pairs: +15.9 points"
+            " over no regularizer (72% to 88%).",
             "Label smoothing hurts: −4.8 points. Early stopping makes no difference that matters.",
-            "The essay is right when over-fitted; its literal example, one verb per noun, stays near chance.",
+            "The essay is right when over-fitted; its literal example, one verb per noun, stays"
+            " near chance.",
         ],
-        "primary": "recombination", "margin": 0.05, "alpha": 0.05, "baseline": "none", "seeds": seeds,
+        "primary": "recombination",
+        "margin": 0.05,
+        "alpha": 0.05,
+        "baseline": "none",
+        "seeds": seeds,
         "views": [{"name": v[0], "title": v[1], "trained": v[3], "asked": v[4]} for v in VIEWS],
         "uninformative": {v[0]: reason for v in VIEWS if (reason := _uninformative(v[0]))},
-        "arms": [{"name": name, "title": title, "kind": kind, "diff": diff} for name, title, diff, kind, _ in ARMS],
-        "table": table, "comparisons": comparisons, "controls": _controls(),
+        "arms": [
+            {"name": name, "title": title, "kind": kind, "diff": diff}
+            for name, title, diff, kind, _ in ARMS
+        ],
+        "table": table,
+        "comparisons": comparisons,
+        "controls": _controls(),
         "curves": {name: _curves(rng, table[name]) for name, *_ in ARMS},
-        "pathways": {name: {path: {k: table[name][view][k] for k in ("mean", "ci95")} for path, view in PATHWAYS.items()} for name, *_ in ARMS},
+        "pathways": {
+            name: {
+                path: {k: table[name][view][k] for k in ("mean", "ci95")}
+                for path, view in PATHWAYS.items()
+            }
+            for name, *_ in ARMS
+        },
         "attention_mass": {name: _mass(rng, effect, num_seeds) for name, _, _, _, effect in ARMS},
-        "matrices": matrices, "edges": _edges(rng, matrices),
+        "matrices": matrices,
+        "edges": _edges(rng, matrices),
         "flipped": {name: _flipped(rng, seeds) for name, *_ in ARMS[1:]},
         "predictions": _predictions(table, comparisons),
-        "timing": {"data": 3.1, "compiling": 17.4, "training": 96.2, "evaluation": 11.8, "checkpoints": 1.6, "statistics": 0.9, "report": 2.2},
-        "environment": {"python": "3.11.2", "jax": "0.10.2", "jaxlib": "0.10.2", "devices": "2 × cpu", "member axis": "map"},
-    }  # fmt: skip
+        "timing": {
+            "data": 3.1,
+            "compiling": 17.4,
+            "training": 96.2,
+            "evaluation": 11.8,
+            "checkpoints": 1.6,
+            "statistics": 0.9,
+            "report": 2.2,
+        },
+        "environment": {
+            "python": "3.11.2",
+            "jax": "0.10.2",
+            "jaxlib": "0.10.2",
+            "devices": "2 × cpu",
+            "member axis": "map",
+        },
+    }
 
 
 def _uninformative(view: str) -> str | None:
@@ -226,9 +261,16 @@ def _comparison(arm: str, view: str, table: dict) -> dict[str, Any]:
         else None
     )
     return {
-        "arm": arm, "split": view, "difference": mean, "ci95": [low, high], "p": 0.0005, "p_holm": 0.0039 if primary else None,
-        "verdict": verdict if primary else None, "per_seed": difference.tolist(), "seeds_needed": needed,
-    }  # fmt: skip
+        "arm": arm,
+        "split": view,
+        "difference": mean,
+        "ci95": [low, high],
+        "p": 0.0005,
+        "p_holm": 0.0039 if primary else None,
+        "verdict": verdict if primary else None,
+        "per_seed": difference.tolist(),
+        "seeds_needed": needed,
+    }
 
 
 def _controls() -> list[dict[str, Any]]:
@@ -325,17 +367,27 @@ def _matrices(
         for i in range(num_steps)
     ]
     return {
-        "arm": "attention_30", "seed": 100, "rate": 0.3, "text": " ".join(words), "words": words, "query": query, "weights": weights.tolist(), "steps": steps,
+        "arm": "attention_30",
+        "seed": 100,
+        "rate": 0.3,
+        "text": " ".join(words),
+        "words": words,
+        "query": query,
+        "weights": weights.tolist(),
+        "steps": steps,
         "scale": 65536 / (65536 - 19661),
-    }  # fmt: skip
+    }
 
 
 def _edges(rng: np.random.Generator, matrices: dict) -> dict[str, Any]:
     weights = np.asarray(matrices["weights"])[:, :, matrices["query"], :]
     return {
-        "answer": "sits", "foil": "sit", "probability": 0.962, "severed": (0.962 - 0.9 * weights.mean((0, 1))).tolist(),
+        "answer": "sits",
+        "foil": "sit",
+        "probability": 0.962,
+        "severed": (0.962 - 0.9 * weights.mean((0, 1))).tolist(),
         "severed_by_head": (0.962 - 0.08 * weights + rng.normal(0, 0.004, weights.shape)).tolist(),
-    }  # fmt: skip
+    }
 
 
 def make_counterfactual(*, num_layers: int = 2, num_heads: int = 4) -> dict[str, Any]:
@@ -365,11 +417,30 @@ def make_counterfactual(*, num_layers: int = 2, num_heads: int = 4) -> dict[str,
             }
         )
     return {
-        "arm": "attention_30", "arm_title": "attention dropout .3", "seed": 100, "member": "0" * 24, "rate": 0.3, "step": 6, "example": 4,
-        "text": " ".join(words), "words": words, "query": 2, "answer": "sits", "foil": "sit", "view": "recombination", "view_title": "recombination",
-        "dropped": [["".join("01"[int(bit)] for bit in head) for head in layer] for layer in dropped], "factual": factual,
-        "factual_differs_from_stored": 0.0, "connections": connections, "left_out": 1, "what": "Each number is an effect.", "caution": "It is one seed.",
-    }  # fmt: skip
+        "arm": "attention_30",
+        "arm_title": "attention dropout .3",
+        "seed": 100,
+        "member": "0" * 24,
+        "rate": 0.3,
+        "step": 6,
+        "example": 4,
+        "text": " ".join(words),
+        "words": words,
+        "query": 2,
+        "answer": "sits",
+        "foil": "sit",
+        "view": "recombination",
+        "view_title": "recombination",
+        "dropped": [
+            ["".join("01"[int(bit)] for bit in head) for head in layer] for layer in dropped
+        ],
+        "factual": factual,
+        "factual_differs_from_stored": 0.0,
+        "connections": connections,
+        "left_out": 1,
+        "what": "Each number is an effect.",
+        "caution": "It is one seed.",
+    }
 
 
 def _flipped(rng: np.random.Generator, seeds: list[int]) -> list[dict[str, Any]]:
@@ -383,10 +454,16 @@ def _flipped(rng: np.random.Generator, seeds: list[int]) -> list[dict[str, Any]]
     for i in range(18):
         text, right, wrong = texts[i % len(texts)]
         repaired = rng.random() < 0.7
-        entries.append({
-            "view": "recombination", "text": text, "answer": right, "baseline_says": wrong if repaired else right, "arm_says": right if repaired else wrong,
-            "seed": seeds[i % len(seeds)],
-        })  # fmt: skip
+        entries.append(
+            {
+                "view": "recombination",
+                "text": text,
+                "answer": right,
+                "baseline_says": wrong if repaired else right,
+                "arm_says": right if repaired else wrong,
+                "seed": seeds[i % len(seeds)],
+            }
+        )
     return entries
 
 
@@ -402,6 +479,13 @@ def _predictions(table: dict, comparisons: list[dict]) -> list[dict[str, Any]]:
     }
     found = {entry["arm"]: entry for entry in comparisons if entry["split"] == "recombination"}
     return [
-        {"arm": name, "predicted": predicted.get(name), "found": 100 * found[name]["difference"], "ci95": [100 * end for end in found[name]["ci95"]], "verdict": found[name]["verdict"]}
-        for name, _, _, kind, _ in ARMS[1:] if kind == "arm"
-    ]  # fmt: skip
+        {
+            "arm": name,
+            "predicted": predicted.get(name),
+            "found": 100 * found[name]["difference"],
+            "ci95": [100 * end for end in found[name]["ci95"]],
+            "verdict": found[name]["verdict"],
+        }
+        for name, _, _, kind, _ in ARMS[1:]
+        if kind == "arm"
+    ]

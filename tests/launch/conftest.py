@@ -1,4 +1,4 @@
-"""A place to launch from, for one test or for a whole file; what is left in its cloud is deleted."""
+"""A place to launch from, for a test or a whole file; what is left in its cloud is deleted."""
 
 import pytest
 

@@ -20,9 +20,19 @@ from jaxreg.study.design.experiment import Arm, Experiment
 def get_experiment():
     """Returns the design."""
     return Experiment(
-        name="mine", question="Does it survive?", config="config.py", baseline="none", primary="recombination", margin=0.05, alpha=0.05,
-        seeds=(1, 2), prediction="Yes.",
-        arms={"none": Arm("nothing", predict=0.0), "drop": Arm("attention dropout", {"model.attention_dropout_rate": 0.3}, predict=1.0)},
+        name="mine",
+        question="Does it survive?",
+        config="config.py",
+        baseline="none",
+        primary="recombination",
+        margin=0.05,
+        alpha=0.05,
+        seeds=(1, 2),
+        prediction="Yes.",
+        arms={
+            "none": Arm("nothing", predict=0.0),
+            "drop": Arm("attention dropout", {"model.attention_dropout_rate": 0.3}, predict=1.0),
+        },
     )
 '''
 WORKERS = 2

@@ -174,7 +174,7 @@ def test_masks_at_test_time_are_asked_for_with_a_key_for_each_pass(params, absen
 
 @pytest.mark.parametrize("site", SITES)
 def test_a_mask_does_not_depend_on_how_the_batch_is_cut(site, params):
-    """Examples 3 and 8 of a global batch, together and one by one; and other examples than 0 and 1."""
+    """Examples 3 and 8 of a global batch, together and one by one; and others than 0 and 1."""
     run = jax.jit(
         lambda tokens, ids: model(**{site: 0.5}).apply(
             params, tokens, train=True, dropout_key=KEY, example_ids=ids

@@ -1,4 +1,4 @@
-"""Norm kinds, LayerScale and QK-norm as modules; inside the model they are in test_transformer.py."""
+"""Norm kinds, LayerScale, QK-norm as modules; inside the model they are in test_transformer.py."""
 
 import flax.linen as nn
 import jax

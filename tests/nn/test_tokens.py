@@ -83,7 +83,7 @@ def test_a_row_never_loses_all_keys():
     np.testing.assert_array_equal(forgetful(None, jnp.asarray(visible)), visible)
 
 
-def test_a_forgotten_token_is_invisible_in_every_head_and_layer_and_read_nowhere_but_in_its_own_row():
+def test_a_forgotten_token_is_invisible_in_every_head_and_layer_but_in_its_own_row():
     options = {"num_layers": 3, "key_dropout_rate": 0.5, "positions": "sinusoidal"}
     model, params = Transformer(**SIZES, **options), parameters(**options)
     tokens = jnp.asarray(np.array([[1, 4, 2, 8, 3], [5, 7, 6, 2, 1]]))

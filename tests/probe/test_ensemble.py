@@ -1,4 +1,4 @@
-"""Ensembles of masks and of members, and the gap between the modes, against means taken in numpy."""
+"""Ensembles of masks and of members, and the gap between the modes, against means of numpy."""
 
 from functools import partial
 

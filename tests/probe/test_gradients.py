@@ -1,4 +1,4 @@
-"""Gradient norms by layer, from a gradient checked by finite differences of the hand-written loss."""
+"""Gradient norms by layer; the gradient by finite differences of the hand-written loss."""
 
 from functools import partial
 

@@ -90,15 +90,20 @@ def step(strengths, words, step, batch):
     return augmented(batch, strengths, key, jnp.arange(8), num_layers=4)
 
 def many(strengths, words, batch):
-    return jax.lax.scan(lambda _, i: (None, step(strengths, words, i, batch)), None, jnp.arange(5))[1]
+    def one(_, i):
+        return None, step(strengths, words, i, batch)
+
+    return jax.lax.scan(one, None, jnp.arange(5))[1]
 
 row, sentence = jax.ShapeDtypeStruct((8,), jnp.int32), jax.ShapeDtypeStruct((8, 12), jnp.int32)
-batch = dict(tokens=sentence, query_position=row, label=row, cues=jax.ShapeDtypeStruct((8, 2), jnp.int32))
+batch = dict(tokens=sentence, query_position=row, label=row)
+batch["cues"] = jax.ShapeDtypeStruct((8, 2), jnp.int32)
 batch |= {f"partner_{name}": x for name, x in batch.items()}
 for kind in ("synonym", "paraphrase", "back_translation"):
     batch[f"variants_{kind}"] = jax.ShapeDtypeStruct((8, 3, 12), jnp.int32)
     batch[f"variants_{kind}_query"] = jax.ShapeDtypeStruct((8, 3), jnp.int32)
-strengths = {name: jax.ShapeDtypeStruct((), jnp.float32) for name in AUGMENTATIONS if name not in MIXING[:2]}
+names = [name for name in AUGMENTATIONS if name not in MIXING[:2]]
+strengths = dict.fromkeys(names, jax.ShapeDtypeStruct((), jnp.float32))
 jax.jit(many).lower(strengths, jax.ShapeDtypeStruct((2,), jnp.uint32), batch).compile()
 print("compiled")
 """

@@ -378,7 +378,8 @@ def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
 def deadly_rename(path, target):
-    commits = str(path).startswith(directory) and "orbax-checkpoint-tmp" in path.name and path.parent == checkpoints.directory
+    unfinished = str(path).startswith(directory) and "orbax-checkpoint-tmp" in path.name
+    commits = unfinished and path.parent == checkpoints.directory
     if commits and moment == "before the commit" and path.name.startswith("00000004"):
         die()
     result = rename(path, target)

@@ -173,9 +173,19 @@ from jaxreg.study.claims.measures import *
 
 def get_claim():
     """Returns the claim."""
-    arms = {"none": ClaimArm("no regularizer"), "drop": ClaimArm("dropout", {"model.attention_dropout_rate": 0.3})}
+    arms = {
+        "none": ClaimArm("no regularizer"),
+        "drop": ClaimArm("dropout", {"model.attention_dropout_rate": 0.3}),
+    }
     return Claim(
-        id="C1", quote="q", hypothesis="h", refuted_if="r", prediction="p", config="../configs/tiny.py", arms=arms, seeds=(1, 2, 3, 4),
+        id="C1",
+        quote="q",
+        hypothesis="h",
+        refuted_if="r",
+        prediction="p",
+        config="../configs/tiny.py",
+        arms=arms,
+        seeds=(1, 2, 3, 4),
         questions=(Question("gain", {"drop": 1, "none": -1}, accuracy("recombination"), 0.05, 5),),
     )
 '''

@@ -1,4 +1,4 @@
-"""Remote paths behave as local ones do; stores are asked, not guessed; one process of a job writes."""
+"""Remote paths behave as local ones; stores are asked, not guessed; one process of a job writes."""
 
 import os
 import pathlib

@@ -130,7 +130,7 @@ def test_it_goes_on_from_a_snapshot_as_if_nothing_had_happened(tried, step):
 
 
 def test_a_snapshot_goes_on_elsewhere(tried):
-    """Fewer members, in other places, among empty slots: each as if it had never been interrupted."""
+    """Fewer members, in other places, among empty slots: each as if never interrupted."""
     jobs = [
         tried.job(1, DROPPING),
         tried.job(2, row=1),

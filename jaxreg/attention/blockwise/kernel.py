@@ -66,7 +66,7 @@ def attention(
       heads_at_once: key heads of one example that are computed together; 0 means everything; None
         chooses.
     """
-    b, t, h, _ = query.shape
+    _, t, h, _ = query.shape
     s, g = key.shape[1:3]
     if not isinstance(scale, (int, float)):
         query, scale = query * jnp.asarray(scale, query.dtype), 1.0
@@ -153,19 +153,19 @@ def _forward(
         keys, values, own = part.keys(key), part.keys(value), part.operands(operands)
         queries = part.queries(query, g)
         queries = queries * jnp.asarray(plan.scale, queries.dtype)
-        out, m, l = lax.map(
+        out, m, total = lax.map(
             partial(_forward_block, plan, keys, values, own),
             (jnp.arange(plan.num_query_blocks), queries),
         )
         return (
             part.put_queries(state[0], out),
             part.put_rows(state[1], m),
-            part.put_rows(state[2], l),
+            part.put_rows(state[2], total),
         )
 
     rows = (plan.num_query_blocks, b, g, h // g * plan.query_block)
     arrays = (query, key, value, *operands)
-    out, m, l = each_part(
+    out, m, total = each_part(
         plan,
         b,
         g,
@@ -176,7 +176,7 @@ def _forward(
             empty(rows, jnp.float32, *arrays),
         ),
     )
-    return out, (query, key, value, operands, out, m, l)
+    return out, (query, key, value, operands, out, m, total)
 
 
 def _forward_block(
@@ -190,7 +190,7 @@ def _forward_block(
     dot = partial(jnp.einsum, precision=plan.precision, preferred_element_type=jnp.float32)
 
     def tile(edge: bool, j: Array, state: tuple) -> tuple:
-        m, l, total = state
+        m, total, out = state
         k, v = (
             lax.dynamic_slice_in_dim(x, j * plan.key_block, plan.key_block, 2)
             for x in (keys, values)
@@ -201,13 +201,13 @@ def _forward_block(
         top = jnp.maximum(m, jnp.max(logits, axis=-1))
         weights = jnp.exp(logits - top[..., None])
         shrink = jnp.exp(m - top)
-        l = l * shrink + jnp.sum(weights, axis=-1)
+        total = total * shrink + jnp.sum(weights, axis=-1)
         drop = tiles.dropping(plan, operands, i, j)
         weights = drop(weights.reshape(*shape, -1)).reshape(b, g, rows, -1)
         return (
             top,
-            l,
-            total * shrink[..., None] + dot("bgqs,bgsk->bgqk", weights.astype(v.dtype), v),
+            total,
+            out * shrink[..., None] + dot("bgqs,bgsk->bgqk", weights.astype(v.dtype), v),
         )
 
     like = (q, keys, values, *operands)
@@ -216,10 +216,10 @@ def _forward_block(
         empty((b, g, rows), jnp.float32, *like),
         empty((b, g, rows, values.shape[-1]), jnp.float32, *like),
     )
-    m, l, total = _over_keys(
+    m, total, out = _over_keys(
         plan, operands, i, tile, start, lambda state: jnp.any(state[0] <= MINIMUM), split=True
     )
-    return total * (_scale(plan, operands) / l)[..., None], m, l
+    return out * (_scale(plan, operands) / total)[..., None], m, total
 
 
 def _over_keys(
@@ -228,12 +228,10 @@ def _over_keys(
     """The state after all key blocks that block i of the queries reads.
 
     With a causal and a user's mask a query may be left with no key at all, and is then the mean of
-    all values, even of those
-    that the causal mask hides: `unread(state)` says so, and the loop goes on to the last key.
-    `split` runs the tiles that
-    neither the causal mask nor the end of the keys cuts in a loop of their own: faster where
-    masking costs a pass of its own (forward), only a second body to compile where it does not
-    (backward).
+    all values, even of those that the causal mask hides: `unread(state)` says so, and the loop goes
+    on to the last key. `split` runs the tiles that neither the causal mask nor the end of the keys
+    cuts in a loop of their own: faster where masking costs a pass of its own (forward), only a
+    second body to compile where it does not (backward).
     """
     last, first = plan.read_tiles(i), jnp.zeros_like(i)
     cut = plan.is_causal or plan.num_keys % plan.key_block
@@ -261,18 +259,18 @@ def _scale(plan: Plan, operands: Operands) -> Array | float:
 
 
 def _backward(plan: Plan, residuals: tuple, gradient: Array) -> tuple:
-    query, key, value, operands, out, m, l = residuals
+    query, key, value, operands, out, m, sums = residuals
     (b, _, _, _), g = query.shape, key.shape[2]
 
     def step(part: Part, state: tuple) -> tuple:
         keys, values, own = part.keys(key), part.keys(value), part.operands(operands)
         queries, gradients = part.queries(query, g), part.queries(gradient, g)
         queries = queries * jnp.asarray(plan.scale, queries.dtype)
-        top, total = part.rows(m), part.rows(l)
+        top, total = part.rows(m), part.rows(sums)
         delta = jnp.sum(
             part.queries(out, g).astype(jnp.float32) * gradients.astype(jnp.float32), axis=-1
         )
-        # Dividing by l here divides rows, not tiles; the softmax of a tile is then exp(logits - m).
+        # Dividing by the sums here divides rows, not tiles: a tile is then exp(logits - m).
         gradients = (
             gradients.astype(jnp.float32) * (_scale(plan, operands) / total)[..., None]
         ).astype(gradients.dtype)

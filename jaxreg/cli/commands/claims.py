@@ -70,7 +70,7 @@ def run(given: Arguments) -> int:
 
 
 def _load(given: Arguments, quick: bool, num_seeds: int | None, mistakes: list[str]):
-    """All claims of the folder; {} where something is wrong with one, and then lines in `mistakes`."""
+    """All claims of the folder; {}, with lines in `mistakes`, where something is wrong with one."""
     from jaxreg.study.claims import design
     from jaxreg.study.design import recipes
 

@@ -1,4 +1,4 @@
-"""`jaxreg inspect`: the attention matrices of a trained model for one sentence, kept and dropped."""
+"""`jaxreg inspect`: attention matrices of a trained model for one sentence, kept and dropped."""
 
 import json
 from pathlib import Path

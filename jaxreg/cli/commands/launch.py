@@ -1,4 +1,4 @@
-"""`jaxreg launch`: a command on Cloud TPU, or the task file that runs it on GKE, Slurm or SkyPilot."""
+"""`jaxreg launch`: a command on Cloud TPU, or the task file for GKE, Slurm or SkyPilot."""
 
 import re
 import shlex

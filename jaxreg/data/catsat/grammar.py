@@ -132,7 +132,7 @@ def draw(
     neutral_rate: float | int,
     count: int,
 ) -> Int32[np.ndarray, "count 7"]:
-    """Sentences of a cell, drawn independently (so some may be equal), with 0 behind the last word."""
+    """Sentences of a cell, drawn independently (some may be equal), with 0 behind the last word."""
     frame = FRAMES[cell.frame]
     noun, verb = pairs[rng.integers(len(pairs), size=count)].T
     number = 1 - cell.number if frame.other_number else rng.integers(2, size=count)
@@ -201,7 +201,7 @@ def codes(tokens: Int32[np.ndarray, "n 7"]) -> Int64[np.ndarray, " n"]:
 
 
 def flip_object_number(tokens: Int32[np.ndarray, "n 7"], frame: str) -> Int32[np.ndarray, "n 7"]:
-    """The same sentences with the object, and an informative determiner of it, in the other number."""
+    """The same sentences with the object, and its informative determiner, in the other number."""
     table = np.arange(len(lexicon.TOKENS), dtype=np.int32)
     for one, two in (_OBJECT_IDS, _INFORMATIVE_IDS):
         table[one], table[two] = two, one

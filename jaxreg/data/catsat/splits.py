@@ -140,7 +140,7 @@ def generator(seed: int, name: str) -> np.random.Generator:
 
 
 def draw_pairs(settings: Settings) -> dict[str, Int32[np.ndarray, "_ 2"]]:
-    """The (noun, verb) pairs by kind: trained, held_out, novel. The permutation is drawn per seed."""
+    """The (noun, verb) pairs by kind: trained, held_out, novel; their order follows the seed."""
     permutation = generator(settings.seed, "pairs").permutation(grammar.NUM_VERBS).astype(np.int32)
     k = settings.verbs_per_noun
     return {

@@ -114,7 +114,7 @@ class Document:
 
 
 def directory() -> Path:
-    """Where imported collections are kept: corpora in $JAXREG_DATA, else in ~/.cache/jaxreg/data."""
+    """Where imported texts are kept: corpora in $JAXREG_DATA, else in ~/.cache/jaxreg/data."""
     return Path(os.environ.get("JAXREG_DATA", "~/.cache/jaxreg/data")).expanduser() / "corpora"
 
 

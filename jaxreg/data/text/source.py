@@ -38,7 +38,8 @@ class Settings:
 
     Attributes:
       seed: any integer >= 0.
-      source: a name of `jaxreg.data.text.corpora.CORPORA`; all but the sample must have been imported.
+      source: a name of `jaxreg.data.text.corpora.CORPORA`; all but the sample must have been
+        imported.
       num_train, num_eval: windows of the training split, and of validation and of test.
       held_out_rate: share of the documents in validation, and again in test, at least one (with its
         group) in each.

@@ -133,7 +133,8 @@ class Launch:
     def _work(self) -> int:
         self.machine.claim_name()
         quick = 0
-        for self._attempt in range(1, self.how.attempts + 1):
+        for attempt in range(1, self.how.attempts + 1):
+            self._attempt = attempt
             begun = time.monotonic()
             try:
                 code, reason = self._try()
@@ -296,7 +297,7 @@ class Launch:
             follower.kill()
 
     def _interrupted(self) -> int:
-        """Lets a running command save, brings here what would be lost, and returns the exit code."""
+        """Lets a running command save, brings what would be lost, and returns the exit code."""
         with contextlib.suppress(Interrupted):
             if self.stop.count == SAVE and any(each.running() for each in self._followers):
                 self.say("asking the command to save")

@@ -136,7 +136,7 @@ class Precondition:
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One part of a claim that documents decide, without training: what they say, and what follows."""
+    """One part of a claim that documents decide, not training: what they say, what follows."""
 
     part: str
     verdict: str

@@ -377,7 +377,7 @@ def _equal_arms(arms: Mapping[str, ArmDesign]) -> list[str]:
 
 
 def quicker(values: Mapping[str, object]) -> dict[str, object]:
-    """A flat config at the size of a smoke test: a few steps, two evaluations, all else as it is."""
+    """A flat config at the size of a smoke test: a few steps, two evaluations, else as it is."""
     steps = min(QUICK_STEPS, int(values["train.num_steps"]))
     warmup = min(int(values["optim.warmup_steps"]), steps // 4)
     return dict(values) | {

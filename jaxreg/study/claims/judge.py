@@ -206,7 +206,7 @@ def _known_effect(control: Measured, alpha: float) -> dict[str, Any]:
 
 
 def _row(question: Question, own: Asked | None, said: verdict.Verdict | None) -> dict[str, Any]:
-    """One question's entry in ledger.json. Without numbers, or in a quick run, it has no verdict."""
+    """One question's entry in ledger.json; without numbers, or in a quick run, no verdict."""
     entry = {
         "name": question.name,
         "measure": question.measure.title,

@@ -38,7 +38,7 @@ def effect(question: Mapping[str, Any]) -> str:
 
 
 def why(question: Mapping[str, Any]) -> str:
-    """What stands behind a verdict in brackets: why there is none, or the seeds that were needed."""
+    """What stands behind a verdict in brackets: why there is none, or the seeds needed."""
     if question["verdict"] == verdict.NOT_TESTABLE:
         return f" ({question['reason']})"
     return f" ({question['seeds_needed']} seeds needed)" if question["seeds_needed"] else ""

@@ -152,7 +152,7 @@ class Measure:
         return found if math.isfinite(found) else float(self.lost(members[0]))
 
     def is_accuracy(self) -> bool:
-        """Whether it is the accuracy of one view itself, so that ceiling and chance mean something."""
+        """Whether it is the accuracy of one view, so that ceiling and chance mean something."""
         return (
             self.unit == "points"
             and len(self.views) == 1

@@ -3,7 +3,7 @@ mistakes come at once.
 """
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -307,21 +307,23 @@ def _nested(values: Mapping[str, object]) -> ConfigDict:
     return ConfigDict(nested).lock()
 
 
+def _names_in(fields: Iterable[str], section: str, *, but: str) -> str:
+    """The names of a section's fields, separated by commas, without the section and without one."""
+    own = (field for field in fields if field.startswith(f"{section}.") and field != but)
+    return ", ".join(field.removeprefix(f"{section}.") for field in own)
+
+
 def _nearest_field(name: str, chosen: Chosen) -> str:
     """A hint, by the whole name or by its last part: steps and train.step both lead to
     train.num_steps.
     """
     fields = fields_of(*chosen)
     if name in fields_of(None) and not name.startswith("model."):
-        return (
-            f"; {chosen.dataset} has no such setting; it has"
-            f" {', '.join(field[5:] for field in fields if field.startswith('data.') and field != 'data.dataset')}"
-        )
+        has = _names_in(fields, "data", but="data.dataset")
+        return f"; {chosen.dataset} has no such setting; it has {has}"
     if name in fields_of(None):
-        return (
-            f"; the model {chosen.module} has"
-            f" {', '.join(field[6:] for field in fields if field.startswith('model.') and field != 'model.module')}"
-        )
+        has = _names_in(fields, "model", but="model.module")
+        return f"; the model {chosen.module} has {has}"
     hint = errors.nearest(name, fields)
     if hint.startswith("; known"):
         by_last = {field.split(".")[-1]: field for field in fields}
@@ -438,7 +440,7 @@ def _check_names(sound: Mapping[str, object]) -> list[str]:
 
 
 def _views_exist(where: str, values: Mapping[str, object], names: Sequence[str]) -> list[str]:
-    """One line for each name that is no view of the data; nothing where there are no data to ask."""
+    """One line for each name that is no view of the data; nothing where there are no data."""
     found = _preview_of(values)
     views = [] if isinstance(found, list) else [view.name for view in found.views]
     dataset = values["data.dataset"]

@@ -1,4 +1,4 @@
-"""An experiment: one question, its arms, seeds and prediction, written down before anything runs."""
+"""An experiment: one question, its arms, seeds and prediction, written down before it runs."""
 
 import dataclasses
 from collections.abc import Mapping

@@ -357,7 +357,7 @@ class Meter:
             )
 
     def closing(self) -> str:
-        """One line for the end of a run: throughput, step time, compile time, memory and goodput."""
+        """One line for a run's end: throughput, step time, compile time, memory and goodput."""
         wall, training = self.before.wall + self.wall_seconds, self.training_seconds
         parts = []
         if self.model_steps and training > 0:

@@ -104,7 +104,7 @@ def member_hash(config: Mapping, seed: int, data: str, code: str) -> str:
 
 
 def group(specs: Sequence[Spec]) -> list[Group]:
-    """Specs by structure, in order of first appearance, each member once however many arms need it."""
+    """Specs by structure, in order of first appearance; each member once, for all arms."""
     groups: dict[str, tuple[Mapping, dict[str, Spec]]] = {}
     for spec in specs:
         structure = program.structure_of(spec.config)

@@ -132,7 +132,7 @@ def _design(design: Mapping | None, damaged: list[str]) -> dict[str, Any]:
 
 
 def _lock(workdir: Path) -> dict[str, Any]:
-    """Who holds the directory. at_work: True, False, or None where that cannot be seen from here."""
+    """Who holds the directory. at_work: True, False, or None where it cannot be seen from here."""
     nobody = {"at_work": False, "pid": None, "host": None, "since": None}
     path = workdir / ".lock"
     try:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[3]
-
 from jaxreg.cli import main as cli
 from tests.helpers import made_up_claims as made_up
+
+ROOT = Path(__file__).parents[3]
 
 MISTAKES = [
     ("claims", ["--workdir is missing"]),

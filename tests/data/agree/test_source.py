@@ -1,4 +1,4 @@
-"""AGREE's splits: what each holds, that nothing held out leaks, and that a planted leak is found."""
+"""AGREE's splits: what each holds, that nothing held out leaks, that a planted leak is found."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""DIGITS: patches against pixels one by one, shares of each digit, shifts, and the file that ships."""
+"""DIGITS: patches against pixels one by one, shares of each digit, shifts, the file that ships."""
 
 import dataclasses
 import gzip

@@ -23,7 +23,8 @@ FILES = {
     "pack-1.0/texts/b_gut.txt": POEM + " and summer's lease hath all too short a date",
     "pack-1.0/texts/a_gut.txt": (
         "On the First Day:\n\n "
-        " \N{LEFT DOUBLE QUOTATION MARK}Caf\N{LATIN SMALL LETTER E WITH ACUTE}\N{RIGHT DOUBLE QUOTATION MARK}"
+        " \N{LEFT DOUBLE QUOTATION MARK}Caf\N{LATIN SMALL LETTER E WITH ACUTE}"
+        "\N{RIGHT DOUBLE QUOTATION MARK}"
         " \N{EM DASH} [no @!]"
     ),
     "pack-1.0/texts/c_gut.txt": "He said: " + POEM.upper() + " and went.",

@@ -45,9 +45,10 @@ def experiment_of(arms=ARMS, **changes):
     return dataclasses.replace(design, **changes)
 
 
-def record_of(
-    dataset, accuracy, *, diverged=False, train_loss=1.0, generator=np.random.default_rng(0)
-):
+GENERATOR = np.random.default_rng(0)
+
+
+def record_of(dataset, accuracy, *, diverged=False, train_loss=1.0, generator=GENERATOR):
     """A member that is right in `accuracy` (by view, or everywhere) of each view's sentences, as
     nearly as rows allow.
     """
@@ -187,7 +188,7 @@ def test_every_cell_and_comparison_by_hand(eight):
 
 
 def test_arms_are_one_family_and_each_control_a_question_of_its_own(eight):
-    study, outcome = eight
+    _, outcome = eight
     table = outcome.results["arms"]
 
     def differences(arm):

@@ -1,4 +1,4 @@
-"""What is wrong with a claim is said in the user's words, all of it at once; what is right loads."""
+"""What is wrong with a claim is said in the user's words, all at once; what is right loads."""
 
 import re
 
@@ -9,6 +9,7 @@ from jaxreg.study.claims.claim import order
 from tests.helpers import made_up_claims as made_up
 
 QUESTION = 'Question("gain", GAIN, accuracy("recombination"), 0.05, 5)'
+ONE_QUESTION = 'id="C1", arms=PAIR, questions=(Question("gain", %s),)'
 
 WRONG = {
     f'id="C2", arms=PAIR, questions=({QUESTION},)': (
@@ -26,24 +27,18 @@ WRONG = {
     f'id="C1", prediction="", arms=PAIR, questions=({QUESTION},)': (
         "prediction is empty; write down what you expect before it runs"
     ),
-    'id="C1", arms=PAIR, questions=(Question("gain", {"drop": 1, "nonne": -1}, accuracy("recombination"), 0.05, 5),)': (
+    ONE_QUESTION % '{"drop": 1, "nonne": -1}, accuracy("recombination"), 0.05, 5': (
         "there is no arm 'nonne'"
     ),
-    'id="C1", arms=PAIR, questions=(Question("gain", {"drop": 1}, accuracy("recombination"), 0.05, 5),)': (
-        "weights do not sum to 0"
-    ),
-    'id="C1", arms=PAIR, questions=(Question("gain", GAIN, accuracy("recombination"), 0, 5),)': (
+    ONE_QUESTION % '{"drop": 1}, accuracy("recombination"), 0.05, 5': ("weights do not sum to 0"),
+    ONE_QUESTION % 'GAIN, accuracy("recombination"), 0, 5': (
         "margin is 0; it must be a number above 0"
     ),
-    'id="C1", arms=PAIR, questions=(Question("gain", GAIN, accuracy("recombination"), 0.05, float("nan")),)': (
+    ONE_QUESTION % 'GAIN, accuracy("recombination"), 0.05, float("nan")': (
         "predict is nan; it must be a number, in points"
     ),
-    'id="C1", arms=PAIR, questions=(Question("gain", GAIN, accuracy("recombination"), 0.05, 5, kind="better"),)': (
-        "kind is 'better'"
-    ),
-    'id="C1", arms=PAIR, questions=(Question("gain", GAIN, accuracy("recombination"), 0.05, 5, direction=0),)': (
-        "direction is 0"
-    ),
+    ONE_QUESTION % 'GAIN, accuracy("recombination"), 0.05, 5, kind="better"': ("kind is 'better'"),
+    ONE_QUESTION % 'GAIN, accuracy("recombination"), 0.05, 5, direction=0': ("direction is 0"),
     f'id="C1", arms=PAIR, questions=({QUESTION}, {QUESTION})': "there are several of this name",
     'id="C1", arms=PAIR, questions=(Question("gain", GAIN, accuracy("recombinaton"), 0.05, 5),)': (
         "catsat has no view 'recombinaton'; did you mean recombination?"
@@ -51,8 +46,10 @@ WRONG = {
     f'id="C1", arms=PAIR, questions=({QUESTION},), secondary=(steps_to("template", 0.8),)': (
         "reads the curve 'template'; add it to eval.curves"
     ),
-    f'id="C1", arms=PAIR, questions=({QUESTION},), secondary=(traced("norm", "gradients", "gradient_norm",'
-    " max),)": "trace 'gradients'; add it to eval.traces",
+    f'id="C1", arms=PAIR, questions=({QUESTION},),'
+    ' secondary=(traced("norm", "gradients", "gradient_norm", max),)': (
+        "trace 'gradients'; add it to eval.traces"
+    ),
     f'id="C1", arms=PAIR, questions=({QUESTION},), seeds=(60, 61)': (
         "tuning_seeds: 60 is a verdict seed too"
     ),
@@ -67,10 +64,16 @@ WRONG = {
     f'id="C1", arms=PAIR, questions=({QUESTION},), preconditions=(Precondition("w", "none",'
     ' accuracy("train"), at_least=0.5, of=("gian",)),)': "of: there is no question 'gian'",
     'id="C1", arms=PAIR | {"none": ClaimArm("n", tune=Tune("optim.learning_rate", (1e-3, 1e-2)))},'
-    f" questions=({QUESTION},)": "arm 'drop': does not tune, but others do; every arm gets the same budget",
+    f" questions=({QUESTION},)": (
+        "arm 'drop': does not tune, but others do; every arm gets the same budget"
+    ),
     'id="C1", arms={"none": ClaimArm("n", tune=Tune("optim.learning_rate", (1e-3, 1e-2))), "drop":'
-    f' ClaimArm("d", tune=Tune("model.attention_dropout_rate", (.1, .2, .3)))}}, questions=({QUESTION},)': "arm 'none': tunes 2 candidates, another arm 3",
-    f'id="C1", arms=PAIR | {{"drop": ClaimArm("d", {{"train.num_steps": 9}})}}, questions=({QUESTION},)': "arm 'drop': touches train.num_steps; that is a condition: write it into setting=",
+    ' ClaimArm("d", tune=Tune("model.attention_dropout_rate", (.1, .2, .3)))},'
+    f" questions=({QUESTION},)": "arm 'none': tunes 2 candidates, another arm 3",
+    'id="C1", arms=PAIR | {"drop": ClaimArm("d", {"train.num_steps": 9})},'
+    f" questions=({QUESTION},)": (
+        "arm 'drop': touches train.num_steps; that is a condition: write it into setting="
+    ),
     'id="C1", arms=PAIR | {"drop": ClaimArm("d", {"model.atention_dropout_rate": .1})},'
     f" questions=({QUESTION},)": "did you mean model.attention_dropout_rate?",
     'id="C1", arms=PAIR | {"drop": ClaimArm("d", setting={"data.verbs_per_noun": 2})},'

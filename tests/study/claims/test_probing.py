@@ -35,7 +35,7 @@ PROBE = Probe("norms", logit_norms, view="informative", rows=5, settings={"power
 
 @pytest.fixture
 def members(tmp_path):
-    """(specs, records) of a made-up claim's members, with random parameters; the last one diverged."""
+    """(specs, records) of a made-up claim's members, parameters random; the last one diverged."""
     design = made_up.made_design(tmp_path)
     pool = made_up.Pool(design, lambda arm, index, run: None if (arm, index) == ("drop", 3) else {})
     specs = [

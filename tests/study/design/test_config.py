@@ -237,7 +237,7 @@ def test_missing_files_are_named_with_the_nearest_one(tmp_path):
 
 
 def test_a_file_elsewhere_may_import_its_own_configs(tmp_path, monkeypatch):
-    """The base beside the file wins over the working directory's, and nothing of it stays imported."""
+    """The base beside the file wins over the working directory's, and none of it stays imported."""
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "base.py").write_text(
         "from jaxreg.study.design import base_config\n"

@@ -107,7 +107,7 @@ def test_environment_json_says_on_what_it_ran(tmp_path):
 
 def test_what_was_written_is_read_back(tmp_path):
     begin(tmp_path)
-    experiment, config, arms, seeds = run_directory.read(tmp_path)
+    experiment, _, arms, seeds = run_directory.read(tmp_path)
     assert experiment == dataclasses.replace(DESIGN, seeds=(3, 4)) and seeds == [3, 4]
     draw = lambda data, seed: f"{seed}"  # noqa: E731
     again = members.make_specs(experiment.arms, arms, seeds, draw, run_directory.code_of(tmp_path))

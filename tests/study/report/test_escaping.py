@@ -165,7 +165,7 @@ def seen(browser) -> str:
 
 @browser_needed
 def test_the_browser_would_have_run_it(browser, tmp_path):
-    """Without escaping, each of the three is a script: what the other tests look for does happen."""
+    """Without escaping, each of the three is a script: what other tests look for does happen."""
     for text, value in ((TEXT, 1), (NAME, 3), (WORD, 4)):
         path = tmp_path / "bare.html"
         path.write_text(
