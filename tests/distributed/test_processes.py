@@ -285,10 +285,13 @@ from jaxreg.train import processes
 
 def work(display):
     me = processes.index()
-    assert processes.agree(["mine", me]) == ["mine", 0] and processes.any_of(me == 1) and not processes.any_of(False)
-    assert processes.everyone({"me": me}) == [{"me": 0}, {"me": 1}] and processes.hosts() == 1 and processes.count() == 2
+    assert processes.agree(["mine", me]) == ["mine", 0]
+    assert processes.any_of(me == 1) and not processes.any_of(False)
+    assert processes.everyone({"me": me}) == [{"me": 0}, {"me": 1}]
+    assert processes.hosts() == 1 and processes.count() == 2
     gathered = processes.allgather(np.array([[-0.0, np.nan, me]], np.float32))
-    assert gathered.shape == (2, 1, 3) and np.signbit(gathered[:, 0, 0]).all() and gathered[:, 0, 2].tolist() == [0, 1]
+    assert gathered.shape == (2, 1, 3) and np.signbit(gathered[:, 0, 0]).all()
+    assert gathered[:, 0, 2].tolist() == [0, 1]
     found = processes.differences({"same": [1, (2,)], "other": me})
     assert len(found) == 1 and "other (1, not 0)" in found[0] and "same" not in found[0], found
     began = time.monotonic()

@@ -1,4 +1,4 @@
-"""What the suite finds in Flax's functions, by Flax's version: the one place where versions differ."""
+"""What the suite finds in Flax's functions, by version: the one place where versions differ."""
 
 import flax
 from packaging.version import Version
