@@ -1,6 +1,7 @@
 """`attention_fn`: our attention inside Flax's own modules, Linen and NNX."""
 
 import dataclasses
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -83,7 +84,7 @@ def attention_fn(
     )
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class FlaxAttention:
     """What `attention_fn` returns: a function that is equal to another one of equal arguments.
 
@@ -171,6 +172,15 @@ class FlaxAttention:
         _sow(module, weights if force_fp32_for_softmax else weights.astype(value.dtype))
         return out
 
+    def __repr__(self) -> str:
+        """The call of `attention_fn` that makes it."""
+        given = [
+            f"{name}={value!r}"
+            for name, parameter in inspect.signature(attention_fn).parameters.items()
+            if not _equal(value := getattr(self, name), parameter.default)
+        ]
+        return f"attention_fn({', '.join(given)})"
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, FlaxAttention):
             return NotImplemented
@@ -184,6 +194,11 @@ class FlaxAttention:
         plain = (str, int, float, tuple, np.generic, type(None))
         values = (getattr(self, field.name) for field in dataclasses.fields(self))
         return tuple(x if isinstance(x, plain) else (type(x), id(x)) for x in values)
+
+
+def _equal(value: Any, default: Any) -> bool:
+    """Whether `value` is the default: never for an array."""
+    return type(value) is type(default) and value == default
 
 
 def _refuse(why: str, **arguments: Any) -> None:

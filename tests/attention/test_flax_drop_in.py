@@ -95,6 +95,12 @@ def test_it_can_be_pickled_and_copied():
         np.testing.assert_array_equal(getattr(loaded, name), array)
 
 
+def test_it_is_printed_as_the_call_that_makes_it():
+    assert repr(attention_fn()) == "attention_fn()"
+    assert eval(repr(attention_fn(**OPTIONS))) == attention_fn(**OPTIONS)
+    assert "example_ids=Array([0, 1]" in repr(attention_fn(example_ids=jnp.arange(2)))
+
+
 def test_it_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
         attention_fn().unit = "key"
