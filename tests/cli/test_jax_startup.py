@@ -22,7 +22,7 @@ def start(code: str, **environment: str) -> subprocess.CompletedProcess:
     }
     clean |= {"JAX_PLATFORMS": "cpu"} | environment
     return subprocess.run(
-        [sys.executable, "-c", f"from jaxreg.cli import devices\n{code}"],
+        [sys.executable, "-c", f"from jaxreg.cli import jax_startup\n{code}"],
         cwd=ROOT,
         env=clean,
         capture_output=True,
@@ -43,7 +43,7 @@ def start(code: str, **environment: str) -> subprocess.CompletedProcess:
 )
 def test_number_of_devices(argument, environment, count, tmp_path):
     done = start(
-        f"devices.start({argument}); import jax; print(jax.device_count())",
+        f"jax_startup.start({argument}); import jax; print(jax.device_count())",
         JAXREG_CACHE=str(tmp_path),
         **environment,
     )
@@ -53,8 +53,8 @@ def test_number_of_devices(argument, environment, count, tmp_path):
 
 def test_contradicting_numbers_are_a_mistake():
     done = start(
-        "from jaxreg.study.design.user_files import UserErrors\ntry: devices.start(2)\nexcept UserErrors as"
-        " error: print(error)",
+        "from jaxreg.errors import UserErrors\n"
+        "try: jax_startup.start(2)\nexcept UserErrors as error: print(error)",
         XLA_FLAGS="--xla_force_host_platform_device_count=6",
     )
     assert "--devices=2: XLA_FLAGS says" in done.stdout
@@ -62,7 +62,7 @@ def test_contradicting_numbers_are_a_mistake():
 
 def test_compiled_programs_are_kept_and_libraries_are_quiet(tmp_path):
     code = (
-        "devices.start(1); import jax, logging, warnings, absl.logging\njax.jit(lambda x: x +"
+        "jax_startup.start(1); import jax, logging, warnings, absl.logging\njax.jit(lambda x: x +"
         " 1)(1.0)\nlogging.getLogger('orbax').warning('noise'); absl.logging.warning('noise');"
         " logging.getLogger('jax').warning('noise')"
     )

@@ -14,7 +14,7 @@ from jaxreg.store import atomic, lease, lock, metrics_log
 
 HOLD = """
 import sys, time
-from jaxreg.store.atomic import RunLock
+from jaxreg.store.lock import RunLock
 with RunLock(sys.argv[1]):
     print("held", flush=True)
     time.sleep(60)

@@ -25,8 +25,8 @@ APART = """
 import os, sys
 os.chdir(sys.argv.pop(1))
 from jaxreg.cli.main import main
-from jaxreg.train import rundir
-rundir._SHARED_WAIT_SECONDS = 1.0  # it would wait for a slow network file system
+from jaxreg.store import lock
+lock._SHARED_WAIT_SECONDS = 1.0  # it would wait for a slow network file system
 sys.exit(main())
 """
 

@@ -205,7 +205,7 @@ def test_a_killed_run(own, capsys):
 
 
 HOLD = (
-    "import sys, time; from jaxreg.store.atomic import RunLock\nwith RunLock(sys.argv[1]):"
+    "import sys, time; from jaxreg.store.lock import RunLock\nwith RunLock(sys.argv[1]):"
     " print('held', flush=True); time.sleep(60)"
 )
 
