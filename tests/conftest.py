@@ -32,14 +32,14 @@ install_import_hook("jaxreg", "beartype.beartype")
 
 
 def pytest_addoption(parser):
-    parser.addoption("--slow", action="store_true", help="run the tests that take minutes, too")
+    parser.addoption("--slow", action="store_true", help="also run what takes many minutes")
 
 
 def pytest_collection_modifyitems(config, items):
     if not config.getoption("--slow"):
         for item in items:
             if "slow" in item.keywords:
-                item.add_marker(pytest.mark.skip(reason="takes minutes: give --slow"))
+                item.add_marker(pytest.mark.skip(reason="takes many minutes: give --slow"))
 
 
 MANY_MAPPINGS = 16_000

@@ -13,7 +13,6 @@ SPEED = ROOT / "experiments" / "results" / "attention_speed.json"
 
 @pytest.fixture(scope="module")
 def speed():
-    sys.path.insert(0, str(ROOT))
     from experiments.benchmarks import attention_speed
 
     return attention_speed
@@ -65,6 +64,7 @@ def test_contenders_compute_the_same(speed):
         assert np.abs(peers.jax_attention(name)(*inputs, jax.random.key(1)) - plain[0]).max() > 0.1
 
 
+@pytest.mark.system
 def test_a_contender_s_process_answers(speed):
     command = [
         sys.executable,

@@ -83,20 +83,22 @@ VERDICTS = (  # what the README says in words alone
 )
 
 
-def test_the_first_two_commands_are_what_ci_runs():
-    first, second = LINES[:2]
+def test_the_first_three_commands_are_what_ci_runs():
+    first, second, third = LINES[:3]
     for line in (first, second):
         assert line.startswith("python3 -m venv .venv && .venv/bin/pip install -q -e ")
     assert first.endswith(
         "&& .venv/bin/jaxreg compare experiments/cat_sat.py --workdir=runs/cat_sat"
     )
-    assert second.endswith("&& .venv/bin/python -m pytest")
+    pytest_command = ".venv/bin/python -m pytest -n 2 --dist loadfile"
+    assert second.endswith(f"&& {pytest_command}")
+    assert third == f'{pytest_command} -m "system or not system"'
     script = (ROOT / ".ci" / "run").read_text()
-    for name, line in (("main", first), ("test", second)):
+    for name, line in (("main", first), ("test", second), ("every_test", third)):
         assert f"$(command_of {name})" in script
         assert f"<!-- command: {name} -->\n```bash\n{line}\n```" in README
-    # Apart from these two, every line of a shell block is a jaxreg command and is run below.
-    assert set(LINES[2:]) == set(COMMANDS)
+    # Apart from these, every line of a shell block is a jaxreg command and is run below.
+    assert set(LINES[3:]) == set(COMMANDS)
 
 
 @pytest.mark.parametrize("line", COMMANDS)

@@ -17,7 +17,6 @@ COMMITTED = ROOT / "experiments" / "results" / "weak_scaling.json"
 
 @pytest.fixture(scope="module")
 def scaling():
-    sys.path.insert(0, str(ROOT))
     from experiments.benchmarks import weak_scaling
 
     return weak_scaling
@@ -95,6 +94,7 @@ def test_all_threads_stay_on_the_cores_of_their_process(scaling):
     assert cores == f"['{core}']" and int(threads) > 2
 
 
+@pytest.mark.system
 def test_a_contender_trains_a_whole_wave_and_answers(scaling, monkeypatch, capsys):
     import io
 

@@ -32,6 +32,7 @@ def test_the_examples_run():
     assert [result.status for result in names["results"]] == ["ok"] * 3
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("line", COMMANDS)
 def test_the_commands_run(line):
     program, *words = shlex.split(line)

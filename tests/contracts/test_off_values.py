@@ -304,7 +304,7 @@ def at(config: dict, values: dict[str, float]) -> dict:
     return changed
 
 
-@pytest.mark.parametrize("devices", [1, 4])
+@pytest.mark.parametrize("devices", [pytest.param(1, marks=pytest.mark.system), 4])
 @pytest.mark.parametrize("index", range(len(PROGRAMS)))
 def test_a_program_at_all_off_values_is_the_one_without_any_term(index, devices):
     run, config = program(index, devices)
@@ -317,7 +317,7 @@ def test_a_program_at_all_off_values_is_the_one_without_any_term(index, devices)
     np.testing.assert_allclose(absent.scores, off.scores, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("devices", [1, 4])
+@pytest.mark.parametrize("devices", [pytest.param(1, marks=pytest.mark.system), 4])
 @pytest.mark.parametrize("field", OFF)
 def test_away_from_its_off_value_training_changes_and_evaluation_does_not(field, devices):
     entry = BY_FIELD[field]
@@ -330,6 +330,7 @@ def test_away_from_its_off_value_training_changes_and_evaluation_does_not(field,
     assert np.array_equal(before.scores, after.scores) is not entry.in_evaluation
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("field", OFF)
 def test_one_step_is_the_same_on_one_device_and_on_four(field):
     """Law 6 with the term on: masks, partners and noise depend on the place in the global batch."""

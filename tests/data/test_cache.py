@@ -95,6 +95,7 @@ def test_a_bucket_is_refused():
         cache.load(SOURCE, SETTINGS, "gs://bucket/data")
 
 
+@pytest.mark.system
 def test_four_processes_prepare_at_once(tmp_path):
     script = (
         "import sys; from jaxreg.data import cache; from jaxreg.data.catsat.source import SOURCE,"

@@ -180,6 +180,7 @@ def struck(place, pair) -> SimpleNamespace:
     return seen
 
 
+@pytest.mark.system
 def test_sigterm_on_one_stops_and_saves_both(struck):
     assert struck.term.found == [75, 75], struck.term.all_said()
     assert (
@@ -189,6 +190,7 @@ def test_sigterm_on_one_stops_and_saves_both(struck):
     assert struck.term.out(1) == "" and "Traceback" not in struck.term.err(0) + struck.term.err(1)
 
 
+@pytest.mark.system
 def test_a_dead_process_ends_the_other_which_says_why(struck):
     """75 where Python hears of it first, 134 where JAX does, which aborts; the last line is clear
     in both.
@@ -206,11 +208,13 @@ def test_a_dead_process_ends_the_other_which_says_why(struck):
         assert "defect" not in job.err(other)
 
 
+@pytest.mark.system
 def test_after_all_this_the_bytes_are_those_of_the_undisturbed_job(struck, pair):
     same(struck.run, pair.run)
     assert environment_of(struck.run.workdir)["mixed_fingerprints"] is False
 
 
+@pytest.mark.system
 def test_a_shared_batch_gives_the_same_up_to_float_sums(place):
     words = (*TRAIN, "--config.train.layout=data", "--config.train.num_steps=20")
     several, single = place.run("data of two"), place.run("data of one")
@@ -227,6 +231,7 @@ def test_a_shared_batch_gives_the_same_up_to_float_sums(place):
         np.testing.assert_allclose(mine[key], theirs[key], rtol=1e-4, atol=1e-5, err_msg=key)
 
 
+@pytest.mark.system
 def test_processes_that_differ_refuse_to_start(place, tmp_path):
     """Another config, and other code, of process 1; said on both, and nothing is made."""
     shutil.copytree(
@@ -251,6 +256,7 @@ def test_processes_that_differ_refuse_to_start(place, tmp_path):
     assert not run.workdir.exists()
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("index", (0, 1))
 def test_one_worker_only_says_what_it_waits_for_and_gives_up(place, index):
     run = place.run(f"lonely {index}")

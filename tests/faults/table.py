@@ -30,7 +30,7 @@ class Fault:
         adds. then: the outcome.
       stage: of the run before: stopped after some checkpoints, finished, or none yet.
       also: more words of the command.
-      pmap: also on two devices in every run of the tests (all are with --slow).
+      pmap: also on two devices in the system tests (all are with --slow).
     """
 
     name: str
@@ -429,6 +429,18 @@ SIGNALS = (
         "test_own_code.py::test_when_it_is_compiled",
     ),
 )
+
+EIGHT = {
+    "flipped_bit",
+    "half_written_step",
+    "all_bad",
+    "other_config",
+    "half_a_line",
+    "member_flipped",
+    "config_cut",
+    "full_checkpoints",
+}
+"""The faults of the README's test command, one of each kind; all the others are system tests."""
 
 
 def page() -> str:

@@ -51,6 +51,7 @@ def trained(workdir):
     return {path.name: path.read_bytes() for path in (workdir / "members").iterdir()}
 
 
+@pytest.mark.system
 def test_every_file_of_the_newest_checkpoint(tmp_path):
     trainer_of(tmp_path / "whole" / "own").run()
     expected, chunks = trained(tmp_path / "whole" / "own"), []

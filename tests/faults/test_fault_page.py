@@ -5,7 +5,7 @@ enough.
 import importlib.util
 from pathlib import Path
 
-from tests.faults.table import FAULTS, SIGNALS, page
+from tests.faults.table import EIGHT, FAULTS, SIGNALS, page
 from tests.helpers.mistakes import MISTAKES
 
 HERE = Path(__file__).parent
@@ -34,3 +34,7 @@ def test_there_are_so_many_and_none_twice():
     assert not {
         case.typed for group in MISTAKES.values() for case in group if case.file is None
     } & {command for command, _ in typed.CASES}
+
+
+def test_the_eight_faults_of_every_run_are_in_the_table():
+    assert EIGHT <= {row.name for rows in FAULTS.values() for row in rows} and len(EIGHT) == 8

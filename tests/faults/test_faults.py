@@ -6,17 +6,25 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.faults.table import FAULTS, FINISHED, REFUSED, RESUMES, SAME, STOPPED, Fault
+from tests.faults.table import EIGHT, FAULTS, FINISHED, REFUSED, RESUMES, SAME, STOPPED, Fault
 from tests.helpers.damage import Scene
 from tests.helpers.place import TRAIN, Place, Run, same
 
 ALL = [fault for faults in FAULTS.values() for fault in faults]
 IGNORED = {".lock", ".filler", "metrics.jsonl"}  # who works there now; rows about the machine
-CASES = [pytest.param(1, fault, id=fault.name) for fault in ALL]
-CASES += [
-    pytest.param(2, fault, marks=() if fault.pmap else (pytest.mark.slow,), id=f"pmap-{fault.name}")
-    for fault in ALL
-]
+
+
+def case(devices: int, fault: Fault):
+    """A fault on so many devices, with its marks."""
+    marks = [] if devices == 1 and fault.name in EIGHT else [pytest.mark.system]
+    if devices == 2 and not fault.pmap:
+        marks.append(pytest.mark.slow)
+    return pytest.param(
+        devices, fault, marks=marks, id=fault.name if devices == 1 else f"pmap-{fault.name}"
+    )
+
+
+CASES = [case(devices, fault) for devices in (1, 2) for fault in ALL]
 
 
 def stages_of(place: Place, devices: int) -> dict[str, Run]:

@@ -79,6 +79,7 @@ def disturbed(place, undisturbed) -> SimpleNamespace:
     return seen
 
 
+@pytest.mark.system
 def test_sigterm_and_ctrl_c_finish_the_chunk_save_and_say_how_to_go_on(disturbed):
     for strike in (disturbed.term, disturbed.interrupt):
         assert strike.code == 75 and strike.in_time, strike.output
@@ -93,6 +94,7 @@ def test_sigterm_and_ctrl_c_finish_the_chunk_save_and_say_how_to_go_on(disturbed
     assert disturbed.saved >= 1
 
 
+@pytest.mark.system
 def test_sigkill_found_it_at_work_and_left_no_claim(disturbed):
     assert [strike.code for strike in disturbed.kills] == [-signal.SIGKILL] * 5 and all(
         strike.in_time for strike in disturbed.kills
@@ -101,6 +103,7 @@ def test_sigkill_found_it_at_work_and_left_no_claim(disturbed):
     assert 1 <= disturbed.members <= 8
 
 
+@pytest.mark.system
 def test_a_second_process_on_the_directory_is_refused_in_one_line(disturbed):
     second = disturbed.second
     assert second.returncode == 2 and "Traceback" not in second.stderr
@@ -112,6 +115,7 @@ def test_a_second_process_on_the_directory_is_refused_in_one_line(disturbed):
     assert disturbed.first.returncode == 75, "and the first one noticed nothing"
 
 
+@pytest.mark.system
 def test_killed_while_it_reports_the_results_are_whole(disturbed, undisturbed):
     assert disturbed.report.code == -signal.SIGKILL and disturbed.report.claimed
     assert disturbed.results == (undisturbed.workdir / "results.json").read_bytes()
@@ -121,6 +125,7 @@ def test_killed_while_it_reports_the_results_are_whole(disturbed, undisturbed):
     )
 
 
+@pytest.mark.system
 def test_after_all_this_the_bytes_are_those_of_the_undisturbed_run(disturbed, undisturbed):
     same(disturbed.run, undisturbed)
     for name in ("report.html", "report.json"):
@@ -167,6 +172,7 @@ def test_on_one_device_it_goes_on_as_exactly_and_half_a_compile_cache_costs_time
     same(run, on_one_device)
 
 
+@pytest.mark.system
 def test_resumed_on_fewer_devices_it_goes_on_and_marks_the_run(place, on_one_device):
     """Four members were under way on two devices; one device has places for two of them."""
     run = place.run("fewer devices")
@@ -181,6 +187,7 @@ def test_resumed_on_fewer_devices_it_goes_on_and_marks_the_run(place, on_one_dev
     assert len(json.loads((run.workdir / "results.json").read_text())["arms"]) == 4
 
 
+@pytest.mark.system
 def test_a_member_whose_loss_is_nan_is_marked_and_moves_no_other(place, undisturbed):
     """Killed and resumed as `disturbed` was, its bytes are the same; here the others' are those of
     a run without it.

@@ -25,6 +25,7 @@ def place(tmp_path_factory) -> Place:
     return made
 
 
+@pytest.mark.system
 def test_while_it_trains(place):
     (place.folder / "experiments" / "own.py").write_text(own.broken((own.PENALTY, WHILE_TRAINING)))
     undisturbed, run = place.run("undisturbed"), place.run("failing")

@@ -5,10 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 RECORD = Path(__file__).parent / "soak_record.json"
 
 
+@pytest.mark.system
 def test_five_kills_lose_nothing(tmp_path):
     path = tmp_path / "record.json"
     words = ["-m", "tests.faults.soak", "--kills=5", "--seed=7", f"--record={path}"]

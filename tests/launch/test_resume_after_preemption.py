@@ -118,6 +118,7 @@ def preempted(cloud, undisturbed):
     return said
 
 
+@pytest.mark.system
 def test_undisturbed_it_runs_as_one_job_of_two_processes(cloud, undisturbed):
     environment = json.loads((cloud.folder / "disk/calm/run/environment.json").read_text())
     assert environment["fingerprint"]["devices"] == WORKERS
@@ -126,6 +127,7 @@ def test_undisturbed_it_runs_as_one_job_of_two_processes(cloud, undisturbed):
     assert (logs / "worker-0.log").read_text().strip() in undisturbed
 
 
+@pytest.mark.system
 def test_preempted_it_saved_was_made_anew_and_went_on(cloud, preempted):
     assert (
         "t was preempted" in preempted
@@ -135,6 +137,7 @@ def test_preempted_it_saved_was_made_anew_and_went_on(cloud, preempted):
     assert cloud.cloud.verbs().count("tpu-vm create") == 3 and cloud.clean()
 
 
+@pytest.mark.system
 def test_the_results_are_those_of_the_undisturbed_run(cloud, preempted):
     calm, struck = (cloud.folder / "disk" / name / "run" for name in ("calm", "struck"))
     assert (calm / "results.json").read_bytes() == (struck / "results.json").read_bytes()
@@ -148,6 +151,7 @@ def test_the_results_are_those_of_the_undisturbed_run(cloud, preempted):
     ).read_bytes(), "fetched"
 
 
+@pytest.mark.system
 def test_slices_train_shares_which_one_command_joins(cloud):
     """Two TPUs of one host, a seed each; the printed command trains nothing, and compares both
     seeds.

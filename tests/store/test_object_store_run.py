@@ -118,6 +118,7 @@ def test_secrets_are_printed_and_written_nowhere(remote):
     ]
 
 
+@pytest.mark.system
 def test_report_inspect_status_and_counterfactual_read_it_back(remote, local):
     run, page = remote.run, (remote.run.workdir / "report.html").read_bytes()
     results = (run.workdir / "results.json").read_bytes()
@@ -158,6 +159,7 @@ def command(remote, *words: str) -> subprocess.CompletedProcess:
     return done
 
 
+@pytest.mark.system
 def test_neighbours_are_found(remote, place):
     """Another run beside it trains nothing anew."""
     run = Run(place, place.folder / "beside" / "x")
@@ -191,6 +193,7 @@ def get_claim():
 '''
 
 
+@pytest.mark.system
 def test_the_ledger_is_kept_in_a_bucket(place):
     """A run of one small claim; again, it trains nothing, and says the same."""
     (place.folder / "claims").mkdir()

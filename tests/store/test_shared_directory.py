@@ -31,6 +31,7 @@ sys.exit(main())
 """
 
 
+@pytest.mark.system
 def test_a_local_directory_that_not_all_processes_see_is_refused_with_the_reason(place):
     """One path, two directories, as /tmp/run is on two hosts: each process stands elsewhere, and
     the path leads to where it stands.
@@ -60,6 +61,7 @@ def arrays(content: bytes) -> dict[str, bytes]:
         return {name: archive.read(name) for name in archive.namelist() if name != "record.json"}
 
 
+@pytest.mark.system
 def test_two_processes_in_a_bucket_give_the_bytes_of_one_on_a_disk(place):
     """Two processes of two devices against one of four."""
     local, remote = Place.run(place, "local"), place.run("remote")

@@ -79,6 +79,7 @@ def folder(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("place")
 
 
+@pytest.mark.system
 def test_a_store_that_goes_away_ends_the_run_in_one_line(folder, tmp_path):
     """It was at work; the store is lost for good. What was saved is there when the store is."""
     with serving(tmp_path / "log") as server:
@@ -95,6 +96,7 @@ def test_a_store_that_goes_away_ends_the_run_in_one_line(folder, tmp_path):
     assert "Traceback" not in output and SECRET not in output
 
 
+@pytest.mark.system
 def test_ctrl_c_again_ends_it_while_the_store_does_not_answer(folder, tmp_path):
     """Each interrupts one wait: the save, then the last word in the log."""
     with serving(tmp_path / "log") as server:

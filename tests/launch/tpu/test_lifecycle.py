@@ -54,6 +54,7 @@ def test_it_creates_runs_shows_fetches_and_deletes(place):
     assert "$ gcloud compute tpus tpu-vm create t" in (logs / "launch.log").read_text()
 
 
+@pytest.mark.system
 def test_all_workers_run_at_once_and_each_has_its_file(place):
     place.cloud.plan(workers=4, environment={"ME": "{worker}"})
     said = place.run(
@@ -81,6 +82,7 @@ def test_a_failing_command_is_fetched_deleted_and_its_code_passed_on(place):
     assert place.cloud.verbs().count("tpu-vm ssh") == 2, "a failure is not repeated"
 
 
+@pytest.mark.system
 def test_one_worker_that_fails_ends_the_others(place):
     place.cloud.plan(workers=2, environment={"ME": "{worker}"})
     words = [word.replace("v5litepod-8", "v4-16") for word in TPU]
@@ -88,6 +90,7 @@ def test_one_worker_that_fails_ends_the_others(place):
     assert "failed on worker 1 with exit code 2" in said and place.clean()
 
 
+@pytest.mark.system
 def test_what_is_interrupted_goes_on_on_the_same_machine(place):
     script = (
         "echo $(cat times 2>/dev/null)x > times; cat times; [[ $(cat times) == xxx ]] || exit 75"
@@ -97,6 +100,7 @@ def test_what_is_interrupted_goes_on_on_the_same_machine(place):
     assert place.cloud.verbs().count("tpu-vm create") == 1, "the machine was there all the time"
 
 
+@pytest.mark.system
 def test_a_lease_that_the_lost_machine_left_is_waited_for(place):
     second = "{ echo gs://b/r is in use by process 7 on h; exit 2; }"
     script = (
@@ -111,6 +115,7 @@ def test_a_lease_that_the_lost_machine_left_is_waited_for(place):
     )
 
 
+@pytest.mark.system
 def test_attempts_are_bounded_and_the_code_says_that_it_may_go_on(place):
     said = place.run(*TPU, "--attempts=2", *command("exit 75"), code=75)
     assert (
@@ -130,6 +135,7 @@ def test_a_refused_creation_says_why_and_leaves_nothing(place):
     assert "tpu-vm ssh" not in place.cloud.verbs() and place.clean()
 
 
+@pytest.mark.system
 def test_no_room_is_tried_again(place):
     place.cloud.plan(create=["no room", "no room"])
     said = place.run(*TPU, "--spot", *command("echo made it"))
@@ -147,12 +153,14 @@ def test_a_tpu_of_somebody_else_is_not_touched(place):
     assert "mine now" in said and "tpu-vm create" not in place.cloud.verbs() and place.clean()
 
 
+@pytest.mark.system
 def test_one_that_appears_in_between_is_not_deleted(place):
     place.cloud.plan(create=["exists"])
     said = place.run(*TPU, *command("true"), code=2)
     assert "ALREADY_EXISTS" in said and "tpu-vm delete" not in place.cloud.verbs()
 
 
+@pytest.mark.system
 def test_ctrl_c_lets_the_command_save_fetches_and_deletes(place):
     process = place.start(*TPU, *command(f"mkdir out; touch out/kept; {SAVES}"), "--workdir=out")
     log = place.home / "launches/t/logs/t/attempt-1/worker-0.log"
@@ -168,6 +176,7 @@ def test_ctrl_c_lets_the_command_save_fetches_and_deletes(place):
     assert (place.home / "launches/t/out/kept").exists() and place.clean()
 
 
+@pytest.mark.system
 def test_a_closed_terminal_while_it_is_created_deletes_what_comes(place):
     place.cloud.plan(creating=2.0, late=True)
     process = place.start(*TPU, *command("true"))
@@ -179,6 +188,7 @@ def test_a_closed_terminal_while_it_is_created_deletes_what_comes(place):
     assert place.clean() and "tpu-vm ssh" not in place.cloud.verbs()
 
 
+@pytest.mark.system
 def test_a_deletion_that_fails_is_tried_again_then_left_to_the_person(place):
     place.cloud.plan(delete=2)
     assert "t is deleted" in place.run(*TPU, *command("true")) and place.clean()
@@ -193,6 +203,7 @@ def test_a_deletion_that_fails_is_tried_again_then_left_to_the_person(place):
     )
 
 
+@pytest.mark.system
 def test_keep_leaves_it_and_says_so(place):
     said = place.run(*TPU, "--keep", *command("echo once"))
     assert (
@@ -208,6 +219,7 @@ def test_keep_leaves_it_and_says_so(place):
     )
 
 
+@pytest.mark.system
 def test_a_launch_that_was_killed_is_taken_up_by_reuse(place):
     process = place.start(
         *TPU, *command(SAVES.replace("echo saved", "echo it had saved > $HOME/word"))
@@ -224,6 +236,7 @@ def test_a_launch_that_was_killed_is_taken_up_by_reuse(place):
     )
 
 
+@pytest.mark.system
 def test_a_lost_connection_neither_ends_nor_repeats_the_command(place):
     script = "echo begun >> times; cat times; sleep 1.5; echo the end"
     process = place.start(*TPU, *command(script))
@@ -241,6 +254,7 @@ def test_a_lost_connection_neither_ends_nor_repeats_the_command(place):
     assert log.read_text() == "begun\nthe end\n" and said.count("begun\n") == 1 and place.clean()
 
 
+@pytest.mark.system
 def test_preempted_after_it_has_saved_it_is_made_anew_too(place):
     marks = place.folder / "marks"
     script = f"echo x >> {marks}; if [[ $(wc -l < {marks}) == 1 ]]; then {SAVES}; fi; echo done now"
@@ -257,6 +271,7 @@ def test_preempted_after_it_has_saved_it_is_made_anew_too(place):
     assert place.cloud.verbs().count("tpu-vm create") == 2 and place.clean()
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(
     ("flags", "group"), [(("--spot",), "tpu-vm"), (("--spot", "--queued"), "queued-resources")]
 )
@@ -275,6 +290,7 @@ def test_preempted_it_is_made_anew_and_without_a_bucket_begins_again(place, flag
     assert place.cloud.verbs().count(f"{group} create") == 2 and place.clean()
 
 
+@pytest.mark.system
 def test_queued_it_waits_and_tells_the_state(place):
     place.cloud.plan(waiting=2)
     said = place.run(*TPU, "--queued", "--valid_until=6h", *command("echo at last"))
@@ -293,12 +309,14 @@ def test_queued_it_waits_and_tells_the_state(place):
     ]
 
 
+@pytest.mark.system
 def test_a_queued_request_that_expires_is_deleted(place):
     place.cloud.plan(waiting=-1)
     said = place.run(*TPU, "--queued", "--valid_until=6h", *command("true"), code=75)
     assert "the request of t was not served within --valid_until=6h" in said and place.clean()
 
 
+@pytest.mark.system
 def test_ctrl_c_while_it_waits_in_line_deletes_the_request(place):
     place.cloud.plan(waiting=10**6)
     process = place.start(*TPU, "--queued", *command("true"))
@@ -312,6 +330,7 @@ def test_ctrl_c_while_it_waits_in_line_deletes_the_request(place):
     )
 
 
+@pytest.mark.system
 def test_three_times_ctrl_c_leaves_the_deletion_to_the_person(place):
     place.cloud.plan(creating=20)
     process = place.start(*TPU, *command("true"))
@@ -333,6 +352,7 @@ def test_three_times_ctrl_c_leaves_the_deletion_to_the_person(place):
     )
 
 
+@pytest.mark.system
 def test_copying_is_tried_again(place):
     place.cloud.plan(upload=2)
     assert "fine" in place.run(*TPU, *command("echo fine")) and place.clean()
@@ -344,6 +364,7 @@ def test_copying_is_tried_again(place):
     )
 
 
+@pytest.mark.system
 def test_several_commands_get_a_slice_each(place):
     place.cloud.plan(creating=0.1)
     said = place.run(*TPU, *command("echo one; echo; echo more"), *command("echo two"))

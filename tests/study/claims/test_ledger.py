@@ -115,6 +115,7 @@ def test_it_runs_from_candidates_to_the_page_and_is_done_the_second_time(folder)
     assert (folder / "run" / "ledger.json").read_text() == text
 
 
+@pytest.mark.system
 def test_a_stopped_run_goes_on_to_the_same_ledger(folder, monkeypatch):
     go(folder, workdir="whole")
     # Another directory's members would be found: look at members of its own only.
@@ -150,6 +151,7 @@ def test_a_signal_stops_without_judging(folder, monkeypatch):
     assert list((folder / "run" / "checkpoints").iterdir()), "what was trained is saved"
 
 
+@pytest.mark.system
 def test_a_claim_that_joins_trains_only_what_is_new(folder):
     go(folder)
     made_up.write_claim(folder, MORE, "C2")

@@ -278,7 +278,7 @@ def test_members_of_another_machine_are_used_and_mark_the_run(tmp_path, monkeypa
     compare(tmp_path / "own")
     before = (tmp_path / "own" / "results.json").read_bytes()
     real = run.fingerprint()
-    for module in ("run", "session"):
+    for module in ("commands.compare", "engine.session"):
         monkeypatch.setattr(f"jaxreg.study.{module}.fingerprint", lambda: real | {"cores": 99})
     shown = Shown()
     assert compare(tmp_path / "own", shown=shown) == 0

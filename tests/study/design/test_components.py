@@ -69,6 +69,7 @@ def test_the_penalty_and_the_module_s_rate_really_train(finished):
     assert losses["small_logits"] != losses["none"] and losses["dropout"] != losses["none"]
 
 
+@pytest.mark.system
 def test_the_report_finds_the_pieces_again_and_refuses_changed_ones(
     finished, place, jaxreg_command
 ):
@@ -167,6 +168,7 @@ def test_wrong_pieces_are_named_all_at_once():
     )
 
 
+@pytest.mark.system
 def test_an_exception_in_a_penalty_keeps_the_user_s_traceback_first(place, jaxreg_command):
     file = place / "own" / "broken.py"
     file.write_text(

@@ -14,6 +14,7 @@ from jaxreg.study.engine.program_cache import count
 OWN = Path("/proc/self/maps")
 
 
+@pytest.mark.system
 @pytest.mark.skipif(not OWN.exists(), reason="this system does not tell its memory mappings")
 def test_forgotten_programs_give_their_mappings_back():
     program_cache.forget_programs()

@@ -1,0 +1,72 @@
+"""Rules of the tests themselves: none asserts a wall time, none edits sys.path, and the two tiers
+are what README.md says.
+"""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FILES = sorted((ROOT / "tests").rglob("*.py"))
+CLOCKS = {"monotonic", "perf_counter", "perf_counter_ns", "process_time"}
+
+
+def _names(tree: ast.AST) -> set[str]:
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+
+
+def _reads_a_clock(tree: ast.AST) -> bool:
+    return any(isinstance(node, ast.Attribute) and node.attr in CLOCKS for node in ast.walk(tree))
+
+
+def timed_assertions(source: str) -> list[int]:
+    """The lines of the assertions that depend on a clock, except `assert clock() < deadline`, which
+    only ends a wait.
+    """
+    tree, timed = ast.parse(source), set()
+    for _ in range(3):  # names that follow from names
+        for node in ast.walk(tree):
+            targets, value = [], None
+            if isinstance(node, ast.Assign):
+                targets, value = node.targets, node.value
+            elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "append":
+                targets, value = [node.func.value], node.args[0]
+            if value is not None and (_reads_a_clock(value) or _names(value) & timed):
+                timed |= {name for each in targets for name in _names(each)} - {"deadline"}
+    return [
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assert)
+        and "deadline" not in _names(node.test)
+        and (_reads_a_clock(node.test) or _names(node.test) & timed)
+    ]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_wall_time_is_asserted(path):
+    assert timed_assertions(path.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "start = time.perf_counter()\nassert time.perf_counter() - start < 1",
+        "seconds.append(time.perf_counter() - start)\nassert min(seconds) < 0.15",
+        "began = time.monotonic()\nlasted = now - began\nassert lasted > 0.5",
+    ],
+)
+def test_a_wall_time_would_be_found(source):
+    assert len(timed_assertions(source)) == 1
+
+
+def test_no_file_edits_the_import_path():
+    found = [
+        path
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute)
+        and node.attr == "path"
+        and getattr(node.value, "id", "") == "sys"
+    ]
+    assert not found
