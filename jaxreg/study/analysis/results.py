@@ -3,7 +3,8 @@ and controls.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ CHANCE_BAND = 0.04
 """How far the mean of an arm may lie from chance on views where anything but chance is a leak;
 three standard errors where that is more.
 """
+
+ALL_DIVERGED = "every run of both arms diverged"
 
 OVERFIT_TRAIN, OVERFIT_VALIDATION = 0.99, 0.95
 """The precondition of the over-fitted regime: the baseline reaches the first on train and stays
@@ -92,12 +95,19 @@ def summarize(
     records: Mapping[str, Record],
     datasets: Mapping[str, Dataset],
     off_value: dict[str, Any] | None = None,
+    changes: Sequence[Mapping[str, Any]] = (),
 ) -> Outcome:
     """results.json and its verdicts: exactly the rules of the statistics module, on the primary
     view only.
+
+    Args:
+      off_value: the off-value control, where it was run.
+      changes: what differs from the declaration, of `predeclared.changes`.
     """
     table = per_seed(specs, records, datasets)
-    verdicts = _verdicts(experiment, table)
+    diverged = _diverged(specs, records)
+    lost = {arm for arm, count in diverged.items() if count == len(seeds)}
+    verdicts = _verdicts(experiment, table, lost)
     views = list(table[experiment.baseline])
     arms = {
         arm: {name: _cell(values, experiment.alpha) for name, values in row.items()}
@@ -116,7 +126,7 @@ def summarize(
         if not check:
             uninformative[view] = check.detail
     comparisons = [
-        _comparison(experiment, arm, view, table, verdicts)
+        _comparison(experiment, arm, view, table, verdicts, lost)
         for arm in table
         if arm != experiment.baseline
         for view in views
@@ -135,20 +145,38 @@ def summarize(
         "comparisons": comparisons,
         "controls": controls,
     }
+    # Said only where there is something to say: other runs keep their bytes.
+    results |= {"diverged": diverged} if diverged else {}
+    results |= {"changed_after_training": list(changes)} if changes else {}
     return Outcome(results, verdicts, uninformative)
+
+
+def _diverged(specs: Sequence[Spec], records: Mapping[str, Record]) -> dict[str, int]:
+    """Arm -> how many of its runs diverged, arms without any left out."""
+    count = Counter(spec.arm for spec in specs if records[spec.hash].meta["diverged"])
+    return {arm: count[arm] for arm in dict.fromkeys(spec.arm for spec in specs) if count[arm]}
+
+
+def _both_lost(experiment: Experiment, arm: str, lost: Collection[str]) -> bool:
+    """Whether every run of an arm and of the baseline diverged: then two guesses are compared."""
+    return arm in lost and experiment.baseline in lost
 
 
 def _differences(experiment: Experiment, table: Mapping, arm: str, view: str) -> np.ndarray:
     return np.asarray(table[arm][view]) - np.asarray(table[experiment.baseline][view])
 
 
-def _verdicts(experiment: Experiment, table: Mapping) -> dict[str, verdict.Verdict]:
+def _verdicts(
+    experiment: Experiment, table: Mapping, lost: Collection[str]
+) -> dict[str, verdict.Verdict]:
     """One verdict per arm on the primary view. Arms are one family for Holm; each control is a
     question of its own.
     """
     claims = {
         arm: verdict.Comparison(
-            _differences(experiment, table, arm, experiment.primary), experiment.margin
+            _differences(experiment, table, arm, experiment.primary),
+            experiment.margin,
+            untestable=ALL_DIVERGED if _both_lost(experiment, arm, lost) else None,
         )
         for arm in table
         if arm != experiment.baseline
@@ -177,7 +205,12 @@ def _cell(values: Sequence[float], alpha: float) -> dict[str, Any]:
 
 
 def _comparison(
-    experiment: Experiment, arm: str, view: str, table: Mapping, verdicts: Mapping
+    experiment: Experiment,
+    arm: str,
+    view: str,
+    table: Mapping,
+    verdicts: Mapping,
+    lost: Collection[str],
 ) -> dict[str, Any]:
     """One row of "comparisons": effect and interval everywhere, p and verdict on the primary view
     only.
@@ -194,9 +227,11 @@ def _comparison(
         "p_holm": None if primary is None else primary.p_holm,
         "verdict": None if primary is None else primary.label,
         "per_seed": differences.tolist(),
-        "seeds_needed": _seeds_needed(differences, experiment)
-        if primary is None
-        else primary.seeds_needed,
+        "seeds_needed": primary.seeds_needed
+        if primary is not None
+        else None
+        if _both_lost(experiment, arm, lost)
+        else _seeds_needed(differences, experiment),
     }
 
 

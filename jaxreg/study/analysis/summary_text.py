@@ -97,6 +97,30 @@ def command(argv: Sequence[str]) -> str:
     return " ".join(["jaxreg", *(shlex.quote(shown(word)) for word in argv[1:])])
 
 
+def diverged(experiment: Experiment, results: Mapping[str, Any]) -> list[str]:
+    """One line that counts the diverged runs by arm, [] where there are none: it goes first."""
+    if "diverged" not in results:
+        return []
+    total = len(results["seeds"])
+    counts = ", ".join(f"{arm} {count} of {total}" for arm, count in results["diverged"].items())
+    line = f"Diverged, and counted as a guess: {counts}."
+    if all(results["diverged"].get(arm) == total for arm in experiment.arms):
+        return [
+            f"Every run diverged: there is nothing to compare. {line} More seeds will not help;"
+            " lower the learning rate, or clip gradients."
+        ]
+    return [line]
+
+
+def changed(results: Mapping[str, Any]) -> list[str]:
+    """One line per value that was changed after members had been trained, [] where none was."""
+    return [
+        f"Changed after training began: {each['field']} is {each['now']!r}, declared was"
+        f" {each['declared']!r}."
+        for each in results.get("changed_after_training", ())
+    ]
+
+
 def headline(
     experiment: Experiment,
     verdicts: Mapping[str, verdict.Verdict],
@@ -125,6 +149,7 @@ def headline(
             f"Too small to matter (an effect of {100 * experiment.margin:.0f} points is excluded)",
         ),
         (verdict.INCONCLUSIVE, "Undecided at this number of seeds"),
+        (verdict.NOT_TESTABLE, "Not testable, since every run of both arms diverged"),
     ):
         found = sorted(
             (name for name in arms if arms[name].label == label),
@@ -163,10 +188,20 @@ def _contrasts(
     return sentences
 
 
-def underpowered(experiment: Experiment, comparisons: Sequence[Mapping[str, Any]]) -> str:
+def underpowered(
+    experiment: Experiment,
+    comparisons: Sequence[Mapping[str, Any]],
+    diverged: Mapping[str, int] | None = None,
+) -> str:
     """One line: the cells beside the primary view that could not have seen an effect of the margin,
     and the seeds they need.
+
+    Args:
+      comparisons, diverged: of results.json.
     """
+    runs = max((len(row["per_seed"]) for row in comparisons), default=0)
+    if diverged and all(diverged.get(arm) == runs for arm in experiment.arms):
+        return "Every run diverged: no number of seeds would show an effect."
     by_view: dict[str, list[str]] = {}
     for row in comparisons:
         if (

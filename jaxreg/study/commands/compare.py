@@ -97,7 +97,10 @@ def compare(
             return
         off_value = off_values.off_value(config, example, specs[0].run_seed, session.phases)
         session.phases("comparing")
-        outcome = results.summarize(experiment, seeds, specs, records, session.library, off_value)
+        changes = run_directory.changed_since_declared(workdir, experiment)
+        outcome = results.summarize(
+            experiment, seeds, specs, records, session.library, off_value, changes
+        )
         write_json(workdir / "results.json", outcome.results)
         _report(session, experiment, config, specs, records, outcome)
 
@@ -125,9 +128,9 @@ def _report(
     build.write_tensorboard(session.workdir, specs, records)
     phases.stop()
     build.write_page(session.workdir, payload | {"timing": phases.seconds})
-    rows = outcome.results["comparisons"]
+    rows, lost = outcome.results["comparisons"], outcome.results.get("diverged")
     session.display.closing(
-        [*payload["headline"], summary_text.underpowered(experiment, rows)],
+        [*payload["headline"], summary_text.underpowered(experiment, rows, lost)],
         table=outcome.results["arms"],
         comparisons=rows,
         controls=payload["controls"],
@@ -200,7 +203,7 @@ def train(config: Config, workdir: Path, *, display: Any) -> int:
         session.phases.stop()
         table = outcome.results["arms"]
         display.closing(
-            [f"seed {seed}"],
+            [*summary_text.diverged(alone, outcome.results), f"seed {seed}"],
             table=table,
             timing=session.phases.seconds,
             command=summary_text.command(sys.argv),

@@ -16,7 +16,7 @@ from jaxreg.attention import BITS_VERSION
 from jaxreg.errors import UserErrors
 from jaxreg.store.atomic import to_json, write_json
 from jaxreg.store.member_store import Record
-from jaxreg.study.design import components
+from jaxreg.study.design import components, predeclared
 from jaxreg.study.design.components import Own
 from jaxreg.study.design.config import flat
 from jaxreg.study.design.experiment import Arm, Experiment, load_experiment
@@ -54,9 +54,12 @@ def begin(
     """
     design = _design(experiment, config, arms, seeds)
     path = workdir / CONFIG
-    if path.exists():
-        _refuse_other(workdir, json.loads(path.read_text()), json.loads(to_json(design)))
-    write_json(path, design)
+    before = json.loads(path.read_text()) if path.exists() else None
+    if before is not None:
+        _refuse_other(workdir, before, json.loads(to_json(design)))
+    trained = next(iter((workdir / "members").glob("*")), None) is not None
+    declared = predeclared.declare(experiment, before if trained else None)
+    write_json(path, design | {"declared": declared})
     write_environment(workdir, fingerprint, display)
 
 
@@ -120,6 +123,14 @@ def read(workdir: Path) -> tuple[Experiment, dict, dict[str, dict], list[int]]:
     arms = {name: Arm(**arm) for name, arm in entry["arms"].items()}
     experiment = Experiment(**{**entry, "arms": arms, "seeds": tuple(entry["seeds"])})
     return experiment, _tuples(design["config"]), _tuples(design["arms"]), design["seeds"]
+
+
+def changed_since_declared(workdir: Path, experiment: Experiment) -> list[dict[str, Any]]:
+    """What the experiment says otherwise than before the first member trained; see
+    `predeclared.changes`.
+    """
+    design = json.loads((workdir / CONFIG).read_text())
+    return predeclared.changes(design.get("declared"), experiment)
 
 
 def _tuples(tree: Any) -> Any:

@@ -53,7 +53,11 @@ def payload_of(
         "command": command,
         "generated_from": "results.json",
         "scope": summary_text.scope(config, seeds),
-        "headline": summary_text.headline(experiment, outcome.verdicts, table, chance, both),
+        "headline": [
+            *summary_text.diverged(experiment, outcome.results),
+            *summary_text.changed(outcome.results),
+            *summary_text.headline(experiment, outcome.verdicts, table, chance, both),
+        ],
         "primary": experiment.primary,
         "margin": experiment.margin,
         "alpha": experiment.alpha,
@@ -247,7 +251,13 @@ def rebuild(workdir: Path) -> dict[str, Any]:
             )
         old = run_directory.read_results(workdir)
         outcome = results.summarize(
-            experiment, seeds, specs, found, library, old.get("controls", {}).get("off_value")
+            experiment,
+            seeds,
+            specs,
+            found,
+            library,
+            old.get("controls", {}).get("off_value"),
+            run_directory.changed_since_declared(workdir, experiment),
         )
         payload = payload_of(
             experiment, config, specs, found, library, outcome, f"jaxreg report {workdir}"

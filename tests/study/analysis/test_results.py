@@ -12,7 +12,7 @@ import pytest
 
 from jaxreg.store.atomic import to_json
 from jaxreg.store.member_store import Record
-from jaxreg.study.analysis import results, statistics, verdict
+from jaxreg.study.analysis import results, statistics, summary_text, verdict
 from jaxreg.study.design.experiment import Arm, Experiment
 from jaxreg.study.engine import program
 from jaxreg.study.engine.members import Spec
@@ -390,3 +390,38 @@ def test_results_have_neither_times_nor_paths_and_the_same_bytes_again(eight):
         "comparisons",
         "controls",
     ]
+
+
+def test_where_everything_diverged_it_is_said_first_and_no_seeds_are_asked_for():
+    """`--config.optim.learning_rate=1e30` gave 50.0 +- 0.0 everywhere and advice to add seeds."""
+    study = Study(seeds=tuple(range(1, 9)))
+    for arm in ARMS:
+        study.fill(arm, [None] * 8, diverged=True)
+    found = study.summary().results
+    assert found["diverged"] == dict.fromkeys(ARMS, 8)
+    assert {row["verdict"] for row in found["comparisons"] if row["split"] == "recombination"} == {
+        verdict.NOT_TESTABLE
+    }
+    assert {row["seeds_needed"] for row in found["comparisons"]} == {None}
+    [line] = summary_text.diverged(study.experiment, found)
+    assert line.startswith("Every run diverged: ") and "none 8 of 8, drop 8 of 8" in line
+    last = summary_text.underpowered(study.experiment, found["comparisons"], found["diverged"])
+    assert last == "Every run diverged: no number of seeds would show an effect."
+
+
+def test_diverged_runs_are_counted_by_arm_and_other_results_have_no_such_entry():
+    study = Study()
+    assert "diverged" not in study.summary().results
+    assert summary_text.diverged(study.experiment, study.summary().results) == []
+    study.put("drop", 2, None, diverged=True)
+    found = study.summary().results
+    assert found["diverged"] == {"drop": 1}
+    assert summary_text.diverged(study.experiment, found) == [
+        "Diverged, and counted as a guess: drop 1 of 3."
+    ]
+    [row] = [
+        row
+        for row in found["comparisons"]
+        if (row["arm"], row["split"]) == ("drop", "recombination")
+    ]
+    assert row["verdict"] == verdict.INCONCLUSIVE and row["seeds_needed"] is not None

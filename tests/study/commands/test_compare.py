@@ -11,10 +11,11 @@ import pytest
 from jaxreg.cli.live_display import Silent
 from jaxreg.errors import UserErrors
 from jaxreg.store import code_version, lock
+from jaxreg.study.analysis import summary_text
 from jaxreg.study.commands import compare as run
 from jaxreg.study.design.config_fields import MAX_SEED
 from jaxreg.study.design.experiment import Arm, Experiment
-from jaxreg.study.engine import off_values
+from jaxreg.study.engine import off_values, run_directory
 from tests.helpers import tiny
 
 ARMS = {
@@ -326,3 +327,45 @@ def test_a_single_run_is_resumed_and_refuses_another_seed(tmp_path):
     ).read_bytes() and learning(own) == learning(whole)
     with pytest.raises(UserErrors, match="seed=0, not 5"):
         run.train({**config, "seed": 5}, tmp_path / "1" / "own", display=Shown())
+
+
+def test_what_was_declared_before_training_stays_and_a_later_change_is_said(tmp_path):
+    """Margin, primary view and prediction could be changed after the result, without a word."""
+    assert compare(tmp_path / "own") == 0
+    first = json.loads((tmp_path / "own" / "results.json").read_text())
+    assert "changed_after_training" not in first
+    arms = ARMS | {"drop": dataclasses.replace(ARMS["drop"], predict=9.0)}
+    later = dataclasses.replace(DESIGN, margin=0.02, primary="validation", prediction="as it came")
+    for _ in range(2):  # said again by every later run
+        assert compare(tmp_path / "own", design=later, arms=arms) == 0
+        found = json.loads((tmp_path / "own" / "results.json").read_text())
+        changes = {
+            each["field"]: (each["declared"], each["now"])
+            for each in found["changed_after_training"]
+        }
+        assert changes == {
+            "margin": (0.05, 0.02),
+            "primary": ("recombination", "validation"),
+            "prediction": ("none of them", "as it came"),
+            "drop.predict": (1.0, 9.0),
+        }
+    lines = summary_text.changed(found)
+    assert len(lines) == 4
+    assert lines[1] == "Changed after training began: margin is 0.02, declared was 0.05."
+    assert compare(tmp_path / "own") == 0, "back to what was declared"
+    assert json.loads((tmp_path / "own" / "results.json").read_text()) == first
+
+
+def test_before_a_member_is_trained_a_declaration_may_be_rewritten(tmp_path):
+    resolved = {name: tiny.config(arm.diff) for name, arm in ARMS.items()}
+    for margin in (0.05, 0.02):
+        design = dataclasses.replace(DESIGN, arms=ARMS, margin=margin)
+        run_directory.begin(tmp_path, design, tiny.config(), resolved, (1, 2), {}, Shown())
+        assert run_directory.changed_since_declared(tmp_path, design) == []
+    (tmp_path / "members").mkdir()
+    (tmp_path / "members" / "x.npz").write_bytes(b"")
+    later = dataclasses.replace(design, margin=0.01)
+    run_directory.begin(tmp_path, later, tiny.config(), resolved, (1, 2), {}, Shown())
+    assert run_directory.changed_since_declared(tmp_path, later) == [
+        {"field": "margin", "declared": 0.02, "now": 0.01}
+    ]

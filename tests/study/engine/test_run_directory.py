@@ -66,6 +66,7 @@ def test_config_json_holds_the_whole_design(tmp_path):
         "config",
         "arms",
         "seeds",
+        "declared",
         "own_files",
         "bits_version",
         "code_version",
