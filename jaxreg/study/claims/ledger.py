@@ -28,8 +28,9 @@ from jaxreg.study.claims.probe_runner import Prober
 from jaxreg.study.engine import off_values as checks
 from jaxreg.study.engine import program, run_directory, same_everywhere
 from jaxreg.study.engine.members import Spec, code_version, plain
+from jaxreg.study.engine.program_cache import ProgramCache
 from jaxreg.study.engine.session import DONE, Session, hold
-from jaxreg.study.engine.trainer import Watch, fingerprint
+from jaxreg.study.engine.trainer import Trainer, Watch, fingerprint
 from jaxreg.train.loop import Interrupted
 
 LEDGER, PAGE, TABLE = "ledger.json", "ledger.html", "ledger.md"
@@ -171,8 +172,8 @@ class _Ledger:
         self.minutes, self.until = minutes, time.monotonic() + 60 * minutes
         self.workdir, self.display = session.workdir, session.display
         self.stored = pool.Stored(session.workdir)
-        self.compiled: dict[str, Any] = {}
-        self.trained_steps, self.training_seconds, self.num_compiled = 0, 0.0, 0
+        self.programs = ProgramCache()
+        self.trained_steps, self.training_seconds = 0, 0.0
         self.choices: dict[str, dict[str, tuning.Choice]] = {}
 
     def run(self) -> None:
@@ -233,13 +234,19 @@ class _Ledger:
             stop=self._should_stop,
             meter=self.session.meter,
         )
-        trainer = pool.PoolTrainer(self.workdir, specs, self.session.library, fingerprint(), watch)
-        trainer.compiled = self.compiled
+        trainer = Trainer(
+            self.workdir,
+            specs,
+            self.session.library,
+            fingerprint(),
+            watch,
+            programs=self.programs,
+            log_curves=False,
+        )
         try:
             trainer.run()
         finally:
             self.training_seconds += time.monotonic() - began
-            self.num_compiled += trainer.num_compiled
             pool.note_time(self.workdir, self.trained_steps - before, time.monotonic() - began)
 
     def _should_stop(self) -> bool:
@@ -320,7 +327,7 @@ class _Ledger:
             self.display.note(line)
         rate = self.trained_steps / self.training_seconds if self.training_seconds > 0 else 0.0
         self.display.note(
-            f"{self.num_compiled} program(s) compiled, {self.trained_steps:,} model-steps"
+            f"{self.programs.num_made} program(s) compiled, {self.trained_steps:,} model-steps"
             " trained now"
             + (
                 f", {rate:,.0f} model-steps per second with compiling and evaluating"

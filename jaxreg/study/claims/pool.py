@@ -8,17 +8,15 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from jaxreg.data import Dataset, Source
+from jaxreg.data import Source
 from jaxreg.distributed import processes
 from jaxreg.store import member_store
 from jaxreg.store.atomic import write_json
 from jaxreg.store.member_store import Records
 from jaxreg.study.claims.design import Design, Request
 from jaxreg.study.design.components import SOURCES
-from jaxreg.study.engine import program, program_cache
+from jaxreg.study.engine import program
 from jaxreg.study.engine.members import Spec
-from jaxreg.study.engine.trainer import Trainer
-from jaxreg.train.parallel import Programs
 
 STEPS_PER_SECOND = 600.0
 """Model-steps per second of a first run, evaluations included: CATSAT's size on two cores. Later
@@ -27,34 +25,6 @@ runs use what they measured.
 SECONDS_PER_PROGRAM = 8.0
 """To compile one structure, on two cores."""
 TIMING = "timing.json"
-
-
-class PoolTrainer(Trainer):
-    """A trainer without a metrics log, whose compiled programs outlive it: candidates and verdict
-    seeds share them.
-
-    compiled: structure -> programs, shared by all trainers of a run, and emptied when there are too
-    many. num_compiled: by this trainer.
-    """
-
-    compiled: dict[str, Programs]
-    num_compiled = 0
-
-    def _write_metrics(self) -> None:
-        """Curves stay in the records: thousands of members would make a log of gigabytes."""
-
-    def _rows(self, specs: Sequence[Spec]) -> list[dict]:
-        return []
-
-    def _programs(self, structure: Mapping, example: Dataset) -> tuple[Programs, bool]:
-        key = member_store.content_hash(repr(structure))
-        if key in self.compiled:
-            return self.compiled[key], True
-        if program_cache.too_many():  # those that are held here cannot be forgotten
-            self.compiled.clear()
-        self.compiled[key], fresh = super()._programs(structure, example)
-        self.num_compiled += 1
-        return self.compiled[key], fresh
 
 
 def data_hash(section: Mapping, seed: int) -> str:

@@ -3,9 +3,12 @@ dies when they run out.
 """
 
 import gc
+from collections.abc import Callable, Hashable
 from pathlib import Path
 
 import jax
+
+from jaxreg.train.parallel import Programs
 
 MAX_MAPPINGS = 30_000
 """Compiled programs are forgotten beyond."""
@@ -35,3 +38,29 @@ def forget_programs() -> None:
     gc.collect()  # programs and their functions hold each other
     jax.clear_caches()
     gc.collect()
+
+
+class ProgramCache:
+    """The compiled programs of several structures, for all trainers of a run. Emptied when the
+    process holds too many mappings.
+
+    Attributes:
+      num_made: how many structures were compiled so far.
+    """
+
+    def __init__(self):
+        self._programs: dict[Hashable, Programs] = {}
+        self.num_made = 0
+
+    def get(self, structure: Hashable, make: Callable[[], Programs]) -> tuple[Programs, bool]:
+        """The programs of a structure, made where they are not there, and whether they are compiled
+        already.
+        """
+        if structure in self._programs:
+            return self._programs[structure], True
+        if too_many():  # those that are held here cannot be forgotten
+            self._programs.clear()
+            forget_programs()
+        self._programs[structure] = make()
+        self.num_made += 1
+        return self._programs[structure], False

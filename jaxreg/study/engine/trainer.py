@@ -64,13 +64,17 @@ class Saved:
 
 
 class Trainer:
-    """The members of one run directory.
+    """The members of one run directory, each trained once, whichever and however many designs need
+    it.
 
     Args:
       workdir: records, checkpoints and metrics.jsonl live in here; neighbours' records are found
         too.
       datasets: by content hash.
       fingerprint: of this machine and these versions, stored beside every record.
+      programs: compiled programs that outlive this trainer; None keeps none.
+      log_curves: whether metrics.jsonl gets a row per (arm, seed, step, split). The curves stay in
+        the records either way: thousands of members would make a log of gigabytes.
     """
 
     def __init__(
@@ -80,7 +84,11 @@ class Trainer:
         datasets: Mapping[str, Dataset],
         fingerprint: Mapping,
         watch: Watch,
+        *,
+        programs: program_cache.ProgramCache | None = None,
+        log_curves: bool = True,
     ):
+        self.programs, self.log_curves = programs, log_curves
         self.workdir, self.specs, self.datasets, self.fingerprint, self.watch = (
             workdir,
             specs,
@@ -141,6 +149,8 @@ class Trainer:
 
     def _write_metrics(self) -> None:
         """All rows anew; what is known of the machine is in no record and stays."""
+        if not self.log_curves:
+            return
         rows = [row for specs in self._arms.values() for row in self._rows(specs)]
         self.metrics.rewrite(rows + machine_rows(self.metrics.path))
 
@@ -207,8 +217,14 @@ class Trainer:
 
     def _programs(self, structure: Mapping, example: Dataset) -> tuple[Programs, bool]:
         """The programs of a structure, and whether they are compiled already."""
-        program_cache.make_room()
-        return program.programs_of(structure, program.Vocabulary.of(example)), False
+
+        def make() -> Programs:
+            return program.programs_of(structure, program.Vocabulary.of(example))
+
+        if self.programs is None:
+            program_cache.make_room()
+            return make(), False
+        return self.programs.get(member_store.content_hash(repr(structure)), make)
 
     def _wave_data(
         self, specs: Sequence[Spec], example: Dataset, passes: program.Passes, programs: Programs
@@ -296,7 +312,8 @@ class Trainer:
         self.records.put(spec.hash, arrays, meta)
         self.found[spec.hash] = self.records.get(spec.hash)
         self.trained += 1
-        self.metrics.append(self._rows(self._arms[spec.hash]))
+        if self.log_curves:
+            self.metrics.append(self._rows(self._arms[spec.hash]))
         for each in self._arms[spec.hash]:
             self.watch.member_done(each, self.found[spec.hash])
 

@@ -44,3 +44,16 @@ def test_the_limit_is_below_what_linux_gives(monkeypatch):
     monkeypatch.setattr(program_cache, "MAX_MAPPINGS", count() + 10_000)
     program_cache.make_room()
     assert forgotten == [1]
+
+
+def test_a_structure_is_compiled_once_and_all_go_when_there_are_too_many(monkeypatch):
+    monkeypatch.setattr(program_cache, "too_many", lambda: False)
+    monkeypatch.setattr(program_cache, "forget_programs", lambda: None)
+    kept = program_cache.ProgramCache()
+    assert kept.get("a", lambda: "programs of a") == ("programs of a", False)
+    assert kept.get("b", lambda: "programs of b") == ("programs of b", False)
+    assert kept.get("a", lambda: "others") == ("programs of a", True) and kept.num_made == 2
+    monkeypatch.setattr(program_cache, "too_many", lambda: True)
+    assert kept.get("c", lambda: "programs of c") == ("programs of c", False)
+    monkeypatch.setattr(program_cache, "too_many", lambda: False)
+    assert kept.get("a", lambda: "again") == ("again", False) and kept.num_made == 4
