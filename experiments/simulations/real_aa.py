@@ -20,8 +20,9 @@ import numpy as np
 from jaxreg.cli import jax_startup
 from jaxreg.cli.live_display import open_display
 from jaxreg.store.atomic import write_json
-from jaxreg.study.analysis import results, verdict
+from jaxreg.study.analysis import verdict
 from jaxreg.study.design import config as configs
+from jaxreg.study.engine import member_scores
 from jaxreg.study.engine.members import Spec, code_version, member_hash, plain
 from jaxreg.study.engine.session import Session, hold
 from jaxreg.study.engine.trainer import Trainer, Watch, fingerprint
@@ -69,7 +70,7 @@ def judge(session: Session, output: Path) -> None:
     for spec in specs:
         dataset = session.library[spec.data]
         view = next(view for view in dataset.views if view.name == VIEW)
-        accuracy.append(results.accuracy(found[spec.hash], dataset, view))
+        accuracy.append(member_scores.accuracy(found[spec.hash], dataset, view))
     told = figures(verdict.fill_diverged(accuracy, 0.5))
     output.parent.mkdir(parents=True, exist_ok=True)
     write_json(output, told)

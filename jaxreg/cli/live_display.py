@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jaxreg.cli import result_tables
+from jaxreg.study.analysis.summary_text import duration
 
 LINE_EVERY_SECONDS = 15.0  # between progress lines where nobody watches
 REFRESH_PER_SECOND = 2  # of the live table; rendering shares the cores with training
@@ -225,10 +226,8 @@ class _Shown(Display):
         for sentence in headline:
             print_(Text(sentence, style="bold"))
         if timing:
-            spent = ", ".join(
-                f"{name} {result_tables.duration(seconds)}" for name, seconds in timing.items()
-            )
-            print_(Text(f"Time: {result_tables.duration(sum(timing.values()))} ({spent})"))
+            spent = ", ".join(f"{name} {duration(seconds)}" for name, seconds in timing.items())
+            print_(Text(f"Time: {duration(sum(timing.values()))} ({spent})"))
         for name, line in (("Report", report), ("Again", command)):
             if line:
                 print_(
@@ -252,7 +251,7 @@ class _Shown(Display):
             return self._phase
         left = self.seconds_left()
         eta = (
-            f", about {result_tables.duration(left)} left"
+            f", about {duration(left)} left"
             if left is not None and self._done < self._total
             else ""
         )
@@ -298,7 +297,7 @@ class Plain(_Shown):
     def _line(self, text: str) -> None:
         self._last_line = self._clock()
         self._console.print(
-            Text(f"[{result_tables.duration(self._last_line - self._began)}] {text}"),
+            Text(f"[{duration(self._last_line - self._began)}] {text}"),
             soft_wrap=True,
         )
 
@@ -361,7 +360,7 @@ class Terminal(_Shown):
         with self._lock:
             line = Table.grid(padding=(0, 1))
             bar = ProgressBar(total=max(self._total, 1), completed=self._done, width=20)
-            elapsed = result_tables.duration(self._clock() - self._began)
+            elapsed = duration(self._clock() - self._began)
             line.add_row(Text(elapsed, style="dim"), bar, Text(self._status(), style="bold"))
             return Group(result_tables.live(self._board, self._console.width), line)
 

@@ -47,6 +47,17 @@ class Record(NamedTuple):
     arrays: dict[str, np.ndarray]
     meta: dict
 
+    def params(self) -> dict:
+        """Its parameters, as nested dicts."""
+        prefix = "params/"
+        return unflatten(
+            {
+                name.removeprefix(prefix): x
+                for name, x in self.arrays.items()
+                if name.startswith(prefix)
+            }
+        )
+
 
 def content_hash(obj: Any) -> str:
     """24 hexadecimal digits of the sha256 of the canonical JSON of `obj`: equal for equal content

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from jaxreg.cli import live_display, result_tables
 from jaxreg.data.catsat import source
+from jaxreg.study.analysis.summary_text import duration
 
 VIEWS = source.VIEW_NAMES
 ARMS = ("none", "attention_0.1", "attention_0.3+decay")
@@ -211,6 +212,6 @@ def test_no_terminal_means_plain_lines():
 
 
 def test_durations_and_numbers():
-    assert [result_tables.duration(s) for s in (8.6, 65, 7380)] == ["9 s", "1:05", "2:03:00"]
+    assert [duration(s) for s in (8.6, 65, 7380)] == ["9 s", "1:05", "2:03:00"]
     assert result_tables.percent(None) == result_tables.points(float("nan")) == "-"
     assert result_tables.points(-0.0164) == "-1.6"

@@ -12,11 +12,11 @@ from jaxreg.cli.live_display import Silent
 from jaxreg.data import SOURCES
 from jaxreg.errors import UserErrors
 from jaxreg.store.member_store import Records
-from jaxreg.study.analysis import results, summary_text
+from jaxreg.study.analysis import controls
 from jaxreg.study.commands import compare, inspect
 from jaxreg.study.design import config
 from jaxreg.study.design.experiment import Arm, Experiment
-from jaxreg.study.engine import off_values
+from jaxreg.study.engine import off_values, scope
 from jaxreg.study.engine.dataset_loader import Library
 from jaxreg.study.engine.members import make_specs, plain
 from jaxreg.study.report.payload import rebuild
@@ -183,20 +183,20 @@ def test_one_sentence_can_be_looked_at(ran):
 def test_the_scope_names_what_is_not_the_default():
     base = small("cues")
     base["data"]["rho"] = 1.0
-    line = summary_text.scope(base, (1, 2))
+    line = scope.scope(base, (1, 2))
     assert (
         "; cues, 48 rows, " in line
         and "rho 1.0" in line
         and "noise_rate" not in line
         and "verbs" not in line
     )
-    assert "catsat, 32 sentences, 4 verbs per noun, num_eval 24; batch" in summary_text.scope(
+    assert "catsat, 32 sentences, 4 verbs per noun, num_eval 24; batch" in scope.scope(
         tiny.config(), (1,)
     )
 
 
 def test_chance_and_the_views_that_must_be_at_it_come_from_the_data_set():
-    assert not hasattr(results, "CHANCE") and not hasattr(results, "MUST_BE_CHANCE")
+    assert not hasattr(controls, "CHANCE") and not hasattr(controls, "MUST_BE_CHANCE")
     assert [view.name for view in SOURCES["catsat"].views if view.at_chance] == [
         "novel_word_neutral",
         "both_cut_plain",

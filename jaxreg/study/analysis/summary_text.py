@@ -1,23 +1,15 @@
-"""The words around the numbers: what is asked, what was found, in what scope, and what it will
-cost.
-"""
+"""The words around the numbers: what is asked, what was found, and what to type to do it again."""
 
 import shlex
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from jaxreg.data import Dataset
-from jaxreg.data.source import fields_of
-from jaxreg.store.member_store import Records
 from jaxreg.store.paths import shown
-from jaxreg.study.analysis import statistics, verdict
-from jaxreg.study.design.components import SOURCES
-from jaxreg.study.design.experiment import Experiment
-from jaxreg.study.engine.members import Group, Spec
+from jaxreg.study.analysis import verdict
+from jaxreg.study.analysis.judge import Asked
 
 
 def asked(dataset: Dataset) -> list[tuple[str, str, str]]:
@@ -45,50 +37,14 @@ def asked(dataset: Dataset) -> list[tuple[str, str, str]]:
     return rows
 
 
-def scope(config: Mapping, seeds: Sequence[int]) -> str:
-    """One line: model, data, regime, seeds, device."""
-    data, train = config["data"], config["train"]
-    device = jax.devices()[0]
+def duration(seconds: float | int) -> str:
+    """Seconds for people: 9 s, 1:05, 2:03:00."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
     return (
-        f"{_model(config['model'])}; {_data(data)}; batch {train['batch_size']} x"
-        f" {train['num_steps']} steps; {len(seeds)} seeds from {min(seeds)}; {len(jax.devices())}"
-        f" {device.device_kind} device{'s' if len(jax.devices()) > 1 else ''}"
-    )
-
-
-def _model(model: Mapping) -> str:
-    """The model and its sizes; of a person's own module all fields."""
-    if model["module"] != "transformer":
-        return ", ".join(
-            [
-                model["module"],
-                *(f"{name} {value}" for name, value in model.items() if name != "module"),
-            ]
-        )
-    causal = "causal" if model["causal"] else "bidirectional"
-    return (
-        f"{causal} transformer, {model['num_layers']} layers, width {model['width']},"
-        f" {model['num_heads']} heads"
-    )
-
-
-def _data(data: Mapping) -> str:
-    """The data set, its rows, and the settings that are not its defaults."""
-    source = SOURCES[data["dataset"]]
-    changed = [
-        f"{name} {data[name]}"
-        for name, value in source.defaults().items()
-        if data[name] != value and name != "num_train"
-    ]
-    unit = fields_of(source.settings)["num_train"].metadata["unit"]
-    told = [f"{data['verbs_per_noun']} verbs per noun"] if "verbs_per_noun" in data else []
-    return ", ".join(
-        [
-            data["dataset"],
-            f"{data['num_train']} {unit}",
-            *told,
-            *(each for each in changed if not each.startswith("verbs_per_noun")),
-        ]
+        f"{minutes}:{rest:02}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
     )
 
 
@@ -97,7 +53,7 @@ def command(argv: Sequence[str]) -> str:
     return " ".join(["jaxreg", *(shlex.quote(shown(word)) for word in argv[1:])])
 
 
-def diverged(experiment: Experiment, results: Mapping[str, Any]) -> list[str]:
+def diverged(experiment: Asked, results: Mapping[str, Any]) -> list[str]:
     """One line that counts the diverged runs by arm, [] where there are none: it goes first."""
     if "diverged" not in results:
         return []
@@ -122,7 +78,7 @@ def changed(results: Mapping[str, Any]) -> list[str]:
 
 
 def headline(
-    experiment: Experiment,
+    experiment: Asked,
     verdicts: Mapping[str, verdict.Verdict],
     table: Mapping[str, Mapping],
     chance: float = 0.5,
@@ -167,9 +123,7 @@ def headline(
     return sentences + _contrasts(experiment, table, cut)
 
 
-def _contrasts(
-    experiment: Experiment, table: Mapping[str, Mapping], cut: Sequence[str]
-) -> list[str]:
+def _contrasts(experiment: Asked, table: Mapping[str, Mapping], cut: Sequence[str]) -> list[str]:
     """What the secondary views say beside it: effect only, no verdict."""
     sentences = []
     if "both_cut" in table[experiment.baseline]:
@@ -189,7 +143,7 @@ def _contrasts(
 
 
 def underpowered(
-    experiment: Experiment,
+    experiment: Asked,
     comparisons: Sequence[Mapping[str, Any]],
     diverged: Mapping[str, int] | None = None,
 ) -> str:
@@ -227,63 +181,3 @@ def _interval(ci95: Sequence[float]) -> str:
     if not np.isfinite(ci95).all():
         return "no interval from one seed"
     return f"95% interval {100 * ci95[0]:+.1f} to {100 * ci95[1]:+.1f}"
-
-
-def budget(
-    experiment: Experiment,
-    specs: Sequence[Spec],
-    groups: Sequence[Group],
-    seeds: Sequence[int],
-    workdir: Path,
-) -> list[str]:
-    """What a run would train and what it could decide, line by line; an earlier run's spread gives
-    the power.
-    """
-    neighbours = [path for path in workdir.parent.glob("*/members") if path.parent != workdir]
-    stored = Records(workdir / "members", neighbours)
-    unique = {spec.hash: spec for spec in specs}
-    todo = [spec for spec in unique.values() if spec.hash not in stored]
-    steps = sum(spec.config["train"]["num_steps"] for spec in todo)
-    tests = sum(
-        arm.kind == "arm" for name, arm in experiment.arms.items() if name != experiment.baseline
-    )
-    smallest = statistics.smallest_p(len(seeds))
-    decides = statistics.can_decide(len(seeds), max(tests, 1), experiment.alpha)
-    lines = [
-        (
-            f"{len(experiment.arms)} arms x {len(seeds)} seeds: {len(unique)} members in"
-            f" {len(groups)} program(s); {len(unique) - len(todo)} are trained already, {len(todo)}"
-            f" to train, {steps:,} model-steps"
-        ),
-        f"the smallest two-sided p with {len(seeds)} seeds is {smallest:.2g}; after Holm over"
-        f" {tests} tests {min(1.0, smallest * tests):.2g}: "
-        + (
-            "it can decide"
-            if decides
-            else f"it cannot decide at alpha {experiment.alpha:g}; give more seeds"
-        ),
-    ]
-    return lines + _power(experiment, workdir, tests)
-
-
-def _power(experiment: Experiment, workdir: Path, tests: int) -> list[str]:
-    """The seeds that 80% power needs, arm by arm, from the spread of an earlier run in the same
-    directory.
-    """
-    import json
-
-    path = workdir / "results.json"
-    if not path.exists():
-        return ["no earlier run in this directory: the seeds that 80% power needs are not known"]
-    lines = []
-    for row in json.loads(path.read_text())["comparisons"]:
-        if row["split"] == experiment.primary and len(row["per_seed"]) > 1:
-            sd = float(np.std(row["per_seed"], ddof=1))
-            needed = statistics.seeds_for_power(
-                sd, experiment.margin, alpha=experiment.alpha, num_tests=max(tests, 1)
-            )
-            lines.append(
-                f"{row['arm']}: SD {100 * sd:.1f} points in the earlier run; {needed} seeds see"
-                f" {100 * experiment.margin:.0f} points with 80% power"
-            )
-    return lines

@@ -27,7 +27,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Real
 
-from jaxreg.study.analysis import statistics
+from jaxreg.study.analysis import power, statistics
+from jaxreg.study.analysis.power import MOST_SEEDS, POWER
 
 SUPPORTED = "supported"
 OPPOSITE = "refuted: opposite"
@@ -35,9 +36,6 @@ NEGLIGIBLE = "refuted: negligible"
 INCONCLUSIVE = "inconclusive"
 NOT_TESTABLE = "not testable"
 KINDS = ("superiority", "non-inferiority", "equivalence")
-
-POWER = 0.8
-MOST_SEEDS = 10_000  # a design beyond this is no advice
 
 
 @dataclasses.dataclass(frozen=True)
@@ -265,16 +263,14 @@ def _seeds_needed(
     margin, spread = comparison.margin, float(values.std(ddof=1))
     estimate = float(values.mean()) * comparison.direction
     superiority = comparison.kind == "superiority"
-    # Equivalence must win on both sides: half the misses each.
-    power = 1 - (1 - POWER) / 2 if comparison.kind == "equivalence" else POWER
-    sided = 2 if superiority else 1
+    sided, wanted = power.sides_and_power(comparison.kind)
     goal = (
         "to see an effect of the margin"
         if superiority
         else "to exclude the margin if there is no difference"
     )
     needed = statistics.seeds_for_power(
-        spread, margin, alpha=alpha, power=power, num_tests=num_tests, sided=sided
+        spread, margin, alpha=alpha, power=wanted, num_tests=num_tests, sided=sided
     )
     gap = _gap(comparison, estimate)
     if needed <= values.size and 0 < gap < margin:

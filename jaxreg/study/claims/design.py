@@ -9,6 +9,7 @@ from pathlib import Path
 
 from jaxreg import errors
 from jaxreg.errors import UserErrors
+from jaxreg.study.analysis import scores
 from jaxreg.study.claims.claim import (
     AA_OFFSET,
     COPY_OFFSET,
@@ -161,8 +162,8 @@ def change(values: Mapping[str, object], changes: Mapping[str, object]) -> dict[
 
 
 def reference(effect: Effect) -> str:
-    """The arm an effect is measured against: the lowest weight, of equals the last."""
-    return min(reversed(effect.contrast), key=lambda name: effect.contrast[name])
+    """The arm an effect is measured against."""
+    return scores.reference_of(effect.contrast)
 
 
 def aa_name(arm: str) -> str:

@@ -11,11 +11,13 @@ import numpy as np
 
 from jaxreg.data import Dataset
 from jaxreg.store.member_store import Record
-from jaxreg.study.analysis import results, verdict
+from jaxreg.study.analysis import controls, scores, verdict
+from jaxreg.study.analysis.controls import Control
 from jaxreg.study.claims.claim import Effect, Precondition, Question
 from jaxreg.study.claims.design import Design, Run, aa_name, reference
 from jaxreg.study.claims.measures import Measure, Member, accuracy
 from jaxreg.study.claims.probe_runner import Found, Prober
+from jaxreg.study.engine import member_scores
 
 Runs = Mapping[str, Mapping[int, Sequence[Run]]]
 """Arm -> seed -> its members: of `Design.members`."""
@@ -31,9 +33,7 @@ class Measured:
     @property
     def differences(self) -> np.ndarray:
         """[n], the weighted sum of the arms, one per seed."""
-        return sum(
-            weight * np.asarray(self.values[arm]) for arm, weight in self.effect.contrast.items()
-        )
+        return scores.Contrast(self.effect.contrast, self.values).differences
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,6 +113,11 @@ class Gatherer:
         """All members of an arm."""
         return [run for runs in self._runs[arm].values() for run in runs]
 
+    def dropout_of(self, arm: str) -> controls.DropoutArm:
+        """What is known of an arm's dropout."""
+        members = [(run.spec, self.record(run.spec.hash)) for run in self.runs(arm)]
+        return member_scores.dropout_of(arm, members)
+
     def _member(self, run: Run, measure: Measure) -> Member:
         found = {
             probe.name: self._found[probe.name].get(run.spec.hash, {}) for probe in measure.probes
@@ -151,7 +156,10 @@ def _asked(question: Question, gatherer: Gatherer) -> Asked:
         measured.values[first]
     )
     hashes = sorted(run.spec.hash for arm in (first, aa_name(first)) for run in gatherer.runs(arm))
-    checks = [*_dropout_reaches(question, gatherer), *_leaks(question, gatherer)]
+    checks = [
+        dataclasses.asdict(control)
+        for control in (*_dropout_reaches(question, gatherer), *_leaks(question, gatherer))
+    ]
     return Asked(
         measured,
         pair,
@@ -179,9 +187,7 @@ def _uninformative(measured: Measured, gatherer: Gatherer) -> str | None:
 def _precondition(condition: Precondition, gatherer: Gatherer) -> dict[str, Any]:
     measure = condition.measure
     mean = float(np.mean(gatherer.values(condition.arm, measure)))
-    passed = (condition.at_least is None or mean >= condition.at_least) and (
-        condition.below is None or mean < condition.below
-    )
+    passed = controls.within(mean, at_least=condition.at_least, below=condition.below)
     wanted = (
         [f"at least {shown(condition.at_least, measure)}"] if condition.at_least is not None else []
     )
@@ -206,101 +212,41 @@ def shown(value: float | int, measure: Measure) -> str:
     )
 
 
-def _rates(config: Mapping) -> dict[str, float]:
-    return {
-        name: rate or 0.0 for name, rate in config["model"].items() if name.endswith("dropout_rate")
-    }
-
-
-def _dropout_reaches(question: Question, gatherer: Gatherer) -> list[dict[str, Any]]:
-    """Dropout really reached the model: with more of it than the reference on the same data,
-    training mode loses more over evaluation mode.
-
-    Both losses are those of the training sentences at the last evaluation, so that another learning
-    rate does not matter.
-    """
+def _dropout_reaches(question: Question, gatherer: Gatherer) -> list[Control]:
+    """Whether dropout reached the model, arm by arm; what could not be judged is left out."""
     first = reference(question)
-    base = gatherer.runs(first)[0].spec.config
-    checks = []
-    for arm in question.contrast:
-        own = gatherer.runs(arm)[0].spec.config
-        changes = [rate - _rates(base).get(name, 0.0) for name, rate in _rates(own).items()]
-        more = (
-            max(changes) > 0 and min(changes) >= 0
-        )  # more at one place and less at another may go either way
-        if arm == first or not more or own["data"] != base["data"] or own["train"] != base["train"]:
-            continue
-        mine, other = _mismatch(gatherer, arm), _mismatch(gatherer, first)
-        if math.isfinite(mine) and math.isfinite(other):
-            checks.append(
-                {
-                    "name": "dropout_raises_train_loss",
-                    "what": (
-                        "dropout reaches the model: the training loss with dropout on is higher"
-                        " than without it"
-                    ),
-                    "passed": mine > other,
-                    "detail": f"{arm} by {mine:.3f} nats, {first} by {other:.3f}",
-                }
-            )
-    return checks
+    base = gatherer.dropout_of(first)
+    found = [
+        controls.dropout_reaches(gatherer.dropout_of(arm), base)
+        for arm in question.contrast
+        if arm != first
+    ]
+    return [each for each in found if each is not None and each.passed is not None]
 
 
-def _mismatch(gatherer: Gatherer, arm: str) -> float:
-    """Training loss in training mode minus that in evaluation mode, mean over the members that did
-    not diverge; NaN if nothing says.
-    """
-    found = []
-    for run in gatherer.runs(arm):
-        record = gatherer.record(run.spec.hash)
-        curves = [[split, tuple(cut)] for split, cut in record.meta["curves"]]
-        if record.meta["diverged"] or ["train", ()] not in curves:
-            continue
-        both = np.stack(
-            [
-                record.arrays["train_loss"],
-                record.arrays["curves"][:, curves.index(["train", ()]), 1],
-            ]
-        )
-        there = np.flatnonzero(np.isfinite(both).all(0))
-        if there.size:
-            found.append(float(both[0, there[-1]] - both[1, there[-1]]))
-    return float(np.mean(found)) if found else math.nan
-
-
-def _leaks(question: Question, gatherer: Gatherer) -> list[dict[str, Any]]:
-    """Views on which nothing but chance is possible: an arm that is right more often has found a
-    leak.
+def _leaks(question: Question, gatherer: Gatherer) -> list[Control]:
+    """Of each view on which nothing but chance is possible, whether every arm that has it is at
+    chance.
     """
     if question.measure.of_several:
         return []
-    checks = []
     first = gatherer.members(reference(question), question.measure)[0][0]
-    for view in first.dataset.views:
-        if not view.at_chance:
-            continue
-        own = {
-            arm
-            for arm in question.contrast
-            if all(
-                view in m.dataset.views
-                for row in gatherer.members(arm, question.measure)
-                for m in row
+    found = []
+    for view in (view for view in first.dataset.views if view.at_chance):
+        own = {arm: gatherer.members(arm, question.measure) for arm in sorted(question.contrast)}
+        values = {
+            arm: gatherer.values(arm, accuracy(view.name))
+            for arm, rows in own.items()
+            if all(view in m.dataset.views for row in rows for m in row)
+        }
+        found.append(
+            controls.at_chance(
+                view.name,
+                view.at_chance,
+                {arm: float(np.mean(each)) for arm, each in values.items()},
+                chance=first.chance(view.name),
+                rows=float(first.dataset.view_weights(view).sum()),
+                seeds=len(next(iter(values.values()))),
             )
-        }
-        means = {
-            arm: float(np.mean(gatherer.values(arm, accuracy(view.name)))) for arm in sorted(own)
-        }
-        chance = first.chance(view.name)
-        farthest = max(means, key=lambda arm: abs(means[arm] - chance))
-        checks.append(
-            {
-                "name": f"{view.name}_at_chance",
-                "what": f"{view.name}: {view.at_chance}, so every arm is at chance",
-                "passed": abs(means[farthest] - chance) <= results.CHANCE_BAND,
-                "detail": (
-                    f"farthest from {100 * chance:.0f}%: {farthest}, {100 * means[farthest]:.1f}%"
-                ),
-            }
         )
-    return checks
+    return found

@@ -15,9 +15,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from jaxreg.study.analysis import statistics, verdict
+from jaxreg.study.analysis import controls, scores, verdict
 from jaxreg.study.claims.claim import Control, Question
 from jaxreg.study.claims.design import Design, reference
 from jaxreg.study.claims.evidence import Asked, Evidence, Measured
@@ -25,8 +23,6 @@ from jaxreg.study.claims.evidence import Asked, Evidence, Measured
 ALPHA = 0.05
 """Of all tests, over the whole ledger."""
 NOT_RUN = "not run yet"
-LEVEL = 0.05
-"""Of the intervals that are shown."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,26 +79,26 @@ def judge(
         off = (
             [{"name": "off_value"} | off_values[name]] if off_values and name in off_values else []
         )
-        controls = [pairs[own.aa_key], *_needed(known[name], question), *own.checks, *off]
+        checked = [pairs[own.aa_key], *_needed(known[name], question), *own.checks, *off]
         conditions = _needed(gathered[name].preconditions, question)
         differences = own.measured.differences
-        why = _untestable(conditions, controls, own.uninformative)
+        why = controls.why_untestable(conditions, checked, own.uninformative)
         comparisons.append(
             verdict.Comparison(
                 differences, float(question.margin), question.direction, question.kind, why
             )
         )
-        checks.append((conditions, controls))
+        checks.append((conditions, checked))
     verdicts = verdict.judge_family(comparisons, alpha=alpha)
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in designs}
-    for (name, question), own, said, (conditions, controls) in zip(
+    for (name, question), own, said, (conditions, checked) in zip(
         questions, found, verdicts, checks, strict=True
     ):
         rows[name].append(
             _row(question, own, None if quick else said)
             | {
                 "preconditions": conditions,
-                "controls": controls,
+                "controls": checked,
             }
         )
     secondary = {
@@ -121,25 +117,6 @@ def _needed(entries: Sequence[Mapping[str, Any]], question: Question) -> list[di
     ]
 
 
-def _untestable(
-    conditions: Sequence[Mapping], controls: Sequence[Mapping], uninformative: str | None
-) -> str | None:
-    """Why there is no verdict: the first precondition that failed, then controls, then a view that
-    can tell no arms apart.
-    """
-    failed = [
-        f"precondition failed: {each['what']} ({each['detail']})"
-        for each in conditions
-        if not each["passed"]
-    ]
-    failed += [
-        f"control failed: {each['what']} ({each['detail']})"
-        for each in controls
-        if each["passed"] is False
-    ]
-    return (failed or [uninformative])[0]
-
-
 def _aa_pairs(
     gathered: Mapping[str, Evidence], alpha: float
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
@@ -148,16 +125,17 @@ def _aa_pairs(
     for evidence in gathered.values():
         for own in evidence.questions:
             distinct.setdefault(own.aa_key, (own, own.measured.effect))
-    comparisons = [
-        verdict.Comparison(own.aa, float(question.margin)) for own, question in distinct.values()
-    ]
-    strict = verdict.judge_family(comparisons, alpha=alpha)
-    alone = [verdict.judge_family([comparison], alpha=alpha)[0] for comparison in comparisons]
+    outcomes = controls.judge_aa_pairs(
+        {
+            key: verdict.Comparison(own.aa, float(question.margin))
+            for key, (own, question) in distinct.items()
+        },
+        alpha=alpha,
+    )
     entries, out = {}, 0
-    for (key, (own, question)), in_family, by_itself in zip(
-        distinct.items(), strict, alone, strict=True
-    ):
-        check = verdict.aa_control(in_family, own.aa)
+    for key, (_, question) in distinct.items():
+        found = outcomes[key]
+        in_family, by_itself, check = found.in_family, found.alone, found.check
         scale, unit = question.measure.scale, question.measure.unit
         floor = (
             "one seed: no noise floor"
@@ -184,15 +162,12 @@ def _aa_pairs(
 def _known_effect(control: Measured, alpha: float) -> dict[str, Any]:
     """A positive control's entry: an effect that must be there is found."""
     question = control.effect
-    [said] = verdict.judge_family(
-        [
-            verdict.Comparison(
-                control.differences, float(question.margin), question.direction, question.kind
-            )
-        ],
+    said, check = controls.judge_known_effect(
+        verdict.Comparison(
+            control.differences, float(question.margin), question.direction, question.kind
+        ),
         alpha=alpha,
     )
-    check = verdict.positive_control(said)
     return {
         "name": "positive_control",
         "what": f"an effect that must be there is found: {question.name}",
@@ -270,17 +245,15 @@ def _effect(measured: Measured) -> dict[str, Any]:
 
 
 def _numbers(measured: Measured) -> dict[str, Any]:
-    differences = measured.differences
+    found = scores.summary(measured.differences)
     return {
-        "difference": float(differences.mean()),
-        "ci95": list(statistics.t_interval(differences, LEVEL)),
-        "per_seed": differences.tolist(),
-        "arms": {
-            arm: {
-                "mean": float(np.mean(values)),
-                "ci95": list(statistics.t_interval(values, LEVEL)),
-                "per_seed": list(values),
-            }
-            for arm, values in measured.values.items()
-        },
+        "difference": found.mean,
+        "ci95": found.ci95,
+        "per_seed": found.per_seed,
+        "arms": {arm: _of_arm(values) for arm, values in measured.values.items()},
     }
+
+
+def _of_arm(values: Sequence[float]) -> dict[str, Any]:
+    found = scores.summary(values)
+    return {"mean": found.mean, "ci95": found.ci95, "per_seed": found.per_seed}

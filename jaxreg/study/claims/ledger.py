@@ -19,7 +19,8 @@ from jaxreg.errors import UserErrors
 from jaxreg.store import member_store
 from jaxreg.store.atomic import write_json, write_text
 from jaxreg.study.analysis import summary_text
-from jaxreg.study.analysis.statistics import can_decide, smallest_p
+from jaxreg.study.analysis.power import smallest_p_after_holm
+from jaxreg.study.analysis.statistics import can_decide
 from jaxreg.study.claims import markdown, page, pool, tuning
 from jaxreg.study.claims.design import Design, too_large_seeds
 from jaxreg.study.claims.evidence import Evidence, Gatherer, gather
@@ -51,11 +52,10 @@ def refuse_impossible(designs: Mapping[str, Design], chosen: Sequence[str], *, q
     mistakes, tests, devices = too_large_seeds(own), len(family(designs)), len(jax.devices())
     for design in own:
         if not quick and design.arms and not can_decide(len(design.seeds), tests, ALPHA):
-            p = smallest_p(len(design.seeds))
+            p, corrected = smallest_p_after_holm(len(design.seeds), tests)
             mistakes.append(
                 f"{design.claim.id}: {len(design.seeds)} seeds cannot decide: the smallest p is"
-                f" {p:.2g}, after Holm over {tests} questions {min(1.0, p * tests):.2g}; give more"
-                " seeds"
+                f" {p:.2g}, after Holm over {tests} questions {corrected:.2g}; give more seeds"
             )
         mistakes += dict.fromkeys(
             f"{design.claim.id}: train.batch_size is {arm.values['train.batch_size']}; with"
@@ -102,16 +102,8 @@ def _budget(designs: Mapping[str, Design], chosen: Sequence[str], workdir: Path)
         rows,
         pool.structures(stored.missing(pool.unique(specs))),
         pool.rate_of(workdir),
-        story_duration,
+        summary_text.duration,
     )
-
-
-def story_duration(seconds: float) -> str:
-    """Seconds for people: 40 s, 12 min, 2 h 05."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02}"
 
 
 def run(

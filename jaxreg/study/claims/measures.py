@@ -83,14 +83,9 @@ class Member:
 
     def scores(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """(hits, losses) of the sentences that a view counts."""
-        from jaxreg.study.engine.program import scored_rows
+        from jaxreg.study.engine.member_scores import view_scores
 
-        view, passes = self.view(name), self.record.meta["passes"]
-        index = [[split, tuple(cut)] for split, cut in passes].index([view.split, tuple(view.cut)])
-        scored = scored_rows(self.dataset, view.split)  # of a large training split only some are
-        rows = self.record.arrays["scores"][index, : len(scored)]
-        chosen = rows[self.dataset.view_weights(view)[scored] > 0]
-        return chosen[:, 0].astype(np.float64), chosen[:, 1].astype(np.float64)
+        return view_scores(self.record, self.dataset, self.view(name))
 
     def curve(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """(accuracy, loss) of a curve at every evaluation [E]; NaN where it no longer trained.

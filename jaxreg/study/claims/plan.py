@@ -8,14 +8,13 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from jaxreg.errors import UserErrors
-from jaxreg.study.analysis import statistics, verdict
+from jaxreg.study.analysis import power, statistics
+from jaxreg.study.analysis.summary_text import duration
 from jaxreg.study.claims import page, pool
 from jaxreg.study.claims.design import Design, load_claim, load_folder
 from jaxreg.study.claims.judge import ALPHA, family
-from jaxreg.study.claims.ledger import LEDGER, story_duration
+from jaxreg.study.claims.ledger import LEDGER
 from jaxreg.study.design import config as configs
 from jaxreg.study.design import experiment as experiments
 from jaxreg.study.engine.members import make_specs, plain
@@ -161,9 +160,7 @@ def _of_experiment(path: Path, workdir: Path | None, sd: float | None) -> Planne
 
 
 def _spread(per_seed: Sequence[float], sd: float | None) -> float | None:
-    if sd is not None:
-        return sd
-    return float(np.std(per_seed, ddof=1)) if len(per_seed) > 1 else None
+    return power.spread(per_seed) if sd is None else sd
 
 
 def lines_of(planned: Planned, rate: tuple[float, str]) -> list[str]:
@@ -172,8 +169,7 @@ def lines_of(planned: Planned, rate: tuple[float, str]) -> list[str]:
     Raises:
       UserErrors: one line for each reason why the design cannot decide.
     """
-    smallest = statistics.smallest_p(planned.num_seeds)
-    after = min(1.0, smallest * planned.num_tests)
+    smallest, after = power.smallest_p_after_holm(planned.num_seeds, planned.num_tests)
     if not statistics.can_decide(planned.num_seeds, planned.num_tests, planned.alpha):
         raise UserErrors(
             [
@@ -183,7 +179,7 @@ def lines_of(planned: Planned, rate: tuple[float, str]) -> list[str]:
             ]
         )
     told = [_told(each, planned) for each in planned.asked]
-    weak = [line for line, power in told if power is not None and power < LEAST_POWER]
+    weak = [line for line, reached in told if reached is not None and reached < LEAST_POWER]
     if weak:
         raise UserErrors([f"cannot decide: {line}" for line in weak])
     per_second, known = rate
@@ -197,8 +193,8 @@ def lines_of(planned: Planned, rate: tuple[float, str]) -> list[str]:
         *(line for line, _ in told),
         (
             f"{planned.model_steps:,} model-steps, {planned.to_train:,} not trained yet: about"
-            f" {story_duration(seconds)} at {per_second:,.0f} per second ({known}), and about"
-            f" {story_duration(each / per_second)} for each further seed"
+            f" {duration(seconds)} at {per_second:,.0f} per second ({known}), and about"
+            f" {duration(each / per_second)} for each further seed"
         ),
     ]
 
@@ -227,16 +223,15 @@ def _told(asked: Asked, planned: Planned) -> tuple[str, float | None]:
             ),
             1.0,
         )
-    sided = 2 if asked.kind == "superiority" else 1
-    wanted = 1 - (1 - verdict.POWER) / 2 if asked.kind == "equivalence" else verdict.POWER
-    power = statistics.paired_power(
+    sided, wanted = power.sides_and_power(asked.kind)
+    reached = statistics.paired_power(
         planned.num_seeds,
         asked.sd,
         asked.margin,
         alpha=planned.alpha / planned.num_tests,
         sided=sided,
     )
-    power = max(0.0, 2 * power - 1) if asked.kind == "equivalence" else power
+    reached = max(0.0, 2 * reached - 1) if asked.kind == "equivalence" else reached
     needed = statistics.seeds_for_power(
         asked.sd,
         asked.margin,
@@ -248,16 +243,16 @@ def _told(asked: Asked, planned: Planned) -> tuple[str, float | None]:
     what = "see" if asked.kind == "superiority" else "exclude"
     enough = (
         f"{needed:,} seeds"
-        if needed <= verdict.MOST_SEEDS
-        else f"more than {verdict.MOST_SEEDS:,} seeds"
+        if needed <= power.MOST_SEEDS
+        else f"more than {power.MOST_SEEDS:,} seeds"
     )
     return (
         (
             f"{asked.name}: SD {asked.scale * asked.sd:.3g} {asked.unit} over seeds;"
-            f" {planned.num_seeds} seeds {what} {margin} with {100 * power:.0f}% power, {enough}"
-            f" with {100 * verdict.POWER:.0f}%"
+            f" {planned.num_seeds} seeds {what} {margin} with {100 * reached:.0f}% power, {enough}"
+            f" with {100 * power.POWER:.0f}%"
         ),
-        power,
+        reached,
     )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from jaxreg.data import Dataset
 from jaxreg.probe import forward
 from jaxreg.store import member_store
-from jaxreg.store.member_store import Record, Records, unflatten
+from jaxreg.store.member_store import Record, Records
 from jaxreg.study.claims.measures import Probe
 from jaxreg.study.engine import program, program_cache
 from jaxreg.study.engine.members import Spec, code_version
@@ -82,7 +82,7 @@ class Prober:
                 part = alike[start : start + AT_ONCE]
                 filled = [*part, *[part[0]] * (AT_ONCE - len(part))]
                 stacked = jax.tree.map(
-                    lambda *x: np.stack(x), *[params_of(records_of(spec.hash)) for spec in filled]
+                    lambda *x: np.stack(x), *[records_of(spec.hash).params() for spec in filled]
                 )
                 batch = jax.tree.map(
                     lambda *x: np.stack(x), *[batches[spec.hash] for spec in filled]
@@ -132,17 +132,6 @@ def batch_of(probe: Probe, dataset: Dataset) -> dict[str, np.ndarray]:
         "cues": dataset.splits[view.split].cues[scored]
     }
     return {name: x[rows] for name, x in batch.items()}
-
-
-def params_of(record: Record) -> Any:
-    """The parameters of a stored member."""
-    return unflatten(
-        {
-            name.removeprefix("params/"): x
-            for name, x in record.arrays.items()
-            if name.startswith("params/")
-        }
-    )
 
 
 def address(probe: Probe, member: str) -> str:

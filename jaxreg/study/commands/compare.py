@@ -11,16 +11,17 @@ import jax
 from jaxreg.distributed import processes
 from jaxreg.errors import UserErrors
 from jaxreg.store.atomic import write_json
-from jaxreg.store.member_store import Record
-from jaxreg.study.analysis import results, summary_text
+from jaxreg.store.member_store import Record, Records
+from jaxreg.study.analysis import power, summary_text
+from jaxreg.study.analysis.judge import Outcome
 from jaxreg.study.commands import counterfactual
 from jaxreg.study.design.components import Own
 from jaxreg.study.design.config import Config
 from jaxreg.study.design.config_fields import MAX_SEED
 from jaxreg.study.design.experiment import Arm, Experiment
-from jaxreg.study.engine import off_values, run_directory, same_everywhere
+from jaxreg.study.engine import comparison, off_values, run_directory, same_everywhere, scope
 from jaxreg.study.engine.dataset_loader import Library
-from jaxreg.study.engine.members import Spec, group, make_specs, plain
+from jaxreg.study.engine.members import Group, Spec, group, make_specs, plain
 from jaxreg.study.engine.session import DONE, Session, hold
 from jaxreg.study.engine.trainer import fingerprint
 from jaxreg.study.report import tensorboard
@@ -84,7 +85,7 @@ def compare(
             experiment.question,
             experiment.prediction,
             summary_text.asked(example),
-            summary_text.scope(config, seeds),
+            scope.scope(config, seeds),
         )
         display.layout(
             list(experiment.arms),
@@ -98,7 +99,7 @@ def compare(
         off_value = off_values.off_value(config, example, specs[0].run_seed, session.phases)
         session.phases("comparing")
         changes = run_directory.changed_since_declared(workdir, experiment)
-        outcome = results.summarize(
+        outcome = comparison.summarize(
             experiment, seeds, specs, records, session.library, off_value, changes
         )
         write_json(workdir / "results.json", outcome.results)
@@ -113,7 +114,7 @@ def _report(
     config: Mapping,
     specs: Sequence[Spec],
     records: Mapping[str, Record],
-    outcome: results.Outcome,
+    outcome: Outcome,
 ) -> None:
     """Pictures, page and TensorBoard files, then the closing words."""
     from jaxreg.study.report import payload as build
@@ -159,9 +160,48 @@ def plan(
     library = Library()
     specs = make_specs(experiment.arms, arms, seeds, library.request)
     library.close()
-    for line in summary_text.budget(experiment, specs, group(specs), seeds, workdir):
+    for line in budget(experiment, specs, group(specs), seeds, workdir):
         display.note(line)
     return DONE
+
+
+def budget(
+    experiment: Experiment,
+    specs: Sequence[Spec],
+    groups: Sequence[Group],
+    seeds: Sequence[int],
+    workdir: Path,
+) -> list[str]:
+    """What a run would train and what it could decide, line by line; an earlier run's spread gives
+    the power.
+    """
+    neighbours = [path for path in workdir.parent.glob("*/members") if path.parent != workdir]
+    stored = Records(workdir / "members", neighbours)
+    unique = {spec.hash: spec for spec in specs}
+    todo = [spec for spec in unique.values() if spec.hash not in stored]
+    steps = sum(spec.config["train"]["num_steps"] for spec in todo)
+    tests = sum(
+        arm.kind == "arm" for name, arm in experiment.arms.items() if name != experiment.baseline
+    )
+    lines = [
+        (
+            f"{len(experiment.arms)} arms x {len(seeds)} seeds: {len(unique)} members in"
+            f" {len(groups)} program(s); {len(unique) - len(todo)} are trained already, {len(todo)}"
+            f" to train, {steps:,} model-steps"
+        ),
+        power.decision(len(seeds), tests, experiment.alpha),
+    ]
+    earlier = run_directory.read_results(workdir)
+    if not earlier:
+        nothing = "no earlier run in this directory: the seeds that 80% power needs are not known"
+        return [*lines, nothing]
+    return lines + power.of_earlier_run(
+        earlier["comparisons"],
+        experiment.primary,
+        experiment.margin,
+        alpha=experiment.alpha,
+        num_tests=tests,
+    )
 
 
 def train(config: Config, workdir: Path, *, display: Any) -> int:
@@ -197,7 +237,7 @@ def train(config: Config, workdir: Path, *, display: Any) -> int:
         if not processes.is_first():
             return
         session.phases.switch("writing report")
-        outcome = results.summarize(alone, [seed], specs, records, session.library)
+        outcome = comparison.summarize(alone, [seed], specs, records, session.library)
         write_json(workdir / "results.json", outcome.results)
         tensorboard.write_tensorboard(workdir, specs, records)
         session.phases.stop()

@@ -24,10 +24,10 @@ from jaxreg.data.dataset import PAD
 from jaxreg.errors import UserErrors
 from jaxreg.store.atomic import write_json
 from jaxreg.store.member_store import Record
-from jaxreg.study.analysis import results, summary_text
+from jaxreg.study.analysis import summary_text
 from jaxreg.study.commands import inspect
 from jaxreg.study.design.experiment import Arm
-from jaxreg.study.engine import objective, program, run_directory
+from jaxreg.study.engine import member_scores, objective, program, run_directory
 from jaxreg.study.engine.members import Spec, make_specs
 from jaxreg.study.engine.session import DONE, Session, hold
 from jaxreg.study.engine.trainer import fingerprint
@@ -440,9 +440,9 @@ def _measured(
     """What one member came to; all None where it diverged."""
     if record.meta["diverged"]:
         return dict.fromkeys(("probability", "accuracy", "loss", "distance"))
-    hits, losses = results.view_scores(record, dataset, view)
+    hits, losses = member_scores.view_scores(record, dataset, view)
     return {
-        "probability": answer(example_sentence.params_of(record)),
+        "probability": answer(record.params()),
         "accuracy": float(hits.mean(dtype=np.float64)),
         "loss": float(losses.mean(dtype=np.float64)),
         "distance": _distance(record, factual),

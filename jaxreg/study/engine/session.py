@@ -20,8 +20,8 @@ from jaxreg.store.lease import RunDirectoryInUse
 from jaxreg.store.lock import RunLock
 from jaxreg.store.member_store import Record
 from jaxreg.store.metrics_log import MetricsLog
-from jaxreg.study.analysis import results, statistics, summary_text
-from jaxreg.study.engine import run_directory
+from jaxreg.study.analysis import scores, summary_text
+from jaxreg.study.engine import member_scores, run_directory
 from jaxreg.study.engine.dataset_loader import Library
 from jaxreg.study.engine.goodput import Meter, Phases, process_seconds
 from jaxreg.study.engine.members import Spec
@@ -42,13 +42,11 @@ class Board:
         dataset = self.datasets[spec.data]
         for view in dataset.views:
             values = self.values.setdefault((spec.arm, view.name), [])
-            value = results.accuracy(record, dataset, view)
+            value = member_scores.accuracy(record, dataset, view)
             values.append(dataset.chance_of(view) if np.isnan(value) else value)
-            half = None
-            if len(values) > 1:
-                low, high = statistics.t_interval(values, 0.05)
-                half = (high - low) / 2
-            self.display.cell(spec.arm, view.name, float(np.mean(values)), half, len(values))
+            mean, (low, high), _ = scores.summary(values)
+            half = (high - low) / 2 if len(values) > 1 else None
+            self.display.cell(spec.arm, view.name, mean, half, len(values))
 
 
 class Session:

@@ -13,7 +13,7 @@ import numpy as np
 from jaxreg.attention import masks
 from jaxreg.data import Dataset, batch_indices
 from jaxreg.probe import attention as probe
-from jaxreg.store.member_store import Record, unflatten
+from jaxreg.store.member_store import Record
 from jaxreg.study.analysis import statistics
 from jaxreg.study.design.experiment import Experiment
 from jaxreg.study.engine import program
@@ -34,14 +34,7 @@ def trained_model(spec: Spec, record: Record, dataset: Dataset) -> tuple[Any, An
     model = program.model_of(
         program.structure_of(spec.config), program.strengths_of(spec.config), vocabulary
     )
-    return model, params_of(record)
-
-
-def params_of(record: Record) -> Any:
-    """The parameters of a trained member."""
-    return unflatten(
-        {k.removeprefix("params/"): v for k, v in record.arrays.items() if k.startswith("params/")}
-    )
+    return model, record.params()
 
 
 def attention_mass(

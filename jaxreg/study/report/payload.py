@@ -13,12 +13,12 @@ import numpy as np
 from jaxreg.data import Dataset
 from jaxreg.store.atomic import write_json, write_text
 from jaxreg.store.member_store import Record, Records
-from jaxreg.study.analysis import results, statistics, summary_text
-from jaxreg.study.analysis.results import Outcome
+from jaxreg.study.analysis import statistics, summary_text
+from jaxreg.study.analysis.judge import Outcome
 from jaxreg.study.commands import counterfactual
 from jaxreg.study.design.components import SOURCES
 from jaxreg.study.design.experiment import Experiment
-from jaxreg.study.engine import run_directory
+from jaxreg.study.engine import comparison, member_scores, run_directory, scope
 from jaxreg.study.engine.dataset_loader import Library
 from jaxreg.study.engine.members import Spec, make_specs
 from jaxreg.study.report import example_sentence, page, picture
@@ -52,7 +52,7 @@ def payload_of(
         "prediction": experiment.prediction,
         "command": command,
         "generated_from": "results.json",
-        "scope": summary_text.scope(config, seeds),
+        "scope": scope.scope(config, seeds),
         "headline": [
             *summary_text.diverged(experiment, outcome.results),
             *summary_text.changed(outcome.results),
@@ -164,7 +164,7 @@ def _flipped(
     dataset = datasets[base.data]
     view = next(v for v in dataset.views if v.name == experiment.primary)
     chosen = np.flatnonzero(dataset.view_weights(view))
-    before, _ = results.view_scores(records[base.hash], dataset, view)
+    before, _ = member_scores.view_scores(records[base.hash], dataset, view)
     flipped = {}
     for arm, spec in at_first.items():
         if (
@@ -173,7 +173,7 @@ def _flipped(
             or any(records[s.hash].meta["diverged"] for s in (base, spec))
         ):
             continue
-        after, _ = results.view_scores(records[spec.hash], dataset, view)
+        after, _ = member_scores.view_scores(records[spec.hash], dataset, view)
         gained, lost = np.flatnonzero(after > before), np.flatnonzero(after < before)
         half = MOST_FLIPPED // 2
         shown = [
@@ -250,7 +250,7 @@ def rebuild(workdir: Path) -> dict[str, Any]:
                 [f"{workdir}: {len(missing)} of {len(specs)} members are not trained; run it again"]
             )
         old = run_directory.read_results(workdir)
-        outcome = results.summarize(
+        outcome = comparison.summarize(
             experiment,
             seeds,
             specs,

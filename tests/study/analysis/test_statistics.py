@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -257,6 +258,23 @@ def test_power_is_a_number_where_the_noncentral_t_is_not():
 def test_seeds_for_power_names_what_is_out_of_range(change, name):
     with pytest.raises(ValueError, match=name):
         statistics.seeds_for_power(**{"sd": 1.0, "effect": 1.0, "alpha": 0.05, **change})
+
+
+def test_the_analysis_imports_no_jax():
+    """`jaxreg judge` judges anybody's numbers, and starts at once."""
+    folder = Path(statistics.__file__).parent
+    modules = [f"jaxreg.study.analysis.{path.stem}" for path in sorted(folder.glob("[a-z]*.py"))]
+    assert "jaxreg.study.analysis.judge" in modules and len(modules) >= 7
+    code = (
+        f"import sys, {', '.join(modules)};"
+        "print([name for name in ('jax', 'flax', 'optax', 'orbax', 'scipy', 'matplotlib',"
+        " 'jaxreg.study.engine', 'jaxreg.study.design', 'jaxreg.study.claims')"
+        " if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout.strip() == "[]"
 
 
 def test_importing_is_cheap():

@@ -9,8 +9,9 @@ import numpy as np
 from jaxreg.store import member_store
 from jaxreg.store.atomic import write_json
 from jaxreg.study.analysis import summary_text, verdict
+from jaxreg.study.commands import compare
 from jaxreg.study.design.experiment import Arm, Experiment
-from jaxreg.study.engine import members
+from jaxreg.study.engine import members, scope
 from tests.helpers import tiny
 
 ARMS = {
@@ -95,7 +96,7 @@ def test_each_view_shows_a_trained_sentence_beside_what_is_asked():
 
 
 def test_the_scope_is_one_line():
-    line = summary_text.scope(tiny.config(), (7, 8))
+    line = scope.scope(tiny.config(), (7, 8))
     assert (
         "\n" not in line
         and "1 layers, width 8, 2 heads" in line
@@ -114,7 +115,7 @@ def lines_of(workdir, seeds, arms=ARMS):
     resolved = {name: tiny.config(arm.diff) for name, arm in arms.items()}
     specs = members.make_specs(arms, resolved, seeds, lambda data, seed: f"{seed}")
     design = dataclasses.replace(DESIGN, arms=arms)
-    return specs, summary_text.budget(design, specs, members.group(specs), seeds, workdir)
+    return specs, compare.budget(design, specs, members.group(specs), seeds, workdir)
 
 
 def test_the_budget_counts_what_is_there_and_writes_nothing(tmp_path):

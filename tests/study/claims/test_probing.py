@@ -74,7 +74,7 @@ def test_members_together_equal_each_by_itself(tmp_path, members):
             program.structure_of(spec.config), program.strengths_of(spec.config), vocabulary
         )
         params = program.with_fresh_rows(
-            jax.tree.map(jnp.asarray, probe_runner.params_of(record)), spec.run_seed, vocabulary
+            jax.tree.map(jnp.asarray, record.params()), spec.run_seed, vocabulary
         )
         batch = jax.tree.map(jnp.asarray, probe_runner.batch_of(PROBE, tiny.dataset(1)))
         alone = logit_norms(model, params, batch, spec.run_seed, 0.5)

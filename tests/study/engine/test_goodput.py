@@ -385,7 +385,7 @@ def test_a_failure_is_written_down(quick, tmp_path, monkeypatch):
     def breaks(*arguments):
         raise ZeroDivisionError("three\nlines")
 
-    monkeypatch.setattr("jaxreg.study.analysis.results.summarize", breaks)
+    monkeypatch.setattr("jaxreg.study.engine.comparison.summarize", breaks)
     with pytest.raises(ZeroDivisionError):
         compare(tmp_path / "own")
     end = machine_rows(tmp_path / "own" / "metrics.jsonl")[-1]

@@ -12,8 +12,7 @@ import pytest
 from jaxreg import rng
 from jaxreg.data.catsat import grammar
 from jaxreg.store.member_store import Record
-from jaxreg.study.analysis import results
-from jaxreg.study.engine import program
+from jaxreg.study.engine import member_scores, program
 from jaxreg.study.engine.trainer import passes_of
 from tests.helpers import tiny
 
@@ -119,7 +118,7 @@ def test_every_view_s_scores_equal_a_slow_evaluation_sentence_by_sentence(
 ):
     record, seen = record_of(tried, trained), set()
     for view in data.views:
-        hits, losses = results.view_scores(record, data, view)
+        hits, losses = member_scores.view_scores(record, data, view)
         rows, split = rows_of(data, view), data.splits[view.split]
         assert len(rows) == len(hits) > 0
         for row, hit, loss in zip(rows, hits, losses, strict=True):
@@ -131,7 +130,9 @@ def test_every_view_s_scores_equal_a_slow_evaluation_sentence_by_sentence(
                 np.log(np.exp(logits).sum()) - right, rel=1e-4, abs=1e-5
             ), (view.name, row)
         expected = np.mean([logit_hit(slow_logits(view, row), split, row) for row in rows])
-        assert results.accuracy(record, data, view) == pytest.approx(expected, abs=0.5 / len(rows))
+        assert member_scores.accuracy(record, data, view) == pytest.approx(
+            expected, abs=0.5 / len(rows)
+        )
         seen.add(round(float(losses.mean()), 6))
     assert len(seen) > len(data.views) - 2, "the views differ"
 
@@ -158,7 +159,7 @@ def test_each_cut_takes_away_what_it_says(tried, trained, data):
     """Cutting the noun changes the answer's loss; where a cut does not apply, nothing does."""
     record, by_name = record_of(tried, trained), {view.name: view for view in data.views}
     losses = {
-        name: results.view_scores(record, data, by_name[name])[1]
+        name: member_scores.view_scores(record, data, by_name[name])[1]
         for name in ("informative", "noun_cut", "determiner_cut", "both_cut")
     }
     for name in ("noun_cut", "determiner_cut", "both_cut"):

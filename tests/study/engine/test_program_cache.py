@@ -10,6 +10,7 @@ import pytest
 
 from jaxreg.study.engine import program_cache
 from jaxreg.study.engine.program_cache import count
+from jaxreg.train.parallel import Programs
 
 OWN = Path("/proc/self/maps")
 
@@ -49,11 +50,15 @@ def test_the_limit_is_below_what_linux_gives(monkeypatch):
 def test_a_structure_is_compiled_once_and_all_go_when_there_are_too_many(monkeypatch):
     monkeypatch.setattr(program_cache, "too_many", lambda: False)
     monkeypatch.setattr(program_cache, "forget_programs", lambda: None)
-    kept = program_cache.ProgramCache()
-    assert kept.get("a", lambda: "programs of a") == ("programs of a", False)
-    assert kept.get("b", lambda: "programs of b") == ("programs of b", False)
-    assert kept.get("a", lambda: "others") == ("programs of a", True) and kept.num_made == 2
+    kept, of = program_cache.ProgramCache(), [Programs.__new__(Programs) for _ in range(4)]
+
+    def got(structure, which):
+        found, compiled = kept.get(structure, lambda: of[which])
+        return next(i for i, each in enumerate(of) if each is found), compiled
+
+    assert got("a", 0) == (0, False) and got("b", 1) == (1, False)
+    assert got("a", 3) == (0, True) and kept.num_made == 2
     monkeypatch.setattr(program_cache, "too_many", lambda: True)
-    assert kept.get("c", lambda: "programs of c") == ("programs of c", False)
+    assert got("c", 2) == (2, False)
     monkeypatch.setattr(program_cache, "too_many", lambda: False)
-    assert kept.get("a", lambda: "again") == ("again", False) and kept.num_made == 4
+    assert got("a", 3) == (3, False) and kept.num_made == 4

@@ -12,9 +12,9 @@ import pytest
 
 from jaxreg.store.atomic import to_json
 from jaxreg.store.member_store import Record
-from jaxreg.study.analysis import results, statistics, summary_text, verdict
+from jaxreg.study.analysis import statistics, summary_text, verdict
 from jaxreg.study.design.experiment import Arm, Experiment
-from jaxreg.study.engine import program
+from jaxreg.study.engine import comparison, member_scores, program
 from jaxreg.study.engine.members import Spec
 from jaxreg.study.engine.trainer import passes_of
 from tests.helpers import tiny
@@ -68,11 +68,13 @@ def record_of(dataset, accuracy, *, diverged=False, train_loss=1.0, generator=GE
     losses = np.full(5, nan) if diverged else np.full(5, train_loss)
     meta = {
         "passes": [[split, list(cut)] for split, cut in PASSES.keys],
+        "curves": list(PASSES.keys[: PASSES.num_curves]),
         "diverged": diverged,
         "kept_step": 50,
         "last_step": 50,
     }
-    return Record({"scores": scores, "train_loss": losses}, meta)
+    curves = np.full((5, PASSES.num_curves, 2), 0.5)  # in evaluation mode it loses half a nat
+    return Record({"scores": scores, "train_loss": losses, "curves": curves}, meta)
 
 
 class Study:
@@ -111,7 +113,7 @@ class Study:
             warnings.simplefilter(
                 "error"
             )  # a warning would show up in the middle of somebody's live table
-            return results.summarize(
+            return comparison.summarize(
                 self.experiment, self.seeds, self.specs, self.records, self.datasets, off_value
             )
 
@@ -133,7 +135,7 @@ def test_a_view_counts_its_own_sentences_only():
     dataset = tiny.dataset(1)
     record = record_of(dataset, 0.5)
     for view in dataset.views:
-        hits, losses = results.view_scores(record, dataset, view)
+        hits, losses = member_scores.view_scores(record, dataset, view)
         scores = record.arrays["scores"][PASSES.index(view.split, view.cut)]
         rows = [
             row for row in range(len(dataset.splits[view.split])) if dataset.view_weights(view)[row]
@@ -143,7 +145,7 @@ def test_a_view_counts_its_own_sentences_only():
             and np.array_equal(losses, scores[rows, 1])
             and not np.isnan(losses).any()
         )
-        assert results.accuracy(record, dataset, view) == pytest.approx(
+        assert member_scores.accuracy(record, dataset, view) == pytest.approx(
             np.mean([scores[row, 0] for row in rows])
         )
 
@@ -157,7 +159,7 @@ def test_every_cell_and_comparison_by_hand(eight):
                 if spec.arm == arm:
                     dataset = study.datasets[spec.data]
                     own = next(v for v in dataset.views if v.name == view.name)
-                    hits, _ = results.view_scores(study.records[spec.hash], dataset, own)
+                    hits, _ = member_scores.view_scores(study.records[spec.hash], dataset, own)
                     expected.append(float(sum(hits)) / len(hits))
             cell = outcome.results["arms"][arm][view.name]
             assert cell["per_seed"] == pytest.approx(expected) and cell["mean"] == pytest.approx(
@@ -238,7 +240,7 @@ def test_the_controls(eight):
     )
     assert (
         controls["dropout_raises_train_loss"]["passed"] is True
-        and "drop 1.500" in controls["dropout_raises_train_loss"]["detail"]
+        and "drop by 1.000 nats, none by 0.500" in controls["dropout_raises_train_loss"]["detail"]
     )
     assert (
         controls["baseline_overfits"]["passed"] is False
@@ -288,7 +290,7 @@ def test_a_diverged_member_counts_as_chance_and_is_never_dropped():
     )
     dataset = tiny.dataset(1)
     assert isnan(
-        results.accuracy(record_of(dataset, None, diverged=True), dataset, dataset.views[0])
+        member_scores.accuracy(record_of(dataset, None, diverged=True), dataset, dataset.views[0])
     )
 
 

@@ -1,0 +1,208 @@
+"""Controls: what must hold for a comparison to mean anything. One rule each, wherever it is applied.
+
+at_chance          a view on which only guessing is possible: an arm that is right more often found a
+                   leak
+dropout_reaches    an arm with more dropout than its reference loses more in training mode than in
+                   evaluation mode
+judge_aa_pairs     two equal arms at other seeds come out neither better nor worse
+judge_known_effect an effect that must be there is found
+within             a precondition: a mean lies in bounds
+why_untestable     why there is no verdict, where a precondition or a control failed
+"""
+
+import dataclasses
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+from jaxreg.study.analysis import verdict
+
+CHANCE_BAND = 0.04
+"""How far the mean of an arm may lie from chance on views where anything but chance is a leak;
+three standard errors where that is more.
+"""
+OVERFIT_TRAIN, OVERFIT_VALIDATION = 0.99, 0.95
+"""The over-fitted regime: the baseline reaches the first on train and stays below the second on
+validation.
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Control:
+    """How a control came out: passed (None where it could not be judged), and its numbers in words."""
+
+    name: str
+    what: str
+    passed: bool | None
+    detail: str
+
+
+@dataclasses.dataclass(frozen=True)
+class DropoutArm:
+    """What is known of one arm's dropout.
+
+    Attributes:
+      name: of the arm.
+      rates: every dropout rate of its model, by name.
+      setting: its data and training settings; only arms of equal setting are compared.
+      excess: training loss in training mode minus that in evaluation mode, in nats, mean over the
+        runs that did not diverge; NaN where nothing says.
+    """
+
+    name: str
+    rates: Mapping[str, float]
+    setting: Any
+    excess: float
+
+
+@dataclasses.dataclass(frozen=True)
+class AaOutcome:
+    """An A/A pair's verdict among all pairs and by itself, and whether the control passed."""
+
+    in_family: verdict.Verdict
+    alone: verdict.Verdict
+    check: verdict.Check
+
+
+def at_chance(
+    view: str, reason: str, means: Mapping[str, float], *, chance: float, rows: float, seeds: int
+) -> Control:
+    """Whether every arm is at chance where nothing better is possible.
+
+    Passed if the arm farthest from chance lies within `CHANCE_BAND` of it, or within three standard
+    errors of rows x seeds guesses where few sentences make that more.
+
+    Args:
+      view: its name. reason: why only guessing is possible.
+      means: arm -> accuracy, mean over the seeds.
+      chance: accuracy of a guess.
+      rows: sentences that the view counts. seeds: runs of an arm.
+    """
+    farthest = max(means, key=lambda arm: abs(means[arm] - chance))
+    error = math.sqrt(chance * (1 - chance) / (rows * seeds))
+    return Control(
+        f"{view}_at_chance",
+        f"{view}: {reason}, so every arm is at chance",
+        abs(means[farthest] - chance) <= max(CHANCE_BAND, 3 * error),
+        f"farthest from {100 * chance:.3g}%: {farthest}, {100 * means[farthest]:.1f}%",
+    )
+
+
+def dropout_reaches(arm: DropoutArm, reference: DropoutArm) -> Control | None:
+    """Whether an arm's dropout reached the model; None where it drops no more than its reference.
+
+    Both losses are those of the training sentences at the last evaluation, in training mode and in
+    evaluation mode: so another learning rate or another model does not matter. Dropout that is
+    higher in one place and lower in another may go either way, and is not asked.
+    """
+    changes = [rate - reference.rates.get(name, 0.0) for name, rate in arm.rates.items()]
+    drops_more = bool(changes) and max(changes) > 0 and min(changes) >= 0
+    if not drops_more or arm.setting != reference.setting:
+        return None
+    name = "dropout_raises_train_loss"
+    what = "dropout reaches the model: the training loss with dropout on is higher than without it"
+    if not (math.isfinite(arm.excess) and math.isfinite(reference.excess)):
+        missing = arm.name if not math.isfinite(arm.excess) else reference.name
+        return Control(name, what, None, f"no training loss of a run of {missing}")
+    detail = f"{arm.name} by {arm.excess:.3f} nats, {reference.name} by {reference.excess:.3f}"
+    return Control(name, what, arm.excess > reference.excess, detail)
+
+
+def all_dropout_reaches(arms: Sequence[DropoutArm], reference: DropoutArm) -> Control | None:
+    """The controls of several arms against one reference as one: it passes if all do."""
+    found = [each for arm in arms if (each := dropout_reaches(arm, reference)) is not None]
+    if not found:
+        return None
+    unknown = any(each.passed is None for each in found)
+    passed = False if any(each.passed is False for each in found) else None if unknown else True
+    return dataclasses.replace(
+        found[0], passed=passed, detail="; ".join(each.detail for each in found)
+    )
+
+
+def judge_aa_pairs(
+    pairs: Mapping[Hashable, verdict.Comparison], *, alpha: float
+) -> dict[Any, AaOutcome]:
+    """The outcome of every A/A pair; all pairs are one family of their own.
+
+    Among many pairs some come out by luck alone: Holm over the pairs keeps that below alpha.
+
+    Args:
+      pairs: second arm minus first, one per seed, with the margin of its question.
+    """
+    in_family = verdict.judge_family(list(pairs.values()), alpha=alpha)
+    return {
+        key: AaOutcome(
+            said,
+            verdict.judge_family([pair], alpha=alpha)[0],
+            verdict.aa_control(said, pair.differences),
+        )
+        for (key, pair), said in zip(pairs.items(), in_family, strict=True)
+    }
+
+
+def judge_known_effect(
+    comparison: verdict.Comparison, *, alpha: float
+) -> tuple[verdict.Verdict, verdict.Check]:
+    """The verdict on an effect whose outcome is known, a question of its own, and whether it was
+    found.
+    """
+    [said] = verdict.judge_family([comparison], alpha=alpha)
+    return said, verdict.positive_control(said)
+
+
+def within(
+    mean: float, *, at_least: float | int | None = None, below: float | int | None = None
+) -> bool:
+    """Whether a mean over the seeds lies in its bounds."""
+    return (at_least is None or mean >= at_least) and (below is None or mean < below)
+
+
+def baseline_overfits(train: float, validation: float) -> Control:
+    """Whether the baseline fits its training sentences and not the validation ones (accuracies)."""
+    return Control(
+        "baseline_overfits",
+        "the baseline fits the training sentences and not the validation ones",
+        within(train, at_least=OVERFIT_TRAIN) and within(validation, below=OVERFIT_VALIDATION),
+        f"train {100 * train:.1f}%, validation {100 * validation:.1f}%",
+    )
+
+
+def informative_views(
+    primary: str, views: Sequence[str], uninformative: Mapping[str, str]
+) -> Control:
+    """Whether the primary view can tell arms apart.
+
+    Args:
+      views: all that were compared. uninformative: view -> why it tells nothing.
+    """
+    informative = set(views) - set(uninformative)
+    return Control(
+        "informative_views",
+        "the primary view can tell arms apart",
+        primary not in uninformative,
+        "; ".join(f"{name}: {why}" for name, why in uninformative.items())
+        or f"all {len(informative)} views are informative",
+    )
+
+
+def why_untestable(
+    preconditions: Sequence[Mapping], controls: Sequence[Mapping], uninformative: str | None
+) -> str | None:
+    """Why there is no verdict: the first precondition that failed, then controls, then a view that
+    can tell no arms apart; None where there is one.
+
+    Args:
+      preconditions, controls: entries with "what", "passed", "detail".
+    """
+    failed = [
+        f"precondition failed: {each['what']} ({each['detail']})"
+        for each in preconditions
+        if not each["passed"]
+    ]
+    failed += [
+        f"control failed: {each['what']} ({each['detail']})"
+        for each in controls
+        if each["passed"] is False
+    ]
+    return (failed or [uninformative])[0]

@@ -1,0 +1,235 @@
+"""The judge: from a table of scores to verdicts, with their controls, as results.json holds them.
+
+Nothing here knows where the scores come from: members of a comparison, of the ledger, or a file of
+numbers.
+"""
+
+import dataclasses
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from jaxreg.study.analysis import controls, power, scores, verdict
+from jaxreg.study.analysis.controls import Control
+
+ALL_DIVERGED = "every run of both arms diverged"
+
+
+class ArmAsked(Protocol):
+    """What the judge must know of an arm: `study.design.experiment.Arm` has it."""
+
+    title: str
+    kind: str
+
+
+class Asked(Protocol):
+    """What was asked before the run: `study.design.experiment.Experiment` has it.
+
+    name, baseline: the arm that all others are compared with. arms: name -> arm, of kind "arm",
+    "aa" (the baseline at other seeds) or "control" (its outcome is known). primary: the view that
+    gets verdicts. margin: the smallest effect that matters. alpha: of the tests, over the family.
+    """
+
+    name: str
+    baseline: str
+    arms: Mapping[str, Any]
+    primary: str
+    margin: float | int
+    alpha: float | int
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """All that one comparison found. `results` is results.json; `uninformative` says of views why
+    they tell no arms apart.
+    """
+
+    results: dict[str, Any]
+    verdicts: dict[str, verdict.Verdict]
+    uninformative: dict[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """What is known besides the scores.
+
+    Attributes:
+      seeds: of the table.
+      chance: view -> accuracy of a guess.
+      diverged: arm -> how many of its runs diverged.
+      more: controls that need more than scores.
+    """
+
+    seeds: Sequence[int]
+    chance: Mapping[str, float]
+    diverged: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    more: Sequence[Control] = ()
+
+
+def judge(asked: Asked, table: scores.Table, evidence: Evidence) -> Outcome:
+    """results.json and its verdicts: effects and intervals on every view, verdicts on the primary
+    one only.
+    """
+    lost = {arm for arm, count in evidence.diverged.items() if count == len(evidence.seeds)}
+    verdicts, aa = _verdicts(asked, table, lost)
+    views = list(table[asked.baseline])
+    uninformative = _uninformative(table, views, evidence.chance)
+    found = {
+        "experiment": asked.name,
+        "baseline": asked.baseline,
+        "margin": asked.margin,
+        "alpha": asked.alpha,
+        "seeds": list(evidence.seeds),
+        "arms": {
+            arm: {view: _cell(values) for view, values in row.items()} for arm, row in table.items()
+        },
+        "comparisons": [
+            _comparison(asked, arm, view, table, verdicts, lost)
+            for arm in table
+            if arm != asked.baseline
+            for view in views
+            if view in table[arm]
+        ],
+        "controls": _controls(asked, table, evidence, verdicts, aa, uninformative),
+    }
+    # Said only where there is something to say: other runs keep their bytes.
+    return Outcome(
+        found | ({"diverged": dict(evidence.diverged)} if evidence.diverged else {}),
+        verdicts,
+        uninformative,
+    )
+
+
+def contrast(asked: Asked, table: scores.Table, arm: str, view: str) -> scores.Contrast:
+    """An arm minus the baseline on a view."""
+    weights = {arm: 1, asked.baseline: -1}
+    return scores.Contrast(weights, {name: table[name][view] for name in weights})
+
+
+def _verdicts(
+    asked: Asked, table: scores.Table, lost: Collection[str]
+) -> tuple[dict[str, verdict.Verdict], dict[str, controls.AaOutcome]]:
+    """One verdict per arm on the primary view, and the A/A pairs. Arms are one family for Holm, A/A
+    pairs another; each control is a question of its own.
+    """
+    comparisons = {
+        arm: verdict.Comparison(
+            contrast(asked, table, arm, asked.primary).differences,
+            asked.margin,
+            untestable=ALL_DIVERGED if {arm, asked.baseline} <= set(lost) else None,
+        )
+        for arm in table
+        if arm != asked.baseline
+    }
+    kinds = {arm: asked.arms[arm].kind for arm in comparisons}
+    family = [arm for arm, kind in kinds.items() if kind == "arm"]
+    said = verdict.judge_family([comparisons[arm] for arm in family], alpha=asked.alpha)
+    found = dict(zip(family, said, strict=True))
+    aa = controls.judge_aa_pairs(
+        {arm: comparisons[arm] for arm, kind in kinds.items() if kind == "aa"}, alpha=asked.alpha
+    )
+    for arm, kind in kinds.items():
+        if kind == "aa":
+            found[arm] = aa[arm].in_family
+        elif kind != "arm":
+            found[arm], _ = controls.judge_known_effect(comparisons[arm], alpha=asked.alpha)
+    return found, aa
+
+
+def _uninformative(
+    table: scores.Table, views: Sequence[str], chance: Mapping[str, float]
+) -> dict[str, str]:
+    """View -> why it tells no arms apart."""
+    found = {}
+    for view in views:
+        check = verdict.informative(
+            {arm: row[view] for arm, row in table.items() if view in row}, chance=chance[view]
+        )
+        if not check:
+            found[view] = check.detail
+    return found
+
+
+def _cell(values: Sequence[float]) -> dict[str, Any]:
+    found = scores.summary(values)
+    return {"per_seed": found.per_seed, "mean": found.mean, "ci95": found.ci95}
+
+
+def _comparison(
+    asked: Asked,
+    arm: str,
+    view: str,
+    table: scores.Table,
+    verdicts: Mapping[str, verdict.Verdict],
+    lost: Collection[str],
+) -> dict[str, Any]:
+    """One row of "comparisons": effect and interval everywhere, p and verdict on the primary view
+    only.
+    """
+    differences = contrast(asked, table, arm, view).differences
+    found = scores.summary(differences)
+    said = verdicts[arm] if view == asked.primary else None
+    if said is not None:
+        needed = said.seeds_needed
+    elif {arm, asked.baseline} <= set(lost):
+        needed = None
+    else:
+        needed = power.seeds_needed(differences, asked.margin, alpha=asked.alpha)
+    return {
+        "arm": arm,
+        "split": view,
+        "difference": found.mean,
+        "ci95": found.ci95,
+        "p": None if said is None else said.p,
+        "p_holm": None if said is None else said.p_holm,
+        "verdict": None if said is None else said.label,
+        "per_seed": found.per_seed,
+        "seeds_needed": needed,
+    }
+
+
+def _controls(
+    asked: Asked,
+    table: scores.Table,
+    evidence: Evidence,
+    verdicts: Mapping[str, verdict.Verdict],
+    aa: Mapping[str, controls.AaOutcome],
+    uninformative: Mapping[str, str],
+) -> dict[str, Any]:
+    """Name -> passed, what, detail: what must hold for the comparison to mean anything."""
+    baseline = table[asked.baseline]
+    train, validation = (float(np.mean(baseline[name])) for name in ("train", "validation"))
+    found = [controls.baseline_overfits(train, validation)]
+    entries = {each.name: _entry(each) for each in found}
+    for arm, said in verdicts.items():
+        if asked.arms[arm].kind != "arm":
+            entries[arm] = _known(asked.arms[arm], said, aa[arm] if arm in aa else None)
+    last = controls.informative_views(asked.primary, list(baseline), uninformative)
+    return entries | {each.name: _entry(each) for each in (*evidence.more, last)}
+
+
+def _entry(control: Control) -> dict[str, Any]:
+    return {"passed": control.passed, "what": control.what, "detail": control.detail}
+
+
+def _known(arm: ArmAsked, said: verdict.Verdict, pair: controls.AaOutcome | None) -> dict[str, Any]:
+    """The entry of an arm whose outcome is known: an A/A pair, or an effect that must be there."""
+    if pair is None:
+        check = verdict.positive_control(said)
+        what, detail = f"an effect that must be there is found: {arm.title}", check.detail
+    else:
+        check = pair.check
+        floor = (
+            ""
+            if check.noise_floor is None
+            else f"; noise floor (SD over seeds) {100 * check.noise_floor:.1f} points"
+        )
+        what = "two baselines at other seeds come out neither better nor worse"
+        detail = said.label + floor
+    return {
+        "passed": check.passed,
+        "what": what,
+        "detail": detail,
+        "noise_floor": check.noise_floor,
+    }

@@ -1,0 +1,90 @@
+"""Power: how many seeds a design needs, and whether it can decide at all. In words, for people."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from jaxreg.study.analysis import statistics
+
+POWER = 0.8
+MOST_SEEDS = 10_000  # a design beyond this is no advice
+
+
+def sides_and_power(kind: str) -> tuple[int, float]:
+    """(sides of the test, power each side needs) for 80% power of a claim of this kind.
+
+    Args:
+      kind: "superiority" | "non-inferiority" | "equivalence". Equivalence must win on both sides:
+        half the misses each.
+    """
+    sided = 2 if kind == "superiority" else 1
+    return sided, 1 - (1 - POWER) / 2 if kind == "equivalence" else POWER
+
+
+def seeds_needed(
+    differences: Float[np.ndarray, " n"], margin: float | int, *, alpha: float | int
+) -> int | None:
+    """The seeds with which an effect of the margin would show at 80% power, where there are fewer;
+    None where there are enough.
+
+    Args:
+      differences: one per seed; their spread is what is planned with. One seed has none.
+    """
+    if differences.size < 2:
+        return None
+    needed = statistics.seeds_for_power(float(differences.std(ddof=1)), margin, alpha=alpha)
+    return None if needed <= differences.size else needed
+
+
+def spread(per_seed: Sequence[float]) -> float | None:
+    """SD over the seeds, None for fewer than two."""
+    return float(np.std(per_seed, ddof=1)) if len(per_seed) > 1 else None
+
+
+def smallest_p_after_holm(num_seeds: int, num_tests: int) -> tuple[float, float]:
+    """(the smallest two-sided p that the seeds can give, the same after Holm over the tests)."""
+    smallest = statistics.smallest_p(num_seeds)
+    return smallest, min(1.0, smallest * num_tests)
+
+
+def decision(num_seeds: int, num_tests: int, alpha: float | int) -> str:
+    """One line: whether a design can decide at all."""
+    smallest, corrected = smallest_p_after_holm(num_seeds, num_tests)
+    return (
+        f"the smallest two-sided p with {num_seeds} seeds is {smallest:.2g}; after Holm over"
+        f" {num_tests} tests {corrected:.2g}: "
+        + (
+            "it can decide"
+            if statistics.can_decide(num_seeds, max(num_tests, 1), alpha)
+            else f"it cannot decide at alpha {alpha:g}; give more seeds"
+        )
+    )
+
+
+def of_earlier_run(
+    comparisons: Sequence[Mapping[str, Any]],
+    primary: str,
+    margin: float | int,
+    *,
+    alpha: float | int,
+    num_tests: int,
+) -> list[str]:
+    """One line per arm: the seeds that 80% power needs, from the spread of an earlier run.
+
+    Args:
+      comparisons: of its results.json.
+    """
+    lines = []
+    for row in comparisons:
+        sd = spread(row["per_seed"])
+        if row["split"] == primary and sd is not None:
+            needed = statistics.seeds_for_power(
+                sd, margin, alpha=alpha, num_tests=max(num_tests, 1)
+            )
+            lines.append(
+                f"{row['arm']}: SD {100 * sd:.1f} points in the earlier run; {needed} seeds see"
+                f" {100 * margin:.0f} points with 80% power"
+            )
+    return lines
