@@ -1,7 +1,6 @@
-"""Controls: what must hold for a comparison to mean anything. One rule each, wherever it is applied.
+"""Controls: what must hold for a comparison to mean anything; one rule each, for all who ask.
 
-at_chance          a view on which only guessing is possible: an arm that is right more often found a
-                   leak
+at_chance          on a view where only guessing is possible every arm guesses: else there is a leak
 dropout_reaches    an arm with more dropout than its reference loses more in training mode than in
                    evaluation mode
 judge_aa_pairs     two equal arms at other seeds come out neither better nor worse
@@ -29,7 +28,7 @@ validation.
 
 @dataclasses.dataclass(frozen=True)
 class Control:
-    """How a control came out: passed (None where it could not be judged), and its numbers in words."""
+    """How a control came out: passed (None: it could not be judged), and its numbers in words."""
 
     name: str
     what: str

@@ -6,7 +6,7 @@ numbers.
 
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from jaxreg.study.analysis.controls import Control
 ALL_DIVERGED = "every run of both arms diverged"
 
 
+@runtime_checkable
 class ArmAsked(Protocol):
     """What the judge must know of an arm: `study.design.experiment.Arm` has it."""
 
@@ -23,6 +24,7 @@ class ArmAsked(Protocol):
     kind: str
 
 
+@runtime_checkable
 class Asked(Protocol):
     """What was asked before the run: `study.design.experiment.Experiment` has it.
 

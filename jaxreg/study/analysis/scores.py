@@ -1,4 +1,4 @@
-"""Scores: one number for each arm, seed and view, as a table; and what is computed from them first."""
+"""Scores: one number for each arm, seed and view, as a table; and their means and contrasts."""
 
 import dataclasses
 from collections import Counter
@@ -11,7 +11,7 @@ from jaxtyping import Float
 from jaxreg.study.analysis import statistics, verdict
 
 LEVEL = 0.05
-"""Of every interval that is shown, whatever alpha the tests have: `ci95` is a 95% interval."""
+"""Of every interval that is shown, whatever alpha the tests have: `ci95` is one of 95%."""
 
 Table = Mapping[str, Mapping[str, Sequence[float]]]
 """Arm -> view -> one score per seed, in the order of the seeds."""

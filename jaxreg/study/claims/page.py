@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxreg.study.analysis import statistics, summary_text, verdict
+from jaxreg.study.analysis import statistics, verdict
 from jaxreg.study.claims import markdown
 from jaxreg.study.claims.claim import Claim
 from jaxreg.study.claims.design import Design
@@ -18,6 +18,7 @@ from jaxreg.study.claims.evidence import Evidence
 from jaxreg.study.claims.judge import ALPHA, Judged, family
 from jaxreg.study.claims.pool import Cost
 from jaxreg.study.claims.tuning import Choice
+from jaxreg.study.engine import scope
 from jaxreg.study.engine.members import plain
 from jaxreg.study.report import page as report
 
@@ -128,7 +129,7 @@ def _scope(design: Design) -> str:
     scope, and the settings that vary.
     """
     first = next(iter(design.arms.values()))
-    line = summary_text.scope(plain(first.values), design.seeds)
+    line = scope.scope(plain(first.values), design.seeds)
     varied = sorted(
         {
             f"{field} {value}"
