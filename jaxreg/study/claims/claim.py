@@ -5,12 +5,20 @@ anything runs.
 import dataclasses
 import re
 from collections.abc import Mapping
-from math import isclose, isfinite
+from math import isclose
 
 from jaxreg.study.analysis import verdict
 from jaxreg.study.claims.measures import Measure
-from jaxreg.study.design.components import Own
-from jaxreg.study.design.experiment import check_seeds
+from jaxreg.study.design.experiment import (
+    AbstractDesign,
+    Arm,
+    check_design,
+    check_seeds,
+    is_number,
+)
+from jaxreg.study.design.experiment import (
+    Tune as Tune,
+)
 
 SEEDS = tuple(range(200, 220))
 """Verdict seeds: 0 to 11 were used while the data sets were chosen, 100 to 111 were seen in
@@ -23,60 +31,8 @@ COPY_OFFSET = 100_000
 """Added once more for each further copy of a member: other initialization, order and dropout on the
 same data.
 """
-ARM_KINDS = ("arm", "aa", "control")
-
-
-@dataclasses.dataclass(frozen=True)
-class Tune:
-    """What an arm may choose: the candidate with the best mean validation accuracy over the tuning
-    seeds.
-
-    Attributes:
-      field: a config field, or several that move together.
-      candidates: values of the field, or tuples with one value per field. From the weakest to the
-        strongest: of equals the first is taken.
-    """
-
-    field: str | tuple[str, ...]
-    candidates: tuple
-
-    def options(self) -> list[dict[str, object]]:
-        """Each candidate as field -> value."""
-        fields = (self.field,) if isinstance(self.field, str) else self.field
-        rows = [
-            (value,) if isinstance(self.field, str) else tuple(value) for value in self.candidates
-        ]
-        return [dict(zip(fields, row, strict=True)) for row in rows]
-
-
-@dataclasses.dataclass(frozen=True)
-class ClaimArm:
-    """One arm.
-
-    Attributes:
-      title: what people read.
-      diff: config field -> value; an arm may touch what an arm of an experiment may.
-      tune: what it chooses; every arm that is compared with it then has as many candidates.
-      sweep: one field -> values; the arm is trained at each of them, and a measure sees them all.
-      like: another arm, whose tuned values it takes over instead of tuning.
-      setting: fields that are conditions and no treatment, such as data and steps: effects compare
-        arms of equal setting.
-      config: another base config, relative to the claim file; "" is the claim's.
-      copies: members per seed that share the data and nothing else (a true ensemble).
-      kind: "arm"; "aa" (made by the ledger); "control" (its outcome is known).
-      seed_offset: added to every seed.
-    """
-
-    title: str
-    diff: Mapping[str, object] = dataclasses.field(default_factory=dict)
-    tune: Tune | None = None
-    sweep: Mapping[str, tuple] = dataclasses.field(default_factory=dict)
-    like: str = ""
-    setting: Mapping[str, object] = dataclasses.field(default_factory=dict)
-    config: str = ""
-    copies: int = 1
-    kind: str = "arm"
-    seed_offset: int = 0
+ClaimArm = Arm
+"""An arm of a claim is an arm, with what only claims may have."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,10 +99,13 @@ class Finding:
     evidence: str
 
 
-@dataclasses.dataclass(frozen=True)
-class Claim:
-    """One sentence of the essay, in one of four forms: arms and questions; tests; findings; or why
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Claim(AbstractDesign):
+    """An experiment with a quote, in one of four forms: arms and questions; tests; findings; or why
     nothing could decide it.
+
+    Its arms may tune, several questions may be asked of them, and they may stand on several base
+    configs.
 
     Attributes:
       id: the name of its file and its row.
@@ -154,20 +113,17 @@ class Claim:
       hypothesis: what follows if it is true.
       refuted_if: what would refute it.
       published: what is known from the literature, with its source.
-      prediction: what we expect, written before running.
-      config: the base config, relative to the claim file. changes: fields changed for all its arms.
+      changes: fields changed for all its arms.
       regime: under-fitted, over-fitted, one pass: words for the table.
-      arms: name -> arm.
       questions: each gets a verdict. secondary: measures (of the first question's contrast) or
         effects, without verdicts.
       preconditions: what must hold. controls: questions whose outcome is known; each must be
         supported.
-      seeds: of the verdict. tuning_seeds: of the tuning.
+      tuning_seeds: of the tuning; `seeds` are those of the verdict.
       scope: what the numbers speak about besides model, data, regime, seeds and device.
       tests: ids of the tests that show a mechanism claim, exactly.
       findings: parts that documents decide.
       untestable: why no measurement decides it.
-      own: a data set, model or penalty that the claim's own file defines.
     """
 
     id: str
@@ -179,7 +135,7 @@ class Claim:
     config: str = "../../configs/cat_sat.py"
     changes: Mapping[str, object] = dataclasses.field(default_factory=dict)
     regime: str = ""
-    arms: Mapping[str, ClaimArm] = dataclasses.field(default_factory=dict)
+    arms: Mapping[str, Arm] = dataclasses.field(default_factory=dict)
     questions: tuple[Question, ...] = ()
     secondary: tuple[Measure | Effect, ...] = ()
     preconditions: tuple[Precondition, ...] = ()
@@ -190,7 +146,6 @@ class Claim:
     tests: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
     untestable: str = ""
-    own: Own = Own()
 
     @property
     def form(self) -> str:
@@ -254,10 +209,12 @@ def _check_experiment(claim: Claim) -> list[str]:
         if claim.prediction.strip()
         else ["prediction is empty; write down what you expect before it runs"]
     )
+    mistakes += check_design(claim)
     if not claim.arms:
-        return [*mistakes, "arms: there are none"]
+        return mistakes
     for name, arm in claim.arms.items():
-        mistakes += [f"arm {name!r}: {line}" for line in _check_arm(name, arm, claim)]
+        if isinstance(arm, Arm):
+            mistakes += [f"arm {name!r}: {line}" for line in _check_arm(arm, claim)]
     mistakes += _check_budget(claim)
     mistakes += _check_seeds(claim)
     for question in (*claim.questions, *claim.controls):
@@ -295,12 +252,9 @@ def _all_effects(claim: Claim) -> list[tuple[str, Effect]]:
     return [(what, effect) for what, effects in groups for effect in effects]
 
 
-def _check_arm(name: str, arm: ClaimArm, claim: Claim) -> list[str]:
-    if not isinstance(arm, ClaimArm):
-        return [f"is {type(arm).__name__}, not a ClaimArm"]
+def _check_arm(arm: Arm, claim: Claim) -> list[str]:
+    """What is wrong with what only the arms of claims have."""
     mistakes = []
-    if arm.kind not in ARM_KINDS:
-        mistakes.append(f"kind is {arm.kind!r}; it must be one of: {', '.join(ARM_KINDS)}")
     if len(arm.sweep) > 1:
         mistakes.append(f"sweeps {' and '.join(arm.sweep)}; one field can be swept")
     for field, values in arm.sweep.items():
@@ -337,7 +291,7 @@ def _check_budget(claim: Claim) -> list[str]:
     own = {
         name: len(arm.tune.candidates)
         for name, arm in claim.arms.items()
-        if isinstance(arm, ClaimArm) and arm.tune
+        if isinstance(arm, Arm) and arm.tune
     }
     if not own:
         return []
@@ -349,7 +303,7 @@ def _check_budget(claim: Claim) -> list[str]:
     ]
     tuned = {
         *own,
-        *(name for name, arm in claim.arms.items() if isinstance(arm, ClaimArm) and arm.like),
+        *(name for name, arm in claim.arms.items() if isinstance(arm, Arm) and arm.like),
     }
     apart = {
         name
@@ -361,7 +315,7 @@ def _check_budget(claim: Claim) -> list[str]:
     }
     for name, arm in claim.arms.items():
         if (
-            isinstance(arm, ClaimArm)
+            isinstance(arm, Arm)
             and name not in {*own, *apart}
             and not arm.like
             and not arm.sweep
@@ -375,12 +329,11 @@ def _check_budget(claim: Claim) -> list[str]:
 
 
 def _check_seeds(claim: Claim) -> list[str]:
-    mistakes = [f"seeds: {line}" for line in check_seeds(claim.seeds)]
-    mistakes += [f"tuning_seeds: {line}" for line in check_seeds(claim.tuning_seeds)]
-    if mistakes:
+    mistakes = [f"tuning_seeds: {line}" for line in check_seeds(claim.tuning_seeds)]
+    if mistakes or check_seeds(claim.seeds):
         return mistakes
     offsets = {0, AA_OFFSET} | {
-        arm.seed_offset for arm in claim.arms.values() if isinstance(arm, ClaimArm)
+        arm.seed_offset for arm in claim.arms.values() if isinstance(arm, Arm)
     }
     both = sorted(
         {seed + offset for seed in claim.seeds for offset in offsets} & set(claim.tuning_seeds)
@@ -397,7 +350,7 @@ def _check_seeds(claim: Claim) -> list[str]:
 
 def _check_question(question: Question) -> list[str]:
     mistakes = []
-    if not _is_number(question.margin) or question.margin <= 0:
+    if not is_number(question.margin) or question.margin <= 0:
         mistakes.append(
             f"margin is {question.margin!r}; it must be a number above 0, in the measure's own unit"
         )
@@ -407,7 +360,7 @@ def _check_question(question: Question) -> list[str]:
         mistakes.append(
             f"direction is {question.direction!r}; it must be 1 (an increase) or -1 (a decrease)"
         )
-    if not _is_number(question.predict):
+    if not is_number(question.predict):
         mistakes.append(
             f"predict is {question.predict!r}; it must be a number, in {question.measure.unit}"
         )
@@ -433,7 +386,7 @@ def _check_contrasts(claim: Claim) -> list[str]:
     mistakes = []
     for what, effect in _all_effects(claim):
         who = f"{what} {effect.name!r}"
-        if not effect.contrast or not all(_is_number(w) and w for w in effect.contrast.values()):
+        if not effect.contrast or not all(is_number(w) and w for w in effect.contrast.values()):
             mistakes.append(f"{who}: the contrast needs arms with weights other than 0")
             continue
         for arm in effect.contrast:
@@ -461,7 +414,3 @@ def _check_contrasts(claim: Claim) -> list[str]:
                 " steps are not compared"
             )
     return mistakes
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)

@@ -14,7 +14,6 @@ from jaxreg.study.claims.claim import (
     AA_OFFSET,
     COPY_OFFSET,
     Claim,
-    ClaimArm,
     Effect,
     check_claim,
     order,
@@ -23,6 +22,7 @@ from jaxreg.study.design import components, user_files
 from jaxreg.study.design import config as configs
 from jaxreg.study.design.components import MODELS, SOURCES
 from jaxreg.study.design.config_fields import MAX_SEED, fields_of
+from jaxreg.study.design.experiment import Arm
 from jaxreg.study.engine.members import Spec, code_version, member_hash, plain
 
 SELECTION_VIEW = "validation"
@@ -55,7 +55,7 @@ class ArmDesign:
     """
 
     name: str
-    arm: ClaimArm
+    arm: Arm
     values: Mapping[str, object]
     options: tuple[Mapping[str, object], ...]
 
@@ -114,7 +114,7 @@ class Design:
 
 
 def _runs(
-    name: str, arm: ClaimArm, seed: int, points: Sequence[tuple], request: Request
+    name: str, arm: Arm, seed: int, points: Sequence[tuple], request: Request
 ) -> Iterator[Run]:
     data_seed = seed + arm.seed_offset
     for at, config in points:
@@ -171,7 +171,7 @@ def aa_name(arm: str) -> str:
     return f"{arm} (A/A)"
 
 
-def with_aa(claim: Claim) -> dict[str, ClaimArm]:
+def with_aa(claim: Claim) -> dict[str, Arm]:
     """The claim's arms, and for each question's reference the same at other seeds: no verdict
     without its controls.
     """
@@ -290,12 +290,12 @@ def _beside(path: Path, config: str) -> Path:
     return file.relative_to(here) if file.is_relative_to(here) else file
 
 
-def _options(claim: Claim, arm: ClaimArm) -> list[dict[str, object]]:
+def _options(claim: Claim, arm: Arm) -> list[dict[str, object]]:
     tune = arm.tune or (claim.arms[arm.like].tune if arm.like else None)
     return tune.options() if tune else [{}]
 
 
-def _forbidden(arm: ClaimArm) -> list[str]:
+def _forbidden(arm: Arm) -> list[str]:
     """Fields where they may not stand: treatments in a setting, conditions in a treatment."""
     treatments = dict.fromkeys(
         [*arm.diff, *arm.sweep, *(arm.tune.options()[0] if arm.tune else {})]
@@ -388,7 +388,7 @@ def quicker(values: Mapping[str, object]) -> dict[str, object]:
     }
 
 
-def _quicker_arm(arm: ClaimArm) -> ClaimArm:
+def _quicker_arm(arm: Arm) -> Arm:
     sweep = {
         field: tuple(values)[:: max(1, len(values) - 1)][:2] for field, values in arm.sweep.items()
     }

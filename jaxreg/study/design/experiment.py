@@ -11,9 +11,34 @@ from jaxreg.study.design.components import Own
 from jaxreg.study.design.config_fields import MAX_SEED
 
 KINDS = ("arm", "aa", "control")
+OF_CLAIMS = ("tune", "sweep", "like", "setting", "config", "copies")
+"""Fields of an arm that a comparison does not know."""
 _NOT_AN_EXPERIMENT = {
     "get_config": "it is a config: jaxreg train --config=FILE, or name it in an experiment file"
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class Tune:
+    """What an arm may choose: the candidate with the best mean validation accuracy over the tuning
+    seeds.
+
+    Attributes:
+      field: a config field, or several that move together.
+      candidates: values of the field, or tuples with one value per field. From the weakest to the
+        strongest: of equals the first is taken.
+    """
+
+    field: str | tuple[str, ...]
+    candidates: tuple
+
+    def options(self) -> list[dict[str, object]]:
+        """Each candidate as field -> value."""
+        fields = (self.field,) if isinstance(self.field, str) else self.field
+        rows = [
+            (value,) if isinstance(self.field, str) else tuple(value) for value in self.candidates
+        ]
+        return [dict(zip(fields, row, strict=True)) for row in rows]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,10 +50,19 @@ class Arm:
       diff: config field -> value. An arm may touch model, loss, optim and stopping; a control data
         too.
       predict: accuracy points on the primary view against the baseline, written before running;
-        None: no prediction.
-      kind: "arm"; "aa" (the baseline again at other seeds: the noise floor); "control" (its outcome
-        is known).
+        None: no prediction. Of a claim the questions predict.
+      kind: "arm"; "aa" (the baseline again at other seeds: the noise floor; the ledger makes its
+        own); "control" (its outcome is known).
       seed_offset: added to every seed, so that an A/A arm draws everything anew.
+
+    Only the arms of a claim have these:
+      tune: what it chooses; every arm that is compared with it then has as many candidates.
+      sweep: one field -> values; the arm is trained at each of them, and a measure sees them all.
+      like: another arm, whose tuned values it takes over instead of tuning.
+      setting: fields that are conditions and no treatment, such as data and steps: effects compare
+        arms of equal setting.
+      config: another base config, relative to the claim file; "" is the claim's.
+      copies: members per seed that share the data and nothing else (a true ensemble).
     """
 
     title: str
@@ -36,39 +70,54 @@ class Arm:
     predict: float | int | None = None
     kind: str = "arm"
     seed_offset: int = 0
+    tune: Tune | None = None
+    sweep: Mapping[str, tuple] = dataclasses.field(default_factory=dict)
+    like: str = ""
+    setting: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    config: str = ""
+    copies: int = 1
 
 
-@dataclasses.dataclass(frozen=True)
-class Experiment:
-    """One question and the design that answers it.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AbstractDesign:
+    """What a comparison and a claim share: arms at paired seeds, on a base config.
+
+    Attributes:
+      config: path of the base config, relative to the file.
+      arms: name -> arm, in the order of the tables.
+      seeds: seed r fixes data, initialization, order and dropout of every arm.
+      prediction: a few sentences, written before running.
+      own: a data set, model or penalty that the file itself defines.
+    """
+
+    config: str
+    arms: Mapping[str, Arm]
+    seeds: tuple[int, ...]
+    prediction: str
+    own: Own = dataclasses.field(default_factory=Own)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Experiment(AbstractDesign):
+    """One question and the design that answers it: every arm against one baseline.
 
     Attributes:
       name: short; names results.
       question: one sentence.
-      config: path of the base config, relative to the experiment file.
       baseline: the arm all others are compared with.
-      arms: name -> arm, in the order of the tables.
-      seeds: seed r fixes data, initialization, order and dropout of every arm.
       primary: the view that gets verdicts.
       margin: the smallest effect that matters, a fraction of 1 (.05 is five accuracy points).
       alpha: of the tests, over the whole family.
-      prediction: a few sentences, written before running.
       example: the sentence whose matrices the report shows.
-      own: a data set, model or penalty that the experiment's own file defines.
     """
 
     name: str
     question: str
-    config: str
     baseline: str
-    arms: Mapping[str, Arm]
-    seeds: tuple[int, ...]
     primary: str
     margin: float | int
     alpha: float | int
-    prediction: str
     example: str = "The cat sat on the mat"
-    own: Own = Own()
 
 
 def load_experiment(path: str | Path) -> Experiment:
@@ -110,16 +159,25 @@ def check_experiment(experiment: Experiment) -> list[str]:
             mistakes.append(f"{name} is {value!r}; it must be a text")
     for name in ("margin", "alpha"):
         value = vars(experiment)[name]
-        if not (_is_number(value) and 0 < value < 1):
+        if not (is_number(value) and 0 < value < 1):
             mistakes.append(f"{name} is {value!r}; it must be a fraction between 0 and 1")
-    mistakes += [f"seeds: {mistake}" for mistake in check_seeds(experiment.seeds)]
-    if not experiment.arms:
-        mistakes.append("arms: there are none")
-    elif experiment.baseline not in experiment.arms:
+    mistakes += check_design(experiment)
+    if experiment.arms and experiment.baseline not in experiment.arms:
         near = errors.nearest(str(experiment.baseline), experiment.arms)
         mistakes.append(f"baseline: there is no arm {experiment.baseline!r}{near}")
     for name, arm in experiment.arms.items():
-        mistakes += [f"arm {name!r}: {mistake}" for mistake in _check_arm(name, arm)]
+        if isinstance(arm, Arm):
+            mistakes += [f"arm {name!r}: {mistake}" for mistake in _check_compared(name, arm)]
+    return mistakes
+
+
+def check_design(design: AbstractDesign) -> list[str]:
+    """What is wrong with the part that a comparison and a claim share."""
+    mistakes = [f"seeds: {mistake}" for mistake in check_seeds(design.seeds)]
+    if not design.arms:
+        mistakes.append("arms: there are none")
+    for name, arm in design.arms.items():
+        mistakes += [f"arm {name!r}: {mistake}" for mistake in _check_arm(arm)]
     return mistakes
 
 
@@ -142,15 +200,13 @@ def check_seeds(seeds: object) -> list[str]:
     return mistakes
 
 
-def _check_arm(name: str, arm: object) -> list[str]:
+def _check_arm(arm: object) -> list[str]:
     if not isinstance(arm, Arm):
         return [f"is {type(arm).__name__}, not an Arm"]
     mistakes = []
-    if not name or "," in name or "/" in name or name != name.strip():
-        mistakes.append("its name must be a text without commas and slashes")
     if arm.kind not in KINDS:
         mistakes.append(f"kind is {arm.kind!r}; it must be one of: {', '.join(KINDS)}")
-    if arm.predict is not None and not _is_number(arm.predict):
+    if arm.predict is not None and not is_number(arm.predict):
         mistakes.append(
             f"predict is {arm.predict!r}; it must be a number of accuracy points, or None"
         )
@@ -165,7 +221,21 @@ def _check_arm(name: str, arm: object) -> list[str]:
     return mistakes
 
 
-def _is_number(value: object) -> bool:
+def _check_compared(name: str, arm: Arm) -> list[str]:
+    """What is wrong with an arm of a comparison alone: its name, and what only claims have."""
+    mistakes = []
+    if not name or "," in name or "/" in name or name != name.strip():
+        mistakes.append("its name must be a text without commas and slashes")
+    plain = Arm(arm.title)
+    return mistakes + [
+        f"{field} is for claims (jaxreg claims); a comparison has none"
+        for field in OF_CLAIMS
+        if getattr(arm, field) != getattr(plain, field)
+    ]
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a finite number, and no truth value."""
     return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
 
 

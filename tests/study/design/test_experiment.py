@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from jaxreg.errors import UserErrors
+from jaxreg.study.claims.claim import Claim, Question, check_claim
+from jaxreg.study.claims.measures import accuracy
 from jaxreg.study.design import config as configs
 from jaxreg.study.design import experiment as experiments
-from jaxreg.study.design.experiment import Arm, Experiment
+from jaxreg.study.design.experiment import Arm, Experiment, Tune, check_design, check_experiment
 from jaxreg.study.engine import members, program
 
 ROOT = Path(__file__).parents[3]
@@ -134,3 +136,34 @@ def test_arms_that_are_wrong(text, words):
     with pytest.raises(UserErrors) as raised:
         experiments.choose_arms(text, cat_sat())
     assert words in raised.value.mistakes[0] and len(raised.value.mistakes) == 1
+
+
+def test_what_only_claims_have_is_refused_in_a_comparison():
+    arms = {
+        "none": Arm("nothing"),
+        "tuned": Arm("tunes", tune=Tune("optim.learning_rate", (1e-3, 1e-2)), copies=2),
+    }
+    assert check_experiment(dataclasses.replace(cat_sat(), arms=arms, baseline="none")) == [
+        "arm 'tuned': tune is for claims (jaxreg claims); a comparison has none",
+        "arm 'tuned': copies is for claims (jaxreg claims); a comparison has none",
+    ]
+
+
+def test_a_claim_and_a_comparison_are_checked_by_the_same_rules():
+    arms = {"none": Arm("nothing", kind="best", seed_offset=-1), "x": "no arm"}
+    claim = Claim(
+        id="C1",
+        quote="q",
+        hypothesis="h",
+        refuted_if="r",
+        prediction="p",
+        arms=arms,
+        seeds=(1, 1),
+        questions=(Question("gain", {"none": 1, "x": -1}, accuracy("train"), 0.05, 5),),
+    )
+    compared = check_experiment(
+        dataclasses.replace(cat_sat(), arms=arms, baseline="none", seeds=(1, 1))
+    )
+    shared = check_design(claim)
+    assert len(shared) == 4 and set(shared) <= set(compared)
+    assert set(shared) <= set(check_claim(claim))
