@@ -5,6 +5,7 @@ import json
 import math
 import os
 import pathlib
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -83,6 +84,29 @@ def to_json(obj: Any, *, indent: int | None = None) -> str:
       TypeError: anything else in it.
     """
     return _encode(obj, indent, 0)
+
+
+def plain(value: Any, *, number: Callable[[float], Any]) -> Any:
+    """`value` in JSON's own types: dicts with text keys, lists, text, whole numbers, None.
+
+    Args:
+      value: as `to_json` takes it; keys of other types become text.
+      number: what each float becomes, the infinite ones and NaN too.
+
+    Raises:
+      TypeError: anything else in it.
+    """
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist(), number=number)
+    if isinstance(value, float):
+        return number(value)
+    if isinstance(value, Mapping):
+        return {str(key): plain(item, number=number) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item, number=number) for item in value]
+    raise TypeError(f"{type(value).__name__} cannot be shown as JSON: {value!r}")
 
 
 def _encode(obj: Any, indent: int | None, level: int) -> str:

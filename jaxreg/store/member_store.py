@@ -14,7 +14,7 @@ import re
 import time
 import warnings
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -207,15 +207,19 @@ def flatten(tree: dict) -> dict[str, np.ndarray]:
     return flat
 
 
-def unflatten(flat: dict[str, Any]) -> dict:
+def unflatten(flat: Mapping[str, Any], separator: str = "/") -> dict:
     """The nested dicts whose `flatten` is `flat`.
+
+    Args:
+      flat: path -> value.
+      separator: between the names of a path.
 
     Raises:
       ValueError: a path that goes through an array ("a" and "a/b").
     """
     tree: dict = {}
     for path, array in flat.items():
-        *parents, last = path.split("/")
+        *parents, last = path.split(separator)
         node = tree
         for parent in parents:
             node = node.setdefault(parent, {})

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from jaxreg.store.atomic import plain as plain_json
 from jaxreg.study.analysis import statistics, verdict
 from jaxreg.study.claims import markdown
 from jaxreg.study.claims.claim import Claim
@@ -115,13 +116,7 @@ def _arms(
 
 def _json(values: Mapping[str, object]) -> dict[str, Any]:
     """Infinite values as text: a page shows no number for them."""
-    plain_values = {
-        name: list(value) if isinstance(value, tuple) else value for name, value in values.items()
-    }
-    return {
-        name: str(value) if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in plain_values.items()
-    }
+    return plain_json(values, number=lambda x: x if math.isfinite(x) else str(x))
 
 
 def _scope(design: Design) -> str:

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from jaxreg import errors
 from jaxreg.data import Dataset, source
 from jaxreg.errors import UserErrors
+from jaxreg.store.member_store import unflatten
 from jaxreg.study.design import cross_checks, dataset_checks, user_files
 from jaxreg.study.design.components import MODELS, PENALTIES, SOURCES, model_fields
 from jaxreg.study.design.config_fields import Chosen, fields_of
@@ -297,14 +298,9 @@ def flat(config: ConfigDict | Mapping) -> dict[str, object]:
 
 def _nested(values: Mapping[str, object]) -> ConfigDict:
     """A locked ConfigDict, every value in its canonical form."""
-    nested = {}
-    for name, field in fields_of(*_chosen(values)).items():
-        *sections, last = name.split(".")
-        inner = nested
-        for section in sections:
-            inner = inner.setdefault(section, {})
-        inner[last] = field.canonical(values[name])
-    return ConfigDict(nested).lock()
+    fields = fields_of(*_chosen(values))
+    canonical = {name: field.canonical(values[name]) for name, field in fields.items()}
+    return ConfigDict(unflatten(canonical, ".")).lock()
 
 
 def _names_in(fields: Iterable[str], section: str, *, but: str) -> str:

@@ -115,14 +115,7 @@ def group(specs: Sequence[Spec]) -> list[Group]:
 
 def plain(config: configs.Config) -> dict:
     """A resolved config as nested dicts."""
-    nested: dict = {}
-    for name, value in configs.flat(config).items():
-        *sections, last = name.split(".")
-        inner = nested
-        for section in sections:
-            inner = inner.setdefault(section, {})
-        inner[last] = value
-    return nested
+    return member_store.unflatten(configs.flat(config), ".")
 
 
 def _jsonable(tree: Mapping) -> dict:

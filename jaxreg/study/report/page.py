@@ -14,8 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from jaxreg.store.atomic import plain
 from jaxreg.study.report import verdict_styles
 
 WEB = Path(__file__).with_name("web")
@@ -96,22 +95,14 @@ def embed_json(value: Any) -> str:
     Raises:
       TypeError: a value that JSON has no form for.
     """
-    text = json.dumps(_plain(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = json.dumps(
+        plain(value, number=_shown), ensure_ascii=False, allow_nan=False, separators=(",", ":")
+    )
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
-def _plain(value: Any) -> Any:
-    """`value` in JSON's own types; floats with six significant digits, which no one can see on a
-    screen, halve the file.
+def _shown(number: float) -> float | None:
+    """A float with six significant digits, which no one can see on a screen: that halves the file.
+    None for what is not finite.
     """
-    if value is None or isinstance(value, str | bool | int):
-        return value
-    if isinstance(value, np.ndarray | np.generic):
-        return _plain(value.tolist())
-    if isinstance(value, float):
-        return float(f"{value:.6g}") if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    raise TypeError(f"the report cannot show a {type(value).__name__}: {value!r}")
+    return float(f"{number:.6g}") if math.isfinite(number) else None
