@@ -210,11 +210,10 @@ def _check_experiment(claim: Claim) -> list[str]:
         else ["prediction is empty; write down what you expect before it runs"]
     )
     mistakes += check_design(claim)
-    if not claim.arms:
-        return mistakes
+    if not claim.arms or not all(isinstance(arm, Arm) for arm in claim.arms.values()):
+        return mistakes  # the rest asks what arms say
     for name, arm in claim.arms.items():
-        if isinstance(arm, Arm):
-            mistakes += [f"arm {name!r}: {line}" for line in _check_arm(arm, claim)]
+        mistakes += [f"arm {name!r}: {line}" for line in _check_arm(arm, claim)]
     mistakes += _check_budget(claim)
     mistakes += _check_seeds(claim)
     for question in (*claim.questions, *claim.controls):
@@ -288,11 +287,7 @@ def _check_budget(claim: Claim) -> list[str]:
     """The equal-budget rule: where one arm tunes, all that are compared with it do, with as many
     candidates.
     """
-    own = {
-        name: len(arm.tune.candidates)
-        for name, arm in claim.arms.items()
-        if isinstance(arm, Arm) and arm.tune
-    }
+    own = {name: len(arm.tune.candidates) for name, arm in claim.arms.items() if arm.tune}
     if not own:
         return []
     most = max(own.values())
@@ -303,7 +298,7 @@ def _check_budget(claim: Claim) -> list[str]:
     ]
     tuned = {
         *own,
-        *(name for name, arm in claim.arms.items() if isinstance(arm, Arm) and arm.like),
+        *(name for name, arm in claim.arms.items() if arm.like),
     }
     apart = {
         name
@@ -314,13 +309,7 @@ def _check_budget(claim: Claim) -> list[str]:
         )
     }
     for name, arm in claim.arms.items():
-        if (
-            isinstance(arm, Arm)
-            and name not in {*own, *apart}
-            and not arm.like
-            and not arm.sweep
-            and arm.kind == "arm"
-        ):
+        if name not in {*own, *apart} and not arm.like and not arm.sweep and arm.kind == "arm":
             mistakes.append(
                 f"arm {name!r}: does not tune, but others do; every arm gets the same budget, the"
                 f" baseline too ({most} candidates, or like=...)"
@@ -332,9 +321,7 @@ def _check_seeds(claim: Claim) -> list[str]:
     mistakes = [f"tuning_seeds: {line}" for line in check_seeds(claim.tuning_seeds)]
     if mistakes or check_seeds(claim.seeds):
         return mistakes
-    offsets = {0, AA_OFFSET} | {
-        arm.seed_offset for arm in claim.arms.values() if isinstance(arm, Arm)
-    }
+    offsets = {0, AA_OFFSET} | {arm.seed_offset for arm in claim.arms.values()}
     both = sorted(
         {seed + offset for seed in claim.seeds for offset in offsets} & set(claim.tuning_seeds)
     )
