@@ -106,7 +106,7 @@ def plain(value: Any, *, number: Callable[[float], Any]) -> Any:
         return {str(key): plain(item, number=number) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item, number=number) for item in value]
-    raise TypeError(f"{type(value).__name__} cannot be shown as JSON: {value!r}")
+    raise TypeError(f"JSON cannot show a {type(value).__name__}: {value!r}")
 
 
 def _encode(obj: Any, indent: int | None, level: int) -> str:
