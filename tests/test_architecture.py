@@ -26,6 +26,9 @@ LAYERS = (
 )
 """Imports go down only; parts of one layer are siblings and never import one another."""
 
+STUDY_LAYERS = ("commands", "claims", "report", "engine", "design")
+"""The same inside `jaxreg.study`; `analysis` stands beside them."""
+
 HEAVY = (
     "orbax",
     "tensorflow",
@@ -80,6 +83,26 @@ def test_imports_go_down(path):
     own = part_of(path)
     for other in imported_parts(path) - {own}:
         assert layer_of(other) > layer_of(own), f"{own} imports {other}"
+
+
+def study_rooms(path: Path) -> set[str]:
+    """The rooms of `jaxreg.study` that a source imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module == "jaxreg.study":
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("jaxreg.study."):
+            found.add(node.module.split(".")[2])
+    return found
+
+
+@pytest.mark.parametrize("room", STUDY_LAYERS)
+def test_imports_go_down_inside_the_study(room):
+    above = set(STUDY_LAYERS[: STUDY_LAYERS.index(room)])
+    paths = sorted((PACKAGE / "study" / room).rglob("*.py"))
+    assert paths
+    for path in paths:
+        assert not study_rooms(path) & above, path.relative_to(PACKAGE)
 
 
 def test_attention_knows_no_flax_module_and_data_no_jax():

@@ -57,6 +57,7 @@ def run(given: Arguments) -> int:
 
     jax_startup.start(num_devices)
     from jaxreg.study.commands import counterfactual as study
+    from jaxreg.study.report import counterfactual_section as section
 
     planned = bool(flags["--dry_run"])
     with live_display.open_display() as shown:
@@ -74,5 +75,5 @@ def run(given: Arguments) -> int:
     if code == 0 and not planned:
         from rich.console import Console
 
-        study.show(study.read(workdir), Console())
+        section.show(section.read(workdir), Console())
     return code

@@ -14,7 +14,6 @@ from jaxreg.store.atomic import write_json
 from jaxreg.store.member_store import Record, Records
 from jaxreg.study.analysis import power, summary_text
 from jaxreg.study.analysis.judge import Outcome
-from jaxreg.study.commands import counterfactual
 from jaxreg.study.design.components import Own
 from jaxreg.study.design.config import Config
 from jaxreg.study.design.config_fields import MAX_SEED
@@ -24,7 +23,7 @@ from jaxreg.study.engine.dataset_loader import Library
 from jaxreg.study.engine.members import Group, Spec, group, make_specs, plain
 from jaxreg.study.engine.session import DONE, Session, hold
 from jaxreg.study.engine.trainer import fingerprint
-from jaxreg.study.report import tensorboard
+from jaxreg.study.report import counterfactual_section, tensorboard
 
 
 def refuse_impossible(config: Mapping, arms: Mapping[str, Arm], seeds: Sequence[int]) -> None:
@@ -124,7 +123,7 @@ def _report(
     payload = build.payload_of(
         experiment, config, specs, records, session.library, outcome, command
     )
-    payload["counterfactual"] = counterfactual.found(session.workdir, specs)
+    payload["counterfactual"] = counterfactual_section.found(session.workdir, specs)
     phases("writing report")
     build.write_tensorboard(session.workdir, specs, records)
     phases.stop()

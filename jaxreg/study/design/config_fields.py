@@ -35,7 +35,9 @@ from jaxreg.study.design.field_types import (
     Whole,
     Word,
 )
-from jaxreg.study.engine.diagnostics import TRACES
+
+TRACE_NAMES = ("gradients", "drift", "mismatch")
+"""What a run can note of itself besides curves; `study/engine/diagnostics.py` has the functions."""
 
 MAX_SEED = 2**31 - 1  # the largest seed that every PRNG key and numpy generator takes alike
 
@@ -148,7 +150,7 @@ FIELDS: Mapping[str, Field] = {
     "train.layout": Choice(("members", "data")),
     "eval.every_steps": Whole("steps", minimum=1),
     "eval.curves": Names("views"),
-    "eval.traces": Names("traces", tuple(TRACES), empty=True),
+    "eval.traces": Names("traces", TRACE_NAMES, empty=True),
     "stopping.split": Choice(SOURCES[DEFAULT_DATASET].splits),
     "stopping.patience_evals": Evaluations("evaluations", minimum=1.0, off=True),
     "stopping.keep_best": Flag(),

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxreg.probe.drift import input_drift
 from jaxreg.probe.forward import mean_loss
 from jaxreg.probe.layers import layer_norms
+from jaxreg.study.design.config_fields import TRACE_NAMES
 from jaxreg.train.step import Moment, Problem, TrainState, loss_and_gradient, train_step
 
 Traced = dict[str, jax.Array]
@@ -78,11 +79,9 @@ def mismatch(
     return {"train_minus_eval": tally.mean - mean_loss(model, state.params, batch)}
 
 
-TRACES: Mapping[str, Callable[..., Traced]] = {
-    "gradients": gradients,
-    "drift": drift,
-    "mismatch": mismatch,
-}
+TRACES: Mapping[str, Callable[..., Traced]] = dict(
+    zip(TRACE_NAMES, (gradients, drift, mismatch), strict=True)
+)
 """Name in eval.traces -> what it notes."""
 
 

@@ -15,13 +15,12 @@ from jaxreg.store.atomic import write_json, write_text
 from jaxreg.store.member_store import Record, Records
 from jaxreg.study.analysis import statistics, summary_text
 from jaxreg.study.analysis.judge import Outcome
-from jaxreg.study.commands import counterfactual
 from jaxreg.study.design.components import SOURCES
 from jaxreg.study.design.experiment import Experiment
 from jaxreg.study.engine import comparison, member_scores, run_directory, scope
 from jaxreg.study.engine.dataset_loader import Library
 from jaxreg.study.engine.members import Spec, make_specs
-from jaxreg.study.report import example_sentence, page, picture
+from jaxreg.study.report import counterfactual_section, example_sentence, page, picture
 from jaxreg.study.report.tensorboard import write_tensorboard
 
 MOST_FLIPPED = 6
@@ -262,7 +261,7 @@ def rebuild(workdir: Path) -> dict[str, Any]:
         payload = payload_of(
             experiment, config, specs, found, library, outcome, f"jaxreg report {workdir}"
         )
-        payload["counterfactual"] = counterfactual.found(workdir, specs)
+        payload["counterfactual"] = counterfactual_section.found(workdir, specs)
         write_json(workdir / "results.json", outcome.results)
         write_tensorboard(workdir, specs, found)
         write_page(workdir, payload)

@@ -24,6 +24,7 @@ from jaxreg.study.design.experiment import Arm
 from jaxreg.study.engine import off_values, program
 from jaxreg.study.engine.members import make_specs
 from jaxreg.study.engine.trainer import passes_of
+from jaxreg.study.report import counterfactual_section
 from tests.helpers import tiny
 from tests.study.commands.test_compare import DESIGN, Shown
 from tests.study.test_targeted_dropout import ROWS, SEED, batch_of, pass_of
@@ -373,7 +374,7 @@ def test_it_trains_one_member_for_each_dropped_connection(workdir, capsys):
         and "not scaled up" in found["what"]
         and "one seed" in found["caution"]
     )
-    counterfactual.show(found, Console(width=120))
+    counterfactual_section.show(found, Console(width=120))
     out = capsys.readouterr().out
     assert "exact causal effect" in out and out.count(" -> ") == len(found["connections"])
     assert shown.closed[0].startswith("Keeping ")
@@ -381,7 +382,7 @@ def test_it_trains_one_member_for_each_dropped_connection(workdir, capsys):
 
 def test_the_numbers_are_those_of_the_stored_members(workdir):
     command(workdir)
-    found = counterfactual.read(workdir)
+    found = counterfactual_section.read(workdir)
     target = counterfactual.find(workdir, "drop", 1, None, None, None, None)
     connection = counterfactual.chosen_of(target, None, None)[0]
     factual, spec = counterfactual.specs_of(
@@ -447,7 +448,7 @@ def test_planning_writes_nothing_and_bounds_are_said(workdir, monkeypatch):
     )
     assert sum(line.startswith("would keep ") for line in shown.notes) == 1
     assert command(workdir) == 0
-    found = counterfactual.read(workdir)
+    found = counterfactual_section.read(workdir)
     bits = "".join(head for layer in found["dropped"] for head in layer)
     assert len(found["connections"]) == 1 and found["left_out"] == bits.count("1") - 1 > 0
 
@@ -461,10 +462,13 @@ def test_only_the_chosen_head_is_trained(workdir):
 
 def test_the_report_takes_only_what_is_of_its_members(workdir):
     target = counterfactual.find(workdir, "drop", 1, None, None, None, None)
-    assert counterfactual.found(workdir, [target.spec]) is None
+    assert counterfactual_section.found(workdir, [target.spec]) is None
     (workdir / "counterfactual.json").write_text(json.dumps({"member": target.spec.hash}))
-    assert counterfactual.found(workdir, [target.spec]) == {"member": target.spec.hash}
-    assert counterfactual.found(workdir, [dataclasses.replace(target.spec, hash="0" * 24)]) is None
+    assert counterfactual_section.found(workdir, [target.spec]) == {"member": target.spec.hash}
+    assert (
+        counterfactual_section.found(workdir, [dataclasses.replace(target.spec, hash="0" * 24)])
+        is None
+    )
 
 
 def test_mistakes_are_one_line(workdir):
