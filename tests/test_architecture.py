@@ -21,7 +21,7 @@ LAYERS = (
     ("store",),
     ("distributed",),
     ("nn", "reg", "data", "losses", "metrics", "optim"),
-    ("attention", "rng"),
+    ("attention", "rng", "batch"),
     ("typing", "errors"),
 )
 """Imports go down only; parts of one layer are siblings and never import one another."""

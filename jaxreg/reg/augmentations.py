@@ -8,19 +8,11 @@ table counts. Then one mixing (mixup, manifold mixup or cutmix): two
 would need two label weights, so they are refused together. Token cutoff comes last: it may hide
 what was cut in, and it leaves whole a partner that is mixed in.
 
-A batch is a dict of arrays [B, ...]: tokens [B, T] (0 is padding), query_position, label, cues [B,
-C] (-1: absent), perhaps features [B, T, F]; partner_<name>, the same arrays of another example, as
-they are before augmentation; variants_<kind> [B, K, T] and variants_<kind>_query [B, K] (-1: no
-such variant). An augmentation never looks at a neighbouring row, so it does not matter how the
-batch is cut over devices. What mixing adds:
+What a batch holds stands in `jaxreg/batch.py`; a partner's arrays are as they are before
+augmentation. An augmentation never looks at a neighbouring row, so it does not matter how the batch
+is cut over devices.
 
-    mix_weight [B]  weight of the own label in [0, 1], 1 - mix_weight that of partner_label; absent
-    means 1
-    mix_layer []    where own and partner stream are added: 0 after the embeddings, l at the input
-                    of block l; absent means that the tokens are mixed already, and both labels are
-                    read at the own query
-
-Randomness: position-keyed, see `draws.py`; the key is the step's, of the stream "augment" of
+Randomness: position-keyed, see `keyed_draws.py`; the key is the step's, of the stream "augment" of
 `jaxreg.rng`, with the augmentation's number from `SITES` folded in. Two augmentations, or two
 steps, share no random number.
 """
@@ -36,7 +28,7 @@ from jaxreg.reg.cutmix import cut_images, cut_sentences
 from jaxreg.typing import Array, Bool, Float, Int, Key, Scalar
 
 Batch = dict[str, Array]
-"""Arrays whose leading axis is the example, and mix_layer []."""
+"""Arrays by the names of `jaxreg.batch.Batch`."""
 
 SITES = {
     "mixup": 0,

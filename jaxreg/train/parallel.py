@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxreg.batch import PARTNER
 from jaxreg.distributed import processes
 from jaxreg.train.step import Moment, Problem, TrainState, advance, init_state
 
@@ -219,10 +220,6 @@ def _unpacked(packed: np.ndarray, like: list[np.ndarray]) -> list[np.ndarray]:
         part[: x.nbytes].view(x.dtype).reshape(x.shape)
         for x, part in zip(like, np.split(packed, ends), strict=False)
     ]
-
-
-PARTNER = "partner_"
-"""What the arrays of an example's partner are called in a batch: this, and the name."""
 
 
 class Programs:

@@ -16,13 +16,13 @@ import optax
 import pytest
 
 from jaxreg import optim, rng
+from jaxreg.batch import PARTNER
 from jaxreg.metrics import Tally
 from jaxreg.reg import penalties, sharpness
 from jaxreg.reg.augmentations import AUGMENTATIONS, MIXING
 from jaxreg.study.design.regularizers import KINDS, REGULARIZERS, Regularizer, strengths
 from jaxreg.study.engine import objective, off_values
 from jaxreg.study.engine import program as build
-from jaxreg.train.parallel import PARTNER
 from jaxreg.train.step import Moment, Problem, TrainState, loss_and_gradient, train_step
 from tests.helpers import tiny
 

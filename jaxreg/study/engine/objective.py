@@ -11,13 +11,13 @@ import jax
 import jax.numpy as jnp
 
 from jaxreg import losses, nn, optim, rng
+from jaxreg.batch import PARTNER
 from jaxreg.data import Dataset
 from jaxreg.metrics import Tally, choice_hits
 from jaxreg.reg import augmentations, schedules, sharpness
 from jaxreg.reg.penalties import Seen, penalized
 from jaxreg.study.design import components
 from jaxreg.study.engine import diagnostics
-from jaxreg.train.parallel import PARTNER
 from jaxreg.train.step import Moment, Problem, as_trained
 
 Strengths = Mapping[str, Mapping[str, Any]]

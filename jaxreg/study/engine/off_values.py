@@ -13,11 +13,11 @@ import numpy as np
 import optax
 
 from jaxreg import optim, rng
+from jaxreg.batch import PARTNER
 from jaxreg.data import Dataset, batch_indices
 from jaxreg.reg import sharpness
 from jaxreg.study.design import regularizers
 from jaxreg.study.engine import program
-from jaxreg.train.parallel import PARTNER
 from jaxreg.train.step import Moment, loss_and_gradient
 
 TOLERANCE = 1e-6
