@@ -37,9 +37,9 @@ def seed_key(seed: int | Int[Array, ""] | UInt32[Array, ""], stream: str) -> Key
     return jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), STREAMS[stream])
 
 
-def site(layer: int, place: str) -> int:
-    """The number of a dropout site. It depends on layer and place only, never on a module's path or
-    name.
+def site(layer: int | Int[Array, ""], place: str) -> int | Int[Array, ""]:
+    """The number of a dropout site, traced where the layer is. It depends on layer and place only,
+    never on a module's path or name.
     """
     return layer * PLACES_PER_LAYER + PLACES[place]
 

@@ -85,7 +85,7 @@ def _problem_of(size: peers.Size):
     """From (traced) strengths to what a member learns: the same model as the peers'."""
     import jax.numpy as jnp
 
-    from jaxreg import losses, nn, optim
+    from jaxreg import AttentionDropout, losses, nn, optim
     from jaxreg.metrics import Tally
     from jaxreg.train.step import Problem
 
@@ -98,8 +98,11 @@ def _problem_of(size: peers.Size):
             num_heads=size.num_heads,
             mlp_width=size.mlp_width,
             max_length=size.length,
-            attention_dropout_rate=strengths["rate"],
-            mlp_dropout_rate=strengths["rate"],
+            dropout=nn.TransformerDropout(
+                nn.BlockDropout(
+                    AttentionDropout(strengths["rate"]), nn.MlpDropout(strengths["rate"])
+                )
+            ),
         )
 
         def objective(params, batch, step_key, example_ids) -> Tally:

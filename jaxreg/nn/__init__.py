@@ -1,23 +1,39 @@
 """Flax (Linen) modules and their regularizers: import them into any project; nothing heavy loads.
 
-The same for Flax NNX: `from jaxreg.nn import nnx as jnnx`, loaded only by this name.
+    from jaxreg import AttentionDropout
+    from jaxreg.nn import AttentionOptions, BlockDropout, BlockOptions, MlpDropout, TransformerBlock
 
-What regularizes, as fields of `Transformer`; by itself it is the module or function beside it:
+    block = TransformerBlock(
+        num_heads=4,
+        mlp_width=64,
+        dropout=BlockDropout(AttentionDropout(0.1), MlpDropout(0.1)),
+        options=BlockOptions(attention=AttentionOptions(causal=True)),
+    )
+    y = block.apply(variables, x, mask, train=True, rngs={"dropout": key})
 
-    attention_dropout_rate             SelfAttention, jaxreg.AttentionDropout
-    residual_dropout_rate, mlp_dropout_rate, mlp_pre_activation_dropout_rate, embedding_dropout_rate
-                                       Dropout, position_keyed_dropout
-    token_dropout_rate                 token_dropout
-    key_dropout_rate                   visible_keys (forgetful masking)
-    layer_dropout_rate                 layer_dropout (LayerDrop)
-    stochastic_depth_rate              stochastic_depth
-    dropout_depth                      rate_at_depth, in jaxreg.nn.depth
-    norm, norm_kind, residual          TransformerBlock; norm_of, in jaxreg.nn.norms
-    qk_norm                            SelfAttention
-    attention_kind, logit_softcap      SelfAttention, jaxreg.dot_product_attention
-    layer_scale                        LayerScale
-    init_scheme                        initializers, in jaxreg.nn.init
-    mix=Mix(...) in the call           Mix (manifold mixup)
+The same for Flax NNX, with the same objects: `from jaxreg.nn import nnx as jnnx`, loaded only by
+this name.
+
+What regularizes, where a module takes it, and the function or module that does it by itself:
+
+| in | field | by itself |
+|---|---|---|
+| `BlockDropout` | `attention` | `jaxreg.AttentionDropout`, `SelfAttention` |
+| | `mlp`: `MlpDropout.rate`, `.pre_activation_rate` | `Mlp`, `Dropout`, `position_keyed_dropout` |
+| | `residual_rate` | `Dropout`, `position_keyed_dropout` |
+| | `layer_rate` | `layer_dropout` (LayerDrop) |
+| | `stochastic_depth_rate` | `stochastic_depth` |
+| `TransformerDropout` | `embedding_rate` | `Dropout`, `position_keyed_dropout` |
+| | `token_rate` | `token_dropout` |
+| | `key_rate` | `visible_keys` (forgetful masking) |
+| | `depth` | `TransformerDropout.of_block` |
+| `AttentionOptions` | `kind`, `logit_softcap` | `jaxreg.dot_product_attention` |
+| | `qk_norm` | `SelfAttention` |
+| `BlockOptions` | `norm`, `residual` | `TransformerBlock` |
+| | `norm_kind` | `norm_of`, in `jaxreg.nn.norms` |
+| | `layer_scale` | `LayerScale` |
+| `TransformerOptions` | `init_scheme` | `initializers`, in `jaxreg.nn.init` |
+| the call | `mix` | `Mix` (manifold mixup) |
 
 Monte Carlo dropout: call a model with train=True at test time, a key for each pass (see
 Transformer.__call__).
@@ -27,21 +43,37 @@ from jaxreg.nn.attention import SelfAttention
 from jaxreg.nn.block import Mlp, TransformerBlock, heavy_dropout_mlp
 from jaxreg.nn.depth import layer_dropout, stochastic_depth
 from jaxreg.nn.dropout import Dropout, position_keyed_dropout
+from jaxreg.nn.init import initializers
 from jaxreg.nn.mixing import Mix
 from jaxreg.nn.norms import LayerScale
+from jaxreg.nn.options import (
+    AttentionOptions,
+    BlockDropout,
+    BlockOptions,
+    MlpDropout,
+    TransformerDropout,
+    TransformerOptions,
+)
 from jaxreg.nn.tokens import token_dropout, visible_keys
 from jaxreg.nn.transformer import Transformer, at_positions
 
 __all__ = [
+    "AttentionOptions",
+    "BlockDropout",
+    "BlockOptions",
     "Dropout",
     "LayerScale",
     "Mix",
     "Mlp",
+    "MlpDropout",
     "SelfAttention",
     "Transformer",
     "TransformerBlock",
+    "TransformerDropout",
+    "TransformerOptions",
     "at_positions",
     "heavy_dropout_mlp",
+    "initializers",
     "layer_dropout",
     "position_keyed_dropout",
     "stochastic_depth",

@@ -9,56 +9,70 @@ import flax.linen as nn
 from jaxreg import rng
 from jaxreg.nn.attention import SelfAttention
 from jaxreg.nn.depth import layer_dropout, stochastic_depth
-from jaxreg.nn.dropout import Dropout, site_key
-from jaxreg.nn.fields import handed_down
-from jaxreg.nn.init import initializers
+from jaxreg.nn.dropout import Dropout, is_training, site_key
+from jaxreg.nn.init import Initializers, initializers
 from jaxreg.nn.norms import LayerScale, norm_of
-from jaxreg.typing import Array, Bool, Float, Int, PRNGKey, Rate, Scalar
-
-NORMS = ("pre", "post", "sandwich", "none")
+from jaxreg.nn.options import BlockDropout, BlockOptions, MlpDropout
+from jaxreg.typing import Array, Bool, Float, Int, PRNGKey
 
 
 class Mlp(nn.Module):
-    """Dense, activation, Dense, with dropout behind the activation and, in the old style, before it
-    too.
+    """Dense, activation (GELU), Dense, with dropout behind the activation and, in the old style,
+    before it too.
 
-    Parameters: wi: kernel [D, F], bias [F]; wo: kernel [F, D], bias [D].
+    Parameters:
 
-    `heavy_dropout_mlp` sets both rates as the essay's old block has them. `init_scheme` and
-    `num_layers`: see `jaxreg.nn.init`.
+    | module | parameters |
+    |---|---|
+    | `wi` | kernel [D, F], bias [F] |
+    | `wo` | kernel [F, D], bias [D] |
+
+    `heavy_dropout_mlp` sets both rates as the essay's old block has them.
+
+    Attributes:
+      mlp_width: F.
+      dropout: what is dropped; its rates may be traced.
+      layer: the block's number, which keys the dropout sites; may be traced.
+      initializers: how the kernels start.
+      deterministic: True is evaluation, False training; None leaves it to the call
+        (`jaxreg.nn.dropout.is_training`).
+
+    Randomness: position-keyed, from `dropout_key` if given, else from the "dropout" stream of Flax.
+
+    Source: Vaswani et al. 2017, arXiv:1706.03762, section 3.3. Differs: GELU, Hendrycks & Gimpel
+    2016, arXiv:1606.08415 (the tanh form).
     """
 
     mlp_width: int
-    mlp_dropout_rate: Rate = None
-    mlp_pre_activation_dropout_rate: Rate = None
-    layer: int = 0
-    init_scheme: str = "lecun"
-    num_layers: int = 1
+    dropout: MlpDropout = MlpDropout()
+    layer: int | Int[Array, ""] = 0
+    initializers: Initializers = initializers()
+    deterministic: bool | None = None
 
     @nn.compact
     def __call__(
         self,
         x: Float[Array, "b t d"],
+        train: bool | None = None,
         *,
-        train: bool = False,
+        deterministic: bool | None = None,
         dropout_key: PRNGKey | None = None,
         example_ids: Int[Array, "b"] | None = None,
     ) -> Float[Array, "b t d"]:
-        draw, init = (
-            {"train": train, "dropout_key": dropout_key, "example_ids": example_ids},
-            initializers(self.init_scheme, self.num_layers),
+        """Each position's features, transformed; arguments as in SelfAttention."""
+        train = is_training(train, deterministic, self.deterministic)
+        draw = {"train": train, "dropout_key": dropout_key, "example_ids": example_ids}
+        h = nn.Dense(self.mlp_width, kernel_init=self.initializers.kernel, name="wi")(x)
+        h = Dropout(self.dropout.pre_activation_rate, rng.site(self.layer, "mlp_pre_activation"))(
+            h, **draw
         )
-        h = nn.Dense(self.mlp_width, kernel_init=init.kernel, name="wi")(x)
-        h = Dropout(
-            self.mlp_pre_activation_dropout_rate, rng.site(self.layer, "mlp_pre_activation")
-        )(h, **draw)
-        h = Dropout(self.mlp_dropout_rate, rng.site(self.layer, "mlp"))(nn.gelu(h), **draw)
-        return nn.Dense(x.shape[-1], kernel_init=init.residual_kernel, name="wo")(h)
+        h = Dropout(self.dropout.rate, rng.site(self.layer, "mlp"))(nn.gelu(h), **draw)
+        return nn.Dense(x.shape[-1], kernel_init=self.initializers.residual_kernel, name="wo")(h)
 
 
 def heavy_dropout_mlp(mlp_width: int, layer: int = 0) -> Mlp:
     """The essay's old block: Dense, Dropout .5, activation, Dropout .3, Dense."""
-    return Mlp(mlp_width, mlp_dropout_rate=0.3, mlp_pre_activation_dropout_rate=0.5, layer=layer)
+    return Mlp(mlp_width, MlpDropout(rate=0.3, pre_activation_rate=0.5), layer)
 
 
 class TransformerBlock(nn.Module):
@@ -68,145 +82,121 @@ class TransformerBlock(nn.Module):
     residual=False drops `x +`. A branch f passes residual dropout, the second norm (sandwich),
     LayerScale and stochastic depth, in this order, before it is added.
 
-    Parameters: attention (see SelfAttention), mlp (see Mlp); norm_attention and norm_mlp (unless
-    norm="none"), with "sandwich" also
-    norm_attention_out and norm_mlp_out: scale [D], bias [D], as far as norm_kind has them; with
-    layer_scale also
-    layer_scale_attention and layer_scale_mlp: scale [D].
+    Parameters:
+
+    | module | parameters | exists |
+    |---|---|---|
+    | `attention` | see SelfAttention | always |
+    | `mlp` | see Mlp | always |
+    | `norm_attention`, `norm_mlp` | scale [D], bias [D] | unless norm="none" |
+    | `norm_attention_out`, `norm_mlp_out` | scale [D], bias [D] | with norm="sandwich" |
+    | `layer_scale_attention`, `layer_scale_mlp` | scale [D] | with `layer_scale` |
+
+    A norm has what its `norm_kind` has: scale and bias, scale, or neither.
 
     Attributes:
-      num_heads, mlp_width: H and F.
-      norm: "pre", "post", "sandwich" or "none".
-      residual: add the input to each sublayer's output.
-      attention_dropout_rate, residual_dropout_rate, mlp_dropout_rate,
-        mlp_pre_activation_dropout_rate: drop probabilities of connections, of sublayer outputs, of
-          MLP features behind and before the activation; None leaves a site out.
-      rotary, causal, attention_dropout_unit, _stage, _share, _span_length, implementation,
-        attention_kind, logit_softcap, qk_norm: as in SelfAttention.
-      layer: this block's number, which keys its dropout sites.
-      layer_dropout_rate: probability that the whole block is skipped, for all examples of the call
-        (`layer_dropout`).
-      stochastic_depth_rate: probability that a branch is dropped, for each example and sublayer
-        (`stochastic_depth`).
-      norm_kind: "layer", "layer_no_bias", "layer_plain" or "rms" (`jaxreg.nn.norms`).
-      layer_scale: None, or the initial value of a learned vector that each branch is multiplied
-        with (`LayerScale`).
-      init_scheme, num_layers: as in `jaxreg.nn.init`, for the N of a whole model.
+      num_heads, mlp_width: H, which must divide the width D, and F.
+      dropout: what is dropped; its rates may be traced.
+      options: how the block is put together.
+      layer: this block's number, which keys its dropout sites; may be traced. Under nn.scan with an
+        explicit `dropout_key` give it the scanned layer's number, or all layers draw the same
+        masks; keys that the scan splits (`split_rngs={"dropout": True}`) differ by themselves.
+      initializers: how the kernels start.
+      deterministic: True is evaluation, False training; None leaves it to the call
+        (`jaxreg.nn.dropout.is_training`).
 
     Sows "input" [B, T, D], what the block was given, when the collection "intermediates" is
     mutable.
 
-    Raises:
-      ValueError: an unknown word; stochastic depth without a residual, where nothing would be left.
+    Lifted transformations lose keyword arguments (nn.vmap says so in a warning only), so give
+    `mask` and `train` by position: nn.vmap(TransformerBlock, in_axes=(0, 0, None), ...),
+    nn.remat(TransformerBlock, static_argnums=(3,)).
 
-    Source: Vaswani et al. 2017 (post-norm); Xiong et al. 2020 (pre-norm); Ding et al. 2021,
-    "CogView" (sandwich).
+    Raises:
+      ValueError: stochastic depth without a residual, where nothing would be left.
+
+    Randomness: position-keyed, from `dropout_key` if given, else from the "dropout" stream of Flax.
+
+    Source: Vaswani et al. 2017, arXiv:1706.03762 (post-norm); Xiong et al. 2020, arXiv:2002.04745
+    (pre-norm); Ding et al. 2021, "CogView", arXiv:2105.13290 (sandwich).
     """
 
     num_heads: int
     mlp_width: int
-    norm: str = "pre"
-    residual: bool = True
-    attention_dropout_rate: Rate = None
-    residual_dropout_rate: Rate = None
-    mlp_dropout_rate: Rate = None
-    mlp_pre_activation_dropout_rate: Rate = None
-    rotary: bool = False
-    causal: bool = False
-    layer: int = 0
-    attention_dropout_unit: str = "connection"
-    attention_dropout_stage: str = "weights"
-    attention_dropout_share: tuple[str, ...] = ()
-    attention_dropout_span_length: int | None = None
-    implementation: str | None = None
-    attention_kind: str = "softmax"
-    logit_softcap: Scalar | None = None
-    qk_norm: bool = False
-    init_scheme: str = "lecun"
-    num_layers: int = 1
-    layer_dropout_rate: Rate = None
-    stochastic_depth_rate: Rate = None
-    norm_kind: str = "layer"
-    layer_scale: float | None = None
+    dropout: BlockDropout = BlockDropout()
+    options: BlockOptions = BlockOptions()
+    layer: int | Int[Array, ""] = 0
+    initializers: Initializers = initializers()
+    deterministic: bool | None = None
 
     @nn.compact
     def __call__(
         self,
         x: Float[Array, "b t d"],
-        *,
         mask: Bool[Array, "#b #h #t #t"] | None = None,
-        train: bool = False,
+        train: bool | None = None,
+        *,
+        deterministic: bool | None = None,
         dropout_key: PRNGKey | None = None,
         example_ids: Int[Array, "b"] | None = None,
         droppable: Bool[Array, "#b #h #t #t"] | None = None,
     ) -> Float[Array, "b t d"]:
-        check_block(self.norm, self.residual, self.stochastic_depth_rate)
+        """The activations behind the block; arguments as in SelfAttention."""
+        self.options.check_fits(self.dropout)
         self.sow("intermediates", "input", x)
+        train = is_training(train, deterministic, self.deterministic)
         draw = {"train": train, "dropout_key": dropout_key, "example_ids": example_ids}
         attention = SelfAttention(
-            **handed_down(self, SelfAttention),
-            site=rng.site(self.layer, "attention"),
+            self.num_heads,
+            self.dropout.attention,
+            self.options.attention,
+            rng.site(self.layer, "attention"),
+            self.initializers,
             name="attention",
         )
-        mlp = Mlp(**handed_down(self, Mlp), name="mlp")
+        mlp = Mlp(self.mlp_width, self.dropout.mlp, self.layer, self.initializers, name="mlp")
         out = self._sublayer(
-            "attention", lambda y: attention(y, mask=mask, droppable=droppable, **draw), x, draw
+            "attention", lambda y: attention(y, mask, droppable=droppable, **draw), x, draw
         )
         out = self._sublayer("mlp", lambda y: mlp(y, **draw), out, draw)
-        if not train or self.layer_dropout_rate is None:
+        if not train or self.dropout.layer_rate is None:
             return out
-        return layer_dropout(
-            x,
-            out,
-            self.layer_dropout_rate,
-            site_key(self, dropout_key, rng.site(self.layer, "layer")),
-        )
+        key = site_key(self, dropout_key, rng.site(self.layer, "layer"))
+        return layer_dropout(x, out, self.dropout.layer_rate, key)
 
     def _sublayer(self, name: str, apply: Callable[[Array], Array], x: Array, draw: dict) -> Array:
+        options, dropout = self.options, self.dropout
         drop = Dropout(
-            self.residual_dropout_rate,
+            dropout.residual_rate,
             rng.site(self.layer, f"{name}_residual"),
             name=f"dropout_{name}",
         )
 
         def norm(name):
-            return norm_of(self.norm_kind, nn.LayerNorm, nn.RMSNorm, name=name)
+            return norm_of(options.norm_kind, nn.LayerNorm, nn.RMSNorm, name=name)
 
         scale = (
             None
-            if self.layer_scale is None
-            else LayerScale(self.layer_scale, name=f"layer_scale_{name}")
+            if options.layer_scale is None
+            else LayerScale(options.layer_scale, name=f"layer_scale_{name}")
         )
 
         def finish(branch: Array) -> Array:
             branch = branch if scale is None else scale(branch)
-            if not draw["train"] or self.stochastic_depth_rate is None:
+            if not draw["train"] or dropout.stochastic_depth_rate is None:
                 return branch
             key = site_key(self, draw["dropout_key"], rng.site(self.layer, f"{name}_depth"))
-            return stochastic_depth(branch, self.stochastic_depth_rate, key, draw["example_ids"])
+            return stochastic_depth(branch, dropout.stochastic_depth_rate, key, draw["example_ids"])
 
         return sublayer(
             x,
             apply,
-            None if self.norm == "none" else norm(f"norm_{name}"),
-            norm(f"norm_{name}_out") if self.norm == "sandwich" else None,
+            None if options.norm == "none" else norm(f"norm_{name}"),
+            norm(f"norm_{name}_out") if options.norm == "sandwich" else None,
             lambda y: drop(y, **draw),
             finish,
-            order=self.norm,
-            residual=self.residual,
-        )
-
-
-def check_block(norm: str, residual: bool, stochastic_depth_rate: Rate) -> None:
-    """Raises ValueError for a place of the norms that does not exist, and for stochastic depth
-    without a residual.
-    """
-    if norm not in NORMS:
-        raise ValueError(f"norm: {norm!r}; allowed: {', '.join(NORMS)}")
-    if stochastic_depth_rate is not None and not residual:
-        raise ValueError(
-            "stochastic_depth_rate: with residual=False nothing would be left of a dropped branch;"
-            " allowed: None"
+            order=options.norm,
+            residual=options.residual,
         )
 
 

@@ -1,5 +1,6 @@
-"""Dropping depth: whole blocks (LayerDrop) and the branches of single examples (stochastic depth),
-and rates that grow with depth.
+"""Dropping depth: whole blocks (LayerDrop), and the branches of single examples (stochastic depth).
+
+Rates that grow with depth: `jaxreg.nn.TransformerDropout.depth`.
 """
 
 import jax
@@ -7,38 +8,7 @@ import jax.numpy as jnp
 
 from jaxreg.attention import masks
 from jaxreg.nn.dropout import kept_units
-from jaxreg.typing import Array, Float, Int, PRNGKey, Rate, Scalar
-
-DROPOUT_DEPTHS = ("constant", "linear")
-
-PER_LAYER_RATES = (
-    "attention_dropout_rate",
-    "residual_dropout_rate",
-    "mlp_dropout_rate",
-    "mlp_pre_activation_dropout_rate",
-    "layer_dropout_rate",
-    "stochastic_depth_rate",
-)
-"""The rates that `dropout_depth` changes from layer to layer: those of the blocks, not of
-embeddings, tokens and keys.
-"""
-
-
-def rate_at_depth(rate: Rate, dropout_depth: str, layer: int, num_layers: int) -> Rate:
-    """The rate of one layer: the same in all ("constant"), or (layer + 1) / N times it ("linear"),
-    the full rate in the last.
-
-    Raises:
-      ValueError: an unknown word.
-
-    Source: Huang et al. 2016, "Deep networks with stochastic depth", eq. 4, for stochastic depth
-    ("linear").
-    """
-    if dropout_depth not in DROPOUT_DEPTHS:
-        raise ValueError(f"dropout_depth: {dropout_depth!r}; allowed: {', '.join(DROPOUT_DEPTHS)}")
-    return (
-        rate if rate is None or dropout_depth == "constant" else rate * ((layer + 1) / num_layers)
-    )
+from jaxreg.typing import Array, Float, Int, PRNGKey, Scalar
 
 
 def layer_dropout(
@@ -57,9 +27,8 @@ def layer_dropout(
 
     Randomness: one draw per key, without example, head or position.
 
-    Source: Fan et al. 2020, "Reducing transformer depth on demand with structured dropout" (every
-    layer by itself). Differs: the block is computed and then not used, so that a rate may be
-    traced; it saves no time.
+    Source: Fan et al. 2020, arXiv:1909.11556 (LayerDrop; every layer by itself). Differs: the block
+    is computed and then not used, so that a rate may be traced; it saves no time.
     """
     keep = kept_units("head", rate, dropout_key, None, x.shape[0], share=("example",))
     # A select would let XLA fuse the residual stream of all layers into one: at 12 layers that
@@ -84,7 +53,7 @@ def stochastic_depth(
 
     Randomness: position-keyed: one draw per example (head 0, positions 0).
 
-    Source: Huang et al. 2016, "Deep networks with stochastic depth", eq. 2. Differs: a draw per
+    Source: Huang et al. 2016, arXiv:1603.09382, eq. 2. Differs: a draw per
     example instead of one for the batch, and scaled in training instead of in evaluation.
     """
     keep = kept_units("head", rate, dropout_key, example_ids, branch.shape[0])

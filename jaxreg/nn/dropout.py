@@ -2,6 +2,8 @@
 key = feature.
 """
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -82,42 +84,73 @@ def kept_units(
 
 
 class Dropout(nn.Module):
-    """Drops single features of [B, T, D] activations when `train`; a rate of None leaves the site
-    out of the program.
+    """Drops single features of [B, T, D] activations in training; no parameters.
 
     Attributes:
-      rate: drop probability in [0, 1), None, or a traced scalar.
+      rate: drop probability in [0, 1), a number or a traced scalar; None leaves the site out of the
+        program.
       site: this site's number (`jaxreg.rng.site`), folded into the key; distinct sites draw
-        distinct masks.
+        distinct masks. May be traced.
+      deterministic: True is evaluation, False training; None leaves it to the call (`is_training`).
 
     Randomness: `dropout_key` if given, else the "dropout" stream of Flax.
     """
 
     rate: Rate
-    site: int = 0
+    site: int | Int[Array, ""] = 0
+    deterministic: bool | None = None
 
     @nn.compact
     def __call__(
         self,
         x: Float[Array, "b t d"],
+        train: bool | None = None,
         *,
-        train: bool = False,
+        deterministic: bool | None = None,
         dropout_key: PRNGKey | None = None,
         example_ids: Int[Array, "b"] | None = None,
     ) -> Float[Array, "b t d"]:
-        if not train or self.rate is None:
+        """`x`, with features dropped in training."""
+        if not is_training(train, deterministic, self.deterministic) or self.rate is None:
             return x
         key = site_key(self, dropout_key, self.site)
         return position_keyed_dropout(x, self.rate, key, example_ids)
 
 
-def site_key(module: nn.Module, dropout_key: PRNGKey | None, site: int) -> PRNGKey:
+def is_training(train: Any, deterministic: Any, attribute: Any = None) -> bool:
+    """Whether to drop: what a call says, or else its module; where nobody says it, False.
+
+    Args:
+      train, deterministic: of the call, each the other's opposite; one of them, or neither.
+      attribute: the module's `deterministic`. It and the call may not both say it, as in
+        `flax.linen.merge_param`.
+
+    Raises:
+      ValueError: said twice, or by a traced value.
+    """
+    said = {"train": train, "deterministic": deterministic, "the module's deterministic": attribute}
+    said = {name: value for name, value in said.items() if value is not None}
+    if len(said) > 1:
+        both = " and ".join(f"{name}={value}" for name, value in said.items())
+        raise ValueError(f"{both}: said twice; allowed is one of them")
+    for name, value in said.items():
+        if isinstance(value, jax.core.Tracer):
+            raise ValueError(
+                f"{name}: a traced value; allowed is True or False: pass it by position, and give"
+                " nn.remat its place as static_argnums (self is 0), nn.vmap and nn.scan in_axes of"
+                " None or nn.broadcast, jax.jit static_argnums"
+            )
+        return bool(value) == (name == "train")
+    return False
+
+
+def site_key(module: nn.Module, dropout_key: PRNGKey | None, site: int | Int[Array, ""]) -> PRNGKey:
     """The call key of one site: the given key, or the module's own "dropout" stream, with the site
     folded in.
     """
     return folded(module.make_rng("dropout") if dropout_key is None else dropout_key, site)
 
 
-def folded(dropout_key: PRNGKey, site: int) -> PRNGKey:
+def folded(dropout_key: PRNGKey, site: int | Int[Array, ""]) -> PRNGKey:
     """fold_in(dropout_key, site): the call key of `jaxreg.attention.masks`."""
     return jax.random.fold_in(masks.as_typed_keys(dropout_key), site)

@@ -1,7 +1,8 @@
 """How matrices start: the initialisation schemes. Biases start at 0 and gains at 1 in each."""
 
+import dataclasses
+import functools
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 
@@ -10,7 +11,8 @@ from jaxreg.typing import Array
 Initializer = Callable[..., Array]
 
 
-class Initializers(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Initializers:
     """Of kernels, of the kernels that write to the residual stream (attention's `out`, the MLP's
     `wo`), and of embedding tables.
     """
@@ -48,8 +50,9 @@ divided by sqrt(2 N). Radford et al. 2019 (GPT-2), section 2.3. "xavier": Glorot
 """
 
 
-def initializers(init_scheme: str, num_layers: int) -> Initializers:
-    """The initialisers of a scheme for a model of N layers.
+@functools.cache
+def initializers(init_scheme: str = "lecun", num_layers: int = 1) -> Initializers:
+    """The initialisers of a scheme for a model of N layers; equal arguments give the same object.
 
     Raises:
       ValueError: an unknown scheme.

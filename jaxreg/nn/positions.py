@@ -6,8 +6,6 @@ import jax.numpy as jnp
 
 from jaxreg.typing import Array, Float, Int
 
-POSITIONS = ("learned", "sinusoidal", "rotary", "none")
-
 
 def position_vectors(
     positions: str,
@@ -18,11 +16,12 @@ def position_vectors(
 ) -> Float[Array, "t d"] | float:
     """What is added to the embedding: rows of the table `learned`, sines and cosines, or 0.
 
+    Args:
+      positions: a word of `TransformerOptions.positions`.
+
     Raises:
-      ValueError: an unknown word, or more positions than the table has.
+      ValueError: more positions than the table has.
     """
-    if positions not in POSITIONS:
-        raise ValueError(f"positions: {positions!r}; allowed: {', '.join(POSITIONS)}")
     if positions == "learned":
         if length > max_length:
             raise ValueError(f"tokens: {length} long; allowed is max_length={max_length}")

@@ -1,17 +1,15 @@
 """The whole model: embedding, positions, N blocks, final norm, output layer."""
 
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from jaxreg import rng
 from jaxreg.nn.block import TransformerBlock
-from jaxreg.nn.depth import PER_LAYER_RATES, rate_at_depth
-from jaxreg.nn.dropout import folded, position_keyed_dropout, site_key
-from jaxreg.nn.fields import handed_down, rate_names
+from jaxreg.nn.dropout import folded, is_training, position_keyed_dropout, site_key
 from jaxreg.nn.init import initializers
 from jaxreg.nn.mixing import (
     Mix,
@@ -23,49 +21,44 @@ from jaxreg.nn.mixing import (
     through_blocks,
 )
 from jaxreg.nn.norms import norm_of
+from jaxreg.nn.options import TransformerDropout, TransformerOptions
 from jaxreg.nn.positions import position_vectors
 from jaxreg.nn.tokens import droppable_tokens, token_dropout, visible_keys
-from jaxreg.typing import Array, Bool, Float, Int, PRNGKey, Rate, Scalar
+from jaxreg.typing import Array, Bool, Float, Int, PRNGKey
 
 
 class Transformer(nn.Module):
     """A transformer over tokens or features, bidirectional or causal, with an untied output layer.
 
-    Parameters: embedding: embedding [V, D], or with features patches: kernel [F, D], bias [D];
-    positions: embedding [max_length, D] (learned positions only); block_0 ... block_{N-1} (see
-    TransformerBlock); final_norm: scale [D], bias [D], as far as norm_kind has them; output: kernel
-    [D, num_outputs], bias.
+    Parameters:
+
+    | module | parameters | exists |
+    |---|---|---|
+    | `embedding` | embedding [V, D] | for tokens |
+    | `patches` | kernel [F, D], bias [D] | for features, in place of `embedding` |
+    | `positions` | embedding [max_length, D] | with learned positions |
+    | `block_0` ... `block_{N-1}` | see TransformerBlock | always |
+    | `final_norm` | scale [D], bias [D], as far as `norm_kind` has them | with `final_norm` |
+    | `output` | kernel [D, num_outputs], bias [num_outputs] | always |
 
     Attributes:
       vocab_size, num_outputs: size of the input vocabulary, and of the output.
       num_layers, width, num_heads, mlp_width: N, D, H, F.
       max_length: longest sequence (learned positions).
-      positions: "learned", "sinusoidal", "rotary" or "none".
-      norm, norm_kind, residual, layer_scale: as in TransformerBlock. final_norm: a norm before the
-        output layer (the essay draws none).
-      causal: each token reads only those before it and itself.
-      attention_dropout_rate, residual_dropout_rate, mlp_dropout_rate,
-        mlp_pre_activation_dropout_rate, layer_dropout_rate, stochastic_depth_rate: drop
-          probabilities, as in TransformerBlock; None leaves the sites out. They may be traced:
-          build the
-        module inside the traced function then.
-      embedding_dropout_rate: drop probability of features of the embedding plus position (Vaswani
-        et al. 2017, section 5.4).
-      token_dropout_rate: drop probability of a token's whole embedding (`token_dropout`), not of
-        padding, nor where it is read out.
-      key_dropout_rate: probability that a token is invisible to all others in all layers
-        (`visible_keys`).
-      dropout_depth: "constant", or "linear": the rates of layer l are multiplied by (l + 1) / N
-        (`jaxreg.nn.depth`).
-      attention_dropout_unit, _stage, _share, _span_length, implementation, attention_kind,
-        logit_softcap, qk_norm: as in SelfAttention.
-      init_scheme: "lecun", "normal", "scaled" or "xavier" (`jaxreg.nn.init`).
+      dropout: what is dropped. Its rates may be traced: build the module inside the traced function
+        then.
+      options: how the model is put together.
+      deterministic: True is evaluation, False training; None leaves it to the call
+        (`jaxreg.nn.dropout.is_training`).
+
+    Raises:
+      ValueError: what the blocks refuse, and sequences longer than learned positions.
 
     Randomness: `dropout_key` is the step's key: layer and place are folded in (`jaxreg.rng.site`).
     Without it the "dropout" stream of Flax is asked once.
 
-    Source: Vaswani et al. 2017. Differs: pre-norm by default (Xiong et al. 2020), GELU, untied
-    output.
+    Source: Vaswani et al. 2017, arXiv:1706.03762. Differs: pre-norm by default (Xiong et al. 2020,
+    arXiv:2002.04745), GELU, untied output.
     """
 
     vocab_size: int
@@ -75,41 +68,19 @@ class Transformer(nn.Module):
     num_heads: int = 4
     mlp_width: int = 128
     max_length: int = 12
-    positions: str = "learned"
-    norm: str = "pre"
-    final_norm: bool = True
-    residual: bool = True
-    causal: bool = False
-    attention_dropout_rate: Rate = None
-    residual_dropout_rate: Rate = None
-    mlp_dropout_rate: Rate = None
-    mlp_pre_activation_dropout_rate: Rate = None
-    attention_dropout_unit: str = "connection"
-    attention_dropout_stage: str = "weights"
-    attention_dropout_share: tuple[str, ...] = ()
-    attention_dropout_span_length: int | None = None
-    implementation: str | None = None
-    embedding_dropout_rate: Rate = None
-    token_dropout_rate: Rate = None
-    key_dropout_rate: Rate = None
-    layer_dropout_rate: Rate = None
-    stochastic_depth_rate: Rate = None
-    dropout_depth: str = "constant"
-    norm_kind: str = "layer"
-    qk_norm: bool = False
-    logit_softcap: Scalar | None = None
-    layer_scale: float | None = None
-    attention_kind: str = "softmax"
-    init_scheme: str = "lecun"
+    dropout: TransformerDropout = TransformerDropout()
+    options: TransformerOptions = TransformerOptions()
+    deterministic: bool | None = None
 
     @nn.compact
     def __call__(
         self,
         tokens: Int[Array, "b t"],
-        *,
         padding_mask: Bool[Array, "b t"] | None = None,
+        train: bool | None = None,
+        *,
+        deterministic: bool | None = None,
         mask: Bool[Array, "#b #h #t #t"] | Bool[Array, "n #b #h #t #t"] | None = None,
-        train: bool = False,
         dropout_key: PRNGKey | None = None,
         example_ids: Int[Array, "b"] | None = None,
         droppable: Bool[Array, "#b #h #t #t"] | Bool[Array, "n #b #h #t #t"] | None = None,
@@ -122,11 +93,12 @@ class Transformer(nn.Module):
         Args:
           tokens: ids in [0, V).
           padding_mask: True at real tokens; padding is never attended to.
+          train: dropout on. For Monte Carlo dropout (Gal & Ghahramani 2016, arXiv:1506.02142) ask
+            for it at test time too, with a key for each pass (`jaxreg.rng.step_key` of pass 0, 1,
+            ...), and average the probabilities.
+          deterministic: the opposite of `train`, in its place.
           mask: True where attending is allowed, in every layer; or one such mask per layer, [N, B,
             H, T, T].
-          train: dropout on. For Monte Carlo dropout (Gal & Ghahramani 2016, "Dropout as a Bayesian
-            approximation") ask for it at test time too, with a key for each pass
-            (`jaxreg.rng.step_key` of pass 0, 1, ...), and average the probabilities.
           dropout_key: the key of this step; None asks Flax's "dropout" stream.
           example_ids: positions in the global batch, for dropout; None means 0 ... B-1.
           droppable: False marks connections that are never dropped, in every layer; or one such
@@ -141,14 +113,11 @@ class Transformer(nn.Module):
         Returns:
           [B, T, num_outputs], or at `read_positions` [B, num_outputs] or [B, R, num_outputs].
         """
-        if (
-            train
-            and dropout_key is None
-            and any(getattr(self, name) is not None for name in rate_names(self))
-        ):
+        options = self.options
+        train = is_training(train, deterministic, self.deterministic)
+        if train and dropout_key is None and jax.tree.leaves(self.dropout):
             dropout_key = site_key(self, None, 0)
-        rates = {name: getattr(self, name) if train else None for name in rate_names(self)}
-        init = initializers(self.init_scheme, self.num_layers)
+        init = initializers(options.init_scheme, self.num_layers)
         if features is None:
             embed = nn.Embed(
                 self.vocab_size, self.width, embedding_init=init.table, name="embedding"
@@ -156,7 +125,7 @@ class Transformer(nn.Module):
         else:
             embed = nn.Dense(self.width, kernel_init=init.kernel, name="patches")
         places = position_vectors(
-            self.positions,
+            options.positions,
             tokens.shape[1],
             self.width,
             self.max_length,
@@ -167,7 +136,12 @@ class Transformer(nn.Module):
         blocks = [
             partial(
                 TransformerBlock(
-                    **block_fields(self, TransformerBlock, self.positions, layer),
+                    self.num_heads,
+                    self.mlp_width,
+                    self.dropout.of_block(layer, self.num_layers),
+                    options.of_block,
+                    layer,
+                    init,
                     name=f"block_{layer}",
                 ),
                 train=train,
@@ -182,7 +156,7 @@ class Transformer(nn.Module):
             tokens,
             features,
             mix,
-            rates,
+            self.dropout if train else TransformerDropout(),
             num_layers=self.num_layers,
             padding_mask=padding_mask,
             mask=mask,
@@ -191,25 +165,9 @@ class Transformer(nn.Module):
             read_positions=read_positions,
         )
         x = at_positions(through_blocks(blocks, own, partner, mix), read_positions)
-        if self.final_norm:
-            x = norm_of(self.norm_kind, nn.LayerNorm, nn.RMSNorm, name="final_norm")(x)
+        if options.final_norm:
+            x = norm_of(options.block.norm_kind, nn.LayerNorm, nn.RMSNorm, name="final_norm")(x)
         return nn.Dense(self.num_outputs, kernel_init=init.kernel, name="output")(x)
-
-
-def block_fields(model: Any, part: type, positions: str, layer: int) -> dict[str, Any]:
-    """The fields of a model's block, of class `part`, with the rates of its layer."""
-    fields = handed_down(model, part) | {"rotary": positions == "rotary", "layer": layer}
-    return fields | rates_at_depth(fields, model.dropout_depth, layer, model.num_layers)
-
-
-def rates_at_depth(
-    rates: Mapping[str, Any], dropout_depth: str, layer: int, num_layers: int
-) -> dict[str, Rate]:
-    """The rates of one layer's sites (`rate_at_depth`)."""
-    return {
-        name: rate_at_depth(rates[name], dropout_depth, layer, num_layers)
-        for name in PER_LAYER_RATES
-    }
 
 
 def streams(
@@ -218,7 +176,7 @@ def streams(
     tokens: Int[Array, "b t"],
     features: Float[Array, "b t f"] | None,
     mix: Mix | None,
-    rates: dict[str, Rate],
+    dropout: TransformerDropout,
     *,
     num_layers: int,
     padding_mask: Bool[Array, "b t"] | None,
@@ -233,7 +191,7 @@ def streams(
     Args:
       embed: tokens or features to [B, T, D].
       places: position vectors.
-      rates: of embeddings, tokens and keys; None leaves the site out.
+      dropout: of this call: what of embeddings, tokens and keys is dropped.
     """
 
     def stream(inputs, padding, paddings, ids) -> Stream:
@@ -242,14 +200,14 @@ def streams(
         def key(place):
             return folded(dropout_key, rng.site(0, place))
 
-        if rates["token_dropout_rate"] is not None:
+        if dropout.token_rate is not None:
             kept = droppable_tokens(padding, read_positions, x.shape[1])
-            x = token_dropout(x, rates["token_dropout_rate"], key("token"), ids, kept)
+            x = token_dropout(x, dropout.token_rate, key("token"), ids, kept)
         x = x + places
-        if rates["embedding_dropout_rate"] is not None:
-            x = position_keyed_dropout(x, rates["embedding_dropout_rate"], key("embedding"), ids)
-        if rates["key_dropout_rate"] is not None:
-            visible = visible_keys(rates["key_dropout_rate"], key("key"), ids, *x.shape[:2])
+        if dropout.embedding_rate is not None:
+            x = position_keyed_dropout(x, dropout.embedding_rate, key("embedding"), ids)
+        if dropout.key_rate is not None:
+            visible = visible_keys(dropout.key_rate, key("key"), ids, *x.shape[:2])
         return Stream(x, masks_per_layer(mask, paddings, visible), ids)
 
     inputs = tokens if features is None else features

@@ -82,9 +82,12 @@ def branch_ends(model: Transformer) -> tuple[str, str]:
     """The module of a block that each branch passes last: what it returns is what the branch adds
     to the residual stream.
     """
-    if model.layer_scale is not None:
+    options = model.options.block
+    if options.layer_scale is not None:
         return tuple(f"layer_scale_{name}" for name in BRANCHES)
-    return tuple(f"norm_{name}_out" for name in BRANCHES) if model.norm == "sandwich" else BRANCHES
+    if options.norm == "sandwich":
+        return tuple(f"norm_{name}_out" for name in BRANCHES)
+    return BRANCHES
 
 
 def attention_weights(context: Any) -> Float[Array, "b h t t"]:

@@ -167,7 +167,7 @@ def _around(
     }[scale]
     # The blockwise attention has a backward pass of its own, which forward-over-reverse cannot pass
     # through.
-    plain = model.clone(implementation="reference")
+    plain = model.clone(options=model.options.with_attention(implementation="reference"))
     return lambda u: mean_loss(plain, unflatten(flat + units * u), batch, dropout_key), flat.size
 
 

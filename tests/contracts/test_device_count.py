@@ -13,7 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxreg import rng
 from jaxreg.metrics import Tally
-from jaxreg.nn import Transformer
+from jaxreg.study.design.model_section import transformer
 from jaxreg.train.step import Moment, Problem, loss_and_gradient
 from tests.helpers import attention_by_hand as by_hand
 
@@ -27,7 +27,7 @@ BATCH = {
     "tokens": draw.integers(1, 9, (B, T)).astype(np.int32),
     "label": draw.integers(0, 3, B).astype(np.int32),
 }
-MODEL = Transformer(
+MODEL = transformer(
     vocab_size=9,
     num_outputs=3,
     num_layers=1,

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxreg.nn import Transformer
+from jaxreg.study.design.model_section import transformer
 
 N, D, H, K, F, V, OUT, T, B = 2, 8, 2, 4, 6, 9, 3, 5, 4
 SIZES = {
@@ -47,7 +47,7 @@ def batch_of(cut=False):
 
 
 def model_of(**options):
-    return Transformer(**SIZES, **options)
+    return transformer(**SIZES, **options)
 
 
 def params_of(model, seed=0, spread=0.5, **given):

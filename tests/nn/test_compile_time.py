@@ -8,22 +8,23 @@ import sys
 
 PROGRAM = """
 import jax, jax.numpy as jnp
-from jaxreg.nn import Transformer
+from jaxreg.study.design.components import model_fields
+from jaxreg.study.design.model_section import transformer
 
 sizes = dict(vocab_size=16, num_outputs=16, num_layers=4, width=16, num_heads=2, mlp_width=32)
 sizes |= dict(max_length=8)
-names = [name for name in Transformer.__dataclass_fields__ if name.endswith("_rate")]
+names = [name for name in model_fields("transformer") if name.endswith("_rate")]
 rates = dict.fromkeys(names, 0.1) | dict(logit_softcap=5.0)
 assert len(rates) == 10
 
 def loss(params, rates, key, tokens):
-    model = Transformer(**sizes, **rates)
+    model = transformer(**sizes, **rates)
     step_key = jax.random.fold_in(jax.random.fold_in(jax.random.wrap_key_data(key), 1), 2)
     return jnp.sum(model.apply(params, tokens, train=True, dropout_key=step_key) ** 2)
 
 tokens = jax.ShapeDtypeStruct((4, 8), jnp.int32)
 words = jax.ShapeDtypeStruct((2,), jnp.uint32)
-plain = Transformer(**sizes)
+plain = transformer(**sizes)
 params = jax.eval_shape(plain.init, jax.random.key(0), tokens)
 jax.jit(jax.value_and_grad(loss)).lower(params, rates, words, tokens).compile()
 print("compiled")

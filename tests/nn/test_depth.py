@@ -5,8 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxreg.nn import TransformerBlock, layer_dropout, stochastic_depth
-from jaxreg.nn.depth import rate_at_depth
+from jaxreg import AttentionDropout
+from jaxreg.nn import (
+    BlockDropout,
+    MlpDropout,
+    TransformerBlock,
+    TransformerDropout,
+    layer_dropout,
+    stochastic_depth,
+)
 from tests.helpers import attention_by_hand as by_hand
 
 B, T, D, RATE = 64, 3, 4, 0.3
@@ -69,9 +76,9 @@ def test_layer_dropout_has_no_draw_in_common_where_each_example_has_a_key():
         layer_dropout(X, OUT, RATE, jax.random.split(KEY, B))
 
 
-@pytest.mark.parametrize("field", ["layer_dropout_rate", "stochastic_depth_rate"])
+@pytest.mark.parametrize("field", ["layer_rate", "stochastic_depth_rate"])
 def test_a_block_with_everything_dropped_hands_its_input_on(field):
-    block = TransformerBlock(2, 6, layer=4, **{field: 65535 / 65536})
+    block = TransformerBlock(2, 6, BlockDropout(**{field: 65535 / 65536}), layer=4)
     variables = jax.jit(TransformerBlock(2, 6).init)(jax.random.key(0), X)
     out = jax.jit(lambda: block.apply(variables, X, train=True, dropout_key=KEY))()
     np.testing.assert_array_equal(out, X)
@@ -82,12 +89,24 @@ def test_a_block_with_everything_dropped_hands_its_input_on(field):
 
 
 def test_rates_over_depth():
-    assert [rate_at_depth(0.4, "linear", layer, 4) for layer in range(4)] == pytest.approx(
-        [0.1, 0.2, 0.3, 0.4]
-    )
-    assert [rate_at_depth(0.4, "constant", layer, 4) for layer in range(4)] == [0.4] * 4
-    assert rate_at_depth(None, "linear", 0, 4) is None
-    traced = jax.jit(lambda rate: rate_at_depth(rate, "linear", 0, 2))(0.4)
+    every = BlockDropout(AttentionDropout(0.4, "head"), MlpDropout(0.4, 0.4), 0.4, 0.4, 0.4)
+
+    def rates(depth):
+        dropout = TransformerDropout(every, depth=depth, token_rate=0.4)
+        blocks = [dropout.of_block(layer, 4) for layer in range(4)]
+        assert all(block.attention.unit == "head" for block in blocks)
+        return [jax.tree.leaves(block) for block in blocks]
+
+    assert rates("linear") == [pytest.approx([rate] * 6) for rate in (0.1, 0.2, 0.3, 0.4)]
+    assert rates("constant") == [[0.4] * 6] * 4
+    assert TransformerDropout(depth="linear").of_block(0, 4) == BlockDropout()
+    traced = jax.jit(
+        lambda rate: (
+            TransformerDropout(BlockDropout(residual_rate=rate), depth="linear")
+            .of_block(0, 2)
+            .residual_rate
+        )
+    )(0.4)
     np.testing.assert_allclose(traced, 0.2)
     with pytest.raises(ValueError, match="dropout_depth: 'square'; allowed: constant, linear"):
-        rate_at_depth(None, "square", 0, 4)
+        TransformerDropout(depth="square")

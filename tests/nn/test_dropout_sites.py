@@ -11,8 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxreg import rng
-from jaxreg.nn import Dropout, SelfAttention, Transformer, heavy_dropout_mlp, position_keyed_dropout
+from jaxreg import AttentionDropout, rng
+from jaxreg.nn import Dropout, SelfAttention, heavy_dropout_mlp, position_keyed_dropout
+from jaxreg.study.design.components import model_fields
+from jaxreg.study.design.model_section import transformer
 from tests.helpers import attention_by_hand as by_hand
 
 FAST = {"xla_backend_optimization_level": 0}  # compiles in half the time
@@ -34,7 +36,7 @@ SITES = (
 
 
 def model(**rates):
-    return Transformer(
+    return transformer(
         vocab_size=9,
         num_outputs=3,
         num_layers=1,
@@ -79,9 +81,8 @@ def alone(site, rate=None):
 
 
 def test_these_are_all_rates_of_the_model():
-    assert {name for name in Transformer.__dataclass_fields__ if name.endswith("_rate")} == set(
-        SITES
-    )
+    assert {name for name in model_fields("transformer") if name.endswith("_rate")} == set(SITES)
+    assert len(jax.tree.leaves(model(**dict.fromkeys(SITES, 0.1)).dropout)) == len(SITES)
 
 
 @pytest.fixture(scope="module")
@@ -291,9 +292,9 @@ class Foreign(nn.Module):
 
     @nn.compact
     def __call__(self, x, train):
-        drops = []
+        drops, dropout = [], None if self.rate is None else AttentionDropout(self.rate)
         for _ in range(2):
-            x = x + SelfAttention(num_heads=2, attention_dropout_rate=self.rate)(x, train=train)
+            x = x + SelfAttention(2, dropout)(x, train=train)
             drops.append(Dropout(self.rate)(jnp.ones_like(x), train=train))
         return x, drops
 
@@ -347,7 +348,7 @@ class Inner(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        module = SelfAttention(num_heads=2, attention_dropout_rate=self.rate, name="attention")
+        module = SelfAttention(2, AttentionDropout(self.rate), name="attention")
         return jnp.sum(jnp.sin(module(x, train=True, dropout_key=self.dropout_key)))
 
 

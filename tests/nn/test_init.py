@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxreg.nn import Transformer
 from jaxreg.nn.init import INIT_SCHEMES
+from jaxreg.study.design.model_section import transformer
 
 D, F, V, OUT, LENGTH, N = 64, 160, 200, 96, 48, 3
 SIZES = {
@@ -36,7 +36,7 @@ FANS = {
 def started(**options):
     features = jnp.zeros((1, 2, 50)) if options.pop("patches", False) else None
     params = jax.jit(
-        lambda: Transformer(**SIZES, **options).init(
+        lambda: transformer(**SIZES, **options).init(
             jax.random.key(1), jnp.ones((1, 2), int), features=features
         )
     )()["params"]

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxreg.nn import Mix, Transformer
+from jaxreg.nn import Mix
+from jaxreg.study.design.model_section import transformer
 from tests.helpers import model_by_hand
 from tests.helpers.model_by_hand import IDS, KEY, PADDING, PATCH, SIZES, TOKENS, B, T, parameters
 
@@ -82,7 +83,7 @@ def function(model):
 @pytest.mark.parametrize("own_masks", [True, False])
 def test_two_streams_become_one_at_the_input_of_a_layer(own_masks):
     options = {"num_layers": 3, **RATES}
-    params, run = parameters(**options), function(Transformer(**SIZES, **options))
+    params, run = parameters(**options), function(transformer(**SIZES, **options))
     ids = jnp.asarray(PARTNER_IDS) if own_masks else None
     for layer in range(3):  # traced: one program
         found = run(
@@ -97,7 +98,7 @@ def test_two_streams_become_one_at_the_input_of_a_layer(own_masks):
 @pytest.mark.parametrize("layer", [0, 1])
 def test_a_weight_of_1_is_exactly_absent_and_of_0_is_the_partner(layer):
     options = {"num_layers": 2, "attention_dropout_rate": 0.3, "token_dropout_rate": 0.3}
-    params, model = parameters(**options), Transformer(**SIZES, **options)
+    params, model = parameters(**options), transformer(**SIZES, **options)
 
     def apply(tokens, ids, mix=None):
         return model.apply(
@@ -126,7 +127,7 @@ def test_features_are_mixed_and_what_the_own_stream_sows_comes_first():
     own, partner = (
         jnp.asarray(draw.normal(size=(B, T, PATCH)).astype(np.float32)) for _ in range(2)
     )
-    model, params, ones = Transformer(**SIZES), parameters(features=True), jnp.ones((B, T), int)
+    model, params, ones = transformer(**SIZES), parameters(features=True), jnp.ones((B, T), int)
 
     def run(features, mix=None):
         return model.apply(
@@ -154,7 +155,7 @@ def test_features_are_mixed_and_what_the_own_stream_sows_comes_first():
 
 
 def test_a_layer_that_does_not_exist_is_refused():
-    model = Transformer(**SIZES)
+    model = transformer(**SIZES)
     with pytest.raises(ValueError, match="mix.layer: 2; allowed is the input of a block, 0 to 1"):
         jax.eval_shape(
             lambda: model.init(

@@ -5,6 +5,7 @@ key the same numbers.
 import inspect
 import subprocess
 import sys
+from dataclasses import replace
 
 import flax
 import jax
@@ -15,6 +16,15 @@ import pytest
 from flax import nnx
 
 import jaxreg.nn as linen
+from jaxreg import AttentionDropout
+from jaxreg.nn import (
+    AttentionOptions,
+    BlockDropout,
+    BlockOptions,
+    MlpDropout,
+    TransformerDropout,
+    TransformerOptions,
+)
 from jaxreg.nn import nnx as ours
 
 FAST = {"xla_backend_optimization_level": 0}  # compiles in half the time
@@ -31,134 +41,134 @@ def random_mask(seed, *shape):
 
 MASK, DROPPABLE = random_mask(1, B, H, T, T), random_mask(2, 1, 1, T, T)
 MASKED = {"mask": MASK, "droppable": DROPPABLE, "example_ids": IDS}
-ALL_SITES = {
-    "attention_dropout_rate": 0.3,
-    "residual_dropout_rate": 0.2,
-    "mlp_dropout_rate": 0.4,
-    "mlp_pre_activation_dropout_rate": 0.25,
-}
-NEW_SITES = {"stochastic_depth_rate": 0.4, "layer_dropout_rate": 0.5}
-INPUT_SITES = {"embedding_dropout_rate": 0.2, "token_dropout_rate": 0.4, "key_dropout_rate": 0.4}
+DROP = AttentionDropout(0.3)
+SPANS = AttentionDropout(0.3, "span", share=("head",), span_length=2)
+ALL_SITES = BlockDropout(DROP, MlpDropout(0.4, 0.25), residual_rate=0.2)
+EVERYTHING = replace(ALL_SITES, layer_rate=0.5, stochastic_depth_rate=0.4)
+NEW_SITES = BlockDropout(layer_rate=0.5, stochastic_depth_rate=0.4)
+INPUT_SITES = {"embedding_rate": 0.2, "token_rate": 0.4, "key_rate": 0.4}
 BLOCK = {"num_heads": H, "mlp_width": F}
 MODEL = {"vocab_size": V, "num_outputs": OUT, "width": D, "max_length": T} | BLOCK
-SPANS = {
-    "attention_dropout_unit": "span",
-    "attention_dropout_span_length": 2,
-    "attention_dropout_share": ("head",),
-}
+
+
+def attending(dropout, num_heads=H, **options):
+    return {
+        "num_heads": num_heads,
+        "dropout": dropout,
+        "options": AttentionOptions(**options),
+    }
+
+
+def block_of(dropout, attention=None, **options):
+    options = BlockOptions(attention=AttentionOptions(**attention or {}), **options)
+    return BLOCK | {"dropout": dropout, "options": options}
+
+
+def model_of(dropout, options=None, *, attention=None, block=None, depth="constant", **fields):
+    inputs = {name: fields.pop(name) for name in INPUT_SITES if name in fields}
+    block = BlockOptions(attention=AttentionOptions(**attention or {}), **block or {})
+    return (
+        MODEL
+        | {
+            "dropout": TransformerDropout(dropout, depth=depth, **inputs),
+            "options": TransformerOptions(block=block, **options or {}),
+        }
+        | fields
+    )
+
 
 # name of the case: (module, fields, arguments of the call)
 CASES = {
     "dropout": ("Dropout", {"rate": 0.3, "site": 5}, {"example_ids": IDS}),
     "mlp": (
         "Mlp",
-        {
-            "mlp_width": F,
-            "mlp_dropout_rate": 0.4,
-            "mlp_pre_activation_dropout_rate": 0.25,
-            "layer": 2,
-        },
+        {"mlp_width": F, "dropout": MlpDropout(0.4, 0.25), "layer": 2},
         {"example_ids": IDS},
     ),
-    "attention, masks": (
-        "SelfAttention",
-        {"num_heads": H, "attention_dropout_rate": 0.3, "site": 7},
-        MASKED,
-    ),
+    "attention, masks": ("SelfAttention", attending(DROP) | {"site": 7}, MASKED),
     "attention, rotary, causal": (
         "SelfAttention",
-        {"num_heads": 4, "attention_dropout_rate": 0.3, "rotary": True, "causal": True},
+        attending(DROP, 4, rotary=True, causal=True),
         {},
     ),
     "attention, spans, blockwise": (
         "SelfAttention",
-        {"num_heads": H, "attention_dropout_rate": 0.5, "implementation": "blockwise"} | SPANS,
+        attending(replace(SPANS, rate=0.5), implementation="blockwise"),
         MASKED,
     ),
     "attention, DropKey": (
         "SelfAttention",
-        {"num_heads": H, "attention_dropout_rate": 0.5, "attention_dropout_stage": "logits"},
+        attending(AttentionDropout(0.5, stage="logits")),
         MASKED,
     ),
-    "block, pre": ("TransformerBlock", BLOCK | ALL_SITES | {"layer": 3}, MASKED),
+    "block, pre": ("TransformerBlock", block_of(ALL_SITES) | {"layer": 3}, MASKED),
     "block, post, no residual": (
         "TransformerBlock",
-        BLOCK | ALL_SITES | SPANS | {"norm": "post", "residual": False},
+        block_of(replace(ALL_SITES, attention=SPANS), norm="post", residual=False),
         {},
     ),
     "block, none, rotary, causal": (
         "TransformerBlock",
-        BLOCK | ALL_SITES | {"norm": "none", "rotary": True, "causal": True},
+        block_of(ALL_SITES, {"rotary": True, "causal": True}, norm="none"),
         {},
     ),
-    "model, learned": ("Transformer", MODEL | ALL_SITES, MASKED | {"padding_mask": TOKENS != 0}),
+    "model, learned": (
+        "Transformer",
+        model_of(ALL_SITES),
+        MASKED | {"padding_mask": TOKENS != 0},
+    ),
     "model, rotary, a mask for each layer": (
         "Transformer",
-        MODEL | ALL_SITES | SPANS | {"positions": "rotary", "final_norm": False, "norm": "post"},
+        model_of(
+            replace(ALL_SITES, attention=SPANS),
+            {"positions": "rotary", "final_norm": False},
+            block={"norm": "post"},
+        ),
         {"mask": random_mask(3, 2, B, 1, T, T), "read_positions": jnp.array([4, 1])},
     ),
     "model, sinusoidal, causal, no norm": (
         "Transformer",
-        MODEL
-        | {
-            "attention_dropout_rate": 0.4,
-            "num_layers": 1,
-            "positions": "sinusoidal",
-            "norm": "none",
-            "causal": True,
-        },
+        model_of(
+            BlockDropout(AttentionDropout(0.4)),
+            {"positions": "sinusoidal"},
+            block={"norm": "none"},
+            attention={"causal": True},
+            num_layers=1,
+        ),
         {},
     ),
     "layer scale": ("LayerScale", {"initial_value": 0.3}, {}),
     "attention, sigmoid, QK-norm, soft-cap, turned": (
         "SelfAttention",
-        {
-            "num_heads": H,
-            "attention_dropout_rate": 0.3,
-            "attention_kind": "sigmoid",
-            "qk_norm": True,
-            "logit_softcap": 0.7,
-            "rotary": True,
-        },
+        attending(DROP, kind="sigmoid", qk_norm=True, logit_softcap=0.7, rotary=True),
         MASKED,
     ),
     "block, sandwich, every new site": (
         "TransformerBlock",
-        BLOCK
-        | NEW_SITES
-        | {
-            "norm": "sandwich",
-            "norm_kind": "rms",
-            "layer_scale": 0.5,
-            "layer": 2,
-        },
+        block_of(NEW_SITES, norm="sandwich", norm_kind="rms", layer_scale=0.5) | {"layer": 2},
         MASKED,
     ),
     "model, every site, growing": (
         "Transformer",
-        MODEL
-        | ALL_SITES
-        | NEW_SITES
-        | INPUT_SITES
-        | {
-            "num_layers": 3,
-            "dropout_depth": "linear",
-            "norm_kind": "layer_no_bias",
-            "init_scheme": "scaled",
-            "logit_softcap": 2.0,
-        },
+        model_of(
+            EVERYTHING,
+            {"init_scheme": "scaled"},
+            block={"norm_kind": "layer_no_bias"},
+            attention={"logit_softcap": 2.0},
+            depth="linear",
+            num_layers=3,
+            **INPUT_SITES,
+        ),
         MASKED | {"padding_mask": TOKENS != 0, "read_positions": jnp.array([[4, 1], [0, 2]])},
     ),
     "model, plain norms, sigmoid, mixed": (
         "Transformer",
-        MODEL
-        | NEW_SITES
-        | INPUT_SITES
-        | {
-            "norm_kind": "layer_plain",
-            "attention_kind": "sigmoid",
-            "qk_norm": True,
-        },
+        model_of(
+            NEW_SITES,
+            block={"norm_kind": "layer_plain"},
+            attention={"kind": "sigmoid", "qk_norm": True},
+            **INPUT_SITES,
+        ),
         {
             "padding_mask": TOKENS != 0,
             "mix": linen.Mix(TOKENS[::-1], None, jnp.array([0.3, 0.8]), 1, jnp.array([4, 5])),
@@ -166,11 +176,10 @@ CASES = {
     ),
     "model, no positions": (
         "Transformer",
-        MODEL | {"residual_dropout_rate": 0.4, "num_layers": 1, "positions": "none"},
+        model_of(BlockDropout(residual_rate=0.4), {"positions": "none"}, num_layers=1),
         {},
     ),
 }
-FIELDS = {name: fields for name, fields, _ in CASES.values()}
 
 
 def built(name, **fields):
@@ -334,7 +343,7 @@ def test_features_take_the_place_of_tokens(features):
         if features is None
         else jnp.asarray(np.random.default_rng(3).normal(size=(B, T, 5)).astype(np.float32))
     )
-    fields = MODEL | INPUT_SITES | {"init_scheme": "xavier"}
+    fields = model_of(BlockDropout(), {"init_scheme": "xavier"}, **INPUT_SITES)
     module, twin = (
         linen.Transformer(**fields),
         ours.Transformer(**fields, feature_width=features, rngs=nnx.Rngs(0)),
@@ -368,7 +377,8 @@ def test_the_weights_are_sown_where_they_are_asked_for():
 
 def test_long_sequences_take_the_blockwise_path():
     long = 600
-    twin = ours.SelfAttention(H, 0.1, causal=True, width=D, rngs=nnx.Rngs(0))
+    options = AttentionOptions(causal=True)
+    twin = ours.SelfAttention(H, AttentionDropout(0.1), options, width=D, rngs=nnx.Rngs(0))
 
     def program():
         return str(
@@ -376,7 +386,7 @@ def test_long_sequences_take_the_blockwise_path():
         )
 
     assert f"{long},{long}]" not in program()
-    twin.implementation = "reference"
+    twin.options = replace(options, implementation="reference")
     assert f"{long},{long}]" in program()
 
 
@@ -389,21 +399,24 @@ def test_long_sequences_take_the_blockwise_path():
 )
 def test_traced_rates_of_the_call_are_linen_s_attributes(case):
     name, fields, call = CASES[case]
-    fields = {field: value for field, value in fields.items() if field != "logit_softcap"}
-    rates = {field: value for field, value in fields.items() if field.endswith("rate")}
-    fields = fields | dict.fromkeys(rates)
-    _, twin = pair(name, fields)
-    module = pair(name, fields | rates)[0]
+    dropout = fields["dropout"]
+    _, twin = pair(name, {field: x for field, x in fields.items() if field != "dropout"})
+    module = pair(name, fields)[0]
     graph, params = nnx.split(twin)
+    rates, structure = jax.tree.flatten(dropout)
 
     def out(rates, params):
         return nnx.merge(graph, params)(
-            input_of(name), **call, train=True, dropout_key=KEY, rates=rates
+            input_of(name),
+            **call,
+            train=True,
+            dropout_key=KEY,
+            dropout=jax.tree.unflatten(structure, rates),
         )
 
     with jax.checking_leaks():
         found = jax.jit(jax.vmap(out, (0, None)), compiler_options=FAST)(
-            {field: jnp.array([0.0, rate]) for field, rate in rates.items()}, params
+            [jnp.array([0.0, rate]) for rate in rates], params
         )
     np.testing.assert_allclose(
         found[1], module(input_of(name), **call, train=True, dropout_key=KEY), rtol=1e-4, atol=1e-5
@@ -413,16 +426,25 @@ def test_traced_rates_of_the_call_are_linen_s_attributes(case):
     )
 
 
+def test_the_dropout_of_the_call_stands_in_place_of_the_module_s_whole_dropout():
+    twin = built("TransformerBlock", **block_of(ALL_SITES))
+    fewer = BlockDropout(residual_rate=0.4)
+    other = built("TransformerBlock", **block_of(fewer))
+    np.testing.assert_array_equal(
+        twin(X, train=True, dropout_key=KEY, dropout=fewer), other(X, train=True, dropout_key=KEY)
+    )
+    np.testing.assert_array_equal(twin(X, train=True, dropout=BlockDropout()), twin(X))
+
+
 def test_a_traced_soft_cap_of_the_call_is_linen_s_attribute():
     name, fields, call = CASES["model, learned"]
     _, twin = pair(name, fields)
-    module = pair(name, fields | {"logit_softcap": 0.5})[0]
+    capped = fields["options"].with_attention(logit_softcap=0.5)
+    module = pair(name, fields | {"options": capped})[0]
     graph, params = nnx.split(twin)
     with jax.checking_leaks():
         found = jax.jit(
-            jax.vmap(
-                lambda cap: nnx.merge(graph, params)(TOKENS, **call, rates={"logit_softcap": cap})
-            )
+            jax.vmap(lambda cap: nnx.merge(graph, params)(TOKENS, **call, logit_softcap=cap))
         )(jnp.array([np.inf, 0.5]))
     np.testing.assert_allclose(found[0], twin(TOKENS, **call), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(found[1], module(TOKENS, **call), rtol=1e-4, atol=1e-5)
@@ -442,66 +464,46 @@ def test_a_rate_of_the_call_goes_before_the_module_s():
         (
             lambda: ours.Dropout(jnp.float32(0.1)),
             (
-                "rate: an array; allowed is a number or None here, and an array, traced too, in the"
+                "rate: an array; allowed are numbers or None here, and arrays, traced too, in the"
                 " call"
             ),
         ),
         (
             lambda: jax.eval_shape(
-                lambda rate: built("TransformerBlock", **BLOCK, mlp_dropout_rate=rate)(X), 0.1
+                lambda rate: built(
+                    "TransformerBlock", **BLOCK, dropout=BlockDropout(mlp=MlpDropout(rate))
+                )(X),
+                0.1,
             ),
-            "mlp_dropout_rate: an array; allowed",
+            "dropout: an array; allowed",
         ),
-        (
-            lambda: built("SelfAttention", num_heads=H, attention_dropout_rate=1.0),
-            "attention_dropout_rate: 1.0 is not a drop probability",
-        ),
+        (lambda: ours.Dropout(1.0), "rate: 1.0 is not a drop probability"),
         (lambda: built("SelfAttention", num_heads=3), "num_heads: 3 does not divide the width 8"),
-        (
-            lambda: built("TransformerBlock", **BLOCK, norm="batch"),
-            "norm: 'batch'; allowed: pre, post, sandwich, none",
-        ),
-        (
-            lambda: built("SelfAttention", num_heads=H, attention_dropout_unit="neuron")(X),
-            "unit: 'neuron'; allowed",
-        ),
-        (
-            lambda: built("Transformer", **MODEL, positions="absolute")(TOKENS),
-            "positions: 'absolute'; allowed: learned",
-        ),
         (
             lambda: built("Transformer", **MODEL | {"max_length": 4})(TOKENS),
             "tokens: 6 long; allowed is max_length=4",
         ),
         (
-            lambda: built("Mlp", mlp_width=F)(X, rates={"attention_dropout_rate": 0.1}),
-            "rates: 'attention_dropout_rate'; allowed: 'mlp_dropout_rate'",
-        ),
-        (
-            lambda: built("TransformerBlock", **BLOCK, norm_kind="batch"),
-            "norm_kind: 'batch'; allowed: layer",
-        ),
-        (
-            lambda: built("TransformerBlock", **BLOCK, residual=False)(
-                X, train=True, dropout_key=KEY, rates={"stochastic_depth_rate": 0.1}
+            lambda: built("TransformerBlock", **block_of(BlockDropout(), residual=False))(
+                X, train=True, dropout_key=KEY, dropout=BlockDropout(stochastic_depth_rate=0.1)
             ),
             "stochastic_depth_rate: with residual=False",
         ),
         (
-            lambda: built("SelfAttention", num_heads=H, logit_softcap=-1.0),
-            "logit_softcap: -1.0; allowed are numbers above 0",
-        ),
-        (
-            lambda: built("SelfAttention", num_heads=H, logit_softcap=jnp.float32(1)),
+            lambda: built(
+                "SelfAttention",
+                num_heads=H,
+                options=AttentionOptions(logit_softcap=jnp.float32(1)),
+            ),
             "logit_softcap: an array; allowed",
-        ),
-        (
-            lambda: built("Transformer", **MODEL, dropout_depth="square"),
-            "dropout_depth: 'square'; allowed: constant, linear",
         ),
         (
             lambda: ours.Dropout(0.1)(X, train=True),
             "dropout_key: None, and no rngs; dropout needs one of them in the call",
+        ),
+        (
+            lambda: ours.Dropout(0.1)(X, True, deterministic=False),
+            "train=True and deterministic=False: said twice; allowed is one of them",
         ),
     ],
 )

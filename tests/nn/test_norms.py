@@ -6,8 +6,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxreg.nn import LayerScale, SelfAttention, Transformer, TransformerBlock
+from jaxreg.nn import (
+    AttentionOptions,
+    BlockOptions,
+    LayerScale,
+    SelfAttention,
+    TransformerBlock,
+)
 from jaxreg.nn.norms import NORM_KINDS, norm_of
+from jaxreg.study.design.model_section import transformer
 
 X = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 8)).astype(np.float32) * 3 + 1)
 
@@ -44,7 +51,7 @@ def test_layer_scale_starts_at_its_value_and_is_learned():
 
 
 def test_a_small_layer_scale_makes_a_block_nearly_the_identity():
-    block = TransformerBlock(2, 6, layer_scale=1e-6)
+    block = TransformerBlock(2, 6, options=BlockOptions(layer_scale=1e-6))
     out = jax.jit(lambda: block.init_with_output(jax.random.key(0), X))()[0]
     np.testing.assert_allclose(out, X, atol=1e-4)
     assert (
@@ -56,7 +63,7 @@ def test_a_small_layer_scale_makes_a_block_nearly_the_identity():
 
 
 def test_with_qk_norm_the_size_of_queries_and_keys_does_not_matter():
-    module = SelfAttention(2, qk_norm=True)
+    module = SelfAttention(2, options=AttentionOptions(qk_norm=True))
     variables = jax.jit(module.init)(jax.random.key(0), X)
     run = jax.jit(module.apply)
     larger = jax.tree_util.tree_map_with_path(
@@ -70,6 +77,6 @@ def test_with_qk_norm_the_size_of_queries_and_keys_does_not_matter():
 
 
 def test_the_final_norm_is_of_the_same_kind():
-    model = Transformer(vocab_size=5, num_outputs=2, width=8, num_heads=2, norm_kind="rms")
+    model = transformer(vocab_size=5, num_outputs=2, width=8, num_heads=2, norm_kind="rms")
     params = jax.eval_shape(model.init, jax.random.key(0), jnp.ones((1, 3), int))["params"]
     assert set(params["final_norm"]) == set(params["block_1"]["norm_mlp"]) == {"scale"}

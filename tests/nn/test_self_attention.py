@@ -2,9 +2,6 @@
 output.
 """
 
-from functools import partial
-
-import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -12,7 +9,9 @@ import numpy as np
 import pytest
 
 import jaxreg
-from jaxreg.nn import SelfAttention, Transformer
+from jaxreg import AttentionDropout
+from jaxreg.nn import AttentionOptions, SelfAttention
+from jaxreg.study.design.model_section import transformer
 from tests.helpers import attention_by_hand as by_hand
 
 FAST = {"xla_backend_optimization_level": 0}  # compiles in half the time
@@ -26,8 +25,8 @@ def test_its_parameters_are_flax_s_and_give_flax_s_output():
     variables = jax.jit(ours.init)(jax.random.key(0), X)
     layout = jax.eval_shape(flax_s_own.init, jax.random.key(0), X)
     assert jax.tree.map(jnp.shape, variables) == jax.tree.map(lambda x: x.shape, layout)
-    for module in (ours, SelfAttention(H, causal=True)):
-        mask = MASK & jnp.tril(jnp.ones((T, T), bool)) if module.causal else MASK
+    for module in (ours, SelfAttention(H, options=AttentionOptions(causal=True))):
+        mask = MASK & jnp.tril(jnp.ones((T, T), bool)) if module.options.causal else MASK
         found = jax.jit(module.apply)(variables, X, mask=MASK)
         np.testing.assert_allclose(
             found, jax.jit(flax_s_own.apply)(variables, X, mask=mask), rtol=1e-5, atol=1e-5
@@ -43,7 +42,7 @@ def test_it_starts_as_flax_s_own_starts():
 
 
 def test_what_it_sows_is_what_it_applied():
-    module = SelfAttention(H, attention_dropout_rate=0.4, site=9)
+    module = SelfAttention(H, AttentionDropout(0.4), site=9)
     variables = jax.jit(module.init)(jax.random.key(0), X)
     key, ids = jax.random.key(3), jnp.array([4, 7])
     droppable = jnp.asarray(~np.eye(T, dtype=bool))[None, None]
@@ -74,7 +73,7 @@ def test_what_it_sows_is_what_it_applied():
 def test_rotary_depends_on_distances_only():
     # The same token everywhere but for one: the weights of a row are those of the row above, moved
     # by one.
-    module = SelfAttention(H, rotary=True)
+    module = SelfAttention(H, options=AttentionOptions(rotary=True))
     x = jnp.broadcast_to(X[:1, :1], (1, T, D))
     variables = jax.jit(module.init)(jax.random.key(0), x)
     query, key = (
@@ -123,7 +122,8 @@ def test_every_kind_of_dropout_is_the_one_it_names(implementation):
     ]
 
     def both(kind):
-        module = SelfAttention(H, 0.5, site=9, implementation=implementation, **fields(kind))
+        options = AttentionOptions(implementation=implementation)
+        module = SelfAttention(H, AttentionDropout(0.5, **kind), options, site=9)
         found = module.apply(variables, X, mask=MASK, train=True, dropout_key=key, example_ids=ids)
         out = jaxreg.dot_product_attention(
             *heads,
@@ -149,7 +149,7 @@ def test_a_model_hands_the_kind_down_to_every_layer():
         **fields({"unit": "span", "span_length": 2, "share": ("head",)}),
         implementation="blockwise",
     )
-    model = Transformer(
+    model = transformer(
         vocab_size=9,
         num_outputs=3,
         num_layers=2,
@@ -187,9 +187,11 @@ LONG = 2048
 
 def training_step(implementation, length=LONG, **options):
     """The gradient of a loss over one sequence, lowered."""
-    module = SelfAttention(
-        2, attention_dropout_rate=0.1, causal=True, implementation=implementation
+    dropout, how = (
+        AttentionDropout(0.1),
+        AttentionOptions(causal=True, implementation=implementation),
     )
+    module = SelfAttention(2, dropout, how)
 
     def loss(params, x):
         out = module.apply(params, x, train=True, dropout_key=jax.random.key(0), **options)
@@ -239,7 +241,7 @@ def test_short_sequences_run_the_reference_unless_told_otherwise():
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("fields", "message"),
     [
         ({"attention_dropout_unit": "neuron"}, "unit: 'neuron'; allowed: 'connection'"),
         ({"attention_dropout_stage": "values"}, "stage: 'values'; allowed: 'weights', 'logits'"),
@@ -254,10 +256,20 @@ def test_short_sequences_run_the_reference_unless_told_otherwise():
         ),
     ],
 )
-def test_a_wrong_word_fails_at_init_although_nothing_is_dropped_there(options, message):
-    for mutable in (flax.core.DenyList("intermediates"), True):  # the default, and with weights
-        with pytest.raises(ValueError) as error:
-            jax.eval_shape(
-                partial(SelfAttention(H, **options).init, mutable=mutable), jax.random.key(0), X
-            )
-        assert message in str(error.value)
+def test_a_wrong_word_fails_where_the_model_is_built_although_nothing_is_dropped(fields, message):
+    with pytest.raises(ValueError) as error:
+        transformer(vocab_size=9, num_outputs=3, **fields)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: SelfAttention(H, attention_dropout_rate=0.1),
+        lambda: AttentionOptions(casual=True),
+        lambda: transformer(vocab_size=9, num_outputs=3, attention_droput_rate=0.1),
+    ],
+)
+def test_a_field_that_does_not_exist_is_an_error_and_no_silence(build):
+    with pytest.raises(TypeError, match="unexpected keyword argument '(attention_|casual)"):
+        build()

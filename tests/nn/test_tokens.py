@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxreg.nn import Transformer, token_dropout, visible_keys
+from jaxreg.nn import token_dropout, visible_keys
 from jaxreg.nn.tokens import droppable_tokens, forgetful
+from jaxreg.study.design.model_section import transformer
 from tests.helpers import attention_by_hand as by_hand
 from tests.helpers.model_by_hand import IDS, KEY, SIZES, TOKENS, parameters, site_key
 
@@ -85,7 +86,7 @@ def test_a_row_never_loses_all_keys():
 
 def test_a_forgotten_token_is_invisible_in_every_head_and_layer_but_in_its_own_row():
     options = {"num_layers": 3, "key_dropout_rate": 0.5, "positions": "sinusoidal"}
-    model, params = Transformer(**SIZES, **options), parameters(**options)
+    model, params = transformer(**SIZES, **options), parameters(**options)
     tokens = jnp.asarray(np.array([[1, 4, 2, 8, 3], [5, 7, 6, 2, 1]]))
     keep = by_hand.keep_mask(
         site_key(0, "key"),
@@ -125,7 +126,7 @@ def test_a_forgotten_token_is_invisible_in_every_head_and_layer_but_in_its_own_r
 @pytest.mark.parametrize("field", ["token_dropout_rate", "key_dropout_rate"])
 def test_padding_stays_unread_and_more_of_it_changes_nothing(field):
     options = {"num_layers": 1, "positions": "sinusoidal", field: 0.5}
-    model, params = Transformer(**SIZES | {"max_length": 8}, **options), parameters(**options)
+    model, params = transformer(**SIZES | {"max_length": 8}, **options), parameters(**options)
     run = jax.jit(
         lambda tokens: model.apply(
             {"params": params}, tokens, padding_mask=tokens != 0, train=True, dropout_key=KEY

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxreg.nn import Transformer
+from jaxreg.study.design.model_section import transformer
 from tests.helpers.model_by_hand import (
     IDS,
     KEY,
@@ -137,7 +137,7 @@ MODELS = {
 def test_the_model_is_what_it_says(name):
     options, mask_name = MODELS[name]
     droppable = DROPPABLE if options is ALL_SITES else None
-    model, params, mask = Transformer(**SIZES, **options), parameters(**options), MASKS[mask_name]
+    model, params, mask = transformer(**SIZES, **options), parameters(**options), MASKS[mask_name]
     layout = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, T), jnp.int32))[
         "params"
     ]
@@ -181,7 +181,7 @@ def test_features_are_embedded_in_place_of_tokens(several):
     features = np.random.default_rng(5).normal(size=(B, T, PATCH)).astype(np.float32)
     read = np.array([[4, 0], [1, 2]]) if several else np.array([4, 1])
     options = {"num_layers": 1, "token_dropout_rate": 0.6, "embedding_dropout_rate": 0.2}
-    model, params = Transformer(**SIZES, **options), parameters(features=True, **options)
+    model, params = transformer(**SIZES, **options), parameters(features=True, **options)
     layout = jax.eval_shape(
         lambda: model.init(
             jax.random.key(0), jnp.ones((1, T), int), features=jnp.zeros((1, T, PATCH))
@@ -221,7 +221,7 @@ def test_a_causal_model_does_not_see_the_future_and_another_does(causal):
     changed = TOKENS.copy()
     changed[:, 3:] = [[2, 2], [4, 5]]
     # Dropout on: its masks must not look ahead either.
-    model = Transformer(
+    model = transformer(
         **SIZES, num_layers=1, causal=causal, attention_dropout_rate=0.2, mlp_dropout_rate=0.2
     )
     run = function(model, train=True, dropout_key=KEY)
@@ -234,7 +234,7 @@ def test_a_causal_model_does_not_see_the_future_and_another_does(causal):
 
 
 def test_padding_is_never_read_and_more_of_it_changes_nothing():
-    model = Transformer(
+    model = transformer(
         **SIZES,
         num_layers=1,
         attention_dropout_rate=0.2,
@@ -259,7 +259,7 @@ def test_padding_is_never_read_and_more_of_it_changes_nothing():
 
 def test_reading_at_a_position_is_that_row_of_reading_everywhere():
     model, params, tokens = (
-        Transformer(**SIZES, num_layers=1),
+        transformer(**SIZES, num_layers=1),
         parameters(num_layers=1),
         jnp.asarray(TOKENS),
     )
@@ -346,7 +346,7 @@ def test_mistakes_are_named(name):
     options, call, message = MISTAKES[name]
     with pytest.raises(ValueError) as error:
         jax.eval_shape(
-            lambda: Transformer(**SIZES | options).init_with_output(
+            lambda: transformer(**SIZES | options).init_with_output(
                 jax.random.key(0), jnp.asarray(TOKENS), **call
             )
         )

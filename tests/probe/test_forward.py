@@ -42,8 +42,8 @@ def test_logits_at_the_query_are_those_of_the_hand_written_pass(options, cut):
         want = by_hand.run(
             params,
             e,
-            norm=model.norm,
-            residual=model.residual,
+            norm=model.options.block.norm,
+            residual=model.options.block.residual,
             final_norm=model.final_norm,
             cut=edges,
         ).logits

@@ -31,10 +31,10 @@ def case(name):
     model = by_hand.model_of(**OPTIONS[name])
     params = by_hand.params_of(model)
     options = {
-        "norm": model.norm,
-        "residual": model.residual,
-        "kind": model.norm_kind,
-        "sigmoid": model.attention_kind == "sigmoid",
+        "norm": model.options.block.norm,
+        "residual": model.options.block.residual,
+        "kind": model.options.block.norm_kind,
+        "sigmoid": model.options.block.attention.kind == "sigmoid",
     }
     return model, params, by_hand.batch_of(), partial(by_hand.run, params, **options)
 

@@ -2,11 +2,14 @@
 numbers from the same keys.
 
     from flax import nnx
-    from jaxreg.nn import nnx as jnnx
+    from jaxreg import AttentionDropout
+    from jaxreg.nn import BlockDropout, nnx as jnnx
 
-    block = jnnx.TransformerBlock(num_heads=2, mlp_width=32, attention_dropout_rate=0.1, width=16,
-    rngs=nnx.Rngs(0)) y = block(x, train=True, rngs=nnx.Rngs(dropout=1))    # or dropout_key=..., as
-    in Linen jnnx.load_linen(block, linen_variables["params"])     # and back: jnnx.to_linen(block)
+    dropout = BlockDropout(AttentionDropout(0.1))
+    block = jnnx.TransformerBlock(num_heads=2, mlp_width=32, dropout=dropout, width=16,
+                                  rngs=nnx.Rngs(0))
+    y = block(x, train=True, rngs=nnx.Rngs(dropout=1))    # or dropout_key=..., as in Linen
+    jnnx.load_linen(block, linen_variables["params"])     # and back: jnnx.to_linen(block)
 
 What differs from Linen, everywhere in this package:
 
@@ -14,13 +17,19 @@ What differs from Linen, everywhere in this package:
   The distribution is Linen's, the numbers are not: NNX counts its keys, Linen derives them from
   names. A Transformer of features is built with their `feature_width`.
 - It keeps no random state. Dropout takes `dropout_key`, or else draws from the "dropout" stream of
-the `rngs` given in the call.
+  the `rngs` given in the call.
+- `deterministic` is as in Flax's own NNX modules: `module.train()`, `module.eval()` and
+  `nnx.view(module, deterministic=...)` set it, and `train` or `deterministic` in a call goes before
+  it. Where nobody says it, nothing is dropped.
 - Rates and logit_softcap in the constructor are numbers or None: an array there would become state
-  of the module, and a traced one would leak out of its trace. In the call,
-  `rates={"attention_dropout_rate": rate}` overrides them, by field name, and may be traced. A site
-  whose rate is None in both is left out.
+  of the module, and a traced one would leak out of its trace. In the call they may be traced:
+  `dropout=BlockDropout(mlp=MlpDropout(rate))` stands in place of the module's whole `dropout`, and
+  `logit_softcap=cap` (or, of Dropout, `rate=rate`) in place of its own.
 - `sow_weights=True` in the call asks for the attention weights and the inputs of the blocks, as in
   flax.nnx.MultiHeadAttention: wrap the call in `nnx.capture`.
+- Under nnx.scan over stacked blocks `layer` is the same for all of them: with an explicit
+  `dropout_key` fold the layer's number into it, or split `rngs` by `nnx.split_rngs`, or all layers
+  draw the same masks.
 """
 
 from jaxreg.nn.nnx.attention import SelfAttention

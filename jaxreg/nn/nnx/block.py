@@ -3,37 +3,33 @@ the options put them.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 
 import jax.numpy as jnp
 from flax import nnx
 
 from jaxreg import rng
-from jaxreg.nn.block import check_block, sublayer
+from jaxreg.nn.block import sublayer
 from jaxreg.nn.depth import layer_dropout, stochastic_depth
-from jaxreg.nn.fields import handed_down
-from jaxreg.nn.init import initializers
+from jaxreg.nn.init import Initializers, initializers
 from jaxreg.nn.nnx.attention import SelfAttention
 from jaxreg.nn.nnx.dropout import (
-    Dropout,
+    Module,
     Rngs,
-    check_fields,
+    check_static,
+    dropped,
     module_class,
-    rates_for,
-    rates_of,
     site_key,
 )
 from jaxreg.nn.norms import norm_of
-from jaxreg.typing import Array, Bool, Float, Int, PRNGKey, Rate, Scalar
+from jaxreg.nn.options import BlockDropout, BlockOptions, MlpDropout
+from jaxreg.typing import Array, Bool, Float, Int, PRNGKey, Scalar
 
 
 @module_class
 class LayerScale(nnx.Module):
-    """`jaxreg.nn.LayerScale` for NNX: fields and parameters the same; see the package's docstring.
-
-    Parameters: scale [D].
-    """
+    """`jaxreg.nn.LayerScale` for NNX, the same; see the package's docstring."""
 
     initial_value: float
     _: dataclasses.KW_ONLY
@@ -49,170 +45,137 @@ class LayerScale(nnx.Module):
 
 
 @module_class
-class Mlp(nnx.Module):
+class Mlp(Module):
     """`jaxreg.nn.Mlp` for NNX: fields, parameters and randomness the same; see the package's
     docstring.
-
-    Parameters: wi: kernel [D, F], bias [F]; wo: kernel [F, D], bias [D].
     """
 
     mlp_width: int
-    mlp_dropout_rate: Rate = None
-    mlp_pre_activation_dropout_rate: Rate = None
+    dropout: MlpDropout = MlpDropout()
     layer: int = 0
-    init_scheme: str = "lecun"
-    num_layers: int = 1
+    initializers: dataclasses.InitVar[Initializers] = initializers()
+    deterministic: bool | None = None
     _: dataclasses.KW_ONLY
     width: int
     rngs: dataclasses.InitVar[nnx.Rngs]
 
-    def __post_init__(self, rngs: nnx.Rngs):
-        check_fields(self)
-        init = initializers(self.init_scheme, self.num_layers)
-        self.wi = nnx.Linear(self.width, self.mlp_width, kernel_init=init.kernel, rngs=rngs)
+    def __post_init__(self, initializers: Initializers, rngs: nnx.Rngs):
+        check_static(self.dropout, "dropout")
+        self.wi = nnx.Linear(self.width, self.mlp_width, kernel_init=initializers.kernel, rngs=rngs)
         self.wo = nnx.Linear(
-            self.mlp_width, self.width, kernel_init=init.residual_kernel, rngs=rngs
+            self.mlp_width, self.width, kernel_init=initializers.residual_kernel, rngs=rngs
         )
 
     def __call__(
         self,
         x: Float[Array, "b t d"],
+        train: bool | None = None,
         *,
-        train: bool = False,
+        deterministic: bool | None = None,
         dropout_key: PRNGKey | None = None,
         rngs: Rngs | None = None,
         example_ids: Int[Array, "b"] | None = None,
-        rates: Mapping[str, Scalar] | None = None,
+        dropout: MlpDropout | None = None,
     ) -> Float[Array, "b t d"]:
-        """As in Linen; `rates`: see the package's docstring."""
-        rates, draw = (
-            rates_of(self, rates),
-            {"train": train, "dropout_key": dropout_key, "rngs": rngs, "example_ids": example_ids},
-        )
-
-        def drop(h, place):
-            return Dropout(None, rng.site(self.layer, place))(
-                h, **draw, rate=rates[f"{place}_dropout_rate"]
-            )
-
-        return self.wo(drop(nnx.gelu(drop(self.wi(x), "mlp_pre_activation")), "mlp"))
+        """As in Linen; `dropout`: see the package's docstring."""
+        dropout = self.dropout if dropout is None else dropout
+        if not self.is_training(train, deterministic):
+            dropout = MlpDropout()
+        draw = {"dropout_key": dropout_key, "rngs": rngs, "example_ids": example_ids}
+        site = rng.site(self.layer, "mlp_pre_activation")
+        h = nnx.gelu(dropped(self.wi(x), dropout.pre_activation_rate, site, draw))
+        return self.wo(dropped(h, dropout.rate, rng.site(self.layer, "mlp"), draw))
 
 
 @module_class
-class TransformerBlock(nnx.Module):
+class TransformerBlock(Module):
     """`jaxreg.nn.TransformerBlock` for NNX: fields, parameters, randomness and errors the same; see
     the package's docstring.
-
-    Parameters: attention (see SelfAttention), mlp (see Mlp), and the norms and scales of the Linen
-    block.
     """
 
     num_heads: int
     mlp_width: int
-    norm: str = "pre"
-    residual: bool = True
-    attention_dropout_rate: Rate = None
-    residual_dropout_rate: Rate = None
-    mlp_dropout_rate: Rate = None
-    mlp_pre_activation_dropout_rate: Rate = None
-    rotary: bool = False
-    causal: bool = False
+    dropout: BlockDropout = BlockDropout()
+    options: BlockOptions = BlockOptions()
     layer: int = 0
-    attention_dropout_unit: str = "connection"
-    attention_dropout_stage: str = "weights"
-    attention_dropout_share: tuple[str, ...] = ()
-    attention_dropout_span_length: int | None = None
-    implementation: str | None = None
-    attention_kind: str = "softmax"
-    logit_softcap: Scalar | None = None
-    qk_norm: bool = False
-    init_scheme: str = "lecun"
-    num_layers: int = 1
-    layer_dropout_rate: Rate = None
-    stochastic_depth_rate: Rate = None
-    norm_kind: str = "layer"
-    layer_scale: float | None = None
+    initializers: dataclasses.InitVar[Initializers] = initializers()
+    deterministic: bool | None = None
     _: dataclasses.KW_ONLY
     width: int
     rngs: dataclasses.InitVar[nnx.Rngs]
 
-    def __post_init__(self, rngs: nnx.Rngs):
-        check_block(self.norm, self.residual, self.stochastic_depth_rate)
-        check_fields(self)
+    def __post_init__(self, initializers: Initializers, rngs: nnx.Rngs):
+        check_static(self.dropout, "dropout")
+        options, part = self.options, {"width": self.width, "rngs": rngs}
+        options.check_fits(self.dropout)
         self.attention = SelfAttention(
-            **handed_down(self, SelfAttention), site=rng.site(self.layer, "attention"), rngs=rngs
+            self.num_heads,
+            self.dropout.attention,
+            options.attention,
+            rng.site(self.layer, "attention"),
+            initializers,
+            **part,
         )
-        self.mlp = Mlp(**handed_down(self, Mlp), rngs=rngs)
+        self.mlp = Mlp(self.mlp_width, self.dropout.mlp, self.layer, initializers, **part)
 
-        def norm():
-            return norm_of(
-                self.norm_kind, nnx.LayerNorm, nnx.RMSNorm, num_features=self.width, rngs=rngs
-            )
+        def norm(exists: bool):
+            kind, width = options.norm_kind, self.width
+            if exists:
+                return norm_of(kind, nnx.LayerNorm, nnx.RMSNorm, num_features=width, rngs=rngs)
 
         def scale():
-            return (
-                None
-                if self.layer_scale is None
-                else LayerScale(self.layer_scale, width=self.width, rngs=rngs)
-            )
+            if options.layer_scale is not None:
+                return LayerScale(options.layer_scale, **part)
 
-        self.norm_attention, self.norm_mlp = (
-            None if self.norm == "none" else norm() for _ in range(2)
-        )
+        self.norm_attention, self.norm_mlp = (norm(options.norm != "none") for _ in range(2))
         self.norm_attention_out, self.norm_mlp_out = (
-            norm() if self.norm == "sandwich" else None for _ in range(2)
+            norm(options.norm == "sandwich") for _ in range(2)
         )
         self.layer_scale_attention, self.layer_scale_mlp = (scale() for _ in range(2))
 
     def __call__(
         self,
         x: Float[Array, "b t d"],
-        *,
         mask: Bool[Array, "#b #h #t #t"] | None = None,
-        train: bool = False,
+        train: bool | None = None,
+        *,
+        deterministic: bool | None = None,
         dropout_key: PRNGKey | None = None,
         rngs: Rngs | None = None,
         example_ids: Int[Array, "b"] | None = None,
         droppable: Bool[Array, "#b #h #t #t"] | None = None,
-        rates: Mapping[str, Scalar] | None = None,
+        dropout: BlockDropout | None = None,
+        logit_softcap: Scalar | None = None,
         sow_weights: bool = False,
     ) -> Float[Array, "b t d"]:
-        """As in Linen; `rates` and `sow_weights`: see the package's docstring."""
-        rates, draw = (
-            rates_of(self, rates),
-            {"train": train, "dropout_key": dropout_key, "rngs": rngs, "example_ids": example_ids},
-        )
-        check_block(self.norm, self.residual, rates["stochastic_depth_rate"])
+        """As in Linen; `dropout`, `logit_softcap`, `sow_weights`: see the package's docstring."""
+        dropout = self.dropout if dropout is None else dropout
+        self.options.check_fits(dropout)
+        train = self.is_training(train, deterministic)
+        if not train:
+            dropout = BlockDropout()
+        draw = {"dropout_key": dropout_key, "rngs": rngs, "example_ids": example_ids}
         if sow_weights:
             self.sow(nnx.Intermediate, "input", x)
         attention = partial(
             self.attention,
             mask=mask,
+            train=dropout.attention is not None,
             droppable=droppable,
+            dropout=dropout.attention,
+            logit_softcap=logit_softcap,
             sow_weights=sow_weights,
-            rates=rates_for(self.attention, rates),
             **draw,
         )
-        mlp = partial(self.mlp, rates=rates_for(self.mlp, rates), **draw)
-        out = self._sublayer(
-            "attention",
-            attention,
-            x,
-            (self.norm_attention, self.norm_attention_out, self.layer_scale_attention),
-            rates,
-            draw,
-        )
-        out = self._sublayer(
-            "mlp", mlp, out, (self.norm_mlp, self.norm_mlp_out, self.layer_scale_mlp), rates, draw
-        )
-        if not train or rates["layer_dropout_rate"] is None:
+        mlp = partial(self.mlp, train=train, dropout=dropout.mlp, **draw)
+        parts = (self.norm_attention, self.norm_attention_out, self.layer_scale_attention)
+        out = self._sublayer("attention", attention, x, parts, dropout, draw)
+        parts = (self.norm_mlp, self.norm_mlp_out, self.layer_scale_mlp)
+        out = self._sublayer("mlp", mlp, out, parts, dropout, draw)
+        if dropout.layer_rate is None:
             return out
-        return layer_dropout(
-            x,
-            out,
-            rates["layer_dropout_rate"],
-            site_key(rngs, dropout_key, rng.site(self.layer, "layer")),
-        )
+        key = site_key(rngs, dropout_key, rng.site(self.layer, "layer"))
+        return layer_dropout(x, out, dropout.layer_rate, key)
 
     def _sublayer(
         self,
@@ -220,25 +183,21 @@ class TransformerBlock(nnx.Module):
         apply: Callable[[Array], Array],
         x: Array,
         parts: tuple[Callable | None, ...],
-        rates: Mapping[str, Rate],
+        dropout: BlockDropout,
         draw: dict,
     ) -> Array:
         norm, norm_out, scale = parts
-        drop = partial(
-            Dropout(None, rng.site(self.layer, f"{name}_residual")),
-            rate=rates["residual_dropout_rate"],
-            **draw,
-        )
+
+        def drop(branch: Array) -> Array:
+            site = rng.site(self.layer, f"{name}_residual")
+            return dropped(branch, dropout.residual_rate, site, draw)
 
         def finish(branch: Array) -> Array:
             branch = branch if scale is None else scale(branch)
-            if not draw["train"] or rates["stochastic_depth_rate"] is None:
+            if dropout.stochastic_depth_rate is None:
                 return branch
             key = site_key(draw["rngs"], draw["dropout_key"], rng.site(self.layer, f"{name}_depth"))
-            return stochastic_depth(
-                branch, rates["stochastic_depth_rate"], key, draw["example_ids"]
-            )
+            return stochastic_depth(branch, dropout.stochastic_depth_rate, key, draw["example_ids"])
 
-        return sublayer(
-            x, apply, norm, norm_out, drop, finish, order=self.norm, residual=self.residual
-        )
+        order, residual = self.options.norm, self.options.residual
+        return sublayer(x, apply, norm, norm_out, drop, finish, order=order, residual=residual)

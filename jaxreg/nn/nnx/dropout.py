@@ -1,86 +1,102 @@
-"""Dropout for NNX, and how every module of this package gets its rates and keys in a call."""
+"""Dropout for NNX, and how every module of this package gets its mode and its keys in a call."""
 
-from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import jax
 from flax import nnx
 
 from jaxreg.attention.dropout import check_rate
-from jaxreg.attention.validate import check_kind
-from jaxreg.nn.dropout import folded, position_keyed_dropout
-from jaxreg.nn.fields import rate_names
-from jaxreg.typing import Array, Float, Int, PRNGKey, Rate, Scalar
+from jaxreg.nn.dropout import folded, is_training, position_keyed_dropout
+from jaxreg.typing import Array, Float, Int, PRNGKey, Rate
 
 Rngs = nnx.Rngs | nnx.RngStream
-
-SOFTCAP = "logit_softcap"
 
 module_class = partial(nnx.dataclass, eq=False)
 """What makes a class with fields a module: equal by identity, as every NNX module."""
 
 
+class Module(nnx.Module):
+    """What the modules of this package have in common: a mode, as Flax's own have it.
+
+    Attributes:
+      deterministic: True is evaluation, False training; None is evaluation too. `train()`, `eval()`
+        and `nnx.view(module, deterministic=...)` set it; `train` or `deterministic` in a call goes
+        before it.
+    """
+
+    deterministic: bool | None
+
+    def set_view(self, deterministic: bool | None = None) -> None:
+        """Sets the mode, for `flax.nnx.view`.
+
+        Args:
+          deterministic: if True, nothing is dropped.
+        """
+        if deterministic is not None:
+            self.deterministic = deterministic
+
+    def is_training(self, train: bool | None, deterministic: bool | None) -> bool:
+        """Whether to drop: what the call says, or else the module's `deterministic`."""
+        in_call = train is not None or deterministic is not None
+        return is_training(train, deterministic, None if in_call else self.deterministic)
+
+
 @module_class
-class Dropout(nnx.Module):
+class Dropout(Module):
     """`jaxreg.nn.Dropout` for NNX: no parameters, fields and randomness the same."""
 
     rate: Rate
     site: int = 0
+    deterministic: bool | None = None
 
     def __post_init__(self):
-        check_fields(self)
+        check_static(self.rate, "rate")
+        if self.rate is not None:
+            check_rate(self.rate, "rate")
 
     def __call__(
         self,
         x: Float[Array, "b t d"],
+        train: bool | None = None,
         *,
-        train: bool = False,
+        deterministic: bool | None = None,
         dropout_key: PRNGKey | None = None,
         rngs: Rngs | None = None,
         example_ids: Int[Array, "b"] | None = None,
         rate: Rate = None,
     ) -> Float[Array, "b t d"]:
-        """`x` with features dropped if `train`; `rate` overrides the field and may be traced."""
+        """`x`, with features dropped in training; `rate` overrides the field and may be traced."""
         rate = self.rate if rate is None else rate
-        if not train or rate is None:
+        if not self.is_training(train, deterministic):
             return x
-        return position_keyed_dropout(x, rate, site_key(rngs, dropout_key, self.site), example_ids)
+        return dropped(
+            x,
+            rate,
+            self.site,
+            {"dropout_key": dropout_key, "rngs": rngs, "example_ids": example_ids},
+        )
 
 
-def strengths(module: nnx.Module) -> tuple[str, ...]:
-    """The fields that `rates` may name in a call: drop probabilities, and the soft-cap."""
-    return (*rate_names(module), SOFTCAP) if hasattr(module, SOFTCAP) else rate_names(module)
+def dropped(x: Float[Array, "b t d"], rate: Rate, site: int, draw: dict) -> Float[Array, "b t d"]:
+    """`x` with features dropped at one site, in training; a rate of None drops nothing.
 
-
-def check_fields(module: nnx.Module) -> None:
-    """Raises ValueError for rates that are no numbers in [0, 1) and caps not above 0: an array
-    would be state, a traced one would leak.
+    Args:
+      draw: dropout_key, rngs and example_ids of the call.
     """
-    for name in ("rate", *strengths(module)):
-        value = getattr(module, name, None)
-        if isinstance(value, jax.Array):
-            raise ValueError(
-                f"{name}: an array; allowed is a number or None here, and an array, traced too, in"
-                " the call"
-            )
-        if name == SOFTCAP:
-            check_kind("softmax", value, None)
-        elif value is not None:
-            check_rate(value, name)
+    if rate is None:
+        return x
+    key = site_key(draw["rngs"], draw["dropout_key"], site)
+    return position_keyed_dropout(x, rate, key, draw["example_ids"])
 
 
-def rates_of(module: nnx.Module, given: Mapping[str, Scalar] | None) -> dict[str, Rate]:
-    """The module's rates and soft-cap, those of this call before its own."""
-    own = {name: getattr(module, name) for name in strengths(module)}
-    for name in given or {}:
-        if name not in own:
-            raise ValueError(f"rates: {name!r}; allowed: {', '.join(map(repr, own))}")
-    return own | dict(given or {})
-
-
-def rates_for(part: nnx.Module, rates: Mapping[str, Rate]) -> dict[str, Scalar]:
-    """What of `rates` a part of the module takes."""
-    return {name: rates[name] for name in strengths(part) if rates[name] is not None}
+def check_static(value: Any, field: str) -> None:
+    """Raises ValueError for rates that are arrays: they would be state, a traced one would leak."""
+    if any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(value)):
+        raise ValueError(
+            f"{field}: an array; allowed are numbers or None here, and arrays, traced too, in the"
+            " call"
+        )
 
 
 def site_key(rngs: Rngs | None, dropout_key: PRNGKey | None, site: int) -> PRNGKey:

@@ -15,22 +15,25 @@ import ast
 import dataclasses
 import inspect
 from collections import ChainMap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from flax import linen
 
-from jaxreg import data, nn
+from jaxreg import data
 from jaxreg.data import Source
 from jaxreg.reg import penalties
 from jaxreg.store.digests import json_digest
+from jaxreg.study.design.model_section import transformer, transformer_arguments
 
 SOURCES: ChainMap[str, Source] = ChainMap({}, data.SOURCES)
 """Name in data.dataset -> data set."""
 
-MODELS: ChainMap[str, type] = ChainMap({}, {"transformer": nn.Transformer})
-"""Name in model.module -> Flax module; its fields are those of the config's model section."""
+MODELS: ChainMap[str, Callable[..., linen.Module]] = ChainMap({}, {"transformer": transformer})
+"""Name in model.module -> what makes the Flax module from the fields of the config's model section:
+our function, or a person's module class.
+"""
 
 PENALTIES: ChainMap[str, type] = ChainMap({}, penalties.PENALTIES)
 """Name in loss.<name>_strength -> penalty."""
@@ -155,11 +158,10 @@ def version() -> str | None:
 
 def model_fields(name: str) -> dict[str, Any]:
     """The fields of a model's config section besides `module`: name -> default."""
-    fields = {
-        field.name: field.default
-        for field in dataclasses.fields(MODELS[name])
-        if field.name not in _GIVEN
-    }
-    return fields | (
-        {"attention_dropout_edges": "all"} if name == "transformer" else {}
-    )  # not the module's: `problem.droppable`
+    if name == "transformer":
+        defaults = inspect.signature(transformer_arguments).parameters
+        # The edges are no field of the model: `jaxreg.study.engine.objective.droppable`.
+        own = {"attention_dropout_edges": "all"}
+    else:
+        defaults, own = {field.name: field for field in dataclasses.fields(MODELS[name])}, {}
+    return {field: x.default for field, x in defaults.items() if field not in _GIVEN} | own

@@ -13,11 +13,9 @@ from jaxreg.attention.dropout import SHAREABLE, STAGES, UNITS
 from jaxreg.attention.validate import IMPLEMENTATIONS
 from jaxreg.attention.validate import KINDS as ATTENTION_KINDS
 from jaxreg.data import DEFAULT_DATASET, source
-from jaxreg.nn.block import NORMS
-from jaxreg.nn.depth import DROPOUT_DEPTHS
 from jaxreg.nn.init import INIT_SCHEMES
 from jaxreg.nn.norms import NORM_KINDS
-from jaxreg.nn.positions import POSITIONS
+from jaxreg.nn.options import DROPOUT_DEPTHS, NORMS, POSITIONS
 from jaxreg.reg import penalties
 from jaxreg.reg.augmentations import AUGMENTATIONS
 from jaxreg.reg.schedules import SCHEDULES

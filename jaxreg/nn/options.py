@@ -1,0 +1,229 @@
+"""What modules are made of, said once for Linen and NNX: rates, which may be traced, and structure.
+
+    dropout: AttentionDropout, MlpDropout < BlockDropout < TransformerDropout
+    options: AttentionOptions < BlockOptions < TransformerOptions
+
+The larger ones hold the smaller ones. Each is checked where it is built, so a wrong word never
+waits for the first training step, and a field that does not exist is a TypeError.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+
+from jaxreg.attention import AttentionDropout, validate
+from jaxreg.attention.dropout import check_rate
+from jaxreg.nn.init import INIT_SCHEMES
+from jaxreg.nn.norms import NORM_KINDS
+from jaxreg.typing import Rate, Scalar
+
+NORMS = ("pre", "post", "sandwich", "none")
+POSITIONS = ("learned", "sinusoidal", "rotary", "none")
+DROPOUT_DEPTHS = ("constant", "linear")
+
+
+def _check_rates(dropout: Any) -> None:
+    """Raises ValueError for a rate that is a number outside [0, 1)."""
+    for field in dataclasses.fields(dropout):
+        value = getattr(dropout, field.name)
+        # Tree transformations rebuild these objects around placeholders that are no numbers.
+        if field.name.endswith("rate") and isinstance(value, (int, float, str, list, tuple)):
+            check_rate(value, field.name)
+
+
+def _check_word(field: str, word: str, allowed: tuple[str, ...]) -> None:
+    if word not in allowed:
+        raise ValueError(f"{field}: {word!r}; allowed: {', '.join(allowed)}")
+
+
+# --- rates: pytrees, whose leaves are the rates alone ---
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class MlpDropout:
+    """Feature dropout inside an MLP; a pytree of its rates.
+
+    Attributes:
+      rate: drop probability of a feature behind the activation, in [0, 1), a number or a traced
+        scalar; None leaves the site out of the program.
+      pre_activation_rate: the same before the activation (the old style).
+    """
+
+    rate: Rate = None
+    pre_activation_rate: Rate = None
+
+    def __post_init__(self):
+        _check_rates(self)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class BlockDropout:
+    """What a transformer block drops; a pytree of its rates, all of which are drop probabilities.
+
+    Attributes:
+      attention: what attention drops; None drops nothing.
+      mlp: what the MLP drops.
+      residual_rate: of a feature of what a sublayer adds.
+      layer_rate: of the whole block, for all examples of the call (`jaxreg.nn.layer_dropout`).
+      stochastic_depth_rate: of a branch, for each example and sublayer
+        (`jaxreg.nn.stochastic_depth`).
+    """
+
+    attention: AttentionDropout | None = None
+    mlp: MlpDropout = MlpDropout()
+    residual_rate: Rate = None
+    layer_rate: Rate = None
+    stochastic_depth_rate: Rate = None
+
+    def __post_init__(self):
+        _check_rates(self)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TransformerDropout:
+    """What a whole model drops; a pytree of its rates, all of which are drop probabilities.
+
+    Attributes:
+      block: what each block drops.
+      embedding_rate: of a feature of the embedding plus position (Vaswani et al. 2017,
+        arXiv:1706.03762, section 5.4).
+      token_rate: of a token's whole embedding (`jaxreg.nn.token_dropout`); neither of padding nor
+        of where the answer is read out.
+      key_rate: that a token is invisible to all others in all layers (`jaxreg.nn.visible_keys`).
+      depth: how the rates of `block` run over the layers: "constant", or "linear": those of layer l
+        are multiplied by (l + 1) / N.
+
+    Raises:
+      ValueError: a rate that is no drop probability, an unknown `depth`.
+    """
+
+    block: BlockDropout = BlockDropout()
+    embedding_rate: Rate = None
+    token_rate: Rate = None
+    key_rate: Rate = None
+    depth: str = dataclasses.field(default="constant", metadata={"static": True})
+
+    def __post_init__(self):
+        _check_rates(self)
+        _check_word("dropout_depth", self.depth, DROPOUT_DEPTHS)
+
+    def of_block(self, layer: int, num_layers: int) -> BlockDropout:
+        """What block `layer` of N drops.
+
+        Source: Huang et al. 2016, arXiv:1603.09382, eq. 4, for stochastic depth ("linear").
+        """
+        if self.depth == "constant":
+            return self.block
+        return jax.tree.map(lambda rate: rate * ((layer + 1) / num_layers), self.block)
+
+
+# --- structure: it has no off value, and each choice is another program ---
+
+
+@dataclasses.dataclass(frozen=True)
+class AttentionOptions:
+    """How attention is computed, in training as in evaluation.
+
+    Attributes:
+      causal: query t reads keys 0 ... t only.
+      rotary: queries and keys are turned by their position (`jaxreg.nn.positions.rotate`).
+      kind: "softmax" or "sigmoid", as in `jaxreg.dot_product_attention`.
+      logit_softcap: cap of the logits, above 0, as in `jaxreg.dot_product_attention`; None leaves
+        it out, inf caps nothing. The one number here that may be traced.
+      qk_norm: RMSNorm over the K features of queries and of keys, with a gain that all heads share,
+        before they are turned.
+      implementation: None, "reference" or "blockwise", as in `jaxreg.dot_product_attention`.
+
+    Raises:
+      ValueError: an unknown word, a cap that is not above 0, "blockwise" with what only "reference"
+        computes.
+
+    Source of QK-norm: Henry et al. 2020, arXiv:2010.04245; Dehghani et al. 2023, arXiv:2302.05442.
+    Differs: RMSNorm; there the length is 1 and the scale is learned, or it is LayerNorm without
+    bias.
+    """
+
+    causal: bool = False
+    rotary: bool = False
+    kind: str = "softmax"
+    logit_softcap: Scalar | None = None
+    qk_norm: bool = False
+    implementation: str | None = None
+
+    def __post_init__(self):
+        validate.check_implementation(self.implementation)
+        validate.check_kind(self.kind, self.logit_softcap, self.implementation)
+
+
+@dataclasses.dataclass(frozen=True)
+class BlockOptions:
+    """How a block puts attention and MLP together.
+
+    Attributes:
+      norm: where the norms stand: "pre", "post", "sandwich" or "none" (`TransformerBlock`).
+      norm_kind: "layer", "layer_no_bias", "layer_plain" or "rms" (`jaxreg.nn.norms`).
+      residual: add the input to each sublayer's output.
+      layer_scale: None, or the initial value of a learned vector that each branch is multiplied
+        with (`LayerScale`).
+      attention: how attention is computed.
+
+    Raises:
+      ValueError: an unknown word.
+    """
+
+    norm: str = "pre"
+    norm_kind: str = "layer"
+    residual: bool = True
+    layer_scale: float | None = None
+    attention: AttentionOptions = AttentionOptions()
+
+    def __post_init__(self):
+        _check_word("norm", self.norm, NORMS)
+        _check_word("norm_kind", self.norm_kind, tuple(NORM_KINDS))
+
+    def check_fits(self, dropout: BlockDropout) -> None:
+        """Raises ValueError for stochastic depth without a residual: nothing would be left."""
+        if dropout.stochastic_depth_rate is not None and not self.residual:
+            raise ValueError(
+                "stochastic_depth_rate: with residual=False nothing would be left of a dropped"
+                " branch; allowed: None"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class TransformerOptions:
+    """How a model puts its blocks together.
+
+    Attributes:
+      positions: "learned", "sinusoidal", "rotary" (in every block's attention) or "none".
+      final_norm: a norm before the output layer (the essay draws none).
+      init_scheme: "lecun", "normal", "scaled" or "xavier" (`jaxreg.nn.init`).
+      block: how each block is put together.
+
+    Raises:
+      ValueError: an unknown word.
+    """
+
+    positions: str = "learned"
+    final_norm: bool = True
+    init_scheme: str = "lecun"
+    block: BlockOptions = BlockOptions()
+
+    def __post_init__(self):
+        _check_word("positions", self.positions, POSITIONS)
+        _check_word("init_scheme", self.init_scheme, tuple(INIT_SCHEMES))
+
+    @property
+    def of_block(self) -> BlockOptions:
+        """What each block is given: `block`, with rotary positions in its attention."""
+        rotary = self.block.attention.rotary or self.positions == "rotary"
+        return self.with_attention(rotary=rotary).block
+
+    def with_attention(self, **changes: Any) -> "TransformerOptions":
+        """The same with other `AttentionOptions`, by field."""
+        attention = dataclasses.replace(self.block.attention, **changes)
+        return dataclasses.replace(self, block=dataclasses.replace(self.block, attention=attention))

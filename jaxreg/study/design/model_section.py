@@ -1,0 +1,99 @@
+"""The config's model section as objects of `jaxreg.nn`: its fields, their defaults, and where each
+one goes.
+"""
+
+from typing import Any
+
+from jaxreg import nn
+from jaxreg.attention import AttentionDropout
+from jaxreg.typing import Rate, Scalar
+
+_BLOCK, _ATTENTION = nn.BlockOptions, nn.AttentionOptions
+
+
+def transformer_arguments(
+    *,
+    vocab_size: int,
+    num_outputs: int,
+    num_layers: int = nn.Transformer.num_layers,
+    width: int = nn.Transformer.width,
+    num_heads: int = nn.Transformer.num_heads,
+    mlp_width: int = nn.Transformer.mlp_width,
+    max_length: int = nn.Transformer.max_length,
+    positions: str = nn.TransformerOptions.positions,
+    norm: str = _BLOCK.norm,
+    final_norm: bool = nn.TransformerOptions.final_norm,
+    residual: bool = _BLOCK.residual,
+    causal: bool = _ATTENTION.causal,
+    attention_dropout_rate: Rate = None,
+    residual_dropout_rate: Rate = None,
+    mlp_dropout_rate: Rate = None,
+    mlp_pre_activation_dropout_rate: Rate = None,
+    attention_dropout_unit: str = AttentionDropout.unit,
+    attention_dropout_stage: str = AttentionDropout.stage,
+    attention_dropout_share: tuple[str, ...] = AttentionDropout.share,
+    attention_dropout_span_length: int | None = AttentionDropout.span_length,
+    implementation: str | None = _ATTENTION.implementation,
+    embedding_dropout_rate: Rate = None,
+    token_dropout_rate: Rate = None,
+    key_dropout_rate: Rate = None,
+    layer_dropout_rate: Rate = None,
+    stochastic_depth_rate: Rate = None,
+    dropout_depth: str = nn.TransformerDropout.depth,
+    norm_kind: str = _BLOCK.norm_kind,
+    qk_norm: bool = _ATTENTION.qk_norm,
+    logit_softcap: Scalar | None = _ATTENTION.logit_softcap,
+    layer_scale: float | None = _BLOCK.layer_scale,
+    attention_kind: str = _ATTENTION.kind,
+    init_scheme: str = nn.TransformerOptions.init_scheme,
+) -> dict[str, Any]:
+    """What `jaxreg.nn.Transformer` and `jaxreg.nn.nnx.Transformer` are built from, by name.
+
+    The arguments are the fields of the config's model section, with the defaults of the objects
+    that they go into; rates and the soft-cap may be traced. A rate of None leaves its site out.
+    """
+    # Built without a rate, too: a wrong word must not wait for the first arm that drops.
+    attention = AttentionDropout(
+        0.0 if attention_dropout_rate is None else attention_dropout_rate,
+        attention_dropout_unit,
+        attention_dropout_stage,
+        tuple(attention_dropout_share),
+        attention_dropout_span_length,
+    )
+    block_dropout = nn.BlockDropout(
+        attention=None if attention_dropout_rate is None else attention,
+        mlp=nn.MlpDropout(mlp_dropout_rate, mlp_pre_activation_dropout_rate),
+        residual_rate=residual_dropout_rate,
+        layer_rate=layer_dropout_rate,
+        stochastic_depth_rate=stochastic_depth_rate,
+    )
+    attention_options = nn.AttentionOptions(
+        causal=causal,
+        kind=attention_kind,
+        logit_softcap=logit_softcap,
+        qk_norm=qk_norm,
+        implementation=implementation,
+    )
+    block_options = nn.BlockOptions(norm, norm_kind, residual, layer_scale, attention_options)
+    return {
+        "vocab_size": vocab_size,
+        "num_outputs": num_outputs,
+        "num_layers": num_layers,
+        "width": width,
+        "num_heads": num_heads,
+        "mlp_width": mlp_width,
+        "max_length": max_length,
+        "dropout": nn.TransformerDropout(
+            block_dropout,
+            embedding_dropout_rate,
+            token_dropout_rate,
+            key_dropout_rate,
+            dropout_depth,
+        ),
+        "options": nn.TransformerOptions(positions, final_norm, init_scheme, block_options),
+    }
+
+
+def transformer(**fields: Any) -> nn.Transformer:
+    """The model of a config's model section: see `transformer_arguments`."""
+    return nn.Transformer(**transformer_arguments(**fields))
