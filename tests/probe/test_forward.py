@@ -44,7 +44,7 @@ def test_logits_at_the_query_are_those_of_the_hand_written_pass(options, cut):
             e,
             norm=model.options.block.norm,
             residual=model.options.block.residual,
-            final_norm=model.final_norm,
+            final_norm=model.options.final_norm,
             cut=edges,
         ).logits
         np.testing.assert_allclose(out[e], want, rtol=1e-4, atol=1e-5)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from jaxreg.nn import Transformer
+from jaxreg.nn import BlockDropout, MlpDropout, Transformer, TransformerDropout
 from jaxreg.probe import forward, sharpness
 from tests.helpers import probe_by_hand as by_hand
 
@@ -136,7 +136,8 @@ def test_only_the_adaptive_scale_sees_no_change_of_units():
 
 
 def test_train_mode_takes_the_mask_of_its_key():
-    dropped = MODEL.clone(mlp_dropout_rate=0.5)
+    dropout = TransformerDropout(BlockDropout(mlp=MlpDropout(0.5)))
+    dropped = MODEL.clone(dropout=dropout)
 
     def at(key):
         return sharpness.loss_rise(

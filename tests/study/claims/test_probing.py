@@ -25,7 +25,7 @@ def logit_norms(model, params, batch, seed, power: float):
     return {
         "norms": (query_logits(model, params, batch) ** 2).sum(-1) ** power,
         "seed": seed,
-        "rate": model.attention_dropout_rate,
+        "rate": model.dropout.block.attention.rate,
         "cues": batch["cues"],
     }
 

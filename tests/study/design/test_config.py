@@ -73,11 +73,10 @@ def test_every_regularizer_names_a_field_that_allows_its_off_value():
 def test_catalog_agrees_with_the_code_below():
     from jaxreg import nn, optim
 
-    block = importlib.import_module("jaxreg.nn.block")
-    positions = importlib.import_module("jaxreg.nn.positions")
+    options = importlib.import_module("jaxreg.nn.options")
     assert nn
-    assert FIELDS["model.norm"].names == block.NORMS
-    assert set(FIELDS["model.positions"].names) == set(positions.POSITIONS)
+    assert FIELDS["model.norm"].names == options.NORMS
+    assert set(FIELDS["model.positions"].names) == set(options.POSITIONS)
     assert FIELDS["optim.schedule"].names == tuple(optim.SCHEDULES)
 
 
