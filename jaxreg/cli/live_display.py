@@ -84,6 +84,7 @@ class Display(abc.ABC):
         controls: Sequence[Mapping] = (),
         baseline: str | None = None,
         primary: str | None = None,
+        warnings: Sequence[str] = (),
         timing: Mapping[str, float | int] | None = None,
         report: str | None = None,
         command: str | None = None,
@@ -96,6 +97,7 @@ class Display(abc.ABC):
             "seeds_needed" besides.
           controls: mappings with name, what, passed (True, False or None: not tested) and detail.
           baseline, primary: names of an arm and a view; None where nothing is compared.
+          warnings: what must be read before any number; it goes first.
           timing: phase -> seconds.
           report: the report's path.
           command: what to type to run it again.
@@ -206,12 +208,15 @@ class _Shown(Display):
         controls: Sequence[Mapping] = (),
         baseline: str | None = None,
         primary: str | None = None,
+        warnings: Sequence[str] = (),
         timing: Mapping[str, float | int] | None = None,
         report: str | None = None,
         command: str | None = None,
     ) -> None:
         print_ = self._console.print
         print_()
+        for sentence in warnings:
+            print_(Text(sentence, style="bold red"))
         print_(
             result_tables.closing(
                 table=table,

@@ -215,3 +215,12 @@ def test_durations_and_numbers():
     assert [duration(s) for s in (8.6, 65, 7380)] == ["9 s", "1:05", "2:03:00"]
     assert result_tables.percent(None) == result_tables.points(float("nan")) == "-"
     assert result_tables.points(-0.0164) == "-1.6"
+
+
+def test_warnings_come_before_any_number():
+    console = Console(file=io.StringIO(), width=100, color_system=None)
+    shown = live_display.LineDisplay(console)
+    with shown:
+        shown.closing(["Done."], warnings=["Every run diverged."], **closing_results())
+    text = console.file.getvalue()
+    assert text.index("Every run diverged.") < text.index("72.1") < text.index("Done.")

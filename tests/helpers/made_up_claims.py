@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxreg.store.member_store import Record
 from jaxreg.study.claims.design import Design, Run, load_claim
-from jaxreg.study.claims.evidence import Evidence, Gatherer, gather
+from jaxreg.study.claims.measurements import Gatherer, Measurements, gather
 from jaxreg.study.claims.measures import Member
 from jaxreg.study.claims.probe_runner import Prober
 from jaxreg.study.engine import program
@@ -150,7 +150,7 @@ class Pool:
         made.arrays["train_loss"][:] = level
         return made
 
-    def evidence(self, design: Design) -> Evidence:
+    def evidence(self, design: Design) -> Measurements:
         """The numbers of the design's claim."""
         prober = Prober(design.path.parent / "probes", self.datasets)
         return gather(design, Gatherer(self.runs, self.records.__getitem__, self.datasets, prober))

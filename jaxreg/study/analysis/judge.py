@@ -17,7 +17,7 @@ ALL_DIVERGED = "every run of both arms diverged"
 
 
 @runtime_checkable
-class ArmAsked(Protocol):
+class ArmLike(Protocol):
     """What the judge must know of an arm: `study.design.experiment.Arm` has it."""
 
     title: str
@@ -25,7 +25,7 @@ class ArmAsked(Protocol):
 
 
 @runtime_checkable
-class Asked(Protocol):
+class DesignLike(Protocol):
     """What was asked before the run: `study.design.experiment.Experiment` has it.
 
     name, baseline: the arm that all others are compared with. arms: name -> arm, of kind "arm",
@@ -69,31 +69,31 @@ class Evidence:
     more: Sequence[Control] = ()
 
 
-def judge(asked: Asked, table: scores.Table, evidence: Evidence) -> Outcome:
+def judge(design: DesignLike, table: scores.Table, evidence: Evidence) -> Outcome:
     """results.json and its verdicts: effects and intervals on every view, verdicts on the primary
     one only.
     """
     lost = {arm for arm, count in evidence.diverged.items() if count == len(evidence.seeds)}
-    verdicts, aa = _verdicts(asked, table, lost)
-    views = list(table[asked.baseline])
+    verdicts, aa = _verdicts(design, table, lost)
+    views = list(table[design.baseline])
     uninformative = _uninformative(table, views, evidence.chance)
     found = {
-        "experiment": asked.name,
-        "baseline": asked.baseline,
-        "margin": asked.margin,
-        "alpha": asked.alpha,
+        "experiment": design.name,
+        "baseline": design.baseline,
+        "margin": design.margin,
+        "alpha": design.alpha,
         "seeds": list(evidence.seeds),
         "arms": {
             arm: {view: _cell(values) for view, values in row.items()} for arm, row in table.items()
         },
         "comparisons": [
-            _comparison(asked, arm, view, table, verdicts, lost)
+            _comparison(design, arm, view, table, verdicts, lost)
             for arm in table
-            if arm != asked.baseline
+            if arm != design.baseline
             for view in views
             if view in table[arm]
         ],
-        "controls": _controls(asked, table, evidence, verdicts, aa, uninformative),
+        "controls": _controls(design, table, evidence, verdicts, aa, uninformative),
     }
     # Said only where there is something to say: other runs keep their bytes.
     return Outcome(
@@ -103,39 +103,39 @@ def judge(asked: Asked, table: scores.Table, evidence: Evidence) -> Outcome:
     )
 
 
-def contrast(asked: Asked, table: scores.Table, arm: str, view: str) -> scores.Contrast:
+def contrast(design: DesignLike, table: scores.Table, arm: str, view: str) -> scores.Contrast:
     """An arm minus the baseline on a view."""
-    weights = {arm: 1, asked.baseline: -1}
+    weights = {arm: 1, design.baseline: -1}
     return scores.Contrast(weights, {name: table[name][view] for name in weights})
 
 
 def _verdicts(
-    asked: Asked, table: scores.Table, lost: Collection[str]
+    design: DesignLike, table: scores.Table, lost: Collection[str]
 ) -> tuple[dict[str, verdict.Verdict], dict[str, controls.AaOutcome]]:
     """One verdict per arm on the primary view, and the A/A pairs. Arms are one family for Holm, A/A
     pairs another; each control is a question of its own.
     """
     comparisons = {
         arm: verdict.Comparison(
-            contrast(asked, table, arm, asked.primary).differences,
-            asked.margin,
-            untestable=ALL_DIVERGED if {arm, asked.baseline} <= set(lost) else None,
+            contrast(design, table, arm, design.primary).differences,
+            design.margin,
+            untestable=ALL_DIVERGED if {arm, design.baseline} <= set(lost) else None,
         )
         for arm in table
-        if arm != asked.baseline
+        if arm != design.baseline
     }
-    kinds = {arm: asked.arms[arm].kind for arm in comparisons}
+    kinds = {arm: design.arms[arm].kind for arm in comparisons}
     family = [arm for arm, kind in kinds.items() if kind == "arm"]
-    said = verdict.judge_family([comparisons[arm] for arm in family], alpha=asked.alpha)
+    said = verdict.judge_family([comparisons[arm] for arm in family], alpha=design.alpha)
     found = dict(zip(family, said, strict=True))
     aa = controls.judge_aa_pairs(
-        {arm: comparisons[arm] for arm, kind in kinds.items() if kind == "aa"}, alpha=asked.alpha
+        {arm: comparisons[arm] for arm, kind in kinds.items() if kind == "aa"}, alpha=design.alpha
     )
     for arm, kind in kinds.items():
         if kind == "aa":
             found[arm] = aa[arm].in_family
         elif kind != "arm":
-            found[arm], _ = controls.judge_known_effect(comparisons[arm], alpha=asked.alpha)
+            found[arm], _ = controls.judge_known_effect(comparisons[arm], alpha=design.alpha)
     return found, aa
 
 
@@ -159,7 +159,7 @@ def _cell(values: Sequence[float]) -> dict[str, Any]:
 
 
 def _comparison(
-    asked: Asked,
+    design: DesignLike,
     arm: str,
     view: str,
     table: scores.Table,
@@ -169,15 +169,15 @@ def _comparison(
     """One row of "comparisons": effect and interval everywhere, p and verdict on the primary view
     only.
     """
-    differences = contrast(asked, table, arm, view).differences
+    differences = contrast(design, table, arm, view).differences
     found = scores.summary(differences)
-    said = verdicts[arm] if view == asked.primary else None
+    said = verdicts[arm] if view == design.primary else None
     if said is not None:
         needed = said.seeds_needed
-    elif {arm, asked.baseline} <= set(lost):
+    elif {arm, design.baseline} <= set(lost):
         needed = None
     else:
-        needed = power.seeds_needed(differences, asked.margin, alpha=asked.alpha)
+        needed = power.seeds_needed(differences, design.margin, alpha=design.alpha)
     return {
         "arm": arm,
         "split": view,
@@ -192,7 +192,7 @@ def _comparison(
 
 
 def _controls(
-    asked: Asked,
+    design: DesignLike,
     table: scores.Table,
     evidence: Evidence,
     verdicts: Mapping[str, verdict.Verdict],
@@ -200,14 +200,14 @@ def _controls(
     uninformative: Mapping[str, str],
 ) -> dict[str, Any]:
     """Name -> passed, what, detail: what must hold for the comparison to mean anything."""
-    baseline = table[asked.baseline]
+    baseline = table[design.baseline]
     train, validation = (float(np.mean(baseline[name])) for name in ("train", "validation"))
     found = [controls.baseline_overfits(train, validation)]
     entries = {each.name: _entry(each) for each in found}
     for arm, said in verdicts.items():
-        if asked.arms[arm].kind != "arm":
-            entries[arm] = _known(asked.arms[arm], said, aa[arm] if arm in aa else None)
-    last = controls.informative_views(asked.primary, list(baseline), uninformative)
+        if design.arms[arm].kind != "arm":
+            entries[arm] = _known(design.arms[arm], said, aa[arm] if arm in aa else None)
+    last = controls.informative_views(design.primary, list(baseline), uninformative)
     return entries | {each.name: _entry(each) for each in (*evidence.more, last)}
 
 
@@ -215,7 +215,7 @@ def _entry(control: Control) -> dict[str, Any]:
     return {"passed": control.passed, "what": control.what, "detail": control.detail}
 
 
-def _known(arm: ArmAsked, said: verdict.Verdict, pair: controls.AaOutcome | None) -> dict[str, Any]:
+def _known(arm: ArmLike, said: verdict.Verdict, pair: controls.AaOutcome | None) -> dict[str, Any]:
     """The entry of an arm whose outcome is known: an A/A pair, or an effect that must be there."""
     if pair is None:
         check = verdict.positive_control(said)

@@ -9,10 +9,10 @@ import numpy as np
 from jaxreg.data import Dataset
 from jaxreg.store.paths import shown
 from jaxreg.study.analysis import verdict
-from jaxreg.study.analysis.judge import Asked
+from jaxreg.study.analysis.judge import DesignLike
 
 
-def asked(dataset: Dataset) -> list[tuple[str, str, str]]:
+def view_examples(dataset: Dataset) -> list[tuple[str, str, str]]:
     """(view title, a trained sentence with its answer, a held-out one with the question) for each
     view.
     """
@@ -53,19 +53,23 @@ def command(argv: Sequence[str]) -> str:
     return " ".join(["jaxreg", *(shlex.quote(shown(word)) for word in argv[1:])])
 
 
-def diverged(experiment: Asked, results: Mapping[str, Any]) -> list[str]:
+def diverged(experiment: DesignLike, results: Mapping[str, Any]) -> list[str]:
     """One line that counts the diverged runs by arm, [] where there are none: it goes first."""
     if "diverged" not in results:
         return []
     total = len(results["seeds"])
     counts = ", ".join(f"{arm} {count} of {total}" for arm, count in results["diverged"].items())
     line = f"Diverged, and counted as a guess: {counts}."
-    if all(results["diverged"].get(arm) == total for arm in experiment.arms):
+    if _all_diverged(experiment, results["diverged"], total):
         return [
             f"Every run diverged: there is nothing to compare. {line} More seeds will not help;"
             " lower the learning rate, or clip gradients."
         ]
     return [line]
+
+
+def _all_diverged(experiment: DesignLike, diverged: Mapping[str, int], runs: int) -> bool:
+    return all(diverged.get(arm) == runs for arm in experiment.arms)
 
 
 def changed(results: Mapping[str, Any]) -> list[str]:
@@ -77,8 +81,13 @@ def changed(results: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def warnings(experiment: DesignLike, results: Mapping[str, Any]) -> list[str]:
+    """What must be read before any number: diverged runs, and what was changed after training."""
+    return [*diverged(experiment, results), *changed(results)]
+
+
 def headline(
-    experiment: Asked,
+    experiment: DesignLike,
     verdicts: Mapping[str, verdict.Verdict],
     table: Mapping[str, Mapping],
     chance: float = 0.5,
@@ -92,6 +101,8 @@ def headline(
         where there is one.
     """
     arms = {name: v for name, v in verdicts.items() if experiment.arms[name].kind == "arm"}
+    if arms and all(v.label == verdict.NOT_TESTABLE for v in arms.values()):
+        return ["No arm can be compared with the baseline: every run of both diverged."]
     baseline = 100 * table[experiment.baseline][experiment.primary]["mean"]
     sentences = [
         f"On {experiment.primary} the baseline '{experiment.baseline}' is right in {baseline:.1f}%"
@@ -123,7 +134,9 @@ def headline(
     return sentences + _contrasts(experiment, table, cut)
 
 
-def _contrasts(experiment: Asked, table: Mapping[str, Mapping], cut: Sequence[str]) -> list[str]:
+def _contrasts(
+    experiment: DesignLike, table: Mapping[str, Mapping], cut: Sequence[str]
+) -> list[str]:
     """What the secondary views say beside it: effect only, no verdict."""
     sentences = []
     if "both_cut" in table[experiment.baseline]:
@@ -143,7 +156,7 @@ def _contrasts(experiment: Asked, table: Mapping[str, Mapping], cut: Sequence[st
 
 
 def underpowered(
-    experiment: Asked,
+    experiment: DesignLike,
     comparisons: Sequence[Mapping[str, Any]],
     diverged: Mapping[str, int] | None = None,
 ) -> str:
@@ -154,7 +167,7 @@ def underpowered(
       comparisons, diverged: of results.json.
     """
     runs = max((len(row["per_seed"]) for row in comparisons), default=0)
-    if diverged and all(diverged.get(arm) == runs for arm in experiment.arms):
+    if _all_diverged(experiment, diverged or {}, runs):
         return "Every run diverged: no number of seeds would show an effect."
     by_view: dict[str, list[str]] = {}
     for row in comparisons:

@@ -1,13 +1,17 @@
 """The ledger: every sentence of the essay as a claim, run by one command, judged as one family.
 
-claim      what a claim file says, and what is wrong with it
-measures   one number from a trained member, or from several
-design     a claim's arms as whole configs, and the members they need
-tuning     the equal-budget rule
-probing    quantities that need the trained parameters, computed afterwards and kept
-ledger     all members of all claims, trained once each; resumable
-evidence   one number per seed for each question; preconditions and controls
-judge      verdicts over the whole family
-page       ledger.html
-plan       can a design decide, and what will it cost
+claim         what a claim file says, and what is wrong with it
+candidates    what arms usually choose among
+measures      one number from a trained member, or from several
+design        a claim's arms as whole configs, and the members they need
+members       all members of several claims, each once, and which of them are trained
+budget        what they cost, by claim
+tuning        the equal-budget rule
+probe_runner  quantities that need the trained parameters, computed afterwards and kept
+measurements  one number per seed for each question; preconditions and controls
+verdicts      the rows of ledger.json, over the whole family; the rules are analysis's
+ledger        runs all of it; resumable
+page          ledger.json and ledger.html
+markdown      ledger.md
+plan          can a design decide, and what will it cost
 """

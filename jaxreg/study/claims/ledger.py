@@ -1,7 +1,7 @@
 """Runs the ledger: candidates first, then every arm on the verdict seeds, then the numbers, the
 verdicts and the page.
 
-All members of all chosen claims are one pool: trained once each, grouped by structure, stored by
+The members of all chosen claims are trained once each, grouped by structure, and stored by
 content, so that a stopped run goes on where it was and a claim that is added later trains only what
 is new.
 """
@@ -21,11 +21,12 @@ from jaxreg.store.atomic import write_json, write_text
 from jaxreg.study.analysis import summary_text
 from jaxreg.study.analysis.power import smallest_p_after_holm
 from jaxreg.study.analysis.statistics import can_decide
-from jaxreg.study.claims import markdown, page, pool, tuning
+from jaxreg.study.claims import budget, markdown, page, tuning
+from jaxreg.study.claims import members as claim_members
 from jaxreg.study.claims.design import Design, too_large_seeds
-from jaxreg.study.claims.evidence import Evidence, Gatherer, gather
-from jaxreg.study.claims.judge import ALPHA, family, judge
+from jaxreg.study.claims.measurements import Gatherer, Measurements, gather
 from jaxreg.study.claims.probe_runner import Prober
+from jaxreg.study.claims.verdicts import ALPHA, family, judge
 from jaxreg.study.engine import off_values as checks
 from jaxreg.study.engine import program, run_directory, same_everywhere
 from jaxreg.study.engine.members import Spec, code_version, plain
@@ -92,16 +93,16 @@ def plan(
 
 def _budget(designs: Mapping[str, Design], chosen: Sequence[str], workdir: Path) -> list[str]:
     own = {name: designs[name] for name in chosen}
-    stored = pool.Stored(workdir)
-    rows = pool.costs(own, {}, stored)
+    stored = claim_members.Stored(workdir)
+    rows = budget.costs(own, {}, stored)
     specs = [
-        *pool.tuning_specs(own.values(), pool.data_hash),
-        *pool.evaluation_specs(own.values(), {}, pool.data_hash),
+        *claim_members.tuning_specs(own.values(), claim_members.data_hash),
+        *claim_members.evaluation_specs(own.values(), {}, claim_members.data_hash),
     ]
-    return pool.budget_lines(
+    return budget.budget_lines(
         rows,
-        pool.structures(stored.missing(pool.unique(specs))),
-        pool.rate_of(workdir),
+        claim_members.structures(stored.missing(claim_members.unique(specs))),
+        budget.rate_of(workdir),
         summary_text.duration,
     )
 
@@ -163,7 +164,7 @@ class _Ledger:
         self.session, self.designs, self.chosen, self.quick = session, designs, tuple(chosen), quick
         self.minutes, self.until = minutes, time.monotonic() + 60 * minutes
         self.workdir, self.display = session.workdir, session.display
-        self.stored = pool.Stored(session.workdir)
+        self.stored = claim_members.Stored(session.workdir)
         self.programs = ProgramCache()
         self.trained_steps, self.training_seconds = 0, 0.0
         self.choices: dict[str, dict[str, tuning.Choice]] = {}
@@ -181,17 +182,19 @@ class _Ledger:
         request = self.session.library.request
         try:
             later = self._expected(own)
-            candidates = self.stored.missing_for_all(pool.tuning_specs(own, pool.data_hash))
+            candidates = self.stored.missing_for_all(
+                claim_members.tuning_specs(own, claim_members.data_hash)
+            )
             if candidates:
-                pool.tuning_specs(own, request)  # their data start to load
+                claim_members.tuning_specs(own, request)  # their data start to load
                 self._train(candidates, later)
             for design in own:
                 self._choose(design)
             todo = self.stored.missing_for_all(
-                pool.evaluation_specs(own, self._chosen(), pool.data_hash)
+                claim_members.evaluation_specs(own, self._chosen(), claim_members.data_hash)
             )
             if todo:
-                pool.evaluation_specs(own, self._chosen(), request)
+                claim_members.evaluation_specs(own, self._chosen(), request)
                 self._train(todo, 0)
         except Interrupted:
             if not processes.any_of(self.session.interrupts.requested):
@@ -204,7 +207,9 @@ class _Ledger:
         """Model-steps that will follow the candidates'; which candidate is chosen hardly changes
         their number.
         """
-        return pool.steps(self.stored.missing(pool.evaluation_specs(own, {}, pool.data_hash)))
+        return claim_members.steps(
+            self.stored.missing(claim_members.evaluation_specs(own, {}, claim_members.data_hash))
+        )
 
     def _chosen(self) -> Chosen:
         return {
@@ -239,14 +244,16 @@ class _Ledger:
             trainer.run()
         finally:
             self.training_seconds += time.monotonic() - began
-            pool.note_time(self.workdir, self.trained_steps - before, time.monotonic() - began)
+            budget.note_time(self.workdir, self.trained_steps - before, time.monotonic() - began)
 
     def _should_stop(self) -> bool:
         return self.session.interrupts.requested or time.monotonic() >= self.until
 
     def _choose(self, design: Design) -> bool:
         """Chooses each tuning arm's candidate, if all are trained."""
-        candidates = {name: design.candidates(name, pool.data_hash) for name in design.tunes()}
+        candidates = {
+            name: design.candidates(name, claim_members.data_hash) for name in design.tunes()
+        }
         specs = [spec for options in candidates.values() for option in options for spec in option]
         if self.stored.missing(specs):
             return False
@@ -265,7 +272,7 @@ class _Ledger:
             return
         self.session.library.alone = True
         self.session.phases("probing and judging")
-        gathered: dict[str, Evidence] = {}
+        gathered: dict[str, Measurements] = {}
         for name, design in self.designs.items():
             if design.arms and (name in self.choices or self._choose(design)):
                 evidence = self._gather(design)
@@ -275,7 +282,7 @@ class _Ledger:
             [design for name, design in self.designs.items() if name in gathered]
         )
         judged = judge(self.designs, gathered, off_values=off_values, quick=self.quick)
-        costs = {row.claim: row for row in pool.costs(self.designs, self._chosen(), self.stored)}
+        costs = {row.claim: row for row in budget.costs(self.designs, self._chosen(), self.stored)}
         told = page.ledger_of(self.designs, gathered, judged, self.choices, costs, quick=self.quick)
         write_json(self.workdir / LEDGER, told)
         self.session.phases("writing the page")
@@ -284,11 +291,13 @@ class _Ledger:
         self.session.phases.stop()
         self._closing(told)
 
-    def _gather(self, design: Design) -> Evidence | None:
+    def _gather(self, design: Design) -> Measurements | None:
         """A claim's numbers, None where a member is missing."""
         chosen = self._chosen().get(design.claim.id, {})
         if self.stored.missing(
-            pool.evaluation_specs([design], {design.claim.id: chosen}, pool.data_hash)
+            claim_members.evaluation_specs(
+                [design], {design.claim.id: chosen}, claim_members.data_hash
+            )
         ):
             return None
         runs = design.members(chosen, self.session.library.request)

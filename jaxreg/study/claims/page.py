@@ -13,12 +13,12 @@ from typing import Any
 from jaxreg.store.atomic import plain as plain_json
 from jaxreg.study.analysis import statistics, verdict
 from jaxreg.study.claims import markdown
+from jaxreg.study.claims.budget import Cost
 from jaxreg.study.claims.claim import Claim
 from jaxreg.study.claims.design import Design
-from jaxreg.study.claims.evidence import Evidence
-from jaxreg.study.claims.judge import ALPHA, Judged, family
-from jaxreg.study.claims.pool import Cost
+from jaxreg.study.claims.measurements import Measurements
 from jaxreg.study.claims.tuning import Choice
+from jaxreg.study.claims.verdicts import ALPHA, Judged, family
 from jaxreg.study.engine import scope
 from jaxreg.study.engine.members import plain
 from jaxreg.study.report import page as report
@@ -33,7 +33,7 @@ def read(path: Path) -> Any:
 
 def ledger_of(
     designs: Mapping[str, Design],
-    gathered: Mapping[str, Evidence],
+    gathered: Mapping[str, Measurements],
     judged: Judged,
     choices: Mapping[str, Mapping[str, Choice]],
     costs: Mapping[str, Cost],
@@ -86,7 +86,7 @@ def _words(claim: Claim) -> dict[str, Any]:
 
 
 def _arms(
-    design: Design, evidence: Evidence | None, choices: Mapping[str, Choice]
+    design: Design, evidence: Measurements | None, choices: Mapping[str, Choice]
 ) -> list[dict[str, Any]]:
     rows = []
     for name, own in design.arms.items():

@@ -11,10 +11,11 @@ from pathlib import Path
 from jaxreg.errors import UserErrors
 from jaxreg.study.analysis import power, statistics
 from jaxreg.study.analysis.summary_text import duration
-from jaxreg.study.claims import page, pool
+from jaxreg.study.claims import budget, page
+from jaxreg.study.claims import members as claim_members
 from jaxreg.study.claims.design import Design, load_claim, load_folder
-from jaxreg.study.claims.judge import ALPHA, family
 from jaxreg.study.claims.ledger import LEDGER
+from jaxreg.study.claims.verdicts import ALPHA, family
 from jaxreg.study.design import config as configs
 from jaxreg.study.design import experiment as experiments
 from jaxreg.study.engine.members import make_specs, plain
@@ -24,7 +25,7 @@ LEAST_POWER = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked:
+class PlannedQuestion:
     """One question of a design.
 
     Attributes:
@@ -47,7 +48,7 @@ class Planned:
     model-steps for all seeds.
     """
 
-    asked: tuple[Asked, ...]
+    asked: tuple[PlannedQuestion, ...]
     num_seeds: int
     num_tests: int
     alpha: float
@@ -98,7 +99,7 @@ def _of_claim(design: Design, workdir: Path | None, sd: float | None) -> Planned
         for question in rows.get(design.claim.id, {}).get("questions", ())
     }
     asked = tuple(
-        Asked(
+        PlannedQuestion(
             q.name,
             float(q.margin),
             q.kind,
@@ -108,7 +109,7 @@ def _of_claim(design: Design, workdir: Path | None, sd: float | None) -> Planned
         )
         for q in design.claim.questions
     )
-    [cost] = pool.costs({design.claim.id: design}, {}, pool.Stored(workdir))
+    [cost] = budget.costs({design.claim.id: design}, {}, claim_members.Stored(workdir))
     tests = len(family(load_folder(design.path.parent)))
     return Planned(
         asked, len(design.seeds), tests, ALPHA, cost.tuning + cost.evaluation, cost.to_train
@@ -121,7 +122,9 @@ def _of_experiment(path: Path, workdir: Path | None, sd: float | None) -> Planne
     if config is None:
         raise UserErrors(mistakes)
     resolved = {name: plain(arm) for name, arm in configs.resolve_arms(experiment, config).items()}
-    specs = pool.unique(make_specs(experiment.arms, resolved, experiment.seeds, pool.data_hash))
+    specs = claim_members.unique(
+        make_specs(experiment.arms, resolved, experiment.seeds, claim_members.data_hash)
+    )
     told = page.read(workdir / "results.json") if workdir is not None else None
     rows = (
         {
@@ -138,7 +141,7 @@ def _of_experiment(path: Path, workdir: Path | None, sd: float | None) -> Planne
         if arm.kind == "arm" and name != experiment.baseline
     ]
     asked = tuple(
-        Asked(
+        PlannedQuestion(
             name,
             float(experiment.margin),
             "superiority",
@@ -148,14 +151,14 @@ def _of_experiment(path: Path, workdir: Path | None, sd: float | None) -> Planne
         )
         for name in arms
     )
-    missing = pool.Stored(workdir).missing(specs)
+    missing = claim_members.Stored(workdir).missing(specs)
     return Planned(
         asked,
         len(experiment.seeds),
         max(1, len(arms)),
         float(experiment.alpha),
-        pool.steps(specs),
-        pool.steps(missing),
+        claim_members.steps(specs),
+        claim_members.steps(missing),
     )
 
 
@@ -204,7 +207,7 @@ def fewest_seeds(num_tests: int, alpha: float) -> int:
     return next(n for n in range(2, 64) if statistics.can_decide(n, num_tests, alpha))
 
 
-def _told(asked: Asked, planned: Planned) -> tuple[str, float | None]:
+def _told(asked: PlannedQuestion, planned: Planned) -> tuple[str, float | None]:
     """(one line, the power to see the margin or None) of a question."""
     margin = f"{asked.scale * asked.margin:.3g} {asked.unit}"
     if asked.sd is None:
@@ -263,9 +266,9 @@ def run(path: Path, workdir: Path | None, sd: float | None) -> list[str]:
       UserErrors: the file is wrong, or its design cannot decide.
     """
     rate = (
-        pool.rate_of(workdir)
+        budget.rate_of(workdir)
         if workdir is not None
-        else (pool.STEPS_PER_SECOND, "of two cores; not measured here yet")
+        else (budget.STEPS_PER_SECOND, "of two cores; not measured here yet")
     )
     return lines_of(read(path, workdir, sd), rate)
 

@@ -83,7 +83,7 @@ def compare(
         display.opening(
             experiment.question,
             experiment.prediction,
-            summary_text.asked(example),
+            summary_text.view_examples(example),
             scope.scope(config, seeds),
         )
         display.layout(
@@ -129,8 +129,11 @@ def _report(
     phases.stop()
     build.write_page(session.workdir, payload | {"timing": phases.seconds})
     rows, lost = outcome.results["comparisons"], outcome.results.get("diverged")
+    warnings = summary_text.warnings(experiment, outcome.results)
+    sentences = payload["headline"][len(warnings) :]
     session.display.closing(
-        [*payload["headline"], summary_text.underpowered(experiment, rows, lost)],
+        [*sentences, summary_text.underpowered(experiment, rows, lost)],
+        warnings=warnings,
         table=outcome.results["arms"],
         comparisons=rows,
         controls=payload["controls"],
@@ -242,7 +245,8 @@ def train(config: Config, workdir: Path, *, display: Any) -> int:
         session.phases.stop()
         table = outcome.results["arms"]
         display.closing(
-            [*summary_text.diverged(alone, outcome.results), f"seed {seed}"],
+            [f"seed {seed}"],
+            warnings=summary_text.warnings(alone, outcome.results),
             table=table,
             timing=session.phases.seconds,
             command=summary_text.command(sys.argv),

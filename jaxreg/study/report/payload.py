@@ -39,7 +39,7 @@ def payload_of(
     """Everything on the page, as JSON-able data."""
     example, seeds = datasets[specs[0].data], outcome.results["seeds"]
     table = outcome.results["arms"]
-    rows = zip(example.views, summary_text.asked(example), strict=True)
+    rows = zip(example.views, summary_text.view_examples(example), strict=True)
     both = next((view.cut for view in example.views if view.name == "both_cut"), ())
     chance = next(
         (example.chance_of(view) for view in example.views if view.name == experiment.primary),
@@ -53,8 +53,7 @@ def payload_of(
         "generated_from": "results.json",
         "scope": scope.scope(config, seeds),
         "headline": [
-            *summary_text.diverged(experiment, outcome.results),
-            *summary_text.changed(outcome.results),
+            *summary_text.warnings(experiment, outcome.results),
             *summary_text.headline(experiment, outcome.verdicts, table, chance, both),
         ],
         "primary": experiment.primary,

@@ -81,7 +81,7 @@ def test_where_nothing_helps_it_says_so_and_one_seed_has_no_interval():
 
 def test_each_view_shows_a_trained_sentence_beside_what_is_asked():
     dataset = tiny.dataset(1)
-    rows = summary_text.asked(dataset)
+    rows = summary_text.view_examples(dataset)
     trained = {dataset.sentence("train", row) for row in range(32)}
     assert [title for title, _, _ in rows] == [view.title for view in dataset.views]
     for view, (_, near, asked) in zip(dataset.views, rows, strict=True):

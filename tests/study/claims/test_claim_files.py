@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from jaxreg.study.analysis import statistics
-from jaxreg.study.claims import judge as judging
+from jaxreg.study.claims import verdicts as judging
 from jaxreg.study.claims.design import load_claim, load_folder
 
 ROOT = Path(__file__).parents[3]

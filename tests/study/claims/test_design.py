@@ -5,7 +5,8 @@ member.
 import pytest
 
 from jaxreg.errors import UserErrors
-from jaxreg.study.claims import pool
+from jaxreg.study.claims import budget
+from jaxreg.study.claims import members as claim_members
 from jaxreg.study.claims.claim import AA_OFFSET, COPY_OFFSET, Effect
 from jaxreg.study.claims.design import aa_name, change, load_folder, quicker, reference
 from jaxreg.study.claims.measures import accuracy
@@ -114,8 +115,8 @@ def test_members_that_two_claims_need_are_one(tmp_path):
     one = made_up.made_design(tmp_path)
     other = made_up.made_design(tmp_path, made_up.PLAIN.replace('"C1"', '"C2"'), "C2")
     assert (
-        len(pool.evaluation_specs([one, other], {}, draw))
-        == len(pool.evaluation_specs([one], {}, draw))
+        len(claim_members.evaluation_specs([one, other], {}, draw))
+        == len(claim_members.evaluation_specs([one], {}, draw))
         == 12
     )
 
@@ -126,7 +127,7 @@ def test_costs_count_what_is_shared_once(tmp_path):
         "C2": made_up.made_design(tmp_path, made_up.PLAIN.replace('"C1"', '"C2"'), "C2"),
     }
     designs["D7"] = made_up.made_design(tmp_path, SWEEP, "D7")
-    rows = pool.costs(designs, {}, pool.Stored(tmp_path / "run"), draw)
+    rows = budget.costs(designs, {}, claim_members.Stored(tmp_path / "run"), draw)
     steps = 50
     assert [(row.claim, row.members, row.tuning, row.evaluation, row.shared) for row in rows] == [
         # three arms at 4 seeds; none of its own; three sweeps of 3 at 2 seeds, of which one arm at
@@ -136,7 +137,7 @@ def test_costs_count_what_is_shared_once(tmp_path):
         ("D7", 18, 0, (18 - 2) * steps, 2 * steps),
     ]
     assert [row.to_train for row in rows] == [row.evaluation for row in rows]
-    lines = pool.budget_lines(rows, 1, (100.0, "made up"), lambda seconds: f"{seconds:.0f} s")
+    lines = budget.budget_lines(rows, 1, (100.0, "made up"), lambda seconds: f"{seconds:.0f} s")
     assert (
         lines[-1]
         == "all: 1,400 model-steps, 1,400 to train in 1 program(s), about 22 s at 100 model-steps"

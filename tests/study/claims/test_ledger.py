@@ -10,7 +10,7 @@ import pytest
 from jaxreg.cli.live_display import Silent
 from jaxreg.distributed.signals import Interrupts
 from jaxreg.errors import UserErrors
-from jaxreg.study.claims import ledger, page, pool
+from jaxreg.study.claims import budget, ledger, page
 from jaxreg.study.claims.design import load_folder
 from jaxreg.study.engine import off_values
 from tests.helpers import made_up_claims as made_up
@@ -202,10 +202,13 @@ def test_a_plan_says_the_cost_and_writes_nothing(folder):
 
 
 def test_the_rate_is_the_measured_one(tmp_path):
-    assert pool.rate_of(tmp_path) == (pool.STEPS_PER_SECOND, "of two cores; not measured here yet")
-    pool.note_time(tmp_path, 1000, 4.0)
-    pool.note_time(tmp_path, 500, 1.0)
-    assert pool.rate_of(tmp_path) == (300.0, "measured in this directory")
+    assert budget.rate_of(tmp_path) == (
+        budget.STEPS_PER_SECOND,
+        "of two cores; not measured here yet",
+    )
+    budget.note_time(tmp_path, 1000, 4.0)
+    budget.note_time(tmp_path, 500, 1.0)
+    assert budget.rate_of(tmp_path) == (300.0, "measured in this directory")
     assert json.loads((tmp_path / "timing.json").read_text()) == {
         "model_steps": 1500,
         "seconds": 5.0,

@@ -409,6 +409,10 @@ def test_where_everything_diverged_it_is_said_first_and_no_seeds_are_asked_for()
     assert line.startswith("Every run diverged: ") and "none 8 of 8, drop 8 of 8" in line
     last = summary_text.underpowered(study.experiment, found["comparisons"], found["diverged"])
     assert last == "Every run diverged: no number of seeds would show an effect."
+    outcome = study.summary()
+    assert summary_text.headline(study.experiment, outcome.verdicts, found["arms"]) == [
+        "No arm can be compared with the baseline: every run of both diverged."
+    ]
 
 
 def test_diverged_runs_are_counted_by_arm_and_other_results_have_no_such_entry():

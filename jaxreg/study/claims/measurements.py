@@ -24,7 +24,7 @@ Runs = Mapping[str, Mapping[int, Sequence[Run]]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Measured:
+class MeasuredEffect:
     """An effect with its numbers: arm -> one value per seed."""
 
     effect: Effect
@@ -37,7 +37,7 @@ class Measured:
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked:
+class MeasuredQuestion:
     """A question with its numbers, its A/A pair, and its checks.
 
     Attributes:
@@ -47,7 +47,7 @@ class Asked:
       uninformative: why the view can tell no arms apart, or None.
     """
 
-    measured: Measured
+    measured: MeasuredEffect
     aa: np.ndarray
     aa_key: str
     checks: list[dict[str, Any]]
@@ -55,7 +55,7 @@ class Asked:
 
 
 @dataclasses.dataclass(frozen=True)
-class Evidence:
+class Measurements:
     """All numbers of a claim.
 
     Attributes:
@@ -64,9 +64,9 @@ class Evidence:
       lost: arm -> how many of its members diverged, and of how many.
     """
 
-    questions: list[Asked]
-    secondary: list[Measured]
-    controls: list[Measured]
+    questions: list[MeasuredQuestion]
+    secondary: list[MeasuredEffect]
+    controls: list[MeasuredEffect]
     preconditions: list[dict[str, Any]]
     lost: dict[str, tuple[int, int]]
 
@@ -105,9 +105,11 @@ class Gatherer:
         """The measure of an arm, one per seed."""
         return [measure.value(members) for members in self.members(arm, measure)]
 
-    def measured(self, effect: Effect) -> Measured:
+    def measured(self, effect: Effect) -> MeasuredEffect:
         """An effect with its numbers."""
-        return Measured(effect, {arm: self.values(arm, effect.measure) for arm in effect.contrast})
+        return MeasuredEffect(
+            effect, {arm: self.values(arm, effect.measure) for arm in effect.contrast}
+        )
 
     def runs(self, arm: str) -> list[Run]:
         """All members of an arm."""
@@ -131,7 +133,7 @@ class Gatherer:
         )
 
 
-def gather(design: Design, gatherer: Gatherer) -> Evidence:
+def gather(design: Design, gatherer: Gatherer) -> Measurements:
     """All numbers of a claim whose members are trained."""
     claim = design.claim
     lost = {}
@@ -141,7 +143,7 @@ def gather(design: Design, gatherer: Gatherer) -> Evidence:
             sum(bool(gatherer.record(hash).meta["diverged"]) for hash in hashes),
             len(hashes),
         )
-    return Evidence(
+    return Measurements(
         [_asked(question, gatherer) for question in claim.questions],
         [gatherer.measured(effect) for effect in claim.effects()],
         [gatherer.measured(control) for control in claim.controls],
@@ -150,7 +152,7 @@ def gather(design: Design, gatherer: Gatherer) -> Evidence:
     )
 
 
-def _asked(question: Question, gatherer: Gatherer) -> Asked:
+def _asked(question: Question, gatherer: Gatherer) -> MeasuredQuestion:
     measured, first = gatherer.measured(question), reference(question)
     pair = np.asarray(gatherer.values(aa_name(first), question.measure)) - np.asarray(
         measured.values[first]
@@ -160,7 +162,7 @@ def _asked(question: Question, gatherer: Gatherer) -> Asked:
         dataclasses.asdict(control)
         for control in (*_dropout_reaches(question, gatherer), *_leaks(question, gatherer))
     ]
-    return Asked(
+    return MeasuredQuestion(
         measured,
         pair,
         f"{question.measure.title} {','.join(hashes)} {question.margin}",
@@ -169,7 +171,7 @@ def _asked(question: Question, gatherer: Gatherer) -> Asked:
     )
 
 
-def _uninformative(measured: Measured, gatherer: Gatherer) -> str | None:
+def _uninformative(measured: MeasuredEffect, gatherer: Gatherer) -> str | None:
     """Why arms could not differ: all at the ceiling; or, where "no worse" or "the same" is claimed,
     all at chance.
     """

@@ -18,7 +18,7 @@ from typing import Any
 from jaxreg.study.analysis import controls, scores, verdict
 from jaxreg.study.claims.claim import Control, Question
 from jaxreg.study.claims.design import Design, reference
-from jaxreg.study.claims.evidence import Asked, Evidence, Measured
+from jaxreg.study.claims.measurements import MeasuredEffect, MeasuredQuestion, Measurements
 
 ALPHA = 0.05
 """Of all tests, over the whole ledger."""
@@ -43,7 +43,7 @@ def family(designs: Mapping[str, Design]) -> list[tuple[str, Question]]:
 
 def judge(
     designs: Mapping[str, Design],
-    gathered: Mapping[str, Evidence],
+    gathered: Mapping[str, Measurements],
     *,
     off_values: Mapping[str, dict[str, Any]] | None = None,
     quick: bool = False,
@@ -64,7 +64,7 @@ def judge(
     }
     questions, comparisons, checks = family(designs), [], []
     asked = {name: iter(evidence.questions) for name, evidence in gathered.items()}
-    found: list[Asked | None] = [
+    found: list[MeasuredQuestion | None] = [
         next(asked[name]) if name in asked else None for name, _ in questions
     ]
     for (name, question), own in zip(questions, found, strict=True):
@@ -118,10 +118,10 @@ def _needed(entries: Sequence[Mapping[str, Any]], question: Question) -> list[di
 
 
 def _aa_pairs(
-    gathered: Mapping[str, Evidence], alpha: float
+    gathered: Mapping[str, Measurements], alpha: float
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     """({key: the control's entry}, the summary) of all distinct A/A pairs."""
-    distinct: dict[str, tuple[Asked, Question]] = {}
+    distinct: dict[str, tuple[MeasuredQuestion, Question]] = {}
     for evidence in gathered.values():
         for own in evidence.questions:
             distinct.setdefault(own.aa_key, (own, own.measured.effect))
@@ -159,7 +159,7 @@ def _aa_pairs(
     return entries, {"pairs": len(distinct), "supported_or_opposite": out, "alpha": alpha}
 
 
-def _known_effect(control: Measured, alpha: float) -> dict[str, Any]:
+def _known_effect(control: MeasuredEffect, alpha: float) -> dict[str, Any]:
     """A positive control's entry: an effect that must be there is found."""
     question = control.effect
     said, check = controls.judge_known_effect(
@@ -180,7 +180,9 @@ def _known_effect(control: Measured, alpha: float) -> dict[str, Any]:
     }
 
 
-def _row(question: Question, own: Asked | None, said: verdict.Verdict | None) -> dict[str, Any]:
+def _row(
+    question: Question, own: MeasuredQuestion | None, said: verdict.Verdict | None
+) -> dict[str, Any]:
     """One question's entry in ledger.json; without numbers, or in a quick run, no verdict."""
     entry = {
         "name": question.name,
@@ -231,7 +233,7 @@ def _row(question: Question, own: Asked | None, said: verdict.Verdict | None) ->
     )
 
 
-def _effect(measured: Measured) -> dict[str, Any]:
+def _effect(measured: MeasuredEffect) -> dict[str, Any]:
     """A secondary effect: effect and interval, no verdict."""
     measure = measured.effect.measure
     return {
@@ -244,7 +246,7 @@ def _effect(measured: Measured) -> dict[str, Any]:
     }
 
 
-def _numbers(measured: Measured) -> dict[str, Any]:
+def _numbers(measured: MeasuredEffect) -> dict[str, Any]:
     found = scores.summary(measured.differences)
     return {
         "difference": found.mean,

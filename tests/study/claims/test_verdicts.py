@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxreg.study.analysis import statistics, verdict
-from jaxreg.study.claims import judge as judging
+from jaxreg.study.claims import verdicts as judging
 from tests.helpers import made_up_claims as made_up
 
 SEEDS = "seeds=tuple(range(200, 220))"

@@ -1,0 +1,127 @@
+"""What the ledger costs, by claim, in model-steps; and how long that takes on this machine."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from jaxreg.store.atomic import write_json
+from jaxreg.study.claims import members
+from jaxreg.study.claims.design import Design, Request
+
+STEPS_PER_SECOND = 600.0
+"""Model-steps per second of a first run, evaluations included: CATSAT's size on two cores. Later
+runs use what they measured.
+"""
+SECONDS_PER_PROGRAM = 8.0
+"""To compile one structure, on two cores."""
+TIMING = "timing.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What one claim needs, in model-steps. A member that an earlier claim needs too counts there;
+    here it is `shared`.
+    """
+
+    claim: str
+    arms: int
+    members: int
+    tuning: int
+    evaluation: int
+    shared: int
+    to_train: int
+
+
+def costs(
+    designs: Mapping[str, Design],
+    chosen: Mapping[str, Mapping[str, int]],
+    stored: members.Stored,
+    request: Request = members.data_hash,
+) -> list[Cost]:
+    """One row per claim with arms, shared members counted once, in the order of the ledger."""
+    seen: set[str] = set()
+    rows = []
+    for name, design in designs.items():
+        if not design.arms:
+            continue
+        parts = [
+            members.tuning_specs([design], request),
+            members.evaluation_specs([design], chosen, request),
+        ]
+        own = members.unique(spec for part in parts for spec in part)
+        new = [[spec for spec in part if spec.hash not in seen] for part in parts]
+        fresh = members.unique(spec for part in new for spec in part)
+        rows.append(
+            Cost(
+                name,
+                len(design.arms),
+                len(own),
+                members.steps(new[0]),
+                members.steps(new[1]),
+                members.steps(own) - members.steps(fresh),
+                members.steps(stored.missing(fresh)),
+            )
+        )
+        seen.update(spec.hash for spec in own)
+    return rows
+
+
+def rate_of(workdir: Path) -> tuple[float, str]:
+    """(model-steps per second, where that is from)."""
+    path = workdir / TIMING
+    if path.exists():
+        timing = json.loads(path.read_text())
+        if timing["seconds"] > 0 and timing["model_steps"] > 0:
+            return timing["model_steps"] / timing["seconds"], "measured in this directory"
+    return STEPS_PER_SECOND, "of two cores; not measured here yet"
+
+
+def note_time(workdir: Path, model_steps: int, seconds: float) -> None:
+    """Adds what was just measured, compiling and evaluating included, to what is known of this
+    directory's speed.
+    """
+    path = workdir / TIMING
+    before = json.loads(path.read_text()) if path.exists() else {"model_steps": 0, "seconds": 0.0}
+    write_json(
+        path,
+        {
+            "model_steps": before["model_steps"] + model_steps,
+            "seconds": before["seconds"] + seconds,
+        },
+    )
+
+
+def budget_lines(
+    rows: Sequence[Cost], programs: int, rate: tuple[float, str], duration: Callable[[float], str]
+) -> list[str]:
+    """The budget as a table of text: model-steps by claim, then the whole and its expected time."""
+    header = ("claim", "arms", "members", "tuning", "evaluation", "shared", "to train", "time")
+    per_second, known = rate
+    table = [header] + [
+        (
+            row.claim,
+            *(f"{value:,}" for value in dataclasses.astuple(row)[1:]),
+            duration(row.to_train / per_second),
+        )
+        for row in rows
+    ]
+    widths = [max(len(line[i]) for line in table) for i in range(len(header))]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if i else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in table
+    ]
+    todo = sum(row.to_train for row in rows)
+    seconds = todo / per_second + (SECONDS_PER_PROGRAM * programs if todo else 0.0)
+    return [
+        "Budget in model-steps; what an earlier claim trains too is shared and counts there",
+        *lines,
+        (
+            f"all: {sum(row.tuning + row.evaluation for row in rows):,} model-steps, {todo:,} to"
+            f" train in {programs} program(s), about {duration(seconds)} at {per_second:,.0f}"
+            f" model-steps per second ({known})"
+        ),
+    ]
