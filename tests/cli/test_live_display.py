@@ -217,10 +217,10 @@ def test_durations_and_numbers():
     assert result_tables.points(-0.0164) == "-1.6"
 
 
-def test_warnings_come_before_any_number():
-    console = Console(file=io.StringIO(), width=100, color_system=None)
-    shown = live_display.LineDisplay(console)
+@pytest.mark.parametrize("kind", [live_display.Plain, live_display.Terminal])
+def test_warnings_come_before_any_number(kind):
+    shown, _, stream = made(kind)
     with shown:
         shown.closing(["Done."], warnings=["Every run diverged."], **closing_results())
-    text = console.file.getvalue()
+    text = stream.getvalue()
     assert text.index("Every run diverged.") < text.index("72.1") < text.index("Done.")
