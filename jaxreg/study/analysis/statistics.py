@@ -90,7 +90,8 @@ def sign_flip_test(
 
     Randomness: none up to 20 seeds; a fixed stream of its own beyond.
 
-    Source: Fisher 1935, The Design of Experiments, section 21; the +1: Phipson & Smyth 2010.
+    Source: Fisher 1935, The Design of Experiments, section 21; the +1: Phipson & Smyth 2010,
+    doi:10.2202/1544-6115.1585.
     """
     if alternative not in ("two-sided", "greater", "less"):
         raise ValueError(f"alternative: {alternative!r} is none of 'two-sided', 'greater', 'less'")
@@ -161,7 +162,7 @@ def equivalence_test(differences: Values, margin: float) -> Equivalence:
     Raises:
         ValueError: margin not above 0; differences empty or not finite.
 
-    Source: Schuirmann 1987 (two one-sided tests). Differs: sign-flip instead of t.
+    Source: Schuirmann 1987 (two one-sided tests), doi:10.1007/BF01068419. Differs: sign-flip instead of t.
     """
     _positive(margin, "margin")
     above = sign_flip_test(differences, alternative="greater", shift=-margin).p
@@ -179,7 +180,7 @@ def t_interval(values: Values, alpha: float = 0.05) -> Interval:
     Raises:
         ValueError: values empty or not finite; alpha outside (0, 1).
 
-    Source: Student 1908.
+    Source: Student 1908, doi:10.1093/biomet/6.1.1.
     """
     from scipy import special
 
@@ -204,7 +205,7 @@ def holm(p_values: Values) -> Float[np.ndarray, " n"]:
     Raises:
         ValueError: a p outside [0, 1] or not finite.
 
-    Source: Holm 1979.
+    Source: Holm 1979, Scandinavian Journal of Statistics 6(2), 65-70.
     """
     if len(p_values) == 0:
         return np.zeros(0)
@@ -256,7 +257,7 @@ def paired_power(
     Raises:
         ValueError: an argument out of range.
 
-    Source: Cohen 1988, section 2.3 (one sample).
+    Source: Cohen 1988, section 2.3 (one sample), doi:10.4324/9780203771587.
     """
     from scipy import special, stats
 
@@ -306,7 +307,7 @@ def seeds_for_power(
     Raises:
         ValueError: naming the argument that is out of range.
 
-    Source: Cohen 1988, section 2.3 (one sample).
+    Source: Cohen 1988, section 2.3 (one sample), doi:10.4324/9780203771587.
     """
     for name, value in (("alpha", alpha), ("power", power)):
         _in_open_unit(value, name)

@@ -21,7 +21,7 @@ from jaxreg.store.atomic import write_json, write_text
 from jaxreg.study.analysis import summary_text
 from jaxreg.study.analysis.power import smallest_p_after_holm
 from jaxreg.study.analysis.statistics import can_decide
-from jaxreg.study.claims import budget, markdown, page, tuning
+from jaxreg.study.claims import budget, declarations, markdown, page, tuning
 from jaxreg.study.claims import members as claim_members
 from jaxreg.study.claims.design import Design, too_large_seeds
 from jaxreg.study.claims.measurements import Gatherer, Measurements, gather
@@ -193,6 +193,7 @@ class _Ledger:
             todo = self.stored.missing_for_all(
                 claim_members.evaluation_specs(own, self._chosen(), claim_members.data_hash)
             )
+            self._declare(own)
             if todo:
                 claim_members.evaluation_specs(own, self._chosen(), request)
                 self._train(todo, 0)
@@ -202,6 +203,19 @@ class _Ledger:
                 self._conclude()
             raise
         self._conclude()
+
+    def _declare(self, own: Sequence[Design]) -> None:
+        """Keeps what each claim declares before its first member on a verdict seed is trained."""
+        path = self.workdir / declarations.DECLARATIONS
+        kept = page.read(path) or {}
+        for design in own:
+            specs = claim_members.evaluation_specs(
+                [design], self._chosen(), claim_members.data_hash
+            )
+            untouched = len(self.stored.missing(specs)) == len(specs)
+            if design.arms and (untouched or design.claim.id not in kept):
+                kept[design.claim.id] = declarations.declaration(design.claim)
+        write_json(path, kept)
 
     def _expected(self, own: Sequence[Design]) -> int:
         """Model-steps that will follow the candidates'; which candidate is chosen hardly changes
@@ -283,7 +297,10 @@ class _Ledger:
         )
         judged = judge(self.designs, gathered, off_values=off_values, quick=self.quick)
         costs = {row.claim: row for row in budget.costs(self.designs, self._chosen(), self.stored)}
-        told = page.ledger_of(self.designs, gathered, judged, self.choices, costs, quick=self.quick)
+        declared = page.read(self.workdir / declarations.DECLARATIONS) or {}
+        told = page.ledger_of(
+            self.designs, gathered, judged, self.choices, costs, declared, quick=self.quick
+        )
         write_json(self.workdir / LEDGER, told)
         self.session.phases("writing the page")
         write_text(self.workdir / TABLE, markdown.markdown(told))

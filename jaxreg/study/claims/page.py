@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from jaxreg.store.atomic import plain as plain_json
-from jaxreg.study.analysis import statistics, verdict
-from jaxreg.study.claims import markdown
+from jaxreg.study.analysis import statistics, summary_text, verdict
+from jaxreg.study.claims import declarations, markdown
 from jaxreg.study.claims.budget import Cost
 from jaxreg.study.claims.claim import Claim
 from jaxreg.study.claims.design import Design
@@ -37,6 +37,7 @@ def ledger_of(
     judged: Judged,
     choices: Mapping[str, Mapping[str, Choice]],
     costs: Mapping[str, Cost],
+    declared: Mapping[str, Mapping[str, Any]] | None = None,
     *,
     quick: bool,
 ) -> dict[str, Any]:
@@ -56,6 +57,8 @@ def ledger_of(
                 "scope": _scope(design),
                 "cost": _cost(costs.get(name)),
             }
+            changed = declarations.changes((declared or {}).get(name), claim)
+            row |= {"changed_after_training": changed} if changed else {}
         rows.append(row)
     return {
         "quick": quick,
@@ -170,6 +173,7 @@ def summary(told: Mapping[str, Any]) -> list[str]:
         if claim["form"] != "experiment":
             lines.append(f"{claim['id']}: {', '.join(outcome(claim))}")
             continue
+        lines += [f"{claim['id']}: {line}" for line in summary_text.changed(claim)]
         for question in claim["questions"]:
             found = "".join(f", {text}" for text in [markdown.effect(question)] if text)
             lines.append(

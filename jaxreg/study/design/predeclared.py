@@ -7,7 +7,7 @@ Source: Nosek et al. 2018, "The preregistration revolution", doi:10.1073/pnas.17
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxreg.store.atomic import to_json
@@ -41,16 +41,21 @@ def changes(declared: Mapping[str, Any] | None, experiment: Experiment) -> list[
     if declared is None:
         return []
     now = json.loads(to_json(declare(experiment, None)))
-    found = [
-        {"field": name, "declared": declared[name], "now": now[name]}
-        for name in FIELDS
+    found = differences(declared, now, FIELDS)
+    for arm, own in now["arms"].items():
+        if arm in declared["arms"]:
+            found += differences(declared["arms"][arm], own, ARM_FIELDS, f"{arm}.")
+    return found
+
+
+def differences(
+    declared: Mapping[str, Any], now: Mapping[str, Any], names: Sequence[str], prefix: str = ""
+) -> list[dict[str, Any]]:
+    """{"field", "declared", "now"} of each name whose value differs."""
+    return [
+        {"field": f"{prefix}{name}", "declared": declared[name], "now": now[name]}
+        for name in names
         if declared[name] != now[name]
-    ]
-    return found + [
-        {"field": f"{arm}.{name}", "declared": declared["arms"][arm][name], "now": own[name]}
-        for arm, own in now["arms"].items()
-        for name in ARM_FIELDS
-        if arm in declared["arms"] and declared["arms"][arm][name] != own[name]
     ]
 
 

@@ -213,3 +213,27 @@ def test_the_rate_is_the_measured_one(tmp_path):
         "model_steps": 1500,
         "seconds": 5.0,
     }
+
+
+def test_what_a_claim_declared_before_training_stays_and_a_later_change_is_said(folder):
+    """Margin and prediction could be changed after the result, without a word."""
+    _, _, told = go(folder)
+    claim = told["claims"][1]
+    assert "changed_after_training" not in claim
+    later = TUNED.replace(
+        'accuracy("recombination"), 0.05, 5)', 'accuracy("recombination"), 0.01, 9)'
+    )
+    made_up.write_claim(folder, later, "C1")
+    _, said, told = go(folder)
+    claim = told["claims"][1]
+    assert claim["changed_after_training"] == [
+        {"field": "gain: margin", "declared": 0.05, "now": 0.01},
+        {"field": "gain: predict", "declared": 5, "now": 9},
+    ]
+    assert (
+        "C1: Changed after training began: gain: margin is 0.01, declared was 0.05." in said
+        and "0 model-steps trained now" in said
+    )
+    made_up.write_claim(folder, TUNED, "C1")
+    _, _, told = go(folder)
+    assert "changed_after_training" not in told["claims"][1]

@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from tests.study.claims.test_judge import MORE, ROWS, planted
+from tests.study.claims.test_verdicts import MORE, ROWS, planted
 
 from jaxreg.study.claims import markdown, page
 from jaxreg.study.claims import verdicts as judging

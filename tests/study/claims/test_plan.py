@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from tests.study.claims.test_judge import MORE
+from tests.study.claims.test_verdicts import MORE
 
 from jaxreg.errors import UserErrors
 from jaxreg.study.analysis import statistics

@@ -3,6 +3,9 @@
 function drawClaim(box, claim) {
   const words = [["Hypothesis", claim.hypothesis], ["Refuted if", claim.refuted_if], ["Predicted", claim.prediction], ["Published", claim.published], ["Scope", claim.scope]];
   box.append(html("dl", {}, words.filter(([, text]) => text).map(([name, text]) => [html("dt", {}, name), html("dd", {}, text)])));
+  for (const change of claim.changed_after_training ?? []) {
+    box.append(html("p", { class: "why" }, html("span", { class: "failed" }, "Changed after training began: "), `${change.field} is ${change.now}, declared was ${change.declared}.`));
+  }
   if (claim.untestable) box.append(html("p", { class: "why" }, claim.untestable));
   if (claim.tests.length) box.append(html("h3", {}, "Tests that show it"), html("ul", { class: "tests" }, claim.tests.map((test) => html("li", {}, html("code", {}, test)))));
   for (const finding of claim.findings) box.append(html("h3", {}, finding.part, " ", partBadge(finding.verdict)), html("p", { class: "why" }, finding.evidence));
