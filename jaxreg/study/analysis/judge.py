@@ -20,25 +20,50 @@ ALL_DIVERGED = "every run of both arms diverged"
 class ArmLike(Protocol):
     """What the judge must know of an arm: `study.design.experiment.Arm` has it."""
 
-    title: str
-    kind: str
+    @property
+    def title(self) -> str:
+        """What people read."""
+        ...
+
+    @property
+    def kind(self) -> str:
+        """ "arm"; "aa": the baseline at other seeds; "control": its outcome is known."""
+        ...
 
 
 @runtime_checkable
 class DesignLike(Protocol):
-    """What was asked before the run: `study.design.experiment.Experiment` has it.
+    """What was asked before the run: `study.design.experiment.Experiment` has it."""
 
-    name, baseline: the arm that all others are compared with. arms: name -> arm, of kind "arm",
-    "aa" (the baseline at other seeds) or "control" (its outcome is known). primary: the view that
-    gets verdicts. margin: the smallest effect that matters. alpha: of the tests, over the family.
-    """
+    @property
+    def name(self) -> str:
+        """Names the results."""
+        ...
 
-    name: str
-    baseline: str
-    arms: Mapping[str, Any]
-    primary: str
-    margin: float | int
-    alpha: float | int
+    @property
+    def baseline(self) -> str:
+        """The arm that all others are compared with."""
+        ...
+
+    @property
+    def arms(self) -> Mapping[str, Any]:
+        """Name -> `ArmLike`."""
+        ...
+
+    @property
+    def primary(self) -> str:
+        """The view that gets verdicts."""
+        ...
+
+    @property
+    def margin(self) -> float | int:
+        """The smallest effect that matters, in the unit of the scores."""
+        ...
+
+    @property
+    def alpha(self) -> float | int:
+        """Of the tests, over the family."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)

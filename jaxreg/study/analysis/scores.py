@@ -50,12 +50,13 @@ class Contrast:
     @property
     def differences(self) -> Float[np.ndarray, " n"]:
         """[n], the weighted sum, one per seed."""
-        return sum(weight * np.asarray(self.values[arm]) for arm, weight in self.weights.items())
+        terms = [weight * np.asarray(self.values[arm]) for arm, weight in self.weights.items()]
+        return np.asarray(sum(terms))
 
 
 def reference_of(weights: Mapping[str, float | int]) -> str:
     """The arm that a contrast is measured against: the lowest weight, of equals the last."""
-    return min(reversed(weights), key=lambda name: weights[name])
+    return min(reversed(list(weights)), key=lambda name: weights[name])
 
 
 def summary(values: Sequence[float] | Float[np.ndarray, " n"]) -> Summary:
