@@ -19,7 +19,7 @@ Table = Mapping[str, Mapping[str, Sequence[float]]]
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """One number of one run: a mean over test items, never one item. NaN for a run that diverged."""
+    """One number of one run: a mean over test items, never one item. NaN: the run diverged."""
 
     arm: str
     seed: int

@@ -162,7 +162,8 @@ def equivalence_test(differences: Values, margin: float) -> Equivalence:
     Raises:
         ValueError: margin not above 0; differences empty or not finite.
 
-    Source: Schuirmann 1987 (two one-sided tests), doi:10.1007/BF01068419. Differs: sign-flip instead of t.
+    Source: Schuirmann 1987 (two one-sided tests), doi:10.1007/BF01068419. Differs: sign-flip
+    instead of t.
     """
     _positive(margin, "margin")
     above = sign_flip_test(differences, alternative="greater", shift=-margin).p
