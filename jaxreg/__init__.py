@@ -2,26 +2,36 @@
 
 The map of the package; imports go down this list, and siblings never import one another:
 
-    cli        the `jaxreg` command
-    study      arms x seeds: configuration, running, statistics, verdicts, report
-    train      one pure step, a population of members, devices, checkpoints, stopping
-    probe      what a trained model does: attention maps, knock-outs, ensembles, memorization,
-      drift, sharpness
-    nn         Flax modules: dropout, attention, blocks, transformer
-    reg        what regularizes and is no module: penalties, augmentations, SAM, schedules of a
-      strength
-    data       grammars, splits, TFDS builders, batches (numpy only)
-    optim      one optax chain: clips -> noise -> optimizer with decay -> schedule -> average
-    losses     per-example losses (values, not means)
-    metrics    sums and counts that merge exactly
-    attention  position-keyed attention dropout, in pure JAX
-    rng        named key streams
-    typing     array aliases and the legend of dimension letters
+    cli          the `jaxreg` command
+    launch       the same command on other machines: Cloud TPU, GKE, Slurm, SkyPilot
+    study        arms x seeds: configuration, running, statistics, verdicts, report
+    train        one pure step, a population of members, stopping
+    probe        what a trained model does: attention maps, knock-outs, ensembles, memorization
+    store        run directories, members, checkpoints; on disk or in an object store
+    distributed  the processes of one job
+    nn           Flax modules: dropout, attention, blocks, transformer
+    reg          what regularizes and is no module: penalties, augmentations, schedules
+    data         grammars, splits, TFDS builders, batches (numpy only)
+    optim        one optax chain: clips -> noise -> optimizer with decay -> schedule -> average
+    losses       per-example losses (values, not means)
+    metrics      sums and counts that merge exactly
+    attention    position-keyed attention dropout, in pure JAX
+    rng          named key streams
+    typing       array aliases, words, and the legend of dimension letters
+    errors       a person's mistakes, and exit codes
 
 The public names below load on first use, so that `import jaxreg` is nearly free.
 """
 
 import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # what __getattr__ gives, for type checkers and editors
+    from jaxreg import nn as nn
+    from jaxreg.attention import AttentionDropout as AttentionDropout
+    from jaxreg.attention import attention_fn as attention_fn
+    from jaxreg.attention import dot_product_attention as dot_product_attention
+    from jaxreg.attention import keep_mask as keep_mask
 
 __version__ = "0.1.0"
 
@@ -31,14 +41,23 @@ _PUBLIC = {
     "dot_product_attention": "jaxreg.attention",
     "keep_mask": "jaxreg.attention",
 }
-__all__ = [*_PUBLIC, "__version__"]
+__all__ = [
+    "AttentionDropout",
+    "__version__",
+    "attention_fn",
+    "dot_product_attention",
+    "keep_mask",
+    "nn",
+]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
+    if name == "nn":
+        return importlib.import_module("jaxreg.nn")
     if name in _PUBLIC:
         return getattr(importlib.import_module(_PUBLIC[name]), name)
     raise AttributeError(f"module 'jaxreg' has no attribute {name!r}")
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted(__all__)

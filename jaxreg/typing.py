@@ -10,6 +10,8 @@ Letters, in shapes and (in lower case) in einsum strings:
 A leading `*` means any number of axes, a leading `#` an axis that may be 1 and broadcasts.
 """
 
+from typing import Literal
+
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree, UInt8, UInt32
 
 PRNGKey = Key[Array, "*batch"] | UInt32[Array, "*batch 2"] | UInt32[Array, "*batch 4"]
@@ -26,9 +28,28 @@ a strength).
 Params = PyTree[Float[Array, "..."]]
 """A tree of parameters."""
 
+DropoutUnit = Literal["connection", "key", "query", "head", "span"]
+"""What attention dropout drops as one; see `jaxreg.AttentionDropout`, as for the next two."""
+
+DropoutStage = Literal["weights", "logits"]
+"""Where attention dropout acts: after the softmax, or before it."""
+
+SharedCoordinate = Literal["example", "head", "query"]
+"""A coordinate over which one mask of attention dropout may be shared."""
+
+AttentionImplementation = Literal["reference", "blockwise"]
+"""Which program computes attention; see `jaxreg.dot_product_attention`."""
+
+AttentionKind = Literal["softmax", "sigmoid"]
+"""What turns logits into weights; see `jaxreg.dot_product_attention`."""
+
 __all__ = [
     "Array",
+    "AttentionImplementation",
+    "AttentionKind",
     "Bool",
+    "DropoutStage",
+    "DropoutUnit",
     "Float",
     "Int",
     "Key",
@@ -37,6 +58,7 @@ __all__ = [
     "PyTree",
     "Rate",
     "Scalar",
+    "SharedCoordinate",
     "UInt8",
     "UInt32",
 ]

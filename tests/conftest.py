@@ -11,6 +11,8 @@ import jax
 import pytest
 from jaxtyping import install_import_hook
 
+from tests.helpers import runtime_types  # noqa: F401, before the hook
+
 ROOT = Path(__file__).parents[1]
 SMALL = (
     "--seeds=2",
@@ -26,9 +28,9 @@ jax.config.update("jax_compilation_cache_dir", str(_CACHE / "tests"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
-# Law 8: shapes live in signatures, and the test run checks them. Must come before the first import
-# of jaxreg.
-install_import_hook("jaxreg", "beartype.beartype")
+# Law 8: shapes live in signatures, and the test run checks them. Must come before jaxreg's modules
+# are imported.
+install_import_hook("jaxreg", "tests.helpers.runtime_types.checked")
 
 
 def pytest_addoption(parser):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxreg.attention import masks, reference, validate
 from jaxreg.attention.blockwise import kernel
 from jaxreg.attention.dropout import AttentionDropout
-from jaxreg.typing import Array, Float, Int, PRNGKey, Scalar
+from jaxreg.typing import Array, AttentionImplementation, AttentionKind, Float, Int, PRNGKey, Scalar
 
 BLOCKWISE_FROM = 2**16
 """T x S from which None chooses "blockwise": on CPU the materialised path was slower at 256 x 256
@@ -28,8 +28,8 @@ def dot_product_attention(
     dropout_key: PRNGKey | None = None,
     example_ids: Int[Array, "*b"] | None = None,
     droppable: Array | None = None,
-    implementation: str | None = None,
-    kind: str = "softmax",
+    implementation: AttentionImplementation | None = None,
+    kind: AttentionKind = "softmax",
     logit_softcap: Scalar | None = None,
 ) -> Float[Array, "*b t h kv"]:
     """softmax(scale * q k^T + bias) v, with position-keyed dropout.
@@ -97,8 +97,8 @@ def output(
     key: Array,
     value: Array,
     *arrays: Array | None,
-    implementation: str | None,
-    kind: str = "softmax",
+    implementation: AttentionImplementation | None,
+    kind: AttentionKind = "softmax",
     logit_softcap: Scalar | None = None,
     **options,
 ) -> Array:
@@ -134,7 +134,7 @@ def attend(
     example_ids: Int[Array, "*b"] | None = None,
     droppable: Array | None = None,
     precision=None,
-    kind: str = "softmax",
+    kind: AttentionKind = "softmax",
     logit_softcap: Scalar | None = None,
 ) -> tuple[Float[Array, "*b t h kv"], Float[Array, "*b h t s"]]:
     """`dot_product_attention` by the reference, and the weights that were applied (after dropping)

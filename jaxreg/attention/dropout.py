@@ -16,12 +16,13 @@ share ()):
 
 import dataclasses
 import math
+import typing
 
 import jax
 
-from jaxreg.typing import Scalar
+from jaxreg.typing import DropoutStage, DropoutUnit, Scalar, SharedCoordinate
 
-UNITS = {
+UNITS: dict[DropoutUnit, tuple[str, ...]] = {
     "connection": ("example", "head", "query", "key"),
     "key": ("example", "head", "key"),
     "query": ("example", "head", "query"),
@@ -31,8 +32,8 @@ UNITS = {
 """The coordinates that enter the draw of each unit; a span's key coordinate is key // span_length.
 """
 
-STAGES = ("weights", "logits")
-SHAREABLE = ("example", "head", "query")
+STAGES = typing.get_args(DropoutStage)
+SHAREABLE = typing.get_args(SharedCoordinate)
 
 
 def check_rate(rate: Scalar, name: str) -> None:
@@ -81,9 +82,9 @@ class AttentionDropout:
     """
 
     rate: Scalar
-    unit: str = dataclasses.field(default="connection", metadata={"static": True})
-    stage: str = dataclasses.field(default="weights", metadata={"static": True})
-    share: tuple[str, ...] = dataclasses.field(default=(), metadata={"static": True})
+    unit: DropoutUnit = dataclasses.field(default="connection", metadata={"static": True})
+    stage: DropoutStage = dataclasses.field(default="weights", metadata={"static": True})
+    share: tuple[SharedCoordinate, ...] = dataclasses.field(default=(), metadata={"static": True})
     span_length: int | None = dataclasses.field(default=None, metadata={"static": True})
 
     def __post_init__(self):

@@ -13,21 +13,33 @@ from jax.typing import ArrayLike
 from jaxreg.attention import validate
 from jaxreg.attention.api import attend, output
 from jaxreg.attention.dropout import AttentionDropout, check_rate
-from jaxreg.typing import Array, Bool, Float, Int, PRNGKey, Scalar
+from jaxreg.typing import (
+    Array,
+    AttentionImplementation,
+    AttentionKind,
+    Bool,
+    DropoutStage,
+    DropoutUnit,
+    Float,
+    Int,
+    PRNGKey,
+    Scalar,
+    SharedCoordinate,
+)
 
 
 def attention_fn(
-    unit: str = "connection",
-    stage: str = "weights",
-    share: tuple[str, ...] = (),
+    unit: DropoutUnit = "connection",
+    stage: DropoutStage = "weights",
+    share: tuple[SharedCoordinate, ...] = (),
     span_length: int | None = None,
     rate: Scalar | None = None,
     example_ids: Int[Array, "*b"] | None = None,
-    implementation: str | None = None,
+    implementation: AttentionImplementation | None = None,
     *,
     droppable: Bool[Array, "..."] | None = None,
     scale: float | Float[Array, ""] | None = None,
-    kind: str = "softmax",
+    kind: AttentionKind = "softmax",
     logit_softcap: Scalar | None = None,
 ) -> "FlaxAttention":
     """A function with the one signature that flax.linen.MultiHeadDotProductAttention and
@@ -91,16 +103,16 @@ class FlaxAttention:
     Not a pytree: Flax keeps it as a static attribute of its modules.
     """
 
-    unit: str
-    stage: str
-    share: tuple[str, ...]
+    unit: DropoutUnit
+    stage: DropoutStage
+    share: tuple[SharedCoordinate, ...]
     span_length: int | None
     rate: Scalar | None
     example_ids: Int[Array, "*b"] | None
-    implementation: str | None
+    implementation: AttentionImplementation | None
     droppable: Bool[Array, "..."] | None
     scale: float | Float[Array, ""] | None
-    kind: str
+    kind: AttentionKind
     logit_softcap: Scalar | None
 
     def __post_init__(self):

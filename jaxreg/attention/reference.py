@@ -5,7 +5,7 @@ short sequences.
 import jax
 import jax.numpy as jnp
 
-from jaxreg.typing import Array, Bool, Float, Scalar
+from jaxreg.typing import Array, AttentionKind, Bool, Float, Scalar
 
 
 def attention_weights(
@@ -16,7 +16,7 @@ def attention_weights(
     *,
     scale: float | Float[Array, ""],
     precision: jax.lax.PrecisionLike = None,
-    kind: str = "softmax",
+    kind: AttentionKind = "softmax",
     logit_softcap: Scalar | None = None,
 ) -> Float[Array, "b h t s"]:
     """softmax(softcap(scale * q k^T) + bias), or `sigmoid_weights` of the same, in float32; where

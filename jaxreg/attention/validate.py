@@ -3,16 +3,17 @@ value and what is allowed.
 """
 
 import math
+import typing
 
 import jax
 import jax.numpy as jnp
 
 from jaxreg.attention import masks
 from jaxreg.attention.dropout import AttentionDropout, check_rate
-from jaxreg.typing import Array, PRNGKey, Scalar
+from jaxreg.typing import Array, AttentionImplementation, AttentionKind, PRNGKey, Scalar
 
-IMPLEMENTATIONS = ("reference", "blockwise")
-KINDS = ("softmax", "sigmoid")
+IMPLEMENTATIONS = typing.get_args(AttentionImplementation)
+KINDS = typing.get_args(AttentionKind)
 
 
 def check_inputs(query: Array, key: Array, value: Array) -> None:
@@ -95,7 +96,7 @@ def check_dropout(
         raise ValueError(f"example_ids: dtype {example_ids.dtype}; allowed are integers")
 
 
-def check_implementation(implementation: str | None) -> None:
+def check_implementation(implementation: AttentionImplementation | None) -> None:
     """Raises ValueError for an implementation that does not exist."""
     if implementation is not None and implementation not in IMPLEMENTATIONS:
         raise ValueError(
@@ -104,7 +105,11 @@ def check_implementation(implementation: str | None) -> None:
         )
 
 
-def check_kind(kind: str, logit_softcap: Scalar | None, implementation: str | None) -> None:
+def check_kind(
+    kind: AttentionKind,
+    logit_softcap: Scalar | None,
+    implementation: AttentionImplementation | None,
+) -> None:
     """Raises ValueError for a kind of attention that does not exist, a soft-cap that is not above
     0, and "blockwise" with either.
     """
@@ -125,7 +130,7 @@ def check_kind(kind: str, logit_softcap: Scalar | None, implementation: str | No
         )
 
 
-def needs_reference(kind: str, logit_softcap: Scalar | None) -> bool:
+def needs_reference(kind: AttentionKind, logit_softcap: Scalar | None) -> bool:
     """Whether only the implementation that materialises the weights can do it."""
     return kind != "softmax" or logit_softcap is not None
 

@@ -39,6 +39,15 @@ Monte Carlo dropout: call a model with train=True at test time, a key for each p
 Transformer.__call__).
 """
 
+try:
+    import flax  # noqa: F401, only asked for
+except ModuleNotFoundError as missing:
+    if missing.name != "flax":
+        raise
+    raise ImportError(
+        "jaxreg.nn needs Flax, which is not installed: pip install 'flax>=0.12,<0.13'"
+    ) from None
+
 from jaxreg.nn.attention import SelfAttention
 from jaxreg.nn.block import Mlp, TransformerBlock, heavy_dropout_mlp
 from jaxreg.nn.depth import layer_dropout, stochastic_depth
