@@ -3,6 +3,7 @@ builds.
 """
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -231,3 +232,12 @@ def test_nothing_committed_names_this_machine():
         ):
             text = path.read_text(errors="ignore")
             assert not [word for word in forbidden if word in text], name
+
+
+def test_the_architecture_page_names_files_that_exist():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([\w/.-]+\.(?:py|js|toml))`", text))
+    assert len(named) > 30
+    above = ("", "jaxreg", "jaxreg/study", "jaxreg/study/design", "jaxreg/study/report")
+    missing = [name for name in named if not any((ROOT / part / name).is_file() for part in above)]
+    assert not [name for name in missing if name != "start.js"]
