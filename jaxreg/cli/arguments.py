@@ -209,7 +209,9 @@ def _readable(path: Path, names: Sequence[str], mistakes: list[str]) -> Path | N
     before = len(mistakes)
     for file in (path / name for name in names):
         try:
-            if file.is_file() and not isinstance(json.loads(file.read_text()), dict):
+            if file.is_file() and not isinstance(
+                json.loads(file.read_text(encoding="utf-8")), dict
+            ):
                 raise ValueError("it is no JSON object")
         except ValueError as error:
             mistakes.append(

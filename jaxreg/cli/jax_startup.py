@@ -248,7 +248,7 @@ def num_cores() -> int:
 
 def _processor() -> str:
     try:
-        with open("/proc/cpuinfo") as lines:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
             return next(
                 (line for line in lines if line.startswith(("flags", "Features"))),
                 platform.processor(),

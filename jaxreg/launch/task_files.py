@@ -156,7 +156,7 @@ _LOCAL = {"gke": _local_on_gke, "skypilot": _local_on_skypilot}
 
 def _filled(file: str, words: Mapping[str, object], given: Mapping[str, object]) -> str:
     lines = []
-    for line in (_FOLDER / file).read_text().splitlines():
+    for line in (_FOLDER / file).read_text(encoding="utf-8").splitlines():
         line, _, condition = line.partition("  #if ")
         if not condition or given[condition]:
             lines.append(re.sub(r"@([A-Z]+)@", lambda match: str(words[match[1]]), line))

@@ -330,7 +330,9 @@ class Checkpoints:
                         missing_ok=True
                     )  # Orbax's own: here it comes last and says more
                     paths.upload(folder, path)
-                    (path / _COMMIT).write_text(digests.canonical_json(_digests(folder)))
+                    (path / _COMMIT).write_text(
+                        digests.canonical_json(_digests(folder)), encoding="utf-8"
+                    )
         except Exception as error:
             if not isinstance(error, paths.StorageError):
                 self._sweep()  # a full disk needs the space of the half-written step
@@ -417,7 +419,7 @@ def _verify(folder: pathlib.Path) -> None:
     """Compares the files of a step that was copied with what its commit file says of them, which is
     then removed.
     """
-    said = json.loads((folder / _COMMIT).read_text())
+    said = json.loads((folder / _COMMIT).read_text(encoding="utf-8"))
     (folder / _COMMIT).unlink()
     found = _digests(folder)
     wrong = sorted(name for name in said.keys() | found.keys() if said.get(name) != found.get(name))

@@ -230,7 +230,12 @@ def is_dead(found: dict[str, Any]) -> bool:
     ):
         return False
     try:
-        state = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        state = (
+            pathlib.Path(f"/proc/{pid}/stat")
+            .read_text(encoding="utf-8")
+            .rpartition(")")[2]
+            .split()[0]
+        )
     except (OSError, IndexError):
         return not pathlib.Path(f"/proc/{pid}").exists()
     return state in "ZX"
@@ -241,7 +246,7 @@ def _machine() -> str | None:
     say.
     """
     try:
-        boot = pathlib.Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        boot = pathlib.Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
         return hashlib.sha256(f"{boot} {os.readlink('/proc/self/ns/pid')}".encode()).hexdigest()[
             :16
         ]

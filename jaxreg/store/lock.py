@@ -143,7 +143,7 @@ def _is_of_the_store(error: BaseException | None) -> bool:
 
 def _reads(path: pathlib.Path, word: str) -> bool:
     try:
-        return path.read_text() == word
+        return path.read_text(encoding="utf-8") == word
     except OSError:
         return False
 

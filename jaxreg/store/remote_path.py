@@ -240,7 +240,9 @@ class RemotePath(pathlib.PosixPath):
                 errno.EINVAL, "a remote file is written at once, by write_bytes", shown(self)
             )
         return (
-            io.BytesIO(self.read_bytes()) if "b" in mode else io.StringIO(self.read_text(encoding))
+            io.BytesIO(self.read_bytes())
+            if "b" in mode
+            else io.StringIO(self.read_text(encoding=encoding))
         )
 
     def iterdir(self) -> Iterator["RemotePath"]:

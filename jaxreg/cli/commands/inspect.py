@@ -66,7 +66,7 @@ def check_run(workdir: Path | None, arm: str | None, seed: int | None) -> list[s
     """Whether the run has this arm and this seed, by its config.json."""
     if workdir is None:
         return []
-    ran = json.loads((workdir / "config.json").read_text())
+    ran = json.loads((workdir / "config.json").read_text(encoding="utf-8"))
     mistakes = []
     if arm is not None and arm not in ran["arms"]:
         mistakes.append(f"--arm={arm}: the run has no such arm{nearest(arm, ran['arms'])}")
@@ -81,7 +81,9 @@ def check_text(text: str | None, workdir: Path | None) -> list[str]:
     """Whether the data set knows the words; where only its draws tell, that is known later."""
     from jaxreg.data import DEFAULT_DATASET, SOURCES
 
-    ran = {} if workdir is None else json.loads((workdir / "config.json").read_text())
+    ran = (
+        {} if workdir is None else json.loads((workdir / "config.json").read_text(encoding="utf-8"))
+    )
     name = ran["config"]["data"]["dataset"] if "config" in ran else DEFAULT_DATASET
     source = SOURCES.get(name)
     if text is None or source is None or source.encode is None:

@@ -68,7 +68,7 @@ def _recipes(kind: recipes.Kind) -> list[tuple[str, str]]:
 
 def _first_line(path: Path) -> str:
     try:
-        docstring = ast.get_docstring(ast.parse(path.read_text()))
+        docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
     except (SyntaxError, UnicodeDecodeError):
         return "(not a Python file)"
     return docstring.splitlines()[0] if docstring else ""

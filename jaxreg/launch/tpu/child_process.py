@@ -87,7 +87,7 @@ class Log:
     def text(self, text: str) -> None:
         """Adds text."""
         if text:
-            with self._lock, self.path.open("a") as file:
+            with self._lock, self.path.open("a", encoding="utf-8") as file:
                 file.write(text if text.endswith("\n") else text + "\n")
 
     def open(self) -> IO[bytes]:

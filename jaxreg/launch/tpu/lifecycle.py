@@ -179,7 +179,7 @@ class Launch:
         if (
             own == REFUSED
             and self._attempt > 1
-            and "is in use by" in self._output(0).read_text(errors="replace")
+            and "is in use by" in self._output(0).read_text(encoding="utf-8", errors="replace")
         ):
             return (
                 INTERRUPTED,

@@ -28,7 +28,7 @@ SCRIPTS = ("amounts.js", "opening.js", "table.js", "details.js", "start.js")
 
 def read(path: Path) -> Any:
     """A JSON file, None where there is none."""
-    return json.loads(path.read_text()) if path.exists() else None
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def ledger_of(

@@ -84,7 +84,7 @@ def _functions(path: Path) -> set[str]:
     try:
         return {
             node.name
-            for node in ast.parse(path.read_text()).body
+            for node in ast.parse(path.read_text(encoding="utf-8")).body
             if isinstance(node, ast.FunctionDef)
         }
     except (OSError, SyntaxError, UnicodeDecodeError):

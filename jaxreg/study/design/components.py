@@ -133,7 +133,7 @@ def adopt(own: Own, path: Path) -> None:
     if own.datasets or own.models or own.penalties:
         body = [
             node
-            for node in ast.parse(path.read_text()).body
+            for node in ast.parse(path.read_text(encoding="utf-8")).body
             if getattr(node, "name", "") not in ("get_experiment", "get_claim")
         ]
         _adopted[str(path.resolve())] = json_digest([ast.dump(node) for node in body])

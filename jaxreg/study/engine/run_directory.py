@@ -54,7 +54,7 @@ def begin(
     """
     design = _design(experiment, config, arms, seeds)
     path = workdir / CONFIG
-    before = json.loads(path.read_text()) if path.exists() else None
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
     if before is not None:
         _refuse_other(workdir, before, json.loads(to_json(design)))
     trained = next(iter((workdir / "members").glob("*")), None) is not None
@@ -68,7 +68,7 @@ def write_environment(workdir: Path, fingerprint: Mapping[str, Any], display: An
     changed since.
     """
     old = (
-        json.loads((workdir / ENVIRONMENT).read_text())
+        json.loads((workdir / ENVIRONMENT).read_text(encoding="utf-8"))
         if (workdir / ENVIRONMENT).exists()
         else None
     )
@@ -101,7 +101,9 @@ def mark_foreign(
     foreign = sum(record.meta["fingerprint"] != dict(fingerprint) for record in records)
     if foreign:
         path = workdir / ENVIRONMENT
-        write_json(path, json.loads(path.read_text()) | {"mixed_fingerprints": True})
+        write_json(
+            path, json.loads(path.read_text(encoding="utf-8")) | {"mixed_fingerprints": True}
+        )
         display.note(
             f"{foreign} members were trained on another machine or other versions: their last bits"
             " may differ; the run is marked"
@@ -117,7 +119,7 @@ def read(workdir: Path) -> tuple[Experiment, dict, dict[str, dict], list[int]]:
     path = workdir / CONFIG
     if not path.exists():
         raise UserErrors([f"{workdir}: no {CONFIG} there; it is no run directory"])
-    design = json.loads(path.read_text())
+    design = json.loads(path.read_text(encoding="utf-8"))
     _adopt_again(workdir, design["own_files"])
     entry = design["experiment"]
     arms = {name: Arm(**arm) for name, arm in entry["arms"].items()}
@@ -129,7 +131,7 @@ def changed_since_declared(workdir: Path, experiment: Experiment) -> list[dict[s
     """What the experiment says otherwise than before the first member trained; see
     `predeclared.changes`.
     """
-    design = json.loads((workdir / CONFIG).read_text())
+    design = json.loads((workdir / CONFIG).read_text(encoding="utf-8"))
     return predeclared.changes(design.get("declared"), experiment)
 
 
@@ -210,6 +212,7 @@ def _git_commit() -> str | None:
             cwd=Path(__file__).parent,
             capture_output=True,
             text=True,
+            encoding="utf-8",
             timeout=5,
             check=False,
         )
@@ -221,11 +224,11 @@ def _git_commit() -> str | None:
 def read_results(workdir: Path) -> dict[str, Any]:
     """results.json of a run directory, {} where there is none yet."""
     path = workdir / "results.json"
-    return json.loads(path.read_text()) if path.exists() else {}
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def code_of(workdir: Path) -> str:
     """The version of the code that trained a run's members: looking at an old run must not need the
     old code.
     """
-    return json.loads((workdir / CONFIG).read_text())["code_version"]
+    return json.loads((workdir / CONFIG).read_text(encoding="utf-8"))["code_version"]

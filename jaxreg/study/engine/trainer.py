@@ -401,7 +401,7 @@ def fingerprint() -> dict[str, Any]:
 
     features = ""
     if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         features = next(
             (line.split(":", 1)[1].strip() for line in lines if line.startswith("flags")), ""
         )

@@ -19,7 +19,7 @@ FILE = "counterfactual.json"
 
 def read(workdir: Path) -> dict[str, Any]:
     """counterfactual.json of a run directory."""
-    return json.loads((workdir / FILE).read_text())
+    return json.loads((workdir / FILE).read_text(encoding="utf-8"))
 
 
 def found(workdir: Path, specs: Iterable[Spec]) -> dict[str, Any] | None:
