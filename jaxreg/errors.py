@@ -47,3 +47,8 @@ def one_line(error: BaseException, most: int | None = None) -> str:
 
 
 DONE, DEFECT, MISTAKE, INTERRUPTED = 0, 1, 2, 75
+"""The exit codes of every command: done; a defect of ours; a mistake of the user's; interrupted,
+and the same command goes on.
+"""
+BROKEN = DEFECT
+"""Of a launch: something in the cloud could not be deleted, installed or fetched."""

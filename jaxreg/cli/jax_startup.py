@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
+from jaxreg.cli import standard_streams
 from jaxreg.distributed import processes
 from jaxreg.errors import DEFECT, INTERRUPTED, MISTAKE, UserErrors
 
@@ -78,9 +79,7 @@ def run(work: Callable[[Any], int], num_devices: int | None, distributed: bool) 
 def _silence_transport() -> None:
     """Gloo prints on the standard output from C++: it loses that, Python keeps it."""
     sys.stdout.flush()
-    sys.stdout = os.fdopen(
-        os.dup(1), "w", buffering=1, encoding=sys.stdout.encoding, errors=sys.stdout.errors
-    )
+    sys.stdout = standard_streams.lenient(os.dup(1), sys.stdout)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.close(nowhere)

@@ -5,11 +5,13 @@ raises, that is shown first); 75 interrupted and resumable; 1 a defect of ours.
 """
 
 import argparse
-import os
+import platform
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 
+from jaxreg import __version__
+from jaxreg.cli import standard_streams
 from jaxreg.cli.arguments import Arguments, Usage, parser, read
 from jaxreg.cli.commands import (
     claims,
@@ -51,7 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
       The exit code.
     """
-    argv = list(sys.argv[1:] if argv is None else argv)
+    if argv is None:  # this process is the command
+        standard_streams.prepare()
+        argv = sys.argv[1:]
+    argv = list(argv)
     try:
         return _dispatch(argv)
     except UserErrors as error:
@@ -62,9 +67,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("jaxreg: interrupted; the same command goes on from the last save", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:  # the reader, such as head, has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
     except Exception as error:
         return _failed(error, argv)
 
@@ -102,6 +104,9 @@ def _dispatch(argv: list[str]) -> int:
     if command in ("-h", "--help"):
         print(_help(), end="")
         return DONE
+    if command == "--version":
+        print(_versions())
+        return DONE
     if command not in COMMANDS:
         raise UserErrors([f"{command!r}: there is no such command{nearest(command, COMMANDS)}"])
     usage, run = COMMANDS[command]
@@ -111,6 +116,14 @@ def _dispatch(argv: list[str]) -> int:
     return run(read(usage, rest))
 
 
+def _versions() -> str:
+    """Ours, and those of what decides numbers; JAX is not imported."""
+    from importlib import metadata
+
+    others = ", ".join(f"{name} {metadata.version(name)}" for name in ("jax", "jaxlib", "flax"))
+    return f"jaxreg {__version__} ({others}, Python {platform.python_version()})"
+
+
 def _help() -> str:
     made = argparse.ArgumentParser(
         prog="jaxreg",
@@ -118,6 +131,7 @@ def _help() -> str:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="start here:\n  jaxreg compare experiments/cat_sat.py --workdir=runs/cat_sat",
     )
+    made.add_argument("--version", action="store_true", help="print the versions and stop")
     commands = made.add_subparsers(title="commands", metavar="COMMAND")
     for name, (usage, _) in COMMANDS.items():
         commands.add_parser(name, help=usage.what)

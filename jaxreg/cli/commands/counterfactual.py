@@ -5,7 +5,7 @@ each such connection.
 from jaxreg.cli import arguments
 from jaxreg.cli.arguments import Arguments, Flag, Usage
 from jaxreg.cli.commands.inspect import check_run, check_text
-from jaxreg.errors import UserErrors
+from jaxreg.errors import DONE, UserErrors
 
 USAGE = Usage(
     command="counterfactual",
@@ -72,7 +72,7 @@ def run(given: Arguments) -> int:
             dry_run=planned,
             display=shown,
         )
-    if code == 0 and not planned:
+    if code == DONE and not planned:
         from rich.console import Console
 
         section.show(section.read(workdir), Console())

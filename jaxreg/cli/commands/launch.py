@@ -8,7 +8,7 @@ from pathlib import Path
 from jaxreg.cli import arguments, launched_command
 from jaxreg.cli.arguments import Arguments, Flag, Usage
 from jaxreg.cli.launched_command import Launched
-from jaxreg.errors import UserErrors, collecting, nearest
+from jaxreg.errors import DONE, UserErrors, collecting, nearest
 from jaxreg.launch import accelerators, fanout
 
 ENGINES = {
@@ -161,7 +161,7 @@ def run(given: Arguments) -> int:
     if mistakes:
         raise UserErrors(mistakes)
     print(text, end="")
-    return 0
+    return DONE
 
 
 def _engine(given: Arguments, mistakes: list[str]) -> str | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from jaxreg.cli import arguments
 from jaxreg.cli.arguments import Arguments
 from jaxreg.cli.launched_command import Launched
-from jaxreg.errors import UserErrors, collecting
+from jaxreg.errors import DONE, UserErrors, collecting
 from jaxreg.launch import accelerators, fanout, package
 from jaxreg.launch.carried_files import Carried, carry
 from jaxreg.launch.tpu import fleet, lifecycle
@@ -70,7 +70,7 @@ def run(name: str, given: Arguments, parts: Sequence[Launched], mistakes: list[s
     after = _joining(given, parts, results)
     if flags["--dry_run"]:
         print("\n".join([*_bundled(carried, packages), *fleet.dry_run(jobs, how), *after]))
-        return 0
+        return DONE
     environment = {"JAXREG_DISTRIBUTED": "auto"} if accelerator.hosts > 1 else {}
     for job, words in zip(jobs, carried.commands, strict=True):
         job.logs.mkdir(parents=True, exist_ok=True)
@@ -85,7 +85,7 @@ def run(name: str, given: Arguments, parts: Sequence[Launched], mistakes: list[s
             )
         )
     code = fleet.launch(jobs, how)
-    if code == 0 and after:
+    if code == DONE and after:
         print("\n".join(after))
     return code
 

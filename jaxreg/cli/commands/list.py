@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxreg.cli.arguments import Arguments, Usage
-from jaxreg.errors import UserErrors
+from jaxreg.errors import DONE, UserErrors
 from jaxreg.study.design import recipes
 
 USAGE = Usage(
@@ -52,7 +52,7 @@ def run(given: Arguments) -> int:
         ("Configs", "configs", "what it is"),
     ):
         _print(console, title, ("name or file", asks), _recipes(kind))
-    return 0
+    return DONE
 
 
 def _recipes(kind: recipes.Kind) -> list[tuple[str, str]]:

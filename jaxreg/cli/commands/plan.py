@@ -4,7 +4,7 @@ from pathlib import Path
 
 from jaxreg.cli import arguments
 from jaxreg.cli.arguments import Arguments, Flag, Usage
-from jaxreg.errors import UserErrors
+from jaxreg.errors import DONE, UserErrors
 
 USAGE = Usage(
     command="plan",
@@ -47,7 +47,7 @@ def run(given: Arguments) -> int:
     jax_startup.silence()
     for line in plan.run(_path_of(given.position), workdir, sd):
         print(line)
-    return 0
+    return DONE
 
 
 def _path_of(given: str) -> Path:

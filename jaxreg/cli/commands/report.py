@@ -2,7 +2,7 @@
 
 from jaxreg.cli import arguments
 from jaxreg.cli.arguments import Arguments, Usage
-from jaxreg.errors import UserErrors
+from jaxreg.errors import DONE, UserErrors
 
 USAGE = Usage(
     command="report",
@@ -31,4 +31,4 @@ def run(given: Arguments) -> int:
 
     payload.rebuild(workdir)
     print(f"{workdir / 'report.html'}")
-    return 0
+    return DONE

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxreg.cli.arguments import Arguments, Flag, Usage
-from jaxreg.errors import UserErrors
+from jaxreg.errors import DONE, UserErrors
 
 USAGE = Usage(
     command="status",
@@ -32,7 +32,7 @@ def run(given: Arguments) -> int:
 
     found = status.status_of(as_path(given.position).expanduser().absolute())
     print(to_json(found, indent=2) if given.flags["--json"] else "\n".join(_lines(found)))
-    return 0
+    return DONE
 
 
 def _lines(found: Mapping[str, Any]) -> list[str]:

@@ -4,9 +4,10 @@ import shlex
 import threading
 from collections.abc import Sequence
 
+from jaxreg.errors import BROKEN, DONE
 from jaxreg.launch.tpu import gcloud
 from jaxreg.launch.tpu.lifecycle import Job, Launch, fetching
-from jaxreg.launch.tpu.machine import BROKEN, DONE, How
+from jaxreg.launch.tpu.machine import How
 from jaxreg.launch.tpu.stop_requests import Stop
 
 

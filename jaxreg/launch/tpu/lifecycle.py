@@ -10,15 +10,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from jaxreg.errors import BROKEN, DONE, INTERRUPTED, MISTAKE
 from jaxreg.launch.tpu import child_process, gcloud
 from jaxreg.launch.tpu.child_process import Follower, Log
 from jaxreg.launch.tpu.gcloud import REMOTE, Request
 from jaxreg.launch.tpu.machine import (
-    BROKEN,
-    DONE,
     ENDED,
-    INTERRUPTED,
-    REFUSED,
     TRIES,
     Failed,
     Gone,
@@ -171,13 +168,13 @@ class Launch:
         # A mistake (2) stays one; where one process was told to stop, the others may end in any
         # way; killed may mean shut down.
         failed = [code for code in codes if code not in (DONE, INTERRUPTED)]
-        own = REFUSED if REFUSED in failed else min(failed, default=DONE)
-        if INTERRUPTED in codes and own != REFUSED:
+        own = MISTAKE if MISTAKE in failed else min(failed, default=DONE)
+        if INTERRUPTED in codes and own != MISTAKE:
             if self.machine.is_ending():
                 raise Gone(f"{self.job.request.name} was preempted; the command has saved")
             return INTERRUPTED, "the command was interrupted and has saved (exit code 75)"
         if (
-            own == REFUSED
+            own == MISTAKE
             and self._attempt > 1
             and "is in use by" in self._output(0).read_text(encoding="utf-8", errors="replace")
         ):

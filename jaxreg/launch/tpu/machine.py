@@ -8,15 +8,11 @@ import shlex
 import time
 from collections.abc import Callable
 
+from jaxreg.errors import BROKEN, INTERRUPTED, MISTAKE
 from jaxreg.launch.tpu import child_process, gcloud
 from jaxreg.launch.tpu.child_process import Answer, Child, Log
 from jaxreg.launch.tpu.gcloud import Request
 from jaxreg.launch.tpu.stop_requests import GIVE_UP, Interrupted, Stop
-
-DONE, BROKEN, REFUSED, INTERRUPTED = 0, 1, 2, 75
-"""Exit codes of a launch: BROKEN where something could not be deleted, installed or fetched. Else
-the command's own.
-"""
 
 ENDED = frozenset(
     {
@@ -106,13 +102,13 @@ class Machine:
         ):  # a TPU of that name may be there without a request
             state = self.state(queue_first=False)
         if state == "UNKNOWN":
-            raise Failed(f"gcloud cannot say whether {name} exists: {self._last.reason}", REFUSED)
+            raise Failed(f"gcloud cannot say whether {name} exists: {self._last.reason}", MISTAKE)
         if state != "GONE" and not self.how.reuse:
             raise Failed(
                 f"{name} exists already in {self.request.zone} (state {state}): --reuse uses it and"
                 " deletes it in the end, another NAME makes another; to delete it:"
                 f" {shlex.join(gcloud.delete(self.request))}",
-                REFUSED,
+                MISTAKE,
             )
         self._ours = state != "GONE"
         if self._ours and state in ENDED:
@@ -185,7 +181,7 @@ class Machine:
             self._ours = False  # somebody else's: it was not there before
         elif any(word in text for word in _NO_ROOM) and "quota" not in text:
             raise Gone(f"no room for it now ({answer.reason})")
-        raise Failed(f"creating {request.name} was refused: {answer.reason}", REFUSED)
+        raise Failed(f"creating {request.name} was refused: {answer.reason}", MISTAKE)
 
     def forget(self) -> None:
         """Deletes what is left of it, so that it can be made anew.

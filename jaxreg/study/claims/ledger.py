@@ -15,7 +15,7 @@ from typing import Any
 import jax
 
 from jaxreg.distributed import processes
-from jaxreg.errors import UserErrors
+from jaxreg.errors import DONE, UserErrors
 from jaxreg.store import member_store
 from jaxreg.store.atomic import write_json, write_text
 from jaxreg.study.analysis import summary_text
@@ -31,7 +31,7 @@ from jaxreg.study.engine import off_values as checks
 from jaxreg.study.engine import program, run_directory, same_everywhere
 from jaxreg.study.engine.members import Spec, code_version, plain
 from jaxreg.study.engine.program_cache import ProgramCache
-from jaxreg.study.engine.session import DONE, Session, hold
+from jaxreg.study.engine.session import Session, hold
 from jaxreg.study.engine.trainer import Trainer, Watch, fingerprint
 from jaxreg.train.loop import Interrupted
 

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from jaxreg.distributed import processes
-from jaxreg.errors import UserErrors
+from jaxreg.errors import DONE, UserErrors
 from jaxreg.store.atomic import write_json
 from jaxreg.store.member_store import Record, Records
 from jaxreg.study.analysis import power, summary_text
@@ -21,7 +21,7 @@ from jaxreg.study.design.experiment import Arm, Experiment
 from jaxreg.study.engine import comparison, off_values, run_directory, same_everywhere, scope
 from jaxreg.study.engine.dataset_loader import Library
 from jaxreg.study.engine.members import Group, Spec, group, make_specs, plain
-from jaxreg.study.engine.session import DONE, Session, hold
+from jaxreg.study.engine.session import Session, hold
 from jaxreg.study.engine.trainer import fingerprint
 from jaxreg.study.report import counterfactual_section, tensorboard
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxreg.data import Dataset, batch_indices
 from jaxreg.data.dataset import PAD
-from jaxreg.errors import UserErrors
+from jaxreg.errors import DONE, UserErrors
 from jaxreg.store.atomic import write_json
 from jaxreg.store.member_store import Record
 from jaxreg.study.analysis import summary_text
@@ -25,7 +25,7 @@ from jaxreg.study.commands import inspect
 from jaxreg.study.design.experiment import Arm
 from jaxreg.study.engine import member_scores, objective, program, run_directory
 from jaxreg.study.engine.members import Spec, make_specs
-from jaxreg.study.engine.session import DONE, Session, hold
+from jaxreg.study.engine.session import Session, hold
 from jaxreg.study.engine.trainer import fingerprint
 from jaxreg.study.report import example_sentence
 from jaxreg.study.report.counterfactual_section import FILE, headline

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from jaxreg.attention import masks
 from jaxreg.data import Dataset, Encoded, batch_indices
-from jaxreg.errors import UserErrors
+from jaxreg.errors import DONE, UserErrors
 from jaxreg.probe import attention as probe
 from jaxreg.store.member_store import Record, Records
 from jaxreg.study.design.components import SOURCES
@@ -205,7 +205,7 @@ def inspect(
     if output is not None:
         draw(found, layers, heads, f"{arm}, seed {seed}, step {step}", output)
         console.print(f"picture: {output}")
-    return 0
+    return DONE
 
 
 def _chosen(name: str, index: int | None, count: int) -> Sequence[int]:

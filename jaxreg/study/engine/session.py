@@ -14,7 +14,7 @@ import numpy as np
 from jaxreg.data import Dataset
 from jaxreg.distributed import processes
 from jaxreg.distributed.signals import Interrupts
-from jaxreg.errors import UserErrors
+from jaxreg.errors import DONE, INTERRUPTED, UserErrors
 from jaxreg.store.checkpoint import CheckpointError
 from jaxreg.store.lease import RunDirectoryInUse
 from jaxreg.store.lock import RunLock
@@ -27,8 +27,6 @@ from jaxreg.study.engine.goodput import Meter, Phases, process_seconds
 from jaxreg.study.engine.members import Spec
 from jaxreg.study.engine.trainer import Trainer, Watch, fingerprint
 from jaxreg.train.loop import Interrupted
-
-DONE, INTERRUPTED = 0, 75
 
 
 class Board:
