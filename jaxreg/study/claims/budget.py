@@ -71,7 +71,7 @@ def rate_of(workdir: Path) -> tuple[float, str]:
     """(model-steps per second, where that is from)."""
     path = workdir / TIMING
     if path.exists():
-        timing = json.loads(path.read_text())
+        timing = json.loads(path.read_text(encoding="utf-8"))
         if timing["seconds"] > 0 and timing["model_steps"] > 0:
             return timing["model_steps"] / timing["seconds"], "measured in this directory"
     return STEPS_PER_SECOND, "of two cores; not measured here yet"
@@ -82,7 +82,11 @@ def note_time(workdir: Path, model_steps: int, seconds: float) -> None:
     directory's speed.
     """
     path = workdir / TIMING
-    before = json.loads(path.read_text()) if path.exists() else {"model_steps": 0, "seconds": 0.0}
+    before = (
+        json.loads(path.read_text(encoding="utf-8"))
+        if path.exists()
+        else {"model_steps": 0, "seconds": 0.0}
+    )
     write_json(
         path,
         {

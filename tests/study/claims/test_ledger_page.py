@@ -4,13 +4,13 @@ import json
 import re
 
 import pytest
-from tests.study.claims.test_verdicts import MORE, ROWS, planted
 
 from jaxreg.study.claims import markdown, page
 from jaxreg.study.claims import verdicts as judging
 from jaxreg.study.claims.budget import Cost
 from jaxreg.study.claims.design import load_claim
 from tests.helpers import made_up_claims as made_up
+from tests.study.claims.test_verdicts import MORE, ROWS, planted
 
 EVIL = "</script><img src=x onerror=\"document.title='owned'\">"
 

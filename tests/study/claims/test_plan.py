@@ -5,12 +5,12 @@ import re
 from pathlib import Path
 
 import pytest
-from tests.study.claims.test_verdicts import MORE
 
 from jaxreg.errors import UserErrors
 from jaxreg.study.analysis import statistics
 from jaxreg.study.claims import plan
 from tests.helpers import made_up_claims as made_up
+from tests.study.claims.test_verdicts import MORE
 
 ROOT = Path(__file__).parents[3]
 CAT_SAT = ROOT / "experiments" / "cat_sat.py"
