@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import dis
 from collections.abc import Iterable, Iterator
 
 
@@ -44,6 +45,19 @@ def one_line(error: BaseException, most: int | None = None) -> str:
     """
     text = " ".join(str(error).split()) or type(error).__name__
     return text if most is None or len(text) <= most else text[: most - 3] + "..."
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Whether this is a real Ctrl-C, and not a KeyboardInterrupt that some code raises by itself.
+
+    Ctrl-C comes between two instructions; the innermost frame of a `raise` stands at that one.
+    """
+    if not isinstance(error, KeyboardInterrupt):
+        return False
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    return at is None or at.tb_frame.f_code.co_code[at.tb_lasti] != dis.opmap["RAISE_VARARGS"]
 
 
 DONE, DEFECT, MISTAKE, INTERRUPTED = 0, 1, 2, 75

@@ -23,7 +23,7 @@ LAYERS = (
     ("distributed",),
     ("nn", "reg", "data", "losses", "metrics", "optim"),
     ("attention", "rng", "batch"),
-    ("typing", "errors"),
+    ("typing", "errors", "syntax"),
 )
 """Imports go down only; parts of one layer are siblings and never import one another."""
 

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from jaxreg.cli import standard_streams
 from jaxreg.distributed import processes
-from jaxreg.errors import DEFECT, INTERRUPTED, MISTAKE, UserErrors
+from jaxreg.errors import DEFECT, INTERRUPTED, MISTAKE, UserErrors, is_interrupt
 
 JOB_VARIABLES = ("JAXREG_COORDINATOR", "JAXREG_NUM_PROCESSES", "JAXREG_PROCESS_ID")
 """Of a process's environment: where process 0 is (host:port), how many processes the job has, and
@@ -107,15 +107,15 @@ def _end_alone(error: Exception) -> NoReturn:
 def _told(error: BaseException) -> tuple[int, str]:
     """(exit code, line) of an exception for the other processes; main says it here."""
     from jaxreg.cli import blame
-    from jaxreg.study.design import components
+    from jaxreg.study.design import user_files
 
     if isinstance(error, UserErrors):
         return MISTAKE, "; ".join(error.mistakes)
-    full, own = blame.of_the_disk(error, None), blame.of_own_code(error, components.adopted())
+    full, own = blame.of_the_disk(error, None), blame.of_own_code(error, user_files.kept_files())
+    if isinstance(error, KeyboardInterrupt) and (own is None or is_interrupt(error)):
+        return INTERRUPTED, "it was interrupted"
     if full is not None or own is not None:
         return MISTAKE, full or own[1]
-    if isinstance(error, KeyboardInterrupt):
-        return INTERRUPTED, "it was interrupted"
     return DEFECT, " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
@@ -200,6 +200,9 @@ def start(num_devices: int | None = None, *, join: Callable[[], None] = lambda: 
     silence()
     import jax
 
+    from jaxreg.study.engine import numeric_settings
+
+    numeric_settings.pin()
     _persistent_cache(jax)
     _cpu_devices(jax, num_devices)
     join()

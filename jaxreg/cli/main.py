@@ -25,7 +25,15 @@ from jaxreg.cli.commands import (
     train,
 )
 from jaxreg.cli.commands import list as list_command
-from jaxreg.errors import DEFECT, DONE, INTERRUPTED, MISTAKE, UserErrors, nearest
+from jaxreg.errors import (
+    DEFECT,
+    DONE,
+    INTERRUPTED,
+    MISTAKE,
+    UserErrors,
+    is_interrupt,
+    nearest,
+)
 
 COMMANDS: dict[str, tuple[Usage, Callable[[Arguments], int]]] = {
     "train": (train.USAGE, train.run),
@@ -64,18 +72,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         for mistake in error.mistakes:
             print(f"{named}: {mistake}", file=sys.stderr)
         return MISTAKE
-    except KeyboardInterrupt:
-        print("jaxreg: interrupted; the same command goes on from the last save", file=sys.stderr)
-        return INTERRUPTED
-    except Exception as error:
+    except BaseException as error:
         return _failed(error, argv)
 
 
-def _failed(error: Exception, argv: list[str]) -> int:
+def _failed(error: BaseException, argv: list[str]) -> int:
     """Says whose an unexpected exception is: the disk's, the person's own code's, or ours."""
     from jaxreg.cli import blame
 
-    pieces = sys.modules.get("jaxreg.study.design.components")  # not loaded: nobody brought any
+    files = sys.modules.get("jaxreg.study.design.user_files")  # not loaded: nobody brought any
     named = f"jaxreg {argv[0]}"
     full = blame.of_the_disk(
         error,
@@ -84,7 +89,10 @@ def _failed(error: Exception, argv: list[str]) -> int:
     if full is not None:
         print(f"{named}: {full}", file=sys.stderr)
         return MISTAKE
-    own = blame.of_own_code(error, pieces.adopted() if pieces else ())
+    own = blame.of_own_code(error, files.kept_files() if files else ())
+    if isinstance(error, KeyboardInterrupt) and (own is None or is_interrupt(error)):
+        print("jaxreg: interrupted; the same command goes on from the last save", file=sys.stderr)
+        return INTERRUPTED
     if own is not None:
         print(f"{own[0]}{named}: {own[1]}", file=sys.stderr)
         return MISTAKE

@@ -34,6 +34,7 @@ from jaxtyping import Int32
 
 from jaxreg.data.dataset import Dataset, Split, View
 from jaxreg.data.row import Encoded, encode_row
+from jaxreg.syntax import source_digest
 
 _NONE = np.zeros(0, np.int32)
 
@@ -139,9 +140,9 @@ class Source:
       legend: settings -> what the numbers mean; does not draw.
       check: (splits, settings) -> None; raises LeakError where something held out is found where it
         must not be.
-      version: raise it with anything that changes what a seed draws. None: the text of the file of
-        `draw` stands for it, so that files of an older draw are never served; right for one's own
-        file.
+      version: raise it with anything that changes what a seed draws. None: the syntax tree of the
+        file of `draw` stands for it, so that files of an older draw are never served; right for
+        one's own file.
       content: word lists and the like that a draw follows from besides its settings, JSON-able, for
         the content hash.
       address: settings -> content hash, instead of the usual one.
@@ -281,9 +282,7 @@ class Source:
     def _version(self) -> int | str:
         if self.version is not None:
             return self.version
-        return hashlib.sha256(
-            Path(inspect.getfile(inspect.unwrap(self.draw))).read_bytes()
-        ).hexdigest()
+        return source_digest(Path(inspect.getfile(inspect.unwrap(self.draw))).read_bytes())
 
 
 def generator(dataset: str, seed: int, *names: object) -> np.random.Generator:

@@ -1,46 +1,83 @@
-"""The version of the code that decides a trained member's numbers."""
+"""The version of the code that decides a trained member's numbers.
 
+It covers every source of the package that the roots import, however far down, but for those that
+only store, show or ask (`NOT_DECIDING`), and follows their syntax trees: formatting, comments and
+docstrings make no trained member stale.
+"""
+
+import ast
 import functools
 import hashlib
 import pathlib
 from collections.abc import Iterable
 
-DECIDING = (
-    "attention",
-    "nn",
-    "reg",
-    "data",
-    "train",
-    "rng.py",
-    "losses.py",
-    "metrics.py",
-    "optim.py",
+from jaxreg import syntax
+
+ROOTS = ("study/engine/program.py", "train/loop.py")
+"""Where a member's numbers are made: the program that is compiled, and the loop that runs it."""
+
+NOT_DECIDING = (
+    "store",
+    "distributed",
+    "launch",
+    "cli",
+    "data/cache.py",
+    "study/design",
+    "errors.py",
+    "syntax.py",
     "typing.py",
-    "study/engine/program.py",
-    "study/engine/objective.py",
-    "study/engine/diagnostics.py",
-    "probe/capture.py",
-    "probe/drift.py",
-    "probe/forward.py",
-    "probe/layers.py",
-    "probe/normalization.py",
 )
-"""The sources, under the package, whose change makes trained members stale."""
+"""What the roots may import and no number follows from. `study/design` says what there is to choose
+from; what is chosen stands in the config, and so in the address. Shapes in `typing.py` are only
+checked.
+"""
 
 
 @functools.cache
 def code_version() -> str:
-    """24 hexadecimal digits over the paths and texts of the `DECIDING` sources; line endings do not
-    matter.
+    """24 hexadecimal digits over the paths and syntax trees of the deciding sources."""
+    lines = [f"{name} {digest}\n" for name, digest in deciding_sources().items()]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()[:24]
+
+
+def deciding_sources() -> dict[str, str]:
+    """The sources, under the package, whose change makes trained members stale, sorted: path ->
+    digest of the syntax tree.
     """
-    return sources_hash(DECIDING)
+    todo, found = list(ROOTS), {}
+    folders = tuple(f"{part}/" for part in NOT_DECIDING)
+    while todo:
+        name = todo.pop()
+        if name in found or name in NOT_DECIDING or name.startswith(folders):
+            continue
+        tree = ast.parse((_package() / name).read_bytes())
+        found[name] = syntax.tree_digest(tree)
+        todo += _imported_sources(name, tree)
+    return dict(sorted(found.items()))
+
+
+def _imported_sources(name: str, tree: ast.AST) -> list[str]:
+    """The sources under the package that a source imports, anywhere in it, and the `__init__.py`
+    above them, which run first. The package's own decides nothing.
+    """
+    own = ".".join(["jaxreg", *pathlib.PurePosixPath(name).parts[:-1]])
+    found: dict[str, None] = {}
+    for module, names in syntax.imports_of(tree, own):
+        for dotted in (module, *(f"{module}.{each}" for each in names)):
+            parts = dotted.split(".")
+            if parts[0] != "jaxreg" or len(parts) == 1:
+                continue
+            inner = ["/".join(parts[1 : end + 1]) for end in range(1, len(parts))]
+            found |= dict.fromkeys(f"{part}/__init__.py" for part in inner)
+            found[f"{inner[-1]}.py"] = None
+    return [source for source in found if (_package() / source).is_file()]
 
 
 def sources_hash(names: Iterable[str]) -> str:
     """24 hexadecimal digits over the paths and texts of files and folders of the package; line
     endings do not matter.
     """
-    package = pathlib.Path(__file__).parents[1]
+    package = _package()
     sha = hashlib.sha256()
     for name in names:
         root = package / name
@@ -50,3 +87,7 @@ def sources_hash(names: Iterable[str]) -> str:
             text = path.read_bytes().replace(b"\r\n", b"\n")
             sha.update(f"{path.relative_to(package).as_posix()} {len(text)}\n".encode() + text)
     return sha.hexdigest()[:24]
+
+
+def _package() -> pathlib.Path:
+    return pathlib.Path(__file__).parents[1]

@@ -267,11 +267,14 @@ def test_the_file_may_be_loaded_again(lone, tmp_path):
     )
 
 
-def test_without_a_version_another_text_of_the_file_is_another_data_set(lone, tmp_path):
+def test_without_a_version_other_code_of_the_file_is_another_data_set(lone, tmp_path):
     changed = tmp_path / "lone_dataset.py"
-    changed.write_text(LONE.read_text() + "\n# another text\n")
-    other = user_files.call(changed, "get_config", instead={})
     settings = lone[0].settings(seed=0)
+    changed.write_text('"""Another docstring."""\n\n\n' + LONE.read_text() + "\n# a comment\n")
+    same = user_files.call(changed, "get_config", instead={})
+    assert same[0].content_hash(same[0].settings(seed=0)) == lone[0].content_hash(settings)
+    changed.write_text(LONE.read_text() + "\nANOTHER = 1\n")
+    other = user_files.call(changed, "get_config", instead={})
     assert other[0].content_hash(other[0].settings(seed=0)) != lone[0].content_hash(settings)
     assert lone[0].content_hash(settings) == user_files.call(LONE, "get_config", instead={})[
         0
@@ -286,7 +289,7 @@ def test_a_lone_file_that_is_imported_otherwise_works_too(tmp_path):
         assert module.get_config()[1].load(seed=0, cache_dir=tmp_path)
     finally:
         del sys.modules[spec.name]
-        user_files._forget_builders("lone_by_hand")
+        user_files._forget_builders(["lone_by_hand"])
 
 
 @pytest.mark.parametrize(

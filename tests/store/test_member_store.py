@@ -1,7 +1,8 @@
 """Trained members are found again, whole, or not at all."""
 
 import pathlib
-import re
+import subprocess
+import sys
 import warnings
 
 import ml_dtypes
@@ -142,83 +143,109 @@ def test_content_hash():
         member_store.content_hash({"a": np.zeros(2)})
 
 
-def test_code_version_follows_the_deciding_sources_only(tmp_path, monkeypatch):
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A package of a few files, of which `code_version` speaks."""
     package = tmp_path / "jaxreg"
-    for name in (
-        "train/loop.py",
-        "nn/blocks.py",
-        "study/engine/program.py",
-        "study/report.py",
-        "cli/main.py",
-        "rng.py",
-    ):
+    texts = {
+        "study/engine/program.py": "from jaxreg.nn import blocks\nfrom jaxreg.study import design\n",
+        "study/design/__init__.py": "",
+        "study/__init__.py": "",
+        "study/report.py": "from jaxreg.study.engine import program\n",
+        "train/loop.py": "import jaxreg.rng\nfrom jaxreg.store import disk\n",
+        "store/disk.py": "",
+        "nn/__init__.py": "",
+        "nn/blocks.py": "def block(x):\n    from jaxreg import optim\n\n    return x + 1\n",
+        "nn/unused.py": "",
+        "optim.py": "",
+        "rng.py": "",
+    }
+    for name, text in texts.items():
         (package / name).parent.mkdir(parents=True, exist_ok=True)
-        (package / name).write_text(f"# {name}\n")
+        (package / name).write_text(text)
     monkeypatch.setattr(code_version, "__file__", str(package / "store" / "code_version.py"))
-
-    def version() -> str:
-        code_version.code_version.cache_clear()
-        return code_version.code_version()
-
-    first = version()
-    for name in ("study/report.py", "cli/main.py"):
-        (package / name).write_text("changed")
-    (package / "nn" / "notes.txt").write_text("no source")
-    (package / "nn" / "blocks.py").write_bytes(b"# nn/blocks.py\r\n")
-    assert version() == first
-    seen = {first}
-    for name in ("nn/blocks.py", "study/engine/program.py", "rng.py", "train/loop.py"):
-        (package / name).write_text("changed")
-        seen.add(version())
-    (package / "nn" / "blocks.py").rename(package / "nn" / "block.py")
-    seen.add(version())
-    assert len(seen) == 6
+    code_version.code_version.cache_clear()
+    yield package
     code_version.code_version.cache_clear()
 
 
-def test_every_part_of_the_package_is_known_to_decide_or_not():
-    package = pathlib.Path(jaxreg.__file__).parent
-    not_deciding = {
-        "cli",
-        "distributed",
-        "errors.py",
-        "launch",
-        "store",
-        "study",
-        "probe",
-        "__init__.py",
-    }  # of study and probe some files decide
-    parts = {
-        path.name
-        for path in package.iterdir()
-        if (path.suffix == ".py" or path.is_dir()) and path.name != "__pycache__"
+def version() -> str:
+    code_version.code_version.cache_clear()
+    return code_version.code_version()
+
+
+def test_the_deciding_sources_are_what_the_roots_import(package):
+    assert set(code_version.deciding_sources()) == {
+        "study/engine/program.py",
+        "study/__init__.py",
+        "train/loop.py",
+        "nn/__init__.py",
+        "nn/blocks.py",
+        "optim.py",
+        "rng.py",
     }
-    assert parts - not_deciding <= set(code_version.DECIDING)
-    assert all((package / name).exists() for name in code_version.DECIDING)
 
 
-def test_what_training_loads_of_study_and_probe_decides():
+def test_code_version_follows_the_deciding_sources_only(package):
+    first = version()
+    for name in ("study/report.py", "store/disk.py", "nn/unused.py", "study/design/__init__.py"):
+        (package / name).write_text("changed = 1")
+    (package / "nn" / "notes.txt").write_text("no source")
+    assert version() == first
+    seen = {first}
+    for name in ("nn/blocks.py", "optim.py", "rng.py", "train/loop.py", "nn/__init__.py"):
+        (package / name).write_text((package / name).read_text() + "changed = 1")
+        seen.add(version())
+    assert len(seen) == 6
+
+
+def test_formatting_comments_and_docstrings_make_nothing_stale(package):
+    first = version()
+    (package / "nn" / "blocks.py").write_bytes(
+        b'"""Blocks."""\r\n# words\r\ndef block( x ):\r\n    """One more."""\r\n'
+        b"    from jaxreg import (optim)\r\n    return ((x) + 1)  # more\r\n"
+    )
+    assert version() == first
+    (package / "nn" / "blocks.py").write_text(
+        "def block(x):\n    from jaxreg import optim\n\n    return x + 1.0\n"
+    )
+    assert version() != first
+
+
+def test_every_source_that_making_a_program_loads_decides_or_is_named_as_not_deciding():
+    """The graph of imports is read off the sources; this is what Python really loads."""
+    script = (
+        "import sys, jaxreg.study.engine.program, jaxreg.train.loop\n"
+        "print(*(m.__file__ for n, m in sys.modules.items() if n.startswith('jaxreg.')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
     package = pathlib.Path(jaxreg.__file__).parent
-    todo, seen = ["study/engine/program.py"], set()
-    while todo:
-        name = todo.pop()
-        seen.add(name)
-        for module in re.findall(
-            r"^from jaxreg\.(probe|study)(?:\.(\w+))? import ([\w, ]+)",
-            (package / name).read_text(),
-            re.MULTILINE,
-        ):
-            names = [module[1]] if module[1] else [each.strip() for each in module[2].split(",")]
-            todo += [
-                path
-                for path in (f"{module[0]}/{each}.py" for each in names)
-                if (package / path).exists() and path not in seen
-            ]
-    choices = {
-        "study/design/components.py",
-        "study/design/regularizers.py",
-    }  # say what there is; what is chosen stands in the config
-    assert seen - choices <= set(code_version.DECIDING)
+    loaded = {pathlib.Path(file).relative_to(package).as_posix() for file in done.stdout.split()}
+    unknown = loaded - set(code_version.deciding_sources())
+    assert len(loaded) > 50
+    assert all(name.startswith(code_version.NOT_DECIDING) for name in unknown), unknown
+
+
+def test_what_makes_numbers_decides_and_what_stores_them_does_not():
+    found = set(code_version.deciding_sources())
+    package = pathlib.Path(jaxreg.__file__).parent
+    whole = ("nn", "reg", "train", "attention/blockwise")
+    expected = {
+        path.relative_to(package).as_posix()
+        for part in whole
+        for path in (package / part).glob("*.py")
+    }
+    files = ("rng.py", "losses.py", "metrics.py", "optim.py", "attention/masks.py")
+    engine = ("objective.py", "diagnostics.py", "program.py")
+    probes = ("capture.py", "drift.py", "forward.py", "layers.py", "normalization.py")
+    expected |= {*files, "data/batches.py", "data/catsat/splits.py"}
+    expected |= {f"study/engine/{name}" for name in engine} | {f"probe/{name}" for name in probes}
+    assert expected <= found
+    assert not any(name.startswith(code_version.NOT_DECIDING) for name in found)
+    roots = {name.split("/")[0] for name in code_version.NOT_DECIDING}
+    assert all((package / root).exists() for root in roots)
 
 
 def test_flatten_and_back():

@@ -74,7 +74,11 @@ def check(given: Arguments, mistakes: list[str]):
             experiment = experiments.load_experiment(path)
     seeds = _seeds(given.flags["--seeds"], experiment, mistakes)
     if experiment is None:
-        mistakes += configs.override_mistakes(given.overrides)
+        unknown = given.position is not None and experiments.pieces_unknown(given.position)
+        of_pieces = ("data.", "model.", "loss.") if unknown else ()
+        mistakes += configs.override_mistakes(
+            [each for each in given.overrides if not each.startswith(of_pieces)]
+        )
         return None
     if given.flags["--arms"] is not None:
         with collecting(mistakes):

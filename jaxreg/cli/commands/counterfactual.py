@@ -30,6 +30,9 @@ USAGE = Usage(
         "--head": Flag("HEAD", "only this head, from 0"),
         "--devices": Flag("N", "CPU devices to make; default: one per core"),
         "--dry_run": Flag("", "say which connections would be kept, and stop"),
+        "--experiment": Flag(
+            "FILE", "the experiment file, where the run has a data set, model or penalty of its own"
+        ),
     },
     examples=("jaxreg counterfactual runs/cat_sat --arm=attention_0.3 --seed=100",),
 )
@@ -55,10 +58,13 @@ def run(given: Arguments) -> int:
 
     from jaxreg.cli import jax_startup, live_display
 
-    jax_startup.start(num_devices)
+    jax_startup.silence()
     from jaxreg.study.commands import counterfactual as study
+    from jaxreg.study.engine import run_directory
     from jaxreg.study.report import counterfactual_section as section
 
+    run_directory.confirm(workdir, flags["--experiment"])
+    jax_startup.start(num_devices)
     planned = bool(flags["--dry_run"])
     with live_display.open_display() as shown:
         code = study.run(

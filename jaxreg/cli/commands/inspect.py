@@ -22,6 +22,9 @@ USAGE = Usage(
         "--layer": Flag("LAYER", "only this layer, from 0"),
         "--head": Flag("HEAD", "only this head, from 0"),
         "--output": Flag("PNG", "write a picture too"),
+        "--experiment": Flag(
+            "FILE", "the experiment file, where the run has a data set, model or penalty of its own"
+        ),
     },
     examples=(
         (
@@ -54,9 +57,12 @@ def run(given: Arguments) -> int:
 
     from jaxreg.cli import jax_startup
 
-    jax_startup.start()
+    jax_startup.silence()
     from jaxreg.study.commands import inspect as study
+    from jaxreg.study.engine import run_directory
 
+    run_directory.confirm(workdir, flags["--experiment"])
+    jax_startup.start()
     return study.inspect(
         workdir, flags["--arm"], seed, step, flags["--text"], layer, head, output, Console()
     )

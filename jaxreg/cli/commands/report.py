@@ -1,7 +1,7 @@
 """`jaxreg report`: tables and page again, from what is on disk."""
 
 from jaxreg.cli import arguments
-from jaxreg.cli.arguments import Arguments, Usage
+from jaxreg.cli.arguments import Arguments, Flag, Usage
 from jaxreg.errors import DONE, UserErrors
 
 USAGE = Usage(
@@ -9,6 +9,11 @@ USAGE = Usage(
     what="make the tables and report.html of a run again",
     position="DIR",
     position_help="the --workdir of an earlier compare",
+    flags={
+        "--experiment": Flag(
+            "FILE", "the experiment file, where the run has a data set, model or penalty of its own"
+        ),
+    },
     examples=("jaxreg report runs/cat_sat",),
 )
 
@@ -27,8 +32,10 @@ def run(given: Arguments) -> int:
     from jaxreg.cli import jax_startup
 
     jax_startup.silence()
+    from jaxreg.study.engine import run_directory
     from jaxreg.study.report import payload
 
+    run_directory.confirm(workdir, given.flags["--experiment"])
     payload.rebuild(workdir)
     print(f"{workdir / 'report.html'}")
     return DONE

@@ -204,14 +204,16 @@ def load_claim(path: str | Path, *, quick: bool = False, num_seeds: int | None =
     claim = user_files.call(path, "get_claim", instead=_NOT_A_CLAIM)
     if not isinstance(claim, Claim):
         raise UserErrors([f"{path}: get_claim() returns {type(claim).__name__}, not a Claim"])
-    mistakes = [*check_claim(claim), *claim.own.mistakes()]
-    components.adopt(claim.own, path)
+    in_own = claim.own.mistakes()
+    if not in_own:
+        with errors.collecting(in_own):
+            components.adopt(claim.own, path)
+    mistakes = [*check_claim(claim), *in_own]
     if isinstance(claim.id, str) and claim.id != path.stem:
         mistakes.append(f"id is {claim.id!r}; it must be the name of the file, {path.stem!r}")
     arms: dict[str, ArmDesign] = {}
-    if claim.form == "experiment" and not any(
-        line.startswith("arm") or "no arm" in line for line in mistakes
-    ):
+    unsound = any(line.startswith("arm") or "no arm" in line for line in mistakes)
+    if claim.form == "experiment" and not unsound and not in_own:
         arms, found = _resolve(claim, path, quick)
         mistakes += found
     if mistakes:

@@ -27,6 +27,7 @@ from jaxreg.study.claims.design import Design, too_large_seeds
 from jaxreg.study.claims.measurements import Gatherer, Measurements, gather
 from jaxreg.study.claims.probe_runner import Prober
 from jaxreg.study.claims.verdicts import ALPHA, family, judge
+from jaxreg.study.design import components
 from jaxreg.study.engine import off_values as checks
 from jaxreg.study.engine import program, run_directory, same_everywhere
 from jaxreg.study.engine.members import Spec, code_version, plain
@@ -330,7 +331,9 @@ class _Ledger:
         for design in designs:
             own = next(iter(design.arms.values()))
             config = plain(own.values)
-            key = member_store.content_hash([repr(program.structure_of(config)), code_version()])
+            own = components.digests_of(config)
+            structure = repr(program.structure_of(config))
+            key = member_store.content_hash([structure, code_version(), own])
             if key not in kept:
                 data = self.session.library.request(config["data"], design.seeds[0])
                 kept[key] = checks.off_value(

@@ -3,7 +3,6 @@ all that decides their numbers.
 """
 
 import functools
-import hashlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,12 +12,15 @@ import jax
 import numpy as np
 
 from jaxreg.data import Dataset
+from jaxreg.errors import UserErrors
 from jaxreg.probe import forward
 from jaxreg.store import member_store
 from jaxreg.store.member_store import Record, Records
 from jaxreg.study.claims.measures import Probe
+from jaxreg.study.design import piece_digest, user_files
 from jaxreg.study.engine import program, program_cache
 from jaxreg.study.engine.members import Spec, code_version
+from jaxreg.syntax import source_digest
 
 AT_ONCE = 8
 """Members in one call; one after the other in it, so that a member's bits do not depend on the
@@ -137,8 +139,18 @@ def batch_of(probe: Probe, dataset: Dataset) -> dict[str, np.ndarray]:
 def address(probe: Probe, member: str) -> str:
     """The hash under which a probe's findings of a member are kept: member, probe, settings and
     code.
+
+    Raises:
+      UserErrors: what a person's own probe computes cannot be told.
     """
     run = probe.run.func if isinstance(probe.run, functools.partial) else probe.run
+    file = Path(inspect.unwrap(run).__code__.co_filename)
+    try:
+        piece = piece_digest.piece_digest(probe.run, file.parent)
+    except piece_digest.Unaddressable as error:
+        raise UserErrors(
+            [f"{file}: probe {probe.name!r}: what it computes cannot be told: {error}"]
+        ) from None
     return member_store.content_hash(
         {
             "member": member,
@@ -146,31 +158,22 @@ def address(probe: Probe, member: str) -> str:
             "view": probe.view,
             "rows": probe.rows,
             "settings": dict(probe.settings),
-            "code": _code(inspect.unwrap(run).__code__.co_filename),
+            "code": [piece, None if user_files.is_theirs(str(file)) else _tree(file)],
             "library": _library(),
         }
     )
 
 
-@functools.cache
 def _library() -> str:
     """A digest of all that a probe may call: what trains members, and the probes, most of which
     decide no member.
     """
     package = Path(inspect.getfile(forward)).parent
-    return member_store.content_hash(
-        [
-            code_version(),
-            [[path.name, _code(str(path))] for path in sorted(package.glob("*.py"))],
-            _code(__file__),
-        ]
-    )
+    probes = [[path.name, _tree(path)] for path in sorted(package.glob("*.py"))]
+    return member_store.content_hash([code_version(), probes, _tree(Path(__file__))])
 
 
 @functools.cache
-def _code(path: str) -> str:
-    """A digest of the file that defines a probe: a person's own may change while the library does
-    not.
-    """
-    file = Path(path)
-    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else path
+def _tree(path: Path) -> str:
+    """A digest of the syntax tree of one of our files; nothing of one that is not there."""
+    return source_digest(path.read_bytes()) if path.is_file() else ""

@@ -23,9 +23,12 @@ from flax import linen
 
 from jaxreg import data
 from jaxreg.data import Source
+from jaxreg.errors import UserErrors
 from jaxreg.reg import penalties
 from jaxreg.store.digests import json_digest
+from jaxreg.study.design import piece_digest, user_files
 from jaxreg.study.design.model_section import transformer, transformer_arguments
+from jaxreg.syntax import tree_digest
 
 SOURCES: ChainMap[str, Source] = ChainMap({}, data.SOURCES)
 """Name in data.dataset -> data set."""
@@ -51,7 +54,8 @@ _CALLED_WITH = (
     "example_ids",
     "read_positions",
 )
-_adopted: dict[str, str] = {}  # path of an experiment file -> digest of its pieces
+_TABLES = {"datasets": SOURCES, "models": MODELS, "penalties": PENALTIES}
+_adopted: dict[Path, "Adopted"] = {}  # by the path of an experiment file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,21 +70,26 @@ class Own:
         are the fields of the config's model section; a field that ends in _rate or _strength is
         traced.
       penalties: classes as in `jaxreg/reg/penalties.py`.
+      files: files that the pieces read, relative to the experiment file; their bytes are part of
+        the address of every member that uses a piece.
     """
 
     # Whatever stands in a person's file: `mistakes` says what is wrong with it.
     datasets: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     models: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     penalties: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    files: tuple[str, ...] = ()
 
     def mistakes(self) -> list[str]:
         """What is wrong with the pieces, one line each."""
         found = [
             f"own.{kind}: {name!r} is one of ours; choose another name"
-            for kind, table in (("datasets", SOURCES), ("models", MODELS), ("penalties", PENALTIES))
+            for kind, table in _TABLES.items()
             for name in vars(self)[kind]
             if name in table.parents
         ]
+        if isinstance(self.files, str) or not all(isinstance(each, str) for each in self.files):
+            found.append(f"own.files is {self.files!r}; it must be a tuple of file names")
         found += [
             f"own.datasets: {name!r} is no jaxreg.data.Source"
             for name, source in self.datasets.items()
@@ -117,43 +126,129 @@ def _model_mistakes(module: Any) -> list[str]:
     return lines
 
 
+@dataclasses.dataclass(frozen=True)
+class Adopted:
+    """What an experiment file brought along.
+
+    Attributes:
+      code: digest of what the file holds besides `get_experiment` and `get_claim`.
+      pieces: kind ("datasets", "models", "penalties") -> name -> digest of the piece and of all
+        that it comes from.
+    """
+
+    code: str
+    pieces: Mapping[str, Mapping[str, str]]
+
+
 def adopt(own: Own, path: Path) -> None:
-    """Makes the pieces of an experiment file known to configs for the rest of this process.
+    """Makes the pieces of an experiment file known to configs for the rest of this process, each
+    with the digest of what its name is really bound to (see `piece_digest`).
 
     Args:
-      path: the file; what it holds besides `get_experiment` and `get_claim` decides whether trained
-        members are found again.
+      own: sound pieces (`Own.mistakes`).
+      path: the file, which `user_files.call` has loaded.
+
+    Raises:
+      UserErrors: a piece cannot be followed, or has the name of another file's other piece; one
+        line each.
     """
-    for table, pieces in (
-        (SOURCES, own.datasets),
-        (MODELS, own.models),
-        (PENALTIES, own.penalties),
-    ):
-        table.maps[0].update(pieces)
-    if own.datasets or own.models or own.penalties:
-        body = [
-            node
-            for node in ast.parse(path.read_text(encoding="utf-8")).body
-            if getattr(node, "name", "") not in ("get_experiment", "get_claim")
-        ]
-        _adopted[str(path.resolve())] = json_digest([ast.dump(node) for node in body])
+    path = path.expanduser().resolve()
+    _forget_pieces(_adopted.pop(path, None))
+    user_files.keep(path)
+    given = {kind: dict(vars(own)[kind]) for kind in _TABLES if vars(own)[kind]}
+    if not given:
+        return
+    mistakes: list[str] = []
+    pieces: dict[str, dict[str, str]] = {}
+    for kind, named in given.items():
+        for name, piece in named.items():
+            try:
+                digest = piece_digest.piece_digest(piece, path.parent, own.files)
+            except piece_digest.Unaddressable as error:
+                mistakes.append(f"own.{kind}: {name!r}: what it computes cannot be told: {error}")
+                continue
+            pieces.setdefault(kind, {})[name] = digest
+            mistakes += _other_piece(kind, name, digest)
+    if mistakes:
+        user_files.drop(path)
+        raise UserErrors(mistakes)
+    for kind, named in pieces.items():
+        for name, digest in named.items():
+            piece = given[kind][name]
+            is_source = isinstance(piece, Source)
+            _TABLES[kind].maps[0][name] = addressed(piece, digest) if is_source else piece
+    _adopted[path] = Adopted(file_code(path), pieces)
+
+
+def addressed(source: Source, digest: str) -> Source:
+    """The data set with its piece's digest in the content hash of every draw, so that files which
+    older code drew are never read. It stands for the version where the source has none.
+    """
+    address = source.address
+    return dataclasses.replace(
+        source,
+        version=source.version or 0,
+        content=lambda: {"content": source.content(), "piece": digest},
+        address=None if address is None else lambda given: json_digest([address(given), digest]),
+    )
+
+
+def _other_piece(kind: str, name: str, digest: str) -> list[str]:
+    return [
+        f"own.{kind}: {name!r} is another piece than that of {other}, which this process uses too;"
+        " rename one"
+        for other, there in _adopted.items()
+        if there.pieces.get(kind, {}).get(name, digest) != digest
+    ]
+
+
+def file_code(path: Path) -> str:
+    """A digest of what a file holds besides `get_experiment` and `get_claim`; nothing is run."""
+    body = ast.parse(path.read_bytes()).body
+    design = ("get_experiment", "get_claim")
+    return tree_digest(*(node for node in body if getattr(node, "name", "") not in design))
 
 
 def forget() -> None:
     """Only our own pieces again."""
-    for table in (SOURCES, MODELS, PENALTIES):
+    for table in _TABLES.values():
         table.maps[0].clear()
     _adopted.clear()
+    user_files.drop_all()
 
 
-def adopted() -> dict[str, str]:
-    """Path of an experiment file -> digest of its pieces, for all files that brought some."""
-    return dict(_adopted)
+def _forget_pieces(adopted: Adopted | None) -> None:
+    for kind, named in adopted.pieces.items() if adopted else ():
+        for name in named:
+            _TABLES[kind].maps[0].pop(name, None)
 
 
-def version() -> str | None:
-    """A digest of the code of all own pieces; None where there are none."""
-    return json_digest(sorted(_adopted.values())) if _adopted else None
+def adopted() -> dict[str, Adopted]:
+    """Path of an experiment file -> what it brought, for all files that brought some."""
+    return {str(path): found for path, found in _adopted.items()}
+
+
+def digests_of(config: Mapping) -> dict[str, dict[str, str]]:
+    """The digests of the own pieces that a resolved config uses, by kind and name; empty where it
+    uses only ours.
+    """
+    strengths = config["loss"].items()
+    used = {
+        "datasets": [config["data"]["dataset"]],
+        "models": [config["model"]["module"]],
+        "penalties": [
+            name.removesuffix("_strength") for name, value in strengths if value is not None
+        ],
+    }
+    known: dict[str, dict[str, str]] = {kind: {} for kind in used}
+    for found in _adopted.values():
+        for kind, named in found.pieces.items():
+            known[kind] |= named
+    own = {
+        kind: {name: known[kind][name] for name in names if name in _TABLES[kind].maps[0]}
+        for kind, names in used.items()
+    }
+    return {kind: named for kind, named in own.items() if named}
 
 
 def model_fields(name: str) -> dict[str, Any]:

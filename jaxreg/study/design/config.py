@@ -64,7 +64,7 @@ def read_config(path: str | Path, overrides: Sequence[str]) -> tuple[ConfigDict 
       The config, locked, without the overrides that are wrong; None where nothing sound is left.
       And the mistakes.
     """
-    values, mistakes = _read_overrides(overrides, Chosen(None))
+    values, mistakes = _read_overrides(overrides, Chosen(None, None))
     try:
         config = user_files.call(path, "get_config", instead=_NOT_A_CONFIG)
         if not isinstance(config, ConfigDict):
@@ -154,7 +154,7 @@ def override_mistakes(overrides: Sequence[str]) -> list[str]:
     """What is wrong with overrides whatever the config: unknown fields, wrong values, fields that
     are named twice.
     """
-    return _read_overrides(overrides, Chosen(None))[1]
+    return _read_overrides(overrides, Chosen(None, None))[1]
 
 
 def _read_overrides(
@@ -246,7 +246,7 @@ def check_arms(experiment: Experiment) -> list[str]:
     return [
         f"arm {name!r}: {mistake}"
         for name, arm in experiment.arms.items()
-        for mistake in _check_diff(arm, Chosen(None))
+        for mistake in _check_diff(arm, Chosen(None, None))
     ]
 
 

@@ -170,7 +170,7 @@ class Chosen(NamedTuple):
 
 def fields_of(dataset: object, module: object = "transformer") -> Mapping[str, Field]:
     """Field -> what it may be, for a config with this data set and model; the data fields of all
-    sets where there is no such one.
+    sets where there is no such one, the model fields of all models for None.
     """
     chosen = (
         [SOURCES[dataset]]
@@ -195,6 +195,8 @@ def fields_of(dataset: object, module: object = "transformer") -> Mapping[str, F
         rest = _model_fields(module) | {
             name: field for name, field in rest.items() if not name.startswith("model.")
         }
+    for each in MODELS.maps[0] if module is None else ():
+        rest = _model_fields(each) | rest
     rest |= {"model.module": Choice(tuple(MODELS))} | {
         f"loss.{name}_strength": penalty_field(penalty) for name, penalty in PENALTIES.items()
     }

@@ -132,11 +132,20 @@ def load_experiment(path: str | Path) -> Experiment:
         raise errors.UserErrors(
             [f"{path}: get_experiment() returns {type(experiment).__name__}, not an Experiment"]
         )
-    mistakes = [*check_experiment(experiment), *experiment.own.mistakes()]
+    in_own = experiment.own.mistakes()
+    if not in_own:  # other mistakes are told in the words of the pieces
+        with errors.collecting(in_own):
+            components.adopt(experiment.own, Path(path))
+    mistakes = [*check_experiment(experiment), *in_own]
     if mistakes:
         raise errors.UserErrors([f"{path}: {mistake}" for mistake in mistakes])
-    components.adopt(experiment.own, Path(path).expanduser())
     return experiment
+
+
+def pieces_unknown(path: str | Path) -> bool:
+    """Whether a file may have pieces of its own that could not be adopted: it is there, and broken."""
+    path = Path(path).expanduser()
+    return path.is_file() and not user_files.is_kept(path)
 
 
 def config_path(experiment_path: str | Path, experiment: Experiment) -> Path:

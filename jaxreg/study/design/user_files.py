@@ -1,18 +1,40 @@
-"""A person's own Python files, loaded by path."""
+"""A person's own Python files, loaded by path.
+
+While a file is loaded and called, it may import
+
+- what lies beside it, as a script may; modules of the same name from other folders are set aside
+  meanwhile and do not get in the way;
+- `configs.base` and its neighbors, from the nearest `configs/` above the file, in the working
+  directory, or where jaxreg was cloned; another package `configs` on the path does not matter.
+
+What was imported from beside the file is gone again afterwards, unless `keep` is asked for it:
+own pieces may import inside their functions, long after the file was loaded.
+"""
 
 import contextlib
 import difflib
+import functools
+import hashlib
+import importlib.machinery
 import importlib.util
 import sys
+import sysconfig
 import traceback
-from collections.abc import Iterator
+import types
+from collections.abc import Container, Iterator
 from pathlib import Path
 
-from jaxreg.errors import UserErrors
+from jaxreg.errors import UserErrors, is_interrupt
+
+_imported: dict[Path, dict[str, types.ModuleType]] = {}
+"""File -> the module that it is, and those from beside it that it imported, by name."""
+
+_kept: dict[Path, dict[str, types.ModuleType]] = {}
+"""The same, of the files whose modules stay importable."""
 
 
 def call(path: str | Path, function: str, *, instead: dict[str, str]) -> object:
-    """What `function()` of the Python file at `path` returns. The file may import `configs.base`.
+    """What `function()` of the Python file at `path` returns.
 
     Args:
       path: the file.
@@ -20,45 +42,124 @@ def call(path: str | Path, function: str, *, instead: dict[str, str]) -> object:
       instead: function name -> hint, for files of another kind that are given by mistake.
 
     Raises:
-      UserErrors: no such file, not Python, no such function, or it fails; one line that names the
-        place.
+      UserErrors: no such file, not Python, no such function, or it fails, by `sys.exit` too; one
+        line that names the place.
+      KeyboardInterrupt: Ctrl-C.
     """
     path = Path(path).expanduser()
     _check_exists(path)
-    with _configs_importable(path):
+    with _importable(path):
         try:
-            spec = importlib.util.spec_from_file_location(f"_jaxreg_file_{path.stem}", path)
-            module = importlib.util.module_from_spec(spec)
-            sys.modules[spec.name] = module  # dataclasses of the file look their module up
-            spec.loader.exec_module(module)
-            found = vars(module)
+            found = vars(_loaded(path))
             if not callable(found.get(function)):
-                hints = [hint for other, hint in instead.items() if other in found]
-                raise UserErrors(
-                    [
-                        f"{path}: has no function"
-                        f" {function}(){''.join('; ' + hint for hint in hints)}"
-                    ]
-                )
+                hints = "".join(f"; {hint}" for other, hint in instead.items() if other in found)
+                raise UserErrors([f"{path}: has no function {function}(){hints}"])
             return found[function]()
         except UserErrors:
             raise
-        except Exception as error:  # the file is the user's: whatever it raises is a mistake in it
+        except BaseException as error:  # the file is theirs: whatever it raises is a mistake in it
+            if is_interrupt(error):
+                raise
+            told = f"{type(error).__name__}: {error}"
+            raise UserErrors([f"{path}{_line_of(error, path)}: {told}"]) from error
+
+
+def keep(path: Path) -> None:
+    """Leaves a loaded file, and what it imported from beside it, importable in this process.
+
+    Raises:
+      UserErrors: another file that is kept has imported a module of the same name from another
+        folder.
+    """
+    path = path.expanduser().resolve()
+    mine = _imported.get(path, {})
+    for other, theirs in _kept.items():
+        for name in sorted(set(mine) & set(theirs)) if other.parent != path.parent else ():
             raise UserErrors(
-                [f"{path}{_line_of(error, path)}: {type(error).__name__}: {error}"]
-            ) from error
-        finally:
-            sys.modules.pop(f"_jaxreg_file_{path.stem}", None)
-            _forget_builders(f"_jaxreg_file_{path.stem}")
+                [
+                    f"{path}: imports {name} from its folder, and {other} another {name} from its"
+                    " own; rename one, or use them in two processes"
+                ]
+            )
+    _kept[path] = mine
+    sys.modules.update(mine)
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
 
 
-def _forget_builders(module: str):
-    """TFDS refuses a second builder of a name, and so a file that is loaded twice; those of the
-    file are struck off its list.
+def drop(path: Path) -> None:
+    """Undoes `keep` for a file; its neighbors in the same folder stay importable."""
+    path = path.expanduser().resolve()
+    for name, module in _kept.pop(path, {}).items():
+        if sys.modules.get(name) is module:
+            del sys.modules[name]
+    alone = all(other.parent != path.parent for other in _kept)
+    if alone and str(path.parent) in sys.path:
+        sys.path.remove(str(path.parent))
+
+
+def drop_all() -> None:
+    """Undoes every `keep`."""
+    for path in list(_kept):
+        drop(path)
+
+
+def is_kept(path: Path) -> bool:
+    """Whether `keep` was asked for the file."""
+    return path.expanduser().resolve() in _kept
+
+
+def kept_files() -> list[str]:
+    """The paths of all files whose modules are kept: where a traceback is the person's own."""
+    modules = (module for found in _kept.values() for module in found.values())
+    files = (getattr(module, "__file__", None) for module in modules)
+    return sorted({str(Path(file).resolve()) for file in files if file is not None})
+
+
+@functools.cache
+def is_theirs(file: str) -> bool:
+    """Whether a source file belongs to a person: to no library and not to jaxreg."""
+    if file.startswith("<frozen"):
+        return False
+    path = Path(file).resolve()
+    libraries = [Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib")]
+    return not (
+        {"site-packages", "dist-packages"} & set(path.parts)
+        or any(path.is_relative_to(each) for each in (*libraries, Path(__file__).parents[2]))
+    )
+
+
+def is_their_module(module: types.ModuleType | None) -> bool:
+    """Whether a module belongs to a person; one that is gone from `sys.modules` does."""
+    if module is None:
+        return True
+    file = getattr(module, "__file__", None)
+    if file is None:  # built into Python, or a folder without `__init__.py`
+        return any(is_theirs(place) for place in getattr(module, "__path__", ()))
+    return is_theirs(file)
+
+
+def _module_name(path: Path) -> str:
+    folder = hashlib.sha256(str(path.resolve().parent).encode()).hexdigest()[:8]
+    return f"_jaxreg_file_{path.stem}_{folder}"
+
+
+def _loaded(path: Path) -> types.ModuleType:
+    """The file as a module, run anew."""
+    spec = importlib.util.spec_from_file_location(_module_name(path), path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses of the file look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def _forget_builders(modules: Container[str]) -> None:
+    """TFDS refuses a second builder of a name, and so a file that is loaded twice; those of these
+    modules are struck off its list.
     """
     registered = sys.modules.get("tensorflow_datasets.core.registered")
     known = {} if registered is None else vars(registered).get("_DATASET_REGISTRY", {})
-    for name in [name for name, builder in known.items() if builder.__module__ == module]:
+    for name in [name for name, builder in known.items() if builder.__module__ in modules]:
         del known[name]
 
 
@@ -74,46 +175,78 @@ def _check_exists(path: Path):
         raise UserErrors([f"{path}: is not a .py file"])
 
 
-def _line_of(error: Exception, path: Path) -> str:
-    """', line 12': the last line of the user's own file that the error passed through."""
+def _line_of(error: BaseException, path: Path) -> str:
+    """', line 12': the last line of the person's own code that the error passed through; with the
+    file where that is another one.
+    """
     if isinstance(error, SyntaxError):
         return (
             f", line {error.lineno}"
             if error.filename == str(path)
             else f", in {error.filename} line {error.lineno}"
         )
-    lines = [
-        frame.lineno
+    frames = [
+        frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if frame.filename == str(path)
+        if not frame.filename.startswith("<") and is_theirs(frame.filename)
     ]
-    return f", line {lines[-1]}" if lines else ""
+    if not frames:
+        return ""
+    last = frames[-1]
+    here = Path(last.filename).resolve() == path.resolve()
+    return f", line {last.lineno}" if here else f", in {last.filename} line {last.lineno}"
+
+
+# --- what a file may import
 
 
 @contextlib.contextmanager
-def _configs_importable(path: Path) -> Iterator[None]:
-    """Puts the directory that holds `configs/` in front: above the file, else the working
-    directory, else where jaxreg was cloned.
-
-    `configs` modules of another project that are already loaded are set aside meanwhile.
-    """
-    above = [*path.resolve().parents, Path.cwd(), Path(__file__).parents[3]]
-    root = next((str(p) for p in above if (p / "configs" / "base.py").is_file()), str(Path.cwd()))
-    others = {
-        name: m
-        for name, m in sys.modules.items()
-        if name == "configs" or name.startswith("configs.")
+def _importable(path: Path) -> Iterator[None]:
+    """The imports of a file, as the module's docstring says."""
+    file = path.resolve()
+    folder = file.parent
+    beside = {each.stem if each.suffix == ".py" else each.name for each in folder.iterdir()}
+    aside = {
+        name: module
+        for name, module in sys.modules.items()
+        if name.split(".")[0] in beside | {"configs"} and is_their_module(module)
     }
-    for name in others:
+    writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # a .pyc knows whole seconds
+    for name in aside:
         del sys.modules[name]
+    before = set(sys.modules)
     importlib.invalidate_caches()
-    sys.path.insert(0, root)
+    sys.path.insert(0, str(folder))
+    _bind_configs(file)
     try:
         yield
     finally:
-        sys.path.remove(root)
-        for name in [
-            name for name in sys.modules if name == "configs" or name.startswith("configs.")
-        ]:
-            del sys.modules[name]
-        sys.modules.update(others)
+        sys.dont_write_bytecode = writes
+        sys.path.remove(str(folder))
+        new = {name: sys.modules[name] for name in set(sys.modules) - before}
+        own = {name: module for name, module in new.items() if _lies_in(module, folder)}
+        _imported[file] = own
+        _forget_builders(own)
+        for name in new:
+            if name in own or name.split(".")[0] == "configs":
+                del sys.modules[name]
+        sys.modules.update(aside)
+
+
+def _lies_in(module: types.ModuleType, folder: Path) -> bool:
+    places = [getattr(module, "__file__", None), *getattr(module, "__path__", ())]
+    return is_their_module(module) and any(
+        Path(place).resolve().is_relative_to(folder) for place in places if place is not None
+    )
+
+
+def _bind_configs(file: Path) -> None:
+    """Makes `configs` the nearest folder of that name with a `base.py`, whatever else is on the
+    path.
+    """
+    above = [*file.parents, Path.cwd(), Path(__file__).resolve().parents[3]]
+    root = next((place for place in above if (place / "configs" / "base.py").is_file()), None)
+    if root is not None:
+        spec = importlib.machinery.ModuleSpec("configs", None, is_package=True)
+        spec.submodule_search_locations = [str(root / "configs")]
+        sys.modules["configs"] = importlib.util.module_from_spec(spec)

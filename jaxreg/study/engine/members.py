@@ -11,7 +11,7 @@ from jaxreg.store import member_store
 from jaxreg.study.design import components
 from jaxreg.study.design import config as configs
 from jaxreg.study.design.experiment import Arm
-from jaxreg.study.engine import program
+from jaxreg.study.engine import numeric_settings, program
 from jaxreg.train.loop import Job
 
 
@@ -76,13 +76,11 @@ def make_specs(
 
 
 def code_version() -> str:
-    """The version of the code that trains members: ours, and that of a person's own pieces."""
-    own = components.version()
-    return (
-        code.code_version()
-        if own is None
-        else member_store.content_hash([code.code_version(), own])
-    )
+    """The version of what trains members: of our code, and of JAX's settings where they are not the
+    usual ones. A person's own pieces are in each member's address by themselves.
+    """
+    version, settings = code.code_version(), numeric_settings.unusual()
+    return member_store.content_hash([version, settings]) if settings else version
 
 
 def member_hash(config: Mapping, seed: int, data: str, code: str) -> str:
@@ -92,6 +90,7 @@ def member_hash(config: Mapping, seed: int, data: str, code: str) -> str:
         for section, values in config.items()
         if section not in program.OPERATIONAL
     }
+    own = components.digests_of(config)
     return member_store.content_hash(
         {
             "config": _jsonable(deciding),
@@ -100,6 +99,7 @@ def member_hash(config: Mapping, seed: int, data: str, code: str) -> str:
             "code": code,
             "bits_version": BITS_VERSION,
         }
+        | ({"own": own} if own else {})
     )
 
 

@@ -72,9 +72,9 @@ def write_environment(workdir: Path, fingerprint: Mapping[str, Any], display: An
         if (workdir / ENVIRONMENT).exists()
         else None
     )
-    changed = (
-        [] if old is None else [k for k, v in fingerprint.items() if old["fingerprint"].get(k) != v]
-    )
+    before = {} if old is None else old["fingerprint"]
+    names = dict.fromkeys([*fingerprint, *before]) if before else ()
+    changed = [name for name in names if before.get(name) != fingerprint.get(name)]
     if changed:
         display.note(
             f"resumed on another machine or other versions ({', '.join(changed)} changed): numbers"
@@ -113,14 +113,13 @@ def mark_foreign(
 def read(workdir: Path) -> tuple[Experiment, dict, dict[str, dict], list[int]]:
     """(experiment, base config, resolved config by arm, seeds) of a run directory.
 
+    No code is run that the directory names: own pieces must be there already, see `confirm`.
+
     Raises:
-      UserErrors: no run is there.
+      UserErrors: no run is there, or one with own pieces that are not there.
     """
-    path = workdir / CONFIG
-    if not path.exists():
-        raise UserErrors([f"{workdir}: no {CONFIG} there; it is no run directory"])
-    design = json.loads(path.read_text(encoding="utf-8"))
-    _adopt_again(workdir, design["own_files"])
+    design = _read_design(workdir)
+    _refuse_absent_pieces(workdir, design)
     entry = design["experiment"]
     arms = {name: Arm(**arm) for name, arm in entry["arms"].items()}
     experiment = Experiment(**{**entry, "arms": arms, "seeds": tuple(entry["seeds"])})
@@ -142,26 +141,79 @@ def _tuples(tree: Any) -> Any:
     return tuple(tree) if isinstance(tree, list) else tree
 
 
-def _adopt_again(workdir: Path, own_files: Mapping[str, str]) -> None:
-    """Loads the pieces of the experiment file that the run was made with.
+def _read_design(workdir: Path) -> dict[str, Any]:
+    path = workdir / CONFIG
+    if not path.exists():
+        raise UserErrors([f"{workdir}: no {CONFIG} there; it is no run directory"])
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def confirm(workdir: Path, file: str | None) -> None:
+    """Loads the pieces of a run from the experiment file that the person names.
+
+    A run directory may come from anybody, and its config.json may name any file: nothing is run but
+    a file that the person names, and only if it holds what the run was made with.
+
+    Args:
+      file: the experiment file; None where the person named none.
 
     Raises:
-      UserErrors: it is gone, or says something else now.
+      UserErrors: the run has own pieces and no file was named, or another one; or a file was named
+        and the run has none.
     """
-    for path, digest in own_files.items():
-        load_experiment(path)
-        if components.adopted()[path] != digest:
+    recorded = _read_design(workdir)
+    files = recorded.get("own_files", {})
+    if not files:
+        if file is not None:
             raise UserErrors(
-                [
-                    f"{path} has changed since {workdir} was run: its data set, model or penalty is"
-                    " another one"
-                ]
+                [f"--experiment={file}: {workdir} was run with our pieces only; leave it out"]
             )
+        return
+    if file is None:
+        raise UserErrors([_name_it(workdir, files)])
+    path = Path(file).expanduser()
+    if not path.is_file():
+        raise UserErrors([f"--experiment={file}: no such file"])
+    try:
+        code = components.file_code(path)
+    except (SyntaxError, ValueError) as error:
+        raise UserErrors([f"--experiment={file}: is no Python ({error})"]) from None
+    if code not in files.values():
+        raise UserErrors([_changed(file, workdir)])
+    load_experiment(path)
+    found = components.adopted().get(str(path.resolve()))
+    if found is None or found.pieces not in recorded.get("own_pieces", {}).values():
+        raise UserErrors([_changed(file, workdir)])
+
+
+def _name_it(workdir: Path, files: Iterable[str]) -> str:
+    named = ", ".join(files)
+    return (
+        f"{workdir}: was run with a data set, model or penalty of {named}; a run directory's code is"
+        f" never run unasked: name the file by --experiment={named}"
+    )
+
+
+def _changed(file: str, workdir: Path) -> str:
+    return (
+        f"{file} has changed since {workdir} was run: its data set, model or penalty, or what they"
+        " come from, is another one"
+    )
+
+
+def _refuse_absent_pieces(workdir: Path, design: Mapping[str, Any]) -> None:
+    """Refuses a run whose own pieces are not there, or are others by now."""
+    there = [found.pieces for found in components.adopted().values()]
+    recorded = design.get("own_pieces", {})
+    absent = [path for path in design.get("own_files", {}) if recorded.get(path) not in there]
+    if absent:
+        raise UserErrors([_name_it(workdir, absent)])
 
 
 def _design(
     experiment: Experiment, config: Mapping, arms: Mapping[str, Mapping], seeds: Sequence[int]
 ) -> dict[str, Any]:
+    own = components.adopted() if experiment.own != Own() else {}
     return {
         "experiment": {
             name: value
@@ -170,7 +222,8 @@ def _design(
             ).items()
             if name != "own"
         },
-        "own_files": components.adopted() if experiment.own != Own() else {},
+        "own_files": {path: found.code for path, found in own.items()},
+        "own_pieces": {path: found.pieces for path, found in own.items()},
         "config": plain(config),
         "arms": {name: plain(arm) for name, arm in arms.items()},
         "seeds": list(seeds),

@@ -15,7 +15,7 @@ from jaxreg.errors import UserErrors
 from jaxreg.store.code_version import sources_hash
 from jaxreg.study.design import components
 from jaxreg.study.design.config import flat
-from jaxreg.study.engine import run_directory
+from jaxreg.study.engine import numeric_settings, run_directory
 from jaxreg.study.engine.members import plain
 
 _VERSIONS = ("jax", "jaxlib", "flax", "optax", "numpy", "orbax-checkpoint")
@@ -43,7 +43,8 @@ def refuse_different(
     versions = {"python": platform.python_version(), **run_directory.versions(_VERSIONS)}
     parts |= {
         "the code of jaxreg": sources_hash(["."]),
-        "own files": sorted(components.adopted().values()),
+        "own files": hash_of([found.pieces for found in components.adopted().values()]),
+        "settings": hash_of(numeric_settings.unusual()),
         **versions,
         **values,
     }

@@ -19,7 +19,7 @@ from jaxreg.store import member_store
 from jaxreg.store.checkpoint import Checkpoints, CheckpointWarning
 from jaxreg.store.member_store import Record, Records
 from jaxreg.store.metrics_log import MetricsLog
-from jaxreg.study.engine import members, program, program_cache
+from jaxreg.study.engine import members, numeric_settings, program, program_cache
 from jaxreg.study.engine.goodput import Meter, machine_rows
 from jaxreg.study.engine.members import Spec
 from jaxreg.train.loop import Plan, Trained, Wave, compile_programs, run_wave
@@ -396,7 +396,9 @@ def passes_of(structure: Mapping, dataset: Dataset) -> program.Passes:
 
 
 def fingerprint() -> dict[str, Any]:
-    """What else decides the last bits: versions, devices, cores and the processor."""
+    """What else decides the last bits: versions, devices, cores and the processor; and unusual
+    settings, where there are some.
+    """
     import jaxlib
 
     features = ""
@@ -409,6 +411,9 @@ def fingerprint() -> dict[str, Any]:
         jax.devices(),
         {"processes": processes.count()} if processes.count() > 1 else {},
     )
+    settings, flags = numeric_settings.unusual(), numeric_settings.xla_flags()
+    several |= {"settings": settings} if settings else {}
+    several |= {"xla_flags": flags} if flags else {}
     return several | {
         "jax": jax.__version__,
         "jaxlib": jaxlib.__version__,

@@ -4,10 +4,12 @@ penalty. The page's own example runs.
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
+from jaxreg.cli.main import main
 from jaxreg.errors import UserErrors
 from jaxreg.study.design import components, experiment
 from jaxreg.study.design import config as configs
@@ -74,13 +76,13 @@ def test_the_report_finds_the_pieces_again_and_refuses_changed_ones(
     finished, place, jaxreg_command
 ):
     _, run = finished
-    again = jaxreg_command("report", str(run), cwd=place)
+    again = jaxreg_command("report", str(run), "--experiment=own/parity.py", cwd=place)
     assert again.returncode == 0, again.stdout + again.stderr
     file = place / "own" / "parity.py"
     text = file.read_text()
     file.write_text(text.replace("seen.logits**2", "seen.logits**4"))
     try:
-        refused = jaxreg_command("report", str(run), cwd=place)
+        refused = jaxreg_command("report", str(run), "--experiment=own/parity.py", cwd=place)
     finally:
         file.write_text(text)
     assert (
@@ -88,6 +90,111 @@ def test_the_report_finds_the_pieces_again_and_refuses_changed_ones(
         and "parity.py has changed since" in refused.stderr
         and len(refused.stderr.splitlines()) == 1
     )
+
+
+def test_a_neighbor_s_members_are_found_but_not_those_of_another_piece(
+    finished, place, jaxreg_command
+):
+    """A's numbers under B's name: it is what the address is there to prevent."""
+    text = (place / "own" / "parity.py").read_text()
+    changed = text.replace("def get_experiment():", "class Other(LogitNorm):\n" + OTHER)
+    changed = changed.replace(": LogitNorm}", ": Other}")
+    assert "Other}" in changed
+    (place / "own" / "other.py").write_text(changed)
+    asked = ("--arms=none,small_logits", "--workdir=runs/other", *QUICK)
+    done = jaxreg_command("compare", "own/other.py", *asked, cwd=place)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 of 4 members were found trained, 2 trained now" in done.stdout
+    runs = [
+        json.loads((place / "runs" / name / "results.json").read_text())["arms"]["small_logits"]
+        for name in ("parity", "other")
+    ]
+    assert runs[0] != runs[1]
+
+
+OTHER = """    def __call__(self, seen):
+        return 1000 * super().__call__(seen)
+
+
+def get_experiment():"""
+
+OPENING = {
+    "report": (),
+    "inspect": ("--arm=transformer", "--seed=100"),
+    "counterfactual": ("--arm=transformer", "--seed=100"),
+}
+
+
+@pytest.mark.parametrize("command", OPENING)
+def test_opening_a_run_directory_runs_no_code_of_it(command, finished, place, tmp_path, capsys):
+    """Not even of a file inside it, and with the digest that the directory itself tells."""
+    run = tmp_path / "run"
+    shutil.copytree(finished[1], run)
+    marker = tmp_path / "marker"
+    text = f"open({str(marker)!r}, 'w').close()\n"
+    file = run / "evil.py"
+    file.write_text((place / "own" / "parity.py").read_text() + text)
+    config = json.loads((run / "config.json").read_text())
+    [pieces] = config["own_pieces"].values()
+    config |= {
+        "own_files": {str(file): components.file_code(file)},
+        "own_pieces": {str(file): pieces},
+    }
+    (run / "config.json").write_text(json.dumps(config))
+    assert main([command, str(run), *OPENING[command]]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert f"name the file by --experiment={file}" in line
+    file.write_text(file.read_text() + "ANOTHER = 1\n")
+    assert main([command, str(run), *OPENING[command], f"--experiment={file}"]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert "has changed since" in line and not marker.exists()
+    assert main(["status", str(run)]) == 0 and not marker.exists()
+
+
+def test_a_named_file_whose_sibling_has_changed_is_noticed(place, tmp_path):
+    """The file itself says the same as before; what it imports does not."""
+    (tmp_path / "parity.py").write_text("from helper import get_experiment\n")
+    text = (place / "own" / "parity.py").read_text()
+    (tmp_path / "helper.py").write_text(text)
+    experiment.load_experiment(tmp_path / "parity.py")
+    [(path, found)] = components.adopted().items()
+    design = {"own_files": {path: found.code}, "own_pieces": {path: found.pieces}}
+    (tmp_path / "config.json").write_text(json.dumps(design))
+    run_directory.confirm(tmp_path, path)
+    (tmp_path / "helper.py").write_text(text.replace("seen.logits**2", "seen.logits**4"))
+    with pytest.raises(UserErrors, match="parity.py has changed since"):
+        run_directory.confirm(tmp_path, path)
+
+
+def test_no_file_may_be_named_where_none_is_needed(tmp_path):
+    (tmp_path / "config.json").write_text('{"own_files": {}, "own_pieces": {}}')
+    run_directory.confirm(tmp_path, None)
+    with pytest.raises(UserErrors, match="with our pieces only; leave it out"):
+        run_directory.confirm(tmp_path, "x.py")
+
+
+def test_a_mistake_brings_no_second_line_about_the_pieces(place, capsys):
+    """Where file or config is broken, fields of own pieces are not called unknown."""
+    asked = ("--workdir=runs/none", "--config.loss.logit_norm_strength=.1")
+    asked += ("--config.model.module=mixer", "--config.model.feature_dropout_rate=.1")
+    text = (place / "own" / "parity.py").read_text()
+    config = (place / "own" / "config.py").read_text()
+    cases = {
+        "margin is 5": (text.replace("margin=0.05", "margin=5"), config),
+        "SystemExit: 0": (
+            text.replace("return Exp", "raise SystemExit(0)\n    return Exp"),
+            config,
+        ),
+        "ZeroDivisionError": (text, config.replace("return with", "1 / 0\n    return with")),
+    }
+    (place / "broken").mkdir()
+    for told, (experiment_text, config_text) in cases.items():
+        components.forget()
+        (place / "broken" / "parity.py").write_text(experiment_text)
+        (place / "broken" / "config.py").write_text(config_text)
+        assert main(["compare", str(place / "broken" / "parity.py"), *asked]) == 2
+        [line] = capsys.readouterr().err.splitlines()
+        assert told in line
 
 
 def load(place):
@@ -128,21 +235,20 @@ def test_mistakes_are_told_in_the_words_of_the_pieces(place, override, words):
 
 def test_what_the_pieces_say_is_in_the_address_and_the_design_is_not(place):
     text = (place / "own" / "parity.py").read_text()
-    own = experiment.load_experiment(place / "own" / "parity.py").own
 
-    def version_of(changed):
+    def address_of(changed, arm="small_logits"):
         components.forget()
         copy = place / "own" / "copy.py"
         copy.write_text(changed)
-        components.adopt(own, copy)
-        return members.code_version()
+        design = experiment.load_experiment(copy)
+        base, _ = configs.read_config(place / "own" / "config.py", ())
+        config = members.plain(configs.resolve_arms(design, base)[arm])
+        return members.member_hash(config, 1, "data", "code")
 
-    assert version_of(text) == version_of(text.replace("penalty .01", "another title")), (
-        "of get_experiment"
-    )
-    assert version_of(text) != version_of(text.replace("seen.logits**2", "seen.logits**4"))
-    components.forget()
-    assert members.code_version() != version_of(text)
+    first, other = address_of(text), text.replace("seen.logits**2", "seen.logits**4")
+    assert first == address_of(text.replace("penalty .01", "another title")), "of get_experiment"
+    assert first != address_of(other)
+    assert address_of(text, "none") == address_of(other, "none"), "an arm without the penalty"
 
 
 def test_wrong_pieces_are_named_all_at_once():

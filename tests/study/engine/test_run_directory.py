@@ -68,6 +68,7 @@ def test_config_json_holds_the_whole_design(tmp_path):
         "seeds",
         "declared",
         "own_files",
+        "own_pieces",
         "bits_version",
         "code_version",
     }
