@@ -41,7 +41,7 @@ def _write(value: Any, say: Callable[[str], Any]) -> None:
         for name in value._fields:
             inner = getattr(value, name, None)
             if isinstance(value, ast.JoinedStr):  # Python 3.12 adds empty pieces
-                inner = [piece for piece in inner if getattr(piece, "value", None) != ""]
+                inner = [piece for piece in value.values if getattr(piece, "value", None) != ""]
             if name not in _WITHOUT_EFFECT and inner is not None and inner != []:
                 say(f" {name}=")
                 _write(inner, say)

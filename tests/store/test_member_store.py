@@ -148,7 +148,7 @@ def package(tmp_path, monkeypatch):
     """A package of a few files, of which `code_version` speaks."""
     package = tmp_path / "jaxreg"
     texts = {
-        "study/engine/program.py": "from jaxreg.nn import blocks\nfrom jaxreg.study import design\n",
+        "study/engine/program.py": "import jaxreg.nn.blocks\nfrom jaxreg.study import design\n",
         "study/design/__init__.py": "",
         "study/__init__.py": "",
         "study/report.py": "from jaxreg.study.engine import program\n",

@@ -228,6 +228,16 @@ def adopted() -> dict[str, Adopted]:
     return {str(path): found for path, found in _adopted.items()}
 
 
+def adopted_of(own: Own) -> dict[str, Adopted]:
+    """The same, of the file that brought these pieces; empty where they are none."""
+    names = {kind: set(vars(own)[kind]) for kind in _TABLES if vars(own)[kind]}
+    return {
+        path: found
+        for path, found in adopted().items()
+        if names and {kind: set(named) for kind, named in found.pieces.items()} == names
+    }
+
+
 def digests_of(config: Mapping) -> dict[str, dict[str, str]]:
     """The digests of the own pieces that a resolved config uses, by kind and name; empty where it
     uses only ours.

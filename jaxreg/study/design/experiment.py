@@ -143,7 +143,7 @@ def load_experiment(path: str | Path) -> Experiment:
 
 
 def pieces_unknown(path: str | Path) -> bool:
-    """Whether a file may have pieces of its own that could not be adopted: it is there, and broken."""
+    """Whether a file may have own pieces that could not be adopted: it is there, and broken."""
     path = Path(path).expanduser()
     return path.is_file() and not user_files.is_kept(path)
 

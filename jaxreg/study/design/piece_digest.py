@@ -120,7 +120,7 @@ class _Source:
     """A parsed source: functions by (first line, name), classes by qualified name."""
 
     tree: ast.Module
-    functions: Mapping[tuple[int, str], list[ast.AST]]
+    functions: Mapping[tuple[int, str], list[Any]]
     classes: Mapping[str, list[ast.ClassDef]]
 
 
@@ -200,7 +200,7 @@ class _Walk:
             return self._module(value)
         if isinstance(value, types.FunctionType):
             return self._function(value)
-        if isinstance(value, type) and not isinstance(value, types.GenericAlias):
+        if isinstance(value, type):
             return self._class(value)
         if type(value) is list:
             return ["list", *map(self.content, value)]
@@ -217,7 +217,7 @@ class _Walk:
         if isinstance(value, types.MethodType):
             return ["method", self.content(value.__self__), self.content(value.__func__)]
         if isinstance(value, _DESCRIPTORS):
-            owner = getattr(value, "__objclass__", None) or value.__self__
+            owner = getattr(value, "__objclass__", None) or getattr(value, "__self__", None)
             return ["slot", self.content(owner), value.__name__]
         if isinstance(value, property):
             return ["property", *map(self.content, (value.fget, value.fset, value.fdel))]
@@ -418,7 +418,7 @@ class _Walk:
         """The state of an object as pickle would take it, and not written."""
         reduce = copyreg.dispatch_table.get(type(value))
         try:
-            parts = reduce(value) if reduce else value.__reduce_ex__(4)
+            parts: Any = reduce(value) if reduce else value.__reduce_ex__(4)
         except Exception as error:
             raise Unaddressable(
                 f"a {type(value).__module__}.{type(value).__qualname__} cannot be followed"
@@ -497,7 +497,7 @@ def _their_module_named(name: str) -> types.ModuleType | None:
     return module if is_their_module(module) else None
 
 
-def _nodes_of(function: types.FunctionType) -> list[ast.AST]:
+def _nodes_of(function: types.FunctionType) -> list[Any]:
     """The node of a function in its source; several where positions do not tell lambdas of one
     line apart.
     """

@@ -146,10 +146,13 @@ def _module_name(path: Path) -> str:
 
 def _loaded(path: Path) -> types.ModuleType:
     """The file as a module, run anew."""
-    spec = importlib.util.spec_from_file_location(_module_name(path), path)
+    name = _module_name(path)
+    loader = importlib.machinery.SourceFileLoader(name, str(path))
+    spec = importlib.machinery.ModuleSpec(name, loader, origin=str(path))
+    spec.has_location = True
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses of the file look their module up
-    spec.loader.exec_module(module)
+    sys.modules[name] = module  # dataclasses of the file look their module up
+    loader.exec_module(module)
     return module
 
 

@@ -189,8 +189,8 @@ def confirm(workdir: Path, file: str | None) -> None:
 def _name_it(workdir: Path, files: Iterable[str]) -> str:
     named = ", ".join(files)
     return (
-        f"{workdir}: was run with a data set, model or penalty of {named}; a run directory's code is"
-        f" never run unasked: name the file by --experiment={named}"
+        f"{workdir}: was run with a data set, model or penalty of {named}; the code of a run"
+        f" directory is never run unasked: name the file by --experiment={named}"
     )
 
 
@@ -213,7 +213,7 @@ def _refuse_absent_pieces(workdir: Path, design: Mapping[str, Any]) -> None:
 def _design(
     experiment: Experiment, config: Mapping, arms: Mapping[str, Mapping], seeds: Sequence[int]
 ) -> dict[str, Any]:
-    own = components.adopted() if experiment.own != Own() else {}
+    own = components.adopted_of(experiment.own)
     return {
         "experiment": {
             name: value
