@@ -22,14 +22,20 @@ NOT_DECIDING = (
     "launch",
     "cli",
     "data/cache.py",
-    "study/design",
+    "study/design/components.py",
+    "study/design/config_fields.py",
+    "study/design/field_types.py",
+    "study/design/piece_digest.py",
+    "study/design/regularizers.py",
+    "study/design/user_files.py",
+    "batch.py",
     "errors.py",
     "syntax.py",
     "typing.py",
 )
-"""What the roots may import and no number follows from. `study/design` says what there is to choose
-from; what is chosen stands in the config, and so in the address. Shapes in `typing.py` are only
-checked.
+"""What the roots may import and no number follows from; what these import is looked at all the
+same. Those of `study/design` say what there is to choose from: what is chosen stands in the config,
+and so in the address. Shapes in `typing.py` and `batch.py` are only checked.
 """
 
 
@@ -44,14 +50,16 @@ def deciding_sources() -> dict[str, str]:
     """The sources, under the package, whose change makes trained members stale, sorted: path ->
     digest of the syntax tree.
     """
-    todo, found = list(ROOTS), {}
+    todo, seen, found = list(ROOTS), set(), {}
     folders = tuple(f"{part}/" for part in NOT_DECIDING)
     while todo:
         name = todo.pop()
-        if name in found or name in NOT_DECIDING or name.startswith(folders):
+        if name in seen:
             continue
+        seen.add(name)
         tree = ast.parse((_package() / name).read_bytes())
-        found[name] = syntax.tree_digest(tree)
+        if name not in NOT_DECIDING and not name.startswith(folders):
+            found[name] = syntax.tree_digest(tree)
         todo += _imported_sources(name, tree)
     return dict(sorted(found.items()))
 

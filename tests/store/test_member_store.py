@@ -148,8 +148,11 @@ def package(tmp_path, monkeypatch):
     """A package of a few files, of which `code_version` speaks."""
     package = tmp_path / "jaxreg"
     texts = {
-        "study/engine/program.py": "import jaxreg.nn.blocks\nfrom jaxreg.study import design\n",
+        "study/engine/program.py": "import jaxreg.nn.blocks, jaxreg.study.design.components\n",
         "study/design/__init__.py": "",
+        "study/design/components.py": "from jaxreg.reg import cut\n",
+        "reg/__init__.py": "",
+        "reg/cut.py": "",
         "study/__init__.py": "",
         "study/report.py": "from jaxreg.study.engine import program\n",
         "train/loop.py": "import jaxreg.rng\nfrom jaxreg.store import disk\n",
@@ -178,6 +181,9 @@ def test_the_deciding_sources_are_what_the_roots_import(package):
     assert set(code_version.deciding_sources()) == {
         "study/engine/program.py",
         "study/__init__.py",
+        "study/design/__init__.py",
+        "reg/__init__.py",
+        "reg/cut.py",
         "train/loop.py",
         "nn/__init__.py",
         "nn/blocks.py",
@@ -188,8 +194,8 @@ def test_the_deciding_sources_are_what_the_roots_import(package):
 
 def test_code_version_follows_the_deciding_sources_only(package):
     first = version()
-    for name in ("study/report.py", "store/disk.py", "nn/unused.py", "study/design/__init__.py"):
-        (package / name).write_text("changed = 1")
+    for name in ("study/report.py", "store/disk.py", "nn/unused.py", "study/design/components.py"):
+        (package / name).write_text((package / name).read_text() + "changed = 1")
     (package / "nn" / "notes.txt").write_text("no source")
     assert version() == first
     seen = {first}
@@ -238,6 +244,7 @@ def test_what_makes_numbers_decides_and_what_stores_them_does_not():
         for path in (package / part).glob("*.py")
     }
     files = ("rng.py", "losses.py", "metrics.py", "optim.py", "attention/masks.py")
+    files += ("study/design/model_section.py",)
     engine = ("objective.py", "diagnostics.py", "program.py")
     probes = ("capture.py", "drift.py", "forward.py", "layers.py", "normalization.py")
     expected |= {*files, "data/batches.py", "data/catsat/splits.py"}
