@@ -74,8 +74,20 @@ def removal(how, frozen=False):
 HOWS = [(how, frozen) for how in replacement.HOW for frozen in (False, True)]
 
 
-@pytest.mark.parametrize("name", OPTIONS)
-@pytest.mark.parametrize("how,frozen", HOWS)
+EACH = [
+    pytest.param(
+        how,
+        frozen,
+        name,
+        marks=() if name == "pre" or (how, frozen) == HOWS[0] else pytest.mark.system,
+    )
+    for how, frozen in HOWS
+    for name in OPTIONS
+]
+"""Every way with every model; in the default run every way once and every model once."""
+
+
+@pytest.mark.parametrize("how,frozen,name", EACH)
 def test_each_head_knocked_out_by_hand(name, how, frozen):
     model, params, batch, run = case(name)
     clean = [run(e) for e in range(B)]
@@ -98,8 +110,7 @@ def test_each_head_knocked_out_by_hand(name, how, frozen):
             )
 
 
-@pytest.mark.parametrize("name", OPTIONS)
-@pytest.mark.parametrize("how,frozen", HOWS)
+@pytest.mark.parametrize("how,frozen,name", EACH)
 def test_each_layer_and_each_branch_knocked_out_by_hand(name, how, frozen):
     model, params, batch, run = case(name)
     clean = [run(e) for e in range(B)]
