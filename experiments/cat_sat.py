@@ -3,11 +3,12 @@
 Command:  jaxreg compare experiments/cat_sat.py --workdir=runs/cat_sat
 Time:     two to three minutes on two cores
 Result:   experiments/results/cat_sat/: attention dropout .3 +13.3, weight decay +6.6, both +18.8
-points, all supported
+          points, all supported
 
-Hypotheses, against "none", in accuracy points on recombination (seen words, unseen pairs), margin
-  5: H1  attention dropout .3 gains 5 or more, and more than .1 does (the essay: it "improves
-    generalization");
+Hypotheses, against "none", in accuracy points on recombination (seen words, unseen pairs),
+margin 5:
+  H1  attention dropout .3 gains 5 or more, and more than .1 does (the essay: it "improves
+      generalization");
   H2  weight decay gains 5 or more too (the essay prefers it);
   H3  both together gain more than either alone;
   H4  MLP dropout gains less than attention dropout .3;
@@ -21,10 +22,9 @@ leaves pairs to hold out, was taken.
 
 This is exploratory: no rate was tuned, and data, model and regime were chosen on seeds 0 to 11
 after looking at them. The seeds here, from 100 on, are new. Predictions are rounded from that
-prototype's means (12 seeds, same regime); it had no
-label smoothing and no early stopping: there they are guesses. The opposite regime is
-experiments/cat_sat_underfitted.py; the essay's literal example, one verb per noun, is
-experiments/cat_sat_literal.py.
+prototype's means (12 seeds, same regime); it had no label smoothing and no early stopping: there
+they are guesses. The opposite regime is experiments/cat_sat_underfitted.py; the essay's literal
+example, one verb per noun, is experiments/cat_sat_literal.py.
 """
 
 from jaxreg.study.design.experiment import Arm, Experiment

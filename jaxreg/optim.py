@@ -301,11 +301,12 @@ def optimizer(
       learning_rate: the peak.
       num_steps: where the schedules cosine and linear reach 0.
       optimizer: adamw | adam_l2 | sgd | lion.
-      b1: decay per step of the mean of gradients; of sgd the momentum, which sums: the step is 1 /
-        (1 - b1) times as long. b2: decay of the mean of squares (adam), of the momentum that is
-        kept (lion); sgd has none. eps: Adam's.
-      weight_decay: multiplied with the learning rate, per step; off value 0. decay_mask: of what,
-        see `DECAY_MASKS`.
+      b1: decay per step of the mean of gradients; of sgd the momentum, which sums: the step is
+        1 / (1 - b1) times as long.
+      b2: decay of the mean of squares (adam), of the momentum that is kept (lion); sgd has none.
+      eps: Adam's.
+      weight_decay: multiplied with the learning rate, per step; off value 0.
+      decay_mask: of what, see `DECAY_MASKS`.
       max_grad_norm, max_param_grad_norm: largest norm of the whole gradient, of each tensor's; off
         value inf.
       adaptive_clip: largest norm of a unit's gradient, in norms of its parameters; off value inf.

@@ -9,8 +9,8 @@ global-norm clip 1. Biases in every dense layer, scale and bias in every norm: 1
 and `num_parameters` is counted, not declared.
 
 A peer has `name`, `num_parameters`, `warm_up()` (compiles, and takes the first steps) and
-`run(num_steps)`, the seconds
-until all its work is done. What it trains on is noise: the time of a step does not depend on it.
+`run(num_steps)`, the seconds until all its work is done. What it trains on is noise: the time of a
+step does not depend on it.
 
 Time each peer in a process of its own: the thread pools of the two libraries get in each other's
 way.

@@ -2,21 +2,21 @@
 before: weak scaling.
 
 Command:  python experiments/benchmarks/weak_scaling.py [--rounds=9] [--steps=400] [--members=8]
-[--axis=map] [--output=FILE.json]
+            [--axis=map] [--output=FILE.json]
 
 A device is a CPU core here. Each contender is a process of its own that may use as many cores as it
 has devices, and they take turns:
 
-- one: one device, on core 0. two: two devices, on both cores, one program (what `jaxreg compare`
-does).
+- one: one device, on core 0.
+- two: two devices, on both cores, one program (what `jaxreg compare` does).
 - other: one device, on the other core; the two cores need not be equally fast.
 - apart: two processes with one device each at the same moment: what the machine allows, without any
-of our code between them.
+  of our code between them.
 
 Before JAX is imported the process binds itself to its cores (sched_setaffinity), which every later
 thread inherits: XLA sizes its pool by them, and the kernel lets no thread of it run elsewhere.
-Afterwards the cores of every thread are read back from /proc, and
-the processor seconds per second of waiting are measured: with one core they cannot be above 1.
+Afterwards the cores of every thread are read back from /proc, and the processor seconds per second
+of waiting are measured: with one core they cannot be above 1.
 
 What is timed is a whole wave of the main recipe (configs/cat_sat.py, attention dropout .3): tables
 to the devices, initialisation, batches drawn on the host, training, evaluations, last scores,

@@ -1,6 +1,6 @@
 """How often do verdicts err? Simulated experiments: A/A, and an effect of twice the margin.
 
-Command:  python experiments/simulations/verdicts.py \
+Command:  python experiments/simulations/verdicts.py
             --output=experiments/results/simulations/verdicts.json
 Time:     about ten minutes on one core
 Result:   experiments/results/simulations/verdicts.json

@@ -10,9 +10,8 @@ shortcut is one of two words, above and below, and agrees with the answer in a s
 training rows: .5 tells nothing, 1 makes it a third cue, and by far the easiest.
 
 At test a cue is a filler, or cut from the query, or contradicts the other; the core stands
-elsewhere, or A and B change
-places. Where A and B disagree, the label is what A says and the foil what B says: the accuracy is
-the share that follows A.
+elsewhere, or A and B change places. Where A and B disagree, the label is what A says and the foil
+what B says: the accuracy is the share that follows A.
 
 Canaries are rows of fillers and a query, with an answer that nothing tells, `canary_repeats` times
 each: what is right on them is memorized (Carlini et al. 2019 plant numbers; ours are sentences,

@@ -37,9 +37,9 @@ def encode_row(text: str | None, dataset: Dataset) -> Encoded:
     training row.
 
     A data set of characters, where a blank is a token, takes the text character by character. Where
-    a row of the data has
-    these words, its query, answer and foil are known: `label` and `singular` are the answer,
-    `plural` the foil (-1 without one). Otherwise all are -1, and there are matrices but no answer.
+    a row of the data has these words, its query, answer and foil are known: `label` and `singular`
+    are the answer, `plural` the foil (-1 without one). Otherwise all are -1, and there are matrices
+    but no answer.
 
     Raises:
       ValueError: an unknown word (names the nearest known one), no word, or more words than a row

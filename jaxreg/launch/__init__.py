@@ -1,11 +1,11 @@
-"""Running a command elsewhere: Cloud TPU with its whole life cycle, and task files for GKE, Slurm
-and SkyPilot.
+"""Running a command elsewhere: Cloud TPU, whole life cycle; task files for GKE, Slurm, SkyPilot.
 
-versions   the one table of accelerator types       gcloud    every argument list, as a pure
-function
-bundle     what workers get: package, files, scripts  carry   which of the person's files go along
-fanout     one command over several slices           tpu      create, wait, set up, run, resume,
-fetch, delete taskfiles  the task files of other engines, filled in
+    accelerators   the one table of accelerator types
+    package        what workers get: package, files, scripts
+    carried_files  which of the person's files go along
+    fanout         one command over several slices
+    task_files     the task files of other engines, filled in
+    tpu            create, wait, set up, run, resume, fetch, delete; gcloud has every argument list
 
 Nothing in here imports JAX.
 """

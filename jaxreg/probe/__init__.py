@@ -3,8 +3,9 @@
 
     forward        one pass as all probes run it; Score (accuracy, loss); over_members
     knockout       connections, the strongest ones, heads, branches, layers taken out
-      replacement    ... by zero, the mean, or another example's         normalization   ... with
-      the norms' statistics frozen capture        all that goes through an undisturbed pass
+      replacement    ... by zero, the mean, or another example's
+      normalization  ... with the norms' statistics frozen
+      capture        all that goes through an undisturbed pass
     attention      maps, entropy, mass on an edge, severed connections, replayed masks
     ensemble       mean over K masks, and over members, against evaluation mode
     mismatch       train mode minus evaluation mode
@@ -18,15 +19,16 @@
 Which probe answers which claim, beside the views of the data set:
 
     M4, D10  mismatch.mismatch(...).gap.loss
-    C1c, C4  knockout.cue_knockouts with Removal("masked"), or the views with cuts, which are the
-    same
+    C1c, C4  knockout.cue_knockouts with Removal("masked"), or the views with cuts: the same
     C1c, C8  position.position_scores: what hangs on where words stand
     C1d      knockout.knocked_out with connections = ~eye and Removal("masked"): every connection
-    but to itself cut C2       knockout.cue_knockouts (reliance, primary); attention.edge_mass(...,
-    "query", cue) (mass, beside it) C3       memorization.memorized(...).corrupted against .clean
-    and .restored; memorization.input_exposure, .label_exposure
-    C5       ensemble.mask_ensemble: mean_probability against evaluation; ensemble.member_ensemble:
-      mean_probability against single
+             but to itself cut
+    C2       knockout.cue_knockouts (reliance, primary); attention.edge_mass(..., "query", cue)
+             (mass, beside it)
+    C3       memorization.memorized(...).corrupted against .clean and .restored;
+             memorization.input_exposure, .label_exposure
+    C5       ensemble.mask_ensemble: mean_probability against evaluation;
+             ensemble.member_ensemble: mean_probability against single
     C6       knockout.costliest(knockout.head_knockouts(...));
              knockout.strongest_knockout(per="model", query_only=True); both with
              Removal(frozen_norms=True) too. At matched clean accuracy: pass the parameters of the
@@ -34,8 +36,9 @@ Which probe answers which claim, beside the views of the data set:
     D1       stability.largest_stable_rate, stability.diverged_share
     D1b, D3  gradients.gradient_norms(...).first_to_last; stability.largest_stable_rate
     D2       drift.input_drift(...).distribution (Ioffe and Szegedy);
-    drift.gradient_drift(...).distance (Santurkar et al.) D5       attention.attention_entropy,
-    relative=True D7       stability.diverged_share
+             drift.gradient_drift(...).distance (Santurkar et al.)
+    D5       attention.attention_entropy, relative=True
+    D7       stability.diverged_share
 
 `sharpness` answers no claim of the essay; it is reported beside D6 and SAM. C7, C1a, C1b, D4, D8,
 D9, D11, I1 need no probe.

@@ -70,9 +70,8 @@ def attention_entropy(
         are left out then.
 
     p is the row's weights over real keys divided by their sum, so that sigmoid attention, whose
-    rows need not sum to one, compares. A
-    causal model is asked about the keys it may read by the weights alone: those it may not are 0,
-    but count in `relative`.
+    rows need not sum to one, compares. A causal model is asked about the keys it may read by the
+    weights alone: those it may not are 0, but count in `relative`.
 
     Raises:
       ValueError: unknown rows.

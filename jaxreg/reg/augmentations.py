@@ -4,9 +4,9 @@ traced strength.
 Each is a class of its own and one line of the table `AUGMENTATIONS`; `augmented` applies several,
 in the table's order. The rewriting ones (synonym, paraphrase, back-translation) come first: each
 takes a variant of the *original* sentence, so of several that strike one example the last in the
-table counts. Then one mixing (mixup, manifold mixup or cutmix): two
-would need two label weights, so they are refused together. Token cutoff comes last: it may hide
-what was cut in, and it leaves whole a partner that is mixed in.
+table counts. Then one mixing (mixup, manifold mixup or cutmix): two would need two label weights,
+so they are refused together. Token cutoff comes last: it may hide what was cut in, and it leaves
+whole a partner that is mixed in.
 
 What a batch holds stands in `jaxreg/batch.py`; a partner's arrays are as they are before
 augmentation. An augmentation never looks at a neighbouring row, so it does not matter how the batch

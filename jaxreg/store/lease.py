@@ -3,8 +3,8 @@ go of.
 
 The owner writes a lease, an object that says who it is, when it was last heard, and for how long
 that holds; a thread refreshes it. Who comes to a lease that is kept up is refused. A lease is taken
-over when its process is dead on this very machine, or when it has
-run out and is not refreshed while one watches: clocks of two machines need not agree.
+over when its process is dead on this very machine, or when it has run out and is not refreshed
+while one watches: clocks of two machines need not agree.
 
 Two that take over at the same moment: each writes, waits, and reads back whose it is; the other is
 refused. An owner who was cut off so long that another took over finds out by reading before its

@@ -1,4 +1,4 @@
-"""The objects that modules are built from: checked where they are built, and pytrees of their rates."""
+"""The objects that modules are built from: checked when built, and pytrees of their rates."""
 
 import jax
 import jax.numpy as jnp

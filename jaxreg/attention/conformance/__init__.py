@@ -1,8 +1,8 @@
 """A conformance suite for attention functions, ours or anybody's.
 
     python -m jaxreg.attention.conformance flax.linen:dot_product_attention
-    python -m jaxreg.attention.conformance "jaxreg:attention_fn(unit='key')" --quick --output
-    table.txt
+    python -m jaxreg.attention.conformance "jaxreg:attention_fn(unit='key')" --quick
+        --output table.txt
 
 It takes the function as a black box. Attention is linear in the values, so with the identity matrix
 as values its output is the weights it applied, dropout included; with those, the mask it drew is

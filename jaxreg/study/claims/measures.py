@@ -1,11 +1,15 @@
-"""One number from a trained member, or from all members of an arm at one seed: what claims are
-judged by.
+"""What claims are judged by: one number of a trained member, or of an arm's members at one seed.
 
-    accuracy("recombination")                      gap("train", "validation")
-    kept("noun_cut", "informative") worst("noun_cut", "determiner_cut")
-    steps_to("validation", 0.85)        at_crossing("validation", "train", loss_below=0.1)
-    diverged()                                     diverged_share()
-    largest_stable("optim.learning_rate") probed("mass", probe, lambda found: found["mass"][0])
+    accuracy("recombination")
+    gap("train", "validation")
+    kept("noun_cut", "informative")
+    worst("noun_cut", "determiner_cut")
+    steps_to("validation", 0.85)
+    at_crossing("validation", "train", loss_below=0.1)
+    diverged()
+    diverged_share()
+    largest_stable("optim.learning_rate")
+    probed("mass", probe, lambda found: found["mass"][0])
     traced("gradient ratio", "gradients", "gradient_first_to_last", lambda x: x[-1])
 
 A diverged member counts as what a guess gives (`lost`), and is never left out.

@@ -10,7 +10,7 @@ own; the sums go on over all of them.
   between processes are no work; they are summed as "idle", except behind a process that ended with
   the run done.
 - Throughput: model-steps (steps times the members that took them) per second of training chunks.
-Evaluations are not in it.
+  Evaluations are not in it.
 - Memory: the most that a device reports to have had in use. A CPU reports nothing: there it is the
   largest program by XLA's own analysis (arguments + outputs + temporary - aliased), and
   "memory_source" says so.

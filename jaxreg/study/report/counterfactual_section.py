@@ -1,4 +1,4 @@
-"""What people see of counterfactual dropout: the section of the page, and the table in the terminal.
+"""What people see of counterfactual dropout: the page's section, and the terminal's table.
 
 `study/commands/counterfactual.py` makes the numbers.
 """

@@ -1,14 +1,14 @@
 """Ostan, a second, artificial language, into which training sentences are translated and back.
 
-    sentence -> verb [adverb] noun-phrase ["ze" phrase] [phrase]      verb first; "ze" ties a phrase
-    to the noun before it noun-phrase -> noun [adjective] determiner                       the noun
-    leads phrase -> place-noun determiner postposition                     on the mat -> REM LA EP
+    sentence    -> verb [adverb] noun-phrase ["ze" phrase] [phrase]
+    noun-phrase -> noun [adjective] determiner
+    phrase      -> place-noun determiner postposition
 
-A noun in the plural ends in -ri. The lexicon loses something: several words share one word of
-Ostan, so what comes back may
-be another word of the class. In a phrase Ostan has only three nouns: for beasts, for people and for
-the rest. It never loses subject, verb, number, or whether a determiner tells the number. Both
-directions are grammars, so exact.
+The verb comes first, and the noun leads; "ze" ties a phrase to the noun before it; "on the mat" is
+REM LA EP. A noun in the plural ends in -ri. The lexicon loses something: several words share one
+word of Ostan, so what comes back may be another word of the class. In a phrase Ostan has only three
+nouns: for beasts, for people and for the rest. It never loses subject, verb, number, or whether a
+determiner tells the number. Both directions are grammars, so exact.
 """
 
 import itertools
