@@ -61,13 +61,27 @@ def test_a_wall_time_would_be_found(source):
     assert len(timed_assertions(source)) == 1
 
 
-def test_no_file_edits_the_import_path():
-    found = [
-        path
-        for path in FILES
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Attribute)
-        and node.attr == "path"
-        and getattr(node.value, "id", "") == "sys"
+def edits_of_the_import_path(source: str) -> list[int]:
+    """The lines that set sys.path, a part of it, or call a method that changes it."""
+    changed = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Assign | ast.AugAssign | ast.Delete):
+            changed += node.targets if hasattr(node, "targets") else [node.target]
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            changed.append(node.func.value)
+    return [
+        each.lineno
+        for each in changed
+        if ast.unparse(each.value if isinstance(each, ast.Subscript) else each) == "sys.path"
     ]
-    assert not found
+
+
+def test_no_file_edits_the_import_path():
+    assert [path for path in FILES if edits_of_the_import_path(path.read_text("utf-8"))] == []
+
+
+@pytest.mark.parametrize(
+    "source", ["sys.path.insert(0, x)", "sys.path[:0] = [x]", "sys.path = []", "sys.path += [x]"]
+)
+def test_an_edit_would_be_found(source):
+    assert edits_of_the_import_path(source) == [1]
