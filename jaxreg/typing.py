@@ -43,18 +43,38 @@ AttentionImplementation = Literal["reference", "blockwise"]
 AttentionKind = Literal["softmax", "sigmoid"]
 """What turns logits into weights; see `jaxreg.dot_product_attention`."""
 
+NormPlacement = Literal["pre", "post", "sandwich", "none"]
+"""Where the norms of a block stand; see `jaxreg.nn.BlockOptions`, as for the next one."""
+
+NormKind = Literal["layer", "layer_no_bias", "layer_plain", "rms"]
+"""Which norm a block has."""
+
+Positions = Literal["learned", "sinusoidal", "rotary", "none"]
+"""How a model knows where a token stands; see `jaxreg.nn.TransformerOptions`, as for the next."""
+
+InitScheme = Literal["lecun", "normal", "scaled", "xavier"]
+"""How parameters are drawn."""
+
+DropoutDepth = Literal["constant", "linear"]
+"""How drop probabilities run over the layers; see `jaxreg.nn.TransformerDropout`."""
+
 __all__ = [
     "Array",
     "AttentionImplementation",
     "AttentionKind",
     "Bool",
+    "DropoutDepth",
     "DropoutStage",
     "DropoutUnit",
     "Float",
+    "InitScheme",
     "Int",
     "Key",
+    "NormKind",
+    "NormPlacement",
     "PRNGKey",
     "Params",
+    "Positions",
     "PyTree",
     "Rate",
     "Scalar",

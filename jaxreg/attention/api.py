@@ -148,8 +148,10 @@ def attend(
     if is_causal:
         causal = (jnp.arange(t)[:, None] >= jnp.arange(s)[None, :])[None, None]
         mask = causal if mask is None else mask & causal
-    keep = None if words is None else masks.keep_all_positions(dropout, words, t, s)
-    if keep is not None and dropout.stage == "logits":
+    keep = None
+    if dropout is not None and words is not None:
+        keep = masks.keep_all_positions(dropout, words, t, s)
+    if dropout is not None and keep is not None and dropout.stage == "logits":
         mask = reference.surviving_keys(mask, keep, droppable)
     weights = reference.attention_weights(
         q,
@@ -161,7 +163,7 @@ def attend(
         kind=kind,
         logit_softcap=logit_softcap,
     )
-    if keep is not None and dropout.stage == "weights":
+    if dropout is not None and keep is not None and dropout.stage == "weights":
         weights = reference.drop(weights, keep, masks.keep_scale(dropout.rate), droppable)
     out = reference.weighted_values(weights, v, precision).astype(query.dtype)
     return (

@@ -19,6 +19,7 @@ import math
 import typing
 
 import jax
+import jax.core
 
 from jaxreg.typing import DropoutStage, DropoutUnit, Scalar, SharedCoordinate
 

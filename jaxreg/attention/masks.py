@@ -16,11 +16,12 @@ pmap, vmap, remat). The rate that is really applied is t / 65536, and the scale 
 of the keep probability.
 
 Source: Salmon, Moraes, Dror, Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3" (SC11),
-Threefry-2x32 with 13
-rounds, the smallest number that passes BigCrush there. Differs: four 16-bit draws are cut from the
-two words.
+Threefry-2x32 with 13 rounds, the smallest number that passes BigCrush there. Differs: four 16-bit
+draws are cut from the two words.
 """
 
+import functools
+import operator
 from collections.abc import Callable
 
 import jax
@@ -216,10 +217,9 @@ def keep_mask(
     """
     check_rate(dropout.rate, "dropout.rate")
     for name, x in (("examples", examples), ("heads", heads), ("queries", queries), ("keys", keys)):
-        optional = name == "examples" and x is None
-        if not optional and not (
-            getattr(x, "ndim", None) == 1 and jnp.issubdtype(x.dtype, jnp.integer)
-        ):
+        if name == "examples" and x is None:
+            continue
+        if x is None or getattr(x, "ndim", None) != 1 or not jnp.issubdtype(x.dtype, jnp.integer):
             raise ValueError(f"{name}: {x!r}; allowed is a one-dimensional array of integers")
     if examples is None and as_typed_keys(dropout_key).ndim != 1:
         raise ValueError("examples: None; allowed is None only with one key per example")
@@ -267,9 +267,10 @@ def packed_lanes(
 
     def draw(_, __) -> Array:
         lanes = _lanes(threefry2x32_13((k0, k1), (keys, groups)))
-        return sum(
+        bits = (
             jnp.where(lane >= t, jnp.uint8(1 << i), jnp.uint8(0)) for i, lane in enumerate(lanes)
         )
+        return functools.reduce(operator.add, bits)
 
     everything = jnp.broadcast_to(zero, shape).astype(jnp.uint8) + jnp.uint8(15)
     return lax.fori_loop(0, lax.optimization_barrier((t > 0).astype(jnp.int32)), draw, everything)

@@ -6,6 +6,7 @@ import math
 import typing
 
 import jax
+import jax.core
 import jax.numpy as jnp
 
 from jaxreg.attention import masks

@@ -10,7 +10,17 @@ import jax.numpy as jnp
 
 from jaxreg.attention import AttentionDropout, masks
 from jaxreg.attention.dropout import check_rate
-from jaxreg.typing import Array, Bool, Float, Int, PRNGKey, Rate, Scalar
+from jaxreg.typing import (
+    Array,
+    Bool,
+    DropoutUnit,
+    Float,
+    Int,
+    PRNGKey,
+    Rate,
+    Scalar,
+    SharedCoordinate,
+)
 
 
 def position_keyed_dropout(
@@ -42,14 +52,14 @@ def position_keyed_dropout(
 
 
 def kept_units(
-    unit: str,
+    unit: DropoutUnit,
     rate: Scalar,
     dropout_key: PRNGKey,
     example_ids: Int[Array, "b"] | None,
     num_examples: int,
     length: int = 1,
     *,
-    share: tuple[str, ...] = (),
+    share: tuple[SharedCoordinate, ...] = (),
 ) -> Bool[Array, "#b #t"]:
     """True where a unit that is larger than a feature is kept: a position, or a whole example.
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import jax
 
-from jaxreg.typing import Array
+from jaxreg.typing import Array, InitScheme
 
 Initializer = Callable[..., Array]
 
@@ -33,7 +33,7 @@ def _scaled(num_layers: int) -> Initializer:
     return jax.nn.initializers.normal(0.02 / (2 * num_layers) ** 0.5)
 
 
-INIT_SCHEMES: dict[str, Callable[[int], Initializers]] = {
+INIT_SCHEMES: dict[InitScheme, Callable[[int], Initializers]] = {
     "lecun": lambda num_layers: Initializers(_LECUN, _LECUN, _TABLE),
     "normal": lambda num_layers: Initializers(_NORMAL, _NORMAL, _NORMAL),
     "scaled": lambda num_layers: Initializers(_NORMAL, _scaled(num_layers), _NORMAL),
@@ -44,14 +44,14 @@ INIT_SCHEMES: dict[str, Callable[[int], Initializers]] = {
 "lecun": Flax's default. LeCun et al. 1998, section 4.6: variance 1 / fan-in (truncated normal);
 tables N(0, 1 / D). "normal": every matrix N(0, .02^2). Devlin et al. 2019 (BERT; truncated there);
 Radford et al. 2018 (GPT). "scaled": "normal", with the kernels that write to the residual stream
-divided by sqrt(2 N). Radford et al. 2019 (GPT-2), section 2.3. "xavier": Glorot & Bengio 2010, eq.
-    16 (uniform, variance 2 / (fan-in + fan-out)), as in the code of Vaswani et al. 2017; tables
-    N(0, 1 / D) as there, which are multiplied by sqrt(D) there and not here.
+divided by sqrt(2 N). Radford et al. 2019 (GPT-2), section 2.3. "xavier": Glorot & Bengio 2010,
+eq. 16 (uniform, variance 2 / (fan-in + fan-out)), as in the code of Vaswani et al. 2017; tables
+N(0, 1 / D) as there, which are multiplied by sqrt(D) there and not here.
 """
 
 
 @functools.cache
-def initializers(init_scheme: str = "lecun", num_layers: int = 1) -> Initializers:
+def initializers(init_scheme: InitScheme = "lecun", num_layers: int = 1) -> Initializers:
     """The initialisers of a scheme for a model of N layers; equal arguments give the same object.
 
     Raises:

@@ -5,9 +5,9 @@ from typing import Any
 
 import flax.linen as nn
 
-from jaxreg.typing import Array, Float
+from jaxreg.typing import Array, Float, NormKind
 
-NORM_KINDS: dict[str, dict[str, bool]] = {
+NORM_KINDS: dict[NormKind, dict[str, bool]] = {
     "layer": {"use_scale": True, "use_bias": True},
     "layer_no_bias": {"use_scale": True, "use_bias": False},
     "layer_plain": {"use_scale": False, "use_bias": False},
@@ -21,7 +21,7 @@ normalization" (without gain and bias); Zhang & Sennrich 2019 (RMSNorm: no mean 
 
 
 def norm_of(
-    kind: str, layer_norm: Callable[..., Any], rms_norm: Callable[..., Any], **options: Any
+    kind: NormKind, layer_norm: Callable[..., Any], rms_norm: Callable[..., Any], **options: Any
 ) -> Any:
     """A norm module of one kind, made by Linen's or NNX's own two classes.
 

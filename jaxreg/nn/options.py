@@ -8,6 +8,7 @@ waits for the first training step, and a field that does not exist is a TypeErro
 """
 
 import dataclasses
+import typing
 from typing import Any
 
 import jax
@@ -16,11 +17,21 @@ from jaxreg.attention import AttentionDropout, validate
 from jaxreg.attention.dropout import check_rate
 from jaxreg.nn.init import INIT_SCHEMES
 from jaxreg.nn.norms import NORM_KINDS
-from jaxreg.typing import Rate, Scalar
+from jaxreg.typing import (
+    AttentionImplementation,
+    AttentionKind,
+    DropoutDepth,
+    InitScheme,
+    NormKind,
+    NormPlacement,
+    Positions,
+    Rate,
+    Scalar,
+)
 
-NORMS = ("pre", "post", "sandwich", "none")
-POSITIONS = ("learned", "sinusoidal", "rotary", "none")
-DROPOUT_DEPTHS = ("constant", "linear")
+NORMS = typing.get_args(NormPlacement)
+POSITIONS = typing.get_args(Positions)
+DROPOUT_DEPTHS = typing.get_args(DropoutDepth)
 
 
 def _check_rates(dropout: Any) -> None:
@@ -105,7 +116,7 @@ class TransformerDropout:
     embedding_rate: Rate = None
     token_rate: Rate = None
     key_rate: Rate = None
-    depth: str = dataclasses.field(default="constant", metadata={"static": True})
+    depth: DropoutDepth = dataclasses.field(default="constant", metadata={"static": True})
 
     def __post_init__(self):
         _check_rates(self)
@@ -149,10 +160,10 @@ class AttentionOptions:
 
     causal: bool = False
     rotary: bool = False
-    kind: str = "softmax"
+    kind: AttentionKind = "softmax"
     logit_softcap: Scalar | None = None
     qk_norm: bool = False
-    implementation: str | None = None
+    implementation: AttentionImplementation | None = None
 
     def __post_init__(self):
         validate.check_implementation(self.implementation)
@@ -175,8 +186,8 @@ class BlockOptions:
       ValueError: an unknown word.
     """
 
-    norm: str = "pre"
-    norm_kind: str = "layer"
+    norm: NormPlacement = "pre"
+    norm_kind: NormKind = "layer"
     residual: bool = True
     layer_scale: float | None = None
     attention: AttentionOptions = AttentionOptions()
@@ -208,9 +219,9 @@ class TransformerOptions:
       ValueError: an unknown word.
     """
 
-    positions: str = "learned"
+    positions: Positions = "learned"
     final_norm: bool = True
-    init_scheme: str = "lecun"
+    init_scheme: InitScheme = "lecun"
     block: BlockOptions = BlockOptions()
 
     def __post_init__(self):

@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
-from jaxreg.typing import Array, Float, Int
+from jaxreg.typing import Array, Float, Int, Positions
 
 
 def position_vectors(
-    positions: str,
+    positions: Positions,
     length: int,
     width: int,
     max_length: int,

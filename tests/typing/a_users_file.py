@@ -9,5 +9,6 @@ from jaxreg import AttentionDropout, dot_product_attention
 x = jnp.ones((2, 8, 4, 16))
 dropout = AttentionDropout(0.1, unit="connection", share=("head",))
 y: jax.Array = dot_product_attention(x, x, x, dropout=dropout, dropout_key=jax.random.key(0))
-block = jaxreg.nn.SelfAttention(num_heads=4)
+options = jaxreg.nn.AttentionOptions(causal=True, kind="softmax")
+block = jaxreg.nn.SelfAttention(num_heads=4, dropout=dropout, options=options)
 variables = block.init(jax.random.key(1), jnp.ones((2, 8, 64)))

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 
 from jaxreg import AttentionDropout, attention_fn, dot_product_attention
+from jaxreg.nn import BlockOptions, SelfAttention
 
 x = jnp.ones((2, 8, 4, 16))
 AttentionDropout(0.1, unit="conection")  # error: the word
@@ -15,3 +16,6 @@ dot_product_attention(x, x, x, droput=None)  # error: the name
 dot_product_attention(x, x, x, implementation="fast")  # error: the word
 dot_product_attention(x, x, x, kind="softmin")  # error: the word
 dot_product_attention(x, x, x, implementation="blockwise")
+BlockOptions(norm="before")  # error: the word
+BlockOptions(norm="pre", norm_kind="rms")
+SelfAttention(num_heads=4, droput=None)  # error: the name

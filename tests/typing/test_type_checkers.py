@@ -11,6 +11,7 @@ import pytest
 
 from jaxreg import typing as words
 from jaxreg.attention import dropout
+from jaxreg.nn import init, norms
 
 HERE, ROOT = Path(__file__).parent, Path(__file__).parents[2]
 CHECKERS = {
@@ -55,3 +56,5 @@ def test_misuse_is_reported(checker, folder):
 
 def test_the_tables_have_exactly_the_words_of_the_types():
     assert tuple(dropout.UNITS) == typing.get_args(words.DropoutUnit)
+    assert tuple(norms.NORM_KINDS) == typing.get_args(words.NormKind)
+    assert tuple(init.INIT_SCHEMES) == typing.get_args(words.InitScheme)

@@ -84,7 +84,7 @@ def attention(
         key_block or _block(s, ROWS),
         is_causal,
         None
-        if words is None
+        if words is None or dropout is None
         else AttentionDropout(0.0, dropout.unit, dropout.stage, dropout.share, dropout.span_length),
         float(scale),
         heads_at_once or None,
@@ -92,7 +92,7 @@ def attention(
     )
     fit = partial(_filled, plan, g)
     line, k0, k1, threshold = None, None, None, None
-    if words is not None:
+    if words is not None and dropout is not None:
         threshold = masks.threshold(dropout.rate)
         if {"query", "key"} <= dropout.coordinates:
             k0, k1 = (w.reshape(w.shape[0], *_heads(w.shape[1], g)) for w in words)
@@ -335,7 +335,7 @@ def _backward_block(
         dweights = drop(dweights)
         weights = jnp.exp(logits - top)
         dlogits = weights * (dweights - delta)
-        if operands.mask is not None:
+        if operands.mask is not None and allowed is not None:
             dlogits = jnp.where(
                 allowed, dlogits, 0
             )  # a row with no key at all is uniform whatever its logits
@@ -354,10 +354,10 @@ def _backward_block(
         return dq + dot("bgqs,bgsk->bgqk", dlogits, k), dk, dv, db
 
     dq = empty(q.shape, jnp.float32, q, keys, gradient, *operands)
-    dq, *state = _over_keys(
+    dq, *sums = _over_keys(
         plan, operands, i, tile, (dq, *state), lambda _: jnp.any(m <= MINIMUM), split=False
     )
-    return tuple(state), dq
+    return tuple(sums), dq
 
 
 def _add(whole: Array, x: Array, start: Array, axis: int) -> Array:

@@ -26,7 +26,7 @@ class Part(NamedTuple):
         plan, repeats = self.plan, x.shape[2] // key_heads
         if self.where is not None:
             b, g = self.where
-            key_heads = plan.heads_at_once
+            key_heads = plan.heads_at_once or key_heads
             x = lax.dynamic_slice(
                 x, (b, 0, g * repeats, 0), (1, x.shape[1], key_heads * repeats, x.shape[3])
             )
@@ -85,11 +85,9 @@ class Part(NamedTuple):
 
     def operands(self, operands: Operands) -> Operands:
         """The operands of this part."""
-        return (
-            operands
-            if self.where is None
-            else operands.of_heads(*self.where, self.plan.heads_at_once)
-        )
+        if self.where is None or self.plan.heads_at_once is None:
+            return operands
+        return operands.of_heads(*self.where, self.plan.heads_at_once)
 
     def _wide(self, x: Array) -> Array:
         # CPUs have no fast product of narrow floats, and a few heads are a small copy.

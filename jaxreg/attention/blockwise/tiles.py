@@ -97,7 +97,8 @@ class Operands(NamedTuple):
             x = lax.dynamic_slice_in_dim(x, b, 1, 0) if x.shape[0] > 1 else x
             return lax.dynamic_slice_in_dim(x, g, heads, 1) if x.shape[1] > 1 else x
 
-        return Operands(*(part(x) for x in self[:-1]), self.threshold)
+        arrays = self._asdict()
+        return self._replace(**{name: part(x) for name, x in arrays.items() if name != "threshold"})
 
 
 def block(plan: Plan, x: Array, i: Array, j: Array) -> Array:
@@ -140,6 +141,7 @@ def kept(plan: Plan, operands: Operands, i: Array, j: Array) -> Array | None:
         return block(plan, operands.line, i, j)
     if operands.k0 is None:
         return None
+    assert operands.k1 is not None and operands.threshold is not None and plan.dropout is not None
     groups = (i * (plan.query_block // LANES) + jnp.arange(plan.query_block // LANES)).astype(
         jnp.uint32
     )
@@ -166,6 +168,7 @@ def dropping(plan: Plan, operands: Operands, i: Array, j: Array) -> Callable[[Ar
 
 def common_scale(operands: Operands) -> Array:
     """What kept weights are multiplied with."""
+    assert operands.threshold is not None
     return jnp.float32(65536) / (jnp.float32(65536) - operands.threshold.astype(jnp.float32))
 
 
@@ -189,6 +192,7 @@ def masked_logits(
     allowed = readable(plan, operands, i, j, edge=edge)
     if plan.drops_logits:
         keep = _survives(plan, operands, i, j)
+        assert rescued is not None
         keep = keep | rescued[..., None]
         allowed = keep if allowed is None else allowed & keep
     if allowed is not None:
@@ -199,6 +203,7 @@ def masked_logits(
 
 def _survives(plan: Plan, operands: Operands, i: Array, j: Array) -> Array:
     keep = kept(plan, operands, i, j)
+    assert keep is not None
     return keep if operands.droppable is None else keep | ~block(plan, operands.droppable, i, j)
 
 

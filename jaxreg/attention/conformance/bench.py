@@ -244,11 +244,11 @@ def pulled(function: Callable[..., jax.Array]) -> Callable[..., tuple]:
 def inputs(size: Size, seed: int = 0) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Normal query [B, T, H, K], key and value [B, S, H, K]."""
     draw = np.random.default_rng(seed)
-    shapes = [
-        (size.examples, length, size.heads, size.width)
+    query, key, value = (
+        jnp.asarray(draw.normal(size=(size.examples, length, size.heads, size.width)), jnp.float32)
         for length in (size.queries, size.keys, size.keys)
-    ]
-    return tuple(jnp.asarray(draw.normal(size=shape), jnp.float32) for shape in shapes)
+    )
+    return query, key, value
 
 
 def wide_mask(size: Size) -> jax.Array:

@@ -163,8 +163,8 @@ def keys(bench: Bench) -> str:
             "no argument for a PRNG key: every call drops the same, or no call can be repeated"
         )
     case = Case(SMALL, RATE)
-    twice = [read_weights(bench.forward(case), SMALL, jax.random.key(0)) for _ in range(2)]
-    require(np.array_equal(*twice), "the same key gives another mask in the next call")
+    first, second = (read_weights(bench.forward(case), SMALL, jax.random.key(0)) for _ in range(2))
+    require(np.array_equal(first, second), "the same key gives another mask in the next call")
     require(bench.keys_matter, "every key gives the same mask")
     centred = _draws(bench, RATE).centred()
     for axis, name in enumerate(("PRNG keys", *AXES)):

@@ -71,7 +71,7 @@ def _attribute(module: Any, node: ast.expr, words: str) -> Any:
 def _made(factory: Any, call: ast.Call, words: str) -> Any:
     try:
         positional = [ast.literal_eval(value) for value in call.args]
-        named = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
+        named = {keyword.arg or "": ast.literal_eval(keyword.value) for keyword in call.keywords}
     except ValueError:
         raise UserErrors(
             [
@@ -79,7 +79,7 @@ def _made(factory: Any, call: ast.Call, words: str) -> Any:
                 " of such)"
             ]
         ) from None
-    if None in named:
+    if "" in named:  # of **, which has no name
         raise UserErrors([f"{words!r}: ** cannot be read; give {FORMS}"])
     try:
         return factory(*positional, **named)
