@@ -104,7 +104,9 @@ def _other_outputs(has_rate: bool) -> dict[str, Trial]:
     """The function's own names -> trial: values that must change the output, or be refused."""
     b, t, s, h = SMALL.examples, SMALL.queries, SMALL.keys, SMALL.heads
     # Flax wants both at once: one is as usual, the other doubles.
-    einsums: dict[str, Any] = dict.fromkeys(("qk_attn_weights_einsum", "attn_weights_value_einsum"), _einsum)
+    einsums: dict[str, Any] = dict.fromkeys(
+        ("qk_attn_weights_einsum", "attn_weights_value_einsum"), _einsum
+    )
     trials = {
         "dtype": Trial({}, {"dtype": jnp.bfloat16}, None),
         "query_seq_lengths": Trial({}, {"query_seq_lengths": jnp.full(b, t // 2, jnp.int32)}, None),

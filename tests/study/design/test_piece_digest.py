@@ -72,112 +72,114 @@ def indented(text: str) -> str:
 READS = PENALTY.format(name="A", value="{}")
 
 CHANGES = {
-    "the name is bound to another class": (dict(body=A + B, piece="A"), dict(piece="B")),
-    "the body of a class": (dict(body=A, piece="A"), dict(body=A.replace("logits", "loss"))),
+    "the name is bound to another class": ({"body": A + B, "piece": "A"}, {"piece": "B"}),
+    "the body of a class": ({"body": A, "piece": "A"}, {"body": A.replace("logits", "loss")}),
     "a class defined inside get_experiment": (
-        dict(body="", piece="A", inside=indented(A)),
-        dict(inside=indented(A.replace("logits", "loss"))),
+        {"body": "", "piece": "A", "inside": indented(A)},
+        {"inside": indented(A.replace("logits", "loss"))},
     ),
     "a closure value": (
-        dict(
-            body="def make(s):"
+        {
+            "body": "def make(s):"
             + PENALTY.format(name="A", value="s * seen.loss").replace("\n", "\n    ")
             + "return A\n",
-            piece="make(1.0)",
-        ),
-        dict(piece="make(2.0)"),
+            "piece": "make(1.0)",
+        },
+        {"piece": "make(2.0)"},
     ),
     "a default argument": (
-        dict(body=A.replace("(self, seen)", "(self, seen, s=1)"), piece="A"),
-        dict(body=A.replace("(self, seen)", "(self, seen, s=2)")),
+        {"body": A.replace("(self, seen)", "(self, seen, s=1)"), "piece": "A"},
+        {"body": A.replace("(self, seen)", "(self, seen, s=2)")},
     ),
     "a default that is computed": (
-        dict(body="S = 1\n" + A.replace("(self, seen)", "(self, seen, s=S + 1)"), piece="A"),
-        dict(body="S = 2\n" + A.replace("(self, seen)", "(self, seen, s=S + 1)")),
+        {"body": "S = 1\n" + A.replace("(self, seen)", "(self, seen, s=S + 1)"), "piece": "A"},
+        {"body": "S = 2\n" + A.replace("(self, seen)", "(self, seen, s=S + 1)")},
     ),
     "a module global": (
-        dict(body="SCALE = 1.0\n" + READS.format("SCALE * seen.loss"), piece="A"),
-        dict(body="SCALE = 2.0\n" + READS.format("SCALE * seen.loss")),
+        {"body": "SCALE = 1.0\n" + READS.format("SCALE * seen.loss"), "piece": "A"},
+        {"body": "SCALE = 2.0\n" + READS.format("SCALE * seen.loss")},
     ),
     "a global array": (
-        dict(body="W = np.ones(3)\n" + READS.format("W * seen.loss"), piece="A"),
-        dict(body="W = np.zeros(3)\n" + READS.format("W * seen.loss")),
+        {"body": "W = np.ones(3)\n" + READS.format("W * seen.loss"), "piece": "A"},
+        {"body": "W = np.zeros(3)\n" + READS.format("W * seen.loss")},
     ),
     "an element of a global table": (
-        dict(body="T = {'a': [1, {2}]}\n" + READS.format("T * seen.loss"), piece="A"),
-        dict(body="T = {'a': [1, {3}]}\n" + READS.format("T * seen.loss")),
+        {"body": "T = {'a': [1, {2}]}\n" + READS.format("T * seen.loss"), "piece": "A"},
+        {"body": "T = {'a': [1, {3}]}\n" + READS.format("T * seen.loss")},
     ),
     "a function that a method calls": (
-        dict(body="def f(x):\n    return x\n" + READS.format("f(seen)"), piece="A"),
-        dict(body="def f(x):\n    return -x\n" + READS.format("f(seen)")),
+        {"body": "def f(x):\n    return x\n" + READS.format("f(seen)"), "piece": "A"},
+        {"body": "def f(x):\n    return -x\n" + READS.format("f(seen)")},
     ),
     "a jitted function's inner one": (
-        dict(
-            body="def g(x):\n    return x\nf = jax.jit(lambda x: g(x))\n" + READS.format("f(seen)"),
-            piece="A",
-        ),
-        dict(
-            body="def g(x):\n    return -x\nf = jax.jit(lambda x: g(x))\n" + READS.format("f(seen)")
-        ),
+        {
+            "body": "def g(x):\n    return x\nf = jax.jit(lambda x: g(x))\n"
+            + READS.format("f(seen)"),
+            "piece": "A",
+        },
+        {
+            "body": "def g(x):\n    return -x\nf = jax.jit(lambda x: g(x))\n"
+            + READS.format("f(seen)")
+        },
     ),
     "a cached function": (
-        dict(
-            body="@functools.lru_cache\ndef f(x):\n    return x\n" + READS.format("f(seen)"),
-            piece="A",
-        ),
-        dict(body="@functools.lru_cache\ndef f(x):\n    return -x\n" + READS.format("f(seen)")),
+        {
+            "body": "@functools.lru_cache\ndef f(x):\n    return x\n" + READS.format("f(seen)"),
+            "piece": "A",
+        },
+        {"body": "@functools.lru_cache\ndef f(x):\n    return -x\n" + READS.format("f(seen)")},
     ),
     "the argument of a partial": (
-        dict(
-            body="def f(x, s):\n    return x\nh = functools.partial(f, s=1)\n"
+        {
+            "body": "def f(x, s):\n    return x\nh = functools.partial(f, s=1)\n"
             + READS.format("h(seen)"),
-            piece="A",
-        ),
-        dict(
-            body="def f(x, s):\n    return x\nh = functools.partial(f, s=2)\n"
+            "piece": "A",
+        },
+        {
+            "body": "def f(x, s):\n    return x\nh = functools.partial(f, s=2)\n"
             + READS.format("h(seen)")
-        ),
+        },
     ),
     "a base class": (
-        dict(body="class Base:\n    s = 1\n" + A.replace("class A", "class A(Base)"), piece="A"),
-        dict(body="class Base:\n    s = 2\n" + A.replace("class A", "class A(Base)")),
+        {"body": "class Base:\n    s = 1\n" + A.replace("class A", "class A(Base)"), "piece": "A"},
+        {"body": "class Base:\n    s = 2\n" + A.replace("class A", "class A(Base)")},
     ),
     "an attribute set afterwards": (
-        dict(body=A + "A.s = 1\n", piece="A"),
-        dict(body=A + "A.s = 2\n"),
+        {"body": A + "A.s = 1\n", "piece": "A"},
+        {"body": A + "A.s = 2\n"},
     ),
     "a method replaced afterwards": (
-        dict(body=A + B, piece="A"),
-        dict(body=A + B + "A.__call__ = B.__call__\n"),
+        {"body": A + B, "piece": "A"},
+        {"body": A + B + "A.__call__ = B.__call__\n"},
     ),
     "a dataclass's default": (
-        dict(body="@dataclasses.dataclass\nclass P:\n    s: float = 1.0\n" + A, piece="A"),
-        dict(),
+        {"body": "@dataclasses.dataclass\nclass P:\n    s: float = 1.0\n" + A, "piece": "A"},
+        {},
     ),
     "one lambda of two in a line": (
-        dict(body="f, g = (lambda x: x), (lambda x: -x)\n" + READS.format("f(seen)"), piece="A"),
-        dict(body="f, g = (lambda x: -x), (lambda x: x)\n"),
+        {"body": "f, g = (lambda x: x), (lambda x: -x)\n" + READS.format("f(seen)"), "piece": "A"},
+        {"body": "f, g = (lambda x: -x), (lambda x: x)\n"},
     ),
     "the state of an instance": (
-        dict(
-            body="@dataclasses.dataclass(frozen=True)\nclass P:\n    s: float = 1.0\np = P(1.0)\n"
-            + READS.format("p.s * seen.loss"),
-            piece="A",
-        ),
-        dict(
-            body="@dataclasses.dataclass(frozen=True)\nclass P:\n    s: float = 1.0\np = P(2.0)\n"
-            + READS.format("p.s * seen.loss")
-        ),
+        {
+            "body": "@dataclasses.dataclass(frozen=True)\nclass P:\n    s: float = 1.0\n"
+            "p = P(1.0)\n" + READS.format("p.s * seen.loss"),
+            "piece": "A",
+        },
+        {
+            "body": "@dataclasses.dataclass(frozen=True)\nclass P:\n    s: float = 1.0\n"
+            "p = P(2.0)\n" + READS.format("p.s * seen.loss")
+        },
     ),
     "a key": (
-        dict(body="KEY = jax.random.key(0)\n" + READS.format("KEY"), piece="A"),
-        dict(body="KEY = jax.random.key(1)\n" + READS.format("KEY")),
+        {"body": "KEY = jax.random.key(0)\n" + READS.format("KEY"), "piece": "A"},
+        {"body": "KEY = jax.random.key(1)\n" + READS.format("KEY")},
     ),
 }
 del CHANGES["a dataclass's default"]
 CHANGES["one lambda of two in a line"] = (
     CHANGES["one lambda of two in a line"][0],
-    dict(body="f, g = (lambda x: -x), (lambda x: x)\n" + READS.format("f(seen)")),
+    {"body": "f, g = (lambda x: -x), (lambda x: x)\n" + READS.format("f(seen)")},
 )
 
 
