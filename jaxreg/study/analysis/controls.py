@@ -64,7 +64,13 @@ class AaOutcome:
 
 
 def at_chance(
-    view: str, reason: str, means: Mapping[str, float], *, chance: float, rows: float, seeds: int
+    view: str,
+    reason: str,
+    means: Mapping[str, float],
+    *,
+    chance: float,
+    rows: float | int,
+    seeds: int,
 ) -> Control:
     """Whether every arm is at chance where nothing better is possible.
 

@@ -225,10 +225,11 @@ def _controls(
     uninformative: Mapping[str, str],
 ) -> dict[str, Any]:
     """Name -> passed, what, detail: what must hold for the comparison to mean anything."""
-    baseline = table[design.baseline]
-    train, validation = (float(np.mean(baseline[name])) for name in ("train", "validation"))
-    found = [controls.baseline_overfits(train, validation)]
-    entries = {each.name: _entry(each) for each in found}
+    baseline, entries = table[design.baseline], {}
+    if {"train", "validation"} <= set(baseline):
+        means = [float(np.mean(baseline[name])) for name in ("train", "validation")]
+        first = controls.baseline_overfits(*means)
+        entries[first.name] = _entry(first)
     for arm, said in verdicts.items():
         if design.arms[arm].kind != "arm":
             entries[arm] = _known(design.arms[arm], said, aa[arm] if arm in aa else None)

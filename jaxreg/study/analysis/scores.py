@@ -24,7 +24,7 @@ class Score:
     arm: str
     seed: int
     view: str
-    value: float
+    value: float | int
 
 
 class Summary(NamedTuple):
