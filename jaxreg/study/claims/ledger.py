@@ -134,6 +134,7 @@ def run(
         "claims", {}, {name: designs[name] for name in designs}, chosen, quick=quick
     )
     _refuse_other(workdir, quick)
+    declarations.read(workdir)
     return hold(
         workdir, display, lambda session: _Ledger(session, designs, chosen, quick, minutes).run()
     )
@@ -207,8 +208,7 @@ class _Ledger:
 
     def _declare(self, own: Sequence[Design]) -> None:
         """Keeps what each claim declares before its first member on a verdict seed is trained."""
-        path = self.workdir / declarations.DECLARATIONS
-        kept = page.read(path) or {}
+        kept = declarations.read(self.workdir)
         for design in own:
             specs = claim_members.evaluation_specs(
                 [design], self._chosen(), claim_members.data_hash
@@ -216,7 +216,7 @@ class _Ledger:
             untouched = len(self.stored.missing(specs)) == len(specs)
             if design.arms and (untouched or design.claim.id not in kept):
                 kept[design.claim.id] = declarations.declaration(design.claim)
-        write_json(path, kept)
+        write_json(self.workdir / declarations.DECLARATIONS, kept)
 
     def _expected(self, own: Sequence[Design]) -> int:
         """Model-steps that will follow the candidates'; which candidate is chosen hardly changes
@@ -298,7 +298,7 @@ class _Ledger:
         )
         judged = judge(self.designs, gathered, off_values=off_values, quick=self.quick)
         costs = {row.claim: row for row in budget.costs(self.designs, self._chosen(), self.stored)}
-        declared = page.read(self.workdir / declarations.DECLARATIONS) or {}
+        declared = declarations.read(self.workdir)
         told = page.ledger_of(
             self.designs, gathered, judged, self.choices, costs, declared, quick=self.quick
         )

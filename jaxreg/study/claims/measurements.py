@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxreg.data import Dataset
 from jaxreg.store.member_store import Record
-from jaxreg.study.analysis import controls, scores, verdict
+from jaxreg.study.analysis import controls, judge, scores, verdict
 from jaxreg.study.analysis.controls import Control
 from jaxreg.study.claims.claim import Effect, Precondition, Question
 from jaxreg.study.claims.design import Design, Run, aa_name, reference
@@ -172,12 +172,15 @@ def _asked(question: Question, gatherer: Gatherer) -> MeasuredQuestion:
 
 
 def _uninformative(measured: MeasuredEffect, gatherer: Gatherer) -> str | None:
-    """Why arms could not differ: all at the ceiling; or, where "no worse" or "the same" is claimed,
-    all at chance.
+    """Why arms could not differ: every run diverged; all at the ceiling; or, where "no worse" or
+    "the same" is claimed, all at chance.
     """
     measure, question = measured.effect.measure, measured.effect
     if not measure.is_accuracy() or len(measured.values) < 2:
         return None
+    runs = [run for arm in measured.values for run in gatherer.runs(arm)]
+    if all(gatherer.record(run.spec.hash).meta["diverged"] for run in runs):
+        return judge.ALL_DIVERGED
     first = next(iter(measured.values))
     chance = gatherer.members(first, measure)[0][0].chance(measure.views[0])
     check = verdict.informative(measured.values, chance=chance)

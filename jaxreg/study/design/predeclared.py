@@ -51,11 +51,13 @@ def changes(declared: Mapping[str, Any] | None, experiment: Experiment) -> list[
 def differences(
     declared: Mapping[str, Any], now: Mapping[str, Any], names: Sequence[str], prefix: str = ""
 ) -> list[dict[str, Any]]:
-    """{"field", "declared", "now"} of each name whose value differs."""
+    """{"field", "declared", "now"} of each name whose value differs. A name that an older version
+    did not declare is passed over.
+    """
     return [
         {"field": f"{prefix}{name}", "declared": declared[name], "now": now[name]}
         for name in names
-        if declared[name] != now[name]
+        if name in declared and declared[name] != now[name]
     ]
 
 

@@ -298,3 +298,14 @@ def test_a_quick_run_has_effects_and_no_verdicts(tmp_path):
     assert (
         row["verdict"] is None and row["p"] is None and row["difference"] == pytest.approx(6 / ROWS)
     )
+
+
+def test_where_every_run_diverged_nothing_is_judged(tmp_path):
+    """Two guesses are equal: that refutes nothing."""
+    lost = [(arm, index) for arm in ("none", "drop", "none (A/A)") for index in range(20)]
+    row, _ = judged(tmp_path, planted(6 / ROWS, lost=lost))
+    assert (row["verdict"], row["reason"]) == (
+        verdict.NOT_TESTABLE,
+        "every run of both arms diverged",
+    )
+    assert row["seeds_needed"] is None
