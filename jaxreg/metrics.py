@@ -40,5 +40,6 @@ def choice_hits(
     right = jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
     wrong = jnp.take_along_axis(logits, jnp.maximum(foils, 0)[..., None], axis=-1)[..., 0]
     largest = logits.max(axis=-1)
-    among_all = (right == largest) / (logits == largest[..., None]).sum(axis=-1)
+    equal = (logits == largest[..., None]).sum(axis=-1)
+    among_all = (right == largest).astype(jnp.float32) / equal.astype(jnp.float32)
     return jnp.where(foils < 0, among_all, 0.5 * (jnp.sign(right - wrong) + 1)).astype(logits.dtype)

@@ -77,7 +77,11 @@ def _linear(warmup_steps: int, num_steps: int) -> optax.Schedule:
 
 def _inverse_root(warmup_steps: int, num_steps: int) -> optax.Schedule:
     first = max(warmup_steps, 1)
-    return _warmed_up(lambda step: jnp.sqrt(first / (first + step)), warmup_steps)
+
+    def after(step: Any) -> Array:  # in the warm-up, where it is not read, `step` is negative
+        return jnp.sqrt(first / jnp.maximum(first + step, 1))
+
+    return _warmed_up(after, warmup_steps)
 
 
 SCHEDULES: Mapping[str, Callable[[int, int], optax.Schedule]] = {
@@ -183,7 +187,7 @@ def add_gradient_noise(
                 " noise_key=key)"
             )
         flat, unravel = ravel_pytree(gradient)
-        size = jnp.sqrt(variance / (1.0 + state.step) ** decay)
+        size = jnp.sqrt(variance / (1.0 + state.step.astype(float)) ** decay)
         noise = unravel(jax.random.normal(noise_key, flat.shape, flat.dtype))
         return jax.tree.map(lambda g, n: g + size * n, gradient, noise), NoiseState(state.step + 1)
 
@@ -327,7 +331,7 @@ def optimizer(
     decay = _present(
         weight_decay, lambda strength: optax.add_decayed_weights(strength, DECAY_MASKS[decay_mask])
     )
-    return optax.with_extra_args_support(
+    return _in_standard_modes(
         optax.chain(
             *_present(max_grad_norm, optax.clip_by_global_norm),
             *_present(max_param_grad_norm, clip_each_norm),
@@ -338,6 +342,21 @@ def optimizer(
             *_present(ema_decay, track_average),
         )
     )
+
+
+def _in_standard_modes(
+    chain: optax.GradientTransformation,
+) -> optax.GradientTransformationExtraArgs:
+    """The chain where a program promotes ranks and dtypes strictly, too: optax's Adam divides by
+    1 - decay**count, with an integer count, which fails there.
+    """
+    chain = optax.with_extra_args_support(chain)
+
+    def update(gradient, state, params=None, **extra):
+        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+            return chain.update(gradient, state, params, **extra)
+
+    return optax.GradientTransformationExtraArgs(chain.init, update)
 
 
 def _present(

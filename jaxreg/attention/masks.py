@@ -243,8 +243,9 @@ def keep_at(
         key_coordinate(dropout, keys) if "key" in dropout.coordinates else jnp.zeros(1, jnp.uint32)
     )
     k0, k1 = (word[:, :, None, None] for word in words)
-    lanes = _lanes(threefry2x32_13((k0, k1), (keys[None, :], (queries // LANES)[:, None])))
-    lane = jnp.select([(queries % LANES == i)[:, None] for i in range(LANES)], lanes)
+    queries = queries[None, None, :, None]
+    lanes = _lanes(threefry2x32_13((k0, k1), (keys[None, None, None, :], queries // LANES)))
+    lane = jnp.select([queries % LANES == i for i in range(LANES)], lanes)
     return lane >= threshold(dropout.rate)
 
 
@@ -263,6 +264,9 @@ def packed_lanes(
     lane. Its bound is hidden, or a constant rate would unroll it.
     """
     shape = jnp.broadcast_shapes(k0.shape, k1.shape, groups.shape, keys.shape)
+    k0, k1, groups, keys = (
+        x.reshape((1,) * (len(shape) - x.ndim) + x.shape) for x in (k0, k1, groups, keys)
+    )
     # Zeros that depend on all inputs, so that the loop's state varies over the same mesh axes in
     # shard_map.
     zero = (k0 & 0) + (k1 & 0) + (groups & 0) + (keys & 0) + (t & 0)
@@ -281,8 +285,9 @@ def packed_lanes(
 def unpacked(packed: UInt8[Array, "*b x s"]) -> Bool[Array, "*b t s"]:
     """The mask of `packed_lanes`: four rows for each row of bytes."""
     lanes = jnp.uint8(1) << jnp.arange(LANES, dtype=jnp.uint8)
-    rows = (packed[..., :, None, :] & lanes[:, None]) != 0
-    return rows.reshape(*packed.shape[:-2], -1, packed.shape[-1])
+    packed = packed[..., :, None, :]
+    rows = (packed & jnp.expand_dims(lanes, (*range(packed.ndim - 2), -1))) != 0
+    return rows.reshape(*packed.shape[:-3], LANES * packed.shape[-3], packed.shape[-1])
 
 
 def keep_all_positions(

@@ -90,7 +90,8 @@ def kept_units(
         jnp.arange(num_keys, dtype=jnp.uint32)[None, :],
         masks.threshold(rate),
     )
-    return masks.unpacked(packed)[:, 0, :num_queries].reshape(k0.shape[0], -1)
+    kept = masks.unpacked(packed)[:, 0, :num_queries]
+    return kept.reshape(k0.shape[0], num_queries * num_keys)
 
 
 class Dropout(nn.Module):

@@ -46,6 +46,5 @@ class LayerScale(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
-        return x * self.param(
-            "scale", nn.initializers.constant(self.initial_value), (x.shape[-1],)
-        ).astype(x.dtype)
+        scale = self.param("scale", nn.initializers.constant(self.initial_value), (x.shape[-1],))
+        return x * scale.astype(x.dtype)[None, None]

@@ -36,8 +36,8 @@ def sinusoidal(length: int, width: int) -> Float[Array, "t d"]:
     permutation of features).
     """
     half = width // 2
-    frequency = jnp.exp(-jnp.log(10_000.0) * jnp.arange(half) / half)
-    angle = jnp.arange(length)[:, None] * frequency
+    frequency = jnp.exp(-jnp.log(10_000.0) * jnp.arange(half, dtype=float) / half)
+    angle = jnp.arange(length, dtype=float)[:, None] * frequency[None]
     return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
 
 
@@ -48,8 +48,8 @@ def rotate(x: Float[Array, "b t h k"]) -> Float[Array, "b t h k"]:
     released code.
     """
     half = x.shape[-1] // 2
-    frequency = jnp.exp(-jnp.log(10_000.0) * jnp.arange(half) / half)
-    angle = (jnp.arange(x.shape[-3])[:, None] * frequency)[:, None, :]
+    frequency = jnp.exp(-jnp.log(10_000.0) * jnp.arange(half, dtype=float) / half)
+    angle = (jnp.arange(x.shape[-3], dtype=float)[:, None] * frequency[None])[None, :, None, :]
     cos, sin = jnp.cos(angle).astype(x.dtype), jnp.sin(angle).astype(x.dtype)
     first, second = x[..., :half], x[..., half:]
     return jnp.concatenate([first * cos - second * sin, first * sin + second * cos], axis=-1)

@@ -51,7 +51,7 @@ def droppable_tokens(
     """
     droppable = padding_mask
     if read_positions is not None:
-        asked = read_positions.reshape(read_positions.shape[0], -1)
+        asked = read_positions if read_positions.ndim == 2 else read_positions[:, None]
         others = jnp.all(jnp.arange(length)[None, :, None] != asked[:, None, :], axis=-1)
         droppable = others if droppable is None else droppable & others
     return droppable
@@ -83,7 +83,7 @@ def visible_keys(
     keeps itself, there all keep the first; causal or not.
     """
     keep = kept_units("key", rate, dropout_key, example_ids, num_examples, length)
-    return (keep[:, None, :] | jnp.eye(length, dtype=bool))[:, None]
+    return (keep[:, None, :] | jnp.eye(length, dtype=bool)[None])[:, None]
 
 
 def forgetful(

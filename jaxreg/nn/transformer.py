@@ -203,7 +203,7 @@ def streams(
         if dropout.token_rate is not None:
             kept = droppable_tokens(padding, read_positions, x.shape[1])
             x = token_dropout(x, dropout.token_rate, key("token"), ids, kept)
-        x = x + places
+        x = x + (places if isinstance(places, float) else places[None])
         if dropout.embedding_rate is not None:
             x = position_keyed_dropout(x, dropout.embedding_rate, key("embedding"), ids)
         if dropout.key_rate is not None:

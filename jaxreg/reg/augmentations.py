@@ -242,7 +242,7 @@ class TokenCutoff:
             site_key(augment_key, "token_cutoff"), example_ids, positions.size
         )
         kept = (keyed_draws.uniforms(words) >= strength) | (
-            positions == batch["query_position"][:, None]
+            positions[None] == batch["query_position"][:, None]
         )
         out = batch | {"tokens": jnp.where(kept, batch["tokens"], 0)}
         return (

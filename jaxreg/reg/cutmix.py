@@ -55,11 +55,12 @@ def cut_sentences(
     """
     tokens, length = batch["tokens"], batch["tokens"].shape[1]
     shift = batch["partner_query_position"] - batch["query_position"]
-    source = jnp.arange(length) + shift[:, None]
+    positions = jnp.arange(length)
+    source = positions[None] + shift[:, None]
     partner = jnp.take_along_axis(batch["partner_tokens"], jnp.clip(source, 0, length - 1), axis=1)
     real = tokens != 0
     num_words = real.sum(axis=1)
-    span = jnp.round((1 - wanted) * num_words).astype(jnp.int32)
+    span = jnp.round((1 - wanted) * num_words.astype(jnp.float32)).astype(jnp.int32)
     word = jnp.cumsum(real, axis=1) - 1 - _start(place[:, :1], (num_words - span)[:, None])
     taken = (
         real
@@ -75,7 +76,7 @@ def cut_sentences(
         [jnp.zeros_like(shift[:, None], bool), batch["cues"] < 0, batch["partner_cues"] < 0], axis=1
     )
     together = (_at(taken, bound) | absent).all(axis=1)
-    is_bound = ((jnp.arange(length) == bound[:, :, None]) & ~absent[:, :, None]).any(axis=1)
+    is_bound = ((positions[None, None] == bound[:, :, None]) & ~absent[:, :, None]).any(axis=1)
     taken = taken & (together[:, None] | ~is_bound)
     mixed = {
         "tokens": jnp.where(taken, partner, tokens),
@@ -87,14 +88,16 @@ def cut_sentences(
 
 def _start(place: Float[Array, "b n"], room: Int[Array, "b 1"]) -> Int[Array, "b n"]:
     """Whole numbers in [0, room], equally likely."""
-    return jnp.minimum((place * (room + 1)).astype(jnp.int32), room)
+    return jnp.minimum((place * (room + 1).astype(jnp.float32)).astype(jnp.int32), room)
 
 
 def _share_kept(taken: Bool[Array, "b t"], num: Int[Array, "b"]) -> Float[Array, "b"]:
     """1 - taken / num: exactly 1 where nothing is taken, and not below 0, though XLA multiplies by
     a rounded 1 / num.
     """
-    return jnp.maximum(1 - taken.sum(axis=1) / jnp.maximum(num, 1).astype(jnp.float32), 0)
+    return jnp.maximum(
+        1 - taken.sum(axis=1).astype(jnp.float32) / jnp.maximum(num, 1).astype(jnp.float32), 0
+    )
 
 
 def _at(taken: Bool[Array, "b t"], position: Int[Array, "b c"]) -> Bool[Array, "b c"]:

@@ -26,9 +26,9 @@ def example_words(
 ) -> UInt32[Array, "b {num}"]:
     """`num` random words per example."""
     words = jax.random.key_data(masks.example_keys(site_key, example_ids, example_ids.shape[0]))
-    counter = jnp.arange(-(-num // 2), dtype=jnp.uint32)
+    counter = jnp.arange(-(-num // 2), dtype=jnp.uint32)[None]
     pair = masks.threefry2x32_13((words[:, :1], words[:, 1:]), (counter, jnp.zeros_like(counter)))
-    return jnp.stack(pair, axis=-1).reshape(example_ids.shape[0], -1)[:, :num]
+    return jnp.stack(pair, axis=-1).reshape(example_ids.shape[0], 2 * counter.shape[1])[:, :num]
 
 
 def uniforms(words: UInt32[Array, "*n"]) -> Float[Array, "*n"]:
@@ -38,8 +38,9 @@ def uniforms(words: UInt32[Array, "*n"]) -> Float[Array, "*n"]:
 
 def whole_numbers(words: UInt32[Array, "*n"], below: Int[Array, "*#n"] | int) -> Int[Array, "*n"]:
     """Integers in [0, below), equally likely up to 2^-23; 0 where `below` is 0."""
-    largest = jnp.maximum(jnp.asarray(below) - 1, 0)
-    return jnp.minimum((uniforms(words) * below).astype(jnp.int32), largest)
+    below = jnp.asarray(below)
+    drawn = (uniforms(words) * below.astype(jnp.float32)).astype(jnp.int32)
+    return jnp.minimum(drawn, jnp.maximum(below - 1, 0).astype(jnp.int32))
 
 
 def beta_symmetric(

@@ -239,7 +239,8 @@ def penalized(
 
 def _mean_where(x: Float[Array, "b t"], real: Bool[Array, "b t"]) -> Float[Array, "b"]:
     """The mean over T of the real ones; 0 where there is none."""
-    return jnp.sum(jnp.where(real, x, 0), axis=-1) / jnp.maximum(jnp.sum(real, axis=-1), 1)
+    count = jnp.maximum(jnp.sum(real, axis=-1), 1).astype(x.dtype)
+    return jnp.sum(jnp.where(real, x, 0), axis=-1) / count
 
 
 def _for_each_example(seen: Seen, of_leaf: Callable[[Array], Array]) -> Float[Array, "b"]:

@@ -41,7 +41,7 @@ class LayerScale(nnx.Module):
 
     def __call__(self, x: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
         """`x` times the learned vector."""
-        return x * self.scale[...].astype(x.dtype)
+        return x * self.scale[...].astype(x.dtype)[None, None]
 
 
 @module_class
