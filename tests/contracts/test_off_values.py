@@ -346,6 +346,7 @@ def test_one_step_is_the_same_on_one_device_and_on_four(field):
 # --- structure has no off value: it must change something ---
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("name", STRUCTURE)
 def test_structure_changes_training(name):
     entry: Regularizer = STRUCTURE[name]

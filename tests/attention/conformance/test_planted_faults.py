@@ -30,6 +30,7 @@ def failed(function, **options) -> set[str]:
     return {result.check for result in found}
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("name", faulty.FAULTS)
 def test_a_planted_fault_fails_the_checks_that_are_named(name):
     function, expected = faulty.FAULTS[name]
