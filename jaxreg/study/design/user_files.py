@@ -5,7 +5,7 @@ While a file is loaded and called, it may import
 - what lies beside it, as a script may; modules of the same name from other folders are set aside
   meanwhile and do not get in the way;
 - `configs.base` and its neighbors, from the nearest `configs/` above the file, in the working
-  directory, or where jaxreg was cloned; another package `configs` on the path does not matter.
+  directory, or where jaxreg keeps its own; another package `configs` on the path does not matter.
 
 What was imported from beside the file is gone again afterwards, unless `keep` is asked for it:
 own pieces may import inside their functions, long after the file was loaded.
@@ -25,6 +25,7 @@ from collections.abc import Container, Iterator
 from pathlib import Path
 
 from jaxreg.errors import UserErrors, is_interrupt
+from jaxreg.study.design import recipes
 
 _imported: dict[Path, dict[str, types.ModuleType]] = {}
 """File -> the module that it is, and those from beside it that it imported, by name."""
@@ -247,7 +248,7 @@ def _bind_configs(file: Path) -> None:
     """Makes `configs` the nearest folder of that name with a `base.py`, whatever else is on the
     path.
     """
-    above = [*file.parents, Path.cwd(), Path(__file__).resolve().parents[3]]
+    above = [*file.parents, Path.cwd(), recipes.folder("configs").parent]
     root = next((place for place in above if (place / "configs" / "base.py").is_file()), None)
     if root is not None:
         spec = importlib.machinery.ModuleSpec("configs", None, is_package=True)
