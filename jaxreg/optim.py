@@ -10,7 +10,7 @@ it.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -191,7 +191,10 @@ def add_gradient_noise(
         noise = unravel(jax.random.normal(noise_key, flat.shape, flat.dtype))
         return jax.tree.map(lambda g, n: g + size * n, gradient, noise), NoiseState(state.step + 1)
 
-    return optax.GradientTransformationExtraArgs(lambda params: NoiseState(jnp.int32(0)), update)
+    # optax's protocol cannot say that an update needs one of the extra arguments.
+    return optax.GradientTransformationExtraArgs(
+        lambda params: NoiseState(jnp.int32(0)), cast(Any, update)
+    )
 
 
 # --- the average of the parameters ---
@@ -226,7 +229,9 @@ def track_average(decay: Scalar) -> optax.GradientTransformation:
     def init(params):
         return AverageState(jnp.int32(0), jax.tree.map(jnp.asarray, params))
 
-    def update(updates, state, params):
+    def update(updates, state, params=None):
+        if params is None:
+            raise ValueError("params: the average needs them: optimizer.update(..., params)")
         count = state.count + 1
         share = (1.0 - decay) / (1.0 - jnp.float32(decay) ** count)  # exactly 1 at decay 0
         moved = optax.apply_updates(params, updates)
@@ -352,9 +357,9 @@ def _in_standard_modes(
     """
     chain = optax.with_extra_args_support(chain)
 
-    def update(gradient, state, params=None, **extra):
+    def update(updates, state, params=None, **extra):
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-            return chain.update(gradient, state, params, **extra)
+            return chain.update(updates, state, params, **extra)
 
     return optax.GradientTransformationExtraArgs(chain.init, update)
 

@@ -22,7 +22,7 @@ import sys
 import tempfile
 import threading
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -81,11 +81,17 @@ class _Drawn(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     VERSION = tfds.core.Version("1.0.0")
 
     def __init__(self, *, config: SourceConfig, data_dir: str):
-        self.name = config.source.name
+        self.name = config.source.name  # pyright: ignore[reportAttributeAccessIssue] (TFDS reads it)
         super().__init__(config=config, data_dir=data_dir, file_format="array_record")
 
+    @property
+    def _config(self) -> "SourceConfig":
+        config = self.builder_config
+        assert isinstance(config, SourceConfig), "`__init__` takes no other"
+        return config
+
     def _info(self) -> tfds.core.DatasetInfo:
-        example = next(iter(self.builder_config.splits.values()))
+        example = next(iter(self._config.splits.values()))
         features = {
             name: tfds.features.Tensor(shape=(None, *array.shape[1:]), dtype=array.dtype.type)
             for name, array in example.arrays().items()
@@ -99,8 +105,9 @@ class _Drawn(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict:
-        config = self.builder_config
-        self.info.metadata.update(
+        config, metadata = self._config, self.info.metadata
+        assert metadata is not None, "`_info` gives it"
+        metadata.update(
             content_hash=config.content_hash,
             digest=_digest(config.splits),
             settings=dataclasses.asdict(config.settings),
@@ -215,8 +222,8 @@ def read(source: "Source", settings: Any, data_dir: str | os.PathLike) -> dict[s
     folder = _folder(source, settings, data_dir) / str(_Drawn.VERSION)
     with _quiet():
         builder = tfds.builder_from_directory(folder)
-        metadata = dict(builder.info.metadata)
-        rows = builder.as_data_source()
+        metadata: dict[str, Any] = dict(builder.info.metadata or {})
+        rows: Any = builder.as_data_source()  # by split; each row a dict of arrays
         splits = {
             name: _split({key: _frozen(value) for key, value in rows[name][0].items()})
             for name in source.splits
@@ -273,6 +280,7 @@ def _stacked(builder: str, rows: list[dict[str, Any]]) -> Split:
     if wrong or lacking:
         told = f"there is no {lacking[0]!r}" if lacking else f"{wrong[0]!r} is no array of a split"
         raise ValueError(f"{builder}: {told}; its features are {', '.join(given)}")
+    assert shape is not None, "it is lacking otherwise"
     n = len(rows)
     filled = {
         "tokens": np.ones(shape, np.int32),
@@ -333,8 +341,8 @@ def _quiet():
         absl.setLevel(logging.ERROR)
         try:
             with (
-                contextlib.redirect_stdout(_Muted(sys.stdout)),
-                contextlib.redirect_stderr(_Muted(sys.stderr)),
+                contextlib.redirect_stdout(cast(Any, _Muted(sys.stdout))),
+                contextlib.redirect_stderr(cast(Any, _Muted(sys.stderr))),
             ):
                 yield
         finally:

@@ -87,7 +87,7 @@ def draw_splits(settings: Settings) -> dict[str, Split]:
     labels.
     """
     train, validation = _held_apart(settings)
-    right = answers(*train, settings)
+    right = answers(train[0], train[1], settings)
     number = round(settings.corrupted_rate * settings.num_train)
     corrupted = (
         generator("modn", settings.seed, "corrupted").permutation(settings.num_train) < number
@@ -100,7 +100,10 @@ def draw_splits(settings: Settings) -> dict[str, Split]:
     return {
         "train": _place(train, label, corrupted, settings),
         "validation": _place(
-            validation, answers(*validation, settings), np.zeros(settings.num_eval, bool), settings
+            validation,
+            answers(validation[0], validation[1], settings),
+            np.zeros(settings.num_eval, bool),
+            settings,
         ),
         "corrected": _place(train[:, corrupted], right[corrupted], np.ones(number, bool), settings),
     }

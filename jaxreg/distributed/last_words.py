@@ -36,7 +36,7 @@ class Epitaph:
 
     def say(self, text: str) -> None:
         """Changes the line; an empty one is not printed."""
-        if self._helper is not None:
+        if self._helper is not None and self._helper.stdin is not None:
             try:
                 os.write(self._helper.stdin.fileno(), b"\0" + text.encode())
             except OSError:  # somebody has ended the helper: there will be no last words
@@ -46,7 +46,7 @@ class Epitaph:
         """All is well: nothing will be printed."""
         if self._helper is not None:
             self.say("")
-        if self._helper is not None:
+        if self._helper is not None and self._helper.stdin is not None:
             self._helper.stdin.close()
             self._helper.wait()
             self._helper = None

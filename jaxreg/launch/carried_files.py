@@ -51,18 +51,9 @@ def carry(commands: Sequence[Sequence[str]], more: Iterable[Path], here: Path) -
     further = [Path(os.path.normpath(here / path)) for path in more]
     wanted = [file for path in (*named, *further) for file in _with_company(path)]
     configs = _configs(wanted, here)
-    wanted = list(
-        dict.fromkeys(
-            [
-                *wanted,
-                *(
-                    _with_company(configs / "base.py")
-                    if configs and not _is_foreign(configs, wanted, here)
-                    else []
-                ),
-            ]
-        )
-    )
+    if configs and not _is_foreign(configs, wanted, here):
+        wanted += _with_company(configs / "base.py")
+    wanted = list(dict.fromkeys(wanted))
     top = Path(os.path.commonpath([here, *(file.parent for file in wanted)]))
     files = {file.relative_to(top).as_posix(): file for file in wanted}
     if configs and _is_foreign(configs, wanted, here):
@@ -134,7 +125,7 @@ def _refuse_too_much(files: dict[str, Path]) -> None:
     sizes = {name: file.stat().st_size for name, file in files.items()}
     total = sum(sizes.values())
     if total > MOST_BYTES:
-        largest = max(sizes, key=sizes.get)
+        largest = max(sizes, key=lambda name: sizes[name])
         raise UserErrors(
             [
                 f"the command's files are {total / 2**20:,.0f} MB, the largest {largest}; at most"

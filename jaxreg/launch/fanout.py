@@ -65,7 +65,7 @@ def shared_out(
         raise UserErrors(
             [f"--slices={slices}: there are only {len(values)} {by} to share out (--split={by})"]
         )
-    workdir = value_of(words, "--workdir").rstrip("/")
+    workdir = (value_of(words, "--workdir") or "").rstrip("/")
     commands = []
     for index in range(slices):
         share = ",".join(values[index::slices])

@@ -26,11 +26,11 @@ def attention_maps(
     """The attention weights of every layer in evaluation mode: rows are queries. `features`: of
     data sets that have them.
     """
-    extra = {} if features is None else {"features": features}
+    extra: dict[str, Any] = {} if features is None else {"features": features}
     _, sown = model.apply(
         {"params": params}, tokens, padding_mask=tokens != 0, mutable="intermediates", **extra
     )
-    layers = sown["intermediates"]
+    layers: Any = sown["intermediates"]
     return jnp.stack(
         [layers[f"block_{n}"]["attention"]["attention_weights"][0] for n in range(model.num_layers)]
     )
@@ -131,7 +131,7 @@ def choice_probability(
 ) -> Float[Array, "b"]:
     """Probability of `answer` against `foil`, the verb's two forms, read at position `query`."""
     read = jnp.full(tokens.shape[0], query)
-    logits = model.apply(
+    logits: Any = model.apply(
         {"params": params}, tokens, padding_mask=tokens != 0, mask=mask, read_positions=read
     )
     return jax.nn.sigmoid(logits[:, answer] - logits[:, foil])

@@ -84,9 +84,9 @@ def branch_ends(model: Transformer) -> tuple[str, str]:
     """
     options = model.options.block
     if options.layer_scale is not None:
-        return tuple(f"layer_scale_{name}" for name in BRANCHES)
+        return "layer_scale_attention", "layer_scale_mlp"
     if options.norm == "sandwich":
-        return tuple(f"norm_{name}_out" for name in BRANCHES)
+        return "norm_attention_out", "norm_mlp_out"
     return BRANCHES
 
 

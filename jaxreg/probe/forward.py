@@ -60,7 +60,7 @@ def query_logits(
     with ExitStack() as stack:
         for function in intercept:
             stack.enter_context(nn.intercept_methods(function))
-        out = model.apply(
+        out: Any = model.apply(
             {"params": params},
             batch["tokens"],
             padding_mask=batch["tokens"] != 0,

@@ -108,7 +108,7 @@ def unmixed(batch: Batch) -> Batch:
     return batch
 
 
-class Mixup:
+class Mixup(Augmentation):
     """Embeddings (or features) of an example and its partner are averaged, and their labels with
     the same weights.
 
@@ -137,7 +137,7 @@ class Mixup:
         return unmixed(batch) | {"mix_weight": weight, "mix_layer": jnp.int32(0)}
 
 
-class ManifoldMixup:
+class ManifoldMixup(Augmentation):
     """As mixup, at the input of a block that is drawn per step, uniform over all blocks.
 
     Source: Verma et al. 2019, "Manifold mixup", section 2. Differs: as mixup; one layer for all
@@ -168,7 +168,7 @@ class ManifoldMixup:
         }
 
 
-class CutMix:
+class CutMix(Augmentation):
     """A part of the example is replaced by the partner's, and the labels are weighted by the
     shares.
 
@@ -213,7 +213,7 @@ class CutMix:
         return cut(unmixed(batch), wanted, place)
 
 
-class TokenCutoff:
+class TokenCutoff(Augmentation):
     """Tokens, each by itself, become padding, so nothing attends to them; features there become 0.
     Never the query's.
 
@@ -252,7 +252,7 @@ class TokenCutoff:
         )
 
 
-class _Rewriting:
+class _Rewriting(Augmentation):
     """The example is replaced by one of its variants, all equally likely, with probability
     `strength`.
 

@@ -70,6 +70,7 @@ class Penalty(Protocol):
 
     def __call__(self, seen: Seen) -> Float[Array, "b"]:
         """[B], finite where logits and parameters are, and with finite gradients."""
+        ...
 
 
 class LabelSmoothing(Penalty):

@@ -34,7 +34,9 @@ SCHEDULES: Mapping[str, Callable[[Step, int], Float[Array, ""]]] = {
     "late": lambda step, length: jnp.where(step < length, 0.0, 1.0),
     "falling": lambda step, length: 1.0 - jnp.minimum(step / length, 1.0),
     "rising": lambda step, length: jnp.minimum(step / length, 1.0),
-    "curriculum": lambda step, length: -jnp.expm1(-CURRICULUM_RATE * step.astype(float) / length),
+    "curriculum": lambda step, length: (
+        -jnp.expm1(-CURRICULUM_RATE * jnp.asarray(step).astype(float) / length)
+    ),
 }
 """Shape -> function of (step, length) to the factor."""
 

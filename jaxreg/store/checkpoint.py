@@ -90,7 +90,8 @@ class Checkpoints:
             raise ValueError(f"max_to_keep is {max_to_keep}; at least one checkpoint must stay")
         path = paths.as_path(directory)
         self._local = not paths.is_remote(path)
-        self.directory = epath.Path(path).expanduser().resolve() if self._local else path
+        # etils' path, or ours of a store: both remove trees.
+        self.directory: Any = epath.Path(path).expanduser().resolve() if self._local else path
         self.max_to_keep = max_to_keep
         self._bad: set[str] = set()  # names found damaged; the next save removes them
 

@@ -23,7 +23,10 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxreg.store.remote_path import RemotePath
 
 SECONDS = 45.0
 """How long a lease holds that is not refreshed."""
@@ -46,7 +49,7 @@ class Lease:
     """
 
     def __init__(
-        self, path: pathlib.Path, *, seconds: float | int = SECONDS, settle: float | int = 1.0
+        self, path: "RemotePath", *, seconds: float | int = SECONDS, settle: float | int = 1.0
     ):
         self.path, self.seconds, self.settle = path, seconds, settle
         self._own = signature() | {"seconds": seconds, "token": secrets.token_hex(8)}

@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxreg.store import digests
@@ -39,7 +40,7 @@ def pack(step: int, state: Any, meta: dict) -> tuple[dict, np.ndarray]:
     """The manifest, and the bytes of all leaves one after another, padded to whole chunks."""
     leaves = _named(state)
     for path, leaf in leaves.items():
-        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             raise TypeError(
                 f"the state holds a PRNG key at {path!r}: keys are derived from (seed, step), never"
                 " stored"

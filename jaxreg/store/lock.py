@@ -14,7 +14,7 @@ from jaxreg.distributed import processes
 from jaxreg.store import lease
 from jaxreg.store.atomic import remove_temporaries, to_json, write_text
 from jaxreg.store.lease import RunDirectoryInUse, describe
-from jaxreg.store.paths import StorageError, as_path, is_remote
+from jaxreg.store.paths import RemotePath, StorageError, as_path
 
 _LOCK = ".lock"
 
@@ -84,7 +84,7 @@ class RunLock(contextlib.AbstractContextManager):
 
     def _take(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
-        if is_remote(self.directory):
+        if isinstance(self.directory, RemotePath):
             held = lease.Lease(self.directory / _LOCK)
             try:
                 note = held.take()

@@ -274,7 +274,7 @@ class Wave:
         known = wanted & alive & ~self.stopping.active
         first, end = np.where(known, num_curves, 0), np.where(wanted, num_passes, 0)
         scores = np.array(self._score(kept, end, first))
-        if known.any():
+        if curves is not None:
             scores[known, :num_curves] = curves[known]
         return scores
 

@@ -403,7 +403,7 @@ def check_leaks(splits: dict[str, Split], settings: Settings) -> None:
 def _trained_pairs(settings: Settings) -> set[tuple[str, str]]:
     """(noun, verb phrase), all that training may have."""
     return {
-        (noun, LEXICON[verbs][order[(i + j) % NUM_VERBS]])
+        (noun, LEXICON[verbs][int(order[(i + j) % NUM_VERBS])])
         for (nouns, verbs), order in _verb_orders(settings.seed).items()
         for i, noun in enumerate(LEXICON[nouns])
         for j in range(settings.verbs_per_noun)

@@ -164,15 +164,20 @@ def _place(
     )
 
 
+def _features(split: Split) -> np.ndarray:
+    assert split.features is not None, "every split of DIGITS has them"
+    return split.features
+
+
 def check_leaks(splits: dict[str, Split], settings: Settings) -> None:
     """Checks that no image is in training and in another split, whatever label it has there.
 
     Raises:
       LeakError: naming the split.
     """
-    trained = {row.tobytes() for row in splits["train"].features}
+    trained = {row.tobytes() for row in _features(splits["train"])}
     for name in SPLITS[1:]:
-        shared = sum(row.tobytes() in trained for row in splits[name].features)
+        shared = sum(row.tobytes() in trained for row in _features(splits[name]))
         if shared:
             raise LeakError(f"train and {name} share {shared} images")
 

@@ -181,9 +181,11 @@ def take_apart(archive: str | os.PathLike) -> tuple[str, tuple[Document, ...]]:
         )
     with tarfile.open(archive) as files:
         members = [member for member in files if re.search(CORPORA[name].members, member.name)]
-        texts = {
-            Path(member.name).stem: files.extractfile(member).read().decode() for member in members
-        }
+        texts = {}
+        for member in members:
+            file = files.extractfile(member)
+            assert file is not None, f"{member.name} is a file"
+            texts[Path(member.name).stem] = file.read().decode()
     return name, documents_of(texts)
 
 

@@ -156,6 +156,7 @@ class Follower:
     def _read(self) -> None:
         seen = self._path.stat().st_size if self._path.exists() else 0
         skip, held = seen, b""
+        assert self.process.stdout is not None, "it was opened as a pipe"
         with self._path.open("ab") as file:
             for line in self.process.stdout:
                 if line.endswith(_BEGIN):  # all comes again, half a line before it too
@@ -172,10 +173,9 @@ class Follower:
                 seen += len(fresh)
                 file.write(fresh)
                 file.flush()
-                for each in (
-                    fresh.decode(errors="replace").splitlines() if self._show is not None else ()
-                ):
-                    self._show(each)
+                if self._show is not None:
+                    for each in fresh.decode(errors="replace").splitlines():
+                        self._show(each)
 
 
 def kill(process: subprocess.Popen) -> None:

@@ -252,7 +252,7 @@ class Launch:
                 failed_at = now
             if failed_at is not None and now - failed_at > self.how.grace_seconds:
                 return self._give_up_others()
-        return [each.code for each in self._followers]
+        return [-1 if each.code is None else each.code for each in self._followers]
 
     def _connect(self, worker: int) -> Follower:
         return Follower(
@@ -322,9 +322,9 @@ class Launch:
         words = fetching(self.job)
         if words is None or not self._is_set_up:
             return
-        (self.job.fetched if self.job.in_bucket else self.job.results).mkdir(
-            parents=True, exist_ok=True
-        )
+        folder = self.job.fetched if self.job.in_bucket else self.job.results
+        assert folder is not None, "there are words to fetch it"
+        folder.mkdir(parents=True, exist_ok=True)
         for look in range(TRIES if required else 1):
             answer = child_process.call(words, self.log, self.stop, patience=HURRY)
             if answer.code == 0:

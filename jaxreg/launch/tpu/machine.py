@@ -236,7 +236,8 @@ class Machine:
             if look >= TRIES and not under_way:
                 return False
             time.sleep(self.how.poll_seconds)
-        self._creation.kill()
+        if self._creation is not None:
+            self._creation.kill()
         return False
 
     def _ask(self, words: list[str]) -> str:

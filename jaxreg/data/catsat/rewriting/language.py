@@ -13,6 +13,7 @@ determiner tells the number. Both directions are grammars, so exact.
 
 import itertools
 from collections.abc import Container, Iterator
+from typing import Any
 
 from jaxreg.data.catsat import lexicon
 from jaxreg.data.catsat.grammar import FRAMES
@@ -171,9 +172,9 @@ def _meanings(words: Words) -> Iterator[Meaning]:
         raise ValueError(
             f"{reader.text!r} is no sentence of Ostan: it ends before {' '.join(reader.rest)!r}"
         )
-    for determiner, adverb, phrase, *chosen in itertools.product(
-        determiners, adverbs, phrases, *adjectives
-    ):
+    # Words, but for the phrase: a product of unlike things has no type of its own.
+    every: Iterator[Any] = itertools.product(determiners, adverbs, phrases, *adjectives)
+    for determiner, adverb, phrase, *chosen in every:
         if len(set(chosen)) == len(chosen):
             yield Meaning(
                 determiner, tuple(chosen), _FORMS[subject][number], verb, adverb, phrase, attached
