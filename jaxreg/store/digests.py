@@ -36,7 +36,7 @@ def array_digest(array: np.ndarray) -> str:
     digits.
     """
     sha = hashlib.sha256(f"{array.dtype.name} {list(array.shape)}\n".encode())
-    sha.update(array_bytes(array))
+    sha.update(array_bytes(array).data)
     return sha.hexdigest()
 
 
