@@ -1,10 +1,14 @@
 """Attention for users: `dot_product_attention`, and `attend`, which also hands over the weights."""
 
+import dataclasses
 import math
+from functools import partial
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
-from jaxreg.attention import masks, reference, validate
+from jaxreg.attention import masks, reference, sharding, validate
 from jaxreg.attention.blockwise import kernel
 from jaxreg.attention.dropout import AttentionDropout
 from jaxreg.typing import Array, AttentionImplementation, AttentionKind, Float, Int, PRNGKey, Scalar
@@ -31,6 +35,7 @@ def dot_product_attention(
     implementation: AttentionImplementation | None = None,
     kind: AttentionKind = "softmax",
     logit_softcap: Scalar | None = None,
+    query_offset: Int[Array, ""] | int | None = None,
 ) -> Float[Array, "*b t h kv"]:
     """softmax(scale * q k^T + bias) v, with position-keyed dropout.
 
@@ -55,8 +60,10 @@ def dot_product_attention(
       kind: "softmax", or "sigmoid": sigmoid(logits - log n) for the n keys that a row may read
         (`reference.sigmoid_weights`).
       logit_softcap: cap * tanh(scale * q k^T / cap) in place of scale * q k^T, before the bias; inf
-        changes nothing, None leaves it out. This and "sigmoid" need "reference": None chooses it
-        then.
+        changes nothing, None leaves it out.
+      query_offset: position of the first query, a whole number or a traced one: query t stands at
+        position query_offset + t for the causal mask and for dropout. Decoding step t with
+        query_offset=t draws the mask that row t of the full call has. None means 0.
 
     Returns:
       [*B, T, H, Kv] in query's dtype; a row with no allowed key is the mean of the values (kind
@@ -89,6 +96,7 @@ def dot_product_attention(
         implementation=implementation,
         kind=kind,
         logit_softcap=logit_softcap,
+        query_offset=query_offset,
     )
 
 
@@ -98,152 +106,274 @@ def output(
     value: Array,
     *arrays: Array | None,
     implementation: AttentionImplementation | None,
-    kind: AttentionKind = "softmax",
-    logit_softcap: Scalar | None = None,
     **options,
 ) -> Array:
     """`dot_product_attention` that also takes a matrix product's `precision`: what Flax passes."""
-    validate.check_inputs(query, key, value)
     validate.check_implementation(implementation)
-    validate.check_kind(kind, logit_softcap, implementation)
-    if implementation is None:
-        is_long = query.shape[-3] * key.shape[-3] >= BLOCKWISE_FROM
-        implementation = (
-            "blockwise"
-            if is_long and not validate.needs_reference(kind, logit_softcap)
-            else "reference"
-        )
-    if implementation == "reference":
-        return attend(
-            query, key, value, *arrays, kind=kind, logit_softcap=logit_softcap, **options
-        )[0]
-    return _attend_blockwise(query, key, value, *arrays, **options)
+    return _attend(query, key, value, *arrays, implementation=implementation, **options)[0]
 
 
 def attend(
-    query: Array,
-    key: Array,
-    value: Array,
-    bias: Array | None = None,
-    mask: Array | None = None,
-    *,
-    is_causal: bool = False,
-    scale: float | Float[Array, ""] | None = None,
-    dropout: AttentionDropout | None = None,
-    dropout_key: PRNGKey | None = None,
-    example_ids: Int[Array, "*b"] | None = None,
-    droppable: Array | None = None,
-    precision=None,
-    kind: AttentionKind = "softmax",
-    logit_softcap: Scalar | None = None,
+    query: Array, key: Array, value: Array, *arrays: Array | None, **options
 ) -> tuple[Float[Array, "*b t h kv"], Float[Array, "*b h t s"]]:
     """`dot_product_attention` by the reference, and the weights that were applied (after dropping)
-    beside it.
+    beside it. Takes what `output` takes but `implementation`.
     """
-    validate.check_kind(kind, logit_softcap, None)
-    q, k, v, bias, mask, droppable, words = _one_batch(
-        query, key, value, bias, mask, droppable, dropout, dropout_key, example_ids
-    )
-    t, s = q.shape[1], k.shape[1]
-    if is_causal:
-        causal = (jnp.arange(t)[:, None] >= jnp.arange(s)[None, :])[None, None]
-        mask = causal if mask is None else mask & causal
-    keep = None
-    if dropout is not None and words is not None:
-        keep = masks.keep_all_positions(dropout, words, t, s)
-    if dropout is not None and keep is not None and dropout.stage == "logits":
-        mask = reference.surviving_keys(mask, keep, droppable)
-    weights = reference.attention_weights(
-        q,
-        k,
-        bias,
-        mask,
-        scale=_scale(scale, q),
-        precision=precision,
-        kind=kind,
-        logit_softcap=logit_softcap,
-    )
-    if dropout is not None and keep is not None and dropout.stage == "weights":
-        weights = reference.drop(weights, keep, masks.keep_scale(dropout.rate), droppable)
-    out = reference.weighted_values(weights, v, precision).astype(query.dtype)
-    return (
-        out.reshape(*query.shape[:-1], value.shape[-1]),
-        weights.reshape(*query.shape[:-3], *weights.shape[1:]),
+    return _attend(
+        query, key, value, *arrays, implementation="reference", with_weights=True, **options
     )
 
 
-def _attend_blockwise(
+class _Settings(NamedTuple):
+    """What is known before tracing."""
+
+    implementation: AttentionImplementation
+    with_weights: bool
+    is_causal: bool
+    scale: float | None
+    precision: jax.lax.PrecisionLike
+    kind: AttentionKind
+
+
+class _Operands(NamedTuple):
+    """The arrays of a call, as it was given them; None where there is none."""
+
+    query: Array
+    key: Array
+    value: Array
+    bias: Array | None
+    mask: Array | None
+    droppable: Array | None
+    dropout: AttentionDropout | None
+    dropout_key: Array | None
+    example_ids: Array | None
+    scale: Array | None
+    logit_softcap: Array | None
+    query_offset: Array | None
+
+
+def _attend(
     query: Array,
     key: Array,
     value: Array,
     bias: Array | None = None,
     mask: Array | None = None,
     *,
+    implementation: AttentionImplementation | None,
+    with_weights: bool = False,
     is_causal: bool = False,
-    scale=None,
+    scale: float | Array | None = None,
     dropout: AttentionDropout | None = None,
     dropout_key: PRNGKey | None = None,
     example_ids: Array | None = None,
     droppable: Array | None = None,
-    precision=None,
-) -> Array:
-    q, k, v, bias, mask, droppable, words = _one_batch(
-        query, key, value, bias, mask, droppable, dropout, dropout_key, example_ids
+    precision: jax.lax.PrecisionLike = None,
+    kind: AttentionKind = "softmax",
+    logit_softcap: Scalar | None = None,
+    query_offset: Int[Array, ""] | int | None = None,
+) -> tuple[Array, Array | None]:
+    """The output, and with `with_weights` the weights: checked here, computed in `_computed`."""
+    validate.check_inputs(query, key, value)
+    validate.check_kind(kind, logit_softcap, implementation)
+    validate.check_masks(query, key, bias, mask, droppable)
+    validate.check_dropout(query.shape[:-3], dropout, dropout_key, example_ids)
+    validate.check_query_offset(query_offset, implementation)
+    implementation = _chosen(implementation, query, key, kind, query_offset)
+    if dropout is None or dropout_key is None or dropout.changes_nothing:
+        dropout, dropout_key, example_ids = None, None, None
+    else:
+        dropout_key = masks.as_typed_keys(dropout_key)
+    scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+    is_number = isinstance(scale, (int, float))
+    settings = _Settings(
+        implementation,
+        with_weights,
+        is_causal,
+        float(scale) if is_number else None,
+        precision,
+        kind,
     )
-    out = kernel.attention(
-        q,
-        k,
-        v,
+    operands = _Operands(
+        query,
+        key,
+        value,
         bias,
         mask,
         droppable,
-        words,
         dropout,
-        is_causal=is_causal,
-        scale=_scale(scale, q),
-        precision=precision,
+        dropout_key,
+        example_ids,
+        None if is_number else scale,
+        logit_softcap,
+        query_offset,
     )
-    return out.reshape(*query.shape[:-1], value.shape[-1])
+    try:
+        return _computed(settings, operands)
+    except TypeError as error:
+        if implementation != "blockwise" or "custom_vjp" not in str(error):
+            raise
+        raise TypeError(
+            "forward mode (jax.jvp, jax.jacfwd, jax.linearize) through blockwise attention, a"
+            " custom_vjp function; give implementation='reference'"
+        ) from error
 
 
-def _one_batch(
-    query, key, value, bias, mask, droppable, dropout, dropout_key, example_ids
-) -> tuple:
-    """All arrays with exactly one batch axis, checked, and the mask's key words (None: nothing is
-    dropped).
-    """
-    validate.check_inputs(query, key, value)
-    validate.check_masks(query, key, bias, mask, droppable)
+def _chosen(
+    implementation: AttentionImplementation | None,
+    query: Array,
+    key: Array,
+    kind: AttentionKind,
+    query_offset: Any,
+) -> AttentionImplementation:
+    """The implementation: as asked for, or by size."""
+    lengths = query.shape[-3], key.shape[-3]
+    is_known = all(isinstance(n, int) for n in lengths)
+    if implementation == "blockwise" and not is_known:
+        raise ValueError(
+            f"implementation: 'blockwise' with the symbolic lengths {lengths[0]} and {lengths[1]};"
+            " it needs lengths that are known (a batch may be symbolic); allowed: None, 'reference'"
+        )
+    if 0 in query.shape[:-3] or 0 in lengths:
+        return "reference"  # nothing to loop over
+    if implementation is not None:
+        return implementation
+    is_long = is_known and math.prod(lengths) >= BLOCKWISE_FROM
+    if is_long and not validate.needs_reference(kind) and query_offset is None:
+        return "blockwise"
+    return "reference"
+
+
+# Compiled as one program, once for every shape: the loops inside would else be compiled anew by
+# each eager call. Inside another jit it leaves no trace.
+@partial(jax.jit, static_argnums=0, inline=True)
+def _computed(settings: _Settings, given: _Operands) -> tuple[Array, Array | None]:
+    lead, dtype = given.query.shape[:-3], _common_dtype(given.query, given.key, given.value)
+    query, key, value = (x.astype(dtype) for x in (given.query, given.key, given.value))
+    rank = query.ndim
+    bias, mask, droppable = (
+        None if x is None else jnp.reshape(x, (1,) * (rank - x.ndim) + x.shape)
+        for x in (given.bias, given.mask, given.droppable)
+    )
+    k0, k1 = _words(given, lead)
+    batch = tuple(range(len(lead)))
+    rows = (*batch, None, sharding.HEADS, None)
+    square = (*batch, sharding.HEADS, None, None)
+    rate = None if given.dropout is None else jnp.asarray(given.dropout.rate)
+    scalars = (rate, given.scale, given.logit_softcap, given.query_offset)
+    results = sharding.over_shards(
+        partial(_on_one_device, settings, _without_rate(given.dropout)),
+        [query, key, value, bias, mask, droppable, k0, k1, *map(_as_array, scalars)],
+        [rows, rows, rows, square, square, square, *[(*batch, sharding.HEADS)] * 2, *[()] * 4],
+        [rows, square] if settings.with_weights else [rows],
+    )
+    out = sharding.placed_like(results[0], given.query)
+    return out, results[1] if settings.with_weights else None
+
+
+def _words(given: _Operands, lead: tuple[int, ...]) -> tuple[Array | None, Array | None]:
+    """The mask's key words, [#*B, #H] each, for the whole batch."""
+    if given.dropout is None:
+        return None, None
+    b = math.prod(lead)
+    keys, ids = (sharding.on_every_device(x) for x in (given.dropout_key, given.example_ids))
+    keys = keys if keys.ndim == 0 else keys.reshape(b)
+    ids = None if ids is None else ids.reshape(b)
+    words = masks.mask_words(given.dropout, keys, ids, b, jnp.arange(given.query.shape[-2]))
+    shared = words[0].shape[0] == 1
+    return tuple(x.reshape(*((1,) * len(lead) if shared else lead), x.shape[1]) for x in words)
+
+
+def _on_one_device(
+    settings: _Settings,
+    dropout: AttentionDropout | None,
+    query: Array,
+    key: Array,
+    value: Array,
+    bias: Array | None,
+    mask: Array | None,
+    droppable: Array | None,
+    k0: Array | None,
+    k1: Array | None,
+    rate: Array | None,
+    scale: Array | None,
+    logit_softcap: Array | None,
+    query_offset: Array | None,
+) -> tuple[Array, ...]:
+    """The output, and with `settings.with_weights` the weights, of arrays with any batch axes."""
     lead = query.shape[:-3]
-    validate.check_dropout(lead, dropout, dropout_key, example_ids)
     b = math.prod(lead)
     q, k, v = (x.reshape(b, *x.shape[-3:]) for x in (query, key, value))
     bias, mask, droppable = (
         None if x is None else _batched(x, lead) for x in (bias, mask, droppable)
     )
-    if dropout is None or dropout_key is None or dropout.changes_nothing:
-        return q, k, v, bias, mask, droppable, None
-    keys = masks.as_typed_keys(dropout_key)
-    keys = keys if keys.ndim == 0 else keys.reshape(b)
-    ids = None if example_ids is None else example_ids.reshape(b)
-    return (
-        q,
-        k,
-        v,
-        bias,
-        mask,
-        droppable,
-        masks.mask_words(dropout, keys, ids, b, jnp.arange(q.shape[2])),
+    words = None
+    if dropout is not None:
+        dropout = dataclasses.replace(dropout, rate=rate)
+        k0, k1 = (_batched(x[..., None, None], lead)[..., 0, 0] for x in (k0, k1))
+        words = (k0, k1)
+    options = {
+        "scale": settings.scale if scale is None else scale,
+        "precision": settings.precision,
+        "logit_softcap": logit_softcap,
+    }
+    given = (q, k, v, bias, mask, droppable, words, dropout)
+    if settings.implementation == "blockwise":
+        out = kernel.attention(*given, is_causal=settings.is_causal, **options)
+        return (out.reshape(*query.shape[:-1], value.shape[-1]),)
+    out, weights = _by_reference(
+        *given, is_causal=settings.is_causal, kind=settings.kind, offset=query_offset, **options
     )
+    out = out.reshape(*query.shape[:-1], value.shape[-1])
+    weights = weights.reshape(*lead, *weights.shape[1:])
+    return (out, weights) if settings.with_weights else (out,)
 
 
-def _scale(scale, query: Array):
-    return 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+def _by_reference(
+    q: Array,
+    k: Array,
+    v: Array,
+    bias: Array | None,
+    mask: Array | None,
+    droppable: Array | None,
+    words: tuple[Array, Array] | None,
+    dropout: AttentionDropout | None,
+    *,
+    is_causal: bool,
+    offset: Array | None,
+    precision: jax.lax.PrecisionLike,
+    **options: Any,
+) -> tuple[Array, Array]:
+    """The output and the weights, with one batch axis; the queries begin at position `offset`."""
+    t, s = q.shape[1], k.shape[1]
+    if is_causal:
+        positions = jnp.arange(t) if offset is None else jnp.arange(t) + offset
+        causal = (positions[:, None] >= jnp.arange(s)[None, :])[None, None]
+        mask = causal if mask is None else mask & causal
+    keep = None if words is None else masks.keep_all_positions(dropout, words, t, s, offset)
+    if keep is not None and dropout.stage == "logits":
+        mask = reference.surviving_keys(mask, keep, droppable)
+    weights = reference.attention_weights(q, k, bias, mask, precision=precision, **options)
+    if keep is not None and dropout.stage == "weights":
+        weights = reference.drop(weights, keep, masks.keep_scale(dropout.rate), droppable)
+    return reference.weighted_values(weights, v, precision).astype(q.dtype), weights
+
+
+def _common_dtype(*arrays: Array) -> Any:
+    """The dtype that they promote to; equal ones promote in every mode of JAX."""
+    dtypes = {x.dtype for x in arrays}
+    return dtypes.pop() if len(dtypes) == 1 else jnp.result_type(*arrays)
+
+
+def _as_array(x: Scalar | None) -> Array | None:
+    return None if x is None else jnp.asarray(x)
+
+
+def _without_rate(dropout: AttentionDropout | None) -> AttentionDropout | None:
+    return None if dropout is None else dataclasses.replace(dropout, rate=0.0)
 
 
 def _batched(x: Array, lead: tuple[int, ...]) -> Array:
-    """`x`, broadcastable to [*B, H, T, S], as [#B, #H, #T, #S] with one batch axis."""
-    x = x.reshape((1,) * (len(lead) + 3 - x.ndim) + x.shape)
+    """`x`, [#*B, H, T, S], as [#B, H, T, S] with one batch axis."""
     if math.prod(x.shape[:-3]) == 1:
         return x.reshape(1, *x.shape[-3:])
     return jnp.broadcast_to(x, lead + x.shape[-3:]).reshape(-1, *x.shape[-3:])

@@ -15,6 +15,7 @@ share ()):
 """
 
 import dataclasses
+import json
 import math
 import typing
 
@@ -129,3 +130,23 @@ class AttentionDropout:
     def changes_nothing(self) -> bool:
         """Whether no mask can matter: whole rows of logits are never dropped."""
         return self.stage == "logits" and "key" not in self.coordinates
+
+
+def _register_for_export() -> None:
+    """Lets `jax.export` write a function whose argument is an AttentionDropout."""
+    from jax import export
+
+    export.register_pytree_node_serialization(
+        AttentionDropout,
+        serialized_name="jaxreg.AttentionDropout",
+        serialize_auxdata=lambda static: json.dumps(static).encode(),
+        deserialize_auxdata=_static_fields,
+    )
+
+
+def _static_fields(written: bytearray) -> tuple:
+    unit, stage, share, span_length = json.loads(bytes(written))
+    return unit, stage, tuple(share), span_length
+
+
+_register_for_export()

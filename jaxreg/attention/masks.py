@@ -295,12 +295,15 @@ def keep_all_positions(
     words: tuple[UInt32[Array, "b h"], UInt32[Array, "b h"]],
     num_queries: int,
     num_keys: int,
+    query_offset: Int[Array, ""] | None = None,
 ) -> Bool[Array, "b h #t #s"]:
     """`keep_at` for queries 0 ... T-1 and keys 0 ... S-1 at a quarter of the cost: each word pair
-    serves four rows.
+    serves four rows. With an offset the first query is that one, at the full cost.
     """
     queries, keys = (jnp.arange(n, dtype=jnp.uint32) for n in (num_queries, num_keys))
-    if not {"query", "key"} <= dropout.coordinates:
+    if query_offset is not None:
+        queries = queries + query_offset.astype(jnp.uint32)
+    if query_offset is not None or not {"query", "key"} <= dropout.coordinates:
         return keep_at(dropout, words, queries, keys)
     groups = jnp.arange(-(-num_queries // LANES), dtype=jnp.uint32)
     k0, k1 = (word[:, :, None, None] for word in words)

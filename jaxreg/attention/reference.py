@@ -19,8 +19,8 @@ def attention_weights(
     kind: AttentionKind = "softmax",
     logit_softcap: Scalar | None = None,
 ) -> Float[Array, "b h t s"]:
-    """softmax(softcap(scale * q k^T) + bias), or `sigmoid_weights` of the same, in float32; where
-    `mask` is False exactly 0.
+    """softmax(softcap(scale * q k^T) + bias), or `sigmoid_weights` of the same, in
+    `softmax_dtype`; where `mask` is False exactly 0.
 
     With fewer key heads than query heads (grouped queries), query head h reads key head h // (H /
     G). A row where every key is forbidden is uniform over all keys, as in Flax, so it reads the
@@ -29,21 +29,26 @@ def attention_weights(
     Source: Vaswani et al. 2017, eq. 1.
     """
     b, t, h, k = query.shape
-    groups = key.shape[2]
+    groups, dtype = key.shape[2], softmax_dtype(query.dtype)
     grouped = (query * jnp.asarray(scale, query.dtype)).reshape(b, t, groups, h // groups, k)
     logits = jnp.einsum(
-        "btgik,bsgk->bgits", grouped, key, precision=precision, preferred_element_type=jnp.float32
+        "btgik,bsgk->bgits", grouped, key, precision=precision, preferred_element_type=dtype
     )
     logits = logits.reshape(b, h, t, key.shape[1])
     if logit_softcap is not None:
         logits = softcap(logits, logit_softcap)
     if bias is not None:
-        logits = logits + bias.astype(jnp.float32)
+        logits = logits + bias.astype(dtype)
     if kind == "sigmoid":
         return sigmoid_weights(logits, mask)
     if mask is not None:
-        logits = jnp.where(mask, logits, jnp.finfo(jnp.float32).min)
+        logits = jnp.where(mask, logits, jnp.finfo(dtype).min)
     return jax.nn.softmax(logits, axis=-1)
+
+
+def softmax_dtype(dtype: jnp.dtype) -> jnp.dtype:
+    """The dtype of logits and weights for inputs of `dtype`: float64 for float64, else float32."""
+    return jnp.dtype(jnp.float64 if dtype == jnp.float64 else jnp.float32)
 
 
 def softcap(logits: Float[Array, "*b"], cap: Scalar) -> Float[Array, "*b"]:
@@ -55,8 +60,9 @@ def softcap(logits: Float[Array, "*b"], cap: Scalar) -> Float[Array, "*b"]:
     Source: Gemma Team 2024, "Gemma 2" (50 in attention); Bello et al. 2017, "Neural combinatorial
     optimization with reinforcement learning" (there the cap times the tanh of the uncapped logits).
     """
+    cap = jnp.asarray(cap, logits.dtype)
     finite = jnp.isfinite(cap)
-    safe = jnp.where(finite, cap, 1).astype(logits.dtype)
+    safe = jnp.where(finite, cap, 1)
     return jnp.where(finite, safe * jnp.tanh(logits / safe), logits)
 
 
@@ -73,9 +79,9 @@ def sigmoid_weights(
     """
     s = logits.shape[-1]
     if mask is None:
-        return jax.nn.sigmoid(logits - jnp.log(jnp.float32(s)))
+        return jax.nn.sigmoid(logits - jnp.log(jnp.asarray(s, logits.dtype)))
     allowed = jnp.broadcast_to(mask, (*mask.shape[:-1], s))
-    count = jnp.maximum(jnp.sum(allowed, axis=-1, keepdims=True), 1).astype(jnp.float32)
+    count = jnp.maximum(jnp.sum(allowed, axis=-1, keepdims=True), 1).astype(logits.dtype)
     return jnp.where(mask, jax.nn.sigmoid(logits - jnp.log(count)), 0)
 
 

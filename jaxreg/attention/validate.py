@@ -37,7 +37,6 @@ def check_inputs(query: Array, key: Array, value: Array) -> None:
     if h % g:
         raise ValueError(f"key: {g} heads; allowed is a divisor of query's {h}")
     for name, x, axis in (
-        ("query", query, -3),
         ("key", key, -3),
         ("query", query, -2),
         ("query", query, -1),
@@ -45,7 +44,7 @@ def check_inputs(query: Array, key: Array, value: Array) -> None:
     ):
         if x.shape[axis] == 0:
             raise ValueError(
-                f"{name}: shape {x.shape}; allowed are lengths, heads and widths of 1 or more"
+                f"{name}: shape {x.shape}; allowed are a key length, heads and widths of 1 or more"
             )
 
 
@@ -112,7 +111,7 @@ def check_kind(
     implementation: AttentionImplementation | None,
 ) -> None:
     """Raises ValueError for a kind of attention that does not exist, a soft-cap that is not above
-    0, and "blockwise" with either.
+    0, and "blockwise" with a kind that only the reference computes.
     """
     if kind not in KINDS:
         raise ValueError(f"kind: {kind!r}; allowed: {', '.join(map(repr, KINDS))}")
@@ -123,17 +122,39 @@ def check_kind(
                 f"logit_softcap: {logit_softcap}; allowed are numbers above 0, inf (no cap), and"
                 " None"
             )
-    if implementation == "blockwise" and needs_reference(kind, logit_softcap):
-        other = f"kind {kind!r}" if kind != "softmax" else "a logit_softcap"
+    if implementation == "blockwise" and needs_reference(kind):
         raise ValueError(
-            f"implementation: 'blockwise' with {other}, which only 'reference' computes; allowed:"
-            " None, 'reference'"
+            f"implementation: 'blockwise' with kind {kind!r}, which only 'reference' computes;"
+            " allowed: None, 'reference'"
         )
 
 
-def needs_reference(kind: AttentionKind, logit_softcap: Scalar | None) -> bool:
+def needs_reference(kind: AttentionKind) -> bool:
     """Whether only the implementation that materialises the weights can do it."""
-    return kind != "softmax" or logit_softcap is not None
+    return kind != "softmax"
+
+
+def check_query_offset(
+    query_offset: Array | int | None, implementation: AttentionImplementation | None
+) -> None:
+    """Raises ValueError for an offset that is no whole number of 0 or more, and for "blockwise"
+    with one.
+    """
+    if query_offset is None:
+        return
+    is_whole = jnp.shape(query_offset) == () and jnp.issubdtype(
+        jnp.result_type(query_offset), jnp.integer
+    )
+    is_known = is_whole and not isinstance(query_offset, jax.core.Tracer)
+    if not is_whole or (is_known and int(query_offset) < 0):
+        raise ValueError(
+            f"query_offset: {query_offset!r}; allowed is one whole number, 0 or more, or None"
+        )
+    if implementation == "blockwise":
+        raise ValueError(
+            "implementation: 'blockwise' with a query_offset, which only 'reference' computes;"
+            " allowed: None, 'reference'"
+        )
 
 
 def _broadcasts(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:

@@ -159,7 +159,7 @@ def test_every_option_reaches_dot_product_attention():
     [
         ({"kind": "softmix"}, "kind: 'softmix'"),
         ({"logit_softcap": -1.0}, "logit_softcap: -1.0"),
-        ({"logit_softcap": 20.0, "implementation": "blockwise"}, "implementation: 'blockwise'"),
+        ({"kind": "sigmoid", "implementation": "blockwise"}, "implementation: 'blockwise'"),
     ],
 )
 def test_a_wrong_option_fails_where_it_is_written(options, message):

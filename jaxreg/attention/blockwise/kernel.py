@@ -19,13 +19,14 @@ dropout is keyed by position, not by tile.
 """
 
 import math
+from collections.abc import Callable
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxreg.attention import masks
+from jaxreg.attention import masks, reference, sharding
 from jaxreg.attention.blockwise import tiles
 from jaxreg.attention.blockwise.parts import Part, each_part, empty
 from jaxreg.attention.blockwise.tiles import LANES, Operands, Plan
@@ -36,8 +37,6 @@ ROWS = 512
 """Queries (times query heads of a key head) and keys of a tile on CPU: the smallest at which XLA's
 products use all cores.
 """
-
-MINIMUM = float(jnp.finfo(jnp.float32).min)
 
 
 def attention(
@@ -53,11 +52,13 @@ def attention(
     is_causal: bool,
     scale: float | Float[Array, ""],
     precision: jax.lax.PrecisionLike = None,
+    logit_softcap: Float[Array, ""] | None = None,
     query_block: int | None = None,
     key_block: int | None = None,
     heads_at_once: int | None = None,
 ) -> Float[Array, "b t h kv"]:
-    """softmax(scale * q k^T + bias) v with dropout, in query's dtype; the softmax is float32.
+    """softmax(scale * q k^T + bias) v with dropout, in query's dtype; the softmax is float32,
+    for float64 inputs float64.
 
     Args:
       words: the mask's key words [#b, #h] each (`masks.mask_words`); None drops nothing.
@@ -66,17 +67,15 @@ def attention(
       heads_at_once: key heads of one example that are computed together; 0 means everything; None
         chooses.
     """
-    _, t, h, _ = query.shape
+    b, t, h, _ = query.shape
     s, g = key.shape[1:3]
     if not isinstance(scale, (int, float)):
         query, scale = query * jnp.asarray(scale, query.dtype), 1.0
     query_block = query_block or _block(t, max(ROWS * g // h, LANES))
-    if heads_at_once is None:
-        heads_at_once = (
-            math.gcd(g, max(ROWS * g // h // query_block, 1))
-            if jax.default_backend() == "cpu"
-            else 0
-        )
+    lanes = (1, 1)
+    if heads_at_once is None and jax.default_backend() == "cpu":
+        lanes = sharding.lanes(b, g)
+        heads_at_once = math.gcd(g // lanes[1], max(ROWS * g // h // query_block, 1))
     plan = Plan(
         t,
         s,
@@ -89,6 +88,7 @@ def attention(
         float(scale),
         heads_at_once or None,
         precision,
+        reference.softmax_dtype(query.dtype),
     )
     fit = partial(_filled, plan, g)
     line, k0, k1, threshold = None, None, None, None
@@ -106,8 +106,62 @@ def attention(
         k0,
         k1,
         threshold,
+        None,
     )
-    return _attention(plan, query, key, value, None if bias is None else fit(bias, 0), operands)
+    bias = None if bias is None else fit(bias, 0)
+    cap = None if logit_softcap is None else logit_softcap.astype(plan.dtype)
+    return _in_lanes(partial(_attention, plan), lanes, query, key, value, bias, cap, operands)
+
+
+def _in_lanes(
+    attention: Callable,
+    lanes: tuple[int, int],
+    query: Array,
+    key: Array,
+    value: Array,
+    bias: Array | None,
+    cap: Array | None,
+    operands: Operands,
+) -> Array:
+    """`attention` mapped over groups of examples and of heads, which remain axes of the arrays:
+    between devices only those are divided, see `sharding.lanes`.
+    """
+
+    def call(*arrays):
+        (*inputs, cap), own = arrays[:5], arrays[5:]
+        return attention(*inputs, cap, Operands(*own))
+
+    arrays = (query, key, value, bias, cap, *operands)
+    for number, batch_axis, head_axis in ((lanes[1], 2, 1), (lanes[0], 0, 0)):
+        axes = [
+            None if x is None or x.ndim == 0 else batch_axis if n < 3 else head_axis
+            for n, x in enumerate(arrays)
+        ]
+        call = _mapped(call, number, axes, batch_axis)
+    return call(*arrays)
+
+
+def _mapped(function: Callable, number: int, axes: list[int | None], out_axis: int) -> Callable:
+    """`function` mapped over `number` groups of the given axes; axes of length 1 are shared."""
+    if number == 1:
+        return function
+
+    def call(*arrays):
+        split, mapped = [], []
+        for x, axis in zip(arrays, axes, strict=True):
+            is_shared = axis is None or x.shape[axis] == 1
+            shape = () if is_shared else (number, x.shape[axis] // number)
+            split.append(
+                x if is_shared else x.reshape(*x.shape[:axis], *shape, *x.shape[axis + 1 :])
+            )
+            mapped.append(None if is_shared else axis)
+        out = jax.vmap(function, tuple(mapped), out_axis)(*split)
+        shape = out.shape
+        return out.reshape(
+            *shape[:out_axis], shape[out_axis] * shape[out_axis + 1], *shape[out_axis + 2 :]
+        )
+
+    return call
 
 
 def _block(length: int, largest: int) -> int:
@@ -135,19 +189,31 @@ def _filled(plan: Plan, g: int, x: Array, filling) -> Array:
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _attention(
-    plan: Plan, query: Array, key: Array, value: Array, bias: Array | None, operands: Operands
+    plan: Plan,
+    query: Array,
+    key: Array,
+    value: Array,
+    bias: Array | None,
+    cap: Array | None,
+    operands: Operands,
 ) -> Array:
-    return _forward(plan, query, key, value, bias, operands)[0]
+    return _forward(plan, query, key, value, bias, cap, operands)[0]
 
 
 def _forward(
-    plan: Plan, query: Array, key: Array, value: Array, bias: Array | None, operands: Operands
+    plan: Plan,
+    query: Array,
+    key: Array,
+    value: Array,
+    bias: Array | None,
+    cap: Array | None,
+    operands: Operands,
 ) -> tuple[Array, tuple]:
     """The output, and what the backward pass needs: the inputs, the output, and m and l of every
     row.
     """
     (b, _, h, _), g = query.shape, key.shape[2]
-    operands = operands._replace(bias=bias)
+    operands = operands._replace(bias=bias, softcap=cap)
 
     def step(part: Part, state: tuple) -> tuple:
         keys, values, own = part.keys(key), part.keys(value), part.operands(operands)
@@ -172,8 +238,8 @@ def _forward(
         step,
         (
             empty((*query.shape[:-1], value.shape[-1]), query.dtype, *arrays),
-            empty(rows, jnp.float32, *arrays),
-            empty(rows, jnp.float32, *arrays),
+            empty(rows, plan.dtype, *arrays),
+            empty(rows, plan.dtype, *arrays),
         ),
     )
     return out, (query, key, value, operands, out, m, total)
@@ -187,7 +253,7 @@ def _forward_block(
     b, g, rows, _ = q.shape
     shape = (b, g, rows // plan.query_block, plan.query_block)
     rescued = tiles.rescued_rows(plan, operands, i, shape)
-    dot = partial(jnp.einsum, precision=plan.precision, preferred_element_type=jnp.float32)
+    dot = partial(jnp.einsum, precision=plan.precision, preferred_element_type=plan.dtype)
 
     def tile(edge: bool, j: Array, state: tuple) -> tuple:
         m, total, out = state
@@ -196,6 +262,7 @@ def _forward_block(
             for x in (keys, values)
         )
         logits = dot("bgqk,bgsk->bgqs", q, k).reshape(*shape, -1)
+        logits, _ = tiles.softcapped(operands, logits)
         logits, _ = tiles.masked_logits(plan, operands, rescued, i, j, logits, edge=edge)
         logits = logits.reshape(b, g, rows, -1)
         top = jnp.maximum(m, jnp.max(logits, axis=-1))
@@ -212,12 +279,12 @@ def _forward_block(
 
     like = (q, keys, values, *operands)
     start = (
-        empty((b, g, rows), jnp.float32, *like) + MINIMUM,
-        empty((b, g, rows), jnp.float32, *like),
-        empty((b, g, rows, values.shape[-1]), jnp.float32, *like),
+        empty((b, g, rows), plan.dtype, *like) + plan.minimum,
+        empty((b, g, rows), plan.dtype, *like),
+        empty((b, g, rows, values.shape[-1]), plan.dtype, *like),
     )
     m, total, out = _over_keys(
-        plan, operands, i, tile, start, lambda state: jnp.any(state[0] <= MINIMUM), split=True
+        plan, operands, i, tile, start, lambda state: jnp.any(state[0] <= plan.minimum), split=True
     )
     return out * (_scale(plan, operands) / total)[..., None], m, total
 
@@ -227,11 +294,12 @@ def _over_keys(
 ) -> tuple:
     """The state after all key blocks that block i of the queries reads.
 
-    With a causal and a user's mask a query may be left with no key at all, and is then the mean of
-    all values, even of those that the causal mask hides: `unread(state)` says so, and the loop goes
-    on to the last key. `split` runs the tiles that neither the causal mask nor the end of the keys
-    cuts in a loop of their own: faster where masking costs a pass of its own (forward), only a
-    second body to compile where it does not (backward).
+    With a causal mask and a user's mask or bias, all keys that a query may read can have the lowest
+    logit; the query then reads those too that the causal mask hides, as in the reference:
+    `unread(state)` says so, and the loop goes on to the last key. `split` runs the tiles that
+    neither the causal mask nor the end of the keys cuts in a loop of their own: faster where
+    masking costs a pass of its own (forward), only a second body to compile where it does not
+    (backward).
     """
     last, first = plan.read_tiles(i), jnp.zeros_like(i)
     cut = plan.is_causal or plan.num_keys % plan.key_block
@@ -239,7 +307,7 @@ def _over_keys(
     if split or not cut:
         first = plan.plain_tiles(i) if cut else last
         state = lax.fori_loop(jnp.zeros_like(first), first, partial(tile, False), state)
-    if plan.is_causal and operands.mask is not None:
+    if plan.is_causal and not (operands.mask is None and operands.bias is None):
 
         def more(x):
             return (x[0] < last) | ((x[0] < plan.num_key_blocks) & unread(x[1]))
@@ -255,7 +323,7 @@ def _scale(plan: Plan, operands: Operands) -> Array | float:
     drops_weights = (
         operands.threshold is not None and not plan.drops_logits and operands.droppable is None
     )
-    return tiles.common_scale(operands) if drops_weights else 1.0
+    return tiles.common_scale(operands).astype(plan.dtype) if drops_weights else 1.0
 
 
 def _backward(plan: Plan, residuals: tuple, gradient: Array) -> tuple:
@@ -268,27 +336,27 @@ def _backward(plan: Plan, residuals: tuple, gradient: Array) -> tuple:
         queries = queries * jnp.asarray(plan.scale, queries.dtype)
         top, total = part.rows(m), part.rows(sums)
         delta = jnp.sum(
-            part.queries(out, g).astype(jnp.float32) * gradients.astype(jnp.float32), axis=-1
+            part.queries(out, g).astype(plan.dtype) * gradients.astype(plan.dtype), axis=-1
         )
         # Dividing by the sums here divides rows, not tiles: a tile is then exp(logits - m).
         gradients = (
-            gradients.astype(jnp.float32) * (_scale(plan, operands) / total)[..., None]
+            gradients.astype(plan.dtype) * (_scale(plan, operands) / total)[..., None]
         ).astype(gradients.dtype)
         rows = (queries, gradients, top, delta / total)
-        dq, dk, dv, db = state
+        dq, dk, dv, *rest = state
         block = partial(_backward_block, plan, (keys, values), own, part.where)
         zeros = (
-            empty(x.swapaxes(2, 3).shape, jnp.float32, queries, keys, gradient, *operands)
+            empty(x.swapaxes(2, 3).shape, plan.dtype, queries, keys, gradient, *operands)
             for x in (keys, values)
         )
-        (own_dk, own_dv, db), own_dq = lax.scan(
-            block, (*zeros, db), (jnp.arange(plan.num_query_blocks), rows)
+        (own_dk, own_dv, *rest), own_dq = lax.scan(
+            block, (*zeros, *rest), (jnp.arange(plan.num_query_blocks), rows)
         )
         return (
             part.put_queries(dq, own_dq * plan.scale),
             part.put_keys(dk, own_dk.swapaxes(2, 3)),
             part.put_keys(dv, own_dv.swapaxes(2, 3)),
-            db,
+            *rest,
         )
 
     like = (query, key, value, gradient, *operands)
@@ -298,12 +366,14 @@ def _backward(plan: Plan, residuals: tuple, gradient: Array) -> tuple:
             (query, query.dtype),
             (key, key.dtype),
             (value, value.dtype),
-            (operands.bias, jnp.float32),
+            (operands.bias, plan.dtype),
+            (operands.softcap, plan.dtype),
         )
     )
-    dq, dk, dv, db = each_part(plan, b, g, step, start)
+    dq, dk, dv, db, dcap = each_part(plan, b, g, step, start)
     db = None if db is None else db.astype(operands.bias.dtype)
-    return (*map(_summed_like, (dq, dk, dv, db), (query, key, value, operands.bias)), None)
+    inputs = (query, key, value, operands.bias, operands.softcap)
+    return (*map(_summed_like, (dq, dk, dv, db, dcap), inputs), None)
 
 
 def _backward_block(
@@ -316,30 +386,36 @@ def _backward_block(
     i, (q, gradient, m, delta) = block
     b, g, rows, _ = q.shape
     shape = (b, g, rows // plan.query_block, plan.query_block)
-    rescued = tiles.rescued_rows(plan, operands, i, shape)
-    dot = partial(jnp.einsum, precision=plan.precision, preferred_element_type=jnp.float32)
+    rescued, real = tiles.rescued_rows(plan, operands, i, shape), tiles.real_rows(plan, i)
+    dot = partial(jnp.einsum, precision=plan.precision, preferred_element_type=plan.dtype)
     top, delta = (x.reshape(*shape, 1) for x in (m, delta))
     # Tiles are never transposed: the gradients of keys and values are added up with their width
     # first.
     q_t, gradient_t = (x.swapaxes(2, 3) for x in (q, gradient))
 
     def tile(edge: bool, j: Array, state: tuple) -> tuple:
-        dq, dk, dv, db = state
+        dq, dk, dv, db, dcap = state
         start = j * plan.key_block
         k, v = (lax.dynamic_slice_in_dim(x, start, plan.key_block, 2) for x in (keys, values))
         logits, dweights = (
             dot("bgqk,bgsk->bgqs", *x).reshape(*shape, -1) for x in ((q, k), (gradient, v))
         )
+        logits, uncapped = tiles.softcapped(operands, logits)
         logits, allowed = tiles.masked_logits(plan, operands, rescued, i, j, logits, edge=edge)
         drop = tiles.dropping(plan, operands, i, j)
         dweights = drop(dweights)
         weights = jnp.exp(logits - top)
         dlogits = weights * (dweights - delta)
-        if operands.mask is not None and allowed is not None:
-            dlogits = jnp.where(
-                allowed, dlogits, 0
-            )  # a row with no key at all is uniform whatever its logits
+        if allowed is not None and not (operands.mask is None and operands.bias is None):
+            # A row that reads forbidden keys reads them whatever their logits.
+            dlogits = jnp.where(allowed, dlogits, 0)
+        if real is not None:
+            # Zero times a value that is no number would reach the keys.
+            dlogits = jnp.where(real, dlogits, 0)
         db = None if db is None else tiles.add_to(plan, db, dlogits, i, j, where)
+
+        dlogits, own_dcap = uncapped(dlogits)
+        dcap = None if dcap is None else dcap + own_dcap
 
         def flat(x):
             return x.reshape(b, g, rows, -1).astype(q.dtype)
@@ -351,11 +427,11 @@ def _backward_block(
         dlogits, weights = flat(dlogits), flat(drop(weights))
         dv = _add(dv, dot("bgkq,bgqs->bgks", gradient_t, weights), start, 3)
         dk = _add(dk, dot("bgkq,bgqs->bgks", q_t, dlogits), start, 3)
-        return dq + dot("bgqs,bgsk->bgqk", dlogits, k), dk, dv, db
+        return dq + dot("bgqs,bgsk->bgqk", dlogits, k), dk, dv, db, dcap
 
-    dq = empty(q.shape, jnp.float32, q, keys, gradient, *operands)
+    dq = empty(q.shape, plan.dtype, q, keys, gradient, *operands)
     dq, *sums = _over_keys(
-        plan, operands, i, tile, (dq, *state), lambda _: jnp.any(m <= MINIMUM), split=False
+        plan, operands, i, tile, (dq, *state), lambda _: jnp.any(m <= plan.minimum), split=False
     )
     return tuple(sums), dq
 

@@ -91,7 +91,7 @@ class Part(NamedTuple):
 
     def _wide(self, x: Array) -> Array:
         # CPUs have no fast product of narrow floats, and a few heads are a small copy.
-        return x if self.plan.heads_at_once is None else x.astype(jnp.float32)
+        return x if self.plan.heads_at_once is None else x.astype(self.plan.dtype)
 
 
 def each_part(plan: Plan, batch: int, key_heads: int, step: Callable, start: tuple) -> tuple:

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxreg.attention import masks
+from jaxreg.attention import masks, reference
 from jaxreg.attention.dropout import AttentionDropout
 from jaxreg.typing import Array
 
@@ -36,6 +36,12 @@ class Plan:
     scale: float
     heads_at_once: int | None
     precision: jax.lax.PrecisionLike
+    dtype: jnp.dtype
+
+    @property
+    def minimum(self) -> float:
+        """What forbidden logits are set to, as in the reference: the dtype's lowest number."""
+        return float(jnp.finfo(self.dtype).min)
 
     @property
     def num_query_blocks(self) -> int:
@@ -77,7 +83,7 @@ class Operands(NamedTuple):
 
     bias, mask, droppable and line are [#b, #g, #r, #t, #s], filled up to whole blocks. `line` is
     the kept part of units that lack the query or the key coordinate; k0 and k1, [#b, #g, #r], key
-    the bits of all others.
+    the bits of all others. threshold and softcap are scalars.
     """
 
     bias: Array | None
@@ -87,6 +93,7 @@ class Operands(NamedTuple):
     k0: Array | None
     k1: Array | None
     threshold: Array | None
+    softcap: Array | None
 
     def of_heads(self, b: Array, g: Array, heads: int) -> "Operands":
         """The part of example b and `heads` key heads from g on."""
@@ -94,27 +101,28 @@ class Operands(NamedTuple):
         def part(x):
             if x is None:
                 return None
-            x = lax.dynamic_slice_in_dim(x, b, 1, 0) if x.shape[0] > 1 else x
-            return lax.dynamic_slice_in_dim(x, g, heads, 1) if x.shape[1] > 1 else x
+            x = lax.dynamic_slice_in_dim(x, b, 1, 0) if x.shape[0] != 1 else x
+            return lax.dynamic_slice_in_dim(x, g, heads, 1) if x.shape[1] != 1 else x
 
-        arrays = self._asdict()
-        return self._replace(**{name: part(x) for name, x in arrays.items() if name != "threshold"})
+        scalars = {"threshold", "softcap"}
+        arrays = {name: x for name, x in self._asdict().items() if name not in scalars}
+        return self._replace(**{name: part(x) for name, x in arrays.items()})
 
 
 def block(plan: Plan, x: Array, i: Array, j: Array) -> Array:
     """Tile (i, j) of an operand [#b, #g, #r, #t, #s]; axes of length 1 stay so."""
-    if x.shape[3] > 1:
+    if x.shape[3] != 1:
         x = lax.dynamic_slice_in_dim(x, i * plan.query_block, plan.query_block, 3)
     return (
-        lax.dynamic_slice_in_dim(x, j * plan.key_block, plan.key_block, 4) if x.shape[4] > 1 else x
+        lax.dynamic_slice_in_dim(x, j * plan.key_block, plan.key_block, 4) if x.shape[4] != 1 else x
     )
 
 
 def _positions(plan: Plan, i: Array, j: Array) -> tuple[Array, Array]:
-    """Query positions [t, 1] and key positions [s] of tile (i, j)."""
-    return i * plan.query_block + jnp.arange(plan.query_block)[
-        :, None
-    ], j * plan.key_block + jnp.arange(plan.key_block)
+    """Query positions [1, 1, 1, t, 1] and key positions [1, 1, 1, 1, s] of tile (i, j)."""
+    queries = i * plan.query_block + jnp.arange(plan.query_block)
+    keys = j * plan.key_block + jnp.arange(plan.key_block)
+    return queries[None, None, None, :, None], keys[None, None, None, None, :]
 
 
 def readable(plan: Plan, operands: Operands, i: Array, j: Array, *, edge: bool) -> Array | None:
@@ -163,13 +171,29 @@ def dropping(plan: Plan, operands: Operands, i: Array, j: Array) -> Callable[[Ar
     if operands.droppable is None:
         return lambda x: jnp.where(keep, x, 0)
     droppable = block(plan, operands.droppable, i, j)
-    return lambda x: jnp.where(droppable, jnp.where(keep, x * common_scale(operands), 0), x)
+    return lambda x: jnp.where(
+        droppable, jnp.where(keep, x * common_scale(operands).astype(x.dtype), 0), x
+    )
 
 
 def common_scale(operands: Operands) -> Array:
     """What kept weights are multiplied with."""
     assert operands.threshold is not None
     return jnp.float32(65536) / (jnp.float32(65536) - operands.threshold.astype(jnp.float32))
+
+
+def softcapped(operands: Operands, logits: Array) -> tuple[Array, Callable]:
+    """The capped logits, and what makes of their gradient that of the raw ones and of the cap."""
+    if operands.softcap is None:
+        return logits, lambda gradient: (gradient, None)
+    return jax.vjp(reference.softcap, logits, operands.softcap)
+
+
+def real_rows(plan: Plan, i: Array) -> Array | None:
+    """Which rows of block i are queries, [1, 1, 1, t, 1]; None: all rows of every block."""
+    if plan.num_queries % plan.query_block == 0:
+        return None
+    return _positions(plan, i, i)[0] < plan.num_queries
 
 
 def masked_logits(
@@ -184,11 +208,11 @@ def masked_logits(
 ) -> tuple[Array, Array | None]:
     """The logits with bias and masks, and which of them may be read (None: all).
 
-    Forbidden ones become float32's minimum, so that a row of nothing else is uniform, as in the
+    Forbidden ones become the dtype's minimum, so that a row of nothing else is uniform, as in the
     reference; keys that only fill up a block become minus infinity and are never read.
     """
     if operands.bias is not None:
-        logits = logits + block(plan, operands.bias, i, j).astype(jnp.float32)
+        logits = logits + block(plan, operands.bias, i, j).astype(plan.dtype)
     allowed = readable(plan, operands, i, j, edge=edge)
     if plan.drops_logits:
         keep = _survives(plan, operands, i, j)
@@ -196,7 +220,7 @@ def masked_logits(
         keep = keep | rescued[..., None]
         allowed = keep if allowed is None else allowed & keep
     if allowed is not None:
-        logits = jnp.where(allowed, logits, jnp.finfo(jnp.float32).min)
+        logits = jnp.where(allowed, logits, plan.minimum)
     outside = beyond(plan, i, j) if edge else None
     return logits if outside is None else jnp.where(outside, -jnp.inf, logits), allowed
 
@@ -242,7 +266,7 @@ def add_to(
     """
     b, g = where if where is not None else (0, 0)
     starts = [
-        n if length > 1 else 0
+        n if length != 1 else 0
         for n, length in zip(
             (b, g, 0, i * plan.query_block, j * plan.key_block), whole.shape, strict=True
         )

@@ -52,13 +52,10 @@ def _dropout_exists(
     return []
 
 
-def _implementation_can(
-    implementation: str | None, attention_kind: str, logit_softcap: float | None
-) -> list[str]:
-    if implementation != "blockwise" or (attention_kind == "softmax" and logit_softcap is None):
+def _implementation_can(implementation: str | None, attention_kind: str) -> list[str]:
+    if implementation != "blockwise" or attention_kind == "softmax":
         return []
-    what = f"attention_kind={attention_kind}" if attention_kind != "softmax" else "a logit_softcap"
-    return [f"model.implementation is blockwise; {what} needs reference"]
+    return [f"model.implementation is blockwise; attention_kind={attention_kind} needs reference"]
 
 
 def _one_second_point(sam_radius: float | None, asam_radius: float | None) -> list[str]:
@@ -124,7 +121,7 @@ TOGETHER: tuple[tuple[tuple[str, ...], Check], ...] = (
         ),
         _dropout_exists,
     ),
-    (("model.implementation", "model.attention_kind", "model.logit_softcap"), _implementation_can),
+    (("model.implementation", "model.attention_kind"), _implementation_can),
     (("optim.sam_radius", "optim.asam_radius"), _one_second_point),
     (tuple(f"augment.{name}" for name in MIXING), _one_mixing),
     (("eval.traces", "train.layout"), _traces_fit),
