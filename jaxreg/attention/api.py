@@ -364,7 +364,7 @@ def _common_dtype(*arrays: Array) -> Any:
     return dtypes.pop() if len(dtypes) == 1 else jnp.result_type(*arrays)
 
 
-def _as_array(x: Scalar | None) -> Array | None:
+def _as_array(x: Array | Scalar | None) -> Array | None:
     return None if x is None else jnp.asarray(x)
 
 

@@ -233,7 +233,7 @@ for implementation in (None, "reference", "blockwise"):
         try:
             exported = export.export(attend)(given)
         except ValueError as error:
-            print(implementation, shape, str(error)[:60])
+            print(implementation, shape, str(error)[:90])
             continue
         sizes = [{"b": 3, "t": 25}.get(n) or int(n) for n in shape.split(", ")]
         x = jnp.asarray(np.random.default_rng(0).normal(size=sizes), jnp.float32)
