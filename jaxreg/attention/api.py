@@ -58,7 +58,8 @@ def dot_product_attention(
         the masks again in its backward pass; None chooses by size. Forward mode, and reverse over
         reverse, need "reference".
       kind: "softmax", or "sigmoid": sigmoid(logits - log n) for the n keys that a row may read
-        (`reference.sigmoid_weights`).
+        (`reference.sigmoid_weights`). "sigmoid" and query_offset need "reference": None chooses it
+        then.
       logit_softcap: cap * tanh(scale * q k^T / cap) in place of scale * q k^T, before the bias; inf
         changes nothing, None leaves it out.
       query_offset: position of the first query, a whole number or a traced one: query t stands at
@@ -66,8 +67,8 @@ def dot_product_attention(
         query_offset=t draws the mask that row t of the full call has. None means 0.
 
     Returns:
-      [*B, T, H, Kv] in query's dtype; a row with no allowed key is the mean of the values (kind
-      "sigmoid": 0).
+      [*B, T, H, Kv] in the dtype that query, key and value promote to, divided between devices as
+      query is; a row with no allowed key is the mean of the values (kind "sigmoid": 0).
 
     Raises:
       ValueError: shapes that do not fit, inputs that are no floats, dropout without a key, an
@@ -79,7 +80,8 @@ def dot_product_attention(
 
     Source: Vaswani et al. 2017, eq. 1; "blockwise": Rabe and Staats 2021, Dao et al. 2022 (see
     `blockwise.py`).
-    Differs: softmax in float32; dropout inverted (Srivastava et al. 2014).
+    Differs: softmax in float32 (float64 for float64 inputs); dropout inverted (Srivastava et al.
+    2014).
     """
     return output(
         query,
