@@ -2,12 +2,12 @@
 
 import argparse
 import dataclasses
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from jaxreg.errors import UserErrors, nearest
+from jaxreg.errors import UserErrors, collecting, nearest
+from jaxreg.study.engine import run_files
 
 _NOTHING_TYPED = "\0"  # argparse needs a value
 _NO_VALUE = frozenset({"", _NOTHING_TYPED})
@@ -178,7 +178,7 @@ def output_directory(text: str | None, mistakes: list[str]) -> Path | None:
                 mistakes.append(f"--workdir={text}: {part} is a file, not a directory")
                 return None
             break
-    return _readable(path, ("config.json", "environment.json"), mistakes)
+    return _readable(path, ("config.json", "environment.json", "results.json"), mistakes)
 
 
 def run_directory(text: str | None, mistakes: list[str]) -> Path | None:
@@ -203,21 +203,13 @@ def run_directory(text: str | None, mistakes: list[str]) -> Path | None:
 
 
 def _readable(path: Path, names: Sequence[str], mistakes: list[str]) -> Path | None:
-    """The path, None where one of these files of a run is there and no JSON object, and then a line
-    in `mistakes`.
+    """The path, None where one of these files of a run is there and not as this version writes it,
+    and then a line in `mistakes`.
     """
     before = len(mistakes)
-    for file in (path / name for name in names):
-        try:
-            if file.is_file() and not isinstance(
-                json.loads(file.read_text(encoding="utf-8")), dict
-            ):
-                raise ValueError("it is no JSON object")
-        except ValueError as error:
-            mistakes.append(
-                f"{file}: is damaged ({error}); put a copy back, or remove it: the command that"
-                " made the run writes it anew"
-            )
+    for name in names:
+        with collecting(mistakes):
+            run_files.read(path / name)
     return path if len(mistakes) == before else None
 
 

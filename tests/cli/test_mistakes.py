@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from jaxreg.cli import main as cli
+from tests.helpers import run_design
 
 ROOT = Path(__file__).parents[2]
 COMPARE = "compare experiments/cat_sat.py --workdir=W"
@@ -123,7 +124,7 @@ def here(monkeypatch, tmp_path):
     (tmp_path / "EMPTY").mkdir()
     (tmp_path / "RUN").mkdir()
     (tmp_path / "RUN" / "config.json").write_text(
-        json.dumps({"arms": {"none": {}}, "seeds": [1, 2]})
+        json.dumps(run_design.design())
     )
     monkeypatch.chdir(tmp_path)
     return tmp_path

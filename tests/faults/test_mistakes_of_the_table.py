@@ -9,6 +9,7 @@ import pytest
 from jaxreg.cli import main as cli
 from jaxreg.study.design import components
 from tests.helpers import own_experiment as own
+from tests.helpers import run_design
 from tests.helpers.mistakes import MISTAKES
 from tests.helpers.place import CONFIG, EXPERIMENT
 
@@ -29,12 +30,7 @@ def folder(tmp_path_factory) -> Path:
         ("FILE", ""),
     ):
         (made / name).write_text(text)
-    run = {
-        "arms": {"none": {}},
-        "seeds": [1, 2],
-        "experiment": {"name": "parity"},
-        "config": {"data": {"dataset": "catsat"}},
-    }
+    run = run_design.design()
     for name, files in {
         "RUN": {"config.json": json.dumps(run)},
         "BROKEN": {"config.json": '{"arms"'},

@@ -1,11 +1,11 @@
 """`jaxreg inspect`: attention matrices of a trained model for one sentence, kept and dropped."""
 
-import json
 from pathlib import Path
 
 from jaxreg.cli import arguments
 from jaxreg.cli.arguments import Arguments, Flag, Usage
 from jaxreg.errors import UserErrors, nearest
+from jaxreg.study.engine import run_files
 
 USAGE = Usage(
     command="inspect",
@@ -72,7 +72,7 @@ def check_run(workdir: Path | None, arm: str | None, seed: int | None) -> list[s
     """Whether the run has this arm and this seed, by its config.json."""
     if workdir is None:
         return []
-    ran = json.loads((workdir / "config.json").read_text(encoding="utf-8"))
+    ran = run_files.read(workdir / "config.json")
     mistakes = []
     if arm is not None and arm not in ran["arms"]:
         mistakes.append(f"--arm={arm}: the run has no such arm{nearest(arm, ran['arms'])}")
@@ -87,10 +87,8 @@ def check_text(text: str | None, workdir: Path | None) -> list[str]:
     """Whether the data set knows the words; where only its draws tell, that is known later."""
     from jaxreg.data import DEFAULT_DATASET, SOURCES
 
-    ran = (
-        {} if workdir is None else json.loads((workdir / "config.json").read_text(encoding="utf-8"))
-    )
-    name = ran["config"]["data"]["dataset"] if "config" in ran else DEFAULT_DATASET
+    ran = None if workdir is None else run_files.read(workdir / "config.json")
+    name = DEFAULT_DATASET if ran is None else ran["config"]["data"]["dataset"]
     source = SOURCES.get(name)
     if text is None or source is None or source.encode is None:
         return []

@@ -1,13 +1,13 @@
 """What the ledger costs, by claim, in model-steps; and how long that takes on this machine."""
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from jaxreg.store.atomic import write_json
 from jaxreg.study.claims import members
 from jaxreg.study.claims.design import Design, Request
+from jaxreg.study.engine import run_files
 
 STEPS_PER_SECOND = 600.0
 """Model-steps per second of a first run, evaluations included: CATSAT's size on two cores. Later
@@ -69,11 +69,9 @@ def costs(
 
 def rate_of(workdir: Path) -> tuple[float, str]:
     """(model-steps per second, where that is from)."""
-    path = workdir / TIMING
-    if path.exists():
-        timing = json.loads(path.read_text(encoding="utf-8"))
-        if timing["seconds"] > 0 and timing["model_steps"] > 0:
-            return timing["model_steps"] / timing["seconds"], "measured in this directory"
+    timing = run_files.read(workdir / TIMING)
+    if timing is not None and timing["seconds"] > 0 and timing["model_steps"] > 0:
+        return timing["model_steps"] / timing["seconds"], "measured in this directory"
     return STEPS_PER_SECOND, "of two cores; not measured here yet"
 
 
@@ -82,11 +80,7 @@ def note_time(workdir: Path, model_steps: int, seconds: float) -> None:
     directory's speed.
     """
     path = workdir / TIMING
-    before = (
-        json.loads(path.read_text(encoding="utf-8"))
-        if path.exists()
-        else {"model_steps": 0, "seconds": 0.0}
-    )
+    before = run_files.read(path) or {"model_steps": 0, "seconds": 0.0}
     write_json(
         path,
         {

@@ -4,7 +4,6 @@ Everything on the page comes from ledger.json, which has no times and no paths i
 reaches the page through JSON and `textContent`, so a quote cannot become markup.
 """
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +18,7 @@ from jaxreg.study.claims.design import Design
 from jaxreg.study.claims.measurements import Measurements
 from jaxreg.study.claims.tuning import Choice
 from jaxreg.study.claims.verdicts import ALPHA, Judged, family
-from jaxreg.study.engine import scope
+from jaxreg.study.engine import run_files, scope
 from jaxreg.study.engine.members import plain
 from jaxreg.study.report import page as report
 
@@ -27,8 +26,12 @@ SCRIPTS = ("amounts.js", "opening.js", "table.js", "details.js", "start.js")
 
 
 def read(path: Path) -> Any:
-    """A JSON file, None where there is none."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    """A JSON file, None where there is none.
+
+    Raises:
+      UserErrors: it is damaged, or not one that this version writes.
+    """
+    return run_files.read(path)
 
 
 def ledger_of(

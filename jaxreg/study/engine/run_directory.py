@@ -18,8 +18,14 @@ from jaxreg.store.atomic import to_json, write_json
 from jaxreg.store.member_store import Record
 from jaxreg.study.design import components, predeclared
 from jaxreg.study.design.components import Own
-from jaxreg.study.design.config import flat
-from jaxreg.study.design.experiment import Arm, Experiment, load_experiment
+from jaxreg.study.design.config import flat, validate
+from jaxreg.study.design.experiment import (
+    Arm,
+    Experiment,
+    check_design,
+    load_experiment,
+)
+from jaxreg.study.engine import run_files
 from jaxreg.study.engine.members import code_version, plain
 
 CONFIG, ENVIRONMENT = "config.json", "environment.json"
@@ -54,7 +60,7 @@ def begin(
     """
     design = _design(experiment, config, arms, seeds)
     path = workdir / CONFIG
-    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    before = run_files.read(path)
     if before is not None:
         _refuse_other(workdir, before, json.loads(to_json(design)))
     trained = next(iter((workdir / "members").glob("*")), None) is not None
@@ -67,11 +73,7 @@ def write_environment(workdir: Path, fingerprint: Mapping[str, Any], display: An
     """Writes what runs it: versions, devices, the commit; says so, and marks the run, where that
     changed since.
     """
-    old = (
-        json.loads((workdir / ENVIRONMENT).read_text(encoding="utf-8"))
-        if (workdir / ENVIRONMENT).exists()
-        else None
-    )
+    old = run_files.read(workdir / ENVIRONMENT)
     before = {} if old is None else old["fingerprint"]
     names = dict.fromkeys([*fingerprint, *before]) if before else ()
     changed = [name for name in names if before.get(name) != fingerprint.get(name)]
@@ -101,9 +103,7 @@ def mark_foreign(
     foreign = sum(record.meta["fingerprint"] != dict(fingerprint) for record in records)
     if foreign:
         path = workdir / ENVIRONMENT
-        write_json(
-            path, json.loads(path.read_text(encoding="utf-8")) | {"mixed_fingerprints": True}
-        )
+        write_json(path, (run_files.read(path) or {}) | {"mixed_fingerprints": True})
         display.note(
             f"{foreign} members were trained on another machine or other versions: their last bits"
             " may differ; the run is marked"
@@ -123,14 +123,27 @@ def read(workdir: Path) -> tuple[Experiment, dict, dict[str, dict], list[int]]:
     entry = design["experiment"]
     arms = {name: Arm(**arm) for name, arm in entry["arms"].items()}
     experiment = Experiment(**{**entry, "arms": arms, "seeds": tuple(entry["seeds"])})
-    return experiment, _tuples(design["config"]), _tuples(design["arms"]), design["seeds"]
+    config, resolved = _tuples(design["config"]), _tuples(design["arms"])
+    wrong = check_design(experiment)
+    for values in (config, *(resolved[name] for name in arms)):
+        wrong = wrong or validate(values)
+    if wrong:
+        raise UserErrors([run_files.foreign(workdir / CONFIG, wrong[0])])
+    return experiment, config, resolved, design["seeds"]
+
+
+def _read_design(workdir: Path) -> dict[str, Any]:
+    design = run_files.read(workdir / CONFIG)
+    if design is None:
+        raise UserErrors([f"{workdir}: no {CONFIG} there; it is no run directory"])
+    return design
 
 
 def changed_since_declared(workdir: Path, experiment: Experiment) -> list[dict[str, Any]]:
     """What the experiment says otherwise than before the first member trained; see
     `predeclared.changes`.
     """
-    design = json.loads((workdir / CONFIG).read_text(encoding="utf-8"))
+    design = _read_design(workdir)
     return predeclared.changes(design.get("declared"), experiment)
 
 
@@ -276,12 +289,11 @@ def _git_commit() -> str | None:
 
 def read_results(workdir: Path) -> dict[str, Any]:
     """results.json of a run directory, {} where there is none yet."""
-    path = workdir / "results.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return run_files.read(workdir / "results.json") or {}
 
 
 def code_of(workdir: Path) -> str:
     """The version of the code that trained a run's members: looking at an old run must not need the
     old code.
     """
-    return json.loads((workdir / CONFIG).read_text(encoding="utf-8"))["code_version"]
+    return _read_design(workdir)["code_version"]

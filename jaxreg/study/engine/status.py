@@ -20,6 +20,7 @@ from jaxreg.store import lease
 from jaxreg.store.digests import is_sealed
 from jaxreg.store.member_store import header_of
 from jaxreg.store.paths import is_remote
+from jaxreg.study.engine import run_files
 from jaxreg.study.engine.goodput import MACHINE, goodput, machine_rows, sums_of
 
 MARKS = ("config.json", "metrics.jsonl", "ledger.json", "timing.json", "members", "checkpoints")
@@ -71,7 +72,7 @@ def _json(workdir: Path, name: str, damaged: list[str]) -> Any:
     if not path.exists():
         return None
     try:
-        content = json.loads(path.read_bytes())
+        content = run_files.load(path)
     except (OSError, ValueError) as error:
         damaged.append(f"{name}: cannot be read: {' '.join(str(error).split())}")
         return None
@@ -105,29 +106,17 @@ def _design(design: Mapping | None, damaged: list[str]) -> dict[str, Any]:
     nothing = {"experiment": None, "question": None, "arms": [], "seeds": [], "num_steps": None}
     if design is None:
         return nothing
-    wanted = {
-        "experiment": dict,
-        "experiment.name": str,
-        "experiment.question": str,
-        "experiment.arms": dict,
-        "seeds": list,
-        "config.train.num_steps": int,
-    }
-    found: dict[str, Any] = {}
-    for path, kind in wanted.items():
-        value: Any = design
-        for name in path.split("."):
-            value = value.get(name) if isinstance(value, dict) else None
-        if not isinstance(value, kind):
-            damaged.append(f"config.json: {path} is missing or is no {kind.__name__}")
-            return nothing
-        found[path] = value
+    wrong = next(run_files.mistakes("config.json", design), None)
+    if wrong is not None:
+        damaged.append(f"config.json: {wrong}")
+        return nothing
+    experiment = design["experiment"]
     return {
-        "experiment": found["experiment.name"],
-        "question": found["experiment.question"],
-        "arms": list(found["experiment.arms"]),
-        "seeds": found["seeds"],
-        "num_steps": found["config.train.num_steps"],
+        "experiment": experiment["name"],
+        "question": experiment["question"],
+        "arms": list(experiment["arms"]),
+        "seeds": design["seeds"],
+        "num_steps": design["config"]["train"]["num_steps"],
     }
 
 

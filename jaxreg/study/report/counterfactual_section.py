@@ -3,7 +3,6 @@
 `study/commands/counterfactual.py` makes the numbers.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,23 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from jaxreg.errors import UserErrors
+from jaxreg.study.engine import run_files
 from jaxreg.study.engine.members import Spec
 
 FILE = "counterfactual.json"
 
 
 def read(workdir: Path) -> dict[str, Any]:
-    """counterfactual.json of a run directory."""
-    return json.loads((workdir / FILE).read_text(encoding="utf-8"))
+    """counterfactual.json of a run directory.
+
+    Raises:
+      UserErrors: there is none, or not one that this version writes.
+    """
+    found = run_files.read(workdir / FILE)
+    if found is None:
+        raise UserErrors([f"{workdir}: no {FILE} there; jaxreg counterfactual writes it"])
+    return found
 
 
 def found(workdir: Path, specs: Iterable[Spec]) -> dict[str, Any] | None:
