@@ -123,9 +123,7 @@ def here(monkeypatch, tmp_path):
     (tmp_path / "FILE").write_text("")
     (tmp_path / "EMPTY").mkdir()
     (tmp_path / "RUN").mkdir()
-    (tmp_path / "RUN" / "config.json").write_text(
-        json.dumps(run_design.design())
-    )
+    (tmp_path / "RUN" / "config.json").write_text(json.dumps(run_design.design()))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

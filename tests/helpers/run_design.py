@@ -12,7 +12,7 @@ def design(arms=("none",), seeds=(1, 2), name: str = "parity") -> dict:
             "question": "?",
             "config": "configs/cat_sat.py",
             "baseline": arms[0],
-            "arms": {each: arm for each in arms},
+            "arms": dict.fromkeys(arms, arm),
             "seeds": list(seeds),
             "primary": "validation",
             "margin": 0.05,
@@ -20,7 +20,7 @@ def design(arms=("none",), seeds=(1, 2), name: str = "parity") -> dict:
             "prediction": "none",
         },
         "config": _SETTINGS,
-        "arms": {each: _SETTINGS for each in arms},
+        "arms": dict.fromkeys(arms, _SETTINGS),
         "seeds": list(seeds),
         "code_version": "0" * 24,
     }

@@ -154,13 +154,6 @@ def _tuples(tree: Any) -> Any:
     return tuple(tree) if isinstance(tree, list) else tree
 
 
-def _read_design(workdir: Path) -> dict[str, Any]:
-    path = workdir / CONFIG
-    if not path.exists():
-        raise UserErrors([f"{workdir}: no {CONFIG} there; it is no run directory"])
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
 def confirm(workdir: Path, file: str | None) -> None:
     """Loads the pieces of a run from the experiment file that the person names.
 
