@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -53,6 +54,7 @@ _REQUIRED = {
     "skypilot": ("--accelerator_type",),
 }
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
+_CONTROL = "has a line break or another control character; a task file cannot hold it"
 _NAME_HELP = (
     "a name has small letters, digits and dashes, begins with a letter, and is at most 40 long"
 )
@@ -140,6 +142,8 @@ def run(given: Arguments) -> int:
     """
     mistakes = list(given.mistakes)
     engine = _engine(given, mistakes)
+    typed = (*given.positions, *given.command, *(f"{n}={v}" for n, v in given.flags.items()))
+    mistakes += [f"{word!r}: {_CONTROL}" for word in typed if _has_control(word)]
     commands = [
         launched_command.read(words, mistakes) for words in fanout.commands_of(given.command)
     ]
@@ -162,6 +166,11 @@ def run(given: Arguments) -> int:
         raise UserErrors(mistakes)
     print(text, end="")
     return DONE
+
+
+def _has_control(word: str) -> bool:
+    """Whether a word has a line break or another control character."""
+    return any(unicodedata.category(letter) in ("Cc", "Zl", "Zp") for letter in word)
 
 
 def _engine(given: Arguments, mistakes: list[str]) -> str | None:
