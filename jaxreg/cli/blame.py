@@ -79,7 +79,8 @@ def _told(error: BaseException, file: str, line: int | None, function: str) -> s
 def _causes(error: BaseException) -> Iterator[BaseException]:
     """An exception and what it was raised from."""
     seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or error.__context__
+    each: BaseException | None = error
+    while each is not None and id(each) not in seen:
+        seen.add(id(each))
+        yield each
+        each = each.__cause__ or each.__context__

@@ -114,8 +114,10 @@ def _told(error: BaseException) -> tuple[int, str]:
     full, own = blame.of_the_disk(error, None), blame.of_own_code(error, user_files.kept_files())
     if isinstance(error, KeyboardInterrupt) and (own is None or is_interrupt(error)):
         return INTERRUPTED, "it was interrupted"
-    if full is not None or own is not None:
-        return MISTAKE, full or own[1]
+    if full is not None:
+        return MISTAKE, full
+    if own is not None:
+        return MISTAKE, own[1]
     return DEFECT, " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
@@ -183,6 +185,7 @@ def _checked(given: Mapping[str, str | None]) -> dict[str, Any]:
         mistakes.append(f"{JOB_VARIABLES[2]} is {index!r}; it must be from 0 to {int(count) - 1}")
     if mistakes:
         raise UserErrors(mistakes)
+    assert count is not None and index is not None  # else there is a mistake
     return {JOB_VARIABLES[0]: address, JOB_VARIABLES[1]: int(count), JOB_VARIABLES[2]: int(index)}
 
 

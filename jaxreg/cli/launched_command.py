@@ -68,6 +68,7 @@ def _compare(plain: Launched, given: arguments.Arguments, mistakes: list[str]) -
     checked = compare.check(given, mistakes)
     if checked is None:
         return plain
+    assert given.position is not None  # the experiment was read from it
     experiment, _, _, seeds = checked
     arms = tuple(name for name in experiment.arms if name != experiment.baseline)
     # What ships with jaxreg is there already, where jaxreg is.

@@ -6,11 +6,11 @@ The events, in the order a study reports them: `opening` (the question and what 
 """
 
 import abc
-import io
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import IO
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -375,18 +375,18 @@ class Terminal(_Shown):
             self._live = None
 
 
-def open_display(stream: io.TextIOBase | None = None) -> Display:
+def open_display(stream: IO[str] | None = None) -> Display:
     """A live display where someone watches, plain lines elsewhere.
 
     Args:
       stream: where to; None is the standard output.
     """
-    stream = sys.stdout if stream is None else stream
-    if stream.isatty():
-        console = Console(file=stream)
+    out = sys.stdout if stream is None else stream
+    if out.isatty():
+        console = Console(file=out)
         if not console.is_dumb_terminal:
             return Terminal(console)
-    return Plain(Console(file=stream, width=PLAIN_WIDTH, force_terminal=False, color_system=None))
+    return Plain(Console(file=out, width=PLAIN_WIDTH, force_terminal=False, color_system=None))
 
 
 def _share(done: int, total: int) -> str:

@@ -5,9 +5,10 @@ fractions, go as %.
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
+from typing import TypeGuard
 
 from rich import box
-from rich.console import Group
+from rich.console import Group, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -140,16 +141,17 @@ def _verdicts(
         padding=(0, 1),
         show_edge=False,
     )
-    for name, justify in (
+    columns: tuple[tuple[str, JustifyMethod], ...] = (
         ("arm", "left"),
         ("accuracy %", "left"),
         ("difference, points", "left"),
         ("p, Holm", "right"),
         ("verdict", "left"),
         ("seeds needed", "right"),
-    ):
+    )
+    for name, justify in columns:
         made.add_column(name, justify=justify, no_wrap=name in ("arm", "accuracy %", "verdict"))
-    if baseline in table:
+    if baseline is not None and baseline in table:
         made.add_row(Text(baseline), _with_interval(table[baseline][primary]), "", "", "", "")
     for row in comparisons:
         if row["split"] != primary:
@@ -187,7 +189,7 @@ def _differences(
         " includes 0"
     )
     made = _table("", views, primary, arm_width, caption, least=11)
-    if baseline in table:
+    if baseline is not None and baseline in table:
         made.add_row(
             Text(baseline),
             *(percent(table[baseline].get(view, _NOTHING)["mean"]) for view in views),
@@ -270,7 +272,7 @@ def points(difference: float | int | None) -> str:
     return f"{100 * difference:+.1f}" if _known(difference) else "-"
 
 
-def _known(number: float | int | None) -> bool:
+def _known(number: float | int | None) -> TypeGuard[float | int]:
     return number is not None and isfinite(number)
 
 

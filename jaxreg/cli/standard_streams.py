@@ -8,6 +8,7 @@ import contextlib
 import io
 import os
 import sys
+from typing import TextIO
 
 _WHATEVER = {1: "replace", 2: "backslashreplace"}
 """Of the standard output and error: what becomes of a letter that the encoding does not know."""
@@ -38,7 +39,7 @@ def prepare() -> None:
             setattr(sys, name, lenient(descriptor, stream))
 
 
-def lenient(descriptor: int, like: io.TextIOWrapper | None) -> io.TextIOWrapper:
+def lenient(descriptor: int, like: TextIO | None) -> io.TextIOWrapper:
     """A text stream on a descriptor that takes any text, and goes on without its reader.
 
     Args:
@@ -55,7 +56,8 @@ def lenient(descriptor: int, like: io.TextIOWrapper | None) -> io.TextIOWrapper:
         errors=_WHATEVER.get(descriptor, "replace"),
         line_buffering=descriptor == 2 or raw.isatty() or getattr(like, "line_buffering", False),
     )
-    stream.mode = "w"
+    # As `open` does; the stubs have a property there.
+    stream.mode = "w"  # pyright: ignore[reportAttributeAccessIssue]
     return stream
 
 

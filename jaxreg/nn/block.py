@@ -218,10 +218,15 @@ def sublayer(
       norm_out: the second norm of a sandwich, else None.
       drop, finish: residual dropout; what else happens to the branch last.
     """
-    out = drop(apply(norm(x) if order in ("pre", "sandwich") else x))
+
+    def normed(y: Array) -> Array:
+        assert norm is not None  # only the order "none" comes without one
+        return norm(y)
+
+    out = drop(apply(normed(x) if order in ("pre", "sandwich") else x))
     if norm_out is not None:
         out = norm_out(out)
     out = finish(out)
     if residual:
         out = x + out
-    return norm(out) if order == "post" else out
+    return normed(out) if order == "post" else out

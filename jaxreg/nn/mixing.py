@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
+import jax.core
 import jax.numpy as jnp
 
 from jaxreg.nn.tokens import forgetful
@@ -87,10 +88,11 @@ def through_blocks(
     other = None if partner is None else partner.x
     for layer, block in enumerate(blocks):
         if mix is not None:
+            assert other is not None  # the partner is given with the mix
             weight = mix.weight[:, None, None].astype(x.dtype)
             x = jnp.where(mix.layer == layer, weight * x + (1 - weight) * other, x)
         x = block(x, mask=own.masks[layer], example_ids=own.example_ids)
-        if mix is not None and layer + 1 < len(blocks):
+        if partner is not None and layer + 1 < len(blocks):
             other = block(other, mask=partner.masks[layer], example_ids=partner.example_ids)
     return x
 
@@ -110,15 +112,15 @@ def masks_per_layer(
     Raises:
       ValueError: masks per layer, but not one for each.
     """
-    per_layer = mask is not None and mask.ndim == 5
-    if per_layer and mask.shape[0] != len(paddings):
+    per_layer = mask if mask is not None and mask.ndim == 5 else None
+    if per_layer is not None and per_layer.shape[0] != len(paddings):
         raise ValueError(
-            f"mask: {mask.shape[0]} masks; allowed is one for all layers, or"
+            f"mask: {per_layer.shape[0]} masks; allowed is one for all layers, or"
             f" num_layers={len(paddings)}"
         )
     masks = []
     for layer, padding in enumerate(paddings):
-        own = mask[layer] if per_layer else mask
+        own = mask if per_layer is None else per_layer[layer]
         if padding is not None:
             keys = padding[:, None, None, :]
             own = keys if own is None else own & keys

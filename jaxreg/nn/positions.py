@@ -25,6 +25,7 @@ def position_vectors(
     if positions == "learned":
         if length > max_length:
             raise ValueError(f"tokens: {length} long; allowed is max_length={max_length}")
+        assert learned is not None  # the table is given where positions are learned
         return learned(jnp.arange(length))
     return sinusoidal(length, width) if positions == "sinusoidal" else 0.0
 

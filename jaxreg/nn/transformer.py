@@ -198,12 +198,13 @@ def streams(
         visible, x = None, embed(inputs)
 
         def key(place):
+            assert dropout_key is not None  # made where any rate is not None
             return folded(dropout_key, rng.site(0, place))
 
         if dropout.token_rate is not None:
             kept = droppable_tokens(padding, read_positions, x.shape[1])
             x = token_dropout(x, dropout.token_rate, key("token"), ids, kept)
-        x = x + (places if isinstance(places, float) else places[None])
+        x = x + (places if isinstance(places, float | int) else places[None])
         if dropout.embedding_rate is not None:
             x = position_keyed_dropout(x, dropout.embedding_rate, key("embedding"), ids)
         if dropout.key_rate is not None:
@@ -214,12 +215,10 @@ def streams(
     if mix is None:
         return stream(inputs, padding_mask, [padding_mask] * num_layers, example_ids), None
     check_mix(mix, num_layers)
-    partner_padding = None if padding_mask is None else mix.partner_tokens != 0
-    both = (
-        [None] * num_layers
-        if padding_mask is None
-        else readable_tokens(mix, padding_mask, partner_padding, num_layers)
-    )
+    partner_padding, both = None, [None] * num_layers
+    if padding_mask is not None:
+        partner_padding = mix.partner_tokens != 0
+        both = readable_tokens(mix, padding_mask, partner_padding, num_layers)
     partner = stream(
         mix.partner_tokens if features is None else mix.partner_features,
         partner_padding,

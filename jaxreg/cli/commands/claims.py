@@ -56,6 +56,7 @@ def run(given: Arguments) -> int:
     chosen = _choose(given.positions, designs, mistakes)
     if mistakes:
         raise UserErrors(mistakes)
+    assert workdir is not None and minutes is not None  # required; has a default
 
     from jaxreg.cli import jax_startup
 

@@ -45,6 +45,7 @@ def run(given: Arguments) -> int:
     checked = check(given, mistakes)
     if mistakes:
         raise UserErrors(mistakes)
+    assert workdir is not None and checked is not None  # else there is a mistake
 
     from jaxreg.cli import jax_startup
 
@@ -73,7 +74,7 @@ def check(given: Arguments, mistakes: list[str]):
             path = recipes.path_of(given.position, "experiments")
             experiment = experiments.load_experiment(path)
     seeds = _seeds(given.flags["--seeds"], experiment, mistakes)
-    if experiment is None:
+    if path is None or experiment is None:
         unknown = given.position is not None and experiments.pieces_unknown(given.position)
         of_pieces = ("data.", "model.", "loss.") if unknown else ()
         mistakes += configs.override_mistakes(

@@ -51,10 +51,12 @@ def run(given: Arguments) -> int:
         arguments.whole(flags, f"--{name}", mistakes) for name in ("seed", "step", "layer", "head")
     )
     num_devices = arguments.whole(flags, "--devices", mistakes, minimum=1)
-    mistakes += check_run(workdir, flags["--arm"], seed)
+    arm = flags["--arm"]
+    mistakes += check_run(workdir, arm, seed)
     mistakes += check_text(flags["--text"], workdir)
     if mistakes:
         raise UserErrors(mistakes)
+    assert workdir is not None and arm is not None and seed is not None  # all are required
 
     from jaxreg.cli import jax_startup, live_display
 
@@ -69,7 +71,7 @@ def run(given: Arguments) -> int:
     with live_display.open_display() as shown:
         code = study.run(
             workdir,
-            flags["--arm"],
+            arm,
             seed,
             step,
             flags["--text"],

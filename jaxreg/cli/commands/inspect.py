@@ -48,10 +48,13 @@ def run(given: Arguments) -> int:
     layer = arguments.whole(flags, "--layer", mistakes)
     head = arguments.whole(flags, "--head", mistakes)
     output = _picture(flags["--output"], mistakes)
-    mistakes += check_run(workdir, flags["--arm"], seed)
+    arm = flags["--arm"]
+    mistakes += check_run(workdir, arm, seed)
     mistakes += check_text(flags["--text"], workdir)
     if mistakes:
         raise UserErrors(mistakes)
+    assert workdir is not None and arm is not None and seed is not None  # all are required
+    assert step is not None  # has a default
 
     from rich.console import Console
 
@@ -63,9 +66,7 @@ def run(given: Arguments) -> int:
 
     run_directory.confirm(workdir, flags["--experiment"])
     jax_startup.start()
-    return study.inspect(
-        workdir, flags["--arm"], seed, step, flags["--text"], layer, head, output, Console()
-    )
+    return study.inspect(workdir, arm, seed, step, flags["--text"], layer, head, output, Console())
 
 
 def check_run(workdir: Path | None, arm: str | None, seed: int | None) -> list[str]:

@@ -228,6 +228,7 @@ def _parts(given: Arguments, commands: Sequence[Launched], mistakes: list[str]) 
             " commands get a slice each: -- FIRST -- SECOND"
         )
         return [command]
+    assert by is not None and slices is not None  # `by` has a default
     values = vars(command)[by]
     if values:  # else what is wrong with the experiment was said
         with collecting(mistakes):
@@ -244,17 +245,22 @@ def _parts(given: Arguments, commands: Sequence[Launched], mistakes: list[str]) 
     return [command]
 
 
-def _numbers(given: Arguments, engine: str, mistakes: list[str]) -> dict[str, str | int | None]:
+def _numbers(
+    given: Arguments, engine: str, mistakes: list[str]
+) -> dict[str, str | int | accelerators.Accelerator | None]:
     """The flags of an engine by name, whole numbers read."""
-    flags = {name.removeprefix("--"): given.flags[name] for name in ENGINES[engine]}
+    flags: dict[str, str | int | accelerators.Accelerator | None] = {
+        name.removeprefix("--"): given.flags[name] for name in ENGINES[engine]
+    }
     for name in ("--nodes", "--gpus", "--attempts"):
         if name in ENGINES[engine]:
             flags[name.removeprefix("--")] = arguments.whole(
                 given.flags, name, mistakes, minimum=0 if name == "--gpus" else 1
             )
-    if engine == "gke" and given.flags["--accelerator_type"] is not None:
+    accelerator_type = given.flags["--accelerator_type"]
+    if engine == "gke" and accelerator_type is not None:
         with collecting(mistakes):
-            flags["accelerator"] = accelerators.accelerator(given.flags["--accelerator_type"])
+            flags["accelerator"] = accelerators.accelerator(accelerator_type)
     return flags
 
 

@@ -38,10 +38,14 @@ def run(name: str, given: Arguments, parts: Sequence[Launched], mistakes: list[s
     mistakes += [] if flags["--dry_run"] else lifecycle.missing()
     if mistakes:
         raise UserErrors(mistakes)
+    zone, python = flags["--zone"], flags["--python"]
+    assert accelerator is not None and zone is not None  # both are required
+    assert how is not None and carried is not None  # else there is a mistake
+    assert python is not None  # has a default
     requests = [
         Request(
             name if len(parts) == 1 else f"{name}-{index}",
-            flags["--zone"],
+            zone,
             flags["--project"],
             accelerator.type,
             accelerator.runtime,
@@ -80,7 +84,7 @@ def run(name: str, given: Arguments, parts: Sequence[Launched], mistakes: list[s
                 carried,
                 packages,
                 environment=environment,
-                python=flags["--python"],
+                python=python,
                 before=flags["--before"] or "",
             )
         )
@@ -102,12 +106,14 @@ def _job(
 def _how(given: Arguments, mistakes: list[str]) -> How | None:
     flags = given.flags
     attempts = arguments.whole(flags, "--attempts", mistakes, minimum=1)
+    seconds, python = flags["--poll"], flags["--python"]
+    assert seconds is not None and python is not None  # they have defaults
     try:
-        poll = float(flags["--poll"])
+        poll = float(seconds)
         if not 0 < poll <= 3600:
             raise ValueError
     except ValueError:
-        mistakes.append(f"--poll={flags['--poll']}: must be seconds, above 0")
+        mistakes.append(f"--poll={seconds}: must be seconds, above 0")
         return None
     if flags["--valid_until"] is not None:
         if not re.fullmatch(r"[1-9][0-9]*[smhd]", flags["--valid_until"]):
@@ -118,8 +124,8 @@ def _how(given: Arguments, mistakes: list[str]) -> How | None:
             mistakes.append(
                 f"--valid_until={flags['--valid_until']}: only a --queued request waits"
             )
-    if not re.fullmatch(r"3\.(1[1-9]|[2-9][0-9])(\.[0-9]+)?", flags["--python"]):
-        mistakes.append(f"--python={flags['--python']}: must be 3.11 or later")
+    if not re.fullmatch(r"3\.(1[1-9]|[2-9][0-9])(\.[0-9]+)?", python):
+        mistakes.append(f"--python={python}: must be 3.11 or later")
     return How(attempts or 1, poll, keep=bool(flags["--keep"]), reuse=bool(flags["--reuse"]))
 
 
@@ -177,7 +183,9 @@ def _joining(given: Arguments, parts: Sequence[Launched], results: Path) -> list
         return []
     from jaxreg.cli.commands.launch import joining
 
-    workdir = fanout.value_of(whole, "--workdir").rstrip("/")
+    workdir = fanout.value_of(whole, "--workdir")
+    assert workdir is not None  # only a command with one is shared out
+    workdir = workdir.rstrip("/")
     place = workdir if "://" in workdir else str(results / Path(workdir).name)
     return [
         "# all slices together, from their members; nothing is trained again:",

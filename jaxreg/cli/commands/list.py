@@ -46,11 +46,12 @@ def run(given: Arguments) -> int:
         ("name", "what it asks"),
         [(name, d.what) for name, d in SOURCES.items()],
     )
-    for title, kind, asks in (
+    folders: tuple[tuple[str, recipes.Kind, str], ...] = (
         ("Experiments", "experiments", "what it asks"),
         ("Claims", "experiments/claims", "what it claims"),
         ("Configs", "configs", "what it is"),
-    ):
+    )
+    for title, kind, asks in folders:
         _print(console, title, ("name or file", asks), _recipes(kind))
     return DONE
 

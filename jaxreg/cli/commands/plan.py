@@ -41,6 +41,7 @@ def run(given: Arguments) -> int:
         mistakes.append(f"--workdir={given.flags['--workdir']}: there is no such directory")
     if mistakes:
         raise UserErrors(mistakes)
+    assert given.position is not None  # required
 
     from jaxreg.cli import jax_startup
 

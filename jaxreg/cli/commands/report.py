@@ -28,6 +28,7 @@ def run(given: Arguments) -> int:
     workdir = arguments.run_directory(given.position, mistakes)
     if mistakes:
         raise UserErrors(mistakes)
+    assert workdir is not None  # required
 
     from jaxreg.cli import jax_startup
 

@@ -47,6 +47,7 @@ def run(given: Arguments) -> int:
             mistakes += found
     if mistakes:
         raise UserErrors(mistakes)
+    assert workdir is not None and config is not None  # both are required
 
     from jaxreg.cli import jax_startup
 

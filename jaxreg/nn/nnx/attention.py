@@ -21,7 +21,7 @@ class SelfAttention(Module):
     num_heads: int
     dropout: AttentionDropout | None = None
     options: AttentionOptions = AttentionOptions()
-    site: int = 0
+    site: int | Int[Array, ""] = 0
     initializers: dataclasses.InitVar[Initializers] = initializers()
     deterministic: bool | None = None
     _: dataclasses.KW_ONLY
@@ -65,6 +65,7 @@ class SelfAttention(Module):
             dropout = None
         query, key = self.query(x), self.key(x)
         if options.qk_norm:
+            assert self.query_norm is not None and self.key_norm is not None  # built with qk_norm
             query, key = self.query_norm(query), self.key_norm(key)
         out, weights = attend_heads(
             query,

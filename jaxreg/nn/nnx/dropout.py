@@ -1,7 +1,6 @@
 """Dropout for NNX, and how every module of this package gets its mode and its keys in a call."""
 
-from functools import partial
-from typing import Any
+from typing import Any, TypeVar, dataclass_transform
 
 import jax
 from flax import nnx
@@ -10,10 +9,15 @@ from jaxreg.attention.dropout import check_rate
 from jaxreg.nn.dropout import folded, is_training, position_keyed_dropout
 from jaxreg.typing import Array, Float, Int, PRNGKey, Rate
 
+_Class = TypeVar("_Class", bound=nnx.Module)
+
 Rngs = nnx.Rngs | nnx.RngStream
 
-module_class = partial(nnx.dataclass, eq=False)
-"""What makes a class with fields a module: equal by identity, as every NNX module."""
+
+@dataclass_transform(eq_default=False)
+def module_class(cls: type[_Class]) -> type[_Class]:
+    """`cls`, a class with fields, as a module: equal by identity, as every NNX module."""
+    return nnx.dataclass(eq=False)(cls)
 
 
 class Module(nnx.Module):
@@ -47,7 +51,7 @@ class Dropout(Module):
     """`jaxreg.nn.Dropout` for NNX: no parameters, fields and randomness the same."""
 
     rate: Rate
-    site: int = 0
+    site: int | Int[Array, ""] = 0
     deterministic: bool | None = None
 
     def __post_init__(self):
@@ -78,7 +82,9 @@ class Dropout(Module):
         )
 
 
-def dropped(x: Float[Array, "b t d"], rate: Rate, site: int, draw: dict) -> Float[Array, "b t d"]:
+def dropped(
+    x: Float[Array, "b t d"], rate: Rate, site: int | Int[Array, ""], draw: dict
+) -> Float[Array, "b t d"]:
     """`x` with features dropped at one site, in training; a rate of None drops nothing.
 
     Args:
@@ -99,12 +105,14 @@ def check_static(value: Any, field: str) -> None:
         )
 
 
-def site_key(rngs: Rngs | None, dropout_key: PRNGKey | None, site: int) -> PRNGKey:
+def site_key(rngs: Rngs | None, dropout_key: PRNGKey | None, site: int | Int[Array, ""]) -> PRNGKey:
     """The call key of one site: the given key, or the next one of the "dropout" stream, with the
     site folded in.
     """
-    if dropout_key is None and rngs is None:
-        raise ValueError("dropout_key: None, and no rngs; dropout needs one of them in the call")
     if dropout_key is None:
+        if rngs is None:
+            raise ValueError(
+                "dropout_key: None, and no rngs; dropout needs one of them in the call"
+            )
         dropout_key = (rngs.dropout if isinstance(rngs, nnx.Rngs) else rngs)()
     return folded(dropout_key, site)

@@ -1,6 +1,7 @@
 """Parameters there and back: between the Linen modules and these."""
 
 from collections.abc import Mapping
+from typing import Any, cast
 
 from flax import nnx, traverse_util
 
@@ -17,7 +18,8 @@ def load_linen(module: nnx.Module, params: Mapping) -> None:
     Raises:
       ValueError: a parameter that is missing, unknown, or of another shape.
     """
-    given, own = (traverse_util.flatten_dict(tree, sep="/") for tree in (params, to_linen(module)))
+    given: dict[str, Any] = traverse_util.flatten_dict(params, sep="/")
+    own: dict[str, Any] = traverse_util.flatten_dict(to_linen(module), sep="/")
     for name in sorted(given.keys() | own.keys()):
         shapes = [tree[name].shape if name in tree else "none" for tree in (given, own)]
         if shapes[0] != shapes[1]:
@@ -25,7 +27,7 @@ def load_linen(module: nnx.Module, params: Mapping) -> None:
                 f"params: {name} is {shapes[0]}; allowed is what the module has: {shapes[1]}"
             )
     state = nnx.state(module, nnx.Param)
-    nnx.replace_by_pure_dict(state, params)
+    nnx.replace_by_pure_dict(state, cast(dict, params))  # it reads any Mapping
     nnx.update(module, state)
 
 
