@@ -26,6 +26,7 @@ def run(given: Arguments) -> int:
     """
     if given.mistakes:
         raise UserErrors(given.mistakes)
+    assert given.position is not None  # required
     from jaxreg.store.atomic import to_json
     from jaxreg.store.paths import as_path
     from jaxreg.study.engine import status
