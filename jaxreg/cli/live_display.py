@@ -6,11 +6,12 @@ The events, in the order a study reports them: `opening` (the question and what 
 """
 
 import abc
+import io
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import IO
+from typing import TextIO
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -375,7 +376,7 @@ class Terminal(_Shown):
             self._live = None
 
 
-def open_display(stream: IO[str] | None = None) -> Display:
+def open_display(stream: TextIO | io.StringIO | None = None) -> Display:
     """A live display where someone watches, plain lines elsewhere.
 
     Args:

@@ -39,7 +39,7 @@ def prepare() -> None:
             setattr(sys, name, lenient(descriptor, stream))
 
 
-def lenient(descriptor: int, like: TextIO | None) -> io.TextIOWrapper:
+def lenient(descriptor: int, like: io.TextIOBase | TextIO | None) -> io.TextIOWrapper:
     """A text stream on a descriptor that takes any text, and goes on without its reader.
 
     Args:
