@@ -74,6 +74,7 @@ def check_run(workdir: Path | None, arm: str | None, seed: int | None) -> list[s
     if workdir is None:
         return []
     ran = run_files.read(workdir / "config.json")
+    assert ran is not None  # a run directory has one
     mistakes = []
     if arm is not None and arm not in ran["arms"]:
         mistakes.append(f"--arm={arm}: the run has no such arm{nearest(arm, ran['arms'])}")
