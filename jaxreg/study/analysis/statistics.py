@@ -23,7 +23,7 @@ TIE = 1e-12  # sums closer than this, relative to their size, are equal
 _COUNTLESS = 10**9  # seeds; nobody trains that many
 _BLOCK_BITS = 1 << 21  # signs drawn at a time: bounds the memory for any number of seeds
 
-Values = Sequence[numbers.Real] | Real[np.ndarray, " n"]
+Values = Sequence[float | numbers.Real] | Real[np.ndarray, " n"]
 
 
 class SignFlip(NamedTuple):

@@ -50,7 +50,7 @@ class Comparison:
     untestable: why no verdict is possible (a precondition that failed), or None.
     """
 
-    differences: Sequence[numbers.Real] | Real[np.ndarray, " n"]
+    differences: Sequence[float | numbers.Real] | Real[np.ndarray, " n"]
     margin: float
     direction: int = 1
     kind: str = "superiority"
@@ -105,7 +105,7 @@ class Check:
 
 
 def judge(
-    differences: Sequence[numbers.Real] | Real[np.ndarray, " n"],
+    differences: Sequence[float | numbers.Real] | Real[np.ndarray, " n"],
     *,
     margin: float,
     alpha: float,
@@ -208,9 +208,8 @@ def _decide(
     if label == INCONCLUSIVE:
         seeds_needed, why = _seeds_needed(comparison, values, alpha, num_tests)
         reason = f"{reason}; {why}"
-    return Verdict(
-        label, p, p_holm, estimate, tuple(statistics.t_interval(values, 0.05)), seeds_needed, reason
-    )
+    low, high = statistics.t_interval(values, 0.05)
+    return Verdict(label, p, p_holm, estimate, (low, high), seeds_needed, reason)
 
 
 def _rule(
@@ -305,17 +304,17 @@ def _oriented(comparison: Comparison) -> Float[np.ndarray, " n"]:
 
 def _not_testable(comparison: Comparison) -> Verdict:
     """Effect and interval, where there are any, and no p: nothing was tested."""
+    reason = comparison.untestable
+    assert reason is not None, "only called where a reason is given"
     if len(comparison.differences) == 0:
-        return Verdict(NOT_TESTABLE, None, None, None, None, None, comparison.untestable)
+        return Verdict(NOT_TESTABLE, None, None, None, None, None, reason)
     values = statistics.finite_vector(comparison.differences, "differences")
-    interval = tuple(statistics.t_interval(values, 0.05))
-    return Verdict(
-        NOT_TESTABLE, None, None, float(values.mean()), interval, None, comparison.untestable
-    )
+    low, high = statistics.t_interval(values, 0.05)
+    return Verdict(NOT_TESTABLE, None, None, float(values.mean()), (low, high), None, reason)
 
 
 def fill_diverged(
-    values: Sequence[numbers.Real | None] | Real[np.ndarray, " n"],
+    values: Sequence[float | numbers.Real | None] | Real[np.ndarray, " n"],
     chance: float,
     *,
     diverged: Sequence[bool] | Bool[np.ndarray, " n"] | None = None,
@@ -343,7 +342,7 @@ def fill_diverged(
 
 
 def informative(
-    per_seed_by_arm: Mapping[str, Sequence[numbers.Real] | Real[np.ndarray, " _"]],
+    per_seed_by_arm: Mapping[str, Sequence[float | numbers.Real] | Real[np.ndarray, " _"]],
     *,
     chance: float,
     ceiling: float = 0.99,
@@ -376,7 +375,7 @@ def informative(
 
 
 def aa_control(
-    verdict: Verdict, differences: Sequence[numbers.Real] | Real[np.ndarray, " n"]
+    verdict: Verdict, differences: Sequence[float | numbers.Real] | Real[np.ndarray, " n"]
 ) -> Check:
     """Whether two baselines with other seeds come out neither supported nor opposite.
 
