@@ -206,6 +206,7 @@ print(json.dumps(found | {"classes": [str(each) for each in found_classes]}))
 """
 
 
+@pytest.mark.system
 def test_a_run_is_trained_interrupted_resumed_and_read_back_while_pickle_is_trapped(tmp_path):
     """Members, checkpoints (Orbax), data sets (TFDS), compiled programs from the cache: all that a
     run reads back.

@@ -258,7 +258,13 @@ def test_the_gradients_of_the_loops_are_those_of_small_differences():
 
 
 @pytest.mark.parametrize("implementation", ["reference", "blockwise"])
-@pytest.mark.parametrize("setting", SETTINGS, ids=named)
+@pytest.mark.parametrize(
+    "setting",
+    [
+        pytest.param(setting, marks=pytest.mark.system if setting[2] else (), id=named(setting))
+        for setting in SETTINGS
+    ],
+)
 def test_masks_outputs_and_gradients_are_the_loops(setting, implementation):
     rate = 0.4 if setting[1] == "weights" else 0.7
     keep = drawn(setting, rate)

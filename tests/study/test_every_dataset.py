@@ -26,6 +26,7 @@ ARMS = {
     "none": Arm("none", predict=0.0),
     "drop": Arm("drop", {"model.attention_dropout_rate": 0.4}, predict=1.0),
 }
+IN_SHORT = ("digits", "modn")  # patches and tokens; all the others are system tests
 NEW = [name for name in SOURCES if name != "catsat"]
 
 
@@ -44,7 +45,12 @@ def small(name: str) -> dict:
     return plain(config._nested(values))
 
 
-@pytest.fixture(scope="module", params=NEW)
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(name, marks=() if name in IN_SHORT else pytest.mark.system) for name in NEW
+    ],
+)
 def ran(request, tmp_path_factory):
     """(name, run directory, what was said) of a comparison of two arms at one seed."""
     name = request.param

@@ -76,6 +76,7 @@ def test_what_is_shared_is_seen():
     assert one.status == "ok" and "shared by all heads, runs of 4 keys" in one.detail
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("words", [LINEN, NNX])
 def test_flax_takes_rates_that_are_none(words):
     assert having(words, "FAILED") == flax_versions.failed(words)
