@@ -42,6 +42,7 @@ def attention_fn(
     scale: float | Float[Array, ""] | None = None,
     kind: AttentionKind = "softmax",
     logit_softcap: Scalar | None = None,
+    query_offset: Int[Array, ""] | int | None = None,
 ) -> "FlaxAttention":
     """A function with the one signature that flax.linen.MultiHeadDotProductAttention and
     flax.nnx.MultiHeadAttention call.
@@ -69,13 +70,16 @@ def attention_fn(
       scale: of the logits; None means 1 / sqrt(K).
       kind: "softmax" or "sigmoid".
       logit_softcap: cap * tanh(logits / cap) for the logits, before the bias; None leaves it out.
+      query_offset: position of the first query, a whole number or a traced one; None means 0. With a
+        cache (decode=True) Flax asks with one query per call and does not say which: give the
+        number of tokens before it, or dropout takes query 0's mask for each.
 
     Raises:
       ValueError: a wrong word or number, here; what `dot_product_attention` refuses, Flax's einsum
         arguments and NNX's input_positions, in the call.
 
     Randomness: position-keyed from the key that Flax draws from its "dropout" stream, see
-    `masks.py`. With a cache (decode=True) each call sees one query, at position 0 for the mask.
+    `masks.py`.
 
     Source: flax.linen.dot_product_attention, flax.nnx.dot_product_attention. Differs: the softmax
     is always float32, so force_fp32_for_softmax only decides, as there, in which dtype weights are
@@ -94,6 +98,7 @@ def attention_fn(
         scale,
         kind,
         logit_softcap,
+        query_offset,
     )
 
 
@@ -115,6 +120,7 @@ class FlaxAttention:
     scale: float | Float[Array, ""] | None
     kind: AttentionKind
     logit_softcap: Scalar | None
+    query_offset: Int[Array, ""] | int | None
 
     def __post_init__(self):
         # A wrong word or rate fails here, not in the first training step.
@@ -178,6 +184,7 @@ class FlaxAttention:
             "precision": precision,
             "kind": self.kind,
             "logit_softcap": self.logit_softcap,
+            "query_offset": self.query_offset,
         }
         if module is None:
             return output(**given, implementation=self.implementation)

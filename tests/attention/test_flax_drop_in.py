@@ -15,7 +15,18 @@ import pytest
 from flax import linen, nnx
 
 from jaxreg import AttentionDropout, attention_fn, dot_product_attention
-from tests.attention.test_flax_attention_fn import LIBRARIES, MASK, B, D, H, Linen, Nnx, T, X
+from tests.attention.test_flax_attention_fn import (
+    CAUSAL,
+    LIBRARIES,
+    MASK,
+    B,
+    D,
+    H,
+    Linen,
+    Nnx,
+    T,
+    X,
+)
 
 FAST = {"xla_backend_optimization_level": 0}  # compiles in half the time
 KEY = jax.random.key(3)
@@ -31,6 +42,7 @@ OPTIONS = {
     "scale": 0.5,
     "kind": "sigmoid",
     "logit_softcap": 20.0,
+    "query_offset": 3,
 }
 ARRAYS = {
     "rate": jnp.float32(0.25),
@@ -38,6 +50,7 @@ ARRAYS = {
     "droppable": jnp.ones((1, 1), bool),
     "scale": jnp.float32(0.5),
     "logit_softcap": jnp.float32(20),
+    "query_offset": jnp.int32(3),
 }
 
 
@@ -138,6 +151,7 @@ def test_every_option_reaches_dot_product_attention():
         "droppable": jnp.asarray(np.random.default_rng(3).random((B, H, T, T)) < 0.5),
         "scale": 0.7,
         "logit_softcap": 0.8,
+        "query_offset": 3,
     }
     dropout = AttentionDropout(0.4)
     for kind in ("softmax", "sigmoid"):
@@ -288,6 +302,61 @@ def test_raw_keys_of_the_default_implementation(library, impl):
     np.testing.assert_allclose(out, again, rtol=1e-6)
     assert np.abs(out - layer()[0]).max() > 0.01
     assert library(dropout_rate=0.5)(key=typed, train=True)[0].shape == out.shape
+
+
+# --- decoding: the module does not say where its one query stands, so the caller does ---
+
+
+def step_of_linen():
+    face = Linen(decode=True)
+    cache = face.layer.init(jax.random.key(0), X, deterministic=True)["cache"]
+
+    def step(cache, token, function):
+        module = face.layer.clone(attention_fn=function, dropout_rate=0.5)
+        variables = {"params": face.params["params"], "cache": cache}
+        out, changed = module.apply(
+            variables, token, deterministic=False, rngs={"dropout": KEY}, mutable=["cache"]
+        )
+        return changed["cache"], out
+
+    return step, cache
+
+
+def step_of_nnx():
+    layer = Nnx(dropout_rate=0.5).layer
+    layer.init_cache(X.shape)
+    graph, cache, params = nnx.split(layer, nnx.Cache, ...)
+
+    def step(cache, token, function):
+        copy = nnx.merge(graph, cache, params)
+        copy.attention_fn = function
+        out = copy(token, deterministic=False, decode=True, rngs=nnx.Rngs(dropout=KEY))
+        return nnx.state(copy, nnx.Cache), out
+
+    return step, cache
+
+
+@pytest.mark.parametrize("make", [step_of_linen, step_of_nnx])
+def test_decoding_with_dropout_is_the_whole_sequence_where_the_offset_is_given(
+    make, implementation, as_users_run_it
+):
+    step, start = make()
+
+    def decoded(with_offset):
+        def body(cache, xs):
+            i, token = xs
+            offset = i if with_offset else None
+            function = attention_fn(query_offset=offset, implementation=implementation)
+            return step(cache, token, function)
+
+        tokens = (jnp.arange(T), X.swapaxes(0, 1)[:, :, None])
+        return jax.jit(lambda cache: jax.lax.scan(body, cache, tokens)[1])(start)
+
+    library = Linen if make is step_of_linen else Nnx
+    whole = library(attention_fn=attention_fn(), dropout_rate=0.5)
+    expected = whole(mask=CAUSAL, key=KEY, train=True)[0].swapaxes(0, 1)[:, :, None]
+    np.testing.assert_allclose(decoded(True), expected, rtol=1e-4, atol=1e-5)
+    assert np.abs(decoded(False) - expected).max() > 0.01
 
 
 # --- transformations of Flax's modules ---
