@@ -336,6 +336,7 @@ def step_of_nnx():
     return step, cache
 
 
+@pytest.mark.parametrize("implementation", [None, "reference"])
 @pytest.mark.parametrize("make", [step_of_linen, step_of_nnx])
 def test_decoding_with_dropout_is_the_whole_sequence_where_the_offset_is_given(
     make, implementation, as_users_run_it
