@@ -121,9 +121,11 @@ def attend(
     """`dot_product_attention` by the reference, and the weights that were applied (after dropping)
     beside it. Takes what `output` takes but `implementation`.
     """
-    return _attend(
+    out, weights = _attend(
         query, key, value, *arrays, implementation="reference", with_weights=True, **options
     )
+    assert weights is not None, "they were asked for"
+    return out, weights
 
 
 class _Settings(NamedTuple):
@@ -150,8 +152,8 @@ class _Operands(NamedTuple):
     dropout_key: Array | None
     example_ids: Array | None
     scale: Array | None
-    logit_softcap: Array | None
-    query_offset: Array | None
+    logit_softcap: Scalar | None
+    query_offset: Array | int | None
 
 
 def _attend(
@@ -274,15 +276,18 @@ def _computed(settings: _Settings, given: _Operands) -> tuple[Array, Array | Non
 
 def _words(given: _Operands, lead: tuple[int, ...]) -> tuple[Array | None, Array | None]:
     """The mask's key words, [#*B, #H] each, for the whole batch."""
-    if given.dropout is None:
+    if given.dropout is None or given.dropout_key is None:
         return None, None
     b = math.prod(lead)
-    keys, ids = (sharding.on_every_device(x) for x in (given.dropout_key, given.example_ids))
+    keys, ids = sharding.on_every_device(given.dropout_key), given.example_ids
+    ids = None if ids is None else sharding.on_every_device(ids)
     keys = keys if keys.ndim == 0 else keys.reshape(b)
     ids = None if ids is None else ids.reshape(b)
     words = masks.mask_words(given.dropout, keys, ids, b, jnp.arange(given.query.shape[-2]))
     shared = words[0].shape[0] == 1
-    return tuple(x.reshape(*((1,) * len(lead) if shared else lead), x.shape[1]) for x in words)
+    batch = (1,) * len(lead) if shared else lead
+    k0, k1 = (x.reshape(*batch, x.shape[1]) for x in words)
+    return k0, k1
 
 
 def _on_one_device(
@@ -309,10 +314,10 @@ def _on_one_device(
         None if x is None else _batched(x, lead) for x in (bias, mask, droppable)
     )
     words = None
-    if dropout is not None:
+    if dropout is not None and k0 is not None and k1 is not None:
         dropout = dataclasses.replace(dropout, rate=rate)
         k0, k1 = (_batched(x[..., None, None], lead)[..., 0, 0] for x in (k0, k1))
-        words = (k0, k1)
+        words = k0, k1
     options = {
         "scale": settings.scale if scale is None else scale,
         "precision": settings.precision,
@@ -351,11 +356,13 @@ def _by_reference(
         positions = jnp.arange(t) if offset is None else jnp.arange(t) + offset
         causal = (positions[:, None] >= jnp.arange(s)[None, :])[None, None]
         mask = causal if mask is None else mask & causal
-    keep = None if words is None else masks.keep_all_positions(dropout, words, t, s, offset)
-    if keep is not None and dropout.stage == "logits":
+    keep = None
+    if words is not None and dropout is not None:
+        keep = masks.keep_all_positions(dropout, words, t, s, offset)
+    if keep is not None and dropout is not None and dropout.stage == "logits":
         mask = reference.surviving_keys(mask, keep, droppable)
     weights = reference.attention_weights(q, k, bias, mask, precision=precision, **options)
-    if keep is not None and dropout.stage == "weights":
+    if keep is not None and dropout is not None and dropout.stage == "weights":
         weights = reference.drop(weights, keep, masks.keep_scale(dropout.rate), droppable)
     return reference.weighted_values(weights, v, precision).astype(q.dtype), weights
 

@@ -144,7 +144,7 @@ def _register_for_export() -> None:
     )
 
 
-def _static_fields(written: bytearray) -> tuple:
+def _static_fields(written: bytes | bytearray) -> tuple:
     unit, stage, share, span_length = json.loads(bytes(written))
     return unit, stage, tuple(share), span_length
 

@@ -70,8 +70,8 @@ def attention_fn(
       scale: of the logits; None means 1 / sqrt(K).
       kind: "softmax" or "sigmoid".
       logit_softcap: cap * tanh(logits / cap) for the logits, before the bias; None leaves it out.
-      query_offset: position of the first query, a whole number or a traced one; None means 0. With a
-        cache (decode=True) Flax asks with one query per call and does not say which: give the
+      query_offset: position of the first query, a whole number or a traced one; None means 0. With
+        a cache (decode=True) Flax asks with one query per call and does not say which: give the
         number of tokens before it, or dropout takes query 0's mask for each.
 
     Raises:

@@ -69,9 +69,9 @@ def over_shards(
     )(*placed)
 
 
-def on_every_device(x: Array | None) -> Array | None:
+def on_every_device(x: Array) -> Array:
     """`x`, whole on each device where its axes are Explicit; elsewhere `x` itself."""
-    sharding = None if x is None else jax.typeof(x).sharding
+    sharding = jax.typeof(x).sharding
     if sharding is None or all(part is None for part in sharding.spec):
         return x
     return jax.sharding.reshard(x, NamedSharding(sharding.mesh, PartitionSpec()))

@@ -149,12 +149,13 @@ def _mapped(function: Callable, number: int, axes: list[int | None], out_axis: i
     def call(*arrays):
         split, mapped = [], []
         for x, axis in zip(arrays, axes, strict=True):
-            is_shared = axis is None or x.shape[axis] == 1
-            shape = () if is_shared else (number, x.shape[axis] // number)
-            split.append(
-                x if is_shared else x.reshape(*x.shape[:axis], *shape, *x.shape[axis + 1 :])
-            )
-            mapped.append(None if is_shared else axis)
+            if axis is None or x.shape[axis] == 1:  # shared by all groups
+                split.append(x)
+                mapped.append(None)
+                continue
+            shape = (number, x.shape[axis] // number)
+            split.append(x.reshape(*x.shape[:axis], *shape, *x.shape[axis + 1 :]))
+            mapped.append(axis)
         out = jax.vmap(function, tuple(mapped), out_axis)(*split)
         shape = out.shape
         return out.reshape(
