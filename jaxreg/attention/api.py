@@ -248,8 +248,8 @@ def _chosen(
 
 
 # Compiled as one program, once for every shape: the loops inside would else be compiled anew by
-# each eager call. Inside another jit it leaves no trace.
-@partial(jax.jit, static_argnums=0, inline=True)
+# each eager call. Not inlined: JAX 0.10 then compiles the backward pass of each eager call anew.
+@partial(jax.jit, static_argnums=0)
 def _computed(settings: _Settings, given: _Operands) -> tuple[Array, Array | None]:
     lead, dtype = given.query.shape[:-3], _common_dtype(given.query, given.key, given.value)
     query, key, value = (x.astype(dtype) for x in (given.query, given.key, given.value))
