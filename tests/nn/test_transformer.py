@@ -301,11 +301,6 @@ MISTAKES = {
         {},
         "implementation: 'blockwise' with kind 'sigmoid', which only 'reference'",
     ),
-    "blockwise cap": (
-        {"logit_softcap": 1.0, "implementation": "blockwise"},
-        {},
-        "implementation: 'blockwise' with a logit_softcap",
-    ),
     "no residual": (
         {"residual": False, "stochastic_depth_rate": 0.1},
         {},

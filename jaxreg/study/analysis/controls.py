@@ -26,12 +26,6 @@ validation.
 """
 
 
-STILL_LEARNING = 0.05
-"""Nats by which the training loss of a model without dropout, a mean since the evaluation before,
-may lie above its loss in evaluation mode: beyond it learning hides what dropout does.
-"""
-
-
 @dataclasses.dataclass(frozen=True)
 class Control:
     """How a control came out: passed (None: it could not be judged), and its numbers in words."""
@@ -103,8 +97,7 @@ def dropout_reaches(arm: DropoutArm, reference: DropoutArm) -> Control | None:
     """Whether an arm's dropout reached the model; None where it drops no more than its reference.
 
     Both losses are those of the training sentences at the last evaluation, in training mode and in
-    evaluation mode: so another learning rate or another model does not matter. Where the reference
-    drops nothing and still learns, a run is too short to tell (`STILL_LEARNING`). Dropout that is
+    evaluation mode: so another learning rate or another model does not matter. Dropout that is
     higher in one place and lower in another may go either way, and is not asked.
     """
     changes = [rate - reference.rates.get(name, 0.0) for name, rate in arm.rates.items()]
@@ -117,11 +110,7 @@ def dropout_reaches(arm: DropoutArm, reference: DropoutArm) -> Control | None:
         missing = arm.name if not math.isfinite(arm.excess) else reference.name
         return Control(name, what, None, f"no training loss of a run of {missing}")
     detail = f"{arm.name} by {arm.excess:.3f} nats, {reference.name} by {reference.excess:.3f}"
-    rises = arm.excess > reference.excess
-    drops_nothing = not any(reference.rates.values())
-    if not rises and drops_nothing and reference.excess > STILL_LEARNING:
-        return Control(name, what, None, f"{detail}: the loss still falls, which hides it")
-    return Control(name, what, rises, detail)
+    return Control(name, what, arm.excess > reference.excess, detail)
 
 
 def all_dropout_reaches(arms: Sequence[DropoutArm], reference: DropoutArm) -> Control | None:

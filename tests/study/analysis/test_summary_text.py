@@ -156,7 +156,8 @@ def test_power_comes_from_an_earlier_run_s_spread(tmp_path):
         {"arm": "down", "split": "recombination", "per_seed": [0.1]},
         {"arm": "flat", "split": "recombination", "per_seed": [0.1, 0.1]},
     ]
-    write_json(tmp_path / "results.json", {"comparisons": rows})
+    earlier = {"experiment": "e", "seeds": [1, 2, 3], "arms": {}, "controls": {}}
+    write_json(tmp_path / "results.json", earlier | {"comparisons": rows})
     _, lines = lines_of(tmp_path, (1, 2))
     assert (
         len(lines) == 4
