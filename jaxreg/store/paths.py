@@ -75,7 +75,7 @@ def unusable(path: pathlib.Path) -> str | None:
     return None
 
 
-def remove_tree(path: pathlib.Path) -> None:
+def remove_tree(path: Any) -> None:
     """Removes a folder, local or remote, and all in it; nothing where there is none, and nothing by
     any but the first process of a job.
     """
@@ -105,7 +105,7 @@ def local_folder(target: pathlib.Path) -> Iterator[pathlib.Path]:
             upload(pathlib.Path(private), target)
 
 
-def upload(folder: pathlib.Path, target: pathlib.Path) -> None:
+def upload(folder: pathlib.Path, target: Any) -> None:
     """Copies every file below a local folder to the same place below `target`; to a remote one many
     at a time.
     """

@@ -177,7 +177,9 @@ def test_a_model_hands_the_kind_down_to_every_layer():
         assert not np.array_equal(kept[..., 0], kept[..., 2]) and not np.array_equal(
             kept[0], kept[1]
         )
-    assert str(jax.make_jaxpr(run)()).count("custom_vjp_call") == 2, (
+    # The blockwise core is one function, written once and called by each layer.
+    program = str(jax.make_jaxpr(run)())
+    assert program.count("custom_vjp_call") >= 1 and program.count("name=_computed") == 2, (
         "implementation='blockwise' reaches both layers"
     )
 

@@ -463,8 +463,9 @@ def test_only_the_chosen_head_is_trained(workdir):
 def test_the_report_takes_only_what_is_of_its_members(workdir):
     target = counterfactual.find(workdir, "drop", 1, None, None, None, None)
     assert counterfactual_section.found(workdir, [target.spec]) is None
-    (workdir / "counterfactual.json").write_text(json.dumps({"member": target.spec.hash}))
-    assert counterfactual_section.found(workdir, [target.spec]) == {"member": target.spec.hash}
+    document = {"member": target.spec.hash, "connections": []}
+    (workdir / "counterfactual.json").write_text(json.dumps(document))
+    assert counterfactual_section.found(workdir, [target.spec]) == document
     assert (
         counterfactual_section.found(workdir, [dataclasses.replace(target.spec, hash="0" * 24)])
         is None

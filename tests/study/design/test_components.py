@@ -15,6 +15,7 @@ from jaxreg.study.design import components, experiment
 from jaxreg.study.design import config as configs
 from jaxreg.study.design.components import Own
 from jaxreg.study.engine import members, run_directory
+from tests.helpers import run_design
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "experiments" / "README.md").read_text()
@@ -158,7 +159,8 @@ def test_a_named_file_whose_sibling_has_changed_is_noticed(place, tmp_path):
     (tmp_path / "helper.py").write_text(text)
     experiment.load_experiment(tmp_path / "parity.py")
     [(path, found)] = components.adopted().items()
-    design = {"own_files": {path: found.code}, "own_pieces": {path: found.pieces}}
+    own = {"own_files": {path: found.code}, "own_pieces": {path: found.pieces}}
+    design = run_design.design() | own
     (tmp_path / "config.json").write_text(json.dumps(design))
     run_directory.confirm(tmp_path, path)
     (tmp_path / "helper.py").write_text(text.replace("seen.logits**2", "seen.logits**4"))
@@ -167,7 +169,8 @@ def test_a_named_file_whose_sibling_has_changed_is_noticed(place, tmp_path):
 
 
 def test_no_file_may_be_named_where_none_is_needed(tmp_path):
-    (tmp_path / "config.json").write_text('{"own_files": {}, "own_pieces": {}}')
+    design = run_design.design() | {"own_files": {}, "own_pieces": {}}
+    (tmp_path / "config.json").write_text(json.dumps(design))
     run_directory.confirm(tmp_path, None)
     with pytest.raises(UserErrors, match="with our pieces only; leave it out"):
         run_directory.confirm(tmp_path, "x.py")
