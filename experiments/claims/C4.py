@@ -78,7 +78,7 @@ def get_claim() -> Claim:
                 like="none, CATSAT",
                 setting={"data.verbs_per_noun": 11},
                 kind="control",
-            ),
+            )
         },
         questions=(
             Question(ON_CATSAT[0], _gain("dropout", "CATSAT"), words, margin=0.05, predict=17),

@@ -74,7 +74,7 @@ def get_claim() -> Claim:
                 like="none",
                 setting={"data.verbs_per_noun": 11},
                 kind="control",
-            ),
+            )
         },
         questions=(
             Question(

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxreg.study.claims.claim import Claim, ClaimArm, Effect, Precondition, Question
-from jaxreg.study.claims.measures import Measure, Member, accuracy, diverged_share
+from jaxreg.study.claims.measures import Measure, MeasuredMember, accuracy, diverged_share
 
 RATES = {"sgd": (0.03, 0.1, 0.3, 1.0, 3.0), "adamw": (0.01, 0.1, 0.3, 1.0, 3.0)}
 NAMES = {"sgd": "SGD", "adamw": "Adam"}
@@ -40,7 +40,7 @@ def _clipped() -> Measure:
     over all runs of a sweep.
     """
 
-    def share(runs: Sequence[Member]) -> float:
+    def share(runs: Sequence[MeasuredMember]) -> float:
         norms = np.concatenate([m.record.arrays["trace/gradient_norm"] for m in runs])
         known = norms[np.isfinite(norms)]
         return float(np.mean(known > CLIP)) if known.size else 1.0

@@ -14,7 +14,7 @@ from jaxreg.attention.dropout import AttentionDropout, check_rate
 from jaxreg.typing import Array, AttentionImplementation, AttentionKind, PRNGKey, Scalar
 
 IMPLEMENTATIONS = typing.get_args(AttentionImplementation)
-KINDS = typing.get_args(AttentionKind)
+ATTENTION_KINDS = typing.get_args(AttentionKind)
 
 
 def check_inputs(query: Array, key: Array, value: Array) -> None:
@@ -113,8 +113,8 @@ def check_kind(
     """Raises ValueError for a kind of attention that does not exist, a soft-cap that is not above
     0, and "blockwise" with a kind that only the reference computes.
     """
-    if kind not in KINDS:
-        raise ValueError(f"kind: {kind!r}; allowed: {', '.join(map(repr, KINDS))}")
+    if kind not in ATTENTION_KINDS:
+        raise ValueError(f"kind: {kind!r}; allowed: {', '.join(map(repr, ATTENTION_KINDS))}")
     if logit_softcap is not None and not isinstance(logit_softcap, jax.core.Tracer):
         cap = float(logit_softcap) if jnp.shape(logit_softcap) == () else math.nan
         if not cap > 0:

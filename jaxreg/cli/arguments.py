@@ -178,7 +178,7 @@ def output_directory(text: str | None, mistakes: list[str]) -> Path | None:
                 mistakes.append(f"--workdir={text}: {part} is a file, not a directory")
                 return None
             break
-    return _readable(path, ("config.json", "environment.json", "results.json"), mistakes)
+    return _readable(path, mistakes, rewritten=("results.json",))
 
 
 def run_directory(text: str | None, mistakes: list[str]) -> Path | None:
@@ -199,17 +199,22 @@ def run_directory(text: str | None, mistakes: list[str]) -> Path | None:
     if not (path / "config.json").is_file():
         mistakes.append(f"{text}: is not the directory of a run: it has no config.json")
         return None
-    return _readable(path, ("config.json", "environment.json", "results.json"), mistakes)
+    return _readable(path, mistakes)
 
 
-def _readable(path: Path, names: Sequence[str], mistakes: list[str]) -> Path | None:
-    """The path, None where one of these files of a run is there and not as this version writes it,
-    and then a line in `mistakes`.
+def _readable(path: Path, mistakes: list[str], rewritten: Sequence[str] = ()) -> Path | None:
+    """The path, None where one of a run's files is there and not as this version writes it, and
+    then a line in `mistakes`.
+
+    Args:
+      path: of a run directory.
+      mistakes: gets the lines.
+      rewritten: files that the command writes anew: in a run of ours they may be damaged.
     """
-    before = len(mistakes)
-    for name in names:
+    before, ours = len(mistakes), (path / "config.json").exists()
+    for name in ("config.json", "environment.json", "results.json"):
         with collecting(mistakes):
-            run_files.read(path / name)
+            run_files.read(path / name, damaged_is_absent=ours and name in rewritten)
     return path if len(mistakes) == before else None
 
 

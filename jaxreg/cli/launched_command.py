@@ -74,12 +74,7 @@ def _compare(plain: Launched, given: arguments.Arguments, mistakes: list[str]) -
     # What ships with jaxreg is there already, where jaxreg is.
     shipped = recipes.is_name(given.position, "experiments")
     files = () if shipped else (config_path(given.position, experiment).absolute(),)
-    return dataclasses.replace(
-        plain,
-        seeds=tuple(map(str, seeds)),
-        arms=arms,
-        files=files,
-    )
+    return dataclasses.replace(plain, seeds=tuple(map(str, seeds)), arms=arms, files=files)
 
 
 def _train(plain: Launched, given: arguments.Arguments, mistakes: list[str]) -> Launched:

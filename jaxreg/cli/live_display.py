@@ -155,7 +155,7 @@ class _Shown(Display):
 
     def __init__(self, console: Console, *, clock: Callable[[], float] = time.monotonic):
         self._console, self._clock = console, clock
-        self._board = result_tables.Board()
+        self._board = result_tables.ScoreTable()
         self._phase, self._done, self._total = "", 0, 0
         self._began = self._phase_began = clock()
         self._first_done = (
@@ -303,8 +303,7 @@ class Plain(_Shown):
     def _line(self, text: str) -> None:
         self._last_line = self._clock()
         self._console.print(
-            Text(f"[{duration(self._last_line - self._began)}] {text}"),
-            soft_wrap=True,
+            Text(f"[{duration(self._last_line - self._began)}] {text}"), soft_wrap=True
         )
 
 

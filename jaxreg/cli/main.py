@@ -25,15 +25,7 @@ from jaxreg.cli.commands import (
     train,
 )
 from jaxreg.cli.commands import list as list_command
-from jaxreg.errors import (
-    DEFECT,
-    DONE,
-    INTERRUPTED,
-    MISTAKE,
-    UserErrors,
-    is_interrupt,
-    nearest,
-)
+from jaxreg.errors import DEFECT, DONE, INTERRUPTED, MISTAKE, UserErrors, is_interrupt, nearest
 
 COMMANDS: dict[str, tuple[Usage, Callable[[Arguments], int]]] = {
     "train": (train.USAGE, train.run),

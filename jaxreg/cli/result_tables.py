@@ -18,7 +18,7 @@ _CELL = 9  # characters of "72.1 ±4.2"
 
 
 @dataclasses.dataclass
-class Board:
+class ScoreTable:
     """What is known so far.
 
     Attributes:
@@ -78,7 +78,7 @@ def column_width(view: str, least: int = _CELL) -> int:
     return max(least, *(len(word) for word in view.split("_")))
 
 
-def live(board: Board, width: int) -> Table | Text:
+def live(board: ScoreTable, width: int) -> Table | Text:
     """The table that fills: arms by views, mean and half width in %, dim until all seeds are in."""
     if not board.arms:
         return Text("")
@@ -96,7 +96,7 @@ def live(board: Board, width: int) -> Table | Text:
     return table
 
 
-def _live_cell(board: Board, arm: str, view: str) -> Text:
+def _live_cell(board: ScoreTable, arm: str, view: str) -> Text:
     mean, half_width, count = board.cells.get((arm, view), (None, None, 0))
     if not count:
         return Text("·", style="dim")
@@ -170,11 +170,7 @@ def _verdicts(
 
 
 def _differences(
-    table: Mapping,
-    comparisons: Sequence[Mapping],
-    baseline: str | None,
-    primary: str,
-    width: int,
+    table: Mapping, comparisons: Sequence[Mapping], baseline: str | None, primary: str, width: int
 ) -> Table:
     """The baseline's accuracy on each view in %, and below it the other arms' paired differences in
     points.

@@ -146,7 +146,7 @@ class Settings:
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class SplitPlan:
     """How the rows of a split differ from those of training: which words they have, and where.
 
     Attributes:
@@ -164,19 +164,19 @@ class Plan:
     swapped: bool = False
 
 
-PLANS = {
-    "train": Plan(),
-    "validation": Plan(),
-    "shortcut_against": Plan(shortcut="wrong"),
-    "no_shortcut": Plan(shortcut="none"),
-    "a_removed": Plan(a=False, shortcut="none"),
-    "b_removed": Plan(b=False, shortcut="none"),
-    "conflict": Plan(against=True, shortcut="none"),
-    "shifted": Plan(shifted=True),
-    "swapped": Plan(swapped=True),
-    "nothing": Plan(a=False, b=False, shortcut="none"),
+SPLIT_PLANS = {
+    "train": SplitPlan(),
+    "validation": SplitPlan(),
+    "shortcut_against": SplitPlan(shortcut="wrong"),
+    "no_shortcut": SplitPlan(shortcut="none"),
+    "a_removed": SplitPlan(a=False, shortcut="none"),
+    "b_removed": SplitPlan(b=False, shortcut="none"),
+    "conflict": SplitPlan(against=True, shortcut="none"),
+    "shifted": SplitPlan(shifted=True),
+    "swapped": SplitPlan(swapped=True),
+    "nothing": SplitPlan(a=False, b=False, shortcut="none"),
 }
-SPLITS = tuple(PLANS)
+SPLITS = tuple(SPLIT_PLANS)
 
 
 def _ids(words) -> Int32[np.ndarray, "2 n"]:
@@ -200,7 +200,7 @@ def draw_splits(settings: Settings) -> dict[str, Split]:
     """
     taken: set[bytes] = set()
     splits = {}
-    for name, plan in PLANS.items():
+    for name, plan in SPLIT_PLANS.items():
         rng = generator("cues", settings.seed, name)
         if name == "train":
             splits[name] = _train(rng, settings, taken)
@@ -221,7 +221,7 @@ def _train(rng: np.random.Generator, settings: Settings, taken: set[bytes]) -> S
     num_canaries = settings.num_canaries * settings.canary_repeats
     rows = _draw(
         rng,
-        PLANS["train"],
+        SPLIT_PLANS["train"],
         settings.num_train - num_canaries,
         settings,
         taken,
@@ -240,7 +240,7 @@ def _train(rng: np.random.Generator, settings: Settings, taken: set[bytes]) -> S
     if num_canaries:
         canaries = _draw(
             generator("cues", settings.seed, "canaries"),
-            PLANS["nothing"],
+            SPLIT_PLANS["nothing"],
             settings.num_canaries,
             settings,
             taken,
@@ -260,7 +260,7 @@ def _train(rng: np.random.Generator, settings: Settings, taken: set[bytes]) -> S
 
 def _draw(
     rng: np.random.Generator,
-    plan: Plan,
+    plan: SplitPlan,
     count: int,
     settings: Settings,
     taken: set[bytes],
@@ -325,7 +325,7 @@ def _cycle(
     return words
 
 
-def _rows(rng, plan: Plan, way, query, a, b, agrees, settings: Settings):
+def _rows(rng, plan: SplitPlan, way, query, a, b, agrees, settings: Settings):
     """(tokens, cues, query position) of some rows: the core among fillers. All given arrays have
     one entry per row.
     """
@@ -412,7 +412,7 @@ SOURCE = Source(
         "tokens": TOKENS,
         "outputs": OUTPUTS,
         "core": CORE,
-        "plans": {name: dataclasses.astuple(plan) for name, plan in PLANS.items()},
+        "plans": {name: dataclasses.astuple(plan) for name, plan in SPLIT_PLANS.items()},
     },
     same_shape=("rho", "noise_rate", "num_canaries", "canary_repeats", "max_offset"),
 )

@@ -167,9 +167,7 @@ class TransformerBlock(nn.Module):
     def _sublayer(self, name: str, apply: Callable[[Array], Array], x: Array, draw: dict) -> Array:
         options, dropout = self.options, self.dropout
         drop = Dropout(
-            dropout.residual_rate,
-            rng.site(self.layer, f"{name}_residual"),
-            name=f"dropout_{name}",
+            dropout.residual_rate, rng.site(self.layer, f"{name}_residual"), name=f"dropout_{name}"
         )
 
         def norm(name):

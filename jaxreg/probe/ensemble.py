@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxreg.nn import Transformer
-from jaxreg.probe.forward import Score, query_logits, score
+from jaxreg.probe.forward import PassScore, query_logits, score
 from jaxreg.typing import Array, Float, Key
 
 
@@ -29,10 +29,10 @@ class Ensemble(NamedTuple):
       mean_logit: the mean of their logits (the normalised geometric mean of the probabilities).
     """
 
-    evaluation: Score
-    single: Score
-    mean_probability: Score
-    mean_logit: Score
+    evaluation: PassScore
+    single: PassScore
+    mean_probability: PassScore
+    mean_logit: PassScore
 
 
 def sampled_logits(
@@ -75,7 +75,7 @@ def member_ensemble(model: Transformer, stacked_params: Any, batch: Mapping) -> 
     return Ensemble(votes[0], *votes)
 
 
-def _votes(logits: Float[Array, "k b v"], batch: Mapping) -> tuple[Score, Score, Score]:
+def _votes(logits: Float[Array, "k b v"], batch: Mapping) -> tuple[PassScore, PassScore, PassScore]:
     single = jax.tree.map(lambda x: x.mean(0), score(logits, batch))
     log_probability = jax.nn.log_softmax(logits)
     mean_probability = jax.nn.logsumexp(log_probability, axis=0) - jnp.log(logits.shape[0])

@@ -24,7 +24,7 @@ from jaxreg.typing import Array, Bool, Float, Int, PRNGKey
 MEMBER_AXES = ("vmap", "map")
 
 
-class Score(NamedTuple):
+class PassScore(NamedTuple):
     """How well some logits answer a batch: means over its examples."""
 
     accuracy: Float[Array, "..."]
@@ -85,11 +85,11 @@ def _uncut(batch: Mapping) -> Bool[Array, "b 1 t t"] | None:
     return ~(is_query & is_cut[:, None, :])[:, None]
 
 
-def score(logits: Float[Array, "*k b v"], batch: Mapping) -> Score:
+def score(logits: Float[Array, "*k b v"], batch: Mapping) -> PassScore:
     """Accuracy and cross-entropy of logits that answer the batch; leading axes stay."""
     shape = logits.shape[:-1]
     labels, foils = jnp.broadcast_to(batch["label"], shape), jnp.broadcast_to(batch["foil"], shape)
-    return Score(
+    return PassScore(
         choice_hits(logits, labels, foils).mean(-1), losses.cross_entropy(logits, labels).mean(-1)
     )
 

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jaxreg.nn import Transformer
 from jaxreg.probe import normalization
 from jaxreg.probe.capture import Clean, at_branches, at_out, clean_run
-from jaxreg.probe.forward import Score, query_logits, score
+from jaxreg.probe.forward import PassScore, query_logits, score
 from jaxreg.probe.replacement import replacement
 from jaxreg.typing import Array, Bool, Float, Int
 
@@ -120,7 +120,7 @@ def knocked_out(
 
 def head_knockouts(
     model: Transformer, params: Any, batch: Mapping, removal: Removal = Removal()
-) -> Score:
+) -> PassScore:
     """The score with each head knocked out, one at a time: [N, H]. The strongest head is the one
     that costs most.
     """
@@ -137,7 +137,7 @@ def head_knockouts(
 
 def layer_knockouts(
     model: Transformer, params: Any, batch: Mapping, removal: Removal = Removal()
-) -> Score:
+) -> PassScore:
     """The score with each block's attention and MLP knocked out, one block at a time: [N]."""
     n = model.num_layers
     return _each(
@@ -151,7 +151,7 @@ def layer_knockouts(
 
 def branch_knockouts(
     model: Transformer, params: Any, batch: Mapping, removal: Removal = Removal()
-) -> Score:
+) -> PassScore:
     """The score with one branch knocked out at a time, attention (0) or MLP (1): [N, 2]."""
     n = model.num_layers
     out = _each(
@@ -166,7 +166,7 @@ def branch_knockouts(
 
 def cue_knockouts(
     model: Transformer, params: Any, batch: Mapping, removal: Removal = Removal()
-) -> Score:
+) -> PassScore:
     """The score with the query's connection to one cue knocked out in all heads and layers, one cue
     at a time: [C].
 
@@ -185,7 +185,7 @@ def strongest_knockout(
     *,
     per: str = "head",
     query_only: bool = False,
-) -> Score:
+) -> PassScore:
     """The score with every query's strongest connection knocked out at once (see
     `strongest_connections`): scalars.
     """
@@ -196,7 +196,7 @@ def strongest_knockout(
     )
 
 
-def costliest(scores: Score) -> Score:
+def costliest(scores: PassScore) -> PassScore:
     """Of the scores of several knock-outs, that of the one that raises the loss most: "the
     strongest head" of `head_knockouts`.
 
@@ -204,7 +204,7 @@ def costliest(scores: Score) -> Score:
     alike.
     """
     worst = jnp.argmax(scores.loss)
-    return Score(scores.accuracy.reshape(-1)[worst], scores.loss.reshape(-1)[worst])
+    return PassScore(scores.accuracy.reshape(-1)[worst], scores.loss.reshape(-1)[worst])
 
 
 def edge_selection(
@@ -249,7 +249,7 @@ def strongest_connections(
 
 def _each(
     model: Transformer, params: Any, batch: Mapping, removal: Removal, selections: Selection
-) -> Score:
+) -> PassScore:
     """The score under each of the stacked selections, one after the other, so that memory does not
     grow with their number.
     """

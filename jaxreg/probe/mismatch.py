@@ -9,7 +9,7 @@ import jax
 
 from jaxreg.nn import Transformer
 from jaxreg.probe.ensemble import sampled_logits
-from jaxreg.probe.forward import Score, query_logits, score
+from jaxreg.probe.forward import PassScore, query_logits, score
 from jaxreg.typing import Array, Key
 
 
@@ -18,9 +18,9 @@ class Mismatch(NamedTuple):
     without dropout.
     """
 
-    train: Score
-    evaluation: Score
-    gap: Score
+    train: PassScore
+    evaluation: PassScore
+    gap: PassScore
 
 
 def mismatch(

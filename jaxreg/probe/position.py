@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from jaxreg import rng
 from jaxreg.nn import Transformer
-from jaxreg.probe.forward import Score, query_logits, score
+from jaxreg.probe.forward import PassScore, query_logits, score
 from jaxreg.typing import Array, Int, Key
 
 _PLACES = ("query_position", "cues", "cut_positions")
@@ -23,9 +23,9 @@ _PLACES = ("query_position", "cues", "cut_positions")
 class PositionScores(NamedTuple):
     """How well a batch is answered as it stands, moved, and shuffled."""
 
-    intact: Score
-    moved: Score
-    shuffled: Score
+    intact: PassScore
+    moved: PassScore
+    shuffled: PassScore
 
 
 def position_scores(

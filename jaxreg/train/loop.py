@@ -24,7 +24,7 @@ MAX_CHUNK_SECONDS = 5.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
+class MemberJob:
     """One member to train: its content hash, and the data in which it differs from the others of
     its program.
 
@@ -39,7 +39,7 @@ class Job:
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """How long and how often: the same for all members of a program.
 
     num_steps, batch_size: of training. eval_every_steps: between evaluations. num_examples:
@@ -92,7 +92,7 @@ class Trained:
     traces: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
 
-def stack_members(jobs: Sequence[Job]) -> Member:
+def stack_members(jobs: Sequence[MemberJob]) -> Member:
     """The members' data as arrays [members]."""
     strengths = jax.tree.map(lambda *x: np.asarray(x, np.float32), *[job.strengths for job in jobs])
     return Member(
@@ -102,7 +102,9 @@ def stack_members(jobs: Sequence[Job]) -> Member:
     )
 
 
-def compile_programs(programs: Programs, job: Job, tables: Tables, plan: Plan) -> None:
+def compile_programs(
+    programs: Programs, job: MemberJob, tables: Tables, plan: TrainingPlan
+) -> None:
     """Compiles all programs for waves of members like `job`; `tables`: spread, arrays or shapes."""
     layout = programs.layout
     member = layout.spread(stack_members([job] * layout.slots))
@@ -117,7 +119,9 @@ class Interrupted(Exception):
 class Wave:
     """The members that train together, and how far they are."""
 
-    def __init__(self, programs: Programs, jobs: Sequence[Job], tables: Tables, plan: Plan):
+    def __init__(
+        self, programs: Programs, jobs: Sequence[MemberJob], tables: Tables, plan: TrainingPlan
+    ):
         self.programs, self.layout, self.jobs, self.plan = (
             programs,
             programs.layout,

@@ -193,11 +193,7 @@ def test_a_soft_cap_is_that_of_the_reference(length, cap):
 @pytest.mark.parametrize("unit", ["connection", "query", "key"])
 def test_a_decoding_step_draws_the_mask_of_its_position(unit):
     x = normal(1, 2, 11, 2, 4)
-    options = {
-        "is_causal": True,
-        "dropout": AttentionDropout(0.4, unit),
-        "dropout_key": KEY,
-    }
+    options = {"is_causal": True, "dropout": AttentionDropout(0.4, unit), "dropout_key": KEY}
     whole = dot_product_attention(x, x, x, **options)
 
     @jax.jit

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from jaxreg.cli import main as cli
+from jaxreg.cli.arguments import output_directory
 from jaxreg.errors import UserErrors
 from jaxreg.study.design.experiment import Arm, Experiment
 from jaxreg.study.engine import run_files
@@ -58,6 +59,19 @@ def test_one_line_and_nothing_is_touched(here, capsys, command, case):
     out, err = capsys.readouterr()
     assert out == "" and len(err.splitlines()) == 1 and says in err, err
     assert {path.name: path.read_bytes() for path in here.iterdir()} == before
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_results_that_were_cut_are_written_anew_only_in_a_run_of_ours(here, capsys, ours):
+    if ours:
+        text = json.dumps(run_design.design())
+        (here / "config.json").write_text(text, encoding="utf-8")
+    (here / "results.json").write_text('{"experiment": "x", "see', encoding="utf-8")
+    mistakes = []
+    path = output_directory("RUN", mistakes)
+    assert (path, len(mistakes)) == ((here, 0) if ours else (None, 1))
+    assert cli.main(["report", "RUN"]) == 2, "what is only looked at must be whole"
+    assert "results.json: is damaged" in capsys.readouterr().err or not ours
 
 
 def test_the_schema_knows_every_field_of_an_experiment_and_an_arm():

@@ -69,7 +69,7 @@ def closing_results():
 
 @pytest.mark.parametrize("width", [60, 80, 100, 140, 250])
 def test_the_live_table_fits_and_keeps_the_primary_view(width):
-    board = result_tables.Board(list(ARMS), list(VIEWS), "recombination", 12)
+    board = result_tables.ScoreTable(list(ARMS), list(VIEWS), "recombination", 12)
     for arm in ARMS:
         for view in VIEWS:
             board.put(arm, view, 0.7, 0.04, 12)

@@ -20,7 +20,7 @@ from jaxreg.batch import PARTNER
 from jaxreg.metrics import Tally
 from jaxreg.reg import penalties, sharpness
 from jaxreg.reg.augmentations import AUGMENTATIONS, MIXING
-from jaxreg.study.design.regularizers import KINDS, REGULARIZERS, Regularizer, strengths
+from jaxreg.study.design.regularizers import REGULARIZER_KINDS, REGULARIZERS, Regularizer, strengths
 from jaxreg.study.engine import objective, off_values
 from jaxreg.study.engine import program as build
 from jaxreg.train.step import Moment, Problem, TrainState, loss_and_gradient, train_step
@@ -383,7 +383,9 @@ def _last_params(**changes: Any) -> Any:
 
 def test_every_penalty_and_augmentation_is_in_the_table_once():
     fields = [entry.field for entry in REGULARIZERS.values()]
-    assert len(REGULARIZERS) == sum(map(len, KINDS.values())) and len(set(fields)) == len(fields)
+    assert len(REGULARIZERS) == sum(map(len, REGULARIZER_KINDS.values())) and len(
+        set(fields)
+    ) == len(fields)
     assert {f"loss.{name}_strength" for name in penalties.PENALTIES} <= set(fields)
     assert {f"augment.{name}" for name in AUGMENTATIONS} <= set(fields)
     assert {field for fields in PROGRAMS for field in fields} == set(OFF)

@@ -148,11 +148,9 @@ def test_the_shortcut_agrees_in_exactly_its_share(rho):
 
 def test_wrong_labels_and_canaries_are_as_many_as_asked(splits):
     split = splits["train"]
-    assert len(split) == 256 and split.tags.sum(0).tolist() == [
-        203,
-        29,
-        24,
-    ], "29 = an eighth of 232"
+    assert len(split) == 256 and split.tags.sum(0).tolist() == [203, 29, 24], (
+        "29 = an eighth of 232"
+    )
     np.testing.assert_array_equal(split.tags.sum(1), 1)
     canaries = split.tokens[split.tags[:, 2]]
     _, repeats = np.unique(canaries, axis=0, return_counts=True)

@@ -196,10 +196,9 @@ def test_a_dead_process_ends_the_other_which_says_why(struck):
     in both.
     """
     for job, dead, other in ((struck.killed_other, 1, 0), (struck.killed_first, 0, 1)):
-        assert job.found[dead] == -signal.SIGKILL and job.found[other] in (
-            75,
-            -signal.SIGABRT,
-        ), job.all_said()
+        assert job.found[dead] == -signal.SIGKILL and job.found[other] in (75, -signal.SIGABRT), (
+            job.all_said()
+        )
         line = job.last(other)
         assert line.startswith("jaxreg: ") and "has died" in line, job.all_said()
         assert line.endswith(

@@ -10,7 +10,7 @@ import numpy as np
 from jaxreg.store.member_store import Record
 from jaxreg.study.claims.design import Design, Run, load_claim
 from jaxreg.study.claims.measurements import Gatherer, Measurements, gather
-from jaxreg.study.claims.measures import Member
+from jaxreg.study.claims.measures import MeasuredMember
 from jaxreg.study.claims.probe_runner import Prober
 from jaxreg.study.engine import program
 from tests.helpers import tiny
@@ -110,9 +110,9 @@ def member(
     at: float | None = None,
     found: Mapping | None = None,
     **options,
-) -> Member:
+) -> MeasuredMember:
     """A made-up member on the tiny draw of seed 1."""
-    return Member(
+    return MeasuredMember(
         record(tiny.dataset(1), accuracies, **options),
         tiny.dataset(1),
         tiny.NUM_STEPS,

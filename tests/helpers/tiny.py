@@ -20,7 +20,7 @@ from jaxreg.study.design import config as configs
 from jaxreg.study.engine import program, trainer
 from jaxreg.study.engine.members import plain
 from jaxreg.study.engine.trainer import passes_of
-from jaxreg.train.loop import Job, Plan, Trained, Wave, compile_programs
+from jaxreg.train.loop import MemberJob, Trained, TrainingPlan, Wave, compile_programs
 from jaxreg.train.parallel import Programs
 
 ROOT = Path(__file__).parents[2]
@@ -74,7 +74,7 @@ SPARING = {"counterfactual.step": 0}
 """A third: one connection of one step may be kept."""
 
 
-class TinyPlan(Plan):
+class TinyPlan(TrainingPlan):
     """A plan whose chunks may be as long as the whole training, so that one program serves every
     way to cut it.
     """
@@ -139,9 +139,11 @@ class Setting:
     config: dict
     programs: Programs
     passes: program.Passes
-    plan: Plan
+    plan: TrainingPlan
 
-    def job(self, seed: int = 1, changes: Mapping[str, Any] | None = None, row: int = 0) -> Job:
+    def job(
+        self, seed: int = 1, changes: Mapping[str, Any] | None = None, row: int = 0
+    ) -> MemberJob:
         """A member; `changes` are strengths or the patience. Its data is row `row` of the wave's
         tables.
         """
@@ -162,17 +164,20 @@ class Setting:
         return layout.spread_tables(program.tables_of(rows, self.passes, len(layout.devices)))
 
     def wave(
-        self, jobs: Sequence[Job], seeds: Sequence[int] = (1,), plan: Plan | None = None
+        self,
+        jobs: Sequence[MemberJob],
+        seeds: Sequence[int] = (1,),
+        plan: TrainingPlan | None = None,
     ) -> Wave:
         """A fresh wave; `seeds` are those of the draws in its tables."""
         return Wave(self.programs, jobs, self.tables(seeds), plan or self.plan)
 
     def train(
         self,
-        jobs: Sequence[Job],
+        jobs: Sequence[MemberJob],
         seeds: Sequence[int] = (1,),
         cuts: Sequence[int] = (),
-        plan: Plan | None = None,
+        plan: TrainingPlan | None = None,
     ) -> list[Trained]:
         """Trains a wave to its end, cut where it is evaluated and at `cuts` besides."""
         wave = self.wave(jobs, seeds, plan)

@@ -293,10 +293,9 @@ def test_slurm_runs_on_all_nodes_and_goes_back_into_the_queue(printed, cluster):
     assert cluster(text, **job) == (both, 0)
     assert cluster(text, **job, CODE="75") == (f"{both}requeue 7\n", 75)
     assert cluster(text, **job, CODE="2") == (both, 2), "a mistake is not repeated"
-    assert cluster(text, **job | {"SLURM_NNODES": "1"}) == (
-        f"{words}    \n",
-        0,
-    ), "alone it forms no job"
+    assert cluster(text, **job | {"SLURM_NNODES": "1"}) == (f"{words}    \n", 0), (
+        "alone it forms no job"
+    )
 
 
 def test_slurm_arrays_share_out(printed, cluster):

@@ -52,11 +52,7 @@ MODEL = {"vocab_size": V, "num_outputs": OUT, "width": D, "max_length": T} | BLO
 
 
 def attending(dropout, num_heads=H, **options):
-    return {
-        "num_heads": num_heads,
-        "dropout": dropout,
-        "options": AttentionOptions(**options),
-    }
+    return {"num_heads": num_heads, "dropout": dropout, "options": AttentionOptions(**options)}
 
 
 def block_of(dropout, attention=None, **options):
@@ -112,11 +108,7 @@ CASES = {
         block_of(ALL_SITES, {"rotary": True, "causal": True}, norm="none"),
         {},
     ),
-    "model, learned": (
-        "Transformer",
-        model_of(ALL_SITES),
-        MASKED | {"padding_mask": TOKENS != 0},
-    ),
+    "model, learned": ("Transformer", model_of(ALL_SITES), MASKED | {"padding_mask": TOKENS != 0}),
     "model, rotary, a mask for each layer": (
         "Transformer",
         model_of(
@@ -491,9 +483,7 @@ def test_a_rate_of_the_call_goes_before_the_module_s():
         ),
         (
             lambda: built(
-                "SelfAttention",
-                num_heads=H,
-                options=AttentionOptions(logit_softcap=jnp.float32(1)),
+                "SelfAttention", num_heads=H, options=AttentionOptions(logit_softcap=jnp.float32(1))
             ),
             "logit_softcap: an array; allowed",
         ),

@@ -6,13 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxreg.nn import (
-    AttentionOptions,
-    BlockOptions,
-    LayerScale,
-    SelfAttention,
-    TransformerBlock,
-)
+from jaxreg.nn import AttentionOptions, BlockOptions, LayerScale, SelfAttention, TransformerBlock
 from jaxreg.nn.norms import NORM_KINDS, norm_of
 from jaxreg.study.design.model_section import transformer
 

@@ -300,10 +300,7 @@ def gradients(model, params):
         return jnp.sum(model.apply(params, TOKENS, **CALL, **options) ** 2)
 
     return jax.jit(
-        lambda p: (
-            jax.value_and_grad(partial(loss, train=True, dropout_key=KEY))(p),
-            loss(p),
-        ),
+        lambda p: (jax.value_and_grad(partial(loss, train=True, dropout_key=KEY))(p), loss(p)),
         compiler_options=FAST,
     )(params)
 

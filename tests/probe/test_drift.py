@@ -129,10 +129,7 @@ def test_members_together_equal_each_by_itself():
     befores, afters = [BEFORE, AFTER], [AFTER, by_hand.params_of(MODEL, 1)]
 
     def probe(p, b, q):
-        return (
-            drift.input_drift(MODEL, p, q, b),
-            drift.gradient_drift(MODEL, p, q, b),
-        )
+        return (drift.input_drift(MODEL, p, q, b), drift.gradient_drift(MODEL, p, q, b))
 
     alone = jax.jit(probe, compiler_options=by_hand.FAST)
     out = forward.over_members(probe)(by_hand.stacked(*befores), BATCH, by_hand.stacked(*afters))

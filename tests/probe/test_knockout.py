@@ -269,7 +269,9 @@ def test_members_together_equal_each_by_itself():
 
 
 def test_the_costliest_is_the_one_of_the_largest_loss():
-    scores = forward.Score(jnp.array([[0.5, 0.7], [0.6, 0.9]]), jnp.array([[1.0, 3.0], [2.0, 0.5]]))
+    scores = forward.PassScore(
+        jnp.array([[0.5, 0.7], [0.6, 0.9]]), jnp.array([[1.0, 3.0], [2.0, 0.5]])
+    )
     np.testing.assert_allclose(knockout.costliest(scores), [0.7, 3.0])
 
 

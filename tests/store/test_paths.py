@@ -225,10 +225,9 @@ def test_a_remote_metrics_log_reads_as_a_local_one(folder):
     log.append([{"step": 9}])
     log.rewrite([{"step": 0}])
     other.append([{"machine": "late"}])
-    assert log.read() == [
-        {"step": 0},
-        {"machine": "late"},
-    ], "what waited is in no log that was written anew"
+    assert log.read() == [{"step": 0}, {"machine": "late"}], (
+        "what waited is in no log that was written anew"
+    )
 
 
 def test_remote_records_are_found_here_and_in_neighbours(place):
@@ -311,9 +310,6 @@ def test_a_refusal_of_the_first_process_is_one_of_all(folder, monkeypatch):
     monkeypatch.setattr(processes, "count", lambda: 2)
     monkeypatch.setattr(processes, "is_first", lambda: False)
     monkeypatch.setattr(processes, "agree", lambda value: "in use by process 7")
-    with (
-        pytest.raises(lease.RunDirectoryInUse, match="in use by process 7"),
-        lock.RunLock(folder),
-    ):
+    with pytest.raises(lease.RunDirectoryInUse, match="in use by process 7"), lock.RunLock(folder):
         pass
     assert not (folder / ".lock").exists()

@@ -8,7 +8,7 @@ import pytest
 
 from jaxreg.study.design import regularizers
 from jaxreg.train import loop
-from jaxreg.train.loop import Interrupted, Plan, Wave, run_wave
+from jaxreg.train.loop import Interrupted, TrainingPlan, Wave, run_wave
 from tests.helpers import tiny
 
 DROPPING = {"model.attention_dropout_rate": 0.3, "model.mlp_dropout_rate": 0.2}
@@ -281,7 +281,7 @@ def test_what_the_last_evaluation_scored_is_not_scored_again(tried, monkeypatch)
     ],
 )
 def test_evaluations_end_with_the_last_step(num_steps, every, expected):
-    plan = Plan(num_steps, 8, every, 32, (8,), 1, 0)
+    plan = TrainingPlan(num_steps, 8, every, 32, (8,), 1, 0)
     assert plan.eval_steps == expected and plan.longest_chunk == min(num_steps, every)
 
 
@@ -290,7 +290,7 @@ class Counting(Wave):
 
     def __init__(self, num_steps, every, seconds_per_step=0.0, members=2):
         self.plan, self.step, self.now, self.log = (
-            Plan(num_steps, 8, every, 32, (8,), 1, 0),
+            TrainingPlan(num_steps, 8, every, 32, (8,), 1, 0),
             0,
             0.0,
             [],

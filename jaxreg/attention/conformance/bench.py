@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxreg.attention.conformance.result import Failed, NotOffered
+from jaxreg.attention.conformance.result import CheckFailed, NotOffered
 from jaxreg.attention.conformance.subject import Subject
 
 RATE = 0.5
@@ -312,7 +312,7 @@ def explain(
 ) -> Replay:
     """W as one mask and one scale (or one mask and rows that add up to one) over P."""
     if not np.isfinite(weights).all():
-        raise Failed(f"{np.mean(~np.isfinite(weights)):.0%} of the weights are not finite")
+        raise CheckFailed(f"{np.mean(~np.isfinite(weights)):.0%} of the weights are not finite")
     kept = ~readable | (weights > 1e-2 * plain)
     selected = np.where(kept & readable, plain, 0)
     if drops_logits:

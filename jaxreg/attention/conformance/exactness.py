@@ -25,7 +25,7 @@ from jaxreg.attention.conformance.bench import (
     reference,
     wide_mask,
 )
-from jaxreg.attention.conformance.result import Failed
+from jaxreg.attention.conformance.result import CheckFailed
 
 CLOSE = 1e-4
 """Largest relative deviation in float32 that is rounding."""
@@ -203,7 +203,7 @@ def deviation(found, expected) -> float:
 def require(holds: bool | np.bool_, otherwise: str) -> None:
     """Raises Failed with the line `otherwise` unless the condition holds."""
     if not holds:
-        raise Failed(otherwise)
+        raise CheckFailed(otherwise)
 
 
 def _listed(things) -> str:

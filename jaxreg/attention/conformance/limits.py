@@ -23,7 +23,7 @@ from jaxreg.attention.conformance.bench import (
     wide_mask,
 )
 from jaxreg.attention.conformance.exactness import CLOSE, deviation, require
-from jaxreg.attention.conformance.result import Failed, NotOffered, first_line
+from jaxreg.attention.conformance.result import CheckFailed, NotOffered, first_line
 from jaxreg.attention.conformance.subject import NAMES, Subject
 from jaxreg.typing import Array
 
@@ -169,7 +169,7 @@ def flax(bench: Bench) -> str:
     subject = bench.subject
     hidden = [NAMES[meaning][0] for meaning in subject.hidden if NAMES[meaning][0] in FLAX_PASSES]
     if hidden:
-        raise Failed(
+        raise CheckFailed(
             f"Flax's MultiHeadDotProductAttention will never pass {', '.join(hidden)}: the"
             " signature has **kwargs, not the names"
         )
@@ -231,15 +231,17 @@ def _refused(bench: Bench, rate: float, everything: bool = False) -> str:
     except ValueError as error:
         return f"refused: {first_line(error)}"
     except Exception as error:
-        raise Failed(f"{first_line(error)}: not a ValueError about the rate") from None
+        raise CheckFailed(f"{first_line(error)}: not a ValueError about the rate") from None
     if everything and np.all(out == 0):
         return "everything is dropped: the output is 0"
     if not np.isfinite(out).all():
-        raise Failed(f"the output is {'NaN' if np.isnan(out).any() else 'infinite'}, in silence")
+        raise CheckFailed(
+            f"the output is {'NaN' if np.isnan(out).any() else 'infinite'}, in silence"
+        )
     if np.all(out == 0):
-        raise Failed("everything is dropped, in silence")
+        raise CheckFailed("everything is dropped, in silence")
     changed = deviation(out, _at(bench, None)) > CLOSE
-    raise Failed(
+    raise CheckFailed(
         "something is dropped or scaled, in silence"
         if changed
         else "nothing is dropped, in silence"

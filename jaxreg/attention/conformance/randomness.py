@@ -23,7 +23,7 @@ from jaxreg.attention.conformance.bench import (
     read_weights,
 )
 from jaxreg.attention.conformance.exactness import CLOSE, require
-from jaxreg.attention.conformance.result import Failed, NotOffered
+from jaxreg.attention.conformance.result import CheckFailed, NotOffered
 
 KEEP_RATES = (RATE, 0.25)
 ODD_RATE = 1.5 / 256
@@ -159,7 +159,7 @@ def keys(bench: Bench) -> str:
     """One key, one mask; another key, another mask."""
     bench.require_dropout()
     if not bench.subject.offers("dropout_key"):
-        raise Failed(
+        raise CheckFailed(
             "no argument for a PRNG key: every call drops the same, or no call can be repeated"
         )
     case = Case(SMALL, RATE)

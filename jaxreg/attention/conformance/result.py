@@ -22,7 +22,7 @@ class Result:
     detail: str
 
 
-class Failed(Exception):
+class CheckFailed(Exception):
     """The function does not keep what the check asks for; the message is the line of the table."""
 
 

@@ -7,7 +7,7 @@ import jax
 
 from jaxreg.attention.conformance import exactness, limits, masking, randomness
 from jaxreg.attention.conformance.bench import Bench
-from jaxreg.attention.conformance.result import Failed, NotOffered, Result, first_line
+from jaxreg.attention.conformance.result import CheckFailed, NotOffered, Result, first_line
 from jaxreg.attention.conformance.subject import Subject
 
 _ALL = exactness.CHECKS | masking.CHECKS | limits.CHECKS | randomness.CHECKS
@@ -93,7 +93,7 @@ def _outcome(name: str, bench: Bench) -> Result:
         return Result(name, "ok", _ALL[name](bench))
     except NotOffered as reason:
         return Result(name, "not offered", str(reason))
-    except Failed as reason:
+    except CheckFailed as reason:
         return Result(name, "FAILED", str(reason))
     except Exception as error:
         return Result(name, "FAILED", first_line(error))

@@ -70,15 +70,7 @@ def run(given: Arguments) -> int:
     planned = bool(flags["--dry_run"])
     with live_display.open_display() as shown:
         code = study.run(
-            workdir,
-            arm,
-            seed,
-            step,
-            flags["--text"],
-            layer,
-            head,
-            dry_run=planned,
-            display=shown,
+            workdir, arm, seed, step, flags["--text"], layer, head, dry_run=planned, display=shown
         )
     if code == DONE and not planned:
         from rich.console import Console

@@ -96,9 +96,9 @@ def run(name: str, given: Arguments, parts: Sequence[Launched], mistakes: list[s
 
 def _job(
     request: Request, part: Launched, hosts: int, carried: Carried, results: Path
-) -> lifecycle.Job:
+) -> lifecycle.LaunchJob:
     logs = results / "logs" / request.name
-    return lifecycle.Job(
+    return lifecycle.LaunchJob(
         request, hosts, logs / "bundle.tar.gz", carried.start, part.workdir, results, logs
     )
 

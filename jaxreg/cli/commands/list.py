@@ -27,10 +27,10 @@ def run(given: Arguments) -> int:
     from rich.console import Console
 
     from jaxreg.data import SOURCES
-    from jaxreg.study.design.regularizers import KINDS
+    from jaxreg.study.design.regularizers import REGULARIZER_KINDS
 
     console = Console() if sys.stdout.isatty() else Console(width=160)
-    for kind, table in KINDS.items():
+    for kind, table in REGULARIZER_KINDS.items():
         _print(
             console,
             f"Regularizers: {kind}",

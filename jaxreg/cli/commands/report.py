@@ -12,7 +12,7 @@ USAGE = Usage(
     flags={
         "--experiment": Flag(
             "FILE", "the experiment file, where the run has a data set, model or penalty of its own"
-        ),
+        )
     },
     examples=("jaxreg report runs/cat_sat",),
 )

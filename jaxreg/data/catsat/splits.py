@@ -106,7 +106,7 @@ class Settings:
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class SplitPlan:
     """How a split is drawn: in which frames, with which pairs, and with which determiners (None: by
     neutral_rate).
     """
@@ -116,20 +116,20 @@ class Plan:
     neutral: bool | None = None
 
 
-PLANS = {
-    "train": Plan(grammar.TRAINING_FRAMES, "trained"),
-    "validation": Plan(grammar.TRAINING_FRAMES, "trained"),
-    "recombination": Plan(grammar.TRAINING_FRAMES, "held_out"),
-    "template": Plan(grammar.TEMPLATE_FRAMES, "trained"),
-    "attractor": Plan(("attractor",), "trained"),
-    "attractor_congruent": Plan(
+SPLIT_PLANS = {
+    "train": SplitPlan(grammar.TRAINING_FRAMES, "trained"),
+    "validation": SplitPlan(grammar.TRAINING_FRAMES, "trained"),
+    "recombination": SplitPlan(grammar.TRAINING_FRAMES, "held_out"),
+    "template": SplitPlan(grammar.TEMPLATE_FRAMES, "trained"),
+    "attractor": SplitPlan(("attractor",), "trained"),
+    "attractor_congruent": SplitPlan(
         ("attractor",), "trained"
     ),  # the attractor split, its objects in the other number
-    "fronted": Plan(("fronted",), "trained"),
-    "novel_word": Plan(grammar.TRAINING_FRAMES, "novel", neutral=False),
-    "novel_word_neutral": Plan(grammar.TRAINING_FRAMES, "novel", neutral=True),
+    "fronted": SplitPlan(("fronted",), "trained"),
+    "novel_word": SplitPlan(grammar.TRAINING_FRAMES, "novel", neutral=False),
+    "novel_word_neutral": SplitPlan(grammar.TRAINING_FRAMES, "novel", neutral=True),
 }
-SPLITS = tuple(PLANS)
+SPLITS = tuple(SPLIT_PLANS)
 
 
 def generator(seed: int, name: str) -> np.random.Generator:
@@ -176,7 +176,7 @@ def draw_splits(settings: Settings) -> dict[str, Split]:
       ValueError: a split needs more distinct sentences than there are; says which field to change.
     """
     pairs, splits, train = draw_pairs(settings), {}, None
-    for name, plan in PLANS.items():
+    for name, plan in SPLIT_PLANS.items():
         if name == "attractor_congruent":  # made with its twin
             continue
         rng = generator(settings.seed, name)
@@ -202,7 +202,7 @@ def _draw(
     avoid: Drawn | None,
 ) -> Drawn:
     """Distinct sentences of one split, none of them in `avoid` (which has the same cells)."""
-    plan = PLANS[name]
+    plan = SPLIT_PLANS[name]
     field = "num_train" if name == "train" else "num_eval"
     total = settings.num_train if name == "train" else settings.num_eval
     frames, shares = _frame_shares(plan, settings.disambiguating_rate)
@@ -243,7 +243,7 @@ def _draw(
 
 
 def _frame_shares(
-    plan: Plan, disambiguating_rate: float | int
+    plan: SplitPlan, disambiguating_rate: float | int
 ) -> tuple[tuple[str, ...], Float64[np.ndarray, " f"]]:
     """The frames of a plan and the share of each; training frames make room for the disambiguating
     one.
@@ -333,7 +333,7 @@ def check_leaks(splits: dict[str, Split], settings: Settings) -> None:
         kind: {tuple(pair) for pair in pairs.tolist()}
         for kind, pairs in draw_pairs(settings).items()
     }
-    for name, plan in PLANS.items():
+    for name, plan in SPLIT_PLANS.items():
         split = splits[name]
         wrong = _pairs_of(split) - kinds[plan.pairs]
         if wrong:

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from jaxreg.errors import BROKEN, DONE
 from jaxreg.launch.tpu import gcloud
-from jaxreg.launch.tpu.lifecycle import Job, Launch, fetching
+from jaxreg.launch.tpu.lifecycle import Launch, LaunchJob, fetching
 from jaxreg.launch.tpu.machine import How
 from jaxreg.launch.tpu.stop_requests import Stop
 
 
-def launch(jobs: Sequence[Job], how: How) -> int:
+def launch(jobs: Sequence[LaunchJob], how: How) -> int:
     """Runs all jobs and returns the exit code: 0 where all are done, else that of the first that is
     not; BROKEN goes before others.
     """
@@ -19,7 +19,7 @@ def launch(jobs: Sequence[Job], how: How) -> int:
     failures: list[BaseException] = []
     several = len(jobs) > 1
 
-    def one(index: int, job: Job) -> None:
+    def one(index: int, job: LaunchJob) -> None:
         name = job.request.name
         try:
             codes[index] = Launch(
@@ -46,7 +46,7 @@ def launch(jobs: Sequence[Job], how: How) -> int:
     return BROKEN if BROKEN in codes else next((code for code in codes if code != DONE), DONE)
 
 
-def dry_run(jobs: Sequence[Job], how: How) -> list[str]:
+def dry_run(jobs: Sequence[LaunchJob], how: How) -> list[str]:
     """Every gcloud command that the jobs would run if nothing happened, in order, with what it is
     for.
     """

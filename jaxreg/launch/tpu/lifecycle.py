@@ -14,15 +14,8 @@ from jaxreg.errors import BROKEN, DONE, INTERRUPTED, MISTAKE
 from jaxreg.launch.tpu import child_process, gcloud
 from jaxreg.launch.tpu.child_process import Follower, Log
 from jaxreg.launch.tpu.gcloud import REMOTE, Request
-from jaxreg.launch.tpu.machine import (
-    ENDED,
-    TRIES,
-    Failed,
-    Gone,
-    How,
-    Machine,
-)
-from jaxreg.launch.tpu.stop_requests import HURRY, SAVE, Interrupted, Stop
+from jaxreg.launch.tpu.machine import ENDED, TRIES, Gone, How, Machine, RequestFailed
+from jaxreg.launch.tpu.stop_requests import HURRY, SAVE, LaunchInterrupted, Stop
 
 _LONGEST_PAUSE = (
     300.0  # seconds between two attempts; and a run that lasted longer was no quick failure
@@ -31,7 +24,7 @@ _LOST_CONNECTIONS = 10
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
+class LaunchJob:
     """What one TPU is for.
 
     Attributes:
@@ -61,7 +54,7 @@ class Job:
         return self.workdir is not None and "://" in self.workdir
 
 
-def fetching(job: Job) -> list[str] | None:
+def fetching(job: LaunchJob) -> list[str] | None:
     """The command that brings the run directory here; None where there is none, or in a store that
     gcloud does not reach.
     """
@@ -94,7 +87,7 @@ class Launch:
 
     def __init__(
         self,
-        job: Job,
+        job: LaunchJob,
         how: How,
         stop: Stop,
         say: Callable[[str], None],
@@ -117,9 +110,9 @@ class Launch:
         code = BROKEN
         try:
             code = self._work()
-        except Interrupted:
+        except LaunchInterrupted:
             code = self._interrupted()
-        except Failed as failed:
+        except RequestFailed as failed:
             code = failed.code
             self.say(str(failed))
         finally:
@@ -216,7 +209,7 @@ class Launch:
                 if (state := self.machine.state()) in ENDED:
                     raise Gone(f"{request.name} is gone (state {state})")
                 if look == TRIES - 1:
-                    raise Failed(
+                    raise RequestFailed(
                         f"{what} on {request.name} failed: {answer.reason}; all that was said:"
                         f" {self.log.path}"
                     )
@@ -265,7 +258,7 @@ class Launch:
     def _reconnect(self, worker: int, lost: int) -> None:
         self._refuse_ended()
         if lost > _LOST_CONNECTIONS:
-            raise Failed(
+            raise RequestFailed(
                 f"worker {worker} of {self.job.request.name} cannot be reached; what gcloud says:"
                 f" {self.log.path}"
             )
@@ -295,7 +288,7 @@ class Launch:
 
     def _interrupted(self) -> int:
         """Lets a running command save, brings what would be lost, and returns the exit code."""
-        with contextlib.suppress(Interrupted):
+        with contextlib.suppress(LaunchInterrupted):
             if self.stop.count == SAVE and any(each.running() for each in self._followers):
                 self.say("asking the command to save")
                 child_process.call(
@@ -337,7 +330,7 @@ class Launch:
                 time.sleep(self.how.poll_seconds)
         if required:
             again = f"; to try again: {shlex.join(words)}" if self.job.in_bucket else ""
-            raise Failed(f"fetching the results failed: {answer.reason}{again}")
+            raise RequestFailed(f"fetching the results failed: {answer.reason}{again}")
 
 
 def _safe(say: Callable[[str], None]) -> Callable[[str], None]:

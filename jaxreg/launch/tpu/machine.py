@@ -12,7 +12,7 @@ from jaxreg.errors import BROKEN, INTERRUPTED, MISTAKE
 from jaxreg.launch.tpu import child_process, gcloud
 from jaxreg.launch.tpu.child_process import Answer, Child, Log
 from jaxreg.launch.tpu.gcloud import Request
-from jaxreg.launch.tpu.stop_requests import GIVE_UP, Interrupted, Stop
+from jaxreg.launch.tpu.stop_requests import GIVE_UP, LaunchInterrupted, Stop
 
 ENDED = frozenset(
     {
@@ -49,7 +49,7 @@ class Gone(Exception):
     """The TPU is not there, or not any more; another attempt may help."""
 
 
-class Failed(Exception):
+class RequestFailed(Exception):
     """The launch cannot go on; in one line, and its exit code."""
 
     def __init__(self, reason: str, code: int = BROKEN):
@@ -102,9 +102,11 @@ class Machine:
         ):  # a TPU of that name may be there without a request
             state = self.state(queue_first=False)
         if state == "UNKNOWN":
-            raise Failed(f"gcloud cannot say whether {name} exists: {self._last.reason}", MISTAKE)
+            raise RequestFailed(
+                f"gcloud cannot say whether {name} exists: {self._last.reason}", MISTAKE
+            )
         if state != "GONE" and not self.how.reuse:
-            raise Failed(
+            raise RequestFailed(
                 f"{name} exists already in {self.request.zone} (state {state}): --reuse uses it and"
                 " deletes it in the end, another NAME makes another; to delete it:"
                 f" {shlex.join(gcloud.delete(self.request))}",
@@ -148,7 +150,7 @@ class Machine:
         while (state := self.state()) != "READY":
             teller.state(state)
             if state == "FAILED" and self.request.valid_until:
-                raise Failed(
+                raise RequestFailed(
                     f"the request of {self.request.name} was not served within"
                     f" --valid_until={self.request.valid_until}",
                     INTERRUPTED,
@@ -181,7 +183,7 @@ class Machine:
             self._ours = False  # somebody else's: it was not there before
         elif any(word in text for word in _NO_ROOM) and "quota" not in text:
             raise Gone(f"no room for it now ({answer.reason})")
-        raise Failed(f"creating {request.name} was refused: {answer.reason}", MISTAKE)
+        raise RequestFailed(f"creating {request.name} was refused: {answer.reason}", MISTAKE)
 
     def forget(self) -> None:
         """Deletes what is left of it, so that it can be made anew.
@@ -190,7 +192,7 @@ class Machine:
           Failed: it could not be deleted.
         """
         if self._ours and not self._delete():
-            raise Failed(f"what is left of {self.request.name} could not be deleted")
+            raise RequestFailed(f"what is left of {self.request.name} could not be deleted")
         self._ours = False
 
     def remove(self) -> bool:
@@ -216,7 +218,7 @@ class Machine:
     def _is_there(self) -> bool:
         try:
             return self.state() != "GONE"
-        except Interrupted:
+        except LaunchInterrupted:
             return True
 
     def _delete(self) -> bool:
@@ -228,7 +230,7 @@ class Machine:
                 self._last = child_process.call(
                     gcloud.delete(self.request), self.log, self.stop, patience=GIVE_UP
                 )
-            except Interrupted:
+            except LaunchInterrupted:
                 return False
             deleted = self._last.code == 0 or _not_found(self._last.err)
             if deleted and not under_way:

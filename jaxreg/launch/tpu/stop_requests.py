@@ -16,7 +16,7 @@ _NOTICES = {
 }
 
 
-class Interrupted(Exception):
+class LaunchInterrupted(Exception):
     """The person asked to stop."""
 
 
@@ -51,7 +51,7 @@ class Stop(contextlib.AbstractContextManager):
     def check(self) -> None:
         """Raises Interrupted if there was a request."""
         if self.count:
-            raise Interrupted
+            raise LaunchInterrupted
 
     def wait(self, seconds: float) -> None:
         """Sleeps; raises Interrupted at the first request."""

@@ -14,14 +14,7 @@ from jaxreg.nn.block import sublayer
 from jaxreg.nn.depth import layer_dropout, stochastic_depth
 from jaxreg.nn.init import Initializers, initializers
 from jaxreg.nn.nnx.attention import SelfAttention
-from jaxreg.nn.nnx.dropout import (
-    Module,
-    Rngs,
-    check_static,
-    dropped,
-    module_class,
-    site_key,
-)
+from jaxreg.nn.nnx.dropout import Module, Rngs, check_static, dropped, module_class, site_key
 from jaxreg.nn.norms import norm_of
 from jaxreg.nn.options import BlockDropout, BlockOptions, MlpDropout
 from jaxreg.typing import Array, Bool, Float, Int, PRNGKey, Scalar

@@ -112,11 +112,7 @@ class Transformer(Module):
         own, partner = streams(
             self.embedding if features is None else self.patches,
             position_vectors(
-                self.options.positions,
-                tokens.shape[1],
-                self.width,
-                self.max_length,
-                self.positions,
+                self.options.positions, tokens.shape[1], self.width, self.max_length, self.positions
             ),
             tokens,
             features,

@@ -35,7 +35,7 @@ OPPOSITE = "refuted: opposite"
 NEGLIGIBLE = "refuted: negligible"
 INCONCLUSIVE = "inconclusive"
 NOT_TESTABLE = "not testable"
-KINDS = ("superiority", "non-inferiority", "equivalence")
+QUESTION_KINDS = ("superiority", "non-inferiority", "equivalence")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,8 +61,8 @@ class Comparison:
             raise ValueError(f"margin: {self.margin} is not a finite number above 0")
         if self.direction not in (1, -1):
             raise ValueError(f"direction: {self.direction} is neither 1 nor -1")
-        if self.kind not in KINDS:
-            raise ValueError(f"kind: {self.kind!r} is none of {', '.join(KINDS)}")
+        if self.kind not in QUESTION_KINDS:
+            raise ValueError(f"kind: {self.kind!r} is none of {', '.join(QUESTION_KINDS)}")
         if self.untestable == "":
             raise ValueError("untestable: say why, or None")
 

@@ -9,16 +9,8 @@ from math import isclose
 
 from jaxreg.study.analysis import verdict
 from jaxreg.study.claims.measures import Measure
-from jaxreg.study.design.experiment import (
-    AbstractDesign,
-    Arm,
-    check_design,
-    check_seeds,
-    is_number,
-)
-from jaxreg.study.design.experiment import (
-    Tune as Tune,
-)
+from jaxreg.study.design.experiment import AbstractDesign, Arm, check_design, check_seeds, is_number
+from jaxreg.study.design.experiment import Tune as Tune
 
 SEEDS = tuple(range(200, 220))
 """Verdict seeds: 0 to 11 were used while the data sets were chosen, 100 to 111 were seen in
@@ -296,10 +288,7 @@ def _check_budget(claim: Claim) -> list[str]:
         for name, n in own.items()
         if n < most
     ]
-    tuned = {
-        *own,
-        *(name for name, arm in claim.arms.items() if arm.like),
-    }
+    tuned = {*own, *(name for name, arm in claim.arms.items() if arm.like)}
     apart = {
         name
         for name in claim.arms
@@ -341,8 +330,10 @@ def _check_question(question: Question) -> list[str]:
         mistakes.append(
             f"margin is {question.margin!r}; it must be a number above 0, in the measure's own unit"
         )
-    if question.kind not in verdict.KINDS:
-        mistakes.append(f"kind is {question.kind!r}; it must be one of: {', '.join(verdict.KINDS)}")
+    if question.kind not in verdict.QUESTION_KINDS:
+        mistakes.append(
+            f"kind is {question.kind!r}; it must be one of: {', '.join(verdict.QUESTION_KINDS)}"
+        )
     if question.direction not in (1, -1):
         mistakes.append(
             f"direction is {question.direction!r}; it must be 1 (an increase) or -1 (a decrease)"

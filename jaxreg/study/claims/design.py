@@ -10,14 +10,7 @@ from pathlib import Path
 from jaxreg import errors
 from jaxreg.errors import UserErrors
 from jaxreg.study.analysis import scores
-from jaxreg.study.claims.claim import (
-    AA_OFFSET,
-    COPY_OFFSET,
-    Claim,
-    Effect,
-    check_claim,
-    order,
-)
+from jaxreg.study.claims.claim import AA_OFFSET, COPY_OFFSET, Claim, Effect, check_claim, order
 from jaxreg.study.design import components, user_files
 from jaxreg.study.design import config as configs
 from jaxreg.study.design.components import MODELS, SOURCES

@@ -169,7 +169,7 @@ class _Ledger:
         self.stored = claim_members.Stored(session.workdir)
         self.programs = ProgramCache()
         self.trained_steps, self.training_seconds = 0, 0.0
-        self.choices: dict[str, dict[str, tuning.Choice]] = {}
+        self.choices: dict[str, dict[str, tuning.Selection]] = {}
 
     def run(self) -> None:
         """All of it.

@@ -15,7 +15,7 @@ from jaxreg.study.analysis import controls, judge, scores, verdict
 from jaxreg.study.analysis.controls import Control
 from jaxreg.study.claims.claim import Effect, Precondition, Question
 from jaxreg.study.claims.design import Design, Run, aa_name, reference
-from jaxreg.study.claims.measures import Measure, Member, accuracy
+from jaxreg.study.claims.measures import Measure, MeasuredMember, accuracy
 from jaxreg.study.claims.probe_runner import Found, Prober
 from jaxreg.study.engine import member_scores
 
@@ -92,7 +92,7 @@ class Gatherer:
             self._records[hash] = self._record_of(hash)
         return self._records[hash]
 
-    def members(self, arm: str, measure: Measure) -> list[list[Member]]:
+    def members(self, arm: str, measure: Measure) -> list[list[MeasuredMember]]:
         """The members of an arm, seed by seed, with what the measure's probes found in them."""
         for probe in measure.probes:
             specs = [run.spec for runs in self._runs[arm].values() for run in runs]
@@ -120,11 +120,11 @@ class Gatherer:
         members = [(run.spec, self.record(run.spec.hash)) for run in self.runs(arm)]
         return member_scores.dropout_of(arm, members)
 
-    def _member(self, run: Run, measure: Measure) -> Member:
+    def _member(self, run: Run, measure: Measure) -> MeasuredMember:
         found = {
             probe.name: self._found[probe.name].get(run.spec.hash, {}) for probe in measure.probes
         }
-        return Member(
+        return MeasuredMember(
             self.record(run.spec.hash),
             self._datasets[run.spec.data],
             run.spec.config["train"]["num_steps"],

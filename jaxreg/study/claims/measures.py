@@ -52,7 +52,7 @@ class Probe:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Member:
+class MeasuredMember:
     """A trained member, as a measure sees it.
 
     Attributes:
@@ -127,7 +127,7 @@ class Measure:
 
     title: str
     of: Callable[..., float]
-    lost: Callable[[Member], float]
+    lost: Callable[[MeasuredMember], float]
     unit: str = "points"
     scale: float | int = 100.0
     views: tuple[str, ...] = ()
@@ -137,7 +137,7 @@ class Measure:
     is_difference: bool = False
     of_several: bool = False
 
-    def value(self, members: Sequence[Member]) -> float:
+    def value(self, members: Sequence[MeasuredMember]) -> float:
         """The number of an arm at one seed; what is not finite counts as lost.
 
         Raises:
@@ -160,7 +160,7 @@ class Measure:
         )
 
 
-def _guess_loss(member: Member) -> float:
+def _guess_loss(member: MeasuredMember) -> float:
     return math.log(len(member.dataset.outputs))
 
 
@@ -222,7 +222,7 @@ def kept(cut: str, intact: str) -> Measure:
     all; nothing to lose counts as 0.
     """
 
-    def share(m: Member) -> float:
+    def share(m: MeasuredMember) -> float:
         before = m.scores(intact)[0].mean() - m.chance(intact)
         return (m.scores(cut)[0].mean() - m.chance(cut)) / before if before > 0 else 0.0
 
@@ -250,7 +250,7 @@ def steps_to(view: str, accuracy: float | int) -> Measure:
     Never there: the last step counts.
     """
 
-    def steps(m: Member) -> float:
+    def steps(m: MeasuredMember) -> float:
         there = np.flatnonzero(m.curve(view)[0] >= accuracy)
         return math.log(m.record.meta["eval_steps"][int(there[0])] if there.size else m.num_steps)
 
@@ -287,7 +287,7 @@ def at_crossing(
         raise ValueError("at_crossing: give accuracy or loss_below, one of the two")
     column = ("accuracy", "loss").index(of)
 
-    def read(m: Member) -> float:
+    def read(m: MeasuredMember) -> float:
         accuracies, losses = m.curve(when)
         crossed = losses < loss_below if accuracy is None else accuracies >= accuracy
         alive = np.flatnonzero(np.isfinite(losses))
@@ -312,7 +312,7 @@ def at_crossing(
 def train_mode_loss() -> Measure:
     """Mean training loss with dropout on since the last evaluation but one, in nats."""
 
-    def last(m: Member) -> float:
+    def last(m: MeasuredMember) -> float:
         values = m.record.arrays["train_loss"]
         return float(values[np.isfinite(values)][-1])
 
@@ -362,7 +362,7 @@ def largest_stable(field: str = "optim.learning_rate", on: str = "") -> Measure:
     """
     from jaxreg.probe.stability import largest_stable_rate
 
-    def octaves(members: Sequence[Member]) -> float:
+    def octaves(members: Sequence[MeasuredMember]) -> float:
         rates = np.asarray([m.at for m in members], np.float64)
         return float(
             largest_stable_rate(rates, np.asarray([[_lost(m, on)] for m in members])).octaves[0]
@@ -374,7 +374,7 @@ def largest_stable(field: str = "optim.learning_rate", on: str = "") -> Measure:
     )
 
 
-def _lost(member: Member, on: str) -> bool:
+def _lost(member: MeasuredMember, on: str) -> bool:
     """Whether a run left the finite numbers or, where a view is named, has learned less than half
     of what there was to learn on it.
     """
@@ -423,7 +423,7 @@ def probed_copies(
     passed over, none left counts as 0.
     """
 
-    def of(members: Sequence[Member]) -> float:
+    def of(members: Sequence[MeasuredMember]) -> float:
         alive = [m.found[probe.name] for m in members if not m.diverged]
         return float(read(alive)) if alive else 0.0
 
@@ -484,7 +484,7 @@ def position_share(how: str = "moved", view: str = "validation", *, by: int = 3)
 
     probe = Probe("positions", position_accuracies, view=view, rows=512, settings={"by": by})
 
-    def share(m: Member) -> float:
+    def share(m: MeasuredMember) -> float:
         found, chance = m.found[probe.name], m.chance(view)
         before = float(found["intact"]) - chance
         return (float(found["intact"]) - float(found[how])) / before if before > 0 else 0.0

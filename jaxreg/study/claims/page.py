@@ -16,7 +16,7 @@ from jaxreg.study.claims.budget import Cost
 from jaxreg.study.claims.claim import Claim
 from jaxreg.study.claims.design import Design
 from jaxreg.study.claims.measurements import Measurements
-from jaxreg.study.claims.tuning import Choice
+from jaxreg.study.claims.tuning import Selection
 from jaxreg.study.claims.verdicts import ALPHA, Judged, family
 from jaxreg.study.engine import run_files, scope
 from jaxreg.study.engine.members import plain
@@ -38,7 +38,7 @@ def ledger_of(
     designs: Mapping[str, Design],
     gathered: Mapping[str, Measurements],
     judged: Judged,
-    choices: Mapping[str, Mapping[str, Choice]],
+    choices: Mapping[str, Mapping[str, Selection]],
     costs: Mapping[str, Cost],
     declared: Mapping[str, Mapping[str, Any]] | None = None,
     *,
@@ -92,7 +92,7 @@ def _words(claim: Claim) -> dict[str, Any]:
 
 
 def _arms(
-    design: Design, evidence: Measurements | None, choices: Mapping[str, Choice]
+    design: Design, evidence: Measurements | None, choices: Mapping[str, Selection]
 ) -> list[dict[str, Any]]:
     rows = []
     for name, own in design.arms.items():

@@ -14,7 +14,7 @@ import numpy as np
 from jaxreg.data import Dataset
 from jaxreg.store.member_store import Record
 from jaxreg.study.claims.design import SELECTION_VIEW, Design
-from jaxreg.study.claims.measures import Member, accuracy
+from jaxreg.study.claims.measures import MeasuredMember, accuracy
 from jaxreg.study.engine.members import Spec
 
 Candidates = Mapping[str, Sequence[Sequence[Spec]]]
@@ -22,7 +22,7 @@ Candidates = Mapping[str, Sequence[Sequence[Spec]]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Choice:
+class Selection:
     """What one arm tried, and took.
 
     Attributes:
@@ -49,7 +49,7 @@ def choose(
     candidates: Candidates,
     record_of: Callable[[str], Record],
     datasets: Mapping[str, Dataset],
-) -> dict[str, Choice]:
+) -> dict[str, Selection]:
     """Each tuning arm's choice. A diverged run counts as a guess.
 
     Args:
@@ -60,7 +60,9 @@ def choose(
 
     def score(specs: Sequence[Spec]) -> float:
         found = [
-            Member(record_of(spec.hash), datasets[spec.data], spec.config["train"]["num_steps"])
+            MeasuredMember(
+                record_of(spec.hash), datasets[spec.data], spec.config["train"]["num_steps"]
+            )
             for spec in specs
         ]
         return float(np.mean([measure.value([member]) for member in found]))
@@ -70,5 +72,5 @@ def choose(
         scores = tuple(score(specs) for specs in candidates[name])
         # Of candidates that are equal but for rounding the first: the weakest.
         best = next(i for i, value in enumerate(scores) if value >= max(scores) - 1e-12)
-        choices[name] = Choice(design.arms[name].options, scores, best)
+        choices[name] = Selection(design.arms[name].options, scores, best)
     return choices

@@ -96,10 +96,7 @@ def judge(
     ):
         rows[name].append(
             _row(question, own, None if quick else said)
-            | {
-                "preconditions": conditions,
-                "controls": checked,
-            }
+            | {"preconditions": conditions, "controls": checked}
         )
     secondary = {
         name: [_effect(measured) for measured in evidence.secondary]

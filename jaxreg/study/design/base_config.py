@@ -184,7 +184,7 @@ def get_config(dataset: str = DEFAULT_DATASET) -> ConfigDict:
 
     config.checkpoint = ConfigDict(
         {
-            "every_seconds": 30.0,  # seconds between saves, at least; never changes a result
+            "every_seconds": 30.0  # seconds between saves, at least; never changes a result
         },
         type_safe=False,
     )

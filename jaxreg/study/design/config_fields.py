@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from jaxreg import optim
 from jaxreg.attention.dropout import SHAREABLE, STAGES, UNITS
+from jaxreg.attention.validate import ATTENTION_KINDS as ATTENTION_KINDS
 from jaxreg.attention.validate import IMPLEMENTATIONS
-from jaxreg.attention.validate import KINDS as ATTENTION_KINDS
 from jaxreg.data import DEFAULT_DATASET, source
 from jaxreg.nn.init import INIT_SCHEMES
 from jaxreg.nn.norms import NORM_KINDS
@@ -22,12 +22,12 @@ from jaxreg.reg.schedules import SCHEDULES
 from jaxreg.study.design import components
 from jaxreg.study.design.components import MODELS, PENALTIES, SOURCES
 from jaxreg.study.design.field_types import (
+    Boolean,
     Choice,
     Edges,
     Either,
     Evaluations,
     Field,
-    Flag,
     Names,
     Real,
     Whole,
@@ -65,7 +65,7 @@ def _field_of(setting: dataclasses.Field) -> Field:
     if rule["choices"] is not None:
         return Choice(rule["choices"])
     if isinstance(setting.default, bool):
-        return Flag()
+        return Boolean()
     if isinstance(setting.default, int):
         return Whole(rule["unit"], rule["minimum"], rule["maximum"])
     maximum = inf if rule["maximum"] is None else float(rule["maximum"])
@@ -84,14 +84,14 @@ FIELDS: Mapping[str, Field] = {
     "model.positions": Choice(POSITIONS),
     "model.norm": Choice(NORMS),
     "model.norm_kind": Choice(tuple(NORM_KINDS)),
-    "model.final_norm": Flag(),
-    "model.residual": Flag(),
+    "model.final_norm": Boolean(),
+    "model.residual": Boolean(),
     "model.layer_scale": Real("an initial factor", absent=True),
-    "model.qk_norm": Flag(),
+    "model.qk_norm": Boolean(),
     "model.attention_kind": Choice(ATTENTION_KINDS),
     "model.implementation": Choice(IMPLEMENTATIONS, absent=True),
     "model.init_scheme": Choice(tuple(INIT_SCHEMES)),
-    "model.causal": Flag(),
+    "model.causal": Boolean(),
     "model.attention_dropout_rate": _RATE,
     "model.attention_dropout_unit": Choice(tuple(UNITS)),
     "model.attention_dropout_stage": Choice(STAGES),
@@ -151,7 +151,7 @@ FIELDS: Mapping[str, Field] = {
     "eval.traces": Names("traces", TRACE_NAMES, empty=True),
     "stopping.split": Choice(SOURCES[DEFAULT_DATASET].splits),
     "stopping.patience_evals": Evaluations("evaluations", minimum=1.0, off=True),
-    "stopping.keep_best": Flag(),
+    "stopping.keep_best": Boolean(),
     "stopping.at_accuracy": Real("an accuracy", maximum=1.0, above=True, off=True, closed=True),
     "stopping.at_train_loss": Real("a loss in nats"),
     "checkpoint.every_seconds": Real("seconds"),
@@ -222,7 +222,7 @@ def _field_like(name: str, default: object) -> Field:
     if name.endswith(components.TRACED_ENDINGS):
         return Real("a strength", absent=True, maximum=1.0 if name.endswith("_rate") else inf)
     if isinstance(default, bool):
-        return Flag()
+        return Boolean()
     if isinstance(default, int):
         return Whole("a size")
     if isinstance(default, float):

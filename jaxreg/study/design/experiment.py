@@ -10,7 +10,7 @@ from jaxreg.study.design import components, user_files
 from jaxreg.study.design.components import Own
 from jaxreg.study.design.config_fields import MAX_SEED
 
-KINDS = ("arm", "aa", "control")
+ARM_KINDS = ("arm", "aa", "control")
 OF_CLAIMS = ("tune", "sweep", "like", "setting", "config", "copies")
 """Fields of an arm that a comparison does not know."""
 _NOT_AN_EXPERIMENT = {
@@ -213,8 +213,8 @@ def _check_arm(arm: object) -> list[str]:
     if not isinstance(arm, Arm):
         return [f"is {type(arm).__name__}, not an Arm"]
     mistakes = []
-    if arm.kind not in KINDS:
-        mistakes.append(f"kind is {arm.kind!r}; it must be one of: {', '.join(KINDS)}")
+    if arm.kind not in ARM_KINDS:
+        mistakes.append(f"kind is {arm.kind!r}; it must be one of: {', '.join(ARM_KINDS)}")
     if arm.predict is not None and not is_number(arm.predict):
         mistakes.append(
             f"predict is {arm.predict!r}; it must be a number of accuracy points, or None"

@@ -102,7 +102,7 @@ class Evaluations(Real):
 
 
 @dataclasses.dataclass(frozen=True)
-class Flag:
+class Boolean:
     """True or False."""
 
     def allows(self, value: object) -> bool:
@@ -231,7 +231,7 @@ class Edges:
 class Either:
     """A field that several data sets have, each with its own range: what any of them allows."""
 
-    fields: tuple[Whole | Real | Flag | Choice, ...]
+    fields: tuple[Whole | Real | Boolean | Choice, ...]
 
     def allows(self, value: object) -> bool:
         """True if one of them allows the value."""
@@ -250,7 +250,7 @@ class Either:
         return ", or ".join(map(str, self.fields))
 
 
-Field = Whole | Real | Flag | Choice | Word | Names | Edges | Either
+Field = Whole | Real | Boolean | Choice | Word | Names | Edges | Either
 
 
 def _is_none(text: str) -> bool:

@@ -524,10 +524,7 @@ def _nodes_of(function: types.FunctionType) -> list[Any]:
 
 
 def _extent(node: Any) -> tuple[int, int]:
-    return (
-        node.end_lineno - node.lineno,
-        node.end_col_offset - node.col_offset,
-    )
+    return (node.end_lineno - node.lineno, node.end_col_offset - node.col_offset)
 
 
 def _class_nodes(

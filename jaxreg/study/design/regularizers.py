@@ -324,7 +324,7 @@ STOPPING = {
     ),
 }
 
-KINDS: Mapping[str, Mapping[str, Regularizer]] = {
+REGULARIZER_KINDS: Mapping[str, Mapping[str, Regularizer]] = {
     "dropout": DROPOUT,
     "loss terms": LOSS,
     "optimization": OPTIMIZATION,
@@ -335,7 +335,7 @@ KINDS: Mapping[str, Mapping[str, Regularizer]] = {
 """Kind -> name -> regularizer."""
 
 REGULARIZERS: Mapping[str, Regularizer] = {
-    name: entry for table in KINDS.values() for name, entry in table.items()
+    name: entry for table in REGULARIZER_KINDS.values() for name, entry in table.items()
 }
 """Name -> regularizer, of all kinds."""
 

@@ -147,9 +147,12 @@ def _module_name(path: Path) -> str:
 
 def _loaded(path: Path) -> types.ModuleType:
     """The file as a module, run anew."""
-    name = _module_name(path)
-    loader = importlib.machinery.SourceFileLoader(name, str(path))
-    spec = importlib.machinery.ModuleSpec(name, loader, origin=str(path))
+    name, file = (
+        _module_name(path),
+        str(path.absolute()),
+    )  # tracebacks name it wherever they are read
+    loader = importlib.machinery.SourceFileLoader(name, file)
+    spec = importlib.machinery.ModuleSpec(name, loader, origin=file)
     spec.has_location = True
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses of the file look their module up
@@ -186,7 +189,7 @@ def _line_of(error: BaseException, path: Path) -> str:
     if isinstance(error, SyntaxError):
         return (
             f", line {error.lineno}"
-            if error.filename == str(path)
+            if error.filename == str(path.absolute())
             else f", in {error.filename} line {error.lineno}"
         )
     frames = [

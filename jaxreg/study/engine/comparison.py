@@ -39,10 +39,7 @@ def summarize(
         diverged=scores.count_diverged(
             (spec.arm, records[spec.hash].meta["diverged"]) for spec in specs
         ),
-        more=[
-            *_dropout_reaches(experiment, specs, records),
-            *_leaks(experiment, example, table),
-        ],
+        more=[*_dropout_reaches(experiment, specs, records), *_leaks(experiment, example, table)],
     )
     outcome = judge.judge(experiment, table, evidence)
     results = dict(outcome.results)

@@ -12,7 +12,7 @@ from jaxreg.study.design import components
 from jaxreg.study.design import config as configs
 from jaxreg.study.design.experiment import Arm
 from jaxreg.study.engine import numeric_settings, program
-from jaxreg.train.loop import Job
+from jaxreg.train.loop import MemberJob
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Spec:
     hash: str
     data: str
 
-    def job(self, dataset: int) -> Job:
+    def job(self, dataset: int) -> MemberJob:
         """What the training loop needs; `dataset` is the row of the member's data in the wave's
         tables.
         """

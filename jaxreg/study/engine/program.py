@@ -24,7 +24,7 @@ from jaxreg.study.engine.objective import (
     problem_of,
     with_fresh_rows,
 )
-from jaxreg.train.loop import Job, Plan
+from jaxreg.train.loop import MemberJob, TrainingPlan
 from jaxreg.train.parallel import Layout, Programs, Tables
 from jaxreg.train.stopping import Rule
 
@@ -206,9 +206,9 @@ def tables_of(
     )
 
 
-def plan_of(structure: Mapping, dataset: Dataset, passes: Passes) -> Plan:
+def plan_of(structure: Mapping, dataset: Dataset, passes: Passes) -> TrainingPlan:
     """How long and how often, from the structure and the size of the splits."""
-    return Plan(
+    return TrainingPlan(
         num_steps=structure["train"]["num_steps"],
         batch_size=structure["train"]["batch_size"],
         eval_every_steps=structure["eval"]["every_steps"],
@@ -248,7 +248,7 @@ def programs_of(
     )
 
 
-def job_of(config: Mapping, member_hash: str, seed: int, dataset: int) -> Job:
+def job_of(config: Mapping, member_hash: str, seed: int, dataset: int) -> MemberJob:
     """One member, ready to train."""
     rule = {name: value for name, value in config["stopping"].items() if name != "split"}
-    return Job(member_hash, seed, dataset, strengths_of(config), Rule(**rule))
+    return MemberJob(member_hash, seed, dataset, strengths_of(config), Rule(**rule))

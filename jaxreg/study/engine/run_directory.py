@@ -19,12 +19,7 @@ from jaxreg.store.member_store import Record
 from jaxreg.study.design import components, predeclared
 from jaxreg.study.design.components import Own
 from jaxreg.study.design.config import flat, validate
-from jaxreg.study.design.experiment import (
-    Arm,
-    Experiment,
-    check_design,
-    load_experiment,
-)
+from jaxreg.study.design.experiment import Arm, Experiment, check_design, load_experiment
 from jaxreg.study.engine import run_files
 from jaxreg.study.engine.members import code_version, plain
 
@@ -281,8 +276,8 @@ def _git_commit() -> str | None:
 
 
 def read_results(workdir: Path) -> dict[str, Any]:
-    """results.json of a run directory, {} where there is none yet."""
-    return run_files.read(workdir / "results.json") or {}
+    """results.json of a run directory, {} where there is none yet or only a part of one."""
+    return run_files.read(workdir / "results.json", damaged_is_absent=True) or {}
 
 
 def code_of(workdir: Path) -> str:

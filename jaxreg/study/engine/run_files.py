@@ -116,8 +116,13 @@ SHAPES: dict[str, Object | Each] = {
 """File name -> what it holds. Other files need only be JSON objects."""
 
 
-def read(path: Path) -> dict[str, Any] | None:
+def read(path: Path, *, damaged_is_absent: bool = False) -> dict[str, Any] | None:
     """The content of a file, None where it is absent.
+
+    Args:
+      path: the file.
+      damaged_is_absent: for a file that the caller writes anew from what is stored: None where it
+        is cut or no JSON.
 
     Raises:
       UserErrors: it is damaged, of another program or of another version; one line.
@@ -130,6 +135,8 @@ def read(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError) as error:
         content, why = {}, one_line(error)
     if why is not None:
+        if damaged_is_absent:
+            return None
         raise UserErrors(
             [
                 f"{path}: is damaged ({why}); put a copy back, or remove it: the command that made"

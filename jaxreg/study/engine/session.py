@@ -29,7 +29,7 @@ from jaxreg.study.engine.trainer import Trainer, Watch, fingerprint
 from jaxreg.train.loop import Interrupted
 
 
-class Board:
+class LiveScores:
     """The live table: means over the members that are done, cell by cell."""
 
     def __init__(self, display: Any, datasets: Mapping[str, Dataset]):
@@ -72,7 +72,7 @@ class Session:
         Raises:
           Interrupted: a signal came; everything is saved.
         """
-        board = Board(self.display, self.library)
+        board = LiveScores(self.display, self.library)
         watch = Watch(
             progress=self.progress,
             member_done=board.add,

@@ -22,7 +22,7 @@ from jaxreg.store.metrics_log import MetricsLog
 from jaxreg.study.engine import members, numeric_settings, program, program_cache
 from jaxreg.study.engine.goodput import Meter, machine_rows
 from jaxreg.study.engine.members import Spec
-from jaxreg.train.loop import Plan, Trained, Wave, compile_programs, run_wave
+from jaxreg.train.loop import Trained, TrainingPlan, Wave, compile_programs, run_wave
 from jaxreg.train.parallel import Programs
 
 MOST_PLANNED = 1_000
@@ -288,7 +288,7 @@ class Trainer:
         self._progress(0)
         meter.kept()
 
-    def _put(self, spec: Spec, member: Trained, plan: Plan, passes: program.Passes) -> None:
+    def _put(self, spec: Spec, member: Trained, plan: TrainingPlan, passes: program.Passes) -> None:
         meta = {
             "arm": spec.arm,
             "run_seed": spec.run_seed,

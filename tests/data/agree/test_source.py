@@ -6,14 +6,7 @@ import pytest
 from jaxreg.data import LeakError, Split
 from jaxreg.data.agree import source as agree
 from jaxreg.data.agree.grammar import LEXICON
-from jaxreg.data.agree.source import (
-    OUTPUTS,
-    TEMPLATES,
-    TOKENS,
-    Settings,
-    check_leaks,
-    draw_splits,
-)
+from jaxreg.data.agree.source import OUTPUTS, TEMPLATES, TOKENS, Settings, check_leaks, draw_splits
 from jaxreg.data.cache import _digest
 
 SETTINGS = Settings(seed=7)

@@ -10,7 +10,7 @@ from jaxreg.data.cache import _digest
 from jaxreg.data.catsat import grammar, lexicon
 from jaxreg.data.catsat.grammar import NONCE_IDS, TEMPLATES
 from jaxreg.data.catsat.splits import (
-    PLANS,
+    SPLIT_PLANS,
     SPLITS,
     Settings,
     check_leaks,
@@ -114,7 +114,7 @@ def test_columns_point_at_the_words(splits):
         np.testing.assert_array_equal(split.label // 2, stem)
         np.testing.assert_array_equal(split.foil, split.label ^ 1)
         assert np.isin(noun, grammar.SUBJECT_IDS).all()
-        if PLANS[name].pairs != "novel":
+        if SPLIT_PLANS[name].pairs != "novel":
             np.testing.assert_array_equal(np.isin(noun, grammar.NOUN_IDS[1]), number == 1)
         np.testing.assert_array_equal(split.tags[:, 0], np.isin(determiner, determiners))
         np.testing.assert_array_equal(split.tags[:, 0], ~split.tags[:, 1])

@@ -12,13 +12,7 @@ from jaxreg.data import LeakError
 from jaxreg.data.text import corpora
 from jaxreg.data.text import source as text
 from jaxreg.data.text.corpora import CHARACTERS, CORPORA
-from jaxreg.data.text.source import (
-    SOURCE,
-    Settings,
-    check_leaks,
-    deal_documents,
-    draw_splits,
-)
+from jaxreg.data.text.source import SOURCE, Settings, check_leaks, deal_documents, draw_splits
 
 SETTINGS = Settings(seed=2, num_train=600, num_eval=300, length=9)
 

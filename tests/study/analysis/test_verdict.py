@@ -67,7 +67,7 @@ def test_negligible_and_opposite_and_their_order():
 
 def test_direction_mirrors_everything():
     for differences in (around(0.08), around(0.01), around(-0.02), around(0.03, 0.1)):
-        for kind in verdict.KINDS:
+        for kind in verdict.QUESTION_KINDS:
             one, other = said(differences, kind=kind), said(-differences, kind=kind, direction=-1)
             assert (
                 one.label == other.label

@@ -254,11 +254,9 @@ def test_holm_goes_over_all_claims(tmp_path):
     rows = [found.questions[name][0] for name in designs]
     expected = statistics.holm([row["p"] for row in rows])
     assert [row["p_holm"] for row in rows] == pytest.approx(list(expected))
-    assert found.aa == {
-        "pairs": 1,
-        "supported_or_opposite": 0,
-        "alpha": 0.05,
-    }, "three claims, one and the same pair"
+    assert found.aa == {"pairs": 1, "supported_or_opposite": 0, "alpha": 0.05}, (
+        "three claims, one and the same pair"
+    )
 
 
 def test_a_a_pairs_are_a_family_of_their_own(tmp_path):

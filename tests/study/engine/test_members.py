@@ -11,9 +11,7 @@ from jaxreg.study.design.experiment import Arm
 from jaxreg.study.engine import members
 from tests.helpers import tiny
 
-OTHER = {
-    "data.dataset": "dogsat",
-}
+OTHER = {"data.dataset": "dogsat"}
 
 
 def specs_of(arms, seeds, changes=None):

@@ -12,6 +12,6 @@ Training may replace a sentence by one of its variants (`jaxreg.reg.augmentation
 """
 
 from jaxreg.data.catsat.rewriting.leaks import check_variants
-from jaxreg.data.catsat.rewriting.rows import KINDS, variants
+from jaxreg.data.catsat.rewriting.rows import REWRITINGS, variants
 
-__all__ = ["KINDS", "check_variants", "variants"]
+__all__ = ["REWRITINGS", "check_variants", "variants"]

@@ -5,13 +5,7 @@ a held-out frame asks: no noun stands between the subject and its verb, and no o
 fronted. So attractor and fronted keep their meaning as measures.
 """
 
-from jaxreg.data.catsat.rewriting.sentence import (
-    TEMPLATE_OF,
-    Words,
-    classes,
-    meaning_of,
-    say,
-)
+from jaxreg.data.catsat.rewriting.sentence import TEMPLATE_OF, Words, classes, meaning_of, say
 
 PARAPHRASES = {
     "plain": ("V D N",),  # SIT the cat

@@ -26,7 +26,11 @@ def _shuffled(sentences: tuple[Words, ...], rng: np.random.Generator) -> Iterato
     return (sentences[index] for index in rng.permutation(len(sentences)))
 
 
-KINDS = {"synonym": draw_synonyms, "paraphrase": _paraphrase, "back_translation": _back_translation}
+REWRITINGS = {
+    "synonym": draw_synonyms,
+    "paraphrase": _paraphrase,
+    "back_translation": _back_translation,
+}
 """Kind -> (words, random numbers) -> different candidates in random order."""
 
 
@@ -39,7 +43,7 @@ def variants(dataset: Dataset, kinds: Iterable[str], num: int) -> dict[str, Vari
 
     Args:
       dataset: a draw of CATSAT.
-      kinds: of `KINDS`.
+      kinds: of `REWRITINGS`.
       num: K, at least 1.
 
     Returns:
@@ -57,8 +61,8 @@ def variants(dataset: Dataset, kinds: Iterable[str], num: int) -> dict[str, Vari
         raise ValueError(f"num is {num}; it must be at least 1")
     made, held_out = {}, HeldOut.of(dataset)
     for kind in kinds:
-        if kind not in KINDS:
-            raise ValueError(f"{kind!r} is no kind of variant; allowed: {', '.join(KINDS)}")
+        if kind not in REWRITINGS:
+            raise ValueError(f"{kind!r} is no kind of variant; allowed: {', '.join(REWRITINGS)}")
         made[kind] = _of_kind(dataset, kind, num, held_out)
         check_variants(dataset, kind, *made[kind])
     return made
@@ -76,7 +80,7 @@ def _of_kind(dataset: Dataset, kind: str, num: int, held_out: HeldOut) -> Varian
         offset = int(np.argmax(train.tokens[row] != PAD))
         allowed = (
             other
-            for other in KINDS[kind](words, rng)
+            for other in REWRITINGS[kind](words, rng)
             if (other, label) not in held_out.sentences and len(other) <= length
         )
         for place, variant in enumerate(itertools.islice(allowed, num)):

@@ -11,7 +11,7 @@ import pytest
 from jaxreg.data import SOURCES, LeakError
 from jaxreg.data.catsat import lexicon, source
 from jaxreg.data.catsat.grammar import FRAMES
-from jaxreg.data.catsat.rewriting import KINDS, check_variants, variants
+from jaxreg.data.catsat.rewriting import REWRITINGS, check_variants, variants
 from jaxreg.data.catsat.rewriting.synonyms import SYNONYMS, draw_synonyms, exchangeable
 
 K = 6
@@ -31,7 +31,7 @@ CLASS = {
 
 @pytest.fixture(scope="module")
 def made(dataset):
-    return variants(dataset, KINDS, K)
+    return variants(dataset, REWRITINGS, K)
 
 
 def words_of(dataset, tokens):
@@ -59,7 +59,7 @@ def placed(dataset, row, text):
     return tokens, query
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", REWRITINGS)
 def test_shapes_and_padding(dataset, made, kind):
     tokens, query = made[kind]
     n, length = dataset.splits["train"].tokens.shape
@@ -73,7 +73,7 @@ def test_shapes_and_padding(dataset, made, kind):
     assert 0.5 < (query[:, 0] >= 0).mean()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", REWRITINGS)
 def test_subject_verb_answer_and_offset_stay(dataset, made, kind):
     train = dataset.splits["train"]
     for row, own, tokens, words, query in rows(dataset, made, kind):
@@ -91,7 +91,7 @@ def test_subject_verb_answer_and_offset_stay(dataset, made, kind):
         assert dataset.outputs[train.label[row]] == lexicon.VERBS[lexicon.STEMS.index(stem)][number]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", REWRITINGS)
 def test_nothing_held_out_is_in_a_variant(dataset, made, kind):
     others = {
         (words_of(dataset, tokens), label)
@@ -112,7 +112,7 @@ def test_nothing_held_out_is_in_a_variant(dataset, made, kind):
     assert count > 200
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", REWRITINGS)
 def test_variants_of_a_sentence_differ(dataset, made, kind):
     seen = [(row, words) for row, _, _, words, _ in rows(dataset, made, kind)]
     assert len(set(seen)) == len(seen)
@@ -192,10 +192,10 @@ def test_a_paraphrase_has_the_same_words(dataset, made):
 
 
 def test_kinds_do_not_move_one_another_and_seeds_do(dataset, made, monkeypatch):
-    for kind in KINDS:
+    for kind in REWRITINGS:
         for array, again in zip(made[kind], variants(dataset, [kind], K)[kind]):
             np.testing.assert_array_equal(array, again)
-    monkeypatch.setitem(KINDS, "again", KINDS["synonym"])
+    monkeypatch.setitem(REWRITINGS, "again", REWRITINGS["synonym"])
     assert (
         variants(dataset, ["again"], K)["again"][0] != made["synonym"][0]
     ).any()  # the kind is part of the key
@@ -209,7 +209,7 @@ def test_a_longer_variant_is_moved_to_the_left_until_it_fits(monkeypatch):
     def longer(words, rng):
         return iter([("often", words[0], "big", *words[1:])] if len(words) == 6 else [])
 
-    monkeypatch.setitem(KINDS, "longer", longer)
+    monkeypatch.setitem(REWRITINGS, "longer", longer)
     tokens, query = variants(dataset, ["longer"], 1)["longer"]
     train, shifted = dataset.splits["train"], 0
     for row in np.flatnonzero(query[:, 0] >= 0):
@@ -228,7 +228,9 @@ def test_works_with_few_verbs_many_verbs_and_disambiguating_frames():
         {"neutral_rate": 1.0},
     ):
         dataset = source.SOURCE.preview(num_train=64, num_eval=64, **settings)
-        assert all((query[:, 0] >= 0).any() for _, query in variants(dataset, KINDS, 2).values())
+        assert all(
+            (query[:, 0] >= 0).any() for _, query in variants(dataset, REWRITINGS, 2).values()
+        )
 
 
 # --- planted leaks ---
@@ -310,7 +312,7 @@ def test_a_query_elsewhere_is_found(dataset):
 
 def test_a_leaking_kind_is_stopped(dataset, monkeypatch):
     monkeypatch.setitem(
-        KINDS,
+        REWRITINGS,
         "leaking",
         lambda words, rng: iter([("on", "the", "mat", *words)] if len(words) == 3 else []),
     )
@@ -335,7 +337,7 @@ def test_mistakes_are_said(dataset):
 def test_kinds_by_data_set():
     assert (
         SOURCES["catsat"].rewritings
-        == tuple(KINDS)
+        == tuple(REWRITINGS)
         == ("synonym", "paraphrase", "back_translation")
         and SOURCES["modn"].rewritings == ()
     )
