@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import dis
+import unicodedata
 from collections.abc import Iterable, Iterator
 
 
@@ -45,6 +46,11 @@ def one_line(error: BaseException, most: int | None = None) -> str:
     """
     text = " ".join(str(error).split()) or type(error).__name__
     return text if most is None or len(text) <= most else text[: most - 3] + "..."
+
+
+def has_control_character(text: str) -> bool:
+    """Whether a text has a line break or another control character."""
+    return any(unicodedata.category(letter) in ("Cc", "Zl", "Zp") for letter in text)
 
 
 def is_interrupt(error: BaseException) -> bool:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from jaxreg.errors import UserErrors, collecting, nearest
+from jaxreg.errors import UserErrors, collecting, has_control_character, nearest
 from jaxreg.study.engine import run_files
 
 _NOTHING_TYPED = "\0"  # argparse needs a value
@@ -118,6 +118,7 @@ def read(usage: Usage, argv: Sequence[str]) -> Arguments:
     rest, overrides = _split_overrides(_with_values(argv, usage))
     known, unknown = parser(usage).parse_known_intermixed_args(rest)
     mistakes = [_unknown(token, usage) for token in unknown]
+    mistakes += [f"{w!r}: has a control character" for w in argv if has_control_character(w)]
     if not usage.takes_config:
         mistakes += [f"--config.{o}: {usage.command} takes no config fields" for o in overrides]
     positions = list(vars(known).get("position") or ())

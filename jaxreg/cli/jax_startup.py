@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from jaxreg.cli import standard_streams
+from jaxreg.cli import failures, standard_streams
 from jaxreg.distributed import processes
-from jaxreg.errors import DEFECT, INTERRUPTED, MISTAKE, UserErrors, is_interrupt
+from jaxreg.errors import INTERRUPTED, UserErrors
 
 JOB_VARIABLES = ("JAXREG_COORDINATOR", "JAXREG_NUM_PROCESSES", "JAXREG_PROCESS_ID")
 """Of a process's environment: where process 0 is (host:port), how many processes the job has, and
@@ -70,7 +70,8 @@ def run(work: Callable[[Any], int], num_devices: int | None, distributed: bool) 
         lost = error if isinstance(error, processes.PeerLost) else processes.lost(error)
         if lost is not None:
             _end_alone(lost)
-        processes.leave(*_told(error))
+        failure = failures.of(error)
+        processes.leave(failure.code, "; ".join(failure.lines))  # main prints it here
         raise
     processes.leave()
     return code
@@ -102,23 +103,6 @@ def _end_alone(error: Exception) -> NoReturn:
     print(f"jaxreg: {why}; this process ends too; {processes.GO_ON}", file=sys.stderr, flush=True)
     processes.say_no_more()
     os._exit(code)
-
-
-def _told(error: BaseException) -> tuple[int, str]:
-    """(exit code, line) of an exception for the other processes; main says it here."""
-    from jaxreg.cli import blame
-    from jaxreg.study.design import user_files
-
-    if isinstance(error, UserErrors):
-        return MISTAKE, "; ".join(error.mistakes)
-    full, own = blame.of_the_disk(error, None), blame.of_own_code(error, user_files.kept_files())
-    if isinstance(error, KeyboardInterrupt) and (own is None or is_interrupt(error)):
-        return INTERRUPTED, "it was interrupted"
-    if full is not None:
-        return MISTAKE, full
-    if own is not None:
-        return MISTAKE, own[1]
-    return DEFECT, " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
 def _join(distributed: bool) -> None:

@@ -381,12 +381,24 @@ def open_display(stream: TextIO | io.StringIO | None = None) -> Display:
     Args:
       stream: where to; None is the standard output.
     """
+    shown = console(stream)
+    return Terminal(shown) if shown.is_terminal else Plain(shown)
+
+
+def console(stream: TextIO | io.StringIO | None = None, *, width: int = PLAIN_WIDTH) -> Console:
+    """A console as wide and colourful as the terminal it writes to; elsewhere (a file, a pipe, a
+    terminal that knows no cursor) plain text, whatever COLUMNS, TERM and FORCE_COLOR say.
+
+    Args:
+      stream: where to; None is the standard output.
+      width: characters of a line where there is no terminal.
+    """
     out = sys.stdout if stream is None else stream
     if out.isatty():
-        console = Console(file=out)
-        if not console.is_dumb_terminal:
-            return Terminal(console)
-    return Plain(Console(file=out, width=PLAIN_WIDTH, force_terminal=False, color_system=None))
+        found = Console(file=out)
+        if not found.is_dumb_terminal:
+            return found
+    return Console(file=out, width=width, force_terminal=False, color_system=None)
 
 
 def _share(done: int, total: int) -> str:

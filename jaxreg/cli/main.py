@@ -7,7 +7,6 @@ raises, that is shown first); 75 interrupted and resumable; 1 a defect of ours.
 import argparse
 import platform
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 
 from jaxreg import __version__
@@ -25,7 +24,7 @@ from jaxreg.cli.commands import (
     train,
 )
 from jaxreg.cli.commands import list as list_command
-from jaxreg.errors import DEFECT, DONE, INTERRUPTED, MISTAKE, UserErrors, is_interrupt, nearest
+from jaxreg.errors import DONE, UserErrors, nearest
 
 COMMANDS: dict[str, tuple[Usage, Callable[[Arguments], int]]] = {
     "train": (train.USAGE, train.run),
@@ -59,42 +58,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(argv)
     try:
         return _dispatch(argv)
-    except UserErrors as error:
-        named = f"jaxreg {argv[0]}" if argv and argv[0] in COMMANDS else "jaxreg"
-        for mistake in error.mistakes:
-            print(f"{named}: {mistake}", file=sys.stderr)
-        return MISTAKE
     except BaseException as error:
-        return _failed(error, argv)
+        from jaxreg.cli import failures
 
-
-def _failed(error: BaseException, argv: list[str]) -> int:
-    """Says whose an unexpected exception is: the disk's, the person's own code's, or ours."""
-    from jaxreg.cli import blame
-
-    files = sys.modules.get("jaxreg.study.design.user_files")  # not loaded: nobody brought any
-    named = f"jaxreg {argv[0]}"
-    full = blame.of_the_disk(
-        error,
-        next((word.partition("=")[2] for word in argv if word.startswith("--workdir=")), None),
-    )
-    if full is not None:
-        print(f"{named}: {full}", file=sys.stderr)
-        return MISTAKE
-    own = blame.of_own_code(error, files.kept_files() if files else ())
-    if isinstance(error, KeyboardInterrupt) and (own is None or is_interrupt(error)):
-        print("jaxreg: interrupted; the same command goes on from the last save", file=sys.stderr)
-        return INTERRUPTED
-    if own is not None:
-        print(f"{own[0]}{named}: {own[1]}", file=sys.stderr)
-        return MISTAKE
-    traceback.print_exc()
-    print(
-        "jaxreg: this is a defect of jaxreg, not a mistake of yours; please report it with the"
-        " lines above",
-        file=sys.stderr,
-    )
-    return DEFECT
+        given = (word.partition("=")[2] for word in argv if word.startswith("--workdir="))
+        failure = failures.of(error, next(given, None))
+        named = f"jaxreg {argv[0]}" if argv and argv[0] in COMMANDS else "jaxreg"
+        print(failure.trace, end="", file=sys.stderr)
+        for line in failure.lines:
+            print(f"{named}: {line}", file=sys.stderr)
+        return failure.code
 
 
 def _dispatch(argv: list[str]) -> int:

@@ -263,12 +263,20 @@ def header_of(hash: str, archive: zipfile.ZipFile) -> dict[str, Any]:
     """The header of a record's file: hash, meta, and of each array dtype and digest; any exception
     means that the file is damaged.
     """
-    header = json.loads(archive.read(_HEADER))
+    header = json.loads(_entry(archive, _HEADER))
     if not digests.is_sealed(header, "digest"):
         raise ValueError("its header does not match its digest")
     if header["hash"] != hash:
         raise ValueError(f"it is the record of {header['hash']}")
     return header
+
+
+def _entry(archive: zipfile.ZipFile, name: str) -> bytes:
+    """An entry's bytes; refuses one that unpacks to more than the file holds: ours are stored."""
+    entry = archive.getinfo(name)
+    if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:
+        raise ValueError(f"its entry {name!r} is compressed, which a record's never is")
+    return archive.read(entry)
 
 
 def _from_bytes(hash: str, content: bytes) -> Record:
@@ -277,7 +285,7 @@ def _from_bytes(hash: str, content: bytes) -> Record:
         header, arrays = header_of(hash, archive), {}
         for name, (dtype, expected) in header["arrays"].items():
             array = np.lib.format.read_array(
-                io.BytesIO(archive.read(f"{name}.npy")), allow_pickle=False
+                io.BytesIO(_entry(archive, f"{name}.npy")), allow_pickle=False
             )
             array = array.view(
                 digests.dtype_named(dtype)

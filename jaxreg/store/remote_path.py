@@ -14,6 +14,7 @@ import fnmatch
 import io
 import os
 import pathlib
+import re
 import types
 from collections.abc import Iterator
 from typing import Any
@@ -332,16 +333,16 @@ class RemotePath(pathlib.PosixPath):
 
 
 def shown(path: str | pathlib.PurePath) -> str:
-    """A path, or a word with one in it, for people: what stands before the @ of a host is not
-    shown.
+    """A path, or a word with one in it, for people: without the name and password before a host's
+    @, and without the values of a query, such as ?token=.
     """
     start, separator, rest = str(path).partition("://")
+    if not separator:
+        return str(path)
     host, slash, below = rest.partition("/")
-    return (
-        f"{start}{separator}***@{host.rpartition('@')[2]}{slash}{below}"
-        if separator and "@" in host
-        else str(path)
-    )
+    host = f"***@{host.rpartition('@')[2]}" if "@" in host else host
+    hidden = re.sub(r"([?&][^=&#]*)=[^&#]*", r"\1=***", f"{host}{slash}{below}")
+    return f"{start}{separator}{hidden}"
 
 
 def _seconds(when: Any) -> float:

@@ -4,6 +4,7 @@ import pathlib
 import subprocess
 import sys
 import warnings
+import zipfile
 
 import ml_dtypes
 import numpy as np
@@ -83,6 +84,19 @@ def test_any_damage_counts_as_absent(tmp_path):
                 assert HASH not in store
     store.put(HASH, ARRAYS, META)
     assert path.read_bytes() == good
+
+
+def test_a_record_that_unpacks_to_more_than_it_holds_is_damaged(tmp_path):
+    store = member_store.Records(tmp_path)
+    store.put(HASH, ARRAYS, META)
+    path = tmp_path / f"{HASH}.npz"
+    with zipfile.ZipFile(path) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+    with pytest.warns(member_store.RecordWarning, match="is compressed"):
+        assert store.get(HASH) is None
 
 
 def test_a_renamed_record_is_not_another(tmp_path):

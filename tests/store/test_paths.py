@@ -149,6 +149,8 @@ def test_secrets_are_not_shown(monkeypatch):
     )
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter23")
     assert remote_path.reason(RuntimeError("refused: key hunter23"), "s3") == "refused: key ***"
+    signed = "https://host/runs?X-Amz-Signature=abc123&token=hunter22#part"
+    assert remote_path.shown(signed) == "https://host/runs?X-Amz-Signature=***&token=***#part"
 
 
 def test_errors_of_a_backend_become_one_line(place, monkeypatch):

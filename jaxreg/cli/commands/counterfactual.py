@@ -73,7 +73,5 @@ def run(given: Arguments) -> int:
             workdir, arm, seed, step, flags["--text"], layer, head, dry_run=planned, display=shown
         )
     if code == DONE and not planned:
-        from rich.console import Console
-
-        section.show(section.read(workdir), Console())
+        section.show(section.read(workdir), live_display.console())
     return code

@@ -56,9 +56,7 @@ def run(given: Arguments) -> int:
     assert workdir is not None and arm is not None and seed is not None  # all are required
     assert step is not None  # has a default
 
-    from rich.console import Console
-
-    from jaxreg.cli import jax_startup
+    from jaxreg.cli import jax_startup, live_display
 
     jax_startup.silence()
     from jaxreg.study.commands import inspect as study
@@ -66,7 +64,8 @@ def run(given: Arguments) -> int:
 
     run_directory.confirm(workdir, flags["--experiment"])
     jax_startup.start()
-    return study.inspect(workdir, arm, seed, step, flags["--text"], layer, head, output, Console())
+    console = live_display.console()
+    return study.inspect(workdir, arm, seed, step, flags["--text"], layer, head, output, console)
 
 
 def check_run(workdir: Path | None, arm: str | None, seed: int | None) -> list[str]:

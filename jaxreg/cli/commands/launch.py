@@ -2,14 +2,13 @@
 
 import re
 import shlex
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
 from jaxreg.cli import arguments, launched_command
 from jaxreg.cli.arguments import Arguments, Flag, Usage
 from jaxreg.cli.launched_command import Launched
-from jaxreg.errors import DONE, UserErrors, collecting, nearest
+from jaxreg.errors import DONE, UserErrors, collecting, has_control_character, nearest
 from jaxreg.launch import accelerators, fanout
 
 ENGINES = {
@@ -143,7 +142,7 @@ def run(given: Arguments) -> int:
     mistakes = list(given.mistakes)
     engine = _engine(given, mistakes)
     typed = (*given.positions, *given.command, *(f"{n}={v}" for n, v in given.flags.items()))
-    mistakes += [f"{word!r}: {_CONTROL}" for word in typed if _has_control(word)]
+    mistakes += [f"{word!r}: {_CONTROL}" for word in typed if has_control_character(word)]
     commands = [
         launched_command.read(words, mistakes) for words in fanout.commands_of(given.command)
     ]
@@ -166,11 +165,6 @@ def run(given: Arguments) -> int:
         raise UserErrors(mistakes)
     print(text, end="")
     return DONE
-
-
-def _has_control(word: str) -> bool:
-    """Whether a word has a line break or another control character."""
-    return any(unicodedata.category(letter) in ("Cc", "Zl", "Zp") for letter in word)
 
 
 def _engine(given: Arguments, mistakes: list[str]) -> str | None:

@@ -1,7 +1,6 @@
 """`jaxreg list`: what there is to choose from, with one line each."""
 
 import ast
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,12 +23,11 @@ def run(given: Arguments) -> int:
     """
     if given.mistakes:
         raise UserErrors(given.mistakes)
-    from rich.console import Console
-
+    from jaxreg.cli import live_display
     from jaxreg.data import SOURCES
     from jaxreg.study.design.regularizers import REGULARIZER_KINDS
 
-    console = Console() if sys.stdout.isatty() else Console(width=160)
+    console = live_display.console(width=160)
     for kind, table in REGULARIZER_KINDS.items():
         _print(
             console,

@@ -18,12 +18,21 @@ from jaxreg.study.design.components import Own
 from jaxreg.study.design.config import Config
 from jaxreg.study.design.config_fields import MAX_SEED
 from jaxreg.study.design.experiment import Arm, Experiment
-from jaxreg.study.engine import comparison, off_values, run_directory, same_everywhere, scope
-from jaxreg.study.engine.dataset_loader import Library
+from jaxreg.study.engine import (
+    comparison,
+    dataset_loader,
+    off_values,
+    run_directory,
+    same_everywhere,
+    scope,
+)
 from jaxreg.study.engine.members import Group, Spec, group, make_specs, plain
 from jaxreg.study.engine.session import Session, hold
 from jaxreg.study.engine.trainer import fingerprint
 from jaxreg.study.report import counterfactual_section, tensorboard
+
+MANY = 10_000
+"""From so many members on, a plan says first that counting them takes a while."""
 
 
 def refuse_impossible(config: Mapping, arms: Mapping[str, Arm], seeds: Sequence[int]) -> None:
@@ -159,9 +168,9 @@ def plan(
     """
     config, arms = plain(config), {name: plain(arm) for name, arm in arms.items()}
     refuse_impossible(config, experiment.arms, seeds)
-    library = Library()
-    specs = make_specs(experiment.arms, arms, seeds, library.request)
-    library.close()
+    if len(arms) * len(seeds) > MANY:
+        display.note(f"{len(arms) * len(seeds):,} members are counted, which takes a while")
+    specs = make_specs(experiment.arms, arms, seeds, dataset_loader.content_hash)
     for line in budget(experiment, specs, group(specs), seeds, workdir):
         display.note(line)
     return DONE

@@ -3,7 +3,6 @@ training step dropped from it.
 """
 
 import dataclasses
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from jaxreg.study.design.experiment import Arm
 from jaxreg.study.engine import run_directory
 from jaxreg.study.engine.dataset_loader import Library
 from jaxreg.study.engine.members import Spec, make_specs
+from jaxreg.study.report import figures
 from jaxreg.study.report.example_sentence import RATE, trained_model
 
 TINY = 0.005
@@ -253,32 +253,19 @@ def draw(
     """Writes the matrices as a PNG: above, trained; below, after this step's drops, crossed out
     where dropped.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     rows, columns = 2 * len(layers), len(heads)
-    figure, axes = pyplot.subplots(
-        rows,
-        columns,
-        figsize=(2.6 * columns + 1, 2.6 * rows + 1),
-        squeeze=False,
-        layout="constrained",
-    )
-    figure.suptitle(f"{' '.join(found.words)}\n{title}")
-    for i, layer in enumerate(layers):
-        for j, head in enumerate(heads):
-            before, kept = found.weights[layer, head], found.kept[layer, head]
-            _panel(
-                axes[2 * i, j], before, found.words, f"layer {layer}, head {head}: trained", None
-            )
-            after = np.where(kept, before * found.scale, 0)
-            _panel(axes[2 * i + 1, j], after, found.words, "after this step's drops", ~kept)
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=120)
-    path.write_bytes(drawn.getvalue())
-    pyplot.close(figure)
+    with figures.style({}):
+        figure = figures.new((2.6 * columns + 1, 2.6 * rows + 1), layout="constrained")
+        axes = figure.subplots(rows, columns, squeeze=False)
+        figure.suptitle(f"{' '.join(found.words)}\n{title}")
+        for i, layer in enumerate(layers):
+            for j, head in enumerate(heads):
+                weights, kept = found.weights[layer, head], found.kept[layer, head]
+                name = f"layer {layer}, head {head}: trained"
+                _panel(axes[2 * i, j], weights, found.words, name, None)
+                after = np.where(kept, weights * found.scale, 0)
+                _panel(axes[2 * i + 1, j], after, found.words, "after this step's drops", ~kept)
+        path.write_bytes(figures.png(figure, dpi=120))
 
 
 def _panel(

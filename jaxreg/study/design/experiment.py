@@ -1,11 +1,13 @@
 """An experiment: one question, its arms, seeds and prediction, written down before it runs."""
 
+import collections
 import dataclasses
 from collections.abc import Mapping
 from math import isfinite
 from pathlib import Path
 
 from jaxreg import errors
+from jaxreg.errors import has_control_character
 from jaxreg.study.design import components, user_files
 from jaxreg.study.design.components import Own
 from jaxreg.study.design.config_fields import MAX_SEED
@@ -186,6 +188,8 @@ def check_design(design: AbstractDesign) -> list[str]:
     if not design.arms:
         mistakes.append("arms: there are none")
     for name, arm in design.arms.items():
+        if not isinstance(name, str) or has_control_character(name):
+            mistakes.append(f"arm {name!r}: a name is text without control characters")
         mistakes += [f"arm {name!r}: {mistake}" for mistake in _check_arm(arm)]
     return mistakes
 
@@ -203,7 +207,7 @@ def check_seeds(seeds: object) -> list[str]:
         for seed, whole in is_whole.items()
         if not whole
     ]
-    repeated = [seed for seed in is_whole if list(seeds).count(seed) > 1]
+    repeated = [seed for seed, count in collections.Counter(seeds).items() if count > 1]
     if repeated:
         mistakes.append(f"repeated: {', '.join(map(str, repeated))}; paired seeds must differ")
     return mistakes

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from jaxreg.data import Dataset, Source
 from jaxreg.distributed import processes
@@ -48,11 +49,8 @@ class Library(Mapping):
 
     def request(self, settings: Mapping, seed: int) -> str:
         """The content hash of a draw, which starts to load. settings: the config's data section."""
-        source, own = (
-            SOURCES[settings["dataset"]],
-            {key: value for key, value in settings.items() if key != "dataset"},
-        )
-        key = source.content_hash(source.settings(seed=seed, **own))
+        key = content_hash(settings, seed)
+        source, own = _source_of(settings)
         # Here, not in the thread: while TFDS is imported, it replaces the import of every thread by
         # a lazy one.
         from jaxreg.data import cache  # noqa: F401
@@ -77,6 +75,18 @@ class Library(Mapping):
         process cuts short looks damaged.
         """
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def content_hash(settings: Mapping, seed: int) -> str:
+    """The content hash of a draw; nothing is loaded. settings: the config's data section."""
+    source, own = _source_of(settings)
+    return source.content_hash(source.settings(seed=seed, **own))
+
+
+def _source_of(settings: Mapping) -> tuple[Source, dict[str, Any]]:
+    """(the source of a config's data section, its own settings)."""
+    own = {name: value for name, value in settings.items() if name != "dataset"}
+    return SOURCES[settings["dataset"]], own
 
 
 def _in_turn(key: str, load: Callable[[], Dataset], alone: bool) -> Dataset:

@@ -4,6 +4,7 @@ grouped by structure.
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from jaxreg.attention import BITS_VERSION
 from jaxreg.store import code_version as code
@@ -65,13 +66,22 @@ def make_specs(
       code: the version of the code that trains or trained them; None means this one.
     """
     specs, code = [], code_version() if code is None else code
+    configs_by_arm = {name: plain(resolved[name]) for name in arms}
+    deciding = {name: _deciding(config) for name, config in configs_by_arm.items()}
+    sections = {
+        name: member_store.content_hash(_jsonable(config["data"]))
+        for name, config in configs_by_arm.items()
+    }
+    draws: dict[tuple[str, int], str] = {}  # most arms of a seed share its data
     for seed in seeds:
         for name, arm in arms.items():
-            config, run_seed = plain(resolved[name]), seed + arm.seed_offset
-            data = data_hash(config["data"], run_seed)
-            specs.append(
-                Spec(name, seed, run_seed, config, member_hash(config, run_seed, data, code), data)
-            )
+            config, run_seed = configs_by_arm[name], seed + arm.seed_offset
+            draw = sections[name], run_seed
+            if draw not in draws:
+                draws[draw] = data_hash(config["data"], run_seed)
+            data = draws[draw]
+            address = _address(deciding[name], run_seed, data, code)
+            specs.append(Spec(name, seed, run_seed, config, address, data))
     return specs
 
 
@@ -85,30 +95,34 @@ def code_version() -> str:
 
 def member_hash(config: Mapping, seed: int, data: str, code: str) -> str:
     """The address of a trained member: everything that decided its numbers, and nothing else."""
+    return _address(_deciding(config), seed, data, code)
+
+
+def _deciding(config: Mapping) -> dict[str, Any]:
+    """What decides a member's numbers besides seed, data and code."""
+    own = components.digests_of(config)
     deciding = {
         section: dict(values)
         for section, values in config.items()
         if section not in program.OPERATIONAL
     }
-    own = components.digests_of(config)
-    return member_store.content_hash(
-        {
-            "config": _jsonable(deciding),
-            "seed": seed,
-            "data": data,
-            "code": code,
-            "bits_version": BITS_VERSION,
-        }
-        | ({"own": own} if own else {})
-    )
+    return {"config": _jsonable(deciding)} | ({"own": own} if own else {})
+
+
+def _address(deciding: Mapping[str, Any], seed: int, data: str, code: str) -> str:
+    rest = {"seed": seed, "data": data, "code": code, "bits_version": BITS_VERSION}
+    return member_store.content_hash({**deciding, **rest})
 
 
 def group(specs: Sequence[Spec]) -> list[Group]:
     """Specs by structure, in order of first appearance; each member once, for all arms."""
     groups: dict[str, tuple[Mapping, dict[str, Spec]]] = {}
+    keys: dict[int, tuple[str, Mapping]] = {}  # the seeds of an arm share their config
     for spec in specs:
-        structure = program.structure_of(spec.config)
-        key = member_store.content_hash(_jsonable(structure))
+        if id(spec.config) not in keys:
+            structure = program.structure_of(spec.config)
+            keys[id(spec.config)] = member_store.content_hash(_jsonable(structure)), structure
+        key, structure = keys[id(spec.config)]
         groups.setdefault(key, (structure, {}))[1].setdefault(spec.hash, spec)
     return [Group(structure, tuple(members.values())) for structure, members in groups.values()]
 

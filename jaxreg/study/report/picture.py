@@ -2,16 +2,15 @@
 the best arm learned.
 """
 
-import io
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from jaxreg.store.atomic import write_bytes
+from jaxreg.study.report import figures
+from jaxreg.study.report.figures import Axes
 from jaxreg.study.report.verdict_styles import style_of
-
-Axes = Any  # matplotlib.axes.Axes, which is too heavy to import for a name
 
 CURVE_STYLES = {
     "train": ("#1b1f24", "--"),
@@ -31,9 +30,7 @@ def draw_picture(payload: Mapping[str, Any], path: str | Path) -> None:
         Null and NaN are left out.
       path: where the PNG goes.
     """
-    import matplotlib  # heavy, and needed here only
-
-    with matplotlib.rc_context(
+    with figures.style(
         {
             "font.family": "DejaVu Sans",
             "font.size": 12.5,
@@ -43,11 +40,7 @@ def draw_picture(payload: Mapping[str, Any], path: str | Path) -> None:
             "ytick.color": MUTED,
         }
     ):
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=SIZE, dpi=100, facecolor="white")
-        FigureCanvasAgg(figure)
+        figure = figures.new(SIZE, dpi=100, facecolor="white")
         effects = figure.add_axes((0.205, 0.13, 0.26, 0.66))
         _draw_effects(effects, payload)
         shown = [name for name in (payload["baseline"], best_arm(payload)) if name is not None]
@@ -71,9 +64,7 @@ def draw_picture(payload: Mapping[str, Any], path: str | Path) -> None:
         )
         figure.text(0.648, 0.925, "Learned, or memorized", fontsize=17, weight="bold")
         figure.text(0.648, 0.878, "accuracy by training step", fontsize=12, color=MUTED)
-        drawn = io.BytesIO()
-        figure.savefig(drawn, format="png", metadata={"Software": None})
-        write_bytes(path, drawn.getvalue())
+        write_bytes(path, figures.png(figure))
 
 
 def best_arm(payload: Mapping[str, Any]) -> str | None:
