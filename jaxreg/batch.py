@@ -56,5 +56,6 @@ class Batch(TypedDict, total=False):
     """Weight of the own label in [0, 1]; that of the partner's is the rest. Absent means 1."""
     mix_layer: Int[Array, ""]
     """Where own and partner stream are added: 0 after the embeddings, n at the input of block n.
-    Absent means that the tokens are mixed already, and both labels are read at the own query.
+
+    Absent: the tokens are mixed already, and both labels are read at the own query.
     """

@@ -21,9 +21,7 @@ class UserErrors(Exception):
 
 @contextlib.contextmanager
 def collecting(mistakes: list[str]) -> Iterator[None]:
-    """Moves the mistakes that are raised inside into `mistakes` and goes on, so that one command
-    reports them all.
-    """
+    """Appends the mistakes raised inside to `mistakes`, so that one command reports them all."""
     try:
         yield
     except UserErrors as error:
@@ -41,9 +39,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def one_line(error: BaseException, most: int | None = None) -> str:
-    """The words of an exception without line breaks, its type where it has none; cut to `most`
-    letters, with three dots.
-    """
+    """An exception's message (or type) on one line, cut to `most` letters with three dots."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if most is None or len(text) <= most else text[: most - 3] + "..."
 
@@ -67,8 +63,9 @@ def is_interrupt(error: BaseException) -> bool:
 
 
 DONE, DEFECT, MISTAKE, INTERRUPTED = 0, 1, 2, 75
-"""The exit codes of every command: done; a defect of ours; a mistake of the user's; interrupted,
-and the same command goes on.
+"""The exit codes of every command: done, a defect of jaxreg, a mistake of the user's, interrupted.
+
+After an interruption the same command goes on.
 """
 BROKEN = DEFECT
 """Of a launch: something in the cloud could not be deleted, installed or fetched."""

@@ -14,8 +14,10 @@ from jaxreg.attention.dropout import AttentionDropout
 from jaxreg.typing import Array, AttentionImplementation, AttentionKind, Float, Int, PRNGKey, Scalar
 
 BLOCKWISE_FROM = 2**16
-"""T x S from which None chooses "blockwise": on CPU the materialised path was slower at 256 x 256
-and above (1.1 to 2.7 times, batches of 1 to 16, with and without dropout) and mostly faster below.
+"""T x S from which implementation=None chooses "blockwise".
+
+Measured on CPU: "reference" was 1.1 to 2.7 times slower from 256 x 256 on (batches of 1 to 16,
+with and without dropout) and mostly faster below.
 """
 
 
@@ -118,9 +120,7 @@ def output(
 def attend(
     query: Array, key: Array, value: Array, *arrays: Array | None, **options
 ) -> tuple[Float[Array, "*b t h kv"], Float[Array, "*b h t s"]]:
-    """`dot_product_attention` by the reference, and the weights that were applied (after dropping)
-    beside it. Takes what `output` takes but `implementation`.
-    """
+    """`dot_product_attention` by the reference: (output, the weights after dropping)."""
     out, weights = _attend(
         query, key, value, *arrays, implementation="reference", with_weights=True, **options
     )

@@ -1,7 +1,6 @@
-"""What is dropped from attention, and how often: a small description that every implementation
-reads.
+"""What is dropped from attention, and how often: a description that every implementation reads.
 
-Who drops what, as settings of `AttentionDropout` (defaults: unit "connection", stage "weights",
+The forms in use, as settings of `AttentionDropout` (defaults: unit "connection", stage "weights",
 share ()):
 
 | elsewhere | here |
@@ -57,17 +56,16 @@ def check_rate(rate: Scalar, name: str) -> None:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class AttentionDropout:
-    """Attention dropout: a pytree whose only leaf is the rate, so rates may be traced, mapped and
-    scheduled.
+    """Attention dropout as a pytree whose only leaf is the rate, which may be traced and mapped.
 
     Args:
       rate: drop probability in [0, 1), a float or a traced scalar (checked where concrete).
-      unit: what is dropped as one. "connection": every (head, query, key) by itself; "key": a key
-        for all queries of a head; "query": all that a query reads in a head; "head": a head of an
-        example; "span": `span_length` neighbouring keys of one query.
-      stage: "weights": after the softmax; kept weights are scaled by one over the keep probability.
+      unit: what is dropped together. "connection": every (head, query, key) independently; "key": a
+        key for all queries of a head; "query": all that a query reads in a head; "head": a head of
+        an example; "span": `span_length` neighbouring keys of one query.
+      stage: "weights": after the softmax; kept weights are divided by the keep probability.
         "logits": before it (DropKey), no scaling; a row whose allowed keys would all be dropped
-        keeps them all, so that no masked key comes back; with unit "query" or "head" that is every
+        keeps them all, so that no masked key is read; with unit "query" or "head" that is every
         row, and nothing changes, whatever is droppable.
       share: coordinates of "example", "head", "query" over which one mask is shared; the unit must
         have them.
@@ -77,10 +75,10 @@ class AttentionDropout:
       ValueError: a rate outside [0, 1), an unknown unit or stage, a share that the unit lacks, a
         span_length that is missing or out of place.
 
-    Source: Vaswani et al. 2017 drop attention weights; Srivastava et al. 2014 for dropout, here
-    inverted; Li et al. 2023, "DropKey" (CVPR), eq. 3, for the logits; Zhou et al. 2020, "Scheduled
-    DropHead", for heads, without its schedule.
-    Differs: DropKey there may drop a whole row, which then reads masked keys.
+    Source: Vaswani et al. 2017, arXiv:1706.03762, drop attention weights; Srivastava et al. 2014,
+    JMLR 15:1929-1958, for dropout, here inverted; Li et al. 2023, "DropKey", arXiv:2208.02646, eq.
+    3, for the logits; Zhou et al. 2020, "Scheduled DropHead", arXiv:2004.13342, for heads, without
+    its schedule. Differs: DropKey there may drop a whole row, which then reads masked keys.
     """
 
     rate: Scalar

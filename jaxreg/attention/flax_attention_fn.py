@@ -44,47 +44,46 @@ def attention_fn(
     logit_softcap: Scalar | None = None,
     query_offset: Int[Array, ""] | int | None = None,
 ) -> "FlaxAttention":
-    """A function with the one signature that flax.linen.MultiHeadDotProductAttention and
-    flax.nnx.MultiHeadAttention call.
+    """An attention_fn for flax.linen.MultiHeadDotProductAttention and flax.nnx.MultiHeadAttention.
 
     Functions made of equal arguments are equal, so modules that are made anew share one compiled
     program; they can be hashed and pickled. Arrays among the arguments are compared by identity.
 
     Args:
-      unit: what is dropped as one: "connection", "key", "query", "head" or "span", see
+      unit: what is dropped together: "connection", "key", "query", "head" or "span", see
         `AttentionDropout`. This and `share` decide what is shared; Flax's broadcast_dropout does
         not.
       stage: "weights", after the softmax, or "logits", before it (DropKey).
-      share: coordinates of "example", "head", "query" over which one mask is shared;
-        ("example", "head") is Flax's broadcast_dropout=True.
+      share: coordinates of "example", "head", "query" over which one mask is shared; ("example",
+        "head") is Flax's broadcast_dropout=True.
       span_length: width of a span in keys, for unit "span" only.
       rate: overrides the module's dropout_rate and may be traced; Flax tests `dropout_rate > 0`, so
         give Flax any constant above 0.
       example_ids: [*B] positions in the global batch; None means 0 ... B-1. In pmap or shard_map
         with a local batch pass the global ids, or every device draws the same masks.
       implementation: "reference" (materialises the weights), "blockwise" (memory O(T)), or None
-        (choose by size); where Flax asks for the weights (sow_weights), they are materialised
-        whatever it says.
+        (choose by size); where Flax asks for the weights (sow_weights), they are always
+        materialised.
       droppable: boolean, broadcastable to [*B, H, T, S]; False marks connections that are never
         dropped nor rescaled.
       scale: of the logits; None means 1 / sqrt(K).
       kind: "softmax" or "sigmoid".
       logit_softcap: cap * tanh(logits / cap) for the logits, before the bias; None leaves it out.
-      query_offset: position of the first query, a whole number or a traced one; None means 0. With
-        a cache (decode=True) Flax asks with one query per call and does not say which: give the
-        number of tokens before it, or dropout takes query 0's mask for each.
+      query_offset: position of the first query, an integer or a traced one; None means 0. With a
+        cache (decode=True) Flax calls with one query at a time without its position: give the
+        number of tokens before it, or every query takes the mask of query 0.
 
     Raises:
-      ValueError: a wrong word or number, here; what `dot_product_attention` refuses, Flax's einsum
-        arguments and NNX's input_positions, in the call.
+      ValueError: an invalid argument, here; in the call, what `dot_product_attention` refuses,
+        Flax's einsum arguments and NNX's input_positions.
 
     Randomness: position-keyed from the key that Flax draws from its "dropout" stream, see
     `masks.py`.
 
     Source: flax.linen.dot_product_attention, flax.nnx.dot_product_attention. Differs: the softmax
     is always float32, so force_fp32_for_softmax only decides, as there, in which dtype weights are
-    sown; they are sown as they are applied, after dropping (Flax: before), so that they show what
-    was dropped; a rate may be traced, one outside [0, 1) is refused; complex inputs are refused.
+    sown; weights are sown after dropping (Flax: before); a rate may be traced, one outside [0, 1)
+    is refused; complex inputs are refused.
     """
     return FlaxAttention(
         unit,
@@ -237,9 +236,7 @@ def _promoted(arrays: tuple[ArrayLike, ...], *, dtype: Any) -> tuple[Array, ...]
 
 
 def _sow(module: Any, weights: Array) -> None:
-    """Hands the weights to the Flax module that asked for them, in the collection that it uses
-    itself.
-    """
+    """Sows the weights in the Flax module that called, in the collection that it uses itself."""
     from flax import linen, nnx
 
     if isinstance(module, linen.Module):

@@ -1,23 +1,22 @@
-"""Which connections are kept, at any coordinates: the bits of position-keyed dropout (bits_version
-1).
+"""Position-keyed dropout: whether a connection is kept, at any coordinates (bits_version 1).
 
-Whether a connection is kept is a pure function of (key, example, head, query position, key
-position):
+It is a pure function of (key, example, head, query position, key position):
 
     ex_key = fold_in(call_key, example)
     k0, k1 = key_data(fold_in(ex_key, head))
     b0, b1 = threefry2x32_13((k0, k1), counter=(key_position, query_position // 4))
     lane   = (b0 & 0xffff, b0 >> 16, b1 & 0xffff, b1 >> 16)[query_position % 4]
-    keep   = lane >= t,   t = clip(ceil(float32(rate) * 65536), 0, 65535),   scale = 65536 / (65536
-    - t)
+    keep   = lane >= t
+    t      = clip(ceil(float32(rate) * 65536), 0, 65535)
+    scale  = 65536 / (65536 - t)
 
 so the mask is the same for every block size, batch split, device count and transformation (jit,
-pmap, vmap, remat). The rate that is really applied is t / 65536, and the scale is the exact inverse
-of the keep probability.
+pmap, vmap, remat). The rate that is applied is t / 65536, and the scale is the exact inverse of
+the keep probability.
 
-Source: Salmon, Moraes, Dror, Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3" (SC11),
-Threefry-2x32 with 13 rounds, the smallest number that passes BigCrush there. Differs: four 16-bit
-draws are cut from the two words.
+Source: Salmon, Moraes, Dror, Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3",
+doi:10.1145/2063384.2063405, Threefry-2x32 with 13 rounds, the smallest number that passes BigCrush
+there. Differs: four 16-bit draws are cut from the two words.
 """
 
 import functools
@@ -66,9 +65,7 @@ def threshold(rate: Scalar) -> UInt32[Array, ""]:
 
 
 def keep_scale(rate: Scalar) -> Float[Array, ""]:
-    """What kept weights are multiplied with: 65536 / (65536 - t), one over the keep probability
-    really applied.
-    """
+    """The factor of kept weights: 65536 / (65536 - t), one over the keep probability applied."""
     return jnp.float32(65536) / (jnp.float32(65536) - threshold(rate).astype(jnp.float32))
 
 
@@ -172,8 +169,9 @@ def _folded_alone(key: Array, data: Array) -> Array:
 
 @jax.custom_batching.sequential_vmap
 def _reduced(key: Array) -> UInt32[Array, "2"]:
-    """Two words of a key that is no Threefry key. One key at a time: under vmap JAX draws rbg bits
-    from the first key only.
+    """Two words of a key that is no Threefry key, reduced one key at a time.
+
+    Under vmap JAX draws rbg bits from the first key only.
     """
     return jax.random.bits(key, (2,), jnp.uint32)
 
@@ -256,12 +254,11 @@ def packed_lanes(
     keys: UInt32[Array, "..."],
     t: UInt32[Array, ""],
 ) -> UInt8[Array, "..."]:
-    """Four rows of the mask in one uint8 array: bit i is set where query 4 * group + i keeps the
-    key.
+    """Four rows of the mask in one uint8 array: bit i is set if query 4 * group + i keeps the key.
 
-    All arguments broadcast. The loop runs once, or not at all where nothing is dropped; and it
-    keeps XLA from fusing Threefry into the users of the bits, where it would run once for each
-    lane. Its bound is hidden, or a constant rate would unroll it.
+    All arguments broadcast. The loop runs once, or not at all where nothing is dropped. It keeps
+    XLA from fusing Threefry into the consumers of the bits, where it would run once per lane. Its
+    bound is hidden from XLA, which would otherwise unroll it for a constant rate.
     """
     shape = jnp.broadcast_shapes(k0.shape, k1.shape, groups.shape, keys.shape)
     k0, k1, groups, keys = (
@@ -297,8 +294,9 @@ def keep_all_positions(
     num_keys: int,
     query_offset: Int[Array, ""] | None = None,
 ) -> Bool[Array, "b h #t #s"]:
-    """`keep_at` for queries 0 ... T-1 and keys 0 ... S-1 at a quarter of the cost: each word pair
-    serves four rows. With an offset the first query is that one, at the full cost.
+    """`keep_at` for queries 0 ... T-1 and keys 0 ... S-1 at a quarter of the cost.
+
+    Each word pair serves four rows. With an offset the first query is that one, at the full cost.
     """
     queries, keys = (jnp.arange(n, dtype=jnp.uint32) for n in (num_queries, num_keys))
     if query_offset is not None:

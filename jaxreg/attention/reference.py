@@ -1,6 +1,4 @@
-"""Attention that materialises [B, H, T, S]: the definition of correct, and the fast choice for
-short sequences.
-"""
+"""Attention that materialises [B, H, T, S]: the definition, and faster for short sequences."""
 
 import jax
 import jax.numpy as jnp
@@ -19,14 +17,13 @@ def attention_weights(
     kind: AttentionKind = "softmax",
     logit_softcap: Scalar | None = None,
 ) -> Float[Array, "b h t s"]:
-    """softmax(softcap(scale * q k^T) + bias), or `sigmoid_weights` of the same, in
-    `softmax_dtype`; where `mask` is False exactly 0.
+    """softmax(softcap(scale * q k^T) + bias), or `sigmoid_weights` of it, in `softmax_dtype`.
 
-    With fewer key heads than query heads (grouped queries), query head h reads key head h // (H /
-    G). A row where every key is forbidden is uniform over all keys, as in Flax, so it reads the
-    mean of the values; with kind "sigmoid" it is 0.
+    Exactly 0 where `mask` is False. With fewer key heads than query heads (grouped queries), query
+    head h reads key head h // (H / G). A row where every key is forbidden is uniform over all keys,
+    as in Flax, so it reads the mean of the values; with kind "sigmoid" it is 0.
 
-    Source: Vaswani et al. 2017, eq. 1.
+    Source: Vaswani et al. 2017, arXiv:1706.03762, eq. 1.
     """
     b, t, h, k = query.shape
     groups, dtype = key.shape[2], softmax_dtype(query.dtype)
@@ -69,13 +66,14 @@ def softcap(logits: Float[Array, "*b"], cap: Scalar) -> Float[Array, "*b"]:
 def sigmoid_weights(
     logits: Float[Array, "b h t s"], mask: Bool[Array, "#b #h #t #s"] | None
 ) -> Float[Array, "b h t s"]:
-    """sigmoid(logits - log n), where n is the number of keys that the row may read; 0 where it may
-    not. Rows do not sum to 1.
+    """sigmoid(logits - log n), n the number of keys that the row may read; 0 where it may not.
+
+    Rows do not sum to 1.
 
     Source: Ramapuram et al. 2024, "Theory, analysis, and best practices for sigmoid
-    self-attention", with their bias b = -log n.
-    Differs: n counts the allowed keys of the row, there it is the length; so a query among equal
-    keys gives them about 1 / n each under any mask.
+    self-attention", arXiv:2409.04431, with their bias b = -log n. Differs: n counts the allowed
+    keys of the row, there it is the length; so a query among equal keys gives them about 1 / n each
+    under any mask.
     """
     s = logits.shape[-1]
     if mask is None:
@@ -103,9 +101,7 @@ def drop(
     keep_scale: Float[Array, ""],
     droppable: Bool[Array, "#b #h #t #s"] | None = None,
 ) -> Float[Array, "b h t s"]:
-    """`weights` with some connections dropped, unbiased: kept ones times `keep_scale`, undroppable
-    ones as they are.
-    """
+    """`weights` after dropout: kept ones times `keep_scale`, undroppable ones unchanged."""
     dropped = jnp.where(keep, weights * keep_scale.astype(weights.dtype), 0)
     return dropped if droppable is None else jnp.where(droppable, dropped, weights)
 
@@ -115,11 +111,12 @@ def surviving_keys(
     keep: Bool[Array, "#b #h #t #s"],
     droppable: Bool[Array, "#b #h #t #s"] | None = None,
 ) -> Bool[Array, "#b #h #t #s"]:
-    """What may be read after dropping logits: the allowed keys that are kept, or all allowed ones
-    where none would be left.
+    """The keys that may be read after dropping logits: allowed and kept ones, or all allowed ones.
 
-    Source: Li et al. 2023, "DropKey" (CVPR), eq. 3. Differs: there a row may lose every key, and
-    the softmax then reads masked ones.
+    The latter holds for rows that would otherwise have none left.
+
+    Source: Li et al. 2023, "DropKey", arXiv:2208.02646, eq. 3. Differs: there a row may lose every
+    key, and the softmax then reads masked ones.
     """
     if droppable is not None:
         keep = keep | ~droppable

@@ -87,11 +87,10 @@ def placed_like(x: Array, query: Array) -> Array:
 
 
 def lanes(batch: int, heads: int) -> tuple[int, int]:
-    """Into how many groups the batch and the heads must fall, so that the compiler can give every
-    device groups of its own.
+    """(groups of the batch, groups of heads), enough to give every device groups of its own.
 
-    Inside jit nobody knows yet which axes are divided, nor by how many of the devices; these
-    numbers hold for every division of a batch or of heads that comes out even. One device: (1, 1).
+    Inside jit it is not known which axes are divided, nor over how many devices; these numbers hold
+    for every even division of the batch or of the heads. One device: (1, 1).
     """
     mesh = jax.sharding.get_abstract_mesh()
     if not isinstance(batch, int):

@@ -1,6 +1,4 @@
-"""What attention refuses, before anything is traced: one ValueError that names the argument, its
-value and what is allowed.
-"""
+"""Checks before tracing: one ValueError with the argument's name, its value and what is allowed."""
 
 import math
 import typing
@@ -51,9 +49,7 @@ def check_inputs(query: Array, key: Array, value: Array) -> None:
 def check_masks(
     query: Array, key: Array, bias: Array | None, mask: Array | None, droppable: Array | None
 ) -> None:
-    """Raises ValueError for a bias or mask that does not broadcast to [*B, H, T, S], and for masks
-    that are not boolean.
-    """
+    """Raises ValueError for a non-boolean mask, or shapes that do not fit [*B, H, T, S]."""
     full = (*query.shape[:-3], query.shape[-2], query.shape[-3], key.shape[-3])
     for name, x in (("bias", bias), ("mask", mask), ("droppable", droppable)):
         if x is not None and not _broadcasts(x.shape, full):
@@ -73,9 +69,7 @@ def check_dropout(
     dropout_key: PRNGKey | None,
     example_ids: Array | None,
 ) -> None:
-    """Raises ValueError for a rate outside [0, 1), dropout without a key, and keys or ids that do
-    not fit the batch `lead`.
-    """
+    """Raises ValueError for a rate outside [0, 1), or keys or ids missing or not fitting `lead`."""
     if dropout is not None:
         check_rate(dropout.rate, "dropout.rate")
         if dropout_key is None and (
@@ -110,9 +104,7 @@ def check_kind(
     logit_softcap: Scalar | None,
     implementation: AttentionImplementation | None,
 ) -> None:
-    """Raises ValueError for a kind of attention that does not exist, a soft-cap that is not above
-    0, and "blockwise" with a kind that only the reference computes.
-    """
+    """Raises ValueError for an unknown kind, a soft-cap <= 0, or a kind that "blockwise" lacks."""
     if kind not in ATTENTION_KINDS:
         raise ValueError(f"kind: {kind!r}; allowed: {', '.join(map(repr, ATTENTION_KINDS))}")
     if logit_softcap is not None and not isinstance(logit_softcap, jax.core.Tracer):
@@ -137,9 +129,7 @@ def needs_reference(kind: AttentionKind) -> bool:
 def check_query_offset(
     query_offset: Array | int | None, implementation: AttentionImplementation | None
 ) -> None:
-    """Raises ValueError for an offset that is no whole number of 0 or more, and for "blockwise"
-    with one.
-    """
+    """Raises ValueError for an offset that is no integer >= 0, or one given to "blockwise"."""
     if query_offset is None:
         return
     is_whole = jnp.shape(query_offset) == () and jnp.issubdtype(

@@ -29,9 +29,7 @@ SOURCES: dict[str, Source] = {
     "digits": digits.SOURCE,
     "text": text.SOURCE,
 }
-"""The value of config.data.dataset -> the data set. A new one is one package and one line here; see
-`source.py`.
-"""
+"""config.data.dataset -> the data set. A new one is a package and a line here, see `source.py`."""
 
 DEFAULT_DATASET = "catsat"
 """Whose settings the config has where nobody chooses another."""

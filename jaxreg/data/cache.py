@@ -45,9 +45,7 @@ class CacheError(OSError):
 
 
 class SourceConfig(tfds.core.BuilderConfig):
-    """A TFDS config that carries a source, its settings and the splits they draw; its name is the
-    start of their content hash.
-    """
+    """A TFDS config with a source, its settings and their splits; named by their content hash."""
 
     def __init__(self, source: "Source", settings: Any):
         self.content_hash = source.content_hash(settings)
@@ -65,17 +63,13 @@ class SourceConfig(tfds.core.BuilderConfig):
 
 class _LocalInfo(tfds.core.DatasetInfo):
     def initialize_from_bucket(self) -> None:
-        """Nothing: no copy is published, and looking for one leaves an empty temporary folder
-        behind.
-        """
+        """Does nothing: no copy is published, and looking for one leaves a temporary folder."""
 
 
 class _Drawn(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """One example per split, see the module's docstring; writes only. TFDS knows it by the source's
-    name.
+    """Writes one TFDS example per split, see the module's docstring, under the source's name.
 
-    The class stands here, in a package, and never in a person's own file: there TFDS finds no
-    folder of its package.
+    The class must lie in a package: in a lone file TFDS finds no folder of its package.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -133,8 +127,7 @@ def _split(columns: dict[str, np.ndarray]) -> Split:
 
 
 def load(source: "Source", settings: Any, cache_dir: str | os.PathLike) -> dict[str, Split]:
-    """The splits of a source's `settings` from the files in `cache_dir`; missing or damaged files
-    are made anew.
+    """The splits of a source's `settings` from files in `cache_dir`, remade if missing or damaged.
 
     Raises:
       ValueError: `cache_dir` is not a local folder, or the source cannot draw these settings.
@@ -236,12 +229,11 @@ def read(source: "Source", settings: Any, data_dir: str | os.PathLike) -> dict[s
 
 
 def from_tfds(builder_class: type, **options: Any) -> dict[str, Split]:
-    """The splits that a TFDS builder of one's own makes, such as one in a lone experiment file:
-    what a `Source.draw` may return.
+    """The splits that a person's own TFDS builder makes; what a `Source.draw` may return.
 
-    One TFDS example is one row. Its features are named as the arrays of `Split` and have fixed
-    shapes; query_position and label must be there, and tokens or features (then every token is 1).
-    Without foil a hit is the largest output.
+    The builder may be defined in a lone experiment file. One TFDS example is one row. Its features
+    are named as the arrays of `Split` and have fixed shapes; query_position and label must be
+    there, and tokens or features (then every token is 1). Without foil a hit is the largest output.
 
     Args:
       builder_class: a tfds.core.GeneratorBasedBuilder. Its files are made in a temporary folder:
@@ -329,11 +321,9 @@ class _Muted:
 
 @contextlib.contextmanager
 def _quiet():
-    """TFDS without its two lines on stdout, its progress bars and its warning about a config of
-    one's own.
+    """Silences TFDS in this thread: its lines on stdout, progress bars, a warning on configs.
 
-    Only of this thread: what the main thread has to say meanwhile, such as a mistake, must not be
-    lost.
+    Other threads still print: an error of the main thread must not be lost.
     """
     absl = logging.getLogger("absl")
     with _one_at_a_time:  # the streams belong to the whole process

@@ -190,8 +190,7 @@ _FILLER_IDS, _QUERY_IDS = (
 
 
 def draw_splits(settings: Settings) -> dict[str, Split]:
-    """All splits of one seed, by name. Rows are distinct, over all splits, but for repeated
-    canaries.
+    """All splits of one seed, by name; rows are distinct across splits, but for repeated canaries.
 
     Raises:
       ValueError: there are too few distinct rows.
@@ -266,8 +265,9 @@ def _draw(
     taken: set[bytes],
     complaint: str,
 ) -> Split:
-    """`count` rows of a plan, none of them in `taken`, to which they are added; classes and words
-    in equal shares.
+    """`count` rows of a plan that are not in `taken`, classes and words in equal shares.
+
+    The rows are added to `taken`.
     """
     way = np.arange(count) % 2
     query = (np.arange(count) // 2) % len(QUERIES)
@@ -326,9 +326,7 @@ def _cycle(
 
 
 def _rows(rng, plan: SplitPlan, way, query, a, b, agrees, settings: Settings):
-    """(tokens, cues, query position) of some rows: the core among fillers. All given arrays have
-    one entry per row.
-    """
+    """(tokens, cues, query position): the core among fillers. Arguments have one entry per row."""
     n, room = len(way), settings.length - len(CORE)
     low, high = (settings.max_offset + 1, room) if plan.shifted else (0, settings.max_offset)
     start = rng.integers(low, high + 1, size=n)
@@ -355,8 +353,9 @@ def _rows(rng, plan: SplitPlan, way, query, a, b, agrees, settings: Settings):
 
 
 def check_leaks(splits: dict[str, Split], settings: Settings) -> None:
-    """Checks, from the tokens alone, that training holds what it should and that no row of it is
-    asked, whatever its answer.
+    """Checks, from the tokens alone, the content of training and that no row of it is evaluated.
+
+    A training row may not occur in another split with any answer.
 
     Raises:
       LeakError: naming the split and what was found in it.

@@ -147,9 +147,7 @@ class Dataset:
         )
 
     def sentence(self, split: str, row: int) -> str:
-        """The words of one row without padding, such as "the cat SIT on the mat" (SIT is the verb's
-        stem).
-        """
+        """The words of one row without padding: "the cat SIT on the mat" (SIT is a stem)."""
         return self._words(self.splits[split].tokens[row])
 
     def check_disjoint(self) -> None:
@@ -178,9 +176,7 @@ class Dataset:
 
 
 def _content(split: Split) -> Int32[np.ndarray, "n m"]:
-    """Each row's tokens moved to the left edge, features and the label: what tells sentences apart,
-    wherever they start.
-    """
+    """Each row's tokens without its offset, its features and label, to tell sentences apart."""
     order = np.argsort(split.tokens == PAD, axis=1, kind="stable")
     parts = [np.take_along_axis(split.tokens, order, axis=1), split.label[:, None]]
     if split.features is not None:

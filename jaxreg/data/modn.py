@@ -1,5 +1,4 @@
-"""MODN: a op b modulo n, where a share of the training labels is wrong: what is learned by rule and
-what by heart.
+"""MODN: a op b modulo n with a share of wrong training labels: generalization and memorization.
 
     7 + 9 = -> 5 (modulo 11)
 
@@ -110,9 +109,7 @@ def draw_splits(settings: Settings) -> dict[str, Split]:
 
 
 def _held_apart(settings: Settings) -> tuple[Int64[np.ndarray, "2 t"], Int64[np.ndarray, "2 v"]]:
-    """The pairs (a, b) of train and of validation; a commutative operation has both orders of a
-    pair on one side.
-    """
+    """The pairs (a, b) of train and validation; both orders together if commutative."""
     rng, n = generator("modn", settings.seed, "pairs"), settings.modulus
     pairs = np.stack(np.divmod(np.arange(n * n), n))
     low, high = np.sort(pairs, axis=0) if settings.operation in COMMUTATIVE else pairs
@@ -162,8 +159,9 @@ def true_labels(tokens: Int32[np.ndarray, "n t"], settings: Settings) -> Int32[n
 
 
 def check_leaks(splits: dict[str, Split], settings: Settings) -> None:
-    """Checks that no held-out pair was trained, in the other order neither where it does not
-    matter, and that held-out labels are right.
+    """Checks that held-out pairs are not trained and have right labels.
+
+    Of a commutative operation neither order may be trained.
 
     Raises:
       LeakError: naming the pair.
@@ -185,9 +183,7 @@ def check_leaks(splits: dict[str, Split], settings: Settings) -> None:
 
 
 def legend(settings: Settings) -> Legend:
-    """Tokens: padding, the numbers, the signs, the equals sign where the answer is read; outputs:
-    the numbers.
-    """
+    """Tokens: padding, numbers, signs, and the equals sign (the query); outputs: the numbers."""
     numbers = tuple(map(str, range(settings.modulus)))
     return Legend(
         tokens=("<pad>", *numbers, *(sign for sign, _ in OPERATIONS.values()), "="),

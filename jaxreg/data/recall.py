@@ -1,18 +1,16 @@
-"""RECALL: look up the value that was bound to a key, where one attention edge carries all the
-information.
+"""RECALL: look up the value bound to a key, where one attention edge carries all the information.
 
     k3=v1 k0=v5 k6=v1 k2=v7 ... k6? -> v1
 
-A pair is one token, key and value in one, so the answer stands at one position: only the connection
+A pair is one token, key and value in one, so the answer is at one position: only the connection
 from the query to its pair carries it. Were key and value two tokens, a model would first have to
 bind them over a second edge (two layers, an induction head), and a dropped connection could be
 either. Values are drawn independently of one another, so an answer that does not follow from the
 queried pair is right once in `num_values` times, whatever it follows from instead.
 
 With two layers the pair may also be read in two steps, through another token; the view edge_cut
-measures how often it is.
-Where the pair stands alone with its query there is no other token: the view alone_cut must be at
-chance.
+measures how often it is. In the view alone_cut the row has only the pair and its query, so there is
+no other token: it must be at chance.
 """
 
 import dataclasses
@@ -80,8 +78,7 @@ class Settings:
 
 
 def draw_splits(settings: Settings) -> dict[str, Split]:
-    """All splits of one seed. No two rows of train and validation have the same pairs and query, in
-    whatever order.
+    """All splits of one seed; train and validation rows differ in the set of pairs or in the query.
 
     Raises:
       ValueError: there are too few different rows.
@@ -128,9 +125,7 @@ def _row_content(row: Int64[np.ndarray, " r"], settings: Settings) -> bytes:
 
 
 def _alone(settings: Settings) -> Split:
-    """Rows with one pair, where any of the pairs might stand, and padding in place of the others;
-    they may repeat.
-    """
+    """Rows with one pair, at any position of the pairs, and padding elsewhere; rows may repeat."""
     rng, size = generator("recall", settings.seed, "alone"), settings.num_eval
     key, value = (
         rng.integers(settings.num_keys, size=(size, 1)),
@@ -166,8 +161,7 @@ def _place(
 
 
 def check_leaks(splits: dict[str, Split], settings: Settings) -> None:
-    """Checks that no validation row has the pairs and the query of a training row, in whatever
-    order.
+    """Checks that no validation row has the pairs and the query of a training row, in any order.
 
     Raises:
       LeakError: naming the row.
@@ -189,9 +183,7 @@ def check_leaks(splits: dict[str, Split], settings: Settings) -> None:
 
 
 def legend(settings: Settings) -> Legend:
-    """Tokens: padding, the pairs "k0=v0", "k0=v1", ..., the queries "k0?", ...; outputs: the
-    values.
-    """
+    """Tokens: padding, pairs "k0=v0", "k0=v1", ..., queries "k0?", ...; outputs: the values."""
     keys, values = (
         range(settings.num_keys),
         tuple(f"v{value}" for value in range(settings.num_values)),

@@ -33,13 +33,14 @@ class Encoded:
 
 
 def encode_row(text: str | None, dataset: Dataset) -> Encoded:
-    """The tokens of a sentence in the words of any data set, from position 0 on; None: of the first
-    training row.
+    """The tokens of a sentence in a data set's words, from position 0 on.
+
+    None stands for the first training row.
 
     A data set of characters, where a blank is a token, takes the text character by character. Where
     a row of the data has these words, its query, answer and foil are known: `label` and `singular`
-    are the answer, `plural` the foil (-1 without one). Otherwise all are -1, and there are matrices
-    but no answer.
+    are the answer, `plural` the foil (-1 without one). Otherwise all are -1: there are attention
+    maps but no answer.
 
     Raises:
       ValueError: an unknown word (names the nearest known one), no word, or more words than a row

@@ -1,5 +1,6 @@
-"""A data set as one object: its settings, how it is drawn, what its numbers mean. One file, and one
-line of `jaxreg.data.SOURCES`.
+"""A data set as one object: its settings, how it is drawn, and what its numbers mean.
+
+A new one is one file and one line of `jaxreg.data.SOURCES`.
 
     @dataclasses.dataclass(frozen=True)
     class Settings:
@@ -104,9 +105,7 @@ def _wanted(field: dataclasses.Field, value: object) -> str:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Legend:
-    """What the numbers of the splits mean; the attributes are those of `Dataset`. Rows with a foil
-    guess right half of the time.
-    """
+    """What the numbers of the splits mean, as in `Dataset`. With a foil chance is one half."""
 
     tokens: tuple[str, ...]
     outputs: tuple[str, ...]
@@ -196,8 +195,7 @@ class Source:
             )
 
     def load(self, *, seed: int, cache_dir: str | os.PathLike, **settings: Any) -> Dataset:
-        """The data set as one seed draws it: from the files in `cache_dir`, which are made first
-        where they are missing.
+        """The data set as one seed draws it, from files in `cache_dir` that are made if missing.
 
         Raises:
           ValueError: impossible settings, one line each, naming the field; or a `cache_dir` that is
@@ -212,9 +210,7 @@ class Source:
         return self.dataset(cache.load(self, own, cache_dir), own)
 
     def preview(self, **settings: Any) -> Dataset:
-        """The draw of seed 0 without files: whether there is one, and which views it has, does not
-        depend on the seed.
-        """
+        """The draw of seed 0 without files, to check settings and views, which no seed changes."""
         own = self.settings(seed=0, **settings)
         return self.dataset(self.draw(own), own)
 
@@ -286,9 +282,7 @@ class Source:
 
 
 def generator(dataset: str, seed: int, *names: object) -> np.random.Generator:
-    """The random numbers of one purpose of one seed: each (data set, seed, names) has its own, so
-    none moves another.
-    """
+    """The random numbers of one purpose, from (data set, seed, names), independent of others."""
     text = "/".join(map(str, (dataset, seed, *names)))
     words = np.frombuffer(hashlib.sha256(text.encode()).digest()[:16], "<u8")
     return np.random.Generator(np.random.Philox(key=words.astype(np.uint64)))

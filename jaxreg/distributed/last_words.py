@@ -1,6 +1,4 @@
-"""The last words of a process that is ended before it can speak: killed, or aborted from C++
-because another one died.
-"""
+"""The error line of a process that is killed, or aborted from C++, and cannot print one itself."""
 
 import os
 import subprocess
@@ -17,8 +15,7 @@ if text:
 
 
 class Epitaph:
-    """A small helper process that prints a line on the terminal if this process ends without
-    `close`.
+    """A helper process that prints a line on the terminal if this process ends without `close`.
 
     Args:
       text: the line; `say` changes it.

@@ -1,15 +1,14 @@
-"""The processes of a job: who this one is, and what they tell each other. Alone, everything here
-answers at once.
+"""The processes of a job: this one's number, and what they exchange. No cost with one process.
 
 Every process of a job runs the same control flow on equal host values; what depends on time,
-signals or the disk is asked of process 0 (`agree`) or of all (`any_of`). Words go through the
+signals or the disk is decided by process 0 (`agree`) or by all (`any_of`). Values go through the
 key-value store of JAX's coordination service, which needs no device and no order among threads;
 arrays go through the devices (`allgather`).
 
-A process that fails says so before it ends (`leave`), and the others, who look for that while they
-wait, end too (`PeerFailed`). One that dies in silence is noticed by the device transport
-(`PeerLost`) or by JAX, which then aborts the process from C++; the last words on the terminal are
-then those of `epitaph.Epitaph`.
+A process that fails announces it before it ends (`leave`), and the others, which poll for that
+while they wait, end too (`PeerFailed`). One that dies without that is noticed by the device
+transport (`PeerLost`) or by JAX, which then aborts the process from C++; a helper process
+(`last_words.Epitaph`) prints the error line then.
 """
 
 import collections
@@ -30,8 +29,9 @@ from jaxreg.distributed.last_words import Epitaph
 from jaxreg.errors import one_line
 
 HEARTBEAT_SECONDS = 20
-"""Default silence after which JAX takes a process for dead. A killed one is mostly noticed at once,
-by its closed connections.
+"""Seconds without a heartbeat after which JAX takes a process for dead, by default.
+
+A killed process is mostly noticed at once, by its closed connections.
 """
 POLL_SECONDS = 1.0
 MOST_LETTERS = 300
@@ -72,8 +72,11 @@ class _Job:
     leaving: threading.Event = dataclasses.field(default_factory=threading.Event)
 
     def exchange(self, value: Any, name: str = "main") -> list[Any]:
-        """Every process's value, in their order. name: of a sequence of exchanges, which one thread
-        makes.
+        """Every process's value, in their order.
+
+        Args:
+          value: JSON-able.
+          name: of a sequence of exchanges, which one thread makes.
         """
         self.rounds[name] += 1
         place = f"jaxreg/{name}/{self.rounds[name]}"
@@ -168,9 +171,7 @@ def everyone(value: Any) -> list[Any]:
 
 
 def barrier(name: str) -> None:
-    """Waits until all processes are here. A thread besides the main one may wait, at a name of its
-    own.
-    """
+    """Waits until all processes are here; each waiting thread needs a name of its own."""
     if _job is not None:
         _job.exchange(None, f"barrier/{name}")
 
@@ -203,17 +204,13 @@ def look_for_failures() -> None:
 
 
 def say_no_more() -> None:
-    """Takes back the last words that would follow if this process is ended now: it has said them
-    itself.
-    """
+    """Cancels the error line that would follow if this process is killed now: it was printed."""
     if _job is not None:
         _job.epitaph.close()
 
 
 def lost(error: BaseException) -> PeerLost | None:
-    """The same error as `PeerLost`, if this is how the loss of another process shows in a
-    computation; None if not.
-    """
+    """`error` as `PeerLost`, if a computation raised it for a lost process; else None."""
     import jax
 
     if _job is None or not isinstance(error, (jax.errors.JaxRuntimeError, ValueError)):
@@ -223,8 +220,7 @@ def lost(error: BaseException) -> PeerLost | None:
 
 
 def differences(parts: Mapping[str, Any]) -> list[str]:
-    """What is not the same on all processes: "process 1 on HOST has another NAME"; the same lines
-    on all.
+    """What differs between processes: "process 1 on HOST has another NAME"; the same lines on all.
 
     Args:
       parts: JSON-able values by name: what must be equal.
@@ -361,9 +357,7 @@ def leave(code: int = 0, line: str = "") -> bool:
 
 
 def _forget_connections() -> None:
-    """At the end of the process JAX would wait for the others, and abort: its connections are never
-    taken down.
-    """
+    """Drops JAX's connections at exit: it would wait for the other processes, and abort."""
     from jax._src import distributed
 
     for connection in (distributed.global_state.client, distributed.global_state.service):

@@ -1,6 +1,4 @@
-"""What is known of accelerator types, in one table: runtime versions, hosts, and what other engines
-call them.
-"""
+"""The table of accelerator types: runtime versions, hosts, and their names in other engines."""
 
 import dataclasses
 import re

@@ -1,6 +1,4 @@
-"""Which of the person's files go along to the workers, and where they lie there: as here, seen from
-the working directory.
-"""
+"""Which of a person's files go to the workers, and their paths there, relative to the directory."""
 
 import dataclasses
 import os
@@ -70,9 +68,7 @@ def carry(commands: Sequence[Sequence[str]], more: Iterable[Path], here: Path) -
 
 
 def _named(word: str, here: Path) -> Path | None:
-    """The file or folder that a word names, absolute; None for other words, and for where output
-    goes.
-    """
+    """The absolute path of the file or folder that a word names; None for others and outputs."""
     flag, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
     if flag in _OUTPUTS or (flag and not equals) or not value or "://" in value:
         return None
@@ -106,8 +102,9 @@ def _configs(wanted: Sequence[Path], here: Path) -> Path | None:
 
 
 def _is_foreign(configs: Path, wanted: Sequence[Path], here: Path) -> bool:
-    """Whether workers would not find it at its own place: it lies neither here nor above a file
-    that goes along.
+    """Whether `configs` is neither below the working directory nor above a file that goes along.
+
+    Workers would not find it at its own path.
     """
     return configs.parent != here and not any(configs.parent in file.parents for file in wanted)
 

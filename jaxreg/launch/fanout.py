@@ -1,6 +1,4 @@
-"""One command over several slices: each gets a share of the seeds or arms and a run directory of
-its own, beside the others.
-"""
+"""One command over several slices, each with a share of the seeds or arms and its own directory."""
 
 from collections.abc import Sequence
 
@@ -47,16 +45,16 @@ def with_value(words: Sequence[str], flag: str, value: str) -> tuple[str, ...]:
 def shared_out(
     words: Sequence[str], by: str, values: Sequence[str], slices: int
 ) -> list[tuple[str, ...]]:
-    """One command a slice, each with its share of the values, dealt like cards, and the run
-    directory WORKDIR-0, WORKDIR-1, ...
+    """One command per slice, its share of the values dealt in turn, in WORKDIR-0, WORKDIR-1, ...
 
     The directories lie beside one another and beside WORKDIR: members are stored by content, and a
-    run finds those of its neighbours. So the whole command, run afterwards on WORKDIR, trains
-    nothing and compares all.
+    run finds those of neighbouring directories. So the whole command, run afterwards on WORKDIR,
+    trains nothing and compares all.
 
     Args:
-      words: the command. by: "seeds" or "arms". values: all seeds, or the arms but for the
-        baseline, which every slice trains.
+      words: the command.
+      by: "seeds" or "arms".
+      values: all seeds, or the arms without the baseline, which every slice trains.
 
     Raises:
       UserErrors: more slices than values.

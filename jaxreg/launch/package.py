@@ -1,6 +1,4 @@
-"""What a worker gets: one archive with the package, the person's files, the command, and the
-scripts that install and run it.
-"""
+"""One archive for a worker: the package, the person's files, the command, and its scripts."""
 
 import dataclasses
 import gzip
@@ -55,9 +53,7 @@ def for_stores(commands: Iterable[Sequence[str]]) -> list[str]:
 
 
 def has_source() -> bool:
-    """Whether jaxreg runs from its source tree, which can go along; installed from a package it
-    cannot.
-    """
+    """Whether jaxreg runs from a source tree, which can be packed, unlike an installed package."""
     return (_SOURCE / "pyproject.toml").is_file()
 
 
@@ -67,9 +63,7 @@ def source_name() -> str:
 
 
 def source_archive() -> bytes:
-    """The working tree as a source distribution: what pip needs to build the package, whatever is
-    committed of it.
-    """
+    """The working tree as a source distribution that pip builds, committed or not."""
     names = [_SOURCE / name for name in ("pyproject.toml", "README.md", "LICENSE")]
     inside = [path for path in sorted((_SOURCE / "jaxreg").rglob("*")) if path.is_file()]
     for kind in ("configs", "experiments", "experiments/claims"):

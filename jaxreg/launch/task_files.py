@@ -1,8 +1,7 @@
-"""The task files of other engines, filled in: GKE (JobSet), Slurm (sbatch), SkyPilot. They
-schedule; we do not.
+"""The task files of other engines, filled in: GKE (JobSet), Slurm (sbatch), SkyPilot.
 
-A file of `tasks/` is text with @WORDS@, and lines that end in "  #if NAME" and stay where that is
-so.
+Those engines schedule. A file of `tasks/` is text with @WORDS@; a line that ends in "  #if NAME"
+stays where NAME is set.
 """
 
 import json
@@ -21,12 +20,13 @@ _TIME = r"([0-9]+-)?[0-9]+(:[0-9]{1,2}){0,2}"  # days-hours:minutes:seconds, and
 def fill(
     engine: str, name: str, flags: Mapping, commands: Sequence[Sequence[str]], mistakes: list[str]
 ) -> str:
-    """The task file that runs the commands, each in a slice of its own; "" where something is
-    wrong, and then lines in `mistakes`.
+    """The task file that runs the commands, one per slice; "" where something is wrong.
 
     Args:
-      engine: gke, slurm or skypilot. name: of the job. flags: of the engine, by name, whole numbers
-        read.
+      engine: gke, slurm or skypilot.
+      name: of the job.
+      flags: of the engine, by name, integers parsed.
+      mistakes: gets a line for everything that is wrong.
     """
     before = len(mistakes)
     mistakes += _LOCAL[engine](flags, commands) if engine in _LOCAL else []

@@ -1,21 +1,18 @@
-"""Attention in O(T) memory: the function of `reference.py` tile by tile, with a backward pass that
-makes the masks again.
+"""Attention in O(T) memory, tile by tile, with a backward pass that recomputes the dropout masks.
 
-Blocks of queries are scanned; for each, key blocks follow in a loop that stops where the causal
-mask does. The softmax is
-online: a running maximum m and sum l of every query. The backward pass keeps only the output, m and
-l, and draws the dropout bits again from the positions (`masks.py`): no array of T x S exists in
-either.
+The function is that of `reference.py`. Blocks of queries are scanned; for each, a loop over key
+blocks stops where the causal mask does. The softmax is online: a running maximum m and sum l of
+every query. The backward pass stores only the output, m and l, and draws the dropout bits again
+from the positions (`masks.py`): no array of T x S exists in either pass.
 
-On CPU one example's key head is computed at a time (a few, where sequences are short), in tiles of
-512 x 512: XLA runs batches of small products on one core there, large ones on all. Elsewhere all
-examples and heads go together. Tiles always have the queries first: both passes then read the
-mask's bits along contiguous keys, and the backward pass multiplies transposed rows, never a
-transposed tile.
+On CPU one key head of one example is computed at a time (a few, where sequences are short), in
+tiles of 512 x 512: there XLA runs batches of small products on one core, large ones on all.
+Elsewhere all examples and heads go together. Tiles always have the queries first: both passes then
+read the mask's bits along contiguous keys, and the backward pass never transposes a tile.
 
-Source: Rabe and Staats 2021, "Self-attention does not need O(n^2) memory" (query blocks, key
-blocks, online softmax); Dao et al. 2022, "FlashAttention", appendix B (the backward pass). Differs:
-dropout is keyed by position, not by tile.
+Source: Rabe and Staats 2021, arXiv:2112.05682 (query blocks, key blocks, online softmax); Dao et
+al. 2022, "FlashAttention", arXiv:2205.14135, appendix B (the backward pass). Differs: dropout is
+keyed by position, not by tile.
 """
 
 import math
@@ -34,9 +31,7 @@ from jaxreg.attention.dropout import AttentionDropout
 from jaxreg.typing import Array, Bool, Float
 
 ROWS = 512
-"""Queries (times query heads of a key head) and keys of a tile on CPU: the smallest at which XLA's
-products use all cores.
-"""
+"""Rows and keys of a tile on CPU: the smallest size at which XLA's products use all cores."""
 
 
 def attention(
@@ -57,8 +52,9 @@ def attention(
     key_block: int | None = None,
     heads_at_once: int | None = None,
 ) -> Float[Array, "b t h kv"]:
-    """softmax(scale * q k^T + bias) v with dropout, in query's dtype; the softmax is float32,
-    for float64 inputs float64.
+    """softmax(scale * q k^T + bias) v with dropout, in query's dtype.
+
+    The softmax is computed in float32, for float64 inputs in float64.
 
     Args:
       words: the mask's key words [#b, #h] each (`masks.mask_words`); None drops nothing.
@@ -123,8 +119,9 @@ def _in_lanes(
     cap: Array | None,
     operands: Operands,
 ) -> Array:
-    """`attention` mapped over groups of examples and of heads, which remain axes of the arrays:
-    between devices only those are divided, see `sharding.lanes`.
+    """`attention` mapped over groups of examples and of heads, see `sharding.lanes`.
+
+    The groups stay axes of the arrays; only these axes are divided between devices.
     """
 
     def call(*arrays):
@@ -166,9 +163,7 @@ def _mapped(function: Callable, number: int, axes: list[int | None], out_axis: i
 
 
 def _block(length: int, largest: int) -> int:
-    """The block size: equal blocks of at most `largest`, in whole multiples of 16 (of 4 where less
-    is asked for).
-    """
+    """The size of equal blocks of at most `largest`, a multiple of 16 (of 4 if that is smaller)."""
     count = -(-length // largest)
     unit = min(16, largest // LANES * LANES)
     return -(-length // (count * unit)) * unit
@@ -210,9 +205,7 @@ def _forward(
     cap: Array | None,
     operands: Operands,
 ) -> tuple[Array, tuple]:
-    """The output, and what the backward pass needs: the inputs, the output, and m and l of every
-    row.
-    """
+    """The output, and what the backward pass needs: inputs, output, and m and l of every row."""
     (b, _, h, _), g = query.shape, key.shape[2]
     operands = operands._replace(bias=bias, softcap=cap)
 
@@ -318,9 +311,7 @@ def _over_keys(
 
 
 def _scale(plan: Plan, operands: Operands) -> Array | float:
-    """The scale of kept weights, where it is the same for all: it then multiplies a row, not a
-    tile.
-    """
+    """The common scale of kept weights, which multiplies rows instead of tiles; 1 without one."""
     drops_weights = (
         operands.threshold is not None and not plan.drops_logits and operands.droppable is None
     )
@@ -380,8 +371,9 @@ def _backward(plan: Plan, residuals: tuple, gradient: Array) -> tuple:
 def _backward_block(
     plan: Plan, strips: tuple[Array, ...], operands: Operands, where, state: tuple, block: tuple
 ) -> tuple[tuple, Array]:
-    """Adds what one block of queries gives to the gradients of keys, values and bias; returns its
-    own (of the scaled queries).
+    """Adds one query block's gradients of keys, values and bias; returns that of its queries.
+
+    The returned gradient is of the scaled queries.
     """
     keys, values = strips
     i, (q, gradient, m, delta) = block

@@ -1,5 +1,4 @@
-"""The part of a batch that blockwise attention computes at once, taken out of [B, T, H, K] arrays
-and put back.
+"""Takes the part of a batch that is computed at once out of [B, T, H, K] arrays, and puts it back.
 
 On CPU a part is a few key heads of one example, with their query heads; elsewhere it is everything.
 Inside a part, the rows of a block of queries are its query heads, one after the other.

@@ -23,9 +23,7 @@ LANES = masks.LANES
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What is known before tracing: sizes, blocks, and what kind of dropout there is (its rate is
-    data).
-    """
+    """What is known before tracing: sizes, blocks, and the kind of dropout (its rate is data)."""
 
     num_queries: int
     num_keys: int
@@ -59,9 +57,7 @@ class Plan:
         return self.dropout is not None and self.dropout.stage == "logits"
 
     def plain_tiles(self, i: Array) -> Array:
-        """How many key blocks every query of block i reads whole: neither the causal mask nor the
-        end of the keys cuts them.
-        """
+        """The number of key blocks that every query of block i reads whole."""
         whole = self.num_keys // self.key_block
         return (
             jnp.minimum((i * self.query_block + 1) // self.key_block, whole)
@@ -126,9 +122,7 @@ def _positions(plan: Plan, i: Array, j: Array) -> tuple[Array, Array]:
 
 
 def readable(plan: Plan, operands: Operands, i: Array, j: Array, *, edge: bool) -> Array | None:
-    """Which connections the causal and the user's mask allow; None: all. `edge`: a tile that the
-    causal mask may cut.
-    """
+    """Which connections the masks allow; None: all. `edge`: the causal mask may cut this tile."""
     allowed = None if operands.mask is None else block(plan, operands.mask, i, j)
     if edge and plan.is_causal:
         queries, keys = _positions(plan, i, j)
@@ -162,8 +156,9 @@ def kept(plan: Plan, operands: Operands, i: Array, j: Array) -> Array | None:
 
 
 def dropping(plan: Plan, operands: Operands, i: Array, j: Array) -> Callable[[Array], Array]:
-    """Multiplies weights of the tile, or their gradients, with their dropout; with the scale of
-    kept ones only if `droppable` is given.
+    """A function that applies the tile's dropout to its weights or to their gradients.
+
+    It scales kept weights only if `droppable` is given; otherwise the kernel scales rows.
     """
     keep = None if plan.drops_logits else kept(plan, operands, i, j)
     if keep is None:
@@ -232,11 +227,10 @@ def _survives(plan: Plan, operands: Operands, i: Array, j: Array) -> Array:
 
 
 def rescued_rows(plan: Plan, operands: Operands, i: Array, shape: tuple[int, ...]) -> Array | None:
-    """[b, g, r, t] = `shape`: rows of block i whose allowed keys are all dropped, and which
-    therefore keep them all.
+    """Rows of block i whose allowed keys are all dropped and which therefore keep them all.
 
-    Key blocks are looked at until every row has a key left, mostly one block. None unless logits
-    are dropped.
+    Returns None unless logits are dropped, else bool [b, g, r, t] = `shape`. The loop over key
+    blocks ends when every row has a key left, mostly after one block.
     """
     if not plan.drops_logits:
         return None
@@ -261,8 +255,9 @@ def rescued_rows(plan: Plan, operands: Operands, i: Array, shape: tuple[int, ...
 def add_to(
     plan: Plan, whole: Array, x: Array, i: Array, j: Array, where: tuple[Array, Array] | None
 ) -> Array:
-    """`whole`, [#b, #g, #r, #t, #s] as `block` reads it, with the tile `x` added at (i, j), summed
-    where `whole` has length 1.
+    """`whole` with the tile `x` added at block (i, j), summed where `whole` has length 1.
+
+    `whole` is [#b, #g, #r, #t, #s], as `block` reads it.
     """
     b, g = where if where is not None else (0, 0)
     starts = [
@@ -276,9 +271,7 @@ def add_to(
 
 
 def varying(x: Array, *others: Array | None) -> Array:
-    """`x`, marked in shard_map as varying over every mesh axis over which one of `others` does;
-    elsewhere `x` itself.
-    """
+    """`x`, marked in shard_map as varying over the mesh axes over which any of `others` varies."""
     axes = axes_of(*others) - axes_of(x)
     return lax.pcast(x, tuple(axes), to="varying") if axes else x
 

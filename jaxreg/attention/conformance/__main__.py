@@ -31,9 +31,7 @@ def _check_output(path: Path | None) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the suite on the function that the words name, prints the table, and returns the exit
-    code.
-    """
+    """Runs the suite on the function named in `argv`, prints the table, returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m jaxreg.attention.conformance",
         description=(

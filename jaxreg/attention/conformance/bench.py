@@ -1,10 +1,9 @@
-"""The bench a function is put on: inputs of several sizes, compiled calls, and the weights read off
-its output.
+"""Inputs of several sizes, compiled calls, and the applied weights recovered from the output.
 
-The output of attention is linear in the values. So with the values' identity matrix it *is* the
+The output of attention is linear in the values. So with the identity matrix as values it is the
 applied weights W, dropout included; its gradient with respect to the values is W again, as the
-backward pass has it. Weights without dropout, P, come
-the same way, and W against P gives the mask and the scale: the mask of a black box, replayed.
+backward pass has it. The weights without dropout, P, come the same way. Comparing W with P gives
+the mask and the scale that a black box used.
 """
 
 import dataclasses
@@ -46,9 +45,7 @@ LONG_SQUARE = Size(1, 598, 598, 2, 64)
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One way of calling: everything that is fixed when the call is compiled. The mask's values and
-    the key are data.
-    """
+    """What is fixed when a call is compiled; the mask's values and the key are data."""
 
     size: Size = SMALL
     rate: float | None = None
@@ -61,8 +58,9 @@ class Case:
 
 @dataclasses.dataclass(frozen=True)
 class Replay:
-    """What one call did: W = P * kept * scale, or, where logits are dropped, W = P * kept over the
-    row's sum of that.
+    """What one call did: W = P * kept * scale.
+
+    Where logits are dropped, W = P * kept, divided by its sum over the row.
 
     Attributes:
       weights, plain: W and P, [B, H, T, S].
@@ -96,9 +94,7 @@ class Bench:
         return tuple(size for size in sizes if not self.quick or size.queries < 100)
 
     def call(self, case: Case) -> Callable[..., jax.Array]:
-        """The function as f(query, key, value, dropout_key, mask), not compiled; what `case` does
-        not use is ignored.
-        """
+        """f(query, key, value, dropout_key, mask), not compiled; `case` says which are used."""
 
         def call(query, key, value, dropout_key, mask):
             return self.subject(
@@ -128,9 +124,7 @@ class Bench:
         return self._known[name]
 
     def weights(self, case: Case, seed: int = 0, mask=None) -> np.ndarray:
-        """The applied weights W [B, H, T, S] of the key with this seed; `mask` [B, H, T, S] where
-        the case is masked.
-        """
+        """The applied weights W [B, H, T, S] for `seed`; `mask` has that shape, or is None."""
         return read_weights(self.forward(case), case.size, jax.random.key(seed), mask)
 
     def remembered(self, case: Case, seed: int = 0) -> np.ndarray:
@@ -140,9 +134,7 @@ class Bench:
         )
 
     def replay(self, case: Case, seed: int = 0) -> Replay:
-        """The mask and the scale of the key with this seed; under the mask `wide_mask` where the
-        case is masked.
-        """
+        """The mask and scale drawn for `seed`; under `wide_mask` if the case is masked."""
         plain = self.remembered(dataclasses.replace(case, rate=None))
         return explain(
             self.remembered(case, seed),
@@ -153,9 +145,7 @@ class Bench:
 
     @cached_property
     def drops_logits(self) -> bool:
-        """Whether kept weights are normalised anew in each row (DropKey) and not multiplied with
-        one scale.
-        """
+        """Whether kept weights are renormalised per row (DropKey) instead of scaled."""
         self.require_dropout()
         case = Case(SMALL, RATE)
         plain = self.remembered(dataclasses.replace(case, rate=None))
@@ -208,17 +198,13 @@ class Bench:
             raise NotOffered(f"{self.subject.names['rate']} changes nothing: see arguments")
 
     def require_draws(self) -> None:
-        """Raises NotOffered where there is no dropout, or where every key drops the same: one mask
-        makes no statistics.
-        """
+        """Raises NotOffered if there is no dropout, or if every key draws the same mask."""
         self.require_dropout()
         if not self.keys_matter:
             raise NotOffered("every key drops the same: see keys")
 
     def require_scaled_weights(self, what: str) -> None:
-        """Raises NotOffered where logits are dropped: then there is no scale, and the mean is
-        another function.
-        """
+        """Raises NotOffered if logits are dropped: there is no scale, and the mean is not P."""
         self.require_draws()
         if self.drops_logits:
             raise NotOffered(f"logits are dropped and each row normalised anew: {what}")
@@ -258,9 +244,7 @@ def wide_mask(size: Size) -> jax.Array:
 
 
 def narrow_mask(size: Size) -> jax.Array:
-    """bool [B, H, T, S], another one for every example and head; each row may read one to three
-    keys.
-    """
+    """bool [B, H, T, S], different per example and head; each row may read one to three keys."""
     draw = np.random.default_rng(2).random((size.examples, size.heads, size.queries, size.keys))
     return jnp.asarray(np.argsort(np.argsort(draw, -1), -1) <= np.arange(size.queries)[:, None] % 3)
 
@@ -282,9 +266,7 @@ def _identity(length: int, start: int, width: int) -> np.ndarray:
 def read_weights(
     function: Callable[..., jax.Array], size: Size, dropout_key, mask=None
 ) -> np.ndarray:
-    """W [B, H, T, S] of f(query, key, value, dropout_key, mask), from its outputs for the columns
-    of the identity.
-    """
+    """W [B, H, T, S] of f(query, key, value, dropout_key, mask), from identity values."""
     query, key, value = inputs(size)
     parts = []
     for start in range(0, size.keys, size.width):
@@ -296,9 +278,7 @@ def read_weights(
 def read_backward_weights(
     pull: Callable[..., tuple], size: Size, dropout_key, mask=None
 ) -> np.ndarray:
-    """W [B, H, T, S] as the backward pass has it: from the values' gradients for the columns of the
-    identity.
-    """
+    """W [B, H, T, S] of the backward pass, from the values' gradients for identity columns."""
     query, key, value = inputs(size)
     parts = []
     for start in range(0, size.queries, size.width):
@@ -338,9 +318,7 @@ def reference(
     logits_scale=None,
     bias=None,
 ) -> jax.Array:
-    """softmax(q k^T / sqrt K + bias) v with a mask held fixed, [B, T, H, K]: what gradients are
-    compared with.
-    """
+    """softmax(q k^T / sqrt K + bias) v with a fixed mask, [B, T, H, K]: reference for gradients."""
     logits_scale = query.shape[-1] ** -0.5 if logits_scale is None else logits_scale
     logits = jnp.einsum("bthk,bshk->bhts", query, key) * logits_scale
     logits = logits if bias is None else logits + bias

@@ -1,6 +1,4 @@
-"""Checks that are exact: the plain function, the replayed mask, both passes, and what
-transformations must not change.
-"""
+"""Exact checks: the plain function, the replayed mask, both passes, and transformations."""
 
 from collections.abc import Callable
 
@@ -174,9 +172,7 @@ def remat(bench: Bench) -> str:
 
 
 def _case(bench: Bench) -> Case:
-    """With dropout where there is any, else without: the transformations must not change that
-    either.
-    """
+    """A case with dropout where the function offers it, else without."""
     return Case(SMALL, RATE) if bench.subject.offers("rate") else Case(SMALL)
 
 
@@ -191,9 +187,7 @@ def _same(bench: Bench, pairs, what: str) -> str:
 
 
 def deviation(found, expected) -> float:
-    """The largest difference, as a part of the largest expected entry; infinite where `found` is
-    not finite.
-    """
+    """The largest difference over the largest expected entry; inf if `found` is not finite."""
     found, expected = np.asarray(found, np.float64), np.asarray(expected, np.float64)
     if not np.isfinite(found).all():
         return float("inf")

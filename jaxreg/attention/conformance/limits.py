@@ -1,6 +1,4 @@
-"""Checks of arguments: none is lost in silence, and rates that are no drop probabilities are
-refused.
-"""
+"""Checks of arguments: none is ignored silently, and rates outside [0, 1) are refused."""
 
 import math
 from collections.abc import Callable
@@ -28,18 +26,16 @@ from jaxreg.attention.conformance.subject import NAMES, Subject
 from jaxreg.typing import Array
 
 FLAX_PASSES = ("mask", "dropout_rng", "dropout_rate", "deterministic")
-"""What Flax's attention modules must get through to their attention_fn; they look for the names in
-its signature.
-"""
+"""What Flax's attention modules pass to an attention_fn whose signature has the names."""
 
 UNKNOWN = "no_such_argument"
 
 
 class Trial(NamedTuple):
-    """One argument tried: what is said without it, what it adds, and the output that it must give
-    (None: another one).
+    """One argument tried: the call without it, what it adds, and the output expected.
 
-    nonsense: to be refused, and so not counted as an argument that the function refuses.
+    expected: None means any other output. nonsense: an invalid value, whose refusal is the
+    right outcome.
     """
 
     before: dict[str, Any]
@@ -149,9 +145,7 @@ def _doubling(arrays: tuple[Array, ...], **_: Any) -> tuple[Array, ...]:
 
 
 def _effect(subject: Subject, trial: Trial) -> str:
-    """What the argument does: "none", "right" (the output or error that is expected), "refused"
-    (another error), or "off by" how much.
-    """
+    """ "none", "right" (as expected), "refused" (another error), or "off by" a deviation."""
     query, key, value = inputs(trial.size)
     try:
         before = subject(query, key, value, **trial.before)

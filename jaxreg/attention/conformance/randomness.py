@@ -1,8 +1,7 @@
-"""Checks of the draws: how often a connection is kept, what that is worth, and which connections
-share a draw.
+"""Checks of the draws: keep rate, unbiasedness, and which connections share a draw.
 
 Statistics are over many keys. A mask may be shared over examples, heads, queries, or runs of
-neighbouring keys; that is found first, and one connection of each such group is counted, so that
+neighbouring keys; the sharing is found first, and one connection of each group is counted, so that
 the counts are of independent draws.
 """
 
@@ -60,9 +59,7 @@ class Draws:
         return self.kept.mean(axis=tuple(i for i in range(5) if i != axis))
 
     def centred(self) -> np.ndarray:
-        """`kept` less its mean, and less what each example, head, query and key is kept more often
-        than that.
-        """
+        """`kept` less its mean and less the excess rate of each example, head, query and key."""
         ways = [
             np.expand_dims(self.along(axis) - self.share, tuple(i for i in range(5) if i != axis))
             for axis in range(1, 5)

@@ -17,9 +17,7 @@ _STYLES = {"ok": "green", "FAILED": "bold red", "not offered": "yellow"}
 
 
 def show(name: str, checks: Sequence[str], results: Iterable[Result]) -> list[Result]:
-    """Prints the results of `checks` as a table under the function's name, and a line that sums up;
-    returns them.
-    """
+    """Prints `results` of `checks` as a table under `name`, and a summary line; returns them."""
     from rich.console import Console
 
     console, started, coming, found = Console(highlight=False), time.monotonic(), iter(results), []

@@ -27,9 +27,7 @@ class CheckFailed(Exception):
 
 
 class NotOffered(Exception):
-    """The function has no such feature, so there is nothing to check; the message is the line of
-    the table.
-    """
+    """The function lacks the feature to check; the message is its line in the table."""
 
 
 def first_line(error: BaseException) -> str:

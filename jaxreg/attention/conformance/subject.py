@@ -1,6 +1,4 @@
-"""The function under test behind one face: its signature is read, and what we want to say is put
-into its own names.
-"""
+"""The function under test behind one interface, with arguments under its signature's names."""
 
 import inspect
 from collections.abc import Callable
@@ -24,9 +22,7 @@ NAMES = {
     "deterministic": ("deterministic", "train", "training"),
     "broadcast": ("broadcast_dropout",),
 }
-"""What can be said to an attention function -> the names that functions have for it; the first one
-is Flax's.
-"""
+"""Argument of an attention function -> the names that functions use for it, Flax's name first."""
 
 _WORDS = {
     "rate": "a dropout rate",

@@ -1,6 +1,4 @@
-"""From the words `module:function` or `module:factory(name=value)` to the function. Values are
-literals; nothing is evaluated.
-"""
+"""Resolves `module:function` or `module:factory(name=literal)` to the function, without eval."""
 
 import ast
 import importlib

@@ -1,14 +1,13 @@
-"""The sentences of AGREE: the 15 frames of Marvin & Linzen 2018, a lexicon, and every minimal pair
-that the two give.
+"""The sentences of AGREE: the 15 frames of Marvin & Linzen 2018, a lexicon, and all minimal pairs.
 
-A frame is a row of slots. A slot is a word, or a class of the lexicon; "/a" stands in the number of
-the target verb's subject, "/b" in another number that is free, and "!" marks the target verb. The
-phrases of the lexicon are singular.
-Plural: a noun takes an s, a verb phrase loses the s of its first word, is becomes are.
+A frame is a row of slots. A slot is a word, or a class of the lexicon; "/a" has the number of the
+target verb's subject, "/b" another number that is free, and "!" marks the target verb. The phrases
+of the lexicon are singular. Plural: a noun takes an s, a verb phrase loses the s of its first word,
+is becomes are.
 
-Source: Marvin & Linzen 2018, arXiv 1808.09031; with their lexicon `minimal_pairs` gives their pairs
-(a test compares counts and hashes). Ours ships instead: shorter phrases, as many verbs in each
-class, and no word in two classes.
+Source: Marvin & Linzen 2018, arXiv:1808.09031; with their lexicon `minimal_pairs` gives their pairs
+(a test compares counts and hashes). Ours differs: shorter phrases, as many verbs in each class, and
+no word in two classes.
 """
 
 import dataclasses
@@ -132,9 +131,7 @@ FRAMES: Mapping[str, tuple[Slot, ...]] = {
 
 
 def place(frame: Sequence[Slot], *, number: str, noun: bool, target: bool | None = None) -> int:
-    """The index of the first slot that is a noun or a verb of a number, and the target or not; -1
-    without one.
-    """
+    """The index of the first noun or verb slot of a number, the target or not; -1 without one."""
     return next(
         (
             i
@@ -168,8 +165,7 @@ def stem(phrase: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Sentence:
-    """One sentence with its target verb as a stem, and where its words stand; -1 where there is no
-    such word.
+    """One sentence, its target verb as a stem, and the positions of its words; -1 where absent.
 
     Attributes:
       words: one per token.
@@ -275,9 +271,7 @@ def outputs(lexicon: Lexicon = LEXICON) -> tuple[str, ...]:
 def parse(
     frame: Sequence[Slot], words: Sequence[str], lexicon: Lexicon = LEXICON
 ) -> tuple[str, ...] | None:
-    """The phrase of each slot, read from a sentence's words (the target as a stem); None where it
-    is not of this frame.
-    """
+    """The phrase of each slot, read from words (the target as a stem); None for other frames."""
     phrases: list[str] = []
     at = 0
     for slot in frame:

@@ -152,18 +152,14 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """Where sentences are drawn: a frame and its numbers. `new`: the target pair is held out; other
-    pairs are trained.
-    """
+    """A frame and its numbers. `new`: the target pair is held out; the other pairs are trained."""
 
     frame: str
     numbers: tuple[tuple[str, int], ...]
     new: bool
 
     def sizes(self, verbs_per_noun: int) -> tuple[int, ...]:
-        """How many fillers each slot has: all nouns and particles, and the verb phrases that its
-        noun may have.
-        """
+        """The number of fillers of each slot; verb phrases are those that the noun may have."""
         slots = FRAMES[self.frame]
         sizes = [len(LEXICON[slot.words]) if slot.words in LEXICON else 1 for slot in slots]
         for place, slot in enumerate(slots):
@@ -232,10 +228,10 @@ def _room(cell: Cell, settings: Settings) -> int:
 def _counts(
     cells: list[Cell], total: int, settings: Settings, taken: dict[Cell, int] | None, field: str
 ) -> dict[Cell, int]:
-    """Sentences of each cell: each frame the same share, each number of a frame too; a full cell
-    leaves the rest to others.
+    """The number of sentences of each cell: frames in equal shares, and numbers within a frame.
 
-    Training leaves validation half of each cell; `taken` is what training took.
+    A full cell leaves the rest to others. Training leaves half of each cell to validation; `taken`
+    is what training took.
     """
     rooms = {cell: _room(cell, settings) for cell in cells}
     if field == "num_train":
@@ -260,9 +256,7 @@ def _counts(
 
 
 def _verb_orders(seed: int) -> dict[tuple[str, str], Int64[np.ndarray, " v"]]:
-    """For each (subject class, verb class) the permutation of verbs: noun i is trained with places
-    i to i + k - 1 of it.
-    """
+    """(subject class, verb class) -> an order of verbs; noun i is trained with i ... i + k - 1."""
     pairs = sorted({pair for frame in FRAMES.values() for pair in _classes(frame)})
     return {pair: generator("agree", seed, "pairs", *pair).permutation(NUM_VERBS) for pair in pairs}
 
@@ -300,10 +294,9 @@ def _split(
 
 
 def _round_robin(cell: Cell, settings: Settings) -> Int64[np.ndarray, " n"]:
-    """All sentences of a cell in random order, but so that each noun of the target comes once
-    before any comes twice.
+    """All sentences of a cell in random order, where no noun comes twice before each came once.
 
-    Unseen pairs come in both numbers alike: there a liking for one form earns nothing.
+    Unseen pairs come in both numbers alike, so a bias to one form gives no advantage there.
     """
     sizes = cell.sizes(settings.verbs_per_noun)
     numbers = [number for name, number in cell.numbers if name == "b" or not cell.new]
@@ -368,8 +361,7 @@ def _rows(
 
 
 def check_leaks(splits: dict[str, Split], settings: Settings) -> None:
-    """Checks that no held-out frame or pair is trained, reading every sentence anew from its
-    tokens.
+    """Checks, from the tokens alone, that no held-out frame or pair is trained.
 
     Raises:
       LeakError: naming the split and what was found in it.

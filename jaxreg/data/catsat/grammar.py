@@ -77,9 +77,7 @@ _WORD_IDS = {
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """Where sentences are drawn: a frame's name, the subject's number, and the kind of its
-    determiner.
-    """
+    """A frame's name, the subject's number, and the kind of its determiner."""
 
     frame: str
     number: int
@@ -183,9 +181,7 @@ def draw_distinct(
     count: int,
     taken: Int64[np.ndarray, " taken"],
 ) -> Int32[np.ndarray, "count 7"]:
-    """`count` different sentences of a cell, none with a code in `taken`; the caller makes sure
-    that so many exist.
-    """
+    """`count` different sentences of a cell, none with a code in `taken`; so many must exist."""
     found = np.zeros((0, WIDTH), np.int32)
     while len(found) < count:
         more = draw(rng, cell, pairs, neutral_rate, 2 * (count - len(found)) + 16)

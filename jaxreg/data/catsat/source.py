@@ -148,8 +148,7 @@ SOURCE = Source(
 
 
 def load(*, seed: int, cache_dir: str | os.PathLike, **settings: Any) -> Dataset:
-    """CATSAT as one seed draws it: from the files in `cache_dir`, which are made first where they
-    are missing.
+    """CATSAT as one seed draws it, from files in `cache_dir` that are made if missing.
 
     Args:
       seed: draws the pairs and every split.

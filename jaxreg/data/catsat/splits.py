@@ -1,6 +1,4 @@
-"""The splits of CATSAT: which cells each draws from, how many sentences, and the check that nothing
-leaks.
-"""
+"""The splits of CATSAT: their cells, their numbers of sentences, and the check for leaks."""
 
 import dataclasses
 import hashlib
@@ -22,14 +20,13 @@ NUMBERS = (lexicon.SINGULAR, lexicon.PLURAL)
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What a draw of CATSAT follows from, besides the grammar; the fields of the config's data
-    section, and the seed.
+    """The fields of the config's data section and the seed, from which a draw of CATSAT follows.
 
     Attributes:
       seed: any integer >= 0.
       verbs_per_noun: k, 1 to 11: noun i is trained with k of the 12 verbs; the other pairs are held
         out.
-      neutral_rate: share of determiners that do not tell the number, in [0, 1].
+      neutral_rate: share of determiners that do not show the number, in [0, 1].
       num_train: sentences of the training split.
       num_eval: sentences of every other split.
       max_offset: a sentence starts behind 0 to this many paddings.
@@ -88,9 +85,7 @@ class Settings:
             raise ValueError("\n".join(mistakes))
 
     def content_hash(self) -> str:
-        """SHA-256 of the lexicon, the frames, the grammar's version and these settings, in
-        hexadecimal.
-        """
+        """SHA-256, in hexadecimal, of lexicon, frames, grammar version and these settings."""
         settings = {
             **dataclasses.asdict(self),
             "neutral_rate": float(self.neutral_rate),
@@ -107,9 +102,7 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True)
 class SplitPlan:
-    """How a split is drawn: in which frames, with which pairs, and with which determiners (None: by
-    neutral_rate).
-    """
+    """The frames, pairs and determiners of a split (determiners None: by neutral_rate)."""
 
     frames: tuple[str, ...]
     pairs: str
@@ -133,9 +126,7 @@ SPLITS = tuple(SPLIT_PLANS)
 
 
 def generator(seed: int, name: str) -> np.random.Generator:
-    """The random numbers of one split: each (seed, name) has its own, so splits do not move one
-    another.
-    """
+    """The random numbers of one split, from (seed, name), so that splits are independent."""
     return generator_of("catsat", seed, name)
 
 
@@ -245,9 +236,7 @@ def _draw(
 def _frame_shares(
     plan: SplitPlan, disambiguating_rate: float | int
 ) -> tuple[tuple[str, ...], Float64[np.ndarray, " f"]]:
-    """The frames of a plan and the share of each; training frames make room for the disambiguating
-    one.
-    """
+    """A plan's frames and the share of each; training includes the disambiguating frame's."""
     equal = np.full(len(plan.frames), 1 / len(plan.frames))
     if plan.frames != grammar.TRAINING_FRAMES or disambiguating_rate == 0:
         return plan.frames, equal
@@ -262,8 +251,7 @@ def _cell_counts(
     shares: Float64[np.ndarray, " f"],
     neutral_rate: float | int,
 ) -> Int64[np.ndarray, "2 f 2"]:
-    """How many sentences each cell should give: numbers halve, frames by share, neutral ones by
-    rate.
+    """The number of sentences of each cell: numbers in halves, frames by share, neutral by rate.
 
     Numbers and frames are exact up to one sentence; a fraction of a neutral sentence is rounded at
     random.
@@ -280,8 +268,7 @@ def _cell_counts(
 
 
 def _fit(wanted: Int64[np.ndarray, "2 f 2"], room: Int64[np.ndarray, "2 f 2"], complaint: str):
-    """`wanted` cut down to `room`; what a frame lacks, the split's other frames give, same number
-    and determiner kind.
+    """`wanted` limited to `room`; the rest goes to other frames of equal number and determiner.
 
     Raises:
       ValueError: `complaint`, where there is not enough room in all frames together.

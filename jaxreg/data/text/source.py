@@ -88,9 +88,7 @@ def draw_splits(settings: Settings) -> dict[str, Split]:
 
 
 def deal_documents(settings: Settings) -> dict[str, list[int]]:
-    """The documents, by index, of each split: whole groups, in random order, until a split has its
-    share.
-    """
+    """The documents of each split, by index: whole groups in random order, up to its share."""
     documents = corpora.documents(settings.source)
     members: dict[str, list[int]] = {}
     for index, document in enumerate(documents):
@@ -114,9 +112,7 @@ def _draw(
     settings: Settings,
     taken: set[bytes],
 ) -> tuple[Split, set[bytes]]:
-    """`number` windows at different places of the documents, all places equally likely, none in
-    `taken`; and their contents.
-    """
+    """`number` windows and their contents, uniform over different places, none in `taken`."""
     texts = [encoded(settings.source)[index] for index in documents]
     room = np.array([max(len(text) - settings.length + 1, 0) for text in texts])
     ends, text, offsets = (
@@ -181,9 +177,7 @@ def check_leaks(splits: dict[str, Split], settings: Settings) -> None:
 
 
 def legend(settings: Settings) -> Legend:
-    """Tokens: padding, the characters, the query; outputs: the characters; templates: the
-    documents, in the order of their names.
-    """
+    """Tokens: padding, characters, query; outputs: characters; templates: document names."""
     documents = tuple(
         f"document_{index:03}" for index in range(CORPORA[settings.source].num_documents)
     )

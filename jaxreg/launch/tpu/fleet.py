@@ -12,9 +12,7 @@ from jaxreg.launch.tpu.stop_requests import Stop
 
 
 def launch(jobs: Sequence[LaunchJob], how: How) -> int:
-    """Runs all jobs and returns the exit code: 0 where all are done, else that of the first that is
-    not; BROKEN goes before others.
-    """
+    """Runs all jobs; returns 0 if all are done, else BROKEN or the first failed job's exit code."""
     codes: list[int] = [BROKEN] * len(jobs)
     failures: list[BaseException] = []
     several = len(jobs) > 1
@@ -47,9 +45,7 @@ def launch(jobs: Sequence[LaunchJob], how: How) -> int:
 
 
 def dry_run(jobs: Sequence[LaunchJob], how: How) -> list[str]:
-    """Every gcloud command that the jobs would run if nothing happened, in order, with what it is
-    for.
-    """
+    """The gcloud commands of the jobs when nothing fails, in order, each with its purpose."""
     lines = []
     for job in jobs:
         request = job.request

@@ -65,9 +65,7 @@ def delete(request: Request) -> list[str]:
 
 
 def upload(request: Request, archive: str) -> list[str]:
-    """Copies the archive to all workers. One file: what scp does with folders depends on what is
-    there already.
-    """
+    """Copies the archive to all workers; it is one file, as scp handles folders inconsistently."""
     return [
         "gcloud",
         "compute",

@@ -1,6 +1,4 @@
-"""The life of one launch: its TPU made ready, set up, run on, resumed after preemptions, results
-fetched, and deleted, whatever happens.
-"""
+"""One launch: create a TPU, set up, run, resume after preemptions, fetch results, always delete."""
 
 import contextlib
 import dataclasses
@@ -55,9 +53,7 @@ class LaunchJob:
 
 
 def fetching(job: LaunchJob) -> list[str] | None:
-    """The command that brings the run directory here; None where there is none, or in a store that
-    gcloud does not reach.
-    """
+    """The command that fetches the run directory; None without one or if gcloud cannot reach it."""
     if job.workdir is None or (job.in_bucket and not job.workdir.startswith(("gs://", "s3://"))):
         return None
     if job.in_bucket:
@@ -104,8 +100,9 @@ class Launch:
         )  # of launches before this one, whose output stays
 
     def run(self) -> int:
-        """Does it all and returns the exit code; afterwards nothing runs, unless asked for, or it
-        was said what does and how to delete it.
+        """Runs the whole launch and returns the exit code.
+
+        Afterwards nothing runs unless requested, or the output says what runs and how to delete it.
         """
         code = BROKEN
         try:
@@ -217,9 +214,7 @@ class Launch:
 
     # --- the command ---
     def _run(self) -> list[int]:
-        """Runs the command on all workers at once, and returns each one's exit code; looks at the
-        state meanwhile.
-        """
+        """Runs the command on all workers, checking the TPU's state; returns each exit code."""
         hosts, shown = range(self.job.hosts), self._output(0)
         shown.parent.mkdir(parents=True, exist_ok=True)
         several = f" on all {self.job.hosts} workers" if self.job.hosts > 1 else ""
@@ -274,9 +269,7 @@ class Launch:
             raise Gone(f"{self.job.request.name} was preempted (state {state})")
 
     def _give_up_others(self) -> list[int]:
-        """Ends the workers that still run after another one failed; they count as having gone
-        along.
-        """
+        """Ends the workers that still run after another failed, and returns each exit code."""
         self.say("one worker has failed and others do not end by themselves: they are ended")
         child_process.call(gcloud.stop(self.job.request, self._number), self.log, self.stop)
         self._leave()

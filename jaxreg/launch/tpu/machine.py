@@ -1,6 +1,4 @@
-"""One TPU as Cloud TPU has it: its name claimed, created, waited for, asked for its state, and
-deleted for certain.
-"""
+"""One TPU in Cloud TPU: its name claimed, created, awaited, its state asked, verified deletion."""
 
 import dataclasses
 import json
@@ -117,8 +115,9 @@ class Machine:
             self.forget()
 
     def state(self, *, queue_first: bool = True) -> str:
-        """The state of the queued request until it is active, then that of the TPU; GONE, or
-        UNKNOWN where gcloud cannot say.
+        """The state of the queued request until it is active, then of the TPU; or GONE, or UNKNOWN.
+
+        UNKNOWN means that gcloud could not tell.
         """
         if self.request.queued and queue_first:
             state = self._ask(gcloud.describe_queued(self.request))
@@ -127,9 +126,7 @@ class Machine:
         return self._ask(gcloud.describe(self.request))
 
     def is_ending(self) -> bool:
-        """Whether it is on its way out, looked at a few times: it may say READY a little longer
-        than is true.
-        """
+        """Whether it is going away, asked a few times: READY may be reported a little too long."""
         for look in range(TRIES):
             if self.state() in ENDED:
                 return True
@@ -196,9 +193,7 @@ class Machine:
         self._ours = False
 
     def remove(self) -> bool:
-        """Deletes it, or says that it stays; False where it could not be deleted, and then how to
-        do that is said.
-        """
+        """Deletes it unless it is kept; False if that failed, after printing the command."""
         if not self._ours:
             return True
         name, line = self.request.name, shlex.join(gcloud.delete(self.request))

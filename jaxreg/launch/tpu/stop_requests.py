@@ -1,5 +1,6 @@
-"""Ctrl-C, SIGTERM and a closed terminal as a request: once to save and end, twice to end at once,
-thrice to leave any deletion undone.
+"""Ctrl-C, SIGTERM and SIGHUP as stop requests.
+
+The first saves and ends, the second ends at once, the third skips any deletion.
 """
 
 import contextlib

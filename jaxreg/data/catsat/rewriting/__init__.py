@@ -1,7 +1,6 @@
-"""Variants of training sentences, made before training: other words, another frame, a round trip
-through another language.
+"""Variants of training sentences, made before training: synonyms, paraphrases, back-translations.
 
-    sentence       what a CATSAT sentence means, and which words stand where
+    sentence       what a CATSAT sentence means, and the position of its words
     synonyms       words exchanged for others of their class
     paraphrases    the same words in another frame
     language       a second, artificial language: both directions as grammars

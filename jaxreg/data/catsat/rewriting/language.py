@@ -61,9 +61,7 @@ SHARED = {
     "hom": ("child", "king", "farmer", "doctor"),
     "rem": ("mat", "journey", "ship", "river", "story"),
 }
-"""Word of Ostan -> the English words it stands for; nouns (the last line and a half) only in
-phrases.
-"""
+"""Word of Ostan -> the English words it stands for; the nouns, at the end, only in phrases."""
 
 _TO = {word: target for target, words in SHARED.items() for word in words}
 _SINGULAR = {
@@ -99,11 +97,10 @@ def translate(words: Words) -> Words:
 
 
 def back(words: Words) -> tuple[Words, ...]:
-    """All sentences of CATSAT, in frames of the grammar, that are translated to these words of
-    Ostan.
+    """All sentences of CATSAT, in frames of the grammar, whose translation is these words of Ostan.
 
     Raises:
-      ValueError: no sentence of Ostan, or one that no frame of CATSAT can say.
+      ValueError: no sentence of Ostan, or one without a sentence in any frame of CATSAT.
     """
     return tuple(say(meaning, FRAMES[_frame(meaning)].slots) for meaning in _meanings(words))
 
@@ -197,9 +194,7 @@ def _of(kind: str) -> set[str]:
 
 
 def _frame(meaning: Meaning) -> str:
-    """The frame of the grammar that says a meaning, with the adverb before the verb and the phrase
-    where it belongs.
-    """
+    """The frame for a meaning, with the adverb before the verb and the phrase in its place."""
     phrase = ("P", "D", "N") if meaning.phrase is not None else ()
     slots = (
         "D",

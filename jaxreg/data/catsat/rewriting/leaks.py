@@ -1,6 +1,4 @@
-"""The check that no variant of a training sentence is, or contains, something held out. It reads
-tokens only.
-"""
+"""The check, on tokens, that no variant of a training sentence contains anything held out."""
 
 import dataclasses
 
@@ -94,8 +92,7 @@ def pair_of(words: Words) -> tuple[str, str]:
 def check_variants(
     dataset: Dataset, kind: str, tokens: Int32[np.ndarray, "n k t"], query: Int32[np.ndarray, "n k"]
 ) -> None:
-    """Checks that variants of the training sentences keep the answer, where it is read out, and
-    leak nothing held out.
+    """Checks that variants of training sentences keep answer and query, and leak nothing held out.
 
     Args:
       dataset: whose training split has n rows.
@@ -105,7 +102,7 @@ def check_variants(
     Raises:
       LeakError: a variant has a held-out frame, pair or word, or is a sentence of another split
         with the same answer.
-      ValueError: a variant has another answer than its sentence, or its verb stands elsewhere.
+      ValueError: a variant has another answer than its sentence, or another query position.
     """
     held_out = HeldOut.of(dataset)
     for row, place in np.argwhere(query >= 0):

@@ -23,11 +23,12 @@ PARAPHRASES = {
 
 
 def paraphrases(words: Words) -> tuple[Words, ...]:
-    """The sentences that mean the same, in the order of `PARAPHRASES`; none where the frame is no
-    training frame.
+    """The sentences with the same meaning, in the order of `PARAPHRASES`; none for other frames.
 
-    Source: Iyyer et al. 2018 paraphrase into a given syntactic template. Differs: exact, by
-    grammar.
+    Only training frames have paraphrases.
+
+    Source: Iyyer et al. 2018, arXiv:1804.06059, paraphrase into a given syntactic template.
+    Differs: exact, by grammar.
     """
     frames = PARAPHRASES.get(TEMPLATE_OF.get(classes(words), ""), ())
     return tuple(say(meaning_of(words), tuple(frame.split())) for frame in frames)

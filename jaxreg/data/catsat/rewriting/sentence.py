@@ -1,8 +1,7 @@
-"""What a sentence of CATSAT means, read off its words in any order that the grammar or a paraphrase
-uses.
+"""The meaning of a CATSAT sentence, parsed from any word order of the grammar or a paraphrase.
 
-A noun phrase is a determiner, adjectives and a noun; one that a preposition stands before is the
-object, the other one is the subject. Adjectives belong to the subject, in every frame of CATSAT.
+A noun phrase is a determiner, adjectives and a noun; the one after a preposition is the object, the
+other one is the subject. Adjectives belong to the subject, in every frame of CATSAT.
 """
 
 import dataclasses
@@ -73,9 +72,7 @@ class Meaning:
 
     @property
     def core(self) -> tuple:
-        """The subject noun in its number, the verb, the number of the object, and which kinds of
-        words there are.
-        """
+        """(subject noun in its number, verb, number of the object, kinds of words present)."""
 
         def kind(determiner):
             return next(

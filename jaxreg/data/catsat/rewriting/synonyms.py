@@ -36,9 +36,7 @@ _LEMMA = {
 
 
 def exchangeable(words: Words) -> dict[int, Words]:
-    """Place -> the words that may stand there instead. An object noun stays other than the subject,
-    two adjectives differ.
-    """
+    """Position -> allowed words. The object stays unlike the subject, and two adjectives differ."""
     subject = subject_place(words)
     choices = {}
     for place, word in enumerate(words):
@@ -54,15 +52,14 @@ def exchangeable(words: Words) -> dict[int, Words]:
 
 
 def draw_synonyms(words: Words, rng: np.random.Generator) -> Iterator[Words]:
-    """Different sentences, each with every exchangeable word exchanged with probability 1/2, and at
-    least one of them.
+    """Different sentences with one or more words exchanged, each word with probability 1/2.
 
     They end when all are drawn, or most: after `TRIES` draws for each that there may be.
 
     Randomness: `rng`.
 
-    Source: Zhang, Zhao & LeCun 2015, section 2.4. Differs: classes instead of a thesaurus; 1/2 each
-    instead of a geometric number of words.
+    Source: Zhang, Zhao & LeCun 2015, arXiv:1509.01626, section 2.4. Differs: classes instead of a
+    thesaurus; 1/2 each instead of a geometric number of words.
     """
     choices, seen = exchangeable(words), set()
     most = math.prod(1 + len(others) for others in choices.values()) - 1
