@@ -18,7 +18,7 @@ def cross_entropy(
     (1 - s) * -log p[label] + s * mean over classes of -log p; strength s = None leaves the term
     out, 0 is its off value.
 
-    Source: Szegedy et al. 2016, section 7 (label smoothing, uniform prior).
+    Source: Szegedy et al. 2016, arXiv:1512.00567, section 7 (label smoothing, uniform prior).
     """
     plain = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     if label_smoothing_strength is None:

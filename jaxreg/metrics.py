@@ -31,11 +31,10 @@ class Tally(NamedTuple):
 def choice_hits(
     logits: Float[Array, "*b v"], labels: Int[Array, "*b"], foils: Int[Array, "*b"]
 ) -> Float[Array, "*b"]:
-    """1 where the right answer's logit beats its foil's, 0 where it loses, one half on a tie:
-    chance is one half.
+    """1 where the answer's logit beats its foil's, 0 where it loses, 1/2 on a tie: chance is 1/2.
 
-    With a foil of -1 it must be the largest of all: 1 / k where it is one of k largest, so a guess
-    is right once in V.
+    With a foil of -1 the answer must be the largest of all: 1 / k where it is one of k largest, so
+    chance is 1 / V.
     """
     right = jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
     wrong = jnp.take_along_axis(logits, jnp.maximum(foils, 0)[..., None], axis=-1)[..., 0]

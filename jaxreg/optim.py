@@ -1,12 +1,11 @@
-"""One optax chain: clips -> noise -> optimizer with decay -> learning rate -> average. Every
-strength may be traced.
+"""One optax chain: clips -> noise -> optimizer with decay -> learning rate -> average.
 
-    update = -learning_rate * schedule(step) * (optimizer(clipped gradient + noise) + weight_decay *
-    decayed parameters)
+    update = -learning_rate * schedule(step)
+             * (optimizer(clipped gradient + noise) + weight_decay * decayed parameters)
 
-The parts are optax's where optax has them. A strength of None leaves its part out of the program;
-at its off value (0, or inf for the clips) the part computes exactly what would be computed without
-it.
+Every strength may be traced. The parts are optax's where optax has them. A strength of None leaves
+its part out of the program; at its off value (0, or inf for the clips) the part computes exactly
+what would be computed without it.
 """
 
 from collections.abc import Callable, Mapping
@@ -42,9 +41,10 @@ DECAY_MASKS: Mapping[str, Callable[[Params], PyTree[bool]]] = {
     "kernels_and_embeddings": _named("kernel", "embedding"),
     "all": lambda params: jax.tree.map(lambda _: True, params),
 }
-"""Name -> function from parameters to a tree of booleans: which are decayed. "kernels": the
-matrices of linear layers, and no bias, norm or embedding; "kernels_and_embeddings": learned
-positions too; "all": every parameter, biases and gains too.
+"""Name -> function from parameters to a tree of booleans: which parameters are decayed.
+
+"kernels": the matrices of linear layers, and no bias, norm or embedding; "kernels_and_embeddings":
+learned positions too; "all": every parameter, biases and gains too.
 """
 
 # --- the learning rate over the steps ---
@@ -94,15 +94,14 @@ SCHEDULES: Mapping[str, Callable[[int, int], optax.Schedule]] = {
 
 
 def learning_rate_factor(schedule: str, *, warmup_steps: int, num_steps: int) -> optax.Schedule:
-    """The learning rate's factor in [0, 1] by step: linear warm-up to 1, then what the schedule's
-    name says.
+    """The learning rate's factor in [0, 1] by step: linear warm-up to 1, then the named schedule.
 
     cosine and linear reach 0 at num_steps; constant stays 1; inverse_root is sqrt(warmup_steps /
     step), with at least 1 step of warm-up counted.
 
-    Source: Goyal et al. 2017 (warm-up); Loshchilov & Hutter 2017 (cosine); Vaswani et al. 2017, eq.
-    3 (inverse root).
-    Differs: the peak is 1, where eq. 3 has width^-.5 * warmup_steps^-.5.
+    Source: Goyal et al. 2017, arXiv:1706.02677 (warm-up); Loshchilov & Hutter 2017,
+    arXiv:1608.03983 (cosine); Vaswani et al. 2017, arXiv:1706.03762, eq. 3 (inverse root). Differs:
+    the peak is 1, where eq. 3 has width^-.5 * warmup_steps^-.5.
 
     Raises:
       ValueError: an unknown name.
@@ -115,13 +114,13 @@ def learning_rate_factor(schedule: str, *, warmup_steps: int, num_steps: int) ->
 
 
 def clip_each_norm(max_norm: Scalar) -> optax.GradientTransformation:
-    """Each parameter tensor's gradient, cut down to a norm of `max_norm` by itself; inf is off,
-    exactly.
+    """Clips each parameter tensor's gradient to a norm of `max_norm`; inf is off, exactly.
 
     optax's clip of the global norm, one tensor at a time (its `clip_by_block_rms` is by root mean
     square, not by norm).
 
-    Source: Pascanu et al. 2013. Differs: by tensor, so the direction of the whole gradient changes.
+    Source: Pascanu et al. 2013, arXiv:1211.5063. Differs: by tensor, so the direction of the whole
+    gradient changes.
     """
     clip = optax.clip_by_global_norm(max_norm)
     return optax.stateless(
@@ -130,15 +129,15 @@ def clip_each_norm(max_norm: Scalar) -> optax.GradientTransformation:
 
 
 def clip_adaptively(strength: Scalar) -> optax.GradientTransformation:
-    """Each unit's gradient, cut down to `strength` times the norm of that unit's parameters; inf is
-    off, exactly.
+    """Clips each unit's gradient to `strength` times its parameters' norm; inf is off, exactly.
 
-    optax's `adaptive_grad_clip`, told which axes make a unit where it cannot know: all weights that
-    go into one output. For the attention's output kernel [H, K, D] these are H and K, where optax
-    would take H alone; the attention's biases [H, K] are one unit, as other biases are. An
-    embedding's unit is a feature over the whole table, as in optax.
+    optax's `adaptive_grad_clip`, with the axes that make a unit given where it cannot know them:
+    all weights that go into one output. For the attention's output kernel [H, K, D] these are H and
+    K, where optax would take H alone; the attention's biases [H, K] are one unit, as other biases
+    are. An embedding's unit is a feature over the whole table, as in optax.
 
-    Source: Brock et al. 2021, section 4. Differs: the output layer is clipped, too.
+    Source: Brock et al. 2021, arXiv:2102.06171, section 4. Differs: the output layer is clipped,
+    too.
     """
 
     def over_two_axes(params: Params) -> PyTree[bool]:
@@ -168,8 +167,7 @@ class NoiseState(NamedTuple):
 def add_gradient_noise(
     variance: Scalar, decay: float = 0.55
 ) -> optax.GradientTransformationExtraArgs:
-    """The gradient plus normal noise of variance `variance` / (1 + step)^decay; variance 0 is off,
-    exactly.
+    """Adds normal noise of variance `variance` / (1 + step)^decay; variance 0 is off, exactly.
 
     `optax.add_noise` does the same, but keeps a key in its state; ours comes with each update
     (`noise_key=`), because keys are derived from (seed, step) and never stored, so that a resumed
@@ -177,7 +175,7 @@ def add_gradient_noise(
 
     Randomness: one draw over all parameters in the tree's order, from `noise_key` and nothing else.
 
-    Source: Neelakantan et al. 2015, eq. 1.
+    Source: Neelakantan et al. 2015, arXiv:1511.06807, eq. 1.
     """
 
     def update(gradient, state, params=None, *, noise_key: PRNGKey | None = None, **extra):
@@ -201,29 +199,27 @@ def add_gradient_noise(
 
 
 class AverageState(NamedTuple):
-    """The average of the parameters after each of `count` steps; before the first, the initial
-    parameters.
-    """
+    """The average of the parameters over `count` steps; the initial parameters at count 0."""
 
     count: Int[Array, ""]
     average: Params
 
 
 def track_average(decay: Scalar) -> optax.GradientTransformation:
-    """Updates as they come; the state keeps an exponential average of the parameters that they lead
-    to.
+    """Passes updates on, and keeps an exponential average of the resulting parameters in its state.
 
     average_t = sum over steps i <= t of decay^(t-i) * params_i, divided by the sum of these
     weights.
 
     So no weight is left on the initial parameters, which matters in runs shorter than 1 / (1 -
-    decay). decay 0 is the parameters exactly; decay towards 1 the plain mean over all steps. Must
-    stand last in a chain. See `averaged`.
+    decay). decay 0 gives the parameters exactly; decay towards 1 the plain mean over all steps.
+    Must be last in a chain. See `averaged`.
 
-    Source: Kingma & Ba 2015, section 7.2, with its bias correction; before it Polyak & Juditsky
-    1992 (the plain mean, for which the asymptotics are). Izmailov et al. 2018 (SWA) average few
-    points of a constant or cyclical learning rate, equally; ours runs along any schedule, at every
-    step. `optax.ema` averages updates, not parameters; the step is `optax.incremental_update`'s.
+    Source: Kingma & Ba 2015, arXiv:1412.6980, section 7.2, with its bias correction; before it
+    Polyak & Juditsky 1992, doi:10.1137/0330046 (the plain mean, for which the asymptotics are).
+    Izmailov et al. 2018, arXiv:1803.05407 (SWA), average few points of a constant or cyclical
+    learning rate, equally; ours runs along any schedule, at every step. `optax.ema` averages
+    updates, not parameters; the step is `optax.incremental_update`'s.
     """
 
     def init(params):
@@ -241,9 +237,7 @@ def track_average(decay: Scalar) -> optax.GradientTransformation:
 
 
 def averaged(opt_state: Any, params: Params) -> Params:
-    """The average that `track_average` keeps somewhere in `opt_state`; `params` if nothing there
-    keeps one.
-    """
+    """The average that `track_average` keeps in `opt_state`; `params` if there is none."""
 
     def is_average(state):
         return isinstance(state, AverageState)
@@ -256,9 +250,7 @@ def averaged(opt_state: Any, params: Params) -> Params:
 
 
 class Betas(NamedTuple):
-    """Decays per step of the means of gradients and of their squares, and the number added to the
-    root.
-    """
+    """Decay rates of the means of gradients and of squares, and the epsilon added to the root."""
 
     b1: float
     b2: float
@@ -277,8 +269,9 @@ OPTIMIZERS: Mapping[
     "sgd": lambda betas, decay: [optax.trace(betas.b1), *decay],
     "lion": lambda betas, decay: [optax.scale_by_lion(betas.b1, betas.b2), *decay],
 }
-"""Name -> the parts between the noise and the learning rate. Decay is decoupled (behind the
-optimizer), but for adam_l2, where it goes through Adam.
+"""Name -> the parts between noise and learning rate. Decay is decoupled, but for adam_l2.
+
+There it is added to the gradient before Adam.
 """
 
 
@@ -300,10 +293,9 @@ def optimizer(
     schedule: str = "cosine",
     warmup_steps: int = 0,
 ) -> optax.GradientTransformationExtraArgs:
-    """The chain of this file, in this order: the three clips, noise, optimizer and decay, learning
-    rate, average.
+    """The chain of this module: three clips, noise, optimizer and decay, learning rate, average.
 
-    The noise stands behind the clips, which would cut it down otherwise. Its `update` takes
+    The noise comes after the clips, which would cut it down otherwise. Its `update` takes
     `noise_key=`, the step's key.
 
     Args:
@@ -315,7 +307,7 @@ def optimizer(
       b2: decay of the mean of squares (adam), of the momentum that is kept (lion); sgd has none.
       eps: Adam's.
       weight_decay: multiplied with the learning rate, per step; off value 0.
-      decay_mask: of what, see `DECAY_MASKS`.
+      decay_mask: which parameters, see `DECAY_MASKS`.
       max_grad_norm, max_param_grad_norm: largest norm of the whole gradient, of each tensor's; off
         value inf.
       adaptive_clip: largest norm of a unit's gradient, in norms of its parameters; off value inf.
@@ -326,9 +318,10 @@ def optimizer(
     Raises:
       ValueError: an unknown name; or noise, and no `noise_key` at the update.
 
-    Source: Loshchilov & Hutter 2019, algorithms 1 (sgd with decay) and 2 (adamw, and adam_l2
-    crossed out); Chen et al. 2023 (lion); Pascanu et al. 2013 (clip). adam_l2 adds the decay behind
-    the clip, so that the clip sees the loss alone.
+    Source: Loshchilov & Hutter 2019, arXiv:1711.05101, algorithms 1 (sgd with decay) and 2 (adamw,
+    and adam_l2 crossed out); Chen et al. 2023, arXiv:2302.06675 (lion); Pascanu et al. 2013,
+    arXiv:1211.5063 (clip). adam_l2 adds the decay after the clip, so that only the loss's gradient
+    is clipped.
     """
     _check_choice("optimizer", optimizer, OPTIMIZERS)
     _check_choice("decay_mask", decay_mask, DECAY_MASKS)
@@ -352,8 +345,9 @@ def optimizer(
 def _in_standard_modes(
     chain: optax.GradientTransformation,
 ) -> optax.GradientTransformationExtraArgs:
-    """The chain where a program promotes ranks and dtypes strictly, too: optax's Adam divides by
-    1 - decay**count, with an integer count, which fails there.
+    """The chain under `jax_numpy_rank_promotion` and `jax_numpy_dtype_promotion` as by default.
+
+    optax's Adam divides by 1 - decay**count with an integer count, which strict promotion refuses.
     """
     chain = optax.with_extra_args_support(chain)
 

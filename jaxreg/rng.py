@@ -1,5 +1,4 @@
-"""Named key streams: (seed, stream, step, site, example) -> key. Keys are derived where they are
-needed and never stored.
+"""Named key streams: (seed, stream, step, site, example) -> key, derived when needed, not stored.
 
 Only `jax.random.fold_in` derives keys: chaining it keeps compilation fast on CPU, where XLA
 compiles chained unrolled Threefry in exponential time. The implementation is fixed to Threefry, so
@@ -38,9 +37,7 @@ def seed_key(seed: int | Int[Array, ""] | UInt32[Array, ""], stream: str) -> Key
 
 
 def site(layer: int | Int[Array, ""], place: str) -> int | Int[Array, ""]:
-    """The number of a dropout site, traced where the layer is. It depends on layer and place only,
-    never on a module's path or name.
-    """
+    """The number of a dropout site, from layer and place alone; traced if the layer is."""
     return layer * PLACES_PER_LAYER + PLACES[place]
 
 

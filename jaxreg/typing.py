@@ -21,9 +21,7 @@ Scalar = Float[Array, ""] | float | int
 """A number, or a traced one: every rate and strength in jaxreg may be either."""
 
 Rate = Scalar | None
-"""A drop probability in [0, 1); None means that the site is absent from the program (structure, not
-a strength).
-"""
+"""A drop probability in [0, 1); None leaves the site out of the program."""
 
 Params = PyTree[Float[Array, "..."]]
 """A tree of parameters."""

@@ -80,10 +80,9 @@ def dot_product_attention(
     Randomness: position-keyed, see `masks.py`; equal coordinates and keys give equal masks in every
     layout and implementation.
 
-    Source: Vaswani et al. 2017, eq. 1; "blockwise": Rabe and Staats 2021, Dao et al. 2022 (see
-    `blockwise.py`).
-    Differs: softmax in float32 (float64 for float64 inputs); dropout inverted (Srivastava et al.
-    2014).
+    Source: Vaswani et al. 2017, arXiv:1706.03762, eq. 1; "blockwise": Rabe and Staats 2021,
+    arXiv:2112.05682, Dao et al. 2022, arXiv:2205.14135. Differs: softmax in float32 (float64 for
+    float64 inputs); dropout inverted (Srivastava et al. 2014, JMLR 15:1929-1958).
     """
     return output(
         query,

@@ -43,7 +43,8 @@ def threefry2x32_13(
 ) -> tuple[UInt32[Array, "..."], UInt32[Array, "..."]]:
     """Two random uint32 words for each key and counter, which broadcast against each other.
 
-    Source: Salmon et al. 2011, section 4.2 (Threefry, 13 rounds, key injection after every fourth).
+    Source: Salmon et al. 2011, doi:10.1145/2063384.2063405, section 4.2 (Threefry, 13 rounds, key
+    injection after every fourth).
     """
     schedule = (key[0], key[1], key[0] ^ key[1] ^ jnp.uint32(_PARITY))
     x0, x1 = counter[0] + schedule[0], counter[1] + schedule[1]

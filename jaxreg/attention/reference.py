@@ -54,8 +54,8 @@ def softcap(logits: Float[Array, "*b"], cap: Scalar) -> Float[Array, "*b"]:
     Args:
       cap: above 0, a float or a traced scalar. Neither the value nor the gradient is NaN at inf.
 
-    Source: Gemma Team 2024, "Gemma 2" (50 in attention); Bello et al. 2017, "Neural combinatorial
-    optimization with reinforcement learning" (there the cap times the tanh of the uncapped logits).
+    Source: Gemma Team 2024, "Gemma 2", arXiv:2408.00118 (50 in attention); Bello et al. 2017,
+    arXiv:1611.09940 (there the cap times the tanh of the uncapped logits).
     """
     cap = jnp.asarray(cap, logits.dtype)
     finite = jnp.isfinite(cap)

@@ -1,6 +1,4 @@
-"""Multi-head self-attention with position-keyed dropout; parameters laid out as Flax's own module
-lays them out.
-"""
+"""Multi-head self-attention with position-keyed dropout; parameters as in Flax's own module."""
 
 import flax.linen as nn
 
@@ -128,8 +126,7 @@ def attend_heads(
     droppable: Bool[Array, "#b #h #t #t"] | None,
     with_weights: bool,
 ) -> tuple[Float[Array, "b t h k"], Float[Array, "b h t t"] | None]:
-    """What self-attention does between its projections: the output, and the applied weights if they
-    are asked for.
+    """Self-attention between its projections: the output, and the applied weights if asked for.
 
     Args:
       dropout, dropout_key: of this call, the site folded in; None drops nothing.

@@ -1,6 +1,4 @@
-"""The transformer block: attention and MLP, with norms, residuals and dropout each where the
-options put them.
-"""
+"""The transformer block: attention and MLP with their norms, residuals and dropout."""
 
 from collections.abc import Callable
 
@@ -17,8 +15,7 @@ from jaxreg.typing import Array, Bool, Float, Int, PRNGKey
 
 
 class Mlp(nn.Module):
-    """Dense, activation (GELU), Dense, with dropout behind the activation and, in the old style,
-    before it too.
+    """Dense, activation (GELU), Dense, with dropout after the activation and optionally before it.
 
     Parameters:
 
@@ -33,7 +30,7 @@ class Mlp(nn.Module):
       mlp_width: F.
       dropout: what is dropped; its rates may be traced.
       layer: the block's number, which keys the dropout sites; may be traced.
-      initializers: how the kernels start.
+      initializers: of the kernels.
       deterministic: True is evaluation, False training; None leaves it to the call
         (`jaxreg.nn.dropout.is_training`).
 
@@ -76,11 +73,11 @@ def heavy_dropout_mlp(mlp_width: int, layer: int = 0) -> Mlp:
 
 
 class TransformerBlock(nn.Module):
-    """Attention and MLP. norm="pre": x + f(norm(x)); "post": norm(x + f(x)); "sandwich": x +
-    norm(f(norm(x))); "none": x + f(x).
+    """Attention and MLP, each with norms, dropout and a residual connection around it.
 
-    residual=False drops `x +`. A branch f passes residual dropout, the second norm (sandwich),
-    LayerScale and stochastic depth, in this order, before it is added.
+    `norm` is "pre": x + f(norm(x)); "post": norm(x + f(x)); "sandwich": x + norm(f(norm(x)));
+    "none": x + f(x). residual=False drops `x +`. A branch f passes residual dropout, the second
+    norm (sandwich), LayerScale and stochastic depth, in this order, before it is added.
 
     Parameters:
 
@@ -101,12 +98,11 @@ class TransformerBlock(nn.Module):
       layer: this block's number, which keys its dropout sites; may be traced. Under nn.scan with an
         explicit `dropout_key` give it the scanned layer's number, or all layers draw the same
         masks; keys that the scan splits (`split_rngs={"dropout": True}`) differ by themselves.
-      initializers: how the kernels start.
+      initializers: of the kernels.
       deterministic: True is evaluation, False training; None leaves it to the call
         (`jaxreg.nn.dropout.is_training`).
 
-    Sows "input" [B, T, D], what the block was given, when the collection "intermediates" is
-    mutable.
+    Sows "input" [B, T, D], the block's input, when the collection "intermediates" is mutable.
 
     Lifted transformations lose keyword arguments (nn.vmap says so in a warning only), so give
     `mask` and `train` by position: nn.vmap(TransformerBlock, in_axes=(0, 0, None), ...),
@@ -209,8 +205,7 @@ def sublayer(
     order: str,
     residual: bool,
 ) -> Float[Array, "b t d"]:
-    """`apply` with norms, dropout and residual around it, in the order "pre", "post", "sandwich" or
-    "none" (see TransformerBlock).
+    """`apply` with norms, dropout and residual around it, in `order` (see TransformerBlock).
 
     Args:
       norm_out: the second norm of a sandwich, else None.

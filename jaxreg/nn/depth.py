@@ -14,21 +14,19 @@ from jaxreg.typing import Array, Float, Int, PRNGKey, Scalar
 def layer_dropout(
     x: Float[Array, "b t d"], out: Float[Array, "b t d"], rate: Scalar, dropout_key: PRNGKey
 ) -> Float[Array, "b t d"]:
-    """A block's output, or its input where the block is skipped: one draw for all examples of the
-    call.
+    """A block's output with probability 1 - rate, else its input: one draw for all examples.
 
-    out with probability 1 - rate, else x. Nothing is scaled: evaluation runs all blocks as they
-    are.
+    Nothing is scaled: evaluation runs all blocks as they are.
 
     Args:
       x, out: input and output of the block.
       rate: drop probability in [0, 1), a float or a traced scalar; off value 0.
-      dropout_key: the call key; a key per example is refused, they have no draw in common.
+      dropout_key: the call key; a key per example is refused, as the draw is common to all.
 
     Randomness: one draw per key, without example, head or position.
 
-    Source: Fan et al. 2020, arXiv:1909.11556 (LayerDrop; every layer by itself). Differs: the block
-    is computed and then not used, so that a rate may be traced; it saves no time.
+    Source: Fan et al. 2020, arXiv:1909.11556 (LayerDrop; every layer independently). Differs: the
+    block is computed and then not used, so that a rate may be traced; it saves no time.
     """
     keep = kept_units("head", rate, dropout_key, None, x.shape[0], share=("example",))
     # A select would let XLA fuse the residual stream of all layers into one: at 12 layers that
@@ -42,8 +40,7 @@ def stochastic_depth(
     dropout_key: PRNGKey,
     example_ids: Int[Array, "b"] | None = None,
 ) -> Float[Array, "b t d"]:
-    """A residual branch, 0 for some whole examples, and scaled by one over the keep probability for
-    the others.
+    """A residual branch, 0 for some examples, divided by the keep probability for the others.
 
     Args:
       branch: what would be added to the residual stream.

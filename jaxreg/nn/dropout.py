@@ -1,6 +1,4 @@
-"""Position-keyed dropout for activations: the bits of attention dropout, with query = position and
-key = feature.
-"""
+"""Position-keyed dropout of activations: attention's bits with query = position, key = feature."""
 
 from typing import Any
 
@@ -40,8 +38,8 @@ def position_keyed_dropout(
 
     Randomness: position-keyed (`jaxreg.attention.masks`): head 0, query = position, key = feature.
 
-    Source: Srivastava et al. 2014. Differs: inverted; the mask does not depend on the layout of the
-    batch.
+    Source: Srivastava et al. 2014, JMLR 15:1929-1958. Differs: inverted; the mask does not depend
+    on the layout of the batch.
     """
     check_rate(rate, "rate")
     if x.ndim != 3:
@@ -157,9 +155,7 @@ def is_training(train: Any, deterministic: Any, attribute: Any = None) -> bool:
 
 
 def site_key(module: nn.Module, dropout_key: PRNGKey | None, site: int | Int[Array, ""]) -> PRNGKey:
-    """The call key of one site: the given key, or the module's own "dropout" stream, with the site
-    folded in.
-    """
+    """The key of one site: the site folded into `dropout_key` or the "dropout" stream's key."""
     return folded(module.make_rng("dropout") if dropout_key is None else dropout_key, site)
 
 

@@ -13,8 +13,9 @@ Initializer = Callable[..., Array]
 
 @dataclasses.dataclass(frozen=True)
 class Initializers:
-    """Of kernels, of the kernels that write to the residual stream (attention's `out`, the MLP's
-    `wo`), and of embedding tables.
+    """Initializers of kernels, of the kernels that end a residual branch, and of embeddings.
+
+    The kernels that end a branch are attention's `out` and the MLP's `wo`.
     """
 
     kernel: Initializer

@@ -1,6 +1,4 @@
-"""Mixing two examples inside a model (manifold mixup): the hook, and the way of both through the
-blocks.
-"""
+"""Mixing two examples inside a model (manifold mixup), and both passes through the blocks."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -31,8 +29,8 @@ class Mix(NamedTuple):
         masks that they have as examples themselves. None gives them the masks of whom they are
         mixed with.
 
-    Source: Verma et al. 2019, "Manifold mixup", section 2; Guo et al. 2019, "Augmenting data with
-    mixup for sentence classification", for embeddings of words. Differs: padding, as said above.
+    Source: Verma et al. 2019, "Manifold mixup", arXiv:1806.05236, section 2; Guo et al. 2019,
+    arXiv:1905.08941, for embeddings of words. Differs: padding, see above.
     """
 
     partner_tokens: Int[Array, "b t"]
@@ -43,9 +41,7 @@ class Mix(NamedTuple):
 
 
 class Stream(NamedTuple):
-    """One side of a mix on its way: activations, what each layer may attend to, and ids for
-    dropout.
-    """
+    """One side of a mix: activations, what each layer may attend to, and ids for dropout."""
 
     x: Float[Array, "b t d"]
     masks: Sequence[Bool[Array, "#b #h #t #t"] | None]
@@ -63,9 +59,7 @@ def check_mix(mix: Mix, num_layers: int) -> None:
 def readable_tokens(
     mix: Mix, own: Bool[Array, "b t"], partner: Bool[Array, "b t"], num_layers: int
 ) -> list[Bool[Array, "b t"]]:
-    """What the mixed stream may attend to, for each layer: its own tokens, and from the mixing on
-    those of all who are in it.
-    """
+    """The tokens that the mixed stream may attend to, per layer: own ones, after mixing both's."""
     weight = mix.weight[:, None]
     both = (own & (weight > 0)) | (partner & (weight < 1))
     return [jnp.where(mix.layer <= layer, both, own) for layer in range(num_layers)]

@@ -15,8 +15,8 @@ NORM_KINDS: dict[NormKind, dict[str, bool]] = {
 }
 """Each kind's parameters: gain ("scale") and bias; "rms" is RMSNorm, the others LayerNorm.
 
-Source: Ba et al. 2016 (LayerNorm); Xu et al. 2019, "Understanding and improving layer
-normalization" (without gain and bias); Zhang & Sennrich 2019 (RMSNorm: no mean is taken out).
+Source: Ba et al. 2016, arXiv:1607.06450 (LayerNorm); Xu et al. 2019, arXiv:1911.07013 (without gain
+and bias); Zhang & Sennrich 2019, arXiv:1910.07467 (RMSNorm: the mean is not subtracted).
 """
 
 
@@ -38,8 +38,8 @@ class LayerScale(nn.Module):
 
     Parameters: scale [D], `initial_value` everywhere at first.
 
-    Source: Touvron et al. 2021, "Going deeper with image transformers" (CaiT); there .1 to 1e-6,
-    smaller for deeper models.
+    Source: Touvron et al. 2021, arXiv:2103.17239 (CaiT); there .1 to 1e-6, smaller for deeper
+    models.
     """
 
     initial_value: float

@@ -33,8 +33,8 @@ def position_vectors(
 def sinusoidal(length: int, width: int) -> Float[Array, "t d"]:
     """Fixed position vectors: sines in the first half of the features, cosines in the second.
 
-    Source: Vaswani et al. 2017, section 3.5. Differs: sines and cosines are not interleaved (a
-    permutation of features).
+    Source: Vaswani et al. 2017, arXiv:1706.03762, section 3.5. Differs: sines and cosines are not
+    interleaved (a permutation of features).
     """
     half = width // 2
     frequency = jnp.exp(-jnp.log(10_000.0) * jnp.arange(half, dtype=float) / half)
@@ -45,8 +45,8 @@ def sinusoidal(length: int, width: int) -> Float[Array, "t d"]:
 def rotate(x: Float[Array, "b t h k"]) -> Float[Array, "b t h k"]:
     """Queries or keys turned by their position, so that their product depends on the distance only.
 
-    Source: Su et al. 2021 (RoFormer), eq. 34. Differs: feature i is paired with i + K/2, as in most
-    released code.
+    Source: Su et al. 2021 (RoFormer), arXiv:2104.09864, eq. 34. Differs: feature i is paired with
+    i + K/2, as in most released code.
     """
     half = x.shape[-1] // 2
     frequency = jnp.exp(-jnp.log(10_000.0) * jnp.arange(half, dtype=float) / half)

@@ -1,6 +1,4 @@
-"""Dropping words: the whole embedding of a token (token dropout), or a token as something to be
-attended to (key dropout).
-"""
+"""Dropping tokens: their whole embedding (token dropout), or their visibility (key dropout)."""
 
 import jax.numpy as jnp
 
@@ -16,22 +14,21 @@ def token_dropout(
     example_ids: Int[Array, "b"] | None = None,
     droppable: Bool[Array, "#b #t"] | None = None,
 ) -> Float[Array, "b t d"]:
-    """Embeddings with some tokens' whole vectors zeroed; the others stay as they are, nothing is
-    scaled.
+    """Embeddings with some tokens' whole vectors set to zero; the others are not scaled.
 
     Args:
-      x: embeddings, before positions are added: where a token was stays known.
+      x: embeddings, before positions are added, which so stay known where a token is dropped.
       rate: drop probability of a token in [0, 1), a float or a traced scalar; off value 0.
       dropout_key: the call key, or [B] keys.
       example_ids: positions in the global batch; None means 0 ... B-1.
-      droppable: False marks tokens that are never dropped: the one that is asked about, padding.
+      droppable: False marks tokens that are never dropped: the query, padding.
 
     Randomness: position-keyed: head 0, query = position, key 0.
 
-    Source: Iyyer et al. 2015, "Deep unordered composition rivals syntactic methods" (word dropout);
-    Gal & Ghahramani 2016, "A theoretically grounded application of dropout in recurrent neural
-    networks", section 4.2. Differs: from the first, which leaves the word out of an average; from
-    the second, which drops all occurrences of a word together and scales.
+    Source: Iyyer et al. 2015, doi:10.3115/v1/P15-1162 (word dropout); Gal & Ghahramani 2016, "A
+    theoretically grounded application of dropout in recurrent neural networks", arXiv:1512.05287,
+    section 4.2. Differs: the first leaves the word out of an average; the second drops all
+    occurrences of a word together and scales.
     """
     keep = kept_units("query", rate, dropout_key, example_ids, *x.shape[:2])
     if droppable is not None:
@@ -42,8 +39,7 @@ def token_dropout(
 def droppable_tokens(
     padding_mask: Bool[Array, "b t"] | None, read_positions: Int[Array, "b *r"] | None, length: int
 ) -> Bool[Array, "#b #t"] | None:
-    """What token dropout may drop: neither padding nor where the answer is read out; None means
-    everything.
+    """What token dropout may drop: neither padding nor the read positions; None means everything.
 
     Args:
       padding_mask: True at real tokens.
@@ -64,11 +60,10 @@ def visible_keys(
     num_examples: int,
     length: int,
 ) -> Bool[Array, "b 1 t t"]:
-    """Which tokens may be attended to, for key dropout: one draw per token, and every position sees
-    itself.
+    """The tokens visible to each position under key dropout: one draw per token, itself always.
 
-    The result is the same for all heads and queries, and to be used in all layers: a token that is
-    dropped is invisible to all others, and still reads them.
+    The result is the same for all heads and queries, and to be used in all layers: a dropped token
+    is invisible to all others, and still attends to them and to itself.
 
     Args:
       rate: drop probability of a token in [0, 1), a float or a traced scalar; off value 0.
@@ -78,9 +73,8 @@ def visible_keys(
     Randomness: position-keyed: head 0, query 0, key = position.
 
     Source: Liu et al. 2022, "FCM: Forgetful causal masking makes causal language models better
-    zero-shot learners".
-    Differs: the rate is given, there it is drawn between 0 and .15 for each example; a position
-    keeps itself, there all keep the first; causal or not.
+    zero-shot learners", arXiv:2210.13432. Differs: the rate is given, there it is drawn between 0
+    and .15 for each example; a position keeps itself, there all keep the first; causal or not.
     """
     keep = kept_units("key", rate, dropout_key, example_ids, num_examples, length)
     return (keep[:, None, :] | jnp.eye(length, dtype=bool)[None])[:, None]
@@ -89,9 +83,8 @@ def visible_keys(
 def forgetful(
     mask: Bool[Array, "#b #h #t #t"] | None, visible: Bool[Array, "b 1 t t"]
 ) -> Bool[Array, "#b #h #t #t"]:
-    """`mask` without the keys that key dropout hides; a row that would lose every allowed key keeps
-    them all.
+    """`mask` without the keys that key dropout hides; a row that would lose all keys keeps them.
 
-    The second happens only where `mask` forbids a position to see itself.
+    That happens only where `mask` forbids a position to attend to itself.
     """
     return reference.surviving_keys(mask, visible)

@@ -185,8 +185,7 @@ def streams(
     example_ids: Int[Array, "b"] | None,
     read_positions: Int[Array, "b *r"] | None,
 ) -> tuple[Stream, Stream | None]:
-    """What enters the blocks, of each example and of the one it is mixed with (None where nothing
-    is mixed).
+    """What enters the blocks: for each example, and for its partner (None where nothing is mixed).
 
     Args:
       embed: tokens or features to [B, T, D].

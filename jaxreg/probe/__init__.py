@@ -1,16 +1,15 @@
-"""What a trained model does: functions of (model, params, batch), to be vmapped over members by
-`forward.over_members`.
+"""What a trained model does: functions of (model, params, batch), for `forward.over_members`.
 
     forward        one pass as all probes run it; Score (accuracy, loss); over_members
     knockout       connections, the strongest ones, heads, branches, layers taken out
       replacement    ... by zero, the mean, or another example's
       normalization  ... with the norms' statistics frozen
-      capture        all that goes through an undisturbed pass
+      capture        all activations of an unmodified pass
     attention      maps, entropy, mass on an edge, severed connections, replayed masks
     ensemble       mean over K masks, and over members, against evaluation mode
     mismatch       train mode minus evaluation mode
     memorization   accuracy on corrupted labels; exposure of canaries
-    position       accuracy with the sentences moved along, or their words in another order
+    position       accuracy with the sentences shifted, or their words in another order
     gradients      gradient norms by layer (layers: their order)
     drift          how far one update moves what each layer reads
     sharpness      the rise of the loss around the parameters; the top eigenvalue of the Hessian
@@ -20,7 +19,7 @@ Which probe answers which claim, beside the views of the data set:
 
     M4, D10  mismatch.mismatch(...).gap.loss
     C1c, C4  knockout.cue_knockouts with Removal("masked"), or the views with cuts: the same
-    C1c, C8  position.position_scores: what hangs on where words stand
+    C1c, C8  position.position_scores: the dependence on word positions
     C1d      knockout.knocked_out with connections = ~eye and Removal("masked"): every connection
              but to itself cut
     C2       knockout.cue_knockouts (reliance, primary); attention.edge_mass(..., "query", cue)

@@ -1,6 +1,4 @@
-"""Looking at attention: weights, entropy, mass on a cue or an edge, what a severed connection
-costs, which ones a step dropped.
-"""
+"""Attention probes: maps, entropy, mass on cues and edges, severed connections, replayed masks."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -23,8 +21,9 @@ def attention_maps(
     tokens: Int[Array, "b t"],
     features: Float[Array, "b t f"] | None = None,
 ) -> Float[Array, "n b h t t"]:
-    """The attention weights of every layer in evaluation mode: rows are queries. `features`: of
-    data sets that have them.
+    """The attention weights of every layer in evaluation mode; rows are queries.
+
+    features: of data sets that have them.
     """
     extra: dict[str, Any] = {} if features is None else {"features": features}
     _, sown = model.apply(
@@ -39,10 +38,9 @@ def attention_maps(
 def cue_mass(
     model: Transformer, params: Any, batch: Mapping, cues: Int[Array, "b c"]
 ) -> Float[Array, "c"]:
-    """The attention that the query's row gives to each cue: mean over layers, heads and the
-    sentences that have the cue.
+    """The query's attention to each cue: mean over layers, heads, and the sentences with the cue.
 
-    Mass is not reliance: a model may look at a word without using it, so the cuts are reported
+    Mass is not reliance: a model may attend to a word without using it, so the cuts are reported
     beside it.
     """
     maps = attention_maps(model, params, batch["tokens"], batch.get("features"))
@@ -60,18 +58,17 @@ def cue_mass(
 def attention_entropy(
     model: Transformer, params: Any, batch: Mapping, *, rows: str = "real", relative: bool = False
 ) -> Float[Array, "n h"]:
-    """The entropy of each head's attention in nats: the mean over rows of -sum over real keys of p
-    log p.
+    """The entropy of each head's attention in nats: mean over rows of -sum over keys of p log p.
+
+    p is the row's weights over real keys, divided by their sum, so that sigmoid attention, whose
+    rows need not sum to one, compares. In a causal model the weights of forbidden keys are 0, but
+    these keys count in `relative`.
 
     Args:
       rows: "real": all real queries count alike; "query": only the rows at which the answer is
         read.
       relative: divide by the log of the number of real keys: 1 is uniform. Rows with a single key
         are left out then.
-
-    p is the row's weights over real keys divided by their sum, so that sigmoid attention, whose
-    rows need not sum to one, compares. A causal model is asked about the keys it may read by the
-    weights alone: those it may not are 0, but count in `relative`.
 
     Raises:
       ValueError: unknown rows.
@@ -102,8 +99,9 @@ def edge_mass(
     source: int | Literal["query"],
     target: int | Literal["query"],
 ) -> Float[Array, "n h"]:
-    """The attention that one position's row gives to another, by layer and head: mean over the
-    sentences that have both; NaN if none.
+    """The attention from one position to another, by layer and head: mean over sentences with both.
+
+    NaN without such sentences.
 
     Args:
       source, target: "query" (where the answer is read) or the column of a cue in batch["cues"]:
@@ -182,8 +180,7 @@ def replay_masks(
     num_heads: int,
     length: int,
 ) -> Bool[np.ndarray, "s n h t t"]:
-    """The attention masks of real training steps, made again from the seed alone: True where a
-    connection was kept.
+    """The attention masks of real training steps, redrawn from the seed: True where kept.
 
     Args:
       steps, examples: [S] each: the step, and the sentence's position in that step's batch.

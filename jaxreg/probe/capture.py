@@ -1,6 +1,4 @@
-"""The clean run: a model's pass over a batch in evaluation mode, with everything kept that a probe
-may want to compare or put back.
-"""
+"""The clean run: a pass in evaluation mode, with all activations that probes compare or restore."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -39,9 +37,7 @@ class Clean(NamedTuple):
 
 
 def clean_run(model: Transformer, params: Any, batch: Mapping) -> Clean:
-    """One pass in evaluation mode, with all of `Clean` recorded; what is not used costs nothing
-    once compiled.
-    """
+    """One pass in evaluation mode, all of `Clean` recorded; unused parts are free once compiled."""
     seen: dict[str, Array] = {}
     statistics: dict[str, list[normalization.Statistics]] = {}
 
@@ -79,9 +75,7 @@ def clean_run(model: Transformer, params: Any, batch: Mapping) -> Clean:
 
 
 def branch_ends(model: Transformer) -> tuple[str, str]:
-    """The module of a block that each branch passes last: what it returns is what the branch adds
-    to the residual stream.
-    """
+    """For each branch, the last module of a block, whose output is added to the residual stream."""
     options = model.options.block
     if options.layer_scale is not None:
         return "layer_scale_attention", "layer_scale_mlp"
@@ -96,12 +90,11 @@ def attention_weights(context: Any) -> Float[Array, "b h t t"]:
 
 
 def at_out(edit: Callable[[int, Array, Array, Array], Array]) -> Callable:
-    """An interceptor that puts edit(layer, heads' outputs, values, weights) in place of what each
-    attention/out reads.
+    """An interceptor that replaces the input of attention/out by the result of `edit`.
 
     Args:
-      edit: of the running pass: outputs [B, T, H, K], values [B, T, H, K], weights [B, H, T, T]
-        (the pass must sow).
+      edit: (layer, heads' outputs [B, T, H, K], values [B, T, H, K], weights [B, H, T, T]) of the
+        running pass -> the input. The pass must sow.
     """
     values = {}
 
@@ -123,8 +116,9 @@ def at_out(edit: Callable[[int, Array, Array, Array], Array]) -> Callable:
 
 
 def at_branches(model: Transformer, edit: Callable[[int, int, Array], Array]) -> Callable:
-    """An interceptor that puts edit(layer, 0 for attention or 1 for the MLP, output) in place of
-    what each branch adds.
+    """An interceptor that replaces each branch's output by edit(layer, branch, output).
+
+    branch: 0 for attention, 1 for the MLP.
     """
     ends = branch_ends(model)
 

@@ -2,21 +2,20 @@
 
 Given the parameters before and after one update, and one batch that both see in evaluation mode.
 
-By distribution (Ioffe and Szegedy 2015): the input of a branch (attention, MLP) is what its first
-matrices read: [B, T, D], real tokens only; with pre-norm that is behind the norm. Per feature, mean
-m and standard deviation s over tokens;
+By distribution (Ioffe and Szegedy 2015, arXiv:1502.03167): the input of a branch (attention, MLP)
+is what its first matrices read: [B, T, D], real tokens only; with pre-norm that is after the norm.
+Per feature, mean m and standard deviation s over tokens;
 
     drift = sqrt( sum (m' - m)^2 + (s' - s)^2 ) / sqrt( sum s^2 ),
 
 the 2-Wasserstein distance of the two diagonal Gaussians in units of the spread before. It is 0 for
-equal parameters, and equal for
-x and c x, so an arm is not ahead for having small activations. `movement` is the same for single
-tokens: the root mean square of x' - x over that of x - m, which also sees tokens that change places
-within one distribution.
+equal parameters, and equal for x and c x, so small activations are no advantage. `movement` is the
+same for single tokens: the root mean square of x' - x over that of x - m, which also detects tokens
+that change places within one distribution.
 
-By gradient (Santurkar et al. 2018, definition 2.1): for layer i, G is its gradient with all layers
-before the update, G' the one with the layers below i after it. They report ||G - G'|| and the
-cosine; scale-free here is ||G - G'|| / ||G||.
+By gradient (Santurkar et al. 2018, arXiv:1805.11604, definition 2.1): for layer i, G is its gradient
+with all layers before the update, G' the one with the layers below i after it. They report
+||G - G'|| and the cosine; scale-free here is ||G - G'|| / ||G||.
 
 Both grow with the length of the step: compare arms at the same step and learning rate, or divide by
 `update`, the update's norm relative to the parameters'.
@@ -49,8 +48,7 @@ class Drift(NamedTuple):
 
 
 class GradientDrift(NamedTuple):
-    """What the update of the layers below does to each layer's gradient: N + 1 numbers, the blocks'
-    and last the exit's.
+    """How the update of the layers below changes each layer's gradient: [N + 1], exit last.
 
     Attributes:
       distance: ||G - G'|| / ||G||; 0 means that the layers below do not disturb it.

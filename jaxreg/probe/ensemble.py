@@ -1,10 +1,10 @@
-"""Is dropout an ensemble? The mean over K masks against evaluation mode, and a true ensemble of
-separately trained members.
+"""Dropout as an ensemble: the mean over K masks or over members, against evaluation mode.
 
 That the loss of the mean is at most the mean of the losses is Jensen's inequality and tests
 nothing: compare with `evaluation`.
 
-Source: Gal and Ghahramani 2016 (MC dropout); Lakshminarayanan et al. 2017 (deep ensembles).
+Source: Gal and Ghahramani 2016, arXiv:1506.02142 (MC dropout); Lakshminarayanan et al. 2017,
+arXiv:1612.01474 (deep ensembles).
 """
 
 from collections.abc import Mapping
@@ -63,11 +63,10 @@ def mask_ensemble(
 
 
 def member_ensemble(model: Transformer, stacked_params: Any, batch: Mapping) -> Ensemble:
-    """A true ensemble in evaluation mode: E members' parameters, stacked on a leading axis, on one
-    batch.
+    """The ensemble, in evaluation mode, of E members' parameters, stacked on a leading axis.
 
-    Members must answer the same question: train them on one data set and let only their
-    initialisation and order differ.
+    Members must be comparable: train them on one data set and let only their initialisation and
+    order differ.
     """
     votes = _votes(
         jax.lax.map(lambda params: query_logits(model, params, batch), stacked_params), batch

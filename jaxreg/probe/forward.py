@@ -1,11 +1,9 @@
-"""One pass of a static model over a batch, as every probe runs it: logits at the query, hits,
-losses; and the same over members.
+"""One pass of a static model over a batch: logits at the query, hits, losses; mapped over members.
 
 A batch is a dict of arrays: tokens [B, T] (0 = padding), query_position [B], label [B], foil [B]
 (-1: against all outputs), cut_positions [B, C] (-1 cuts nothing), cues [B, C] (-1: absent), and
-features [B, T, F] where the data set has them. `cut_positions`
-and `features` may be left out. All rows count: give no filled-up rows, and choose a view's rows
-before.
+features [B, T, F] where the data set has them. `cut_positions` and `features` may be left out. All
+rows count: give no rows that only fill a batch up, and choose a view's rows before.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -97,9 +95,7 @@ def score(logits: Float[Array, "*k b v"], batch: Mapping) -> PassScore:
 def mean_loss(
     model: Transformer, params: Any, batch: Mapping, dropout_key: PRNGKey | None = None
 ) -> Float[Array, ""]:
-    """The batch's mean cross-entropy in nats: what gradients and curvature are taken of. With a
-    key: in train mode.
-    """
+    """The batch's mean cross-entropy in nats, to differentiate; in train mode if a key is given."""
     return losses.cross_entropy(
         query_logits(model, params, batch, dropout_key=dropout_key), batch["label"]
     ).mean()
@@ -108,8 +104,7 @@ def mean_loss(
 def over_members(
     probe: Callable, *, own_batch: bool = False, member_axis: str = "vmap"
 ) -> Callable:
-    """`probe(params, batch, *others)` as one compiled function of stacked members: every result
-    gains a leading axis M.
+    """`probe(params, batch, *others)` compiled for stacked members; results gain a leading axis M.
 
     Args:
       probe: a function of one member's parameters and a batch, with all else bound:

@@ -42,8 +42,8 @@ def gradient_norms(
       dropout_key: None takes the gradient in evaluation mode; a step's key in train mode, at the
         model's rates.
 
-    Source: Xiong et al. 2020, section 3.3 (gradient norms of pre- and post-norm by layer). Differs:
-    a whole block's.
+    Source: Xiong et al. 2020, arXiv:2002.04745, section 3.3 (gradient norms of pre- and post-norm
+    by layer). Differs: a whole block's.
     """
     gradient = jax.grad(lambda p: mean_loss(model, p, batch, dropout_key))(params)
     norms, sizes = layer_norms(gradient, model.num_layers), layer_norms(params, model.num_layers)

@@ -1,15 +1,14 @@
-"""Accuracy and loss of a trained model with something knocked out: single connections, the
-strongest ones, heads, or layers.
+"""Accuracy and loss of a trained model without some connections, heads, branches or layers.
 
 Everything is measured in evaluation mode. Knocked out means: replaced by zero, by its mean, or by
 another example's (`replacement`). Each removal can be run with the statistics of all norms frozen
 at the clean run (`normalization`).
 
-"At matched clean accuracy" is a matter of which parameters one passes: for each arm those of the
-first checkpoint that reaches the same validation accuracy (say 85%). Nothing here adjusts for it
-afterwards.
+To compare at matched clean accuracy, pass for each arm the parameters of the first checkpoint that
+reaches the same validation accuracy (say 85%). Nothing here adjusts for it afterwards.
 
-Source: Michel et al. 2019 (heads); Voita et al. 2019; Zhang and Nanda 2024 (what to replace by).
+Source: Michel et al. 2019, arXiv:1905.10650 (heads); Voita et al. 2019, arXiv:1905.09418; Zhang and
+Nanda 2024, arXiv:2309.16042 (what to replace by).
 """
 
 from collections.abc import Mapping
@@ -121,9 +120,7 @@ def knocked_out(
 def head_knockouts(
     model: Transformer, params: Any, batch: Mapping, removal: Removal = Removal()
 ) -> PassScore:
-    """The score with each head knocked out, one at a time: [N, H]. The strongest head is the one
-    that costs most.
-    """
+    """The score [N, H] with each head knocked out alone; the strongest head costs most."""
     n, h = model.num_layers, model.num_heads
     out = _each(
         model,
@@ -167,8 +164,7 @@ def branch_knockouts(
 def cue_knockouts(
     model: Transformer, params: Any, batch: Mapping, removal: Removal = Removal()
 ) -> PassScore:
-    """The score with the query's connection to one cue knocked out in all heads and layers, one cue
-    at a time: [C].
+    """The score [C] with the query's connection to one cue knocked out in all heads and layers.
 
     All examples count, those without the cue too: nothing of theirs is cut.
     """
@@ -186,9 +182,7 @@ def strongest_knockout(
     per: str = "head",
     query_only: bool = False,
 ) -> PassScore:
-    """The score with every query's strongest connection knocked out at once (see
-    `strongest_connections`): scalars.
-    """
+    """The score (scalars) with all queries' `strongest_connections` knocked out at once."""
     clean = clean_run(model, params, batch)
     selected = strongest_connections(clean.weights, batch, per=per, query_only=query_only)
     return score(
@@ -197,11 +191,10 @@ def strongest_knockout(
 
 
 def costliest(scores: PassScore) -> PassScore:
-    """Of the scores of several knock-outs, that of the one that raises the loss most: "the
-    strongest head" of `head_knockouts`.
+    """The score of the one of several knock-outs that raises the loss most.
 
-    It is chosen on the examples that it is measured on, so it is a little too low, in every arm
-    alike.
+    Of `head_knockouts` it is the strongest head. It is chosen on the examples that it is measured
+    on, so it is a little too low, in every arm alike.
     """
     worst = jnp.argmax(scores.loss)
     return PassScore(scores.accuracy.reshape(-1)[worst], scores.loss.reshape(-1)[worst])
@@ -210,9 +203,7 @@ def costliest(scores: PassScore) -> PassScore:
 def edge_selection(
     batch: Mapping, keys: Int[Array, "b c"], num_layers: int
 ) -> Bool[Array, "n b 1 t t"]:
-    """The connections from the query to the positions `keys` (-1: none), in all heads of all
-    layers.
-    """
+    """The connections from the query to positions `keys` (-1: none), in all heads of all layers."""
     positions = jnp.arange(batch["tokens"].shape[1])
     is_query = (positions == batch["query_position"][:, None])[:, :, None]
     is_key = (positions[None, :, None] == keys[:, None, :]).any(-1)[:, None, :]
@@ -225,8 +216,7 @@ def edge_selection(
 def strongest_connections(
     maps: Float[Array, "n b h t t"], batch: Mapping, *, per: str = "head", query_only: bool = False
 ) -> Bool[Array, "n b h t t"]:
-    """For each real query its strongest connection: the key of largest weight (the first of
-    equals).
+    """For each real query its strongest connection: the key of largest weight (first of equals).
 
     Args:
       maps: the attention weights of the clean run.
@@ -250,9 +240,7 @@ def strongest_connections(
 def _each(
     model: Transformer, params: Any, batch: Mapping, removal: Removal, selections: Selection
 ) -> PassScore:
-    """The score under each of the stacked selections, one after the other, so that memory does not
-    grow with their number.
-    """
+    """The score under each of the stacked selections, in sequence to bound memory."""
     clean = clean_run(model, params, batch)
     return jax.lax.map(
         lambda selection: score(

@@ -1,6 +1,4 @@
-"""The layers of a parameter tree, in the order in which a pass goes through them: entry, blocks,
-exit.
-"""
+"""The layers of a parameter tree, in the order of a pass: entry, blocks, exit."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,8 +12,9 @@ EXIT = ("final_norm", "output")
 
 
 def layer_index(name: str, num_layers: int) -> int:
-    """Where a top-level entry of the parameters stands: 0 embedding and positions, 1 ... N the
-    blocks, N + 1 final norm and output.
+    """The layer of a top-level parameter entry: 0 embedding and positions, n block n, N + 1 exit.
+
+    The exit is the final norm and the output.
     """
     if name.startswith("block_"):
         return 1 + int(name.removeprefix("block_"))

@@ -1,7 +1,7 @@
-"""What was learned by heart: accuracy on corrupted labels, and how much more likely a canary is
-than the alternatives never seen.
+"""Memorization: accuracy on corrupted labels, and the exposure of canaries.
 
-Source: Zhang et al. 2017 (random labels); Carlini et al. 2019, definition 4 (exposure).
+Source: Zhang et al. 2017, arXiv:1611.03530 (random labels); Carlini et al. 2019, arXiv:1802.08232,
+definition 4 (exposure).
 """
 
 from collections.abc import Mapping
@@ -18,8 +18,7 @@ from jaxreg.typing import Array, Bool, Float, Int
 
 
 class Memorized(NamedTuple):
-    """Accuracies on training examples, some of whose labels were corrupted; NaN where a batch has
-    none of the kind.
+    """Accuracies on training examples, some with corrupted labels; NaN where there are none.
 
     Attributes:
       clean: on examples whose label is right.
@@ -70,8 +69,7 @@ def memorized(
 def exposure(
     own_loss: Float[Array, "*b"], alternative_losses: Float[Array, "*b r"]
 ) -> Float[Array, "*b"]:
-    """log2 |R| - log2 rank, in bits: how far up the canary stands among all that it might have
-    been, itself included.
+    """The exposure in bits, log2 |R| - log2 rank: the canary's rank among all possible ones.
 
     The rank is one plus the number of alternatives of lower loss, ties counting one half. So |R| =
     r + 1; the most is log2 |R| (the canary is the likeliest), and a model that never saw it gives
@@ -82,7 +80,8 @@ def exposure(
       alternative_losses: of the alternatives, the canary left out. A sample of them gives an
         estimate that cannot exceed log2 of the sample's size.
 
-    Source: Carlini et al. 2019. Differs: ties; no extrapolation by a fitted density.
+    Source: Carlini et al. 2019, arXiv:1802.08232. Differs: ties; no extrapolation by a fitted
+    density.
     """
     own = own_loss[..., None]
     rank = 1 + jnp.sum((alternative_losses < own) + 0.5 * (alternative_losses == own), axis=-1)
@@ -90,9 +89,7 @@ def exposure(
 
 
 def label_exposure(model: Transformer, params: Any, batch: Mapping) -> Float[Array, "b"]:
-    """The exposure of each example's label among all V outputs: a canary's sentence is given, its
-    answer is the secret.
-    """
+    """The exposure of each example's label (the secret) among all V outputs, given its sentence."""
     scores = -jax.nn.log_softmax(query_logits(model, params, batch))
     own = jnp.take_along_axis(scores, batch["label"][:, None], axis=1)
     is_other = jnp.arange(scores.shape[1])[None, :] != batch["label"][:, None]
@@ -105,8 +102,7 @@ def label_exposure(model: Transformer, params: Any, batch: Mapping) -> Float[Arr
 def input_exposure(
     model: Transformer, params: Any, batch: Mapping, alternatives: Int[Array, "b r t"]
 ) -> Float[Array, "b"]:
-    """The exposure of each canary's sentence among alternative sentences with the same answer: the
-    words are the secret.
+    """The exposure of each canary's sentence (the secret) among alternatives with the same answer.
 
     Args:
       batch: the canaries, with the labels that were trained on.

@@ -1,6 +1,4 @@
-"""The gap between training and evaluation mode: what a model computes while it is trained, against
-what is used afterwards.
-"""
+"""The gap between training and evaluation mode of the same parameters."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -14,8 +12,9 @@ from jaxreg.typing import Array, Key
 
 
 class Mismatch(NamedTuple):
-    """Scores of the same parameters and examples in both modes, and train minus evaluation: 0
-    without dropout.
+    """Scores of the same parameters and examples in both modes, and their gap, 0 without dropout.
+
+    The gap is train minus evaluation.
     """
 
     train: PassScore
@@ -30,8 +29,7 @@ def mismatch(
     dropout_key: Key[Array, ""],
     num_masks: int = 32,
 ) -> Mismatch:
-    """Mean score over K masks of train mode, at the model's rates, minus the score in evaluation
-    mode (claim M4).
+    """The mean score over K train-mode masks at the model's rates, minus evaluation's (claim M4).
 
     Randomness: as in `ensemble.sampled_logits`.
     """

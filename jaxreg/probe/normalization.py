@@ -29,8 +29,9 @@ class Statistics(NamedTuple):
 
 
 def recorder(record: dict[str, list[Statistics]]) -> Callable:
-    """An interceptor that adds each norm's statistics to `record`, by the module's path, in the
-    order of calls.
+    """An interceptor that adds each norm's statistics to `record`, by module path.
+
+    The statistics are in the order of calls.
     """
 
     def intercept(next_function, args, kwargs, context):

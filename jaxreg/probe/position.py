@@ -1,9 +1,8 @@
-"""How much of what a model knows hangs on where the words stand: the same sentences moved along, or
-with their words in another order.
+"""How much a model depends on word positions: scores of shifted and of shuffled sentences.
 
-Moved, a sentence keeps its words, their order and their distances; only the absolute places change.
-Shuffled, it keeps its words and the query's place. What a model reads off the words alone survives
-both.
+A shifted sentence keeps its words, their order and their distances; only the absolute positions
+change. A shuffled one keeps its words and the query's position. A model that reads only which words
+there are scores the same on both.
 """
 
 from collections.abc import Mapping
@@ -31,8 +30,7 @@ class PositionScores(NamedTuple):
 def position_scores(
     model: Transformer, params: Any, batch: Mapping, by: int, order_key: Key[Array, ""]
 ) -> PositionScores:
-    """The scores of a batch as it stands, `by` positions to the right, and with its words in
-    another order.
+    """The scores of a batch as it is, shifted right `by` positions, and with its words shuffled.
 
     Randomness: `order_key`, of whatever stream the caller chooses.
     """
@@ -44,10 +42,9 @@ def position_scores(
 
 
 def moved(batch: Mapping, by: int) -> dict[str, Array]:
-    """Every row `by` positions further right, with all that points into it; absent cues (-1) stay
-    absent.
+    """Every row and its positions shifted right by `by`; absent cues (-1) stay absent.
 
-    The last `by` positions must be padding, or their words come out in front.
+    The last `by` positions must be padding, or their words reappear at the left.
     """
     places = {
         name: jnp.where(batch[name] >= 0, batch[name] + by, batch[name])
@@ -58,8 +55,7 @@ def moved(batch: Mapping, by: int) -> dict[str, Array]:
 
 
 def shuffled(batch: Mapping, order_key: Key[Array, ""]) -> dict[str, Array]:
-    """Every row with its words in random order, the query where it was, padding where it was; cues
-    go with their words.
+    """Every row with its words shuffled, the query and padding in place; cues follow their words.
 
     Randomness: `order_key`; all orders equally likely.
     """
@@ -76,9 +72,7 @@ def shuffled(batch: Mapping, order_key: Key[Array, ""]) -> dict[str, Array]:
 
 
 def _orders(batch: Mapping, order_key: Key[Array, ""]) -> Int[Array, "b t"]:
-    """For each position the one its word comes from: real words but the query permuted, all others
-    from themselves.
-    """
+    """The source position of each position: real words but the query permuted, others unchanged."""
     tokens = batch["tokens"]
     positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
     free = (tokens != 0) & (positions != batch["query_position"][:, None])

@@ -1,13 +1,12 @@
-"""What stands in for an activation that is knocked out: zero, its mean over the batch, or another
-example's.
+"""Replacements for a knocked-out activation: zero, its mean over the batch, or another example's.
 
 Zero takes away the mean with the information, which may hurt by itself; the mean keeps it;
 resampling keeps the whole distribution. Sentences start at different offsets and the query's row
-plays another part than the rest, so rows are matched by where they stand relative to the query,
-never by their absolute position.
+differs from the rest, so rows are matched by their position relative to the query, never by their
+absolute position.
 
-Source: Michel et al. 2019 (zero); Chan et al. 2022 (causal scrubbing: resampling). Differs: rows
-aligned at the query.
+Source: Michel et al. 2019, arXiv:1905.10650 (zero); Chan et al. 2022 (causal scrubbing:
+resampling). Differs: rows aligned at the query.
 """
 
 from collections.abc import Mapping
@@ -76,9 +75,7 @@ def _mean(x: Array, batch: Mapping) -> Array:
 
 
 def _aligned(batch: Mapping, donors: Int[Array, "b"]) -> Int[Array, "b t"]:
-    """For each row, the donor's position at the same distance from its query, moved to the nearest
-    real token.
-    """
+    """The donor's position at the same distance from its query, clipped to its real tokens."""
     length = batch["tokens"].shape[1]
     query, real = batch["query_position"], batch["tokens"][donors] != 0
     first, last = jnp.argmax(real, axis=1), length - 1 - jnp.argmax(real[:, ::-1], axis=1)

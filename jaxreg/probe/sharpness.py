@@ -1,5 +1,4 @@
-"""How sharp the minimum is: the rise of the loss around it, and the top eigenvalue of its Hessian,
-with or without its scale.
+"""Sharpness of a minimum: the rise of the loss around it, and the Hessian's top eigenvalue.
 
 A perturbation is e = T u with a scale T, and its size the root mean square of u over all P
 parameters:
@@ -11,7 +10,7 @@ parameters:
                 (adaptive sharpness); zero parameters stay zero
 
 Sharpness without a scale cannot be compared between arms: weight decay and norms change the scale
-of the weights (Dinh et al. 2017).
+of the weights (Dinh et al. 2017, arXiv:1703.04933).
 
 Everything is taken of the mean cross-entropy at the query in evaluation mode, or in train mode at
 the model's rates if a `dropout_key` is given.
@@ -72,8 +71,8 @@ def loss_rise(
 
     Randomness: direction i is drawn with fold_in(direction_key, i).
 
-    Source: Keskar et al. 2017 (worst within a relative box); Foret et al. 2021; Kwon et al. 2021
-    (adaptive). Differs: a ball, not a box.
+    Source: Keskar et al. 2017, arXiv:1609.04836 (worst within a relative box); Foret et al. 2021,
+    arXiv:2010.01412; Kwon et al. 2021, arXiv:2102.11600 (adaptive). Differs: a ball, not a box.
     """
     loss_at, size = _around(model, params, batch, scale, dropout_key)
     reach = radius * jnp.sqrt(size)
@@ -107,16 +106,17 @@ def top_eigenvalue(
     num_iterations: int = 30,
     dropout_key: PRNGKey | None = None,
 ) -> Float[Array, ""]:
-    """The largest eigenvalue of T H T, H the Hessian of the loss: nats per unit of u squared; not
-    the one largest in size.
+    """The largest eigenvalue of T H T, H the Hessian of the loss: nats per unit of u squared.
 
-    By Lanczos with full reorthogonalisation, from a random start; the estimate rises towards the
-    eigenvalue with the iterations, which must not exceed the number of parameters.
+    The largest by value, not by magnitude. By Lanczos with full reorthogonalisation, from a random
+    start; the estimate rises towards the eigenvalue with the iterations, which must not exceed the
+    number of parameters.
 
     Raises:
       ValueError: an unknown scale.
 
-    Source: Lanczos 1950; Ghorbani et al. 2019 (of neural networks). Differs: scaled.
+    Source: Lanczos 1950, doi:10.6028/jres.045.026; Ghorbani et al. 2019, arXiv:1901.10159 (of
+    neural networks). Differs: scaled.
     """
     loss_at, size = _around(model, params, batch, scale, dropout_key)
     gradient = jax.grad(loss_at)

@@ -1,5 +1,4 @@
-"""How much learning rate a recipe bears, from the outcomes of a grid of rates x seeds: the share
-that diverged, the largest stable rate.
+"""The diverged share and the largest stable learning rate, from a grid of rates x seeds.
 
 Numpy only: outcomes come from records of training, not from parameters.
 """
@@ -25,12 +24,11 @@ class StableRate(NamedTuple):
 
 
 def diverged(losses: Float[np.ndarray, "*runs c"], ceiling: float) -> Bool[np.ndarray, "*runs"]:
-    """Which runs diverged: some training loss is not finite, or the last one is not below
-    `ceiling`.
+    """Which runs diverged: a training loss is not finite, or the last one is not below `ceiling`.
 
     Args:
       losses: the training loss over time.
-      ceiling: in nats; the loss of knowing nothing, log of the number of outputs, if nothing better
+      ceiling: in nats; the log of the number of outputs (a uniform prediction), if nothing better
         is known.
     """
     losses = np.asarray(losses)
@@ -45,10 +43,9 @@ def diverged_share(diverged: Bool[np.ndarray, "r s"]) -> Float[np.ndarray, " s"]
 def largest_stable_rate(
     rates: Float[np.ndarray, " r"], diverged: Bool[np.ndarray, "g s"]
 ) -> StableRate:
-    """For each seed the largest rate up to which no rate of the grid diverged, lower rates
-    included.
+    """For each seed the largest rate of the grid below which no rate diverged, itself included.
 
-    A run that happens to survive above one that diverged does not count.
+    A run that does not diverge above one that did does not count.
 
     Raises:
       ValueError: fewer than two rates, rates that do not rise or are not above 0, or outcomes of

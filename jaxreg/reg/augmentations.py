@@ -1,16 +1,15 @@
-"""Augmentations: functions from a training batch to a training batch, drawn per example, with a
-traced strength.
+"""Augmentations: functions from batch to batch, drawn per example, with a traced strength.
 
 Each is a class of its own and one line of the table `AUGMENTATIONS`; `augmented` applies several,
 in the table's order. The rewriting ones (synonym, paraphrase, back-translation) come first: each
-takes a variant of the *original* sentence, so of several that strike one example the last in the
+takes a variant of the *original* sentence, so of several that apply to one example the last in the
 table counts. Then one mixing (mixup, manifold mixup or cutmix): two would need two label weights,
 so they are refused together. Token cutoff comes last: it may hide what was cut in, and it leaves
-whole a partner that is mixed in.
+a partner that is mixed in unchanged.
 
-What a batch holds stands in `jaxreg/batch.py`; a partner's arrays are as they are before
-augmentation. An augmentation never looks at a neighbouring row, so it does not matter how the batch
-is cut over devices.
+The fields of a batch are in `jaxreg/batch.py`; a partner's arrays are as they are before
+augmentation. An augmentation reads no other row, so the division of the batch over devices does not
+matter.
 
 Randomness: position-keyed, see `keyed_draws.py`; the key is the step's, of the stream "augment" of
 `jaxreg.rng`, with the augmentation's number from `SITES` folded in. Two augmentations, or two
@@ -45,12 +44,11 @@ SITES = {
 
 
 class Augmentation(Protocol):
-    """What an augmentation is: `what` and `source` in one line each, and what the batch must hold
-    for it.
+    """An augmentation: its `what` and `source` in one line each, and what the batch must hold.
 
-    needs: of "partner" (the partner_* arrays) and "variants:<kind>". `unit` names what the strength
-    is: "alpha", of Beta(alpha, alpha), any number from 0 on; or "rate", a probability in [0, 1]. It
-    is off at 0.
+    needs: of "partner" (the partner_* arrays) and "variants:<kind>". `unit` names the strength:
+    "alpha", of Beta(alpha, alpha), any number from 0 on; or "rate", a probability in [0, 1]. It is
+    off at 0.
     """
 
     what: ClassVar[str]
@@ -67,8 +65,7 @@ class Augmentation(Protocol):
         *,
         num_layers: int,
     ) -> Batch:
-        """The augmented batch; at the off value exactly the given one, with a mix_weight of 1 where
-        the class mixes.
+        """The augmented batch; at the off value the given one (with mix_weight 1 if mixing).
 
         Args:
           strength: perhaps traced.
@@ -109,14 +106,12 @@ def unmixed(batch: Batch) -> Batch:
 
 
 class Mixup(Augmentation):
-    """Embeddings (or features) of an example and its partner are averaged, and their labels with
-    the same weights.
+    """Averages embeddings (or features) of an example and its partner, and their labels alike.
 
-    Source: Zhang et al. 2018, "mixup: beyond empirical risk minimization", eq. 1 and 2; of word
-    embeddings: Guo et al. 2019, "Augmenting data with mixup for sentence classification"
-    (wordMixup). Differs: the model does the mixing, after token and position embeddings; one weight
-    per example, as eq. 2 reads, where Zhang's code has one per batch; each label is read at its own
-    example's query.
+    Source: Zhang et al. 2018, "mixup: beyond empirical risk minimization", arXiv:1710.09412, eq. 1
+    and 2; of word embeddings: Guo et al. 2019, arXiv:1905.08941 (wordMixup). Differs: the model
+    does the mixing, after token and position embeddings; one weight per example, as eq. 2 reads,
+    where Zhang's code has one per batch; each label is read at its own example's query.
     """
 
     what = "own and partner's embeddings averaged, and their labels alike"
@@ -140,7 +135,7 @@ class Mixup(Augmentation):
 class ManifoldMixup(Augmentation):
     """As mixup, at the input of a block that is drawn per step, uniform over all blocks.
 
-    Source: Verma et al. 2019, "Manifold mixup", section 2. Differs: as mixup; one layer for all
+    Source: Verma et al. 2019, arXiv:1806.05236, section 2. Differs: as mixup; one layer for all
     examples of a step, as there.
     """
 
@@ -169,26 +164,24 @@ class ManifoldMixup(Augmentation):
 
 
 class CutMix(Augmentation):
-    """A part of the example is replaced by the partner's, and the labels are weighted by the
-    shares.
+    """Replaces a part of the example by the partner's, and weights the labels by the shares.
 
     Images (batches with features): a square of patches. Sentences: a span of positions, taken from
-    the partner *as seen from
-    the query*: the word d places before the own query comes from d places before the partner's.
-    Only words that both have are exchanged, so padding stays where it is. The query's word and the
-    cues of both sentences are exchanged together or stay: a verb never meets the other sentence's
-    subject, which could be a pair that is held out, and was never labelled. So the query position
-    always holds one of the two query words, with its own cues, and both labels are read there. The
-    weight is the share of own words (or patches) that is really kept, as published: it does not ask
-    which part decides the label.
+    the partner relative to the query: the word d places before the own query comes from d places
+    before the partner's. Only words that both have are exchanged, so padding stays where it is. The
+    query's word and the cues of both sentences are exchanged together or stay: a verb never meets
+    the other sentence's subject, which could be a held-out pair, and has no label. So the query
+    position always holds one of the two query words, with its own cues, and both labels are read
+    there. The weight is the share of own words (or patches) that is kept, as published, whichever
+    part decides the label.
 
     Nothing checks that a cut sentence is in no other split: with held-out sentences of the same
-    pairs it may be. Of a sentence that was rewritten first the own cues are not known; they are not
-    bound then.
+    pairs it may be. The cues of a sentence that was rewritten first are not known and so are not
+    kept together.
 
-    Source: Yun et al. 2019, "CutMix", eq. 1 and 2 and section 3.2. Differs: one weight per example,
-    not per batch; the square is rounded to whole patches and lies inside the image, where theirs is
-    cut off at the edge; spans are ours.
+    Source: Yun et al. 2019, "CutMix", arXiv:1905.04899, eq. 1 and 2 and section 3.2. Differs: one
+    weight per example, not per batch; the square is rounded to whole patches and lies inside the
+    image, where theirs is cut off at the edge; spans are ours.
     """
 
     what = "a part of the input replaced by the partner's, labels by share"
@@ -214,13 +207,14 @@ class CutMix(Augmentation):
 
 
 class TokenCutoff(Augmentation):
-    """Tokens, each by itself, become padding, so nothing attends to them; features there become 0.
-    Never the query's.
+    """Replaces tokens by padding independently, except the query; their features become 0.
+
+    Nothing attends to padding.
 
     Source: Shen et al. 2020, "A simple but tough-to-beat data augmentation approach for natural
-    language understanding and generation" (token cutoff). Differs: each token by itself instead of
-    a fixed number; keys are hidden, not only embeddings zeroed; without their consistency loss (add
-    `r_drop_strength` for one).
+    language understanding and generation", arXiv:2009.13818 (token cutoff). Differs: each token
+    independently instead of a fixed number; keys are hidden, not only embeddings zeroed; without
+    their consistency loss (`r_drop_strength` adds one).
     """
 
     what = "single tokens turned into padding, never the query's"
@@ -253,11 +247,10 @@ class TokenCutoff(Augmentation):
 
 
 class _Rewriting(Augmentation):
-    """The example is replaced by one of its variants, all equally likely, with probability
-    `strength`.
+    """Replaces the example by one of its variants, uniformly, with probability `strength`.
 
-    Where an example has no variant it stays as it is. The cues of a replaced example are -1: where
-    they went is not known.
+    An example without a variant is unchanged. The cues of a replaced example are -1, as their new
+    positions are not known.
     """
 
     kind: ClassVar[str]
@@ -301,13 +294,11 @@ def _where(
 
 
 class Synonym(_Rewriting):
-    """An example becomes a variant with words exchanged for others of their class; see
-    `jaxreg.data.catsat.rewriting`.
+    """Exchanges words for others of their class; see `jaxreg.data.catsat.rewriting`.
 
     Source: Zhang, Zhao & LeCun 2015, "Character-level convolutional networks for text
-    classification", section 2.4.
-    Differs: variants are made before training, from our own classes of words instead of a
-    thesaurus.
+    classification", arXiv:1509.01626, section 2.4. Differs: variants are made before training, from
+    our own classes of words instead of a thesaurus.
     """
 
     what = "words exchanged for others of their class"
@@ -317,12 +308,11 @@ class Synonym(_Rewriting):
 
 
 class Paraphrase(_Rewriting):
-    """An example becomes a variant with the same meaning in another frame; see
-    `jaxreg.data.catsat.rewriting`.
+    """Replaces an example by a paraphrase in another frame; see `jaxreg.data.catsat.rewriting`.
 
     Source: Iyyer et al. 2018, "Adversarial example generation with syntactically controlled
-    paraphrase networks", for the
-    idea of another syntactic frame. Differs: by grammar, so exact; not adversarial.
+    paraphrase networks", arXiv:1804.06059, for the idea of another syntactic frame. Differs: by
+    grammar, so exact; not adversarial.
     """
 
     what = "the same meaning in another frame of the grammar"
@@ -332,12 +322,13 @@ class Paraphrase(_Rewriting):
 
 
 class BackTranslation(_Rewriting):
-    """An example becomes a variant that went through another language and back; see
-    `jaxreg.data.catsat.rewriting`.
+    """Replaces an example by its translation into another language and back.
+
+    The translations are in `jaxreg.data.catsat.rewriting`.
 
     Source: Sennrich, Haddow & Birch 2016, "Improving neural machine translation models with
-    monolingual data", and Edunov et al. 2018 (sampling). Differs: an artificial language; both
-    directions are grammars.
+    monolingual data", arXiv:1511.06709, and Edunov et al. 2018, arXiv:1808.09381 (sampling).
+    Differs: an artificial language; both directions are grammars.
     """
 
     what = "a round trip through an artificial language"
@@ -377,8 +368,9 @@ def check_together(names: tuple[str, ...]) -> None:
 
 
 def needs_of(names: tuple[str, ...]) -> tuple[str, ...]:
-    """What a batch must hold for these augmentations, such as ("partner", "variants:synonym"), each
-    once, in the table's order.
+    """What a batch must hold for these augmentations, such as ("partner", "variants:synonym").
+
+    Without repeats, in the table's order.
     """
     return tuple(
         dict.fromkeys(

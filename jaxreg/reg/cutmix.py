@@ -8,8 +8,9 @@ from jaxreg.typing import Array, Bool, Float, Int
 def cut_images(
     batch: dict[str, Array], wanted: Float[Array, "b"], place: Float[Array, "b 2"]
 ) -> dict[str, Array]:
-    """The batch with a square of each image's patches taken from its partner, and mix_weight, the
-    share that is kept.
+    """The batch with a square of each image's patches from its partner, and mix_weight.
+
+    mix_weight is the share that is kept.
 
     The square has round(side * sqrt(1 - wanted)) patches a side and lies inside the image, uniform
     over such places.
@@ -40,8 +41,7 @@ def cut_images(
 def cut_sentences(
     batch: dict[str, Array], wanted: Float[Array, "b"], place: Float[Array, "b 2"]
 ) -> dict[str, Array]:
-    """The batch with a span of each sentence taken from its partner as seen from the query, and
-    mix_weight.
+    """The batch with a span of each sentence from its partner, query-aligned, and mix_weight.
 
     The span has round((1 - wanted) * words) words of the own sentence, uniform over such spans;
     where the partner has no word the own one stays, and so do the query's word and all cues where
@@ -92,8 +92,9 @@ def _start(place: Float[Array, "b n"], room: Int[Array, "b 1"]) -> Int[Array, "b
 
 
 def _share_kept(taken: Bool[Array, "b t"], num: Int[Array, "b"]) -> Float[Array, "b"]:
-    """1 - taken / num: exactly 1 where nothing is taken, and not below 0, though XLA multiplies by
-    a rounded 1 / num.
+    """1 - taken / num, in [0, 1] and exactly 1 where nothing is taken.
+
+    Clipped, because XLA multiplies by a rounded 1 / num.
     """
     return jnp.maximum(
         1 - taken.sum(axis=1).astype(jnp.float32) / jnp.maximum(num, 1).astype(jnp.float32), 0

@@ -1,12 +1,11 @@
-"""Random numbers of augmentations, position-keyed: a pure function of (augment key, site, example,
-counter).
+"""Random numbers of augmentations, as functions of (augment key, site, example, counter).
 
     example_key = fold_in(fold_in(augment_key, site), example_id)
     words       = threefry2x32_13(key_data(example_key), counter=(0, 0), (1, 0), ...)
 
-Keys come from `fold_in` only, and one unrolled Threefry per site makes all its words (`jaxreg.rng`
-says why). So what an example draws depends neither on its neighbours nor on how the batch is cut
-over devices.
+Keys come from `fold_in` only, and one unrolled Threefry per site makes all its words (see
+`jaxreg.rng`). So an example's draws depend neither on its neighbours nor on the division of the
+batch over devices.
 """
 
 import jax
@@ -16,9 +15,7 @@ from jaxreg.attention import masks
 from jaxreg.typing import Array, Float, Int, Key, Scalar, UInt32
 
 TRIES = 8
-"""Proposals per gamma variate. Each is accepted with probability .95 or more, so all fail once in
-10^10 draws.
-"""
+"""Proposals per gamma variate, each accepted with p >= .95: all fail once in 10^10 draws."""
 
 
 def example_words(
@@ -52,9 +49,9 @@ def beta_symmetric(
     A gamma variate takes the first of `TRIES` proposals that is accepted. `jax.random.beta` has a
     rejection loop instead, of unknown length.
 
-    Source: Marsaglia & Tsang 2000, "A simple method for generating gamma variables", sections 2 and
-    6. Differs: the boost of section 6 (alpha + 1, times U^(1/alpha)) is used for every alpha; a
-    fixed number of proposals.
+    Source: Marsaglia & Tsang 2000, doi:10.1145/358407.358414, sections 2 and 6. Differs: the boost
+    of section 6 (alpha + 1, times U^(1/alpha)) is used for every alpha; a fixed number of
+    proposals.
     """
     alpha = jnp.asarray(alpha, jnp.float32)
     draws = uniforms(example_words(site_key, example_ids, 2 * (2 * TRIES + 1))).reshape(

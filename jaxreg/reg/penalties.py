@@ -1,11 +1,10 @@
-"""Penalties: terms added to each example's training loss, each one class and one line of the table
-`PENALTIES`.
+"""Penalties, terms added to each example's training loss: a class and a line of `PENALTIES` each.
 
     loss of an example = cross-entropy + sum over penalties of strength * penalty
 
-A penalty looks at what one training pass shows (`Seen`) and returns one number per example.
+A penalty reads the outputs of one training pass (`Seen`) and returns one number per example.
 Strengths are traced; the off value of each is 0, where the loss is exactly the cross-entropy (of a
-finite penalty). An own penalty is a class like these.
+finite penalty). A user's penalty is a class like these.
 """
 
 import dataclasses
@@ -79,7 +78,7 @@ class LabelSmoothing(Penalty):
     loss + s * penalty = (1 - s) * loss + s * mean over classes of -log p: the smoothing of
     `losses.cross_entropy`.
 
-    Source: Szegedy et al. 2016, section 7. Equal, with a uniform prior.
+    Source: Szegedy et al. 2016, arXiv:1512.00567, section 7. Equal, with a uniform prior.
     """
 
     what = "spreads a share of the target over all answers"
@@ -91,15 +90,14 @@ class LabelSmoothing(Penalty):
 
 
 class RDrop(Penalty):
-    """(KL(p || q) + KL(q || p)) / 2 in nats, of the outputs p and q of two passes with other
-    dropout masks.
+    """(KL(p || q) + KL(q || p)) / 2 in nats, for outputs p, q of two passes with other masks.
 
     The gradient flows through both passes. Without dropout both are the same and the penalty is
     exactly 0.
 
-    Source: Liang et al. 2021. Differs: the paper adds up the cross-entropies of both passes; we
-    have the first's only, so its noise is not averaged out, and the paper's alpha is twice our
-    strength.
+    Source: Liang et al. 2021, arXiv:2106.14448. Differs: the paper adds up the cross-entropies of
+    both passes; we have the first's only, so its noise is not averaged out, and the paper's alpha
+    is twice our strength.
     """
 
     what = "pulls the outputs of two passes with other dropout masks together"
@@ -112,11 +110,12 @@ class RDrop(Penalty):
 
 
 class ZLoss(Penalty):
-    """(log Z)^2, Z the sum of exp(logits): keeps the logits' common offset, which the softmax does
-    not see, near 0.
+    """(log Z)^2, Z the sum of exp(logits): keeps the logits' common offset near 0.
 
-    Source: Chowdhery et al. 2022 (PaLM), section 5, strength 1e-4; before it in Mesh TensorFlow,
-    Shazeer et al. 2018.
+    The softmax does not depend on that offset.
+
+    Source: Chowdhery et al. 2022 (PaLM), arXiv:2204.02311, section 5, strength 1e-4; before it in
+    Mesh TensorFlow, Shazeer et al. 2018, arXiv:1811.02084.
     """
 
     what = "keeps the logarithm of the softmax's normalizer near 0"
@@ -127,10 +126,10 @@ class ZLoss(Penalty):
 
 
 class ConfidencePenalty(Penalty):
-    """Minus the entropy of the output in nats: sure answers cost, whether right or wrong. Between
-    -log V and 0.
+    """Minus the entropy of the output in nats, in [-log V, 0]: penalizes confident answers.
 
-    Source: Pereyra et al. 2017, section 3. Differs: no threshold on the entropy and no annealing.
+    Source: Pereyra et al. 2017, arXiv:1701.06548, section 3. Differs: no threshold on the entropy
+    and no annealing.
     """
 
     what = "rewards entropy of the output: sure answers cost"
@@ -142,16 +141,15 @@ class ConfidencePenalty(Penalty):
 
 
 class AttentionEntropy(Penalty):
-    """Minus the entropy of the attention rows in nats: *concentrated* attention costs, spread
-    attention does not.
+    """Minus the entropy of the attention rows in nats: penalizes *concentrated* attention.
 
     Mean over layers, heads and the queries that are no padding; between -log T and 0. Rows are
     divided by their sum first. So with attention dropout it is the entropy over the connections
     kept, and rows with none kept count as 0; with sigmoid attention it is that of the shares.
 
-    Source: Attanasio et al. 2022 (EAR), which has this sign. Differs: each head by itself, where
-    the paper averages heads and takes a second softmax; mean over layers, not sum. Zhai et al. 2023
-    find training unstable where this entropy collapses.
+    Source: Attanasio et al. 2022 (EAR), arXiv:2203.09192, which has this sign. Differs: each head
+    by itself, where the paper averages heads and takes a second softmax; mean over layers, not sum.
+    Zhai et al. 2023, arXiv:2303.06296, find training unstable where this entropy collapses.
     """
 
     what = "rewards entropy of the attention rows: concentrated attention costs"
@@ -187,13 +185,13 @@ class L2(Penalty):
 
 
 class L1(Penalty):
-    """Sum of the absolute values of the parameters that weight decay acts on, the same for each
-    example.
+    """Sum of absolute values of the parameters that weight decay acts on, equal for all examples.
 
     The gradient at a 0 is 0, so a step crosses zero rather than stopping there: weights become
     small, not exactly 0.
 
-    Source: Tibshirani 1996 (lasso). Differs: by gradient, see above.
+    Source: Tibshirani 1996 (lasso), doi:10.1111/j.2517-6161.1996.tb02080.x. Differs: by gradient,
+    see above.
     """
 
     what = "sum of absolute values of the decayed parameters, as a term of the loss"
@@ -218,8 +216,7 @@ PENALTIES: Mapping[str, type] = {
 def penalized(
     seen: Seen, strengths: Mapping[str, Scalar], penalties: Mapping[str, type] = PENALTIES
 ) -> Float[Array, "b"]:
-    """Each example's loss with its penalties: seen.loss + sum of strength * penalty, added in the
-    table's order.
+    """Each example's loss: seen.loss + the sum of strength * penalty, in the table's order.
 
     Args:
       strengths: penalty name -> strength, perhaps traced. A penalty that is not named is absent

@@ -12,9 +12,9 @@ clips, the cap) has no such schedule.
     rising      in a straight line from 0 to 1 over `length` steps
     curriculum  1 - exp(-10 step / length): rises fast at first, and is .99995 after `length` steps
 
-Source: Liu et al. 2023, "Dropout reduces underfitting" (early, late; "falling" is its early dropout
-with the linear decrease); Morerio et al. 2017, "Curriculum dropout", with gamma = 10 / length
-(length = all of the training there).
+Source: Liu et al. 2023, arXiv:2303.01500 (early, late; "falling" is its early dropout with the
+linear decrease); Morerio et al. 2017, "Curriculum dropout", arXiv:1703.06229, with gamma = 10 /
+length (length = all of the training there).
 """
 
 from collections.abc import Callable, Mapping

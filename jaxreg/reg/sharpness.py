@@ -1,11 +1,10 @@
-"""Where the gradient is taken a second time: functions of (parameters, gradient), for methods that
-make minima flat.
+"""SAM and ASAM: functions of (parameters, gradient) to the point of a second gradient.
 
 A step with one of them takes the gradient at the parameters, moves to the point returned here,
 takes the gradient there over the same batch and with the same masks, and updates the *original*
 parameters with that second gradient alone. So a step costs two. The radius may be traced; at 0 the
-point is the parameters exactly. `optax.contrib.sam` packs the same into an optimizer's state and
-needs the loss function inside of it; a function of two arguments is all that our step asks for.
+point is the parameters exactly. `optax.contrib.sam` keeps the same in an optimizer's state and
+needs the loss function; a function of two arguments is all that our step needs.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,13 +20,12 @@ Elsewhere = Callable[[Params, Params], Params]
 
 
 def sam(radius: Scalar) -> Elsewhere:
-    """Up the gradient by `radius`: params + radius * gradient / |gradient|, with one norm over all
-    parameters.
+    """params + radius * gradient / |gradient|, with one norm over all parameters.
 
     Where the gradient is 0 the parameters stay as they are.
 
-    Source: Foret et al. 2021, eq. 2 with p = 2. Differs: the gradient's norm is that of the global
-    batch on any number of devices, where the paper has each device go its own way (its
+    Source: Foret et al. 2021, arXiv:2010.01412, eq. 2 with p = 2. Differs: the gradient's norm is
+    that of the global batch on any number of devices, where the paper takes each device's own (its
     m-sharpness).
     """
 
@@ -39,14 +37,13 @@ def sam(radius: Scalar) -> Elsewhere:
 
 
 def asam(radius: Scalar, offset: float = 0.01) -> Elsewhere:
-    """Up the gradient by `radius` in units of the parameters: params + radius * T^2 gradient / |T
-    gradient|, T = |params| + offset.
+    """params + radius * T^2 gradient / |T gradient|, with T = |params| + offset.
 
     Large parameters move further, so that rescaling one layer up and the next down does not change
-    the sharpness seen. Where the gradient is 0 the parameters stay as they are.
+    the sharpness. Where the gradient is 0 the parameters stay as they are.
 
-    Source: Kwon et al. 2021, algorithm 1 with the element-wise operator. Differs: T is the same for
-    every parameter, where the authors' code has 1 for biases.
+    Source: Kwon et al. 2021, arXiv:2102.11600, algorithm 1 with the element-wise operator. Differs:
+    T is the same for every parameter, where the authors' code has 1 for biases.
     """
 
     def elsewhere(params: Params, gradient: Params) -> Params:

@@ -25,10 +25,9 @@ def remove_temporaries(directory: pathlib.Path) -> None:
 
 
 def write_bytes(path: str | os.PathLike, content: bytes) -> None:
-    """Puts `content` at `path`, durably: at any moment the file is the old one or the new one,
-    whole.
+    """Replaces the file at `path` atomically and durably: a reader sees the old or the new content.
 
-    In a job of several processes the first one does it, the others do nothing.
+    In a job of several processes only the first one writes.
 
     Raises:
       OSError: disk full, no permission, no such folder; the old file is untouched.
@@ -65,15 +64,14 @@ def write_text(path: str | os.PathLike, content: str) -> None:
 
 
 def write_json(path: str | os.PathLike, obj: Any) -> None:
-    """Puts `obj` at `path` as indented JSON with a newline at the end; see `to_json` and
-    `write_bytes`.
-    """
+    """Writes `obj` as indented JSON with a final newline; see `to_json` and `write_bytes`."""
     write_text(path, to_json(obj, indent=2) + "\n")
 
 
 def to_json(obj: Any, *, indent: int | None = None) -> str:
-    """JSON text: keys in their own order, floats by repr, NaN as null, infinity as 1e999 (valid
-    JSON that reads back as infinity).
+    """JSON text: keys in their own order, floats by repr, NaN as null, infinity as 1e999.
+
+    1e999 is valid JSON that reads back as infinity.
 
     Args:
       obj: dicts with string keys, lists, tuples, strings, numbers, None; numpy scalars and arrays

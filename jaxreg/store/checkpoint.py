@@ -56,9 +56,7 @@ class CheckpointWarning(UserWarning):
 
 
 class Restored(NamedTuple):
-    """A restored checkpoint: `state` has numpy leaves (own, writable memory) in the structure of
-    `like`.
-    """
+    """A restored checkpoint; `state` has the structure of `like` and writable numpy leaves."""
 
     step: int
     state: Any
@@ -96,15 +94,14 @@ class Checkpoints:
         self._bad: set[str] = set()  # names found damaged; the next save removes them
 
     def save(self, step: int, state: Any, meta: dict) -> None:
-        """Returns once the state is on disk; then removes what is older than the newest
-        `max_to_keep` steps.
+        """Writes a step durably, then removes all but the newest `max_to_keep` steps.
 
         In a job of several processes all call it, with equal, fully addressable (or replicated)
         state; the first one writes, and all learn whether it succeeded.
 
         Args:
-          step: 0 or more. A step that is there already is replaced, the old one going only when the
-            new one is complete.
+          step: 0 or more. An existing step is replaced; the old one is removed only when the new
+            one is complete.
           state: any tree of numpy or JAX arrays.
           meta: JSON-able; comes back as JSON gives it (tuples as lists).
 
@@ -112,7 +109,7 @@ class Checkpoints:
           TypeError: a leaf is a PRNG key or of a dtype that cannot be stored, or `meta` is not
             JSON-able.
           ValueError: a negative step, or two leaves with one path.
-          CheckpointError: a newer step is there that `restore_newest` did not find damaged (nothing
+          CheckpointError: there is a newer step that `restore_newest` did not find damaged (nothing
             is written), or writing failed; older steps are untouched.
           RunDirectoryInUse: the lease on a remote run directory was lost.
         """
@@ -137,11 +134,10 @@ class Checkpoints:
         self._prune(_Entry(step, max(attempts, default=0), name))
 
     def restore_newest(self, *, like: Any) -> Restored | None:
-        """The newest step whose every leaf matches its digest; None where no step was ever
-        completed.
+        """The newest step whose every leaf matches its digest; None if no step was ever completed.
 
-        Damaged steps and foreign names are passed over with one `CheckpointWarning` that names them
-        and the step used.
+        Damaged steps and other files are skipped with one `CheckpointWarning` that names them and
+        the step used.
 
         Args:
           like: a tree of arrays or `jax.ShapeDtypeStruct`: the structure, shapes and dtypes that
@@ -160,8 +156,7 @@ class Checkpoints:
         return Restored(entry.step, state, manifest["meta"], skipped)
 
     def newest_meta(self) -> dict | None:
-        """The meta of the step that `restore_newest` would use, None where there is none: to see
-        whose checkpoint it is.
+        """The meta of the step that `restore_newest` would use; None if there is none.
 
         Raises:
           CheckpointError: there are steps, and all are damaged.
@@ -258,9 +253,7 @@ class Checkpoints:
         return sorted(entries, reverse=True), others
 
     def _names(self) -> dict[str, bool]:
-        """What lies in the folder, by name, and whether a killed save or removal left it. One
-        question to a store, not one a step.
-        """
+        """The folder's names -> whether a killed save or removal left them, in one listing."""
         if self._local:
             names = (
                 sorted(path.name for path in self.directory.iterdir())
@@ -279,9 +272,7 @@ class Checkpoints:
         }
 
     def _read(self, entry: _Entry) -> tuple[dict, dict[str, np.ndarray]]:
-        """The manifest and the verified leaves of a step; `Damaged` if anything at all is wrong
-        with it.
-        """
+        """The manifest and the verified leaves of a step; raises `Damaged` if anything is wrong."""
         import orbax.checkpoint as ocp
 
         as_numpy = {"bytes": ocp.RestoreArgs(restore_type=np.ndarray)}
@@ -381,9 +372,7 @@ class Checkpoints:
 
 
 def _by_the_first(act: Callable[[], Any]) -> Any:
-    """Does something in the first process of a job only; what it gives there, None elsewhere. What
-    fails there fails everywhere.
-    """
+    """The result of `act` in a job's first process, None elsewhere; its error is raised in all."""
     found, error = None, None
     if processes.is_first():
         try:
@@ -417,9 +406,7 @@ def _digests(folder: pathlib.Path) -> dict[str, str]:
 
 
 def _verify(folder: pathlib.Path) -> None:
-    """Compares the files of a step that was copied with what its commit file says of them, which is
-    then removed.
-    """
+    """Checks a copied step's files against its commit file, which it then removes."""
     said = json.loads((folder / _COMMIT).read_text(encoding="utf-8"))
     (folder / _COMMIT).unlink()
     found = _digests(folder)
@@ -432,9 +419,7 @@ def _verify(folder: pathlib.Path) -> None:
 
 
 def _sync(path: os.PathLike) -> None:
-    """Has the kernel write a new step to the disk: its small files, its folders, its name in the
-    parent.
-    """
+    """Syncs a new step to the disk: its small files, its folders, its entry in the parent."""
     targets = [os.path.dirname(path)]
     for folder, _, files in os.walk(path):
         targets += [folder, *(os.path.join(folder, file) for file in files)]

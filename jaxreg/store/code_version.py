@@ -34,9 +34,10 @@ NOT_DECIDING = (
     "syntax.py",
     "typing.py",
 )
-"""What the roots may import and no number follows from; what these import is looked at all the
-same. Those of `study/design` say what there is to choose from: what is chosen stands in the config,
-and so in the address. Shapes in `typing.py` and `batch.py` are only checked.
+"""Imports of the roots that change no number; what they import in turn is examined all the same.
+
+Those of `study/design` list what can be chosen: the choice itself is in the config, and so in the
+address. Shapes in `typing.py` and `batch.py` are only checked.
 """
 
 
@@ -48,9 +49,7 @@ def code_version() -> str:
 
 
 def deciding_sources() -> dict[str, str]:
-    """The sources, under the package, whose change makes trained members stale, sorted: path ->
-    digest of the syntax tree.
-    """
+    """Path -> syntax-tree digest of the package's sources that make members stale, sorted."""
     todo, seen, found = list(ROOTS), set(), {}
     folders = tuple(f"{part}/" for part in NOT_DECIDING)
     while todo:
@@ -66,8 +65,9 @@ def deciding_sources() -> dict[str, str]:
 
 
 def _imported_sources(name: str, tree: ast.AST) -> list[str]:
-    """The sources under the package that a source imports, anywhere in it, and the `__init__.py`
-    above them, which run first. The package's own decides nothing.
+    """The package's sources that a source imports anywhere, and the `__init__.py` above them.
+
+    Those run first. `jaxreg/__init__.py` itself decides nothing.
     """
     own = ".".join(["jaxreg", *pathlib.PurePosixPath(name).parts[:-1]])
     found: dict[str, None] = {}
@@ -83,9 +83,7 @@ def _imported_sources(name: str, tree: ast.AST) -> list[str]:
 
 
 def sources_hash(names: Iterable[str]) -> str:
-    """24 hexadecimal digits over the paths and texts of files and folders of the package; line
-    endings do not matter.
-    """
+    """24 hexadecimal digits over paths and texts of the package's files, line endings unified."""
     package = _package()
     sha = hashlib.sha256()
     for name in names:

@@ -8,8 +8,7 @@ import numpy as np
 
 
 def canonical_json(obj: Any) -> str:
-    """The one text of a JSON-able object: sorted keys, no spaces, floats by repr (so 1 and 1.0
-    differ).
+    """The canonical JSON of an object: sorted keys, no spaces, floats by repr (1 is not 1.0).
 
     Raises:
       TypeError: something in it is not JSON-able.
@@ -32,9 +31,7 @@ def is_sealed(obj: dict, seal: str) -> bool:
 
 
 def array_digest(array: np.ndarray) -> str:
-    """sha256 over dtype, shape and bytes (row-major, native order) of an array, 64 hexadecimal
-    digits.
-    """
+    """SHA-256, in hexadecimal, of an array's dtype, shape and bytes (row-major, native order)."""
     sha = hashlib.sha256(f"{array.dtype.name} {list(array.shape)}\n".encode())
     sha.update(array_bytes(array).data)
     return sha.hexdigest()

@@ -1,16 +1,15 @@
-"""One owner of a run directory in an object store, where there is no lock that a dying process lets
-go of.
+"""A lease on a run directory in an object store, which has no lock that a dying process releases.
 
-The owner writes a lease, an object that says who it is, when it was last heard, and for how long
-that holds; a thread refreshes it. Who comes to a lease that is kept up is refused. A lease is taken
-over when its process is dead on this very machine, or when it has run out and is not refreshed
-while one watches: clocks of two machines need not agree.
+The owner writes a lease, an object with its identity, the time of its last refresh, and the length
+of the lease; a thread refreshes it. A second process is refused while the lease is refreshed. It
+takes a lease over when the owner's process is dead on this machine, or when the lease has expired
+and is not refreshed while the second process watches: clocks of two machines need not agree.
 
 Two that take over at the same moment: each writes, waits, and reads back whose it is; the other is
 refused. An owner who was cut off so long that another took over finds out by reading before its
-next write, and writes nothing more. On a store with conditional writes (S3, GCS) the first lease of
-a directory is settled by the store itself. What remains is an owner that stops for a whole lease
-inside one write; its write may then come after the other's first.
+next write, and writes nothing more. On a store with conditional writes (S3, GCS) the store itself
+decides who gets the first lease of a directory. What remains is an owner that stops for a whole
+lease inside one write; its write may then come after the other's first.
 """
 
 import datetime
@@ -87,9 +86,7 @@ class Lease:
         return note
 
     def release(self, *, ask: bool = True) -> None:
-        """Lets another have it at once. Without `ask` the store is not asked for anything more: the
-        lease runs out by itself.
-        """
+        """Releases the lease. Without `ask` it contacts no store: the lease expires by itself."""
         self._stop.set()
         if self._thread is None:
             return
@@ -106,8 +103,7 @@ class Lease:
             pass
 
     def check(self) -> None:
-        """Does nothing while this process is the owner; looks at the store if it was not heard for
-        a whole lease.
+        """Does nothing for the owner; reads the store if no refresh succeeded for a whole lease.
 
         Raises:
           RunDirectoryInUse: another took over meanwhile.
@@ -222,9 +218,7 @@ def describe(found: dict[str, Any]) -> str:
 
 
 def is_dead(found: dict[str, Any]) -> bool:
-    """Whether a holder was a process of this machine (and of this container) that is no more; False
-    where that cannot be known.
-    """
+    """Whether a holder was a process of this machine and container, now dead; False if unknown."""
     pid = found.get("pid")
     if (
         not isinstance(pid, int)
@@ -245,9 +239,7 @@ def is_dead(found: dict[str, Any]) -> bool:
 
 
 def _machine() -> str | None:
-    """This boot of this machine, and this process namespace of it; None where the system does not
-    say.
-    """
+    """This machine's boot id and process namespace; None if the system does not report them."""
     try:
         boot = pathlib.Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
         return hashlib.sha256(f"{boot} {os.readlink('/proc/self/ns/pid')}".encode()).hexdigest()[

@@ -1,6 +1,4 @@
-"""The leaves of a state as one array of bytes and a manifest that says what they are, and back,
-every digest verified.
-"""
+"""The leaves of a state as an array of bytes and a manifest, and back, all digests verified."""
 
 import json
 import os
@@ -23,8 +21,9 @@ class CheckpointError(RuntimeError):
 
 
 class CheckpointMismatch(CheckpointError):
-    """A sound checkpoint of another program. `step` and `meta` are its own; `leaves` names what
-    differs.
+    """A valid checkpoint of another program; `leaves` names the differences.
+
+    `step` and `meta` are the checkpoint's.
     """
 
     def __init__(self, message: str, *, step: int, meta: dict, leaves: tuple[str, ...]):

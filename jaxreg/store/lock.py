@@ -27,13 +27,12 @@ class RunDirectoryUnusable(RunDirectoryInUse):
 
 
 class RunLock(contextlib.AbstractContextManager):
-    """Holds a run directory for this process, or for the job of several that it belongs to;
-    `with RunLock(directory): ...`.
+    """Holds a run directory for this process or its job: `with RunLock(directory): ...`.
 
-    On a local directory a kernel lock (flock) on DIR/.lock, which the kernel frees however the
-    process ends: there is no stale lock. On a remote one a lease (see `lease.py`). The file says
-    who holds it. The directory is made if it is missing, and temporary files that a killed owner
-    left are removed. Process 0 holds it for all, and all learn what came of it.
+    On a local directory it is a kernel lock (flock) on DIR/.lock, which the kernel frees however
+    the process ends: there is no stale lock. On a remote one it is a lease (see `lease.py`). The
+    file names the holder. The directory is made if it is missing, and temporary files that a killed
+    owner left are removed. Process 0 holds it for all, and all learn the outcome.
 
     Raises:
       RunDirectoryInUse: on entering, another holder is alive, one line with its process id and
@@ -116,9 +115,7 @@ class RunLock(contextlib.AbstractContextManager):
         remove_temporaries(self.directory)
 
     def _check_shared(self) -> None:
-        """Refuses a directory that not every process of the job sees: process 0 leaves a word
-        there, all look for it.
-        """
+        """Refuses a directory that not every process of the job sees, by a file of process 0."""
         path, word = self.directory / ".shared", processes.agree(secrets.token_hex(8))
         write_text(path, word)
         processes.barrier("jaxreg-shared-written")

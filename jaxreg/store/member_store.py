@@ -1,5 +1,4 @@
-"""The store of trained members: one file each, named by the hash of everything that decided its
-numbers.
+"""The store of trained members: one file each, named by the hash of all that decided its numbers.
 
 So another experiment, or the same with more seeds, trains only what is new. A record is an
 uncompressed .npz (numpy reads its arrays) with one more entry, `record.json`: the hash, the
@@ -60,8 +59,7 @@ class Record(NamedTuple):
 
 
 def content_hash(obj: Any) -> str:
-    """24 hexadecimal digits of the sha256 of the canonical JSON of `obj`: equal for equal content
-    in any key order.
+    """24 hexadecimal digits of the SHA-256 of the canonical JSON of `obj`, whatever its key order.
 
     Raises:
       TypeError: something in it is not JSON-able.
@@ -102,9 +100,7 @@ class Records:
         self._write(hash, _to_bytes(hash, arrays, meta))
 
     def get(self, hash: str) -> Record | None:
-        """The member of this hash, its digests verified; None where there is none or only damaged
-        ones (`RecordWarning`).
-        """
+        """The verified member of this hash; None if missing, or damaged (`RecordWarning`)."""
         folder, content, record = self._find(hash)
         if folder not in (None, self.directory):
             self._write(hash, content)
@@ -157,15 +153,11 @@ _LISTED: dict[str, tuple[float, set[str]]] = {}
 
 
 _LISTING_SECONDS = 30.0
-"""How long the names in a remote folder are remembered: a ledger asks for thousands of records, and
-each question takes a store 30 ms.
-"""
+"""How long a remote folder's listing is cached: a ledger makes thousands of 30 ms requests."""
 
 
 def _is_there(path: pathlib.Path) -> bool:
-    """Whether a record is there; in a remote folder by its listing, which this process's own
-    records join at once.
-    """
+    """Whether a record exists; in a remote folder by the cached listing and own writes."""
     if not is_remote(path):
         return path.exists()
     since, names = _LISTED.get(str(path.parent), (float("-inf"), set()))
@@ -252,17 +244,13 @@ def _to_bytes(hash: str, arrays: dict[str, Any], meta: dict) -> bytes:
 
 
 def _plain(array: Any) -> np.ndarray:
-    """The same values in native byte order and row-major memory: one content has one form in a
-    file.
-    """
+    """The values in native byte order and row-major memory: equal content gives equal bytes."""
     array = np.asarray(array)
     return np.asarray(array, array.dtype.newbyteorder("="), order="C")
 
 
 def header_of(hash: str, archive: zipfile.ZipFile) -> dict[str, Any]:
-    """The header of a record's file: hash, meta, and of each array dtype and digest; any exception
-    means that the file is damaged.
-    """
+    """A record's header: hash, meta, and dtype and digest of each array; raises if damaged."""
     header = json.loads(_entry(archive, _HEADER))
     if not digests.is_sealed(header, "digest"):
         raise ValueError("its header does not match its digest")

@@ -59,8 +59,7 @@ class MetricsLog:
         write_bytes(self.path, _lines(rows))
 
     def read(self) -> list[dict]:
-        """All rows; none where there is no file. An unfinished or unreadable last line is passed
-        over.
+        """All rows; none without a file. An unfinished or unreadable last line is skipped.
 
         Raises:
           ValueError: another line is no JSON object; names the file and the line.

@@ -39,9 +39,7 @@ __all__ = [
 
 
 def as_path(text: str | os.PathLike) -> pathlib.Path:
-    """The path of what was typed: `scheme://...` becomes a `RemotePath`, anything else (and
-    file://) a local path.
-    """
+    """A `RemotePath` for `scheme://...`, a local path for anything else (and file://)."""
     if isinstance(text, RemotePath):
         return text
     text = os.fspath(text)
@@ -56,9 +54,7 @@ def is_remote(path: Any) -> bool:
 
 
 def unusable(path: pathlib.Path) -> str | None:
-    """Why no run could be kept at a remote path, in one line: no backend, no credentials, no such
-    bucket. None where all is well.
-    """
+    """One line on why a remote path cannot be used (backend, credentials, bucket), or None."""
     if not isinstance(path, RemotePath):
         return None
     try:
@@ -76,9 +72,7 @@ def unusable(path: pathlib.Path) -> str | None:
 
 
 def remove_tree(path: Any) -> None:
-    """Removes a folder, local or remote, and all in it; nothing where there is none, and nothing by
-    any but the first process of a job.
-    """
+    """Removes a local or remote folder with its content, if any; only in a job's first process."""
     if not processes.is_first():
         return
     if isinstance(path, RemotePath):
@@ -89,11 +83,9 @@ def remove_tree(path: Any) -> None:
 
 @contextlib.contextmanager
 def local_folder(target: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A local folder for libraries that only write there: `target` itself, or one whose files are
-    uploaded to it on leaving.
+    """A local folder for libraries that write only there: `target`, or one uploaded on leaving.
 
-    Nothing is uploaded when an exception leaves it, and nothing is kept but by the first process of
-    a job.
+    Nothing is uploaded after an exception, and only the first process of a job keeps anything.
     """
     if not isinstance(target, RemotePath) and processes.is_first():
         target.mkdir(parents=True, exist_ok=True)
@@ -106,8 +98,9 @@ def local_folder(target: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def upload(folder: pathlib.Path, target: Any) -> None:
-    """Copies every file below a local folder to the same place below `target`; to a remote one many
-    at a time.
+    """Copies every file below a local folder to the same place below `target`.
+
+    To a remote target in parallel.
     """
     contents = {
         path.relative_to(folder).as_posix(): path.read_bytes()
@@ -126,9 +119,7 @@ def upload(folder: pathlib.Path, target: Any) -> None:
 
 
 def files_below(folder: pathlib.PurePath) -> set[str]:
-    """The files below a folder, at any depth, by their names from there; none where there is no
-    folder.
-    """
+    """The files below a folder, at any depth, as relative names; none without a folder."""
     if isinstance(folder, RemotePath):
         with folder.asking() as (store, place):
             return {name.removeprefix(place).lstrip("/") for name in store.find(place)}
@@ -136,8 +127,9 @@ def files_below(folder: pathlib.PurePath) -> set[str]:
 
 
 def download(source: pathlib.PurePath, folder: pathlib.Path) -> None:
-    """Copies every file below `source` to the same place below a local folder; from a remote one
-    many at a time.
+    """Copies every file below `source` to the same place below a local folder.
+
+    From a remote source in parallel.
 
     Raises:
       FileNotFoundError: there is nothing.

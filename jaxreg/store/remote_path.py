@@ -1,11 +1,9 @@
-"""A path in a store that fsspec reaches (s3://, gs://, az://, memory://, sftp://), with the methods
-of `pathlib.Path`.
+"""A path in a store of fsspec (s3://, gs://, az://, memory://, sftp://) with pathlib's methods.
 
 On an object store a file is whole or absent (one PUT), a folder exists as long as something is in
-it, and nothing can be renamed
-or appended to. Listings are never cached: others write there too. Credentials come from where the
-backend finds them (its environment variables and files) and are never printed. Not `etils.epath`:
-it knows four schemes, and its listings go stale.
+it, and nothing can be renamed or appended to. Listings are never cached: others write there too.
+Credentials come from where the backend finds them (its environment variables and files) and are
+never printed. Not `etils.epath`: it supports four schemes, and its listings go stale.
 """
 
 import contextlib
@@ -22,9 +20,7 @@ from typing import Any
 OBJECT_STORES = frozenset(
     {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "oss", "r2", "hf"}
 )
-"""Where folders are only the beginnings of names: making one means nothing, and a first part that
-is missing is a missing bucket.
-"""
+"""Schemes where folders are only prefixes, so none is made, and the first part is a bucket."""
 
 _PACKAGES = {
     "s3": "s3fs",
@@ -201,9 +197,7 @@ class RemotePath(pathlib.PosixPath):
         return self.read_bytes().decode(encoding or "utf-8", errors or "strict")
 
     def write_bytes(self, data: bytes) -> int:
-        """Puts the content there at once: at any moment the file is the old one or the new one,
-        whole.
-        """
+        """Replaces the content atomically: a reader sees the old or the new content."""
         with self.asking(writing=True) as (store, place):
             store.pipe_file(place, bytes(data))
         return len(data)
@@ -219,9 +213,7 @@ class RemotePath(pathlib.PosixPath):
         return self.write_bytes(data.encode(encoding or "utf-8", errors or "strict"))
 
     def create(self, data: bytes) -> bool:
-        """Puts the content there if nothing is; False if something is. Decided by the store where
-        it has conditional writes.
-        """
+        """Writes if nothing exists there, else returns False; atomic where the store can."""
         with self.asking(writing=True) as (store, place):
             try:
                 store.pipe_file(place, data, mode="create")
@@ -309,9 +301,7 @@ class RemotePath(pathlib.PosixPath):
 
     @contextlib.contextmanager
     def asking(self, writing: bool = False) -> Iterator[tuple[Any, str]]:
-        """(file system, its name of this place); what goes wrong becomes an `OSError` with one line
-        of reason.
-        """
+        """(file system, this path's name in it); errors inside become an `OSError` of one line."""
         try:
             import fsspec
 
@@ -333,9 +323,7 @@ class RemotePath(pathlib.PosixPath):
 
 
 def shown(path: str | pathlib.PurePath) -> str:
-    """A path, or a word with one in it, for people: without the name and password before a host's
-    @, and without the values of a query, such as ?token=.
-    """
+    """A path, or a word with one in it, for messages: what stands before a host's @ is hidden."""
     start, separator, rest = str(path).partition("://")
     if not separator:
         return str(path)

@@ -1,9 +1,8 @@
-"""The host's side of training: waves of members in chunks of steps, between evaluations. No
-arithmetic of training is here.
+"""The host's side of training: waves of members in chunks of steps, between evaluations.
 
-A wave is as many members as the layout has slots. Empty slots do nothing, so every wave of a
-structure is one program and a member's bits depend neither on who trains beside it nor on where a
-run was cut or resumed.
+No arithmetic of training is here. A wave is as many members as the layout has slots. Empty slots do
+nothing, so every wave of a structure is one program and a member's bits depend neither on the
+members beside it nor on where a run was interrupted or resumed.
 """
 
 import dataclasses
@@ -25,8 +24,7 @@ MAX_CHUNK_SECONDS = 5.0
 
 @dataclasses.dataclass(frozen=True)
 class MemberJob:
-    """One member to train: its content hash, and the data in which it differs from the others of
-    its program.
+    """One member to train: its content hash, and its data, which differ within a program.
 
     stopping: when it stops before the end, and which parameters it keeps.
     """
@@ -193,9 +191,7 @@ class Wave:
         return np.stack([drawn[seed] for seed in self.seeds])
 
     def evaluate(self) -> None:
-        """Scores the curve passes of all living members, notes them, and lets early stopping
-        decide.
-        """
+        """Scores and records the curve passes of all active members, and applies early stopping."""
         plan, alive = self.plan, self.alive()
         params = self.programs.evaluated(self.state, self.member)
         scores = self._score(params, end=np.where(alive, plan.num_curve_passes, 0))
@@ -283,9 +279,7 @@ class Wave:
         return scores
 
     def snapshot(self) -> dict[str, np.ndarray]:
-        """Everything that a resumed wave needs, as flat named arrays [jobs, ...]: no key, no
-        iterator, no empty slot.
-        """
+        """Named arrays [jobs, ...] from which a wave resumes: no key, iterator, or empty slot."""
         parts = self._parts()
         return {
             name: x[: len(self.jobs)]
@@ -303,9 +297,7 @@ class Wave:
         return {"device": {"state": self.state, "best": self.best}, "host": host}
 
     def restore(self, arrays: dict[str, np.ndarray], step: int) -> None:
-        """Goes on from a snapshot of these jobs taken after `step` steps, on whatever devices it
-        was taken.
-        """
+        """Continues from a snapshot of these jobs after `step` steps, taken on whatever devices."""
         like = self._parts()
         slot = np.where(self.used, np.arange(self.layout.slots), 0)
         tree = jax.tree.unflatten(
@@ -372,8 +364,9 @@ def run_wave(
 
 
 def _agreed(due: bool, seconds_per_step: float, stop: bool) -> tuple[bool, float, bool]:
-    """The same for all processes: whether a save is due and how long a step takes, by the first
-    one's clock, and whether any must stop.
+    """(save due, seconds per step, stop), equal on all processes.
+
+    The first two by the first process's clock; stop if any process must.
     """
     said = processes.everyone([due, seconds_per_step, stop])
     return said[0][0], said[0][1], any(each[2] for each in said)

@@ -1,5 +1,4 @@
-"""The one file that knows devices: where members, batches and tables lie, and the pmapped programs
-over them.
+"""All code that depends on devices: placement of members, batches and tables, and programs.
 
 Two layouts share one program text. "members": a population of members is spread over the devices,
 and each device takes its members one after the other (`lax.map`, so that a member's bits do not
@@ -32,8 +31,7 @@ BATCH_AXIS = "batch"
 
 
 class Member(NamedTuple):
-    """The data of one member: everything in which the runs of one program differ. Leaves are
-    scalars.
+    """The data of one member, in which the runs of a program differ; all leaves are scalars.
 
     seed: fixes initialisation, order and dropout. dataset: its row in the tables. strengths: a tree
     of traced numbers.
@@ -45,9 +43,7 @@ class Member(NamedTuple):
 
 
 class Tables(NamedTuple):
-    """The data of all members. train: a tree of [R, n, ...]; passes: a tree of [R, P, n, ...] to
-    score.
-    """
+    """The data of all members: trees of [R, n, ...] to train and of [R, P, n, ...] to score."""
 
     train: Any
     passes: Any
@@ -88,9 +84,7 @@ class Layout:
         return jax.tree.map(lambda x: np.broadcast_to(x, (d, *np.shape(x))), tree)
 
     def spread_batches(self, indices: Any) -> Any:
-        """A tree of [slots, L, B] indices into the training split as [devices, members, L, local
-        batch].
-        """
+        """A tree of training row indices [slots, L, B] as [devices, members, L, local batch]."""
         if self.kind == "members":
             return self.spread(indices)
         return jax.tree.map(lambda x: np.stack(np.split(x, len(self.devices), axis=-1)), indices)
@@ -110,9 +104,7 @@ class Layout:
         return np.tile(ids, (d, 1)) if self.kind == "members" else ids.reshape(d, -1)
 
     def spread_tables(self, tables: Tables) -> Tables:
-        """The tables for every device; under "data" each device holds its share of the sentences to
-        score.
-        """
+        """The tables on all devices; under "data" each has its share of the rows to score."""
         d = len(self.devices)
         everywhere = jax.tree.map(lambda x: np.broadcast_to(x, (d, *x.shape)), tables)
         if self.kind == "data":
@@ -144,11 +136,10 @@ class Layout:
         )
 
     def mapped(self, function: Callable[..., Any], donate_argnums: tuple[int, ...] = ()) -> Any:
-        """`function` of a device's share, mapped over the devices; arguments and results have a
-        leading axis of all devices.
+        """`function` mapped over the devices, the leading axis of arguments and results.
 
-        `jax.pmap`, which since jax 0.8 is jit of shard_map; written out in a job of several
-        processes, where pmap would hand out arrays of the local devices only, which its own
+        It is `jax.pmap`, which since jax 0.8 is jit of shard_map. In a job of several processes it
+        is written out, because pmap would return arrays of the local devices only, which its own
         compiled programs do not take.
         """
         name = self.axis_name or "members"
@@ -223,8 +214,9 @@ def _unpacked(packed: np.ndarray, like: list[np.ndarray]) -> list[np.ndarray]:
 
 
 class Programs:
-    """The compiled programs of one structure: init, advance, score, keep, evaluated, trace. Shapes
-    follow from the layout alone.
+    """The compiled programs of one structure: init, advance, score, keep, evaluated, trace.
+
+    Shapes follow from the layout alone.
 
     Args:
       problem_of: strengths -> what a member learns.
@@ -232,7 +224,7 @@ class Programs:
         the host.
 
     Attributes:
-      traced: name -> shape of what the problem's trace notes of one member; known once `compile`
+      traced: name -> shape of what the problem's trace records of one member; known once `compile`
         was called.
     """
 
@@ -251,8 +243,7 @@ class Programs:
         self.trace = layout.mapped(partial(self._trace, problem_of))
 
     def indices(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """[slots, L, B] rows of the training split as the programs take them, spread: own, and the
-        partners' if there are any.
+        """[slots, L, B] training rows spread over devices: own, and the partners' if any.
 
         An example's partner is the one before it in the global batch, whose order is random
         already.
@@ -333,9 +324,7 @@ class Programs:
         return self._over_members(one, (state, member, indices, num_steps))
 
     def _score(self, problem_of, params, member: Member, tables: Tables, first, end):
-        """Per-example scores [members, P, n, ...] of passes first[m] up to end[m]; the others are
-        0.
-        """
+        """Per-example scores [members, P, n, ...] of passes first[m] to end[m] - 1, else 0."""
 
         def one(args):
             params, member, first, end = args
@@ -375,9 +364,7 @@ class Programs:
     def _trace(
         self, problem_of, state: TrainState, member: Member, tables: Tables, rows, example_ids
     ):
-        """What the problem's trace says of each member and its next batch: a tree of [members,
-        ...]; {} without one.
-        """
+        """The problem's trace of members and their next batch: a tree of [members, ...], or {}."""
 
         def one(args):
             state, member, rows = args

@@ -1,5 +1,6 @@
-"""One pure training step. It knows no regularizer's name: an objective, an optimizer and a key come
-from outside.
+"""One pure training step, with the objective, the optimizer and the key as arguments.
+
+It depends on no single regularizer.
 """
 
 from collections.abc import Callable
@@ -32,9 +33,7 @@ class TrainState(NamedTuple):
 
 
 class Moment(NamedTuple):
-    """When in whose training: what every random number of a step is drawn from. Two numbers,
-    perhaps traced.
-    """
+    """The seed and step that every random number of a step is drawn from, perhaps traced."""
 
     seed: Int[Array, ""] | int
     step: Int[Array, ""] | int

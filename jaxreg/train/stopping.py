@@ -1,6 +1,4 @@
-"""When a member stops, and which of its parameters are kept: member by member, pure numpy, on the
-host.
-"""
+"""When a member stops, and which of its parameters are kept: per member, numpy on the host."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -87,8 +85,7 @@ class EarlyStopping:
         accuracies: np.ndarray | None = None,
         train_losses: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Takes one evaluation and returns which members improved, bool [members]: keep their
-        parameters.
+        """Takes one evaluation; returns bool [members]: which improved, to keep their parameters.
 
         Args:
           losses, accuracies: of the watched split; train_losses: since the evaluation before; each

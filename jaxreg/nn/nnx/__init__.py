@@ -1,5 +1,4 @@
-"""The modules of `jaxreg.nn` for Flax NNX: the same fields, the same parameters, and the same
-numbers from the same keys.
+"""The modules of `jaxreg.nn` for Flax NNX: same fields, parameters, and numbers for equal keys.
 
     from flax import nnx
     from jaxreg import AttentionDropout
@@ -19,12 +18,12 @@ What differs from Linen, everywhere in this package:
 - It keeps no random state. Dropout takes `dropout_key`, or else draws from the "dropout" stream of
   the `rngs` given in the call.
 - `deterministic` is as in Flax's own NNX modules: `module.train()`, `module.eval()` and
-  `nnx.view(module, deterministic=...)` set it, and `train` or `deterministic` in a call goes before
-  it. Where nobody says it, nothing is dropped.
+  `nnx.view(module, deterministic=...)` set it, and `train` or `deterministic` in a call takes
+  precedence. Where neither is given, nothing is dropped.
 - Rates and logit_softcap in the constructor are numbers or None: an array there would become state
   of the module, and a traced one would leak out of its trace. In the call they may be traced:
-  `dropout=BlockDropout(mlp=MlpDropout(rate))` stands in place of the module's whole `dropout`, and
-  `logit_softcap=cap` (or, of Dropout, `rate=rate`) in place of its own.
+  `dropout=BlockDropout(mlp=MlpDropout(rate))` replaces the module's whole `dropout`, and
+  `logit_softcap=cap` (or, of Dropout, `rate=rate`) its own value.
 - `sow_weights=True` in the call asks for the attention weights and the inputs of the blocks, as in
   flax.nnx.MultiHeadAttention: wrap the call in `nnx.capture`.
 - Under nnx.scan over stacked blocks `layer` is the same for all of them: with an explicit

@@ -14,9 +14,7 @@ from jaxreg.typing import Array, Bool, Float, Int, PRNGKey, Scalar
 
 @module_class
 class SelfAttention(Module):
-    """`jaxreg.nn.SelfAttention` for NNX: fields, parameters, randomness and errors the same; see
-    the package's docstring.
-    """
+    """`jaxreg.nn.SelfAttention` for NNX, with the same fields; see the package's docstring."""
 
     num_heads: int
     dropout: AttentionDropout | None = None

@@ -1,6 +1,4 @@
-"""The transformer block for NNX: attention and MLP, with norms, residuals and dropout each where
-the options put them.
-"""
+"""The transformer block for NNX: attention and MLP, with norms, residuals and dropout."""
 
 import dataclasses
 from collections.abc import Callable
@@ -39,9 +37,7 @@ class LayerScale(nnx.Module):
 
 @module_class
 class Mlp(Module):
-    """`jaxreg.nn.Mlp` for NNX: fields, parameters and randomness the same; see the package's
-    docstring.
-    """
+    """`jaxreg.nn.Mlp` for NNX, with the same fields and numbers; see the package's docstring."""
 
     mlp_width: int
     dropout: MlpDropout = MlpDropout()
@@ -82,9 +78,7 @@ class Mlp(Module):
 
 @module_class
 class TransformerBlock(Module):
-    """`jaxreg.nn.TransformerBlock` for NNX: fields, parameters, randomness and errors the same; see
-    the package's docstring.
-    """
+    """`jaxreg.nn.TransformerBlock` for NNX, with the same fields; see the package's docstring."""
 
     num_heads: int
     mlp_width: int

@@ -106,9 +106,7 @@ def check_static(value: Any, field: str) -> None:
 
 
 def site_key(rngs: Rngs | None, dropout_key: PRNGKey | None, site: int | Int[Array, ""]) -> PRNGKey:
-    """The call key of one site: the given key, or the next one of the "dropout" stream, with the
-    site folded in.
-    """
+    """The key of one site: the site folded into the given call key or the next "dropout" key."""
     if dropout_key is None:
         if rngs is None:
             raise ValueError(

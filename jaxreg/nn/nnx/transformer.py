@@ -19,9 +19,7 @@ from jaxreg.typing import Array, Bool, Float, Int, PRNGKey, Scalar
 
 @module_class
 class Transformer(Module):
-    """`jaxreg.nn.Transformer` for NNX: fields, parameters, randomness and errors the same; see the
-    package's docstring.
-    """
+    """`jaxreg.nn.Transformer` for NNX, with the same fields; see the package's docstring."""
 
     vocab_size: int
     num_outputs: int
@@ -90,8 +88,7 @@ class Transformer(Module):
         logit_softcap: Scalar | None = None,
         sow_weights: bool = False,
     ) -> Float[Array, "b t v"] | Float[Array, "b v"] | Float[Array, "b r v"]:
-        """Logits, as in Linen; `dropout`, `logit_softcap` and `sow_weights`: see the package's
-        docstring. `rngs` is asked once.
+        """Logits, as in Linen, drawing once from `rngs`; see the package's docstring.
 
         Raises:
           ValueError: features for a model that was built without their `feature_width`, or none for
