@@ -13,8 +13,8 @@ equal parameters, and equal for x and c x, so small activations are no advantage
 same for single tokens: the root mean square of x' - x over that of x - m, which also detects tokens
 that change places within one distribution.
 
-By gradient (Santurkar et al. 2018, arXiv:1805.11604, definition 2.1): for layer i, G is its gradient
-with all layers before the update, G' the one with the layers below i after it. They report
+By gradient (Santurkar et al. 2018, arXiv:1805.11604, definition 2.1): for layer i, G is its
+gradient with all layers before the update, G' the one with the layers below i after it. They report
 ||G - G'|| and the cosine; scale-free here is ||G - G'|| / ||G||.
 
 Both grow with the length of the step: compare arms at the same step and learning rate, or divide by
