@@ -122,15 +122,15 @@ class FlaxAttention:
     query_offset: Int[Array, ""] | int | None
 
     def __post_init__(self):
-        # A wrong word or rate fails here, not in the first training step.
+        # An invalid argument fails here, not in the first training step.
         AttentionDropout(0.0, self.unit, self.stage, self.share, self.span_length)
         validate.check_implementation(self.implementation)
         validate.check_kind(self.kind, self.logit_softcap, self.implementation)
         if self.rate is not None:
             check_rate(self.rate, "rate")
 
-    # Flax inspects this signature: a name that is missing here is never passed, and its value lost
-    # in silence. Linen's order, then what only NNX has.
+    # Flax inspects this signature: an argument that is missing here is never passed, without an
+    # error. Linen's order, then the arguments that only NNX has.
     def __call__(
         self,
         query: ArrayLike,

@@ -89,7 +89,7 @@ def as_typed_keys(keys: PRNGKey) -> Array:
         )
     if words == (2,):
         return jax.random.wrap_key_data(keys, impl="threefry2x32")
-    # The types of JAX 0.10 do not know the setting.
+    # The types of JAX 0.10 lack this setting.
     default = jax.config.jax_default_prng_impl  # pyright: ignore[reportAttributeAccessIssue]
     is_unsafe = default == "unsafe_rbg"
     return jax.random.wrap_key_data(keys, impl="unsafe_rbg" if is_unsafe else "rbg")

@@ -33,7 +33,7 @@ from jaxreg.data.dataset import Split
 if TYPE_CHECKING:
     from jaxreg.data.source import Source
 
-_one_at_a_time = threading.RLock()  # a draw that reads a TFDS builder comes by twice
+_one_at_a_time = threading.RLock()  # reentrant: a draw may read a TFDS builder
 
 
 class DataWarning(UserWarning):
@@ -51,9 +51,8 @@ class SourceConfig(tfds.core.BuilderConfig):
         self.content_hash = source.content_hash(settings)
         super().__init__(name=self.content_hash[:16], description=str(settings))
         self.source, self.settings = source, settings
-        self.splits = source.draw(
-            settings
-        )  # here, outside `_quiet`: what a person's own draw prints is seen
+        # Outside `_quiet`, so that the output of a person's own draw is shown.
+        self.splits = source.draw(settings)
         if tuple(self.splits) != source.splits:
             raise ValueError(
                 f"{source.name}: the draw gives the splits {', '.join(self.splits)}, not"
@@ -142,7 +141,7 @@ def load(source: "Source", settings: Any, cache_dir: str | os.PathLike) -> dict[
         return prepare(source, settings, cache_dir)
     try:
         return read(source, settings, cache_dir)
-    except Exception as error:  # whatever a damaged file makes TFDS raise
+    except Exception as error:  # a damaged file makes TFDS raise any exception
         reason = str(error).strip().split("\n")[0]
         warnings.warn(
             f"{folder} is damaged and is made anew ({type(error).__name__}: {reason})",
@@ -172,7 +171,7 @@ def prepare(
     config = SourceConfig(source, settings)
     try:
         return _prepared(source, settings, cache_dir, config, replace)
-    except (OSError, RuntimeError) as error:  # array_record's writer knows only the second
+    except (OSError, RuntimeError) as error:  # array_record raises RuntimeError
         reason = " ".join(str(error).split())
         raise CacheError(
             f"{cache_dir}: data cannot be written there: {reason[:200]}; $JAXREG_DATA may name"
@@ -198,9 +197,8 @@ def _prepared(
         if replace:
             with contextlib.suppress(OSError):  # another process was faster
                 os.rename(folder, pathlib.Path(private) / "old")
-        with contextlib.suppress(
-            OSError
-        ):  # likewise: a folder is never renamed onto one with files in it
+        # Another process was faster: a folder is never renamed onto one with files in it.
+        with contextlib.suppress(OSError):
             os.rename(_folder(source, settings, private), folder)
     return splits
 

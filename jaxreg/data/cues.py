@@ -60,9 +60,8 @@ TOKENS = (
     *(word for words in (A_WORDS, B_WORDS, SHORTCUTS) for each in words for word in each),
     *QUERIES,
 )
-OUTPUTS = tuple(
-    f"{query.lower()}-{way}" for query in QUERIES for way in CLASSES
-)  # label = 2 * query + class
+# Label = 2 * query + class.
+OUTPUTS = tuple(f"{query.lower()}-{way}" for query in QUERIES for way in CLASSES)
 
 CORE = ("a", "filler", "shortcut", "b", "filler", "query")
 CUE_NAMES = ("a", "b", "shortcut")
@@ -272,10 +271,8 @@ def _draw(
     way = np.arange(count) % 2
     query = (np.arange(count) // 2) % len(QUERIES)
     agrees = _shares(rng, way, settings.rho) if plan.shortcut == "rho" else np.zeros(count, bool)
-    tokens, cues = (
-        np.zeros((count, settings.length), np.int32),
-        np.full((count, len(CUE_NAMES)), -1, np.int32),
-    )
+    tokens = np.zeros((count, settings.length), np.int32)
+    cues = np.full((count, len(CUE_NAMES)), -1, np.int32)
     at_query, todo = np.zeros(count, np.int32), np.arange(count)
     a, b = _cycle(rng, way, _A_IDS), _cycle(rng, 1 - way if plan.against else way, _B_IDS)
     for _ in range(50):

@@ -127,10 +127,8 @@ def _row_content(row: Int64[np.ndarray, " r"], settings: Settings) -> bytes:
 def _alone(settings: Settings) -> Split:
     """Rows with one pair, at any position of the pairs, and padding elsewhere; rows may repeat."""
     rng, size = generator("recall", settings.seed, "alone"), settings.num_eval
-    key, value = (
-        rng.integers(settings.num_keys, size=(size, 1)),
-        rng.integers(settings.num_values, size=(size, 1)),
-    )
+    key = rng.integers(settings.num_keys, size=(size, 1))
+    value = rng.integers(settings.num_values, size=(size, 1))
     place = rng.integers(settings.num_pairs, size=(size, 1))
     return _place(
         np.concatenate([key, value, np.zeros_like(key)], axis=1), settings, place, "alone"
@@ -184,10 +182,8 @@ def check_leaks(splits: dict[str, Split], settings: Settings) -> None:
 
 def legend(settings: Settings) -> Legend:
     """Tokens: padding, pairs "k0=v0", "k0=v1", ..., queries "k0?", ...; outputs: the values."""
-    keys, values = (
-        range(settings.num_keys),
-        tuple(f"v{value}" for value in range(settings.num_values)),
-    )
+    keys = range(settings.num_keys)
+    values = tuple(f"v{value}" for value in range(settings.num_values))
     pairs = tuple(f"k{key}={value}" for key in keys for value in values)
     return Legend(
         tokens=("<pad>", *pairs, *(f"k{key}?" for key in keys)),

@@ -50,9 +50,8 @@ def encode_row(text: str | None, dataset: Dataset) -> Encoded:
         tokens = dataset.splits["train"].tokens[0]
         return _known_row(tokens[tokens != PAD], dataset)
     known = {token.lower(): index for index, token in enumerate(dataset.tokens) if index != PAD}
-    known |= {
-        token: index for index, token in enumerate(dataset.tokens) if index != PAD
-    }  # the exact word comes first
+    # An exact match takes precedence.
+    known |= {token: index for index, token in enumerate(dataset.tokens) if index != PAD}
     parts = list(text) if " " in known else text.split()
     words = tuple(word if word in known else word.lower() for word in parts)
     unknown = [word for word in words if word not in known]

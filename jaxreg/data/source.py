@@ -202,9 +202,8 @@ class Source:
             not local.
           LeakError: a sentence in two splits, or something held out in training.
         """
-        from jaxreg.data import (
-            cache,
-        )  # only here: importing tensorflow_datasets takes half a second
+        # Imported here: importing tensorflow_datasets takes half a second.
+        from jaxreg.data import cache
 
         own = self.settings(seed=seed, **settings)
         return self.dataset(cache.load(self, own, cache_dir), own)

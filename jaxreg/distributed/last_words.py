@@ -22,7 +22,7 @@ class Epitaph:
     """
 
     def __init__(self, text: str):
-        # A session of its own: Ctrl-C and the launcher's signals are not meant for it.
+        # A session of its own, which Ctrl-C and the launcher's signals do not reach.
         self._helper = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", _HELPER],
             stdin=subprocess.PIPE,

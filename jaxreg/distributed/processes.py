@@ -132,7 +132,7 @@ class _Job:
             raise PeerLost(one_line(error, MOST_LETTERS)) from error
 
 
-_job: _Job | None = None  # the one this process has joined
+_job: _Job | None = None  # that this process has joined
 
 
 def index() -> int:
@@ -269,7 +269,7 @@ def join(
     """
     global _job
     import jax
-    from jax._src import distributed  # its key-value store has no public name
+    from jax._src import distributed  # its key-value store has no public API
 
     me = "this process" if process_id is None else f"process {process_id} of {num_processes}"
     where = "the address that JAX finds" if coordinator is None else coordinator
@@ -277,15 +277,15 @@ def join(
         f"{me} waits for the others at {where}, {timeout} s at most; the same command must run on"
         " all of them"
     )
-    # SIGTERM stays ours (interrupt.py): the loop asks any_of at each chunk, which stops all at the
-    # same step.
+    # jaxreg handles SIGTERM itself (signals.py): the loop calls any_of at each chunk, which stops
+    # all processes at the same step.
     jax.config.update("jax_enable_preemption_service", False)
     epitaph = Epitaph(
         f"{me}: the others did not come to {where} within {timeout} s, or this process was killed"
         " while it waited"
     )
-    # JAX aborts at the end of its own wait, from C++: we end a little earlier, with an exit code
-    # and a line.
+    # JAX aborts from C++ at its own timeout: we end a little earlier, with an exit code and an
+    # error line.
     watch = threading.Timer(timeout, _give_up, (say, me, where, timeout, epitaph))
     watch.daemon = True
     watch.start()
@@ -339,7 +339,7 @@ def leave(code: int = 0, line: str = "") -> bool:
         return True
     job, every = _job, False
     said = json.dumps({"code": code, "line": line, "host": socket.gethostname()})
-    with contextlib.suppress(Exception):  # whoever is gone cannot be told
+    with contextlib.suppress(Exception):  # a process that has ended cannot be reached
         if code:
             job.client.key_value_set(f"jaxreg/failed/{job.index}", said)
         job.client.key_value_set(f"jaxreg/left/{job.index}", said)

@@ -64,6 +64,6 @@ class Interrupts(contextlib.AbstractContextManager):
             return
         self.signal_name = signal.Signals(signum).name
         if self._notify is not None:
-            # A handler may run inside a print: a notice that fails must not cost the checkpoint.
+            # A handler may run inside a print; a failing notice must not prevent the checkpoint.
             with contextlib.suppress(Exception):
                 self._notify(NOTICE)

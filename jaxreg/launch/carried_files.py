@@ -73,7 +73,7 @@ def _named(word: str, here: Path) -> Path | None:
     if flag in _OUTPUTS or (flag and not equals) or not value or "://" in value:
         return None
     path = here / Path(value).expanduser()
-    # A bare word such as "compare" is no path, even if a folder of that name lies here.
+    # A bare word such as "compare" is no path, even if there is a folder of that name.
     looks_like_one = os.sep in value or Path(value).suffix
     return Path(os.path.normpath(path)) if looks_like_one and path.exists() else None
 

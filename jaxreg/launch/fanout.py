@@ -67,9 +67,8 @@ def shared_out(
     commands = []
     for index in range(slices):
         share = ",".join(values[index::slices])
-        share += (
-            "," if by == "seeds" and "," not in share else ""
-        )  # a number alone would be how many
+        # A single number would be read as a count.
+        share += "," if by == "seeds" and "," not in share else ""
         commands.append(
             with_value(with_value(words, BY[by], share), "--workdir", f"{workdir}-{index}")
         )

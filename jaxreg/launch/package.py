@@ -120,7 +120,7 @@ def bundle(
     if packages.requirement is None:
         content[f"{source_name()}.tar.gz"] = source_archive()
     content |= {f"files/{name}": file.read_bytes() for name, file in sorted(carried.files.items())}
-    content[f"files/{carried.start}/.jaxreg-launch"] = b""  # the folder exists, whatever goes along
+    content[f"files/{carried.start}/.jaxreg-launch"] = b""  # so that the folder exists in any case
     return _archive(content)
 
 

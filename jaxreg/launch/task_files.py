@@ -14,7 +14,7 @@ from jaxreg.errors import UserErrors
 from jaxreg.launch import accelerators, package
 
 _FOLDER = Path(__file__).parent / "tasks"
-_TIME = r"([0-9]+-)?[0-9]+(:[0-9]{1,2}){0,2}"  # days-hours:minutes:seconds, and less of it
+_TIME = r"([0-9]+-)?[0-9]+(:[0-9]{1,2}){0,2}"  # days-hours:minutes:seconds, or a part of it
 
 
 def fill(
@@ -110,7 +110,7 @@ def _skypilot(name: str, flags: Mapping, commands: Sequence[Sequence[str]]) -> s
         found = accelerators.cloud_tpu(wanted.removeprefix("tpu-"))
         wanted, runtime, distributed = f"tpu-{found.type}", found.runtime, found.hosts > 1
     except UserErrors:
-        pass  # a GPU: SkyPilot knows which there are
+        pass  # a GPU: SkyPilot checks its name
     packages = [
         flags["package"] or ".",
         "jax[tpu]" if runtime else "jax[cuda]",

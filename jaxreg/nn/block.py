@@ -213,7 +213,7 @@ def sublayer(
     """
 
     def normed(y: Array) -> Array:
-        assert norm is not None  # only the order "none" comes without one
+        assert norm is not None  # only the order "none" has no norm
         return norm(y)
 
     out = drop(apply(normed(x) if order in ("pre", "sandwich") else x))

@@ -79,9 +79,8 @@ def kept_units(
     )
     groups = jnp.arange(-(-num_queries // masks.LANES), dtype=jnp.uint32)
     k0, k1 = (word[:, :, None, None] for word in words)
-    # In a loop of their own, as all masks: fused, the few bits would be made again for every
-    # feature that they decide, and those of all layers in one piece of code, which takes seconds to
-    # compile for each layer.
+    # In a loop of their own, as all masks: fused, XLA would recompute the bits for every feature
+    # that they decide, and compile all layers as one computation, seconds for each layer.
     packed = masks.packed_lanes(
         k0,
         k1,

@@ -82,7 +82,7 @@ def through_blocks(
     other = None if partner is None else partner.x
     for layer, block in enumerate(blocks):
         if mix is not None:
-            assert other is not None  # the partner is given with the mix
+            assert other is not None  # given together with the mix
             weight = mix.weight[:, None, None].astype(x.dtype)
             x = jnp.where(mix.layer == layer, weight * x + (1 - weight) * other, x)
         x = block(x, mask=own.masks[layer], example_ids=own.example_ids)

@@ -40,7 +40,7 @@ def _check_rates(dropout: Any) -> None:
         value = getattr(dropout, field.name)
         # Tree transformations rebuild these objects around placeholders that are no numbers.
         if field.name.endswith("rate") and isinstance(value, (int, float, str, list, tuple)):
-            check_rate(typing.cast(Scalar, value), field.name)  # what else it is, this says
+            check_rate(typing.cast(Scalar, value), field.name)  # raises for any other type
 
 
 def _check_word(field: str, word: str, allowed: tuple[str, ...]) -> None:

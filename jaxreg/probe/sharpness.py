@@ -136,8 +136,8 @@ def top_eigenvalue(
         diagonal = diagonal.at[k].set(jnp.vdot(w, basis[k]))
         for _ in range(2):  # twice is enough (Parlett); rows not yet made are zero
             w = w - basis.T @ (basis @ w)
-        # Where the space is used up, nothing but rounding is left: it would become a direction of
-        # its own.
+        # Where the Krylov space is exhausted only rounding is left, which must not become a
+        # direction.
         left = jnp.linalg.norm(w)
         found = left > 1e-6 * jnp.max(jnp.abs(diagonal))
         return (
@@ -165,8 +165,8 @@ def _around(
         "norm": jnp.full_like(flat, jnp.sqrt(jnp.mean(flat**2))),
         "weights": jnp.abs(flat),
     }[scale]
-    # The blockwise attention has a backward pass of its own, which forward-over-reverse cannot pass
-    # through.
+    # Blockwise attention has a custom backward pass, which forward-over-reverse cannot
+    # differentiate.
     plain = model.clone(options=model.options.with_attention(implementation="reference"))
     return lambda u: mean_loss(plain, unflatten(flat + units * u), batch, dropout_key), flat.size
 

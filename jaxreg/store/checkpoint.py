@@ -88,7 +88,7 @@ class Checkpoints:
             raise ValueError(f"max_to_keep is {max_to_keep}; at least one checkpoint must stay")
         path = paths.as_path(directory)
         self._local = not paths.is_remote(path)
-        # etils' path, or ours of a store: both remove trees.
+        # A path of etils, or a RemotePath: both can remove trees.
         self.directory: Any = epath.Path(path).expanduser().resolve() if self._local else path
         self.max_to_keep = max_to_keep
         self._bad: set[str] = set()  # names found damaged; the next save removes them
@@ -224,7 +224,8 @@ class Checkpoints:
         import orbax.checkpoint as ocp
 
         commit = ocp.path.atomicity.AtomicRenameTemporaryPath
-        own = processes.index()  # Orbax waits for no other process: the first one writes alone
+        # Orbax must not wait for other processes: the first one writes alone.
+        own = processes.index()
         alone = ocp.options.MultiprocessingOptions(
             primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process-{own}"
         )
@@ -291,12 +292,10 @@ class Checkpoints:
             return restored.manifest, leaves.unpack(
                 entry.step, restored.manifest, restored.leaves["bytes"]
             )
-        except (
-            Damaged,
-            paths.StorageError,
-        ):  # a store out of reach is no damage: nothing older is used for it
+        # An unreachable store is no damage: no older step is used instead.
+        except (Damaged, paths.StorageError):
             raise
-        except Exception as error:  # a damaged file raises whatever its reader raises
+        except Exception as error:  # a damaged file makes its reader raise any exception
             raise Damaged(one_line(error, MOST_LETTERS)) from error
 
     def _write(self, name: str, manifest: dict, buffer: np.ndarray) -> None:
@@ -318,9 +317,8 @@ class Checkpoints:
                 with tempfile.TemporaryDirectory(prefix="jaxreg-") as private:
                     folder = pathlib.Path(private) / name
                     self._checkpointer.save(folder, args=items)
-                    (folder / _COMMIT).unlink(
-                        missing_ok=True
-                    )  # Orbax's own: here it comes last and says more
+                    # Orbax's own file; ours is written last and has more in it.
+                    (folder / _COMMIT).unlink(missing_ok=True)
                     paths.upload(folder, path)
                     (path / _COMMIT).write_text(
                         digests.canonical_json(_digests(folder)), encoding="utf-8"

@@ -68,10 +68,8 @@ class Lease:
         while not mine:
             found = read(self.path)
             if found is None:
-                note, mine = (
-                    None,
-                    self._write(self.path.create),
-                )  # False: another came first, see who
+                # False: another process was first; the next reading shows which.
+                note, mine = None, self._write(self.path.create)
                 continue
             note = self._why_stale(found)
             if note is None:
@@ -99,7 +97,7 @@ class Lease:
             found = read(self.path)
             if found is not None and found.get("token") == self._own["token"]:
                 self.path.unlink(missing_ok=True)
-        except OSError:  # it runs out by itself
+        except OSError:  # it expires by itself
             pass
 
     def check(self) -> None:
@@ -135,7 +133,7 @@ class Lease:
         silent = time.time() - _number(found.get("time"), 0.0)
         if silent <= seconds:
             return None
-        deadline = time.monotonic() + seconds / 2  # two beats
+        deadline = time.monotonic() + seconds / 2  # two refreshes
         while time.monotonic() < deadline:
             time.sleep(seconds / 16)
             if read(self.path) != found:
@@ -161,16 +159,14 @@ class Lease:
         )
 
     def _keep(self) -> None:
-        wait = (
-            self.settle
-        )  # a store that knows no conditional writes may have let two in: the first look is soon
+        # Without conditional writes a store may have accepted two owners, so check again soon.
+        wait = self.settle
         while not self._stop.wait(wait) and self._lost is None:
             wait = self.seconds / 4
             try:
                 self._beat()
-            except (
-                OSError
-            ):  # the store is out of reach for now; `check` looks before the next write
+            # The store is unreachable for now; `check` reads it before the next write.
+            except OSError:
                 continue
 
     def _beat(self) -> None:

@@ -56,7 +56,7 @@ class RunLock(contextlib.AbstractContextManager):
                 self._take()
             except (RunDirectoryInUse, OSError) as error:
                 refusal = str(error)
-        refusal = processes.agree(refusal)  # all leave, or none does
+        refusal = processes.agree(refusal)  # the same on all processes
         if refusal is not None:
             raise RunDirectoryInUse(refusal)
         try:
@@ -68,16 +68,15 @@ class RunLock(contextlib.AbstractContextManager):
 
     def __exit__(self, kind: Any = None, error: BaseException | None = None, _: Any = None) -> None:
         if self._lease is not None:
-            # Who must stop at once, or has just learnt that the store is out of reach, does not
-            # wait for it once more.
+            # After a second interrupt, or where the store is unreachable, do not wait for it
+            # again.
             self._lease.release(
                 ask=not isinstance(error, KeyboardInterrupt) and not _is_of_the_store(error)
             )
             self._lease = None
         if self._descriptor is not None:
-            os.ftruncate(
-                self._descriptor, 0
-            )  # the file stays: removing it would let two processes hold two files of one name
+            # The file is kept: after a removal two processes could lock two files of one name.
+            os.ftruncate(self._descriptor, 0)
             os.close(self._descriptor)
             self._descriptor = None
 
@@ -149,4 +148,4 @@ def _describe_holder(text: bytes) -> str:
     try:
         return describe(json.loads(text))
     except ValueError:
-        return "another process"  # it holds the lock and has not yet written who it is
+        return "another process"  # it holds the lock but has not written its identity yet

@@ -26,14 +26,8 @@ from jaxreg.store.paths import StorageError, as_path, is_remote
 _HEADER = "record.json"
 
 
-_EPOCH = (
-    1980,
-    1,
-    1,
-    0,
-    0,
-    0,
-)  # the earliest time of a zip entry: files made at different times are equal
+# The earliest time of a zip entry, always used, so that equal content gives equal files.
+_EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 class RecordWarning(UserWarning):
@@ -133,8 +127,8 @@ class Records:
             except FileNotFoundError:  # removed since it was listed
                 continue
             except StorageError:
-                raise  # out of reach is not damaged: nothing is trained twice for it
-            except Exception as error:  # a damaged file raises whatever its reader raises
+                raise  # unreachable is not damaged: it is not trained again
+            except Exception as error:  # a damaged file makes its reader raise any exception
                 warnings.warn(
                     f"{path} is damaged and counts as absent: {one_line(error)}",
                     RecordWarning,
@@ -275,9 +269,8 @@ def _from_bytes(hash: str, content: bytes) -> Record:
             array = np.lib.format.read_array(
                 io.BytesIO(_entry(archive, f"{name}.npy")), allow_pickle=False
             )
-            array = array.view(
-                digests.dtype_named(dtype)
-            )  # numpy writes bfloat16 as two nameless bytes
+            # numpy writes bfloat16 as an untyped 2-byte dtype.
+            array = array.view(digests.dtype_named(dtype))
             if digests.array_digest(array) != expected:
                 raise ValueError(f"array {name!r} does not match its digest")
             arrays[name] = array

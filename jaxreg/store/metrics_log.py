@@ -66,9 +66,8 @@ class MetricsLog:
         """
         if not self.path.exists():
             return []
-        lines = self.path.read_bytes().split(b"\n")[
-            :-1
-        ]  # what follows the last newline is no line yet
+        # What follows the last newline is an unfinished line.
+        lines = self.path.read_bytes().split(b"\n")[:-1]
         rows = []
         for number, line in enumerate(lines, start=1):
             try:

@@ -120,12 +120,10 @@ class Wave:
     def __init__(
         self, programs: Programs, jobs: Sequence[MemberJob], tables: Tables, plan: TrainingPlan
     ):
-        self.programs, self.layout, self.jobs, self.plan = (
-            programs,
-            programs.layout,
-            tuple(jobs),
-            plan,
-        )
+        self.programs = programs
+        self.layout = programs.layout
+        self.jobs = tuple(jobs)
+        self.plan = plan
         self.tables = self.layout.put(tables)
         filled = [*jobs, *[jobs[0]] * (self.layout.slots - len(jobs))]
         self.used = np.arange(self.layout.slots) < len(jobs)
@@ -133,9 +131,10 @@ class Wave:
         self.seeds = [job.seed for job in filled]
         self.example_ids = self.layout.example_ids(plan.batch_size)
         self.step = 0
-        self.scored_last = np.zeros(self.layout.slots, bool), None  # who, and the scores
-        # Ready before it is copied: behind a program under way on several CPU devices the copies
-        # once waited for each other for ever.
+        # Bool [slots] of which members, and the scores.
+        self.scored_last = (np.zeros(self.layout.slots, bool), None)
+        # Wait before copying: while a program ran on several CPU devices, the copies have
+        # deadlocked.
         self.state = jax.block_until_ready(programs.init(self.member))
         # A copy: the training program donates its state.
         self.best = jax.tree.map(lambda x: x.copy(), self.state.params)
@@ -167,9 +166,8 @@ class Wave:
             self.example_ids,
         )
         self.step += num_steps
-        jax.block_until_ready(
-            self.state.step
-        )  # devices are told and go on by themselves: without this, telling would be measured
+        # Dispatch is asynchronous: without this, only the dispatch would be timed.
+        jax.block_until_ready(self.state.step)
 
     def _rows(self, num_steps: int) -> np.ndarray:
         """[slots, L, B], filled up to the longest chunk so that every chunk has one shape."""
@@ -246,7 +244,7 @@ class Wave:
         last = self.programs.evaluated(self.state, self.member)
         kept = self.programs.keep(last, self.best, self.layout.spread(self.stopping.active))
         scores = self._score_all(kept, self.used & ~diverged)
-        # The last step may overflow and leave nothing behind that could notice but the scores.
+        # An overflow in the last step shows only in the scores.
         diverged = diverged | ~np.isfinite(scores).all(axis=(1, 2, 3))
         params = self.layout.gather(kept)
         step = np.where(self.stopping.active, self.stopping.best_step, last_step)

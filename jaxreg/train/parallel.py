@@ -171,9 +171,8 @@ class Layout:
         if processes.count() == 1 or not leaves:
             return jax.tree.map(np.asarray, tree)
         own = [_local(x) for x in leaves]
-        packed = np.concatenate(
-            [np.frombuffer(x.tobytes(), np.uint8) for x in own]
-        )  # one array: a collective costs more than its bytes
+        # One array, because each collective has a fixed cost above that of its bytes.
+        packed = np.concatenate([np.frombuffer(x.tobytes(), np.uint8) for x in own])
         order = np.argsort(
             np.argsort([device.process_index for device in self.devices], kind="stable")
         )
@@ -276,7 +275,7 @@ class Programs:
             "evaluated": (state, member),
         }
         calls |= self._trace_call((state, member, tables, first, example_ids))
-        if processes.count() > 1:  # arrays of one process cannot stand for those of all, shapes can
+        if processes.count() > 1:  # a process's arrays are only its part; shapes are of all
             calls = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), calls)
         with ThreadPoolExecutor(len(calls)) as pool:
             compiled = {

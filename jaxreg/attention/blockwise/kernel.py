@@ -403,7 +403,7 @@ def _backward_block(
             # A row that reads forbidden keys reads them whatever their logits.
             dlogits = jnp.where(allowed, dlogits, 0)
         if real is not None:
-            # Zero times a value that is no number would reach the keys.
+            # Zero times a NaN value would reach the keys' gradient.
             dlogits = jnp.where(real, dlogits, 0)
         db = None if db is None else tiles.add_to(plan, db, dlogits, i, j, where)
 

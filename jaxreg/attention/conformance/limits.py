@@ -81,8 +81,7 @@ def _known_outputs() -> dict[str, Trial]:
     """Meaning -> trial."""
     query, key, value = inputs(SMALL)
     full, mask = allowed(Case(SMALL)), wide_mask(SMALL)
-    # Where lengths differ, functions differ about which end of the keys causal attention is aligned
-    # with.
+    # For unequal lengths, functions align causal attention with either end of the keys.
     causal = reference(*inputs(SQUARE), allowed(Case(SQUARE, causal=True)), True, 1.0)
     bias = jnp.asarray(np.random.default_rng(4).normal(size=mask.shape), jnp.float32)
     return {
@@ -99,7 +98,7 @@ def _known_outputs() -> dict[str, Trial]:
 def _other_outputs(has_rate: bool) -> dict[str, Trial]:
     """The function's own names -> trial: values that must change the output, or be refused."""
     b, t, s, h = SMALL.examples, SMALL.queries, SMALL.keys, SMALL.heads
-    # Flax wants both at once: one is as usual, the other doubles.
+    # Flax needs both together: one is the usual einsum, the other doubles.
     einsums: dict[str, Any] = dict.fromkeys(
         ("qk_attn_weights_einsum", "attn_weights_value_einsum"), _einsum
     )

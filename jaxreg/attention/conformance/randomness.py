@@ -207,12 +207,10 @@ def repeats(bench: Bench) -> str:
                 down, right = (
                     (n + m) % (2 * m) - m for n, m in zip(found, masks.shape[1:], strict=True)
                 )
-                worst, where = (
-                    float(abs(z[found])),
-                    (
-                        f"{'itself' if i == j else 'another head or key'}, {down} queries and"
-                        f" {right} keys away"
-                    ),
+                worst = float(abs(z[found]))
+                where = (
+                    f"{'itself' if i == j else 'another head or key'}, {down} queries and"
+                    f" {right} keys away"
                 )
     require(worst < 7, f"a mask of {LONG} resembles {where} (z = {worst:.0f})")
     return (
@@ -241,7 +239,7 @@ def _all_groups(bench: Bench) -> tuple[np.ndarray, ...]:
 def _kept(bench: Bench, rate: float, num_draws: int) -> tuple[np.ndarray, np.ndarray]:
     def read():
         found = [bench.replay(Case(MANY, rate), seed) for seed in range(num_draws)]
-        # Where all is dropped, as with whole heads, there is no scale to be seen.
+        # Where everything is dropped, as with whole heads, the scale cannot be measured.
         return np.stack([one.kept for one in found]), np.array(
             [one.scale for one in found if one.kept.any()]
         )

@@ -166,7 +166,7 @@ class Subject:
                 self.function(query, key, key, **arguments)
             except TypeError:
                 continue
-            except Exception:  # it knows the name, and does not like the value
+            except Exception:  # the name exists, but the value is refused
                 pass
             taken += (
                 [meaning, "dropout_key"]

@@ -81,8 +81,7 @@ def results(subject: Subject, checks: Sequence[str], *, quick: bool = False) -> 
     """`run`, one result at a time as they come."""
     bench = Bench(subject, quick)
     for name in checks:
-        # Weights are read off products with the identity: they must not be rounded to bfloat16 on
-        # the way.
+        # Weights are recovered by products with the identity, which must not round to bfloat16.
         with jax.default_matmul_precision("highest"):
             result = _outcome(name, bench)
         yield result

@@ -98,7 +98,7 @@ VIEWS = (
         ("attractor",),
         "attractor",
     ),
-    # "the baker SING": nothing else could carry the number round in two hops.
+    # "the baker SING": no other token could pass the number on in two steps.
     View(
         "noun_cut_plain",
         "verb cut from subject and determiner, and no other word",
@@ -243,9 +243,8 @@ def _counts(
             f" {sum(rooms.values())} at this verbs_per_noun"
         )
     counts, filled = dict.fromkeys(cells, 0), dict.fromkeys((cell.frame for cell in cells), 0)
-    for _ in range(
-        total
-    ):  # one by one to the emptiest frame that has room, and in it to the emptiest cell
+    # One at a time, to the emptiest frame with room, and in it to the emptiest cell.
+    for _ in range(total):
         best = min(
             (cell for cell in cells if counts[cell] < rooms[cell]),
             key=lambda cell: (filled[cell.frame], counts[cell]),
@@ -281,10 +280,8 @@ def _split(
         sentences += [_sentence(cell, index, settings, orders) for index in chosen.tolist()]
         templates += [TEMPLATES.index(cell.frame)] * count
     rng = generator("agree", settings.seed, "place", name)
-    order, offsets = (
-        rng.permutation(len(sentences)),
-        rng.integers(settings.max_offset + 1, size=len(sentences)),
-    )
+    order = rng.permutation(len(sentences))
+    offsets = rng.integers(settings.max_offset + 1, size=len(sentences))
     return _rows(
         [sentences[i] for i in order],
         np.array(templates, np.int32)[order],

@@ -63,9 +63,8 @@ NOUN_IDS = np.stack([lexicon.ids(forms) for forms in zip(*lexicon.NOUNS)])  # [n
 _OBJECT_IDS = np.stack(
     [lexicon.ids(forms) for forms in zip(*(lexicon.NOUNS + lexicon.OBJECT_NOUNS))]
 )
-SUBJECT_IDS = np.concatenate(
-    [NOUN_IDS, np.stack([NONCE_IDS, NONCE_IDS])], axis=1
-)  # a nonce word has no number
+# A nonce word has no number.
+SUBJECT_IDS = np.concatenate([NOUN_IDS, np.stack([NONCE_IDS, NONCE_IDS])], axis=1)
 _NEUTRAL_IDS = lexicon.ids(lexicon.NEUTRAL_DETERMINERS)
 _INFORMATIVE_IDS = np.stack([lexicon.ids(words) for words in lexicon.INFORMATIVE_DETERMINERS])
 _WORD_IDS = {
@@ -114,9 +113,8 @@ def num_sentences(cell: Cell, pairs: Int32[np.ndarray, "p 2"], neutral_rate: flo
         ),
         **{slot: len(words) for slot, words in _WORD_IDS.items()},
     }
-    repeated = len(frame.slots) - len(
-        set(frame.slots)
-    )  # the second adjective differs from the first
+    # The second adjective differs from the first.
+    repeated = len(frame.slots) - len(set(frame.slots))
     total = 1
     for slot in set(frame.slots):
         total *= choices[slot]

@@ -24,6 +24,7 @@ NOUNS = (
     ("doctor", "doctors"),
 )
 OBJECT_NOUNS = (("mat", "mats"),)  # never a subject
+# Singular, plural, past.
 VERBS = (
     ("sits", "sit", "sat"),
     ("runs", "run", "ran"),
@@ -37,12 +38,13 @@ VERBS = (
     ("sings", "sing", "sang"),
     ("rests", "rest", "rested"),
     ("stays", "stay", "stayed"),
-)  # singular, plural, past
+)
 NEUTRAL_DETERMINERS = ("the", "my", "our", "your")
 INFORMATIVE_DETERMINERS = (("a", "this"), ("these", "two"))  # singular, plural
 ADJECTIVES = ("big", "small", "red", "quiet")
 PREPOSITIONS = ("on", "near", "behind")
 ADVERBS = ("often", "always", "rarely")
+# In the novel word splits only.
 NONCE_WORDS = (
     "blick",
     "dax",
@@ -76,7 +78,7 @@ NONCE_WORDS = (
     "ulmo",
     "vask",
     "wroon",
-)  # only in the novel word splits
+)
 
 STEMS = tuple(plural.upper() for _, plural, _ in VERBS)
 TOKENS = (

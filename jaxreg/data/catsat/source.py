@@ -89,8 +89,8 @@ VIEWS = (
         ("noun", "determiner"),
         "informative",
     ),
-    # No adjective, adverb or object is there that could carry the number round in two hops:
-    # anything but chance is a leak.
+    # No adjective, adverb or object could pass the number on in two steps: anything above chance
+    # is a leak.
     View(
         "both_cut_plain",
         "verb cut from both, and no other word",

@@ -115,9 +115,8 @@ SPLIT_PLANS = {
     "recombination": SplitPlan(grammar.TRAINING_FRAMES, "held_out"),
     "template": SplitPlan(grammar.TEMPLATE_FRAMES, "trained"),
     "attractor": SplitPlan(("attractor",), "trained"),
-    "attractor_congruent": SplitPlan(
-        ("attractor",), "trained"
-    ),  # the attractor split, its objects in the other number
+    # The attractor split with its objects in the other number.
+    "attractor_congruent": SplitPlan(("attractor",), "trained"),
     "fronted": SplitPlan(("fronted",), "trained"),
     "novel_word": SplitPlan(grammar.TRAINING_FRAMES, "novel", neutral=False),
     "novel_word_neutral": SplitPlan(grammar.TRAINING_FRAMES, "novel", neutral=True),
@@ -281,9 +280,8 @@ def _fit(wanted: Int64[np.ndarray, "2 f 2"], room: Int64[np.ndarray, "2 f 2"], c
             f"{complaint}: at most about {most} at this verbs_per_noun and neutral_rate"
         )
     for number, kind in np.argwhere(lack > 0):
-        for _ in range(
-            lack[number, kind]
-        ):  # one by one to the frame with the fewest sentences and room
+        # One at a time, to the frame with room and the fewest sentences.
+        for _ in range(lack[number, kind]):
             open_frames = np.flatnonzero(counts[number, :, kind] < room[number, :, kind])
             counts[number, open_frames[np.argmin(counts[number, open_frames, kind])], kind] += 1
     return counts

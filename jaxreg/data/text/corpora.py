@@ -42,10 +42,8 @@ CHARACTERS = (
 )
 """What a text is made of; the last one stands for any other character."""
 
-SHINGLE, SHARED = (
-    12,
-    0.02,
-)  # documents with more than this share of runs of so many words in common are one group
+# Documents that share more than this share of their runs of 12 words are one group.
+SHINGLE, SHARED = 12, 0.02
 _SAME = {
     "\u2018": "'",
     "\u2019": "'",
@@ -242,7 +240,7 @@ def documents(name: str) -> tuple[Document, ...]:
         raise ValueError(f"data.source is {name!r}, which was not imported yet; do: {again}")
     try:
         found = tuple(Document(*parts) for parts in json.loads(gzip.decompress(path.read_bytes())))
-    except Exception as error:  # whatever a damaged file raises
+    except Exception as error:  # a damaged file raises any exception
         raise ValueError(
             f"{path} is damaged ({type(error).__name__}); do again: {again}"
         ) from error

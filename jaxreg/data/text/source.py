@@ -115,11 +115,9 @@ def _draw(
     """`number` windows and their contents, uniform over different places, none in `taken`."""
     texts = [encoded(settings.source)[index] for index in documents]
     room = np.array([max(len(text) - settings.length + 1, 0) for text in texts])
-    ends, text, offsets = (
-        np.cumsum(room),
-        np.concatenate(texts),
-        np.cumsum([0, *map(len, texts[:-1])]),
-    )
+    ends = np.cumsum(room)
+    text = np.concatenate(texts)
+    offsets = np.cumsum([0, *map(len, texts[:-1])])
     order = _places(rng, int(ends[-1]), number, extra=8 * number + 1000 if taken else 0)
     which = np.searchsorted(ends, order, side="right")
     starts = order - (ends - room)[which] + offsets[which]

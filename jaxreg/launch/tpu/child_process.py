@@ -15,7 +15,7 @@ from typing import IO
 
 from jaxreg.launch.tpu.stop_requests import Stop
 
-_TICK = 0.05  # seconds between two looks at a child
+_TICK = 0.05  # seconds between two polls of a child
 _BEGIN, _EXIT = b"jaxreg-launch: begin\n", b"jaxreg-launch: exit "
 
 
@@ -159,7 +159,7 @@ class Follower:
         assert self.process.stdout is not None, "it was opened as a pipe"
         with self._path.open("ab") as file:
             for line in self.process.stdout:
-                if line.endswith(_BEGIN):  # all comes again, half a line before it too
+                if line.endswith(_BEGIN):  # the output starts again, after a partial line
                     skip, held = seen, b""
                     continue
                 if line.startswith(_EXIT):

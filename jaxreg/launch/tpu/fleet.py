@@ -27,7 +27,7 @@ def launch(jobs: Sequence[LaunchJob], how: How) -> int:
                 say=lambda line: _print(f"{name}: {line}"),
                 show=lambda line: _print(f"{name} | {line}" if several else line),
             ).run()
-        except BaseException as failure:  # raised again where the command can say it
+        except BaseException as failure:  # raised again in the main thread
             failures.append(failure)
 
     with Stop(_print) as stop:
@@ -37,7 +37,7 @@ def launch(jobs: Sequence[LaunchJob], how: How) -> int:
         for thread in threads:
             thread.start()
         for thread in threads:
-            while thread.is_alive():  # a join without end would keep signals from their handler
+            while thread.is_alive():  # a join without timeout would block signal handlers
                 thread.join(0.1)
     if failures:
         raise failures[0]
@@ -85,4 +85,4 @@ def dry_run(jobs: Sequence[LaunchJob], how: How) -> list[str]:
 
 
 def _print(line: str) -> None:
-    print(f"{line}\n", end="", flush=True)  # in one piece: several threads print
+    print(f"{line}\n", end="", flush=True)  # one call, as several threads print

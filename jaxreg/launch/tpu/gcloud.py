@@ -31,10 +31,8 @@ class Request:
 
 def create(request: Request) -> list[str]:
     """Creates the TPU and waits for it, or files the queued request."""
-    accelerator, spot = (
-        f"--accelerator-type={request.accelerator_type}",
-        ["--spot"] if request.spot else [],
-    )
+    accelerator = f"--accelerator-type={request.accelerator_type}"
+    spot = ["--spot"] if request.spot else []
     if not request.queued:
         return _vm("create", request, accelerator, f"--version={request.runtime}", *spot)
     until = [f"--valid-until-duration={request.valid_until}"] if request.valid_until else []

@@ -15,9 +15,8 @@ from jaxreg.launch.tpu.gcloud import REMOTE, Request
 from jaxreg.launch.tpu.machine import ENDED, TRIES, Gone, How, Machine, RequestFailed
 from jaxreg.launch.tpu.stop_requests import HURRY, SAVE, LaunchInterrupted, Stop
 
-_LONGEST_PAUSE = (
-    300.0  # seconds between two attempts; and a run that lasted longer was no quick failure
-)
+# Seconds between two attempts; a run that lasted longer was no quick failure.
+_LONGEST_PAUSE = 300.0
 _LOST_CONNECTIONS = 10
 
 
@@ -95,9 +94,8 @@ class Launch:
         self._is_set_up = False
         self._followers: list[Follower] = []
         self._attempt = 0
-        self._earlier = len(
-            list(job.logs.glob("attempt-*"))
-        )  # of launches before this one, whose output stays
+        # Attempts of earlier launches, whose logs are kept.
+        self._earlier = len(list(job.logs.glob("attempt-*")))
 
     def run(self) -> int:
         """Runs the whole launch and returns the exit code.
@@ -155,8 +153,8 @@ class Launch:
             self._set_up()
             self._is_set_up = True
         codes = self._run()
-        # A mistake (2) stays one; where one process was told to stop, the others may end in any
-        # way; killed may mean shut down.
+        # A mistake (2) stays one. Where one process was asked to stop, the others may end with any
+        # code; a killed one may mean that the machine was shut down.
         failed = [code for code in codes if code not in (DONE, INTERRUPTED)]
         own = MISTAKE if MISTAKE in failed else min(failed, default=DONE)
         if INTERRUPTED in codes and own != MISTAKE:
@@ -168,10 +166,8 @@ class Launch:
             and self._attempt > 1
             and "is in use by" in self._output(0).read_text(encoding="utf-8", errors="replace")
         ):
-            return (
-                INTERRUPTED,
-                "the run directory still counts as the lost machine's",
-            )  # its lease in a bucket has not run out yet
+            # The lost machine's lease in the bucket has not expired yet.
+            return INTERRUPTED, "the run directory still counts as the lost machine's"
         if own > 128 and self.machine.is_ending():
             raise Gone(f"{self.job.request.name} was preempted")
         if own:

@@ -84,7 +84,7 @@ class Machine:
         self, request: Request, how: How, stop: Stop, say: Callable[[str], None], log: Log
     ):
         self.request, self.how, self.stop, self.say, self.log = request, how, stop, say, log
-        self._ours = False  # whether there may be something of ours to delete
+        self._ours = False  # whether this launch may have created something to delete
         self._creation: Child | None = None
         self._last = Answer(0, "", "")
 
@@ -95,9 +95,8 @@ class Machine:
           Failed: it exists, or gcloud cannot say.
         """
         state, name = self.state(), self.request.name
-        if (
-            state == "GONE" and self.request.queued
-        ):  # a TPU of that name may be there without a request
+        # A TPU of that name may exist without a queued request.
+        if state == "GONE" and self.request.queued:
             state = self.state(queue_first=False)
         if state == "UNKNOWN":
             raise RequestFailed(
@@ -177,7 +176,7 @@ class Machine:
             return
         text = answer.err.lower()
         if "already_exists" in text or "already exists" in text:
-            self._ours = False  # somebody else's: it was not there before
+            self._ours = False  # another's: it did not exist before
         elif any(word in text for word in _NO_ROOM) and "quota" not in text:
             raise Gone(f"no room for it now ({answer.reason})")
         raise RequestFailed(f"creating {request.name} was refused: {answer.reason}", MISTAKE)
@@ -218,8 +217,8 @@ class Machine:
 
     def _delete(self) -> bool:
         for look in range(1, _TRIES_WHILE_CREATING + 1):
-            # A creation still under way could bring it to life behind our back: delete once more
-            # after that has ended.
+            # A creation still in progress could make it after the deletion: delete again after
+            # that has ended.
             under_way = self._creation is not None and self._creation.running()
             try:
                 self._last = child_process.call(

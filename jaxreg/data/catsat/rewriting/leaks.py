@@ -106,10 +106,8 @@ def check_variants(
     """
     held_out = HeldOut.of(dataset)
     for row, place in np.argwhere(query >= 0):
-        words, label = (
-            words_of(dataset, tokens[row, place]),
-            int(dataset.splits["train"].label[row]),
-        )
+        words = words_of(dataset, tokens[row, place])
+        label = int(dataset.splits["train"].label[row])
         text = f"{kind}: the variant {' '.join(words)!r} of {dataset.sentence('train', int(row))!r}"
         leak = held_out.leak(words, label)
         if leak:

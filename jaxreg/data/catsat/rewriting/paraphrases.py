@@ -11,12 +11,8 @@ PARAPHRASES = {
     "plain": ("V D N",),  # SIT the cat
     "adjective": ("D N V A", "V D A N"),  # the cat SIT quiet, SIT the quiet cat
     "object": ("V D N P D' N'",),  # SIT the cat on the mat
-    "adverb": (
-        "Adv D N V",
-        "D N V Adv",
-        "Adv V D N",
-        "V D N Adv",
-    ),  # often the cat SIT, the cat SIT often, ...
+    # often the cat SIT, the cat SIT often, often SIT the cat, SIT the cat often
+    "adverb": ("Adv D N V", "D N V Adv", "Adv V D N", "V D N Adv"),
     "disambiguating": (),  # every other order would be like the attractor's
 }
 """Training frame -> the frames that say the same."""

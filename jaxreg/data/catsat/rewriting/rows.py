@@ -70,10 +70,8 @@ def variants(dataset: Dataset, kinds: Iterable[str], num: int) -> dict[str, Vari
 
 def _of_kind(dataset: Dataset, kind: str, num: int, held_out: HeldOut) -> Variants:
     train, rng = dataset.splits["train"], generator(dataset.name, dataset.seed, "augment", kind)
-    (n, length), id_of = (
-        train.tokens.shape,
-        {word: index for index, word in enumerate(dataset.tokens)},
-    )
+    n, length = train.tokens.shape
+    id_of = {word: index for index, word in enumerate(dataset.tokens)}
     tokens, query = np.full((n, num, length), PAD, np.int32), np.full((n, num), -1, np.int32)
     for row in range(n):
         words, label = words_of(dataset, train.tokens[row]), int(train.label[row])
