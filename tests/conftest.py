@@ -5,6 +5,7 @@ checked at run time.
 import os
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import jax
@@ -37,11 +38,26 @@ def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="also run what takes many minutes")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest selects by -m
 def pytest_collection_modifyitems(config, items):
     if not config.getoption("--slow"):
         for item in items:
             if "slow" in item.keywords:
                 item.add_marker(pytest.mark.skip(reason="takes many minutes: give --slow"))
+    cases = defaultdict(list)
+    for item in items:
+        if "short_cases" in item.keywords:
+            cases[item.nodeid.partition("[")[0]].append(item)
+    for name, found in cases.items():
+        ids = [item.callspec.id for item in found]
+        [marker] = found[0].iter_markers("short_cases")
+        kept = marker.args or (ids[0],)
+        unknown = set(kept) - set(ids)
+        if unknown and not any("::" in word for word in config.args):
+            raise pytest.UsageError(f"{name}: short_cases names no case: {sorted(unknown)}")
+        for item in found:
+            if item.callspec.id not in kept:
+                item.add_marker(pytest.mark.system)
 
 
 MANY_MAPPINGS = 16_000

@@ -51,6 +51,7 @@ def test_figures_are_medians_and_shares_count_every_product_once(speed):
     assert figures.share(2) == pytest.approx(operations / 4.0 / (2 * peers.LIMIT_SIDE**3))
 
 
+@pytest.mark.system
 def test_contenders_compute_the_same(speed):
     import jax
     import numpy as np

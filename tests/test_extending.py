@@ -40,6 +40,7 @@ def lines_with(pattern: str) -> list[str]:
     return found
 
 
+@pytest.mark.short_cases()
 @pytest.mark.parametrize("name", [name for name in PENALTIES if name != "label_smoothing"])
 def test_a_penalty_is_one_class_and_one_table_line(name):
     cls = PENALTIES[name].__name__
@@ -59,6 +60,7 @@ def test_label_smoothing_is_on_in_the_base_config_besides():
     )
 
 
+@pytest.mark.short_cases()
 @pytest.mark.parametrize("field", AUGMENTATIONS)
 def test_an_augmentation_is_one_class_and_one_table_line(field):
     cls = AUGMENTATIONS[field].__name__

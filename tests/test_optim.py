@@ -334,6 +334,14 @@ def test_a_part_alone_at_its_off_value_passes_each_bit_compiled_with_a_traced_st
     )
 
 
+@pytest.mark.short_cases(
+    "weight_decay-jit",
+    "max_grad_norm-jit",
+    "adaptive_clip-jit",
+    "ema_decay-jit",
+    "gradient_noise-jit",
+    "max_param_grad_norm-jit",
+)
 @pytest.mark.parametrize("how", ["eager", "jit"])
 @pytest.mark.parametrize("name", OFF)
 def test_a_chain_with_a_part_at_its_off_value_is_that_without_it(name, how):

@@ -81,6 +81,7 @@ def test_it_lists_what_it_has(run):
         assert word in shown
 
 
+@pytest.mark.system
 def test_its_recipes_run_by_name(run):
     run("compare", "cat_sat", "--workdir=runs/a", "--seeds=2", "--arms=none,aa", *SMALL)
     assert (run.folder / "runs" / "a" / "report.html").stat().st_size > 100_000

@@ -40,6 +40,10 @@ def set_config():
         jax.config.update(name, value)
 
 
+@pytest.mark.short_cases(
+    "connection-weights-jax_numpy_rank_promotion-raise-blockwise",
+    "connection-weights-jax_numpy_dtype_promotion-strict-blockwise",
+)
 @BOTH
 @pytest.mark.parametrize(
     ("option", "value"),
@@ -268,6 +272,7 @@ def test_forward_mode_at_length_names_the_cure():
         jax.jvp(lambda x: dot_product_attention(x, x, x), (x,), (x,))
 
 
+@pytest.mark.short_cases("blockwise")
 @BOTH
 def test_what_surrounds_attention(implementation, set_config):
     # nn.scan, remat policies, cond, ahead of time, numpy inputs: one number for all.

@@ -216,6 +216,7 @@ def test_the_record_is_whole_and_of_these_bits(small):
     assert not below_the_bound(stored["statistics"])
 
 
+@pytest.mark.system
 @pytest.mark.slow
 def test_many_bits_pass_and_are_the_recorded_ones():
     results, stored = record.full(), json.loads(record.RECORD.read_text())["statistics"]

@@ -101,11 +101,15 @@ CASES = {
 }
 
 
+@pytest.mark.short_cases(
+    "causal, dropout", "mask per head, causal, dropout", "bias per head and key, scale"
+)
 @pytest.mark.parametrize("name", CASES)
 def test_long_sequences_equal_the_reference(name):
     compared(*inputs(T, S), **CASES[name]())
 
 
+@pytest.mark.short_cases()
 @pytest.mark.parametrize(
     ("t", "s", "h", "g"), [(1, 5, 2, 1), (7, 3, 4, 2), (17, 33, 4, 4), (600, 40, 4, 1)]
 )
@@ -113,6 +117,7 @@ def test_other_lengths_and_grouped_heads(t, s, h, g):
     compared(*inputs(t, s, h, g), is_causal=1 < t <= s, **DROPOUT)
 
 
+@pytest.mark.system
 def test_a_row_that_may_read_nothing_is_the_mean_of_all_real_values():
     mask = (
         coin(4, 2, 1, T, S)

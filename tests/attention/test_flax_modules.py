@@ -71,6 +71,7 @@ def flax_s_own():
     return {library: all_cases(library, {}) for library in LIBRARIES.values()}
 
 
+@pytest.mark.short_cases()
 def test_where_nothing_is_dropped_the_numbers_are_flax_s(library, implementation, flax_s_own):
     ours = all_cases(library, {"attention_fn": attention_fn(implementation=implementation)})
     for name in CASES:

@@ -57,6 +57,7 @@ def expected(arrays):
     return jax.jit(partial(both, **DROPOUT, implementation="reference"))(*arrays)
 
 
+@pytest.mark.short_cases("batch-cpu-explicit", "heads-tpu-auto")
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
 @pytest.mark.parametrize("platform", ["cpu", "tpu"])
 @pytest.mark.parametrize("layout", LAYOUTS)

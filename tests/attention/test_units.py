@@ -257,6 +257,13 @@ def test_the_gradients_of_the_loops_are_those_of_small_differences():
         np.testing.assert_allclose(np.sum(gradient * direction), rise / (2 * size), rtol=1e-6)
 
 
+@pytest.mark.short_cases(
+    "connection-weights-reference",
+    "connection-weights-blockwise",
+    "connection-logits-blockwise",
+    "span-weights-blockwise",
+    "head-logits-blockwise",
+)
 @pytest.mark.parametrize("implementation", ["reference", "blockwise"])
 @pytest.mark.parametrize(
     "setting",
@@ -287,6 +294,7 @@ def test_what_is_shared_is_equal_and_all_else_differs(setting):
 DROPPED_IN_PART = [("span", "weights", ("head",)), ("connection", "logits", ())]
 
 
+@pytest.mark.short_cases("span-weights-head-blockwise", "connection-logits-reference")
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize("setting", DROPPED_IN_PART, ids=named)
 def test_droppable_connections_with_a_key_per_example(setting, implementation):
@@ -496,6 +504,7 @@ def expected():
     }
 
 
+@pytest.mark.short_cases()
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize("setting", TRACED, ids=named)
 def test_one_compilation_serves_all_rates(setting, implementation, expected):

@@ -304,6 +304,7 @@ def at(config: dict, values: dict[str, float]) -> dict:
     return changed
 
 
+@pytest.mark.short_cases()
 @pytest.mark.parametrize("devices", [pytest.param(1, marks=pytest.mark.system), 4])
 @pytest.mark.parametrize("index", range(len(PROGRAMS)))
 def test_a_program_at_all_off_values_is_the_one_without_any_term(index, devices):

@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
 import jax, jax.numpy as jnp
 from jaxreg.study.design.components import model_fields
@@ -31,6 +33,7 @@ print("compiled")
 """
 
 
+@pytest.mark.system
 def test_a_training_step_with_every_site_on_compiles():
     """Seconds are normal; where keys are chained it takes longer than anyone waits. The bound is
     generous, it is no speed test.

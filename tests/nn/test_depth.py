@@ -76,6 +76,7 @@ def test_layer_dropout_has_no_draw_in_common_where_each_example_has_a_key():
         layer_dropout(X, OUT, RATE, jax.random.split(KEY, B))
 
 
+@pytest.mark.short_cases()
 @pytest.mark.parametrize("field", ["layer_rate", "stochastic_depth_rate"])
 def test_a_block_with_everything_dropped_hands_its_input_on(field):
     block = TransformerBlock(2, 6, BlockDropout(**{field: 65535 / 65536}), layer=4)

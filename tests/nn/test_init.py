@@ -55,6 +55,7 @@ def expected_size(scheme, name):
     return math.sqrt(1 / fan_in if scheme == "lecun" else 2 / (fan_in + fan_out))
 
 
+@pytest.mark.short_cases()
 @pytest.mark.parametrize("patches", [False, True])
 @pytest.mark.parametrize("scheme", INIT_SCHEMES)
 def test_every_matrix_is_as_large_as_the_scheme_says(scheme, patches):

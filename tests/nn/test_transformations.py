@@ -124,6 +124,7 @@ def test_vmap_with_a_key_of_each_is_each_by_itself(variables):
         close(out, BLOCK.apply(variables, X, MASK, True, dropout_key=key))
 
 
+@pytest.mark.system
 def test_remat_with_a_static_mode_has_the_same_values_and_gradients(variables):
     again = nn.remat(TransformerBlock, static_argnums=(3,))(H, F, DROPOUT)
 
@@ -305,6 +306,7 @@ def gradients(model, params):
     )(params)
 
 
+@pytest.mark.short_cases("every site")
 @pytest.mark.parametrize("name", MODELS)
 def test_strict_ranks_and_strict_dtypes_change_no_number(name):
     model = transformer(**SIZES, max_length=T, num_layers=2, **MODELS[name])

@@ -51,6 +51,7 @@ def test_distribution_and_movement_by_hand(norm):
     )
 
 
+@pytest.mark.system
 def test_equal_parameters_do_not_drift():
     for x in drift.input_drift(MODEL, BEFORE, BEFORE, BATCH):
         np.testing.assert_array_equal(x, np.zeros_like(x))
@@ -78,6 +79,7 @@ def test_the_scale_of_the_inputs_does_not_count():
     assert plain.distribution[0, 0] > 1e-3
 
 
+@pytest.mark.system
 def test_tokens_that_change_places_move_without_a_drift_of_the_distribution():
     """Two words swap their embeddings, in a batch where each stands alone at its place once."""
     batch = {
@@ -117,6 +119,7 @@ def test_gradient_drift_by_hand():
     assert np.all(out.distance > 1e-3)
 
 
+@pytest.mark.system
 def test_an_update_of_the_last_layer_disturbs_none():
     after = {name: AFTER[name] if name in LAYERS[3] else BEFORE[name] for name in BEFORE}
     np.testing.assert_allclose(
@@ -125,6 +128,7 @@ def test_an_update_of_the_last_layer_disturbs_none():
     assert drift.input_drift(MODEL, BEFORE, after, BATCH).distribution.max() == 0
 
 
+@pytest.mark.system
 def test_members_together_equal_each_by_itself():
     befores, afters = [BEFORE, AFTER], [AFTER, by_hand.params_of(MODEL, 1)]
 

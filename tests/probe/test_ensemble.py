@@ -51,6 +51,7 @@ def test_the_mean_over_masks_by_hand():
     )  # they are two different means
 
 
+@pytest.mark.system
 def test_masks_differ_from_one_another_and_come_again_by_key():
     logits = ensemble.sampled_logits(DROPPED, PARAMS, BATCH, KEY, 4)
     assert len({np.asarray(x).tobytes() for x in logits}) == 4
@@ -76,6 +77,7 @@ def test_a_mask_is_that_of_the_training_step_with_its_key():
     )
 
 
+@pytest.mark.system
 def test_at_rate_zero_every_mask_is_evaluation():
     off = by_hand.model_of(attention_dropout_rate=0.0, mlp_dropout_rate=0.0)
     out = ensemble.mask_ensemble(off, PARAMS, BATCH, KEY, 3)
@@ -98,6 +100,7 @@ def test_a_true_ensemble_by_hand_and_of_one_member():
         np.testing.assert_allclose(got, own, rtol=1e-5)
 
 
+@pytest.mark.system
 def test_mismatch_is_train_minus_evaluation():
     logits = np.stack(
         [
@@ -113,6 +116,7 @@ def test_mismatch_is_train_minus_evaluation():
     assert abs(out.gap.loss) > 1e-3
 
 
+@pytest.mark.short_cases()
 @pytest.mark.parametrize("probe", [ensemble.mask_ensemble, mismatch])
 def test_members_together_equal_each_by_itself(probe):
     trees, keys = [PARAMS, by_hand.params_of(DROPPED, 1)], jax.random.split(KEY, 2)
@@ -129,6 +133,7 @@ def test_members_together_equal_each_by_itself(probe):
         )
 
 
+@pytest.mark.system
 def test_members_of_other_rates_share_one_program():
     """The model is built inside, with a traced rate: as members of one structure are trained."""
     rates, trees = jax.numpy.array([0.0, 0.4]), [PARAMS, PARAMS]

@@ -59,6 +59,7 @@ def test_a_batch_without_cuts_needs_no_field_for_them():
     )
 
 
+@pytest.mark.system
 def test_features_stand_in_for_words_and_every_probe_sees_them():
     model, batch = by_hand.model_of(), by_hand.batch_of()
     features = jnp.asarray(

@@ -87,6 +87,7 @@ EACH = [
 """Every way with every model; in the default run every way once and every model once."""
 
 
+@pytest.mark.short_cases()
 @pytest.mark.parametrize("how,frozen,name", EACH)
 def test_each_head_knocked_out_by_hand(name, how, frozen):
     model, params, batch, run = case(name)
@@ -110,6 +111,7 @@ def test_each_head_knocked_out_by_hand(name, how, frozen):
             )
 
 
+@pytest.mark.short_cases()
 @pytest.mark.parametrize("how,frozen,name", EACH)
 def test_each_layer_and_each_branch_knocked_out_by_hand(name, how, frozen):
     model, params, batch, run = case(name)
@@ -149,6 +151,7 @@ def test_each_layer_and_each_branch_knocked_out_by_hand(name, how, frozen):
             )
 
 
+@pytest.mark.short_cases()
 @pytest.mark.parametrize("how,frozen", [*HOWS, ("masked", False), ("masked", True)])
 def test_each_cue_cut_off_from_the_query_by_hand(how, frozen):
     model, params, batch, run = case("pre")
@@ -247,6 +250,7 @@ def test_frozen_norms_differ_from_running_ones():
     assert np.all(np.abs(free - frozen) > 1e-3)
 
 
+@pytest.mark.system
 def test_members_together_equal_each_by_itself():
     model, params, batch, _ = case("pre")
     trees = [params, by_hand.params_of(model, 1)]

@@ -132,6 +132,7 @@ def test_the_sentence_among_alternatives():
     assert len(set(np.round(np.asarray(out), 3))) > 1
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(
     "probe",
     [

@@ -47,6 +47,7 @@ def hessian():
     return np.asarray(gradient(W + steps) - gradient(W - steps), np.float64) / 2e-2
 
 
+@pytest.mark.short_cases()
 @pytest.mark.parametrize("scale", sharpness.SCALES)
 def test_top_eigenvalue_of_the_dense_hessian(hessian, scale):
     dense = UNITS[scale][:, None] * (hessian + hessian.T) / 2 * UNITS[scale]
@@ -55,6 +56,7 @@ def test_top_eigenvalue_of_the_dense_hessian(hessian, scale):
     np.testing.assert_allclose(out, eigenvalues[-1], rtol=3e-3)
 
 
+@pytest.mark.system
 def test_more_iterations_than_the_hessian_has_directions_do_no_harm():
     """Zero parameters: the bias of the output has the Hessian diag(p) - p p^T, its kernel and the
     final norm's bias another, +-|g|.
@@ -70,6 +72,7 @@ def test_more_iterations_than_the_hessian_has_directions_do_no_harm():
         np.testing.assert_allclose(out, want, rtol=1e-4)
 
 
+@pytest.mark.short_cases()
 @pytest.mark.parametrize("scale", sharpness.SCALES)
 def test_mean_rise_by_hand(scale):
     radius = 0.05
@@ -84,6 +87,7 @@ def test_mean_rise_by_hand(scale):
     np.testing.assert_allclose(out.loss, loss(W), rtol=1e-6)
 
 
+@pytest.mark.short_cases()
 @pytest.mark.parametrize("scale", sharpness.SCALES)
 def test_worst_rise_beats_every_random_direction_and_the_first_order_step(scale):
     radius = 0.02
@@ -113,6 +117,7 @@ def rescaled(params, factor):
     return params
 
 
+@pytest.mark.system
 def test_only_the_adaptive_scale_sees_no_change_of_units():
     other = rescaled(PARAMS, 8.0)
     np.testing.assert_allclose(
@@ -135,6 +140,7 @@ def test_only_the_adaptive_scale_sees_no_change_of_units():
     assert abs(rise(other, "norm").worst / rise(PARAMS, "norm").worst - 1) > 0.2
 
 
+@pytest.mark.system
 def test_train_mode_takes_the_mask_of_its_key():
     dropout = TransformerDropout(BlockDropout(mlp=MlpDropout(0.5)))
     dropped = MODEL.clone(dropout=dropout)
@@ -154,6 +160,7 @@ def test_unknown_scale_is_refused():
         sharpness.top_eigenvalue(MODEL, PARAMS, BATCH, KEY, scale="filter")
 
 
+@pytest.mark.system
 def test_members_together_equal_each_by_itself():
     trees, keys = [PARAMS, by_hand.params_of(MODEL, 1)], jax.random.split(KEY, 2)
 

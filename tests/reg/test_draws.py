@@ -75,6 +75,7 @@ def test_beta_is_finite_at_extreme_strengths(alpha):
     assert weights.mean() == pytest.approx(0.5, abs=0.05)
 
 
+@pytest.mark.system
 def test_beta_does_not_depend_on_the_layout_of_the_batch():
     whole = keyed_draws.beta_symmetric(KEY, jnp.arange(12), 0.4)
     parts = [keyed_draws.beta_symmetric(KEY, jnp.asarray(ids), 0.4) for ids in ([5, 3], [11])]

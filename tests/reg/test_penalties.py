@@ -102,6 +102,7 @@ def total(params, logits, again, weights, strengths):
 ARRAYS = tuple(jax.tree.map(jnp.asarray, x) for x in (PARAMS, LOGITS, AGAIN, WEIGHTS))
 
 
+@pytest.mark.short_cases()
 @pytest.mark.parametrize("name", PENALTIES)
 def test_gradients_are_those_of_differences(name):
     """Along a random direction of everything that is seen, in float64; zeros (masked weights, a

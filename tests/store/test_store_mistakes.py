@@ -54,6 +54,7 @@ def told(command: str, capsys) -> str:
     return line
 
 
+@pytest.mark.short_cases()
 @pytest.mark.parametrize("command", CASES)
 def test_one_mistake_one_line(server, capsys, monkeypatch, command):
     monkeypatch.chdir(ROOT)

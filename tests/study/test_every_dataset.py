@@ -93,6 +93,7 @@ def ran(request, tmp_path_factory):
     patch.undo()
 
 
+@pytest.mark.short_cases("digits")
 def test_results_have_every_view_of_the_draw(ran):
     name, workdir, said = ran
     found = json.loads((workdir / "results.json").read_text())
@@ -112,6 +113,7 @@ def test_results_have_every_view_of_the_draw(ran):
     assert at_chance == {control for control in found["controls"] if control.endswith("_at_chance")}
 
 
+@pytest.mark.short_cases("digits")
 def test_accuracies_are_the_hits_of_the_members_scored_again_by_hand(ran):
     """From the stored parameters, row by row of two views, in numpy, by the rule of the split's own
     foils.

@@ -207,6 +207,7 @@ def short(plan):
     return tiny.TinyPlan(**vars(plan) | {"num_steps": 4, "eval_every_steps": 2})
 
 
+@pytest.mark.short_cases()
 @pytest.mark.parametrize("devices", [2, 4])
 def test_a_short_run_over_shared_batches_evaluates_to_the_same_numbers(on_one, devices):
     own = tiny.setting(DATA, devices=devices, quick=True)

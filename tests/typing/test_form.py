@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.short_cases("ruff format", "ruff check")
 @pytest.mark.parametrize(
     "command",
     [

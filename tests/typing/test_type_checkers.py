@@ -41,6 +41,7 @@ def folder(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("mypy")
 
 
+@pytest.mark.short_cases("pyright")
 @pytest.mark.parametrize("checker", CHECKERS)
 def test_a_users_file_passes(checker, folder):
     said, lines = checked(checker, "a_users_file.py", folder)

@@ -32,6 +32,7 @@ def having(words: str, status: str, quick: bool = True) -> set[str]:
     return {check for check, result in found(words, quick).items() if result.status == status}
 
 
+@pytest.mark.short_cases()
 @pytest.mark.parametrize(
     "words", ["jaxreg:attention_fn()", "jaxreg:attention_fn(implementation='blockwise')"]
 )
@@ -104,6 +105,7 @@ def test_the_table_of_versions():
     assert flax_versions.failed(NNX, "0.12.12") == flax_versions.failed(NNX, "0.13.0") == set()
 
 
+@pytest.mark.system
 def test_jax_nn_has_no_dropout_and_flax_would_not_say_so():
     words = "jax.nn:dot_product_attention"
     assert having(words, "FAILED") == set()
@@ -124,6 +126,7 @@ def test_jax_nn_has_no_dropout_and_flax_would_not_say_so():
     )
 
 
+@pytest.mark.short_cases("jaxreg.txt", "jax_nn.txt", "flax_nnx.txt")
 @pytest.mark.parametrize("file", SAVED)
 def test_the_saved_table_says_what_is_found_today(file):
     text, words = (TABLES / file).read_text(encoding="utf-8"), SAVED[file]

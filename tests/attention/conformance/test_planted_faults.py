@@ -38,6 +38,7 @@ def test_a_planted_fault_fails_the_checks_that_are_named(name):
     assert failed(function, checks=checks, quick=True) == expected
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("name", faulty.FAR_FAULTS)
 def test_a_fault_far_from_the_start_needs_long_sequences(name):
     function, expected = faulty.FAR_FAULTS[name]
@@ -57,6 +58,7 @@ def test_every_check_has_a_fault_that_it_finds():
     )
 
 
+@pytest.mark.system
 def test_the_sound_function_passes_everything():
     assert {
         result.check: result.status for result in conformance.run(faulty.SOUND)

@@ -49,6 +49,14 @@ def here(monkeypatch, tmp_path):
     return tmp_path
 
 
+@pytest.mark.short_cases(
+    "claims --workdir=W --claims=nowhere-",
+    "claims C11 --workdir=W-",
+    "plan-",
+    "plan nowhere.py-",
+    "plan experiments/claims/N1.py-",
+    "plan experiments/claims/C1.py --workdir=nowhere-",
+)
 @pytest.mark.parametrize("command, words", MISTAKES, ids=lambda x: x if isinstance(x, str) else "")
 def test_one_mistake(here, capsys, command, words):
     code = cli.main(command.split())

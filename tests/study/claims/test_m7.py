@@ -51,6 +51,7 @@ def test_with_one_layer_only_the_verb_s_own_row_matters():
     assert not np.delete(found, QUERY, axis=0).any(), "exactly: not one bit changes"
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("num_layers", [2, 3])
 def test_with_two_layers_another_word_s_connection_matters(num_layers):
     assert changes(num_layers).all()

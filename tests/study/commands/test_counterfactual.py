@@ -162,6 +162,7 @@ def furthest(a, b):
     )
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("name", KEPT)
 def test_a_member_through_the_section_is_the_loop_written_by_hand(name):
     assert furthest(trained()[name].params, by_hand(name)) < 1e-6
@@ -226,6 +227,7 @@ def spec_of(changes, seed=SEED):
     return spec
 
 
+@pytest.mark.short_cases()
 @pytest.mark.parametrize(
     "changes, rate",
     [

@@ -53,6 +53,7 @@ def finished(place, jaxreg_command):
     return jaxreg_command(*command.split(), *QUICK, cwd=place), place / "runs" / "parity"
 
 
+@pytest.mark.system
 def test_the_page_s_own_claim_runs_outside_the_repository(finished):
     done, run = finished
     assert done.returncode == 0, done.stdout + done.stderr

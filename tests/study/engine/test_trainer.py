@@ -239,6 +239,7 @@ def test_a_member_under_two_names_trains_once(tmp_path):
     assert one == two and len(one) == 15
 
 
+@pytest.mark.short_cases()
 @pytest.mark.parametrize(
     "chunk", [1, 2, 5, 6, 7, 11]
 )  # six chunks a wave, two waves: 6 and 3 members
@@ -256,6 +257,7 @@ def test_stopped_after_any_chunk_it_goes_on_to_the_same_bytes(whole, tmp_path, c
     )
 
 
+@pytest.mark.short_cases()
 @pytest.mark.parametrize(
     "when",
     [
@@ -289,6 +291,7 @@ def test_chunks_of_any_length_leave_the_same_bytes(whole, tmp_path, monkeypatch)
     same_bytes(tmp_path / "own", expected)
 
 
+@pytest.mark.system
 def test_interrupted_again_and_again(whole, tmp_path):
     """Every process makes a little progress and dies in another way; saves never collide with older
     ones.
@@ -317,6 +320,7 @@ def test_interrupted_again_and_again(whole, tmp_path):
     same_bytes(tmp_path / "own", whole(ARMS))
 
 
+@pytest.mark.short_cases()
 @pytest.mark.parametrize(
     "when",
     [{"stop_after": 3}, {"stop_after": 8}, {"die_at_chunk": 9}, {"die_at_member": 8}],
@@ -482,6 +486,7 @@ def test_a_diverged_member_among_others_and_an_interruption(whole, tmp_path):
             assert (tmp_path / "own" / "members" / path.name).read_bytes() == path.read_bytes()
 
 
+@pytest.mark.short_cases()
 @pytest.mark.parametrize(
     "every, expected", [(70, [50]), (50, [50]), (20, [20, 40, 50]), (49, [49, 50])]
 )
