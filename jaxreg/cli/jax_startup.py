@@ -67,7 +67,7 @@ def run(work: Callable[[Any], int], num_devices: int | None, distributed: bool) 
         processes.leave(error.code, str(error))
         return error.code
     except BaseException as error:
-        lost = error if isinstance(error, processes.PeerLost) else processes.lost(error)
+        lost = error if isinstance(error, processes.PeerLost) else processes.as_peer_lost(error)
         if lost is not None:
             _end_alone(lost)
         failure = failures.of(error)
@@ -101,7 +101,7 @@ def _end_alone(error: Exception) -> NoReturn:
     except processes.PeerLost:
         why, code = f"process 0 of the job has died or cannot be reached ({error})", INTERRUPTED
     print(f"jaxreg: {why}; this process ends too; {processes.GO_ON}", file=sys.stderr, flush=True)
-    processes.say_no_more()
+    processes.cancel_crash_message()
     os._exit(code)
 
 

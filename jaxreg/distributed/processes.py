@@ -8,7 +8,7 @@ arrays go through the devices (`allgather`).
 A process that fails announces it before it ends (`leave`), and the others, which poll for that
 while they wait, end too (`PeerFailed`). One that dies without that is noticed by the device
 transport (`PeerLost`) or by JAX, which then aborts the process from C++; a helper process
-(`last_words.Epitaph`) prints the error line then.
+(`crash_message.CrashMessage`) prints the error line then.
 """
 
 import collections
@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxreg.distributed.last_words import Epitaph
+from jaxreg.distributed.crash_message import CrashMessage
 from jaxreg.errors import one_line
 
 HEARTBEAT_SECONDS = 20
@@ -65,7 +65,7 @@ class _Job:
     index: int
     count: int
     client: Any  # of JAX's key-value store
-    epitaph: Epitaph
+    crash_message: CrashMessage
     where: str
     hosts: tuple[str, ...] = ()
     rounds: collections.Counter = dataclasses.field(default_factory=collections.Counter)
@@ -102,14 +102,14 @@ class _Job:
             self.look_for_failures()
 
     def look_for_failures(self) -> None:
-        """Raises what another process said that it failed of."""
+        """Raises the failure that another process announced."""
         if self.leaving.is_set():
             raise PeerLost("this process is ending")
         try:
-            said = self.client.key_value_dir_get("jaxreg/failed/")
+            failures = self.client.key_value_dir_get("jaxreg/failed/")
         except Exception as error:
             raise PeerLost(one_line(error, MOST_LETTERS)) from error
-        for key, text in said:
+        for key, text in failures:
             other, failed = int(key.rsplit("/", 1)[1]), json.loads(text)
             if other != self.index:
                 raise PeerFailed(
@@ -165,7 +165,7 @@ def any_of(flag: bool) -> bool:
     return flag if _job is None else any(_job.exchange(bool(flag)))
 
 
-def everyone(value: Any) -> list[Any]:
+def gather_values(value: Any) -> list[Any]:
     """The values of all processes, in their order. value: JSON-able."""
     return [value] if _job is None else _job.exchange(value)
 
@@ -190,26 +190,27 @@ def allgather(array: np.ndarray) -> np.ndarray:
     try:
         return np.asarray(multihost_utils.process_allgather(array))
     except Exception as error:
-        raise lost(error) or error from error
+        raise as_peer_lost(error) or error from error
 
 
 def look_for_failures() -> None:
-    """Raises what another process said before it ended.
+    """Raises the failure that another process announced before it ended, if any.
 
     Raises:
-      PeerFailed: one did. PeerLost: process 0, who keeps such words, is gone.
+      PeerFailed: there is one.
+      PeerLost: process 0, which stores these announcements, is gone.
     """
     if _job is not None:
         _job.look_for_failures()
 
 
-def say_no_more() -> None:
+def cancel_crash_message() -> None:
     """Cancels the error line that would follow if this process is killed now: it was printed."""
     if _job is not None:
-        _job.epitaph.close()
+        _job.crash_message.close()
 
 
-def lost(error: BaseException) -> PeerLost | None:
+def as_peer_lost(error: BaseException) -> PeerLost | None:
     """`error` as `PeerLost`, if a computation raised it for a lost process; else None."""
     import jax
 
@@ -230,11 +231,11 @@ def differences(parts: Mapping[str, Any]) -> list[str]:
     texts = {name: json.dumps(value, sort_keys=True, default=str) for name, value in parts.items()}
     first, *others = _job.exchange(texts)
     found = []
-    for other, theirs in enumerate(others, start=1):
-        names = [name for name in {**first, **theirs} if first.get(name) != theirs.get(name)]
+    for other, values in enumerate(others, start=1):
+        names = [name for name in {**first, **values} if first.get(name) != values.get(name)]
         if names:
             shown = "; ".join(
-                f"{name} ({_short(theirs.get(name))}, not {_short(first.get(name))})"
+                f"{name} ({_shortened(values.get(name))}, not {_shortened(first.get(name))})"
                 for name in names[:3]
             )
             more = f"; and {len(names) - 3} more" if len(names) > 3 else ""
@@ -260,9 +261,9 @@ def join(
       coordinator, num_processes, process_id: "host:port" of process 0, how many, and which this is;
         all None lets JAX find them (Cloud TPU pod, Slurm, Open MPI).
       heartbeat: seconds of silence after which JAX takes a process for dead.
-      timeout: seconds to wait for the others. Then the process ends, exit code 2, with a line that
-        says who did not come.
-      say: hears one line before the waiting starts.
+      timeout: seconds to wait for the others. Then the process ends, exit code 2, with an error
+        line.
+      say: called with one line before the waiting starts.
 
     Raises:
       JoinFailed: JAX finds no job here.
@@ -280,13 +281,13 @@ def join(
     # jaxreg handles SIGTERM itself (signals.py): the loop calls any_of at each chunk, which stops
     # all processes at the same step.
     jax.config.update("jax_enable_preemption_service", False)
-    epitaph = Epitaph(
+    crash_message = CrashMessage(
         f"{me}: the others did not come to {where} within {timeout} s, or this process was killed"
         " while it waited"
     )
     # JAX aborts from C++ at its own timeout: we end a little earlier, with an exit code and an
     # error line.
-    watch = threading.Timer(timeout, _give_up, (say, me, where, timeout, epitaph))
+    watch = threading.Timer(timeout, _end_waiting, (say, me, where, timeout, crash_message))
     watch.daemon = True
     watch.start()
     try:
@@ -299,50 +300,50 @@ def join(
             shutdown_timeout_seconds=60,
         )
     except ValueError as error:
-        epitaph.close()
+        crash_message.close()
         raise JoinFailed(one_line(error, MOST_LETTERS)) from error
     finally:
         watch.cancel()
     state = distributed.global_state
     if state.num_processes == 1:
-        epitaph.close()
+        crash_message.close()
         return
     me = f"process {state.process_id} of {state.num_processes}"
-    epitaph.say(
+    crash_message.set(
         f"{me} was ended, by a signal or because another process of the job has died (JAX then ends"
         f" all); {GO_ON}"
     )
-    _job = _Job(state.process_id, state.num_processes, state.client, epitaph, where)
+    _job = _Job(state.process_id, state.num_processes, state.client, crash_message, where)
     _job.hosts = tuple(_job.exchange(socket.gethostname()))
 
 
-def _give_up(
-    say: Callable[[str], None], me: str, where: str, timeout: int, epitaph: Epitaph
+def _end_waiting(
+    say: Callable[[str], None], me: str, where: str, timeout: int, crash_message: CrashMessage
 ) -> None:
     say(
         f"{me}: the others did not come to {where} within {timeout} s; start the same command on"
         " every worker, with the same address"
     )
-    epitaph.close()
+    crash_message.close()
     os._exit(2)
 
 
 def leave(code: int = 0, line: str = "") -> bool:
-    """Ends this process's part of the job; the answer is whether all others have left it, too.
+    """Leaves the job, and returns whether all other processes have left it, too.
 
     Args:
-      code: the exit code that this process will give; anything but 0 makes the others end too.
-        line: why.
+      code: the exit code of this process; anything but 0 makes the others end too.
+      line: the reason.
     """
     global _job
     if _job is None:
         return True
     job, every = _job, False
-    said = json.dumps({"code": code, "line": line, "host": socket.gethostname()})
+    message = json.dumps({"code": code, "line": line, "host": socket.gethostname()})
     with contextlib.suppress(Exception):  # a process that has ended cannot be reached
         if code:
-            job.client.key_value_set(f"jaxreg/failed/{job.index}", said)
-        job.client.key_value_set(f"jaxreg/left/{job.index}", said)
+            job.client.key_value_set(f"jaxreg/failed/{job.index}", message)
+        job.client.key_value_set(f"jaxreg/left/{job.index}", message)
         job.leaving.set()
         every = _all_left(job)
         if every:
@@ -351,7 +352,7 @@ def leave(code: int = 0, line: str = "") -> bool:
             jax.distributed.shutdown()
     if not every:
         _forget_connections()
-    job.epitaph.close()
+    job.crash_message.close()
     _job = None
     return every
 
@@ -374,7 +375,7 @@ def _all_left(job: _Job) -> bool:
     return True
 
 
-def _short(text: str | None) -> str:
+def _shortened(text: str | None) -> str:
     if text is None:
         return "absent"
     return text if len(text) <= 60 else text[:57] + "..."

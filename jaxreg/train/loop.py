@@ -366,5 +366,5 @@ def _agreed(due: bool, seconds_per_step: float, stop: bool) -> tuple[bool, float
 
     The first two by the first process's clock; stop if any process must.
     """
-    said = processes.everyone([due, seconds_per_step, stop])
+    said = processes.gather_values([due, seconds_per_step, stop])
     return said[0][0], said[0][1], any(each[2] for each in said)

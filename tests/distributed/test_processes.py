@@ -29,7 +29,7 @@ def test_alone_everything_answers_at_once():
     )
     assert (
         processes.agree("word") == "word"
-        and processes.everyone(3) == [3]
+        and processes.gather_values(3) == [3]
         and processes.leave(1, "why")
     )
     assert (

@@ -12,7 +12,7 @@ from jaxreg.launch import accelerators, fanout, package
 from jaxreg.launch.carried_files import Carried, carry
 from jaxreg.launch.tpu import fleet, lifecycle
 from jaxreg.launch.tpu.gcloud import Request
-from jaxreg.launch.tpu.machine import How
+from jaxreg.launch.tpu.machine import LaunchOptions
 
 _MAINTENANCE = (
     "note: the Cloud TPU API gets fixes only; TPU7x and later need GKE or Compute Engine: jaxreg"
@@ -103,7 +103,7 @@ def _job(
     )
 
 
-def _how(given: Arguments, mistakes: list[str]) -> How | None:
+def _how(given: Arguments, mistakes: list[str]) -> LaunchOptions | None:
     flags = given.flags
     attempts = arguments.whole(flags, "--attempts", mistakes, minimum=1)
     seconds, python = flags["--poll"], flags["--python"]
@@ -126,7 +126,9 @@ def _how(given: Arguments, mistakes: list[str]) -> How | None:
             )
     if not re.fullmatch(r"3\.(1[1-9]|[2-9][0-9])(\.[0-9]+)?", python):
         mistakes.append(f"--python={python}: must be 3.11 or later")
-    return How(attempts or 1, poll, keep=bool(flags["--keep"]), reuse=bool(flags["--reuse"]))
+    return LaunchOptions(
+        attempts or 1, poll, keep=bool(flags["--keep"]), reuse=bool(flags["--reuse"])
+    )
 
 
 def _packages(given: Arguments, parts: Sequence[Launched], mistakes: list[str]) -> package.Packages:

@@ -1,4 +1,4 @@
-"""Several launches at once, one thread each, under one wish to stop; and what they would do."""
+"""Several launches at once, one thread each, with common stop requests; and their dry run."""
 
 import shlex
 import threading
@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from jaxreg.errors import BROKEN, DONE
 from jaxreg.launch.tpu import gcloud
-from jaxreg.launch.tpu.lifecycle import Launch, LaunchJob, fetching
-from jaxreg.launch.tpu.machine import How
+from jaxreg.launch.tpu.lifecycle import Launch, LaunchJob, fetch_command
+from jaxreg.launch.tpu.machine import LaunchOptions
 from jaxreg.launch.tpu.stop_requests import Stop
 
 
-def launch(jobs: Sequence[LaunchJob], how: How) -> int:
+def launch(jobs: Sequence[LaunchJob], options: LaunchOptions) -> int:
     """Runs all jobs; returns 0 if all are done, else BROKEN or the first failed job's exit code."""
     codes: list[int] = [BROKEN] * len(jobs)
     failures: list[BaseException] = []
@@ -22,9 +22,9 @@ def launch(jobs: Sequence[LaunchJob], how: How) -> int:
         try:
             codes[index] = Launch(
                 job,
-                how,
+                options,
                 stop,
-                say=lambda line: _print(f"{name}: {line}"),
+                notify=lambda line: _print(f"{name}: {line}"),
                 show=lambda line: _print(f"{name} | {line}" if several else line),
             ).run()
         except BaseException as failure:  # raised again in the main thread
@@ -44,7 +44,7 @@ def launch(jobs: Sequence[LaunchJob], how: How) -> int:
     return BROKEN if BROKEN in codes else next((code for code in codes if code != DONE), DONE)
 
 
-def dry_run(jobs: Sequence[LaunchJob], how: How) -> list[str]:
+def dry_run(jobs: Sequence[LaunchJob], options: LaunchOptions) -> list[str]:
     """The gcloud commands of the jobs when nothing fails, in order, each with its purpose."""
     lines = []
     for job in jobs:
@@ -65,10 +65,10 @@ def dry_run(jobs: Sequence[LaunchJob], how: How) -> list[str]:
         steps += [
             (f"run, worker {worker}", gcloud.run(request, worker, 1)) for worker in range(job.hosts)
         ]
-        steps += [("fetch the results", words)] if (words := fetching(job)) else []
+        steps += [("fetch the results", words)] if (words := fetch_command(job)) else []
         steps += (
             []
-            if how.keep
+            if options.keep
             else [("delete; also after a failure, and on Ctrl-C", gcloud.delete(request))]
         )
         for what, words in steps:
@@ -78,7 +78,7 @@ def dry_run(jobs: Sequence[LaunchJob], how: How) -> list[str]:
                 f"# {request.name}: stays, and costs money, until you run:"
                 f" {shlex.join(gcloud.delete(request))}"
             ]
-            if how.keep
+            if options.keep
             else []
         )
     return lines

@@ -12,8 +12,15 @@ from jaxreg.errors import BROKEN, DONE, INTERRUPTED, MISTAKE
 from jaxreg.launch.tpu import child_process, gcloud
 from jaxreg.launch.tpu.child_process import Follower, Log
 from jaxreg.launch.tpu.gcloud import REMOTE, Request
-from jaxreg.launch.tpu.machine import ENDED, TRIES, Gone, How, Machine, RequestFailed
-from jaxreg.launch.tpu.stop_requests import HURRY, SAVE, LaunchInterrupted, Stop
+from jaxreg.launch.tpu.machine import (
+    ENDED,
+    TRIES,
+    LaunchOptions,
+    Machine,
+    MachineLost,
+    RequestFailed,
+)
+from jaxreg.launch.tpu.stop_requests import END_NOW, SAVE, LaunchInterrupted, Stop
 
 # Seconds between two attempts; a run that lasted longer was no quick failure.
 _LONGEST_PAUSE = 300.0
@@ -22,14 +29,16 @@ _LOST_CONNECTIONS = 10
 
 @dataclasses.dataclass(frozen=True)
 class LaunchJob:
-    """What one TPU is for.
+    """One TPU and the command that it runs.
 
     Attributes:
-      request: the TPU. hosts: it has so many workers.
-      archive: what `bundle` made, a file here. start: the workers' folder in which the command
-        starts.
-      workdir: the command's, as it says it; None where it has none.
-      results: the folder here for what is fetched. logs: for output and for what gcloud said.
+      request: the TPU.
+      hosts: its number of workers.
+      archive: the local file that `bundle` made.
+      start: the workers' folder in which the command starts.
+      workdir: the command's --workdir as typed; None without one.
+      results: the local folder for fetched results.
+      logs: the local folder for the command's output and gcloud's.
     """
 
     request: Request
@@ -42,7 +51,7 @@ class LaunchJob:
 
     @property
     def fetched(self) -> Path | None:
-        """Where the run directory comes to lie here."""
+        """The local path of the fetched run directory."""
         return None if self.workdir is None else self.results / Path(self.workdir).name
 
     @property
@@ -51,7 +60,7 @@ class LaunchJob:
         return self.workdir is not None and "://" in self.workdir
 
 
-def fetching(job: LaunchJob) -> list[str] | None:
+def fetch_command(job: LaunchJob) -> list[str] | None:
     """The command that fetches the run directory; None without one or if gcloud cannot reach it."""
     if job.workdir is None or (job.in_bucket and not job.workdir.startswith(("gs://", "s3://"))):
         return None
@@ -75,22 +84,30 @@ class Launch:
     """One TPU and the command on it.
 
     Args:
-      job: what it is for. how: bounds and pauses. stop: the person's wish to stop.
-      say: hears what the launch has to say; show: the lines of worker 0. Both may fail, as a closed
-        terminal does.
+      job: the TPU and its command.
+      options: limits and intervals.
+      stop: requests to stop.
+      notify: called with each message of the launch.
+      show: called with each line of worker 0. Both may raise, as on a closed terminal.
     """
 
     def __init__(
         self,
         job: LaunchJob,
-        how: How,
+        options: LaunchOptions,
         stop: Stop,
-        say: Callable[[str], None],
+        notify: Callable[[str], None],
         show: Callable[[str], None],
     ):
-        self.job, self.how, self.stop, self.say, self.show = job, how, stop, _safe(say), _safe(show)
+        self.job, self.options, self.stop, self.notify, self.show = (
+            job,
+            options,
+            stop,
+            _safe(notify),
+            _safe(show),
+        )
         self.log = Log(job.logs / "launch.log")
-        self.machine = Machine(job.request, how, stop, self.say, self.log)
+        self.machine = Machine(job.request, options, stop, self.notify, self.log)
         self._is_set_up = False
         self._followers: list[Follower] = []
         self._attempt = 0
@@ -109,7 +126,7 @@ class Launch:
             code = self._interrupted()
         except RequestFailed as failed:
             code = failed.code
-            self.say(str(failed))
+            self.notify(str(failed))
         finally:
             self._leave()
             removed = self.machine.remove()
@@ -118,28 +135,30 @@ class Launch:
     def _work(self) -> int:
         self.machine.claim_name()
         quick = 0
-        for attempt in range(1, self.how.attempts + 1):
+        for attempt in range(1, self.options.attempts + 1):
             self._attempt = attempt
-            begun = time.monotonic()
+            started = time.monotonic()
             try:
                 code, reason = self._try()
-            except Gone as gone:
-                code, reason = INTERRUPTED, str(gone)
+            except MachineLost as loss:
+                code, reason = INTERRUPTED, str(loss)
                 self._leave()
                 self.machine.forget()
                 self._is_set_up = False
             if code != INTERRUPTED:
                 break
-            quick = 0 if time.monotonic() - begun > _LONGEST_PAUSE else quick + 1
-            if self._attempt == self.how.attempts:
-                self.say(
-                    f"{reason}; that was attempt {self._attempt} of {self.how.attempts}: given up"
-                    " (--attempts=N); the same command goes on"
+            quick = 0 if time.monotonic() - started > _LONGEST_PAUSE else quick + 1
+            if self._attempt == self.options.attempts:
+                self.notify(
+                    f"{reason}; that was attempt {self._attempt} of {self.options.attempts}: given"
+                    " up (--attempts=N); the same command goes on"
                 )
                 break
-            pause = min(self.how.poll_seconds * 2 ** (quick - 1), _LONGEST_PAUSE) if quick else 0.0
-            self.say(
-                f"{reason}; attempt {self._attempt + 1} of {self.how.attempts} in {pause:.0f} s"
+            pause = (
+                min(self.options.poll_seconds * 2 ** (quick - 1), _LONGEST_PAUSE) if quick else 0.0
+            )
+            self.notify(
+                f"{reason}; attempt {self._attempt + 1} of {self.options.attempts} in {pause:.0f} s"
                 " goes on from the last save"
             )
             self.stop.wait(pause)
@@ -159,7 +178,7 @@ class Launch:
         own = MISTAKE if MISTAKE in failed else min(failed, default=DONE)
         if INTERRUPTED in codes and own != MISTAKE:
             if self.machine.is_ending():
-                raise Gone(f"{self.job.request.name} was preempted; the command has saved")
+                raise MachineLost(f"{self.job.request.name} was preempted; the command has saved")
             return INTERRUPTED, "the command was interrupted and has saved (exit code 75)"
         if (
             own == MISTAKE
@@ -169,10 +188,10 @@ class Launch:
             # The lost machine's lease in the bucket has not expired yet.
             return INTERRUPTED, "the run directory still counts as the lost machine's"
         if own > 128 and self.machine.is_ending():
-            raise Gone(f"{self.job.request.name} was preempted")
+            raise MachineLost(f"{self.job.request.name} was preempted")
         if own:
             worker = codes.index(own)
-            self.say(
+            self.notify(
                 f"the command failed on worker {worker} with exit code {own}; its output:"
                 f" {self._output(worker)}"
             )
@@ -188,25 +207,25 @@ class Launch:
 
     def _set_up(self) -> None:
         request, hosts = self.job.request, self.job.hosts
-        self.say(
+        self.notify(
             f"installing on {hosts} worker{'s' * (hosts > 1)}: a newer Python, jaxreg, your files"
         )
         for words, what in (
             (gcloud.upload(request, str(self.job.archive)), "copying files"),
             (gcloud.set_up(request), "installing"),
         ):
-            for look in range(TRIES):
+            for attempt in range(TRIES):
                 answer = child_process.call(words, self.log, self.stop)
                 if answer.code == 0:
                     break
                 if (state := self.machine.state()) in ENDED:
-                    raise Gone(f"{request.name} is gone (state {state})")
-                if look == TRIES - 1:
+                    raise MachineLost(f"{request.name} is gone (state {state})")
+                if attempt == TRIES - 1:
                     raise RequestFailed(
                         f"{what} on {request.name} failed: {answer.reason}; all that was said:"
                         f" {self.log.path}"
                     )
-                self.stop.wait(self.how.poll_seconds)
+                self.stop.wait(self.options.poll_seconds)
 
     # --- the command ---
     def _run(self) -> list[int]:
@@ -214,18 +233,18 @@ class Launch:
         hosts, shown = range(self.job.hosts), self._output(0)
         shown.parent.mkdir(parents=True, exist_ok=True)
         several = f" on all {self.job.hosts} workers" if self.job.hosts > 1 else ""
-        self.say(
+        self.notify(
             f"attempt {self._attempt}: running{several}; output:"
             f" {shown.with_name('worker-N.log') if several else shown}"
         )
         self._followers = [self._connect(worker) for worker in hosts]
-        next_look, failed_at, lost = time.monotonic() + self.how.poll_seconds, None, 0
+        next_poll, failed_at, lost = time.monotonic() + self.options.poll_seconds, None, 0
         while any(each.running() or each.code is None for each in self._followers):
             self.stop.wait(0.05)
             now = time.monotonic()
-            if now >= next_look:
+            if now >= next_poll:
                 self._refuse_ended()
-                next_look = time.monotonic() + self.how.poll_seconds
+                next_poll = time.monotonic() + self.options.poll_seconds
             for worker in hosts:
                 if not self._followers[worker].running() and self._followers[worker].code is None:
                     lost += 1
@@ -234,7 +253,7 @@ class Launch:
                 not each.running() and each.code for each in self._followers
             ):
                 failed_at = now
-            if failed_at is not None and now - failed_at > self.how.grace_seconds:
+            if failed_at is not None and now - failed_at > self.options.grace_seconds:
                 return self._give_up_others()
         return [-1 if each.code is None else each.code for each in self._followers]
 
@@ -253,20 +272,20 @@ class Launch:
                 f"worker {worker} of {self.job.request.name} cannot be reached; what gcloud says:"
                 f" {self.log.path}"
             )
-        self.say(
+        self.notify(
             f"worker {worker}: the connection was lost; the command goes on there; connecting again"
         )
-        self.stop.wait(self.how.poll_seconds)
+        self.stop.wait(self.options.poll_seconds)
         self._followers[worker] = self._connect(worker)
 
     def _refuse_ended(self) -> None:
         state = self.machine.state(queue_first=False)
         if state in ENDED:
-            raise Gone(f"{self.job.request.name} was preempted (state {state})")
+            raise MachineLost(f"{self.job.request.name} was preempted (state {state})")
 
     def _give_up_others(self) -> list[int]:
         """Ends the workers that still run after another failed, and returns each exit code."""
-        self.say("one worker has failed and others do not end by themselves: they are ended")
+        self.notify("one worker has failed and others do not end by themselves: they are ended")
         child_process.call(gcloud.stop(self.job.request, self._number), self.log, self.stop)
         self._leave()
         return [each.code or DONE for each in self._followers]
@@ -276,57 +295,60 @@ class Launch:
             follower.kill()
 
     def _interrupted(self) -> int:
-        """Lets a running command save, brings what would be lost, and returns the exit code."""
+        """Lets a running command save, fetches its results, and returns the exit code."""
         with contextlib.suppress(LaunchInterrupted):
             if self.stop.count == SAVE and any(each.running() for each in self._followers):
-                self.say("asking the command to save")
+                self.notify("asking the command to save")
                 child_process.call(
-                    gcloud.stop(self.job.request, self._number), self.log, self.stop, patience=HURRY
+                    gcloud.stop(self.job.request, self._number),
+                    self.log,
+                    self.stop,
+                    patience=END_NOW,
                 )
-                deadline = time.monotonic() + self.how.grace_seconds
+                deadline = time.monotonic() + self.options.grace_seconds
                 while (
                     any(each.running() for each in self._followers)
                     and time.monotonic() < deadline
-                    and self.stop.count < HURRY
+                    and self.stop.count < END_NOW
                 ):
                     time.sleep(0.05)
-            if self.stop.count < HURRY and self._followers:
+            if self.stop.count < END_NOW and self._followers:
                 self._fetch(required=False)
         return INTERRUPTED
 
     # --- results ---
     def _fetch(self, *, required: bool) -> None:
-        """Brings the run directory here, as far as there is one.
+        """Fetches the run directory, if there is one.
 
         Raises:
-          Failed: it did not come, though it is there.
+          RequestFailed: it is required and could not be fetched.
         """
-        words = fetching(self.job)
+        words = fetch_command(self.job)
         if words is None or not self._is_set_up:
             return
         folder = self.job.fetched if self.job.in_bucket else self.job.results
-        assert folder is not None, "there are words to fetch it"
+        assert folder is not None, "there is a command to fetch it"
         folder.mkdir(parents=True, exist_ok=True)
-        for look in range(TRIES if required else 1):
-            answer = child_process.call(words, self.log, self.stop, patience=HURRY)
+        for attempt in range(TRIES if required else 1):
+            answer = child_process.call(words, self.log, self.stop, patience=END_NOW)
             if answer.code == 0:
-                self.say(
+                self.notify(
                     f"results: {self.job.fetched}"
                     + (f", from {self.job.workdir}" if self.job.in_bucket else "")
                 )
                 return
-            if look < TRIES - 1 and required:
-                time.sleep(self.how.poll_seconds)
+            if attempt < TRIES - 1 and required:
+                time.sleep(self.options.poll_seconds)
         if required:
             again = f"; to try again: {shlex.join(words)}" if self.job.in_bucket else ""
             raise RequestFailed(f"fetching the results failed: {answer.reason}{again}")
 
 
-def _safe(say: Callable[[str], None]) -> Callable[[str], None]:
-    """`say`, whose failure stops nothing: a TPU is deleted though the terminal has closed."""
+def _safe(notify: Callable[[str], None]) -> Callable[[str], None]:
+    """`notify` without its errors: a TPU is deleted though the terminal has closed."""
 
     def safely(line: str) -> None:
         with contextlib.suppress(OSError, ValueError):
-            say(line)
+            notify(line)
 
     return safely

@@ -27,10 +27,10 @@ ENDED = frozenset(
         "FAILED",
     }
 )
-"""States from which a TPU does not come back by itself."""
+"""States from which a TPU does not recover by itself."""
 
 TRIES = 3
-"""Of everything that may fail for a moment; and looks at a state that may lag behind the truth."""
+"""Attempts at what may fail temporarily, and queries of a state that may be out of date."""
 _TRIES_WHILE_CREATING = 60
 _NO_ROOM = (
     "no more capacity",
@@ -43,12 +43,12 @@ _NO_ROOM = (
 )
 
 
-class Gone(Exception):
-    """The TPU is not there, or not any more; another attempt may help."""
+class MachineLost(Exception):
+    """The TPU does not exist, or no longer; another attempt may help."""
 
 
 class RequestFailed(Exception):
-    """The launch cannot go on; in one line, and its exit code."""
+    """The launch cannot go on; one line of reason, and the exit code."""
 
     def __init__(self, reason: str, code: int = BROKEN):
         super().__init__(reason)
@@ -56,12 +56,14 @@ class RequestFailed(Exception):
 
 
 @dataclasses.dataclass(frozen=True)
-class How:
-    """How a launch goes about it.
+class LaunchOptions:
+    """The options of a launch.
 
     Attributes:
-      attempts: runs of the command at most. poll_seconds: between two looks at a state.
-      keep: leave the TPU. reuse: it may exist already.
+      attempts: runs of the command at most.
+      poll_seconds: between two queries of the state.
+      keep: do not delete the TPU in the end.
+      reuse: the TPU may exist already.
       grace_seconds: for the other workers after one has failed, and for saving after a Ctrl-C.
     """
 
@@ -76,14 +78,28 @@ class Machine:
     """One TPU, from its name to its deletion.
 
     Args:
-      request: what to create. how: bounds and pauses. stop: the person's wish to stop.
-      say: hears one line at a time. log: notes every command.
+      request: what to create.
+      options: limits and intervals.
+      stop: requests to stop.
+      notify: called with one line at a time.
+      log: records every command.
     """
 
     def __init__(
-        self, request: Request, how: How, stop: Stop, say: Callable[[str], None], log: Log
+        self,
+        request: Request,
+        options: LaunchOptions,
+        stop: Stop,
+        notify: Callable[[str], None],
+        log: Log,
     ):
-        self.request, self.how, self.stop, self.say, self.log = request, how, stop, say, log
+        self.request, self.options, self.stop, self.notify, self.log = (
+            request,
+            options,
+            stop,
+            notify,
+            log,
+        )
         self._ours = False  # whether this launch may have created something to delete
         self._creation: Child | None = None
         self._last = Answer(0, "", "")
@@ -92,7 +108,7 @@ class Machine:
         """Refuses to touch a TPU that this launch did not make, unless asked to.
 
         Raises:
-          Failed: it exists, or gcloud cannot say.
+          RequestFailed: it exists, or its state is unknown.
         """
         state, name = self.state(), self.request.name
         # A TPU of that name may exist without a queued request.
@@ -102,7 +118,7 @@ class Machine:
             raise RequestFailed(
                 f"gcloud cannot say whether {name} exists: {self._last.reason}", MISTAKE
             )
-        if state != "GONE" and not self.how.reuse:
+        if state != "GONE" and not self.options.reuse:
             raise RequestFailed(
                 f"{name} exists already in {self.request.zone} (state {state}): --reuse uses it and"
                 " deletes it in the end, another NAME makes another; to delete it:"
@@ -126,25 +142,26 @@ class Machine:
 
     def is_ending(self) -> bool:
         """Whether it is going away, asked a few times: READY may be reported a little too long."""
-        for look in range(TRIES):
+        for attempt in range(TRIES):
             if self.state() in ENDED:
                 return True
-            if look < TRIES - 1:
-                self.stop.wait(self.how.poll_seconds)
+            if attempt < TRIES - 1:
+                self.stop.wait(self.options.poll_seconds)
         return False
 
     def get_ready(self) -> None:
-        """Creates it if it is not there, and waits for it, telling its state.
+        """Creates it if it does not exist, and waits until it is ready, reporting its state.
 
         Raises:
-          Gone: no room for it now, or it did not come up. Failed: it was refused. Interrupted:
-            asked to stop.
+          MachineLost: no capacity now, or it failed to start.
+          RequestFailed: it was refused.
+          LaunchInterrupted: a request to stop.
         """
-        teller = _Teller(self.say)
+        reporter = _StateReporter(self.notify)
         if not self._ours:
-            self._create(teller)
+            self._create(reporter)
         while (state := self.state()) != "READY":
-            teller.state(state)
+            reporter.state(state)
             if state == "FAILED" and self.request.valid_until:
                 raise RequestFailed(
                     f"the request of {self.request.name} was not served within"
@@ -152,25 +169,25 @@ class Machine:
                     INTERRUPTED,
                 )
             if state in ENDED:
-                raise Gone(f"{self.request.name} did not come up (state {state})")
-            self.stop.wait(self.how.poll_seconds)
-        teller.state(state)
+                raise MachineLost(f"{self.request.name} did not come up (state {state})")
+            self.stop.wait(self.options.poll_seconds)
+        reporter.state(state)
 
-    def _create(self, teller: "_Teller") -> None:
-        request, wait = self.request, self.how.poll_seconds
+    def _create(self, reporter: "_StateReporter") -> None:
+        request, wait = self.request, self.options.poll_seconds
         kind = " ".join(["queued"] * request.queued + ["spot"] * request.spot) or "on demand"
-        self.say(
+        self.notify(
             f"creating {request.name}: {request.accelerator_type}, {kind}, in {request.zone}; costs"
             " money until this launch deletes it"
         )
         self._ours = True
         self._creation = Child(gcloud.create(request), self.log)
-        next_look = time.monotonic() + wait
+        next_poll = time.monotonic() + wait
         while self._creation.running():
             self.stop.wait(0.05)
-            if time.monotonic() >= next_look:
-                teller.state(self.state())
-                next_look = time.monotonic() + wait
+            if time.monotonic() >= next_poll:
+                reporter.state(self.state())
+                next_poll = time.monotonic() + wait
         answer, self._creation = self._creation.answer(), None
         if answer.code == 0:
             return
@@ -178,14 +195,14 @@ class Machine:
         if "already_exists" in text or "already exists" in text:
             self._ours = False  # another's: it did not exist before
         elif any(word in text for word in _NO_ROOM) and "quota" not in text:
-            raise Gone(f"no room for it now ({answer.reason})")
+            raise MachineLost(f"no room for it now ({answer.reason})")
         raise RequestFailed(f"creating {request.name} was refused: {answer.reason}", MISTAKE)
 
     def forget(self) -> None:
-        """Deletes what is left of it, so that it can be made anew.
+        """Deletes what is left of it, so that it can be created again.
 
         Raises:
-          Failed: it could not be deleted.
+          RequestFailed: it could not be deleted.
         """
         if self._ours and not self._delete():
             raise RequestFailed(f"what is left of {self.request.name} could not be deleted")
@@ -196,14 +213,16 @@ class Machine:
         if not self._ours:
             return True
         name, line = self.request.name, shlex.join(gcloud.delete(self.request))
-        if self.how.keep and self._is_there():
-            self.say(f"{name} is kept, as --keep asks, and costs money until you delete it: {line}")
+        if self.options.keep and self._is_there():
+            self.notify(
+                f"{name} is kept, as --keep asks, and costs money until you delete it: {line}"
+            )
             return True
-        self.say(f"deleting {name}")
+        self.notify(f"deleting {name}")
         if self._delete():
-            self.say(f"{name} is deleted; nothing of it is left running")
+            self.notify(f"{name} is deleted; nothing of it is left running")
             return True
-        self.say(
+        self.notify(
             f"{name} COULD NOT BE DELETED ({self._last.reason}) and may cost money; run this:"
             f" {line}"
         )
@@ -216,7 +235,7 @@ class Machine:
             return True
 
     def _delete(self) -> bool:
-        for look in range(1, _TRIES_WHILE_CREATING + 1):
+        for attempt in range(1, _TRIES_WHILE_CREATING + 1):
             # A creation still in progress could make it after the deletion: delete again after
             # that has ended.
             under_way = self._creation is not None and self._creation.running()
@@ -229,9 +248,9 @@ class Machine:
             deleted = self._last.code == 0 or _not_found(self._last.err)
             if deleted and not under_way:
                 return True
-            if look >= TRIES and not under_way:
+            if attempt >= TRIES and not under_way:
                 return False
-            time.sleep(self.how.poll_seconds)
+            time.sleep(self.options.poll_seconds)
         if self._creation is not None:
             self._creation.kill()
         return False
@@ -249,19 +268,24 @@ class Machine:
             return "UNKNOWN"
 
 
-class _Teller:
-    """Says a state when it changes, and once a minute."""
+class _StateReporter:
+    """Prints a state when it changes, and once a minute."""
 
-    def __init__(self, say: Callable[[str], None]):
-        self._say, self._state, self._begun, self._said = say, None, time.monotonic(), 0.0
+    def __init__(self, notify: Callable[[str], None]):
+        self._notify, self._state, self._started, self._reported_at = (
+            notify,
+            None,
+            time.monotonic(),
+            0.0,
+        )
 
     def state(self, state: str) -> None:
-        """Hears the state now."""
+        """Takes the current state."""
         now = time.monotonic()
-        if state != self._state or now - self._said > 60:
-            self._state, self._said = state, now
-            minutes, seconds = divmod(int(now - self._begun), 60)
-            self._say(
+        if state != self._state or now - self._reported_at > 60:
+            self._state, self._reported_at = state, now
+            minutes, seconds = divmod(int(now - self._started), 60)
+            self._notify(
                 f"state: {state}" + (f" ({minutes}:{seconds:02d})" if minutes or seconds else "")
             )
 

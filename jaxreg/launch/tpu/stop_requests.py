@@ -9,20 +9,20 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-SAVE, HURRY, GIVE_UP = 1, 2, 3
+SAVE, END_NOW, GIVE_UP = 1, 2, 3
 _NOTICES = {
     SAVE: "stopping: the command may save first; again: stop at once",
-    HURRY: "stopping at once; again: leave the deletion to you",
+    END_NOW: "stopping at once; again: leave the deletion to you",
     GIVE_UP: "leaving the deletion to you",
 }
 
 
 class LaunchInterrupted(Exception):
-    """The person asked to stop."""
+    """A request to stop, by a signal."""
 
 
 class Stop(contextlib.AbstractContextManager):
-    """Counts requests to stop; all slices of a launch look at one.
+    """Counts requests to stop; all slices of a launch share one.
 
     Args:
       notify: called with one line at each request.
@@ -50,12 +50,12 @@ class Stop(contextlib.AbstractContextManager):
         self._event.set()
 
     def check(self) -> None:
-        """Raises Interrupted if there was a request."""
+        """Raises LaunchInterrupted if there was a request."""
         if self.count:
             raise LaunchInterrupted
 
     def wait(self, seconds: float) -> None:
-        """Sleeps; raises Interrupted at the first request."""
+        """Sleeps; raises LaunchInterrupted at the first request."""
         self._event.wait(seconds)
         self.check()
 

@@ -14,11 +14,11 @@ if text:
 """
 
 
-class Epitaph:
+class CrashMessage:
     """A helper process that prints a line on the terminal if this process ends without `close`.
 
     Args:
-      text: the line; `say` changes it.
+      text: the line; `set` changes it.
     """
 
     def __init__(self, text: str):
@@ -29,20 +29,20 @@ class Epitaph:
             stdout=subprocess.DEVNULL,
             start_new_session=True,
         )
-        self.say(text)
+        self.set(text)
 
-    def say(self, text: str) -> None:
+    def set(self, text: str) -> None:
         """Changes the line; an empty one is not printed."""
         if self._helper is not None and self._helper.stdin is not None:
             try:
                 os.write(self._helper.stdin.fileno(), b"\0" + text.encode())
-            except OSError:  # somebody has ended the helper: there will be no last words
+            except OSError:  # the helper was ended: nothing will be printed
                 self._helper = None
 
     def close(self) -> None:
-        """All is well: nothing will be printed."""
+        """Ends the helper; nothing will be printed."""
         if self._helper is not None:
-            self.say("")
+            self.set("")
         if self._helper is not None and self._helper.stdin is not None:
             self._helper.stdin.close()
             self._helper.wait()
