@@ -292,7 +292,7 @@ def work(display):
     me = processes.index()
     assert processes.agree(["mine", me]) == ["mine", 0]
     assert processes.any_of(me == 1) and not processes.any_of(False)
-    assert processes.everyone({"me": me}) == [{"me": 0}, {"me": 1}]
+    assert processes.gather_values({"me": me}) == [{"me": 0}, {"me": 1}]
     assert processes.hosts() == 1 and processes.count() == 2
     gathered = processes.allgather(np.array([[-0.0, np.nan, me]], np.float32))
     assert gathered.shape == (2, 1, 3) and np.signbit(gathered[:, 0, 0]).all()
