@@ -5,7 +5,6 @@ The events, in the order a study reports them: `opening` (the question and what 
 `closing`. Fractions in, percentages out.
 """
 
-import abc
 import io
 import sys
 import threading
@@ -27,10 +26,12 @@ REFRESH_PER_SECOND = 2  # of the live table; rendering shares the cores with tra
 PLAIN_WIDTH = 100  # characters of a line in a log file
 
 
-class Display(abc.ABC):
-    """The events a study reports. A context manager: leaving it gives the terminal back."""
+class Display:
+    """The events a study reports; this one shows none of them.
 
-    @abc.abstractmethod
+    A context manager: leaving it gives the terminal back.
+    """
+
     def opening(
         self, question: str, prediction: str, rows: Sequence[tuple[str, str, str]], scope: str
     ) -> None:
@@ -42,7 +43,6 @@ class Display(abc.ABC):
           scope: one line: model size, data, regime, seeds, device.
         """
 
-    @abc.abstractmethod
     def layout(
         self, arms: Sequence[str], views: Sequence[str], primary: str | None, seeds: int
     ) -> None:
@@ -50,15 +50,12 @@ class Display(abc.ABC):
         has.
         """
 
-    @abc.abstractmethod
     def phase(self, name: str) -> None:
         """Says what is being done now: compiling, training, evaluating, probing, writing report."""
 
-    @abc.abstractmethod
     def progress(self, done: int, total: int) -> None:
         """Says how many of all model-steps are done; the time left is estimated from it."""
 
-    @abc.abstractmethod
     def cell(
         self,
         arm: str,
@@ -71,11 +68,9 @@ class Display(abc.ABC):
         fractions.
         """
 
-    @abc.abstractmethod
     def note(self, text: str) -> None:
         """Shows one line that stays."""
 
-    @abc.abstractmethod
     def closing(
         self,
         headline: Sequence[str],
@@ -108,44 +103,12 @@ class Display(abc.ABC):
         """Returns the display."""
         return self
 
-    def __exit__(self, kind, error, trace) -> None:  # noqa: B027, not every display takes it
+    def __exit__(self, kind, error, trace) -> None:
         """Gives the terminal back."""
 
 
 class Silent(Display):
     """Shows nothing."""
-
-    def opening(
-        self, question: str, prediction: str, rows: Sequence[tuple[str, str, str]], scope: str
-    ) -> None:
-        """Nothing."""
-
-    def layout(
-        self, arms: Sequence[str], views: Sequence[str], primary: str | None, seeds: int
-    ) -> None:
-        """Nothing."""
-
-    def phase(self, name: str) -> None:
-        """Nothing."""
-
-    def progress(self, done: int, total: int) -> None:
-        """Nothing."""
-
-    def cell(
-        self,
-        arm: str,
-        view: str,
-        mean: float | int | None,
-        half_width: float | int | None,
-        count: int,
-    ) -> None:
-        """Nothing."""
-
-    def note(self, text: str) -> None:
-        """Nothing."""
-
-    def closing(self, headline: Sequence[str], **results: object) -> None:
-        """Nothing."""
 
 
 class _Shown(Display):
@@ -155,12 +118,12 @@ class _Shown(Display):
 
     def __init__(self, console: Console, *, clock: Callable[[], float] = time.monotonic):
         self._console, self._clock = console, clock
+        self._lock = threading.Lock()  # a live display renders in its own thread
         self._board = result_tables.ScoreTable()
         self._phase, self._done, self._total = "", 0, 0
         self._began = self._phase_began = clock()
-        self._first_done = (
-            None  # model-steps that were there already when this phase began, after a resume
-        )
+        # Model-steps that were there already when this phase began, after a resume.
+        self._first_done: int | None = None
 
     def opening(
         self, question: str, prediction: str, rows: Sequence[tuple[str, str, str]], scope: str
@@ -180,15 +143,18 @@ class _Shown(Display):
     def layout(
         self, arms: Sequence[str], views: Sequence[str], primary: str | None, seeds: int
     ) -> None:
-        self._board.arms, self._board.views = list(arms), list(views)
-        self._board.primary, self._board.seeds = primary, seeds
+        with self._lock:
+            self._board.arms, self._board.views = list(arms), list(views)
+            self._board.primary, self._board.seeds = primary, seeds
 
     def phase(self, name: str) -> None:
-        self._phase, self._phase_began, self._first_done = name, self._clock(), None
+        with self._lock:
+            self._phase, self._phase_began, self._first_done = name, self._clock(), None
 
     def progress(self, done: int, total: int) -> None:
-        self._first_done = done if self._first_done is None else self._first_done
-        self._done, self._total = done, total
+        with self._lock:
+            self._first_done = done if self._first_done is None else self._first_done
+            self._done, self._total = done, total
 
     def cell(
         self,
@@ -198,7 +164,8 @@ class _Shown(Display):
         half_width: float | int | None,
         count: int,
     ) -> None:
-        self._board.put(arm, view, mean, half_width, count)
+        with self._lock:
+            self._board.put(arm, view, mean, half_width, count)
 
     def closing(
         self,
@@ -235,10 +202,8 @@ class _Shown(Display):
             spent = ", ".join(f"{name} {duration(seconds)}" for name, seconds in timing.items())
             print_(Text(f"Time: {duration(sum(timing.values()))} ({spent})"))
         for name, line in (("Report", report), ("Again", command)):
-            if line:
-                print_(
-                    Text(f"{name}: {line}"), soft_wrap=True
-                )  # a path or command stays one line, for copying
+            if line:  # a path or command stays one line, for copying
+                print_(Text(f"{name}: {line}"), soft_wrap=True)
 
     def seconds_left(self) -> float | int | None:
         """Seconds until all model-steps are done, at the speed of this phase; None before it is
@@ -313,11 +278,9 @@ class Terminal(_Shown):
     def __init__(self, console: Console, *, clock: Callable[[], float] = time.monotonic):
         super().__init__(console, clock=clock)
         self._live: Live | None = None
-        self._lock = threading.Lock()  # the live display renders in its own thread
 
     def phase(self, name: str) -> None:
-        with self._lock:
-            super().phase(name)
+        super().phase(name)
         if self._live is None:
             self._live = Live(
                 get_renderable=self.render,
@@ -326,27 +289,6 @@ class Terminal(_Shown):
                 refresh_per_second=REFRESH_PER_SECOND,
             )
             self._live.start()
-
-    def layout(
-        self, arms: Sequence[str], views: Sequence[str], primary: str | None, seeds: int
-    ) -> None:
-        with self._lock:
-            super().layout(arms, views, primary, seeds)
-
-    def progress(self, done: int, total: int) -> None:
-        with self._lock:
-            super().progress(done, total)
-
-    def cell(
-        self,
-        arm: str,
-        view: str,
-        mean: float | int | None,
-        half_width: float | int | None,
-        count: int,
-    ) -> None:
-        with self._lock:
-            super().cell(arm, view, mean, half_width, count)
 
     def note(self, text: str) -> None:
         self._console.print(Text(text))

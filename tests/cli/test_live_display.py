@@ -1,6 +1,5 @@
 """What people see: numbers, units, time left, and a table that fits the screen."""
 
-import inspect
 import io
 
 import pytest
@@ -198,10 +197,11 @@ def test_an_interrupted_terminal_is_given_back_with_what_was_known():
 
 
 def test_every_display_takes_every_event():
-    events = list(live_display.Display.__abstractmethods__)
-    assert set(events) == {"opening", "layout", "phase", "progress", "cell", "note", "closing"}
-    for kind in (live_display.Silent, live_display.Plain, live_display.Terminal):
-        assert not inspect.isabstract(kind)
+    events = {"opening", "layout", "phase", "progress", "cell", "note", "closing"}
+    assert events <= vars(live_display.Display).keys()
+    for kind in (live_display.Plain, live_display.Terminal):
+        for event in events:
+            assert getattr(kind, event) is not getattr(live_display.Display, event), event
     with live_display.Silent() as silent:
         silent.layout(ARMS, VIEWS, "recombination", 12)
         silent.closing(["x"], **closing_results())
