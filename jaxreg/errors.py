@@ -67,5 +67,7 @@ DONE, DEFECT, MISTAKE, INTERRUPTED = 0, 1, 2, 75
 
 After an interruption the same command goes on.
 """
+FAILED = DEFECT
+"""Of the conformance suite: a check failed."""
 BROKEN = DEFECT
 """Of a launch: something in the cloud could not be deleted, installed or fetched."""

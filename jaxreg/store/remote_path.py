@@ -3,7 +3,9 @@
 On an object store a file is whole or absent (one PUT), a folder exists as long as something is in
 it, and nothing can be renamed or appended to. Listings are never cached: others write there too.
 Credentials come from where the backend finds them (its environment variables and files) and are
-never printed. Not `etils.epath`: it supports four schemes, and its listings go stale.
+never printed. Not `etils.epath`:
+it knows four schemes, and its listings go stale. Not `universal_pathlib` (0.3.10 was tried): the
+text of a path loses its host, listings are cached, and each backend's own errors come through.
 """
 
 import contextlib

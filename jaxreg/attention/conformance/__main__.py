@@ -12,9 +12,7 @@ from pathlib import Path
 from jaxreg.attention.conformance import report, suite
 from jaxreg.attention.conformance.subject import Subject
 from jaxreg.attention.conformance.target import FORMS, load
-from jaxreg.errors import UserErrors, collecting
-
-PASSED, FAILED, MISTAKE = 0, 1, 2
+from jaxreg.errors import DONE, FAILED, MISTAKE, UserErrors, collecting
 
 
 def _subject(words: str) -> Subject:
@@ -53,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if given.list:
         width = max(map(len, suite.CHECKS))
         print("\n".join(f"{name:{width}}  {what}" for name, what in suite.CHECKS.items()))
-        return PASSED
+        return DONE
     if given.function is None:
         parser.error(f"name a function: {FORMS}")
     mistakes: list[str] = []
@@ -70,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     found = report.show(given.function, checks, results)
     if given.output:
         report.save(given.output, given.function, found)
-    return FAILED if any(result.status == "FAILED" for result in found) else PASSED
+    return FAILED if any(result.status == "FAILED" for result in found) else DONE
 
 
 if __name__ == "__main__":
