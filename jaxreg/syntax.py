@@ -31,29 +31,29 @@ def tree_digest(*nodes: ast.AST) -> str:
     return hashlib.sha256("".join(words).encode()).hexdigest()
 
 
-def _write(value: Any, say: Callable[[str], Any]) -> None:
+def _write(value: Any, write: Callable[[str], Any]) -> None:
     """Says a node's type and its fields with something in them, in the grammar's order."""
     if isinstance(value, ast.Constant):
         # ascii and not repr: which letters repr escapes depends on Python's table of Unicode.
-        say(f"({type(value.value).__name__} {value.value!a})")
+        write(f"({type(value.value).__name__} {value.value!a})")
     elif isinstance(value, ast.AST):
-        say(f"({type(value).__name__}")
+        write(f"({type(value).__name__}")
         for name in value._fields:
             inner = getattr(value, name, None)
             if isinstance(value, ast.JoinedStr):  # Python 3.12 adds empty pieces
                 inner = [piece for piece in value.values if getattr(piece, "value", None) != ""]
             if name not in _WITHOUT_EFFECT and inner is not None and inner != []:
-                say(f" {name}=")
-                _write(inner, say)
-        say(")")
+                write(f" {name}=")
+                _write(inner, write)
+        write(")")
     elif isinstance(value, list):
-        say("[")
+        write("[")
         for each in value:
             if not _does_nothing(each):
-                _write(each, say)
-        say("]")
+                _write(each, write)
+        write("]")
     else:
-        say(ascii(value))
+        write(ascii(value))
 
 
 def _does_nothing(node: Any) -> bool:

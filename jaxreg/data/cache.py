@@ -33,7 +33,7 @@ from jaxreg.data.dataset import Split
 if TYPE_CHECKING:
     from jaxreg.data.source import Source
 
-_one_at_a_time = threading.RLock()  # reentrant: a draw may read a TFDS builder
+_stream_lock = threading.RLock()  # reentrant: a draw may read a TFDS builder
 
 
 class DataWarning(UserWarning):
@@ -65,7 +65,7 @@ class _LocalInfo(tfds.core.DatasetInfo):
         """Does nothing: no copy is published, and looking for one leaves a temporary folder."""
 
 
-class _Drawn(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class _SplitsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """Writes one TFDS example per split, see the module's docstring, under the source's name.
 
     The class must lie in a package: in a lone file TFDS finds no folder of its package.
@@ -192,7 +192,7 @@ def _prepared(
         prefix=".preparing-", dir=folder.parent, ignore_cleanup_errors=True
     ) as private:
         with _quiet():
-            _Drawn(config=config, data_dir=private).download_and_prepare()
+            _SplitsBuilder(config=config, data_dir=private).download_and_prepare()
         splits = read(source, settings, private)
         if replace:
             with contextlib.suppress(OSError):  # another process was faster
@@ -210,7 +210,7 @@ def read(source: "Source", settings: Any, data_dir: str | os.PathLike) -> dict[s
       ValueError: the files are not of these settings, or not what was written.
       Exception: whatever TFDS raises where a file is missing or damaged.
     """
-    folder = _folder(source, settings, data_dir) / str(_Drawn.VERSION)
+    folder = _folder(source, settings, data_dir) / str(_SplitsBuilder.VERSION)
     with _quiet():
         builder = tfds.builder_from_directory(folder)
         metadata: dict[str, Any] = dict(builder.info.metadata or {})
@@ -242,7 +242,7 @@ def from_tfds(builder_class: type, **options: Any) -> dict[str, Split]:
       ValueError: an example lacks a feature, or has one that is none of a split's.
     """
     # TFDS looks for a README in the class's package; a lone file has none, and the search fails.
-    builder_class.pkg_dir_path = epath.Path(inspect.getfile(_Drawn)).parent
+    builder_class.pkg_dir_path = epath.Path(inspect.getfile(_SplitsBuilder)).parent
     with tempfile.TemporaryDirectory() as folder, _quiet():
         builder = builder_class(data_dir=folder, file_format="array_record", **options)
         builder.download_and_prepare()
@@ -268,8 +268,10 @@ def _stacked(builder: str, rows: list[dict[str, Any]]) -> Split:
         ["tokens"] if shape is None else []
     )
     if wrong or lacking:
-        told = f"there is no {lacking[0]!r}" if lacking else f"{wrong[0]!r} is no array of a split"
-        raise ValueError(f"{builder}: {told}; its features are {', '.join(given)}")
+        problem = (
+            f"there is no {lacking[0]!r}" if lacking else f"{wrong[0]!r} is no array of a split"
+        )
+        raise ValueError(f"{builder}: {problem}; its features are {', '.join(given)}")
     assert shape is not None, "it is lacking otherwise"
     n = len(rows)
     filled = {
@@ -324,7 +326,7 @@ def _quiet():
     Other threads still print: an error of the main thread must not be lost.
     """
     absl = logging.getLogger("absl")
-    with _one_at_a_time:  # the streams belong to the whole process
+    with _stream_lock:  # the streams belong to the whole process
         level = absl.level
         absl.setLevel(logging.ERROR)
         try:

@@ -358,11 +358,13 @@ def check_leaks(splits: dict[str, Split], settings: Settings) -> None:
       LeakError: naming the split and what was found in it.
     """
     train, regular = splits["train"], ~splits["train"].tags[:, 2]
-    said = {name: _says(train.tokens[regular], ids) for name, ids in (("a", _A_IDS), ("b", _B_IDS))}
-    if (said["a"] < 0).any() or (said["a"] != said["b"]).any():
+    found = {
+        name: _cue_class(train.tokens[regular], ids) for name, ids in (("a", _A_IDS), ("b", _B_IDS))
+    }
+    if (found["a"] < 0).any() or (found["a"] != found["b"]).any():
         raise LeakError("train has a row whose cues do not agree")
     for name, tokens in (("train", train.tokens[~regular]), ("nothing", splits["nothing"].tokens)):
-        if any((_says(tokens, ids) >= 0).any() for ids in (_A_IDS, _B_IDS, _SHORTCUT_IDS)):
+        if any((_cue_class(tokens, ids) >= 0).any() for ids in (_A_IDS, _B_IDS, _SHORTCUT_IDS)):
             raise LeakError(f"{name} has a row with a cue where nothing may tell the answer")
     trained = {row.tobytes() for row in train.tokens}
     starts = set((train.query_position - CORE.index("query")).tolist())
@@ -379,10 +381,10 @@ def check_leaks(splits: dict[str, Split], settings: Settings) -> None:
         raise LeakError("shifted has a row whose core stands where one stands in training")
 
 
-def _says(
+def _cue_class(
     tokens: Int32[np.ndarray, "n t"], ids: Int32[np.ndarray, "2 w"]
 ) -> Int64[np.ndarray, " n"]:
-    """The class that the only word of a cue in each row tells; -1 without one, -2 with several."""
+    """The class of the only cue word in each row; -1 without one, -2 with several."""
     found = np.stack([np.isin(tokens, each).sum(1) for each in ids], axis=1)
     return np.where(found.sum(1) == 1, found.argmax(1), np.where(found.sum(1) == 0, -1, -2))
 

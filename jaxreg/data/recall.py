@@ -102,8 +102,8 @@ def _draw(name: str, size: int, settings: Settings, taken: set[bytes]) -> Split:
             :, : settings.num_pairs
         ]
         values = rng.integers(settings.num_values, size=keys.shape)
-        asked = rng.integers(settings.num_pairs, size=wanted)
-        for row in np.concatenate([keys, values, asked[:, None]], axis=1):
+        queried = rng.integers(settings.num_pairs, size=wanted)
+        for row in np.concatenate([keys, values, queried[:, None]], axis=1):
             content = _row_content(row, settings)
             if content not in taken:
                 taken.add(content)
@@ -140,20 +140,22 @@ def _place(
 ) -> Split:
     """Rows (keys, values, which pair is asked for) as tokens, the pairs at `places`."""
     keys, values = np.split(rows[:, :-1], 2, axis=1)
-    n, line, asked = len(rows), np.arange(len(rows)), rows[:, -1]
+    n, line, queried = len(rows), np.arange(len(rows)), rows[:, -1]
     places = np.broadcast_to(places, keys.shape)
     tokens = np.zeros((n, settings.length), np.int32)
     np.put_along_axis(
         tokens, places, (1 + keys * settings.num_values + values).astype(np.int32), axis=1
     )
-    tokens[:, settings.num_pairs] = 1 + settings.num_keys * settings.num_values + keys[line, asked]
+    tokens[:, settings.num_pairs] = (
+        1 + settings.num_keys * settings.num_values + keys[line, queried]
+    )
     return Split(
         tokens=tokens,
         query_position=np.full(n, settings.num_pairs, np.int32),
-        label=values[line, asked].astype(np.int32),
+        label=values[line, queried].astype(np.int32),
         foil=np.full(n, -1, np.int32),
         template=np.full(n, TEMPLATES.index(template), np.int32),
-        cues=places[line, asked].astype(np.int32)[:, None],
+        cues=places[line, queried].astype(np.int32)[:, None],
         tags=np.zeros((n, 0), bool),
     )
 

@@ -135,14 +135,18 @@ def is_training(train: Any, deterministic: Any, attribute: Any = None) -> bool:
         `flax.linen.merge_param`.
 
     Raises:
-      ValueError: said twice, or by a traced value.
+      ValueError: given twice, or a traced value.
     """
-    said = {"train": train, "deterministic": deterministic, "the module's deterministic": attribute}
-    said = {name: value for name, value in said.items() if value is not None}
-    if len(said) > 1:
-        both = " and ".join(f"{name}={value}" for name, value in said.items())
+    given = {
+        "train": train,
+        "deterministic": deterministic,
+        "the module's deterministic": attribute,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    if len(given) > 1:
+        both = " and ".join(f"{name}={value}" for name, value in given.items())
         raise ValueError(f"{both}: said twice; allowed is one of them")
-    for name, value in said.items():
+    for name, value in given.items():
         if isinstance(value, jax.core.Tracer):
             raise ValueError(
                 f"{name}: a traced value; allowed is True or False: pass it by position, and give"

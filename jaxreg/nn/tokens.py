@@ -47,8 +47,8 @@ def droppable_tokens(
     """
     droppable = padding_mask
     if read_positions is not None:
-        asked = read_positions if read_positions.ndim == 2 else read_positions[:, None]
-        others = jnp.all(jnp.arange(length)[None, :, None] != asked[:, None, :], axis=-1)
+        positions = read_positions if read_positions.ndim == 2 else read_positions[:, None]
+        others = jnp.all(jnp.arange(length)[None, :, None] != positions[:, None, :], axis=-1)
         droppable = others if droppable is None else droppable & others
     return droppable
 

@@ -172,7 +172,7 @@ class Checkpoints:
             return newest
         entry = _Entry(*entry)
         try:
-            with _reaching():
+            with _storage_errors():
                 return entry, *self._read(entry), ()
         except Damaged as error:
             raise CheckpointError(
@@ -213,7 +213,7 @@ class Checkpoints:
         """Removes every step, oldest first; for when what was trained is stored elsewhere."""
         if not processes.is_first():
             return
-        with _reaching():
+        with _storage_errors():
             entries, _ = self._scan()
             for entry in reversed(entries):
                 self._discard(entry.name)
@@ -345,11 +345,11 @@ class Checkpoints:
 
     def _discard(self, name: str) -> None:
         """Removes a step such that a kill half way leaves nothing that looks like one."""
-        path, doomed = self.directory / name, self.directory / f"{name}.deleted"
+        path, deleted = self.directory / name, self.directory / f"{name}.deleted"
         try:
             if self._local:
-                path.rename(doomed)
-                doomed.rmtree()
+                path.rename(deleted)
+                deleted.rmtree()
             else:
                 lease.guard(path)
                 (path / _COMMIT).unlink(missing_ok=True)
@@ -374,21 +374,21 @@ def _by_the_first(act: Callable[[], Any]) -> Any:
     found, error = None, None
     if processes.is_first():
         try:
-            with _reaching():
+            with _storage_errors():
                 found = act()
         except Exception as failed:
             error = failed
-    told = processes.agree(None if error is None else str(error))
+    failure = processes.agree(None if error is None else str(error))
     if error is not None:
         raise error
-    if told is not None:
-        raise CheckpointError(told)
+    if failure is not None:
+        raise CheckpointError(failure)
     return found
 
 
 @contextlib.contextmanager
-def _reaching() -> Iterator[None]:
-    """A store that cannot be reached is no damage, and no defect."""
+def _storage_errors() -> Iterator[None]:
+    """Raises an error of the store as CheckpointError."""
     try:
         yield
     except paths.StorageError as error:
@@ -405,10 +405,12 @@ def _digests(folder: pathlib.Path) -> dict[str, str]:
 
 def _verify(folder: pathlib.Path) -> None:
     """Checks a copied step's files against its commit file, which it then removes."""
-    said = json.loads((folder / _COMMIT).read_text(encoding="utf-8"))
+    committed = json.loads((folder / _COMMIT).read_text(encoding="utf-8"))
     (folder / _COMMIT).unlink()
     found = _digests(folder)
-    wrong = sorted(name for name in said.keys() | found.keys() if said.get(name) != found.get(name))
+    wrong = sorted(
+        name for name in committed.keys() | found.keys() if committed.get(name) != found.get(name)
+    )
     if wrong:
         raise Damaged(
             f"file {wrong[0]!r} does not match its digest"

@@ -52,7 +52,7 @@ class Lease:
     ):
         self.path, self.seconds, self.settle = path, seconds, settle
         self._own = signature() | {"seconds": seconds, "token": secrets.token_hex(8)}
-        self._heard = 0.0
+        self._refreshed_at = 0.0
         self._lost: dict[str, Any] | None = None
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -64,20 +64,20 @@ class Lease:
           RunDirectoryInUse: it has another owner; one line.
           OSError: the store cannot be read or written.
         """
-        note, mine = None, False
-        while not mine:
+        note, acquired = None, False
+        while not acquired:
             found = read(self.path)
             if found is None:
                 # False: another process was first; the next reading shows which.
-                note, mine = None, self._write(self.path.create)
+                note, acquired = None, self._write(self.path.create)
                 continue
-            note = self._why_stale(found)
+            note = self._stale_reason(found)
             if note is None:
                 raise self._in_use(found)
             if read(self.path) == found:  # nobody else has taken it over meanwhile
                 self._write(self.path.write_bytes)
                 time.sleep(self.settle)
-                mine = (read(self.path) or {}).get("token") == self._own["token"]
+                acquired = (read(self.path) or {}).get("token") == self._own["token"]
         _HELD.append(self)
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
         self._thread.start()
@@ -106,8 +106,8 @@ class Lease:
         Raises:
           RunDirectoryInUse: another took over meanwhile.
         """
-        if self._lost is None and time.time() - self._heard > self.seconds:
-            self._beat()
+        if self._lost is None and time.time() - self._refreshed_at > self.seconds:
+            self._refresh()
         if self._lost is not None:
             raise RunDirectoryInUse(
                 f"{self.path.parent} was taken over by {describe(self._lost)} while this process"
@@ -121,25 +121,25 @@ class Lease:
     def _write(self, put: Callable[[bytes], Any]) -> Any:
         now = time.time()
         done = put(json.dumps(self._own | {"time": round(now, 3)}).encode())
-        self._heard = now
+        self._refreshed_at = now
         return done
 
-    def _why_stale(self, found: dict[str, Any]) -> str | None:
+    def _stale_reason(self, found: dict[str, Any]) -> str | None:
         """Why a lease that was found may be taken over, None where its owner is alive."""
-        who = describe(found)
+        owner = describe(found)
         if is_dead(found):
-            return f"took over {self.path.parent} from {who}, which is dead"
+            return f"took over {self.path.parent} from {owner}, which is dead"
         seconds = _number(found.get("seconds"), self.seconds)
-        silent = time.time() - _number(found.get("time"), 0.0)
-        if silent <= seconds:
+        age = time.time() - _number(found.get("time"), 0.0)
+        if age <= seconds:
             return None
         deadline = time.monotonic() + seconds / 2  # two refreshes
         while time.monotonic() < deadline:
             time.sleep(seconds / 16)
             if read(self.path) != found:
                 return None
-        return f"took over {self.path.parent} from {who}, which " + (
-            f"was not heard for {silent:,.0f} s" if found else "says nothing readable"
+        return f"took over {self.path.parent} from {owner}, which " + (
+            f"was not heard for {age:,.0f} s" if found else "says nothing readable"
         )
 
     def _in_use(self, found: dict[str, Any]) -> RunDirectoryInUse:
@@ -164,12 +164,12 @@ class Lease:
         while not self._stop.wait(wait) and self._lost is None:
             wait = self.seconds / 4
             try:
-                self._beat()
+                self._refresh()
             # The store is unreachable for now; `check` reads it before the next write.
             except OSError:
                 continue
 
-    def _beat(self) -> None:
+    def _refresh(self) -> None:
         found = read(self.path)
         if found is not None and found.get("token") != self._own["token"]:
             self._lost = found

@@ -115,16 +115,16 @@ class RunLock(contextlib.AbstractContextManager):
 
     def _check_shared(self) -> None:
         """Refuses a directory that not every process of the job sees, by a file of process 0."""
-        path, word = self.directory / ".shared", processes.agree(secrets.token_hex(8))
-        write_text(path, word)
+        path, token = self.directory / ".shared", processes.agree(secrets.token_hex(8))
+        write_text(path, token)
         processes.barrier("jaxreg-shared-written")
         deadline = time.monotonic() + _SHARED_WAIT_SECONDS
-        while not (seen := _reads(path, word)) and time.monotonic() < deadline:
+        while not (seen := _contains(path, token)) and time.monotonic() < deadline:
             time.sleep(0.2)
-        somewhere_not = processes.any_of(not seen)
+        not_shared = processes.any_of(not seen)
         if processes.is_first():
             path.unlink(missing_ok=True)
-        if somewhere_not:
+        if not_shared:
             raise RunDirectoryInUse(
                 f"{self.directory} is not the same directory for all {processes.count()} processes"
                 " of this job: give one on gs://, s3:// or on a disk that all hosts share"
@@ -137,9 +137,9 @@ def _is_of_the_store(error: BaseException | None) -> bool:
     return error is not None
 
 
-def _reads(path: pathlib.Path, word: str) -> bool:
+def _contains(path: pathlib.Path, token: str) -> bool:
     try:
-        return path.read_text(encoding="utf-8") == word
+        return path.read_text(encoding="utf-8") == token
     except OSError:
         return False
 

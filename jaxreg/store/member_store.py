@@ -107,7 +107,7 @@ class Records:
             return
         self.directory.mkdir(parents=True, exist_ok=True)
         atomic.write_bytes(path, content)
-        _note(path)
+        _add_to_listing(path)
 
     def __contains__(self, hash: str) -> bool:
         """Whether `get` gives a record; reads and verifies it, and copies nothing."""
@@ -164,7 +164,7 @@ def _is_there(path: pathlib.Path) -> bool:
     return path.name in names
 
 
-def _note(path: pathlib.Path) -> None:
+def _add_to_listing(path: pathlib.Path) -> None:
     if str(path.parent) in _LISTED:
         _LISTED[str(path.parent)][1].add(path.name)
 

@@ -110,7 +110,7 @@ def upload(folder: pathlib.Path, target: Any) -> None:
     if isinstance(target, RemotePath):
         for each in {(target / name).parent for name in contents}:
             each.mkdir(parents=True, exist_ok=True)
-        with target.asking(writing=True) as (store, place):
+        with target.filesystem(writing=True) as (store, place):
             store.pipe({f"{place}/{name}": content for name, content in contents.items()})
         return
     for name, content in contents.items():
@@ -121,7 +121,7 @@ def upload(folder: pathlib.Path, target: Any) -> None:
 def files_below(folder: pathlib.PurePath) -> set[str]:
     """The files below a folder, at any depth, as relative names; none without a folder."""
     if isinstance(folder, RemotePath):
-        with folder.asking() as (store, place):
+        with folder.filesystem() as (store, place):
             return {name.removeprefix(place).lstrip("/") for name in store.find(place)}
     return {str(path)[len(str(folder)) + 1 :] for path in files_in(folder)}
 
@@ -135,7 +135,7 @@ def download(source: pathlib.PurePath, folder: pathlib.Path) -> None:
       FileNotFoundError: there is nothing.
     """
     if isinstance(source, RemotePath):
-        with source.asking() as (store, place):
+        with source.filesystem() as (store, place):
             names = store.find(place)
             found = store.cat(names) if names else {}
             contents = {

@@ -161,22 +161,22 @@ class RemotePath(pathlib.PosixPath):
 
     def exists(self) -> bool:
         """Whether a file or a folder is there."""
-        with self.asking() as (store, place):
+        with self.filesystem() as (store, place):
             return bool(store.exists(place))
 
     def is_file(self) -> bool:
         """Whether a file is there."""
-        with self.asking() as (store, place):
+        with self.filesystem() as (store, place):
             return bool(store.isfile(place))
 
     def is_dir(self) -> bool:
         """Whether a folder is there: on an object store, whether anything is in it."""
-        with self.asking() as (store, place):
+        with self.filesystem() as (store, place):
             return bool(store.isdir(place))
 
     def stat(self) -> types.SimpleNamespace:
         """`st_size` in bytes and `st_mtime` in seconds, 0 where the store does not say."""
-        with self.asking() as (store, place):
+        with self.filesystem() as (store, place):
             info = store.info(place)
         times = [
             info[name]
@@ -191,7 +191,7 @@ class RemotePath(pathlib.PosixPath):
 
     def read_bytes(self) -> bytes:
         """The whole content."""
-        with self.asking() as (store, place):
+        with self.filesystem() as (store, place):
             return bytes(store.cat_file(place))
 
     def read_text(self, encoding: str | None = None, errors: str | None = None) -> str:
@@ -200,7 +200,7 @@ class RemotePath(pathlib.PosixPath):
 
     def write_bytes(self, data: bytes) -> int:
         """Replaces the content atomically: a reader sees the old or the new content."""
-        with self.asking(writing=True) as (store, place):
+        with self.filesystem(writing=True) as (store, place):
             store.pipe_file(place, bytes(data))
         return len(data)
 
@@ -216,7 +216,7 @@ class RemotePath(pathlib.PosixPath):
 
     def create(self, data: bytes) -> bool:
         """Writes if nothing exists there, else returns False; atomic where the store can."""
-        with self.asking(writing=True) as (store, place):
+        with self.filesystem(writing=True) as (store, place):
             try:
                 store.pipe_file(place, data, mode="create")
                 return True
@@ -246,7 +246,7 @@ class RemotePath(pathlib.PosixPath):
         Raises:
           FileNotFoundError: it does not exist.
         """
-        with self.asking() as (store, place):
+        with self.filesystem() as (store, place):
             found = store.ls(place, detail=False)
             own = place.rstrip("/")
             names = sorted(
@@ -280,13 +280,13 @@ class RemotePath(pathlib.PosixPath):
     def mkdir(self, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
         """Makes the folder where there are folders. No bucket is ever made."""
         if self.scheme not in OBJECT_STORES:
-            with self.asking(writing=True) as (store, place):
+            with self.filesystem(writing=True) as (store, place):
                 store.makedirs(place, exist_ok=exist_ok)
 
     def unlink(self, missing_ok: bool = False) -> None:
         """Removes the file."""
         try:
-            with self.asking() as (store, place):
+            with self.filesystem() as (store, place):
                 store.rm_file(place)
         except FileNotFoundError:
             if not missing_ok:
@@ -295,14 +295,14 @@ class RemotePath(pathlib.PosixPath):
     def rmtree(self, missing_ok: bool = False) -> None:
         """Removes the folder and all in it."""
         try:
-            with self.asking() as (store, place):
+            with self.filesystem() as (store, place):
                 store.rm(place, recursive=True)
         except FileNotFoundError:
             if not missing_ok:
                 raise
 
     @contextlib.contextmanager
-    def asking(self, writing: bool = False) -> Iterator[tuple[Any, str]]:
+    def filesystem(self, writing: bool = False) -> Iterator[tuple[Any, str]]:
         """(file system, this path's name in it); errors inside become an `OSError` of one line."""
         try:
             import fsspec

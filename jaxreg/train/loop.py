@@ -172,21 +172,21 @@ class Wave:
     def _rows(self, num_steps: int) -> np.ndarray:
         """[slots, L, B], filled up to the longest chunk so that every chunk has one shape."""
         out = np.zeros((self.layout.slots, self.plan.longest_chunk, self.plan.batch_size), np.int32)
-        out[:, :num_steps] = self._drawn(num_steps)
+        out[:, :num_steps] = self._batch_rows(num_steps)
         return out
 
-    def _drawn(self, num_steps: int) -> np.ndarray:
+    def _batch_rows(self, num_steps: int) -> np.ndarray:
         """[slots, num_steps, B]: the rows of the batches of the next steps."""
-        plan, drawn = self.plan, {}
+        plan, rows_of = self.plan, {}
         for seed in set(self.seeds):
-            drawn[seed] = batch_indices(
+            rows_of[seed] = batch_indices(
                 seed=seed,
                 num_examples=plan.num_examples,
                 batch_size=plan.batch_size,
                 first_step=self.step,
                 num_steps=num_steps,
             )
-        return np.stack([drawn[seed] for seed in self.seeds])
+        return np.stack([rows_of[seed] for seed in self.seeds])
 
     def evaluate(self) -> None:
         """Scores and records the curve passes of all active members, and applies early stopping."""
@@ -216,7 +216,7 @@ class Wave:
         """Notes what the trace sees of all living members, at the batch of their next step."""
         if not self.traces:
             return
-        first = jax.tree.map(lambda x: x[:, :, 0], self.programs.indices(self._drawn(1)))
+        first = jax.tree.map(lambda x: x[:, :, 0], self.programs.indices(self._batch_rows(1)))
         seen = self.layout.gather(
             self.programs.trace(self.state, self.member, self.tables, first, self.example_ids)
         )
@@ -366,5 +366,5 @@ def _agreed(due: bool, seconds_per_step: float, stop: bool) -> tuple[bool, float
 
     The first two by the first process's clock; stop if any process must.
     """
-    said = processes.gather_values([due, seconds_per_step, stop])
-    return said[0][0], said[0][1], any(each[2] for each in said)
+    values = processes.gather_values([due, seconds_per_step, stop])
+    return values[0][0], values[0][1], any(each[2] for each in values)

@@ -142,7 +142,7 @@ def test_of_many_that_come_at_once_one_gets_it(path, stale):
     # a store without conditional writes may let two into a free one: the first look, soon, finds
     # out
     for own in got:
-        own._beat()
+        own._refresh()
     owners = [own for own in got if own._lost is None]
     assert len(owners) == 1 and len(got) + len(refused) == 8 and (not stale or len(got) == 1)
     for own in got:
@@ -155,7 +155,7 @@ def test_who_lost_it_writes_nothing_more(path):
     with lock.RunLock(folder) as held:
         atomic.write_text(folder / "a", "1")
         left_by(path, token="y")
-        held._lease._heard = 0.0  # out of touch for long: asleep, or cut off
+        held._lease._refreshed_at = 0.0  # out of touch for long: asleep, or cut off
         with pytest.raises(
             RunDirectoryInUse,
             match="was taken over by process .* on elsewhere .*nothing more is written here",

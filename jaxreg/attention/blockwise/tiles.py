@@ -236,7 +236,7 @@ def rescued_rows(plan: Plan, operands: Operands, i: Array, shape: tuple[int, ...
         return None
     last = plan.read_tiles(i)
 
-    def look(state):
+    def read_block(state):
         j, found = state
         survives = _survives(plan, operands, i, j)
         allowed = readable(plan, operands, i, j, edge=True)
@@ -247,7 +247,7 @@ def rescued_rows(plan: Plan, operands: Operands, i: Array, shape: tuple[int, ...
 
     start = varying(jnp.zeros(shape, bool), *operands)
     _, found = lax.while_loop(
-        lambda state: (state[0] < last) & ~jnp.all(state[1]), look, (jnp.zeros_like(i), start)
+        lambda state: (state[0] < last) & ~jnp.all(state[1]), read_block, (jnp.zeros_like(i), start)
     )
     return ~found
 

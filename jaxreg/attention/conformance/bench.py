@@ -127,7 +127,7 @@ class Bench:
         """The applied weights W [B, H, T, S] for `seed`; `mask` has that shape, or is None."""
         return read_weights(self.forward(case), case.size, jax.random.key(seed), mask)
 
-    def remembered(self, case: Case, seed: int = 0) -> np.ndarray:
+    def cached_weights(self, case: Case, seed: int = 0) -> np.ndarray:
         """`weights`, read once; under the mask `wide_mask` where the case is masked."""
         return self.once(
             ("weights", case, seed), lambda: self.weights(case, seed, wide_mask(case.size))
@@ -135,9 +135,9 @@ class Bench:
 
     def replay(self, case: Case, seed: int = 0) -> Replay:
         """The mask and scale drawn for `seed`; under `wide_mask` if the case is masked."""
-        plain = self.remembered(dataclasses.replace(case, rate=None))
+        plain = self.cached_weights(dataclasses.replace(case, rate=None))
         return explain(
-            self.remembered(case, seed),
+            self.cached_weights(case, seed),
             plain,
             allowed(case),
             case.rate is not None and self.drops_logits,
@@ -148,11 +148,11 @@ class Bench:
         """Whether kept weights are renormalised per row (DropKey) instead of scaled."""
         self.require_dropout()
         case = Case(SMALL, RATE)
-        plain = self.remembered(dataclasses.replace(case, rate=None))
+        plain = self.cached_weights(dataclasses.replace(case, rate=None))
         errors = np.array(
             [
                 [
-                    explain(self.remembered(case, seed), plain, allowed(case), logits).error
+                    explain(self.cached_weights(case, seed), plain, allowed(case), logits).error
                     for logits in (False, True)
                 ]
                 for seed in range(4)
@@ -164,7 +164,7 @@ class Bench:
     def drops(self) -> bool:
         """Whether there is a rate, and asking for it changes something."""
         return self.subject.offers("rate") and any(
-            self._changed(self.remembered(Case(SMALL, RATE), seed), Case(SMALL))
+            self._changed(self.cached_weights(Case(SMALL, RATE), seed), Case(SMALL))
             for seed in range(4)
         )
 
@@ -172,24 +172,24 @@ class Bench:
     def masks(self) -> bool:
         """Whether there is a mask, and giving one changes something."""
         return self.subject.offers("mask") and self._changed(
-            self.remembered(Case(SMALL, masked=True)), Case(SMALL)
+            self.cached_weights(Case(SMALL, masked=True)), Case(SMALL)
         )
 
     @cached_property
     def masks_causally(self) -> bool:
         """Whether attention can be made causal, and asking for it changes something."""
         return self.subject.offers("is_causal") and self._changed(
-            self.remembered(Case(SQUARE, causal=True)), Case(SQUARE)
+            self.cached_weights(Case(SQUARE, causal=True)), Case(SQUARE)
         )
 
     @cached_property
     def keys_matter(self) -> bool:
         """Whether another key can drop something else."""
-        first, *others = (self.remembered(Case(SMALL, RATE), seed) for seed in range(4))
+        first, *others = (self.cached_weights(Case(SMALL, RATE), seed) for seed in range(4))
         return any(not np.array_equal(first, other) for other in others)
 
     def _changed(self, weights: np.ndarray, case: Case) -> bool:
-        return bool(np.abs(weights - self.remembered(case)).max() > 1e-3)
+        return bool(np.abs(weights - self.cached_weights(case)).max() > 1e-3)
 
     def require_dropout(self) -> None:
         """Raises NotOffered where there is no dropout, or where asking for it changes nothing."""

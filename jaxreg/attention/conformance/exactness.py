@@ -77,7 +77,7 @@ def backward_mask(bench: Bench) -> str:
     sizes = bench.sizes(SMALL, LONG)
     for size in sizes:
         case = Case(size, RATE)
-        forward = bench.remembered(case)
+        forward = bench.cached_weights(case)
         backward = read_backward_weights(bench.pull(case), size, jax.random.key(0))
         other = np.mean((forward > 0) != (backward > 0))
         require(
@@ -136,7 +136,7 @@ def _gradients(bench: Bench, case: Case, found: Replay) -> tuple[tuple, tuple]:
 def jit(bench: Bench) -> str:
     """jit changes nothing."""
     case = _case(bench)
-    compiled = bench.remembered(case)
+    compiled = bench.cached_weights(case)
     eager = read_weights(bench.call(case), SMALL, jax.random.key(0))
     return _same(bench, [(eager, compiled)], "eager and compiled")
 

@@ -59,20 +59,22 @@ def arguments(bench: Bench) -> str:
         if name in subject.others
     }
     effects = {name: _effect(subject, trial) for name, trial in trials.items()}
-    lost = [name for name, effect in effects.items() if effect == "none"]
-    if subject.swallows and _effect(subject, Trial({}, {UNKNOWN: 1}, None)) == "none":
-        lost.append("any unknown name (**kwargs takes it)")
+    ignored = [name for name, effect in effects.items() if effect == "none"]
+    if subject.takes_kwargs and _effect(subject, Trial({}, {UNKNOWN: 1}, None)) == "none":
+        ignored.append("any unknown name (**kwargs takes it)")
     wrong = [f"{name} ({effect})" for name, effect in effects.items() if effect.startswith("off")]
-    problems = [f"lost in silence: {', '.join(lost)}"] if lost else []
+    problems = [f"lost in silence: {', '.join(ignored)}"] if ignored else []
     problems += [f"used, but not as they should be: {', '.join(wrong)}"] if wrong else []
     require(not problems, "; ".join(problems))
-    said = {
+    names_by_effect = {
         "used": [name for name in trials if effects[name] == "right"],
         "refused": [name for name in trials if effects[name] == "refused"],
         "not tried": [name for name in subject.others if name not in trials],
     }
     return (
-        "; ".join(f"{how}: {', '.join(names)}" for how, names in said.items() if names)
+        "; ".join(
+            f"{effect}: {', '.join(names)}" for effect, names in names_by_effect.items() if names
+        )
         or "there are none"
     )
 
@@ -184,9 +186,9 @@ def deterministic(bench: Bench) -> str:
     out = bench.subject(query, key, value, deterministic=True, **key_and_rate)
     off = deviation(out, bench.subject(query, key, value))
     name = bench.subject.names["deterministic"]
-    said = f"{name}={name not in ('train', 'training')} with rate {RATE} and a key"
-    require(off < CLOSE, f"{said}: off by {off:.0%} of the largest output")
-    return f"{said}: as without dropout"
+    condition = f"{name}={name not in ('train', 'training')} with rate {RATE} and a key"
+    require(off < CLOSE, f"{condition}: off by {off:.0%} of the largest output")
+    return f"{condition}: as without dropout"
 
 
 def rate_0(bench: Bench) -> str:

@@ -31,18 +31,19 @@ def masked(bench: Bench) -> str:
             ("mask with one to three keys a row", narrow_mask(SMALL)),
         ):
             read[name] = [
-                (weights, np.asarray(mask)) for weights in _reads(bench, SMALL, mask, causal=False)
+                (weights, np.asarray(mask))
+                for weights in _weights_of(bench, SMALL, mask, causal=False)
             ]
     if bench.masks_causally:
         read["causal"] = [
             (weights, allowed(Case(SQUARE, causal=True)))
-            for weights in _reads(bench, SQUARE, None, causal=True)
+            for weights in _weights_of(bench, SQUARE, None, causal=True)
         ]
     if len(read) == 3:
         mask = np.asarray(wide_mask(SQUARE)) | np.eye(SQUARE.queries, dtype=bool)
         both = mask & allowed(Case(SQUARE, causal=True))
         read["mask and causal"] = [
-            (weights, both) for weights in _reads(bench, SQUARE, mask, causal=True)
+            (weights, both) for weights in _weights_of(bench, SQUARE, mask, causal=True)
         ]
     if not read:
         bench.require_mask()
@@ -67,7 +68,7 @@ def _rates(bench: Bench) -> tuple[float | None, ...]:
     return (None, RATE) if bench.subject.offers("rate") else (None,)
 
 
-def _reads(bench: Bench, size, mask, *, causal: bool) -> list[np.ndarray]:
+def _weights_of(bench: Bench, size, mask, *, causal: bool) -> list[np.ndarray]:
     cases = [Case(size, rate, masked=mask is not None, causal=causal) for rate in _rates(bench)]
     return [
         bench.weights(case, seed, mask)
@@ -87,10 +88,10 @@ def empty_rows(bench: Bench) -> str:
         case = Case(SMALL, rate, masked=True)
         query, key, value = inputs(SMALL)
         out, gradients = bench.pull(case)(query, key, value, jax.random.key(0), mask, query)
-        said = "with dropout" if rate else "without dropout"
-        require(np.isfinite(out).all(), f"{said}: the output is {_what(out[:, 2])}")
+        condition = "with dropout" if rate else "without dropout"
+        require(np.isfinite(out).all(), f"{condition}: the output is {_what(out[:, 2])}")
         for name, x in zip(("query", "key", "value"), gradients, strict=True):
-            require(np.isfinite(x).all(), f"{said}: the gradient of {name} is {_what(x)}")
+            require(np.isfinite(x).all(), f"{condition}: the gradient of {name} is {_what(x)}")
     return f"it returns {_returned(row)}; output and gradients are finite"
 
 

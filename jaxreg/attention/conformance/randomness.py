@@ -74,7 +74,7 @@ class Draws:
 def keep_rate(bench: Bench) -> str:
     """As many connections are kept as the rate says."""
     bench.require_draws()
-    said = []
+    details = []
     for rate in KEEP_RATES:
         draws = _draws(bench, rate)
         z = (draws.share - (1 - rate)) / draws.error(rate)
@@ -92,14 +92,14 @@ def keep_rate(bench: Bench) -> str:
                 f"rate {rate}: one of {line.size} {name} keeps {line[worst]:.4f}, not"
                 f" {1 - rate:.4f} (z = {z_line[worst]:+.1f})",
             )
-        said.append(f"rate {rate}: {draws.share:.4f} kept (z = {z:+.1f})")
-    return "; ".join(said)
+        details.append(f"rate {rate}: {draws.share:.4f} kept (z = {z:+.1f})")
+    return "; ".join(details)
 
 
 def scale(bench: Bench) -> str:
     """The scale is one over the keep probability."""
     bench.require_scaled_weights("kept ones are not scaled")
-    said = []
+    details = []
     for rate in (ODD_RATE, RATE):
         draws = _draws(bench, rate)
         number = float(np.median(draws.scales))
@@ -114,10 +114,10 @@ def scale(bench: Bench) -> str:
             f"rate {rate:.5f}: kept weights x {number:.5f}, but {draws.share:.5f} are kept: the"
             f" mean is {product:.4f} of what it should be",
         )
-        said.append(
+        details.append(
             f"rate {rate:.5f}: {number:.5f} x {draws.share:.5f} kept = {product:.4f} ± {error:.4f}"
         )
-    return "; ".join(said)
+    return "; ".join(details)
 
 
 def unbiased(bench: Bench) -> str:
@@ -256,15 +256,15 @@ def _groups(kept: np.ndarray, axis: int) -> np.ndarray:
 def _shared(bench: Bench) -> str:
     """What shares its draws, in words."""
     lengths = (MANY.examples, MANY.heads, MANY.queries, MANY.keys)
-    said = []
+    details = []
     for name, group, length in zip(AXES, _all_groups(bench), lengths, strict=True):
         if len(group) < length:
-            said.append(
+            details.append(
                 f"all {name}" if len(group) == 1 else f"runs of {-(-length // len(group))} {name}"
             )
     return (
-        f"shared by {', '.join(said)}"
-        if said
+        f"shared by {', '.join(details)}"
+        if details
         else "nothing is shared by examples, heads, queries or keys"
     )
 

@@ -58,7 +58,7 @@ class Subject:
             parameters = list(inspect.signature(function).parameters.values())
         except (TypeError, ValueError):
             raise UserErrors(["its signature cannot be read"]) from None
-        self.swallows = any(p.kind is p.VAR_KEYWORD for p in parameters)
+        self.takes_kwargs = any(p.kind is p.VAR_KEYWORD for p in parameters)
         named = [p for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
         inputs = [p for p in named if p.kind is not p.KEYWORD_ONLY][:3]
         if len(inputs) < 3 and not any(p.kind is p.VAR_POSITIONAL for p in parameters):
@@ -86,7 +86,7 @@ class Subject:
         if unknown:
             raise UserErrors([f"it needs {', '.join(unknown)}, which this suite cannot give"])
         self._try_it()
-        self.hidden = self._taken_by_kwargs() if self.swallows else ()
+        self.hidden = self._taken_by_kwargs() if self.takes_kwargs else ()
         self.names |= {meaning: NAMES[meaning][0] for meaning in self.hidden}
 
     def offers(self, meaning: str) -> bool:
@@ -100,33 +100,32 @@ class Subject:
             raise NotOffered(f"no argument for {' and '.join(_WORDS.get(m, m) for m in missing)}")
 
     def __call__(
-        self, query: Array, key: Array, value: Array, *, rate=None, dropout_key=None, **said: Any
+        self, query: Array, key: Array, value: Array, *, rate=None, dropout_key=None, **passed: Any
     ) -> Any:
-        """The output, [B, T, H, K] where the function keeps its word.
+        """The output, [B, T, H, K] if the function is right.
 
         Args:
-          rate, dropout_key: the dropout asked for; None says nothing about dropout but that this is
-            evaluation.
-          **said: further meanings of `NAMES`, or the function's own names. None is not passed.
+          rate, dropout_key: of the dropout; None means evaluation.
+          **passed: further keys of `NAMES`, or the function's own names. None is not passed.
 
         Raises:
-          NotOffered: something is said that it has no argument for.
+          NotOffered: the function has no argument for one of them.
         """
-        said = {name: value for name, value in said.items() if value is not None}
+        passed = {name: value for name, value in passed.items() if value is not None}
         if rate is not None:
-            said["rate"] = AttentionDropout(rate) if self._makes_dropout else rate
+            passed["rate"] = AttentionDropout(rate) if self._makes_dropout else rate
             if self.offers("dropout_key"):
-                said["dropout_key"] = dropout_key
+                passed["dropout_key"] = dropout_key
         for name, given in (("deterministic", rate is None), ("broadcast", False)):
             if self.offers(name):
-                said.setdefault(name, given)
+                passed.setdefault(name, given)
         for meaning in self._needed:
-            said.setdefault(
+            passed.setdefault(
                 meaning,
                 None if meaning == "rate" and self._makes_dropout else _NEUTRAL.get(meaning),
             )
-        self.require(*(name for name in said if name in NAMES))
-        own = {self.names.get(name, name): value for name, value in said.items()}
+        self.require(*(name for name in passed if name in NAMES))
+        own = {self.names.get(name, name): value for name, value in passed.items()}
         own |= {name: not own[name] for name in INVERTED if name in own}
         out = self.function(query, key, value, **own)
         return out[0] if isinstance(out, tuple) else out

@@ -367,9 +367,9 @@ def check_leaks(splits: dict[str, Split], settings: Settings) -> None:
     pairs = {name: _pairs_of(name, splits[name]) for name in SPLITS}
     known = set().union(*pairs["train"])
     for name in SPLITS:
-        strange = {TEMPLATES[t] for t in np.unique(splits[name].template)} & set(held_out)
+        unexpected = {TEMPLATES[t] for t in np.unique(splits[name].template)} & set(held_out)
         wrong = (
-            strange
+            unexpected
             if name != "template"
             else {TEMPLATES[t] for t in np.unique(splits[name].template)} - set(held_out)
         )

@@ -141,7 +141,7 @@ def draw_pairs(settings: Settings) -> dict[str, Int32[np.ndarray, "_ 2"]]:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Drawn:
+class Sentences:
     """Sentences of a split before they are placed in rows: n of them, in random order.
 
     Attributes:
@@ -170,15 +170,15 @@ def draw_splits(settings: Settings) -> dict[str, Split]:
         if name == "attractor_congruent":  # made with its twin
             continue
         rng = generator(settings.seed, name)
-        drawn = _draw(
+        sentences = _draw(
             rng, name, pairs[plan.pairs], settings, avoid=train if name == "validation" else None
         )
-        train = drawn if name == "train" else train
-        offset = rng.integers(settings.max_offset + 1, size=len(drawn.tokens))
-        splits[name] = _place(drawn, offset, settings.length)
+        train = sentences if name == "train" else train
+        offset = rng.integers(settings.max_offset + 1, size=len(sentences.tokens))
+        splits[name] = _place(sentences, offset, settings.length)
         if name == "attractor":
             twins = dataclasses.replace(
-                drawn, tokens=grammar.flip_object_number(drawn.tokens, "attractor")
+                sentences, tokens=grammar.flip_object_number(sentences.tokens, "attractor")
             )
             splits["attractor_congruent"] = _place(twins, offset, settings.length)
     return splits
@@ -189,8 +189,8 @@ def _draw(
     name: str,
     pairs: Int32[np.ndarray, "p 2"],
     settings: Settings,
-    avoid: Drawn | None,
-) -> Drawn:
+    avoid: Sentences | None,
+) -> Sentences:
     """Distinct sentences of one split, none of them in `avoid` (which has the same cells)."""
     plan = SPLIT_PLANS[name]
     field = "num_train" if name == "train" else "num_eval"
@@ -209,8 +209,8 @@ def _draw(
     room = room.reshape(len(NUMBERS), len(frames), 2)
     counts = _cell_counts(rng, total, shares, rate)
     if name == "train":  # leave validation half of a frame that training would otherwise use up
-        crowded = 2 * counts.sum(2, keepdims=True) > room.sum(2, keepdims=True)
-        room = np.where(crowded, room // 2, room)
+        mostly_used = 2 * counts.sum(2, keepdims=True) > room.sum(2, keepdims=True)
+        room = np.where(mostly_used, room // 2, room)
     if avoid is not None:
         room = room - avoid.counts
     counts = _fit(
@@ -227,7 +227,7 @@ def _draw(
     )
     neutral = np.repeat([cell.neutral for cell in cells], counts.ravel())
     number = np.repeat([cell.number for cell in cells], counts.ravel()).astype(np.int32)
-    return Drawn(
+    return Sentences(
         np.concatenate(parts)[order], template[order], neutral[order], number[order], counts
     )
 
@@ -273,38 +273,39 @@ def _fit(wanted: Int64[np.ndarray, "2 f 2"], room: Int64[np.ndarray, "2 f 2"], c
       ValueError: `complaint`, where there is not enough room in all frames together.
     """
     counts = np.minimum(wanted, room)
-    lack = (wanted - counts).sum(axis=1)
-    if (lack > (room - counts).sum(axis=1)).any():
+    shortfall = (wanted - counts).sum(axis=1)
+    if (shortfall > (room - counts).sum(axis=1)).any():
         most = int((room.sum(axis=1) / np.maximum(wanted.sum(axis=1), 1)).min() * wanted.sum())
         raise ValueError(
             f"{complaint}: at most about {most} at this verbs_per_noun and neutral_rate"
         )
-    for number, kind in np.argwhere(lack > 0):
+    for number, kind in np.argwhere(shortfall > 0):
         # One at a time, to the frame with room and the fewest sentences.
-        for _ in range(lack[number, kind]):
+        for _ in range(shortfall[number, kind]):
             open_frames = np.flatnonzero(counts[number, :, kind] < room[number, :, kind])
             counts[number, open_frames[np.argmin(counts[number, open_frames, kind])], kind] += 1
     return counts
 
 
-def _place(drawn: Drawn, offset: Int64[np.ndarray, " n"], length: int) -> Split:
+def _place(sentences: Sentences, offset: Int64[np.ndarray, " n"], length: int) -> Split:
     """Rows of `length` tokens with each sentence at its offset, and where its words stand."""
-    n = len(drawn.tokens)
+    n = len(sentences.tokens)
     tokens = np.zeros((n, length), np.int32)
-    tokens[np.arange(n)[:, None], offset[:, None] + np.arange(grammar.WIDTH)] = drawn.tokens
+    tokens[np.arange(n)[:, None], offset[:, None] + np.arange(grammar.WIDTH)] = sentences.tokens
     noun, determiner, verb = (
-        np.array([frame.slots.index(slot) for frame in FRAMES.values()])[drawn.template] + offset
+        np.array([frame.slots.index(slot) for frame in FRAMES.values()])[sentences.template]
+        + offset
         for slot in ("N", "D", "V")
     )
     stem = tokens[np.arange(n), verb] - grammar.STEM_IDS[0]
     return Split(
         tokens=tokens,
         query_position=verb.astype(np.int32),
-        label=2 * stem + drawn.number,
-        foil=2 * stem + 1 - drawn.number,
-        template=drawn.template,
+        label=2 * stem + sentences.number,
+        foil=2 * stem + 1 - sentences.number,
+        template=sentences.template,
         cues=np.stack([noun, determiner], axis=1).astype(np.int32),
-        tags=np.stack([drawn.neutral, ~drawn.neutral], axis=1),
+        tags=np.stack([sentences.neutral, ~sentences.neutral], axis=1),
     )
 
 
@@ -328,10 +329,10 @@ def check_leaks(splits: dict[str, Split], settings: Settings) -> None:
                 f" {plan.pairs}"
             )
         frames, _ = _frame_shares(plan, settings.disambiguating_rate)
-        strange = set(split.template.tolist()) - {TEMPLATES.index(frame) for frame in frames}
-        if strange:
+        unexpected = set(split.template.tolist()) - {TEMPLATES.index(frame) for frame in frames}
+        if unexpected:
             raise LeakError(
-                f"{name} has the frame {TEMPLATES[min(strange)]}, which is not one of its own"
+                f"{name} has the frame {TEMPLATES[min(unexpected)]}, which is not one of its own"
             )
         if plan.pairs != "novel" and np.isin(split.tokens, grammar.NONCE_IDS).any():
             raise LeakError(f"{name} has a nonce word, which only novel word splits may have")

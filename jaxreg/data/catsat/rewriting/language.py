@@ -25,7 +25,7 @@ from jaxreg.data.catsat.rewriting.sentence import (
     Words,
     classes,
     meaning_of,
-    say,
+    realize,
 )
 
 PLURAL, TIE = "ri", "ze"
@@ -102,7 +102,7 @@ def back(words: Words) -> tuple[Words, ...]:
     Raises:
       ValueError: no sentence of Ostan, or one without a sentence in any frame of CATSAT.
     """
-    return tuple(say(meaning, FRAMES[_frame(meaning)].slots) for meaning in _meanings(words))
+    return tuple(realize(meaning, FRAMES[_frame(meaning)].slots) for meaning in _meanings(words))
 
 
 def round_trips(words: Words) -> tuple[Words, ...]:
@@ -128,13 +128,13 @@ class _Reader:
     def __init__(self, words: Words):
         self.text, self.rest = " ".join(words), list(words)
 
-    def sees(self, allowed: Container[str]) -> bool:
+    def next_is_in(self, allowed: Container[str]) -> bool:
         """Whether the next word is one of these."""
         return bool(self.rest) and self.rest[0] in allowed
 
     def word(self, allowed: Container[str], what: str) -> str:
         """The next word. Raises ValueError where it is none of these."""
-        if not self.sees(allowed):
+        if not self.next_is_in(allowed):
             raise ValueError(
                 f"{self.text!r} is no sentence of Ostan: {what} expected before"
                 f" {' '.join(self.rest)!r}"
@@ -155,13 +155,15 @@ def _meanings(words: Words) -> Iterator[Meaning]:
     """What a sentence of Ostan may mean."""
     reader = _Reader(words)
     verb = _VERB_FROM[reader.word(_VERB_FROM, "a verb")]
-    adverbs = SHARED[reader.word(_of("Adv"), "an adverb")] if reader.sees(_of("Adv")) else (None,)
+    adverbs = (
+        SHARED[reader.word(_of("Adv"), "an adverb")] if reader.next_is_in(_of("Adv")) else (None,)
+    )
     noun, number = reader.noun(_NOUN_FROM)
     subject, adjectives = _NOUN_FROM[noun], []
-    while reader.sees(_of("A")):
+    while reader.next_is_in(_of("A")):
         adjectives.append(SHARED[reader.word(_of("A"), "an adjective")])
     determiners = SHARED[reader.word(_of("D"), "a determiner")]
-    attached = reader.sees((TIE,))
+    attached = reader.next_is_in((TIE,))
     if attached:
         reader.word((TIE,), "ze")
     phrases = tuple(_phrases(reader, subject)) if reader.rest or attached else (None,)

@@ -5,7 +5,7 @@ a held-out frame asks: no noun stands between the subject and its verb, and no o
 fronted. So attractor and fronted keep their meaning as measures.
 """
 
-from jaxreg.data.catsat.rewriting.sentence import TEMPLATE_OF, Words, classes, meaning_of, say
+from jaxreg.data.catsat.rewriting.sentence import TEMPLATE_OF, Words, classes, meaning_of, realize
 
 PARAPHRASES = {
     "plain": ("V D N",),  # SIT the cat
@@ -27,4 +27,4 @@ def paraphrases(words: Words) -> tuple[Words, ...]:
     Differs: exact, by grammar.
     """
     frames = PARAPHRASES.get(TEMPLATE_OF.get(classes(words), ""), ())
-    return tuple(say(meaning_of(words), tuple(frame.split())) for frame in frames)
+    return tuple(realize(meaning_of(words), tuple(frame.split())) for frame in frames)

@@ -169,8 +169,8 @@ def meaning_of(words: Words) -> Meaning:
     )
 
 
-def say(meaning: Meaning, slots: Words) -> Words:
-    """The words of a meaning in the order of some slots (`jaxreg.data.catsat.grammar.Frame`)."""
+def realize(meaning: Meaning, slots: Words) -> Words:
+    """The words of a meaning in the order of the slots (`jaxreg.data.catsat.grammar.Frame`)."""
     phrase = meaning.phrase
     adjectives = iter(meaning.adjectives)
     word = {"D": meaning.determiner, "N": meaning.noun, "V": meaning.verb, "Adv": meaning.adverb}

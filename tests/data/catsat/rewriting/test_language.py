@@ -19,7 +19,7 @@ from jaxreg.data.catsat.rewriting.language import (
     translate,
 )
 from jaxreg.data.catsat.rewriting.paraphrases import PARAPHRASES, paraphrases
-from jaxreg.data.catsat.rewriting.sentence import TEMPLATE_OF, meaning_of, say
+from jaxreg.data.catsat.rewriting.sentence import TEMPLATE_OF, meaning_of, realize
 
 ALL_NOUNS = lexicon.NOUNS + lexicon.OBJECT_NOUNS
 OPEN = {"A": lexicon.ADJECTIVES, "P": lexicon.PREPOSITIONS, "Adv": lexicon.ADVERBS}
@@ -77,7 +77,7 @@ def test_meaning_is_read_off_the_slots(frame):
         )
         assert phrase == ((slots["P"], slots["D'"], slots["N'"]) if "P" in slots else None)
         assert meaning.attached == (frame in ("attractor", "disambiguating"))
-        assert say(meaning, FRAMES[frame].slots) == sentence
+        assert realize(meaning, FRAMES[frame].slots) == sentence
 
 
 @pytest.mark.parametrize(
