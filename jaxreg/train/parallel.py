@@ -30,6 +30,16 @@ LAYOUTS = ("members", "data")
 BATCH_AXIS = "batch"
 
 
+def uneven_batch(layout: str, batch_size: int, num_devices: int) -> str | None:
+    """One line where the devices cannot share a batch evenly, None where they can."""
+    if layout != "data" or batch_size % num_devices == 0:
+        return None
+    return (
+        f"train.batch_size is {batch_size}; with train.layout=data it must be a multiple of the"
+        f" devices, which are {num_devices} (--devices=N)"
+    )
+
+
 class Member(NamedTuple):
     """The data of one member, in which the runs of a program differ; all leaves are scalars.
 
@@ -97,10 +107,9 @@ class Layout:
         """
         ids = np.arange(batch_size, dtype=np.int32)
         d = len(self.devices)
-        if self.kind == "data" and batch_size % d:
-            raise ValueError(
-                f"batch_size: {batch_size} is not a multiple of the {d} devices that share it"
-            )
+        uneven = uneven_batch(self.kind, batch_size, d)
+        if uneven is not None:
+            raise ValueError(uneven)
         return np.tile(ids, (d, 1)) if self.kind == "members" else ids.reshape(d, -1)
 
     def spread_tables(self, tables: Tables) -> Tables:

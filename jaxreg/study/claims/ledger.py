@@ -35,6 +35,7 @@ from jaxreg.study.engine.program_cache import ProgramCache
 from jaxreg.study.engine.session import Session, hold
 from jaxreg.study.engine.trainer import Trainer, Watch, fingerprint
 from jaxreg.train.loop import Interrupted
+from jaxreg.train.parallel import uneven_batch
 
 LEDGER, PAGE, TABLE = "ledger.json", "ledger.html", "ledger.md"
 OFF_VALUES = "off_values.json"
@@ -59,13 +60,11 @@ def refuse_impossible(designs: Mapping[str, Design], chosen: Sequence[str], *, q
                 f"{design.claim.id}: {len(design.seeds)} seeds cannot decide: the smallest p is"
                 f" {p:.2g}, after Holm over {tests} questions {corrected:.2g}; give more seeds"
             )
-        mistakes += dict.fromkeys(
-            f"{design.claim.id}: train.batch_size is {arm.values['train.batch_size']}; with"
-            f" train.layout=data it must be a multiple of {devices} devices"
+        uneven = (
+            uneven_batch(arm.values["train.layout"], int(arm.values["train.batch_size"]), devices)
             for arm in design.arms.values()
-            if arm.values["train.layout"] == "data"
-            and int(arm.values["train.batch_size"]) % devices
         )
+        mistakes += dict.fromkeys(f"{design.claim.id}: {line}" for line in uneven if line)
     if mistakes:
         raise UserErrors(mistakes)
 

@@ -30,6 +30,7 @@ from jaxreg.study.engine.members import Group, Spec, group, make_specs, plain
 from jaxreg.study.engine.session import Session, hold
 from jaxreg.study.engine.trainer import fingerprint
 from jaxreg.study.report import counterfactual_section, tensorboard
+from jaxreg.train.parallel import uneven_batch
 
 MANY = 10_000
 """From so many members on, a plan says first that counting them takes a while."""
@@ -41,12 +42,9 @@ def refuse_impossible(config: Mapping, arms: Mapping[str, Arm], seeds: Sequence[
     Raises:
       UserErrors: the devices cannot share a batch, or an arm's seeds leave the range.
     """
-    mistakes, train, devices = [], config["train"], len(jax.devices())
-    if train["layout"] == "data" and train["batch_size"] % devices:
-        mistakes.append(
-            f"train.batch_size is {train['batch_size']}; with train.layout=data it must be a"
-            f" multiple of the devices, which are {devices} (--devices=N)"
-        )
+    train = config["train"]
+    uneven = uneven_batch(train["layout"], train["batch_size"], len(jax.devices()))
+    mistakes = [] if uneven is None else [uneven]
     for name, arm in arms.items():
         if max(seeds) + arm.seed_offset > MAX_SEED:
             mistakes.append(

@@ -14,6 +14,7 @@ from jaxreg import losses, nn, optim, rng
 from jaxreg.batch import PARTNER
 from jaxreg.data import Dataset
 from jaxreg.metrics import Tally, choice_hits
+from jaxreg.probe.forward import query_logits
 from jaxreg.reg import augmentations, schedules, sharpness
 from jaxreg.reg.penalties import Seen, penalized
 from jaxreg.study.design import components
@@ -77,7 +78,7 @@ def problem_of(structure: Mapping, vocabulary: Vocabulary) -> Callable[[Strength
         model = model_of(structure, strengths, vocabulary)
 
         def score(params, batch, seed):
-            logits = predict(model, with_fresh_rows(params, seed, vocabulary), batch)
+            logits = query_logits(model, with_fresh_rows(params, seed, vocabulary), batch)
             hits = choice_hits(logits, batch["label"], batch["foil"])
             return jnp.stack([hits, losses.cross_entropy(logits, batch["label"])], axis=-1)
 
@@ -294,27 +295,6 @@ def not_spared(
             [-1 if i == axis else 1 for i in range(len(axes))]
         )
     return ~hit
-
-
-def predict(model: nn.Transformer, params: Any, batch: Mapping) -> jax.Array:
-    """Logits [n, V] at the query position, in evaluation mode, with the batch's connections cut in
-    every head and layer.
-
-    batch["cut_positions"]: [n, C], key positions that the query may not read; -1 cuts nothing.
-    """
-    positions = jnp.arange(batch["tokens"].shape[1])
-    is_query = positions[None, :, None] == batch["query_position"][:, None, None]
-    is_cut = (positions[None, :, None] == batch["cut_positions"][:, None, :]).any(-1)
-    allowed = ~(is_query & is_cut[:, None, :])
-    given = {"features": batch["features"]} if "features" in batch else {}
-    return model.apply(
-        {"params": params},
-        batch["tokens"],
-        padding_mask=batch["tokens"] != 0,
-        mask=allowed[:, None],
-        read_positions=batch["query_position"],
-        **given,
-    )
 
 
 def with_fresh_rows(params: Any, seed: Any, vocabulary: Vocabulary) -> Any:
