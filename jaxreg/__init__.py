@@ -1,6 +1,6 @@
 """jaxreg: which regularizer makes this transformer generalize?
 
-The map of the package; imports go down this list, and siblings never import one another:
+The packages; imports go down this list, and siblings never import one another:
 
     cli          the `jaxreg` command
     launch       the same command on other machines: Cloud TPU, GKE, Slurm, SkyPilot
@@ -10,7 +10,7 @@ The map of the package; imports go down this list, and siblings never import one
     store        run directories, members, checkpoints; on disk or in an object store
     distributed  the processes of one job
     nn           Flax modules: dropout, attention, blocks, transformer
-    reg          what regularizes and is no module: penalties, augmentations, schedules
+    reg          regularizers that are no modules: penalties, augmentations, schedules
     data         grammars, splits, TFDS builders, batches (numpy only)
     optim        one optax chain: clips -> noise -> optimizer with decay -> schedule -> average
     losses       per-example losses (values, not means)

@@ -1,4 +1,4 @@
-"""The one legend of a batch: every key, its shape and dtype.
+"""The keys of a batch, with their shapes and dtypes.
 
 A batch is a dict of arrays whose leading axis B is the example. A row's tokens are integers, 0 is
 padding. The letters are those of `jaxreg.typing`; C are the cues of the data set, V the variants
@@ -10,7 +10,7 @@ from typing import Literal, TypedDict
 from jaxreg.typing import Array, Float, Int
 
 PARTNER: Literal["partner_"] = "partner_"
-"""What the arrays of an example's partner, another example of the global batch, begin with."""
+"""The name prefix of the arrays of an example's partner, another example of the global batch."""
 
 
 class Batch(TypedDict, total=False):
@@ -23,11 +23,11 @@ class Batch(TypedDict, total=False):
     label: Int[Array, "b"]
     """The right output."""
     features: Float[Array, "b t f"]
-    """What stands in place of the tokens' embeddings, such as patches of an image."""
+    """Embedded in place of the tokens, such as patches of an image."""
 
     # Of the training split.
     cues: Int[Array, "b c"]
-    """Positions of the words that tell the answer; -1 where absent."""
+    """Positions of the cues, the words that determine the answer; -1 where absent."""
 
     # Of what is scored.
     foil: Int[Array, "b"]

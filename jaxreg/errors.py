@@ -1,4 +1,4 @@
-"""What goes wrong, in words: one exception for a person's mistakes, nearest names, exit codes."""
+"""The exception for a person's mistakes, suggestions of nearest names, and exit codes."""
 
 import contextlib
 import difflib
@@ -52,7 +52,7 @@ def has_control_character(text: str) -> bool:
 def is_interrupt(error: BaseException) -> bool:
     """Whether this is a real Ctrl-C, and not a KeyboardInterrupt that some code raises by itself.
 
-    Ctrl-C comes between two instructions; the innermost frame of a `raise` stands at that one.
+    Ctrl-C comes between two instructions; after a `raise` the innermost frame is at that `raise`.
     """
     if not isinstance(error, KeyboardInterrupt):
         return False
@@ -63,11 +63,11 @@ def is_interrupt(error: BaseException) -> bool:
 
 
 DONE, DEFECT, MISTAKE, INTERRUPTED = 0, 1, 2, 75
-"""The exit codes of every command: done, a defect of jaxreg, a mistake of the user's, interrupted.
+"""The exit codes of every command: done, a defect of jaxreg, a user's mistake, interrupted.
 
-After an interruption the same command goes on.
+After an interruption the same command continues.
 """
 FAILED = DEFECT
 """Of the conformance suite: a check failed."""
 BROKEN = DEFECT
-"""Of a launch: something in the cloud could not be deleted, installed or fetched."""
+"""The exit code of a launch that could not delete, install or fetch something in the cloud."""

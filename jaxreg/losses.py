@@ -1,4 +1,4 @@
-"""Per-example losses: values, not means; whoever sums them divides once, by the global count."""
+"""Per-example losses: values, not means; the caller divides once, by the global count."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Sums and counts that merge exactly: nothing is divided before everything is counted."""
+"""Sums and counts that merge exactly: division comes last."""
 
 from typing import NamedTuple
 

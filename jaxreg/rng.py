@@ -10,7 +10,7 @@ import jax
 from jaxreg.typing import Array, Int, Key, UInt32
 
 STREAMS = {"init": 0, "dropout": 1, "fresh": 2, "noise": 3, "second": 4, "augment": 5}
-"""Append-only: a number that changes its meaning changes every published result."""
+"""Append-only: a changed number changes every published result."""
 
 PLACES = {
     "embedding": 0,
@@ -26,7 +26,7 @@ PLACES = {
     "mlp_depth": 10,
     "augmentation": 11,
 }
-"""Append-only: where in a layer a dropout site sits."""
+"""Append-only: the dropout sites of a layer."""
 
 PLACES_PER_LAYER = 64
 

@@ -1,8 +1,8 @@
-"""Source text by what it does: digests of syntax trees.
+"""Digests of Python sources by their syntax trees.
 
 The digest of a source does not change with formatting, comments, docstrings, type comments, or the
-Python version that parses it (3.11 to 3.13): trees are written by a walk of our own, since what
-`ast.dump` shows differs between versions.
+Python version that parses it (3.11 to 3.13): trees are serialized by an own walk, since `ast.dump`
+differs between versions.
 """
 
 import ast
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 _WITHOUT_EFFECT = frozenset({"ctx", "kind", "type_comment", "type_ignores"})
-"""Fields of nodes that follow from the others, or decide nothing."""
+"""Fields of nodes that follow from the others or have no effect."""
 
 
 def source_digest(source: str | bytes) -> str:
@@ -32,7 +32,7 @@ def tree_digest(*nodes: ast.AST) -> str:
 
 
 def _write(value: Any, write: Callable[[str], Any]) -> None:
-    """Says a node's type and its fields with something in them, in the grammar's order."""
+    """Writes a node's type and its non-empty fields, in the grammar's order."""
     if isinstance(value, ast.Constant):
         # ascii and not repr: which letters repr escapes depends on Python's table of Unicode.
         write(f"({type(value.value).__name__} {value.value!a})")

@@ -1,4 +1,4 @@
-"""Attention with position-keyed dropout, in pure JAX: no Flax in here."""
+"""Attention with position-keyed dropout, in pure JAX, without Flax."""
 
 from jaxreg.attention.api import dot_product_attention
 from jaxreg.attention.dropout import AttentionDropout

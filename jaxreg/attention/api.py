@@ -1,4 +1,4 @@
-"""Attention for users: `dot_product_attention`, and `attend`, which also hands over the weights."""
+"""The public attention: `dot_product_attention`, and `attend`, which also returns the weights."""
 
 import dataclasses
 import math
@@ -64,9 +64,9 @@ def dot_product_attention(
         then.
       logit_softcap: cap * tanh(scale * q k^T / cap) in place of scale * q k^T, before the bias; inf
         changes nothing, None leaves it out.
-      query_offset: position of the first query, a whole number or a traced one: query t stands at
-        position query_offset + t for the causal mask and for dropout. Decoding step t with
-        query_offset=t draws the mask that row t of the full call has. None means 0.
+      query_offset: position of the first query, an integer or a traced one: query t is at position
+        query_offset + t for the causal mask and for dropout. Decoding step t with query_offset=t
+        draws the mask that row t of the full call has. None means 0.
 
     Returns:
       [*B, T, H, Kv] in the dtype that query, key and value promote to, divided between devices as
@@ -139,7 +139,7 @@ class _Settings(NamedTuple):
 
 
 class _Operands(NamedTuple):
-    """The arrays of a call, as it was given them; None where there is none."""
+    """The arrays of a call as given, or None."""
 
     query: Array
     key: Array
@@ -228,7 +228,7 @@ def _chosen(
     kind: AttentionKind,
     query_offset: Any,
 ) -> AttentionImplementation:
-    """The implementation: as asked for, or by size."""
+    """The implementation that is given, or else chosen by size."""
     lengths = query.shape[-3], key.shape[-3]
     is_known = all(isinstance(n, int) for n in lengths)
     if implementation == "blockwise" and not is_known:

@@ -30,8 +30,7 @@ UNITS: dict[DropoutUnit, tuple[str, ...]] = {
     "head": ("example", "head"),
     "span": ("example", "head", "query", "key"),
 }
-"""The coordinates that enter the draw of each unit; a span's key coordinate is key // span_length.
-"""
+"""Unit -> the coordinates that enter its draw; a span's key coordinate is key // span_length."""
 
 STAGES = typing.get_args(DropoutStage)
 SHAREABLE = typing.get_args(SharedCoordinate)

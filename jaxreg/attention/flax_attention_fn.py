@@ -103,7 +103,7 @@ def attention_fn(
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class FlaxAttention:
-    """What `attention_fn` returns: a function that is equal to another one of equal arguments.
+    """The function that `attention_fn` returns, equal to another one of equal arguments.
 
     Not a pytree: Flax keeps it as a static attribute of its modules.
     """
@@ -209,7 +209,7 @@ class FlaxAttention:
         return hash(self._compared())
 
     def _compared(self) -> tuple:
-        """The arguments; an array or tracer by its identity, for its value may be unknown."""
+        """The arguments; arrays and tracers by identity, as their values may be unknown."""
         plain = (str, int, float, tuple, np.generic, type(None))
         values = (getattr(self, field.name) for field in dataclasses.fields(self))
         return tuple(x if isinstance(x, plain) else (type(x), id(x)) for x in values)

@@ -73,8 +73,8 @@ def keep_scale(rate: Scalar) -> Float[Array, ""]:
 def as_typed_keys(keys: PRNGKey) -> Array:
     """Typed keys; raw ones are wrapped: two words as Threefry keys, four as rbg keys.
 
-    Four words are unsafe_rbg keys where that is JAX's default (`jax_default_prng_impl`): raw words
-    don't say it, and JAX reads them so, too.
+    Four words are unsafe_rbg keys where that is JAX's default (`jax_default_prng_impl`), as in JAX:
+    raw words do not tell the two apart.
 
     Raises:
       ValueError: anything else.
@@ -197,7 +197,7 @@ def keep_mask(
     queries: Int[Array, "t"],
     keys: Int[Array, "s"],
 ) -> Bool[Array, "e h t s"]:
-    """True where a connection is kept, at any coordinates: the replay. No attention is computed.
+    """True where a connection is kept, at any coordinates, without computing attention.
 
     The result is the outer product of the four coordinate arrays, equal bit for bit to what
     attention used there (before `droppable`, and before the rule of stage "logits" for rows that

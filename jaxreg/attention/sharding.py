@@ -4,8 +4,8 @@ JAX holds an array on several devices in three ways (the axis types of a mesh):
 
     Explicit  how it is divided is part of its type: `over_shards` maps attention over the parts
     Manual    in shard_map and pmap an array is one device's part already
-    Auto      the compiler divides the program; it never divides a loop over examples, so `lanes`
-              says how far the batch and the heads stay axes of the arrays
+    Auto      the compiler divides the program; it never divides a loop over examples, so the batch
+              and the heads stay axes of the arrays, in groups (`lanes`)
 """
 
 import math

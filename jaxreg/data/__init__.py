@@ -1,7 +1,7 @@
 """Data sets and batches. numpy only: no JAX, and TFDS is imported on the first load.
 
-dataset    what a data set is: splits, and the views of them that are reported
-source     how a data set is drawn and described: one package and one line of SOURCES each
+dataset    the splits of a data set, and the views of them that are reported
+source     the draw and description of a data set: one package and one line of SOURCES each
 cache      the TFDS files of any source
 catsat     verb number: "the cat SIT on the mat" -> sits
 agree      verb number in 15 frames of English
@@ -32,7 +32,7 @@ SOURCES: dict[str, Source] = {
 """config.data.dataset -> the data set. A new one is a package and a line here, see `source.py`."""
 
 DEFAULT_DATASET = "catsat"
-"""Whose settings the config has where nobody chooses another."""
+"""The data set whose settings a config has by default."""
 
 __all__ = [
     "DEFAULT_DATASET",

@@ -1,4 +1,4 @@
-"""Which examples a training step sees, as a pure function of (seed, step)."""
+"""The examples of a training step, as a pure function of (seed, step)."""
 
 import numpy as np
 from jaxtyping import Int32
@@ -11,8 +11,7 @@ def batch_indices(
 
     The epochs, each a permutation of all rows, are laid end to end without a gap; step s takes the
     positions [s * batch_size, (s + 1) * batch_size). So a batch may span two epochs and no row is
-    left out. Nothing is carried
-    from call to call: any step's batch can be made again alone.
+    left out. There is no state: any step's batch can be made again alone.
 
     Args:
       seed: any integer >= 0.

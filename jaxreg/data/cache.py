@@ -4,11 +4,11 @@
 
 One TFDS example is a whole split, not a sentence: TFDS takes about 30 microseconds to write and
 read back each feature of an example, which would make 20 seconds of the 36 data sets of the main
-comparison instead of 4. The columns keep
-their names: `as_data_source(split="train")[0]["tokens"]` is int32 [n, length].
+comparison instead of 4. The columns keep their names: `as_data_source(split="train")[0]["tokens"]`
+is int32 [n, length].
 
 This is the only file that imports tensorflow_datasets; `jaxreg.data` imports it on the first
-`load`. `from_tfds` reads a builder of one's own.
+`load`. `from_tfds` reads a person's own builder.
 """
 
 import contextlib
@@ -37,11 +37,11 @@ _stream_lock = threading.RLock()  # reentrant: a draw may read a TFDS builder
 
 
 class DataWarning(UserWarning):
-    """Damaged files were made anew."""
+    """Damaged files were made again."""
 
 
 class CacheError(OSError):
-    """The files of a data set cannot be written: a full or forbidden disk."""
+    """The files of a data set cannot be written: a full disk, or no permission."""
 
 
 class SourceConfig(tfds.core.BuilderConfig):
@@ -160,13 +160,13 @@ def prepare(
 ) -> dict[str, Split]:
     """Writes the files of `settings` and returns the splits as read back from them.
 
-    They are written to a private folder, read back, and only then renamed to their place, so that
-    processes which prepare the same data at once never see one another's half-written files. Files
-    that are there already are kept, or moved away first with `replace`; the content is the same.
+    They are written to a private folder, read back, and only then renamed, so that processes which
+    prepare the same data at once never read incomplete files. Existing files are kept, or moved
+    away first with `replace`; the content is the same.
 
     Raises:
       CacheError: they cannot be written.
-      Exception: whatever the source raises where it cannot draw these settings.
+      Exception: of the source, if it cannot draw these settings.
     """
     config = SourceConfig(source, settings)
     try:
@@ -207,8 +207,8 @@ def read(source: "Source", settings: Any, data_dir: str | os.PathLike) -> dict[s
     """The splits of `settings` from files that `prepare` wrote, read-only arrays.
 
     Raises:
-      ValueError: the files are not of these settings, or not what was written.
-      Exception: whatever TFDS raises where a file is missing or damaged.
+      ValueError: the files are of other settings, or were changed.
+      Exception: of TFDS, if a file is missing or damaged.
     """
     folder = _folder(source, settings, data_dir) / str(_SplitsBuilder.VERSION)
     with _quiet():
@@ -307,7 +307,7 @@ def _digest(splits: dict[str, Split]) -> str:
 
 
 class _Muted:
-    """A stream that drops what one thread writes and passes on what the others do."""
+    """A stream that drops the output of one thread and passes on that of the others."""
 
     def __init__(self, stream: Any):
         self._stream, self._thread = stream, threading.get_ident()

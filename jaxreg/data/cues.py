@@ -2,22 +2,20 @@
 
 A row is all words, in no order but for a core: "A f S B f Q" with cue words A and B, a shortcut S,
 the query word Q and fillers f; more fillers stand around it, so that no position is untrained. At Q
-the model chooses between two answers of
-the query word, up and down: "heron so above cliff yet LIVE" -> live-up. A (heron is a bird, carp a
-fish) and B (a cliff is high, a reef is deep) always agree in training, each alone tells the answer,
-and each has 16 words to be learned. The
+the model chooses between two answers of the query word, up and down: "heron so above cliff yet
+LIVE" -> live-up. A (heron is a bird, carp a fish) and B (a cliff is high, a reef is deep) always
+agree in training, each alone determines the answer, and each has 16 words to be learned. The
 shortcut is one of two words, above and below, and agrees with the answer in a share `rho` of the
-training rows: .5 tells nothing, 1 makes it a third cue, and by far the easiest.
+training rows: .5 is uninformative, 1 makes it a third cue, and by far the easiest.
 
 At test a cue is a filler, or cut from the query, or contradicts the other; the core stands
-elsewhere, or A and B change places. Where A and B disagree, the label is what A says and the foil
-what B says: the accuracy is the share that follows A.
+elsewhere, or A and B change places. Where A and B disagree, the label follows A and the foil B: the
+accuracy is the share that follows A.
 
-Canaries are rows of fillers and a query, with an answer that nothing tells, `canary_repeats` times
-each: what is right on them is memorized (Carlini et al. 2019 plant numbers; ours are sentences,
-their twins, never trained, the view "nothing").
-Corrupted rows carry the wrong answer: the accuracy on them is the share of wrong labels that is
-believed.
+Canaries are rows of fillers and a query, with an answer that no word determines, `canary_repeats`
+times each: right answers on them are memorized (Carlini et al. 2019, arXiv:1802.08232, insert
+numbers; here they are sentences, and the view "nothing" has others that are never trained).
+Corrupted rows have the wrong answer: the accuracy on them is the share of wrong labels learned.
 """
 
 import dataclasses
@@ -95,7 +93,7 @@ VIEWS = (
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What a draw of CUES follows from.
+    """The settings of a draw of CUES.
 
     Attributes:
       seed: any integer >= 0.

@@ -1,6 +1,6 @@
-"""What a data set is: splits of arrays, and the views of them that are reported.
+"""A data set: splits of arrays, and the views of them that are reported.
 
-Nothing here knows a grammar. What draws and loads a data set is a `Source` (`source.py`).
+This module depends on no grammar. A `Source` (`source.py`) draws and loads data sets.
 """
 
 import dataclasses
@@ -66,8 +66,7 @@ class View:
       subset: None (all rows), a tag's name, or "template:" and a template's name.
       fresh: whether the embedding rows of `Dataset.fresh_tokens` are replaced by fresh random ones.
       chance: accuracy of a guess on it; None: the data set's.
-      at_chance: why nothing but chance is possible, or a leak is found; empty where more is
-        possible.
+      at_chance: the reason why more than chance would show a leak; empty where it would not.
     """
 
     name: str

@@ -23,7 +23,7 @@ OPERATIONS: dict[str, tuple[str, Callable]] = {
     "multiply": ("*", lambda a, b: a * b),
     "polynomial": ("o", lambda a, b: a * a + a * b + b * b),
 }
-"""Name -> its sign, and what is taken modulo n."""
+"""Name -> its sign, and the function that is taken modulo n."""
 
 COMMUTATIVE = ("add", "multiply", "polynomial")
 SPLITS = ("train", "validation", "corrected")
@@ -44,7 +44,7 @@ WIDTH = 4  # tokens of a row: a, sign, b, equals
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What a draw of MODN follows from.
+    """The settings of a draw of MODN.
 
     Attributes:
       seed: any integer >= 0.
@@ -152,7 +152,7 @@ def _place(
 
 
 def true_labels(tokens: Int32[np.ndarray, "n t"], settings: Settings) -> Int32[np.ndarray, " n"]:
-    """The right answers of rows, whatever their labels say."""
+    """The right answers of rows, regardless of their labels."""
     return answers(
         tokens[:, 0].astype(np.int64) - 1, tokens[:, 2].astype(np.int64) - 1, settings
     ).astype(np.int32)

@@ -40,7 +40,7 @@ TEMPLATES = ("pairs", "alone")
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What a draw of RECALL follows from.
+    """The settings of a draw of RECALL.
 
     Attributes:
       seed: any integer >= 0.
@@ -94,7 +94,7 @@ def draw_splits(settings: Settings) -> dict[str, Split]:
 
 
 def _draw(name: str, size: int, settings: Settings, taken: set[bytes]) -> Split:
-    """`size` rows, none of them in `taken`, which they join."""
+    """`size` rows that are not in `taken`; they are added to it."""
     rng, rows = generator("recall", settings.seed, name), []
     for _ in range(100):
         wanted = size - len(rows)
@@ -118,7 +118,7 @@ def _draw(name: str, size: int, settings: Settings, taken: set[bytes]) -> Split:
 
 
 def _row_content(row: Int64[np.ndarray, " r"], settings: Settings) -> bytes:
-    """The pairs in the order of their keys, and the key that is asked for."""
+    """The pairs in the order of their keys, and the queried key."""
     keys, values = np.split(row[:-1], 2)
     order = np.argsort(keys)
     return np.concatenate([keys[order], values[order], keys[row[-1:]]]).tobytes()
@@ -138,7 +138,7 @@ def _alone(settings: Settings) -> Split:
 def _place(
     rows: Int64[np.ndarray, "n r"], settings: Settings, places: np.ndarray, template: str
 ) -> Split:
-    """Rows (keys, values, which pair is asked for) as tokens, the pairs at `places`."""
+    """Rows (keys, values, queried pair) as tokens, the pairs at `places`."""
     keys, values = np.split(rows[:, :-1], 2, axis=1)
     n, line, queried = len(rows), np.arange(len(rows)), rows[:, -1]
     places = np.broadcast_to(places, keys.shape)

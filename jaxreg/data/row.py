@@ -1,4 +1,4 @@
-"""One sentence or row of a data set as tokens, for looking at what a model does with it."""
+"""One sentence or row of a data set as tokens, to inspect a model on it."""
 
 import dataclasses
 import difflib
@@ -19,7 +19,7 @@ class Encoded:
       query_position: where the verb stands; -1 without a verb.
       singular: the output of the verb's singular form (sits); -1 without a verb.
       plural: the output of its plural form (sit); -1 without a verb.
-      label: the right one of the two; -1 where nothing tells.
+      label: the right one of the two; -1 if unknown.
       cues: positions of the cues (of CATSAT: the subject noun and its determiner), -1 where absent.
     """
 

@@ -40,8 +40,7 @@ from jaxreg.syntax import source_digest
 _NONE = np.zeros(0, np.int32)
 
 Variants = tuple[Int32[np.ndarray, "n k t"], Int32[np.ndarray, "n k"]]
-"""Rewritten training sentences: tokens, 0 where there is no such variant; query_position, -1 there.
-"""
+"""Rewritten training sentences: tokens and query_position; 0 and -1 without a variant."""
 
 
 def setting(
@@ -89,7 +88,7 @@ def check_settings(settings: Any, *more: str) -> None:
 
 
 def _wanted(field: dataclasses.Field, value: object) -> str:
-    """What the value should be, or nothing where it is right."""
+    """What the value should be; "" if it is right."""
     rule = field.metadata
     if rule["choices"] is not None:
         return "" if value in rule["choices"] else f"one of: {', '.join(rule['choices'])}"
@@ -140,20 +139,20 @@ class Source:
       check: (splits, settings) -> None; raises LeakError where something held out is found where it
         must not be.
       version: raise it with anything that changes what a seed draws. None: the syntax tree of the
-        file of `draw` stands for it, so that files of an older draw are never served; right for
-        one's own file.
+        file of `draw` is used, so that files of an older draw are never read; right for a person's
+        own file.
       content: word lists and the like that a draw follows from besides its settings, JSON-able, for
         the content hash.
       address: settings -> content hash, instead of the usual one.
-      encode: (text, positions of a row) -> the text as a row; raises ValueError for words that are
-        not known. None: word by word, as `row.encode_row` does.
-      example: the sentence to look at where nobody names one; None: the first training row.
+      encode: (text, positions of a row) -> the text as a row; raises ValueError for unknown words.
+        None: word by word, as `row.encode_row` does.
+      example: the default sentence of `inspect`; None: the first training row.
       rewritings: kinds of rewritten training sentences that there are, such as "synonym".
       rewrite: (dataset, kinds, number for each sentence) -> kind -> tokens [n, K, T] and
         query_position [n, K]; there where `rewritings` is not empty.
-      pathways: what the page shows of several pathways: name of a cut -> view.
-      same_shape: settings that change which rows are drawn and nothing else: neither sizes nor
-        words. Draws that differ in others are trained by programs of their own.
+      pathways: name of a cut -> view, for the report's section on several pathways.
+      same_shape: settings that change which rows are drawn, but neither sizes nor words. Draws that
+        differ in others are trained by separate programs.
     """
 
     name: str

@@ -1,1 +1,1 @@
-"""The processes of a job: joining, agreeing, signals, and what a process says when it dies."""
+"""The processes of a job: joining, agreement, signals, and the error line of a killed process."""

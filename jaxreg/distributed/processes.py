@@ -35,9 +35,9 @@ A killed process is mostly noticed at once, by its closed connections.
 """
 POLL_SECONDS = 1.0
 MOST_LETTERS = 300
-"""Of what a transport says."""
+"""Longest quoted transport error."""
 LEAVE_SECONDS = 20.0
-"""How long a process that ends waits for the others to hear why."""
+"""How long a process that ends waits for the others to read its failure."""
 LOST = ("gloo", "unavailable", "socket closed", "connection", "heartbeat", "coordination", "peer")
 """Words of the errors by which a transport reports that another process is gone."""
 
@@ -45,7 +45,7 @@ GO_ON = "what was saved is safe: start all processes again with the same command
 
 
 class PeerFailed(Exception):
-    """Another process said that it ends. code: the exit code that it gives."""
+    """Another process announced that it ends, with exit code `code`."""
 
     def __init__(self, message: str, code: int):
         super().__init__(message)
@@ -53,7 +53,7 @@ class PeerFailed(Exception):
 
 
 class PeerLost(Exception):
-    """Another process is gone without a word."""
+    """Another process is gone without an announcement."""
 
 
 class JoinFailed(Exception):
@@ -136,22 +136,22 @@ _job: _Job | None = None  # that this process has joined
 
 
 def index() -> int:
-    """The position of this process among those of its job; 0 alone."""
+    """The index of this process in its job; 0 without a job."""
     return 0 if _job is None else _job.index
 
 
 def count() -> int:
-    """How many processes the job has; 1 alone."""
+    """The number of processes of the job; 1 without one."""
     return 1 if _job is None else _job.count
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes and speaks: process 0 of its job, or alone."""
+    """Whether this process writes files and output: process 0 of its job, or without a job."""
     return index() == 0
 
 
 def hosts() -> int:
-    """How many different hosts the job's processes run on; 1 alone."""
+    """The number of hosts of the job's processes; 1 without a job."""
     return 1 if _job is None else len(set(_job.hosts))
 
 

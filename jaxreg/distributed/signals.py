@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request: the first asks to finish and save, the second stops at once."""
+"""Ctrl-C and SIGTERM as requests: the first finishes and saves, the second stops at once."""
 
 import contextlib
 import os
@@ -11,7 +11,7 @@ NOTICE = "finishing this chunk, saving; press again to stop at once"
 
 
 class Interrupts(contextlib.AbstractContextManager):
-    """Turns the first SIGINT or SIGTERM into `requested`; the loop looks at it between chunks.
+    """Turns the first SIGINT or SIGTERM into `requested`, which a loop checks between chunks.
 
         with Interrupts(notify=print) as interrupts:
             while not done and not interrupts.requested:

@@ -101,7 +101,7 @@ class Accelerator:
 
 
 def accelerator(text: str) -> Accelerator:
-    """What is known of a type such as "v5litepod-16".
+    """The accelerator of a type such as "v5litepod-16".
 
     Raises:
       UserErrors: no such type; one line with the reason and where the documentation is.

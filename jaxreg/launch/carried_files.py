@@ -8,7 +8,7 @@ from pathlib import Path
 from jaxreg.errors import UserErrors
 
 MOST_BYTES = 200 * 2**20
-"""Of files that go along: larger data belongs into a bucket."""
+"""Largest size of the files that go to the workers; larger data belongs in a bucket."""
 
 _OUTPUTS = ("--workdir", "--results")
 _LEFT_OUT = {"__pycache__", ".git", ".venv", "node_modules"}
@@ -30,20 +30,19 @@ class Carried:
 
 
 def carry(commands: Sequence[Sequence[str]], more: Iterable[Path], here: Path) -> Carried:
-    """What goes along with some commands.
+    """The files that some commands need on the workers, and the commands with their paths there.
 
-    A Python file takes the others of its folder along, since it may import or name them; a folder
-    all that is in it. `configs/`, with the defaults that configs start from, comes from beside the
-    file, from here, or from jaxreg's own source: where loading finds it.
+    With a Python file go the others of its folder, since it may import or name them; with a folder
+    all its files. `configs/`, with the defaults of configs, is taken where loading finds it: beside
+    the file, in the working directory, or in jaxreg's own source.
 
     Args:
-      commands: their words; each that names a file or folder here takes it along, behind `--flag=`
-        too.
+      commands: their words; files and folders that they name go along, also after `--flag=`.
       more: further files and folders.
       here: the working directory, absolute.
 
     Raises:
-      UserErrors: it is too much.
+      UserErrors: the files are larger than `MOST_BYTES`.
     """
     named = [path for words in commands for word in words if (path := _named(word, here))]
     further = [Path(os.path.normpath(here / path)) for path in more]

@@ -19,7 +19,7 @@ def commands_of(words: Sequence[str]) -> list[tuple[str, ...]]:
 
 
 def value_of(words: Sequence[str], flag: str) -> str | None:
-    """What stands behind a flag, `--flag=value` or `--flag value`; None where it is not there."""
+    """The value of a flag, given as `--flag=value` or `--flag value`; None without it."""
     for word, following in zip(words, [*words[1:], None], strict=False):
         if word.startswith(f"{flag}="):
             return word.partition("=")[2]
@@ -29,7 +29,7 @@ def value_of(words: Sequence[str], flag: str) -> str | None:
 
 
 def with_value(words: Sequence[str], flag: str, value: str) -> tuple[str, ...]:
-    """The words with a flag set, where it stood or at the end."""
+    """The words with a flag set, in its place or at the end."""
     changed, skip, done = [], False, False
     for word in words:
         if skip:

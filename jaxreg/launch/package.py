@@ -12,10 +12,10 @@ import jaxreg
 from jaxreg.launch.carried_files import Carried
 
 PYTHON = "3.12"
-"""Of the workers: their own is too old for JAX."""
+"""The Python that workers install; their own is too old for JAX."""
 
 _STORES = {"gs": "gcsfs", "gcs": "gcsfs", "s3": "s3fs", "az": "adlfs", "abfs": "adlfs"}
-"""Scheme of a path -> the package that reaches it."""
+"""Scheme of a path -> the package that implements it."""
 
 _SCRIPTS = Path(__file__).parent / "worker"
 _SOURCE = Path(jaxreg.__file__).parents[1]
@@ -26,7 +26,7 @@ class Packages:
     """What workers install.
 
     Attributes:
-      requirement: of jaxreg for pip; None: the working tree goes along and is installed.
+      requirement: of jaxreg for pip; None: the working tree is sent and installed.
       extras: of jaxreg, such as ("gcs",).
       others: further requirements.
     """
@@ -42,7 +42,7 @@ class Packages:
 
 
 def for_stores(commands: Iterable[Sequence[str]]) -> list[str]:
-    """Packages by which the paths of some commands are reached."""
+    """The packages that the paths in some commands need."""
     schemes = {
         word.partition("://")[0].rpartition("=")[2]
         for words in commands
@@ -78,7 +78,7 @@ def source_archive() -> bytes:
 
 
 def command_script(words: Sequence[str], start: str, environment: Mapping[str, str]) -> str:
-    """A script that becomes the command: its process is the command's, so that signals reach it."""
+    """A script that replaces itself by the command (exec), so that signals reach the command."""
     lines = [
         "#!/bin/bash",
         'echo $$ >"$1"',
@@ -106,9 +106,12 @@ def bundle(
     """The archive of one command; the same content gives the same bytes.
 
     Args:
-      words: the command. carried: the files. packages: what to install.
-      environment: of the command. python: version to install. before: a shell line that each worker
-        runs first.
+      words: the command.
+      carried: the files.
+      packages: what to install.
+      environment: of the command.
+      python: version to install.
+      before: a shell line that each worker runs first.
     """
     quoted = " ".join(map(shlex.quote, packages.words()))
     settings = f"PYTHON={shlex.quote(python)}\nBEFORE={shlex.quote(before)}\nPACKAGES=({quoted})\n"

@@ -136,7 +136,7 @@ _ENGINES = {"gke": _gke, "slurm": _slurm, "skypilot": _skypilot}
 
 
 def _local_on_gke(flags: Mapping, commands: Sequence[Sequence[str]]) -> list[str]:
-    """A pod's disk goes with the pod, a spot machine's with the machine."""
+    """Mistakes of a local --workdir: a pod's disk is deleted with the pod."""
     return [
         f"{word}: the disk is gone with the machine, and of several each has its own; use"
         " gs://BUCKET/RUN"
@@ -147,7 +147,7 @@ def _local_on_gke(flags: Mapping, commands: Sequence[Sequence[str]]) -> list[str
 
 
 def _local_on_skypilot(flags: Mapping, commands: Sequence[Sequence[str]]) -> list[str]:
-    """One machine that stays may keep it."""
+    """Mistakes of a local --workdir: only one machine that is not spot keeps its disk."""
     return _local_on_gke(flags, commands) if flags["spot"] or (flags["nodes"] or 1) > 1 else []
 
 

@@ -1,4 +1,4 @@
-"""Flax (Linen) modules and their regularizers: import them into any project; nothing heavy loads.
+"""Flax (Linen) modules and their regularizers, to import into any project.
 
     from jaxreg import AttentionDropout
     from jaxreg.nn import AttentionOptions, BlockDropout, BlockOptions, MlpDropout, TransformerBlock

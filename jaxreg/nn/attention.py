@@ -24,11 +24,10 @@ class SelfAttention(nn.Module):
 
     Attributes:
       num_heads: H; must divide the width D.
-      dropout: what is dropped, as one, where and how often; None drops nothing. Its rate may be
-        traced.
+      dropout: attention dropout; None drops nothing. Its rate may be traced.
       options: how attention is computed.
       site: the dropout site's number (`jaxreg.rng.site`); may be traced.
-      initializers: how the kernels start.
+      initializers: of the kernels.
       deterministic: True is evaluation, False training; None leaves it to the call
         (`jaxreg.nn.dropout.is_training`).
 
@@ -63,7 +62,7 @@ class SelfAttention(nn.Module):
         example_ids: Int[Array, "b"] | None = None,
         droppable: Bool[Array, "#b #h #t #t"] | None = None,
     ) -> Float[Array, "b t d"]:
-        """Every position's mix of what it may read.
+        """Each position's attention output, [B, T, D].
 
         Args:
           x: activations.

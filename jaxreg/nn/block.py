@@ -137,7 +137,7 @@ class TransformerBlock(nn.Module):
         example_ids: Int[Array, "b"] | None = None,
         droppable: Bool[Array, "#b #h #t #t"] | None = None,
     ) -> Float[Array, "b t d"]:
-        """The activations behind the block; arguments as in SelfAttention."""
+        """The activations after the block; arguments as in SelfAttention."""
         self.options.check_fits(self.dropout)
         self.sow("intermediates", "input", x)
         train = is_training(train, deterministic, self.deterministic)

@@ -28,7 +28,7 @@ def position_keyed_dropout(
     dropout_key: PRNGKey,
     example_ids: Int[Array, "b"] | None = None,
 ) -> Float[Array, "b t d"]:
-    """`x` with single features dropped and the kept ones scaled by one over the keep probability.
+    """`x` with single features dropped and the others divided by the keep probability.
 
     Args:
       x: activations.
@@ -127,12 +127,11 @@ class Dropout(nn.Module):
 
 
 def is_training(train: Any, deterministic: Any, attribute: Any = None) -> bool:
-    """Whether to drop: what a call says, or else its module; where nobody says it, False.
+    """Whether to drop, from the call or else its module; False if neither is given.
 
     Args:
       train, deterministic: of the call, each the other's opposite; one of them, or neither.
-      attribute: the module's `deterministic`. It and the call may not both say it, as in
-        `flax.linen.merge_param`.
+      attribute: the module's `deterministic`, which excludes both, as in `flax.linen.merge_param`.
 
     Raises:
       ValueError: given twice, or a traced value.

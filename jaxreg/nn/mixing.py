@@ -12,7 +12,7 @@ from jaxreg.typing import Array, Bool, Float, Int
 
 
 class Mix(NamedTuple):
-    """With whom each example is mixed, how much, and where.
+    """The partner of each example in a mix, the weight, and the layer.
 
     Own and partner pass the same blocks, each with its own padding and masks, up to the input of
     block `layer` (0: the embeddings); from there on there is one stream, weight * own + (1 -
@@ -26,8 +26,8 @@ class Mix(NamedTuple):
       weight: [B], of the example itself, in [0, 1].
       layer: [], in 0 ... N-1; may be traced.
       partner_ids: [B], the partners' positions in the global batch: they then have the dropout
-        masks that they have as examples themselves. None gives them the masks of whom they are
-        mixed with.
+        masks that they have as examples themselves. None gives them the masks of the examples that
+        they are mixed with.
 
     Source: Verma et al. 2019, "Manifold mixup", arXiv:1806.05236, section 2; Guo et al. 2019,
     arXiv:1905.08941, for embeddings of words. Differs: padding, see above.
@@ -71,11 +71,11 @@ def through_blocks(
     partner: Stream | None = None,
     mix: Mix | None = None,
 ) -> Array:
-    """The activations behind the last block.
+    """The activations after the last block.
 
     Args:
       blocks: functions of x and keywords mask, example_ids.
-      partner, mix: None, or both given: the partner stops before the last block, behind which
+      partner, mix: None, or both given: the partner stops before the last block, after which
         nothing is mixed.
     """
     x = own.x

@@ -1,10 +1,10 @@
-"""What modules are made of, said once for Linen and NNX: rates, which may be traced, and structure.
+"""The options of the Linen and NNX modules: dropout rates, which may be traced, and structure.
 
     dropout: AttentionDropout, MlpDropout < BlockDropout < TransformerDropout
     options: AttentionOptions < BlockOptions < TransformerOptions
 
-The larger ones hold the smaller ones. Each is checked where it is built, so a wrong word never
-waits for the first training step, and a field that does not exist is a TypeError.
+The larger ones hold the smaller ones. Each is checked when it is built, before any training step,
+and a field that does not exist is a TypeError.
 """
 
 import dataclasses
@@ -141,12 +141,12 @@ class AttentionOptions:
 
     Attributes:
       causal: query t reads keys 0 ... t only.
-      rotary: queries and keys are turned by their position (`jaxreg.nn.positions.rotate`).
+      rotary: queries and keys are rotated by position (`jaxreg.nn.positions.rotate`).
       kind: "softmax" or "sigmoid", as in `jaxreg.dot_product_attention`.
       logit_softcap: cap of the logits, above 0, as in `jaxreg.dot_product_attention`; None leaves
         it out, inf caps nothing. The one number here that may be traced.
       qk_norm: RMSNorm over the K features of queries and of keys, with a gain that all heads share,
-        before they are turned.
+        before they are rotated.
       implementation: None, "reference" or "blockwise", as in `jaxreg.dot_product_attention`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""How a transformer knows where a token stands: learned, sinusoidal, rotary, or not at all."""
+"""Positional information: learned, sinusoidal, rotary, or none."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ def position_vectors(
     max_length: int,
     learned: Callable[[Int[Array, "t"]], Float[Array, "t d"]] | None,
 ) -> Float[Array, "t d"] | float:
-    """What is added to the embedding: rows of the table `learned`, sines and cosines, or 0.
+    """The position vectors to add: rows of the table `learned`, sines and cosines, or 0.
 
     Args:
       positions: a word of `TransformerOptions.positions`.
@@ -43,7 +43,7 @@ def sinusoidal(length: int, width: int) -> Float[Array, "t d"]:
 
 
 def rotate(x: Float[Array, "b t h k"]) -> Float[Array, "b t h k"]:
-    """Queries or keys turned by their position, so that their product depends on the distance only.
+    """Queries or keys rotated by position, so that their product depends on the distance only.
 
     Source: Su et al. 2021 (RoFormer), arXiv:2104.09864, eq. 34. Differs: feature i is paired with
     i + K/2, as in most released code.

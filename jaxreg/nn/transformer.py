@@ -103,11 +103,11 @@ class Transformer(nn.Module):
           example_ids: positions in the global batch, for dropout; None means 0 ... B-1.
           droppable: False marks connections that are never dropped, in every layer; or one such
             array per layer, [N, B, H, T, T].
-          read_positions: where to read the answer out: one position of each example, or several;
+          read_positions: where the logits are taken: one position of each example, or several;
             None means everywhere.
-          features: what is embedded, by a linear layer, in place of tokens; `tokens` then only says
-            how many there are.
-          mix: with whom each example is mixed inside the model; `mask`, `droppable` and
+          features: are embedded by a linear layer in place of tokens; `tokens` then gives only
+            their number.
+          mix: the partners with which examples are mixed inside the model; `mask`, `droppable` and
             `read_positions` hold for both.
 
         Returns:

@@ -144,7 +144,7 @@ def severed_edges(
     answer: int,
     foil: int,
 ) -> tuple[float, np.ndarray, np.ndarray]:
-    """What each connection of the query's row is worth to the answer.
+    """The effect of each connection of the query's row on the answer.
 
     Returns:
       The answer's probability with nothing cut; [T] with query -> t cut in all heads and layers;

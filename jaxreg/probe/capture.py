@@ -14,16 +14,16 @@ BRANCHES = ("attention", "mlp")
 
 
 class Clean(NamedTuple):
-    """What went through an undisturbed pass.
+    """The activations of an unmodified pass.
 
     Attributes:
       logits: at the query.
       heads: what each head adds before the output projection: the input of attention/out.
       values: the values that the heads read.
       weights: the attention weights, rows are queries.
-      inputs, outputs: of the branches (attention, MLP) of each block: what the module reads (behind
-        the norm, under pre-norm), and what the branch adds (behind the second norm of a sandwich
-        and LayerScale).
+      inputs, outputs: of the branches (attention, MLP) of each block: what the module reads (after
+        the norm, under pre-norm), and what the branch adds (after the second norm of a sandwich and
+        LayerScale).
       statistics: of every norm's calls, by the module's path.
     """
 

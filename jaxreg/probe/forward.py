@@ -23,7 +23,7 @@ MEMBER_AXES = ("vmap", "map")
 
 
 class PassScore(NamedTuple):
-    """How well some logits answer a batch: means over its examples."""
+    """The accuracy and loss of logits on a batch: means over its examples."""
 
     accuracy: Float[Array, "..."]
     loss: Float[Array, "..."]
@@ -48,8 +48,8 @@ def query_logits(
       dropout_key: None is evaluation mode; with the key of a step, train mode at the model's rates.
       example_ids: for dropout; None means 0 ... B-1.
       intercept: functions as `flax.linen.intercept_methods` takes them, the first one outermost.
-      sow: let the modules sow (into nothing), which makes attention keep its weights, for
-        interceptors that look at them.
+      sow: let the modules sow, which makes attention keep its weights, for interceptors that read
+        them; what is sown is discarded.
     """
     allowed = _uncut(batch)
     if allowed is not None:

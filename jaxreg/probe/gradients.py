@@ -1,4 +1,4 @@
-"""How large the gradient is in each layer, and in the first block against the last."""
+"""Gradient norms by layer, and of the first block relative to the last."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple

@@ -49,7 +49,7 @@ class Removal(NamedTuple):
         multiplies in place of the value. Or "masked", connections only: cut before the softmax, so
         that the row's other connections take over its weight.
       frozen_norms: keep the statistics of every norm at those of the clean run.
-      donors: for "resampled": which example stands in for each (`replacement.draw_donors`).
+      donors: for "resampled": the example that replaces each (`replacement.draw_donors`).
     """
 
     how: str = "zero"
@@ -67,17 +67,17 @@ def knocked_out(
 ) -> Float[Array, "b v"]:
     """Logits at the query with the selection knocked out; the selection may be traced.
 
-    Out of a head goes its part of the attention's output before the projection, at all positions;
-    out of a branch, all that it would add to the residual stream, with biases, behind the second
-    norm of a sandwich and LayerScale. Connections are taken out at the weights that the disturbed
-    run itself computes. Without a residual path a layer of zeros leaves nothing; post-norm still
+    Of a head, its part of the attention's output before the projection is removed, at all
+    positions; of a branch, all that it would add to the residual stream, with biases, after the
+    second norm of a sandwich and LayerScale. Connections are removed at the weights that the
+    modified run computes. Without a residual path a layer of zeros leaves nothing; post-norm still
     normalises the rest.
 
     Args:
-      clean: this batch's clean run, if it is there already.
+      clean: this batch's clean run, if it was computed already.
 
     Raises:
-      ValueError: an unknown way, "masked" for anything but connections, or "resampled" without
+      ValueError: an unknown `how`, "masked" for anything but connections, or "resampled" without
         donors.
     """
     connections, heads, branches = selection

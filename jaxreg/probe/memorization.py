@@ -23,7 +23,7 @@ class Memorized(NamedTuple):
     Attributes:
       clean: on examples whose label is right.
       corrupted: on the corrupted ones, the wrong label counting as the answer: what was memorised.
-      restored: on the corrupted ones, the true label counting: what was generalised against the
+      restored: on the corrupted ones, the true label counting: what was generalised despite the
         training label.
     """
 
@@ -44,11 +44,10 @@ def memorized(
     Args:
       batch: training examples with the labels that were trained on.
       true_label: the label before corruption.
-      corrupted: which labels were drawn anew; None means those that differ from the true ones. (A
-        label drawn anew that came out right counts as corrupted in some studies; it can tell
-        nothing.)
+      corrupted: which labels were redrawn; None means those that differ from the true ones. (Some
+        studies also count a redrawn label that is right as corrupted; it carries no information.)
 
-    A foil stays the foil; where the foil is the true label itself, the two change places for
+    A foil stays the foil; where the foil is the true label itself, the two are exchanged for
     `restored`.
     """
     logits = query_logits(model, params, batch)

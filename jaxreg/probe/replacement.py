@@ -33,17 +33,17 @@ def draw_donors(batch: Mapping, donor_key: Key[Array, ""]) -> Int[Array, "b"]:
 def replacement(
     x: Float[Array, "b t *f"], batch: Mapping, how: str, donors: Int[Array, "b"] | None = None
 ) -> Float[Array, "b t *f"]:
-    """What replaces the activations `x`.
+    """The replacement of the activations `x`.
 
     Args:
       x: the activations of the clean run.
       how: "zero"; "mean": a query's row becomes the mean of the batch's query rows, every other row
         the mean of all other real rows; "resampled": each row becomes the donor's row at the same
         distance from its query, or its nearest real one.
-      donors: for "resampled": which example stands in for each.
+      donors: for "resampled": the example that replaces each.
 
     Raises:
-      ValueError: an unknown word, or "resampled" without donors.
+      ValueError: an unknown `how`, or "resampled" without donors.
     """
     if how not in HOW:
         raise ValueError(f"how: {how!r}; allowed: {', '.join(HOW)}")

@@ -40,7 +40,7 @@ SITES = {
     "paraphrase": 7,
     "back_translation": 8,
 }
-"""Append-only: a number that changes its meaning changes every published result."""
+"""Append-only: a changed number changes every published result."""
 
 
 class Augmentation(Protocol):
@@ -92,10 +92,10 @@ def mix_weights(
 
 
 def unmixed(batch: Batch) -> Batch:
-    """The batch, if nothing has mixed it yet.
+    """The batch, if it is not mixed yet.
 
     Raises:
-      ValueError: something has.
+      ValueError: it is mixed already.
     """
     if "mix_weight" in batch:
         raise ValueError(
@@ -346,7 +346,7 @@ AUGMENTATIONS: dict[str, type[Augmentation]] = {
     "cutmix_strength": CutMix,
     "token_cutoff_rate": TokenCutoff,
 }
-"""Config field of the section `augment` -> the augmentation; applied in this order."""
+"""Config field of the section `augment` -> augmentation, in the order of application."""
 
 MIXING = ("mixup_strength", "manifold_mixup_strength", "cutmix_strength")
 """The fields of which one at most may be present: each sets the weight of the label."""

@@ -1,4 +1,4 @@
-"""What cutmix exchanges: squares of an image's patches, and spans of a sentence's tokens."""
+"""The exchanges of cutmix: squares of an image's patches, and spans of a sentence's tokens."""
 
 import jax.numpy as jnp
 

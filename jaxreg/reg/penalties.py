@@ -21,7 +21,7 @@ from jaxreg.typing import Array, Bool, Float, Int, Params, PyTree, Scalar
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Seen:
-    """What a penalty may look at: one training pass over one batch.
+    """The inputs of a penalty: one training pass over one batch.
 
     The two functions cost nothing until one is called, and then are computed once, however often
     they are called.
@@ -55,7 +55,7 @@ class Seen:
 
 
 class Penalty(Protocol):
-    """What a penalty is; called with what a training pass shows, it returns one number per example.
+    """The interface of a penalty: from the outputs of a training pass to one number per example.
 
     what: one line for `jaxreg list`. source: the paper. largest: the greatest strength that makes
     sense; seen_with: config fields and values without which it changes nothing. A class that

@@ -1,1 +1,1 @@
-"""What stands on disk or in a bucket: paths, atomic files, locks, checkpoints, trained members."""
+"""Storage on disk or in a bucket: paths, atomic files, locks, checkpoints, trained members."""

@@ -1,4 +1,4 @@
-"""Files that are whole or absent, and one way to write JSON: equal content, equal bytes."""
+"""Atomic file writes, and deterministic JSON: equal content gives equal bytes."""
 
 import contextlib
 import json
@@ -18,7 +18,7 @@ _TEMPORARY = ".jaxreg-tmp"
 
 
 def remove_temporaries(directory: pathlib.Path) -> None:
-    """Removes what a killed owner left half-written in a directory and the folders in it."""
+    """Removes temporary files that a killed owner left in a directory and its folders."""
     for pattern in (f".*{_TEMPORARY}", f"*/.*{_TEMPORARY}"):
         for path in directory.glob(pattern):
             path.unlink(missing_ok=True)
@@ -59,7 +59,7 @@ def write_bytes(path: str | os.PathLike, content: bytes) -> None:
 
 
 def write_text(path: str | os.PathLike, content: str) -> None:
-    """Puts `content` at `path` in UTF-8; see `write_bytes`."""
+    """Writes `content` to `path` in UTF-8; see `write_bytes`."""
     write_bytes(path, content.encode())
 
 

@@ -1,23 +1,23 @@
-"""Checkpoints that survive a kill at any moment and notice a flipped bit.
+"""Checkpoints that survive a kill at any moment and detect damaged files.
 
 A step directory `DIR/00000400` is written by Orbax under a temporary name and renamed when
 complete. It holds two items: `manifest`, JSON with the caller's meta and the path, dtype, shape and
-sha256 of every leaf; and `leaves`, their bytes in one array.
-One array, because Orbax spends about a millisecond on each: 150 leaves take 0.13 s apart and 0.03 s
-together. Saving a step again writes `00000400-1`, and only then removes `00000400`.
+sha256 of every leaf; and `leaves`, their bytes in one array. One array, because Orbax spends about
+a millisecond on each: 150 leaves take 0.13 s apart and 0.03 s together. Saving a step again writes
+`00000400-1`, and only then removes `00000400`.
 
-In an object store nothing can be renamed. There Orbax (0.12.8 refuses s3://) writes to a folder of
-this machine, the files are copied, and `commit_success.txt`, which comes last and has the sha256 of
+In an object store nothing can be renamed. There Orbax (0.12.8 refuses s3://) writes to a local
+folder, the files are copied, and `commit_success.txt`, which is written last and has the sha256 of
 each, makes the step complete.
 
-In a job of several processes the first one writes, alone; all restore the step that it chose.
+In a job of several processes only the first one writes; all restore the step that it chose.
 
 A checkpoint holds no key and no iterator: both follow from (seed, step).
 
-What Orbax leaves to its caller and this file does: digests (a flipped bit restores in silence), the
-search for the newest *valid* step (an empty directory counts as latest), the comparison of dtypes
-(they are cast in silence), the repeated save (refused in silence). Two processes on one directory
-destroy each other's steps: hold `rundir.RunLock`.
+Beyond Orbax this module adds digests (Orbax restores a flipped bit without an error), the search
+for the newest *valid* step (there an empty directory counts as latest), the comparison of dtypes
+(there they are cast), and the repeated save (there it is ignored). Two processes in one directory
+destroy each other's steps: hold `lock.RunLock`.
 """
 
 import contextlib
@@ -48,7 +48,7 @@ _STEP = r"(\d{8,})(?:-(\d+))?"
 _LEFTOVER = rf"{_STEP}\.(orbax-checkpoint-tmp.*|deleted)"
 _COMMIT = "commit_success.txt"
 MOST_LETTERS = 200
-"""Of what a damaged file's reader says."""
+"""Longest quoted error of a damaged file."""
 
 
 class CheckpointWarning(UserWarning):
@@ -75,7 +75,7 @@ class Checkpoints:
 
     Args:
       directory: a folder of their own, local or `scheme://...`. Made by the first save.
-      max_to_keep: steps that stay; 2 or more, so that one damaged step costs little.
+      max_to_keep: number of steps kept; give 2 or more, so that one damaged step costs little.
 
     Raises:
       ValueError: `max_to_keep` below 1.
@@ -165,7 +165,7 @@ class Checkpoints:
         return None if newest is None else newest[1]["meta"]
 
     def _chosen(self) -> tuple[_Entry, dict, dict[str, np.ndarray], tuple[str, ...]] | None:
-        """What `_newest` gives to the first process, on all of them."""
+        """The result of `_newest` in the first process, on all processes."""
         newest = _by_the_first(self._newest)
         entry = processes.agree(None if newest is None else list(newest[0]))
         if entry is None or newest is not None:
@@ -181,7 +181,7 @@ class Checkpoints:
             ) from error
 
     def _newest(self) -> tuple[_Entry, dict, dict[str, np.ndarray], tuple[str, ...]] | None:
-        """(entry, manifest, leaves, what was skipped) of the newest valid step."""
+        """(entry, manifest, leaves, skipped) of the newest valid step."""
         entries, others = self._scan()
         skipped = list(others)
         for entry in entries:
@@ -210,7 +210,7 @@ class Checkpoints:
         return None
 
     def clear(self) -> None:
-        """Removes every step, oldest first; for when what was trained is stored elsewhere."""
+        """Removes every step, oldest first, once the trained members are stored elsewhere."""
         if not processes.is_first():
             return
         with _storage_errors():
@@ -241,7 +241,7 @@ class Checkpoints:
         return ocp.Checkpointer(items, temporary_path_class=commit, multiprocessing_options=alone)
 
     def _scan(self) -> tuple[list[_Entry], list[str]]:
-        """The completed steps, newest first, and "name (reason)" of what else lies there."""
+        """The completed steps, newest first, and "name (reason)" of everything else there."""
         entries, others = [], []
         for name, is_leftover in self._names().items():
             if is_leftover:
@@ -344,7 +344,7 @@ class Checkpoints:
                 self._discard(entry.name)
 
     def _discard(self, name: str) -> None:
-        """Removes a step such that a kill half way leaves nothing that looks like one."""
+        """Removes a step; a kill half way leaves nothing that looks like one."""
         path, deleted = self.directory / name, self.directory / f"{name}.deleted"
         try:
             if self._local:
@@ -359,7 +359,7 @@ class Checkpoints:
         self._bad.discard(name)
 
     def _sweep(self) -> None:
-        """Removes what killed saves and removals left behind."""
+        """Removes the leftovers of killed saves and removals."""
         for name in [name for name, is_leftover in self._names().items() if is_leftover]:
             try:
                 (self.directory / name).rmtree()

@@ -1,8 +1,8 @@
 """The version of the code that decides a trained member's numbers.
 
 It covers every source of the package that the roots import, however far down, but for those that
-only store, show or ask (`NOT_DECIDING`), and follows their syntax trees: formatting, comments and
-docstrings make no trained member stale.
+store or display something (`NOT_DECIDING`), by their syntax trees: changes of formatting, comments
+and docstrings make no trained member stale.
 """
 
 import ast

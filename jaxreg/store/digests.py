@@ -1,4 +1,4 @@
-"""Digests of arrays and of JSON: what makes a damaged file visible."""
+"""Digests of arrays and of JSON, by which damage is detected."""
 
 import hashlib
 import json
@@ -41,7 +41,7 @@ def array_bytes(array: np.ndarray) -> np.ndarray:
     """The bytes of an array in row-major native order, uint8 [n]; no copy where none is needed.
 
     Raises:
-      TypeError: its dtype has no name that brings it back (objects, strings, records).
+      TypeError: its dtype cannot be restored from its name (objects, strings, records).
     """
     try:
         restorable = not array.dtype.hasobject and dtype_named(

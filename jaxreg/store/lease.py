@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from jaxreg.store.remote_path import RemotePath
 
 SECONDS = 45.0
-"""How long a lease holds that is not refreshed."""
+"""How long a lease holds without a refresh."""
 
 _HELD: list["Lease"] = []
 
@@ -189,7 +189,7 @@ def guard(path: Any) -> None:
 
 
 def read(path: pathlib.Path) -> dict[str, Any] | None:
-    """What a lease says, None where there is none, {} where it says nothing readable."""
+    """The content of a lease; None without one, {} if it cannot be read."""
     try:
         found = json.loads(path.read_bytes())
         return found if isinstance(found, dict) else {}
@@ -200,13 +200,13 @@ def read(path: pathlib.Path) -> dict[str, Any] | None:
 
 
 def signature() -> dict[str, Any]:
-    """Who this process is: pid, host, machine, start."""
+    """The identity of this process: pid, host, machine, start."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     return {"pid": os.getpid(), "host": socket.gethostname(), "machine": _machine(), "start": now}
 
 
 def describe(found: dict[str, Any]) -> str:
-    """Who holds a lock or a lease, in words."""
+    """The holder of a lock or a lease, for messages."""
     try:
         return f"process {found['pid']} on {found['host']} since {found['start']}"
     except (KeyError, TypeError):

@@ -17,7 +17,7 @@ FORCE = "to start afresh, remove that folder"
 
 
 class CheckpointError(RuntimeError):
-    """Checkpoints exist and cannot be used, or one could not be saved."""
+    """Checkpoints exist but cannot be used, or one could not be saved."""
 
 
 class CheckpointMismatch(CheckpointError):
@@ -74,7 +74,7 @@ def _bytes_of(path: str, array: np.ndarray) -> np.ndarray:
 
 
 def unpack(step: int, manifest: dict, buffer: np.ndarray) -> dict[str, np.ndarray]:
-    """Every leaf by its path, after its digest was verified."""
+    """Path -> leaf, with every digest verified."""
     if not digests.is_sealed(manifest, "sha256"):
         raise Damaged("its manifest does not match its digest")
     if manifest["format"] != FORMAT:

@@ -23,7 +23,7 @@ _SHARED_WAIT_SECONDS = 20.0  # a network file system may show a new file late
 
 
 class RunDirectoryUnusable(RunDirectoryInUse):
-    """The store that a run directory is in cannot be used, whoever works there."""
+    """The store of a run directory cannot be used, whether or not the directory is in use."""
 
 
 class RunLock(contextlib.AbstractContextManager):

@@ -31,11 +31,11 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 class RecordWarning(UserWarning):
-    """A damaged record was passed over."""
+    """A damaged record was skipped."""
 
 
 class Record(NamedTuple):
-    """A trained member: its arrays by name, and what was said about it."""
+    """A trained member: its arrays by name, and the caller's meta."""
 
     arrays: dict[str, np.ndarray]
     meta: dict
@@ -64,12 +64,12 @@ def content_hash(obj: Any) -> str:
 class Records:
     """The records in a folder, and, to read, in other folders.
 
-    In a job of several processes the first one writes; the others keep what they would have put in
-    memory, and so see it at once.
+    In a job of several processes the first one writes; the others keep their records in memory, and
+    so find them at once.
 
     Args:
-      directory: where records are put; made by the first `put`.
-      search: other stores; what is found there is copied into `directory`.
+      directory: the folder of the records; made by the first `put`.
+      search: other stores; records found there are copied into `directory`.
     """
 
     def __init__(self, directory: str | os.PathLike, search: Iterable[str | os.PathLike] = ()):
@@ -174,8 +174,8 @@ def flatten(tree: dict) -> dict[str, np.ndarray]:
 
     Raises:
       TypeError: a key that is no string.
-      ValueError: a key with "/" in it or empty, or an empty dict (`unflatten` could not bring them
-        back).
+      ValueError: a key with "/" in it or empty, or an empty dict (`unflatten` could not restore
+        them).
     """
     flat: dict[str, np.ndarray] = {}
     for name in tree:
@@ -254,7 +254,7 @@ def header_of(hash: str, archive: zipfile.ZipFile) -> dict[str, Any]:
 
 
 def _entry(archive: zipfile.ZipFile, name: str) -> bytes:
-    """An entry's bytes; refuses one that unpacks to more than the file holds: ours are stored."""
+    """An entry's bytes; refuses compressed ones, which may unpack to any size: ours are stored."""
     entry = archive.getinfo(name)
     if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:
         raise ValueError(f"its entry {name!r} is compressed, which a record's never is")

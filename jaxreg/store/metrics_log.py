@@ -1,4 +1,4 @@
-"""A log of rows, one JSON object a line, that survives half a line."""
+"""A log of rows, one JSON object per line, that tolerates an unfinished last line."""
 
 import json
 import os
@@ -11,27 +11,27 @@ from jaxreg.store.paths import as_path, is_remote
 
 
 class MetricsLog:
-    """A log of rows, one JSON object a line.
+    """A log of rows, one JSON object per line.
 
-    A line counts once its newline is there: `read` passes over half a last line, `append` removes
-    it first. In a job of several processes the first one writes, the others do nothing.
+    A line counts once its newline is written: `read` skips an unfinished last line, `append`
+    removes it first. In a job of several processes only the first one writes.
 
     Args:
       path: of the file; its folder exists. The first `append` or `rewrite` makes the file.
     """
 
     _WAITING: ClassVar[dict[str, tuple[list[dict], float]]] = {}
-    """Of each remote log: rows that wait for the next write, and when the last one was."""
+    """Remote log -> rows that wait for the next write, and the time of the last write."""
 
     def __init__(self, path: str | os.PathLike):
         self.path = as_path(path)
 
     def append(self, rows: list[dict]) -> None:
-        """Adds rows; on the disk when it returns.
+        """Appends rows durably.
 
-        An object store appends nothing and takes about one write a second of one object: there the
-        whole log is written anew, and rows that could be made again from the members may wait for
-        the next row about the machine, or for two seconds to pass.
+        An object store cannot append and takes about one write per second of an object: there the
+        whole log is written again, and rows that could be made again from the members may wait for
+        the next row about the machine, or for two seconds.
         """
         if not rows or not processes.is_first():
             return
@@ -54,7 +54,7 @@ class MetricsLog:
             os.fsync(file.fileno())
 
     def rewrite(self, rows: list[dict]) -> None:
-        """Replaces the whole log at once; on resume, by the rows up to the resumed step."""
+        """Replaces the whole log atomically; on resume, by the rows up to the resumed step."""
         self._WAITING.pop(str(self.path), None)
         write_bytes(self.path, _lines(rows))
 

@@ -1,7 +1,7 @@
-"""Where runs are kept: a folder of this machine, or a store that is reached over the network.
+"""The paths of runs: a local folder, or a store over the network.
 
 A local path stays a `pathlib.Path`; `scheme://...` becomes a `RemotePath`, which has the same
-methods, so that the code above asks no questions.
+methods, so that callers need no distinction.
 """
 
 import contextlib
@@ -49,7 +49,7 @@ def as_path(text: str | os.PathLike) -> pathlib.Path:
 
 
 def is_remote(path: Any) -> bool:
-    """Whether a path is in a store that is reached over the network."""
+    """Whether a path is in a store over the network."""
     return isinstance(path, RemotePath)
 
 

@@ -38,17 +38,17 @@ _SECRETS = ("KEY", "SECRET", "TOKEN", "PASSWORD", "CREDENTIAL")
 
 
 class StorageError(OSError):
-    """A store did not do what it was asked; `strerror` says why in one line."""
+    """An operation of a store failed; `strerror` is the reason in one line."""
 
 
 class RemotePath(pathlib.PosixPath):
-    """A place in a store, with the methods of `pathlib.Path` that make sense there.
+    """A path in a store, with the methods of `pathlib.Path` that apply there.
 
-    It has no `os.fspath`: a function that opens local files only refuses it, instead of making a
-    folder called "s3:".
+    It has no `os.fspath`, so that functions for local files refuse it instead of making a folder
+    "s3:".
 
     Args:
-      url: such as s3://bucket/runs/one. Doubled and closing slashes do not count.
+      url: such as s3://bucket/runs/one. Doubled and trailing slashes are ignored.
     """
 
     __slots__ = ("_names", "_start")
@@ -98,16 +98,16 @@ class RemotePath(pathlib.PosixPath):
         )
 
     def joinpath(self, *names: str) -> "RemotePath":
-        """The place of these names below this one."""
+        """The path of these names below this one."""
         return self / "/".join(map(str, names))
 
     def with_name(self, name: str) -> "RemotePath":
-        """A neighbour of another name."""
+        """The path with another last name."""
         return self.parent / name
 
     @property
     def scheme(self) -> str:
-        """Such as "s3"."""
+        """The scheme, such as "s3"."""
         return self._start.partition("://")[0]
 
     @property
@@ -122,7 +122,7 @@ class RemotePath(pathlib.PosixPath):
 
     @property
     def suffix(self) -> str:
-        """The end of the last name, with its dot."""
+        """The suffix of the last name, with its dot."""
         return pathlib.PurePosixPath(self.name).suffix
 
     @property
@@ -132,7 +132,7 @@ class RemotePath(pathlib.PosixPath):
 
     @property
     def parent(self) -> "RemotePath":
-        """The folder it is in; of a bucket, the bucket itself."""
+        """The parent folder; of a bucket, the bucket itself."""
         return self._of(self._start, self._names[:-1] or self._names)
 
     @property
@@ -144,7 +144,7 @@ class RemotePath(pathlib.PosixPath):
         )
 
     def is_absolute(self) -> bool:
-        """True: a URL is."""
+        """True, as a URL is absolute."""
         return True
 
     def expanduser(self) -> "RemotePath":
@@ -160,22 +160,22 @@ class RemotePath(pathlib.PosixPath):
         return self
 
     def exists(self) -> bool:
-        """Whether a file or a folder is there."""
+        """Whether it is a file or a folder."""
         with self.filesystem() as (store, place):
             return bool(store.exists(place))
 
     def is_file(self) -> bool:
-        """Whether a file is there."""
+        """Whether it is a file."""
         with self.filesystem() as (store, place):
             return bool(store.isfile(place))
 
     def is_dir(self) -> bool:
-        """Whether a folder is there: on an object store, whether anything is in it."""
+        """Whether it is a folder: on an object store, whether anything is in it."""
         with self.filesystem() as (store, place):
             return bool(store.isdir(place))
 
     def stat(self) -> types.SimpleNamespace:
-        """`st_size` in bytes and `st_mtime` in seconds, 0 where the store does not say."""
+        """`st_size` in bytes and `st_mtime` in seconds, 0 if the store does not report it."""
         with self.filesystem() as (store, place):
             info = store.info(place)
         times = [
@@ -195,7 +195,7 @@ class RemotePath(pathlib.PosixPath):
             return bytes(store.cat_file(place))
 
     def read_text(self, encoding: str | None = None, errors: str | None = None) -> str:
-        """The whole content, UTF-8 unless it is said."""
+        """The whole content, in UTF-8 by default."""
         return self.read_bytes().decode(encoding or "utf-8", errors or "strict")
 
     def write_bytes(self, data: bytes) -> int:
@@ -211,7 +211,7 @@ class RemotePath(pathlib.PosixPath):
         errors: str | None = None,
         newline: str | None = None,
     ) -> int:
-        """Puts the text there at once; see `write_bytes`."""
+        """Replaces the content by a text; see `write_bytes`."""
         return self.write_bytes(data.encode(encoding or "utf-8", errors or "strict"))
 
     def create(self, data: bytes) -> bool:
@@ -229,7 +229,7 @@ class RemotePath(pathlib.PosixPath):
                 return True
 
     def open(self, mode: str = "r", *_: Any, encoding: str | None = None, **__: Any) -> Any:
-        """The content to read; it cannot be opened to write."""
+        """The content as a file to read; writing is not supported."""
         if "r" not in mode or "+" in mode:
             raise StorageError(
                 errno.EINVAL, "a remote file is written at once, by write_bytes", shown(self)
@@ -241,7 +241,7 @@ class RemotePath(pathlib.PosixPath):
         )
 
     def iterdir(self) -> Iterator["RemotePath"]:
-        """What is in the folder, by name.
+        """The paths in the folder, sorted by name.
 
         Raises:
           FileNotFoundError: it does not exist.
@@ -255,7 +255,7 @@ class RemotePath(pathlib.PosixPath):
         return iter([self / name for name in names])
 
     def glob(self, pattern: str) -> Iterator["RemotePath"]:
-        """What matches below, by name; each part of the pattern stands for one name."""
+        """The matching paths below, sorted; each part of the pattern matches one name."""
         first, _, rest = pattern.partition("/")
         try:
             below = (
@@ -278,7 +278,7 @@ class RemotePath(pathlib.PosixPath):
                 yield path
 
     def mkdir(self, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
-        """Makes the folder where there are folders. No bucket is ever made."""
+        """Makes the folder in stores that have folders. Buckets are never made."""
         if self.scheme not in OBJECT_STORES:
             with self.filesystem(writing=True) as (store, place):
                 store.makedirs(place, exist_ok=exist_ok)
@@ -346,7 +346,7 @@ def _seconds(when: Any) -> float:
 
 
 def reason(error: BaseException, scheme: str) -> str:
-    """What went wrong, in one line without secrets."""
+    """The message of an error, in one line without secrets."""
     text = (
         " ".join((getattr(error, "strerror", None) or str(error)).split()) or type(error).__name__
     )

@@ -38,13 +38,12 @@ class MemberJob:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingPlan:
-    """How long and how often: the same for all members of a program.
+    """Lengths and intervals of training, the same for all members of a program.
 
     num_steps, batch_size: of training. eval_every_steps: between evaluations. num_examples:
-    sentences in the training split.
-    pass_rows: real rows of each pass (the arrays are padded). num_curve_passes: how many of them an
-    evaluation scores;
-    the others only at the end. stopping_pass: the pass whose loss early stopping watches.
+    sentences in the training split. pass_rows: real rows of each pass (the arrays are padded).
+    num_curve_passes: how many of them an evaluation scores; the others only at the end.
+    stopping_pass: the pass whose loss early stopping watches.
     """
 
     num_steps: int
@@ -69,15 +68,13 @@ class TrainingPlan:
 
 @dataclasses.dataclass
 class Trained:
-    """What a member leaves behind.
+    """The results of a trained member.
 
     params: the kept parameters (numpy). scores: [P, n, 2], hit and loss in nats for each sentence
-    of each pass.
-    curves: [E, C, 2], mean accuracy and loss of the curve passes at each evaluation; train_loss:
-    [E], the mean training loss (dropout on) since the evaluation before; NaN where it no longer
-    trained. diverged: it left the finite numbers.
-    kept_step, last_step: steps made until the kept parameters, and in all. traces: name -> [E,
-    ...], see `step.Problem.trace`.
+    of each pass. curves: [E, C, 2], mean accuracy and loss of the curve passes at each evaluation;
+    train_loss: [E], the mean training loss (dropout on) since the evaluation before; NaN where it
+    no longer trained. diverged: whether a loss was not finite. kept_step, last_step: steps made
+    until the kept parameters, and in all. traces: name -> [E, ...], see `step.Problem.trace`.
     """
 
     params: Any
@@ -115,7 +112,7 @@ class Interrupted(Exception):
 
 
 class Wave:
-    """The members that train together, and how far they are."""
+    """The members that train together, and their progress."""
 
     def __init__(
         self, programs: Programs, jobs: Sequence[MemberJob], tables: Tables, plan: TrainingPlan
@@ -156,7 +153,7 @@ class Wave:
         return self.used & self.stopping.running & ~self.diverged()
 
     def advance(self, num_steps: int) -> None:
-        """Trains all living members for `num_steps` steps, up to the next evaluation at most."""
+        """Trains all active members for `num_steps` steps, up to the next evaluation at most."""
         self.state = self.programs.advance(
             self.state,
             self.member,
@@ -213,7 +210,7 @@ class Wave:
             self.best = self.programs.keep(self.best, params, self.layout.spread(improved))
 
     def _trace(self, alive: np.ndarray, index: int) -> None:
-        """Notes what the trace sees of all living members, at the batch of their next step."""
+        """Records the trace of all active members, at the batch of their next step."""
         if not self.traces:
             return
         first = jax.tree.map(lambda x: x[:, :, 0], self.programs.indices(self._batch_rows(1)))
@@ -239,7 +236,7 @@ class Wave:
         )
 
     def finish(self) -> list[Trained]:
-        """Scores every pass with the kept parameters and hands the members over."""
+        """Scores every pass with the kept parameters and returns the members."""
         diverged, last_step = self.layout.gather((self.state.diverged, self.state.step))
         last = self.programs.evaluated(self.state, self.member)
         kept = self.programs.keep(last, self.best, self.layout.spread(self.stopping.active))
@@ -265,7 +262,7 @@ class Wave:
     def _score_all(self, kept: Any, wanted: np.ndarray) -> np.ndarray:
         """[slots, P, n, 2]: scores of every pass with the kept parameters, for the wanted slots.
 
-        Where these are the last ones, the last evaluation has scored the curve passes already.
+        If these are the last parameters, the last evaluation has scored the curve passes already.
         """
         num_curves, num_passes = self.plan.num_curve_passes, len(self.plan.pass_rows)
         alive, curves = self.scored_last
@@ -285,7 +282,7 @@ class Wave:
         }
 
     def _parts(self) -> dict[str, Any]:
-        """What changes as the wave goes on, on the devices and on the host."""
+        """The state of the wave, on the devices and on the host."""
         host = {
             "stopping": self.stopping.state(),
             "curves": self.curves,
@@ -334,10 +331,10 @@ def run_wave(
       on_eval: called after each evaluation.
       save: makes a checkpoint; called at a chunk boundary once `save_every_seconds` have passed,
         and before stopping.
-      should_stop: asked after every chunk.
+      should_stop: called after every chunk.
 
     Raises:
-      Interrupted: `should_stop` said so; the wave is saved.
+      Interrupted: `should_stop` returned True; the wave is saved.
     """
     plan, saved_at, seconds_per_step = wave.plan, time.monotonic(), MAX_CHUNK_SECONDS
     while wave.step < plan.num_steps and wave.alive().any():

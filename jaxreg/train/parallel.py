@@ -61,7 +61,7 @@ class Tables(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """How many members run at once, and where."""
+    """The number of members that run at once, and their devices."""
 
     kind: str = "members"
     members_per_device: int = 8

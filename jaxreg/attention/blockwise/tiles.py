@@ -75,7 +75,7 @@ class Plan:
 
 
 class Operands(NamedTuple):
-    """The arrays that decide about single connections; None where there is nothing to decide.
+    """The arrays that decide about single connections, or None.
 
     bias, mask, droppable and line are [#b, #g, #r, #t, #s], filled up to whole blocks. `line` is
     the kept part of units that lack the query or the key coordinate; k0 and k1, [#b, #g, #r], key
@@ -172,13 +172,13 @@ def dropping(plan: Plan, operands: Operands, i: Array, j: Array) -> Callable[[Ar
 
 
 def common_scale(operands: Operands) -> Array:
-    """What kept weights are multiplied with."""
+    """The factor of kept weights."""
     assert operands.threshold is not None
     return jnp.float32(65536) / (jnp.float32(65536) - operands.threshold.astype(jnp.float32))
 
 
 def softcapped(operands: Operands, logits: Array) -> tuple[Array, Callable]:
-    """The capped logits, and what makes of their gradient that of the raw ones and of the cap."""
+    """The capped logits, and a function from their gradient to that of raw logits and cap."""
     if operands.softcap is None:
         return logits, lambda gradient: (gradient, None)
     return jax.vjp(reference.softcap, logits, operands.softcap)

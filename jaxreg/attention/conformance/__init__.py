@@ -1,14 +1,14 @@
-"""A conformance suite for attention functions, ours or anybody's.
+"""A conformance suite for attention functions, of jaxreg or any other package.
 
     python -m jaxreg.attention.conformance flax.linen:dot_product_attention
     python -m jaxreg.attention.conformance "jaxreg:attention_fn(unit='key')" --quick
         --output table.txt
 
 It takes the function as a black box. Attention is linear in the values, so with the identity matrix
-as values its output is the weights it applied, dropout included; with those, the mask it drew is
-replayed and everything else is held against it: both passes, the keep rate, the mean, masks, jit,
-vmap and remat. Arguments that are lost in silence are found, too. Tables of ours, Flax's and
-jax.nn's functions stand in experiments/results/conformance/.
+as values its output is the weights it applied, dropout included; from those the mask is recovered,
+and everything else is compared with it: both passes, the keep rate, the mean, masks, jit, vmap and
+remat. Arguments that are ignored are found, too. The tables of the functions of jaxreg, Flax and
+jax.nn are in experiments/results/conformance/.
 
 In tests:
 

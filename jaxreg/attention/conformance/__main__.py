@@ -1,7 +1,6 @@
 """The command: `python -m jaxreg.attention.conformance module:function`.
 
-Exit codes: 0 nothing failed; 1 a check failed; 2 what was named is no attention function, in one
-line.
+Exit codes: 0 nothing failed; 1 a check failed; 2 the name is no attention function (one line).
 """
 
 import argparse

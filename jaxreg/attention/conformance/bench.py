@@ -19,7 +19,7 @@ from jaxreg.attention.conformance.result import CheckFailed, NotOffered
 from jaxreg.attention.conformance.subject import Subject
 
 RATE = 0.5
-"""Of most checks: few compilations, and every agreement of two masks is a fair coin."""
+"""The rate of most checks: one compilation, and two masks agree with probability 1/2."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Replay:
 
 
 class Bench:
-    """Calls one function, compiled, and remembers what was read.
+    """Calls one function, compiled, and caches the weights.
 
     Args:
       subject: the function.
@@ -118,7 +118,7 @@ class Bench:
         return self.once(("pull", case), lambda: jax.jit(pulled(self.call(case))))
 
     def once(self, name: tuple, make: Callable[[], Any]) -> Any:
-        """`make()`, made at the first call with this name and remembered."""
+        """`make()`, called once per name and cached."""
         if name not in self._known:
             self._known[name] = make()
         return self._known[name]
@@ -128,7 +128,7 @@ class Bench:
         return read_weights(self.forward(case), case.size, jax.random.key(seed), mask)
 
     def cached_weights(self, case: Case, seed: int = 0) -> np.ndarray:
-        """`weights`, read once; under the mask `wide_mask` where the case is masked."""
+        """`weights`, cached; under `wide_mask` if the case is masked."""
         return self.once(
             ("weights", case, seed), lambda: self.weights(case, seed, wide_mask(case.size))
         )
@@ -162,7 +162,7 @@ class Bench:
 
     @cached_property
     def drops(self) -> bool:
-        """Whether there is a rate, and asking for it changes something."""
+        """Whether there is a rate that changes the output."""
         return self.subject.offers("rate") and any(
             self._changed(self.cached_weights(Case(SMALL, RATE), seed), Case(SMALL))
             for seed in range(4)
@@ -170,14 +170,14 @@ class Bench:
 
     @cached_property
     def masks(self) -> bool:
-        """Whether there is a mask, and giving one changes something."""
+        """Whether there is a mask that changes the output."""
         return self.subject.offers("mask") and self._changed(
             self.cached_weights(Case(SMALL, masked=True)), Case(SMALL)
         )
 
     @cached_property
     def masks_causally(self) -> bool:
-        """Whether attention can be made causal, and asking for it changes something."""
+        """Whether there is a causal argument that changes the output."""
         return self.subject.offers("is_causal") and self._changed(
             self.cached_weights(Case(SQUARE, causal=True)), Case(SQUARE)
         )
@@ -192,7 +192,7 @@ class Bench:
         return bool(np.abs(weights - self.cached_weights(case)).max() > 1e-3)
 
     def require_dropout(self) -> None:
-        """Raises NotOffered where there is no dropout, or where asking for it changes nothing."""
+        """Raises NotOffered if there is no dropout, or it changes nothing."""
         self.subject.require("rate")
         if not self.drops:
             raise NotOffered(f"{self.subject.names['rate']} changes nothing: see arguments")
@@ -210,7 +210,7 @@ class Bench:
             raise NotOffered(f"logits are dropped and each row normalised anew: {what}")
 
     def require_mask(self) -> None:
-        """Raises NotOffered where there is no mask, or where giving one changes nothing."""
+        """Raises NotOffered if there is no mask, or it changes nothing."""
         self.subject.require("mask")
         if not self.masks:
             raise NotOffered(f"{self.subject.names['mask']} changes nothing: see arguments")
@@ -238,7 +238,7 @@ def inputs(size: Size, seed: int = 0) -> tuple[jax.Array, jax.Array, jax.Array]:
 
 
 def wide_mask(size: Size) -> jax.Array:
-    """bool [B, H, T, S], another one for every example and head; each row may read most keys."""
+    """bool [B, H, T, S], different per example and head; each row may read most keys."""
     draw = np.random.default_rng(1).random((size.examples, size.heads, size.queries, size.keys))
     return jnp.asarray(np.argsort(np.argsort(draw, -1), -1) >= size.keys // 5)
 

@@ -26,7 +26,7 @@ from jaxreg.attention.conformance.bench import (
 from jaxreg.attention.conformance.result import CheckFailed
 
 CLOSE = 1e-4
-"""Largest relative deviation in float32 that is rounding."""
+"""Largest relative deviation that counts as float32 rounding."""
 
 
 def plain(bench: Bench) -> str:

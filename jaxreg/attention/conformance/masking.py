@@ -1,4 +1,4 @@
-"""Checks of masks: what may not be read is not read, whatever is dropped."""
+"""Checks of masks: forbidden keys are never read, whatever is dropped."""
 
 from collections.abc import Callable
 
@@ -19,7 +19,7 @@ from jaxreg.attention.conformance.bench import (
 from jaxreg.attention.conformance.exactness import require
 
 KEYS = 6
-"""PRNG keys under which masked keys may come back."""
+"""Number of PRNG keys under which masked keys are looked for."""
 
 
 def masked(bench: Bench) -> str:

@@ -26,12 +26,11 @@ from jaxreg.attention.conformance.result import CheckFailed, NotOffered
 
 KEEP_RATES = (RATE, 0.25)
 ODD_RATE = 1.5 / 256
-"""Where a rate kept in 8 bits is off by a third: half-way between two of its values."""
+"""A rate half-way between two 8-bit values, where rounding to 8 bits is off by a third."""
 
 AXES = ("examples", "heads", "queries", "keys")
 BOUND = 4.5
-"""Standard errors of one statistic beyond which it is no chance; 5.5 where it is the worst of many.
-"""
+"""Standard errors beyond which one statistic is no chance; 5.5 for the worst of many."""
 
 _DRAWS = (64, 2048)
 _COUNTED = 20_000
@@ -220,7 +219,7 @@ def repeats(bench: Bench) -> str:
 
 
 def _draws(bench: Bench, rate: float) -> Draws:
-    """Masks of so many keys that the share kept is known well."""
+    """Masks of many keys, so that the share kept is known with precision."""
     groups = _all_groups(bench)
     num_draws = int(np.clip(_COUNTED / np.prod([len(group) for group in groups]), *_DRAWS))
     return bench.once(("draws", rate), lambda: Draws(*_kept(bench, rate, num_draws), groups))
@@ -254,7 +253,7 @@ def _groups(kept: np.ndarray, axis: int) -> np.ndarray:
 
 
 def _shared(bench: Bench) -> str:
-    """What shares its draws, in words."""
+    """The sharing of draws, for the table."""
     lengths = (MANY.examples, MANY.heads, MANY.queries, MANY.keys)
     details = []
     for name, group, length in zip(AXES, _all_groups(bench), lengths, strict=True):
@@ -270,7 +269,7 @@ def _shared(bench: Bench) -> str:
 
 
 def _broadcast(bench: Bench) -> str:
-    """What Flax's broadcast_dropout does, in words; "" where there is none."""
+    """The effect of Flax's broadcast_dropout, for the table; "" without that argument."""
     if not bench.subject.offers("broadcast"):
         return ""
     query, key, value = inputs(SMALL)

@@ -1,4 +1,4 @@
-"""The table that people read, and the same as a plain text to keep."""
+"""The printed table of results, and the same as a plain text file."""
 
 import time
 from collections import Counter
@@ -45,7 +45,7 @@ def save(path: Path, name: str, results: Sequence[Result]) -> None:
 
 
 def statuses(text: str) -> dict[str, str]:
-    """Check -> status, read back from a saved table."""
+    """Check -> status, parsed from a saved table."""
     found = {}
     for line in text.splitlines():
         check, _, rest = line.partition(" ")
@@ -56,7 +56,7 @@ def statuses(text: str) -> dict[str, str]:
 
 
 def summary(results: Iterable[Result]) -> str:
-    """How many checks ended how: "20 ok, 2 FAILED, 1 not offered"."""
+    """The number of checks by status: "20 ok, 2 FAILED, 1 not offered"."""
     counts = Counter(result.status for result in results)
     return ", ".join(f"{counts[status]} {status}" for status in _STYLES if counts[status])
 

@@ -1,4 +1,4 @@
-"""What a check says: a `Result`, and the two exceptions by which a check ends early."""
+"""The outcome of a check: a `Result`, and the two exceptions by which a check ends early."""
 
 import dataclasses
 from typing import Literal
@@ -23,7 +23,7 @@ class Result:
 
 
 class CheckFailed(Exception):
-    """The function does not keep what the check asks for; the message is the line of the table."""
+    """The function fails the check; the message is its line in the table."""
 
 
 class NotOffered(Exception):

@@ -35,7 +35,7 @@ _NEUTRAL = {"rate": 0.0, "is_causal": False, "deterministic": True, "broadcast":
 
 
 class Subject:
-    """An attention function, called by what is meant and not by its own names.
+    """An attention function, called with the names of `NAMES` instead of its own.
 
     Args:
       function: takes query [B, T, H, K], key and value [B, S, H, K] first, and returns [B, T, H, K]
@@ -47,9 +47,9 @@ class Subject:
 
     Attributes:
       names: meaning -> the function's own name for it.
-      swallows: whether it takes any keyword (**kwargs).
+      takes_kwargs: whether it takes any keyword (**kwargs).
       hidden: the meanings that only **kwargs takes.
-      others: its remaining parameters, which this suite has no meaning for.
+      others: its remaining parameters, which this suite does not know.
     """
 
     def __init__(self, function: Callable[..., Any]):

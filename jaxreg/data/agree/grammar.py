@@ -78,7 +78,7 @@ _NOUNS = ("main_subjects", "embedded_subjects", "inanimate_subjects", "sententia
 
 @dataclasses.dataclass(frozen=True)
 class Slot:
-    """One place of a frame.
+    """One slot of a frame.
 
     Attributes:
       words: a class of the lexicon, or the word itself.

@@ -4,7 +4,7 @@ The encoder reads the sentence with the target verb as a bare stem and chooses i
 baker near the boys SING" -> sings, not sing. A verb phrase of several words is its inflected first
 word and the rest, which is read as words: "the baker BE happy" -> is; "the coats COST money" ->
 cost. So one output is one word, and is or are is shared by phrases. Other verbs of the sentence
-keep their form, and tell their own subject's number.
+keep their form, and show their own subject's number.
 
 Subject i of a class is trained with `verbs_per_noun` of the class's 8 verb phrases, in every pair
 of the sentence that agrees; the primary view, recombination, has the training frames with the other
@@ -113,7 +113,7 @@ SPLITS = ("train", "validation", "recombination", "template")
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What a draw of AGREE follows from, besides the grammar.
+    """The settings of a draw of AGREE.
 
     Attributes:
       seed: any integer >= 0.

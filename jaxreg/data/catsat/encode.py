@@ -1,4 +1,4 @@
-"""Any sentence of CATSAT's words as tokens."""
+"""A sentence of CATSAT's words as tokens."""
 
 import difflib
 
@@ -86,7 +86,7 @@ def _cues(words: tuple[str, ...], verb: int) -> tuple[int, int]:
 
 
 def _number(words: tuple[str, ...], cues: tuple[int, int]) -> int | None:
-    """The subject's number, from the noun or else the determiner; None where neither tells."""
+    """The subject's number, from the noun or else the determiner; None if neither shows it."""
     noun, determiner = (words[place] if place >= 0 else "" for place in cues)
     if noun in _NUMBER_OF_NOUN:
         return _NUMBER_OF_NOUN[noun]

@@ -1,8 +1,8 @@
 """The words of CATSAT and their token ids.
 
 Singular and plural of a noun are two unrelated tokens. A verb has one input token, its stem
-(written SIT), and two outputs, its forms (sits, sit); the past tense is known only so that a reader
-may write it.
+(written SIT), and two outputs, its forms (sits, sit); the past tense occurs only in sentences that
+a person types.
 """
 
 import numpy as np

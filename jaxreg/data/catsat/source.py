@@ -1,14 +1,14 @@
 """CATSAT: verb number in sentences of the cat-sat kind.
 
 A sentence has its verb as a bare stem, and the model chooses the verb's form there: "the cat SIT on
-the mat" -> sits. The noun always tells the number, an informative determiner (a, this, these, two)
+the mat" -> sits. The noun always shows the number, an informative determiner (a, this, these, two)
 does too: two redundant cues. Noun i is trained with `verbs_per_noun` of the 12 verbs; the primary
 view, recombination, has the other pairs. The words are in `lexicon.py`, the frames in `grammar.py`,
-the splits in `splits.py`, the files in `builder.py`.
+the splits in `splits.py`.
 
 The cuts are views of recombination, on the rows whose subject has an informative determiner. A view
-without any row is
-left out: the neutral ones at neutral_rate 0, the informative ones and the cuts at neutral_rate 1.
+without any row is left out: the neutral ones at neutral_rate 0, the informative ones and the cuts
+at neutral_rate 1.
 """
 
 import os

@@ -310,7 +310,7 @@ def _place(sentences: Sentences, offset: Int64[np.ndarray, " n"], length: int) -
 
 
 def check_leaks(splits: dict[str, Split], settings: Settings) -> None:
-    """Checks that what is held out is held out: pairs, frames and novel words.
+    """Checks that no held-out pair, frame or novel word is in training.
 
     Raises:
       LeakError: naming the split and what was found in it.

@@ -3,7 +3,7 @@
     pip download --no-deps scikit-learn==1.9.1
     python -m jaxreg.data.digits.make_table scikit_learn-*.whl
 
-Any release whose digits have the checksum below gives the same file. Nobody needs to run this: the
+Any release whose digits have the checksum below gives the same file. Running it is not needed: the
 file ships with jaxreg.
 """
 

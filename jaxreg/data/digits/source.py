@@ -3,16 +3,14 @@
     [patch] [patch] ... 16 of them, row by row ... [empty] ? -> 7
 
 A position holds 2x2 pixels as four features, grey values from 0 to 1. The answer is read at a
-seventeenth position whose
-features are 0: so every patch reaches it through attention, none is nearer to it than another, and
-what mixup, cutmix or a cut does to a patch never touches the place of the answer. All tokens are 1;
+seventeenth position whose features are 0: so every patch reaches it through attention, none is
+nearer to it than another, and mixup, cutmix and cuts of patches never change it. All tokens are 1;
 none is padding.
 
 Source: the test set of E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits (1998),
 UCI Machine Learning Repository, CC BY 4.0; as distributed with scikit-learn (BSD 3-Clause), from
-which `make_digits.py` makes the file that ships
-here. Its digits come from 13 writers, who are not recorded: held-out digits are new images, not of
-new writers.
+which `make_table.py` makes the file that ships here. Its digits come from 13 writers, who are not
+recorded: held-out digits are new images, not of new writers.
 """
 
 import dataclasses
@@ -41,7 +39,7 @@ NOISE = 0.25  # standard deviation of the noise, in grey values
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What a draw of DIGITS follows from, besides the images.
+    """The settings of a draw of DIGITS.
 
     Attributes:
       seed: any integer >= 0.

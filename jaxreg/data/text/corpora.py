@@ -40,7 +40,7 @@ CHARACTERS = (
     *".,;:!?'\"-()$%",
     "\N{REPLACEMENT CHARACTER}",
 )
-"""What a text is made of; the last one stands for any other character."""
+"""The characters of a text; the last one replaces any other."""
 
 # Documents that share more than this share of their runs of 12 words are one group.
 SHINGLE, SHARED = 12, 0.02
@@ -192,11 +192,10 @@ def digest_of(documents: tuple[Document, ...]) -> str:
 
 
 def import_archive(archive: str | os.PathLike) -> str:
-    """Takes an archive apart into `directory()`; returns the collection's name.
+    """Extracts the documents of an archive into `directory()`; returns the collection's name.
 
     Raises:
-      ValueError: it is not one of the archives, or its text is not what was taken from it when its
-        checksum was written.
+      ValueError: it is not one of the archives, or its text does not match the checksum.
       OSError: it cannot be read, or nothing can be written.
     """
     name, documents = take_apart(archive)
@@ -248,7 +247,7 @@ def documents(name: str) -> tuple[Document, ...]:
 
 
 def is_imported(name: str) -> bool:
-    """Whether the collection is there; the sample always is."""
+    """Whether the collection is available; the sample always is."""
     return not CORPORA[name].package or _path(name).exists()
 
 

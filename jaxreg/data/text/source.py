@@ -2,12 +2,11 @@
 
     the harbour wake ? -> s
 
-A row is a window of `length` - 1 characters and, behind them, the query, a token that is the same
-in all rows: what is known of the text comes through attention. `num_train` windows are drawn from
-the training documents; few of them are read many times, many of them once, at the same number of
-steps. The collections and how to import them are in `corpora.py`; the
-default, a sample of 12 short pieces written for jaxreg, is there at once, and is small: use it to
-try things.
+A row is a window of `length` - 1 characters followed by the query, a token that is the same in all
+rows: all information about the text comes through attention. `num_train` windows are drawn from the
+training documents; at the same number of steps, few windows are read many times and many once. The
+collections and how to import them are in `corpora.py`; the default, a small sample of 12 short
+pieces written for jaxreg, needs no import and serves for tests.
 """
 
 import dataclasses
@@ -34,7 +33,7 @@ SPACE_SHARE = 0.18
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What a draw of TEXT follows from, besides the text.
+    """The settings of a draw of TEXT.
 
     Attributes:
       seed: any integer >= 0.

@@ -21,7 +21,7 @@ _BEGIN, _EXIT = b"jaxreg-launch: begin\n", b"jaxreg-launch: exit "
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """How a command ended: exit code, and what it said."""
+    """The exit code of a command, and its output."""
 
     code: int
     out: str
@@ -29,7 +29,7 @@ class Answer:
 
     @property
     def reason(self) -> str:
-        """Its last words in one line."""
+        """The last line of its output."""
         lines = [line.strip() for line in (self.err or self.out).splitlines() if line.strip()]
         errors = [line for line in lines if line.startswith("ERROR")]
         return (
@@ -57,7 +57,7 @@ class Child:
         return self.process.poll() is None
 
     def answer(self) -> Answer:
-        """How it ended; waits for it."""
+        """Waits for its end, and returns the exit code and output."""
         code = self.process.wait()
         texts = []
         for file in self._files:
@@ -68,12 +68,12 @@ class Child:
         return Answer(code, *texts)
 
     def kill(self) -> None:
-        """Ends it and what it started."""
+        """Ends it and its children."""
         kill(self.process)
 
 
 class Log:
-    """A file with every command of a launch and what it said."""
+    """A file with every command of a launch and its output."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -81,7 +81,7 @@ class Log:
         self._lock = threading.Lock()
 
     def command(self, words: Sequence[str]) -> None:
-        """Notes a command."""
+        """Records a command."""
         self.text(f"$ {shlex.join(words)}\n")
 
     def text(self, text: str) -> None:
@@ -91,7 +91,7 @@ class Log:
                 file.write(text if text.endswith("\n") else text + "\n")
 
     def open(self) -> IO[bytes]:
-        """For a child to write into."""
+        """An open file for a child's output."""
         return self.path.open("ab")
 
 
@@ -99,11 +99,12 @@ def call(words: Sequence[str], log: Log, stop: Stop, *, patience: int = 1) -> An
     """Runs a command to its end.
 
     Args:
-      words: the command. log: notes it.
-      patience: as many requests to stop end it early.
+      words: the command.
+      log: records it.
+      patience: the number of stop requests that end it early.
 
     Raises:
-      Interrupted: asked to stop; the command was ended.
+      LaunchInterrupted: the command was ended by stop requests.
     """
     child = Child(words, log)
     while child.running():
@@ -117,13 +118,14 @@ def call(words: Sequence[str], log: Log, stop: Stop, *, patience: int = 1) -> An
 class Follower:
     """A command on one worker, its output followed.
 
-    What the worker's `run.sh` says between its marks goes to a file; the marks tell the beginning,
-    which comes again when the connection was lost and is not shown twice, and the exit code of the
-    command itself.
+    The output of the worker's `run.sh` between its marks goes to a file. The first mark is the
+    beginning of the output, which is sent again after a lost connection and not written twice; the
+    last one has the exit code of the command itself.
 
     Args:
-      words: the gcloud command. log: gets gcloud's own words.
-      path: the file for the output; grows over several followers.
+      words: the gcloud command.
+      log: gets gcloud's own output.
+      path: the file for the output; several followers append to it.
       show: called with each line, without its newline; None shows nothing.
     """
 
@@ -149,7 +151,7 @@ class Follower:
         return self.process.poll() is None or self._reader.is_alive()
 
     def kill(self) -> None:
-        """Ends it here; the command on the worker goes on."""
+        """Ends the local process; the command on the worker goes on."""
         kill(self.process)
         self._reader.join(5)
 
@@ -179,7 +181,7 @@ class Follower:
 
 
 def kill(process: subprocess.Popen) -> None:
-    """Ends a process that leads its session, and what it started."""
+    """Ends a session leader and its children."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, number)

@@ -1,4 +1,4 @@
-"""The argument lists of every gcloud command that a launch runs. Pure: nothing is executed here."""
+"""The argument lists of all gcloud commands of a launch; nothing is executed here."""
 
 import dataclasses
 
@@ -8,7 +8,7 @@ REMOTE = "jaxreg-launch"
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """One TPU as it is asked for.
+    """The request for one TPU.
 
     Attributes:
       name, zone: of the TPU; a queued resource and its node have the same name.
@@ -48,12 +48,12 @@ def create(request: Request) -> list[str]:
 
 
 def describe(request: Request) -> list[str]:
-    """Says in which state the TPU is, and what workers it has."""
+    """Prints the TPU's state and workers."""
     return _vm("describe", request, "--format=json(state,health,networkEndpoints)")
 
 
 def describe_queued(request: Request) -> list[str]:
-    """Says in which state the queued request is."""
+    """Prints the queued request's state."""
     return _queue("describe", request, "--format=json(state)")
 
 
@@ -84,9 +84,9 @@ def set_up(request: Request) -> list[str]:
 
 
 def run(request: Request, worker: int, attempt: int) -> list[str]:
-    """Runs the command on one worker, or looks on where this attempt runs already.
+    """Runs the command on one worker, or follows it if this attempt runs already.
 
-    One gcloud for each worker: the outputs stay apart, and each has its own exit code.
+    One gcloud for each worker, so that each has its own output and exit code.
     """
     return _ssh(request, str(worker), f"bash {REMOTE}/run.sh {attempt}")
 
@@ -97,7 +97,7 @@ def stop(request: Request, attempt: int) -> list[str]:
 
 
 def fetch(request: Request, remote: str, local: str) -> list[str]:
-    """Copies a folder of worker 0 into a folder here."""
+    """Copies a folder of worker 0 into a local folder."""
     return [
         "gcloud",
         "compute",
@@ -113,7 +113,7 @@ def fetch(request: Request, remote: str, local: str) -> list[str]:
 
 
 def fetch_bucket(request: Request, url: str, local: str) -> list[str]:
-    """Copies a run directory of a bucket into a folder here, but for its checkpoints."""
+    """Copies a run directory of a bucket, without its checkpoints, into a local folder."""
     project = [f"--project={request.project}"] if request.project else []
     return [
         "gcloud",

@@ -56,7 +56,7 @@ class LaunchJob:
 
     @property
     def in_bucket(self) -> bool:
-        """Whether the run directory outlives the TPU."""
+        """Whether the run directory is in a bucket, and so outlives the TPU."""
         return self.workdir is not None and "://" in self.workdir
 
 
@@ -166,7 +166,7 @@ class Launch:
         return code
 
     def _try(self) -> tuple[int, str]:
-        """One attempt: the command's exit code, and why there may be another."""
+        """Makes one attempt; returns the exit code, and the reason for another attempt."""
         self.machine.get_ready()
         if not self._is_set_up:
             self._set_up()

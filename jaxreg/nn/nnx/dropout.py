@@ -1,4 +1,4 @@
-"""Dropout for NNX, and how every module of this package gets its mode and its keys in a call."""
+"""Dropout for NNX, and the mode and keys of the modules of this package."""
 
 from typing import Any, TypeVar, dataclass_transform
 
@@ -21,7 +21,7 @@ def module_class(cls: type[_Class]) -> type[_Class]:
 
 
 class Module(nnx.Module):
-    """What the modules of this package have in common: a mode, as Flax's own have it.
+    """The base of the modules of this package, with a mode as in Flax's own modules.
 
     Attributes:
       deterministic: True is evaluation, False training; None is evaluation too. `train()`, `eval()`
@@ -41,7 +41,7 @@ class Module(nnx.Module):
             self.deterministic = deterministic
 
     def is_training(self, train: bool | None, deterministic: bool | None) -> bool:
-        """Whether to drop: what the call says, or else the module's `deterministic`."""
+        """Whether to drop, from the call or else the module's `deterministic`."""
         in_call = train is not None or deterministic is not None
         return is_training(train, deterministic, None if in_call else self.deterministic)
 

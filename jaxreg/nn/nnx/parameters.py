@@ -1,4 +1,4 @@
-"""Parameters there and back: between the Linen modules and these."""
+"""Conversion of parameters between the Linen modules and these."""
 
 from collections.abc import Mapping
 from typing import Any, cast

@@ -4,11 +4,11 @@
     noun-phrase -> noun [adjective] determiner
     phrase      -> place-noun determiner postposition
 
-The verb comes first, and the noun leads; "ze" ties a phrase to the noun before it; "on the mat" is
-REM LA EP. A noun in the plural ends in -ri. The lexicon loses something: several words share one
-word of Ostan, so what comes back may be another word of the class. In a phrase Ostan has only three
-nouns: for beasts, for people and for the rest. It never loses subject, verb, number, or whether a
-determiner tells the number. Both directions are grammars, so exact.
+The verb comes first, and the noun before its modifiers; "ze" attaches a phrase to the noun before
+it; "on the mat" is REM LA EP. A noun in the plural ends in -ri. The translation is not invertible:
+several words share one word of Ostan, so the back-translation may have another word of the class.
+In a phrase Ostan has only three nouns: for animals, for people and for the rest. Subject, verb,
+number, and whether a determiner shows the number are kept. Both directions are grammars, so exact.
 """
 
 import itertools
@@ -106,7 +106,7 @@ def back(words: Words) -> tuple[Words, ...]:
 
 
 def round_trips(words: Words) -> tuple[Words, ...]:
-    """What the sentence may come back as, besides itself."""
+    """The possible back-translations of a sentence, besides itself."""
     return tuple(other for other in back(translate(words)) if other != words)
 
 
@@ -152,7 +152,7 @@ class _Reader:
 
 
 def _meanings(words: Words) -> Iterator[Meaning]:
-    """What a sentence of Ostan may mean."""
+    """The possible meanings of a sentence of Ostan."""
     reader = _Reader(words)
     verb = _VERB_FROM[reader.word(_VERB_FROM, "a verb")]
     adverbs = (
@@ -181,7 +181,7 @@ def _meanings(words: Words) -> Iterator[Meaning]:
 
 
 def _phrases(reader: _Reader, subject: str) -> Iterator[Phrase]:
-    """What the next phrase may mean; its noun is never the subject."""
+    """The possible meanings of the next phrase; its noun is never the subject."""
     place, number = reader.noun(_of("N"))
     determiners = SHARED[reader.word(_of("D"), "a determiner")]
     prepositions = SHARED[reader.word(_of("P"), "a postposition")]

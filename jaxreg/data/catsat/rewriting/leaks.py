@@ -25,7 +25,7 @@ _SINGULAR = {
 
 @dataclasses.dataclass(frozen=True)
 class HeldOut:
-    """What training must not see, read off the splits of a data set.
+    """What training must not contain, from the splits of a data set.
 
     Attributes:
       sentences: (words, label) of every split but the training split.
@@ -42,7 +42,7 @@ class HeldOut:
 
     @classmethod
     def of(cls, dataset: Dataset) -> "HeldOut":
-        """Read off a data set."""
+        """The held-out items of a data set."""
         train = dataset.splits["train"]
         sentences, frames = set(), set()
         for name, split in dataset.splits.items():
@@ -63,7 +63,7 @@ class HeldOut:
         )
 
     def leak(self, words: Words, label: int) -> str:
-        """What is held out in a sentence; empty where nothing is."""
+        """The held-out item that a sentence contains; "" without one."""
         if self.words & set(words):
             return f"the word {min(self.words & set(words))}, which training never sees"
         frame = TEMPLATE_OF.get(classes(words), "")

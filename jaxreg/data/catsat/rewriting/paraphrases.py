@@ -1,8 +1,8 @@
 """Paraphrase by grammar: the same words, so the same meaning, in another frame.
 
-The frames are chosen so that none is held out (`leaks.py` checks it), and so that none teaches what
-a held-out frame asks: no noun stands between the subject and its verb, and no object phrase is
-fronted. So attractor and fronted keep their meaning as measures.
+The frames are chosen so that none is held out (`leaks.py` checks it) or close to a held-out one: no
+noun stands between the subject and its verb, and no object phrase is fronted. So the views
+attractor and fronted still measure generalization.
 """
 
 from jaxreg.data.catsat.rewriting.sentence import TEMPLATE_OF, Words, classes, meaning_of, realize
@@ -15,7 +15,7 @@ PARAPHRASES = {
     "adverb": ("Adv D N V", "D N V Adv", "Adv V D N", "V D N Adv"),
     "disambiguating": (),  # every other order would be like the attractor's
 }
-"""Training frame -> the frames that say the same."""
+"""Training frame -> the frames with the same meaning."""
 
 
 def paraphrases(words: Words) -> tuple[Words, ...]:

@@ -53,13 +53,13 @@ class Phrase:
 
 @dataclasses.dataclass(frozen=True)
 class Meaning:
-    """What a paraphrase keeps, all of it; what a synonym or a round trip keeps is `core`.
+    """The meaning, which a paraphrase keeps; synonyms and back-translations keep its `core`.
 
     Attributes:
       determiner, adjectives, noun: the subject; the noun in its number.
       verb: its stem.
-      adverb: perhaps.
-      phrase: perhaps; said of the verb, or of the subject noun where `attached`.
+      adverb: or None.
+      phrase: or None; it modifies the verb, or the subject noun if `attached`.
     """
 
     determiner: str
@@ -107,7 +107,7 @@ def classes(words: Words) -> Words:
 
 
 def subject_place(words: Words) -> int:
-    """Where the subject noun stands: the noun whose phrase has no preposition before it.
+    """The position of the subject noun: the noun whose phrase has no preposition before it.
 
     Raises:
       ValueError: there is none, or more than one.
@@ -126,7 +126,7 @@ def subject_place(words: Words) -> int:
 
 
 def verb_place(words: Words) -> int:
-    """Where the verb's stem stands.
+    """The position of the verb's stem.
 
     Raises:
       ValueError: there is none, or more than one.
@@ -138,7 +138,7 @@ def verb_place(words: Words) -> int:
 
 
 def meaning_of(words: Words) -> Meaning:
-    """What a sentence means.
+    """The meaning of a sentence.
 
     Raises:
       ValueError: no sentence: not one subject with a determiner, not one verb, or an unfinished

@@ -1,10 +1,8 @@
 """Synonym replacement: words exchanged for others of their class.
 
-The words of CATSAT were chosen to be few, so hardly two of them mean the same. A synonym is here
-what the grammar and the
-answer treat alike: the classes of `SYNONYMS`, determiners only among those that tell the number
-equally. The subject
-noun and the verb are never exchanged: that could make a pair of them that is held out.
+CATSAT has few words, so hardly two of them mean the same. Synonyms here are words that the grammar
+and the answer treat alike: the classes of `SYNONYMS`, determiners only among those that show the
+number equally. The subject noun and the verb are never exchanged: that could make a held-out pair.
 """
 
 import math
