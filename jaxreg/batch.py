@@ -55,7 +55,4 @@ class Batch(TypedDict, total=False):
     mix_weight: Float[Array, "b"]
     """Weight of the own label in [0, 1]; that of the partner's is the rest. Absent means 1."""
     mix_layer: Int[Array, ""]
-    """Where own and partner stream are added: 0 after the embeddings, n at the input of block n.
-
-    Absent: the tokens are mixed already, and both labels are read at the own query.
-    """
+    """Where both streams are added: 0 embeddings, n input of block n; absent if mixed already."""

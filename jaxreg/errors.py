@@ -8,11 +8,7 @@ from collections.abc import Iterable, Iterator
 
 
 class UserErrors(Exception):
-    """All mistakes of one command, in the user's words: one line each.
-
-    Attributes:
-      mistakes: the lines.
-    """
+    """All mistakes of one command, in the user's words, one line each, in `mistakes`."""
 
     def __init__(self, mistakes: list[str]):
         self.mistakes = [" ".join(mistake.split()) for mistake in mistakes]
@@ -63,10 +59,7 @@ def is_interrupt(error: BaseException) -> bool:
 
 
 DONE, DEFECT, MISTAKE, INTERRUPTED = 0, 1, 2, 75
-"""The exit codes of every command: done, a defect of jaxreg, a user's mistake, interrupted.
-
-After an interruption the same command continues.
-"""
+"""The exit codes: done, a defect of jaxreg, a user's mistake, interrupted (to be continued)."""
 FAILED = DEFECT
 """Of the conformance suite: a check failed."""
 BROKEN = DEFECT

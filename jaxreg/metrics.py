@@ -33,8 +33,7 @@ def choice_hits(
 ) -> Float[Array, "*b"]:
     """1 where the answer's logit beats its foil's, 0 where it loses, 1/2 on a tie: chance is 1/2.
 
-    With a foil of -1 the answer must be the largest of all: 1 / k where it is one of k largest, so
-    chance is 1 / V.
+    With a foil of -1: 1 / k where the answer is one of k largest outputs, so chance is 1 / V.
     """
     right = jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
     wrong = jnp.take_along_axis(logits, jnp.maximum(foils, 0)[..., None], axis=-1)[..., 0]

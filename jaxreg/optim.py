@@ -269,10 +269,7 @@ OPTIMIZERS: Mapping[
     "sgd": lambda betas, decay: [optax.trace(betas.b1), *decay],
     "lion": lambda betas, decay: [optax.scale_by_lion(betas.b1, betas.b2), *decay],
 }
-"""Name -> the parts between noise and learning rate. Decay is decoupled, but for adam_l2.
-
-There it is added to the gradient before Adam.
-"""
+"""Name -> the parts between noise and learning rate; decay is decoupled, in adam_l2 before Adam."""
 
 
 def optimizer(

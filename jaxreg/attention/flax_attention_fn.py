@@ -103,10 +103,7 @@ def attention_fn(
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class FlaxAttention:
-    """The function that `attention_fn` returns, equal to another one of equal arguments.
-
-    Not a pytree: Flax keeps it as a static attribute of its modules.
-    """
+    """The function of `attention_fn`, equal for equal arguments; static in Flax, so no pytree."""
 
     unit: DropoutUnit
     stage: DropoutStage

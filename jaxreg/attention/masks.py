@@ -170,10 +170,7 @@ def _folded_alone(key: Array, data: Array) -> Array:
 
 @jax.custom_batching.sequential_vmap
 def _reduced(key: Array) -> UInt32[Array, "2"]:
-    """Two words of a key that is no Threefry key, reduced one key at a time.
-
-    Under vmap JAX draws rbg bits from the first key only.
-    """
+    """Two words of a non-Threefry key; one at a time, as vmap draws rbg bits from the first."""
     return jax.random.bits(key, (2,), jnp.uint32)
 
 

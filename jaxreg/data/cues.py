@@ -262,10 +262,7 @@ def _draw(
     taken: set[bytes],
     complaint: str,
 ) -> Split:
-    """`count` rows of a plan that are not in `taken`, classes and words in equal shares.
-
-    The rows are added to `taken`.
-    """
+    """`count` rows of a plan that `taken` lacks (and gets), equal shares of classes and words."""
     way = np.arange(count) % 2
     query = (np.arange(count) // 2) % len(QUERIES)
     agrees = _shares(rng, way, settings.rho) if plan.shortcut == "rho" else np.zeros(count, bool)

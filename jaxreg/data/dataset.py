@@ -1,7 +1,4 @@
-"""A data set: splits of arrays, and the views of them that are reported.
-
-This module depends on no grammar. A `Source` (`source.py`) draws and loads data sets.
-"""
+"""A data set: splits of arrays, and the views that are reported; a `Source` draws and loads it."""
 
 import dataclasses
 

@@ -29,10 +29,7 @@ from jaxreg.distributed.crash_message import CrashMessage
 from jaxreg.errors import one_line
 
 HEARTBEAT_SECONDS = 20
-"""Seconds without a heartbeat after which JAX takes a process for dead, by default.
-
-A killed process is mostly noticed at once, by its closed connections.
-"""
+"""Seconds without a heartbeat after which JAX takes a process for dead, by default."""
 POLL_SECONDS = 1.0
 MOST_LETTERS = 300
 """Longest quoted transport error."""

@@ -101,10 +101,7 @@ def _configs(wanted: Sequence[Path], here: Path) -> Path | None:
 
 
 def _is_foreign(configs: Path, wanted: Sequence[Path], here: Path) -> bool:
-    """Whether `configs` is neither below the working directory nor above a file that goes along.
-
-    Workers would not find it at its own path.
-    """
+    """Whether `configs` is neither here nor above a sent file, so that workers cannot find it."""
     return configs.parent != here and not any(configs.parent in file.parents for file in wanted)
 
 

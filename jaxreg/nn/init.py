@@ -13,10 +13,7 @@ Initializer = Callable[..., Array]
 
 @dataclasses.dataclass(frozen=True)
 class Initializers:
-    """Initializers of kernels, of the kernels that end a residual branch, and of embeddings.
-
-    The kernels that end a branch are attention's `out` and the MLP's `wo`.
-    """
+    """Initializers of kernels, of kernels that end a residual branch (`out`, `wo`), of tables."""
 
     kernel: Initializer
     residual_kernel: Initializer

@@ -21,10 +21,7 @@ def attention_maps(
     tokens: Int[Array, "b t"],
     features: Float[Array, "b t f"] | None = None,
 ) -> Float[Array, "n b h t t"]:
-    """The attention weights of every layer in evaluation mode; rows are queries.
-
-    features: of data sets that have them.
-    """
+    """The attention weights of every layer in evaluation mode; rows are queries."""
     extra: dict[str, Any] = {} if features is None else {"features": features}
     _, sown = model.apply(
         {"params": params}, tokens, padding_mask=tokens != 0, mutable="intermediates", **extra

@@ -116,10 +116,7 @@ def at_out(edit: Callable[[int, Array, Array, Array], Array]) -> Callable:
 
 
 def at_branches(model: Transformer, edit: Callable[[int, int, Array], Array]) -> Callable:
-    """An interceptor that replaces each branch's output by edit(layer, branch, output).
-
-    branch: 0 for attention, 1 for the MLP.
-    """
+    """Replaces each branch's output by edit(layer, 0 for attention or 1 for the MLP, output)."""
     ends = branch_ends(model)
 
     def intercept(next_function, args, kwargs, context):

@@ -164,10 +164,7 @@ def branch_knockouts(
 def cue_knockouts(
     model: Transformer, params: Any, batch: Mapping, removal: Removal = Removal()
 ) -> PassScore:
-    """The score [C] with the query's connection to one cue knocked out in all heads and layers.
-
-    All examples count, those without the cue too: nothing of theirs is cut.
-    """
+    """The score [C] of all examples with query -> cue knocked out in all heads and layers."""
     cues = jnp.moveaxis(batch["cues"], 1, 0)
     selected = jax.vmap(lambda cue: edge_selection(batch, cue[:, None], model.num_layers))(cues)
     return _each(model, params, batch, removal, Selection(connections=selected))

@@ -12,10 +12,7 @@ EXIT = ("final_norm", "output")
 
 
 def layer_index(name: str, num_layers: int) -> int:
-    """The layer of a top-level parameter entry: 0 embedding and positions, n block n, N + 1 exit.
-
-    The exit is the final norm and the output.
-    """
+    """The layer of a top-level entry: 0 embedding, positions; n block n; N + 1 norm and output."""
     if name.startswith("block_"):
         return 1 + int(name.removeprefix("block_"))
     return num_layers + 1 if name in EXIT else 0

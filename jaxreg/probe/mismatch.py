@@ -12,10 +12,7 @@ from jaxreg.typing import Array, Key
 
 
 class Mismatch(NamedTuple):
-    """Scores of the same parameters and examples in both modes, and their gap, 0 without dropout.
-
-    The gap is train minus evaluation.
-    """
+    """Scores of the same parameters and examples in both modes; gap is train minus evaluation."""
 
     train: PassScore
     evaluation: PassScore

@@ -29,10 +29,7 @@ class Statistics(NamedTuple):
 
 
 def recorder(record: dict[str, list[Statistics]]) -> Callable:
-    """An interceptor that adds each norm's statistics to `record`, by module path.
-
-    The statistics are in the order of calls.
-    """
+    """An interceptor that adds norms' statistics to `record`, by module path in call order."""
 
     def intercept(next_function, args, kwargs, context):
         if is_norm_call(context):

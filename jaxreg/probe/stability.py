@@ -1,7 +1,4 @@
-"""The diverged share and the largest stable learning rate, from a grid of rates x seeds.
-
-Numpy only: outcomes come from records of training, not from parameters.
-"""
+"""The diverged share and the largest stable rate of a grid of rates x seeds, in numpy."""
 
 from typing import NamedTuple
 

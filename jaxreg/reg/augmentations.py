@@ -368,10 +368,7 @@ def check_together(names: tuple[str, ...]) -> None:
 
 
 def needs_of(names: tuple[str, ...]) -> tuple[str, ...]:
-    """What a batch must hold for these augmentations, such as ("partner", "variants:synonym").
-
-    Without repeats, in the table's order.
-    """
+    """What a batch must hold for these, each once in the table's order, such as ("partner",)."""
     return tuple(
         dict.fromkeys(
             need

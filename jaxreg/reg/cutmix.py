@@ -92,10 +92,7 @@ def _start(place: Float[Array, "b n"], room: Int[Array, "b 1"]) -> Int[Array, "b
 
 
 def _share_kept(taken: Bool[Array, "b t"], num: Int[Array, "b"]) -> Float[Array, "b"]:
-    """1 - taken / num, in [0, 1] and exactly 1 where nothing is taken.
-
-    Clipped, because XLA multiplies by a rounded 1 / num.
-    """
+    """1 - taken / num, exactly 1 for none; clipped at 0, as XLA multiplies by a rounded 1 / num."""
     return jnp.maximum(
         1 - taken.sum(axis=1).astype(jnp.float32) / jnp.maximum(num, 1).astype(jnp.float32), 0
     )

@@ -21,10 +21,7 @@ class CheckpointError(RuntimeError):
 
 
 class CheckpointMismatch(CheckpointError):
-    """A valid checkpoint of another program; `leaves` names the differences.
-
-    `step` and `meta` are the checkpoint's.
-    """
+    """A valid checkpoint of another program; `leaves` names what differs from `like`."""
 
     def __init__(self, message: str, *, step: int, meta: dict, leaves: tuple[str, ...]):
         super().__init__(message)

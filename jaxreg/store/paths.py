@@ -85,7 +85,7 @@ def remove_tree(path: Any) -> None:
 def local_folder(target: pathlib.Path) -> Iterator[pathlib.Path]:
     """A local folder for libraries that write only there: `target`, or one uploaded on leaving.
 
-    Nothing is uploaded after an exception, and only the first process of a job keeps anything.
+    After an exception nothing is uploaded; in a job only the first process keeps anything.
     """
     if not isinstance(target, RemotePath) and processes.is_first():
         target.mkdir(parents=True, exist_ok=True)
@@ -98,10 +98,7 @@ def local_folder(target: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def upload(folder: pathlib.Path, target: Any) -> None:
-    """Copies every file below a local folder to the same place below `target`.
-
-    To a remote target in parallel.
-    """
+    """Copies the files below a local folder to `target`, in parallel to a remote one."""
     contents = {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in sorted(folder.rglob("*"))

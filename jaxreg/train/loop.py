@@ -359,9 +359,6 @@ def run_wave(
 
 
 def _agreed(due: bool, seconds_per_step: float, stop: bool) -> tuple[bool, float, bool]:
-    """(save due, seconds per step, stop), equal on all processes.
-
-    The first two by the first process's clock; stop if any process must.
-    """
+    """(save due, seconds per step, stop) on all processes: the first's clock, and any stop."""
     values = processes.gather_values([due, seconds_per_step, stop])
     return values[0][0], values[0][1], any(each[2] for each in values)

@@ -41,10 +41,10 @@ def uneven_batch(layout: str, batch_size: int, num_devices: int) -> str | None:
 
 
 class Member(NamedTuple):
-    """The data of one member, in which the runs of a program differ; all leaves are scalars.
+    """The data in which the members of a program differ, as scalars.
 
-    seed: fixes initialisation, order and dropout. dataset: its row in the tables. strengths: a tree
-    of traced numbers.
+    seed: of initialisation, order and dropout. dataset: row of the tables. strengths: traced
+    numbers.
     """
 
     seed: Any

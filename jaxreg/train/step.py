@@ -1,7 +1,4 @@
-"""One pure training step, with the objective, the optimizer and the key as arguments.
-
-It depends on no single regularizer.
-"""
+"""One pure training step, with the objective, the optimizer and the key as arguments."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

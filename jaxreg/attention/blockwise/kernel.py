@@ -119,10 +119,7 @@ def _in_lanes(
     cap: Array | None,
     operands: Operands,
 ) -> Array:
-    """`attention` mapped over groups of examples and of heads, see `sharding.lanes`.
-
-    The groups stay axes of the arrays; only these axes are divided between devices.
-    """
+    """`attention` mapped over groups of examples and heads, which devices may divide (`lanes`)."""
 
     def call(*arrays):
         (*inputs, cap), own = arrays[:5], arrays[5:]
@@ -371,10 +368,7 @@ def _backward(plan: Plan, residuals: tuple, gradient: Array) -> tuple:
 def _backward_block(
     plan: Plan, strips: tuple[Array, ...], operands: Operands, where, state: tuple, block: tuple
 ) -> tuple[tuple, Array]:
-    """Adds one query block's gradients of keys, values and bias; returns that of its queries.
-
-    The returned gradient is of the scaled queries.
-    """
+    """Adds a query block's gradients of keys, values, bias; returns that of its scaled queries."""
     keys, values = strips
     i, (q, gradient, m, delta) = block
     b, g, rows, _ = q.shape

@@ -156,10 +156,7 @@ def kept(plan: Plan, operands: Operands, i: Array, j: Array) -> Array | None:
 
 
 def dropping(plan: Plan, operands: Operands, i: Array, j: Array) -> Callable[[Array], Array]:
-    """A function that applies the tile's dropout to its weights or to their gradients.
-
-    It scales kept weights only if `droppable` is given; otherwise the kernel scales rows.
-    """
+    """A function that drops weights or gradients, and scales them only if `droppable` is given."""
     keep = None if plan.drops_logits else kept(plan, operands, i, j)
     if keep is None:
         return lambda x: x
@@ -255,10 +252,7 @@ def rescued_rows(plan: Plan, operands: Operands, i: Array, shape: tuple[int, ...
 def add_to(
     plan: Plan, whole: Array, x: Array, i: Array, j: Array, where: tuple[Array, Array] | None
 ) -> Array:
-    """`whole` with the tile `x` added at block (i, j), summed where `whole` has length 1.
-
-    `whole` is [#b, #g, #r, #t, #s], as `block` reads it.
-    """
+    """`whole` [#b, #g, #r, #t, #s] with tile `x` added at (i, j), summed where its length is 1."""
     b, g = where if where is not None else (0, 0)
     starts = [
         n if length != 1 else 0

@@ -32,10 +32,9 @@ UNKNOWN = "no_such_argument"
 
 
 class Trial(NamedTuple):
-    """One argument tried: the call without it, what it adds, and the output expected.
+    """One argument tried: a call, the argument added, and the expected output (None: another one).
 
-    expected: None means any other output. nonsense: an invalid value, whose refusal is the
-    right outcome.
+    nonsense: an invalid value, whose refusal is the right outcome.
     """
 
     before: dict[str, Any]

@@ -45,39 +45,11 @@ ADJECTIVES = ("big", "small", "red", "quiet")
 PREPOSITIONS = ("on", "near", "behind")
 ADVERBS = ("often", "always", "rarely")
 # In the novel word splits only.
-NONCE_WORDS = (
-    "blick",
-    "dax",
-    "wug",
-    "toma",
-    "fep",
-    "zorp",
-    "modi",
-    "kiv",
-    "pilk",
-    "gazzer",
-    "vorn",
-    "tulver",
-    "snig",
-    "brax",
-    "lorp",
-    "quib",
-    "yomp",
-    "drim",
-    "fusk",
-    "glim",
-    "hesk",
-    "jurn",
-    "klem",
-    "mabe",
-    "nolf",
-    "prad",
-    "rulk",
-    "sweb",
-    "thrin",
-    "ulmo",
-    "vask",
-    "wroon",
+NONCE_WORDS = tuple(
+    (
+        "blick dax wug toma fep zorp modi kiv pilk gazzer vorn tulver snig brax lorp quib yomp "
+        "drim fusk glim hesk jurn klem mabe nolf prad rulk sweb thrin ulmo vask wroon"
+    ).split()
 )
 
 STEMS = tuple(plural.upper() for _, plural, _ in VERBS)

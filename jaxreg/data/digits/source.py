@@ -109,10 +109,7 @@ def draw_splits(settings: Settings) -> dict[str, Split]:
 def _stratified(
     rng: np.random.Generator, labels: Int64[np.ndarray, " n"]
 ) -> Int64[np.ndarray, " n"]:
-    """All rows, in an order where every stretch has each label in proportion, to within one row.
-
-    The rows of a label are evenly spaced.
-    """
+    """All rows, each label evenly spaced: every stretch has it in proportion, to within one row."""
     place = np.zeros(len(labels))
     for label in np.unique(labels):
         of_label = rng.permutation(np.flatnonzero(labels == label))

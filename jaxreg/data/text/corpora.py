@@ -113,10 +113,7 @@ def directory() -> Path:
 
 
 def normalized(text: str) -> str:
-    """The text in `CHARACTERS`: lower case, no accents, plain quotes, dashes and brackets.
-
-    Each white space becomes one blank, and every bracket a round one.
-    """
+    """The text in `CHARACTERS`: lower case, no accents, plain quotes, dashes, brackets, blanks."""
     text = unicodedata.normalize(
         "NFKD", "".join(_SAME.get(letter, letter) for letter in text)
     ).lower()

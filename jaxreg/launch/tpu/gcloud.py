@@ -84,10 +84,7 @@ def set_up(request: Request) -> list[str]:
 
 
 def run(request: Request, worker: int, attempt: int) -> list[str]:
-    """Runs the command on one worker, or follows it if this attempt runs already.
-
-    One gcloud for each worker, so that each has its own output and exit code.
-    """
+    """Runs the command on one worker, or follows it if this attempt runs already."""
     return _ssh(request, str(worker), f"bash {REMOTE}/run.sh {attempt}")
 
 

@@ -13,19 +13,10 @@ from jaxreg.launch.tpu.gcloud import Request
 from jaxreg.launch.tpu.stop_requests import GIVE_UP, LaunchInterrupted, Stop
 
 ENDED = frozenset(
-    {
-        "GONE",
-        "PREEMPTED",
-        "TERMINATED",
-        "STOPPED",
-        "STOPPING",
-        "DELETING",
-        "HIDDEN",
-        "HIDING",
-        "SUSPENDED",
-        "SUSPENDING",
-        "FAILED",
-    }
+    (
+        "GONE PREEMPTED TERMINATED STOPPED STOPPING DELETING HIDDEN HIDING SUSPENDED "
+        "SUSPENDING FAILED"
+    ).split()
 )
 """States from which a TPU does not recover by itself."""
 
@@ -130,10 +121,7 @@ class Machine:
             self.forget()
 
     def state(self, *, queue_first: bool = True) -> str:
-        """The state of the queued request until it is active, then of the TPU; or GONE, or UNKNOWN.
-
-        UNKNOWN means that gcloud could not tell.
-        """
+        """The state of the queued request, once ACTIVE of the TPU; GONE, or UNKNOWN on errors."""
         if self.request.queued and queue_first:
             state = self._ask(gcloud.describe_queued(self.request))
             if state != "ACTIVE":

@@ -30,20 +30,7 @@ from jaxreg.data.catsat.rewriting.sentence import (
 
 PLURAL, TIE = "ri", "ze"
 _NOUNS = ("kat", "hun", "vad", "pip", "ros", "lil", "rex", "nav", "flu", "leg", "gar", "med")
-_VERBS = (
-    "osu",
-    "kuru",
-    "domu",
-    "kadu",
-    "zdu",
-    "movu",
-    "stu",
-    "vrtu",
-    "rastu",
-    "pevu",
-    "odu",
-    "bivu",
-)
+_VERBS = tuple("osu kuru domu kadu zdu movu stu vrtu rastu pevu odu bivu".split())
 NOUN_OF = dict(zip((singular for singular, _ in lexicon.NOUNS), _NOUNS))
 VERB_OF = dict(zip(lexicon.STEMS, _VERBS))
 SHARED = {
