@@ -14,13 +14,13 @@ import jax
 import numpy as np
 
 from jaxreg.data import Dataset, View
+from jaxreg.probe.forward import query_logits as predict
 from jaxreg.reg import augmentations
 from jaxreg.study.design import components, regularizers
 from jaxreg.study.engine.objective import (
     Vocabulary,
     example_input,
     model_of,
-    predict,
     problem_of,
     with_fresh_rows,
 )
