@@ -147,9 +147,10 @@ class AttentionEntropy(Penalty):
     divided by their sum first. So with attention dropout it is the entropy over the connections
     kept, and rows with none kept count as 0; with sigmoid attention it is that of the shares.
 
-    Source: Attanasio et al. 2022 (EAR), arXiv:2203.09192, which has this sign. Differs: each head
-    by itself, where the paper averages heads and takes a second softmax; mean over layers, not sum.
-    Zhai et al. 2023, arXiv:2303.06296, find training unstable where this entropy collapses.
+    Source: Attanasio et al. 2022 (EAR), doi:10.18653/v1/2022.findings-acl.88, which has this sign.
+    Differs: each head by itself, where the paper averages heads and takes a second softmax; mean
+    over layers, not sum. Zhai et al. 2023, arXiv:2303.06296, find training unstable where this
+    entropy collapses.
     """
 
     what = "rewards entropy of the attention rows: concentrated attention costs"

@@ -15,11 +15,11 @@ import optax
 
 from jaxreg.typing import Array, Float, Params, Scalar
 
-Elsewhere = Callable[[Params, Params], Params]
+Perturbation = Callable[[Params, Params], Params]
 """(parameters, gradient) -> parameters."""
 
 
-def sam(radius: Scalar) -> Elsewhere:
+def sam(radius: Scalar) -> Perturbation:
     """params + radius * gradient / |gradient|, with one norm over all parameters.
 
     Where the gradient is 0 the parameters stay as they are.
@@ -29,14 +29,14 @@ def sam(radius: Scalar) -> Elsewhere:
     m-sharpness).
     """
 
-    def elsewhere(params: Params, gradient: Params) -> Params:
+    def perturb(params: Params, gradient: Params) -> Params:
         scale = radius / _norm_or_one(gradient)
         return jax.tree.map(lambda x, g: x + scale * g, params, gradient)
 
-    return elsewhere
+    return perturb
 
 
-def asam(radius: Scalar, offset: float = 0.01) -> Elsewhere:
+def asam(radius: Scalar, offset: float = 0.01) -> Perturbation:
     """params + radius * T^2 gradient / |T gradient|, with T = |params| + offset.
 
     Large parameters move further, so that rescaling one layer up and the next down does not change
@@ -46,23 +46,23 @@ def asam(radius: Scalar, offset: float = 0.01) -> Elsewhere:
     T is the same for every parameter, where the authors' code has 1 for biases.
     """
 
-    def elsewhere(params: Params, gradient: Params) -> Params:
+    def perturb(params: Params, gradient: Params) -> Params:
         units = jax.tree.map(lambda x: jnp.abs(x) + offset, params)
         scaled = jax.tree.map(jnp.multiply, units, gradient)
         scale = radius / _norm_or_one(scaled)
         return jax.tree.map(lambda x, t, g: x + scale * t * g, params, units, scaled)
 
-    return elsewhere
+    return perturb
 
 
-PERTURBATIONS: Mapping[str, Callable[[Scalar], Elsewhere]] = {
+PERTURBATIONS: Mapping[str, Callable[[Scalar], Perturbation]] = {
     "sam_radius": sam,
     "asam_radius": asam,
 }
 """Config field in the section optim -> function from the radius."""
 
 
-def twice(**radius: Scalar | None) -> Elsewhere | None:
+def perturbation(**radius: Scalar | None) -> Perturbation | None:
     """The function of the one radius that is given; None if none is.
 
     Args:

@@ -18,8 +18,8 @@ Batch = Any
 class TrainState(NamedTuple):
     """What training changes. No key and no iterator: both are functions of (seed, step).
 
-    loss: of the steps since it was emptied last. It is summed in here, step by step: sums of chunks
-    would differ by rounding.
+    loss: of the steps since it was reset, summed step by step: sums of chunks would differ by
+    rounding.
     """
 
     step: Int[Array, ""]
@@ -41,7 +41,7 @@ class Moment(NamedTuple):
 
 
 def as_trained(params: Params, opt_state: Any) -> Params:
-    """The parameters themselves: what is evaluated where nothing averages them."""
+    """The parameters themselves, to evaluate where they are not averaged."""
     return params
 
 
@@ -49,22 +49,21 @@ class Problem(NamedTuple):
     """What one member learns, built inside the traced program from its strengths.
 
     init: key -> params. objective: (params, batch, moment, example ids) -> Tally of the training
-    loss.
-    score: (params, batch, seed) -> a tree of per-example arrays. optimizer: an optax
+    loss. score: (params, batch, seed) -> a tree of per-example arrays. optimizer: an optax
     transformation; its update is given `noise_key`, the step's key of the stream "noise", if it
     takes extra arguments.
-    twice: (params, gradient) -> where the gradient is taken a second time, and only that one is
-    used; None takes it once.
+    perturbation: (params, gradient) -> parameters at which the gradient is taken again; only that
+    one is used. None takes it once.
     evaluated: (params, optimizer state) -> the parameters that are scored and kept.
-    trace: (state, batch, moment, example ids, axis name) -> a dict of small arrays, noted at every
-    evaluation; the batch is that of the next step. It changes nothing; None notes nothing.
+    trace: (state, batch, moment, example ids, axis name) -> a dict of small arrays, recorded at
+    every evaluation on the batch of the next step, or None. It changes nothing.
     """
 
     init: Callable[[Key[Array, ""]], Params]
     objective: Callable[..., Tally]
     score: Callable[..., Any]
     optimizer: optax.GradientTransformation
-    twice: Callable[[Params, Params], Params] | None = None
+    perturbation: Callable[[Params, Params], Params] | None = None
     evaluated: Callable[[Params, Any], Params] = as_trained
     trace: Callable[..., dict[str, Array]] | None = None
 
@@ -121,9 +120,9 @@ def train_step(
     tally, gradient = loss_and_gradient(
         problem, state.params, batch, moment, example_ids, axis_name
     )
-    if problem.twice is not None:
-        elsewhere = problem.twice(state.params, gradient)
-        _, gradient = loss_and_gradient(problem, elsewhere, batch, moment, example_ids, axis_name)
+    if problem.perturbation is not None:
+        perturbed = problem.perturbation(state.params, gradient)
+        _, gradient = loss_and_gradient(problem, perturbed, batch, moment, example_ids, axis_name)
     optimizer = optax.with_extra_args_support(problem.optimizer)
     updates, opt_state = optimizer.update(
         gradient, state.opt_state, state.params, noise_key=moment.key("noise")

@@ -176,7 +176,7 @@ def steps_of(values: dict[str, Any]) -> tuple[list, Any]:
     be evaluated.
     """
     values = dict(values)
-    elsewhere = sharpness.twice(
+    perturb = sharpness.perturbation(
         **{name: values.pop(name) for name in sharpness.PERTURBATIONS if name in values}
     )
     chain = optim.optimizer(learning_rate=0.1, num_steps=10, eps=EPS, **values)
@@ -187,9 +187,7 @@ def steps_of(values: dict[str, Any]) -> tuple[list, Any]:
         def gradient(p, s=scale):
             return jax.tree.map(lambda x: s * jnp.sin(x), p)
 
-        found = (
-            gradient(params) if elsewhere is None else gradient(elsewhere(params, gradient(params)))
-        )
+        found = gradient(params) if perturb is None else gradient(perturb(params, gradient(params)))
         update, state = chain.update(
             found, state, params, noise_key=jax.random.fold_in(jax.random.key(5), int(scale))
         )

@@ -106,15 +106,16 @@ def test_it_goes_uphill_and_asam_does_not_see_a_rescaling():
 
 
 def test_one_second_point_or_none():
-    assert sharpness.twice() is None and sharpness.twice(sam_radius=None, asam_radius=None) is None
+    assert sharpness.perturbation() is None
+    assert sharpness.perturbation(sam_radius=None, asam_radius=None) is None
     for name, method in (("sam_radius", "sam"), ("asam_radius", "asam")):
-        found = sharpness.twice(**{name: 0.5})(PARAMS, GRADIENT)
+        found = sharpness.perturbation(**{name: 0.5})(PARAMS, GRADIENT)
         jax.tree.map(
             lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5),
             found,
             by_hand(method, 0.5, PARAMS, GRADIENT),
         )
     with pytest.raises(ValueError, match="sam_radius and asam_radius are set"):
-        sharpness.twice(sam_radius=0.1, asam_radius=0.0)
+        sharpness.perturbation(sam_radius=0.1, asam_radius=0.0)
     with pytest.raises(ValueError, match="radius: unknown; allowed: sam_radius, asam_radius"):
-        sharpness.twice(radius=0.1)
+        sharpness.perturbation(radius=0.1)

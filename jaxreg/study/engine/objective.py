@@ -93,7 +93,7 @@ def problem_of(structure: Mapping, vocabulary: Vocabulary) -> Callable[[Strength
             functools.partial(training_loss, structure, strengths, vocabulary),
             score,
             optim.optimizer(num_steps=num_steps, **options),
-            sharpness.twice(**radii),
+            sharpness.perturbation(**radii),
             as_trained
             if options["ema_decay"] is None
             else lambda p, state: optim.averaged(state, p),
