@@ -79,9 +79,7 @@ class Arguments:
 
 
 def parser(usage: Usage) -> argparse.ArgumentParser:
-    """The argparse parser of a subcommand; it accepts nearly everything, so that `read` can name
-    all mistakes.
-    """
+    """The subcommand's parser; it accepts nearly everything: `read` lists all mistakes."""
     epilog = "examples:\n" + "\n".join(f"  {line}" for line in usage.examples)
     made = _Parser(
         prog=f"jaxreg {usage.command}",
@@ -110,9 +108,7 @@ def parser(usage: Usage) -> argparse.ArgumentParser:
 
 
 def read(usage: Usage, argv: Sequence[str]) -> Arguments:
-    """What `argv` says, and every mistake in it: unknown flags, flags twice or without a value,
-    stray arguments.
-    """
+    """The parsed `argv` and all mistakes: unknown or repeated flags, missing values, extras."""
     split = list(argv).index("--") if usage.takes_command and "--" in argv else len(argv)
     argv, command = argv[:split], tuple(argv[split + 1 :])
     rest, overrides = _split_overrides(_with_values(argv, usage))
@@ -148,9 +144,7 @@ def read(usage: Usage, argv: Sequence[str]) -> Arguments:
 def whole(
     flags: Mapping[str, str | None], name: str, mistakes: list[str], *, minimum: int = 0
 ) -> int | None:
-    """The whole number of a flag; None where it is not given or wrong, and then a line in
-    `mistakes`.
-    """
+    """A flag's whole number; None where absent or wrong, the latter with a line in `mistakes`."""
     text = flags[name]
     if text is None:
         return None
@@ -165,9 +159,7 @@ def whole(
 
 
 def output_directory(text: str | None, mistakes: list[str]) -> Path | None:
-    """Where a run may write: a local path with `~` expanded, absolute, or a remote one; None where
-    that cannot be, and then a line in `mistakes`.
-    """
+    """The absolute or remote path that a run may write to; None with a line in `mistakes`."""
     if text is None:
         return None
     path = expanded(text)
@@ -204,8 +196,7 @@ def run_directory(text: str | None, mistakes: list[str]) -> Path | None:
 
 
 def _readable(path: Path, mistakes: list[str], rewritten: Sequence[str] = ()) -> Path | None:
-    """The path, None where one of a run's files is there and not as this version writes it, and
-    then a line in `mistakes`.
+    """The path, or None with a line in `mistakes` where one of a run's files is damaged.
 
     Args:
       path: of a run directory.
@@ -220,9 +211,7 @@ def _readable(path: Path, mistakes: list[str], rewritten: Sequence[str] = ()) ->
 
 
 def expanded(text: str) -> Path:
-    """The path of what was typed: `~` expanded and absolute; `scheme://...` is remote and stays as
-    it is.
-    """
+    """A typed path with `~` expanded and made absolute; `scheme://...` is remote and unchanged."""
     if not _is_remote(text):
         return Path(text.removeprefix("file://")).expanduser().absolute()
     from jaxreg.store.paths import as_path  # heavier than all the rest here

@@ -1,6 +1,4 @@
-"""What an exception means to the person at the terminal: their disk, their environment, their own
-code, or a defect of ours.
-"""
+"""What an exception means to the user: disk, environment, their own code, or a defect of jaxreg."""
 
 import dataclasses
 import errno

@@ -1,6 +1,4 @@
-"""Starting JAX: one device per core on CPU, a compile cache that persists, no log noise of
-libraries.
-"""
+"""Starts JAX: one device per core on CPU, a persistent compile cache, no log noise of libraries."""
 
 import hashlib
 import logging
@@ -18,9 +16,7 @@ from jaxreg.distributed import processes
 from jaxreg.errors import INTERRUPTED, UserErrors
 
 JOB_VARIABLES = ("JAXREG_COORDINATOR", "JAXREG_NUM_PROCESSES", "JAXREG_PROCESS_ID")
-"""Of a process's environment: where process 0 is (host:port), how many processes the job has, and
-which this one is.
-"""
+"""Environment variables: process 0's address (host:port), number of processes, this one's index."""
 
 _NOISY = (
     "absl",
@@ -37,8 +33,7 @@ _FORCED = "xla_force_host_platform_device_count"
 
 
 def run(work: Callable[[Any], int], num_devices: int | None, distributed: bool) -> int:
-    """Starts JAX, joins the job of several processes if there is one, does the work and returns its
-    exit code.
+    """Starts JAX, joins the job of several processes if any, runs `work`; returns its exit code.
 
     Process 0 of a job shows what happens, the others are silent. All end together: what ends one,
     ends the others with a line that names it.
@@ -87,9 +82,7 @@ def _silence_transport() -> None:
 
 
 def _end_alone(error: Exception) -> NoReturn:
-    """Ends this process at once: without the others nothing can be finished, and JAX would abort it
-    soon.
-    """
+    """Ends this process at once: without the others it cannot finish, and JAX would soon abort."""
     try:
         processes.look_for_failures()
         why, code = (
@@ -106,8 +99,7 @@ def _end_alone(error: Exception) -> NoReturn:
 
 
 def _join(distributed: bool) -> None:
-    """Joins the job that the environment names, or, where it says auto or `--distributed` is given,
-    that JAX finds.
+    """Joins the job of the environment or, with "auto" or `--distributed`, the one JAX finds.
 
     Raises:
       UserErrors: the variables do not fit together, or there is no job.
@@ -220,8 +212,7 @@ def silence() -> None:
 
 
 def cache_directory() -> Path:
-    """Where compiled programs are kept: $JAXREG_CACHE, else ~/.cache/jaxreg/xla; one folder for
-    each kind of processor.
+    """The folder of compiled programs: $JAXREG_CACHE or ~/.cache/jaxreg/xla, per processor kind.
 
     Code compiled for another processor may not run here, and home directories are shared.
     """

@@ -1,6 +1,4 @@
-"""The commands that a launch runs elsewhere, read and checked here first, as `jaxreg` would check
-them there.
-"""
+"""The commands that a launch runs elsewhere, checked here first as `jaxreg` would check them."""
 
 import dataclasses
 from collections.abc import Sequence

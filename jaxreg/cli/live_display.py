@@ -46,9 +46,7 @@ class Display:
     def layout(
         self, arms: Sequence[str], views: Sequence[str], primary: str | None, seeds: int
     ) -> None:
-        """Sets the table's rows and columns, the view in bold, and how many members a full cell
-        has.
-        """
+        """Sets rows, columns, the primary view (bold), and the members of a full cell."""
 
     def phase(self, name: str) -> None:
         """Says what is being done now: compiling, training, evaluating, probing, writing report."""
@@ -64,9 +62,7 @@ class Display:
         half_width: float | int | None,
         count: int,
     ) -> None:
-        """Sets one cell: the mean accuracy over `count` members and half of its 95% interval,
-        fractions.
-        """
+        """Sets a cell: mean accuracy over `count` members and half its 95% interval, fractions."""
 
     def note(self, text: str) -> None:
         """Shows one line that stays."""
@@ -112,9 +108,7 @@ class Silent(Display):
 
 
 class _Shown(Display):
-    """What the terminal and the log file have in common: the opening, the closing, and the state
-    between them.
-    """
+    """What terminal and log display share: opening, closing, and the state between them."""
 
     def __init__(self, console: Console, *, clock: Callable[[], float] = time.monotonic):
         self._console, self._clock = console, clock
@@ -206,9 +200,7 @@ class _Shown(Display):
                 print_(Text(f"{name}: {line}"), soft_wrap=True)
 
     def seconds_left(self) -> float | int | None:
-        """Seconds until all model-steps are done, at the speed of this phase; None before it is
-        known.
-        """
+        """Seconds until all model-steps are done, at this phase's speed; None while unknown."""
         spent = self._clock() - self._phase_began
         new = self._done - (self._first_done or 0)
         return (
@@ -233,9 +225,7 @@ class _Shown(Display):
 
 
 class Plain(_Shown):
-    """Lines for log files and CI: each phase, progress now and then, and the primary view of each
-    finished arm.
-    """
+    """Lines for log files and CI: phases, progress, and the primary view of each finished arm."""
 
     def __init__(self, console: Console, *, clock: Callable[[], float] = time.monotonic):
         super().__init__(console, clock=clock)
@@ -328,8 +318,10 @@ def open_display(stream: TextIO | io.StringIO | None = None) -> Display:
 
 
 def console(stream: TextIO | io.StringIO | None = None, *, width: int = PLAIN_WIDTH) -> Console:
-    """A console as wide and colourful as the terminal it writes to; elsewhere (a file, a pipe, a
-    terminal that knows no cursor) plain text, whatever COLUMNS, TERM and FORCE_COLOR say.
+    """A console of the terminal's width and colors; plain text where the output is no terminal.
+
+    A file, a pipe or a terminal without a cursor gets plain text, whatever COLUMNS, TERM and
+    FORCE_COLOR are.
 
     Args:
       stream: where to; None is the standard output.

@@ -1,6 +1,4 @@
-"""The tables people see in the terminal: the live one, and those at the end. Accuracies come as
-fractions, go as %.
-"""
+"""Tables for the terminal, live and final. Accuracies come as fractions and are shown in %."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -114,9 +112,7 @@ def closing(
     primary: str | None,
     width: int,
 ) -> Group:
-    """The tables at the end: the primary view with verdicts, the differences on every view that
-    fits, the controls.
-    """
+    """The final tables: primary view with verdicts, differences on all views that fit, controls."""
     parts = []
     if primary is not None and comparisons:
         parts += [_verdicts(table, comparisons, baseline, primary), Text("")]
@@ -172,9 +168,7 @@ def _verdicts(
 def _differences(
     table: Mapping, comparisons: Sequence[Mapping], baseline: str | None, primary: str, width: int
 ) -> Table:
-    """The baseline's accuracy on each view in %, and below it the other arms' paired differences in
-    points.
-    """
+    """The baseline's accuracy per view in %; below it the arms' paired differences in points."""
     cells = {(row["arm"], row["split"]): row for row in comparisons}
     arms = list(dict.fromkeys(row["arm"] for row in comparisons))
     all_views = list(dict.fromkeys(row["split"] for row in comparisons))

@@ -15,8 +15,9 @@ _WHATEVER = {1: "replace", 2: "backslashreplace"}
 
 
 def open_closed() -> None:
-    """Gives descriptors 0 to 2 that are closed to the null device: else the next file that is
-    opened would get the number, and what is printed would land in it.
+    """Opens the null device on each of the descriptors 0 to 2 that is closed.
+
+    Otherwise the next opened file would get that number, and printed text would land in it.
     """
     for descriptor in range(3):
         try:

@@ -1,3 +1,1 @@
-"""Arms x seeds: configuration, running, statistics, verdicts, and the report. Nothing loads on
-import.
-"""
+"""Arms x seeds: configuration, running, statistics, verdicts, report. Nothing loads on import."""

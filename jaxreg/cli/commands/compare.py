@@ -61,9 +61,7 @@ def run(given: Arguments) -> int:
 
 
 def check(given: Arguments, mistakes: list[str]):
-    """The experiment with the chosen arms only, its base config, each arm's config, and the seeds;
-    adds to `mistakes`.
-    """
+    """The experiment with chosen arms, base config, arms' configs, seeds; adds to `mistakes`."""
     from jaxreg.study.design import config as configs
     from jaxreg.study.design import experiment as experiments
     from jaxreg.study.design import recipes

@@ -1,6 +1,4 @@
-"""`jaxreg counterfactual`: a member trained again with one dropped connection of one step kept, for
-each such connection.
-"""
+"""`jaxreg counterfactual`: retrains a member once for each dropped connection of a step, kept."""
 
 from jaxreg.cli import arguments
 from jaxreg.cli.arguments import Arguments, Flag, Usage
@@ -39,8 +37,7 @@ USAGE = Usage(
 
 
 def run(given: Arguments) -> int:
-    """Trains what is missing, writes counterfactual.json, prints its table, and returns the exit
-    code.
+    """Trains missing members, writes counterfactual.json, prints its table; returns the exit code.
 
     Raises:
       UserErrors: all mistakes, those of the command line before JAX starts.

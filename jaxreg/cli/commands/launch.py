@@ -133,8 +133,7 @@ USAGE = Usage(
 
 
 def run(given: Arguments) -> int:
-    """Checks everything, then launches or prints, and returns the exit code: the command's, or why
-    it did not come so far.
+    """Checks everything, then launches or prints; returns the exit code.
 
     Raises:
       UserErrors: all mistakes, of the launch and of the command, before anything costs money.

@@ -55,9 +55,7 @@ def run(given: Arguments) -> int:
 
 
 def _recipes(kind: recipes.Kind) -> list[tuple[str, str]]:
-    """Name and first docstring line of the shipped files of a kind, then path and first line of
-    others in the folder of this kind here; read, not run.
-    """
+    """Name or path and first docstring line of shipped and local files of a kind; none is run."""
     shipped = recipes.folder(kind)
     here = Path(kind) if Path(kind).resolve() != shipped.resolve() else None
     found = [(name, _first_line(shipped / f"{name}.py")) for name in recipes.names(kind)]

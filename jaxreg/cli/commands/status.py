@@ -170,9 +170,7 @@ def _span(seconds: float | int) -> str:
 
 
 def _printable(text: str) -> str:
-    """Text whose control characters are written out, so that what a file says cannot steer the
-    terminal.
-    """
+    """Text with control characters escaped, so that a file's content cannot steer the terminal."""
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
         for letter in text

@@ -17,13 +17,9 @@ from typing import Any
 from jaxreg.study.analysis import verdict
 
 CHANCE_BAND = 0.04
-"""How far the mean of an arm may lie from chance on views where anything but chance is a leak;
-three standard errors where that is more.
-"""
+"""Allowed distance of an arm's mean from chance on leak views; three standard errors if more."""
 OVERFIT_TRAIN, OVERFIT_VALIDATION = 0.99, 0.95
-"""The over-fitted regime: the baseline reaches the first on train and stays below the second on
-validation.
-"""
+"""Over-fitted regime: the baseline's least accuracy on train, and its most on validation."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,9 +145,7 @@ def judge_aa_pairs(
 def judge_known_effect(
     comparison: verdict.Comparison, *, alpha: float
 ) -> tuple[verdict.Verdict, verdict.Check]:
-    """The verdict on an effect whose outcome is known, a question of its own, and whether it was
-    found.
-    """
+    """The verdict on an effect whose outcome is known, and whether it was found."""
     [said] = verdict.judge_family([comparison], alpha=alpha)
     return said, verdict.positive_control(said)
 
@@ -194,8 +188,7 @@ def informative_views(
 def why_untestable(
     preconditions: Sequence[Mapping], controls: Sequence[Mapping], uninformative: str | None
 ) -> str | None:
-    """Why there is no verdict: the first precondition that failed, then controls, then a view that
-    can tell no arms apart; None where there is one.
+    """Why there is no verdict, or None: a failed precondition or control, an uninformative view.
 
     Args:
       preconditions, controls: entries with "what", "passed", "detail".

@@ -68,9 +68,7 @@ class DesignLike(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """All that one comparison found. `results` is results.json; `uninformative` says of views why
-    they tell no arms apart.
-    """
+    """All findings of one comparison. `results`: results.json; `uninformative`: reasons by view."""
 
     results: dict[str, Any]
     verdicts: dict[str, verdict.Verdict]
@@ -95,9 +93,7 @@ class Evidence:
 
 
 def judge(design: DesignLike, table: scores.Table, evidence: Evidence) -> Outcome:
-    """results.json and its verdicts: effects and intervals on every view, verdicts on the primary
-    one only.
-    """
+    """results.json and its verdicts: effects and intervals on all views, verdicts on one."""
     lost = {arm for arm, count in evidence.diverged.items() if count == len(evidence.seeds)}
     verdicts, aa = _verdicts(design, table, lost)
     views = list(table[design.baseline])
@@ -137,8 +133,9 @@ def contrast(design: DesignLike, table: scores.Table, arm: str, view: str) -> sc
 def _verdicts(
     design: DesignLike, table: scores.Table, lost: Collection[str]
 ) -> tuple[dict[str, verdict.Verdict], dict[str, controls.AaOutcome]]:
-    """One verdict per arm on the primary view, and the A/A pairs. Arms are one family for Holm, A/A
-    pairs another; each control is a question of its own.
+    """One verdict per arm on the primary view, and the A/A pairs.
+
+    Arms are one family for Holm, A/A pairs another; each control is a family by itself.
     """
     comparisons = {
         arm: verdict.Comparison(
@@ -191,9 +188,7 @@ def _comparison(
     verdicts: Mapping[str, verdict.Verdict],
     lost: Collection[str],
 ) -> dict[str, Any]:
-    """One row of "comparisons": effect and interval everywhere, p and verdict on the primary view
-    only.
-    """
+    """A row of "comparisons": effect and interval on all views, p and verdict on the primary."""
     differences = contrast(design, table, arm, view).differences
     found = scores.summary(differences)
     said = verdicts[arm] if view == design.primary else None

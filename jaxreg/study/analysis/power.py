@@ -26,8 +26,7 @@ def sides_and_power(kind: str) -> tuple[int, float]:
 def seeds_needed(
     differences: Float[np.ndarray, " n"], margin: float | int, *, alpha: float | int
 ) -> int | None:
-    """The seeds with which an effect of the margin would show at 80% power, where there are fewer;
-    None where there are enough.
+    """Seeds that show an effect of the margin at 80% power; None where there are enough already.
 
     Args:
       differences: one per seed; their spread is what is planned with. One seed has none.

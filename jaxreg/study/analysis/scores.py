@@ -68,8 +68,7 @@ def summary(values: Sequence[float] | Float[np.ndarray, " n"]) -> Summary:
 def table_of(
     scores: Iterable[Score], chance: Mapping[str, float]
 ) -> dict[str, dict[str, list[float]]]:
-    """Arm -> view -> one score per seed: the views that all seeds of an arm have, in the order of
-    its first seed.
+    """Arm -> view -> one score per seed, for views that all seeds have, in the first seed's order.
 
     Args:
       scores: in the order of the arms and seeds.

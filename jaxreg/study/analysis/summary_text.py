@@ -13,9 +13,7 @@ from jaxreg.study.analysis.judge import DesignLike
 
 
 def view_examples(dataset: Dataset) -> list[tuple[str, str, str]]:
-    """(view title, a trained sentence with its answer, a held-out one with the question) for each
-    view.
-    """
+    """(view title, a training sentence with answer, a held-out one with the question) per view."""
     train = dataset.splits["train"]
     rows = []
     for view in dataset.views:
@@ -93,8 +91,7 @@ def headline(
     chance: float = 0.5,
     cut: Sequence[str] = ("noun", "determiner"),
 ) -> list[str]:
-    """Sentences made from the results, in both directions: what helped, what did not, what stays
-    open.
+    """Sentences on the results, in both directions: what helped, what did not, what stays open.
 
     Args:
       chance: accuracy of a guess on the primary view. cut: the cues that the view both_cut cuts,
@@ -160,8 +157,7 @@ def underpowered(
     comparisons: Sequence[Mapping[str, Any]],
     diverged: Mapping[str, int] | None = None,
 ) -> str:
-    """One line: the cells beside the primary view that could not have seen an effect of the margin,
-    and the seeds they need.
+    """One line: cells beside the primary view with too few seeds for the margin, seeds needed.
 
     Args:
       comparisons, diverged: of results.json.

@@ -92,9 +92,7 @@ class Verdict:
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """Outcome of a control: passed (None where it could not be judged), and the numbers in words.
-    True if passed.
-    """
+    """Outcome of a control: passed (None: not judged), with numbers in words. True if passed."""
 
     passed: bool | None
     detail: str
@@ -183,9 +181,7 @@ def primary_p(comparison: Comparison) -> float:
 
 
 def refuting_p(comparison: Comparison) -> float:
-    """p of the test that the last kind of "refuted" needs: no effect of the margin, or some
-    difference.
-    """
+    """p of the test for the last kind of "refuted": no effect of the margin, or some difference."""
     oriented = _oriented(comparison)
     if comparison.kind == "superiority":
         return statistics.sign_flip_test(oriented, alternative="less", shift=comparison.margin).p
@@ -285,9 +281,7 @@ def _seeds_needed(
 
 
 def _gap(comparison: Comparison, estimate: float) -> float:
-    """How far the estimate is on the near side of the margin that must be excluded; negative beyond
-    it.
-    """
+    """Distance of the estimate from the margin to be excluded, on its near side; else negative."""
     if comparison.kind == "equivalence":
         return comparison.margin - abs(estimate)
     return (
@@ -348,8 +342,7 @@ def informative(
     ceiling: float = 0.99,
     chance_band: float = 0.02,
 ) -> Check:
-    """Whether a split can tell arms apart: not if all arms are at the ceiling, nor if all are at
-    chance.
+    """Whether a split can separate arms: they are neither all at the ceiling nor all at chance.
 
     Arms are judged by their mean over seeds. At the ceiling: at least `ceiling`. At chance: within
     `chance_band` of it, on either side; far below chance is information. Some arms at the ceiling

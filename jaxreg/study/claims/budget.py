@@ -10,9 +10,7 @@ from jaxreg.study.claims.design import Design, Request
 from jaxreg.study.engine import run_files
 
 STEPS_PER_SECOND = 600.0
-"""Model-steps per second of a first run, evaluations included: CATSAT's size on two cores. Later
-runs use what they measured.
-"""
+"""Model-steps per second, evaluations included, before any is measured: CATSAT on two cores."""
 SECONDS_PER_PROGRAM = 8.0
 """To compile one structure, on two cores."""
 TIMING = "timing.json"
@@ -20,9 +18,7 @@ TIMING = "timing.json"
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """What one claim needs, in model-steps. A member that an earlier claim needs too counts there;
-    here it is `shared`.
-    """
+    """What one claim needs, in model-steps; `shared` members are counted at an earlier claim."""
 
     claim: str
     arms: int
@@ -76,9 +72,7 @@ def rate_of(workdir: Path) -> tuple[float, str]:
 
 
 def note_time(workdir: Path, model_steps: int, seconds: float) -> None:
-    """Adds what was just measured, compiling and evaluating included, to what is known of this
-    directory's speed.
-    """
+    """Adds a measured speed, compiling and evaluating included, to this directory's record."""
     path = workdir / TIMING
     before = run_files.read(path) or {"model_steps": 0, "seconds": 0.0}
     write_json(

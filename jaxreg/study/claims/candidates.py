@@ -1,5 +1,4 @@
-"""The ledger's standard candidates: four for every arm, so that budgets are equal, and the learning
-rate among them for every arm.
+"""The ledger's standard candidates: four for every arm, with the learning rate among them.
 
 On the seeds on which the claims were designed (20 to 99) the learning rate mattered as much as any
 regularizer. CATSAT, unseen pairs, seeds
@@ -42,8 +41,6 @@ def with_learning_rate(
 
 
 ATTENTION = with_learning_rate(ATTENTION_RATE, 0.3, 0.5)
-"""What an arm with attention dropout tunes. Short sentences keep all their connections often: .1
-would do little.
-"""
+"""Candidates with attention dropout; rate .1 seldom drops anything in short sentences."""
 HIGHER_ATTENTION = with_learning_rate(ATTENTION_RATE, 0.3, 0.5, HIGHER_RATES)
 """The same on AGREE and CUES."""

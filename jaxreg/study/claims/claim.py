@@ -1,6 +1,4 @@
-"""A claim: one sentence of the essay and the experiment that could refute it, written down before
-anything runs.
-"""
+"""A claim: one sentence of the essay and the experiment that could refute it, predeclared."""
 
 import dataclasses
 import re
@@ -13,25 +11,19 @@ from jaxreg.study.design.experiment import AbstractDesign, Arm, check_design, ch
 from jaxreg.study.design.experiment import Tune as Tune
 
 SEEDS = tuple(range(200, 220))
-"""Verdict seeds: 0 to 11 were used while the data sets were chosen, 100 to 111 were seen in
-experiments/cat_sat.py.
-"""
+"""Verdict seeds. Data sets were chosen on 0 to 11; experiments/cat_sat.py uses 100 to 111."""
 TUNING_SEEDS = tuple(range(60, 64))
 AA_OFFSET = 1000
 """Added to the seeds of an A/A arm, which draws everything anew."""
 COPY_OFFSET = 100_000
-"""Added once more for each further copy of a member: other initialization, order and dropout on the
-same data.
-"""
+"""Added to the seed once per further copy of a member: other init, order, dropout; same data."""
 ClaimArm = Arm
 """An arm of a claim is an arm, with what only claims may have."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Effect:
-    """A weighted sum of arms, seed by seed: {"dropout": 1, "none": -1} is a difference, four arms a
-    difference of differences.
-    """
+    """A weighted sum of arms, seed by seed: {"dropout": 1, "none": -1} is a difference."""
 
     name: str
     contrast: Mapping[str, float | int]
@@ -59,17 +51,14 @@ class Question(Effect):
 
 @dataclasses.dataclass(frozen=True)
 class Control(Question):
-    """A question whose outcome is known: it must come out supported. `of`: the questions that need
-    it, by name; () is all.
-    """
+    """A question whose outcome is known: supported. `of`: the questions it guards; () is all."""
 
     of: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
 class Precondition:
-    """What must hold of an arm's mean over the seeds for the claim to be testable; in the measure's
-    own unit.
+    """What an arm's mean must satisfy for the claim to be testable, in the measure's own unit.
 
     of: the questions that need it, by name; () is all.
     """
@@ -93,8 +82,7 @@ class Finding:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Claim(AbstractDesign):
-    """An experiment with a quote, in one of four forms: arms and questions; tests; findings; or why
-    nothing could decide it.
+    """A claim in one of four forms: arms and questions, tests, findings, or why nothing decides it.
 
     Its arms may tune, several questions may be asked of them, and they may stand on several base
     configs.
@@ -166,9 +154,7 @@ def order(claim_id: str) -> tuple:
 
 
 def check_claim(claim: Claim) -> list[str]:
-    """What is wrong with a claim itself, one line each; config fields are checked by
-    `design.resolve`.
-    """
+    """One line per mistake in the claim itself; `design.resolve` checks the config fields."""
     mistakes = []
     for name in ("id", "quote", "hypothesis", "refuted_if"):
         if not isinstance(vars(claim)[name], str) or not vars(claim)[name].strip():
@@ -276,9 +262,7 @@ def _check_arm(arm: Arm, claim: Claim) -> list[str]:
 
 
 def _check_budget(claim: Claim) -> list[str]:
-    """The equal-budget rule: where one arm tunes, all that are compared with it do, with as many
-    candidates.
-    """
+    """The equal-budget rule: compared arms tune with equally many candidates, or none tunes."""
     own = {name: len(arm.tune.candidates) for name, arm in claim.arms.items() if arm.tune}
     if not own:
         return []
@@ -358,9 +342,7 @@ def _check_of(of: tuple[str, ...], claim: Claim) -> list[str]:
 
 
 def _check_contrasts(claim: Claim) -> list[str]:
-    """Weights are numbers and, unless the measure is itself a difference, sum to 0 under each
-    setting: nothing is compared across data.
-    """
+    """Checks weights: they sum to 0 per setting, unless the measure is itself a difference."""
     mistakes = []
     for what, effect in _all_effects(claim):
         who = f"{what} {effect.name!r}"

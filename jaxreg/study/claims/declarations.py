@@ -1,6 +1,4 @@
-"""What a claim declares before its first member on a verdict seed trains, kept in the ledger's
-directory; see `study.design.predeclared`.
-"""
+"""What a claim declares before its first verdict member trains; see `study.design.predeclared`."""
 
 import json
 from collections.abc import Mapping
@@ -40,9 +38,7 @@ def read(workdir: Path) -> dict[str, Any]:
 
 
 def declaration(claim: Claim) -> dict[str, Any]:
-    """What is declared: the prediction in words, and each question's margin, prediction, kind and
-    direction.
-    """
+    """The declaration: the prediction; each question's margin, prediction, kind, direction."""
     return {
         "prediction": claim.prediction,
         "questions": {
@@ -53,8 +49,9 @@ def declaration(claim: Claim) -> dict[str, Any]:
 
 
 def changes(declared: Mapping[str, Any] | None, claim: Claim) -> list[dict[str, Any]]:
-    """One {"field", "declared", "now"} for each value that is no longer what was declared, and for
-    each question that came or went; [] where nothing changed or nothing was recorded.
+    """One {"field", "declared", "now"} for each changed value and each question added or removed.
+
+    [] where nothing changed or nothing was recorded.
     """
     if declared is None:
         return []

@@ -1,6 +1,4 @@
-"""A claim's arms as whole configs, and the members they need: candidates on the tuning seeds, and
-everything on the verdict seeds.
-"""
+"""A claim's arms as whole configs, and their members on the tuning seeds and the verdict seeds."""
 
 import dataclasses
 import functools
@@ -43,8 +41,9 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class ArmDesign:
-    """One arm, resolved: `values` is its flat config without tuned fields, `options` the candidates
-    (one empty one where nothing is tuned).
+    """One resolved arm: `values`, a flat config without tuned fields; `options`, the candidates.
+
+    An arm that tunes nothing has one empty candidate.
     """
 
     name: str
@@ -91,9 +90,7 @@ class Design:
     def members(
         self, chosen: Mapping[str, int], request: Request
     ) -> dict[str, dict[int, tuple[Run, ...]]]:
-        """{arm: {seed: its members}} on the verdict seeds, with the chosen candidate of each arm
-        that tunes.
-        """
+        """{arm: {seed: its members}} on the verdict seeds, with each arm's chosen candidate."""
         found: dict[str, dict[int, tuple[Run, ...]]] = {}
         for name, own in self.arms.items():
             points = [
@@ -127,9 +124,7 @@ def _spec(
 
 
 def change(values: Mapping[str, object], changes: Mapping[str, object]) -> dict[str, object]:
-    """A flat config with some fields changed, each in its one canonical form; another data set or
-    model first brings its own defaults.
-    """
+    """A flat config with fields changed; another data set or model first sets its own defaults."""
     dataset, module = changes.get("data.dataset"), changes.get("model.module")
     values = (
         configs.with_dataset(values, dataset)
@@ -165,9 +160,7 @@ def aa_name(arm: str) -> str:
 
 
 def with_aa(claim: Claim) -> dict[str, Arm]:
-    """The claim's arms, and for each question's reference the same at other seeds: no verdict
-    without its controls.
-    """
+    """The claim's arms and, for each question's reference, an A/A arm: the same at other seeds."""
     arms = dict(claim.arms)
     for question in claim.questions:
         name = reference(question)
@@ -305,9 +298,7 @@ def _forbidden(arm: Arm) -> list[str]:
 
 
 def _missing_views(claim: Claim, name: str, own: ArmDesign) -> list[str]:
-    """Views and curves that the claim's measures read of this arm, and its data or its evaluations
-    lack.
-    """
+    """Views and curves that the claim's measures read and this arm does not have."""
     wanted = [
         effect.measure
         for effect in (*claim.questions, *claim.controls, *claim.effects())

@@ -1,5 +1,4 @@
-"""Runs the ledger: candidates first, then every arm on the verdict seeds, then the numbers, the
-verdicts and the page.
+"""Runs the ledger: candidates, arms on the verdict seeds, numbers, verdicts, and the page.
 
 The members of all chosen claims are trained once each, grouped by structure, and stored by
 content, so that a stopped run goes on where it was and a claim that is added later trains only what
@@ -77,9 +76,7 @@ def plan(
     quick: bool,
     display: Any,
 ) -> int:
-    """Says what would run and what it costs, and returns the exit code; nothing is trained or
-    written.
-    """
+    """Prints what would run and its cost; returns the exit code. Nothing is trained or written."""
     refuse_impossible(designs, chosen, quick=quick)
     for line in _budget(designs, chosen, workdir):
         display.note(line)
@@ -116,8 +113,7 @@ def run(
     minutes: float | int,
     display: Any,
 ) -> int:
-    """Runs what is not done yet of the chosen claims, judges all that is complete, and returns the
-    exit code.
+    """Runs what the chosen claims still need, judges what is complete, and returns the exit code.
 
     Args:
       designs: all claims of the folder: the family.
@@ -218,9 +214,7 @@ class _Ledger:
         write_json(self.workdir / declarations.DECLARATIONS, kept)
 
     def _expected(self, own: Sequence[Design]) -> int:
-        """Model-steps that will follow the candidates'; which candidate is chosen hardly changes
-        their number.
-        """
+        """Model-steps after the candidates'; the choice of candidate hardly changes them."""
         return claim_members.steps(
             self.stored.missing(claim_members.evaluation_specs(own, {}, claim_members.data_hash))
         )
@@ -279,9 +273,7 @@ class _Ledger:
         return True
 
     def _conclude(self) -> None:
-        """Numbers, verdicts, ledger.json and the page, for every claim that is complete, chosen now
-        or trained before; by process 0.
-        """
+        """Writes ledger.json and the page for every complete claim, on process 0."""
         if not processes.is_first():
             return
         self.session.library.alone = True
@@ -322,9 +314,7 @@ class _Ledger:
         return gather(design, Gatherer(runs, self.stored.record_of, self.session.library, prober))
 
     def _off_values(self, designs: Sequence[Design]) -> dict[str, Any]:
-        """The off-value control of each claim's first arm, once for each structure: claim -> entry.
-        Kept on disk: it compiles two programs.
-        """
+        """Claim -> off-value control of its first arm, one per structure, kept on disk."""
         path, found = self.workdir / OFF_VALUES, {}
         kept = page.read(path) or {}
         for design in designs:

@@ -1,6 +1,4 @@
-"""The numbers of one claim: each arm's measure at each seed, and whether preconditions and controls
-hold. No verdicts here.
-"""
+"""The numbers of one claim: each arm's measure per seed, preconditions, controls. No verdicts."""
 
 import dataclasses
 import math
@@ -172,8 +170,9 @@ def _asked(question: Question, gatherer: Gatherer) -> MeasuredQuestion:
 
 
 def _uninformative(measured: MeasuredEffect, gatherer: Gatherer) -> str | None:
-    """Why arms could not differ: every run diverged; all at the ceiling; or, where "no worse" or
-    "the same" is claimed, all at chance.
+    """Why arms could not differ, or None.
+
+    Every run diverged; all are at the ceiling; or, for "no worse" or "the same", all are at chance.
     """
     measure, question = measured.effect.measure, measured.effect
     if not measure.is_accuracy() or len(measured.values) < 2:
@@ -230,9 +229,7 @@ def _dropout_reaches(question: Question, gatherer: Gatherer) -> list[Control]:
 
 
 def _leaks(question: Question, gatherer: Gatherer) -> list[Control]:
-    """Of each view on which nothing but chance is possible, whether every arm that has it is at
-    chance.
-    """
+    """For each view where only chance is possible, whether every arm that has it is at chance."""
     if question.measure.of_several:
         return []
     first = gatherer.members(reference(question), question.measure)[0][0]

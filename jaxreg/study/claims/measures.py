@@ -32,8 +32,7 @@ OCTAVES = {"unit": "octaves", "scale": 1.0}
 
 @dataclasses.dataclass(frozen=True)
 class Probe:
-    """A quantity that needs the trained parameters; computed after training and kept on disk
-    (`probing.py`).
+    """A quantity of the trained parameters; computed after training, kept on disk (`probing.py`).
 
     Attributes:
       name: part of the address it is kept under.
@@ -193,9 +192,7 @@ def above_chance(view: str) -> Measure:
 
 
 def gap(view: str, minus: str) -> Measure:
-    """Accuracy on one view minus that on another; a diverged run has none, so look at the share of
-    diverged runs too.
-    """
+    """Accuracy on one view minus that on another; 0 for a diverged run (see `diverged_share`)."""
     return Measure(
         f"accuracy, {view} minus {minus}",
         lambda m: m.scores(view)[0].mean() - m.scores(minus)[0].mean(),
@@ -218,9 +215,7 @@ def loss_gap(view: str, minus: str) -> Measure:
 
 
 def kept(cut: str, intact: str) -> Measure:
-    """Share of what lies above chance on `intact` that is left on `cut`: 1 lost nothing, 0 lost
-    all; nothing to lose counts as 0.
-    """
+    """Share of the accuracy above chance on `intact` that remains on `cut`; 0 if there is none."""
 
     def share(m: MeasuredMember) -> float:
         before = m.scores(intact)[0].mean() - m.chance(intact)
@@ -246,9 +241,7 @@ def worst(*views: str) -> Measure:
 
 
 def steps_to(view: str, accuracy: float | int) -> Measure:
-    """The logarithm of the steps to a threshold on a curve: a difference of .1 is 10% more steps.
-    Never there: the last step counts.
-    """
+    """Logarithm of the steps until a curve reaches a threshold; the last step if it never does."""
 
     def steps(m: MeasuredMember) -> float:
         there = np.flatnonzero(m.curve(view)[0] >= accuracy)
@@ -272,8 +265,7 @@ def at_crossing(
     minus: str | None = None,
     of: str = "accuracy",
 ) -> Measure:
-    """What a curve says at the first evaluation at which another has crossed a threshold; at the
-    last one if it never does.
+    """A curve's value where another first crosses a threshold, else at the last evaluation.
 
     Args:
       view: the curve that is read; `minus`: another one that is subtracted; `of`: "accuracy" or
@@ -354,8 +346,7 @@ def diverged_share(on: str = "") -> Measure:
 
 
 def largest_stable(field: str = "optim.learning_rate", on: str = "") -> Measure:
-    """log2 of the largest value of a sweep up to which no run diverged; one step below the lowest
-    if none is stable.
+    """log2 of the largest stable value of a sweep; one step below the lowest if none is stable.
 
     Args:
       on: as in `diverged_share`.
@@ -375,9 +366,7 @@ def largest_stable(field: str = "optim.learning_rate", on: str = "") -> Measure:
 
 
 def _lost(member: MeasuredMember, on: str) -> bool:
-    """Whether a run left the finite numbers or, where a view is named, has learned less than half
-    of what there was to learn on it.
-    """
+    """Whether a run diverged or, on the named view, learned under half of what is learnable."""
     return member.diverged or (
         bool(on) and not float(member.scores(on)[1].mean()) < 0.5 * _guess_loss(member)
     )
@@ -419,9 +408,7 @@ def probed_copies(
     scale: float | int = 100.0,
     is_difference: bool = False,
 ) -> Measure:
-    """A number read from what a probe found in all copies of a member; copies that diverged are
-    passed over, none left counts as 0.
-    """
+    """A number from a probe of a member's copies; diverged copies are left out, none left is 0."""
 
     def of(members: Sequence[MeasuredMember]) -> float:
         alive = [m.found[probe.name] for m in members if not m.diverged]
@@ -469,8 +456,7 @@ def traced(
 
 
 def position_share(how: str = "moved", view: str = "validation", *, by: int = 3) -> Measure:
-    """The share of what a model knows that is lost where positions say something else: 0 reads
-    words alone, 1 lost all above chance.
+    """The share of accuracy above chance that is lost when positions contradict words, 0 to 1.
 
     (accuracy as it stands - accuracy otherwise) / (accuracy as it stands - chance): a share of the
     errors that knowledge avoids, not of the cross-entropy, which would mostly show how sure a model

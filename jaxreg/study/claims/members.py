@@ -1,6 +1,4 @@
-"""The members that claims need, each once however many claims need it, and which of them are
-trained.
-"""
+"""The members that claims need, each once, and which of them are trained."""
 
 import functools
 from collections.abc import Iterable, Mapping
@@ -44,9 +42,7 @@ def tuning_specs(designs: Iterable[Design], request: Request) -> list[Spec]:
 def evaluation_specs(
     designs: Iterable[Design], chosen: Mapping[str, Mapping[str, int]], request: Request
 ) -> list[Spec]:
-    """Every arm's members on the verdict seeds; `chosen` by claim and arm, the first candidate
-    where nothing is chosen yet.
-    """
+    """Members of every arm on the verdict seeds; the first candidate where none is chosen yet."""
     return unique(
         run.spec
         for design in designs
@@ -74,9 +70,7 @@ def structures(specs: Iterable[Spec]) -> int:
 
 
 class Stored:
-    """What is trained already, in a run directory and its neighbours (None: nothing is); each file
-    is verified once.
-    """
+    """Trained members of a run directory and its neighbours (None: none); each is verified once."""
 
     def __init__(self, workdir: Path | None):
         neighbours = (
@@ -102,9 +96,7 @@ class Stored:
         return lacking
 
     def missing_for_all(self, specs: Iterable[Spec]) -> list[Spec]:
-        """Those that a job of several processes must train, as process 0 sees it; all processes
-        call it together.
-        """
+        """Members that a job must train, as process 0 sees it; a collective call."""
         specs = list(specs)
         wanted = set(processes.agree([spec.hash for spec in self.missing(specs)]))
         return [spec for spec in specs if spec.hash in wanted]

@@ -126,9 +126,7 @@ def _json(values: Mapping[str, object]) -> dict[str, Any]:
 
 
 def _scope(design: Design) -> str:
-    """Model, data, regime, seeds, device of the first arm; then what else the claim says of its
-    scope, and the settings that vary.
-    """
+    """A claim's scope: the first arm's model, data, regime, seeds, device; settings that vary."""
     first = next(iter(design.arms.values()))
     line = scope.scope(plain(first.values), design.seeds)
     varied = sorted(

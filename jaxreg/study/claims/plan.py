@@ -1,6 +1,4 @@
-"""Can a design decide, and what will it cost? From a pilot's spread: seeds, power, the smallest p
-after Holm, and time.
-"""
+"""Plans a design from a pilot's spread: seeds, power, the smallest p after Holm, and time."""
 
 import ast
 import dataclasses
@@ -44,9 +42,7 @@ class PlannedQuestion:
 
 @dataclasses.dataclass(frozen=True)
 class Planned:
-    """A design as far as planning needs it: questions, seeds, tests in the family, level, and
-    model-steps for all seeds.
-    """
+    """What planning needs of a design: questions, seeds, tests, level, model-steps of all seeds."""
 
     asked: tuple[PlannedQuestion, ...]
     num_seeds: int
@@ -78,9 +74,7 @@ def read(path: Path, workdir: Path | None, sd: float | None) -> Planned:
 
 
 def _functions(path: Path) -> set[str]:
-    """Names of the functions in a Python file; nothing where it is none (loading it says what is
-    wrong).
-    """
+    """Names of the functions in a Python file; empty if it cannot be parsed."""
     try:
         return {
             node.name

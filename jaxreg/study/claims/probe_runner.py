@@ -1,6 +1,4 @@
-"""Probes of trained members: run afterwards, many members in one compiled program, kept on disk by
-all that decides their numbers.
-"""
+"""Probes of trained members: many members per compiled program, findings kept on disk."""
 
 import functools
 import inspect
@@ -23,9 +21,7 @@ from jaxreg.study.engine.members import Spec, code_version
 from jaxreg.syntax import source_digest
 
 AT_ONCE = 8
-"""Members in one call; one after the other in it, so that a member's bits do not depend on the
-others.
-"""
+"""Members per call, computed in sequence so that a member's bits do not depend on the others."""
 
 Found = dict[str, np.ndarray]
 
@@ -44,8 +40,7 @@ class Prober:
     def find(
         self, probe: Probe, specs: Sequence[Spec], records_of: Callable[[str], Record]
     ) -> dict[str, Found]:
-        """{member hash: arrays by name} for all members that did not diverge, computed where they
-        are not kept.
+        """{member hash: arrays by name} for all members that did not diverge; stored ones are read.
 
         Args:
           records_of: member hash -> its record.
@@ -104,9 +99,7 @@ class Prober:
 def compiled(
     probe: Probe, structure: Mapping, vocabulary: program.Vocabulary
 ) -> Callable[..., Mapping[str, Any]]:
-    """The probe as one program over members: (params, batch, strengths, seeds), each with a leading
-    axis of members.
-    """
+    """The probe as one program: (params, batch, strengths, seeds), leading axis members."""
 
     def one(params, batch, strengths, seed):
         model = program.model_of(structure, strengths, vocabulary)
@@ -124,9 +117,7 @@ def compiled(
 
 
 def batch_of(probe: Probe, dataset: Dataset) -> dict[str, np.ndarray]:
-    """The first rows of the probe's view, with its connections cut, as `jaxreg.probe.forward`
-    describes a batch.
-    """
+    """The first rows of the probe's view, with its connections cut; see `jaxreg.probe.forward`."""
     view = next(view for view in dataset.views if view.name == probe.view)
     scored = program.scored_rows(dataset, view.split)
     rows = np.flatnonzero(dataset.view_weights(view)[scored] > 0)[: probe.rows]
@@ -137,8 +128,7 @@ def batch_of(probe: Probe, dataset: Dataset) -> dict[str, np.ndarray]:
 
 
 def address(probe: Probe, member: str) -> str:
-    """The hash under which a probe's findings of a member are kept: member, probe, settings and
-    code.
+    """The address of a probe's findings: a hash of member, probe, settings and code.
 
     Raises:
       UserErrors: what a person's own probe computes cannot be told.
@@ -165,9 +155,7 @@ def address(probe: Probe, member: str) -> str:
 
 
 def _library() -> str:
-    """A digest of all that a probe may call: what trains members, and the probes, most of which
-    decide no member.
-    """
+    """A digest of all code that a probe may call: the training code and `jaxreg.probe`."""
     package = Path(inspect.getfile(forward)).parent
     probes = [[path.name, _tree(path)] for path in sorted(package.glob("*.py"))]
     return member_store.content_hash([code_version(), probes, _tree(Path(__file__))])

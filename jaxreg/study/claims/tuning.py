@@ -1,5 +1,4 @@
-"""The equal-budget rule: every arm, the baseline too, has as many candidates, trained on the same
-tuning seeds, which decide no verdict.
+"""The equal-budget rule: all arms have equally many candidates, trained on the same tuning seeds.
 
 The candidate with the highest mean validation accuracy is taken, of equals the first. All of it is
 recorded: what was tried, how each did, what was chosen.

@@ -1,5 +1,4 @@
-"""Verdicts over the whole family of primary questions: preconditions and controls first, then Holm
-over all questions of all claims.
+"""Verdicts over the family of primary questions: preconditions, controls, then Holm over all.
 
 No verdict without its controls: a question whose precondition or control failed is not testable,
 and says why. Questions of claims that have not run keep their place in the family, so that running

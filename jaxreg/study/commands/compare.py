@@ -64,8 +64,7 @@ def compare(
     *,
     display: Any,
 ) -> int:
-    """Trains what is missing, compares, writes results.json and report.html, and returns the exit
-    code.
+    """Trains missing members, compares, writes results.json and report.html; returns the exit code.
 
     Args:
       experiment: the design. config: its base. arms: the resolved config of each arm. seeds: of
@@ -161,9 +160,7 @@ def plan(
     *,
     display: Any,
 ) -> int:
-    """Says what would run and what it could decide, and returns the exit code; nothing is trained
-    or written.
-    """
+    """Prints what would run and what it could decide; returns the exit code. Nothing is written."""
     config, arms = plain(config), {name: plain(arm) for name, arm in arms.items()}
     refuse_impossible(config, experiment.arms, seeds)
     if len(arms) * len(seeds) > MANY:
@@ -181,9 +178,7 @@ def budget(
     seeds: Sequence[int],
     workdir: Path,
 ) -> list[str]:
-    """What a run would train and what it could decide, line by line; an earlier run's spread gives
-    the power.
-    """
+    """Lines on what would be trained and could be decided; power from an earlier run's spread."""
     neighbours = [path for path in workdir.parent.glob("*/members") if path.parent != workdir]
     stored = Records(workdir / "members", neighbours)
     unique = {spec.hash: spec for spec in specs}
@@ -214,9 +209,7 @@ def budget(
 
 
 def train(config: Config, workdir: Path, *, display: Any) -> int:
-    """Trains one member of one config and returns the exit code: an experiment of one arm at one
-    seed, without a comparison.
-    """
+    """Trains one member of a config, an experiment of one arm and seed; returns the exit code."""
     config = plain(config)
     arm, seed = "run", config["seed"]
     alone = Experiment(

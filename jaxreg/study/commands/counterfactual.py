@@ -1,5 +1,4 @@
-"""Counterfactual dropout: a member is trained again with one connection kept that one step dropped.
-What does that change?
+"""Counterfactual dropout: a member is retrained with one dropped connection of a step kept.
 
 A mask entry is a pure function of its coordinates, so everything else of the training stays: the
 start, the batches, all other masks.
@@ -32,17 +31,13 @@ from jaxreg.study.report.counterfactual_section import FILE, headline
 from jaxreg.train.step import Moment
 
 FOLDER = "counterfactual"
-"""In the run directory: records, checkpoints and metrics of the members trained here. Those of the
-run itself stay as they are.
-"""
+"""Folder in the run directory for the members trained here; the run's own stay unchanged."""
 
 MOST = 64
 """Connections trained in one go, at most."""
 
 FACTUAL = "nothing kept"
-"""The member in whose training the kept connection never comes: the factual one, by the same
-compiled program.
-"""
+"""The factual member: its kept connection never comes, so it runs the same program."""
 
 WHAT = (
     "Each number is the exact causal effect, in this training run, of one mask entry of one step."
@@ -111,8 +106,7 @@ def find(
     layer: int | None,
     head: int | None,
 ) -> Target:
-    """The sentence and the step: by default the first step that dropped one of the chosen
-    connections of its query's row.
+    """The sentence and step; by default the first step that dropped one of the connections.
 
     Raises:
       UserErrors: the member is not trained or has nothing to keep, no such training sentence, the
@@ -197,9 +191,7 @@ def _refuse(
 
 
 def _row_of(dataset: Dataset, text: str | None) -> int:
-    """The training row of a sentence, wherever in its row it starts; None: of the one that the
-    report shows.
-    """
+    """The training row that contains a sentence, at any offset; None: of the report's sentence."""
     if text is None:
         return example_sentence.example_row(dataset)
     _, asked = inspect.encoded(dataset, text)
@@ -216,8 +208,7 @@ def _row_of(dataset: Dataset, text: str | None) -> int:
 
 
 def dropped_of(spec: Spec, dataset: Dataset, row: int) -> Callable[[int, int], np.ndarray]:
-    """A function of (step, position in its batch): which connections of a training row's query
-    attention dropout dropped, bool [N, H, T].
+    """(step, batch position) -> connections dropped from a row's query, bool [N, H, T].
 
     Replayed by the training loss's own pass, at parameters of zero, where every weight that is not
     dropped is above 0.
@@ -294,8 +285,7 @@ def run(
     dry_run: bool,
     display: Any,
 ) -> int:
-    """Trains the factual member and one for each dropped connection, writes counterfactual.json,
-    and returns the exit code.
+    """Trains the factual member and one per dropped connection, writes the file; returns exit code.
 
     Args:
       workdir: of an earlier run. arm, seed: a trained member of it. step, text: None for the
@@ -360,8 +350,9 @@ def compared(
     primary: str,
     records: Sequence[Record],
 ) -> dict[str, Any]:
-    """counterfactual.json: every member against the factual one, whose record comes first.
-    Fractions, nats; positions count words from 0.
+    """counterfactual.json: each member against the factual one, `records[0]`.
+
+    Fractions and nats; positions count words from 0.
     """
     dataset, split, row = target.dataset, target.dataset.splits["train"], target.row
     view = next(view for view in dataset.views if view.name == primary)
@@ -406,9 +397,7 @@ def compared(
 
 
 def _answer(target: Target) -> Callable[[Any], float]:
-    """A function of parameters: the answer's probability for the sentence, against the foil, or
-    against all outputs where there is none.
-    """
+    """params -> probability of the answer, against the foil or, without one, all outputs."""
     split, row = target.dataset.splits["train"], target.row
     model, _ = example_sentence.trained_model(target.spec, target.record, target.dataset)
     batch = {

@@ -1,6 +1,4 @@
-"""The essay's two matrices for any sentence: a trained model's attention, and what one real
-training step dropped from it.
-"""
+"""Attention of a trained model for any sentence, and what one training step dropped from it."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -32,8 +30,7 @@ TINY = 0.005
 
 @dataclasses.dataclass(frozen=True)
 class Matrices:
-    """weights: [N, H, T, T] trained, in evaluation mode. kept: bool [N, H, T, T]. scale: of what is
-    kept.
+    """weights: [N, H, T, T], evaluation mode. kept: bool [N, H, T, T]. scale: of kept weights.
 
     words: T words as they were typed. query: the verb's position, -1 without a verb. answer: what
     the model says, or None.
@@ -52,8 +49,7 @@ class Matrices:
 
 
 def matrices(workdir: Path, arm: str, seed: int, step: int, text: str | None) -> Matrices:
-    """The matrices of a trained member for a sentence, with the masks of one step, replayed from
-    the seed alone.
+    """A trained member's matrices for a sentence, with one step's masks computed from the seed.
 
     Without a text: the essay's sentence, or the first training sentence of a data set that does not
     know its words.
@@ -250,9 +246,7 @@ def _weight(weight: float) -> Text:
 def draw(
     found: Matrices, layers: Sequence[int], heads: Sequence[int], title: str, path: Path
 ) -> None:
-    """Writes the matrices as a PNG: above, trained; below, after this step's drops, crossed out
-    where dropped.
-    """
+    """Writes the matrices as a PNG: trained ones above; below, one step's, drops crossed out."""
     rows, columns = 2 * len(layers), len(heads)
     with figures.style({}):
         figure = figures.new((2.6 * columns + 1, 2.6 * rows + 1), layout="constrained")

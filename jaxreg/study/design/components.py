@@ -1,5 +1,4 @@
-"""The pieces a config names: our data sets, models and penalties, and those that a person's own
-experiment file brings along.
+"""The components a config names: data sets, models and penalties, jaxreg's and a person's own.
 
 An experiment file may define a data set (a `jaxreg.data.Source`), a Flax module and a penalty, and
 hand them over:
@@ -34,9 +33,7 @@ SOURCES: ChainMap[str, Source] = ChainMap({}, data.SOURCES)
 """Name in data.dataset -> data set."""
 
 MODELS: ChainMap[str, Callable[..., linen.Module]] = ChainMap({}, {"transformer": transformer})
-"""Name in model.module -> what makes the Flax module from the fields of the config's model section:
-our function, or a person's module class.
-"""
+"""Name in model.module -> builder of the module from the model section's fields."""
 
 PENALTIES: ChainMap[str, type] = ChainMap({}, penalties.PENALTIES)
 """Name in loss.<name>_strength -> penalty."""
@@ -141,8 +138,7 @@ class Adopted:
 
 
 def adopt(own: Own, path: Path) -> None:
-    """Makes the pieces of an experiment file known to configs for the rest of this process, each
-    with the digest of what its name is really bound to (see `piece_digest`).
+    """Registers an experiment file's components in this process, each with a `piece_digest`.
 
     Args:
       own: sound pieces (`Own.mistakes`).
@@ -181,8 +177,10 @@ def adopt(own: Own, path: Path) -> None:
 
 
 def addressed(source: Source, digest: str) -> Source:
-    """The data set with its piece's digest in the content hash of every draw, so that files which
-    older code drew are never read. It stands for the version where the source has none.
+    """The data set with its component's digest in the content hash of every draw.
+
+    Files that older code drew are then never read. The digest stands for the version where the
+    source has none.
     """
     address = source.address
     return dataclasses.replace(
@@ -239,9 +237,7 @@ def adopted_of(own: Own) -> dict[str, Adopted]:
 
 
 def digests_of(config: Mapping) -> dict[str, dict[str, str]]:
-    """The digests of the own pieces that a resolved config uses, by kind and name; empty where it
-    uses only ours.
-    """
+    """Digests of the own components in a resolved config, by kind and name; empty without any."""
     strengths = config["loss"].items()
     used = {
         "datasets": [config["data"]["dataset"]],

@@ -1,6 +1,4 @@
-"""Configs: loading, overriding and checking them, and one resolved config for each arm. All
-mistakes come at once.
-"""
+"""Loads, overrides and checks configs, resolves one per arm, and reports all mistakes at once."""
 
 import functools
 from collections.abc import Iterable, Mapping, Sequence
@@ -40,8 +38,7 @@ def load_config(path: str | Path) -> ConfigDict:
 
 
 def apply_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
-    """A new config with the fields changed that overrides such as "model.num_layers=4" name,
-    locked.
+    """A new, locked config with overrides such as "model.num_layers=4" applied.
 
     Each value is read as its field's type. Fields are checked one by one; `validate` checks what
     must fit together. Another data set comes with its own defaults, see `with_dataset`.
@@ -82,8 +79,7 @@ def read_config(path: str | Path, overrides: Sequence[str]) -> tuple[ConfigDict 
 
 
 def with_dataset(values: Mapping[str, object], name: str) -> dict[str, object]:
-    """A flat config with the data section that a data set has by default; the rest stays but for
-    what the set does not have.
+    """A flat config with a data set's default data section; other fields stay where they apply.
 
     Curves become train, validation and the set's primary view, and the stopping split validation,
     where they are not there.
@@ -113,8 +109,7 @@ def _overridden(before: dict[str, object], values: Mapping[str, object]) -> dict
 
 
 def with_changes(config: ConfigDict, changes: Mapping[str, object]) -> ConfigDict:
-    """A config with other values by field ("model.width"); another data set or model comes with its
-    own defaults.
+    """A config with other values ("model.width"); a new data set or model sets its defaults.
 
     Nothing is checked here: that is done when the config is read.
     """
@@ -139,9 +134,7 @@ def with_module(values: Mapping[str, object], name: str) -> dict[str, object]:
 
 
 def _completed(values: dict[str, object]) -> dict[str, object]:
-    """A flat config in which the penalties of a person's own file, of which the defaults know
-    nothing, are absent.
-    """
+    """A flat config in which a person's own penalties, unknown to the defaults, are absent."""
     return {f"loss.{name}_strength": None for name in PENALTIES.maps[0]} | values
 
 
@@ -151,18 +144,14 @@ def _chosen(values: Mapping[str, object]) -> Chosen:
 
 
 def override_mistakes(overrides: Sequence[str]) -> list[str]:
-    """What is wrong with overrides whatever the config: unknown fields, wrong values, fields that
-    are named twice.
-    """
+    """Mistakes in overrides for any config: unknown or repeated fields, wrong values."""
     return _read_overrides(overrides, Chosen(None, None))[1]
 
 
 def _read_overrides(
     overrides: Sequence[str], chosen: Chosen
 ) -> tuple[dict[str, object], list[str]]:
-    """Field -> value for the overrides that are right, and one line for each that is not; `chosen`:
-    in the config.
-    """
+    """Field -> value of valid overrides, and a line for each other one; `chosen`: of the config."""
     given = {
         name: text.strip() for name, _, text in (override.partition("=") for override in overrides)
     }
@@ -196,9 +185,7 @@ def _read_overrides(
 
 
 def validate(config: ConfigDict | Mapping) -> list[str]:
-    """All that is wrong with a config, one line each: fields, their values, and values that do not
-    fit together.
-    """
+    """All mistakes in a config, one line each: fields, values and their combinations."""
     values = _completed(flat(config))
     chosen = _chosen(values)
     fields = fields_of(*chosen)
@@ -240,9 +227,7 @@ def validate(config: ConfigDict | Mapping) -> list[str]:
 
 
 def check_arms(experiment: Experiment) -> list[str]:
-    """What is wrong with the arms whatever the base config: unknown fields, forbidden fields, wrong
-    values.
-    """
+    """Mistakes in arms for any base config: unknown or forbidden fields, wrong values."""
     return [
         f"arm {name!r}: {mistake}"
         for name, arm in experiment.arms.items()
@@ -310,9 +295,7 @@ def _names_in(fields: Iterable[str], section: str, *, but: str) -> str:
 
 
 def _nearest_field(name: str, chosen: Chosen) -> str:
-    """A hint, by the whole name or by its last part: steps and train.step both lead to
-    train.num_steps.
-    """
+    """A hint by whole name or last part: steps and train.step both suggest train.num_steps."""
     fields = fields_of(*chosen)
     if name in fields_of(None) and not name.startswith("model."):
         has = _names_in(fields, "data", but="data.dataset")
@@ -377,9 +360,7 @@ def _check_differ(experiment: Experiment, resolved: Mapping[str, ConfigDict]) ->
 def _preview(
     chosen: source.Source, settings: tuple[tuple[str, object], ...]
 ) -> Dataset | list[str]:
-    """The data of seed 0, or what is wrong with the settings: too few distinct sentences should
-    show now, not later.
-    """
+    """The data of seed 0, or the mistakes in its settings, such as too few distinct sentences."""
     try:
         found = chosen.preview(**dict(settings))
         return dataset_checks.mistakes(found, dict(settings)["length"]) or found
@@ -397,9 +378,7 @@ def _preview_of(values: Mapping[str, object]) -> Dataset | list[str]:
 
 
 def _check_data(sound: Mapping[str, object]) -> list[str]:
-    """Draws the data once, which takes a tenth of a second: whether there is so much, and the views
-    of the curves.
-    """
+    """Draws the data once (a tenth of a second) to check its size and the views of the curves."""
     found = _preview_of(sound)
     if isinstance(found, list):
         return found
@@ -421,9 +400,7 @@ def _check_data(sound: Mapping[str, object]) -> list[str]:
 
 
 def _check_names(sound: Mapping[str, object]) -> list[str]:
-    """What the data must have: the cues of a targeted connection, and a grammar for augmentations
-    that rewrite.
-    """
+    """Checks the data's cues (targeted connections) and grammar (rewriting augmentations)."""
     found, dataset = _preview_of(sound), sound["data.dataset"]
     edges = (
         []

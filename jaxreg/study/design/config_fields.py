@@ -1,6 +1,7 @@
-"""What every config field may be: one table, `FIELDS`, and for each data set its own data section.
-Defaults and units of the fields stand in base_config.py, those of a data set's settings beside it
-in `jaxreg.data`.
+"""What every config field may be: the table `FIELDS` and one data section per data set.
+
+Defaults and units are in base_config.py; those of data sets are beside their settings in
+`jaxreg.data`.
 """
 
 import dataclasses
@@ -160,17 +161,16 @@ FIELDS: Mapping[str, Field] = {
 
 
 class Chosen(NamedTuple):
-    """What decides which fields a config has: the names of its data set and of its model; anything
-    else than a known name is unknown.
-    """
+    """The names of data set and model, which decide the fields; unknown unless a known name."""
 
     dataset: object
     module: object = "transformer"
 
 
 def fields_of(dataset: object, module: object = "transformer") -> Mapping[str, Field]:
-    """Field -> what it may be, for a config with this data set and model; the data fields of all
-    sets where there is no such one, the model fields of all models for None.
+    """Field -> what it may be, for a data set and model.
+
+    All data sets' fields where the data set is unknown, all models' where the model is None.
     """
     chosen = (
         [SOURCES[dataset]]

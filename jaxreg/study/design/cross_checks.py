@@ -1,6 +1,4 @@
-"""Config values that do not fit together: each check takes some fields' values and returns one line
-per mistake.
-"""
+"""Checks of config values that must fit together; each returns one line per mistake."""
 
 from collections.abc import Callable, Mapping, Sequence
 from math import inf
@@ -98,9 +96,7 @@ _COORDINATES = {
 
 
 def _connection_exists(*values: int | None) -> list[str]:
-    """Each coordinate below its limit; the values are those of `_COORDINATES`, then those of the
-    limits.
-    """
+    """Each coordinate is below its limit; values are `_COORDINATES`, then those of the limits."""
     own, limits = values[: len(_COORDINATES)], values[len(_COORDINATES) :]
     if own[0] is None:
         return []

@@ -1,6 +1,4 @@
-"""Whether what a data set draws is what its legend says: a wrong index would be clamped on the
-device, in silence.
-"""
+"""Checks a draw against the data set's legend: devices clamp a wrong index without an error."""
 
 from collections.abc import Iterator, Mapping
 
@@ -30,9 +28,7 @@ def mistakes(dataset: Dataset, length: int) -> list[str]:
 
 
 def too_few_rows(dataset: Dataset, values: Mapping[str, object]) -> list[str]:
-    """One line where a batch is larger than what was drawn, though `data.num_train` promises as
-    many; values: a flat config.
-    """
+    """One line where a batch exceeds the drawn rows but not the config's `data.num_train`."""
     rows, batch, promised = (
         len(dataset.splits["train"]),
         values.get("train.batch_size", 0),

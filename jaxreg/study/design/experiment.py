@@ -22,8 +22,7 @@ _NOT_AN_EXPERIMENT = {
 
 @dataclasses.dataclass(frozen=True)
 class Tune:
-    """What an arm may choose: the candidate with the best mean validation accuracy over the tuning
-    seeds.
+    """An arm's tuning: the candidate with the best mean validation accuracy on the tuning seeds.
 
     Attributes:
       field: a config field, or several that move together.
@@ -160,9 +159,7 @@ def config_path(experiment_path: str | Path, experiment: Experiment) -> Path:
 
 
 def check_experiment(experiment: Experiment) -> list[str]:
-    """What is wrong with the design itself, one line each; fields of arms are checked by
-    `config.resolve_arms`.
-    """
+    """Mistakes in the design itself, one line each; `config.resolve_arms` checks arms' fields."""
     mistakes = []
     for name in ("name", "question", "config", "prediction", "primary", "example"):
         value = vars(experiment)[name]
@@ -253,8 +250,7 @@ def is_number(value: object) -> bool:
 
 
 def choose_seeds(text: str, seeds: tuple[int, ...]) -> tuple[int, ...]:
-    """The seeds `--seeds` asks for: a number n means n seeds (those of the experiment first), a
-    list those seeds.
+    """The seeds of `--seeds`: a number n means n seeds, the experiment's first; a list, those.
 
     "20" -> 20 seeds; "100,101" -> these two; "100," -> this one.
 

@@ -1,6 +1,4 @@
-"""What one config field may be: a number, a flag, a name, several names. Each kind allows, parses
-and keeps values, and says what it wants.
-"""
+"""Types of config fields: each checks, parses and stores values, and describes what it accepts."""
 
 import ast
 import dataclasses
@@ -45,8 +43,10 @@ class Whole:
 
 @dataclasses.dataclass(frozen=True)
 class Real:
-    """A number in [minimum, maximum), without `minimum` where `above`, with `maximum` where
-    `closed`, inf where `off`, None where `absent`.
+    """A number in [minimum, maximum).
+
+    `above` excludes the minimum and `closed` includes the maximum; inf is allowed where `off`, None
+    where `absent`.
     """
 
     what: str
@@ -166,9 +166,7 @@ class Word:
 
 @dataclasses.dataclass(frozen=True)
 class Names:
-    """A tuple of different names, of `known` if that is given; none only where `empty`; written a,b
-    or ('a', 'b') in an override.
-    """
+    """A tuple of distinct names, of `known` if given; empty only if `empty`. Written a,b."""
 
     what: str
     known: tuple[str, ...] = ()
@@ -203,9 +201,7 @@ class Names:
 
 @dataclasses.dataclass(frozen=True)
 class Edges:
-    """ "all", or one connection by the names of its ends, who looks -> at whom; whether the data
-    have such cues is checked later.
-    """
+    """ "all", or one connection "query->key"; whether the data has these cues is checked later."""
 
     def allows(self, value: object) -> bool:
         """True for the word, or two different names with an arrow between."""

@@ -1,6 +1,4 @@
-"""The config's model section as objects of `jaxreg.nn`: its fields, their defaults, and where each
-one goes.
-"""
+"""The config's model section as `jaxreg.nn` objects: its fields, defaults and destinations."""
 
 from typing import Any
 

@@ -1,5 +1,4 @@
-"""The digest of a person's own piece: of the object that a name is really bound to, and of
-everything of theirs that it comes from.
+"""The digest of a person's own component: of the bound object and all of their code it uses.
 
 What is covered, from the object on, however deep and with cycles:
 
@@ -369,9 +368,7 @@ class _Walk:
         return ["made", cls.__name__, self.content(cls.__bases__), held]
 
     def _namespace(self, cls: type, *, generated_follow: bool) -> Any:
-        """The attributes of a class, by name; methods that a decorator made from a text follow
-        from the tree of the class and from its fields.
-        """
+        """A class's attributes by name, without methods generated from its tree and fields."""
         held = {}
         for name, value in sorted(vars(cls).items()):
             follows = (generated_follow or _is_record(cls)) and _is_generated(value)
@@ -498,9 +495,7 @@ def _their_module_named(name: str) -> types.ModuleType | None:
 
 
 def _nodes_of(function: types.FunctionType) -> list[Any]:
-    """The node of a function in its source; several where positions do not tell lambdas of one
-    line apart.
-    """
+    """A function's nodes in its source; several where lambdas share a line without positions."""
     code = function.__code__
     nodes = _source(code.co_filename).functions.get((code.co_firstlineno, code.co_name), [])
     if len(nodes) < 2:
@@ -530,8 +525,9 @@ def _extent(node: Any) -> tuple[int, int]:
 def _class_nodes(
     cls: type, module: types.ModuleType | None
 ) -> tuple[list[ast.ClassDef], Mapping[str, Any]]:
-    """(the nodes of a class in its source, the globals around it); several nodes where one name is
-    given twice, none where it was made otherwise.
+    """(nodes of a class in its source, globals around it).
+
+    Several nodes where one name is defined twice, none where the class was made otherwise.
     """
     file = getattr(module, "__file__", None)
     if module is None or file is None or not file.endswith(".py"):

@@ -35,9 +35,7 @@ def declare(experiment: Experiment, before: Mapping[str, Any] | None) -> dict[st
 
 
 def changes(declared: Mapping[str, Any] | None, experiment: Experiment) -> list[dict[str, Any]]:
-    """One {"field", "declared", "now"} for each value that is no longer what was declared; [] where
-    nothing changed or nothing was recorded.
-    """
+    """One {"field", "declared", "now"} per changed value; [] if none, or nothing was recorded."""
     if declared is None:
         return []
     now = json.loads(to_json(declare(experiment, None)))
@@ -51,9 +49,7 @@ def changes(declared: Mapping[str, Any] | None, experiment: Experiment) -> list[
 def differences(
     declared: Mapping[str, Any], now: Mapping[str, Any], names: Sequence[str], prefix: str = ""
 ) -> list[dict[str, Any]]:
-    """{"field", "declared", "now"} of each name whose value differs. A name that an older version
-    did not declare is passed over.
-    """
+    """{"field", "declared", "now"} of names whose values differ and that both versions declare."""
     return [
         {"field": f"{prefix}{name}", "declared": declared[name], "now": now[name]}
         for name in names

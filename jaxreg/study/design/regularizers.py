@@ -1,5 +1,4 @@
-"""Every regularizer, one line each: where its strength stands, its off value, a value away from it,
-what it does, who proposed it.
+"""Every regularizer in one line: field of its strength, off value, an on value, effect, source.
 
 `jaxreg list` prints this table; which config fields are traced follows from it; the contract tests
 run over it.
@@ -345,8 +344,7 @@ TRACED = ("model", "loss", "augment", "optim")
 
 
 def strengths() -> dict[str, dict[str, float | None]]:
-    """Section -> name -> off value of all traced numbers; None where there is no off value. A
-    person's own pieces have theirs here, too.
+    """Section -> name -> off value of traced numbers, own components' too; None without off value.
 
     A config has those of its own model only.
     """

@@ -161,9 +161,7 @@ def _loaded(path: Path) -> types.ModuleType:
 
 
 def _forget_builders(modules: Container[str]) -> None:
-    """TFDS refuses a second builder of a name, and so a file that is loaded twice; those of these
-    modules are struck off its list.
-    """
+    """Removes these modules' builders from TFDS, which refuses a name twice (file reloads)."""
     registered = sys.modules.get("tensorflow_datasets.core.registered")
     known = {} if registered is None else vars(registered).get("_DATASET_REGISTRY", {})
     for name in [name for name, builder in known.items() if builder.__module__ in modules]:
@@ -183,9 +181,7 @@ def _check_exists(path: Path):
 
 
 def _line_of(error: BaseException, path: Path) -> str:
-    """', line 12': the last line of the person's own code that the error passed through; with the
-    file where that is another one.
-    """
+    """', line 12': the last line of the person's code in the traceback, and another file's name."""
     if isinstance(error, SyntaxError):
         return (
             f", line {error.lineno}"
@@ -248,9 +244,7 @@ def _lies_in(module: types.ModuleType, folder: Path) -> bool:
 
 
 def _bind_configs(file: Path) -> None:
-    """Makes `configs` the nearest folder of that name with a `base.py`, whatever else is on the
-    path.
-    """
+    """Binds `configs` to the nearest folder of that name with a `base.py`, before the path."""
     above = [*file.parents, Path.cwd(), recipes.folder("configs").parent]
     root = next((place for place in above if (place / "configs" / "base.py").is_file()), None)
     if root is not None:

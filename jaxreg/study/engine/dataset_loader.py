@@ -1,6 +1,4 @@
-"""The draws of data that an experiment needs: hashed at once, loaded in the background while
-programs compile.
-"""
+"""The data draws of an experiment, hashed at once and loaded in the background."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -33,8 +31,7 @@ def cache_directory() -> Path:
 
 
 class Library(Mapping):
-    """Data sets by content hash; each is loaded once, in the background, in the order in which they
-    were asked for.
+    """Data sets by content hash, each loaded once, in the background, in the order of requests.
 
     alone: from now on the other processes of a job ask for nothing more, so that nobody waits for
     them.
@@ -71,8 +68,9 @@ class Library(Mapping):
         return len(self._futures)
 
     def close(self) -> None:
-        """Drops what has not started to load, and waits for what has: a draw that the end of the
-        process cuts short looks damaged.
+        """Cancels loads that have not started and waits for the others.
+
+        A draw that is cut short when the process ends would look damaged.
         """
         self._pool.shutdown(wait=True, cancel_futures=True)
 
@@ -90,9 +88,7 @@ def _source_of(settings: Mapping) -> tuple[Source, dict[str, Any]]:
 
 
 def _in_turn(key: str, load: Callable[[], Dataset], alone: bool) -> Dataset:
-    """What `load` gives; in a job of several processes the first one goes ahead and writes the
-    files, the others then read them.
-    """
+    """What `load` returns; in a job, process 0 writes the files first and the others read them."""
     if alone:
         return load()
     if not processes.is_first():

@@ -1,5 +1,4 @@
-"""What a training run can note of itself at every evaluation, besides curves: each trace looks at
-the next step and changes nothing.
+"""Traces: what a run can record at every evaluation besides curves, without changing the run.
 
 A trace is a function (problem, model, state, batch, moment, example ids) -> {name: small array};
 the config field `eval.traces` names those that are wanted, and each array is stored in the member's
@@ -29,8 +28,7 @@ def gradients(
     moment: Moment,
     example_ids: Any,
 ) -> Traced:
-    """Norms of the training gradient (dropout and penalties on, before any clip): of all, and of
-    each block.
+    """Norms of the training gradient (with dropout and penalties, unclipped), whole and per block.
 
     gradient_norm []; gradient_blocks [N]; gradient_first_to_last [], log2 of the first block's over
     the last one's.
@@ -53,8 +51,7 @@ def drift(
     moment: Moment,
     example_ids: Any,
 ) -> Traced:
-    """How far the next update moves what each block's attention and MLP read, see
-    `jaxreg.probe.drift`.
+    """The next update's effect on inputs of each block's attention and MLP; see `probe.drift`.
 
     drift_distribution, drift_movement [N, 2]; drift_update [], the length of the update relative to
     the parameters.
@@ -72,9 +69,7 @@ def mismatch(
     moment: Moment,
     example_ids: Any,
 ) -> Traced:
-    """train_minus_eval []: loss of the next batch in training (with dropout and all penalties) less
-    that in evaluation mode, nats.
-    """
+    """train_minus_eval []: the next batch's loss in training minus in evaluation mode, nats."""
     tally = problem.objective(state.params, batch, moment, example_ids)
     return {"train_minus_eval": tally.mean - mean_loss(model, state.params, batch)}
 

@@ -1,5 +1,4 @@
-"""How fast a run is, where its time goes and how much of it was training: rows with the key
-"machine" in metrics.jsonl.
+"""A run's speed, time by phase and goodput: rows with the key "machine" in metrics.jsonl.
 
 A run directory may see many processes: some are interrupted, some killed. Each writes rows of its
 own; the sums go on over all of them.
@@ -65,9 +64,7 @@ _counted_start = False
 
 
 class Phases:
-    """Where the time goes: seconds by phase. The display hears of phases that are called, not of
-    those that are only timed.
-    """
+    """Seconds by phase; the display shows phases that are called, not those only timed."""
 
     def __init__(
         self,
@@ -76,8 +73,10 @@ class Phases:
         clock: Callable[[], float] = time.monotonic,
         before: float | int = 0.0,
     ):
-        """Args: before: seconds that the process has spent already; they and those until the first
-        phase are "starting".
+        """Starts in the phase "starting".
+
+        Args:
+          before: seconds that the process has already spent; they count as "starting".
         """
         self.display, self.clock, self.seconds = display, clock, {}
         self._shown, self._name = None, "starting"
@@ -137,9 +136,7 @@ class Sums:
 
 
 def machine_rows(path: Any) -> list[dict]:
-    """The rows about the machine in a metrics.jsonl, in order; lines that cannot be read are passed
-    over, and [] without a file.
-    """
+    """The machine rows of a metrics.jsonl in order, without unreadable lines; [] without a file."""
     import json
 
     if not path.exists():
@@ -153,9 +150,7 @@ def machine_rows(path: Any) -> list[dict]:
 
 
 def _is_sound(row: Any) -> bool:
-    """Whether a row is one of ours, every value of the kind that it must be: a file may say
-    anything.
-    """
+    """Whether a row of a file has every key of a machine row, each value of the right type."""
     if not isinstance(row, dict) or not {
         "process",
         "time",
@@ -277,9 +272,7 @@ class Meter:
         )
 
     def plan(self, arms: Mapping[str, Mapping[int, str]], members: int, found: int) -> None:
-        """Notes what is to do. arms: arm -> seed -> the member's hash; members: different ones;
-        found: of them, trained before.
-        """
+        """Records the plan: arm -> seed -> member hash, how many members, how many found."""
         self._write(
             "plan",
             {
@@ -316,9 +309,7 @@ class Meter:
         self.phases.switch("training")
 
     def chunk(self, step: int, model_steps: int, *, evaluates: bool) -> None:
-        """A chunk of training ended after `step` steps of its members. evaluates: what follows is
-        an evaluation.
-        """
+        """Records a chunk that ended at `step`; `evaluates`: an evaluation follows."""
         self.phases.switch("evaluating" if evaluates else "training")
         self.steps += step - self._wave["step"]
         self.model_steps += model_steps
@@ -344,9 +335,7 @@ class Meter:
         self._note()
 
     def end(self, outcome: str, detail: str = "") -> None:
-        """Notes how this process ended, if it began: "done", "interrupted" (both saved everything),
-        "stopped" or "failed".
-        """
+        """Records the outcome: "done", "interrupted" (all is saved), "stopped" or "failed"."""
         self.phases.stop()
         if outcome in ("done", "interrupted"):
             self.kept_seconds, self.kept_model_steps = self.training_seconds, self.model_steps
@@ -457,9 +446,7 @@ class Meter:
 
 
 def process_seconds() -> float:
-    """Seconds since this process started, for the first who asks; 0 afterwards, and where that is
-    not known (only Linux says).
-    """
+    """Seconds since this process started, on the first call; 0 afterwards and outside Linux."""
     global _counted_start
     if _counted_start:
         return 0.0
@@ -476,9 +463,7 @@ def process_seconds() -> float:
 
 
 def program_bytes(programs: Any) -> int:
-    """Bytes on one device of the largest of compiled programs, by XLA's analysis; 0 where none
-    says.
-    """
+    """Bytes per device of the largest compiled program, by XLA's analysis; 0 where unknown."""
     sizes = [0]
     for program in vars(programs).values():
         if hasattr(program, "memory_analysis"):
@@ -494,9 +479,7 @@ def program_bytes(programs: Any) -> int:
 
 
 def device_bytes() -> int | None:
-    """The most bytes that any local device reports to have had in use; None where none reports it
-    (CPU).
-    """
+    """Peak bytes in use on any local device; None where no device reports it (CPU)."""
     import jax
 
     stats = [device.memory_stats() or {} for device in jax.local_devices()]

@@ -35,9 +35,7 @@ def accuracy(record: Record, dataset: Dataset, view: View) -> float:
 def table_of(
     specs: Sequence[Spec], records: Mapping[str, Record], datasets: Mapping[str, Dataset]
 ) -> dict[str, dict[str, list[float]]]:
-    """{arm: {view: one accuracy per seed}}, the views that all seeds of an arm have; a diverged run
-    counts as chance.
-    """
+    """{arm: {view: one accuracy per seed}}, views that all seeds have; a diverged run is chance."""
     own = [(spec, view) for spec in specs for view in datasets[spec.data].views]
     return scores.table_of(
         (
@@ -54,9 +52,7 @@ def table_of(
 
 
 def dropout_of(arm: str, members: Iterable[tuple[Spec, Record]]) -> DropoutArm:
-    """What is known of an arm's dropout: its rates, its data and training settings, and what it
-    loses in training mode.
-    """
+    """An arm's dropout: its rates, data and training settings, and its loss in training mode."""
     members = list(members)
     config = members[0][0].config
     rates = {
@@ -72,8 +68,9 @@ def dropout_of(arm: str, members: Iterable[tuple[Spec, Record]]) -> DropoutArm:
 
 
 def _excess_loss(record: Record) -> float | None:
-    """Training loss in training mode minus that in evaluation mode, at the last evaluation that has
-    both; None for a diverged member, and where the curve of "train" was not recorded.
+    """Training-mode minus evaluation-mode loss at the last evaluation that has both, or None.
+
+    None for a diverged member and where the curve of "train" was not recorded.
     """
     curves = [[split, tuple(cut)] for split, cut in record.meta["curves"]]
     if record.meta["diverged"] or TRAIN not in curves:

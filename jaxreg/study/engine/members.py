@@ -1,6 +1,4 @@
-"""Which members an experiment needs: arms x seeds, each addressed by the hash of its content,
-grouped by structure.
-"""
+"""The members of an experiment: arms x seeds, addressed by content, grouped by structure."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,9 +16,7 @@ from jaxreg.train.loop import MemberJob
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
-    """One member: an arm at a seed. `seed` is the paired seed of the tables, `run_seed` the one
-    that is really used.
-    """
+    """A member: an arm at a seed. `seed`: the paired seed of tables; `run_seed`: the one used."""
 
     arm: str
     seed: int
@@ -30,9 +26,7 @@ class Spec:
     data: str
 
     def job(self, dataset: int) -> MemberJob:
-        """What the training loop needs; `dataset` is the row of the member's data in the wave's
-        tables.
-        """
+        """The training loop's job; `dataset` is the row of the member's data in the tables."""
         return program.job_of(self.config, self.hash, self.run_seed, dataset)
 
 
@@ -44,9 +38,7 @@ class Group:
     specs: tuple[Spec, ...]
 
     def waves(self, slots: int, done: set[str]) -> Iterator[tuple[Spec, ...]]:
-        """The members that are not done, seed by seed (so that every arm's row fills evenly),
-        `slots` at a time.
-        """
+        """Members to train in waves of `slots`, seed by seed, so that all arms fill evenly."""
         todo = [spec for spec in self.specs if spec.hash not in done]
         for start in range(0, len(todo), slots):
             yield tuple(todo[start : start + slots])
@@ -86,8 +78,9 @@ def make_specs(
 
 
 def code_version() -> str:
-    """The version of what trains members: of our code, and of JAX's settings where they are not the
-    usual ones. A person's own pieces are in each member's address by themselves.
+    """The version of jaxreg's training code and of JAX settings that are not the usual ones.
+
+    A person's own components are in each member's address.
     """
     version, settings = code.code_version(), numeric_settings.unusual()
     return member_store.content_hash([version, settings]) if settings else version

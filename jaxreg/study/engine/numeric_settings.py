@@ -31,9 +31,7 @@ _NO_NUMBERS = ("--xla_force_host_platform_device_count", "--xla_dump_")
 
 
 def pin() -> None:
-    """Gives the settings that a seed's random numbers follow from their usual values, whatever the
-    environment says.
-    """
+    """Resets the settings that decide random numbers to their usual values."""
     for name, value in _PINNED.items():
         if hasattr(jax.config, name):
             jax.config.update(name, value)

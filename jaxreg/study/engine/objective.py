@@ -1,6 +1,4 @@
-"""What one member learns: model, objective, optimizer and scores, built inside the traced program
-from structure and strengths.
-"""
+"""A member's model, objective, optimizer and scores, built while tracing."""
 
 import dataclasses
 import functools
@@ -26,9 +24,7 @@ Strengths = Mapping[str, Mapping[str, Any]]
 
 @dataclasses.dataclass(frozen=True)
 class Vocabulary:
-    """What the model must know of a data set: sizes, names of the cues, and which embedding rows
-    are fresh at evaluation.
-    """
+    """What the model needs of a data set: sizes, cue names, embedding rows fresh at evaluation."""
 
     vocab_size: int
     num_outputs: int
@@ -257,9 +253,7 @@ class Pass:
 
 
 def droppable(edges: str, batch: Mapping, cue_names: tuple[str, ...]) -> jax.Array:
-    """bool [B, 1, T, T]: True at the one connection that may be dropped, such as "query->noun": who
-    looks -> at whom.
-    """
+    """bool [B, 1, T, T]: True at the connection that may be dropped, row -> column."""
     places = {"query": batch["query_position"]} | {
         name: batch["cues"][:, i] for i, name in enumerate(cue_names)
     }
@@ -271,8 +265,7 @@ def droppable(edges: str, batch: Mapping, cue_names: tuple[str, ...]) -> jax.Arr
 def not_spared(
     spared: Mapping[str, Any], step: Any, example_ids: jax.Array, model: Any, length: int
 ) -> jax.Array:
-    """bool [N, B, H, T, T]: False at the one connection of one example that this step keeps
-    whatever its mask says.
+    """bool [N, B, H, T, T]: False at the one connection of one example that this step always keeps.
 
     Kept as it is, not scaled up as connections are that were drawn to be kept.
 
@@ -298,8 +291,7 @@ def not_spared(
 
 
 def with_fresh_rows(params: Any, seed: Any, vocabulary: Vocabulary) -> Any:
-    """`params` with the embedding rows of words never trained replaced by random ones, as long as
-    the trained nouns' on average.
+    """`params` with random embeddings for untrained words, scaled to the trained nouns' mean norm.
 
     The rows are normal, of the seed's "fresh" stream, at the root mean square of the rows
     `fresh_like`.

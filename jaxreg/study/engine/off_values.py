@@ -1,6 +1,4 @@
-"""The off-value control: a step of a program built without the terms equals one with every strength
-at its off value.
-"""
+"""The off-value control: a step without the terms equals one with every strength off."""
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -28,9 +26,7 @@ TOLERANCE = 1e-6
 def off_value(
     config: Mapping, dataset: Dataset, seed: int, phase: Callable[[str], None]
 ) -> dict[str, Any]:
-    """The control's entry in results.json; `config` is a resolved one, whose rates and coefficients
-    are set to off here.
-    """
+    """The control's entry in results.json, for a resolved config with all strengths set to off."""
     phase("checking off values")
     off, absent = at_off_values(config), without_terms(config)
     with ThreadPoolExecutor(2) as pool:  # two programs to compile
@@ -87,8 +83,7 @@ def _gap(tree: Any, reference: Any) -> float:
 
 
 def updates(config: Mapping, params: Any, gradient: Any) -> tuple[Any, Any]:
-    """(what the optimizer of a resolved config adds to `params`, what one without clip and decay
-    adds) for one gradient.
+    """The optimizer's update of `params` for one gradient, with clip and decay and without them.
 
     The same gradient for both: Adam blows the rounding of a vanishing gradient up to a whole step.
     """

@@ -1,5 +1,4 @@
-"""From configuration to objects. The ConfigDict stops here: below there are typed keyword arguments
-only.
+"""From configuration to objects: no ConfigDict below, only typed keyword arguments.
 
 A resolved config is cut in two: *strengths*, numbers that are traced, and *structure*, everything
 else. Members of equal structure share one compiled program. Sections are splatted into
@@ -73,9 +72,7 @@ def strengths_of(config: Mapping) -> dict[str, dict[str, float]]:
 
 
 def structure_of(config: Mapping) -> dict[str, dict[str, Any]]:
-    """What is left without strengths, stopping rules and the data's contents: equal structure,
-    equal program.
-    """
+    """A config without strengths, stopping rules and data: equal structure, equal program."""
     table = regularizers.strengths()
     structure = {
         section: {
@@ -99,9 +96,7 @@ def structure_of(config: Mapping) -> dict[str, dict[str, Any]]:
 
 @dataclasses.dataclass(frozen=True)
 class Passes:
-    """The distinct (split, cuts) that the views need, curve views first; several views share a
-    pass.
-    """
+    """The distinct (split, cuts) that the views need, curve views first; views may share a pass."""
 
     keys: tuple[tuple[str, tuple[str, ...]], ...]
     num_curves: int
@@ -124,9 +119,7 @@ class Passes:
 
 
 SCORED_TRAINING_ROWS = 1024
-"""Training rows scored at most, evenly spaced: all of a small split; scoring thousands would cost
-more than training on them.
-"""
+"""The most training rows that are scored, evenly spaced; more would cost more than training."""
 
 
 def scored_rows(dataset: Dataset, split: str) -> np.ndarray:
@@ -163,9 +156,7 @@ NUM_VARIANTS = 8
 
 
 def train_batch(dataset: Dataset, needs: Sequence[str]) -> dict[str, np.ndarray]:
-    """The training split as arrays, with the rewritten sentences that augmentations ask for as
-    variants_<kind>.
-    """
+    """The training split as arrays; sentences rewritten for augmentations are variants_<kind>."""
     split = dataset.splits["train"]
     batch = {
         "tokens": split.tokens,

@@ -1,6 +1,4 @@
-"""Memory mappings: every compiled program takes hundreds, Linux gives a process 65,530, and XLA
-dies when they run out.
-"""
+"""Compiled programs, kept below Linux's limit of 65,530 memory mappings per process."""
 
 import gc
 from collections.abc import Callable, Hashable
@@ -32,17 +30,14 @@ def make_room() -> None:
 
 
 def forget_programs() -> None:
-    """Frees all compiled programs that nobody holds; those that are needed again come from the
-    compile cache.
-    """
+    """Frees all compiled programs without references; the compile cache can restore them."""
     gc.collect()  # programs and their functions hold each other
     jax.clear_caches()
     gc.collect()
 
 
 class ProgramCache:
-    """The compiled programs of several structures, for all trainers of a run. Emptied when the
-    process holds too many mappings.
+    """The compiled programs of a run by structure; emptied at too many memory mappings.
 
     Attributes:
       num_made: how many structures were compiled so far.
@@ -53,9 +48,7 @@ class ProgramCache:
         self.num_made = 0
 
     def get(self, structure: Hashable, make: Callable[[], Programs]) -> tuple[Programs, bool]:
-        """The programs of a structure, made where they are not there, and whether they are compiled
-        already.
-        """
+        """The programs of a structure, made where missing; whether they were compiled before."""
         if structure in self._programs:
             return self._programs[structure], True
         if too_many():  # those that are held here cannot be forgotten

@@ -1,6 +1,4 @@
-"""What a run directory says about itself: config.json, environment.json, and an experiment read
-back from them.
-"""
+"""A run directory's config.json and environment.json, and the experiment read from them."""
 
 import dataclasses
 import datetime
@@ -46,8 +44,7 @@ def begin(
     fingerprint: Mapping[str, Any],
     display: Any,
 ) -> None:
-    """Writes what runs. More seeds or other arms may join a directory; another base config or
-    experiment may not.
+    """Writes the experiment. Seeds and arms may be added later; other changes are refused.
 
     Raises:
       UserErrors: the directory holds a run of another experiment or base config; one line per
@@ -65,9 +62,7 @@ def begin(
 
 
 def write_environment(workdir: Path, fingerprint: Mapping[str, Any], display: Any) -> None:
-    """Writes what runs it: versions, devices, the commit; says so, and marks the run, where that
-    changed since.
-    """
+    """Writes versions, devices and commit; reports a change and marks the run with it."""
     old = run_files.read(workdir / ENVIRONMENT)
     before = {} if old is None else old["fingerprint"]
     names = dict.fromkeys([*fingerprint, *before]) if before else ()
@@ -135,9 +130,7 @@ def _read_design(workdir: Path) -> dict[str, Any]:
 
 
 def changed_since_declared(workdir: Path, experiment: Experiment) -> list[dict[str, Any]]:
-    """What the experiment says otherwise than before the first member trained; see
-    `predeclared.changes`.
-    """
+    """What changed in the experiment since the first member trained; see `predeclared.changes`."""
     design = _read_design(workdir)
     return predeclared.changes(design.get("declared"), experiment)
 
@@ -281,7 +274,5 @@ def read_results(workdir: Path) -> dict[str, Any]:
 
 
 def code_of(workdir: Path) -> str:
-    """The version of the code that trained a run's members: looking at an old run must not need the
-    old code.
-    """
+    """The version of the code that trained a run's members; reading a run needs no old code."""
     return _read_design(workdir)["code_version"]

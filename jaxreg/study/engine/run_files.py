@@ -1,5 +1,4 @@
-"""The JSON files of a run directory, read and checked: each holds what this version writes, or is
-refused in one line.
+"""The JSON files of a run directory, checked on reading: this version's form, or one line of error.
 
 No JAX, nothing of the directory is run, nothing is written.
 """

@@ -1,6 +1,4 @@
-"""Whether all processes of a job are about to do the same: checked before anything is prepared,
-trained or written.
-"""
+"""Checks that all processes of a job do the same, before anything is prepared or written."""
 
 import hashlib
 import platform
@@ -24,8 +22,7 @@ _VERSIONS = ("jax", "jaxlib", "flax", "optax", "numpy", "orbax-checkpoint")
 def refuse_different(
     command: str, config: Mapping, arms: Mapping[str, Any], seeds: Sequence[Any], **more: Any
 ) -> None:
-    """Compares code, versions, config, arms and seeds of all processes; alone there is nothing to
-    compare.
+    """Compares code, versions, config, arms and seeds of all processes; no-op in a single process.
 
     Args:
       command: what runs. config: resolved. arms: what else is run, by name. more: anything else

@@ -1,6 +1,4 @@
-"""What every run needs around it: the directory locked, signals caught, data loading, time kept,
-and the live table.
-"""
+"""What surrounds every run: directory lock, signals, data loading, timing and the live table."""
 
 import contextlib
 import sys
@@ -48,9 +46,7 @@ class LiveScores:
 
 
 class Session:
-    """One run in its directory. `phases` keeps the time, `meter` writes it down, `library` loads
-    data in the background, `display` is told.
-    """
+    """One run in its directory: timing (`phases`, `meter`), data (`library`) and the `display`."""
 
     def __init__(self, workdir: Path, display: Any, interrupts: Interrupts):
         self.workdir, self.display, self.interrupts = workdir, display, interrupts
@@ -116,8 +112,7 @@ def _ending(session: Session) -> Iterator[Session]:
 
 
 def hold(workdir: Path, display: Any, body: Callable[[Session], None]) -> int:
-    """Runs `body` in a locked run directory and returns the exit code: 0, or 75 when a signal
-    stopped it after saving.
+    """Runs `body` in a locked run directory; 0, or 75 when a signal stopped it after saving.
 
     Raises:
       UserErrors: the directory cannot be made or is in use, or its checkpoints cannot be used.

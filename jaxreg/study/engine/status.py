@@ -1,5 +1,4 @@
-"""What a run is doing, from its directory alone: no JAX, no lock taken, nothing written; works on
-half-written and damaged directories too.
+"""A run's state from its directory alone, damaged or not: no JAX, no lock, nothing written.
 
 Members and the newest checkpoint are looked at without their arrays: a flipped bit in those shows
 when the run goes on.
@@ -33,8 +32,7 @@ _LOCK_BYTES = 4096
 
 
 def status_of(workdir: Path) -> dict[str, Any]:
-    """All that the directory says, JSON-able. What is damaged is listed under "damaged", one line
-    each.
+    """The directory's state, JSON-able; damaged files are listed in "damaged", one line each.
 
     Raises:
       UserErrors: there is no such directory, or it is none of a run.
@@ -148,8 +146,9 @@ def _lock(workdir: Path) -> dict[str, Any]:
 
 
 def _is_alive(path: Path, pid: int) -> bool:
-    """Whether the kernel knows a lock on this file; without such a list, whether the process
-    exists. Taking the lock to see would refuse others.
+    """Whether the kernel lists a lock on this file or, without such a list, the process exists.
+
+    Taking the lock to find out would refuse other processes.
     """
     try:
         locks = Path("/proc/locks").read_text(encoding="ascii", errors="replace")
@@ -171,9 +170,7 @@ def _is_alive(path: Path, pid: int) -> bool:
 def _members(
     workdir: Path, rows: Sequence[Mapping], designed: int, damaged: list[str]
 ) -> dict[str, Any]:
-    """done: sound members of the plan; total: of the plan; stored: files; by_arm: arm -> [done,
-    all].
-    """
+    """done: sound planned members; total: planned; stored: files; by_arm: arm -> [done, all]."""
     folder = workdir / "members"
     names = (
         sorted(path.name for path in folder.iterdir() if path.name.endswith(".npz"))
@@ -248,9 +245,7 @@ def _checkpoint(workdir: Path, damaged: list[str]) -> dict[str, Any] | None:
 
 
 def _last_sign(workdir: Path, rows: Sequence[Mapping], checkpoint: Mapping | None) -> float | None:
-    """When something was written last: a row about the machine, a member or a checkpoint; None
-    where nothing was.
-    """
+    """Time of the last write of a machine row, a member or a checkpoint; None without any."""
     signs = [row["time"] for row in rows[-1:]] + ([checkpoint["saved"]] if checkpoint else [])
     if (workdir / "members").is_dir() and not is_remote(workdir):
         signs.append((workdir / "members").stat().st_mtime)
@@ -317,9 +312,7 @@ def _results(workdir: Path, kind: str, damaged: list[str]) -> dict[str, Any]:
 
 
 def _check_log(workdir: Path, damaged: list[str]) -> None:
-    """Lines of metrics.jsonl that are no JSON; half a last line is not one of them: a kill may
-    leave it, and it is cut off.
-    """
+    """Lines of metrics.jsonl that are not JSON, but for an unfinished last one (after a kill)."""
     path = workdir / "metrics.jsonl"
     if not path.exists():
         return

@@ -1,6 +1,4 @@
-"""Trains the members that are not there yet, wave by wave, with records, checkpoints and metrics on
-disk.
-"""
+"""Trains missing members, wave by wave; writes records, checkpoints and metrics."""
 
 import dataclasses
 import os
@@ -64,8 +62,7 @@ class Saved:
 
 
 class Trainer:
-    """The members of one run directory, each trained once, whichever and however many designs need
-    it.
+    """Trains the members of a run directory, each once, however many designs need it.
 
     Args:
       workdir: records, checkpoints and metrics.jsonl live in here; neighbours' records are found
@@ -155,9 +152,7 @@ class Trainer:
         self.metrics.rewrite(rows + machine_rows(self.metrics.path))
 
     def _find(self) -> None:
-        """Members that are on disk already, and metrics.jsonl made anew from them: nothing
-        half-written stays.
-        """
+        """Finds members on disk and rewrites metrics.jsonl from them, without partial rows."""
         for spec in self._unique():
             record = self.records.get(spec.hash)
             if record is not None:
@@ -170,9 +165,7 @@ class Trainer:
                     self.watch.member_done(spec, self.found[spec.hash])
 
     def _agree_on_found(self) -> None:
-        """What process 0 found counts for all: a shared disk may show a file a little later
-        elsewhere.
-        """
+        """Takes process 0's found members on all processes: a shared disk may show files late."""
         if processes.count() == 1:
             return
         agreed, until = processes.agree(list(self.found)), time.monotonic() + MOST_SECONDS_LATE
@@ -229,9 +222,7 @@ class Trainer:
     def _wave_data(
         self, specs: Sequence[Spec], example: Dataset, passes: program.Passes, programs: Programs
     ):
-        """(jobs, spread tables) of a wave; the tables have a row per slot, whatever the wave needs,
-        so that shapes are fixed.
-        """
+        """(jobs, spread tables) of a wave; one table row per slot, so that shapes are fixed."""
         drawn = list(dict.fromkeys(spec.data for spec in specs))
         rows = [self.datasets[key] for key in drawn] + [example] * (
             programs.layout.slots - len(drawn)
@@ -357,9 +348,7 @@ class Trainer:
         self.checkpoints.save(self._serial, wave.snapshot(), meta)
 
     def _saved(self, groups: Sequence[members.Group]) -> Saved | None:
-        """What the newest checkpoint holds of members that are wanted and not done; None if
-        nothing.
-        """
+        """The newest checkpoint's state of members wanted and not done; None if nothing."""
         wanted = [
             {spec.hash: spec for spec in group.specs if spec.hash not in self.found}
             for group in groups
@@ -396,9 +385,7 @@ def passes_of(structure: Mapping, dataset: Dataset) -> program.Passes:
 
 
 def fingerprint() -> dict[str, Any]:
-    """What else decides the last bits: versions, devices, cores and the processor; and unusual
-    settings, where there are some.
-    """
+    """Fingerprint of what else decides the last bits: versions, devices, cores, CPU, settings."""
     import jaxlib
 
     features = ""

@@ -1,3 +1,1 @@
-"""What people see of a finished study: one self-contained page (`page.py`) and one picture for a
-README (`picture.py`).
-"""
+"""A finished study as one self-contained page (`page.py`) and a README picture (`picture.py`)."""

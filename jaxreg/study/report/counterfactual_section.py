@@ -31,9 +31,7 @@ def read(workdir: Path) -> dict[str, Any]:
 
 
 def found(workdir: Path, specs: Iterable[Spec]) -> dict[str, Any] | None:
-    """counterfactual.json where there is one of a member of this run, as it is trained now; else
-    None.
-    """
+    """counterfactual.json of a member of this run as it is trained now; None without one."""
     document = read(workdir) if (workdir / FILE).exists() else None
     return (
         document

@@ -1,6 +1,4 @@
-"""One real sentence under the glass: its matrices, what real training steps dropped, what each
-connection is worth.
-"""
+"""One sentence in detail: its matrices, real steps' drops, and what each connection is worth."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -40,8 +38,7 @@ def trained_model(spec: Spec, record: Record, dataset: Dataset) -> tuple[Any, An
 def attention_mass(
     specs: Sequence[Spec], records: Mapping[str, Record], datasets: Mapping[str, Dataset]
 ) -> dict[str, Any]:
-    """{arm: {cue: mean, ci95, per_seed}}: the mass that the verb's row puts on noun and determiner,
-    on the primary view's split.
+    """{arm: {cue: mean, ci95, per_seed}}: attention from verb to noun, determiner; primary split.
 
     Diverged members have no mass, and an arm of nothing else is left out. Empty for a data set
     without these two cues.
@@ -84,9 +81,7 @@ def attention_mass(
 
 
 def has_attention(spec: Spec) -> bool:
-    """Whether a member is a transformer of ours, whose attention can be looked at; of a person's
-    own module nobody knows.
-    """
+    """Whether a member is a jaxreg transformer, whose attention can be shown."""
     return spec.config["model"]["module"] == "transformer"
 
 
@@ -106,9 +101,7 @@ def matrices(
     records: Mapping[str, Record],
     datasets: Mapping[str, Dataset],
 ) -> dict[str, Any]:
-    """ "matrices" and "edges" of the page: the arm with the most attention dropout, at the first
-    seed that did not diverge; null without.
-    """
+    """The page's "matrices" and "edges": most attention dropout, first finite seed; or null."""
     shown = [
         spec
         for spec in specs
@@ -134,9 +127,7 @@ def matrices(
 
 
 def example_row(dataset: Dataset) -> int:
-    """The training sentence that is shown: the one most like "the cat SIT on the mat": longest, all
-    cues telling.
-    """
+    """The training sentence most like "the cat SIT on the mat": longest, all cues informative."""
     split = dataset.splits["train"]
     words = (split.tokens != 0).sum(1)
     told = (

@@ -102,7 +102,5 @@ def embed_json(value: Any) -> str:
 
 
 def _shown(number: float) -> float | None:
-    """A float with six significant digits, which no one can see on a screen: that halves the file.
-    None for what is not finite.
-    """
+    """A float with six significant digits, which halves the file; None if it is not finite."""
     return float(f"{number:.6g}") if math.isfinite(number) else None

@@ -1,6 +1,4 @@
-"""What the page shows, computed from results and trained members; and the run directory's report,
-made again from disk.
-"""
+"""The page's content from results and trained members; rebuilds a run directory's report."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -100,8 +98,9 @@ def _pathways(table: Mapping[str, Mapping], pathways: Mapping[str, str]) -> dict
 
 
 def _curves(specs: Sequence[Spec], records: Mapping[str, Record]) -> dict[str, Any]:
-    """{arm: {view: steps, mean, lo, hi}}, accuracy and, under "loss/...", loss. A stopped member
-    keeps its last value.
+    """{arm: {view: steps, mean, lo, hi}} of accuracy, and of loss under "loss/...".
+
+    A stopped member keeps its last value.
     """
     curves: dict[str, Any] = {}
     for arm in dict.fromkeys(spec.arm for spec in specs):
@@ -123,9 +122,7 @@ def _curves(specs: Sequence[Spec], records: Mapping[str, Record]) -> dict[str, A
 
 
 def _held(record: Record, values: np.ndarray) -> np.ndarray:
-    """[E, ...] with a stopped member's last value carried on, so that the mean is over the same
-    seeds throughout.
-    """
+    """[E, ...] with a stopped member's last value repeated, so that means cover the same seeds."""
     there = np.flatnonzero(np.isfinite(values).reshape(len(values), -1).all(1))
     if record.meta["diverged"] or not there.size:
         return values
@@ -153,9 +150,7 @@ def _flipped(
     records: Mapping[str, Record],
     datasets: Mapping[str, Dataset],
 ) -> dict[str, list]:
-    """Sentences of the primary view, at the first seed, that an arm answers otherwise than the
-    baseline: gained ones first.
-    """
+    """Sentences, primary view, first seed, where arm and baseline answers differ: gains first."""
     first = min(spec.seed for spec in specs)
     at_first = {spec.arm: spec for spec in specs if spec.seed == first}
     base = at_first[experiment.baseline]
@@ -217,17 +212,14 @@ def _predictions(experiment: Experiment, outcome: Outcome) -> list[dict[str, Any
 
 
 def write_page(workdir: Path, payload: Mapping[str, Any]) -> None:
-    """Writes report.html, the payload beside it for whoever wants the numbers of the pictures, and
-    picture.png for a README.
-    """
+    """Writes report.html, the payload with the numbers behind the pictures, and picture.png."""
     write_json(workdir / "report.json", payload)
     write_text(workdir / "report.html", page.render(payload))
     picture.draw_picture(payload, workdir / "picture.png")
 
 
 def rebuild(workdir: Path) -> dict[str, Any]:
-    """results.json and report.html again from the members on disk; returns the payload. Nothing is
-    trained.
+    """Rebuilds results.json and report.html from members on disk; returns the payload.
 
     Raises:
       UserErrors: no run, or a run that has not finished.

@@ -1,6 +1,4 @@
-"""One picture of a study for a README: the effects on the primary view, and how the baseline and
-the best arm learned.
-"""
+"""A README picture: effects on the primary view; learning curves of baseline and best arm."""
 
 import math
 from collections.abc import Mapping
@@ -22,8 +20,7 @@ SIZE = (16, 7)  # inches at 100 dots each: 1600 x 700
 
 
 def draw_picture(payload: Mapping[str, Any], path: str | Path) -> None:
-    """Writes a PNG of 1600 x 700: a forest plot of the primary view, and learning curves of the
-    baseline and the best arm.
+    """Writes a 1600 x 700 PNG: forest plot of the primary view, curves of baseline and best arm.
 
     Args:
       payload: what `page.render` takes; of it, the comparisons, arms, curves and views are used.

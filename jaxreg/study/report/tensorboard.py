@@ -1,6 +1,4 @@
-"""TensorBoard files of a run: one TensorBoard run per arm and seed, and one, "machine", about
-speed, memory and goodput.
-"""
+"""TensorBoard files: one run per arm and seed, and "machine" for speed, memory, goodput."""
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -33,9 +31,7 @@ def write_tensorboard(workdir: Path, specs: Sequence[Spec], records: Mapping[str
 
 
 def folder_of(arm: str) -> str:
-    """The name of an arm's folder: other characters than those of ordinary names are written as
-    %XX, and so are names of dots alone.
-    """
+    """The name of an arm's folder; special characters, and names of dots alone, become %XX."""
     return quote(arm, safe=" +=@") if arm.strip(".") else "%2E" * len(arm)
 
 
@@ -58,9 +54,7 @@ def _of_machine(rows: Iterable[Mapping]) -> Iterator[Scalar]:
 
 
 def _write(folder: Path, scalars: Iterable[Scalar]) -> None:
-    """One file of events. Not by SummaryWriter: it sends every event through a pickle, to a thread
-    of its own.
-    """
+    """One file of events, without SummaryWriter, which pickles each event for its own thread."""
     from tensorboardX.event_file_writer import EventsWriter
     from tensorboardX.proto.event_pb2 import Event
     from tensorboardX.summary import scalar

@@ -9,9 +9,7 @@ from typing import NamedTuple
 
 
 class VerdictStyle(NamedTuple):
-    """One kind of verdict: how its text starts, its CSS class and symbol, its colors on light and
-    dark paper, and its style in the terminal (`rich`).
-    """
+    """A kind of verdict: text start, CSS class, symbol, light and dark colors, `rich` style."""
 
     start: str
     key: str
