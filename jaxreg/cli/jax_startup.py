@@ -205,9 +205,8 @@ def silence() -> None:
     absl_logging.set_stderrthreshold("error")
     for name in _NOISY:
         logging.getLogger(name).setLevel(logging.ERROR)
-    logging.getLogger("absl").setLevel(
-        logging.CRITICAL
-    )  # Orbax logs there, with a traceback, what it raises anyway
+    # Orbax logs there, with a traceback, what it raises anyway
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module=rf"({'|'.join(_NOISY)})(\.|$)")
 
 

@@ -213,9 +213,8 @@ def _rule(
 ) -> tuple[str, str]:
     """Label and reason, from which of the two corrected tests are significant."""
     oriented, margin = estimate * comparison.direction, comparison.margin
-    at_least = margin * (
-        1 - statistics.TIE
-    )  # an estimate that is the margin but for rounding is the margin
+    # an estimate that is the margin but for rounding is the margin
+    at_least = margin * (1 - statistics.TIE)
     if comparison.kind == "superiority":
         if primary and oriented >= at_least:
             return (

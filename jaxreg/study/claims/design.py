@@ -264,9 +264,8 @@ def _resolve(claim: Claim, path: Path, quick: bool) -> tuple[dict[str, ArmDesign
         found += [f"arm {name!r}: {line}" for line in lines]
         if not found and arm.kind != "aa":
             found = [f"arm {name!r}: {line}" for line in _missing_views(claim, name, own)]
-        mistakes += (
-            found if arm.kind != "aa" else []
-        )  # an A/A arm has the mistakes of the arm it repeats
+        # an A/A arm has the mistakes of the arm it repeats
+        mistakes += found if arm.kind != "aa" else []
         arms[name] = own
     return arms, [*mistakes, *(_equal_arms(arms) if not mistakes else [])]
 

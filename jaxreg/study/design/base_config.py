@@ -182,10 +182,6 @@ def get_config(dataset: str = DEFAULT_DATASET) -> ConfigDict:
         type_safe=False,
     )
 
-    config.checkpoint = ConfigDict(
-        {
-            "every_seconds": 30.0  # seconds between saves, at least; never changes a result
-        },
-        type_safe=False,
-    )
+    # seconds between saves, at least; never changes a result
+    config.checkpoint = ConfigDict({"every_seconds": 30.0}, type_safe=False)
     return config

@@ -216,9 +216,8 @@ def validate(config: ConfigDict | Mapping) -> list[str]:
             )
     if all(name in sound for name in fields if name.startswith("data.")):
         mistakes += _check_data(sound) + _check_names(sound)
-    if not set(sound.get("schedule.fields", ())) & (
-        set(fields) - set(sound)
-    ):  # what is wrong by itself is named already
+    # what is wrong by itself is named already
+    if not set(sound.get("schedule.fields", ())) & (set(fields) - set(sound)):
         mistakes += cross_checks.check_schedule({"schedule.fields": ()} | sound)
     for names, check in cross_checks.TOGETHER:
         if all(name in sound for name in names):

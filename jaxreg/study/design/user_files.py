@@ -147,10 +147,8 @@ def _module_name(path: Path) -> str:
 
 def _loaded(path: Path) -> types.ModuleType:
     """The file as a module, run anew."""
-    name, file = (
-        _module_name(path),
-        str(path.absolute()),
-    )  # tracebacks name it wherever they are read
+    # tracebacks name it wherever they are read
+    name, file = _module_name(path), str(path.absolute())
     loader = importlib.machinery.SourceFileLoader(name, file)
     spec = importlib.machinery.ModuleSpec(name, loader, origin=file)
     spec.has_location = True

@@ -405,9 +405,8 @@ class Meter:
             "memory_bytes": memory,
             "memory_source": source,
         }
-        if (
-            self._first and self._total > self._done > self._first[0]
-        ):  # with everything: compiling, evaluating, saving
+        # with everything: compiling, evaluating, saving
+        if self._first and self._total > self._done > self._first[0]:
             each = (self.phases.clock() - self._first[1]) / (self._done - self._first[0])
             row["seconds_left"] = round(each * (self._total - self._done), 1)
         return (
@@ -436,10 +435,8 @@ class Meter:
     def _write(self, event: str, row: dict[str, Any]) -> None:
         if self.log is None or not self.process:
             return
-        with (
-            self.phases.within("saving"),
-            contextlib.suppress(OSError),
-        ):  # the next save says what is wrong with the disk; watching stops no run
+        # the next save says what is wrong with the disk; watching stops no run
+        with self.phases.within("saving"), contextlib.suppress(OSError):
             self.log.append(
                 [{MACHINE: event, "process": self.process, "time": round(self.now(), 3)} | row]
             )

@@ -296,9 +296,8 @@ def with_fresh_rows(params: Any, seed: Any, vocabulary: Vocabulary) -> Any:
     The rows are normal, of the seed's "fresh" stream, at the root mean square of the rows
     `fresh_like`.
     """
-    if (
-        not vocabulary.fresh_tokens or "embedding" not in params
-    ):  # another's model: its own initial rows are as random
+    # another's model: its own initial rows are as random
+    if not vocabulary.fresh_tokens or "embedding" not in params:
         return params
     table = params["embedding"]["embedding"]
     size = jnp.sqrt(jnp.mean(jnp.square(table[jnp.asarray(vocabulary.fresh_like)])))

@@ -33,9 +33,8 @@ def off_value(
         (loss_off, gradient_off, _), (loss_absent, gradient_absent, params) = pool.map(
             lambda c: one_step(c, dataset, seed), (off, absent)
         )
-    part = (
-        (lambda tree: tree["output"]) if "output" in params else (lambda tree: tree)
-    )  # a matrix and a bias stand for all
+    # a matrix and a bias stand for all
+    part = (lambda tree: tree["output"]) if "output" in params else (lambda tree: tree)
     gaps = {
         "loss": abs(loss_off - loss_absent) / abs(loss_absent),
         "gradient": _gap(gradient_off, gradient_absent),

@@ -194,9 +194,8 @@ def _members(
             "stored": len(sound),
             "by_arm": by_arm,
         }
-    total = (
-        plan["members"] if plan else designed or None
-    )  # without a plan: before its row, or of an older version
+    # without a plan: before its row, or of an older version
+    total = plan["members"] if plan else designed or None
     return {"done": None, "total": total, "stored": len(sound), "by_arm": {}}
 
 

@@ -293,9 +293,8 @@ class Trainer:
             "last_step": member.last_step,
             "fingerprint": self.fingerprint,
         }
-        if (
-            len(self._fingerprints) > 1
-        ):  # part of it was trained elsewhere: it is no member of this fingerprint alone
+        # part of it was trained elsewhere: it is no member of this fingerprint alone
+        if len(self._fingerprints) > 1:
             meta["fingerprint"] = {"several": self._fingerprints}
         arrays = {"scores": member.scores, "curves": member.curves, "train_loss": member.train_loss}
         arrays |= {f"trace/{name}": values for name, values in member.traces.items()}

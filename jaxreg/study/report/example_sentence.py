@@ -112,9 +112,8 @@ def matrices(
     rates = {spec.arm: spec.config["model"][RATE] or 0.0 for spec in shown}
     arm = max(rates, key=rates.get, default=None)
     spec = next((spec for spec in shown if spec.arm == arm), None)
-    if (
-        spec is None or not rates[arm] or datasets[spec.data].splits["train"].features is not None
-    ):  # patches are no words
+    # patches are no words
+    if spec is None or not rates[arm] or datasets[spec.data].splits["train"].features is not None:
         return {"matrices": None, "edges": None}
     dataset, record = datasets[spec.data], records[spec.hash]
     row = example_row(dataset)

@@ -25,9 +25,8 @@ def write_tensorboard(workdir: Path, specs: Sequence[Spec], records: Mapping[str
     with local_folder(workdir / "tensorboard") as root:
         for spec in specs:
             _write(root / folder_of(spec.arm) / f"seed{spec.seed}", _of_member(records[spec.hash]))
-        _write(
-            root / MACHINE_RUN, _of_machine(rows)
-        )  # no arm's folder is this one: those of arms have seeds in them
+        # no arm's folder is this one: those of arms have seeds in them
+        _write(root / MACHINE_RUN, _of_machine(rows))
 
 
 def folder_of(arm: str) -> str:
