@@ -1,4 +1,4 @@
-"""The components a config names: data sets, models and penalties, jaxreg's and a person's own.
+"""What configs name: jaxreg's data sets, models and penalties, and a person's own pieces.
 
 An experiment file may define a data set (a `jaxreg.data.Source`), a Flax module and a penalty, and
 hand them over:
@@ -138,7 +138,7 @@ class Adopted:
 
 
 def adopt(own: Own, path: Path) -> None:
-    """Registers an experiment file's components in this process, each with a `piece_digest`.
+    """Makes an experiment file's pieces known to configs of this process, with their digests.
 
     Args:
       own: sound pieces (`Own.mistakes`).
@@ -177,7 +177,7 @@ def adopt(own: Own, path: Path) -> None:
 
 
 def addressed(source: Source, digest: str) -> Source:
-    """The data set with its component's digest in the content hash of every draw.
+    """The data set with its piece's digest in the content hash of every draw.
 
     Files that older code drew are then never read. The digest stands for the version where the
     source has none.
@@ -237,7 +237,7 @@ def adopted_of(own: Own) -> dict[str, Adopted]:
 
 
 def digests_of(config: Mapping) -> dict[str, dict[str, str]]:
-    """Digests of the own components in a resolved config, by kind and name; empty without any."""
+    """Digests of the own pieces in a resolved config, by kind and name; empty without any."""
     strengths = config["loss"].items()
     used = {
         "datasets": [config["data"]["dataset"]],

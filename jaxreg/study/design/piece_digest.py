@@ -1,4 +1,4 @@
-"""The digest of a person's own component: of the bound object and all of their code it uses.
+"""The digest of a piece: of the object that its name is bound to and the person's code it uses.
 
 What is covered, from the object on, however deep and with cycles:
 

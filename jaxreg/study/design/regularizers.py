@@ -344,7 +344,7 @@ TRACED = ("model", "loss", "augment", "optim")
 
 
 def strengths() -> dict[str, dict[str, float | None]]:
-    """Section -> name -> off value of traced numbers, own components' too; None without off value.
+    """Section -> name -> off value of traced numbers, own pieces too; None without off value.
 
     A config has those of its own model only.
     """

@@ -80,7 +80,7 @@ def make_specs(
 def code_version() -> str:
     """The version of jaxreg's training code and of JAX settings that are not the usual ones.
 
-    A person's own components are in each member's address.
+    A person's own pieces are in each member's address.
     """
     version, settings = code.code_version(), numeric_settings.unusual()
     return member_store.content_hash([version, settings]) if settings else version
