@@ -50,8 +50,8 @@ def stochastic_depth(
 
     Randomness: position-keyed: one draw per example (head 0, positions 0).
 
-    Source: Huang et al. 2016, arXiv:1603.09382, eq. 2. Differs: a draw per
-    example instead of one for the batch, and scaled in training instead of in evaluation.
+    Source: Huang et al. 2016, arXiv:1603.09382, eq. 2. Differs: a draw per example instead of one
+    for the batch, and scaled in training instead of in evaluation.
     """
     keep = kept_units("head", rate, dropout_key, example_ids, branch.shape[0])
     return jnp.where(keep[:, :, None], branch * masks.keep_scale(rate).astype(branch.dtype), 0)
