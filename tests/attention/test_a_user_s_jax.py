@@ -135,6 +135,7 @@ def test_mixed_dtypes_are_promoted(implementation):
     np.testing.assert_array_equal(out, right)
 
 
+@pytest.mark.short_cases()
 @pytest.mark.parametrize("length", [32, 21, 600])
 @pytest.mark.parametrize("bias", [-np.inf, np.finfo(np.float32).min])
 def test_a_bias_may_leave_a_causal_row_nothing_to_read(bias, length):
@@ -169,6 +170,7 @@ def test_a_masked_value_that_is_no_number_reaches_the_same_gradients(length):
         np.testing.assert_array_equal(found, right)
 
 
+@pytest.mark.short_cases()
 @pytest.mark.parametrize("cap", [0.5, 30.0, np.inf])
 @pytest.mark.parametrize("length", [21, 530])
 def test_a_soft_cap_is_that_of_the_reference(length, cap):

@@ -197,6 +197,7 @@ def test_undroppable_connections_are_never_dropped_nor_rescaled_and_the_rest_is_
     assert np.abs(error).max() < 4.5 and np.abs(error).max() > 0.01
 
 
+@pytest.mark.short_cases("2-blockwise")
 @pytest.mark.parametrize("implementation", ["reference", "blockwise"])
 @pytest.mark.parametrize("value_width", [2, 5])
 def test_the_values_may_have_another_width_than_the_keys(implementation, value_width):

@@ -281,6 +281,7 @@ def test_masks_outputs_and_gradients_are_the_loops(setting, implementation):
     compare(found, loops(setting, keep, rate, cotangent=COTANGENT))
 
 
+@pytest.mark.short_cases("connection-weights", "connection-weights-head")
 @pytest.mark.parametrize("setting", SETTINGS, ids=named)
 def test_what_is_shared_is_equal_and_all_else_differs(setting):
     mask = np.asarray(replayed(described(setting, 0.5)))
@@ -305,6 +306,7 @@ def test_droppable_connections_with_a_key_per_example(setting, implementation):
     compare(found, loops(setting, keep, rate, cotangent=COTANGENT, droppable=DROPPABLE))
 
 
+@pytest.mark.short_cases()
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize("causal", [False, True])
 def test_dropkey_never_reads_what_it_must_not(implementation, causal):

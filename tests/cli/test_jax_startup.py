@@ -31,6 +31,7 @@ def start(code: str, **environment: str) -> subprocess.CompletedProcess:
     )
 
 
+@pytest.mark.short_cases()
 @pytest.mark.parametrize(
     "argument, environment, count",
     [

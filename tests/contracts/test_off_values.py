@@ -163,6 +163,12 @@ def plain_loss() -> np.ndarray:
     return eager_loss({})
 
 
+@pytest.mark.short_cases(
+    "model.attention_dropout_rate",
+    "model.mlp_dropout_rate",
+    "loss.label_smoothing_strength",
+    "augment.mixup_strength",
+)
 @pytest.mark.parametrize("field", [field for field in OFF if not field.startswith("optim.")])
 def test_at_its_off_value_the_loss_is_exactly_the_one_without_it(field):
     entry = BY_FIELD[field]
@@ -214,6 +220,7 @@ def bare_steps() -> tuple[list, Any]:
     return out, params
 
 
+@pytest.mark.short_cases("optim.weight_decay", "optim.max_grad_norm")
 @pytest.mark.parametrize("field", [field for field in OFF if field.startswith("optim.")])
 def test_at_its_off_value_the_update_is_exactly_the_one_without_it(field):
     entry, name = BY_FIELD[field], field.removeprefix("optim.")
@@ -316,6 +323,7 @@ def test_a_program_at_all_off_values_is_the_one_without_any_term(index, devices)
     np.testing.assert_allclose(absent.scores, off.scores, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.short_cases()
 @pytest.mark.parametrize("devices", [pytest.param(1, marks=pytest.mark.system), 4])
 @pytest.mark.parametrize("field", OFF)
 def test_away_from_its_off_value_training_changes_and_evaluation_does_not(field, devices):

@@ -173,6 +173,7 @@ def test_masks_at_test_time_are_asked_for_with_a_key_for_each_pass(params, absen
     np.testing.assert_allclose(many, last.apply(params, TOKENS), atol=0.05)
 
 
+@pytest.mark.short_cases("attention_dropout_rate", "mlp_dropout_rate")
 @pytest.mark.parametrize("site", SITES)
 def test_a_mask_does_not_depend_on_how_the_batch_is_cut(site, params):
     """Examples 3 and 8 of a global batch, together and one by one; and others than 0 and 1."""

@@ -234,6 +234,7 @@ def test_the_parameters_are_linen_s_and_nothing_else_is_state(case):
     } <= {nnx.Param}
 
 
+@pytest.mark.system
 def test_it_starts_from_linen_s_distribution():
     fields = {
         "vocab_size": 64,
@@ -309,9 +310,7 @@ def test_parameters_that_do_not_fit_are_refused(change, message):
 # --- numbers; not compiled: both run the same operations, which compile once ---
 
 
-@pytest.mark.short_cases(
-    "dropout", "mlp", "attention, spans, blockwise", "model, learned", "model, every site, growing"
-)
+@pytest.mark.short_cases("dropout", "mlp", "attention, spans, blockwise")
 @pytest.mark.parametrize("case", [case for case in CASES if case != "layer scale"])
 def test_the_same_key_gives_the_same_numbers(case):
     name, fields, call = CASES[case]
@@ -388,6 +387,7 @@ def test_long_sequences_take_the_blockwise_path():
 # --- rates in the call ---
 
 
+@pytest.mark.short_cases()
 @pytest.mark.parametrize(
     "case",
     ["mlp", "attention, masks", "block, pre", "model, learned", "model, every site, growing"],
@@ -509,6 +509,7 @@ def test_mistakes_are_named(build, message):
 # --- randomness without a key: the "dropout" stream ---
 
 
+@pytest.mark.short_cases()
 @pytest.mark.parametrize(
     "case", ["dropout", "mlp", "attention, masks", "block, pre", "model, learned"]
 )

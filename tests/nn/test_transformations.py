@@ -224,6 +224,7 @@ def test_train_and_eval_and_view_set_the_mode_and_the_call_goes_before(twin, var
         run(True, deterministic=True)
 
 
+@pytest.mark.system
 def test_nnx_jit_remat_and_vmap_have_the_same_values(twin, variables):
     twin.train()
     jitted = nnx.jit(lambda block, x, key: block(x, MASK, dropout_key=key))
@@ -328,6 +329,7 @@ def test_strict_ranks_and_strict_dtypes_change_no_number(name):
     close(out, model.apply(params, TOKENS, **CALL, train=True, dropout_key=KEY))
 
 
+@pytest.mark.short_cases()
 @pytest.mark.parametrize("train", [True, False])
 def test_a_batch_of_0_gives_an_array_of_that_shape(variables, train):
     model = transformer(**SIZES, max_length=T, num_layers=2, **MODELS["every site"])

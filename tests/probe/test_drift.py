@@ -102,6 +102,7 @@ def test_tokens_that_change_places_move_without_a_drift_of_the_distribution():
     )  # two points: the step is twice the distance from the mean
 
 
+@pytest.mark.system
 def test_gradient_drift_by_hand():
     out = drift.gradient_drift(MODEL, BEFORE, AFTER, BATCH)
     gradient = jax.grad(lambda p: forward.mean_loss(MODEL, p, BATCH))

@@ -86,6 +86,7 @@ def test_at_rate_zero_every_mask_is_evaluation():
     np.testing.assert_allclose(mismatch(off, PARAMS, BATCH, KEY, 3).gap, [0, 0], atol=1e-6)
 
 
+@pytest.mark.system
 def test_a_true_ensemble_by_hand_and_of_one_member():
     trees = [by_hand.params_of(DROPPED, seed) for seed in range(3)]
     out = ensemble.member_ensemble(DROPPED, by_hand.stacked(*trees), BATCH)

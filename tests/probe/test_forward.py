@@ -100,6 +100,7 @@ def test_score_is_the_mean_over_examples():
     np.testing.assert_allclose(forward.mean_loss(model, params, batch), out.loss, rtol=1e-6)
 
 
+@pytest.mark.short_cases()
 @pytest.mark.parametrize("member_axis", forward.MEMBER_AXES)
 @pytest.mark.parametrize("own_batch", [False, True])
 def test_members_together_equal_each_by_itself(member_axis, own_batch):

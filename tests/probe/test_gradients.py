@@ -29,6 +29,7 @@ def norm(*trees):
     )
 
 
+@pytest.mark.short_cases()
 @pytest.mark.parametrize(
     "path",
     [

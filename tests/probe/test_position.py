@@ -5,6 +5,7 @@ places.
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from jaxreg.probe.position import moved, position_scores, shuffled
 from tests.helpers import probe_by_hand as by_hand
@@ -50,6 +51,7 @@ def test_a_shuffled_row_keeps_words_query_and_padding_and_cues_go_with_their_wor
     assert len(orders) == 6
 
 
+@pytest.mark.system
 def test_without_positions_a_model_answers_as_well_wherever_the_words_stand():
     model = by_hand.model_of(positions="none")
     batch = rows_of(by_hand.batch_of(), MOVABLE)

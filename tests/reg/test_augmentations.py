@@ -138,6 +138,7 @@ def test_on_it_changes_the_batch_and_other_steps_change_it_otherwise(name, kind)
     assert not same(batch, one) or (np.asarray(one["mix_weight"]) < 1).any()
 
 
+@pytest.mark.short_cases()
 @pytest.mark.parametrize(("name", "kind"), CASES)
 def test_the_layout_of_the_batch_does_not_matter(name, kind):
     whole = applied(name, 0.5, BATCHES[kind])

@@ -156,6 +156,7 @@ def test_accuracies_are_the_hits_of_the_members_scored_again_by_hand(ran):
         )
 
 
+@pytest.mark.system
 def test_the_report_is_made_from_disk_and_names_no_views_that_are_not_there(ran):
     name, workdir, _ = ran
     (workdir / "report.html").unlink()

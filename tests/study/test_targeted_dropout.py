@@ -72,7 +72,7 @@ def by_hand(edges, batch):
     return out
 
 
-@pytest.mark.short_cases()
+@pytest.mark.system
 @pytest.mark.parametrize("edges", ["query->noun", "query->determiner", "noun->query"])
 def test_exactly_these_connections_are_ever_dropped(edges):
     batch, config = batch_of(), settings(edges)

@@ -48,6 +48,7 @@ def test_a_users_file_passes(checker, folder):
     assert not lines and "error:" not in said, said
 
 
+@pytest.mark.short_cases("pyright")
 @pytest.mark.parametrize("checker", CHECKERS)
 def test_misuse_is_reported(checker, folder):
     said, lines = checked(checker, "misuse.py", folder)

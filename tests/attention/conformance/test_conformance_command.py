@@ -95,6 +95,7 @@ def test_list_names_every_check_and_what_holds(capsys):
     )
 
 
+@pytest.mark.system
 def test_a_function_that_fails_ends_with_1_and_the_table_is_saved(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "100")
     file = tmp_path / "table.txt"

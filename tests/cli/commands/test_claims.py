@@ -89,6 +89,7 @@ def test_mistakes_in_all_claim_files_come_at_once(here, capsys):
         )
 
 
+@pytest.mark.system
 def test_a_plan_of_the_main_claim(here, capsys):
     assert cli.main(["plan", "experiments/claims/C1.py", "--sd=0.05"]) == 0
     first, words, agree, cost = capsys.readouterr().out.splitlines()

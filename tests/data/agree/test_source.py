@@ -193,6 +193,7 @@ def test_splits_do_not_move_one_another(splits):
         np.testing.assert_array_equal(more[name].tokens, splits[name].tokens)
 
 
+@pytest.mark.short_cases()
 @pytest.mark.parametrize("k", [1, 2, 5, 7])
 def test_every_number_of_verbs_per_noun_gives_full_splits(k):
     settings = Settings(seed=1, verbs_per_noun=k)
@@ -211,6 +212,7 @@ def test_only_frames_without_that_held_out():
     assert "template_subj_rel" not in names and "template_obj_rel_no_comp_across_anim" in names
 
 
+@pytest.mark.short_cases()
 @pytest.mark.parametrize(
     "target, source, said",
     [

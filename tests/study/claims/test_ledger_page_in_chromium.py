@@ -114,6 +114,7 @@ def test_a_quick_run_says_so(shown, tmp_path):
     assert browser.count("#claim-C1 .badge.supported") == 0
 
 
+@pytest.mark.short_cases("light-400")
 @pytest.mark.parametrize("width", [400, 1200])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_never_scrolls_sideways(shown, tmp_path, width, scheme):

@@ -45,6 +45,7 @@ def changes(num_layers: int) -> np.ndarray:
     return np.asarray(rows)
 
 
+@pytest.mark.system
 def test_with_one_layer_only_the_verb_s_own_row_matters():
     found = changes(1)
     assert found[QUERY].all()

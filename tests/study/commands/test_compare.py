@@ -182,6 +182,7 @@ def test_other_arms_or_their_order_do_not_change_an_arm(tmp_path):
             assert two[arm][view]["per_seed"] == cell["per_seed"][::-1]
 
 
+@pytest.mark.short_cases()
 @pytest.mark.parametrize("event", [2, 4, 7])
 def test_a_signal_makes_it_save_say_how_to_go_on_and_return_75(tmp_path, event, monkeypatch):
     monkeypatch.setattr("sys.argv", ["jaxreg", "compare", "e.py", "--workdir=w x"])

@@ -168,6 +168,7 @@ def test_a_member_through_the_section_is_the_loop_written_by_hand(name):
     assert furthest(trained()[name].params, by_hand(name)) < 1e-6
 
 
+@pytest.mark.system
 def test_the_loop_tells_kept_connections_apart():
     """So that the test above can fail: what is kept moves the parameters by far more than it
     allows.
@@ -184,6 +185,7 @@ def test_what_is_not_there_gives_the_factual_member_bit_for_bit(name):
     assert not tiny.equal(trained()["dropped"].params, trained()["no_such_step"].params)
 
 
+@pytest.mark.system
 def test_all_other_masks_of_the_step_stay():
     config, batch = tiny.config(SHORT), batch_of()
     free = pass_of(config, batch, STEP)

@@ -64,6 +64,7 @@ def test_the_page_s_own_claim_runs_outside_the_repository(finished):
     assert len(set(accuracies.values())) > 1 and (run / "report.html").stat().st_size > 10_000
 
 
+@pytest.mark.system
 def test_the_penalty_and_the_module_s_rate_really_train(finished):
     _, run = finished
     losses = {}

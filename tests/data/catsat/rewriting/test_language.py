@@ -196,6 +196,7 @@ def test_back_translations_by_hand():
     }
 
 
+@pytest.mark.short_cases("plain")
 @pytest.mark.parametrize("frame", [*TRAINING_FRAMES, "disambiguating"])
 def test_back_is_the_exact_inverse_over_all_sentences_of_a_frame(frame):
     by_translation = {}
