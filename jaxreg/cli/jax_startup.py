@@ -76,9 +76,9 @@ def _silence_transport() -> None:
     """Gloo prints on the standard output from C++: it loses that, Python keeps it."""
     sys.stdout.flush()
     sys.stdout = standard_streams.lenient(os.dup(1), sys.stdout)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    os.close(nowhere)
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.close(null)
 
 
 def _end_alone(error: Exception) -> NoReturn:
@@ -119,7 +119,7 @@ def _join(distributed: bool) -> None:
         _seconds("JAXREG_HEARTBEAT_SECONDS", processes.HEARTBEAT_SECONDS),
     )
     try:
-        processes.join(*given.values(), timeout=timeout, heartbeat=heartbeat, say=_say)
+        processes.join(*given.values(), timeout=timeout, heartbeat=heartbeat, say=_print_line)
     except processes.JoinFailed as error:
         raise UserErrors(
             [
@@ -129,7 +129,7 @@ def _join(distributed: bool) -> None:
         ) from None
 
 
-def _say(line: str) -> None:
+def _print_line(line: str) -> None:
     print(f"jaxreg: {line}", file=sys.stderr, flush=True)
 
 

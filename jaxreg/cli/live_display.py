@@ -113,7 +113,7 @@ class _Shown(Display):
     def __init__(self, console: Console, *, clock: Callable[[], float] = time.monotonic):
         self._console, self._clock = console, clock
         self._lock = threading.Lock()  # a live display renders in its own thread
-        self._board = result_tables.ScoreTable()
+        self._scores = result_tables.ScoreTable()
         self._phase, self._done, self._total = "", 0, 0
         self._began = self._phase_began = clock()
         # Model-steps that were there already when this phase began, after a resume.
@@ -138,8 +138,8 @@ class _Shown(Display):
         self, arms: Sequence[str], views: Sequence[str], primary: str | None, seeds: int
     ) -> None:
         with self._lock:
-            self._board.arms, self._board.views = list(arms), list(views)
-            self._board.primary, self._board.seeds = primary, seeds
+            self._scores.arms, self._scores.views = list(arms), list(views)
+            self._scores.primary, self._scores.seeds = primary, seeds
 
     def phase(self, name: str) -> None:
         with self._lock:
@@ -159,7 +159,7 @@ class _Shown(Display):
         count: int,
     ) -> None:
         with self._lock:
-            self._board.put(arm, view, mean, half_width, count)
+            self._scores.put(arm, view, mean, half_width, count)
 
     def closing(
         self,
@@ -249,7 +249,7 @@ class Plain(_Shown):
         count: int,
     ) -> None:
         super().cell(arm, view, mean, half_width, count)
-        if view == self._board.primary and count == self._board.seeds:
+        if view == self._scores.primary and count == self._scores.seeds:
             self._line(f"{arm}: {view} {result_tables.percent(mean)}%, {count} seeds")
 
     def note(self, text: str) -> None:
@@ -299,7 +299,7 @@ class Terminal(_Shown):
             bar = ProgressBar(total=max(self._total, 1), completed=self._done, width=20)
             elapsed = duration(self._clock() - self._began)
             line.add_row(Text(elapsed, style="dim"), bar, Text(self._status(), style="bold"))
-            return Group(result_tables.live(self._board, self._console.width), line)
+            return Group(result_tables.live(self._scores, self._console.width), line)
 
     def _stop(self) -> None:
         if self._live is not None:

@@ -76,30 +76,30 @@ def column_width(view: str, least: int = _CELL) -> int:
     return max(least, *(len(word) for word in view.split("_")))
 
 
-def live(board: ScoreTable, width: int) -> Table | Text:
+def live(scores: ScoreTable, width: int) -> Table | Text:
     """The table that fills: arms by views, mean and half width in %, dim until all seeds are in."""
-    if not board.arms:
+    if not scores.arms:
         return Text("")
-    arm_width = max(len(arm) for arm in board.arms)
-    views = choose_views(board.views, board.primary, width - arm_width - 2)
-    hidden = len(board.views) - len(views)
+    arm_width = max(len(arm) for arm in scores.arms)
+    views = choose_views(scores.views, scores.primary, width - arm_width - 2)
+    hidden = len(scores.views) - len(views)
     caption = (
         f"accuracy in %, ± half of the 95% interval; {hidden} more in the report"
         if hidden
         else "accuracy in %"
     )
-    table = _table("arm", views, board.primary, arm_width, caption)
-    for arm in list(board.arms):
-        table.add_row(Text(arm), *(_live_cell(board, arm, view) for view in views))
+    table = _table("arm", views, scores.primary, arm_width, caption)
+    for arm in list(scores.arms):
+        table.add_row(Text(arm), *(_live_cell(scores, arm, view) for view in views))
     return table
 
 
-def _live_cell(board: ScoreTable, arm: str, view: str) -> Text:
-    mean, half_width, count = board.cells.get((arm, view), (None, None, 0))
+def _live_cell(scores: ScoreTable, arm: str, view: str) -> Text:
+    mean, half_width, count = scores.cells.get((arm, view), (None, None, 0))
     if not count:
         return Text("·", style="dim")
-    done = board.seeds is None or count >= board.seeds
-    style = ("bold" if view == board.primary else "") if done else "dim"
+    done = scores.seeds is None or count >= scores.seeds
+    style = ("bold" if view == scores.primary else "") if done else "dim"
     return Text(f"{percent(mean)}{_half(half_width)}", style=style)
 
 

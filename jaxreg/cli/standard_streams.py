@@ -10,7 +10,7 @@ import os
 import sys
 from typing import TextIO
 
-_WHATEVER = {1: "replace", 2: "backslashreplace"}
+_ENCODING_ERRORS = {1: "replace", 2: "backslashreplace"}
 """Of the standard output and error: what becomes of a letter that the encoding does not know."""
 
 
@@ -54,7 +54,7 @@ def lenient(descriptor: int, like: io.TextIOBase | TextIO | None) -> io.TextIOWr
     stream = io.TextIOWrapper(
         io.BufferedWriter(raw),
         encoding=getattr(like, "encoding", None) or "utf-8",
-        errors=_WHATEVER.get(descriptor, "replace"),
+        errors=_ENCODING_ERRORS.get(descriptor, "replace"),
         line_buffering=descriptor == 2 or raw.isatty() or getattr(like, "line_buffering", False),
     )
     # As `open` does; the stubs have a property there.
@@ -70,7 +70,7 @@ class _Lenient(io.FileIO):
         try:
             return super().write(content)
         except BrokenPipeError:
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self.fileno())
-            os.close(nowhere)
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, self.fileno())
+            os.close(null)
             return super().write(content)

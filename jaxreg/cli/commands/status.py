@@ -42,24 +42,24 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
     asked = f"{found['experiment'] or found['kind']}" + (
         f": {found['question']}" if found["question"] else ""
     )
-    told = [("", asked), ("state", _told_state(found))]
+    lines = [("", asked), ("state", _state_text(found))]
     if found["claims"]:
-        told.append(("claims", f"{found['claims']['done']} of {found['claims']['total']} done"))
-    told.append(("members", _told_members(members)))
+        lines.append(("claims", f"{found['claims']['done']} of {found['claims']['total']} done"))
+    lines.append(("members", _members_text(members)))
     if members["by_arm"]:
-        told.append(
+        lines.append(
             (
                 "arms",
                 ", ".join(f"{arm} {done}/{of}" for arm, (done, of) in members["by_arm"].items()),
             )
         )
     if found["seeds"]:
-        told.append(("seeds", f"{len(found['seeds'])}: {', '.join(map(str, found['seeds']))}"))
+        lines.append(("seeds", f"{len(found['seeds'])}: {', '.join(map(str, found['seeds']))}"))
     if found["state"] != "done" and machine["under_way"] and machine["step"] is not None:
         of = f" of {found['num_steps']}" if found["num_steps"] else ""
-        told.append(("under way", f"{machine['under_way']} members at step {machine['step']}{of}"))
+        lines.append(("under way", f"{machine['under_way']} members at step {machine['step']}{of}"))
     if saved:
-        told.append(
+        lines.append(
             (
                 "saved",
                 (
@@ -68,30 +68,30 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
                 ),
             )
         )
-    told += _told_machine(
+    lines += _machine_lines(
         machine, "of training not saved yet" if found["lock"]["at_work"] else "of training lost"
     )
-    told.append(("report", found["report"] or "not written yet"))
+    lines.append(("report", found["report"] or "not written yet"))
     if found["state"] != "done" or found["command"]:
-        told.append(
+        lines.append(
             (
                 "again" if found["state"] == "done" else "goes on",
                 found["command"] or "with the command that began it",
             )
         )
-    told += [("damaged", line) for line in found["damaged"]]
-    return [_printable(f"{name:11}{text}" if name else text) for name, text in told]
+    lines += [("damaged", line) for line in found["damaged"]]
+    return [_printable(f"{name:11}{text}" if name else text) for name, text in lines]
 
 
-def _told_state(found: Mapping) -> str:
+def _state_text(found: Mapping) -> str:
     lock, sign = found["lock"], found["last_sign"]
-    who = (
+    process = (
         f"process {lock['pid']} on {lock['host']} since {lock['since']}"
         if lock["pid"] is not None and lock["at_work"] is not False
         else ""
     )
     if found["state"] == "running":
-        return f"running: {who}" + (f"; last written {_ago(sign)}" if sign else "")
+        return f"running: {process}" + (f"; last written {_ago(sign)}" if sign else "")
     when = (
         ""
         if not sign
@@ -99,10 +99,10 @@ def _told_state(found: Mapping) -> str:
         if found["state"] == "done"
         else f"; last sign of life {_ago(sign)}"
     )
-    return found["state"] + (f" ({who})" if who else "") + when
+    return found["state"] + (f" ({process})" if process else "") + when
 
 
-def _told_members(members: Mapping) -> str:
+def _members_text(members: Mapping) -> str:
     if members["done"] is not None:
         return f"{members['done']} of {members['total']} done"
     return f"{members['stored']} stored" + (
@@ -110,17 +110,17 @@ def _told_members(members: Mapping) -> str:
     )
 
 
-def _told_machine(machine: Mapping, unsaved: str) -> list[tuple[str, str]]:
-    told = []
+def _machine_lines(machine: Mapping, unsaved: str) -> list[tuple[str, str]]:
+    lines = []
     if machine["total"]:
         left = (
             f", about {_span(machine['seconds_left'])} left"
             if machine["seconds_left"] is not None
             else ""
         )
-        told.append(("progress", f"{machine['done']:,} of {machine['total']:,} model-steps{left}"))
+        lines.append(("progress", f"{machine['done']:,} of {machine['total']:,} model-steps{left}"))
     if machine["model_steps_per_second"]:
-        told.append(
+        lines.append(
             (
                 "speed",
                 (
@@ -130,7 +130,7 @@ def _told_machine(machine: Mapping, unsaved: str) -> list[tuple[str, str]]:
             )
         )
     if machine["memory_bytes"]:
-        told.append(
+        lines.append(
             (
                 "memory",
                 f"{machine['memory_bytes'] / 1e6:.1f} MB a device ({machine['memory_source']})",
@@ -143,8 +143,8 @@ def _told_machine(machine: Mapping, unsaved: str) -> list[tuple[str, str]]:
         ]
         others = (("lost_seconds", unsaved), ("idle_seconds", "between processes"))
         parts += [f"{_span(machine[name])} {what}" for name, what in others if machine[name] >= 1]
-        told.append(("goodput", "; ".join(parts)))
-    return told
+        lines.append(("goodput", "; ".join(parts)))
+    return lines
 
 
 def _ago(when: float | int | None) -> str:

@@ -134,11 +134,11 @@ def judge_aa_pairs(
     in_family = verdict.judge_family(list(pairs.values()), alpha=alpha)
     return {
         key: AaOutcome(
-            said,
+            judged,
             verdict.judge_family([pair], alpha=alpha)[0],
-            verdict.aa_control(said, pair.differences),
+            verdict.aa_control(judged, pair.differences),
         )
-        for (key, pair), said in zip(pairs.items(), in_family, strict=True)
+        for (key, pair), judged in zip(pairs.items(), in_family, strict=True)
     }
 
 
@@ -146,8 +146,8 @@ def judge_known_effect(
     comparison: verdict.Comparison, *, alpha: float
 ) -> tuple[verdict.Verdict, verdict.Check]:
     """The verdict on an effect whose outcome is known, and whether it was found."""
-    [said] = verdict.judge_family([comparison], alpha=alpha)
-    return said, verdict.positive_control(said)
+    [judged] = verdict.judge_family([comparison], alpha=alpha)
+    return judged, verdict.positive_control(judged)
 
 
 def within(

@@ -148,8 +148,8 @@ def _verdicts(
     }
     kinds = {arm: design.arms[arm].kind for arm in comparisons}
     family = [arm for arm, kind in kinds.items() if kind == "arm"]
-    said = verdict.judge_family([comparisons[arm] for arm in family], alpha=design.alpha)
-    found = dict(zip(family, said, strict=True))
+    judged = verdict.judge_family([comparisons[arm] for arm in family], alpha=design.alpha)
+    found = dict(zip(family, judged, strict=True))
     aa = controls.judge_aa_pairs(
         {arm: comparisons[arm] for arm, kind in kinds.items() if kind == "aa"}, alpha=design.alpha
     )
@@ -191,9 +191,9 @@ def _comparison(
     """A row of "comparisons": effect and interval on all views, p and verdict on the primary."""
     differences = contrast(design, table, arm, view).differences
     found = scores.summary(differences)
-    said = verdicts[arm] if view == design.primary else None
-    if said is not None:
-        needed = said.seeds_needed
+    judged = verdicts[arm] if view == design.primary else None
+    if judged is not None:
+        needed = judged.seeds_needed
     elif {arm, design.baseline} <= set(lost):
         needed = None
     else:
@@ -203,9 +203,9 @@ def _comparison(
         "split": view,
         "difference": found.mean,
         "ci95": found.ci95,
-        "p": None if said is None else said.p,
-        "p_holm": None if said is None else said.p_holm,
-        "verdict": None if said is None else said.label,
+        "p": None if judged is None else judged.p,
+        "p_holm": None if judged is None else judged.p_holm,
+        "verdict": None if judged is None else judged.label,
         "per_seed": found.per_seed,
         "seeds_needed": needed,
     }
@@ -225,9 +225,9 @@ def _controls(
         means = [float(np.mean(baseline[name])) for name in ("train", "validation")]
         first = controls.baseline_overfits(*means)
         entries[first.name] = _entry(first)
-    for arm, said in verdicts.items():
+    for arm, judged in verdicts.items():
         if design.arms[arm].kind != "arm":
-            entries[arm] = _known(design.arms[arm], said, aa[arm] if arm in aa else None)
+            entries[arm] = _known(design.arms[arm], judged, aa[arm] if arm in aa else None)
     last = controls.informative_views(design.primary, list(baseline), uninformative)
     return entries | {each.name: _entry(each) for each in (*evidence.more, last)}
 
@@ -236,10 +236,12 @@ def _entry(control: Control) -> dict[str, Any]:
     return {"passed": control.passed, "what": control.what, "detail": control.detail}
 
 
-def _known(arm: ArmLike, said: verdict.Verdict, pair: controls.AaOutcome | None) -> dict[str, Any]:
+def _known(
+    arm: ArmLike, judged: verdict.Verdict, pair: controls.AaOutcome | None
+) -> dict[str, Any]:
     """The entry of an arm whose outcome is known: an A/A pair, or an effect that must be there."""
     if pair is None:
-        check = verdict.positive_control(said)
+        check = verdict.positive_control(judged)
         what, detail = f"an effect that must be there is found: {arm.title}", check.detail
     else:
         check = pair.check
@@ -249,7 +251,7 @@ def _known(arm: ArmLike, said: verdict.Verdict, pair: controls.AaOutcome | None)
             else f"; noise floor (SD over seeds) {100 * check.noise_floor:.1f} points"
         )
         what = "two baselines at other seeds come out neither better nor worse"
-        detail = said.label + floor
+        detail = judged.label + floor
     return {
         "passed": check.passed,
         "what": what,

@@ -376,12 +376,12 @@ def aa_control(
     """
     values = statistics.finite_vector(differences, "differences")
     floor = float(values.std(ddof=1)) if values.size > 1 else None
-    said = (
+    detail = (
         "one seed: no noise floor" if floor is None else f"noise floor (SD over seeds) {floor:.3g}"
     )
     if verdict.label == NOT_TESTABLE:
-        return Check(None, f"{verdict.label}: {verdict.reason}; {said}", floor)
-    return Check(verdict.label not in (SUPPORTED, OPPOSITE), f"{verdict.label}; {said}", floor)
+        return Check(None, f"{verdict.label}: {verdict.reason}; {detail}", floor)
+    return Check(verdict.label not in (SUPPORTED, OPPOSITE), f"{verdict.label}; {detail}", floor)
 
 
 def positive_control(verdict: Verdict) -> Check:

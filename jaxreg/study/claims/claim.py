@@ -345,9 +345,9 @@ def _check_contrasts(claim: Claim) -> list[str]:
     """Checks weights: they sum to 0 per setting, unless the measure is itself a difference."""
     mistakes = []
     for what, effect in _all_effects(claim):
-        who = f"{what} {effect.name!r}"
+        subject = f"{what} {effect.name!r}"
         if not effect.contrast or not all(is_number(w) and w for w in effect.contrast.values()):
-            mistakes.append(f"{who}: the contrast needs arms with weights other than 0")
+            mistakes.append(f"{subject}: the contrast needs arms with weights other than 0")
             continue
         for arm in effect.contrast:
             own = claim.arms[arm]
@@ -358,7 +358,8 @@ def _check_contrasts(claim: Claim) -> list[str]:
                     else "one member"
                 )
                 mistakes.append(
-                    f"{who}: {effect.measure.title} reads {several}, and arm {arm!r} is not that"
+                    f"{subject}: {effect.measure.title} reads {several}, and arm {arm!r}"
+                    " is not that"
                 )
         sums: dict[tuple, float] = {}
         for arm, weight in effect.contrast.items():
@@ -370,7 +371,7 @@ def _check_contrasts(claim: Claim) -> list[str]:
         balanced = all(isclose(total, 0, abs_tol=1e-9) for total in sums.values())
         if not balanced and not effect.measure.is_difference and what != "control":
             mistakes.append(
-                f"{who}: the weights do not sum to 0 under each setting; arms of different data or"
-                " steps are not compared"
+                f"{subject}: the weights do not sum to 0 under each setting; arms of different data"
+                " or steps are not compared"
             )
     return mistakes

@@ -208,8 +208,8 @@ class _Ledger:
             specs = claim_members.evaluation_specs(
                 [design], self._chosen(), claim_members.data_hash
             )
-            untouched = len(self.stored.missing(specs)) == len(specs)
-            if design.arms and (untouched or design.claim.id not in kept):
+            none_trained = len(self.stored.missing(specs)) == len(specs)
+            if design.arms and (none_trained or design.claim.id not in kept):
                 kept[design.claim.id] = declarations.declaration(design.claim)
         write_json(self.workdir / declarations.DECLARATIONS, kept)
 
@@ -237,7 +237,7 @@ class _Ledger:
             progress=progress,
             phase=self.session.phases,
             stop=self._should_stop,
-            meter=self.session.meter,
+            machine_log=self.session.machine_log,
         )
         trainer = Trainer(
             self.workdir,
@@ -290,15 +290,15 @@ class _Ledger:
         judged = judge(self.designs, gathered, off_values=off_values, quick=self.quick)
         costs = {row.claim: row for row in budget.costs(self.designs, self._chosen(), self.stored)}
         declared = declarations.read(self.workdir)
-        told = page.ledger_of(
+        contents = page.ledger_of(
             self.designs, gathered, judged, self.choices, costs, declared, quick=self.quick
         )
-        write_json(self.workdir / LEDGER, told)
+        write_json(self.workdir / LEDGER, contents)
         self.session.phases("writing the page")
-        write_text(self.workdir / TABLE, markdown.markdown(told))
-        write_text(self.workdir / PAGE, page.render(told, summary_text.command(sys.argv)))
+        write_text(self.workdir / TABLE, markdown.markdown(contents))
+        write_text(self.workdir / PAGE, page.render(contents, summary_text.command(sys.argv)))
         self.session.phases.stop()
-        self._closing(told)
+        self._closing(contents)
 
     def _gather(self, design: Design) -> Measurements | None:
         """A claim's numbers, None where a member is missing."""
@@ -332,8 +332,8 @@ class _Ledger:
         write_json(path, kept)
         return found
 
-    def _closing(self, told: Mapping[str, Any]) -> None:
-        for line in page.summary(told):
+    def _closing(self, contents: Mapping[str, Any]) -> None:
+        for line in page.summary(contents):
             self.display.note(line)
         rate = self.trained_steps / self.training_seconds if self.training_seconds > 0 else 0.0
         self.display.note(

@@ -13,16 +13,21 @@ HEADER = (
 )
 
 
-def markdown(told: Mapping[str, Any]) -> str:
+def markdown(contents: Mapping[str, Any]) -> str:
     """Budget and verdicts, one row per question, of ledger.json; a trailing newline.
 
     Effects stand in the unit of their measure, as the prediction does; the reason stands where
     there is no verdict.
     """
-    cells = [row for claim in told["claims"] for row in _rows(claim)]
+    cells = [row for claim in contents["claims"] for row in _rows(claim)]
     return (
         "\n".join(
-            [*HEADER, *(f"| {' | '.join(map(_cell, row))} |" for row in cells), "", *_budget(told)]
+            [
+                *HEADER,
+                *(f"| {' | '.join(map(_cell, row))} |" for row in cells),
+                "",
+                *_budget(contents),
+            ]
         )
         + "\n"
     )
@@ -74,7 +79,7 @@ def _start(claim: Mapping[str, Any], position: int) -> tuple[str, str]:
     return claim["id"], "" if position else f'"{claim["quote"]}"'
 
 
-def _budget(told: Mapping[str, Any]) -> list[str]:
+def _budget(contents: Mapping[str, Any]) -> list[str]:
     """Model-steps by claim; what an earlier claim trains too is shared and counts there."""
     lines = [
         (
@@ -84,7 +89,7 @@ def _budget(told: Mapping[str, Any]) -> list[str]:
         "|---|---|---|---|---|---|",
     ]
     sums = [0, 0]
-    for claim in told["claims"]:
+    for claim in contents["claims"]:
         cost = claim.get("cost")
         if cost:
             sums = [sums[0] + cost["tuning"], sums[1] + cost["evaluation"]]

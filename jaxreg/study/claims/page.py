@@ -113,7 +113,7 @@ def _arms(
                 "like": arm.like,
                 "seed_offset": arm.seed_offset,
                 "tuned": None if tuned is None else _json(tuned),
-                "tuning": choice.told() if choice is not None and not arm.like else None,
+                "tuning": choice.contents() if choice is not None and not arm.like else None,
                 "diverged": lost,
             }
         )
@@ -167,10 +167,10 @@ def outcome(claim: Mapping[str, Any]) -> list[str]:
     return [question["verdict"] or question["reason"] for question in claim["questions"]]
 
 
-def summary(told: Mapping[str, Any]) -> list[str]:
+def summary(contents: Mapping[str, Any]) -> list[str]:
     """The ledger in lines of text: one per question, and what the A/A pairs say."""
     lines = []
-    for claim in told["claims"]:
+    for claim in contents["claims"]:
         if claim["form"] != "experiment":
             lines.append(f"{claim['id']}: {', '.join(outcome(claim))}")
             continue
@@ -181,42 +181,47 @@ def summary(told: Mapping[str, Any]) -> list[str]:
                 f"{claim['id']} {question['name']}:"
                 f" {question['verdict'] or question['reason']}{found}{markdown.why(question)}"
             )
-    pairs, out = told["aa"]["pairs"], told["aa"]["supported_or_opposite"]
-    if pairs and not told["quick"]:
+    pairs, out = contents["aa"]["pairs"], contents["aa"]["supported_or_opposite"]
+    if pairs and not contents["quick"]:
         lines.append(
             f"A/A: {out} of {pairs} distinct pairs came out supported or opposite at alpha"
-            f" {told['alpha']:g}, uncorrected"
+            f" {contents['alpha']:g}, uncorrected"
         )
     return lines
 
 
-def counts(told: Mapping[str, Any]) -> dict[str, int]:
+def counts(contents: Mapping[str, Any]) -> dict[str, int]:
     """How many parts came out how, in the order in which verdicts are listed."""
     found: dict[str, int] = {}
-    for claim in told["claims"]:
+    for claim in contents["claims"]:
         for label in outcome(claim):
             found[label] = found.get(label, 0) + 1
     return found
 
 
-def render(told: Mapping[str, Any], command: str) -> str:
+def render(contents: Mapping[str, Any], command: str) -> str:
     """The whole page, as one HTML document; the same ledger and command give the same text.
 
     Args:
-      told: ledger.json. command: what to type to run it again.
+      contents: of ledger.json. command: what to type to run it again.
 
     Raises:
       TypeError: a value that JSON has no form for.
     """
-    payload = {**told, "counts": counts(told), "command": command, "smallest_p": _smallest_p(told)}
+    payload = {
+        **contents,
+        "counts": counts(contents),
+        "command": command,
+        "smallest_p": _smallest_p(contents),
+    }
     return report.assemble("ledger", SCRIPTS, payload)
 
 
-def _smallest_p(told: Mapping[str, Any]) -> float | None:
+def _smallest_p(contents: Mapping[str, Any]) -> float | None:
     """The smallest p that a question could reach, after Holm."""
-    numbers = [len(claim["seeds"]) for claim in told["claims"] if claim["form"] == "experiment"]
+    numbers = [len(claim["seeds"]) for claim in contents["claims"] if claim["form"] == "experiment"]
     return (
-        min(1.0, statistics.smallest_p(min(numbers)) * told["questions_in_family"])
+        min(1.0, statistics.smallest_p(min(numbers)) * contents["questions_in_family"])
         if numbers
         else None
     )

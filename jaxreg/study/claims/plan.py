@@ -86,8 +86,12 @@ def _functions(path: Path) -> set[str]:
 
 
 def _of_claim(design: Design, workdir: Path | None, sd: float | None) -> Planned:
-    told = page.read(workdir / LEDGER) if workdir is not None else None
-    rows = {claim["id"]: claim for claim in told["claims"]} if told and not told["quick"] else {}
+    earlier = page.read(workdir / LEDGER) if workdir is not None else None
+    rows = (
+        {claim["id"]: claim for claim in earlier["claims"]}
+        if earlier and not earlier["quick"]
+        else {}
+    )
     pilot = {
         question["name"]: question["per_seed"]
         for question in rows.get(design.claim.id, {}).get("questions", ())
@@ -119,14 +123,14 @@ def _of_experiment(path: Path, workdir: Path | None, sd: float | None) -> Planne
     specs = claim_members.unique(
         make_specs(experiment.arms, resolved, experiment.seeds, claim_members.data_hash)
     )
-    told = page.read(workdir / "results.json") if workdir is not None else None
+    earlier = page.read(workdir / "results.json") if workdir is not None else None
     rows = (
         {
             row["arm"]: row["per_seed"]
-            for row in told["comparisons"]
+            for row in earlier["comparisons"]
             if row["split"] == experiment.primary
         }
-        if told
+        if earlier
         else {}
     )
     arms = [
@@ -175,8 +179,8 @@ def lines_of(planned: Planned, rate: tuple[float, str]) -> list[str]:
                 f" {planned.alpha:g}; {fewest_seeds(planned.num_tests, planned.alpha)} seeds could"
             ]
         )
-    told = [_told(each, planned) for each in planned.asked]
-    weak = [line for line, reached in told if reached is not None and reached < LEAST_POWER]
+    by_question = [_question_line(each, planned) for each in planned.asked]
+    weak = [line for line, reached in by_question if reached is not None and reached < LEAST_POWER]
     if weak:
         raise UserErrors([f"cannot decide: {line}" for line in weak])
     per_second, known = rate
@@ -187,7 +191,7 @@ def lines_of(planned: Planned, rate: tuple[float, str]) -> list[str]:
             f"{planned.num_seeds} seeds: the smallest two-sided p is {smallest:.2g}, after Holm"
             f" over {planned.num_tests} tests {after:.2g}: it can decide at {planned.alpha:g}"
         ),
-        *(line for line, _ in told),
+        *(line for line, _ in by_question),
         (
             f"{planned.model_steps:,} model-steps, {planned.to_train:,} not trained yet: about"
             f" {duration(seconds)} at {per_second:,.0f} per second ({known}), and about"
@@ -201,7 +205,7 @@ def fewest_seeds(num_tests: int, alpha: float) -> int:
     return next(n for n in range(2, 64) if statistics.can_decide(n, num_tests, alpha))
 
 
-def _told(asked: PlannedQuestion, planned: Planned) -> tuple[str, float | None]:
+def _question_line(asked: PlannedQuestion, planned: Planned) -> tuple[str, float | None]:
     """(one line, the power to see the margin or None) of a question."""
     margin = f"{asked.scale * asked.margin:.3g} {asked.unit}"
     if asked.sd is None:

@@ -73,10 +73,12 @@ class Prober:
             by_shape.setdefault(tuple(x.shape for x in batches[spec.hash].values()), []).append(
                 spec
             )
-        for alike in by_shape.values():
-            run = compiled(probe, structure, program.Vocabulary.of(self._datasets[alike[0].data]))
-            for start in range(0, len(alike), AT_ONCE):
-                part = alike[start : start + AT_ONCE]
+        for same_shape in by_shape.values():
+            run = compiled(
+                probe, structure, program.Vocabulary.of(self._datasets[same_shape[0].data])
+            )
+            for start in range(0, len(same_shape), AT_ONCE):
+                part = same_shape[start : start + AT_ONCE]
                 filled = [*part, *[part[0]] * (AT_ONCE - len(part))]
                 stacked = jax.tree.map(
                     lambda *x: np.stack(x), *[records_of(spec.hash).params() for spec in filled]

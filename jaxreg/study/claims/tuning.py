@@ -34,7 +34,7 @@ class Selection:
     scores: tuple[float, ...]
     chosen: int
 
-    def told(self) -> dict[str, Any]:
+    def entry(self) -> dict[str, Any]:
         """JSON-able."""
         return {
             "options": [dict(option) for option in self.options],

@@ -90,11 +90,11 @@ def judge(
         checks.append((conditions, checked))
     verdicts = verdict.judge_family(comparisons, alpha=alpha)
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in designs}
-    for (name, question), own, said, (conditions, checked) in zip(
+    for (name, question), own, judged, (conditions, checked) in zip(
         questions, found, verdicts, checks, strict=True
     ):
         rows[name].append(
-            _row(question, own, None if quick else said)
+            _row(question, own, None if quick else judged)
             | {"preconditions": conditions, "controls": checked}
         )
     secondary = {
@@ -158,7 +158,7 @@ def _aa_pairs(
 def _known_effect(control: MeasuredEffect, alpha: float) -> dict[str, Any]:
     """A positive control's entry: an effect that must be there is found."""
     question = control.effect
-    said, check = controls.judge_known_effect(
+    judged, check = controls.judge_known_effect(
         verdict.Comparison(
             control.differences, float(question.margin), question.direction, question.kind
         ),
@@ -169,7 +169,7 @@ def _known_effect(control: MeasuredEffect, alpha: float) -> dict[str, Any]:
         "what": f"an effect that must be there is found: {question.name}",
         "passed": check.passed,
         "detail": (
-            f"{question.measure.scale * said.difference:+.3g} {question.measure.unit},"
+            f"{question.measure.scale * judged.difference:+.3g} {question.measure.unit},"
             f" {check.detail}"
         ),
         "of": list(question.of) if isinstance(question, Control) else [],
@@ -177,7 +177,7 @@ def _known_effect(control: MeasuredEffect, alpha: float) -> dict[str, Any]:
 
 
 def _row(
-    question: Question, own: MeasuredQuestion | None, said: verdict.Verdict | None
+    question: Question, own: MeasuredQuestion | None, judged: verdict.Verdict | None
 ) -> dict[str, Any]:
     """One question's entry in ledger.json; without numbers, or in a quick run, no verdict."""
     entry = {
@@ -204,7 +204,7 @@ def _row(
             "arms": {},
         }
     numbers = _numbers(own.measured)
-    if said is None:
+    if judged is None:
         return (
             entry
             | numbers
@@ -220,11 +220,11 @@ def _row(
         entry
         | numbers
         | {
-            "verdict": said.label,
-            "reason": said.reason,
-            "p": said.p,
-            "p_holm": said.p_holm,
-            "seeds_needed": said.seeds_needed,
+            "verdict": judged.label,
+            "reason": judged.reason,
+            "p": judged.p,
+            "p_holm": judged.p_holm,
+            "seeds_needed": judged.seeds_needed,
         }
     )
 

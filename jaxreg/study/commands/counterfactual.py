@@ -160,26 +160,31 @@ def _refuse(
     spec: Spec, record: Record, dataset: Dataset, layer: int | None, head: int | None
 ) -> None:
     """Raises a mistake where this member has no connection that could have been kept."""
-    model, who, mistakes = spec.config["model"], f"arm {spec.arm!r}", []
+    model, subject, mistakes = spec.config["model"], f"arm {spec.arm!r}", []
     if not example_sentence.has_attention(spec):
         raise UserErrors(
-            [f"{who}: model.module is {model['module']}; only the connections of ours can be kept"]
+            [
+                f"{subject}: model.module is {model['module']}; only the connections of ours can"
+                " be kept"
+            ]
         )
     if not model[example_sentence.RATE]:
-        mistakes.append(f"{who} has no attention dropout: no step dropped a connection")
+        mistakes.append(f"{subject} has no attention dropout: no step dropped a connection")
     if spec.config["counterfactual"]["step"] is not None:
-        mistakes.append(f"{who} keeps a connection already: it is a counterfactual itself")
+        mistakes.append(f"{subject} keeps a connection already: it is a counterfactual itself")
     augmenting = [name for name, value in spec.config["augment"].items() if value]
     if augmenting:
         mistakes.append(
-            f"{who} has augment.{augmenting[0]}: what it trains on is not the sentence itself"
+            f"{subject} has augment.{augmenting[0]}: what it trains on is not the sentence itself"
         )
     if dataset.splits["train"].features is not None:
         mistakes.append(
             f"{dataset.name} has no words: there is no sentence whose connections could be kept"
         )
     if record.meta["diverged"]:
-        mistakes.append(f"{who} at seed {spec.seed} diverged: it has no answer that could change")
+        mistakes.append(
+            f"{subject} at seed {spec.seed} diverged: it has no answer that could change"
+        )
     for name, index, count in (
         ("--layer", layer, model["num_layers"]),
         ("--head", head, model["num_heads"]),

@@ -326,13 +326,13 @@ def _check_diff(arm: Arm, chosen: Chosen) -> list[str]:
         CONTROL_SECTIONS if arm.kind == "control" else ARM_SECTIONS,
         fields_of(*chosen),
     )
-    who = "a control" if arm.kind == "control" else "an arm"
+    subject = "a control" if arm.kind == "control" else "an arm"
     mistakes = []
     for name, value in arm.diff.items():
         if name not in fields:
             mistakes.append(f"{name}: there is no such field{_nearest_field(str(name), chosen)}")
         elif name.split(".")[0] not in allowed or name == "data.dataset":
-            mistakes.append(f"touches {name}; {who} may change only {', '.join(allowed)}")
+            mistakes.append(f"touches {name}; {subject} may change only {', '.join(allowed)}")
         elif not fields[name].allows(value):
             mistakes.append(
                 f"{name} is {value!r}; it must be"

@@ -61,8 +61,8 @@ def call(path: str | Path, function: str, *, instead: dict[str, str]) -> object:
         except BaseException as error:  # the file is theirs: whatever it raises is a mistake in it
             if is_interrupt(error):
                 raise
-            told = f"{type(error).__name__}: {error}"
-            raise UserErrors([f"{path}{_line_of(error, path)}: {told}"]) from error
+            text = f"{type(error).__name__}: {error}"
+            raise UserErrors([f"{path}{_line_of(error, path)}: {text}"]) from error
 
 
 def keep(path: Path) -> None:

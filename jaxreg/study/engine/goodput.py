@@ -208,7 +208,7 @@ def goodput(kept: float | int, wall: float | int) -> float:
     return kept / wall if wall > 0 else 0.0
 
 
-class Meter:
+class MachineLog:
     """Measures one process of a run and writes its rows.
 
     Args:

@@ -44,12 +44,12 @@ def _data(data: Mapping) -> str:
         if data[name] != value and name != "num_train"
     ]
     unit = fields_of(source.settings)["num_train"].metadata["unit"]
-    told = [f"{data['verbs_per_noun']} verbs per noun"] if "verbs_per_noun" in data else []
+    facts = [f"{data['verbs_per_noun']} verbs per noun"] if "verbs_per_noun" in data else []
     return ", ".join(
         [
             data["dataset"],
             f"{data['num_train']} {unit}",
-            *told,
+            *facts,
             *(each for each in changed if not each.startswith("verbs_per_noun")),
         ]
     )

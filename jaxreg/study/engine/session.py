@@ -21,7 +21,7 @@ from jaxreg.store.metrics_log import MetricsLog
 from jaxreg.study.analysis import scores, summary_text
 from jaxreg.study.engine import member_scores, run_directory
 from jaxreg.study.engine.dataset_loader import Library
-from jaxreg.study.engine.goodput import Meter, Phases, process_seconds
+from jaxreg.study.engine.goodput import MachineLog, Phases, process_seconds
 from jaxreg.study.engine.members import Spec
 from jaxreg.study.engine.trainer import Trainer, Watch, fingerprint
 from jaxreg.train.loop import Interrupted
@@ -46,21 +46,21 @@ class LiveScores:
 
 
 class Session:
-    """One run in its directory: timing (`phases`, `meter`), data (`library`) and the `display`."""
+    """One run in its directory, with its phases, machine log, data library and display."""
 
     def __init__(self, workdir: Path, display: Any, interrupts: Interrupts):
         self.workdir, self.display, self.interrupts = workdir, display, interrupts
         self.phases, self.library = Phases(display, before=process_seconds()), Library()
-        self.meter = Meter(
+        self.machine_log = MachineLog(
             self.phases,
             MetricsLog(workdir / "metrics.jsonl"),
             command=summary_text.command(sys.argv),
         )
 
     def progress(self, done: int, total: int) -> None:
-        """Tells display and meter how many of all model-steps are done."""
+        """Updates display and machine log: model-steps done, of all."""
         self.display.progress(done, total)
-        self.meter.progress(done, total)
+        self.machine_log.progress(done, total)
 
     def train(self, specs: Sequence[Spec]) -> dict[str, Record]:
         """All members' records by hash, found or trained now.
@@ -68,13 +68,13 @@ class Session:
         Raises:
           Interrupted: a signal came; everything is saved.
         """
-        board = LiveScores(self.display, self.library)
+        live_scores = LiveScores(self.display, self.library)
         watch = Watch(
             progress=self.progress,
-            member_done=board.add,
+            member_done=live_scores.add,
             phase=self.phases,
             stop=lambda: self.interrupts.requested,
-            meter=self.meter,
+            machine_log=self.machine_log,
         )
         trainer = Trainer(self.workdir, specs, self.library, fingerprint(), watch)
         records = trainer.run()
@@ -105,10 +105,10 @@ def _ending(session: Session) -> Iterator[Session]:
         detail = " ".join(f"{type(error).__name__}: {error}".split())[:500]
         raise
     finally:
-        session.meter.end(outcome, detail)
+        session.machine_log.end(outcome, detail)
         session.library.close()
-    if session.meter.model_steps:
-        session.display.note(session.meter.closing())
+    if session.machine_log.model_steps:
+        session.display.note(session.machine_log.closing())
 
 
 def hold(workdir: Path, display: Any, body: Callable[[Session], None]) -> int:

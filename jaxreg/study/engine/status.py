@@ -120,7 +120,7 @@ def _design(design: Mapping | None, damaged: list[str]) -> dict[str, Any]:
 
 def _lock(workdir: Path) -> dict[str, Any]:
     """Who holds the directory. at_work: True, False, or None where it cannot be seen from here."""
-    nobody = {"at_work": False, "pid": None, "host": None, "since": None}
+    no_process = {"at_work": False, "pid": None, "host": None, "since": None}
     path = workdir / ".lock"
     try:
         with path.open("rb") as file:
@@ -131,15 +131,15 @@ def _lock(workdir: Path) -> dict[str, Any]:
             if holder
             else None
         )
-        heard, holds = float(holder.get("time", 0.0)), float(holder.get("seconds", 0.0))
+        renewed, holds = float(holder.get("time", 0.0)), float(holder.get("seconds", 0.0))
     except FileNotFoundError:
-        return nobody
+        return no_process
     except (OSError, ValueError, KeyError, TypeError):
         named = None  # it is being written just now, or is no lock of ours
     if named is None:
-        return nobody
+        return no_process
     if is_remote(path):  # a lease, which says for how long it holds
-        return named | {"at_work": time.time() - heard <= holds and not lease.is_dead(holder)}
+        return named | {"at_work": time.time() - renewed <= holds and not lease.is_dead(holder)}
     return named | {
         "at_work": _is_alive(path, named["pid"]) if named["host"] == socket.gethostname() else None
     }

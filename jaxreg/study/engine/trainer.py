@@ -18,7 +18,7 @@ from jaxreg.store.checkpoint import Checkpoints, CheckpointWarning
 from jaxreg.store.member_store import Record, Records
 from jaxreg.store.metrics_log import MetricsLog
 from jaxreg.study.engine import members, numeric_settings, program, program_cache
-from jaxreg.study.engine.goodput import Meter, machine_rows
+from jaxreg.study.engine.goodput import MachineLog, machine_rows
 from jaxreg.study.engine.members import Spec
 from jaxreg.train.loop import Trained, TrainingPlan, Wave, compile_programs, run_wave
 from jaxreg.train.parallel import Programs
@@ -34,14 +34,14 @@ class Watch:
     """What the outside hears of training. All calls are optional.
 
     progress(done, total): model-steps. member_done(spec, record). phase(name). stop(): asked after
-    every chunk. meter: measures.
+    every chunk. machine_log: times it.
     """
 
     progress: Callable[[int, int], None] = lambda done, total: None
     member_done: Callable[[Spec, Record], None] = lambda spec, record: None
     phase: Callable[[str], None] = lambda name: None
     stop: Callable[[], bool] = lambda: False
-    meter: Meter = dataclasses.field(default_factory=Meter)
+    machine_log: MachineLog = dataclasses.field(default_factory=MachineLog)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Trainer:
         Raises:
           Interrupted: the watch said stop; the wave is saved, and the same call goes on from there.
         """
-        self.watch.meter.begin()
+        self.watch.machine_log.begin()
         self._find()
         self._plan()
         groups = members.group(self.specs)
@@ -138,11 +138,11 @@ class Trainer:
         self.watch.progress(done + more, sum(steps.values()))
 
     def _plan(self) -> None:
-        """Tells the meter what there is to do."""
+        """Records the plan in the machine log."""
         arms: dict[str, dict[int, str]] = {}
         for spec in self.specs if len(self._arms) <= MOST_PLANNED else ():
             arms.setdefault(spec.arm, {})[spec.seed] = spec.hash
-        self.watch.meter.plan(arms, members=len(self._arms), found=len(self.found))
+        self.watch.machine_log.plan(arms, members=len(self._arms), found=len(self.found))
 
     def _write_metrics(self) -> None:
         """All rows anew; what is known of the machine is in no record and stays."""
@@ -185,7 +185,7 @@ class Trainer:
         if all(spec.hash in self.found for spec in group.specs):
             return
         self.watch.phase("compiling")
-        self.watch.meter.phases.switch("preparing")
+        self.watch.machine_log.phases.switch("preparing")
         example = self.datasets[group.specs[0].data]
         programs, compiled = self._programs(group.structure, example)
         passes = passes_of(group.structure, example)
@@ -196,10 +196,10 @@ class Trainer:
             specs = waiting if saved is None else saved.specs[: programs.layout.slots]
             if specs is None:
                 return
-            self.watch.meter.phases.switch("preparing")
+            self.watch.machine_log.phases.switch("preparing")
             jobs, tables = self._wave_data(specs, example, passes, programs)
             if not compiled:
-                with self.watch.meter.compiling(programs):
+                with self.watch.machine_log.compiling(programs):
                     compile_programs(programs, jobs[0], jax.eval_shape(lambda x: x, tables), plan)
                 compiled = True
             wave, self._fingerprints = Wave(programs, jobs, tables, plan), [self.fingerprint]
@@ -248,23 +248,23 @@ class Trainer:
         ]
 
     def _train(self, wave: Wave, specs: Sequence[Spec], passes: program.Passes) -> None:
-        meter = self.watch.meter
+        machine_log = self.watch.machine_log
 
         def on_chunk(wave: Wave, model_steps: int) -> None:
             self.watch.phase("training")
-            meter.chunk(wave.step, model_steps, evaluates=wave.step in wave.plan.eval_steps)
+            machine_log.chunk(wave.step, model_steps, evaluates=wave.step in wave.plan.eval_steps)
             self._progress(wave.step * len(specs))
-            meter.chunk_noted()
+            machine_log.chunk_noted()
 
         def on_eval(wave: Wave) -> None:
-            meter.evaluated(more=wave.step < wave.plan.num_steps and bool(wave.alive().any()))
+            machine_log.evaluated(more=wave.step < wave.plan.num_steps and bool(wave.alive().any()))
 
         def save(wave: Wave) -> None:
-            with meter.phases.within("saving"):
+            with machine_log.phases.within("saving"):
                 self._save(wave, specs)
-            meter.kept()
+            machine_log.kept()
 
-        meter.wave(len(specs), wave.step)
+        machine_log.wave(len(specs), wave.step)
         trained = run_wave(
             wave,
             on_chunk=on_chunk,
@@ -273,11 +273,11 @@ class Trainer:
             save_every_seconds=specs[0].config["checkpoint"]["every_seconds"],
             should_stop=self.watch.stop,
         )
-        meter.phases.switch("saving")
+        machine_log.phases.switch("saving")
         for spec, member in zip(specs, trained, strict=True):
             self._put(spec, member, wave.plan, passes)
         self._progress(0)
-        meter.kept()
+        machine_log.kept()
 
     def _put(self, spec: Spec, member: Trained, plan: TrainingPlan, passes: program.Passes) -> None:
         meta = {

@@ -19,7 +19,7 @@ from jaxreg.study.engine.members import Spec
 
 MASS_SENTENCES = 128
 """Sentences over which attention mass is averaged, per seed."""
-LOOKED_AT = ("noun", "determiner")
+ATTENDED_CUES = ("noun", "determiner")
 """The cues whose attention mass the page shows; other data sets have others."""
 MOST_STEPS = 30
 """Training steps on the slider."""
@@ -43,7 +43,7 @@ def attention_mass(
     Diverged members have no mass, and an arm of nothing else is left out. Empty for a data set
     without these two cues.
     """
-    if not set(LOOKED_AT) <= set(datasets[specs[0].data].cue_names):
+    if not set(ATTENDED_CUES) <= set(datasets[specs[0].data].cue_names):
         return {}
     values: dict[str, list[np.ndarray]] = {}
     compiled: dict[tuple, Any] = {}
@@ -74,7 +74,7 @@ def attention_mass(
         arm: {
             cue: _summary([float(row[i]) for row in rows])
             for i, cue in enumerate(cue_names)
-            if cue in LOOKED_AT
+            if cue in ATTENDED_CUES
         }
         for arm, rows in values.items()
     }
@@ -129,7 +129,7 @@ def example_row(dataset: Dataset) -> int:
     """The training sentence most like "the cat SIT on the mat": longest, all cues informative."""
     split = dataset.splits["train"]
     words = (split.tokens != 0).sum(1)
-    told = (
+    informative = (
         split.tags[:, dataset.tag_names.index("informative")]
         if "informative" in dataset.tag_names
         else (split.cues >= 0).all(1)
@@ -140,7 +140,7 @@ def example_row(dataset: Dataset) -> int:
             for i in range(len(split))
         ]
     )
-    return int(np.lexsort((~told, -essay, -words))[0])
+    return int(np.lexsort((~informative, -essay, -words))[0])
 
 
 def _span(split: Any, row: int) -> slice:

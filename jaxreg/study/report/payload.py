@@ -186,13 +186,13 @@ def _flip(
     part = dataset.splits[view.split]
     right = dataset.outputs[part.label[row]]
     wrong = dataset.outputs[part.foil[row]] if part.foil[row] >= 0 else f"not {right}"
-    says = {True: right, False: wrong}
+    answers = {True: right, False: wrong}
     return {
         "view": view.name,
         "text": dataset.sentence(view.split, row),
         "answer": right,
-        "baseline_says": says[before],
-        "arm_says": says[after],
+        "baseline_says": answers[before],
+        "arm_says": answers[after],
         "seed": seed,
     }
 

@@ -36,7 +36,7 @@ def chosen(tmp_path, accuracies):
 def test_the_best_mean_is_taken_and_everything_recorded(tmp_path):
     choice = chosen(tmp_path, [(0.5, 0.75, 0.5), (0.75, 0.75, 0.5)])["drop"]
     assert choice.chosen == 1 and choice.scores == pytest.approx((7 / 12, 8 / 12))
-    assert choice.told()["options"] == [
+    assert choice.entry()["options"] == [
         {"model.attention_dropout_rate": 0.1, "optim.weight_decay": 0},
         {"model.attention_dropout_rate": 0.3, "optim.weight_decay": 1.0},
     ]

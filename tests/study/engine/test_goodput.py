@@ -17,7 +17,7 @@ from jaxreg.study.commands import compare as run
 from jaxreg.study.design.experiment import Arm, Experiment
 from jaxreg.study.engine import goodput as meter
 from jaxreg.study.engine import off_values
-from jaxreg.study.engine.goodput import Meter, Phases, goodput, machine_rows, sums_of
+from jaxreg.study.engine.goodput import MachineLog, Phases, goodput, machine_rows, sums_of
 from jaxreg.study.report.tensorboard import folder_of, write_tensorboard
 from tests.helpers import tiny
 
@@ -74,7 +74,7 @@ def metered(tmp_path):
     """(clock, meter, path) of a process that has worked for 3 s before."""
     clock = Clock()
     log = MetricsLog(tmp_path / "metrics.jsonl")
-    made = Meter(
+    made = MachineLog(
         Phases(clock=clock, before=3.0),
         log,
         command="jaxreg compare x.py",
@@ -224,7 +224,7 @@ def test_what_a_device_reports_counts_more_than_an_analysis(metered, monkeypatch
 def second(path, clock, gap, *, before=1.0):
     """The meter of a later process, started `gap` seconds later."""
     clock.after(gap + before)
-    return Meter(
+    return MachineLog(
         Phases(clock=clock, before=before), MetricsLog(path), now=lambda: 1000.0 + clock.now
     )
 
