@@ -201,7 +201,7 @@ def _readable(path: Path, mistakes: list[str], rewritten: Sequence[str] = ()) ->
     Args:
       path: of a run directory.
       mistakes: gets the lines.
-      rewritten: files that the command writes anew: in a run of ours they may be damaged.
+      rewritten: files that the command rewrites: in a jaxreg run they may be damaged.
     """
     before, ours = len(mistakes), (path / "config.json").exists()
     for name in ("config.json", "environment.json", "results.json"):

@@ -69,7 +69,7 @@ def of(error: BaseException, workdir: str | None = None) -> Failure:
 def of_the_disk(error: BaseException, workdir: str | None) -> str | None:
     """One line where the cause is a disk that cannot be written or read; None for anything else."""
     for each in _causes(error):
-        if isinstance(each, StorageError):  # a store says itself what is wrong
+        if isinstance(each, StorageError):  # the store's message names the fault
             return f"{each.filename}: {each.strerror}; {_KEPT}"
         if isinstance(each, OSError) and each.errno in _DISK:
             where = each.filename or (f"--workdir={workdir}" if workdir else "a file")
@@ -122,7 +122,8 @@ def of_own_code(error: BaseException) -> Failure | None:
     The traceback starts at their file. A callback's exception comes back from the device as a text
     that holds the traceback: then that text is it.
     """
-    loaded = sys.modules.get("jaxreg.study.design.user_files")  # absent: nobody brought a file
+    # absent: no experiment file was loaded
+    loaded = sys.modules.get("jaxreg.study.design.user_files")
     own = set(loaded.kept_files()) if loaded else set()
     for each in _causes(error):
         frames = traceback.extract_tb(each.__traceback__)

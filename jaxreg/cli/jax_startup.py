@@ -114,10 +114,8 @@ def _join(distributed: bool) -> None:
         given = dict.fromkeys(JOB_VARIABLES)
     else:
         given = _checked(given)
-    timeout, heartbeat = (
-        _seconds("JAXREG_JOIN_SECONDS", 300),
-        _seconds("JAXREG_HEARTBEAT_SECONDS", processes.HEARTBEAT_SECONDS),
-    )
+    timeout = _seconds("JAXREG_JOIN_SECONDS", 300)
+    heartbeat = _seconds("JAXREG_HEARTBEAT_SECONDS", processes.HEARTBEAT_SECONDS)
     try:
         processes.join(*given.values(), timeout=timeout, heartbeat=heartbeat, say=_print_line)
     except processes.JoinFailed as error:

@@ -1,7 +1,7 @@
 """What people see while a study runs: the study reports events, a display shows them.
 
 The events, in the order a study reports them: `opening` (the question and what is asked), `layout`
-(the table's shape), then `phase`, `progress`, `cell` and `note` as often as it likes, and
+(the table's shape), then `phase`, `progress`, `cell` and `note` in any number, and
 `closing`. Fractions in, percentages out.
 """
 
@@ -21,7 +21,7 @@ from rich.text import Text
 from jaxreg.cli import result_tables
 from jaxreg.study.analysis.summary_text import duration
 
-LINE_EVERY_SECONDS = 15.0  # between progress lines where nobody watches
+LINE_EVERY_SECONDS = 15.0  # between progress lines in a log file
 REFRESH_PER_SECOND = 2  # of the live table; rendering shares the cores with training
 PLAIN_WIDTH = 100  # characters of a line in a log file
 
@@ -49,10 +49,10 @@ class Display:
         """Sets rows, columns, the primary view (bold), and the members of a full cell."""
 
     def phase(self, name: str) -> None:
-        """Says what is being done now: compiling, training, evaluating, probing, writing report."""
+        """Shows the current phase: compiling, training, evaluating, probing, writing report."""
 
     def progress(self, done: int, total: int) -> None:
-        """Says how many of all model-steps are done; the time left is estimated from it."""
+        """Shows how many of all model-steps are done, and the estimated time left."""
 
     def cell(
         self,

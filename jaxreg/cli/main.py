@@ -1,7 +1,7 @@
 """The entry point: finds the subcommand, turns mistakes into lines and exit codes.
 
-Exit codes: 0 done; 2 the user's mistake, one line for each, no traceback (but where their own code
-raises, that is shown first); 75 interrupted and resumable; 1 a defect of ours.
+Exit codes: 0 done; 2 the user's mistake, one line for each, no traceback (except where their own
+code raises: its traceback comes first); 75 interrupted and resumable; 1 a defect of jaxreg.
 """
 
 import argparse

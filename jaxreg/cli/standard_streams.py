@@ -1,7 +1,7 @@
 """The standard streams of a command: always open, and able to show any text.
 
 A command may be started with them closed (`>&-`), its reader may leave (`| head -1`), and a locale
-or PYTHONIOENCODING may know few letters. None of it changes what is computed.
+or PYTHONIOENCODING may lack characters. None of it changes what is computed.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ import sys
 from typing import TextIO
 
 _ENCODING_ERRORS = {1: "replace", 2: "backslashreplace"}
-"""Of the standard output and error: what becomes of a letter that the encoding does not know."""
+"""Error handlers of stdout and stderr for characters that the encoding lacks."""
 
 
 def open_closed() -> None:
@@ -63,7 +63,7 @@ def lenient(descriptor: int, like: io.TextIOBase | TextIO | None) -> io.TextIOWr
 
 
 class _Lenient(io.FileIO):
-    """A file that gives what is written to the null device once nobody reads it any more."""
+    """A file that writes to the null device once its reader has closed the pipe."""
 
     def write(self, content) -> int:
         """Writes; the number of bytes taken."""

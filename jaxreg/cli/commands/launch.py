@@ -193,10 +193,8 @@ def _engine(given: Arguments, mistakes: list[str]) -> str | None:
 def _parts(given: Arguments, commands: Sequence[Launched], mistakes: list[str]) -> list[Launched]:
     """The command of each slice: as typed, or the shares of one."""
     before = len(mistakes)
-    slices, by = (
-        arguments.whole(given.flags, "--slices", mistakes, minimum=1),
-        given.flags["--split"],
-    )
+    slices = arguments.whole(given.flags, "--slices", mistakes, minimum=1)
+    by = given.flags["--split"]
     if by not in fanout.BY:
         mistakes.append(f"--split={by}: must be seeds or arms")
     if len(commands) > 1:
@@ -223,7 +221,7 @@ def _parts(given: Arguments, commands: Sequence[Launched], mistakes: list[str]) 
         return [command]
     assert by is not None and slices is not None  # `by` has a default
     values = vars(command)[by]
-    if values:  # else what is wrong with the experiment was said
+    if values:  # else the mistakes in the experiment are listed
         with collecting(mistakes):
             shares = fanout.shared_out(command.words, by, values, slices)
             return [

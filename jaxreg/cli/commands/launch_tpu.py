@@ -21,7 +21,7 @@ _MAINTENANCE = (
 
 
 def run(name: str, given: Arguments, parts: Sequence[Launched], mistakes: list[str]) -> int:
-    """Checks the rest, then launches all parts, or says what would run, and returns the exit code.
+    """Checks the rest, then launches all parts or prints what would run; returns the exit code.
 
     Raises:
       UserErrors: all mistakes.
@@ -179,7 +179,7 @@ def _carry(parts: Sequence[Launched], more: str | None, mistakes: list[str]) -> 
 
 
 def _joining(given: Arguments, parts: Sequence[Launched], results: Path) -> list[str]:
-    """What to say of shares: the command that compares all of them."""
+    """The note on shares: the command that compares all of them."""
     [whole, *others] = fanout.commands_of(given.command)
     if others or len(parts) == 1:
         return []

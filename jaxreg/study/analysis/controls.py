@@ -41,7 +41,7 @@ class DropoutArm:
       rates: every dropout rate of its model, by name.
       setting: its data and training settings; only arms of equal setting are compared.
       excess: training loss in training mode minus that in evaluation mode, in nats, mean over the
-        runs that did not diverge; NaN where nothing says.
+        runs that did not diverge; NaN where it is not recorded.
     """
 
     name: str
@@ -170,10 +170,10 @@ def baseline_overfits(train: float, validation: float) -> Control:
 def informative_views(
     primary: str, views: Sequence[str], uninformative: Mapping[str, str]
 ) -> Control:
-    """Whether the primary view can tell arms apart.
+    """Whether the primary view can separate arms.
 
     Args:
-      views: all that were compared. uninformative: view -> why it tells nothing.
+      views: all that were compared. uninformative: view -> why it separates no arms.
     """
     informative = set(views) - set(uninformative)
     return Control(

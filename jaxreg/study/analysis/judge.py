@@ -18,7 +18,7 @@ ALL_DIVERGED = "every run of both arms diverged"
 
 @runtime_checkable
 class ArmLike(Protocol):
-    """What the judge must know of an arm: `study.design.experiment.Arm` has it."""
+    """The fields of an arm that the judge reads, as in `study.design.experiment.Arm`."""
 
     @property
     def title(self) -> str:
@@ -116,7 +116,7 @@ def judge(design: DesignLike, table: scores.Table, evidence: Evidence) -> Outcom
         ],
         "controls": _controls(design, table, evidence, verdicts, aa, uninformative),
     }
-    # Said only where there is something to say: other runs keep their bytes.
+    # Present only where it applies, so that other runs' files stay byte-identical.
     return Outcome(
         found | ({"diverged": dict(evidence.diverged)} if evidence.diverged else {}),
         verdicts,
@@ -164,7 +164,7 @@ def _verdicts(
 def _uninformative(
     table: scores.Table, views: Sequence[str], chance: Mapping[str, float]
 ) -> dict[str, str]:
-    """View -> why it tells no arms apart."""
+    """View -> why it separates no arms."""
     found = {}
     for view in views:
         check = verdict.informative(

@@ -20,7 +20,7 @@ MAX_EXACT_SEEDS = 20  # 2^20 sums are 8 MB and some hundredths of a second
 NUM_DRAWS = 1_000_000  # sign patterns drawn beyond that
 DRAW_SEED = 20_180_417  # fixed: the same differences give the same p
 TIE = 1e-12  # sums closer than this, relative to their size, are equal
-_COUNTLESS = 10**9  # seeds; nobody trains that many
+_COUNTLESS = 10**9  # seeds: more than anybody trains
 _BLOCK_BITS = 1 << 21  # signs drawn at a time: bounds the memory for any number of seeds
 
 Values = Sequence[float | numbers.Real] | Real[np.ndarray, " n"]
@@ -144,7 +144,7 @@ def _drawn_p(
 
 
 def non_inferiority_test(differences: Values, margin: float) -> SignFlip:
-    """p of "worse by `margin` or more": a small p says the arm is no worse. Higher is better.
+    """p of "worse by `margin` or more": a small p means that the arm is no worse. Higher is better.
 
     Raises:
         ValueError: margin not above 0; differences empty or not finite.

@@ -134,7 +134,7 @@ def headline(
 def _contrasts(
     experiment: DesignLike, table: Mapping[str, Mapping], cut: Sequence[str]
 ) -> list[str]:
-    """What the secondary views say beside it: effect only, no verdict."""
+    """The effects on the secondary views, without verdicts."""
     sentences = []
     if "both_cut" in table[experiment.baseline]:
         cells = {

@@ -69,7 +69,7 @@ class Comparison:
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """What the evidence says of one claim.
+    """The verdict on one claim, with its evidence.
 
     label: "supported" | "refuted: opposite" | "refuted: negligible" | "inconclusive" | "not
     testable".

@@ -1,6 +1,6 @@
 """The ledger: every sentence of the essay as a claim, run by one command, judged as one family.
 
-claim         what a claim file says, and what is wrong with it
+claim         the content of a claim file, and its mistakes
 candidates    what arms usually choose among
 measures      one number from a trained member, or from several
 design        a claim's arms as whole configs, and the members they need

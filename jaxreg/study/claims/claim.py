@@ -14,7 +14,7 @@ SEEDS = tuple(range(200, 220))
 """Verdict seeds. Data sets were chosen on 0 to 11; experiments/cat_sat.py uses 100 to 111."""
 TUNING_SEEDS = tuple(range(60, 64))
 AA_OFFSET = 1000
-"""Added to the seeds of an A/A arm, which draws everything anew."""
+"""Added to the seeds of an A/A arm, whose draws all differ."""
 COPY_OFFSET = 100_000
 """Added to the seed once per further copy of a member: other init, order, dropout; same data."""
 ClaimArm = Arm
@@ -73,7 +73,7 @@ class Precondition:
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One part of a claim that documents decide, not training: what they say, what follows."""
+    """A part of a claim that documents decide, not training: their content and its conclusion."""
 
     part: str
     verdict: str
@@ -189,7 +189,7 @@ def _check_experiment(claim: Claim) -> list[str]:
     )
     mistakes += check_design(claim)
     if not claim.arms or not all(isinstance(arm, Arm) for arm in claim.arms.values()):
-        return mistakes  # the rest asks what arms say
+        return mistakes  # the rest checks the arms
     for name, arm in claim.arms.items():
         mistakes += [f"arm {name!r}: {line}" for line in _check_arm(arm, claim)]
     mistakes += _check_budget(claim)

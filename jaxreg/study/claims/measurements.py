@@ -42,7 +42,7 @@ class MeasuredQuestion:
       measured: the numbers. aa: second baseline minus first, one per seed; aa_key tells equal pairs
         of several claims.
       checks: name, what, passed (None where it could not be judged), detail.
-      uninformative: why the view can tell no arms apart, or None.
+      uninformative: why the view separates no arms, or None.
     """
 
     measured: MeasuredEffect

@@ -111,7 +111,7 @@ class MeasuredMember:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Measure:
-    """One number, higher or lower as the claim says.
+    """One number; the claim fixes whether higher or lower is better.
 
     Attributes:
       title: what people read.
@@ -437,7 +437,7 @@ def traced(
     scale: float | int = 1.0,
     is_difference: bool = False,
 ) -> Measure:
-    """A number read from what was noted at every evaluation while training.
+    """A number read from a trace, which is recorded at every evaluation.
 
     Args:
       trace: its name in eval.traces. name: of one of its arrays, [E, ...]

@@ -73,7 +73,7 @@ def ledger_of(
 
 
 def _words(claim: Claim) -> dict[str, Any]:
-    """What the file says, whatever came out; what needs no run has its outcome here."""
+    """The claim file's content, and the outcome of parts that need no run."""
     return {
         "id": claim.id,
         "form": claim.form,
@@ -168,7 +168,7 @@ def outcome(claim: Mapping[str, Any]) -> list[str]:
 
 
 def summary(contents: Mapping[str, Any]) -> list[str]:
-    """The ledger in lines of text: one per question, and what the A/A pairs say."""
+    """The ledger in lines of text: one per question, and one on the A/A pairs."""
     lines = []
     for claim in contents["claims"]:
         if claim["form"] != "experiment":

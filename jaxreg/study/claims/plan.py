@@ -165,7 +165,7 @@ def _spread(per_seed: Sequence[float], sd: float | None) -> float | None:
 
 
 def lines_of(planned: Planned, rate: tuple[float, str]) -> list[str]:
-    """What the plan says: one line for the family, one per question, one for the time.
+    """The plan in lines: one for the family, one per question, one for the time.
 
     Raises:
       UserErrors: one line for each reason why the design cannot decide.

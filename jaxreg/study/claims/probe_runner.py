@@ -133,7 +133,7 @@ def address(probe: Probe, member: str) -> str:
     """The address of a probe's findings: a hash of member, probe, settings and code.
 
     Raises:
-      UserErrors: what a person's own probe computes cannot be told.
+      UserErrors: the code of a person's own probe cannot be followed.
     """
     run = probe.run.func if isinstance(probe.run, functools.partial) else probe.run
     file = Path(inspect.unwrap(run).__code__.co_filename)

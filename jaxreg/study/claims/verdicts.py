@@ -1,13 +1,13 @@
 """Verdicts over the family of primary questions: preconditions, controls, then Holm over all.
 
-No verdict without its controls: a question whose precondition or control failed is not testable,
-and says why. Questions of claims that have not run keep their place in the family, so that running
-a part of the ledger is never more lenient than all of it.
+No verdict without its controls: a question whose precondition or control failed is not testable;
+its row gives the reason. Questions of claims that have not run keep their place in the family, so
+that running a part of the ledger is never more lenient than all of it.
 
 Controls are families of their own. The A/A pairs of all questions (each distinct pair once) must
-come out neither supported nor opposite, Holm-corrected over the pairs, so that among many questions
-none is lost by luck alone more often than alpha; how many do without the correction is reported,
-and should be about alpha at most.
+come out neither supported nor opposite, Holm-corrected over the pairs, so that the chance of losing
+any question by luck is at most alpha. The share without correction is reported; it should be about
+alpha at most.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ NOT_RUN = "not run yet"
 
 @dataclasses.dataclass(frozen=True)
 class Judged:
-    """The rows of the ledger by claim id, and what the A/A pairs say of the instrument."""
+    """The rows of the ledger by claim id, and the outcome of the A/A pairs."""
 
     questions: dict[str, list[dict[str, Any]]]
     secondary: dict[str, list[dict[str, Any]]]

@@ -33,7 +33,7 @@ from jaxreg.study.report import counterfactual_section, tensorboard
 from jaxreg.train.parallel import uneven_batch
 
 MANY = 10_000
-"""From so many members on, a plan says first that counting them takes a while."""
+"""From this many members on, a plan prints first that counting takes a while."""
 
 
 def refuse_impossible(config: Mapping, arms: Mapping[str, Arm], seeds: Sequence[int]) -> None:
@@ -69,7 +69,7 @@ def compare(
     Args:
       experiment: the design. config: its base. arms: the resolved config of each arm. seeds: of
         this run.
-      workdir: the run directory. display: hears what happens.
+      workdir: the run directory. display: shows progress.
     """
     config, arms = plain(config), {name: plain(arm) for name, arm in arms.items()}
     refuse_impossible(config, experiment.arms, seeds)

@@ -295,7 +295,7 @@ def run(
     Args:
       workdir: of an earlier run. arm, seed: a trained member of it. step, text: None for the
         defaults of `find`.
-      layer, head: only these; None for all. display: hears what happens.
+      layer, head: only these; None for all. display: shows progress.
 
     Raises:
       UserErrors: as `find`, or the directory cannot be used.

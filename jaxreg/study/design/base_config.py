@@ -161,7 +161,7 @@ def get_config(dataset: str = DEFAULT_DATASET) -> ConfigDict:
             "every_steps": 40,  # steps between evaluations
             # views evaluated during training; all are at the end
             "curves": ("train", "validation", "recombination"),
-            # what else is noted at each evaluation: gradients, drift, ... (engine/diagnostics.py)
+            # also recorded at each evaluation: gradients, drift, ... (engine/diagnostics.py)
             "traces": (),
         },
         type_safe=False,
@@ -169,7 +169,7 @@ def get_config(dataset: str = DEFAULT_DATASET) -> ConfigDict:
 
     config.stopping = ConfigDict(
         {
-            "split": "validation",  # the split early stopping looks at
+            "split": "validation",  # the split that early stopping reads
             # evaluations without improvement before a member stops with the best parameters; inf is
             # off
             "patience_evals": inf,

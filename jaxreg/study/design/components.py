@@ -71,7 +71,7 @@ class Own:
         the address of every member that uses a piece.
     """
 
-    # Whatever stands in a person's file: `mistakes` says what is wrong with it.
+    # Unchecked values of a person's file; `mistakes` checks them.
     datasets: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     models: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     penalties: Mapping[str, Any] = dataclasses.field(default_factory=dict)

@@ -194,7 +194,7 @@ def validate(config: ConfigDict | Mapping) -> list[str]:
         for name in values
         if name not in fields
     ]
-    # Without a known data set nobody knows which settings are missing.
+    # Without a known data set it is unknown which settings are missing.
     wanted = [
         name
         for name in fields
@@ -322,10 +322,8 @@ def _nearest_choice(field: object, value: object) -> str:
 
 
 def _check_diff(arm: Arm, chosen: Chosen) -> list[str]:
-    allowed, fields = (
-        CONTROL_SECTIONS if arm.kind == "control" else ARM_SECTIONS,
-        fields_of(*chosen),
-    )
+    allowed = CONTROL_SECTIONS if arm.kind == "control" else ARM_SECTIONS
+    fields = fields_of(*chosen)
     subject = "a control" if arm.kind == "control" else "an arm"
     mistakes = []
     for name, value in arm.diff.items():

@@ -36,9 +36,9 @@ from jaxreg.study.design.field_types import (
 )
 
 TRACE_NAMES = ("gradients", "drift", "mismatch")
-"""What a run can note of itself besides curves; `study/engine/diagnostics.py` has the functions."""
+"""What a run can record besides curves; the functions are in `study/engine/diagnostics.py`."""
 
-MAX_SEED = 2**31 - 1  # the largest seed that every PRNG key and numpy generator takes alike
+MAX_SEED = 2**31 - 1  # the largest seed that both PRNG keys and numpy generators take
 
 _RATE = Real("a drop probability", maximum=1.0, absent=True)
 _CLIP = Real("a norm", above=True, off=True, absent=True)

@@ -12,7 +12,7 @@ def mistakes(dataset: Dataset, length: int) -> list[str]:
     """What is wrong with the splits of a data set, one line for each kind of mistake in each split.
 
     Args:
-      length: positions of a row, as the settings say.
+      length: positions of a row, by the settings.
     """
     found = [
         f"data set {dataset.name}: the split {name!r} has no row"
@@ -29,11 +29,8 @@ def mistakes(dataset: Dataset, length: int) -> list[str]:
 
 def too_few_rows(dataset: Dataset, values: Mapping[str, object]) -> list[str]:
     """One line where a batch exceeds the drawn rows but not the config's `data.num_train`."""
-    rows, batch, promised = (
-        len(dataset.splits["train"]),
-        values.get("train.batch_size", 0),
-        values.get("data.num_train", 0),
-    )
+    rows = len(dataset.splits["train"])
+    batch, promised = values.get("train.batch_size", 0), values.get("data.num_train", 0)
     if rows >= batch or promised < batch:
         return []
     return [

@@ -14,7 +14,7 @@ from jaxreg.study.design.config_fields import MAX_SEED
 
 ARM_KINDS = ("arm", "aa", "control")
 OF_CLAIMS = ("tune", "sweep", "like", "setting", "config", "copies")
-"""Fields of an arm that a comparison does not know."""
+"""Fields of an arm that comparisons do not have."""
 _NOT_AN_EXPERIMENT = {
     "get_config": "it is a config: jaxreg train --config=FILE, or name it in an experiment file"
 }
@@ -54,7 +54,7 @@ class Arm:
         None: no prediction. Of a claim the questions predict.
       kind: "arm"; "aa" (the baseline again at other seeds: the noise floor; the ledger makes its
         own); "control" (its outcome is known).
-      seed_offset: added to every seed, so that an A/A arm draws everything anew.
+      seed_offset: added to every seed, so that all draws of an A/A arm differ.
 
     Only the arms of a claim have these:
       tune: what it chooses; every arm that is compared with it then has as many candidates.
@@ -134,7 +134,7 @@ def load_experiment(path: str | Path) -> Experiment:
             [f"{path}: get_experiment() returns {type(experiment).__name__}, not an Experiment"]
         )
     in_own = experiment.own.mistakes()
-    if not in_own:  # other mistakes are told in the words of the pieces
+    if not in_own:  # other mistakes are reported in the words of the pieces
         with errors.collecting(in_own):
             components.adopt(experiment.own, Path(path))
     mistakes = [*check_experiment(experiment), *in_own]

@@ -25,7 +25,7 @@ class Whole:
         )
 
     def parse(self, text: str) -> object:
-        """The number, or the text as it is where it is none (`allows` then says no)."""
+        """The number, or the unchanged text where it is none (`allows` is then False)."""
         return None if self.absent and _is_none(text) else _converted(int, text)
 
     def canonical(self, value: object) -> object:
@@ -146,7 +146,7 @@ class Choice:
 
 @dataclasses.dataclass(frozen=True)
 class Word:
-    """Any text, or None: an option of a model that is not ours."""
+    """Any text, or None: an option of a person's own model."""
 
     def allows(self, value: object) -> bool:
         """True for texts and None."""

@@ -71,7 +71,7 @@ _NO_CONTENT = frozenset(
         "_abc_impl",
     }
 )
-"""Attributes of a class that follow from its tree, or say nothing of what it computes."""
+"""Attributes of a class that follow from its tree, or do not affect what it computes."""
 
 _OF_A_WRAPPER = frozenset(
     {*functools.WRAPPER_ASSIGNMENTS, "__wrapped__", "__type_params__", "_jit_info"}
@@ -89,7 +89,7 @@ _DESCRIPTORS = (
 
 
 class Unaddressable(ValueError):
-    """Something that a piece comes from cannot be followed; one line."""
+    """Something that a piece depends on cannot be followed; one line."""
 
 
 def piece_digest(value: Any, folder: Path, files: Iterable[str] = ()) -> str:
@@ -205,7 +205,7 @@ class _Walk:
             return ["list", *map(self.content, value)]
         if type(value) in (dict, types.MappingProxyType):
             return ["dict", [[self.content(k), self.content(v)] for k, v in value.items()]]
-        if isinstance(value, logging.Logger):  # says things, computes nothing
+        if isinstance(value, logging.Logger):  # text only, computes nothing
             return ["logger"]
         return (
             self._part(value) or self._array(value) or self._named(value) or self._instance(value)
@@ -406,7 +406,7 @@ class _Walk:
             name
             for name in sorted(getattr(value, "__dict__", {}))
             if name not in fields
-            and not isinstance(value, linen.Module)  # what Flax notes of an instance
+            and not isinstance(value, linen.Module)  # what Flax stores in an instance
             and not isinstance(getattr(cls, name, None), functools.cached_property)
         ]
         return [[name, self.content(getattr(value, name, None))] for name in (*fields, *more)]

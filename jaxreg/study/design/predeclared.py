@@ -24,8 +24,8 @@ def declare(experiment: Experiment, before: Mapping[str, Any] | None) -> dict[st
     Args:
       experiment: as it is now.
       before: config.json of the directory where members are trained already, else None. Its
-        declaration stays; only arms that it does not know join. A directory of an older version has
-        none: what its experiment said counts.
+        declaration stays; only new arms are added. A directory of an older version has
+        none: its experiment counts.
     """
     now = _fields_of({name: vars(experiment)[name] for name in FIELDS}, _arms(experiment))
     if before is None:

@@ -58,7 +58,7 @@ def call(path: str | Path, function: str, *, instead: dict[str, str]) -> object:
             return found[function]()
         except UserErrors:
             raise
-        except BaseException as error:  # the file is theirs: whatever it raises is a mistake in it
+        except BaseException as error:  # any exception of a person's file is a mistake in it
             if is_interrupt(error):
                 raise
             text = f"{type(error).__name__}: {error}"
@@ -146,7 +146,7 @@ def _module_name(path: Path) -> str:
 
 
 def _loaded(path: Path) -> types.ModuleType:
-    """The file as a module, run anew."""
+    """The file as a module, executed again."""
     # tracebacks name it wherever they are read
     name, file = _module_name(path), str(path.absolute())
     loader = importlib.machinery.SourceFileLoader(name, file)
@@ -203,7 +203,7 @@ def _line_of(error: BaseException, path: Path) -> str:
 
 @contextlib.contextmanager
 def _importable(path: Path) -> Iterator[None]:
-    """The imports of a file, as the module's docstring says."""
+    """The imports of a file, see the module's docstring."""
     file = path.resolve()
     folder = file.parent
     beside = {each.stem if each.suffix == ".py" else each.name for each in folder.iterdir()}
@@ -212,7 +212,7 @@ def _importable(path: Path) -> Iterator[None]:
         for name, module in sys.modules.items()
         if name.split(".")[0] in beside | {"configs"} and is_their_module(module)
     }
-    writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # a .pyc knows whole seconds
+    writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # a .pyc stores whole seconds
     for name in aside:
         del sys.modules[name]
     before = set(sys.modules)

@@ -33,8 +33,7 @@ def cache_directory() -> Path:
 class Library(Mapping):
     """Data sets by content hash, each loaded once, in the background, in the order of requests.
 
-    alone: from now on the other processes of a job ask for nothing more, so that nobody waits for
-    them.
+    alone: the other processes of a job request no more data, so that none waits for another.
     """
 
     alone = False
@@ -101,11 +100,11 @@ def _in_turn(key: str, load: Callable[[], Dataset], alone: bool) -> Dataset:
 
 
 def _load(source: Source, seed: int, cache_dir: Path, settings: Mapping) -> Dataset:
-    """A draw that is what its legend says.
+    """A draw, checked against its legend.
 
     Raises:
-      UserErrors: it cannot be drawn or written, or holds what its legend does not know: a person's
-        own data set may.
+      UserErrors: it cannot be drawn or written, or does not match its legend (a
+        person's own data set).
     """
     from jaxreg.data.cache import CacheError
 

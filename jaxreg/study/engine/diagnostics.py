@@ -1,7 +1,7 @@
 """Traces: what a run can record at every evaluation besides curves, without changing the run.
 
 A trace is a function (problem, model, state, batch, moment, example ids) -> {name: small array};
-the config field `eval.traces` names those that are wanted, and each array is stored in the member's
+the config field `eval.traces` selects traces, and each array is stored in the member's
 record as "trace/<name>" [E, ...].
 """
 
@@ -77,11 +77,11 @@ def mismatch(
 TRACES: Mapping[str, Callable[..., Traced]] = dict(
     zip(TRACE_NAMES, (gradients, drift, mismatch), strict=True)
 )
-"""Name in eval.traces -> what it notes."""
+"""Name in eval.traces -> trace."""
 
 
 def of(names: Sequence[str], problem: Problem, model: Any) -> Callable[..., Traced] | None:
-    """The trace of a problem that notes all that is named; None where nothing is."""
+    """The trace of a problem with all named ones; None without any."""
     if not names:
         return None
 

@@ -12,9 +12,9 @@ own; the sums go on over all of them.
   Evaluations are not in it.
 - Memory: the most that a device reports to have had in use. A CPU reports nothing: there it is the
   largest program by XLA's own analysis (arguments + outputs + temporary - aliased), and
-  "memory_source" says so.
+  "memory_source" names it.
 
-Times are in no other file that a comparison of bytes looks at: not in results.json, not in a
+Times are in no file that is compared byte by byte: not in results.json, not in a
 member's file.
 """
 
@@ -31,7 +31,7 @@ from jaxreg.store.metrics_log import MetricsLog
 from jaxreg.store.paths import is_remote
 
 ROW_EVERY_SECONDS, ROW_EVERY_SECONDS_REMOTE = 10.0, 60.0
-"""Between rows; an object store appends nothing: each row writes the whole log anew."""
+"""Seconds between rows; an object store cannot append: each row rewrites the whole log."""
 MACHINE = "machine"
 """The key that only rows about the machine have: "start", "plan", "compiled", "work" or "end"."""
 
@@ -91,7 +91,7 @@ class Phases:
         self.switch(name)
 
     def switch(self, name: str | None) -> str | None:
-        """Starts to time another phase, which nobody is shown; returns the one before."""
+        """Starts to time another phase without showing it; returns the one before."""
         now, before = self.clock(), self._name
         if before is not None:
             self.seconds[before] = self.seconds.get(before, 0.0) + now - self._since
@@ -212,8 +212,8 @@ class MachineLog:
     """Measures one process of a run and writes its rows.
 
     Args:
-      phases: keeps the time; a chunk's end is told by `chunk`.
-      log: where rows go; None: nowhere.
+      phases: the timing; `chunk` records the end of a chunk.
+      log: gets the rows; None: no rows.
       command: what to type to run it again; for `jaxreg status`.
       now: seconds since 1970.
     """
@@ -246,7 +246,7 @@ class MachineLog:
         return self.phases.clock() - self.phases.began
 
     def begin(self) -> None:
-        """Notes that this process works here; the second call does nothing."""
+        """Records the start of this process; a second call does nothing."""
         if self.process:
             return
         import jax
@@ -283,13 +283,13 @@ class MachineLog:
         )
 
     def progress(self, done: int, total: int) -> None:
-        """Hears of the model-steps that are done, of all."""
+        """Stores how many of all model-steps are done."""
         self._first = self._first or (done, self.phases.clock())
         self._done, self._total = done, total
 
     @contextlib.contextmanager
     def compiling(self, programs: Any) -> Iterator[None]:
-        """Times the compilation of `programs` inside, and looks at their memory."""
+        """Times the compilation of `programs` inside, and records their memory."""
         began = self.phases.clock()
         with self.phases.within("compiling"):
             yield
@@ -380,10 +380,8 @@ class MachineLog:
         training = self.training_seconds
         new = {}
         if training - seconds > 0 and self.steps > steps:
-            rate, each = (
-                (self.model_steps - model_steps) / (training - seconds),
-                (training - seconds) / (self.steps - steps),
-            )
+            rate = (self.model_steps - model_steps) / (training - seconds)
+            each = (training - seconds) / (self.steps - steps)
             new = {"model_steps_per_second": round(rate, 2), "step_seconds": float(f"{each:.4g}")}
         self._noted_at, self._noted = self.phases.clock(), (self.steps, self.model_steps, training)
         self._write("work", new | self._work())
@@ -435,7 +433,7 @@ class MachineLog:
     def _write(self, event: str, row: dict[str, Any]) -> None:
         if self.log is None or not self.process:
             return
-        # the next save says what is wrong with the disk; watching stops no run
+        # the next save reports the disk's fault; logging stops no run
         with self.phases.within("saving"), contextlib.suppress(OSError):
             self.log.append(
                 [{MACHINE: event, "process": self.process, "time": round(self.now(), 3)} | row]

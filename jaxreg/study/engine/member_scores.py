@@ -1,4 +1,4 @@
-"""Scores of trained members: what a record says of a view, as the analysis reads it."""
+"""Scores of trained members on views, from their records, for the analysis."""
 
 from collections.abc import Iterable, Mapping, Sequence
 

@@ -10,7 +10,7 @@ Tried one by one on two arms of experiments/cat_sat.py, 30 steps, one CPU device
   whole and our keys name their implementation. On accelerators the first changes results, and a
   person's own piece may make keys of the second kind: both are in the address.
 - XLA's flags, such as fast math: the last bits, as versions and processors do. They are in the
-  fingerprint, whose change is told and marks the run (`xla_flags`).
+  fingerprint, whose change is reported and marks the run (`xla_flags`).
 
 Checks and promotion modes (`jax_numpy_dtype_promotion`, `jax_debug_nans`, ...) changed nothing.
 """

@@ -2,7 +2,7 @@
 
 A resolved config is cut in two: *strengths*, numbers that are traced, and *structure*, everything
 else. Members of equal structure share one compiled program. Sections are splatted into
-constructors, so a field that nobody reads is an error.
+constructors, so an unused field is an error.
 """
 
 import dataclasses

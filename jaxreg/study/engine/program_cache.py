@@ -13,7 +13,7 @@ MAX_MAPPINGS = 30_000
 
 
 def count() -> int:
-    """Memory mappings of this process; 0 where the system does not say."""
+    """Memory mappings of this process; 0 where unknown."""
     own = Path("/proc/self/maps")
     return own.read_bytes().count(b"\n") if own.exists() else 0
 

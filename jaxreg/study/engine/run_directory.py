@@ -89,7 +89,7 @@ def write_environment(workdir: Path, fingerprint: Mapping[str, Any], display: An
 def mark_foreign(
     workdir: Path, records: Iterable[Record], fingerprint: Mapping[str, Any], display: Any
 ) -> None:
-    """Marks the run, and says so, if members in it were trained under another fingerprint."""
+    """Marks and reports a run with members that were trained under another fingerprint."""
     foreign = sum(record.meta["fingerprint"] != dict(fingerprint) for record in records)
     if foreign:
         path = workdir / ENVIRONMENT
@@ -196,7 +196,7 @@ def _changed(file: str, workdir: Path) -> str:
 
 
 def _refuse_absent_pieces(workdir: Path, design: Mapping[str, Any]) -> None:
-    """Refuses a run whose own pieces are not there, or are others by now."""
+    """Refuses a run whose own pieces are missing or have changed."""
     there = [found.pieces for found in components.adopted().values()]
     recorded = design.get("own_pieces", {})
     absent = [path for path in design.get("own_files", {}) if recorded.get(path) not in there]

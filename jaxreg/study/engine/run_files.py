@@ -120,7 +120,7 @@ def read(path: Path, *, damaged_is_absent: bool = False) -> dict[str, Any] | Non
 
     Args:
       path: the file.
-      damaged_is_absent: for a file that the caller writes anew from what is stored: None where it
+      damaged_is_absent: for a file that the caller rewrites from what is stored: None where it
         is cut or no JSON.
 
     Raises:

@@ -70,6 +70,7 @@ def _refuse(parts: Mapping[str, Any]) -> None:
 
 
 def hash_of(value: Any) -> str:
-    """12 hexadecimal digits of what `repr` says."""
-    text = re.sub(r" at 0x[0-9a-f]+", "", repr(value))  # a function says where it lies in memory
+    """12 hexadecimal digits of a hash of `repr`."""
+    # the `repr` of a function has its memory address
+    text = re.sub(r" at 0x[0-9a-f]+", "", repr(value))
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -90,7 +90,7 @@ class Session:
 
 @contextlib.contextmanager
 def _ending(session: Session) -> Iterator[Session]:
-    """Notes how the session ended, and says how fast it was."""
+    """Records how the session ended, and shows its speed."""
     outcome, detail = "failed", ""
     try:
         yield session
@@ -134,6 +134,6 @@ def hold(workdir: Path, display: Any, body: Callable[[Session], None]) -> int:
         except (
             RunDirectoryInUse,
             CheckpointError,
-        ) as error:  # a full or damaged disk is no defect of ours
+        ) as error:  # a full or damaged disk is no defect of jaxreg
             raise UserErrors([str(error)]) from None
     return DONE

@@ -81,7 +81,7 @@ def _json(workdir: Path, name: str, damaged: list[str]) -> Any:
 
 
 def _kind(workdir: Path, command: str | None, design: Mapping | None) -> str:
-    """The command that works here; "run" where nothing says."""
+    """The command of this run; "run" where unknown."""
     words = (command or "").split()
     if len(words) > 1 and words[1] in COMMANDS:
         return words[1]
@@ -135,10 +135,10 @@ def _lock(workdir: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return no_process
     except (OSError, ValueError, KeyError, TypeError):
-        named = None  # it is being written just now, or is no lock of ours
+        named = None  # it is being written, or is no jaxreg lock
     if named is None:
         return no_process
-    if is_remote(path):  # a lease, which says for how long it holds
+    if is_remote(path):  # a lease, which states how long it holds
         return named | {"at_work": time.time() - renewed <= holds and not lease.is_dead(holder)}
     return named | {
         "at_work": _is_alive(path, named["pid"]) if named["host"] == socket.gethostname() else None
@@ -253,10 +253,8 @@ def _last_sign(workdir: Path, rows: Sequence[Mapping], checkpoint: Mapping | Non
 
 def _machine(rows: Sequence[Mapping], at_work: bool | None) -> dict[str, Any]:
     """Speed, what is under way, what is left, goodput."""
-    sums, last = (
-        sums_of(rows),
-        next((row for row in reversed(rows) if row[MACHINE] in ("work", "end")), {}),
-    )
+    sums = sums_of(rows)
+    last = next((row for row in reversed(rows) if row[MACHINE] in ("work", "end")), {})
     speed = next((row for row in reversed(rows) if "model_steps_per_second" in row), {})
     left = last.get("seconds_left")
     if left is not None and at_work:

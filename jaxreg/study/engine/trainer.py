@@ -31,7 +31,7 @@ MOST_SECONDS_LATE = 60.0
 
 @dataclasses.dataclass
 class Watch:
-    """What the outside hears of training. All calls are optional.
+    """Callbacks of training, all optional.
 
     progress(done, total): model-steps. member_done(spec, record). phase(name). stop(): asked after
     every chunk. machine_log: times it.
@@ -86,13 +86,8 @@ class Trainer:
         log_curves: bool = True,
     ):
         self.programs, self.log_curves = programs, log_curves
-        self.workdir, self.specs, self.datasets, self.fingerprint, self.watch = (
-            workdir,
-            specs,
-            datasets,
-            dict(fingerprint),
-            watch,
-        )
+        self.workdir, self.specs, self.datasets = workdir, specs, datasets
+        self.fingerprint, self.watch = dict(fingerprint), watch
         neighbours = sorted(
             path for path in workdir.parent.glob("*/members") if path.parent != workdir
         )
@@ -111,7 +106,7 @@ class Trainer:
         """All members' records by hash, trained now or found.
 
         Raises:
-          Interrupted: the watch said stop; the wave is saved, and the same call goes on from there.
+          Interrupted: `stop()` was true; the wave is saved, and the same call resumes from there.
         """
         self.watch.machine_log.begin()
         self._find()
@@ -125,14 +120,14 @@ class Trainer:
             self._run_group(group, saved if group is groups[first] else None)
         self._write_metrics()  # in the order of the design, whatever the order of training was
         self.checkpoints.clear()
-        processes.barrier("trained")  # nobody looks for files that process 0 is still writing
+        processes.barrier("trained")  # no process reads files that process 0 is still writing
         return self.found
 
     def _unique(self) -> list[Spec]:
         return [specs[0] for specs in self._arms.values()]
 
     def _progress(self, more: int) -> None:
-        """Tells the watch of the members that are done, and of `more` model-steps of others."""
+        """Reports the members that are done and `more` model-steps of others."""
         steps = {spec.hash: spec.config["train"]["num_steps"] for spec in self._unique()}
         done = sum(count for hash, count in steps.items() if hash in self.found)
         self.watch.progress(done + more, sum(steps.values()))
@@ -145,7 +140,7 @@ class Trainer:
         self.watch.machine_log.plan(arms, members=len(self._arms), found=len(self.found))
 
     def _write_metrics(self) -> None:
-        """All rows anew; what is known of the machine is in no record and stays."""
+        """Rewrites all rows but those about the machine, which no record has."""
         if not self.log_curves:
             return
         rows = [row for specs in self._arms.values() for row in self._rows(specs)]
@@ -192,7 +187,7 @@ class Trainer:
         plan = program.plan_of(group.structure, example, passes)
         while True:
             waiting = next(group.waves(programs.layout.slots, set(self.found)), None)
-            # On fewer devices than before not all fit: the others start anew.
+            # On fewer devices than before not all fit: the others start again.
             specs = waiting if saved is None else saved.specs[: programs.layout.slots]
             if specs is None:
                 return
@@ -393,10 +388,8 @@ def fingerprint() -> dict[str, Any]:
         features = next(
             (line.split(":", 1)[1].strip() for line in lines if line.startswith("flags")), ""
         )
-    devices, several = (
-        jax.devices(),
-        {"processes": processes.count()} if processes.count() > 1 else {},
-    )
+    devices = jax.devices()
+    several = {"processes": processes.count()} if processes.count() > 1 else {}
     settings, flags = numeric_settings.unusual(), numeric_settings.xla_flags()
     several |= {"settings": settings} if settings else {}
     several |= {"xla_flags": flags} if flags else {}

@@ -19,7 +19,7 @@ Scalar = tuple[str, float, int]
 
 
 def write_tensorboard(workdir: Path, specs: Sequence[Spec], records: Mapping[str, Record]) -> None:
-    """TensorBoard files, made anew from the members and from metrics.jsonl."""
+    """Rewrites the TensorBoard files from the members and metrics.jsonl."""
     rows = machine_rows(workdir / "metrics.jsonl")
     remove_tree(workdir / "tensorboard")
     with local_folder(workdir / "tensorboard") as root:
