@@ -27,10 +27,7 @@ PLAIN_WIDTH = 100  # characters of a line in a log file
 
 
 class Display:
-    """The events a study reports; this one shows none of them.
-
-    A context manager: leaving it gives the terminal back.
-    """
+    """The events of a study, none shown; a context manager that restores the terminal."""
 
     def opening(
         self, question: str, prediction: str, rows: Sequence[tuple[str, str, str]], scope: str

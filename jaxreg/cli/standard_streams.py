@@ -15,10 +15,7 @@ _ENCODING_ERRORS = {1: "replace", 2: "backslashreplace"}
 
 
 def open_closed() -> None:
-    """Opens the null device on each of the descriptors 0 to 2 that is closed.
-
-    Otherwise the next opened file would get that number, and printed text would land in it.
-    """
+    """Opens the null device on closed descriptors 0 to 2, lest another file get their numbers."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)

@@ -49,10 +49,7 @@ def declaration(claim: Claim) -> dict[str, Any]:
 
 
 def changes(declared: Mapping[str, Any] | None, claim: Claim) -> list[dict[str, Any]]:
-    """One {"field", "declared", "now"} for each changed value and each question added or removed.
-
-    [] where nothing changed or nothing was recorded.
-    """
+    """One {"field", "declared", "now"} per changed value, new or removed question; [] if none."""
     if declared is None:
         return []
     now = declaration(claim)

@@ -41,10 +41,7 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class ArmDesign:
-    """One resolved arm: `values`, a flat config without tuned fields; `options`, the candidates.
-
-    An arm that tunes nothing has one empty candidate.
-    """
+    """One resolved arm: flat `values` without tuned fields; `options`, [{}] if none is tuned."""
 
     name: str
     arm: Arm

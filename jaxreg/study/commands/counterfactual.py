@@ -355,10 +355,7 @@ def compared(
     primary: str,
     records: Sequence[Record],
 ) -> dict[str, Any]:
-    """counterfactual.json: each member against the factual one, `records[0]`.
-
-    Fractions and nats; positions count words from 0.
-    """
+    """counterfactual.json: members against the factual (first); fractions, nats, word positions."""
     dataset, split, row = target.dataset, target.dataset.splits["train"], target.row
     view = next(view for view in dataset.views if view.name == primary)
     answer = _answer(target)

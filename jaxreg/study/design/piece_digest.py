@@ -525,10 +525,7 @@ def _extent(node: Any) -> tuple[int, int]:
 def _class_nodes(
     cls: type, module: types.ModuleType | None
 ) -> tuple[list[ast.ClassDef], Mapping[str, Any]]:
-    """(nodes of a class in its source, globals around it).
-
-    Several nodes where one name is defined twice, none where the class was made otherwise.
-    """
+    """(a class's nodes in its source, globals around): several if a name occurs twice, or none."""
     file = getattr(module, "__file__", None)
     if module is None or file is None or not file.endswith(".py"):
         return [], {}

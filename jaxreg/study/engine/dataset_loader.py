@@ -67,10 +67,7 @@ class Library(Mapping):
         return len(self._futures)
 
     def close(self) -> None:
-        """Cancels loads that have not started and waits for the others.
-
-        A draw that is cut short when the process ends would look damaged.
-        """
+        """Cancels loads not yet started and waits for the others: a cut draw would look damaged."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 

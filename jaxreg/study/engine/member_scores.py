@@ -68,10 +68,7 @@ def dropout_of(arm: str, members: Iterable[tuple[Spec, Record]]) -> DropoutArm:
 
 
 def _excess_loss(record: Record) -> float | None:
-    """Training-mode minus evaluation-mode loss at the last evaluation that has both, or None.
-
-    None for a diverged member and where the curve of "train" was not recorded.
-    """
+    """Training- minus evaluation-mode loss, at the last evaluation with both; None if diverged."""
     curves = [[split, tuple(cut)] for split, cut in record.meta["curves"]]
     if record.meta["diverged"] or TRAIN not in curves:
         return None

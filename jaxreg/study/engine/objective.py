@@ -291,11 +291,7 @@ def not_spared(
 
 
 def with_fresh_rows(params: Any, seed: Any, vocabulary: Vocabulary) -> Any:
-    """`params` with random embeddings for untrained words, scaled to the trained nouns' mean norm.
-
-    The rows are normal, of the seed's "fresh" stream, at the root mean square of the rows
-    `fresh_like`.
-    """
+    """`params` with random normal embeddings of untrained words, RMS of rows `fresh_like`."""
     # another's model: its own initial rows are as random
     if not vocabulary.fresh_tokens or "embedding" not in params:
         return params

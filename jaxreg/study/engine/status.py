@@ -146,10 +146,7 @@ def _lock(workdir: Path) -> dict[str, Any]:
 
 
 def _is_alive(path: Path, pid: int) -> bool:
-    """Whether the kernel lists a lock on this file or, without such a list, the process exists.
-
-    Taking the lock to find out would refuse other processes.
-    """
+    """Whether a file is locked, by the kernel's list or its process; the lock is not taken."""
     try:
         locks = Path("/proc/locks").read_text(encoding="ascii", errors="replace")
         inode = str(os.stat(path).st_ino)

@@ -1,7 +1,4 @@
-"""What people see of counterfactual dropout: the page's section, and the terminal's table.
-
-`study/commands/counterfactual.py` makes the numbers.
-"""
+"""The page's section and the terminal's table on `study/commands/counterfactual.py`'s numbers."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
