@@ -1,4 +1,4 @@
-"""`jaxreg counterfactual`: retrains a member once for each dropped connection of a step, kept."""
+"""`jaxreg counterfactual`: retrains a member with one dropped connection kept, for each one."""
 
 from jaxreg.cli import arguments
 from jaxreg.cli.arguments import Arguments, Flag, Usage

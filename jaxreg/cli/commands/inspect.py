@@ -85,7 +85,7 @@ def check_run(workdir: Path | None, arm: str | None, seed: int | None) -> list[s
 
 
 def check_text(text: str | None, workdir: Path | None) -> list[str]:
-    """Checks the words against the data set's vocabulary, where that is known without a draw."""
+    """Mistakes in the sentence: words unknown to the data set, where known without a draw."""
     from jaxreg.data import DEFAULT_DATASET, SOURCES
 
     ran = None if workdir is None else run_files.read(workdir / "config.json")

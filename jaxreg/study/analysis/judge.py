@@ -1,7 +1,6 @@
 """The judge: from a table of scores to verdicts, with their controls, as results.json holds them.
 
-Nothing here knows where the scores come from: members of a comparison, of the ledger, or a file of
-numbers.
+The scores may be those of a comparison, of the ledger, or of a file of numbers.
 """
 
 import dataclasses

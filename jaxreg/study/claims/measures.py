@@ -366,7 +366,7 @@ def largest_stable(field: str = "optim.learning_rate", on: str = "") -> Measure:
 
 
 def _lost(member: MeasuredMember, on: str) -> bool:
-    """Whether a run diverged or, on the named view, learned under half of what is learnable."""
+    """Whether a run diverged or, on the named view, learned less than half of what there is."""
     return member.diverged or (
         bool(on) and not float(member.scores(on)[1].mean()) < 0.5 * _guess_loss(member)
     )

@@ -79,7 +79,7 @@ def read_config(path: str | Path, overrides: Sequence[str]) -> tuple[ConfigDict 
 
 
 def with_dataset(values: Mapping[str, object], name: str) -> dict[str, object]:
-    """A flat config with a data set's default data section; other fields stay where they apply.
+    """A flat config with a data set's default data section and all other fields that apply.
 
     Curves become train, validation and the set's primary view, and the stopping split validation,
     where they are not there.

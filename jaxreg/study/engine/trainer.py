@@ -34,7 +34,7 @@ class Watch:
     """Callbacks of training, all optional.
 
     progress(done, total): model-steps. member_done(spec, record). phase(name). stop(): asked after
-    every chunk. machine_log: times it.
+    every chunk. machine_log: records times.
     """
 
     progress: Callable[[int, int], None] = lambda done, total: None

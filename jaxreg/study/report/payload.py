@@ -98,7 +98,7 @@ def _pathways(table: Mapping[str, Mapping], pathways: Mapping[str, str]) -> dict
 
 
 def _curves(specs: Sequence[Spec], records: Mapping[str, Record]) -> dict[str, Any]:
-    """{arm: {view: steps, mean, lo, hi}}, accuracy and "loss/..."; stopped members stay."""
+    """{arm: {view or "loss/...": steps, mean, lo, hi}}; stopped members keep the last value."""
     curves: dict[str, Any] = {}
     for arm in dict.fromkeys(spec.arm for spec in specs):
         found = [records[spec.hash] for spec in specs if spec.arm == arm]
