@@ -355,7 +355,7 @@ def compared(
     primary: str,
     records: Sequence[Record],
 ) -> dict[str, Any]:
-    """counterfactual.json: all members against the first, factual; fractions, nats, word positions."""
+    """counterfactual.json: all members against the first (factual); fractions, nats, positions."""
     dataset, split, row = target.dataset, target.dataset.splits["train"], target.row
     view = next(view for view in dataset.views if view.name == primary)
     answer = _answer(target)
