@@ -113,7 +113,7 @@ def _arms(
                 "like": arm.like,
                 "seed_offset": arm.seed_offset,
                 "tuned": None if tuned is None else _json(tuned),
-                "tuning": choice.contents() if choice is not None and not arm.like else None,
+                "tuning": choice.entry() if choice is not None and not arm.like else None,
                 "diverged": lost,
             }
         )
