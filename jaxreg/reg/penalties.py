@@ -202,7 +202,7 @@ class L1(Penalty):
         return _for_each_example(seen, lambda x: jnp.sum(jnp.abs(x)))
 
 
-PENALTIES: Mapping[str, type] = {
+PENALTIES: dict[str, type] = {
     "label_smoothing": LabelSmoothing,
     "r_drop": RDrop,
     "z_loss": ZLoss,

@@ -105,7 +105,7 @@ def train_step(
     problem: Problem,
     state: TrainState,
     batch: Batch,
-    seed: Int[Array, ""],
+    seed: Int[Array, ""] | int,
     example_ids: Int[Array, "b"],
     axis_name: str | None = None,
 ) -> tuple[TrainState, Tally]:

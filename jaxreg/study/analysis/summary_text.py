@@ -115,15 +115,15 @@ def headline(
         (verdict.INCONCLUSIVE, "Undecided at this number of seeds"),
         (verdict.NOT_TESTABLE, "Not testable, since every run of both arms diverged"),
     ):
-        found = sorted(
-            (name for name in arms if arms[name].label == label),
-            key=lambda name: -arms[name].difference,
-        )
+        found = [
+            (said.difference, said.ci95, experiment.arms[name].title)
+            for name, said in arms.items()
+            if said.label == label and said.difference is not None and said.ci95 is not None
+        ]
         if found:
             listed = ", ".join(
-                f"{experiment.arms[name].title} ({_points(arms[name].difference)},"
-                f" {_interval(arms[name].ci95)})"
-                for name in found
+                f"{title} ({_points(difference)}, {_interval(ci95)})"
+                for difference, ci95, title in sorted(found, key=lambda each: -each[0])
             )
             sentences.append(f"{words}: {listed}.")
     if not any(v.label == verdict.SUPPORTED for v in arms.values()):
@@ -142,7 +142,7 @@ def _contrasts(
             for arm, row in table.items()
             if experiment.arms[arm].kind == "arm"
         }
-        highest = max(cells, key=cells.get)
+        highest = max(cells, key=lambda arm: cells[arm])
         sentences.append(
             f"With the {'verb' if 'noun' in cut else 'query'} cut from {' and '.join(cut)} both,"
             f" accuracy is {100 * cells[experiment.baseline]:.1f}% for the baseline and"

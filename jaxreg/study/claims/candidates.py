@@ -9,6 +9,8 @@ candidates end at 8e-3, for all arms. 11 verbs per noun, the positive control, g
 (SD 4.5).
 """
 
+from typing import Any
+
 from jaxreg.study.claims.claim import Tune
 
 LEARNING_RATE, ATTENTION_RATE = "optim.learning_rate", "model.attention_dropout_rate"
@@ -21,10 +23,7 @@ HIGHER_RATES = (3e-3, 1e-2)
 
 
 def with_learning_rate(
-    field: str | tuple[str, ...],
-    weak: object,
-    strong: object,
-    rates: tuple[float, float] = (3e-3, 8e-3),
+    field: str | tuple[str, ...], weak: Any, strong: Any, rates: tuple[float, float] = (3e-3, 8e-3)
 ) -> Tune:
     """Two strengths, each at two learning rates, from the weakest to the strongest.
 

@@ -4,6 +4,7 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from math import isclose
+from typing import Any
 
 from jaxreg.study.analysis import verdict
 from jaxreg.study.claims.measures import Measure
@@ -113,7 +114,7 @@ class Claim(AbstractDesign):
     published: str = ""
     prediction: str = ""
     config: str = "../../configs/cat_sat.py"
-    changes: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     regime: str = ""
     arms: Mapping[str, Arm] = dataclasses.field(default_factory=dict)
     questions: tuple[Question, ...] = ()
@@ -149,7 +150,9 @@ class Claim(AbstractDesign):
 
 def order(claim_id: str) -> tuple:
     """Sorts ids as CLAIMS lists them: mechanism, C, D, I, F, N, by number, then by letter."""
-    letter, number, rest = re.fullmatch(r"([A-Z])(\d+)(.*)", claim_id).groups()
+    found = re.fullmatch(r"([A-Z])(\d+)(.*)", claim_id)
+    assert found is not None, "`check_claim` refuses other ids"
+    letter, number, rest = found.groups()
     return ("MCDIFN".find(letter) % 7, letter, int(number), rest)
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from jaxreg import errors
 from jaxreg.errors import UserErrors
@@ -45,10 +46,10 @@ class ArmDesign:
 
     name: str
     arm: Arm
-    values: Mapping[str, object]
-    options: tuple[Mapping[str, object], ...]
+    values: Mapping[str, Any]
+    options: tuple[Mapping[str, Any], ...]
 
-    def points(self, option: int) -> list[tuple[float | int | None, dict[str, object]]]:
+    def points(self, option: int) -> list[tuple[float | int | None, dict[str, Any]]]:
         """(value in the sweep, flat config) of each training of the arm."""
         values = change(self.values, self.options[option])
         swept = [(field, value) for field, many in self.arm.sweep.items() for value in many]
@@ -120,9 +121,9 @@ def _spec(
     )
 
 
-def change(values: Mapping[str, object], changes: Mapping[str, object]) -> dict[str, object]:
+def change(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """A flat config with fields changed; another data set or model first sets its own defaults."""
-    dataset, module = changes.get("data.dataset"), changes.get("model.module")
+    dataset, module = changes.get("data.dataset", ""), changes.get("model.module", "")
     values = (
         configs.with_dataset(values, dataset)
         if dataset in SOURCES and dataset != values["data.dataset"]
@@ -274,7 +275,7 @@ def _beside(path: Path, config: str) -> Path:
     return file.relative_to(here) if file.is_relative_to(here) else file
 
 
-def _options(claim: Claim, arm: Arm) -> list[dict[str, object]]:
+def _options(claim: Claim, arm: Arm) -> list[dict[str, Any]]:
     tune = arm.tune or (claim.arms[arm.like].tune if arm.like else None)
     return tune.options() if tune else [{}]
 
@@ -282,7 +283,7 @@ def _options(claim: Claim, arm: Arm) -> list[dict[str, object]]:
 def _forbidden(arm: Arm) -> list[str]:
     """Fields where they may not stand: treatments in a setting, conditions in a treatment."""
     treatments = dict.fromkeys(
-        [*arm.diff, *arm.sweep, *(arm.tune.options()[0] if arm.tune else {})]
+        [*arm.diff, *arm.sweep, *(arm.tune.options()[0] if arm.tune else ())]
     )
     lines = [
         f"touches {field}; that is a condition: write it into setting="
@@ -327,7 +328,7 @@ def _missing_views(claim: Claim, name: str, own: ArmDesign) -> list[str]:
     ]
 
 
-def views_of(values: Mapping[str, object]) -> tuple[str, ...]:
+def views_of(values: Mapping[str, Any]) -> tuple[str, ...]:
     """The names of the views that the data of a flat config have."""
     name = str(values["data.dataset"])
     return _views(
@@ -359,7 +360,7 @@ def _equal_arms(arms: Mapping[str, ArmDesign]) -> list[str]:
     return lines
 
 
-def quicker(values: Mapping[str, object]) -> dict[str, object]:
+def quicker(values: Mapping[str, Any]) -> dict[str, Any]:
     """A flat config at the size of a smoke test: a few steps, two evaluations, else as it is."""
     steps = min(QUICK_STEPS, int(values["train.num_steps"]))
     warmup = min(int(values["optim.warmup_steps"]), steps // 4)

@@ -47,7 +47,7 @@ class Probe:
     run: Callable[..., Mapping[str, Any]]
     view: str = "recombination"
     rows: int = 128
-    settings: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -120,7 +120,7 @@ def _arms(
     return rows
 
 
-def _json(values: Mapping[str, object]) -> dict[str, Any]:
+def _json(values: Mapping[str, Any]) -> dict[str, Any]:
     """Infinite values as text: a page shows no number for them."""
     return plain_json(values, number=lambda x: x if math.isfinite(x) else str(x))
 

@@ -30,7 +30,7 @@ class Selection:
       chosen: which one.
     """
 
-    options: tuple[Mapping[str, object], ...]
+    options: tuple[Mapping[str, Any], ...]
     scores: tuple[float, ...]
     chosen: int
 

@@ -120,7 +120,9 @@ def _aa_pairs(
     distinct: dict[str, tuple[MeasuredQuestion, Question]] = {}
     for evidence in gathered.values():
         for own in evidence.questions:
-            distinct.setdefault(own.aa_key, (own, own.measured.effect))
+            question = own.measured.effect
+            assert isinstance(question, Question), "`_asked` measures questions only"
+            distinct.setdefault(own.aa_key, (own, question))
     outcomes = controls.judge_aa_pairs(
         {
             key: verdict.Comparison(own.aa, float(question.margin))
@@ -138,6 +140,7 @@ def _aa_pairs(
             if check.noise_floor is None
             else f"noise floor (SD over seeds) {scale * check.noise_floor:.3g} {unit}"
         )
+        assert by_itself.difference is not None and by_itself.ci95 is not None, "it has seeds"
         low, high = by_itself.ci95
         entries[key] = {
             "name": "aa",
@@ -158,12 +161,14 @@ def _aa_pairs(
 def _known_effect(control: MeasuredEffect, alpha: float) -> dict[str, Any]:
     """A positive control's entry: an effect that must be there is found."""
     question = control.effect
+    assert isinstance(question, Question), "a claim's controls are questions"
     judged, check = controls.judge_known_effect(
         verdict.Comparison(
             control.differences, float(question.margin), question.direction, question.kind
         ),
         alpha=alpha,
     )
+    assert judged.difference is not None, "it has seeds"
     return {
         "name": "positive_control",
         "what": f"an effect that must be there is found: {question.name}",

@@ -234,9 +234,8 @@ def dropped_of(spec: Spec, dataset: Dataset, row: int) -> Callable[[int, int], n
         now = objective.scheduled(structure, strengths, step)
         weights = []
         for rate in (now["model"][example_sentence.RATE], 0.0):
-            model = program.model_of(
-                structure, now | {"model": now["model"] | {example_sentence.RATE: rate}}, vocabulary
-            )
+            at_rate = {**now, "model": {**now["model"], example_sentence.RATE: rate}}
+            model = program.model_of(structure, at_rate, vocabulary)
             moment = Moment(spec.run_seed, step)
             one = objective.Pass(
                 zeros, batch, example[None], model, moment, edges, vocabulary.cue_names, {}
@@ -440,10 +439,10 @@ def _changes(
     values: Mapping[str, float | None], factual: Mapping[str, float | None]
 ) -> dict[str, float | None]:
     """What a member has more than the factual one; None where one of them diverged."""
-    names = ("probability", "accuracy", "loss")
     return {
-        name: None if None in (values[name], factual[name]) else values[name] - factual[name]
-        for name in names
+        name: None if own is None or other is None else own - other
+        for name in ("probability", "accuracy", "loss")
+        for own, other in [(values[name], factual[name])]
     }
 
 

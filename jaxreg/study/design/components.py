@@ -14,7 +14,7 @@ import ast
 import dataclasses
 import inspect
 from collections import ChainMap
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from jaxreg.syntax import tree_digest
 SOURCES: ChainMap[str, Source] = ChainMap({}, data.SOURCES)
 """Name in data.dataset -> data set."""
 
-MODELS: ChainMap[str, Callable[..., linen.Module]] = ChainMap({}, {"transformer": transformer})
+MODELS: ChainMap[str, Any] = ChainMap({}, {"transformer": transformer})
 """Name in model.module -> builder of the module from the model section's fields."""
 
 PENALTIES: ChainMap[str, type] = ChainMap({}, penalties.PENALTIES)

@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -78,7 +79,7 @@ def read_config(path: str | Path, overrides: Sequence[str]) -> tuple[ConfigDict 
     return (None if in_both else _nested(both)), [*shown, *mistakes]
 
 
-def with_dataset(values: Mapping[str, object], name: str) -> dict[str, object]:
+def with_dataset(values: Mapping[str, Any], name: str) -> dict[str, Any]:
     """A flat config with a data set's default data section and all other fields that apply.
 
     Curves become train, validation and the set's primary view, and the stopping split validation,
@@ -97,7 +98,7 @@ def with_dataset(values: Mapping[str, object], name: str) -> dict[str, object]:
     return new
 
 
-def _overridden(before: dict[str, object], values: Mapping[str, object]) -> dict[str, object]:
+def _overridden(before: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """A flat config with overrides; another data set first takes its defaults."""
     name = values.get("data.dataset", before.get("data.dataset"))
     if name != before.get("data.dataset"):
@@ -105,10 +106,10 @@ def _overridden(before: dict[str, object], values: Mapping[str, object]) -> dict
     module = values.get("model.module", before.get("model.module"))
     if module != before.get("model.module") and module in MODELS:
         before = with_module(before, module)
-    return before | values
+    return {**before, **values}
 
 
-def with_changes(config: ConfigDict, changes: Mapping[str, object]) -> ConfigDict:
+def with_changes(config: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
     """A config with other values ("model.width"); a new data set or model sets its defaults.
 
     Nothing is checked here: that is done when the config is read.
@@ -123,7 +124,7 @@ def with_changes(config: ConfigDict, changes: Mapping[str, object]) -> ConfigDic
     return ConfigDict(nested, type_safe=False)
 
 
-def with_module(values: Mapping[str, object], name: str) -> dict[str, object]:
+def with_module(values: Mapping[str, Any], name: str) -> dict[str, Any]:
     """A flat config with the model section that a model has by default; the rest stays."""
     rest = {field: value for field, value in values.items() if not field.startswith("model.")}
     return (
@@ -133,12 +134,12 @@ def with_module(values: Mapping[str, object], name: str) -> dict[str, object]:
     )
 
 
-def _completed(values: dict[str, object]) -> dict[str, object]:
+def _completed(values: dict[str, Any]) -> dict[str, Any]:
     """A flat config in which a person's own penalties, unknown to the defaults, are absent."""
     return {f"loss.{name}_strength": None for name in PENALTIES.maps[0]} | values
 
 
-def _chosen(values: Mapping[str, object]) -> Chosen:
+def _chosen(values: Mapping[str, Any]) -> Chosen:
     """Data set and model of a flat config, None where it names none."""
     return Chosen(values.get("data.dataset"), values.get("model.module", "transformer"))
 
@@ -148,9 +149,7 @@ def override_mistakes(overrides: Sequence[str]) -> list[str]:
     return _read_overrides(overrides, Chosen(None, None))[1]
 
 
-def _read_overrides(
-    overrides: Sequence[str], chosen: Chosen
-) -> tuple[dict[str, object], list[str]]:
+def _read_overrides(overrides: Sequence[str], chosen: Chosen) -> tuple[dict[str, Any], list[str]]:
     """Field -> value of valid overrides, and a line for each other one; `chosen`: of the config."""
     given = {
         name: text.strip() for name, _, text in (override.partition("=") for override in overrides)
@@ -269,7 +268,7 @@ def resolve_arms(experiment: Experiment, config: ConfigDict) -> dict[str, Config
     return resolved
 
 
-def flat(config: ConfigDict | Mapping) -> dict[str, object]:
+def flat(config: ConfigDict | Mapping) -> dict[str, Any]:
     """Field name with dots -> value."""
     values = {}
     for name, value in config.items():
@@ -280,7 +279,7 @@ def flat(config: ConfigDict | Mapping) -> dict[str, object]:
     return values
 
 
-def _nested(values: Mapping[str, object]) -> ConfigDict:
+def _nested(values: Mapping[str, Any]) -> ConfigDict:
     """A locked ConfigDict, every value in its canonical form."""
     fields = fields_of(*_chosen(values))
     canonical = {name: field.canonical(values[name]) for name, field in fields.items()}
@@ -354,9 +353,7 @@ def _check_differ(experiment: Experiment, resolved: Mapping[str, ConfigDict]) ->
 
 
 @functools.lru_cache(maxsize=64)  # arms share their data
-def _preview(
-    chosen: source.Source, settings: tuple[tuple[str, object], ...]
-) -> Dataset | list[str]:
+def _preview(chosen: source.Source, settings: tuple[tuple[str, Any], ...]) -> Dataset | list[str]:
     """The data of seed 0, or the mistakes in its settings, such as too few distinct sentences."""
     try:
         found = chosen.preview(**dict(settings))
@@ -369,12 +366,12 @@ def _preview(
         return [f"data set {chosen.name}: its draw gives no split {error.args[0]!r}"]
 
 
-def _preview_of(values: Mapping[str, object]) -> Dataset | list[str]:
+def _preview_of(values: Mapping[str, Any]) -> Dataset | list[str]:
     chosen = SOURCES[values["data.dataset"]]
     return _preview(chosen, tuple((name, values[f"data.{name}"]) for name in chosen.defaults()))
 
 
-def _check_data(sound: Mapping[str, object]) -> list[str]:
+def _check_data(sound: Mapping[str, Any]) -> list[str]:
     """Draws the data once (a tenth of a second) to check its size and the views of the curves."""
     found = _preview_of(sound)
     if isinstance(found, list):
@@ -396,7 +393,7 @@ def _check_data(sound: Mapping[str, object]) -> list[str]:
     ]
 
 
-def _check_names(sound: Mapping[str, object]) -> list[str]:
+def _check_names(sound: Mapping[str, Any]) -> list[str]:
     """Checks the data's cues (targeted connections) and grammar (rewriting augmentations)."""
     found, dataset = _preview_of(sound), sound["data.dataset"]
     edges = (
@@ -409,7 +406,7 @@ def _check_names(sound: Mapping[str, object]) -> list[str]:
     return [*edges, *cross_checks.check_augmentations(sound, SOURCES[dataset].rewritings)]
 
 
-def _views_exist(where: str, values: Mapping[str, object], names: Sequence[str]) -> list[str]:
+def _views_exist(where: str, values: Mapping[str, Any], names: Sequence[str]) -> list[str]:
     """One line for each name that is no view of the data; nothing where there are no data."""
     found = _preview_of(values)
     views = [] if isinstance(found, list) else [view.name for view in found.views]

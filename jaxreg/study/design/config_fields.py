@@ -7,7 +7,7 @@ Defaults and units are in base_config.py; those of data sets are beside their se
 import dataclasses
 from collections.abc import Mapping
 from math import inf
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxreg import optim
 from jaxreg.attention.dropout import SHAREABLE, STAGES, UNITS
@@ -163,11 +163,11 @@ FIELDS: Mapping[str, Field] = {
 class Chosen(NamedTuple):
     """The names of data set and model, which decide the fields; unknown unless a known name."""
 
-    dataset: object
-    module: object = "transformer"
+    dataset: Any
+    module: Any = "transformer"
 
 
-def fields_of(dataset: object, module: object = "transformer") -> Mapping[str, Field]:
+def fields_of(dataset: Any, module: Any = "transformer") -> Mapping[str, Field]:
     """Field -> what it may be, for a data set and model.
 
     All data sets' fields where the data set is unknown, all models' where the model is None.
@@ -217,7 +217,7 @@ def _model_fields(module: str) -> dict[str, Field]:
     }
 
 
-def _field_like(name: str, default: object) -> Field:
+def _field_like(name: str, default: Any) -> Field:
     """What may stand in the place of a default."""
     if name.endswith(components.TRACED_ENDINGS):
         return Real("a strength", absent=True, maximum=1.0 if name.endswith("_rate") else inf)

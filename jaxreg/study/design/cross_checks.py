@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from math import inf
+from typing import Any
 
 from jaxreg.attention import AttentionDropout
 from jaxreg.reg.augmentations import AUGMENTATIONS, MIXING
 from jaxreg.study.design import regularizers
+from jaxreg.typing import DropoutStage, DropoutUnit, SharedCoordinate
 
 Check = Callable[..., list[str]]
 
@@ -41,7 +43,10 @@ def _batch_fits(batch_size: int, num_train: int) -> list[str]:
 
 
 def _dropout_exists(
-    unit: str, stage: str, share: Sequence[str], span_length: int | None
+    unit: DropoutUnit,
+    stage: DropoutStage,
+    share: Sequence[SharedCoordinate],
+    span_length: int | None,
 ) -> list[str]:
     try:
         AttentionDropout(0.0, unit, stage, tuple(share), span_length)
@@ -95,11 +100,12 @@ _COORDINATES = {
 """Field of the section counterfactual -> what it must be less than."""
 
 
-def _connection_exists(*values: int | None) -> list[str]:
+def _connection_exists(step: int | None, *others: int) -> list[str]:
     """Each coordinate is below its limit; values are `_COORDINATES`, then those of the limits."""
-    own, limits = values[: len(_COORDINATES)], values[len(_COORDINATES) :]
-    if own[0] is None:
+    if step is None:
         return []
+    values = (step, *others)
+    own, limits = values[: len(_COORDINATES)], values[len(_COORDINATES) :]
     return [
         f"counterfactual.{name} is {value}; it must be less than {field}, which is {limit}"
         for (name, field), value, limit in zip(_COORDINATES.items(), own, limits, strict=True)
@@ -130,7 +136,7 @@ TOGETHER: tuple[tuple[tuple[str, ...], Check], ...] = (
 """
 
 
-def check_schedule(values: Mapping[str, object]) -> list[str]:
+def check_schedule(values: Mapping[str, Any]) -> list[str]:
     """The fields that a schedule acts on must be strengths that are there and off at 0."""
     off = {
         f"{section}.{name}": value
@@ -163,7 +169,7 @@ def check_edges(edges: str, cue_names: Sequence[str], dataset: str) -> list[str]
     ]
 
 
-def check_augmentations(values: Mapping[str, object], rewritable: Sequence[str]) -> list[str]:
+def check_augmentations(values: Mapping[str, Any], rewritable: Sequence[str]) -> list[str]:
     """Sentences can be rewritten only where the data set has a grammar for it.
 
     Args:

@@ -1,6 +1,7 @@
 """Checks a draw against the data set's legend: devices clamp a wrong index without an error."""
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +28,7 @@ def mistakes(dataset: Dataset, length: int) -> list[str]:
     return found
 
 
-def too_few_rows(dataset: Dataset, values: Mapping[str, object]) -> list[str]:
+def too_few_rows(dataset: Dataset, values: Mapping[str, Any]) -> list[str]:
     """One line where a batch exceeds the drawn rows but not the config's `data.num_train`."""
     rows = len(dataset.splits["train"])
     batch, promised = values.get("train.batch_size", 0), values.get("data.num_train", 0)

@@ -5,6 +5,7 @@ import dataclasses
 from collections.abc import Mapping
 from math import isfinite
 from pathlib import Path
+from typing import Any
 
 from jaxreg import errors
 from jaxreg.errors import has_control_character
@@ -33,7 +34,7 @@ class Tune:
     field: str | tuple[str, ...]
     candidates: tuple
 
-    def options(self) -> list[dict[str, object]]:
+    def options(self) -> list[dict[str, Any]]:
         """Each candidate as field -> value."""
         fields = (self.field,) if isinstance(self.field, str) else self.field
         rows = [
@@ -67,14 +68,14 @@ class Arm:
     """
 
     title: str
-    diff: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    diff: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     predict: float | int | None = None
     kind: str = "arm"
     seed_offset: int = 0
     tune: Tune | None = None
     sweep: Mapping[str, tuple] = dataclasses.field(default_factory=dict)
     like: str = ""
-    setting: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    setting: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     config: str = ""
     copies: int = 1
 

@@ -4,6 +4,7 @@ import ast
 import dataclasses
 from collections.abc import Callable
 from math import inf, isfinite, isnan
+from typing import Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,7 +16,7 @@ class Whole:
     maximum: int | None = None
     absent: bool = False
 
-    def allows(self, value: object) -> bool:
+    def allows(self, value: Any) -> bool:
         """True if the value is an int in the range."""
         if value is None:
             return self.absent
@@ -24,11 +25,11 @@ class Whole:
             is_whole and value >= self.minimum and (self.maximum is None or value <= self.maximum)
         )
 
-    def parse(self, text: str) -> object:
+    def parse(self, text: str) -> Any:
         """The number, or the unchanged text where it is none (`allows` is then False)."""
         return None if self.absent and _is_none(text) else _converted(int, text)
 
-    def canonical(self, value: object) -> object:
+    def canonical(self, value: Any) -> Any:
         """The one form in which an allowed value is kept."""
         return value
 
@@ -57,7 +58,7 @@ class Real:
     absent: bool = False
     closed: bool = False
 
-    def allows(self, value: object) -> bool:
+    def allows(self, value: Any) -> bool:
         """True if the value is in the range; NaN never is."""
         if value is None:
             return self.absent
@@ -68,11 +69,11 @@ class Real:
         below = value <= self.maximum if self.closed else value < self.maximum
         return below and (value > self.minimum if self.above else value >= self.minimum)
 
-    def parse(self, text: str) -> object:
+    def parse(self, text: str) -> Any:
         """The number, None for the word, or the text as it is where it is neither."""
         return None if _is_none(text) else _converted(float, text)
 
-    def canonical(self, value: object) -> object:
+    def canonical(self, value: Any) -> Any:
         """A float or None: 0 and 0.0 must not be two configs."""
         return None if value is None else float(value)
 
@@ -93,7 +94,7 @@ class Real:
 class Evaluations(Real):
     """A whole number of evaluations, 1 or more, or inf; kept as a float, for it is a strength."""
 
-    def allows(self, value: object) -> bool:
+    def allows(self, value: Any) -> bool:
         """True for 1, 2, ... and inf."""
         return super().allows(value) and (value == inf or value == int(value))
 
@@ -105,15 +106,15 @@ class Evaluations(Real):
 class Boolean:
     """True or False."""
 
-    def allows(self, value: object) -> bool:
+    def allows(self, value: Any) -> bool:
         """True if the value is a bool."""
         return isinstance(value, bool)
 
-    def parse(self, text: str) -> object:
+    def parse(self, text: str) -> Any:
         """The bool, or the text as it is."""
         return {"true": True, "1": True, "false": False, "0": False}.get(text.strip().lower(), text)
 
-    def canonical(self, value: object) -> object:
+    def canonical(self, value: Any) -> Any:
         """The value itself."""
         return value
 
@@ -128,15 +129,15 @@ class Choice:
     names: tuple[str, ...]
     absent: bool = False
 
-    def allows(self, value: object) -> bool:
+    def allows(self, value: Any) -> bool:
         """True if the value is one of the names."""
         return self.absent if value is None else isinstance(value, str) and value in self.names
 
-    def parse(self, text: str) -> object:
+    def parse(self, text: str) -> Any:
         """The text, None for the word where that is allowed."""
         return None if self.absent and _is_none(text) else text.strip()
 
-    def canonical(self, value: object) -> object:
+    def canonical(self, value: Any) -> Any:
         """The value itself."""
         return value
 
@@ -148,15 +149,15 @@ class Choice:
 class Word:
     """Any text, or None: an option of a person's own model."""
 
-    def allows(self, value: object) -> bool:
+    def allows(self, value: Any) -> bool:
         """True for texts and None."""
         return value is None or isinstance(value, str)
 
-    def parse(self, text: str) -> object:
+    def parse(self, text: str) -> Any:
         """The text, None for the word."""
         return None if _is_none(text) else text.strip()
 
-    def canonical(self, value: object) -> object:
+    def canonical(self, value: Any) -> Any:
         """The value itself."""
         return value
 
@@ -172,7 +173,7 @@ class Names:
     known: tuple[str, ...] = ()
     empty: bool = False
 
-    def allows(self, value: object) -> bool:
+    def allows(self, value: Any) -> bool:
         """True for a list or tuple of different strings that are not empty."""
         is_list = isinstance(value, list | tuple) and all(
             isinstance(name, str) and name for name in value
@@ -184,13 +185,13 @@ class Names:
             and (not self.known or set(value) <= set(self.known))
         )
 
-    def parse(self, text: str) -> object:
+    def parse(self, text: str) -> Any:
         """The names, or the text as it is."""
         if text.strip()[:1] in ("(", "["):
             return _converted(ast.literal_eval, text)
         return tuple(name.strip() for name in text.split(","))
 
-    def canonical(self, value: object) -> object:
+    def canonical(self, value: Any) -> Any:
         """A tuple."""
         return tuple(value)
 
@@ -203,16 +204,16 @@ class Names:
 class Edges:
     """ "all", or one connection "query->key"; whether the data has these cues is checked later."""
 
-    def allows(self, value: object) -> bool:
+    def allows(self, value: Any) -> bool:
         """True for the word, or two different names with an arrow between."""
         ends = value.split("->") if isinstance(value, str) else []
         return value == "all" or (len(ends) == 2 and all(ends) and ends[0] != ends[1])
 
-    def parse(self, text: str) -> object:
+    def parse(self, text: str) -> Any:
         """The text without spaces."""
         return text.replace(" ", "")
 
-    def canonical(self, value: object) -> object:
+    def canonical(self, value: Any) -> Any:
         """The value itself."""
         return value
 
@@ -227,18 +228,18 @@ class Edges:
 class Either:
     """A field that several data sets have, each with its own range: what any of them allows."""
 
-    fields: tuple[Whole | Real | Boolean | Choice, ...]
+    fields: tuple["Field", ...]
 
-    def allows(self, value: object) -> bool:
+    def allows(self, value: Any) -> bool:
         """True if one of them allows the value."""
         return any(field.allows(value) for field in self.fields)
 
-    def parse(self, text: str) -> object:
+    def parse(self, text: str) -> Any:
         """The value as the first one reads it that allows it; the text as it is where none does."""
         values = ((field, field.parse(text)) for field in self.fields)
         return next((value for field, value in values if field.allows(value)), text)
 
-    def canonical(self, value: object) -> object:
+    def canonical(self, value: Any) -> Any:
         """As the first one that allows it keeps it."""
         return next(field for field in self.fields if field.allows(value)).canonical(value)
 
@@ -253,7 +254,7 @@ def _is_none(text: str) -> bool:
     return text.strip().lower() in ("none", "null")
 
 
-def _converted(convert: Callable, text: str) -> object:
+def _converted(convert: Callable, text: str) -> Any:
     try:
         return convert(text.strip())
     except (ValueError, SyntaxError):

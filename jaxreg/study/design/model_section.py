@@ -4,7 +4,20 @@ from typing import Any
 
 from jaxreg import nn
 from jaxreg.attention import AttentionDropout
-from jaxreg.typing import Rate, Scalar
+from jaxreg.typing import (
+    AttentionImplementation,
+    AttentionKind,
+    DropoutDepth,
+    DropoutStage,
+    DropoutUnit,
+    InitScheme,
+    NormKind,
+    NormPlacement,
+    Positions,
+    Rate,
+    Scalar,
+    SharedCoordinate,
+)
 
 _BLOCK, _ATTENTION = nn.BlockOptions, nn.AttentionOptions
 
@@ -18,8 +31,8 @@ def transformer_arguments(
     num_heads: int = nn.Transformer.num_heads,
     mlp_width: int = nn.Transformer.mlp_width,
     max_length: int = nn.Transformer.max_length,
-    positions: str = nn.TransformerOptions.positions,
-    norm: str = _BLOCK.norm,
+    positions: Positions = nn.TransformerOptions.positions,
+    norm: NormPlacement = _BLOCK.norm,
     final_norm: bool = nn.TransformerOptions.final_norm,
     residual: bool = _BLOCK.residual,
     causal: bool = _ATTENTION.causal,
@@ -27,23 +40,23 @@ def transformer_arguments(
     residual_dropout_rate: Rate = None,
     mlp_dropout_rate: Rate = None,
     mlp_pre_activation_dropout_rate: Rate = None,
-    attention_dropout_unit: str = AttentionDropout.unit,
-    attention_dropout_stage: str = AttentionDropout.stage,
-    attention_dropout_share: tuple[str, ...] = AttentionDropout.share,
+    attention_dropout_unit: DropoutUnit = AttentionDropout.unit,
+    attention_dropout_stage: DropoutStage = AttentionDropout.stage,
+    attention_dropout_share: tuple[SharedCoordinate, ...] = AttentionDropout.share,
     attention_dropout_span_length: int | None = AttentionDropout.span_length,
-    implementation: str | None = _ATTENTION.implementation,
+    implementation: AttentionImplementation | None = _ATTENTION.implementation,
     embedding_dropout_rate: Rate = None,
     token_dropout_rate: Rate = None,
     key_dropout_rate: Rate = None,
     layer_dropout_rate: Rate = None,
     stochastic_depth_rate: Rate = None,
-    dropout_depth: str = nn.TransformerDropout.depth,
-    norm_kind: str = _BLOCK.norm_kind,
+    dropout_depth: DropoutDepth = nn.TransformerDropout.depth,
+    norm_kind: NormKind = _BLOCK.norm_kind,
     qk_norm: bool = _ATTENTION.qk_norm,
     logit_softcap: Scalar | None = _ATTENTION.logit_softcap,
     layer_scale: float | None = _BLOCK.layer_scale,
-    attention_kind: str = _ATTENTION.kind,
-    init_scheme: str = nn.TransformerOptions.init_scheme,
+    attention_kind: AttentionKind = _ATTENTION.kind,
+    init_scheme: InitScheme = nn.TransformerOptions.init_scheme,
 ) -> dict[str, Any]:
     """What `jaxreg.nn.Transformer` and `jaxreg.nn.nnx.Transformer` are built from, by name.
 

@@ -7,6 +7,7 @@ run over it.
 import dataclasses
 from collections.abc import Mapping
 from math import inf
+from typing import Any
 
 from jaxreg.reg import penalties
 from jaxreg.reg.augmentations import AUGMENTATIONS
@@ -36,7 +37,7 @@ class Regularizer:
     on: object
     what: str
     source: str
-    also: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    also: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     in_evaluation: bool = False
 
 

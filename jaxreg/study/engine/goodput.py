@@ -322,7 +322,7 @@ class MachineLog:
             if self.log is not None and is_remote(self.log.path)
             else ROW_EVERY_SECONDS
         )
-        if self.phases.clock() - self._noted_at >= every:
+        if self._noted_at is not None and self.phases.clock() - self._noted_at >= every:
             self._note()
 
     def evaluated(self, *, more: bool) -> None:

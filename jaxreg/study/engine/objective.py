@@ -99,7 +99,7 @@ def problem_of(structure: Mapping, vocabulary: Vocabulary) -> Callable[[Strength
     return build
 
 
-def example_input(vocabulary: Vocabulary) -> dict[str, jax.Array]:
+def example_input(vocabulary: Vocabulary) -> dict[str, Any]:
     """One row as the model takes it, for its shapes."""
     given = {"tokens": jnp.zeros((1, vocabulary.max_length), jnp.int32)}
     if vocabulary.num_features is not None:

@@ -135,7 +135,7 @@ def _lock(workdir: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return no_process
     except (OSError, ValueError, KeyError, TypeError):
-        named = None  # it is being written, or is no jaxreg lock
+        return no_process  # it is being written, or is no jaxreg lock
     if named is None:
         return no_process
     if is_remote(path):  # a lease, which states how long it holds

@@ -235,6 +235,7 @@ class Trainer:
             for name, x in wave.snapshot().items()
         }
         restored = self.checkpoints.restore_newest(like=like)
+        assert restored is not None, "`_saved` has read its meta"
         rows = np.asarray(saved.rows[: len(wave.jobs)])
         wave.restore({name: x[rows] for name, x in restored.state.items()}, saved.step)
         self._fingerprints = [
@@ -295,12 +296,14 @@ class Trainer:
         arrays |= {f"trace/{name}": values for name, values in member.traces.items()}
         arrays |= member_store.flatten({"params": member.params})
         self.records.put(spec.hash, arrays, meta)
-        self.found[spec.hash] = self.records.get(spec.hash)
+        record = self.records.get(spec.hash)
+        assert record is not None, "it was put just now"
+        self.found[spec.hash] = record
         self.trained += 1
         if self.log_curves:
             self.metrics.append(self._rows(self._arms[spec.hash]))
         for each in self._arms[spec.hash]:
-            self.watch.member_done(each, self.found[spec.hash])
+            self.watch.member_done(each, record)
 
     def _rows(self, specs: Sequence[Spec]) -> list[dict]:
         """metrics.jsonl: one row per (arm, seed, step, split)."""
@@ -347,8 +350,9 @@ class Trainer:
             {spec.hash: spec for spec in group.specs if spec.hash not in self.found}
             for group in groups
         ]
-        meta = self.checkpoints.newest_meta() if any(wanted) else None
-        for position, specs in enumerate(wanted if meta else []):
+        newest = self.checkpoints.newest_meta() if any(wanted) else None
+        meta: dict[str, Any] = newest or {"members": []}
+        for position, specs in enumerate(wanted):
             rows = tuple(row for row, hash in enumerate(meta["members"]) if hash in specs)
             if rows:
                 self._serial = meta["serial"]
@@ -356,7 +360,7 @@ class Trainer:
                 return Saved(
                     position, chosen, rows, len(meta["members"]), meta["step"], meta["fingerprints"]
                 )
-        strangers = [hash for hash in meta["members"] if hash not in self._arms] if meta else []
+        strangers = [hash for hash in meta["members"] if hash not in self._arms]
         if strangers:  # a person may go back to the other design; the next save takes its place
             self._serial = meta["serial"]
             warnings.warn(
@@ -380,7 +384,7 @@ def passes_of(structure: Mapping, dataset: Dataset) -> program.Passes:
 
 def fingerprint() -> dict[str, Any]:
     """Fingerprint of what else decides the last bits: versions, devices, cores, CPU, settings."""
-    import jaxlib
+    import jaxlib.version
 
     features = ""
     if Path("/proc/cpuinfo").exists():
@@ -395,7 +399,7 @@ def fingerprint() -> dict[str, Any]:
     several |= {"xla_flags": flags} if flags else {}
     return several | {
         "jax": jax.__version__,
-        "jaxlib": jaxlib.__version__,
+        "jaxlib": jaxlib.version.__version__,
         "devices": len(devices),
         "device_kind": devices[0].device_kind,
         "cores": (

@@ -110,17 +110,21 @@ def matrices(
         and not records[spec.hash].meta["diverged"]
     ]
     rates = {spec.arm: spec.config["model"][RATE] or 0.0 for spec in shown}
-    arm = max(rates, key=rates.get, default=None)
+    arm = max(rates, key=lambda arm: rates[arm], default=None)
     spec = next((spec for spec in shown if spec.arm == arm), None)
     # patches are no words
-    if spec is None or not rates[arm] or datasets[spec.data].splits["train"].features is not None:
+    if (
+        spec is None
+        or not rates[spec.arm]
+        or datasets[spec.data].splits["train"].features is not None
+    ):
         return {"matrices": None, "edges": None}
     dataset, record = datasets[spec.data], records[spec.hash]
     row = example_row(dataset)
     model, params = trained_model(spec, record, dataset)
     has_foil = dataset.splits["train"].foil[row] >= 0
     return {
-        "matrices": _matrices(spec, dataset, row, model, params, rates[arm]),
+        "matrices": _matrices(spec, dataset, row, model, params, rates[spec.arm]),
         "edges": _edges(dataset, row, model, params) if has_foil else None,
     }
 

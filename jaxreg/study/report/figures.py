@@ -11,7 +11,7 @@ Axes = Any
 
 
 @contextlib.contextmanager
-def style(settings: Mapping[str, Any]) -> Iterator[None]:
+def style(settings: Mapping[Any, Any]) -> Iterator[None]:
     """matplotlib's own defaults with these rcParams, while figures are made inside.
 
     A user's MPLBACKEND (each notebook sets one) may name a backend that is not installed here, and

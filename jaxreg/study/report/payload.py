@@ -196,16 +196,19 @@ def _flip(
 
 def _predictions(experiment: Experiment, outcome: Outcome) -> list[dict[str, Any]]:
     """What was written before running, beside what came."""
-    return [
-        {
-            "arm": arm,
-            "predicted": experiment.arms[arm].predict,
-            "found": 100 * found.difference,
-            "ci95": [100 * x for x in found.ci95],
-            "verdict": found.label,
-        }
-        for arm, found in outcome.verdicts.items()
-    ]
+    predictions = []
+    for arm, found in outcome.verdicts.items():
+        assert found.difference is not None and found.ci95 is not None, "a run has seeds"
+        predictions.append(
+            {
+                "arm": arm,
+                "predicted": experiment.arms[arm].predict,
+                "found": 100 * found.difference,
+                "ci95": [100 * x for x in found.ci95],
+                "verdict": found.label,
+            }
+        )
+    return predictions
 
 
 def write_page(workdir: Path, payload: Mapping[str, Any]) -> None:
@@ -230,8 +233,9 @@ def rebuild(workdir: Path) -> dict[str, Any]:
             experiment.arms, arms, seeds, library.request, run_directory.code_of(workdir)
         )
         stored = Records(workdir / "members")
-        found = {spec.hash: stored.get(spec.hash) for spec in specs}
-        missing = [spec for spec in specs if found[spec.hash] is None]
+        read = {spec.hash: stored.get(spec.hash) for spec in specs}
+        found = {address: record for address, record in read.items() if record is not None}
+        missing = [spec for spec in specs if spec.hash not in found]
         if missing:
             raise UserErrors(
                 [f"{workdir}: {len(missing)} of {len(specs)} members are not trained; run it again"]

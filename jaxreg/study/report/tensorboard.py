@@ -55,7 +55,7 @@ def _of_machine(rows: Iterable[Mapping]) -> Iterator[Scalar]:
 def _write(folder: Path, scalars: Iterable[Scalar]) -> None:
     """One file of events, without SummaryWriter, which pickles each event for its own thread."""
     from tensorboardX.event_file_writer import EventsWriter
-    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.proto.event_pb2 import Event  # pyright: ignore  # protobuf makes it at import
     from tensorboardX.summary import scalar
 
     folder.mkdir(parents=True, exist_ok=True)
