@@ -116,9 +116,9 @@ def headline(
         (verdict.NOT_TESTABLE, "Not testable, since every run of both arms diverged"),
     ):
         found = [
-            (said.difference, said.ci95, experiment.arms[name].title)
-            for name, said in arms.items()
-            if said.label == label and said.difference is not None and said.ci95 is not None
+            (judged.difference, judged.ci95, experiment.arms[name].title)
+            for name, judged in arms.items()
+            if judged.label == label and judged.difference is not None and judged.ci95 is not None
         ]
         if found:
             listed = ", ".join(
