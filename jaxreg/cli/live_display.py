@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jaxreg.cli import result_tables
-from jaxreg.study.analysis.summary_text import duration
+from jaxreg.study.analysis.durations import duration
 
 LINE_EVERY_SECONDS = 15.0  # between progress lines in a log file
 REFRESH_PER_SECOND = 2  # of the live table; rendering shares the cores with training

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from jaxreg.cli import live_display, result_tables
 from jaxreg.data.catsat import source
-from jaxreg.study.analysis.summary_text import duration
+from jaxreg.study.analysis.durations import duration
 
 VIEWS = source.VIEW_NAMES
 ARMS = ("none", "attention_0.1", "attention_0.3+decay")

@@ -7,6 +7,7 @@ from typing import Any
 
 from jaxreg.cli.arguments import Arguments, Flag, Usage
 from jaxreg.errors import DONE, UserErrors
+from jaxreg.study.analysis.durations import duration
 
 USAGE = Usage(
     command="status",
@@ -114,7 +115,7 @@ def _machine_lines(machine: Mapping, unsaved: str) -> list[tuple[str, str]]:
     lines = []
     if machine["total"]:
         left = (
-            f", about {_span(machine['seconds_left'])} left"
+            f", about {duration(machine['seconds_left'])} left"
             if machine["seconds_left"] is not None
             else ""
         )
@@ -138,11 +139,13 @@ def _machine_lines(machine: Mapping, unsaved: str) -> list[tuple[str, str]]:
         )
     if machine["goodput"] is not None:
         parts = [
-            f"{100 * machine['goodput']:.0f}% of {_span(machine['wall_seconds'])} in"
+            f"{100 * machine['goodput']:.0f}% of {duration(machine['wall_seconds'])} in"
             f" {machine['processes']} process(es)"
         ]
         others = (("lost_seconds", unsaved), ("idle_seconds", "between processes"))
-        parts += [f"{_span(machine[name])} {what}" for name, what in others if machine[name] >= 1]
+        parts += [
+            f"{duration(machine[name])} {what}" for name, what in others if machine[name] >= 1
+        ]
         lines.append(("goodput", "; ".join(parts)))
     return lines
 
@@ -151,22 +154,7 @@ def _ago(when: float | int | None) -> str:
     if when is None:
         return "at an unknown time"
     at = datetime.datetime.fromtimestamp(when, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    return f"{_span(max(0.0, time.time() - when))} ago, {at}"
-
-
-def _span(seconds: float | int) -> str:
-    """Seconds for people: 9 s, 1:05, 2:03:00."""
-    whole = round(seconds)
-    minutes, rest = divmod(whole, 60)
-    return (
-        f"{whole} s"
-        if whole < 60
-        else (
-            f"{minutes}:{rest:02}"
-            if minutes < 60
-            else f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
-        )
-    )
+    return f"{duration(max(0.0, time.time() - when))} ago, {at}"
 
 
 def _printable(text: str) -> str:

@@ -1,10 +1,11 @@
 """What the ledger costs, by claim, in model-steps; and how long that takes on this machine."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from jaxreg.store.atomic import write_json
+from jaxreg.study.analysis.durations import duration
 from jaxreg.study.claims import members
 from jaxreg.study.claims.design import Design, Request
 from jaxreg.study.engine import run_files
@@ -84,9 +85,7 @@ def note_time(workdir: Path, model_steps: int, seconds: float) -> None:
     )
 
 
-def budget_lines(
-    rows: Sequence[Cost], programs: int, rate: tuple[float, str], duration: Callable[[float], str]
-) -> list[str]:
+def budget_lines(rows: Sequence[Cost], programs: int, rate: tuple[float, str]) -> list[str]:
     """The budget as a table of text: model-steps by claim, then the whole and its expected time."""
     header = ("claim", "arms", "members", "tuning", "evaluation", "shared", "to train", "time")
     per_second, known = rate

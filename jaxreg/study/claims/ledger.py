@@ -100,7 +100,6 @@ def _budget(designs: Mapping[str, Design], chosen: Sequence[str], workdir: Path)
         rows,
         claim_members.structures(stored.missing(claim_members.unique(specs))),
         budget.rate_of(workdir),
-        summary_text.duration,
     )
 
 

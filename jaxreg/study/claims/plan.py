@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jaxreg.errors import UserErrors
 from jaxreg.study.analysis import power, statistics
-from jaxreg.study.analysis.summary_text import duration
+from jaxreg.study.analysis.durations import duration
 from jaxreg.study.claims import budget, page
 from jaxreg.study.claims import members as claim_members
 from jaxreg.study.claims.design import Design, load_claim, load_folder

@@ -137,7 +137,7 @@ def test_costs_count_what_is_shared_once(tmp_path):
         ("D7", 18, 0, (18 - 2) * steps, 2 * steps),
     ]
     assert [row.to_train for row in rows] == [row.evaluation for row in rows]
-    lines = budget.budget_lines(rows, 1, (100.0, "made up"), lambda seconds: f"{seconds:.0f} s")
+    lines = budget.budget_lines(rows, 1, (100.0, "made up"))
     assert (
         lines[-1]
         == "all: 1,400 model-steps, 1,400 to train in 1 program(s), about 22 s at 100 model-steps"
