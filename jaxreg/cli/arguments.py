@@ -30,6 +30,14 @@ class Flag:
     required: bool = False
 
 
+DEVICES = Flag("N", "CPU devices to make; default: one per core")
+DISTRIBUTED = Flag("", "join the job of several processes that JAX finds (Cloud TPU pod, Slurm)")
+OWN_PIECES = Flag(
+    "FILE", "the experiment file, where the run has a data set, model or penalty of its own"
+)
+WORKDIR = Flag("DIR", "where the run is kept; the same command goes on with it", required=True)
+
+
 @dataclasses.dataclass(frozen=True)
 class Usage:
     """What a subcommand takes.
@@ -92,12 +100,11 @@ def parser(usage: Usage) -> argparse.ArgumentParser:
     if usage.position:
         made.add_argument("position", metavar=usage.position, nargs="*", help=usage.position_help)
     for name, flag in usage.flags.items():
-        if flag.metavar:
-            made.add_argument(
-                name, dest=name, metavar=flag.metavar, action="append", help=flag.help
-            )
+        text, value = flag.help, flag.metavar
+        if value:
+            made.add_argument(name, dest=name, metavar=value, action="append", help=text)
         else:
-            made.add_argument(name, dest=name, action="append_const", const="yes", help=flag.help)
+            made.add_argument(name, dest=name, action="append_const", const="yes", help=text)
     if usage.takes_config:
         made.add_argument(
             "--config.FIELD",
@@ -185,9 +192,8 @@ def run_directory(text: str | None, mistakes: list[str]) -> Path | None:
     if not path.is_dir():
         here = [p.name for p in path.parent.iterdir() if p.is_dir()] if path.parent.is_dir() else []
         hint = nearest(path.name, here)
-        mistakes.append(
-            f"{text}: there is no such directory{hint if 'did you mean' in hint else ''}"
-        )
+        hint = hint if "did you mean" in hint else ""
+        mistakes.append(f"{text}: there is no such directory{hint}")
         return None
     if not (path / "config.json").is_file():
         mistakes.append(f"{text}: is not the directory of a run: it has no config.json")

@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jaxreg.cli import result_tables
+from jaxreg.cli.result_tables import Fraction
 from jaxreg.study.analysis.durations import duration
 
 LINE_EVERY_SECONDS = 15.0  # between progress lines in a log file
@@ -51,14 +52,7 @@ class Display:
     def progress(self, done: int, total: int) -> None:
         """Shows how many of all model-steps are done, and the estimated time left."""
 
-    def cell(
-        self,
-        arm: str,
-        view: str,
-        mean: float | int | None,
-        half_width: float | int | None,
-        count: int,
-    ) -> None:
+    def cell(self, arm: str, view: str, mean: Fraction, half_width: Fraction, count: int) -> None:
         """Sets a cell: mean accuracy over `count` members and half its 95% interval, fractions."""
 
     def note(self, text: str) -> None:
@@ -147,14 +141,7 @@ class _Shown(Display):
             self._first_done = done if self._first_done is None else self._first_done
             self._done, self._total = done, total
 
-    def cell(
-        self,
-        arm: str,
-        view: str,
-        mean: float | int | None,
-        half_width: float | int | None,
-        count: int,
-    ) -> None:
+    def cell(self, arm: str, view: str, mean: Fraction, half_width: Fraction, count: int) -> None:
         with self._lock:
             self._scores.put(arm, view, mean, half_width, count)
 
@@ -200,25 +187,19 @@ class _Shown(Display):
         """Seconds until all model-steps are done, at this phase's speed; None while unknown."""
         spent = self._clock() - self._phase_began
         new = self._done - (self._first_done or 0)
-        return (
-            spent * (self._total - self._done) / new
-            if self._first_done is not None and new > 0
-            else None
-        )
+        if self._first_done is not None and new > 0:
+            return spent * (self._total - self._done) / new
+        return None
 
     def _status(self) -> str:
         if self._first_done is None:
             return self._phase
         left = self.seconds_left()
-        eta = (
-            f", about {duration(left)} left"
-            if left is not None and self._done < self._total
-            else ""
-        )
-        return (
-            f"{self._phase} {_share(self._done, self._total)}, {self._done:,} of {self._total:,}"
-            f" model-steps{eta}"
-        )
+        eta = ""
+        if left is not None and self._done < self._total:
+            eta = f", about {duration(left)} left"
+        share = f"{100 * self._done // max(self._total, 1)}%"
+        return f"{self._phase} {share}, {self._done:,} of {self._total:,} model-steps{eta}"
 
 
 class Plain(_Shown):
@@ -237,14 +218,7 @@ class Plain(_Shown):
         if self._clock() - self._last_line >= LINE_EVERY_SECONDS:
             self._line(self._status())
 
-    def cell(
-        self,
-        arm: str,
-        view: str,
-        mean: float | int | None,
-        half_width: float | int | None,
-        count: int,
-    ) -> None:
+    def cell(self, arm: str, view: str, mean: Fraction, half_width: Fraction, count: int) -> None:
         super().cell(arm, view, mean, half_width, count)
         if view == self._scores.primary and count == self._scores.seeds:
             self._line(f"{arm}: {view} {result_tables.percent(mean)}%, {count} seeds")
@@ -254,9 +228,8 @@ class Plain(_Shown):
 
     def _line(self, text: str) -> None:
         self._last_line = self._clock()
-        self._console.print(
-            Text(f"[{duration(self._last_line - self._began)}] {text}"), soft_wrap=True
-        )
+        elapsed = duration(self._last_line - self._began)
+        self._console.print(Text(f"[{elapsed}] {text}"), soft_wrap=True)
 
 
 class Terminal(_Shown):
@@ -330,7 +303,3 @@ def console(stream: TextIO | io.StringIO | None = None, *, width: int = PLAIN_WI
         if not found.is_dumb_terminal:
             return found
     return Console(file=out, width=width, force_terminal=False, color_system=None)
-
-
-def _share(done: int, total: int) -> str:
-    return f"{100 * done // max(total, 1)}%"

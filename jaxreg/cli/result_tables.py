@@ -12,6 +12,9 @@ from rich.text import Text
 
 from jaxreg.study.report.verdict_styles import style_of
 
+Fraction = float | int | None
+"""A number that is shown; None where there is none."""
+
 _CELL = 9  # characters of "72.1 ±4.2"
 
 
@@ -31,18 +34,11 @@ class ScoreTable:
     views: list[str] = dataclasses.field(default_factory=list)
     primary: str | None = None
     seeds: int | None = None
-    cells: dict[tuple[str, str], tuple[float | int | None, float | int | None, int]] = (
-        dataclasses.field(default_factory=dict)
+    cells: dict[tuple[str, str], tuple[Fraction, Fraction, int]] = dataclasses.field(
+        default_factory=dict
     )
 
-    def put(
-        self,
-        arm: str,
-        view: str,
-        mean: float | int | None,
-        half_width: float | int | None,
-        count: int,
-    ) -> None:
+    def put(self, arm: str, view: str, mean: Fraction, half_width: Fraction, count: int) -> None:
         """Sets one cell; an arm or a view that was not announced comes last."""
         if arm not in self.arms:
             self.arms.append(arm)
@@ -83,11 +79,9 @@ def live(scores: ScoreTable, width: int) -> Table | Text:
     arm_width = max(len(arm) for arm in scores.arms)
     views = choose_views(scores.views, scores.primary, width - arm_width - 2)
     hidden = len(scores.views) - len(views)
-    caption = (
-        f"accuracy in %, ± half of the 95% interval; {hidden} more in the report"
-        if hidden
-        else "accuracy in %"
-    )
+    caption = "accuracy in %"
+    if hidden:
+        caption += f", ± half of the 95% interval; {hidden} more in the report"
     table = _table("arm", views, scores.primary, arm_width, caption)
     for arm in list(scores.arms):
         table.add_row(Text(arm), *(_live_cell(scores, arm, view) for view in views))
@@ -119,9 +113,7 @@ def closing(
         parts += [_differences(table, comparisons, baseline, primary, width), Text("")]
     elif table:
         parts += [_means(table, width), Text("")]
-    for control in controls:
-        parts.append(_control(control))
-    return Group(*parts)
+    return Group(*parts, *map(_control, controls))
 
 
 def _verdicts(
@@ -180,10 +172,7 @@ def _differences(
     )
     made = _table("", views, primary, arm_width, caption, least=11)
     if baseline is not None and baseline in table:
-        made.add_row(
-            Text(baseline),
-            *(percent(table[baseline].get(view, _NOTHING)["mean"]) for view in views),
-        )
+        made.add_row(Text(baseline), *_percents(table[baseline], views))
     for arm in arms:
         made.add_row(Text(arm), *(_difference(cells.get((arm, view))) for view in views))
     return made
@@ -196,11 +185,12 @@ def _means(table: Mapping, width: int) -> Table:
     views = choose_views(all_views, None, width - arm_width - 2)
     made = _table("", views, None, arm_width, "accuracy in %")
     for arm, row in table.items():
-        made.add_row(Text(arm), *(percent(row.get(view, _NOTHING)["mean"]) for view in views))
+        made.add_row(Text(arm), *_percents(row, views))
     return made
 
 
-_NOTHING = {"mean": None}
+def _percents(row: Mapping, views: Sequence[str]) -> list[str]:
+    return [percent(row[view]["mean"] if view in row else None) for view in views]
 
 
 def _table(
@@ -237,10 +227,8 @@ def _control(control: Mapping) -> Text:
         control["passed"], ("not tested", "yellow")
     )
     line = Text("control ", style="dim").append(mark, style=style)
-    return line.append(
-        f"  {control['name']}: {control['what']}"
-        + (f" ({control['detail']})" if control["detail"] else "")
-    )
+    detail = f" ({control['detail']})" if control["detail"] else ""
+    return line.append(f"  {control['name']}: {control['what']}{detail}")
 
 
 def _difference(row: Mapping | None) -> Text:
@@ -271,15 +259,12 @@ def _half(half_width: float | int | None) -> str:
 
 
 def _interval(ci95: Sequence | None, show: Callable[[float | int], str]) -> str:
-    return (
-        f"[{show(ci95[0])}, {show(ci95[1])}]" if ci95 and all(_known(end) for end in ci95) else ""
-    )
+    return f"[{show(ci95[0])}, {show(ci95[1])}]" if ci95 and all(map(_known, ci95)) else ""
 
 
 def _with_interval(cell: Mapping) -> Text:
-    return Text(
-        f"{percent(cell['mean'])} {_interval(cell['ci95'], lambda end: f'{100 * end:.0f}')}"
-    )
+    interval = _interval(cell["ci95"], lambda end: f"{100 * end:.0f}")
+    return Text(f"{percent(cell['mean'])} {interval}")
 
 
 def _p(p: float | int | None) -> str:

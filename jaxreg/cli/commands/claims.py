@@ -23,10 +23,8 @@ USAGE = Usage(
         "--minutes": Flag(
             "N", "stop cleanly after so many; the same command goes on", default="60"
         ),
-        "--devices": Flag("N", "CPU devices to make; default: one per core"),
-        "--distributed": Flag(
-            "", "join the job of several processes that JAX finds (Cloud TPU pod, Slurm)"
-        ),
+        "--devices": arguments.DEVICES,
+        "--distributed": arguments.DISTRIBUTED,
         "--dry_run": Flag("", "say what would run, by claim, and stop"),
     },
     many=True,

@@ -12,17 +12,13 @@ USAGE = Usage(
     position="EXPERIMENT",
     position_help="a name of `jaxreg list`, such as cat_sat, or a file",
     flags={
-        "--workdir": Flag(
-            "DIR", "where the run is kept; the same command goes on with it", required=True
-        ),
+        "--workdir": arguments.WORKDIR,
         "--seeds": Flag("SEEDS", "how many seeds (20), or which (100,101)"),
         "--arms": Flag(
             "ARMS", "only these arms (none,attention_0.3); the baseline always belongs to them"
         ),
-        "--devices": Flag("N", "CPU devices to make; default: one per core"),
-        "--distributed": Flag(
-            "", "join the job of several processes that JAX finds (Cloud TPU pod, Slurm)"
-        ),
+        "--devices": arguments.DEVICES,
+        "--distributed": arguments.DISTRIBUTED,
         "--dry_run": Flag("", "say what would run and what it could decide, and stop"),
     },
     takes_config=True,

@@ -26,11 +26,9 @@ USAGE = Usage(
         ),
         "--layer": Flag("LAYER", "only this layer, from 0"),
         "--head": Flag("HEAD", "only this head, from 0"),
-        "--devices": Flag("N", "CPU devices to make; default: one per core"),
+        "--devices": arguments.DEVICES,
         "--dry_run": Flag("", "say which connections would be kept, and stop"),
-        "--experiment": Flag(
-            "FILE", "the experiment file, where the run has a data set, model or penalty of its own"
-        ),
+        "--experiment": arguments.OWN_PIECES,
     },
     examples=("jaxreg counterfactual runs/cat_sat --arm=attention_0.3 --seed=100",),
 )

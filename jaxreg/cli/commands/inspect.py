@@ -22,9 +22,7 @@ USAGE = Usage(
         "--layer": Flag("LAYER", "only this layer, from 0"),
         "--head": Flag("HEAD", "only this head, from 0"),
         "--output": Flag("PNG", "write a picture too"),
-        "--experiment": Flag(
-            "FILE", "the experiment file, where the run has a data set, model or penalty of its own"
-        ),
+        "--experiment": arguments.OWN_PIECES,
     },
     examples=(
         (

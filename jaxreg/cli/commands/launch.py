@@ -11,39 +11,18 @@ from jaxreg.cli.launched_command import Launched
 from jaxreg.errors import DONE, UserErrors, collecting, has_control_character, nearest
 from jaxreg.launch import accelerators, fanout
 
+_TPU_FLAGS = (
+    "--accelerator_type --zone --project --spot --queued --valid_until --slices --split --results"
+    " --copy --package --python --before --shared --attempts --poll --reuse --keep --dry_run"
+)
 ENGINES = {
-    "tpu": frozenset(
-        (
-            "--accelerator_type",
-            "--zone",
-            "--project",
-            "--spot",
-            "--queued",
-            "--valid_until",
-            "--slices",
-            "--split",
-            "--results",
-            "--copy",
-            "--package",
-            "--python",
-            "--before",
-            "--shared",
-            "--attempts",
-            "--poll",
-            "--reuse",
-            "--keep",
-            "--dry_run",
-        )
-    ),
-    "gke": frozenset(
-        ("--accelerator_type", "--image", "--spot", "--attempts", "--slices", "--split")
-    ),
-    "slurm": frozenset(
-        ("--nodes", "--gpus", "--time", "--partition", "--before", "--slices", "--split")
-    ),
-    "skypilot": frozenset(
-        ("--accelerator_type", "--nodes", "--spot", "--attempts", "--package", "--python")
-    ),
+    engine: frozenset(flags.split())
+    for engine, flags in {
+        "tpu": _TPU_FLAGS,
+        "gke": "--accelerator_type --image --spot --attempts --slices --split",
+        "slurm": "--nodes --gpus --time --partition --before --slices --split",
+        "skypilot": "--accelerator_type --nodes --spot --attempts --package --python",
+    }.items()
 }
 """Engine -> the flags it has."""
 _REQUIRED = {
@@ -142,9 +121,7 @@ def run(given: Arguments) -> int:
     engine = _engine(given, mistakes)
     typed = (*given.positions, *given.command, *(f"{n}={v}" for n, v in given.flags.items()))
     mistakes += [f"{word!r}: {_CONTROL}" for word in typed if has_control_character(word)]
-    commands = [
-        launched_command.read(words, mistakes) for words in fanout.commands_of(given.command)
-    ]
+    commands = [launched_command.read(c, mistakes) for c in fanout.commands_of(given.command)]
     parts = _parts(given, commands, mistakes)
     name = given.positions[1] if len(given.positions) > 1 else f"jaxreg-{commands[0].stem}"
     if not _NAME.fullmatch(name):
@@ -224,13 +201,9 @@ def _parts(given: Arguments, commands: Sequence[Launched], mistakes: list[str]) 
     if values:  # else the mistakes in the experiment are listed
         with collecting(mistakes):
             shares = fanout.shared_out(command.words, by, values, slices)
+            files, stem = command.files, command.stem
             return [
-                Launched(
-                    words,
-                    fanout.value_of(words, "--workdir"),
-                    files=command.files,
-                    stem=command.stem,
-                )
+                Launched(words, fanout.value_of(words, "--workdir"), files=files, stem=stem)
                 for words in shares
             ]
     return [command]

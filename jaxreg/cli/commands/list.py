@@ -13,6 +13,7 @@ USAGE = Usage(
     what="list regularizers, data sets, experiments and configs",
     examples=("jaxreg list",),
 )
+_REGULARIZER_HEADER = ("name", "config field", "off", "what it does", "source")
 
 
 def run(given: Arguments) -> int:
@@ -29,21 +30,13 @@ def run(given: Arguments) -> int:
 
     console = live_display.console(width=160)
     for kind, table in REGULARIZER_KINDS.items():
-        _print(
-            console,
-            f"Regularizers: {kind}",
-            ("name", "config field", "off", "what it does", "source"),
-            [
-                (name, r.field, "-" if r.off is None else f"{r.off:g}", r.what, r.source)
-                for name, r in table.items()
-            ],
-        )
-    _print(
-        console,
-        "Data sets",
-        ("name", "what it asks"),
-        [(name, d.what) for name, d in SOURCES.items()],
-    )
+        rows = [
+            (name, r.field, "-" if r.off is None else f"{r.off:g}", r.what, r.source)
+            for name, r in table.items()
+        ]
+        _print(console, f"Regularizers: {kind}", _REGULARIZER_HEADER, rows)
+    datasets = [(name, source.what) for name, source in SOURCES.items()]
+    _print(console, "Data sets", ("name", "what it asks"), datasets)
     folders: tuple[tuple[str, recipes.Kind, str], ...] = (
         ("Experiments", "experiments", "what it asks"),
         ("Claims", "experiments/claims", "what it claims"),

@@ -33,12 +33,10 @@ def run(given: Arguments) -> int:
     from jaxreg.study.claims import plan
 
     mistakes = list(given.mistakes)
-    sd = plan.check_sd(given.flags["--sd"], mistakes)
-    workdir = (
-        None if given.flags["--workdir"] is None else arguments.expanded(given.flags["--workdir"])
-    )
+    sd, text = plan.check_sd(given.flags["--sd"], mistakes), given.flags["--workdir"]
+    workdir = None if text is None else arguments.expanded(text)
     if workdir is not None and not workdir.is_dir():
-        mistakes.append(f"--workdir={given.flags['--workdir']}: there is no such directory")
+        mistakes.append(f"--workdir={text}: there is no such directory")
     if mistakes:
         raise UserErrors(mistakes)
     assert given.position is not None  # required

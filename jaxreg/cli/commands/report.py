@@ -1,7 +1,7 @@
 """`jaxreg report`: tables and page again, from what is on disk."""
 
 from jaxreg.cli import arguments
-from jaxreg.cli.arguments import Arguments, Flag, Usage
+from jaxreg.cli.arguments import Arguments, Usage
 from jaxreg.errors import DONE, UserErrors
 
 USAGE = Usage(
@@ -9,11 +9,7 @@ USAGE = Usage(
     what="make the tables and report.html of a run again",
     position="DIR",
     position_help="the --workdir of an earlier compare",
-    flags={
-        "--experiment": Flag(
-            "FILE", "the experiment file, where the run has a data set, model or penalty of its own"
-        )
-    },
+    flags={"--experiment": arguments.OWN_PIECES},
     examples=("jaxreg report runs/cat_sat",),
 )
 

@@ -9,13 +9,9 @@ USAGE = Usage(
     what="train one model",
     flags={
         "--config": Flag("FILE", "a name of `jaxreg list`, or a file", required=True),
-        "--workdir": Flag(
-            "DIR", "where the run is kept; the same command goes on with it", required=True
-        ),
-        "--devices": Flag("N", "CPU devices to make; default: one per core"),
-        "--distributed": Flag(
-            "", "join the job of several processes that JAX finds (Cloud TPU pod, Slurm)"
-        ),
+        "--workdir": arguments.WORKDIR,
+        "--devices": arguments.DEVICES,
+        "--distributed": arguments.DISTRIBUTED,
     },
     takes_config=True,
     examples=(

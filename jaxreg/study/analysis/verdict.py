@@ -283,11 +283,9 @@ def _gap(comparison: Comparison, estimate: float) -> float:
     """Distance of the estimate from the margin to be excluded, on its near side; else negative."""
     if comparison.kind == "equivalence":
         return comparison.margin - abs(estimate)
-    return (
-        comparison.margin - estimate
-        if comparison.kind == "superiority"
-        else comparison.margin + estimate
-    )
+    if comparison.kind == "superiority":
+        return comparison.margin - estimate
+    return comparison.margin + estimate
 
 
 def _oriented(comparison: Comparison) -> Float[np.ndarray, " n"]:

@@ -301,14 +301,12 @@ def _check_seeds(claim: Claim) -> list[str]:
     both = sorted(
         {seed + offset for seed in claim.seeds for offset in offsets} & set(claim.tuning_seeds)
     )
-    return (
-        [
+    if both:
+        return [
             f"tuning_seeds: {both[0]} is a verdict seed too; what was tuned must not be judged on"
             " the same seeds"
         ]
-        if both
-        else []
-    )
+    return []
 
 
 def _check_question(question: Question) -> list[str]:

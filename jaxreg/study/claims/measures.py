@@ -98,11 +98,18 @@ class MeasuredMember:
         """
         view, curves = self.view(name), self.record.meta["curves"]
         if view.subset is not None:
-            raise ValueError(
-                f"{name} counts a part of {view.split} only; curves are of whole splits"
-            )
+            why = f"{name} counts a part of {view.split} only; curves are of whole splits"
+            raise ValueError(why)
         index = [[split, tuple(cut)] for split, cut in curves].index([view.split, tuple(view.cut)])
         return self.record.arrays["curves"][:, index, 0], self.record.arrays["curves"][:, index, 1]
+
+    def accuracy(self, name: str) -> float:
+        """Share of hits on a view."""
+        return self.scores(name)[0].mean()
+
+    def loss(self, name: str) -> float:
+        """Mean loss on a view, in nats."""
+        return self.scores(name)[1].mean()
 
     def chance(self, name: str) -> float:
         """Accuracy of a guess on a view."""
@@ -151,41 +158,36 @@ class Measure:
 
     def is_accuracy(self) -> bool:
         """Whether it is the accuracy of one view, so that ceiling and chance mean something."""
-        return (
-            self.unit == "points"
-            and len(self.views) == 1
-            and not self.is_difference
-            and not self.probes
-        )
+        of_one_view = len(self.views) == 1 and not self.is_difference and not self.probes
+        return self.unit == "points" and of_one_view
 
 
 def _guess_loss(member: MeasuredMember) -> float:
     return math.log(len(member.dataset.outputs))
 
 
+def _nothing(_: MeasuredMember) -> float:
+    return 0.0
+
+
 def accuracy(view: str) -> Measure:
     """Share of hits on a view; a diverged run guesses."""
     return Measure(
-        f"accuracy, {view}",
-        lambda m: m.scores(view)[0].mean(),
-        lambda m: m.chance(view),
-        views=(view,),
+        f"accuracy, {view}", lambda m: m.accuracy(view), lambda m: m.chance(view), views=(view,)
     )
 
 
 def loss(view: str) -> Measure:
     """Mean loss on a view in nats; a diverged run has that of a guess over all outputs."""
-    return Measure(
-        f"loss, {view}", lambda m: m.scores(view)[1].mean(), _guess_loss, **NATS, views=(view,)
-    )
+    return Measure(f"loss, {view}", lambda m: m.loss(view), _guess_loss, **NATS, views=(view,))
 
 
 def above_chance(view: str) -> Measure:
     """Accuracy minus that of a guess."""
     return Measure(
         f"accuracy above chance, {view}",
-        lambda m: m.scores(view)[0].mean() - m.chance(view),
-        lambda m: 0.0,
+        lambda m: m.accuracy(view) - m.chance(view),
+        _nothing,
         views=(view,),
         is_difference=True,
     )
@@ -195,8 +197,8 @@ def gap(view: str, minus: str) -> Measure:
     """Accuracy on one view minus that on another; 0 for a diverged run (see `diverged_share`)."""
     return Measure(
         f"accuracy, {view} minus {minus}",
-        lambda m: m.scores(view)[0].mean() - m.scores(minus)[0].mean(),
-        lambda m: 0.0,
+        lambda m: m.accuracy(view) - m.accuracy(minus),
+        _nothing,
         views=(view, minus),
         is_difference=True,
     )
@@ -206,8 +208,8 @@ def loss_gap(view: str, minus: str) -> Measure:
     """Loss on one view minus that on another, in nats."""
     return Measure(
         f"loss, {view} minus {minus}",
-        lambda m: m.scores(view)[1].mean() - m.scores(minus)[1].mean(),
-        lambda m: 0.0,
+        lambda m: m.loss(view) - m.loss(minus),
+        _nothing,
         **NATS,
         views=(view, minus),
         is_difference=True,
@@ -218,23 +220,18 @@ def kept(cut: str, intact: str) -> Measure:
     """Share of the accuracy above chance on `intact` that remains on `cut`; 0 if there is none."""
 
     def share(m: MeasuredMember) -> float:
-        before = m.scores(intact)[0].mean() - m.chance(intact)
-        return (m.scores(cut)[0].mean() - m.chance(cut)) / before if before > 0 else 0.0
+        before = m.accuracy(intact) - m.chance(intact)
+        return (m.accuracy(cut) - m.chance(cut)) / before if before > 0 else 0.0
 
-    return Measure(
-        f"accuracy kept, {cut} of {intact}",
-        share,
-        lambda m: 0.0,
-        unit="% kept",
-        views=(cut, intact),
-    )
+    title = f"accuracy kept, {cut} of {intact}"
+    return Measure(title, share, _nothing, unit="% kept", views=(cut, intact))
 
 
 def worst(*views: str) -> Measure:
     """The lowest accuracy of several views: what is left whichever pathway is cut."""
     return Measure(
         f"lowest accuracy of {', '.join(views)}",
-        lambda m: min(m.scores(view)[0].mean() for view in views),
+        lambda m: min(m.accuracy(view) for view in views),
         lambda m: min(m.chance(view) for view in views),
         views=views,
     )
@@ -247,13 +244,12 @@ def steps_to(view: str, accuracy: float | int) -> Measure:
         there = np.flatnonzero(m.curve(view)[0] >= accuracy)
         return math.log(m.record.meta["eval_steps"][int(there[0])] if there.size else m.num_steps)
 
-    return Measure(
-        f"steps to {accuracy:.0%} on {view}",
-        steps,
-        lambda m: math.log(m.num_steps),
-        **LOG_PERCENT,
-        curves=(view,),
-    )
+    title = f"steps to {accuracy:.0%} on {view}"
+    return Measure(title, steps, _log_steps, **LOG_PERCENT, curves=(view,))
+
+
+def _log_steps(member: MeasuredMember) -> float:
+    return math.log(member.num_steps)
 
 
 def at_crossing(
@@ -289,16 +285,10 @@ def at_crossing(
 
     threshold = f"accuracy {accuracy:.0%}" if accuracy is not None else f"loss {loss_below:g}"
     title = f"{of}, {view}{f' minus {minus}' if minus else ''}, at {threshold} on {when}"
-    lost = (lambda m: 0.0) if minus else _guess_loss if of == "loss" else (lambda m: m.chance(view))
+    lost = _nothing if minus else _guess_loss if of == "loss" else (lambda m: m.chance(view))
     shown = NATS if of == "loss" else POINTS
-    return Measure(
-        title,
-        read,
-        lost,
-        **shown,
-        curves=tuple(dict.fromkeys((view, when, *([minus] if minus else [])))),
-        is_difference=bool(minus),
-    )
+    curves = tuple(dict.fromkeys((view, when, *([minus] if minus else []))))
+    return Measure(title, read, lost, **shown, curves=curves, is_difference=bool(minus))
 
 
 def train_mode_loss() -> Measure:
@@ -313,17 +303,16 @@ def train_mode_loss() -> Measure:
 
 def trained_steps() -> Measure:
     """The logarithm of the steps that were trained: a difference of -.1 is 10% fewer."""
-    return Measure(
-        "steps trained",
-        lambda m: math.log(max(1, m.record.meta["last_step"])),
-        lambda m: math.log(m.num_steps),
-        **LOG_PERCENT,
-    )
+
+    def steps(m: MeasuredMember) -> float:
+        return math.log(max(1, m.record.meta["last_step"]))
+
+    return Measure("steps trained", steps, _log_steps, **LOG_PERCENT)
 
 
 def diverged() -> Measure:
     """1 for a run that diverged, else 0."""
-    return Measure("diverged runs", lambda m: 0.0, lambda m: 1.0, unit="% of runs")
+    return Measure("diverged runs", _nothing, lambda m: 1.0, unit="% of runs")
 
 
 def diverged_share(on: str = "") -> Measure:
@@ -355,21 +344,19 @@ def largest_stable(field: str = "optim.learning_rate", on: str = "") -> Measure:
 
     def octaves(members: Sequence[MeasuredMember]) -> float:
         rates = np.asarray([m.at for m in members], np.float64)
-        return float(
-            largest_stable_rate(rates, np.asarray([[_lost(m, on)] for m in members])).octaves[0]
-        )
+        lost = np.asarray([[_lost(m, on)] for m in members])
+        return float(largest_stable_rate(rates, lost).octaves[0])
 
     title = f"largest stable {field}{f', judged on {on}' if on else ''}"
-    return Measure(
-        title, octaves, lambda m: math.nan, **OCTAVES, views=(on,) if on else (), of_several=True
-    )
+    views = (on,) if on else ()
+    return Measure(title, octaves, lambda m: math.nan, **OCTAVES, views=views, of_several=True)
 
 
 def _lost(member: MeasuredMember, on: str) -> bool:
     """Whether a run diverged or, on the named view, learned less than half of what there is."""
-    return member.diverged or (
-        bool(on) and not float(member.scores(on)[1].mean()) < 0.5 * _guess_loss(member)
-    )
+    if member.diverged or not on:
+        return member.diverged
+    return not float(member.loss(on)) < 0.5 * _guess_loss(member)
 
 
 def probed(
@@ -417,7 +404,7 @@ def probed_copies(
     return Measure(
         title,
         of,
-        lambda m: 0.0,
+        _nothing,
         unit=unit,
         scale=scale,
         probes=(probe,),
@@ -478,7 +465,7 @@ def position_share(how: str = "moved", view: str = "validation", *, by: int = 3)
     return Measure(
         f"share carried by position, {view} {how}",
         share,
-        lambda m: 0.0,
+        _nothing,
         unit="% of what is known",
         views=(view,),
         probes=(probe,),

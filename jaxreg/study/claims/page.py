@@ -144,16 +144,14 @@ def _scope(design: Design) -> str:
 
 
 def _cost(cost: Cost | None) -> dict[str, int] | None:
-    return (
-        None
-        if cost is None
-        else {
-            "members": cost.members,
-            "tuning": cost.tuning,
-            "evaluation": cost.evaluation,
-            "shared": cost.shared,
-        }
-    )
+    if cost is None:
+        return None
+    return {
+        "members": cost.members,
+        "tuning": cost.tuning,
+        "evaluation": cost.evaluation,
+        "shared": cost.shared,
+    }
 
 
 def outcome(claim: Mapping[str, Any]) -> list[str]:
@@ -220,8 +218,6 @@ def render(contents: Mapping[str, Any], command: str) -> str:
 def _smallest_p(contents: Mapping[str, Any]) -> float | None:
     """The smallest p that a question could reach, after Holm."""
     numbers = [len(claim["seeds"]) for claim in contents["claims"] if claim["form"] == "experiment"]
-    return (
-        min(1.0, statistics.smallest_p(min(numbers)) * contents["questions_in_family"])
-        if numbers
-        else None
-    )
+    if numbers:
+        return min(1.0, statistics.smallest_p(min(numbers)) * contents["questions_in_family"])
+    return None

@@ -411,11 +411,9 @@ def _answer(target: Target) -> Callable[[Any], float]:
     @jax.jit
     def probability(params):
         logits = program.predict(model, params, batch)[0]
-        return (
-            jax.nn.sigmoid(logits[label] - logits[foil])
-            if foil >= 0
-            else jax.nn.softmax(logits)[label]
-        )
+        if foil >= 0:
+            return jax.nn.sigmoid(logits[label] - logits[foil])
+        return jax.nn.softmax(logits)[label]
 
     return lambda params: float(probability(params))
 

@@ -82,11 +82,11 @@ def _one_mixing(*strengths: float | None) -> list[str]:
 
 
 def _traces_fit(traces: Sequence[str], layout: str) -> list[str]:
-    return (
-        ["eval.traces needs train.layout=members: a trace needs the whole batch on one device"]
-        if traces and layout == "data"
-        else []
-    )
+    if traces and layout == "data":
+        return [
+            "eval.traces needs train.layout=members: a trace needs the whole batch on one device"
+        ]
+    return []
 
 
 _COORDINATES = {

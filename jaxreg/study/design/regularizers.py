@@ -41,93 +41,87 @@ class Regularizer:
     in_evaluation: bool = False
 
 
-def _strength(field: str, on: float, what: str, source: str, off: float = 0.0) -> Regularizer:
-    return Regularizer(field, off, on, what, source)
+def _dropout(field: str, what: str, source: str) -> Regularizer:
+    return Regularizer(f"model.{field}", 0.0, 0.6, what, source)
+
+
+def _optim(field: str, on: float, what: str, source: str, off: float = 0.0) -> Regularizer:
+    return Regularizer(f"optim.{field}", off, on, what, source)
 
 
 def _structure(field: str, on: object, what: str, source: str, **also: object) -> Regularizer:
-    return Regularizer(
-        field, None, on, what, source, {f"model.{name}": value for name, value in also.items()}
-    )
+    others = {f"model.{name}": value for name, value in also.items()}
+    return Regularizer(f"model.{field}", None, on, what, source, others)
 
 
 _SRIVASTAVA, _PASCANU = "Srivastava et al. 2014", "Pascanu et al. 2013"
 _RATE = {"attention_dropout_rate": 0.6}
 
 DROPOUT = {
-    "attention dropout": _strength(
-        "model.attention_dropout_rate",
-        0.6,
+    "attention dropout": _dropout(
+        "attention_dropout_rate",
         "drops single connections after the softmax, each head for itself",
         f"{_SRIVASTAVA}; Devlin et al. 2019",
     ),
     "attention dropout by unit": _structure(
-        "model.attention_dropout_unit",
+        "attention_dropout_unit",
         "head",
         "drops keys, queries, heads or spans of keys instead",
         "Zhou et al. 2020 (heads)",
         **_RATE,
     ),
     "DropKey": _structure(
-        "model.attention_dropout_stage",
+        "attention_dropout_stage",
         "logits",
         "drops connections before the softmax",
         "Li et al. 2023",
         **_RATE,
     ),
     "shared attention dropout": _structure(
-        "model.attention_dropout_share",
+        "attention_dropout_share",
         ("head",),
         "one mask for all heads, queries or examples",
         "Raffel et al. 2020 (T5)",
         **_RATE,
     ),
     "targeted dropout": _structure(
-        "model.attention_dropout_edges",
+        "attention_dropout_edges",
         "query->noun",
         "drops only the connection between two named places",
         "ours",
         **_RATE,
     ),
-    "MLP dropout": _strength(
-        "model.mlp_dropout_rate", 0.6, "drops hidden features behind the activation", _SRIVASTAVA
+    "MLP dropout": _dropout(
+        "mlp_dropout_rate", "drops hidden features behind the activation", _SRIVASTAVA
     ),
-    "MLP dropout, old style": _strength(
-        "model.mlp_pre_activation_dropout_rate",
-        0.6,
+    "MLP dropout, old style": _dropout(
+        "mlp_pre_activation_dropout_rate",
         "drops hidden features before the activation",
         _SRIVASTAVA,
     ),
-    "residual dropout": _strength(
-        "model.residual_dropout_rate",
-        0.6,
+    "residual dropout": _dropout(
+        "residual_dropout_rate",
         "drops features of what a sublayer adds",
         "Vaswani et al. 2017, 5.4",
     ),
-    "embedding dropout": _strength(
-        "model.embedding_dropout_rate",
-        0.6,
+    "embedding dropout": _dropout(
+        "embedding_dropout_rate",
         "drops features of the embedded sentence",
         "Vaswani et al. 2017, 5.4",
     ),
-    "token dropout": _strength(
-        "model.token_dropout_rate",
-        0.6,
+    "token dropout": _dropout(
+        "token_dropout_rate",
         "zeroes whole tokens' embeddings, never the query's",
         "Iyyer et al. 2015; Gal & Ghahramani 2016",
     ),
-    "key dropout": _strength(
-        "model.key_dropout_rate",
-        0.6,
+    "key dropout": _dropout(
+        "key_dropout_rate",
         "hides tokens as keys in all heads and layers (forgetful masking)",
         "Liu et al. 2022",
     ),
-    "LayerDrop": _strength(
-        "model.layer_dropout_rate", 0.6, "skips whole blocks for a step", "Fan et al. 2020"
-    ),
-    "stochastic depth": _strength(
-        "model.stochastic_depth_rate",
-        0.6,
+    "LayerDrop": _dropout("layer_dropout_rate", "skips whole blocks for a step", "Fan et al. 2020"),
+    "stochastic depth": _dropout(
+        "stochastic_depth_rate",
         "drops a sublayer's output, example by example",
         "Huang et al. 2016",
     ),
@@ -139,7 +133,7 @@ DROPOUT = {
         "Gal & Ghahramani 2016",
     ),
     "dropout by depth": _structure(
-        "model.dropout_depth",
+        "dropout_depth",
         "linear",
         "rates grow linearly from block to block",
         "Huang et al. 2016",
@@ -161,14 +155,14 @@ DROPOUT = {
 
 LOSS = {
     name.replace("_", " "): Regularizer(
-        f"loss.{name}_strength", 0.0, 0.5, cls.what, cls.source, cls.seen_with
+        f"loss.{name}_strength", 0.0, 0.5, p.what, p.source, p.seen_with
     )
-    for name, cls in penalties.PENALTIES.items()
+    for name, p in penalties.PENALTIES.items()
 }
 
 OPTIMIZATION = {
-    "weight decay": _strength(
-        "optim.weight_decay",
+    "weight decay": _optim(
+        "weight_decay",
         2.0,
         "shrinks matrices a little each step, apart from the gradient",
         "Loshchilov & Hutter 2019",
@@ -187,39 +181,36 @@ OPTIMIZATION = {
         "sgd",
         "Adam with decay in the gradient, SGD with momentum, or Lion instead of AdamW",
         "Kingma & Ba 2015; Chen et al. 2023",
-        {},
     ),
-    "gradient clipping": _strength(
-        "optim.max_grad_norm", 0.01, "cuts the gradient's global norm down", _PASCANU, inf
+    "gradient clipping": _optim(
+        "max_grad_norm", 0.01, "cuts the gradient's global norm down", _PASCANU, inf
     ),
-    "clipping by parameter": _strength(
-        "optim.max_param_grad_norm",
+    "clipping by parameter": _optim(
+        "max_param_grad_norm",
         0.001,
         "cuts each parameter tensor's gradient norm down",
         _PASCANU,
         inf,
     ),
-    "adaptive clipping": _strength(
-        "optim.adaptive_clip",
+    "adaptive clipping": _optim(
+        "adaptive_clip",
         0.001,
         "cuts gradients down relative to their parameters, unit by unit",
         "Brock et al. 2021",
         inf,
     ),
-    "gradient noise": _strength(
-        "optim.gradient_noise",
+    "gradient noise": _optim(
+        "gradient_noise",
         1.0,
         "adds normal noise that decays over the steps",
         "Neelakantan et al. 2015",
     ),
-    "SAM": _strength(
-        "optim.sam_radius", 0.5, "takes the gradient at the worst point nearby", "Foret et al. 2021"
+    "SAM": _optim(
+        "sam_radius", 0.5, "takes the gradient at the worst point nearby", "Foret et al. 2021"
     ),
-    "ASAM": _strength(
-        "optim.asam_radius", 2.0, "SAM in units of the parameters", "Kwon et al. 2021"
-    ),
-    "averaged weights": _strength(
-        "optim.ema_decay",
+    "ASAM": _optim("asam_radius", 2.0, "SAM in units of the parameters", "Kwon et al. 2021"),
+    "averaged weights": _optim(
+        "ema_decay",
         0.5,
         "evaluates an exponential moving average of the parameters",
         "Polyak & Juditsky 1992",
@@ -238,32 +229,30 @@ OPTIMIZATION = {
 
 ARCHITECTURE = {
     "place of the norm": _structure(
-        "model.norm",
+        "norm",
         "post",
         "normalizes before (pre), behind (post) or around (sandwich) each sublayer",
         "Ba et al. 2016; Xiong et al. 2020; Ding et al. 2021",
     ),
     "kind of norm": _structure(
-        "model.norm_kind",
+        "norm_kind",
         "rms",
         "RMSNorm, or LayerNorm without bias or gain",
         "Ba et al. 2016; Zhang & Sennrich 2019",
     ),
     "final norm": _structure(
-        "model.final_norm", False, "normalizes before the output layer", "Xiong et al. 2020"
+        "final_norm", False, "normalizes before the output layer", "Xiong et al. 2020"
     ),
     "residual connections": _structure(
-        "model.residual", False, "adds a sublayer's input to its output", "He et al. 2016"
+        "residual", False, "adds a sublayer's input to its output", "He et al. 2016"
     ),
     "LayerScale": _structure(
-        "model.layer_scale",
+        "layer_scale",
         0.1,
         "a learned factor for each feature that a sublayer adds",
         "Touvron et al. 2021",
     ),
-    "QK-norm": _structure(
-        "model.qk_norm", True, "normalizes queries and keys", "Henry et al. 2020"
-    ),
+    "QK-norm": _structure("qk_norm", True, "normalizes queries and keys", "Henry et al. 2020"),
     "logit soft-cap": Regularizer(
         "model.logit_softcap",
         inf,
@@ -273,13 +262,10 @@ ARCHITECTURE = {
         in_evaluation=True,
     ),
     "sigmoid attention": _structure(
-        "model.attention_kind",
-        "sigmoid",
-        "weights that need not sum to one",
-        "Ramapuram et al. 2024",
+        "attention_kind", "sigmoid", "weights that need not sum to one", "Ramapuram et al. 2024"
     ),
     "initialization": _structure(
-        "model.init_scheme",
+        "init_scheme",
         "normal",
         "normal .02, scaled by depth, or Xavier, instead of LeCun",
         "Radford et al. 2019; Glorot & Bengio 2010",

@@ -181,11 +181,9 @@ def _check_exists(path: Path):
 def _line_of(error: BaseException, path: Path) -> str:
     """', line 12': the last line of the person's code in the traceback, and another file's name."""
     if isinstance(error, SyntaxError):
-        return (
-            f", line {error.lineno}"
-            if error.filename == str(path.absolute())
-            else f", in {error.filename} line {error.lineno}"
-        )
+        if error.filename == str(path.absolute()):
+            return f", line {error.lineno}"
+        return f", in {error.filename} line {error.lineno}"
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)

@@ -424,11 +424,9 @@ class MachineLog:
 
     def _memory(self) -> tuple[int | None, str]:
         reported = device_bytes()
-        return (
-            (reported, "as the device reports")
-            if reported
-            else (self.program_bytes or None, "by XLA's analysis")
-        )
+        if reported:
+            return (reported, "as the device reports")
+        return (self.program_bytes or None, "by XLA's analysis")
 
     def _write(self, event: str, row: dict[str, Any]) -> None:
         if self.log is None or not self.process:

@@ -86,17 +86,15 @@ def _kind(workdir: Path, command: str | None, design: Mapping | None) -> str:
     if len(words) > 1 and words[1] in COMMANDS:
         return words[1]
     if design is not None:
-        return (
-            "train"
-            if isinstance(design.get("experiment"), dict)
+        if (
+            isinstance(design.get("experiment"), dict)
             and design["experiment"].get("name") == "train"
-            else "compare"
-        )
-    return (
-        "claims"
-        if any((workdir / name).exists() for name in ("ledger.json", "timing.json"))
-        else "run"
-    )
+        ):
+            return "train"
+        return "compare"
+    if any((workdir / name).exists() for name in ("ledger.json", "timing.json")):
+        return "claims"
+    return "run"
 
 
 def _design(design: Mapping | None, damaged: list[str]) -> dict[str, Any]:
@@ -339,11 +337,9 @@ def _state(found: Mapping, rows: Sequence[Mapping]) -> str:
     if found["lock"]["pid"] is not None:  # who ends in any other way takes its name away
         return f"killed: process {found['lock']['pid']} ended without a word"
     if not rows:
-        return (
-            "done"
-            if found["has_results"] and found["kind"] in ("compare", "train", "claims")
-            else "stopped"
-        )
+        if found["has_results"] and found["kind"] in ("compare", "train", "claims"):
+            return "done"
+        return "stopped"
     ends = [row for row in rows if row[MACHINE] == "end" and row["process"] == rows[-1]["process"]]
     if not ends:
         return "killed: the last process ended without a word"

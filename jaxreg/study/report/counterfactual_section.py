@@ -30,11 +30,9 @@ def read(workdir: Path) -> dict[str, Any]:
 def found(workdir: Path, specs: Iterable[Spec]) -> dict[str, Any] | None:
     """counterfactual.json of a member of this run as it is trained now; None without one."""
     document = read(workdir) if (workdir / FILE).exists() else None
-    return (
-        document
-        if document is not None and document["member"] in {spec.hash for spec in specs}
-        else None
-    )
+    if document is not None and document["member"] in {spec.hash for spec in specs}:
+        return document
+    return None
 
 
 def headline(document: Mapping[str, Any]) -> str:
