@@ -103,9 +103,7 @@ def judge(design: DesignLike, table: scores.Table, evidence: Evidence) -> Outcom
         "margin": design.margin,
         "alpha": design.alpha,
         "seeds": list(evidence.seeds),
-        "arms": {
-            arm: {view: _cell(values) for view, values in row.items()} for arm, row in table.items()
-        },
+        "arms": {arm: {view: _cell(row[view]) for view in row} for arm, row in table.items()},
         "comparisons": [
             _comparison(design, arm, view, table, verdicts, lost)
             for arm in table
@@ -116,11 +114,8 @@ def judge(design: DesignLike, table: scores.Table, evidence: Evidence) -> Outcom
         "controls": _controls(design, table, evidence, verdicts, aa, uninformative),
     }
     # Present only where it applies, so that other runs' files stay byte-identical.
-    return Outcome(
-        found | ({"diverged": dict(evidence.diverged)} if evidence.diverged else {}),
-        verdicts,
-        uninformative,
-    )
+    found |= {"diverged": dict(evidence.diverged)} if evidence.diverged else {}
+    return Outcome(found, verdicts, uninformative)
 
 
 def contrast(design: DesignLike, table: scores.Table, arm: str, view: str) -> scores.Contrast:
@@ -244,16 +239,9 @@ def _known(
         what, detail = f"an effect that must be there is found: {arm.title}", check.detail
     else:
         check = pair.check
-        floor = (
-            ""
-            if check.noise_floor is None
-            else f"; noise floor (SD over seeds) {100 * check.noise_floor:.1f} points"
-        )
         what = "two baselines at other seeds come out neither better nor worse"
-        detail = judged.label + floor
-    return {
-        "passed": check.passed,
-        "what": what,
-        "detail": detail,
-        "noise_floor": check.noise_floor,
-    }
+        detail = judged.label
+        if check.noise_floor is not None:
+            detail += f"; noise floor (SD over seeds) {100 * check.noise_floor:.1f} points"
+    found = {"passed": check.passed, "what": what, "detail": detail}
+    return found | {"noise_floor": check.noise_floor}

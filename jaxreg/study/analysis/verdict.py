@@ -154,11 +154,9 @@ def judge_family(comparisons: Sequence[Comparison], *, alpha: float) -> list[Ver
     p_refuting = [refuting_p(c) if c.untestable is None else 1.0 for c in comparisons]
     p_holm, p_refuting_holm = statistics.holm(p).tolist(), statistics.holm(p_refuting).tolist()
     return [
-        (
-            _decide(c, alpha, num_tests, p[i], p_holm[i], p_refuting_holm[i])
-            if c.untestable is None
-            else _not_testable(c)
-        )
+        _not_testable(c)
+        if c.untestable is not None
+        else _decide(c, alpha, num_tests, p[i], p_holm[i], p_refuting_holm[i])
         for i, c in enumerate(comparisons)
     ]
 
@@ -217,34 +215,23 @@ def _rule(
     at_least = margin * (1 - statistics.TIE)
     if comparison.kind == "superiority":
         if primary and oriented >= at_least:
-            return (
-                SUPPORTED,
-                f"significant, in the claimed direction, by at least the margin {margin:g}",
-            )
+            reason = f"significant, in the claimed direction, by at least the margin {margin:g}"
+            return SUPPORTED, reason
         if primary and oriented < 0:
             return OPPOSITE, "significant, against the claimed direction"
         if refuting:
             return NEGLIGIBLE, f"an effect of the margin {margin:g} is excluded"
-        seen = (
-            f"significant, but the estimate is below the margin {margin:g}"
-            if primary
-            else "not significant"
-        )
+        below = f"significant, but the estimate is below the margin {margin:g}"
+        seen = below if primary else "not significant"
         return INCONCLUSIVE, f"{seen}, and an effect of the margin is not excluded"
-    worse = (
-        oriented <= -at_least if comparison.kind == "non-inferiority" else abs(oriented) >= at_least
-    )
-    what = "worse" if comparison.kind == "non-inferiority" else "a difference"
+    one_sided = comparison.kind == "non-inferiority"
+    worse = oriented <= -at_least if one_sided else abs(oriented) >= at_least
+    what = "worse" if one_sided else "a difference"
     if primary:
         return SUPPORTED, f"{what} by the margin {margin:g} is excluded"
     if refuting and worse:
-        return (
-            OPPOSITE,
-            (
-                f"significantly {'worse' if what == 'worse' else 'different'}, by at least the"
-                f" margin {margin:g}"
-            ),
-        )
+        how = "worse" if one_sided else "different"
+        return OPPOSITE, f"significantly {how}, by at least the margin {margin:g}"
     return INCONCLUSIVE, f"{what} by the margin {margin:g} is neither excluded nor shown"
 
 
@@ -256,13 +243,10 @@ def _seeds_needed(
         return None, "one seed has no spread to plan with"
     margin, spread = comparison.margin, float(values.std(ddof=1))
     estimate = float(values.mean()) * comparison.direction
-    superiority = comparison.kind == "superiority"
     sided, wanted = power.sides_and_power(comparison.kind)
-    goal = (
-        "to see an effect of the margin"
-        if superiority
-        else "to exclude the margin if there is no difference"
-    )
+    goal = "to exclude the margin if there is no difference"
+    if comparison.kind == "superiority":
+        goal = "to see an effect of the margin"
     needed = statistics.seeds_for_power(
         spread, margin, alpha=alpha, power=wanted, num_tests=num_tests, sided=sided
     )
@@ -350,12 +334,10 @@ def informative(
     """
     if not per_seed_by_arm:
         raise ValueError("per_seed_by_arm: no arm")
-    means = np.array(
-        [
-            statistics.finite_vector(v, f"per_seed_by_arm[{a!r}]").mean()
-            for a, v in per_seed_by_arm.items()
-        ]
-    )
+    vectors = [
+        statistics.finite_vector(v, f"per_seed_by_arm[{a!r}]") for a, v in per_seed_by_arm.items()
+    ]
+    means = np.array([vector.mean() for vector in vectors])
     span = f"arms from {means.min():.3f} to {means.max():.3f}"
     if np.all(means >= ceiling):
         return Check(False, f"uninformative: all arms at the ceiling ({span}, ceiling {ceiling:g})")
@@ -374,9 +356,9 @@ def aa_control(
     """
     values = statistics.finite_vector(differences, "differences")
     floor = float(values.std(ddof=1)) if values.size > 1 else None
-    detail = (
-        "one seed: no noise floor" if floor is None else f"noise floor (SD over seeds) {floor:.3g}"
-    )
+    detail = "one seed: no noise floor"
+    if floor is not None:
+        detail = f"noise floor (SD over seeds) {floor:.3g}"
     if verdict.label == NOT_TESTABLE:
         return Check(None, f"{verdict.label}: {verdict.reason}; {detail}", floor)
     return Check(verdict.label not in (SUPPORTED, OPPOSITE), f"{verdict.label}; {detail}", floor)

@@ -141,11 +141,8 @@ class Claim(AbstractDesign):
         """The secondary effects, measures as effects of the first question's contrast."""
         if not self.questions:
             return []
-        first = self.questions[0]
-        return [
-            e if isinstance(e, Effect) else Effect(e.title, first.contrast, e)
-            for e in self.secondary
-        ]
+        arms = self.questions[0].contrast
+        return [e if isinstance(e, Effect) else Effect(e.title, arms, e) for e in self.secondary]
 
 
 def order(claim_id: str) -> tuple:
@@ -163,34 +160,25 @@ def check_claim(claim: Claim) -> list[str]:
         if not isinstance(vars(claim)[name], str) or not vars(claim)[name].strip():
             mistakes.append(f"{name} is {vars(claim)[name]!r}; it must be a text")
     if isinstance(claim.id, str) and claim.id and not re.fullmatch(r"[A-Z]\d+[a-z]*", claim.id):
-        mistakes.append(
-            f"id is {claim.id!r}; it must be a capital, a number and perhaps letters, such as C1a"
-        )
+        form = "a capital, a number and perhaps letters, such as C1a"
+        mistakes.append(f"id is {claim.id!r}; it must be {form}")
     forms = [name for name in ("questions", "tests", "findings", "untestable") if vars(claim)[name]]
     if len(forms) != 1:
-        found = " and ".join(forms) or "none of them"
-        mistakes.append(
-            "a claim has exactly one of questions, tests, findings and untestable; this one has"
-            f" {found}"
-        )
+        rule = "a claim has exactly one of questions, tests, findings and untestable"
+        mistakes.append(f"{rule}; this one has {' and '.join(forms) or 'none of them'}")
     if claim.form == "experiment":
         mistakes += _check_experiment(claim)
     for finding in claim.findings:
         if finding.verdict not in (verdict.SUPPORTED, "refuted"):
-            mistakes.append(
-                f"finding {finding.part!r}: verdict is {finding.verdict!r}; documents say supported"
-                " or refuted"
-            )
+            found = f"verdict is {finding.verdict!r}; documents say supported or refuted"
+            mistakes.append(f"finding {finding.part!r}: {found}")
     return mistakes
 
 
 def _check_experiment(claim: Claim) -> list[str]:
-    mistakes = (
-        []
-        if claim.prediction.strip()
-        else ["prediction is empty; write down what you expect before it runs"]
-    )
-    mistakes += check_design(claim)
+    mistakes = check_design(claim)
+    if not claim.prediction.strip():
+        mistakes.insert(0, "prediction is empty; write down what you expect before it runs")
     if not claim.arms or not all(isinstance(arm, Arm) for arm in claim.arms.values()):
         return mistakes  # the rest checks the arms
     for name, arm in claim.arms.items():
@@ -200,10 +188,8 @@ def _check_experiment(claim: Claim) -> list[str]:
     for question in (*claim.questions, *claim.controls):
         mistakes += [f"question {question.name!r}: {line}" for line in _check_question(question)]
     for control in claim.controls:
-        mistakes += [
-            f"control {control.name!r}: {line}"
-            for line in (_check_of(control.of, claim) if isinstance(control, Control) else ())
-        ]
+        lines = _check_of(control.of, claim) if isinstance(control, Control) else []
+        mistakes += [f"control {control.name!r}: {line}" for line in lines]
     names = [question.name for question in claim.questions]
     mistakes += [
         f"question {name!r}: there are several of this name"
@@ -216,20 +202,14 @@ def _check_experiment(claim: Claim) -> list[str]:
         mistakes += [f"{what} {effect.name!r}: there is no arm {arm!r}" for arm in unknown]
         wrong_names = wrong_names or bool(unknown)
     for condition in claim.preconditions:
-        mistakes += [
-            f"precondition {condition.what!r}: {line}"
-            for line in _check_precondition(condition, claim)
-        ]
+        lines = _check_precondition(condition, claim)
+        mistakes += [f"precondition {condition.what!r}: {line}" for line in lines]
     return mistakes if wrong_names else [*mistakes, *_check_contrasts(claim)]
 
 
 def _all_effects(claim: Claim) -> list[tuple[str, Effect]]:
-    groups = (
-        ("question", claim.questions),
-        ("control", claim.controls),
-        ("effect", claim.effects()),
-    )
-    return [(what, effect) for what, effects in groups for effect in effects]
+    groups = {"question": claim.questions, "control": claim.controls, "effect": claim.effects()}
+    return [(what, effect) for what, effects in groups.items() for effect in effects]
 
 
 def _check_arm(arm: Arm, claim: Claim) -> list[str]:
@@ -241,24 +221,19 @@ def _check_arm(arm: Arm, claim: Claim) -> list[str]:
         if len(values) < 2 or list(values) != sorted(values):
             mistakes.append(f"sweep of {field}: needs two or more values, rising")
     if arm.tune and arm.like:
-        mistakes.append(
-            f"tunes, and takes the tuned values of {arm.like!r}; it can do one of the two"
-        )
+        both = f"tunes, and takes the tuned values of {arm.like!r}"
+        mistakes.append(f"{both}; it can do one of the two")
     if arm.sweep and (arm.tune or arm.like):
         mistakes.append("sweeps and tunes; it can do one of the two")
     if arm.like and (arm.like not in claim.arms or claim.arms[arm.like].like):
         mistakes.append(f"like: there is no arm {arm.like!r} that tunes by itself")
     if arm.tune and len(arm.tune.candidates) < 2:
         mistakes.append("tune: needs two or more candidates")
-    if (
-        arm.tune
-        and not isinstance(arm.tune.field, str)
-        and any(len(row) != len(arm.tune.field) for row in arm.tune.candidates)
-    ):
-        mistakes.append(
-            f"tune: each candidate needs {len(arm.tune.field)} values, one for each of"
-            f" {', '.join(arm.tune.field)}"
-        )
+    fields = arm.tune.field if arm.tune else ""
+    if arm.tune and not isinstance(fields, str):
+        if any(len(row) != len(fields) for row in arm.tune.candidates):
+            needed = f"{len(fields)} values, one for each of {', '.join(fields)}"
+            mistakes.append(f"tune: each candidate needs {needed}")
     if arm.copies < 1 or (arm.copies > 1 and arm.sweep):
         mistakes.append(f"copies is {arm.copies}; it must be 1 or more, and 1 in a sweep")
     return mistakes
@@ -286,10 +261,10 @@ def _check_budget(claim: Claim) -> list[str]:
     }
     for name, arm in claim.arms.items():
         if name not in {*own, *apart} and not arm.like and not arm.sweep and arm.kind == "arm":
-            mistakes.append(
-                f"arm {name!r}: does not tune, but others do; every arm gets the same budget, the"
-                f" baseline too ({most} candidates, or like=...)"
+            rule = (
+                f"every arm gets the same budget, the baseline too ({most} candidates, or like=...)"
             )
+            mistakes.append(f"arm {name!r}: does not tune, but others do; {rule}")
     return mistakes
 
 
@@ -298,36 +273,24 @@ def _check_seeds(claim: Claim) -> list[str]:
     if mistakes or check_seeds(claim.seeds):
         return mistakes
     offsets = {0, AA_OFFSET} | {arm.seed_offset for arm in claim.arms.values()}
-    both = sorted(
-        {seed + offset for seed in claim.seeds for offset in offsets} & set(claim.tuning_seeds)
-    )
-    if both:
-        return [
-            f"tuning_seeds: {both[0]} is a verdict seed too; what was tuned must not be judged on"
-            " the same seeds"
-        ]
-    return []
+    judged = {seed + offset for seed in claim.seeds for offset in offsets}
+    both = sorted(judged & set(claim.tuning_seeds))
+    rule = "what was tuned must not be judged on the same seeds"
+    return [f"tuning_seeds: {seed} is a verdict seed too; {rule}" for seed in both[:1]]
 
 
 def _check_question(question: Question) -> list[str]:
-    mistakes = []
+    wanted = {}
     if not is_number(question.margin) or question.margin <= 0:
-        mistakes.append(
-            f"margin is {question.margin!r}; it must be a number above 0, in the measure's own unit"
-        )
+        wanted["margin"] = "a number above 0, in the measure's own unit"
     if question.kind not in verdict.QUESTION_KINDS:
-        mistakes.append(
-            f"kind is {question.kind!r}; it must be one of: {', '.join(verdict.QUESTION_KINDS)}"
-        )
+        wanted["kind"] = f"one of: {', '.join(verdict.QUESTION_KINDS)}"
     if question.direction not in (1, -1):
-        mistakes.append(
-            f"direction is {question.direction!r}; it must be 1 (an increase) or -1 (a decrease)"
-        )
+        wanted["direction"] = "1 (an increase) or -1 (a decrease)"
     if not is_number(question.predict):
-        mistakes.append(
-            f"predict is {question.predict!r}; it must be a number, in {question.measure.unit}"
-        )
-    return mistakes
+        wanted["predict"] = f"a number, in {question.measure.unit}"
+    found = vars(question)
+    return [f"{name} is {found[name]!r}; it must be {what}" for name, what in wanted.items()]
 
 
 def _check_precondition(condition: Precondition, claim: Claim) -> list[str]:

@@ -53,9 +53,8 @@ class ArmDesign:
         """(value in the sweep, flat config) of each training of the arm."""
         values = change(self.values, self.options[option])
         swept = [(field, value) for field, many in self.arm.sweep.items() for value in many]
-        return [(value, change(values, {field: value})) for field, value in swept] or [
-            (None, values)
-        ]
+        points = [(value, change(values, {field: value})) for field, value in swept]
+        return points or [(None, values)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,16 +73,11 @@ class Design:
 
     def candidates(self, name: str, request: Request) -> list[list[Spec]]:
         """For each candidate of an arm its members on the tuning seeds."""
-        own = self.arms[name]
-        return [
-            [
-                _spec(
-                    f"{name}/{index}", seed, seed, seed, plain(change(own.values, option)), request
-                )
-                for seed in self.tuning_seeds
-            ]
-            for index, option in enumerate(own.options)
-        ]
+        own, rows = self.arms[name], []
+        for index, option in enumerate(own.options):
+            config, label = plain(change(own.values, option)), f"{name}/{index}"
+            rows.append([_spec(label, s, s, s, config, request) for s in self.tuning_seeds])
+        return rows
 
     def members(
         self, chosen: Mapping[str, int], request: Request
@@ -91,13 +85,10 @@ class Design:
         """{arm: {seed: its members}} on the verdict seeds, with each arm's chosen candidate."""
         found: dict[str, dict[int, tuple[Run, ...]]] = {}
         for name, own in self.arms.items():
-            points = [
-                (at, plain(values))
-                for at, values in own.points(chosen.get(own.arm.like or name, 0))
-            ]
-            found[name] = {
-                seed: tuple(_runs(name, own.arm, seed, points, request)) for seed in self.seeds
-            }
+            option = chosen.get(own.arm.like or name, 0)
+            points = [(at, plain(values)) for at, values in own.points(option)]
+            runs = {s: tuple(_runs(name, own.arm, s, points, request)) for s in self.seeds}
+            found[name] = runs
         return found
 
 
@@ -107,44 +98,33 @@ def _runs(
     data_seed = seed + arm.seed_offset
     for at, config in points:
         for copy in range(arm.copies):
-            yield Run(
-                _spec(name, seed, data_seed + copy * COPY_OFFSET, data_seed, config, request), at
-            )
+            run_seed = data_seed + copy * COPY_OFFSET
+            yield Run(_spec(name, seed, run_seed, data_seed, config, request), at)
 
 
 def _spec(
     name: str, seed: int, run_seed: int, data_seed: int, config: Mapping, request: Request
 ) -> Spec:
     data = request(config["data"], data_seed)
-    return Spec(
-        name, seed, run_seed, config, member_hash(config, run_seed, data, code_version()), data
-    )
+    address = member_hash(config, run_seed, data, code_version())
+    return Spec(name, seed, run_seed, config, address, data)
 
 
 def change(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """A flat config with fields changed; another data set or model first sets its own defaults."""
     dataset, module = changes.get("data.dataset", ""), changes.get("model.module", "")
-    values = (
-        configs.with_dataset(values, dataset)
-        if dataset in SOURCES and dataset != values["data.dataset"]
-        else dict(values)
-    )
-    values = (
-        configs.with_module(values, module)
-        if module in MODELS and module != values["model.module"]
-        else values
-    )
+    values = dict(values)
+    if dataset in SOURCES and dataset != values["data.dataset"]:
+        values = configs.with_dataset(values, dataset)
+    if module in MODELS and module != values["model.module"]:
+        values = configs.with_module(values, module)
     fields = fields_of(values["data.dataset"], values["model.module"])
-    known = {
-        field: value
+    canonical = {
+        field: fields[field].canonical(value)
         for field, value in changes.items()
         if field in fields and fields[field].allows(value)
     }
-    return (
-        values
-        | dict(changes)
-        | {field: fields[field].canonical(value) for field, value in known.items()}
-    )
+    return values | dict(changes) | canonical
 
 
 def reference(effect: Effect) -> str:
@@ -225,10 +205,8 @@ def load_folder(
             found.append(load_claim(path, quick=quick, num_seeds=num_seeds))
     if mistakes:
         raise UserErrors(mistakes)
-    return {
-        design.claim.id: design
-        for design in sorted(found, key=lambda design: order(design.claim.id))
-    }
+    found.sort(key=lambda design: order(design.claim.id))
+    return {design.claim.id: design for design in found}
 
 
 def _first_seeds(seeds: Sequence[int], number: int | None) -> tuple[int, ...]:
@@ -282,9 +260,8 @@ def _options(claim: Claim, arm: Arm) -> list[dict[str, Any]]:
 
 def _forbidden(arm: Arm) -> list[str]:
     """Fields where they may not stand: treatments in a setting, conditions in a treatment."""
-    treatments = dict.fromkeys(
-        [*arm.diff, *arm.sweep, *(arm.tune.options()[0] if arm.tune else ())]
-    )
+    tuned = arm.tune.options()[0] if arm.tune else ()
+    treatments = dict.fromkeys([*arm.diff, *arm.sweep, *tuned])
     lines = [
         f"touches {field}; that is a condition: write it into setting="
         for field in treatments
@@ -296,17 +273,12 @@ def _forbidden(arm: Arm) -> list[str]:
 
 def _missing_views(claim: Claim, name: str, own: ArmDesign) -> list[str]:
     """Views and curves that the claim's measures read and this arm does not have."""
-    wanted = [
-        effect.measure
-        for effect in (*claim.questions, *claim.controls, *claim.effects())
-        if name in effect.contrast
-    ]
+    effects = (*claim.questions, *claim.controls, *claim.effects())
+    wanted = [effect.measure for effect in effects if name in effect.contrast]
     wanted += [condition.measure for condition in claim.preconditions if condition.arm == name]
-    views = [
-        view
-        for measure in wanted
-        for view in (*measure.views, *(probe.view for probe in measure.probes))
-    ]
+    views: list[str] = []
+    for measure in wanted:
+        views += [*measure.views, *(probe.view for probe in measure.probes)]
     curves = [curve for measure in wanted for curve in measure.curves]
     known = views_of(own.values)
     dataset, seen = own.values["data.dataset"], own.values["eval.curves"]
@@ -331,9 +303,8 @@ def _missing_views(claim: Claim, name: str, own: ArmDesign) -> list[str]:
 def views_of(values: Mapping[str, Any]) -> tuple[str, ...]:
     """The names of the views that the data of a flat config have."""
     name = str(values["data.dataset"])
-    return _views(
-        name, tuple((setting, values[f"data.{setting}"]) for setting in SOURCES[name].defaults())
-    )
+    settings = SOURCES[name].defaults()
+    return _views(name, tuple((each, values[f"data.{each}"]) for each in settings))
 
 
 @functools.lru_cache(maxsize=64)
@@ -346,14 +317,9 @@ def _equal_arms(arms: Mapping[str, ArmDesign]) -> list[str]:
     first: dict[str, str] = {}
     lines = []
     for name, own in arms.items():
-        content = repr(
-            (
-                [sorted(v.items()) for _, v in own.points(0)],
-                own.arm.seed_offset,
-                own.arm.copies,
-                [sorted(o.items()) for o in own.options],
-            )
-        )
+        points = [sorted(values.items()) for _, values in own.points(0)]
+        options = [sorted(option.items()) for option in own.options]
+        content = repr((points, own.arm.seed_offset, own.arm.copies, options))
         if content in first and own.arm.kind != "aa":
             lines.append(f"arm {name!r}: is the same as arm {first[content]!r}")
         first.setdefault(content, name)
@@ -372,9 +338,7 @@ def quicker(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _quicker_arm(arm: Arm) -> Arm:
-    sweep = {
-        field: tuple(values)[:: max(1, len(values) - 1)][:2] for field, values in arm.sweep.items()
-    }
+    sweep = {field: tuple(v)[:: max(1, len(v) - 1)][:2] for field, v in arm.sweep.items()}
     return dataclasses.replace(arm, sweep=sweep, copies=min(2, arm.copies))
 
 
@@ -385,8 +349,6 @@ def too_large_seeds(designs: Sequence[Design]) -> list[str]:
         for name, own in design.arms.items():
             largest = max(design.seeds) + own.arm.seed_offset + (own.arm.copies - 1) * COPY_OFFSET
             if largest > MAX_SEED:
-                lines.append(
-                    f"{design.claim.id}: arm {name!r}: its seeds reach {largest}, above {MAX_SEED},"
-                    " the largest seed"
-                )
+                reach = f"its seeds reach {largest}, above {MAX_SEED}, the largest seed"
+                lines.append(f"{design.claim.id}: arm {name!r}: {reach}")
     return lines

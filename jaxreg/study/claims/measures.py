@@ -287,7 +287,8 @@ def at_crossing(
     title = f"{of}, {view}{f' minus {minus}' if minus else ''}, at {threshold} on {when}"
     lost = _nothing if minus else _guess_loss if of == "loss" else (lambda m: m.chance(view))
     shown = NATS if of == "loss" else POINTS
-    curves = tuple(dict.fromkeys((view, when, *([minus] if minus else []))))
+    names = [view, when, minus] if minus else [view, when]
+    curves = tuple(dict.fromkeys(names))
     return Measure(title, read, lost, **shown, curves=curves, is_difference=bool(minus))
 
 

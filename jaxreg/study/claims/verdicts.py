@@ -35,9 +35,7 @@ class Judged:
 
 def family(designs: Mapping[str, Design]) -> list[tuple[str, Question]]:
     """(claim id, question) of every primary question, in the order of the ledger."""
-    return [
-        (name, question) for name, design in designs.items() for question in design.claim.questions
-    ]
+    return [(name, each) for name, design in designs.items() for each in design.claim.questions]
 
 
 def judge(
@@ -68,40 +66,34 @@ def judge(
     ]
     for (name, question), own in zip(questions, found, strict=True):
         if own is None:
-            comparisons.append(
-                verdict.Comparison(
-                    (), float(question.margin), question.direction, question.kind, NOT_RUN
-                )
-            )
+            comparisons.append(_comparison(question, (), NOT_RUN))
             checks.append(([], []))
             continue
-        off = (
-            [{"name": "off_value"} | off_values[name]] if off_values and name in off_values else []
-        )
+        own_off = (off_values or {}).get(name)
+        off = [] if own_off is None else [{"name": "off_value"} | own_off]
         checked = [pairs[own.aa_key], *_needed(known[name], question), *own.checks, *off]
         conditions = _needed(gathered[name].preconditions, question)
-        differences = own.measured.differences
         why = controls.why_untestable(conditions, checked, own.uninformative)
-        comparisons.append(
-            verdict.Comparison(
-                differences, float(question.margin), question.direction, question.kind, why
-            )
-        )
+        comparisons.append(_comparison(question, own.measured.differences, why))
         checks.append((conditions, checked))
     verdicts = verdict.judge_family(comparisons, alpha=alpha)
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in designs}
     for (name, question), own, judged, (conditions, checked) in zip(
         questions, found, verdicts, checks, strict=True
     ):
-        rows[name].append(
-            _row(question, own, None if quick else judged)
-            | {"preconditions": conditions, "controls": checked}
-        )
+        needed = {"preconditions": conditions, "controls": checked}
+        rows[name].append(_row(question, own, None if quick else judged) | needed)
     secondary = {
         name: [_effect(measured) for measured in evidence.secondary]
         for name, evidence in gathered.items()
     }
     return Judged(rows, secondary, aa)
+
+
+def _comparison(question: Question, differences: Any, why: str | None = None) -> verdict.Comparison:
+    """A question's numbers, as the rules of verdicts take them."""
+    margin, kind = float(question.margin), question.kind
+    return verdict.Comparison(differences, margin, question.direction, kind, why)
 
 
 def _needed(entries: Sequence[Mapping[str, Any]], question: Question) -> list[dict[str, Any]]:
@@ -124,10 +116,7 @@ def _aa_pairs(
             assert isinstance(question, Question), "`_asked` measures questions only"
             distinct.setdefault(own.aa_key, (own, question))
     outcomes = controls.judge_aa_pairs(
-        {
-            key: verdict.Comparison(own.aa, float(question.margin))
-            for key, (own, question) in distinct.items()
-        },
+        {key: verdict.Comparison(own.aa, float(q.margin)) for key, (own, q) in distinct.items()},
         alpha=alpha,
     )
     entries, out = {}, 0
@@ -135,22 +124,19 @@ def _aa_pairs(
         found = outcomes[key]
         in_family, by_itself, check = found.in_family, found.alone, found.check
         scale, unit = question.measure.scale, question.measure.unit
-        floor = (
-            "one seed: no noise floor"
-            if check.noise_floor is None
-            else f"noise floor (SD over seeds) {scale * check.noise_floor:.3g} {unit}"
-        )
+        floor = "one seed: no noise floor"
+        if check.noise_floor is not None:
+            floor = f"noise floor (SD over seeds) {scale * check.noise_floor:.3g} {unit}"
         assert by_itself.difference is not None and by_itself.ci95 is not None, "it has seeds"
         low, high = by_itself.ci95
+        arms = f"two arms '{reference(question)}'"
+        interval = f"[{scale * low:+.3g}, {scale * high:+.3g}] {unit}"
         entries[key] = {
             "name": "aa",
-            "what": (
-                f"two arms '{reference(question)}' at other seeds come out neither better nor worse"
-            ),
+            "what": f"{arms} at other seeds come out neither better nor worse",
             "passed": check.passed,
             "detail": (
-                f"{in_family.label}; {scale * by_itself.difference:+.3g} [{scale * low:+.3g},"
-                f" {scale * high:+.3g}] {unit}; {floor}"
+                f"{in_family.label}; {scale * by_itself.difference:+.3g} {interval}; {floor}"
             ),
             "noise_floor": check.noise_floor,
         }
@@ -162,12 +148,8 @@ def _known_effect(control: MeasuredEffect, alpha: float) -> dict[str, Any]:
     """A positive control's entry: an effect that must be there is found."""
     question = control.effect
     assert isinstance(question, Question), "a claim's controls are questions"
-    judged, check = controls.judge_known_effect(
-        verdict.Comparison(
-            control.differences, float(question.margin), question.direction, question.kind
-        ),
-        alpha=alpha,
-    )
+    comparison = _comparison(question, control.differences)
+    judged, check = controls.judge_known_effect(comparison, alpha=alpha)
     assert judged.difference is not None, "it has seeds"
     return {
         "name": "positive_control",
@@ -197,30 +179,13 @@ def _row(
         "predict": question.predict,
     }
     if own is None:
-        return entry | {
-            "verdict": None,
-            "reason": NOT_RUN,
-            "difference": None,
-            "ci95": None,
-            "p": None,
-            "p_holm": None,
-            "seeds_needed": None,
-            "per_seed": [],
-            "arms": {},
-        }
+        absent = ("verdict", "reason", "difference", "ci95", "p", "p_holm", "seeds_needed")
+        found = {"reason": NOT_RUN, "per_seed": [], "arms": {}}
+        return entry | dict.fromkeys(absent) | found
     numbers = _numbers(own.measured)
     if judged is None:
-        return (
-            entry
-            | numbers
-            | {
-                "verdict": None,
-                "reason": "a quick run has no verdicts",
-                "p": None,
-                "p_holm": None,
-                "seeds_needed": None,
-            }
-        )
+        nothing = dict.fromkeys(("verdict", "reason", "p", "p_holm", "seeds_needed"))
+        return entry | numbers | nothing | {"reason": "a quick run has no verdicts"}
     return (
         entry
         | numbers

@@ -73,31 +73,18 @@ def compare(
     """
     config, arms = plain(config), {name: plain(arm) for name, arm in arms.items()}
     refuse_impossible(config, experiment.arms, seeds)
-    same_everywhere.refuse_different(
-        "compare",
-        config,
-        arms,
-        seeds,
-        experiment=same_everywhere.hash_of(replace(experiment, own=Own())),
-    )
+    without_own = same_everywhere.hash_of(replace(experiment, own=Own()))
+    same_everywhere.refuse_different("compare", config, arms, seeds, experiment=without_own)
 
     def body(session: Session) -> None:
         specs = make_specs(experiment.arms, arms, seeds, session.library.request)
         same_everywhere.refuse_other_data(spec.data for spec in specs)
         run_directory.begin(workdir, experiment, config, arms, seeds, fingerprint(), display)
         example = session.library[specs[0].data]
-        display.opening(
-            experiment.question,
-            experiment.prediction,
-            summary_text.view_examples(example),
-            scope.scope(config, seeds),
-        )
-        display.layout(
-            list(experiment.arms),
-            [view.name for view in example.views],
-            experiment.primary,
-            len(seeds),
-        )
+        asked, line = summary_text.view_examples(example), scope.scope(config, seeds)
+        display.opening(experiment.question, experiment.prediction, asked, line)
+        views = [view.name for view in example.views]
+        display.layout(list(experiment.arms), views, experiment.primary, len(seeds))
         records = session.train(specs)
         if not processes.is_first():  # there is nothing more to share out
             return
@@ -126,9 +113,8 @@ def _report(
 
     phases, command = session.phases, summary_text.command(sys.argv)
     phases("probing")
-    payload = build.payload_of(
-        experiment, config, specs, records, session.library, outcome, command
-    )
+    datasets = session.library
+    payload = build.payload_of(experiment, config, specs, records, datasets, outcome, command)
     payload["counterfactual"] = counterfactual_section.found(session.workdir, specs)
     phases("writing report")
     build.write_tensorboard(session.workdir, specs, records)
@@ -184,9 +170,8 @@ def budget(
     unique = {spec.hash: spec for spec in specs}
     todo = [spec for spec in unique.values() if spec.hash not in stored]
     steps = sum(spec.config["train"]["num_steps"] for spec in todo)
-    tests = sum(
-        arm.kind == "arm" for name, arm in experiment.arms.items() if name != experiment.baseline
-    )
+    others = [arm for name, arm in experiment.arms.items() if name != experiment.baseline]
+    tests = sum(arm.kind == "arm" for arm in others)
     lines = [
         (
             f"{len(experiment.arms)} arms x {len(seeds)} seeds: {len(unique)} members in"
@@ -230,9 +215,8 @@ def train(config: Config, workdir: Path, *, display: Any) -> int:
     def body(session: Session) -> None:
         specs = make_specs(alone.arms, {arm: config}, alone.seeds, session.library.request)
         same_everywhere.refuse_other_data(spec.data for spec in specs)
-        run_directory.begin(
-            workdir, alone, config, {arm: config}, alone.seeds, fingerprint(), display
-        )
+        arms = {arm: config}
+        run_directory.begin(workdir, alone, config, arms, alone.seeds, fingerprint(), display)
         example = session.library[specs[0].data]
         display.layout([arm], [view.name for view in example.views], None, 1)
         records = session.train(specs)
@@ -243,11 +227,10 @@ def train(config: Config, workdir: Path, *, display: Any) -> int:
         write_json(workdir / "results.json", outcome.results)
         tensorboard.write_tensorboard(workdir, specs, records)
         session.phases.stop()
-        table = outcome.results["arms"]
         display.closing(
             [f"seed {seed}"],
             warnings=summary_text.warnings(alone, outcome.results),
-            table=table,
+            table=outcome.results["arms"],
             timing=session.phases.seconds,
             command=summary_text.command(sys.argv),
         )

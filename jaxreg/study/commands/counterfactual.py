@@ -90,11 +90,8 @@ class Target:
     def name(self, connection: Connection) -> str:
         """Such as "layer 0 head 2: SIT -> cat (2)": the last number counts the words from 1."""
         layer, head, key = connection
-        place = key - self.start
-        return (
-            f"layer {layer} head {head}: {self.words[self.query - self.start]} ->"
-            f" {self.words[place]} ({place + 1})"
-        )
+        place, verb = key - self.start, self.words[self.query - self.start]
+        return f"layer {layer} head {head}: {verb} -> {self.words[place]} ({place + 1})"
 
 
 def find(
@@ -127,29 +124,18 @@ def find(
         there = steps == step
         if not there.any():
             some = ", ".join(map(str, dict.fromkeys(steps[:8].tolist()))) or "none"
-            raise UserErrors(
-                [
-                    f"--step={step}: its batch did not have the sentence; steps that had it:"
-                    f" {some}{', ...' if steps.size > 8 else ''}"
-                ]
-            )
+            some += ", ..." if steps.size > 8 else ""
+            why = f"its batch did not have the sentence; steps that had it: {some}"
+            raise UserErrors([f"--step={step}: {why}"])
         steps, examples = steps[there][:1], examples[there][:1]
     replay = dropped_of(spec, dataset, row)
     for at, example in zip(steps.tolist(), examples.tolist(), strict=True):
         dropped = replay(at, example)
         if dropped[_chosen(layer), _chosen(head)].any():
             return Target(chosen_arm, spec, record, dataset, row, at, example, dropped)
-    which = (
-        f"step {step}"
-        if step is not None
-        else f"none of the {steps.size} steps that had the sentence"
-    )
-    raise UserErrors(
-        [
-            f"{which} dropped {'none' if step is not None else 'any'} of these connections of its"
-            " query's row"
-        ]
-    )
+    which = f"none of the {steps.size} steps that had the sentence dropped any"
+    which = which if step is None else f"step {step} dropped none"
+    raise UserErrors([f"{which} of these connections of its query's row"])
 
 
 def _chosen(index: int | None) -> slice:
@@ -162,12 +148,8 @@ def _refuse(
     """Raises a mistake where this member has no connection that could have been kept."""
     model, subject, mistakes = spec.config["model"], f"arm {spec.arm!r}", []
     if not example_sentence.has_attention(spec):
-        raise UserErrors(
-            [
-                f"{subject}: model.module is {model['module']}; only the connections of ours can"
-                " be kept"
-            ]
-        )
+        found = f"model.module is {model['module']}"
+        raise UserErrors([f"{subject}: {found}; only the connections of ours can be kept"])
     if not model[example_sentence.RATE]:
         mistakes.append(f"{subject} has no attention dropout: no step dropped a connection")
     if spec.config["counterfactual"]["step"] is not None:
@@ -185,10 +167,8 @@ def _refuse(
         mistakes.append(
             f"{subject} at seed {spec.seed} diverged: it has no answer that could change"
         )
-    for name, index, count in (
-        ("--layer", layer, model["num_layers"]),
-        ("--head", head, model["num_heads"]),
-    ):
+    limits = (("--layer", layer, model["num_layers"]), ("--head", head, model["num_heads"]))
+    for name, index, count in limits:
         if index is not None and index >= count:
             mistakes.append(f"{name}={index}: the model has {count}, 0 to {count - 1}")
     if mistakes:
@@ -204,12 +184,9 @@ def _row_of(dataset: Dataset, text: str | None) -> int:
     for row, tokens in enumerate(dataset.splits["train"].tokens):
         if np.array_equal(tokens[tokens != PAD], content):
             return row
-    raise UserErrors(
-        [
-            f"--text: {text!r} is no training sentence of seed {dataset.seed}, such as"
-            f" {dataset.sentence('train', example_sentence.example_row(dataset))!r}"
-        ]
-    )
+    one = dataset.sentence("train", example_sentence.example_row(dataset))
+    found = f"{text!r} is no training sentence of seed {dataset.seed}, such as {one!r}"
+    raise UserErrors([f"--text: {found}"])
 
 
 def dropped_of(spec: Spec, dataset: Dataset, row: int) -> Callable[[int, int], np.ndarray]:
@@ -220,13 +197,11 @@ def dropped_of(spec: Spec, dataset: Dataset, row: int) -> Callable[[int, int], n
     """
     structure, strengths = program.structure_of(spec.config), program.strengths_of(spec.config)
     vocabulary = program.Vocabulary.of(dataset)
-    batch = {
-        name: jnp.asarray(x[row : row + 1]) for name, x in program.train_batch(dataset, ()).items()
-    }
+    whole = program.train_batch(dataset, ())
+    batch = {name: jnp.asarray(x[row : row + 1]) for name, x in whole.items()}
     init = program.problem_of(structure, vocabulary)(strengths).init
-    zeros = jax.tree.map(
-        lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(init, jax.random.key(0))
-    )
+    shapes = jax.eval_shape(init, jax.random.key(0))
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     edges, query = structure["model"]["attention_dropout_edges"], int(batch["query_position"][0])
 
     @jax.jit
@@ -237,9 +212,8 @@ def dropped_of(spec: Spec, dataset: Dataset, row: int) -> Callable[[int, int], n
             at_rate = {**now, "model": {**now["model"], example_sentence.RATE: rate}}
             model = program.model_of(structure, at_rate, vocabulary)
             moment = Moment(spec.run_seed, step)
-            one = objective.Pass(
-                zeros, batch, example[None], model, moment, edges, vocabulary.cue_names, {}
-            )
+            cues = vocabulary.cue_names
+            one = objective.Pass(zeros, batch, example[None], model, moment, edges, cues, {})
             weights.append(one.attention_weights()[:, 0, :, query])
         return (weights[0] == 0) & (weights[1] > 0)
 
@@ -260,9 +234,8 @@ def specs_of(
 ) -> list[Spec]:
     """The members to train: the factual one, then one for each connection."""
     config = target.spec.config
-    spared = {
-        FACTUAL: dict.fromkeys(config["counterfactual"], 0) | {"step": config["train"]["num_steps"]}
-    }  # that step never comes
+    never = {"step": config["train"]["num_steps"]}
+    spared = {FACTUAL: dict.fromkeys(config["counterfactual"], 0) | never}
     for connection in connections:
         layer, head, key = connection
         spared[target.name(connection)] = {
@@ -314,9 +287,8 @@ def run(
     if dry_run:
         for connection in connections:
             display.note(f"would keep {target.name(connection)}")
-        display.note(
-            f"{len(connections) + 1} members of {target.spec.config['train']['num_steps']} steps"
-        )
+        num_steps = target.spec.config["train"]["num_steps"]
+        display.note(f"{len(connections) + 1} members of {num_steps} steps")
         return DONE
 
     def body(session: Session) -> None:
@@ -324,11 +296,10 @@ def run(
         run_directory.write_environment(session.workdir, fingerprint(), display)
         primary = _primary(target.dataset, workdir)
         display.layout([spec.arm for spec in specs], [primary], primary, 1)
-        records = session.train(specs)
+        found = session.train(specs)
         session.phases("comparing")
-        document = compared(
-            target, connections, left_out, primary, [records[spec.hash] for spec in specs]
-        )
+        records = [found[spec.hash] for spec in specs]
+        document = compared(target, connections, left_out, primary, records)
         write_json(workdir / FILE, document)
         session.phases.stop()
         display.closing(

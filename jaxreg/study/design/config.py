@@ -66,9 +66,8 @@ def read_config(path: str | Path, overrides: Sequence[str]) -> tuple[ConfigDict 
     try:
         config = user_files.call(path, "get_config", instead=_NOT_A_CONFIG)
         if not isinstance(config, ConfigDict):
-            raise UserErrors(
-                [f"{path}: get_config() returns {type(config).__name__}, not a ConfigDict"]
-            )
+            returned = type(config).__name__
+            raise UserErrors([f"{path}: get_config() returns {returned}, not a ConfigDict"])
     except UserErrors as error:
         return None, [*error.mistakes, *mistakes]
     before = _completed(flat(config))
@@ -87,9 +86,8 @@ def with_dataset(values: Mapping[str, Any], name: str) -> dict[str, Any]:
     """
     chosen = SOURCES[name]
     new = {field: value for field, value in values.items() if not field.startswith("data.")}
-    new |= {"data.dataset": name} | {
-        f"data.{setting}": value for setting, value in chosen.defaults().items()
-    }
+    new["data.dataset"] = name
+    new |= {f"data.{setting}": value for setting, value in chosen.defaults().items()}
     views = {view.name for view in chosen.views}
     if not set(new.get("eval.curves", ())) <= views:
         new["eval.curves"] = tuple(dict.fromkeys(("train", "validation", chosen.primary)))
@@ -127,11 +125,8 @@ def with_changes(config: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
 def with_module(values: Mapping[str, Any], name: str) -> dict[str, Any]:
     """A flat config with the model section that a model has by default; the rest stays."""
     rest = {field: value for field, value in values.items() if not field.startswith("model.")}
-    return (
-        rest
-        | {"model.module": name}
-        | {f"model.{field}": default for field, default in model_fields(name).items()}
-    )
+    own = {f"model.{field}": default for field, default in model_fields(name).items()}
+    return rest | {"model.module": name} | own
 
 
 def _completed(values: dict[str, Any]) -> dict[str, Any]:
@@ -151,30 +146,24 @@ def override_mistakes(overrides: Sequence[str]) -> list[str]:
 
 def _read_overrides(overrides: Sequence[str], chosen: Chosen) -> tuple[dict[str, Any], list[str]]:
     """Field -> value of valid overrides, and a line for each other one; `chosen`: of the config."""
-    given = {
-        name: text.strip() for name, _, text in (override.partition("=") for override in overrides)
-    }
+    parts = [override.partition("=") for override in overrides]
+    given = {name: text.strip() for name, _, text in parts}
     asked = "data.dataset" in given
-    chosen = Chosen(
-        given.get("data.dataset", chosen.dataset), given.get("model.module", chosen.module)
-    )
+    dataset = given.get("data.dataset", chosen.dataset)
+    chosen = Chosen(dataset, given.get("model.module", chosen.module))
     fields = fields_of(*chosen)
     values, mistakes, seen = {}, [], set()
-    for override in overrides:
-        name, equals, text = override.partition("=")
+    for name, equals, text in parts:
         if not equals:
             mistakes.append(f"--config.{name}: has no value; write --config.{name}=VALUE")
         elif name not in fields:
-            mistakes.append(
-                f"--config.{name}: there is no such field{_nearest_field(name, chosen)}"
-            )
+            near = _nearest_field(name, chosen)
+            mistakes.append(f"--config.{name}: there is no such field{near}")
         elif name in seen:
             mistakes.append(f"--config.{name}: is given twice")
         elif not fields[name].allows(value := fields[name].parse(text)):
-            mistakes.append(
-                f"--config.{name}={text}: must be"
-                f" {fields[name]}{_nearest_choice(fields[name], text)}"
-            )
+            near = _nearest_choice(fields[name], text)
+            mistakes.append(f"--config.{name}={text}: must be {fields[name]}{near}")
         else:
             values[name] = fields[name].canonical(value)
         seen.add(name)
@@ -199,9 +188,8 @@ def validate(config: ConfigDict | Mapping) -> list[str]:
         for name in fields
         if name == "data.dataset" or not name.startswith("data.") or chosen.dataset in SOURCES
     ]
-    mistakes += [
-        f"{name}: is missing; it must be {fields[name]}" for name in wanted if name not in values
-    ]
+    missing = [name for name in wanted if name not in values]
+    mistakes += [f"{name}: is missing; it must be {fields[name]}" for name in missing]
     sound = {}
     for name, field in fields.items():
         if name not in values:
@@ -209,10 +197,8 @@ def validate(config: ConfigDict | Mapping) -> list[str]:
         if field.allows(values[name]):
             sound[name] = values[name]
         else:
-            mistakes.append(
-                f"{name} is {values[name]!r}; it must be"
-                f" {field}{_nearest_choice(field, values[name])}"
-            )
+            near = _nearest_choice(field, values[name])
+            mistakes.append(f"{name} is {values[name]!r}; it must be {field}{near}")
     if all(name in sound for name in fields if name.startswith("data.")):
         mistakes += _check_data(sound) + _check_names(sound)
     # what is wrong by itself is named already
@@ -244,19 +230,15 @@ def resolve_arms(experiment: Experiment, config: ConfigDict) -> dict[str, Config
     mistakes, resolved = [], {}
     already_wrong = set(validate(config))
     for name, arm in experiment.arms.items():
-        own = _overridden(
-            before, {name: value for name, value in arm.diff.items() if name == "model.module"}
-        )
+        module = {name: value for name, value in arm.diff.items() if name == "model.module"}
+        own = _overridden(before, module)
         fields, wrong = fields_of(*_chosen(own)), _check_diff(arm, _chosen(own))
         mistakes += [f"arm {name!r}: {mistake}" for mistake in wrong]
         if wrong:
             continue
         values = own | {field: fields[field].canonical(value) for field, value in arm.diff.items()}
-        mistakes += [
-            f"arm {name!r}: {mistake}"
-            for mistake in validate(values)
-            if mistake not in already_wrong
-        ]
+        found = [mistake for mistake in validate(values) if mistake not in already_wrong]
+        mistakes += [f"arm {name!r}: {mistake}" for mistake in found]
         resolved[name] = _nested(values)
     mistakes += _check_differ(experiment, resolved)
     mistakes += _views_exist("primary", before, (experiment.primary,))
@@ -306,11 +288,9 @@ def _nearest_field(name: str, chosen: Chosen) -> str:
         by_last = {field.split(".")[-1]: field for field in fields}
         close = errors.nearest(name.split(".")[-1], by_last)
         last = close.removeprefix("; did you mean ").removesuffix("?")
-        hint = (
-            f"; did you mean {by_last[last]}?"
-            if last in by_last
-            else "; jaxreg/study/design/base_config.py has every field"
-        )
+        if last in by_last:
+            return f"; did you mean {by_last[last]}?"
+        return "; jaxreg/study/design/base_config.py has every field"
     return hint
 
 
@@ -331,10 +311,8 @@ def _check_diff(arm: Arm, chosen: Chosen) -> list[str]:
         elif name.split(".")[0] not in allowed or name == "data.dataset":
             mistakes.append(f"touches {name}; {subject} may change only {', '.join(allowed)}")
         elif not fields[name].allows(value):
-            mistakes.append(
-                f"{name} is {value!r}; it must be"
-                f" {fields[name]}{_nearest_choice(fields[name], value)}"
-            )
+            near = _nearest_choice(fields[name], value)
+            mistakes.append(f"{name} is {value!r}; it must be {fields[name]}{near}")
     return mistakes
 
 
@@ -344,10 +322,8 @@ def _check_differ(experiment: Experiment, resolved: Mapping[str, ConfigDict]) ->
     for name, config in resolved.items():
         content = (experiment.arms[name].seed_offset, tuple(flat(config).items()))
         if content in first:
-            mistakes.append(
-                f"arm {name!r}: is the same as arm {first[content]!r}; leave one of them out with"
-                " --arms"
-            )
+            same = f"is the same as arm {first[content]!r}; leave one of them out with --arms"
+            mistakes.append(f"arm {name!r}: {same}")
         first.setdefault(content, name)
     return mistakes
 
@@ -396,14 +372,10 @@ def _check_data(sound: Mapping[str, Any]) -> list[str]:
 def _check_names(sound: Mapping[str, Any]) -> list[str]:
     """Checks the data's cues (targeted connections) and grammar (rewriting augmentations)."""
     found, dataset = _preview_of(sound), sound["data.dataset"]
-    edges = (
-        []
-        if isinstance(found, list)
-        else cross_checks.check_edges(
-            sound.get("model.attention_dropout_edges", "all"), found.cue_names, dataset
-        )
-    )
-    return [*edges, *cross_checks.check_augmentations(sound, SOURCES[dataset].rewritings)]
+    edges = sound.get("model.attention_dropout_edges", "all")
+    cues = None if isinstance(found, list) else found.cue_names
+    wrong = [] if cues is None else cross_checks.check_edges(edges, cues, dataset)
+    return [*wrong, *cross_checks.check_augmentations(sound, SOURCES[dataset].rewritings)]
 
 
 def _views_exist(where: str, values: Mapping[str, Any], names: Sequence[str]) -> list[str]:

@@ -7,8 +7,16 @@ from math import inf, isfinite, isnan
 from typing import Any
 
 
+class _Plain:
+    """A field whose allowed values are kept as they are."""
+
+    def canonical(self, value: Any) -> Any:
+        """The one form in which an allowed value is kept."""
+        return value
+
+
 @dataclasses.dataclass(frozen=True)
-class Whole:
+class Whole(_Plain):
     """A whole number from `minimum` to `maximum`."""
 
     unit: str
@@ -21,24 +29,15 @@ class Whole:
         if value is None:
             return self.absent
         is_whole = isinstance(value, int) and not isinstance(value, bool)
-        return (
-            is_whole and value >= self.minimum and (self.maximum is None or value <= self.maximum)
-        )
+        maximum = inf if self.maximum is None else self.maximum
+        return is_whole and self.minimum <= value <= maximum
 
     def parse(self, text: str) -> Any:
         """The number, or the unchanged text where it is none (`allows` is then False)."""
         return None if self.absent and _is_none(text) else _converted(int, text)
 
-    def canonical(self, value: Any) -> Any:
-        """The one form in which an allowed value is kept."""
-        return value
-
     def __str__(self) -> str:
-        limit = (
-            f"{self.minimum} or more"
-            if self.maximum is None
-            else f"{self.minimum} to {self.maximum}"
-        )
+        limit = f"{self.minimum} {'or more' if self.maximum is None else f'to {self.maximum}'}"
         return f"a whole number of {self.unit}, {limit}{', or None' if self.absent else ''}"
 
 
@@ -79,15 +78,11 @@ class Real:
 
     def __str__(self) -> str:
         low = f"above {self.minimum:g}" if self.above else f"at least {self.minimum:g}"
-        high = (
-            f" and {'at most' if self.closed else 'below'} {self.maximum:g}"
-            if isfinite(self.maximum)
-            else ""
-        )
+        high = f" and {'at most' if self.closed else 'below'} {self.maximum:g}"
+        high = high if isfinite(self.maximum) else ""
         off = ", or inf (off)" if self.off else ""
-        return (
-            f"{self.what}: a number {low}{high}{off}{', or None (absent)' if self.absent else ''}"
-        )
+        absent = ", or None (absent)" if self.absent else ""
+        return f"{self.what}: a number {low}{high}{off}{absent}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +98,7 @@ class Evaluations(Real):
 
 
 @dataclasses.dataclass(frozen=True)
-class Boolean:
+class Boolean(_Plain):
     """True or False."""
 
     def allows(self, value: Any) -> bool:
@@ -114,16 +109,12 @@ class Boolean:
         """The bool, or the text as it is."""
         return {"true": True, "1": True, "false": False, "0": False}.get(text.strip().lower(), text)
 
-    def canonical(self, value: Any) -> Any:
-        """The value itself."""
-        return value
-
     def __str__(self) -> str:
         return "True or False"
 
 
 @dataclasses.dataclass(frozen=True)
-class Choice:
+class Choice(_Plain):
     """One of a few names, or None where `absent`."""
 
     names: tuple[str, ...]
@@ -137,16 +128,12 @@ class Choice:
         """The text, None for the word where that is allowed."""
         return None if self.absent and _is_none(text) else text.strip()
 
-    def canonical(self, value: Any) -> Any:
-        """The value itself."""
-        return value
-
     def __str__(self) -> str:
         return f"one of: {', '.join(self.names)}{', or None' if self.absent else ''}"
 
 
 @dataclasses.dataclass(frozen=True)
-class Word:
+class Word(_Plain):
     """Any text, or None: an option of a person's own model."""
 
     def allows(self, value: Any) -> bool:
@@ -156,10 +143,6 @@ class Word:
     def parse(self, text: str) -> Any:
         """The text, None for the word."""
         return None if _is_none(text) else text.strip()
-
-    def canonical(self, value: Any) -> Any:
-        """The value itself."""
-        return value
 
     def __str__(self) -> str:
         return "a word, or None"
@@ -175,15 +158,12 @@ class Names:
 
     def allows(self, value: Any) -> bool:
         """True for a list or tuple of different strings that are not empty."""
-        is_list = isinstance(value, list | tuple) and all(
-            isinstance(name, str) and name for name in value
-        )
-        return (
-            is_list
-            and len(value) == len(set(value))
-            and (self.empty or len(value) > 0)
-            and (not self.known or set(value) <= set(self.known))
-        )
+        if not isinstance(value, list | tuple):
+            return False
+        if not all(isinstance(name, str) and name for name in value):
+            return False
+        is_known = not self.known or set(value) <= set(self.known)
+        return len(value) == len(set(value)) and (self.empty or len(value) > 0) and is_known
 
     def parse(self, text: str) -> Any:
         """The names, or the text as it is."""
@@ -201,7 +181,7 @@ class Names:
 
 
 @dataclasses.dataclass(frozen=True)
-class Edges:
+class Edges(_Plain):
     """ "all", or one connection "query->key"; whether the data has these cues is checked later."""
 
     def allows(self, value: Any) -> bool:
@@ -212,10 +192,6 @@ class Edges:
     def parse(self, text: str) -> Any:
         """The text without spaces."""
         return text.replace(" ", "")
-
-    def canonical(self, value: Any) -> Any:
-        """The value itself."""
-        return value
 
     def __str__(self) -> str:
         return (

@@ -21,19 +21,14 @@ Traced = dict[str, jax.Array]
 
 
 def gradients(
-    problem: Problem,
-    model: Any,
-    state: TrainState,
-    batch: Mapping,
-    moment: Moment,
-    example_ids: Any,
+    problem: Problem, model: Any, state: TrainState, batch: Mapping, moment: Moment, ids: Any
 ) -> Traced:
     """Norms of the training gradient (with dropout and penalties, unclipped), whole and per block.
 
     gradient_norm []; gradient_blocks [N]; gradient_first_to_last [], log2 of the first block's over
     the last one's.
     """
-    _, gradient = loss_and_gradient(problem, state.params, batch, moment, example_ids)
+    _, gradient = loss_and_gradient(problem, state.params, batch, moment, ids)
     norms = layer_norms(gradient, model.num_layers)
     blocks = norms[1:-1]
     return {
@@ -44,39 +39,28 @@ def gradients(
 
 
 def drift(
-    problem: Problem,
-    model: Any,
-    state: TrainState,
-    batch: Mapping,
-    moment: Moment,
-    example_ids: Any,
+    problem: Problem, model: Any, state: TrainState, batch: Mapping, moment: Moment, ids: Any
 ) -> Traced:
     """The next update's effect on inputs of each block's attention and MLP; see `probe.drift`.
 
     drift_distribution, drift_movement [N, 2]; drift_update [], the length of the update relative to
     the parameters.
     """
-    after, _ = train_step(problem, state, batch, moment.seed, example_ids)
+    after, _ = train_step(problem, state, batch, moment.seed, ids)
     found = input_drift(model, state.params, after.params, batch)
     return {f"drift_{name}": value for name, value in found._asdict().items()}
 
 
 def mismatch(
-    problem: Problem,
-    model: Any,
-    state: TrainState,
-    batch: Mapping,
-    moment: Moment,
-    example_ids: Any,
+    problem: Problem, model: Any, state: TrainState, batch: Mapping, moment: Moment, ids: Any
 ) -> Traced:
     """train_minus_eval []: the next batch's loss in training minus in evaluation mode, nats."""
-    tally = problem.objective(state.params, batch, moment, example_ids)
+    tally = problem.objective(state.params, batch, moment, ids)
     return {"train_minus_eval": tally.mean - mean_loss(model, state.params, batch)}
 
 
-TRACES: Mapping[str, Callable[..., Traced]] = dict(
-    zip(TRACE_NAMES, (gradients, drift, mismatch), strict=True)
-)
+_TRACES = (gradients, drift, mismatch)
+TRACES: Mapping[str, Callable[..., Traced]] = dict(zip(TRACE_NAMES, _TRACES, strict=True))
 """Name in eval.traces -> trace."""
 
 
@@ -89,10 +73,8 @@ def of(names: Sequence[str], problem: Problem, model: Any) -> Callable[..., Trac
         state: TrainState, batch: Mapping, moment: Moment, example_ids: Any, axis_name: str | None
     ) -> Traced:
         if axis_name is not None:
-            raise ValueError(
-                "eval.traces: a trace needs the whole batch on one device; allowed with"
-                " train.layout=members"
-            )
+            why = "a trace needs the whole batch on one device; allowed with train.layout=members"
+            raise ValueError(f"eval.traces: {why}")
         noted: Traced = {}
         for name in names:
             noted |= TRACES[name](problem, model, state, batch, moment, example_ids)

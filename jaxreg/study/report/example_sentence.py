@@ -28,10 +28,8 @@ RATE = "attention_dropout_rate"
 
 def trained_model(spec: Spec, record: Record, dataset: Dataset) -> tuple[Any, Any]:
     """(model, parameters) of a trained member, for evaluation."""
-    vocabulary = program.Vocabulary.of(dataset)
-    model = program.model_of(
-        program.structure_of(spec.config), program.strengths_of(spec.config), vocabulary
-    )
+    structure, strengths = program.structure_of(spec.config), program.strengths_of(spec.config)
+    model = program.model_of(structure, strengths, program.Vocabulary.of(dataset))
     return model, record.params()
 
 
@@ -47,14 +45,13 @@ def attention_mass(
         return {}
     values: dict[str, list[np.ndarray]] = {}
     compiled: dict[tuple, Any] = {}
-    cue_names = next(iter(specs)) and datasets[specs[0].data].cue_names
+    cue_names = datasets[specs[0].data].cue_names
     for spec in specs:
         dataset, record = datasets[spec.data], records[spec.hash]
         if record.meta["diverged"] or not has_attention(spec):
             continue
-        split = dataset.splits[
-            next(view.split for view in dataset.views if view.name == dataset.primary)
-        ]
+        primary = next(view for view in dataset.views if view.name == dataset.primary)
+        split = dataset.splits[primary.split]
         model, params = trained_model(spec, record, dataset)
         key = tuple(
             getattr(model, field.name)
@@ -87,12 +84,8 @@ def has_attention(spec: Spec) -> bool:
 
 def _summary(per_seed: Sequence[float]) -> dict[str, Any]:
     values = [float(x) for x in per_seed]
-    interval = statistics.t_interval(values, 0.05)
-    return {
-        "mean": float(np.mean(values)),
-        "ci95": [interval.low, interval.high],
-        "per_seed": values,
-    }
+    low, high = statistics.t_interval(values, 0.05)
+    return {"mean": float(np.mean(values)), "ci95": [low, high], "per_seed": values}
 
 
 def matrices(
@@ -112,14 +105,12 @@ def matrices(
     rates = {spec.arm: spec.config["model"][RATE] or 0.0 for spec in shown}
     arm = max(rates, key=lambda arm: rates[arm], default=None)
     spec = next((spec for spec in shown if spec.arm == arm), None)
-    # patches are no words
-    if (
-        spec is None
-        or not rates[spec.arm]
-        or datasets[spec.data].splits["train"].features is not None
-    ):
-        return {"matrices": None, "edges": None}
+    nothing = {"matrices": None, "edges": None}
+    if spec is None or not rates[spec.arm]:
+        return nothing
     dataset, record = datasets[spec.data], records[spec.hash]
+    if dataset.splits["train"].features is not None:  # patches are no words
+        return nothing
     row = example_row(dataset)
     model, params = trained_model(spec, record, dataset)
     has_foil = dataset.splits["train"].foil[row] >= 0
@@ -133,17 +124,11 @@ def example_row(dataset: Dataset) -> int:
     """The training sentence most like "the cat SIT on the mat": longest, all cues informative."""
     split = dataset.splits["train"]
     words = (split.tokens != 0).sum(1)
-    informative = (
-        split.tags[:, dataset.tag_names.index("informative")]
-        if "informative" in dataset.tag_names
-        else (split.cues >= 0).all(1)
-    )
-    essay = np.asarray(
-        [
-            dataset.sentence("train", i).count("cat") + dataset.sentence("train", i).count("SIT")
-            for i in range(len(split))
-        ]
-    )
+    informative = (split.cues >= 0).all(1)
+    if "informative" in dataset.tag_names:
+        informative = split.tags[:, dataset.tag_names.index("informative")]
+    sentences = [dataset.sentence("train", i) for i in range(len(split))]
+    essay = np.asarray([text.count("cat") + text.count("SIT") for text in sentences])
     return int(np.lexsort((~informative, -essay, -words))[0])
 
 
@@ -157,10 +142,8 @@ def _matrices(
 ) -> dict[str, Any]:
     """Trained weights, and the masks of the real steps whose batch held the sentence."""
     split, train = dataset.splits["train"], spec.config["train"]
-    span = _span(split, row)
-    maps = np.asarray(
-        probe.attention_maps(model, params, jnp.asarray(split.tokens[row : row + 1]))
-    )[:, 0, :, span, span]
+    span, tokens = _span(split, row), jnp.asarray(split.tokens[row : row + 1])
+    maps = np.asarray(probe.attention_maps(model, params, tokens))[:, 0, :, span, span]
     drawn = batch_indices(
         seed=spec.run_seed,
         num_examples=len(split),
@@ -170,15 +153,8 @@ def _matrices(
     )
     steps, examples = np.nonzero(drawn == row)
     steps, examples = steps[:MOST_STEPS], examples[:MOST_STEPS]
-    kept = probe.replay_masks(
-        rate,
-        spec.run_seed,
-        steps,
-        examples,
-        model.num_layers,
-        model.num_heads,
-        split.tokens.shape[1],
-    )
+    shape = (model.num_layers, model.num_heads, split.tokens.shape[1])
+    kept = probe.replay_masks(rate, spec.run_seed, steps, examples, *shape)
     kept = kept[:, :, :, span, span]
     return {
         "arm": spec.arm,
@@ -208,14 +184,9 @@ def _edges(dataset: Dataset, row: int, model: Any, params: Any) -> dict[str, Any
     split = dataset.splits["train"]
     span = _span(split, row)
     answer, foil = int(split.label[row]), int(split.foil[row])
+    tokens, query = jnp.asarray(split.tokens[row]), int(split.query_position[row])
     whole, severed, by_head = probe.severed_edges(
-        model,
-        params,
-        jnp.asarray(split.tokens[row]),
-        span.stop,
-        int(split.query_position[row]),
-        answer,
-        foil,
+        model, params, tokens, span.stop, query, answer, foil
     )
     return {
         "answer": dataset.outputs[answer],

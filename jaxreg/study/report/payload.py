@@ -39,10 +39,8 @@ def payload_of(
     table = outcome.results["arms"]
     rows = zip(example.views, summary_text.view_examples(example), strict=True)
     both = next((view.cut for view in example.views if view.name == "both_cut"), ())
-    chance = next(
-        (example.chance_of(view) for view in example.views if view.name == experiment.primary),
-        example.chance,
-    )
+    primary = next((view for view in example.views if view.name == experiment.primary), None)
+    chance = example.chance if primary is None else example.chance_of(primary)
     return {
         "title": experiment.name,
         "question": experiment.question,
@@ -70,9 +68,7 @@ def payload_of(
         "table": table,
         "comparisons": outcome.results["comparisons"],
         "uninformative": outcome.uninformative,
-        "controls": [
-            {"name": name} | control for name, control in outcome.results["controls"].items()
-        ],
+        "controls": [{"name": name} | own for name, own in outcome.results["controls"].items()],
         "curves": _curves(specs, records),
         "pathways": _pathways(table, SOURCES[example.name].pathways),
         "attention_mass": example_sentence.attention_mass(specs, records, datasets),
@@ -107,14 +103,11 @@ def _curves(specs: Sequence[Spec], records: Mapping[str, Record]) -> dict[str, A
         for index, (split, cut) in enumerate(found[0].meta["curves"]):
             if cut:
                 continue
-            stacked = np.stack(
-                [_held(record, record.arrays["curves"][:, index]) for record in found]
-            )
+            stacked = np.stack([_held(each, each.arrays["curves"][:, index]) for each in found])
             curves[arm][split] = _band(steps, stacked[..., 0])
             curves[arm][f"loss/{split}"] = _band(steps, stacked[..., 1])
-        curves[arm]["loss/train_mode"] = _band(
-            steps, np.stack([_held(record, record.arrays["train_loss"]) for record in found])
-        )
+        losses = np.stack([_held(each, each.arrays["train_loss"]) for each in found])
+        curves[arm]["loss/train_mode"] = _band(steps, losses)
     return curves
 
 
@@ -132,11 +125,8 @@ def _band(steps: Sequence[int], values: np.ndarray) -> dict[str, list[int | floa
     for column in values.T:
         there = column[np.isfinite(column)]
         low, high = statistics.t_interval(there, 0.05) if there.size > 1 else (math.nan, math.nan)
-        for name, value in (
-            ("mean", there.mean() if there.size else math.nan),
-            ("lo", low),
-            ("hi", high),
-        ):
+        mean = there.mean() if there.size else math.nan
+        for name, value in (("mean", mean), ("lo", low), ("hi", high)):
             band[name].append(None if math.isnan(value) else float(value))
     return band
 
@@ -157,11 +147,8 @@ def _flipped(
     before, _ = member_scores.view_scores(records[base.hash], dataset, view)
     flipped = {}
     for arm, spec in at_first.items():
-        if (
-            arm == experiment.baseline
-            or spec.data != base.data
-            or any(records[s.hash].meta["diverged"] for s in (base, spec))
-        ):
+        diverged = any(records[s.hash].meta["diverged"] for s in (base, spec))
+        if arm == experiment.baseline or spec.data != base.data or diverged:
             continue
         after, _ = member_scores.view_scores(records[spec.hash], dataset, view)
         gained, lost = np.flatnonzero(after > before), np.flatnonzero(after < before)
@@ -229,30 +216,21 @@ def rebuild(workdir: Path) -> dict[str, Any]:
     experiment, config, arms, seeds = run_directory.read(workdir)
     library = Library()
     try:
-        specs = make_specs(
-            experiment.arms, arms, seeds, library.request, run_directory.code_of(workdir)
-        )
+        code = run_directory.code_of(workdir)
+        specs = make_specs(experiment.arms, arms, seeds, library.request, code)
         stored = Records(workdir / "members")
         read = {spec.hash: stored.get(spec.hash) for spec in specs}
         found = {address: record for address, record in read.items() if record is not None}
         missing = [spec for spec in specs if spec.hash not in found]
         if missing:
-            raise UserErrors(
-                [f"{workdir}: {len(missing)} of {len(specs)} members are not trained; run it again"]
-            )
+            which = f"{len(missing)} of {len(specs)} members"
+            raise UserErrors([f"{workdir}: {which} are not trained; run it again"])
         old = run_directory.read_results(workdir)
-        outcome = comparison.summarize(
-            experiment,
-            seeds,
-            specs,
-            found,
-            library,
-            old.get("controls", {}).get("off_value"),
-            run_directory.changed_since_declared(workdir, experiment),
-        )
-        payload = payload_of(
-            experiment, config, specs, found, library, outcome, f"jaxreg report {workdir}"
-        )
+        off_value = old.get("controls", {}).get("off_value")
+        changes = run_directory.changed_since_declared(workdir, experiment)
+        outcome = comparison.summarize(experiment, seeds, specs, found, library, off_value, changes)
+        command = f"jaxreg report {workdir}"
+        payload = payload_of(experiment, config, specs, found, library, outcome, command)
         payload["counterfactual"] = counterfactual_section.found(workdir, specs)
         write_json(workdir / "results.json", outcome.results)
         write_tensorboard(workdir, specs, found)
