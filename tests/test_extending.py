@@ -73,6 +73,7 @@ def test_an_augmentation_is_one_class_and_one_table_line(field):
     assert others == [], "fields, checks and the list follow from the table"
 
 
+@pytest.mark.short_cases()
 @pytest.mark.parametrize("name", SOURCES)
 def test_a_data_set_is_one_file_and_one_line(name):
     assert lines_with(rf'"{name}": {name}\.SOURCE') == [

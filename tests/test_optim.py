@@ -253,6 +253,7 @@ def assert_as_by_hand(found, **options):
                 )
 
 
+@pytest.mark.short_cases()
 @pytest.mark.parametrize(
     "options",
     [
@@ -512,6 +513,7 @@ def test_noise_has_the_variance_of_its_step_and_depends_on_its_key_alone():
     assert abs(np.corrcoef(same.ravel(), other.ravel())[0, 1]) < 5 / math.sqrt(same.size)
 
 
+@pytest.mark.system
 def test_nothing_stored_is_a_key_and_a_missing_key_is_named():
     chain = optim.optimizer(**EVERYTHING)
     state = chain.init(tree(START))

@@ -153,6 +153,7 @@ def test_a_bias_may_leave_a_causal_row_nothing_to_read(bias, length):
         np.testing.assert_allclose(found, right, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.short_cases()
 @pytest.mark.parametrize("length", [32, 21])
 def test_a_masked_value_that_is_no_number_reaches_the_same_gradients(length):
     q, k, v = (normal(seed, 1, length, 2, 4) for seed in range(3))
@@ -196,6 +197,7 @@ def test_a_soft_cap_is_that_of_the_reference(length, cap):
         np.testing.assert_allclose(found, right, rtol=2e-3, atol=1e-4)
 
 
+@pytest.mark.short_cases("connection")
 @pytest.mark.parametrize("unit", ["connection", "query", "key"])
 def test_a_decoding_step_draws_the_mask_of_its_position(unit):
     x = normal(1, 2, 11, 2, 4)
@@ -274,6 +276,7 @@ def test_forward_mode_at_length_names_the_cure():
         jax.jvp(lambda x: dot_product_attention(x, x, x), (x,), (x,))
 
 
+@pytest.mark.system
 @pytest.mark.short_cases("blockwise")
 @BOTH
 def test_what_surrounds_attention(implementation, set_config):
@@ -323,6 +326,7 @@ def test_what_surrounds_attention(implementation, set_config):
     assert len({np.asarray(out).tobytes() for out in outs}) == 3
 
 
+@pytest.mark.short_cases()
 @BOTH
 def test_rows_of_padding_have_finite_gradients(implementation):
     x = normal(1, 2, 21, 2, 4)

@@ -200,6 +200,7 @@ def small():
     return record.small()
 
 
+@pytest.mark.system
 def test_few_bits_pass(small):
     assert min(found.get("bits", 2**20) for found in small.values()) >= 2**20
     assert not below_the_bound(small)

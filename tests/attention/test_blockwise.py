@@ -160,6 +160,7 @@ def test_bfloat16_goes_in_and_out_with_a_float32_softmax():
 BLOCKS = [(4, 16, 1), (16, 4, 2), (32, 32, 0), (64, 48, 0), (None, None, None)]
 
 
+@pytest.mark.short_cases()
 @pytest.mark.parametrize(
     "dropout",
     [AttentionDropout(0.4), AttentionDropout(0.7, stage="logits")],
@@ -274,6 +275,7 @@ def local(implementation, reduce):
     return run
 
 
+@pytest.mark.short_cases()
 @pytest.mark.parametrize("layout", ["pmap", "shard_map"])
 def test_gradients_on_two_devices_are_those_on_one(layout, monkeypatch):
     monkeypatch.setattr(kernel, "ROWS", 8)
@@ -361,6 +363,7 @@ def test_a_constant_rate_draws_the_bits_no_more_often_than_a_traced_one(implemen
     assert 13 <= rotations[False] <= rotations[True] + 2
 
 
+@pytest.mark.system
 def test_products_with_the_hessian_are_the_reference_s():
     # Forward over reverse works; forward alone, and reverse over reverse, do not: JAX says so, and
     # the docstring.

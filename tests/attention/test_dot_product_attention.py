@@ -60,6 +60,7 @@ CASES = {
 }
 
 
+@pytest.mark.short_cases("plain", "dropout")
 @pytest.mark.parametrize("name", CASES)
 def test_outputs_and_gradients_equal_the_loops(name):
     t, s, h, g, options, rate = CASES[name]

@@ -259,6 +259,7 @@ def test_complex_inputs_are_refused_where_flax_takes_them():
         attention_fn()(q, q, q)
 
 
+@pytest.mark.short_cases()
 @pytest.mark.filterwarnings("ignore:Using 'Module.sow:DeprecationWarning")
 @pytest.mark.parametrize(
     ("library", "dtype", "forced"),
@@ -292,6 +293,7 @@ def test_numpy_inputs(implementation):
     assert function(*wide).dtype == linen.dot_product_attention(*wide).dtype == jnp.float32
 
 
+@pytest.mark.short_cases()
 @pytest.mark.parametrize("impl", ["rbg", "unsafe_rbg"])
 def test_raw_keys_of_the_default_implementation(library, impl):
     layer = library(attention_fn=attention_fn(), dropout_rate=0.5)
@@ -336,6 +338,7 @@ def step_of_nnx():
     return step, cache
 
 
+@pytest.mark.short_cases()
 @pytest.mark.parametrize("implementation", [None, "reference"])
 @pytest.mark.parametrize("make", [step_of_linen, step_of_nnx])
 def test_decoding_with_dropout_is_the_whole_sequence_where_the_offset_is_given(
@@ -377,6 +380,7 @@ class Layer(linen.Module):
         return x + out, out
 
 
+@pytest.mark.short_cases("True")
 @pytest.mark.filterwarnings("ignore:Using 'Module.sow:DeprecationWarning")
 @pytest.mark.parametrize("split", [True, False])
 def test_linen_scan_gives_every_layer_its_own_mask_where_the_stream_is_split(split):
@@ -461,6 +465,7 @@ def test_jit_vmap_and_grad_of_a_traced_rate(library, implementation, as_users_ru
         np.testing.assert_allclose(by_x[i], gradient, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.short_cases()
 def test_nothing_is_nan_on_the_way(library, implementation):
     layer = library(attention_fn=attention_fn(implementation=implementation), dropout_rate=0.5)
     no_key = MASK.at[:, :, 2].set(False)  # a row that may read nothing
@@ -469,6 +474,7 @@ def test_nothing_is_nan_on_the_way(library, implementation):
     assert np.isfinite(gradient).all()
 
 
+@pytest.mark.short_cases()
 def test_lowered_and_compiled_ahead_of_time(library, implementation):
     layer = library(attention_fn=attention_fn(implementation=implementation), dropout_rate=0.5)
 

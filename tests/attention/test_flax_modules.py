@@ -147,6 +147,7 @@ def scanned(step, cache):
     return out[:, :, 0].swapaxes(0, 1)
 
 
+@pytest.mark.short_cases()
 @pytest.mark.parametrize("decoded", [decoded_by_linen, decoded_by_nnx])
 def test_decoding_with_a_cache(decoded, implementation):
     library = Linen if decoded is decoded_by_linen else Nnx
@@ -211,6 +212,7 @@ def test_the_precision_reaches_every_product_of_both_passes(library, implementat
     assert products() == (count, 0)
 
 
+@pytest.mark.short_cases()
 def test_bfloat16(library, implementation):
     function = attention_fn(implementation=implementation)
     layers = [library(attention_fn=function, dtype=dtype) for dtype in (jnp.bfloat16, jnp.float32)]

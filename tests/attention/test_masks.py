@@ -99,6 +99,7 @@ def test_the_version_of_the_bits_is_pinned():
     assert rows == PINNED
 
 
+@pytest.mark.short_cases("one key-False", "a key per example-False")
 @pytest.mark.parametrize(
     ("name", "with_ids"),
     [(name, False) for name in DROPOUT_KEYS] + [("one key", True), ("a key per example", True)],

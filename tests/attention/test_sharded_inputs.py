@@ -75,6 +75,7 @@ def test_every_device_computes_its_own_part(layout, platform, kind, arrays, expe
         np.testing.assert_allclose(got, right, rtol=1e-4, atol=2e-5)
 
 
+@pytest.mark.system
 def test_the_memory_of_a_device_is_divided(arrays):
     sizes = []
     for number in (2, 8):

@@ -24,6 +24,7 @@ DROPPABLE = draw.random((1, 1, T, S)) < 0.7
 KEEP = by_hand.keep_mask(KEY, RATE, num_examples=B, heads=range(H), queries=range(T), keys=range(S))
 
 
+@pytest.mark.short_cases()
 @pytest.mark.parametrize("kind", ["softmax", "sigmoid"])
 @pytest.mark.parametrize("cap", [None, 0.8, math.inf])
 @pytest.mark.parametrize("mask", [None, MASK, MASK[..., :1]], ids=["all", "mask", "rows"])

@@ -379,6 +379,7 @@ def table():
     }
 
 
+@pytest.mark.short_cases()
 @pytest.mark.parametrize("peer", PEERS)
 def test_each_peer_s_sharing_is_the_setting_that_the_table_names(peer):
     rows = [settings for name, settings in table().items() if name.startswith(peer)]

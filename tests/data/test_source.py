@@ -125,6 +125,7 @@ def another(source, name):
     return None
 
 
+@pytest.mark.short_cases("catsat")
 def test_settings_that_promise_equal_shapes_keep_them(source, preview):
     """Members that differ in them share a program."""
 
@@ -154,6 +155,7 @@ def test_settings_that_promise_equal_shapes_keep_them(source, preview):
     )
 
 
+@pytest.mark.short_cases("catsat")
 def test_what_is_loaded_is_what_was_drawn(source, preview, tmp_path):
     loaded = source.load(seed=0, cache_dir=tmp_path)
     assert _digest(loaded.splits) == _digest(preview.splits) and loaded.views == preview.views

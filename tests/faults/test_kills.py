@@ -16,7 +16,8 @@ from tests.helpers.place import COMPARE, TRAIN, Place, Run, same
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Place:
-    return Place(tmp_path_factory.mktemp("place"))
+    folder = tmp_path_factory.mktemp("place")
+    return Place(folder, folder / "cache")  # damaged below
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +164,7 @@ def test_on_one_device_it_goes_on_as_exactly_and_half_a_compile_cache_costs_time
         and not strike.claimed
         and "goes on: jaxreg train --config=configs/tiny.py" in strike.output
     )
-    cache = {path: path.read_bytes() for path in (place.folder / "cache").rglob("*-cache")}
+    cache = {path: path.read_bytes() for path in place.cache.rglob("*-cache")}
     for path, content in cache.items():
         path.write_bytes(content[: len(content) // 2])
     run.finish(*words)

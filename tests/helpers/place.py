@@ -96,12 +96,21 @@ sys.exit(main())
 COMPARE = ("compare", "experiments/tiny.py")
 TRAIN = ("train", "--config=configs/tiny.py", "--config.model.attention_dropout_rate=.3")
 
+SHARED_CACHE = (
+    Path(os.environ.get("JAXREG_CACHE", Path.home() / ".cache" / "jaxreg")).expanduser() / "places"
+)
+
 
 class Place:
-    """A folder as a user has it: own config and experiment, and caches that the processes share."""
+    """A folder as a user has it: own config and experiment, and caches that the processes share.
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    Args:
+      folder: where it is made.
+      cache: of compiled programs; None takes one that all places of a test run share.
+    """
+
+    def __init__(self, folder: Path, cache: Path | None = None):
+        self.folder, self.cache = folder, cache or SHARED_CACHE
         files = {
             "configs/tiny.py": CONFIG,
             "experiments/tiny.py": EXPERIMENT,
@@ -119,7 +128,7 @@ class Place:
             for name, value in os.environ.items()
             if not name.startswith(("JAX_", "XLA_"))
         } | {
-            "JAXREG_CACHE": str(folder / "cache"),
+            "JAXREG_CACHE": str(self.cache),
             "JAXREG_DATA": str(folder / "data"),
             "PYTHONUNBUFFERED": "1",
             # Without PyTorch, which tensorboardX would load for two seconds; and compiled fast, to

@@ -23,6 +23,7 @@ draw = np.random.default_rng(0)
 X, OUT = (jnp.asarray(draw.normal(size=(B, T, D)).astype(np.float32)) for _ in range(2))
 
 
+@pytest.mark.system
 def test_stochastic_depth_drops_whole_examples_by_their_own_draw():
     found = np.asarray(jax.jit(stochastic_depth)(OUT, RATE, KEY, IDS))
     keep = by_hand.keep_mask(

@@ -96,6 +96,7 @@ def test_two_streams_become_one_at_the_input_of_a_layer(own_masks):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.short_cases()
 @pytest.mark.parametrize("layer", [0, 1])
 def test_a_weight_of_1_is_exactly_absent_and_of_0_is_the_partner(layer):
     options = {"num_layers": 2, "attention_dropout_rate": 0.3, "token_dropout_rate": 0.3}
@@ -123,6 +124,7 @@ def test_a_weight_of_1_is_exactly_absent_and_of_0_is_the_partner(layer):
     assert np.abs(half[1] - own[1]).max() > 0.01 and np.abs(half[1] - partner[1]).max() > 0.01
 
 
+@pytest.mark.system
 def test_features_are_mixed_and_what_the_own_stream_sows_comes_first():
     draw = np.random.default_rng(0)
     own, partner = (

@@ -218,6 +218,7 @@ def test_the_fields_are_linen_s(name):
     assert twin == fields_of(getattr(linen, name))
 
 
+@pytest.mark.short_cases("dropout", "mlp")
 @pytest.mark.parametrize("case", CASES)
 def test_the_parameters_are_linen_s_and_nothing_else_is_state(case):
     name, fields, _ = CASES[case]
@@ -330,6 +331,7 @@ def test_a_layer_scale_is_linen_s():
     np.testing.assert_array_equal(built("LayerScale", initial_value=0.3)(X), 0.3 * X)
 
 
+@pytest.mark.short_cases()
 @pytest.mark.parametrize("features", [5, None])
 def test_features_take_the_place_of_tokens(features):
     given = (

@@ -112,6 +112,7 @@ def parameters(width=D, heads=H):
     )
 
 
+@pytest.mark.short_cases("blockwise")
 @pytest.mark.parametrize("implementation", [None, "blockwise"])
 def test_every_kind_of_dropout_is_the_one_it_names(implementation):
     variables, key, ids = parameters(), jax.random.key(3), jnp.array([4, 7])

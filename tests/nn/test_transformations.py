@@ -43,6 +43,7 @@ def close(found, expected):
 # --- the mode ---
 
 
+@pytest.mark.short_cases("Dropout", "SelfAttention")
 @pytest.mark.parametrize("name", ["Dropout", "SelfAttention", "Mlp", "TransformerBlock", "model"])
 def test_train_by_position_is_train_by_name_is_deterministic_in_call_and_field(name):
     x, between = X, () if name in ("Dropout", "Mlp") else (None,)
@@ -167,6 +168,7 @@ def stacked(variables):
     return blocks, {"params": {"block": jax.tree.map(lambda *x: jnp.stack(x), *blocks)}}
 
 
+@pytest.mark.system
 def test_scan_over_layers_with_the_layer_s_number_is_the_layers_one_by_one(stacked):
     blocks, together = stacked
     for train in (True, False):
@@ -245,6 +247,7 @@ def test_nnx_jit_remat_and_vmap_have_the_same_values(twin, variables):
     close(mapped(twin, keys), [expected(variables, key=key) for key in keys])
 
 
+@pytest.mark.system
 def test_nnx_scan_over_stacked_blocks_is_the_blocks_one_by_one():
     @nnx.split_rngs(splits=N)
     @nnx.vmap(in_axes=0)

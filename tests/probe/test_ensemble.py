@@ -117,6 +117,7 @@ def test_mismatch_is_train_minus_evaluation():
     assert abs(out.gap.loss) > 1e-3
 
 
+@pytest.mark.system
 @pytest.mark.short_cases()
 @pytest.mark.parametrize("probe", [ensemble.mask_ensemble, mismatch])
 def test_members_together_equal_each_by_itself(probe):

@@ -17,6 +17,7 @@ from jaxreg.probe.gradients import gradient_norms
 from tests.helpers import probe_by_hand as by_hand
 
 
+@pytest.mark.short_cases()
 @pytest.mark.parametrize("cut", [False, True])
 @pytest.mark.parametrize(
     "options",
@@ -132,6 +133,7 @@ def test_unknown_member_axis_is_refused():
         forward.over_members(lambda params, batch: params, member_axis="pmap")
 
 
+@pytest.mark.system
 def test_one_after_the_other_a_member_has_the_same_bits_in_any_company():
     model, batch = by_hand.model_of(), by_hand.batch_of()
     trees = [by_hand.params_of(model, seed) for seed in range(4)]

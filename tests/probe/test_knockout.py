@@ -185,6 +185,7 @@ def test_each_cue_cut_off_from_the_query_by_hand(how, frozen):
         np.testing.assert_allclose((out.accuracy[c], out.loss[c]), by_hand.score(logits), rtol=2e-4)
 
 
+@pytest.mark.system
 def test_masking_every_cue_is_the_cut_of_the_views():
     model, params, batch, _ = case("pre")
     cut = knockout.edge_selection(batch, batch["cues"], N)

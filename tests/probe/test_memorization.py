@@ -38,6 +38,7 @@ def test_accuracies_by_hand():
     )
 
 
+@pytest.mark.system
 def test_a_model_that_knows_by_heart_and_one_that_knows_better():
     batch = {**BATCH, "foil": jnp.full(B, -1)}
 

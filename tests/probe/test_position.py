@@ -60,6 +60,7 @@ def test_without_positions_a_model_answers_as_well_wherever_the_words_stand():
     np.testing.assert_allclose(found.shuffled.loss, found.intact.loss, rtol=1e-5)
 
 
+@pytest.mark.system
 def test_with_positions_the_loss_is_that_of_the_sentence_as_it_stands_then():
     model = by_hand.model_of()
     params, batch = by_hand.params_of(model), rows_of(by_hand.batch_of(), MOVABLE)

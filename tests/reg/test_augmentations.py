@@ -104,6 +104,7 @@ def uniform_by_hand(word):
     return ((word >> 9) + 0.5) / 2**23
 
 
+@pytest.mark.short_cases()
 @pytest.mark.parametrize(("name", "kind"), CASES)
 @pytest.mark.parametrize("strength", [0.0, jnp.float32(0)])
 def test_off_is_exactly_the_batch(name, kind, strength):

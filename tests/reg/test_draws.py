@@ -110,6 +110,7 @@ print("compiled")
 """
 
 
+@pytest.mark.system
 def test_all_augmentations_together_compile():
     """The compile cliff of chained unrolled Threefry (`jaxreg.rng`): half a minute is far above a
     second, and far below it.

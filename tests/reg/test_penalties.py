@@ -134,6 +134,7 @@ def test_gradients_are_those_of_differences(name):
     assert abs(found - base) > 1e-3, "the penalty has no gradient here"
 
 
+@pytest.mark.short_cases()
 @pytest.mark.parametrize("name", PENALTIES)
 @pytest.mark.parametrize("size", [1.0, 1e4])
 def test_at_strength_zero_loss_and_gradients_are_exactly_those_without_it(name, size):

@@ -113,6 +113,7 @@ def test_results_have_every_view_of_the_draw(ran):
     assert at_chance == {control for control in found["controls"] if control.endswith("_at_chance")}
 
 
+@pytest.mark.system
 @pytest.mark.short_cases("digits")
 def test_accuracies_are_the_hits_of_the_members_scored_again_by_hand(ran):
     """From the stored parameters, row by row of two views, in numpy, by the rule of the split's own
@@ -173,6 +174,7 @@ def test_the_report_is_made_from_disk_and_names_no_views_that_are_not_there(ran)
     assert all(view["asked"] and view["trained"] for view in payload["views"])
 
 
+@pytest.mark.system
 def test_one_sentence_can_be_looked_at(ran):
     name, workdir, _ = ran
     if name == "digits":

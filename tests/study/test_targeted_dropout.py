@@ -99,6 +99,7 @@ def test_exactly_these_connections_are_ever_dropped(edges):
             )
 
 
+@pytest.mark.system
 def test_a_counterfactual_keeps_one_of_them_and_frees_no_other():
     batch, config = batch_of(), settings("query->noun")
     whole, before = (

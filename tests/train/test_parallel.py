@@ -207,6 +207,7 @@ def short(plan):
     return tiny.TinyPlan(**vars(plan) | {"num_steps": 4, "eval_every_steps": 2})
 
 
+@pytest.mark.system
 @pytest.mark.short_cases()
 @pytest.mark.parametrize("devices", [2, 4])
 def test_a_short_run_over_shared_batches_evaluates_to_the_same_numbers(on_one, devices):
@@ -240,6 +241,7 @@ def at_once():
     return tiny.setting(tiny.AT_ONCE, quick=True)
 
 
+@pytest.mark.system
 def test_members_at_once_train_to_nearly_the_same_values(at_once, on_one):
     jobs = [at_once.job(2), at_once.job(1, DROPPING), at_once.job(3, {"optim.learning_rate": 1e30})]
     _, member, burst = at_once.train(jobs, plan=short(at_once.plan), cuts=(1,))

@@ -99,6 +99,7 @@ def test_a_plan_of_the_main_claim(here, capsys):
     )
 
 
+@pytest.mark.system
 def test_the_budget_stands_first_and_nothing_is_made(here, jaxreg_command):
     done = jaxreg_command("claims", "C1", "C1b", "--workdir=W", "--dry_run", cwd=here)
     assert done.returncode == 0, done.stderr

@@ -407,6 +407,7 @@ def test_a_run_in_a_store_is_known_by_its_lease(runs, capsys):
 ODD = (None, True, -1, 1e999, "x", [], {}, {"x": {"y": 1}}, [[1]])
 
 
+@pytest.mark.system
 def test_rows_and_designs_of_any_other_kind_are_passed_over(own, capsys):
     """Every value of every row, and every value of config.json's upper two storeys, replaced by
     values of other kinds, one by one.

@@ -215,6 +215,7 @@ def test_the_rate_is_the_measured_one(tmp_path):
     }
 
 
+@pytest.mark.system
 def test_what_a_claim_declared_before_training_stays_and_a_later_change_is_said(folder):
     """Margin and prediction could be changed after the result, without a word."""
     _, _, told = go(folder)

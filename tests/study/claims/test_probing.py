@@ -100,6 +100,7 @@ def test_the_batch_is_the_first_rows_of_the_view():
     )
 
 
+@pytest.mark.system
 def test_nothing_is_computed_twice_and_settings_count(tmp_path, members):
     CALLS.clear()
     first = find(tmp_path, members)

@@ -179,6 +179,7 @@ def test_the_loop_tells_kept_connections_apart():
     )
 
 
+@pytest.mark.short_cases()
 @pytest.mark.parametrize("name", ["no_such_example", "no_such_layer"])
 def test_what_is_not_there_gives_the_factual_member_bit_for_bit(name):
     assert tiny.equal(tiny.content(trained()[name]), tiny.content(trained()["no_such_step"]))

@@ -334,6 +334,7 @@ def learning(workdir):
     ]
 
 
+@pytest.mark.system
 def test_a_real_run_writes_them_and_they_survive_what_is_rewritten(quick, tmp_path):
     own, whole, shown = tmp_path / "1" / "own", tmp_path / "2" / "whole", Shown()
     stopping = Shown(

@@ -35,6 +35,7 @@ def absent():
     return off_values.one_step(off_values.without_terms(CONFIG), tiny.dataset(1), 1)
 
 
+@pytest.mark.system
 def test_it_passes_whatever_the_config_s_own_strengths_are(as_it_stands):
     control, phases = as_it_stands
     assert control["passed"] is True and phases == ["checking off values"]
@@ -50,6 +51,7 @@ def test_it_compares_with_a_program_that_has_no_terms(absent):
     assert off_values._gap(gradient, gradient) == 0 and off_values._gap(params, gradient) > 1e-3
 
 
+@pytest.mark.system
 def test_a_loss_that_is_wrong_at_0_is_found(monkeypatch):
     right = objective.penalized
 
