@@ -81,10 +81,8 @@ def plan(
     for line in _budget(designs, chosen, workdir):
         display.note(line)
     tests = len(family(designs))
-    display.note(
-        f"{tests} primary questions in the whole ledger: the smallest p is multiplied by {tests}"
-        " (Holm)"
-    )
+    holm = f"the smallest p is multiplied by {tests} (Holm)"
+    display.note(f"{tests} primary questions in the whole ledger: {holm}")
     return DONE
 
 
@@ -96,11 +94,8 @@ def _budget(designs: Mapping[str, Design], chosen: Sequence[str], workdir: Path)
         *claim_members.tuning_specs(own.values(), claim_members.data_hash),
         *claim_members.evaluation_specs(own.values(), {}, claim_members.data_hash),
     ]
-    return budget.budget_lines(
-        rows,
-        claim_members.structures(stored.missing(claim_members.unique(specs))),
-        budget.rate_of(workdir),
-    )
+    structures = claim_members.structures(stored.missing(claim_members.unique(specs)))
+    return budget.budget_lines(rows, structures, budget.rate_of(workdir))
 
 
 def run(
@@ -124,26 +119,23 @@ def run(
       UserErrors: a design that cannot decide; a directory that holds another kind of run.
     """
     refuse_impossible(designs, chosen, quick=quick)
-    same_everywhere.refuse_different(
-        "claims", {}, {name: designs[name] for name in designs}, chosen, quick=quick
-    )
+    same_everywhere.refuse_different("claims", {}, dict(designs), chosen, quick=quick)
     _refuse_other(workdir, quick)
     declarations.read(workdir)
-    return hold(
-        workdir, display, lambda session: _Ledger(session, designs, chosen, quick, minutes).run()
-    )
+
+    def body(session: Session) -> None:
+        _Ledger(session, designs, chosen, quick, minutes).run()
+
+    return hold(workdir, display, body)
 
 
 def _refuse_other(workdir: Path, quick: bool) -> None:
     before = page.read(workdir / LEDGER)
     if before is not None and before["quick"] != quick:
-        held = "a quick run" if before["quick"] else "real results"
-        raise UserErrors(
-            [
-                f"--workdir={workdir} holds {held}; choose another directory for"
-                f" {'a quick run' if quick else 'real results'}"
-            ]
-        )
+        kinds = {True: "a quick run", False: "real results"}
+        held, wanted = kinds[before["quick"]], kinds[quick]
+        why = f"holds {held}; choose another directory for {wanted}"
+        raise UserErrors([f"--workdir={workdir} {why}"])
 
 
 class _Ledger:
@@ -178,17 +170,14 @@ class _Ledger:
         request = self.session.library.request
         try:
             later = self._expected(own)
-            candidates = self.stored.missing_for_all(
-                claim_members.tuning_specs(own, claim_members.data_hash)
-            )
+            tuning_specs = claim_members.tuning_specs(own, claim_members.data_hash)
+            candidates = self.stored.missing_for_all(tuning_specs)
             if candidates:
                 claim_members.tuning_specs(own, request)  # their data start to load
                 self._train(candidates, later)
             for design in own:
                 self._choose(design)
-            todo = self.stored.missing_for_all(
-                claim_members.evaluation_specs(own, self._chosen(), claim_members.data_hash)
-            )
+            todo = self.stored.missing_for_all(self._evaluation_specs(own, self._chosen()))
             self._declare(own)
             if todo:
                 claim_members.evaluation_specs(own, self._chosen(), request)
@@ -204,9 +193,7 @@ class _Ledger:
         """Keeps what each claim declares before its first member on a verdict seed is trained."""
         kept = declarations.read(self.workdir)
         for design in own:
-            specs = claim_members.evaluation_specs(
-                [design], self._chosen(), claim_members.data_hash
-            )
+            specs = self._evaluation_specs([design], self._chosen())
             none_trained = len(self.stored.missing(specs)) == len(specs)
             if design.arms and (none_trained or design.claim.id not in kept):
                 kept[design.claim.id] = declarations.declaration(design.claim)
@@ -214,9 +201,11 @@ class _Ledger:
 
     def _expected(self, own: Sequence[Design]) -> int:
         """Model-steps after the candidates'; the choice of candidate hardly changes them."""
-        return claim_members.steps(
-            self.stored.missing(claim_members.evaluation_specs(own, {}, claim_members.data_hash))
-        )
+        return claim_members.steps(self.stored.missing(self._evaluation_specs(own, {})))
+
+    def _evaluation_specs(self, own: Sequence[Design], chosen: Chosen) -> list[Spec]:
+        """The members on the verdict seeds, without drawing their data."""
+        return claim_members.evaluation_specs(own, chosen, claim_members.data_hash)
 
     def _chosen(self) -> Chosen:
         return {
@@ -258,9 +247,8 @@ class _Ledger:
 
     def _choose(self, design: Design) -> bool:
         """Chooses each tuning arm's candidate, if all are trained."""
-        candidates = {
-            name: design.candidates(name, claim_members.data_hash) for name in design.tunes()
-        }
+        data_hash = claim_members.data_hash
+        candidates = {name: design.candidates(name, data_hash) for name in design.tunes()}
         specs = [spec for options in candidates.values() for option in options for spec in option]
         if self.stored.missing(specs):
             return False
@@ -283,9 +271,7 @@ class _Ledger:
                 evidence = self._gather(design)
                 if evidence is not None:
                     gathered[name] = evidence
-        off_values = self._off_values(
-            [design for name, design in self.designs.items() if name in gathered]
-        )
+        off_values = self._off_values([self.designs[name] for name in gathered])
         judged = judge(self.designs, gathered, off_values=off_values, quick=self.quick)
         costs = {row.claim: row for row in budget.costs(self.designs, self._chosen(), self.stored)}
         declared = declarations.read(self.workdir)
@@ -302,11 +288,7 @@ class _Ledger:
     def _gather(self, design: Design) -> Measurements | None:
         """A claim's numbers, None where a member is missing."""
         chosen = self._chosen().get(design.claim.id, {})
-        if self.stored.missing(
-            claim_members.evaluation_specs(
-                [design], {design.claim.id: chosen}, claim_members.data_hash
-            )
-        ):
+        if self.stored.missing(self._evaluation_specs([design], {design.claim.id: chosen})):
             return None
         runs = design.members(chosen, self.session.library.request)
         prober = Prober(self.workdir / "probes", self.session.library)
@@ -323,10 +305,9 @@ class _Ledger:
             structure = repr(program.structure_of(config))
             key = member_store.content_hash([structure, code_version(), own])
             if key not in kept:
-                data = self.session.library.request(config["data"], design.seeds[0])
-                kept[key] = checks.off_value(
-                    config, self.session.library[data], design.seeds[0], self.session.phases
-                )
+                seed, library = design.seeds[0], self.session.library
+                data = library[library.request(config["data"], seed)]
+                kept[key] = checks.off_value(config, data, seed, self.session.phases)
             found[design.claim.id] = kept[key]
         write_json(path, kept)
         return found
@@ -335,13 +316,9 @@ class _Ledger:
         for line in page.summary(contents):
             self.display.note(line)
         rate = self.trained_steps / self.training_seconds if self.training_seconds > 0 else 0.0
+        speed = f", {rate:,.0f} model-steps per second with compiling and evaluating"
         self.display.note(
             f"{self.programs.num_made} program(s) compiled, {self.trained_steps:,} model-steps"
-            " trained now"
-            + (
-                f", {rate:,.0f} model-steps per second with compiling and evaluating"
-                if self.trained_steps
-                else ""
-            )
+            f" trained now{speed if self.trained_steps else ''}"
         )
         self.display.note(f"Ledger: {self.workdir / PAGE}")

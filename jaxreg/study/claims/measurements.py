@@ -93,10 +93,9 @@ class Gatherer:
     def members(self, arm: str, measure: Measure) -> list[list[MeasuredMember]]:
         """The members of an arm, seed by seed, with what the measure's probes found in them."""
         for probe in measure.probes:
-            specs = [run.spec for runs in self._runs[arm].values() for run in runs]
-            self._found.setdefault(probe.name, {}).update(
-                self._prober.find(probe, specs, self.record)
-            )
+            specs = [run.spec for run in self.runs(arm)]
+            found = self._prober.find(probe, specs, self.record)
+            self._found.setdefault(probe.name, {}).update(found)
         return [[self._member(run, measure) for run in runs] for runs in self._runs[arm].values()]
 
     def values(self, arm: str, measure: Measure) -> list[float]:
@@ -105,9 +104,8 @@ class Gatherer:
 
     def measured(self, effect: Effect) -> MeasuredEffect:
         """An effect with its numbers."""
-        return MeasuredEffect(
-            effect, {arm: self.values(arm, effect.measure) for arm in effect.contrast}
-        )
+        values = {arm: self.values(arm, effect.measure) for arm in effect.contrast}
+        return MeasuredEffect(effect, values)
 
     def runs(self, arm: str) -> list[Run]:
         """All members of an arm."""
@@ -119,16 +117,10 @@ class Gatherer:
         return member_scores.dropout_of(arm, members)
 
     def _member(self, run: Run, measure: Measure) -> MeasuredMember:
-        found = {
-            probe.name: self._found[probe.name].get(run.spec.hash, {}) for probe in measure.probes
-        }
-        return MeasuredMember(
-            self.record(run.spec.hash),
-            self._datasets[run.spec.data],
-            run.spec.config["train"]["num_steps"],
-            run.at,
-            found,
-        )
+        spec, names = run.spec, [probe.name for probe in measure.probes]
+        found = {name: self._found[name].get(spec.hash, {}) for name in names}
+        num_steps, data = spec.config["train"]["num_steps"], self._datasets[spec.data]
+        return MeasuredMember(self.record(spec.hash), data, num_steps, run.at, found)
 
 
 def gather(design: Design, gatherer: Gatherer) -> Measurements:
@@ -137,10 +129,8 @@ def gather(design: Design, gatherer: Gatherer) -> Measurements:
     lost = {}
     for arm in design.arms:
         hashes = {run.spec.hash for run in gatherer.runs(arm)}
-        lost[arm] = (
-            sum(bool(gatherer.record(hash).meta["diverged"]) for hash in hashes),
-            len(hashes),
-        )
+        diverged = sum(bool(gatherer.record(hash).meta["diverged"]) for hash in hashes)
+        lost[arm] = (diverged, len(hashes))
     return Measurements(
         [_asked(question, gatherer) for question in claim.questions],
         [gatherer.measured(effect) for effect in claim.effects()],
@@ -152,21 +142,13 @@ def gather(design: Design, gatherer: Gatherer) -> Measurements:
 
 def _asked(question: Question, gatherer: Gatherer) -> MeasuredQuestion:
     measured, first = gatherer.measured(question), reference(question)
-    pair = np.asarray(gatherer.values(aa_name(first), question.measure)) - np.asarray(
-        measured.values[first]
-    )
+    again = np.asarray(gatherer.values(aa_name(first), question.measure))
+    pair = again - np.asarray(measured.values[first])
     hashes = sorted(run.spec.hash for arm in (first, aa_name(first)) for run in gatherer.runs(arm))
-    checks = [
-        dataclasses.asdict(control)
-        for control in (*_dropout_reaches(question, gatherer), *_leaks(question, gatherer))
-    ]
-    return MeasuredQuestion(
-        measured,
-        pair,
-        f"{question.measure.title} {','.join(hashes)} {question.margin}",
-        checks,
-        _uninformative(measured, gatherer),
-    )
+    found = [*_dropout_reaches(question, gatherer), *_leaks(question, gatherer)]
+    checks = [dataclasses.asdict(control) for control in found]
+    aa_key = f"{question.measure.title} {','.join(hashes)} {question.margin}"
+    return MeasuredQuestion(measured, pair, aa_key, checks, _uninformative(measured, gatherer))
 
 
 def _uninformative(measured: MeasuredEffect, gatherer: Gatherer) -> str | None:
@@ -191,40 +173,31 @@ def _uninformative(measured: MeasuredEffect, gatherer: Gatherer) -> str | None:
 def _precondition(condition: Precondition, gatherer: Gatherer) -> dict[str, Any]:
     measure = condition.measure
     mean = float(np.mean(gatherer.values(condition.arm, measure)))
-    passed = controls.within(mean, at_least=condition.at_least, below=condition.below)
-    wanted = (
-        [f"at least {shown(condition.at_least, measure)}"] if condition.at_least is not None else []
-    )
-    wanted += [f"below {shown(condition.below, measure)}"] if condition.below is not None else []
-    detail = (
-        f"{condition.arm}: {measure.title} {shown(mean, measure)}; it must be"
-        f" {' and '.join(wanted)}"
-    )
+    limits = (("at least", condition.at_least), ("below", condition.below))
+    wanted = [f"{word} {shown(limit, measure)}" for word, limit in limits if limit is not None]
+    found = f"{condition.arm}: {measure.title} {shown(mean, measure)}"
     return {
         "name": "precondition",
         "what": condition.what,
-        "passed": passed,
-        "detail": detail,
+        "passed": controls.within(mean, at_least=condition.at_least, below=condition.below),
+        "detail": f"{found}; it must be {' and '.join(wanted)}",
         "of": list(condition.of),
     }
 
 
 def shown(value: float | int, measure: Measure) -> str:
     """A value as people read it."""
-    return (
-        f"{measure.scale * value:.4g} {measure.unit}".strip() if math.isfinite(value) else "nothing"
-    )
+    if not math.isfinite(value):
+        return "nothing"
+    return f"{measure.scale * value:.4g} {measure.unit}".strip()
 
 
 def _dropout_reaches(question: Question, gatherer: Gatherer) -> list[Control]:
     """Whether dropout reached the model, arm by arm; what could not be judged is left out."""
     first = reference(question)
     base = gatherer.dropout_of(first)
-    found = [
-        controls.dropout_reaches(gatherer.dropout_of(arm), base)
-        for arm in question.contrast
-        if arm != first
-    ]
+    others = [gatherer.dropout_of(arm) for arm in question.contrast if arm != first]
+    found = [controls.dropout_reaches(arm, base) for arm in others]
     return [each for each in found if each is not None and each.passed is not None]
 
 

@@ -4,6 +4,7 @@ Everything on the page comes from ledger.json, which has no times and no paths i
 reaches the page through JSON and `textContent`, so a quote cannot become markup.
 """
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -84,9 +85,7 @@ def _words(claim: Claim) -> dict[str, Any]:
         "prediction": claim.prediction,
         "regime": claim.regime,
         "tests": list(claim.tests),
-        "findings": [
-            {"part": f.part, "verdict": f.verdict, "evidence": f.evidence} for f in claim.findings
-        ],
+        "findings": [dataclasses.asdict(finding) for finding in claim.findings],
         "untestable": claim.untestable,
     }
 
@@ -129,18 +128,12 @@ def _scope(design: Design) -> str:
     """A claim's scope: the first arm's model, data, regime, seeds, device; settings that vary."""
     first = next(iter(design.arms.values()))
     line = scope.scope(plain(first.values), design.seeds)
-    varied = sorted(
-        {
-            f"{field} {value}"
-            for own in design.arms.values()
-            for field, value in own.arm.setting.items()
-        }
-    )
+    settings = [item for own in design.arms.values() for item in own.arm.setting.items()]
+    varied = sorted({f"{field} {value}" for field, value in settings})
     others = [f"in some arms {', '.join(varied)}"] if varied else []
     regime = [design.claim.regime] if design.claim.regime else []
-    return "; ".join(
-        [line, *regime, *others, *([design.claim.scope] if design.claim.scope else [])]
-    )
+    more = [design.claim.scope] if design.claim.scope else []
+    return "; ".join([line, *regime, *others, *more])
 
 
 def _cost(cost: Cost | None) -> dict[str, int] | None:
@@ -175,10 +168,8 @@ def summary(contents: Mapping[str, Any]) -> list[str]:
         lines += [f"{claim['id']}: {line}" for line in summary_text.changed(claim)]
         for question in claim["questions"]:
             found = "".join(f", {text}" for text in [markdown.effect(question)] if text)
-            lines.append(
-                f"{claim['id']} {question['name']}:"
-                f" {question['verdict'] or question['reason']}{found}{markdown.why(question)}"
-            )
+            label = f"{question['verdict'] or question['reason']}{found}{markdown.why(question)}"
+            lines.append(f"{claim['id']} {question['name']}: {label}")
     pairs, out = contents["aa"]["pairs"], contents["aa"]["supported_or_opposite"]
     if pairs and not contents["quick"]:
         lines.append(
@@ -206,12 +197,8 @@ def render(contents: Mapping[str, Any], command: str) -> str:
     Raises:
       TypeError: a value that JSON has no form for.
     """
-    payload = {
-        **contents,
-        "counts": counts(contents),
-        "command": command,
-        "smallest_p": _smallest_p(contents),
-    }
+    more = {"counts": counts(contents), "command": command, "smallest_p": _smallest_p(contents)}
+    payload = {**contents, **more}
     return report.assemble("ledger", SCRIPTS, payload)
 
 

@@ -66,9 +66,8 @@ def read(path: Path, workdir: Path | None, sd: float | None) -> Planned:
     if "get_claim" in _functions(path):
         design = load_claim(path)
         if not design.arms:
-            raise UserErrors(
-                [f"{path}: {design.claim.id} needs no run: it is a {design.claim.form} claim"]
-            )
+            claim = design.claim
+            raise UserErrors([f"{path}: {claim.id} needs no run: it is a {claim.form} claim"])
         return _of_claim(design, workdir, sd)
     return _of_experiment(path, workdir, sd)
 
@@ -76,26 +75,19 @@ def read(path: Path, workdir: Path | None, sd: float | None) -> Planned:
 def _functions(path: Path) -> set[str]:
     """Names of the functions in a Python file; empty if it cannot be parsed."""
     try:
-        return {
-            node.name
-            for node in ast.parse(path.read_text(encoding="utf-8")).body
-            if isinstance(node, ast.FunctionDef)
-        }
+        body = ast.parse(path.read_text(encoding="utf-8")).body
     except (OSError, SyntaxError, UnicodeDecodeError):
         return set()
+    return {node.name for node in body if isinstance(node, ast.FunctionDef)}
 
 
 def _of_claim(design: Design, workdir: Path | None, sd: float | None) -> Planned:
     earlier = page.read(workdir / LEDGER) if workdir is not None else None
-    rows = (
-        {claim["id"]: claim for claim in earlier["claims"]}
-        if earlier and not earlier["quick"]
-        else {}
-    )
-    pilot = {
-        question["name"]: question["per_seed"]
-        for question in rows.get(design.claim.id, {}).get("questions", ())
-    }
+    rows = {}
+    if earlier and not earlier["quick"]:
+        rows = {claim["id"]: claim for claim in earlier["claims"]}
+    questions = rows.get(design.claim.id, {}).get("questions", ())
+    pilot = {question["name"]: question["per_seed"] for question in questions}
     asked = tuple(
         PlannedQuestion(
             q.name,
@@ -109,9 +101,8 @@ def _of_claim(design: Design, workdir: Path | None, sd: float | None) -> Planned
     )
     [cost] = budget.costs({design.claim.id: design}, {}, claim_members.Stored(workdir))
     tests = len(family(load_folder(design.path.parent)))
-    return Planned(
-        asked, len(design.seeds), tests, ALPHA, cost.tuning + cost.evaluation, cost.to_train
-    )
+    model_steps = cost.tuning + cost.evaluation
+    return Planned(asked, len(design.seeds), tests, ALPHA, model_steps, cost.to_train)
 
 
 def _of_experiment(path: Path, workdir: Path | None, sd: float | None) -> Planned:
@@ -124,30 +115,13 @@ def _of_experiment(path: Path, workdir: Path | None, sd: float | None) -> Planne
         make_specs(experiment.arms, resolved, experiment.seeds, claim_members.data_hash)
     )
     earlier = page.read(workdir / "results.json") if workdir is not None else None
-    rows = (
-        {
-            row["arm"]: row["per_seed"]
-            for row in earlier["comparisons"]
-            if row["split"] == experiment.primary
-        }
-        if earlier
-        else {}
-    )
-    arms = [
-        name
-        for name, arm in experiment.arms.items()
-        if arm.kind == "arm" and name != experiment.baseline
-    ]
+    comparisons, primary = earlier["comparisons"] if earlier else (), experiment.primary
+    rows = {row["arm"]: row["per_seed"] for row in comparisons if row["split"] == primary}
+    others = {name: arm for name, arm in experiment.arms.items() if name != experiment.baseline}
+    arms = [name for name, arm in others.items() if arm.kind == "arm"]
+    margin, shown = float(experiment.margin), ("superiority", "points", 100.0)
     asked = tuple(
-        PlannedQuestion(
-            name,
-            float(experiment.margin),
-            "superiority",
-            "points",
-            100.0,
-            _spread(rows.get(name, ()), sd),
-        )
-        for name in arms
+        PlannedQuestion(name, margin, *shown, _spread(rows.get(name, ()), sd)) for name in arms
     )
     missing = claim_members.Stored(workdir).missing(specs)
     return Planned(
@@ -209,29 +183,14 @@ def _question_line(asked: PlannedQuestion, planned: Planned) -> tuple[str, float
     """(one line, the power to see the margin or None) of a question."""
     margin = f"{asked.scale * asked.margin:.3g} {asked.unit}"
     if asked.sd is None:
-        return (
-            (
-                f"{asked.name}: no pilot (--workdir of an earlier run, or --sd): the seeds that"
-                f" {margin} need are not known"
-            ),
-            None,
-        )
+        why = "no pilot (--workdir of an earlier run, or --sd)"
+        return f"{asked.name}: {why}: the seeds that {margin} need are not known", None
     if asked.sd == 0:
-        return (
-            (
-                f"{asked.name}: the pilot has no spread; any number of seeds that can decide sees"
-                f" {margin}"
-            ),
-            1.0,
-        )
+        enough = f"any number of seeds that can decide sees {margin}"
+        return f"{asked.name}: the pilot has no spread; {enough}", 1.0
     sided, wanted = power.sides_and_power(asked.kind)
-    reached = statistics.paired_power(
-        planned.num_seeds,
-        asked.sd,
-        asked.margin,
-        alpha=planned.alpha / planned.num_tests,
-        sided=sided,
-    )
+    num_seeds, level = planned.num_seeds, planned.alpha / planned.num_tests
+    reached = statistics.paired_power(num_seeds, asked.sd, asked.margin, alpha=level, sided=sided)
     reached = max(0.0, 2 * reached - 1) if asked.kind == "equivalence" else reached
     needed = statistics.seeds_for_power(
         asked.sd,
@@ -242,19 +201,14 @@ def _question_line(asked: PlannedQuestion, planned: Planned) -> tuple[str, float
         sided=sided,
     )
     what = "see" if asked.kind == "superiority" else "exclude"
-    enough = (
-        f"{needed:,} seeds"
-        if needed <= power.MOST_SEEDS
-        else f"more than {power.MOST_SEEDS:,} seeds"
+    most = power.MOST_SEEDS
+    enough = f"{needed:,} seeds" if needed <= most else f"more than {most:,} seeds"
+    line = (
+        f"{asked.name}: SD {asked.scale * asked.sd:.3g} {asked.unit} over seeds; {num_seeds} seeds"
+        f" {what} {margin} with {100 * reached:.0f}% power, {enough} with"
+        f" {100 * power.POWER:.0f}%"
     )
-    return (
-        (
-            f"{asked.name}: SD {asked.scale * asked.sd:.3g} {asked.unit} over seeds;"
-            f" {planned.num_seeds} seeds {what} {margin} with {100 * reached:.0f}% power, {enough}"
-            f" with {100 * power.POWER:.0f}%"
-        ),
-        reached,
-    )
+    return line, reached
 
 
 def run(path: Path, workdir: Path | None, sd: float | None) -> list[str]:
@@ -263,11 +217,8 @@ def run(path: Path, workdir: Path | None, sd: float | None) -> list[str]:
     Raises:
       UserErrors: the file is wrong, or its design cannot decide.
     """
-    rate = (
-        budget.rate_of(workdir)
-        if workdir is not None
-        else (budget.STEPS_PER_SECOND, "of two cores; not measured here yet")
-    )
+    rate = (budget.STEPS_PER_SECOND, "of two cores; not measured here yet")
+    rate = rate if workdir is None else budget.rate_of(workdir)
     return lines_of(read(path, workdir, sd), rate)
 
 

@@ -52,15 +52,13 @@ class Prober:
             if kept is not None:
                 found[spec.hash] = kept.arrays
             elif not records_of(spec.hash).meta["diverged"]:
-                groups.setdefault(
-                    member_store.content_hash(repr(program.structure_of(spec.config))), []
-                ).append(spec)
+                structure = program.structure_of(spec.config)
+                groups.setdefault(member_store.content_hash(repr(structure)), []).append(spec)
         for group in groups.values():
             program_cache.make_room()
             for spec, arrays in self._run(probe, group, records_of):
-                self._kept.put(
-                    address(probe, spec.hash), arrays, {"probe": probe.name, "member": spec.hash}
-                )
+                meta = {"probe": probe.name, "member": spec.hash}
+                self._kept.put(address(probe, spec.hash), arrays, meta)
                 found[spec.hash] = arrays
         return found
 
@@ -70,32 +68,28 @@ class Prober:
         by_shape: dict[tuple, list[Spec]] = {}
         batches = {spec.hash: batch_of(probe, self._datasets[spec.data]) for spec in specs}
         for spec in specs:
-            by_shape.setdefault(tuple(x.shape for x in batches[spec.hash].values()), []).append(
-                spec
-            )
+            shapes = tuple(x.shape for x in batches[spec.hash].values())
+            by_shape.setdefault(shapes, []).append(spec)
         for same_shape in by_shape.values():
-            run = compiled(
-                probe, structure, program.Vocabulary.of(self._datasets[same_shape[0].data])
-            )
+            vocabulary = program.Vocabulary.of(self._datasets[same_shape[0].data])
+            run = compiled(probe, structure, vocabulary)
             for start in range(0, len(same_shape), AT_ONCE):
                 part = same_shape[start : start + AT_ONCE]
                 filled = [*part, *[part[0]] * (AT_ONCE - len(part))]
-                stacked = jax.tree.map(
-                    lambda *x: np.stack(x), *[records_of(spec.hash).params() for spec in filled]
-                )
-                batch = jax.tree.map(
-                    lambda *x: np.stack(x), *[batches[spec.hash] for spec in filled]
-                )
+                stacked = _stacked([records_of(spec.hash).params() for spec in filled])
+                batch = _stacked([batches[spec.hash] for spec in filled])
                 strengths = jax.tree.map(
                     lambda *x: np.asarray(x, np.float32),
                     *[program.strengths_of(spec.config) for spec in filled],
                 )
                 seeds = np.asarray([spec.run_seed for spec in filled], np.int32)
                 results = jax.tree.map(np.asarray, run(stacked, batch, strengths, seeds))
-                yield from (
-                    (spec, {name: x[i] for name, x in results.items()})
-                    for i, spec in enumerate(part)
-                )
+                for i, spec in enumerate(part):
+                    yield spec, {name: x[i] for name, x in results.items()}
+
+
+def _stacked(trees: Sequence[Any]) -> Any:
+    return jax.tree.map(lambda *x: np.stack(x), *trees)
 
 
 def compiled(
@@ -105,15 +99,8 @@ def compiled(
 
     def one(params, batch, strengths, seed):
         model = program.model_of(structure, strengths, vocabulary)
-        return dict(
-            probe.run(
-                model,
-                program.with_fresh_rows(params, seed, vocabulary),
-                batch,
-                seed,
-                **probe.settings,
-            )
-        )
+        params = program.with_fresh_rows(params, seed, vocabulary)
+        return dict(probe.run(model, params, batch, seed, **probe.settings))
 
     return forward.over_members(one, own_batch=True, member_axis="map")
 
@@ -140,9 +127,8 @@ def address(probe: Probe, member: str) -> str:
     try:
         piece = piece_digest.piece_digest(probe.run, file.parent)
     except piece_digest.Unaddressable as error:
-        raise UserErrors(
-            [f"{file}: probe {probe.name!r}: what it computes cannot be told: {error}"]
-        ) from None
+        named = f"{file}: probe {probe.name!r}"
+        raise UserErrors([f"{named}: what it computes cannot be told: {error}"]) from None
     return member_store.content_hash(
         {
             "member": member,

@@ -45,20 +45,8 @@ _NEEDED = {
     "end": ("outcome", *_WORK),
 }
 """Event -> what its rows have besides others."""
-_NUMBERS = frozenset(
-    {
-        "process",
-        "time",
-        "members",
-        "step",
-        "model_steps_per_second",
-        "step_seconds",
-        "seconds_left",
-        "compile_seconds",
-        *_WORK,
-    }
-    - {"memory_source"}
-)
+_SPEEDS = ("model_steps_per_second", "step_seconds", "seconds_left", "compile_seconds")
+_NUMBERS = frozenset({"process", "time", "members", "step", *_SPEEDS, *_WORK}) - {"memory_source"}
 _LINE_BEGINS = b'{"machine": '
 _counted_start = False
 
@@ -151,35 +139,28 @@ def machine_rows(path: Any) -> list[dict]:
 
 def _is_sound(row: Any) -> bool:
     """Whether a row of a file has every key of a machine row, each value of the right type."""
-    if not isinstance(row, dict) or not {
-        "process",
-        "time",
-        *_NEEDED.get(str(row.get(MACHINE)), ("",)),
-    } <= set(row):
+    if not isinstance(row, dict):
         return False
-    numbers = [
-        value
-        for name, value in row.items()
-        if name in _NUMBERS and not (name == "memory_bytes" and value is None)
-    ]
-    if not all(
-        isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e18
-        for value in numbers
-    ):
+    needed = {"process", "time", *_NEEDED.get(str(row.get(MACHINE)), ("",))}
+    if not needed <= set(row) or not isinstance(row["process"], int):
         return False
+    for name, value in row.items():
+        is_unknown = name == "memory_bytes" and value is None
+        if name in _NUMBERS and not is_unknown and not _is_amount(value):
+            return False
+    texts = [row.get(name) for name in ("command", "detail", "memory_source")]
     arms = row.get("arms", {})
-    return (
-        isinstance(row["process"], int)
-        and all(
-            isinstance(row.get(name), str | None) for name in ("command", "detail", "memory_source")
-        )
-        and isinstance(row.get("outcome", ""), str)
-        and isinstance(arms, dict)
-        and all(
-            isinstance(own, dict) and all(isinstance(hash, str) for hash in own.values())
-            for own in arms.values()
-        )
+    if not isinstance(row.get("outcome", ""), str) or not isinstance(arms, dict):
+        return False
+    return all(isinstance(text, str | None) for text in texts) and all(
+        isinstance(own, dict) and all(isinstance(hash, str) for hash in own.values())
+        for own in arms.values()
     )
+
+
+def _is_amount(value: Any) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and 0 <= value < 1e18
 
 
 def sums_of(rows: Iterable[Mapping]) -> Sums:
@@ -254,14 +235,12 @@ class MachineLog:
         rows = [] if self.log is None else machine_rows(self.log.path)
         self.before = sums_of(rows)
         self.process = 1 + max((row["process"] for row in rows), default=0)
-        started = datetime.datetime.fromtimestamp(self.now(), datetime.UTC).isoformat(
-            timespec="seconds"
-        )
+        now = datetime.datetime.fromtimestamp(self.now(), datetime.UTC)
         devices = jax.devices()
         self._write(
             "start",
             {
-                "started": started,
+                "started": now.isoformat(timespec="seconds"),
                 "pid": os.getpid(),
                 "host": socket.gethostname(),
                 "devices": len(devices),
@@ -273,14 +252,8 @@ class MachineLog:
 
     def plan(self, arms: Mapping[str, Mapping[int, str]], members: int, found: int) -> None:
         """Records the plan: arm -> seed -> member hash, how many members, how many found."""
-        self._write(
-            "plan",
-            {
-                "members": members,
-                "found": found,
-                "arms": {arm: {str(s): h for s, h in row.items()} for arm, row in arms.items()},
-            },
-        )
+        by_arm = {arm: {str(s): h for s, h in row.items()} for arm, row in arms.items()}
+        self._write("plan", {"members": members, "found": found, "arms": by_arm})
 
     def progress(self, done: int, total: int) -> None:
         """Stores how many of all model-steps are done."""
@@ -296,11 +269,10 @@ class MachineLog:
         seconds = self.phases.clock() - began
         self.compile_seconds += seconds
         self.programs_compiled += 1
-        self.program_bytes = max(self.program_bytes, program_bytes(programs))
-        self._write(
-            "compiled",
-            {"compile_seconds": round(seconds, 3), "program_bytes": program_bytes(programs)},
-        )
+        size = program_bytes(programs)
+        self.program_bytes = max(self.program_bytes, size)
+        row = {"compile_seconds": round(seconds, 3), "program_bytes": size}
+        self._write("compiled", row)
 
     def wave(self, members: int, step: int) -> None:
         """Members start to train together, or go on after `step` steps."""
@@ -317,11 +289,9 @@ class MachineLog:
 
     def chunk_noted(self) -> None:
         """Writes a row, if the last one is old enough."""
-        every = (
-            ROW_EVERY_SECONDS_REMOTE
-            if self.log is not None and is_remote(self.log.path)
-            else ROW_EVERY_SECONDS
-        )
+        every = ROW_EVERY_SECONDS
+        if self.log is not None and is_remote(self.log.path):
+            every = ROW_EVERY_SECONDS_REMOTE
         if self._noted_at is not None and self.phases.clock() - self._noted_at >= every:
             self._note()
 
@@ -340,36 +310,27 @@ class MachineLog:
         if outcome in ("done", "interrupted"):
             self.kept_seconds, self.kept_model_steps = self.training_seconds, self.model_steps
         if self.process:
-            self._write(
-                "end",
-                {"outcome": outcome, **({"detail": detail} if detail else {}), **self._work()},
-            )
+            why = {"detail": detail} if detail else {}
+            self._write("end", {"outcome": outcome, **why, **self._work()})
 
     def closing(self) -> str:
         """One line for a run's end: throughput, step time, compile time, memory and goodput."""
         wall, training = self.before.wall + self.wall_seconds, self.training_seconds
         parts = []
         if self.model_steps and training > 0:
-            parts.append(
-                f"{self.model_steps / training:,.0f} model-steps/s,"
-                f" {1e3 * training / max(self.steps, 1):.3g} ms a step"
-            )
+            each = f"{1e3 * training / max(self.steps, 1):.3g} ms a step"
+            parts.append(f"{self.model_steps / training:,.0f} model-steps/s, {each}")
         if self.programs_compiled:
-            parts.append(
-                f"compiled {self.programs_compiled} structure(s) in {self.compile_seconds:.1f} s"
-            )
+            count = f"{self.programs_compiled} structure(s)"
+            parts.append(f"compiled {count} in {self.compile_seconds:.1f} s")
         memory, source = self._memory()
         if memory:
             parts.append(f"{memory / 1e6:.1f} MB a device ({source})")
         share = goodput(self.before.kept + training, wall)
-        parts.append(
-            f"goodput {100 * share:.0f}% of {wall:,.0f} s"
-            + (f" in {self.before.processes + 1} processes" if self.before.processes else "")
-        )
-        parts.append(
-            "saving"
-            f" {100 * self.phases.seconds.get('saving', 0.0) / max(self.wall_seconds, 1e-9):.1f}%"
-        )
+        several = f" in {self.before.processes + 1} processes" if self.before.processes else ""
+        parts.append(f"goodput {100 * share:.0f}% of {wall:,.0f} s{several}")
+        saving = self.phases.seconds.get("saving", 0.0) / max(self.wall_seconds, 1e-9)
+        parts.append(f"saving {100 * saving:.1f}%")
         if self.before.lost >= 1:
             parts.append(f"{self.before.lost:,.0f} s of training lost to kills")
         return "Machine: " + "; ".join(parts)
@@ -388,17 +349,13 @@ class MachineLog:
 
     def _work(self) -> dict[str, Any]:
         memory, source = self._memory()
+        kept, wall = self.before.kept + self.training_seconds, self.before.wall + self.wall_seconds
         row = {
             "done": self._done,
             "total": self._total,
             **self._wave,
             "model_steps": self.before.model_steps + self.model_steps,
-            "goodput": round(
-                goodput(
-                    self.before.kept + self.training_seconds, self.before.wall + self.wall_seconds
-                ),
-                4,
-            ),
+            "goodput": round(goodput(kept, wall), 4),
             "compile_seconds": round(self.compile_seconds, 3),
             "memory_bytes": memory,
             "memory_source": source,
@@ -407,11 +364,8 @@ class MachineLog:
         if self._first and self._total > self._done > self._first[0]:
             each = (self.phases.clock() - self._first[1]) / (self._done - self._first[0])
             row["seconds_left"] = round(each * (self._total - self._done), 1)
-        return (
-            row
-            | self._timed()
-            | {"seconds": {name: round(value, 3) for name, value in self.phases.spent().items()}}
-        )
+        spent = {name: round(value, 3) for name, value in self.phases.spent().items()}
+        return row | self._timed() | {"seconds": spent}
 
     def _timed(self) -> dict[str, float]:
         """What `sums_of` reads; of this process alone."""
@@ -431,11 +385,10 @@ class MachineLog:
     def _write(self, event: str, row: dict[str, Any]) -> None:
         if self.log is None or not self.process:
             return
+        start = {MACHINE: event, "process": self.process, "time": round(self.now(), 3)}
         # the next save reports the disk's fault; logging stops no run
         with self.phases.within("saving"), contextlib.suppress(OSError):
-            self.log.append(
-                [{MACHINE: event, "process": self.process, "time": round(self.now(), 3)} | row]
-            )
+            self.log.append([start | row])
 
 
 def process_seconds() -> float:

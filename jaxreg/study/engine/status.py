@@ -50,14 +50,10 @@ def status_of(workdir: Path) -> dict[str, Any]:
     if kind in ("compare", "train") and design is None and not (workdir / "config.json").exists():
         damaged.append("config.json: is missing")
     found: dict[str, Any] = {"directory": str(workdir), "kind": kind} | _design(design, damaged)
-    found |= {
-        "lock": lock,
-        "members": _members(workdir, rows, len(found["arms"]) * len(found["seeds"]), damaged),
-    }
-    found |= {
-        "checkpoint": _checkpoint(workdir, damaged),
-        "machine": _machine(rows, lock["at_work"]),
-    }
+    designed = len(found["arms"]) * len(found["seeds"])
+    found |= {"lock": lock, "members": _members(workdir, rows, designed, damaged)}
+    found["checkpoint"] = _checkpoint(workdir, damaged)
+    found["machine"] = _machine(rows, lock["at_work"])
     found["last_sign"] = _last_sign(workdir, rows, found["checkpoint"])
     found |= _results(workdir, kind, damaged) | {"command": start.get("command")}
     _check_log(workdir, damaged)
@@ -86,12 +82,9 @@ def _kind(workdir: Path, command: str | None, design: Mapping | None) -> str:
     if len(words) > 1 and words[1] in COMMANDS:
         return words[1]
     if design is not None:
-        if (
-            isinstance(design.get("experiment"), dict)
-            and design["experiment"].get("name") == "train"
-        ):
-            return "train"
-        return "compare"
+        experiment = design.get("experiment")
+        alone = isinstance(experiment, dict) and experiment.get("name") == "train"
+        return "train" if alone else "compare"
     if any((workdir / name).exists() for name in ("ledger.json", "timing.json")):
         return "claims"
     return "run"
@@ -124,23 +117,19 @@ def _lock(workdir: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             text = file.read(_LOCK_BYTES)
         holder = json.loads(text) if text.strip(b"\0 \n") else {}
-        named = (
-            {"pid": int(holder["pid"]), "host": str(holder["host"]), "since": str(holder["start"])}
-            if holder
-            else None
-        )
+        if not holder:
+            return no_process
+        pid, host, since = int(holder["pid"]), str(holder["host"]), str(holder["start"])
         renewed, holds = float(holder.get("time", 0.0)), float(holder.get("seconds", 0.0))
     except FileNotFoundError:
         return no_process
     except (OSError, ValueError, KeyError, TypeError):
         return no_process  # it is being written, or is no jaxreg lock
-    if named is None:
-        return no_process
+    named = {"pid": pid, "host": host, "since": since}
     if is_remote(path):  # a lease, which states how long it holds
         return named | {"at_work": time.time() - renewed <= holds and not lease.is_dead(holder)}
-    return named | {
-        "at_work": _is_alive(path, named["pid"]) if named["host"] == socket.gethostname() else None
-    }
+    is_here = named["host"] == socket.gethostname()
+    return named | {"at_work": _is_alive(path, named["pid"]) if is_here else None}
 
 
 def _is_alive(path: Path, pid: int) -> bool:
@@ -148,9 +137,7 @@ def _is_alive(path: Path, pid: int) -> bool:
     try:
         locks = Path("/proc/locks").read_text(encoding="ascii", errors="replace")
         inode = str(os.stat(path).st_ino)
-        return any(
-            inode in word.split(":")[2:3] for line in locks.splitlines() for word in line.split()
-        )
+        return any(inode in word.split(":")[2:3] for word in locks.split())
     except OSError:
         pass
     try:
@@ -167,11 +154,8 @@ def _members(
 ) -> dict[str, Any]:
     """done: sound planned members; total: planned; stored: files; by_arm: arm -> [done, all]."""
     folder = workdir / "members"
-    names = (
-        sorted(path.name for path in folder.iterdir() if path.name.endswith(".npz"))
-        if folder.is_dir()
-        else []
-    )
+    paths = folder.iterdir() if folder.is_dir() else ()
+    names = sorted(path.name for path in paths if path.name.endswith(".npz"))
     opened = names if len(names) <= MOST_OPENED and not is_remote(folder) else []
     bad = {name: why for name in opened if (why := _member_mistake(folder / name))}
     damaged += [f"members/{name}: {why}; it counts as absent" for name, why in bad.items()]
@@ -183,15 +167,10 @@ def _members(
             arm: [sum(hash in sound for hash in row.values()), len(row)]
             for arm, row in plan["arms"].items()
         }
-        return {
-            "done": len(hashes & sound),
-            "total": len(hashes),
-            "stored": len(sound),
-            "by_arm": by_arm,
-        }
-    # without a plan: before its row, or of an older version
-    total = plan["members"] if plan else designed or None
-    return {"done": None, "total": total, "stored": len(sound), "by_arm": {}}
+        done, total = len(hashes & sound), len(hashes)
+    else:  # without a plan: before its row, or of an older version
+        done, total, by_arm = None, plan["members"] if plan else designed or None, {}
+    return {"done": done, "total": total, "stored": len(sound), "by_arm": by_arm}
 
 
 def _member_mistake(path: Path) -> str:
@@ -222,18 +201,11 @@ def _checkpoint(workdir: Path, damaged: list[str]) -> dict[str, Any] | None:
                 raise ValueError("its arrays are missing")
             meta = manifest["meta"]
             saved = (folder / name / "manifest" / "metadata").stat().st_mtime
-            return {
-                "name": name,
-                "saved": saved,
-                "step": meta["step"],
-                "members": len(meta["members"]),
-            }
+            members = len(meta["members"])
+            return {"name": name, "saved": saved, "step": meta["step"], "members": members}
         except (OSError, ValueError, KeyError, TypeError) as error:
-            why = (
-                "its manifest is missing"
-                if isinstance(error, FileNotFoundError)
-                else one_line(error)
-            )
+            missing = isinstance(error, FileNotFoundError)
+            why = "its manifest is missing" if missing else one_line(error)
             damaged.append(f"checkpoints/{name}: {why}; the one before it is used")
     return None
 
@@ -279,28 +251,17 @@ def _results(workdir: Path, kind: str, damaged: list[str]) -> dict[str, Any]:
         ledger = _json(workdir, "ledger.json", damaged)
         page, claims = workdir / "ledger.html", None
         if ledger is not None and isinstance(ledger.get("claims"), list):
-            own = [
-                claim
-                for claim in ledger["claims"]
-                if isinstance(claim, dict) and claim.get("form") == "experiment"
-            ]
-            claims = {
-                "done": sum(claim.get("status") == "done" for claim in own),
-                "total": len(own),
-            }
-        return {
-            "has_results": ledger is not None,
-            "claims": claims,
-            "report": str(page) if page.exists() else None,
-        }
+            rows = [claim for claim in ledger["claims"] if isinstance(claim, dict)]
+            own = [claim for claim in rows if claim.get("form") == "experiment"]
+            done = sum(claim.get("status") == "done" for claim in own)
+            claims = {"done": done, "total": len(own)}
+        report = str(page) if page.exists() else None
+        return {"has_results": ledger is not None, "claims": claims, "report": report}
     if kind not in ("compare", "train"):  # it keeps its results elsewhere
         return {"has_results": True, "claims": None, "report": None}
-    page = workdir / "report.html"
-    return {
-        "has_results": _json(workdir, "results.json", damaged) is not None,
-        "claims": None,
-        "report": str(page) if page.exists() else None,
-    }
+    page, has_results = workdir / "report.html", _json(workdir, "results.json", damaged) is not None
+    report = str(page) if page.exists() else None
+    return {"has_results": has_results, "claims": None, "report": report}
 
 
 def _check_log(workdir: Path, damaged: list[str]) -> None:
@@ -315,10 +276,8 @@ def _check_log(workdir: Path, damaged: list[str]) -> None:
         return
     bad = [number for number, line in enumerate(lines, start=1) if not _is_object(line)]
     if bad:
-        damaged.append(
-            f"metrics.jsonl: line {bad[0]} is not a JSON object"
-            + (f", and {len(bad) - 1} more" if bad[1:] else "")
-        )
+        more = f", and {len(bad) - 1} more" if bad[1:] else ""
+        damaged.append(f"metrics.jsonl: line {bad[0]} is not a JSON object{more}")
 
 
 def _is_object(line: bytes) -> bool:
