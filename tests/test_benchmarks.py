@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from experiments.benchmarks import turns
+
 ROOT = Path(__file__).parents[1]
 SPEED = ROOT / "experiments" / "results" / "attention_speed.json"
 
@@ -97,3 +99,18 @@ def test_they_say_how_they_are_called(name):
         check=False,
     )
     assert "--rounds" in done.stdout and not done.returncode
+
+
+@pytest.mark.parametrize(
+    "flags, bits",
+    [
+        ("flags\t\t: fpu sse2 avx avx2 avx512f", 512),
+        ("flags\t\t: fpu sse2 avx avx2", 256),
+        ("Features\t: fp asimd", 128),
+        ("", 64),
+    ],
+)
+def test_a_processor_is_named_with_the_width_of_its_vectors(flags, bits):
+    text = f"processor\t: 0\nmodel name\t: A CPU 9000\n{flags}\n"
+    shown = turns.processor(text)
+    assert shown.startswith(f"A CPU 9000, vectors of {bits} bits, ")

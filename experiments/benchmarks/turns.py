@@ -51,11 +51,20 @@ def take(
     return about, answers
 
 
-def processor() -> str:
-    """The machine's processor and cores, as it names them."""
-    names = [
-        line.split(":", 1)[1].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if line.startswith("model name")
-    ]
-    return f"{names[0] if names else platform.machine()}, {len(os.sched_getaffinity(0))} cores"
+VECTOR_BITS = {"avx512f": 512, "avx2": 256, "avx": 256, "sse2": 128, "asimd": 128}
+"""Flag of the processor -> bits of a vector register, the widest first."""
+
+
+def processor(cpuinfo: str | None = None) -> str:
+    """The machine's processor, the width of its vectors, and the cores that this process may use.
+
+    Args:
+      cpuinfo: the text of /proc/cpuinfo; None reads it.
+    """
+    text = Path("/proc/cpuinfo").read_text() if cpuinfo is None else cpuinfo
+    fields = [line.partition(":") for line in text.splitlines()]
+    found = {name.strip(): value.strip() for name, _, value in reversed(fields)}
+    flags = set(found.get("flags", found.get("Features", "")).split())
+    bits = next((bits for flag, bits in VECTOR_BITS.items() if flag in flags), 64)
+    name = found.get("model name", platform.machine())
+    return f"{name}, vectors of {bits} bits, {len(os.sched_getaffinity(0))} cores"
