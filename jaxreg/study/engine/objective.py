@@ -51,12 +51,9 @@ class Vocabulary:
 
 def model_of(structure: Mapping, strengths: Strengths, vocabulary: Vocabulary) -> nn.Transformer:
     """The model of one member; strengths may be traced."""
-    options = {
-        name: value
-        for name, value in structure["model"].items()
-        if name not in ("module", "attention_dropout_edges")
-    }
-    make = components.MODELS[structure["model"]["module"]]
+    options = dict(structure["model"])
+    make = components.MODELS[options.pop("module")]
+    options.pop("attention_dropout_edges", None)
     return make(
         vocab_size=vocabulary.vocab_size,
         num_outputs=vocabulary.num_outputs,
@@ -103,9 +100,8 @@ def example_input(vocabulary: Vocabulary) -> dict[str, Any]:
     """One row as the model takes it, for its shapes."""
     given = {"tokens": jnp.zeros((1, vocabulary.max_length), jnp.int32)}
     if vocabulary.num_features is not None:
-        given["features"] = jnp.zeros(
-            (1, vocabulary.max_length, vocabulary.num_features), jnp.float32
-        )
+        shape = (1, vocabulary.max_length, vocabulary.num_features)
+        given["features"] = jnp.zeros(shape, jnp.float32)
     return given
 
 
@@ -144,21 +140,10 @@ def training_loss(
             example_ids,
             num_layers=model.num_layers,
         )
-    edges = (
-        structure["model"]["attention_dropout_edges"]
-        if structure["model"]["module"] == "transformer"
-        else "all"
-    )
-    run = Pass(
-        params,
-        batch,
-        example_ids,
-        model,
-        moment,
-        edges,
-        vocabulary.cue_names,
-        now["counterfactual"],
-    )
+    is_ours = structure["model"]["module"] == "transformer"
+    edges = structure["model"]["attention_dropout_edges"] if is_ours else "all"
+    cues, spared = vocabulary.cue_names, now["counterfactual"]
+    run = Pass(params, batch, example_ids, model, moment, edges, cues, spared)
     logits, loss = run.logits_and_loss("dropout")
     seen = Seen(
         params,
@@ -196,9 +181,8 @@ class Pass:
         """
         batch = self.batch
         if "mix_layer" in batch:
-            queries = jnp.stack(
-                [batch["query_position"], batch[f"{PARTNER}query_position"]], axis=1
-            )
+            names = ("query_position", f"{PARTNER}query_position")
+            queries = jnp.stack([batch[name] for name in names], axis=1)
             both = self._apply(stream, read_positions=queries)
             own, other = both[:, 0], both[:, 1]
         else:
@@ -214,31 +198,21 @@ class Pass:
         """[N, B, H, T, T]: as applied, with what dropout left."""
         _, sown = self._apply("dropout", mutable="intermediates")
         layers = sown["intermediates"]
-        return jnp.stack(
-            [
-                layers[f"block_{n}"]["attention"]["attention_weights"][0]
-                for n in range(self.model.num_layers)
-            ]
-        )
+        blocks = [layers[f"block_{n}"] for n in range(self.model.num_layers)]
+        return jnp.stack([block["attention"]["attention_weights"][0] for block in blocks])
 
     def _apply(self, stream: str, **options: Any) -> Any:
         batch = self.batch
         given = {"features": batch["features"]} if "features" in batch else {}
         if "mix_layer" in batch:
             features = batch[f"{PARTNER}features"] if "features" in batch else None
-            given["mix"] = nn.Mix(
-                batch[f"{PARTNER}tokens"], features, batch["mix_weight"], batch["mix_layer"]
-            )
+            tokens, weight = batch[f"{PARTNER}tokens"], batch["mix_weight"]
+            given["mix"] = nn.Mix(tokens, features, weight, batch["mix_layer"])
         if self.edges != "all":
             given["droppable"] = droppable(self.edges, batch, self.cue_names)
         if self.spared:
-            others = not_spared(
-                self.spared,
-                self.moment.step,
-                self.example_ids,
-                self.model,
-                batch["tokens"].shape[1],
-            )
+            step, length = self.moment.step, batch["tokens"].shape[1]
+            others = not_spared(self.spared, step, self.example_ids, self.model, length)
             given["droppable"] = others & given["droppable"] if "droppable" in given else others
         return self.model.apply(
             {"params": self.params},
@@ -254,9 +228,8 @@ class Pass:
 
 def droppable(edges: str, batch: Mapping, cue_names: tuple[str, ...]) -> jax.Array:
     """bool [B, 1, T, T]: True at the connection that may be dropped, row -> column."""
-    places = {"query": batch["query_position"]} | {
-        name: batch["cues"][:, i] for i, name in enumerate(cue_names)
-    }
+    places = {name: batch["cues"][:, i] for i, name in enumerate(cue_names)}
+    places = {"query": batch["query_position"]} | places
     positions = jnp.arange(batch["tokens"].shape[1])
     looks, seen = (positions == places[name][:, None] for name in edges.split("->"))
     return looks[:, None, :, None] & seen[:, None, None, :]
@@ -273,20 +246,17 @@ def not_spared(
       spared: step, example, layer, head, query and key, perhaps traced; in any other step nothing
         is spared.
     """
-    axes = (
-        jnp.arange(model.num_layers),
-        example_ids,
-        jnp.arange(model.num_heads),
-        jnp.arange(length),
-        jnp.arange(length),
-    )
+    axes = {
+        "layer": jnp.arange(model.num_layers),
+        "example": example_ids,
+        "head": jnp.arange(model.num_heads),
+        "query": jnp.arange(length),
+        "key": jnp.arange(length),
+    }
     hit = spared["step"] == step
-    for axis, (name, numbers) in enumerate(
-        zip(("layer", "example", "head", "query", "key"), axes, strict=True)
-    ):
-        hit = hit & (spared[name] == numbers).reshape(
-            [-1 if i == axis else 1 for i in range(len(axes))]
-        )
+    for axis, (name, numbers) in enumerate(axes.items()):
+        shape = [-1 if i == axis else 1 for i in range(len(axes))]
+        hit = hit & (spared[name] == numbers).reshape(shape)
     return ~hit
 
 
@@ -297,10 +267,7 @@ def with_fresh_rows(params: Any, seed: Any, vocabulary: Vocabulary) -> Any:
         return params
     table = params["embedding"]["embedding"]
     size = jnp.sqrt(jnp.mean(jnp.square(table[jnp.asarray(vocabulary.fresh_like)])))
-    rows = size * jax.random.normal(
-        rng.seed_key(seed, "fresh"), (len(vocabulary.fresh_tokens), table.shape[1])
-    )
-    return {
-        **params,
-        "embedding": {"embedding": table.at[jnp.asarray(vocabulary.fresh_tokens)].set(rows)},
-    }
+    shape = (len(vocabulary.fresh_tokens), table.shape[1])
+    rows = size * jax.random.normal(rng.seed_key(seed, "fresh"), shape)
+    table = table.at[jnp.asarray(vocabulary.fresh_tokens)].set(rows)
+    return {**params, "embedding": {"embedding": table}}

@@ -87,11 +87,9 @@ def structure_of(config: Mapping) -> dict[str, dict[str, Any]]:
     stopping = {"split": config["stopping"]["split"]}
     sections = {name: dict(config[name]) for name in ("schedule", "train", "eval")}
     spares = config["counterfactual"]["step"] is not None
-    return (
-        structure
-        | sections
-        | {"data": data, "stopping": stopping, "counterfactual": {"spares_a_connection": spares}}
-    )
+    counterfactual = {"spares_a_connection": spares}
+    rest = {"data": data, "stopping": stopping, "counterfactual": counterfactual}
+    return structure | sections | rest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,13 +103,10 @@ class Passes:
     def of(cls, views: Sequence[View], curves: Sequence[str], stopping_split: str) -> "Passes":
         """The passes of a data set's views; curves and the stopping split come first."""
         by_name = {view.name: view for view in views}
-        wanted = [(by_name[name].split, by_name[name].cut) for name in curves] + [
-            (stopping_split, ())
-        ]
-        first = tuple(dict.fromkeys(wanted))
-        return cls(
-            tuple(dict.fromkeys([*first, *((view.split, view.cut) for view in views)])), len(first)
-        )
+        wanted = [(by_name[name].split, by_name[name].cut) for name in curves]
+        first = tuple(dict.fromkeys([*wanted, (stopping_split, ())]))
+        keys = dict.fromkeys([*first, *((view.split, view.cut) for view in views)])
+        return cls(tuple(keys), len(first))
 
     def index(self, split: str, cut: tuple[str, ...] = ()) -> int:
         """Where a pass stands."""
@@ -186,15 +181,12 @@ def tables_of(
     longest = max(len(scored_rows(datasets[0], split)) for split, _ in passes.keys)
     rows = -(-longest // devices) * devices
     train = [train_batch(dataset, needs) for dataset in datasets]
-    scored = [
-        jax.tree.map(
-            lambda *x: np.stack(x), *[pass_batch(dataset, *key, rows) for key in passes.keys]
-        )
-        for dataset in datasets
-    ]
-    return Tables(
-        jax.tree.map(lambda *x: np.stack(x), *train), jax.tree.map(lambda *x: np.stack(x), *scored)
-    )
+    scored = [_stacked([pass_batch(each, *key, rows) for key in passes.keys]) for each in datasets]
+    return Tables(_stacked(train), _stacked(scored))
+
+
+def _stacked(trees: Sequence[Any]) -> Any:
+    return jax.tree.map(lambda *x: np.stack(x), *trees)
 
 
 def plan_of(structure: Mapping, dataset: Dataset, passes: Passes) -> TrainingPlan:
@@ -212,31 +204,23 @@ def plan_of(structure: Mapping, dataset: Dataset, passes: Passes) -> TrainingPla
 
 def layout_of(structure: Mapping, devices: Sequence[Any] | None = None) -> Layout:
     """Where the members of a structure run."""
-    train = structure["train"]
-    return Layout(
-        train["layout"],
-        train["members_per_device"],
-        train["member_axis"],
-        tuple(devices or jax.devices()),
-    )
+    train, there = structure["train"], tuple(devices or jax.devices())
+    return Layout(train["layout"], train["members_per_device"], train["member_axis"], there)
 
 
 def needs_of(structure: Mapping) -> tuple[str, ...]:
     """What the augmentations of a program ask of its batches: "partner", "variants:<kind>"."""
-    return augmentations.needs_of(
-        tuple(name for name in augmentations.AUGMENTATIONS if name not in structure["augment"])
-    )
+    absent = structure["augment"]
+    present = tuple(name for name in augmentations.AUGMENTATIONS if name not in absent)
+    return augmentations.needs_of(present)
 
 
 def programs_of(
     structure: Mapping, vocabulary: Vocabulary, devices: Sequence[Any] | None = None
 ) -> Programs:
     """The compiled programs of a structure."""
-    return Programs(
-        problem_of(structure, vocabulary),
-        layout_of(structure, devices),
-        "partner" in needs_of(structure),
-    )
+    problem, layout = problem_of(structure, vocabulary), layout_of(structure, devices)
+    return Programs(problem, layout, "partner" in needs_of(structure))
 
 
 def job_of(config: Mapping, member_hash: str, seed: int, dataset: int) -> MemberJob:

@@ -23,15 +23,8 @@ from jaxreg.study.engine.members import code_version, plain
 
 CONFIG, ENVIRONMENT = "config.json", "environment.json"
 _PACKAGES = (
-    "jax",
-    "jaxlib",
-    "flax",
-    "optax",
-    "orbax-checkpoint",
-    "tensorflow-datasets",
-    "ml-collections",
-    "numpy",
-    "scipy",
+    *("jax", "jaxlib", "flax", "optax", "orbax-checkpoint"),
+    *("tensorflow-datasets", "ml-collections", "numpy", "scipy"),
 )
 
 
@@ -159,9 +152,8 @@ def confirm(workdir: Path, file: str | None) -> None:
     files = recorded.get("own_files", {})
     if not files:
         if file is not None:
-            raise UserErrors(
-                [f"--experiment={file}: {workdir} was run with our pieces only; leave it out"]
-            )
+            why = f"{workdir} was run with our pieces only; leave it out"
+            raise UserErrors([f"--experiment={file}: {why}"])
         return
     if file is None:
         raise UserErrors([_name_it(workdir, files)])
@@ -208,14 +200,10 @@ def _design(
     experiment: Experiment, config: Mapping, arms: Mapping[str, Mapping], seeds: Sequence[int]
 ) -> dict[str, Any]:
     own = components.adopted_of(experiment.own)
+    entry = dataclasses.asdict(dataclasses.replace(experiment, own=Own()))
+    del entry["own"]
     return {
-        "experiment": {
-            name: value
-            for name, value in dataclasses.asdict(
-                dataclasses.replace(experiment, own=Own())
-            ).items()
-            if name != "own"
-        },
+        "experiment": entry,
         "own_files": {path: found.code for path, found in own.items()},
         "own_pieces": {path: found.pieces for path, found in own.items()},
         "config": plain(config),
@@ -228,18 +216,16 @@ def _design(
 
 def _refuse_other(workdir: Path, old: Mapping, new: Mapping) -> None:
     mistakes = []
-    if old["experiment"]["name"] != new["experiment"]["name"]:
-        mistakes.append(
-            f"{workdir} holds experiment {old['experiment']['name']!r}, not"
-            f" {new['experiment']['name']!r}; choose another --workdir"
-        )
+    held, asked = old["experiment"]["name"], new["experiment"]["name"]
+    if held != asked:
+        other = f"holds experiment {held!r}, not {asked!r}; choose another --workdir"
+        mistakes.append(f"{workdir} {other}")
     before, after = flat(old["config"]), flat(new["config"])
     for name in sorted(set(before) | set(after)):
-        if before.get(name) != after.get(name) and not name.startswith("checkpoint."):
-            mistakes.append(
-                f"{workdir} was run with {name}={before.get(name)!r}, not {after.get(name)!r};"
-                " choose another --workdir"
-            )
+        held, asked = before.get(name), after.get(name)
+        if held != asked and not name.startswith("checkpoint."):
+            other = f"was run with {name}={held!r}, not {asked!r}; choose another --workdir"
+            mistakes.append(f"{workdir} {other}")
     if mistakes:
         raise UserErrors(mistakes)
 

@@ -41,14 +41,8 @@ _NUMBER = (int, float)
 _MAYBE = (int, float, type(None))
 _ARM = Object(
     {"title": str, "diff": dict, "predict": _MAYBE, "kind": str, "seed_offset": int},
-    {
-        "tune": (dict, type(None)),
-        "sweep": dict,
-        "like": str,
-        "setting": dict,
-        "config": str,
-        "copies": int,
-    },
+    {"tune": (dict, type(None)), "sweep": dict, "like": str}
+    | {"setting": dict, "config": str, "copies": int},
     more=False,
 )
 _EXPERIMENT = Object(
@@ -91,12 +85,8 @@ SHAPES: dict[str, Object | Each] = {
             "arms": Each(dict, _SETTINGS),
             "code_version": str,
         },
-        {
-            "own_files": Each(dict, str),
-            "own_pieces": dict,
-            "bits_version": int,
-            "declared": _DECLARED,
-        },
+        {"own_files": Each(dict, str), "own_pieces": dict}
+        | {"bits_version": int, "declared": _DECLARED},
     ),
     "environment.json": Object({"fingerprint": dict}, {"mixed_fingerprints": bool}),
     "results.json": Object(
@@ -136,12 +126,8 @@ def read(path: Path, *, damaged_is_absent: bool = False) -> dict[str, Any] | Non
     if why is not None:
         if damaged_is_absent:
             return None
-        raise UserErrors(
-            [
-                f"{path}: is damaged ({why}); put a copy back, or remove it: the command that made"
-                " the run writes it anew"
-            ]
-        )
+        cure = "put a copy back, or remove it: the command that made the run writes it anew"
+        raise UserErrors([f"{path}: is damaged ({why}); {cure}"])
     wrong = next(mistakes(path.name, content), None)
     if wrong is not None:
         raise UserErrors([foreign(path, wrong)])
@@ -165,9 +151,8 @@ def load(path: Path) -> Any:
     """
     size = path.stat().st_size
     if size > MOST_BYTES:
-        raise ValueError(
-            f"it has {size / 2**20:,.0f} MB, at most {MOST_BYTES / 2**20:,.0f} are read"
-        )
+        most = MOST_BYTES / 2**20
+        raise ValueError(f"it has {size / 2**20:,.0f} MB, at most {most:,.0f} are read")
     try:
         content = json.loads(path.read_bytes())
     except RecursionError:

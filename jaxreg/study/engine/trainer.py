@@ -88,10 +88,8 @@ class Trainer:
         self.programs, self.log_curves = programs, log_curves
         self.workdir, self.specs, self.datasets = workdir, specs, datasets
         self.fingerprint, self.watch = dict(fingerprint), watch
-        neighbours = sorted(
-            path for path in workdir.parent.glob("*/members") if path.parent != workdir
-        )
-        self.records = Records(workdir / "members", neighbours)
+        others = sorted(p for p in workdir.parent.glob("*/members") if p.parent != workdir)
+        self.records = Records(workdir / "members", others)
         self.metrics = MetricsLog(workdir / "metrics.jsonl")
         self.checkpoints = Checkpoints(workdir / "checkpoints")
         self.found: dict[str, Record] = {}
@@ -169,10 +167,8 @@ class Trainer:
                 record = self.records.get(hash)
                 self.found |= {} if record is None else {hash: record}
                 if record is None and time.monotonic() > until:
-                    raise RuntimeError(
-                        f"process {processes.index()} does not find the member {hash} in"
-                        f" {self.records.directory}, process 0 does"
-                    )
+                    where = f"the member {hash} in {self.records.directory}, process 0 does"
+                    raise RuntimeError(f"process {processes.index()} does not find {where}")
                 time.sleep(0.2)
         self.found = {hash: self.found[hash] for hash in agreed}
 
@@ -218,15 +214,12 @@ class Trainer:
         self, specs: Sequence[Spec], example: Dataset, passes: program.Passes, programs: Programs
     ):
         """(jobs, spread tables) of a wave; one table row per slot, so that shapes are fixed."""
-        drawn = list(dict.fromkeys(spec.data for spec in specs))
-        rows = [self.datasets[key] for key in drawn] + [example] * (
-            programs.layout.slots - len(drawn)
-        )
+        drawn, layout = list(dict.fromkeys(spec.data for spec in specs)), programs.layout
+        rows = [self.datasets[key] for key in drawn] + [example] * (layout.slots - len(drawn))
         needs = program.needs_of(program.structure_of(specs[0].config))
-        tables = program.tables_of(rows, passes, len(programs.layout.devices), needs)
-        return [spec.job(drawn.index(spec.data)) for spec in specs], programs.layout.spread_tables(
-            tables
-        )
+        tables = program.tables_of(rows, passes, len(layout.devices), needs)
+        jobs = [spec.job(drawn.index(spec.data)) for spec in specs]
+        return jobs, layout.spread_tables(tables)
 
     def _restore(self, wave: Wave, saved: Saved) -> None:
         """The wave as it was saved; some of its members may have been trained or left out since."""
@@ -238,10 +231,8 @@ class Trainer:
         assert restored is not None, "`_saved` has read its meta"
         rows = np.asarray(saved.rows[: len(wave.jobs)])
         wave.restore({name: x[rows] for name, x in restored.state.items()}, saved.step)
-        self._fingerprints = [
-            *(f for f in saved.fingerprints if f != self.fingerprint),
-            self.fingerprint,
-        ]
+        others = [f for f in saved.fingerprints if f != self.fingerprint]
+        self._fingerprints = [*others, self.fingerprint]
 
     def _train(self, wave: Wave, specs: Sequence[Spec], passes: program.Passes) -> None:
         machine_log = self.watch.machine_log
@@ -314,22 +305,16 @@ class Trainer:
         for spec in specs:
             for index, step in enumerate(record.meta["eval_steps"]):
                 by_split: dict[str, dict[str, float]] = {}
-                for (split, cut), (accuracy, loss) in zip(
-                    record.meta["curves"], record.arrays["curves"][index], strict=True
-                ):
+                scored = zip(record.meta["curves"], record.arrays["curves"][index], strict=True)
+                for (split, cut), (accuracy, loss) in scored:
                     if not np.isnan(loss):
-                        by_split["/".join([split, *cut])] = {
-                            "accuracy": float(accuracy),
-                            "loss": float(loss),
-                        }
-                if not np.isnan(record.arrays["train_loss"][index]):
-                    by_split.setdefault("train", {})["train_mode_loss"] = float(
-                        record.arrays["train_loss"][index]
-                    )
-                rows += [
-                    {"arm": spec.arm, "seed": spec.seed, "step": step, "split": split} | row
-                    for split, row in by_split.items()
-                ]
+                        found = {"accuracy": float(accuracy), "loss": float(loss)}
+                        by_split["/".join([split, *cut])] = found
+                train_loss = float(record.arrays["train_loss"][index])
+                if not np.isnan(train_loss):
+                    by_split.setdefault("train", {})["train_mode_loss"] = train_loss
+                start = {"arm": spec.arm, "seed": spec.seed, "step": step}
+                rows += [start | {"split": split} | row for split, row in by_split.items()]
         return rows
 
     def _save(self, wave: Wave, specs: Sequence[Spec]) -> None:
@@ -346,10 +331,7 @@ class Trainer:
 
     def _saved(self, groups: Sequence[members.Group]) -> Saved | None:
         """The newest checkpoint's state of members wanted and not done; None if nothing."""
-        wanted = [
-            {spec.hash: spec for spec in group.specs if spec.hash not in self.found}
-            for group in groups
-        ]
+        wanted = [{s.hash: s for s in group.specs if s.hash not in self.found} for group in groups]
         newest = self.checkpoints.newest_meta() if any(wanted) else None
         meta: dict[str, Any] = newest or {"members": []}
         for position, specs in enumerate(wanted):
@@ -357,9 +339,8 @@ class Trainer:
             if rows:
                 self._serial = meta["serial"]
                 chosen = tuple(specs[meta["members"][row]] for row in rows)
-                return Saved(
-                    position, chosen, rows, len(meta["members"]), meta["step"], meta["fingerprints"]
-                )
+                size, step = len(meta["members"]), meta["step"]
+                return Saved(position, chosen, rows, size, step, meta["fingerprints"])
         strangers = [hash for hash in meta["members"] if hash not in self._arms]
         if strangers:  # a person may go back to the other design; the next save takes its place
             self._serial = meta["serial"]
@@ -377,9 +358,8 @@ class Trainer:
 
 def passes_of(structure: Mapping, dataset: Dataset) -> program.Passes:
     """The passes that a structure scores on a data set."""
-    return program.Passes.of(
-        dataset.views, structure["eval"]["curves"], structure["stopping"]["split"]
-    )
+    curves, stopping_split = structure["eval"]["curves"], structure["stopping"]["split"]
+    return program.Passes.of(dataset.views, curves, stopping_split)
 
 
 def fingerprint() -> dict[str, Any]:
@@ -389,10 +369,10 @@ def fingerprint() -> dict[str, Any]:
     features = ""
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        features = next(
-            (line.split(":", 1)[1].strip() for line in lines if line.startswith("flags")), ""
-        )
+        listed = (line.split(":", 1)[1].strip() for line in lines if line.startswith("flags"))
+        features = next(listed, "")
     devices = jax.devices()
+    has_affinity = hasattr(os, "sched_getaffinity")
     several = {"processes": processes.count()} if processes.count() > 1 else {}
     settings, flags = numeric_settings.unusual(), numeric_settings.xla_flags()
     several |= {"settings": settings} if settings else {}
@@ -402,8 +382,6 @@ def fingerprint() -> dict[str, Any]:
         "jaxlib": jaxlib.version.__version__,
         "devices": len(devices),
         "device_kind": devices[0].device_kind,
-        "cores": (
-            len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        ),
+        "cores": len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count(),
         "cpu_features": member_store.content_hash(sorted(features.split())) if features else None,
     }
