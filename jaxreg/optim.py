@@ -64,11 +64,9 @@ def _cosine(warmup_steps: int, num_steps: int) -> optax.Schedule:
 
 
 def _constant(warmup_steps: int, num_steps: int) -> optax.Schedule:
-    return (
-        optax.linear_schedule(0.0, 1.0, warmup_steps)
-        if warmup_steps
-        else optax.constant_schedule(1.0)
-    )
+    if warmup_steps:
+        return optax.linear_schedule(0.0, 1.0, warmup_steps)
+    return optax.constant_schedule(1.0)
 
 
 def _linear(warmup_steps: int, num_steps: int) -> optax.Schedule:

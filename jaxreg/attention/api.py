@@ -188,28 +188,11 @@ def _attend(
         dropout_key = masks.as_typed_keys(dropout_key)
     scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
     is_number = isinstance(scale, (int, float))
-    settings = _Settings(
-        implementation,
-        with_weights,
-        is_causal,
-        float(scale) if is_number else None,
-        precision,
-        kind,
-    )
-    operands = _Operands(
-        query,
-        key,
-        value,
-        bias,
-        mask,
-        droppable,
-        dropout,
-        dropout_key,
-        example_ids,
-        None if is_number else scale,
-        logit_softcap,
-        query_offset,
-    )
+    static_scale = float(scale) if is_number else None
+    settings = _Settings(implementation, with_weights, is_causal, static_scale, precision, kind)
+    arrays, drop = (query, key, value, bias, mask, droppable), (dropout, dropout_key, example_ids)
+    traced_scale = None if is_number else scale
+    operands = _Operands(*arrays, *drop, traced_scale, logit_softcap, query_offset)
     try:
         return _computed(settings, operands)
     except TypeError as error:

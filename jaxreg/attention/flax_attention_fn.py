@@ -85,20 +85,9 @@ def attention_fn(
     sown; weights are sown after dropping (Flax: before); a rate may be traced, one outside [0, 1)
     is refused; complex inputs are refused.
     """
-    return FlaxAttention(
-        unit,
-        stage,
-        share,
-        span_length,
-        rate,
-        example_ids,
-        implementation,
-        droppable,
-        scale,
-        kind,
-        logit_softcap,
-        query_offset,
-    )
+    dropped = (unit, stage, share, span_length, rate, example_ids)
+    computed = (scale, kind, logit_softcap, query_offset)
+    return FlaxAttention(*dropped, implementation, droppable, *computed)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)

@@ -148,11 +148,8 @@ def head_words(
 ) -> tuple[UInt32[Array, "b h"], UInt32[Array, "b h"]]:
     """The two key words of every head, from one key per example."""
     keys = jax.vmap(jax.vmap(_fold_in_of(ex_keys), (None, 0)), (0, None))(ex_keys, heads)
-    words = (
-        jax.random.key_data(keys)
-        if jax.random.key_impl(keys) == "threefry2x32"
-        else jax.vmap(jax.vmap(_reduced))(keys)
-    )
+    is_threefry = jax.random.key_impl(keys) == "threefry2x32"
+    words = jax.random.key_data(keys) if is_threefry else jax.vmap(jax.vmap(_reduced))(keys)
     return words[..., 0], words[..., 1]
 
 
@@ -235,9 +232,8 @@ def keep_at(
 ) -> Bool[Array, "b h #t #s"]:
     """`keep_mask` at scattered positions; a coordinate that does not enter has length 1."""
     queries = queries if "query" in dropout.coordinates else jnp.zeros(1, jnp.uint32)
-    keys = (
-        key_coordinate(dropout, keys) if "key" in dropout.coordinates else jnp.zeros(1, jnp.uint32)
-    )
+    is_keyed = "key" in dropout.coordinates
+    keys = key_coordinate(dropout, keys) if is_keyed else jnp.zeros(1, jnp.uint32)
     k0, k1 = (word[:, :, None, None] for word in words)
     queries = queries[None, None, :, None]
     lanes = _lanes(threefry2x32_13((k0, k1), (keys[None, None, None, :], queries // LANES)))

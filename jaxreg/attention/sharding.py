@@ -40,11 +40,8 @@ def over_shards(
       result_axes: the same for each result.
     """
     mesh = jax.typeof(operands[0]).sharding.mesh
-    explicit = {
-        name
-        for name, kind in zip(mesh.axis_names, mesh.axis_types, strict=True)
-        if kind == AxisType.Explicit
-    }
+    kinds_of = zip(mesh.axis_names, mesh.axis_types, strict=True)
+    explicit = {name for name, kind in kinds_of if kind == AxisType.Explicit}
     if not explicit:
         return function(*operands)
     divided = _divided(mesh, *operands[:2])

@@ -34,12 +34,8 @@ def check_inputs(query: Array, key: Array, value: Array) -> None:
         )
     if h % g:
         raise ValueError(f"key: {g} heads; allowed is a divisor of query's {h}")
-    for name, x, axis in (
-        ("key", key, -3),
-        ("query", query, -2),
-        ("query", query, -1),
-        ("value", value, -1),
-    ):
+    own, queries, values = ("key", key, -3), ("query", query, -2), ("value", value, -1)
+    for name, x, axis in (own, queries, ("query", query, -1), values):
         if x.shape[axis] == 0:
             raise ValueError(
                 f"{name}: shape {x.shape}; allowed are a key length, heads and widths of 1 or more"

@@ -36,20 +36,7 @@ B_WORDS = (
     ("reef", "pond", "lake", "river", "sea", "ditch", "creek", "bay"),
 )
 SHORTCUTS = (("above",), ("below",))
-FILLERS = (
-    "so",
-    "then",
-    "here",
-    "also",
-    "just",
-    "yet",
-    "still",
-    "even",
-    "thus",
-    "again",
-    "now",
-    "well",
-)
+FILLERS = tuple("so then here also just yet still even thus again now well".split())
 QUERIES = ("LIVE", "HIDE", "FEED", "REST", "CALL", "TURN")
 CLASSES = ("up", "down")
 TOKENS = (
@@ -124,20 +111,16 @@ class Settings:
         check_settings(
             self,
             (
-                ""
-                if self.max_offset < room
-                else (
-                    f"data.max_offset is {self.max_offset}; it must be below {room} (length -"
-                    f" {len(CORE)}), or no other place is left for the core"
-                )
+                f"data.max_offset is {self.max_offset}; it must be below {room} (length -"
+                f" {len(CORE)}), or no other place is left for the core"
+                if self.max_offset >= room
+                else ""
             ),
             (
-                ""
-                if canaries < self.num_train
-                else (
-                    f"data.num_canaries is {self.num_canaries}; {canaries} rows of them leave none"
-                    f" of data.num_train, which is {self.num_train}"
-                )
+                f"data.num_canaries is {self.num_canaries}; {canaries} rows of them leave none of"
+                f" data.num_train, which is {self.num_train}"
+                if canaries >= self.num_train
+                else ""
             ),
         )
 
@@ -200,29 +183,17 @@ def draw_splits(settings: Settings) -> dict[str, Split]:
         rng = generator("cues", settings.seed, name)
         if name == "train":
             splits[name] = _train(rng, settings, taken)
-        else:
-            splits[name] = _draw(
-                rng,
-                plan,
-                settings.num_eval,
-                settings,
-                taken,
-                f"data.num_eval is {settings.num_eval}; {name}",
-            )
+            continue
+        complaint = f"data.num_eval is {settings.num_eval}; {name}"
+        splits[name] = _draw(rng, plan, settings.num_eval, settings, taken, complaint)
     return splits
 
 
 def _train(rng: np.random.Generator, settings: Settings, taken: set[bytes]) -> Split:
     """Regular rows, some of them corrupted, and canaries, in random order."""
-    num_canaries = settings.num_canaries * settings.canary_repeats
-    rows = _draw(
-        rng,
-        SPLIT_PLANS["train"],
-        settings.num_train - num_canaries,
-        settings,
-        taken,
-        f"data.num_train is {settings.num_train}; train",
-    )
+    num_regular = settings.num_train - settings.num_canaries * settings.canary_repeats
+    complaint = f"data.num_train is {settings.num_train}; train"
+    rows = _draw(rng, SPLIT_PLANS["train"], num_regular, settings, taken, complaint)
     wrong = np.zeros(len(rows), bool)
     wrong[rng.permutation(len(rows))[: round(settings.noise_rate * len(rows))]] = True
     parts = [
@@ -233,21 +204,14 @@ def _train(rng: np.random.Generator, settings: Settings, taken: set[bytes]) -> S
             tags=np.stack([~wrong, wrong, np.zeros(len(rows), bool)], axis=1),
         )
     ]
-    if num_canaries:
-        canaries = _draw(
-            generator("cues", settings.seed, "canaries"),
-            SPLIT_PLANS["nothing"],
-            settings.num_canaries,
-            settings,
-            taken,
-            f"data.num_canaries is {settings.num_canaries}; train",
-        )
-        tags = np.tile([False, False, True], (len(canaries), 1))
-        parts.append(
-            dataclasses.replace(canaries, tags=tags).take(
-                np.repeat(np.arange(len(canaries)), settings.canary_repeats)
-            )
-        )
+    if settings.num_canaries:
+        own_rng = generator("cues", settings.seed, "canaries")
+        number, plan = settings.num_canaries, SPLIT_PLANS["nothing"]
+        complaint = f"data.num_canaries is {number}; train"
+        canaries = _draw(own_rng, plan, number, settings, taken, complaint)
+        tags = np.tile([False, False, True], (number, 1))
+        repeated = np.repeat(np.arange(number), settings.canary_repeats)
+        parts.append(dataclasses.replace(canaries, tags=tags).take(repeated))
     arrays = {
         field: np.concatenate([part.arrays()[field] for part in parts]) for field in rows.arrays()
     }
@@ -323,11 +287,8 @@ def _rows(rng, plan: SplitPlan, way, query, a, b, agrees, settings: Settings):
     low, high = (settings.max_offset + 1, room) if plan.shifted else (0, settings.max_offset)
     start = rng.integers(low, high + 1, size=n)
     tokens = rng.choice(_FILLER_IDS, (n, settings.length)).astype(np.int32)
-    core = (
-        ["b" if slot == "a" else "a" if slot == "b" else slot for slot in CORE]
-        if plan.swapped
-        else CORE
-    )
+    exchanged = {"a": "b", "b": "a"} if plan.swapped else {}
+    core = [exchanged.get(slot, slot) for slot in CORE]
     shortcut = _SHORTCUT_IDS[np.where(agrees, way, 1 - way), 0]
     words = {
         "a": a if plan.a else None,
@@ -364,11 +325,9 @@ def check_leaks(splits: dict[str, Split], settings: Settings) -> None:
     trained = {row.tobytes() for row in train.tokens}
     starts = set((train.query_position - CORE.index("query")).tolist())
     for name in SPLITS[1:]:
-        shared = [
-            row for row, tokens in enumerate(splits[name].tokens) if tokens.tobytes() in trained
-        ]
+        shared = [row for row in splits[name].tokens if row.tobytes() in trained]
         if shared:
-            words = " ".join(TOKENS[token] for token in splits[name].tokens[shared[0]])
+            words = " ".join(TOKENS[token] for token in shared[0])
             raise LeakError(
                 f"train and {name} share a row: {words!r} ({len(shared)} shared in all)"
             )

@@ -86,24 +86,18 @@ def draw_splits(settings: Settings) -> dict[str, Split]:
     labels.
     """
     train, validation = _held_apart(settings)
-    right = answers(train[0], train[1], settings)
+    right = answers(*train, settings)
     number = round(settings.corrupted_rate * settings.num_train)
-    corrupted = (
-        generator("modn", settings.seed, "corrupted").permutation(settings.num_train) < number
+    shuffled = generator("modn", settings.seed, "corrupted").permutation(settings.num_train)
+    shift = generator("modn", settings.seed, "labels").integers(
+        1, settings.modulus, size=len(right)
     )
-    wrong = (
-        right
-        + generator("modn", settings.seed, "labels").integers(1, settings.modulus, size=len(right))
-    ) % settings.modulus
+    corrupted, wrong = shuffled < number, (right + shift) % settings.modulus
     label = np.where(corrupted, wrong, right)
+    clean = np.zeros(settings.num_eval, bool)
     return {
         "train": _place(train, label, corrupted, settings),
-        "validation": _place(
-            validation,
-            answers(validation[0], validation[1], settings),
-            np.zeros(settings.num_eval, bool),
-            settings,
-        ),
+        "validation": _place(validation, answers(*validation, settings), clean, settings),
         "corrected": _place(train[:, corrupted], right[corrupted], np.ones(number, bool), settings),
     }
 
@@ -153,9 +147,8 @@ def _place(
 
 def true_labels(tokens: Int32[np.ndarray, "n t"], settings: Settings) -> Int32[np.ndarray, " n"]:
     """The right answers of rows, regardless of their labels."""
-    return answers(
-        tokens[:, 0].astype(np.int64) - 1, tokens[:, 2].astype(np.int64) - 1, settings
-    ).astype(np.int32)
+    a, b = tokens[:, [0, 2]].T.astype(np.int64) - 1
+    return answers(a, b, settings).astype(np.int32)
 
 
 def check_leaks(splits: dict[str, Split], settings: Settings) -> None:
@@ -169,9 +162,8 @@ def check_leaks(splits: dict[str, Split], settings: Settings) -> None:
     found = {}
     for name in ("train", "validation"):
         pairs = splits[name].tokens[:, [0, 2]] - 1
-        found[name] = set(
-            map(tuple, (np.sort(pairs) if settings.operation in COMMUTATIVE else pairs).tolist())
-        )
+        pairs = np.sort(pairs) if settings.operation in COMMUTATIVE else pairs
+        found[name] = set(map(tuple, pairs.tolist()))
     shared = found["train"] & found["validation"]
     if shared:
         raise LeakError(

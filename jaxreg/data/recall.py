@@ -98,9 +98,8 @@ def _draw(name: str, size: int, settings: Settings, taken: set[bytes]) -> Split:
     rng, rows = generator("recall", settings.seed, name), []
     for _ in range(100):
         wanted = size - len(rows)
-        keys = rng.permuted(np.tile(np.arange(settings.num_keys), (wanted, 1)), axis=1)[
-            :, : settings.num_pairs
-        ]
+        every_key = np.tile(np.arange(settings.num_keys), (wanted, 1))
+        keys = rng.permuted(every_key, axis=1)[:, : settings.num_pairs]
         values = rng.integers(settings.num_values, size=keys.shape)
         queried = rng.integers(settings.num_pairs, size=wanted)
         for row in np.concatenate([keys, values, queried[:, None]], axis=1):
@@ -130,9 +129,8 @@ def _alone(settings: Settings) -> Split:
     key = rng.integers(settings.num_keys, size=(size, 1))
     value = rng.integers(settings.num_values, size=(size, 1))
     place = rng.integers(settings.num_pairs, size=(size, 1))
-    return _place(
-        np.concatenate([key, value, np.zeros_like(key)], axis=1), settings, place, "alone"
-    )
+    rows = np.concatenate([key, value, np.zeros_like(key)], axis=1)
+    return _place(rows, settings, place, "alone")
 
 
 def _place(
@@ -143,12 +141,10 @@ def _place(
     n, line, queried = len(rows), np.arange(len(rows)), rows[:, -1]
     places = np.broadcast_to(places, keys.shape)
     tokens = np.zeros((n, settings.length), np.int32)
-    np.put_along_axis(
-        tokens, places, (1 + keys * settings.num_values + values).astype(np.int32), axis=1
-    )
-    tokens[:, settings.num_pairs] = (
-        1 + settings.num_keys * settings.num_values + keys[line, queried]
-    )
+    pairs = 1 + keys * settings.num_values + values
+    np.put_along_axis(tokens, places, pairs.astype(np.int32), axis=1)
+    first_query = 1 + settings.num_keys * settings.num_values
+    tokens[:, settings.num_pairs] = first_query + keys[line, queried]
     return Split(
         tokens=tokens,
         query_position=np.full(n, settings.num_pairs, np.int32),

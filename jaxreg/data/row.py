@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import itertools
 
 import numpy as np
 from jaxtyping import Int32
@@ -72,14 +73,8 @@ def _known_row(content: Int32[np.ndarray, " n"], dataset: Dataset) -> Encoded:
     tokens[: len(content)] = content
     words = tuple(dataset.tokens[token] for token in content)
     for split in dataset.splits.values():
-        row = next(
-            (
-                row
-                for row, there in enumerate(split.tokens)
-                if np.array_equal(there[there != PAD], content)
-            ),
-            None,
-        )
+        same = (np.array_equal(row[row != PAD], content) for row in split.tokens)
+        row = next(itertools.compress(itertools.count(), same), None)
         if row is not None:
             start = int(np.flatnonzero(split.tokens[row])[0])
             cues = tuple(int(place) - start if place >= 0 else -1 for place in split.cues[row])

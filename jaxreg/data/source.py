@@ -177,17 +177,12 @@ class Source:
     def __post_init__(self):
         """Raises ValueError where the parts do not fit."""
         names = [view.name for view in self.views]
-        missing = [
-            name
-            for name in ("num_train", "num_eval", "length")
-            if name not in fields_of(self.settings)
-        ]
-        missing += [name for name in ("train", "validation", self.primary) if name not in names]
-        missing += [
-            name
-            for name in ("train", "validation", *(view.split for view in self.views))
-            if name not in self.splits
-        ]
+        wanted = (
+            (("num_train", "num_eval", "length"), fields_of(self.settings)),
+            (("train", "validation", self.primary), names),
+            (("train", "validation", *(view.split for view in self.views)), self.splits),
+        )
+        missing = [name for needed, there in wanted for name in needed if name not in there]
         if missing:
             raise ValueError(
                 f"data set {self.name}: there is no setting, view or split {missing[0]!r}"
@@ -236,18 +231,11 @@ class Source:
         if self.address is not None:
             return self.address(settings)
         own = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
-        reals = {
-            name
-            for name, field in fields_of(self.settings).items()
-            if isinstance(field.default, float)
-        }
-        own = {name: float(value) if name in reals else value for name, value in own.items()}
-        content = {
-            "dataset": self.name,
-            "version": self._version,
-            "content": self.content(),
-            "settings": own,
-        }
+        for name, field in fields_of(self.settings).items():
+            if isinstance(field.default, float):
+                own[name] = float(own[name])
+        content = {"dataset": self.name, "version": self._version, "content": self.content()}
+        content["settings"] = own
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def row_of(self, text: str | None, dataset: Dataset) -> tuple[tuple[str, ...], Encoded]:

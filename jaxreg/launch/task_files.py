@@ -48,11 +48,9 @@ def fill(
             f"--accelerator_type={flags['accelerator_type']}: no node pool of GKE is known for it;"
             f" see {accelerators.RUNTIMES}"
         )
-    return (
-        ""
-        if len(mistakes) > before or (engine == "gke" and "accelerator" not in flags)
-        else _ENGINES[engine](name, flags, commands)
-    )
+    if len(mistakes) > before or (engine == "gke" and "accelerator" not in flags):
+        return ""
+    return _ENGINES[engine](name, flags, commands)
 
 
 def _gke(name: str, flags: Mapping, commands: Sequence[Sequence[str]]) -> str:

@@ -136,11 +136,8 @@ def is_training(train: Any, deterministic: Any, attribute: Any = None) -> bool:
     Raises:
       ValueError: given twice, or a traced value.
     """
-    given = {
-        "train": train,
-        "deterministic": deterministic,
-        "the module's deterministic": attribute,
-    }
+    own = "the module's deterministic"
+    given = {"train": train, "deterministic": deterministic, own: attribute}
     given = {name: value for name, value in given.items() if value is not None}
     if len(given) > 1:
         both = " and ".join(f"{name}={value}" for name, value in given.items())

@@ -94,21 +94,16 @@ def knocked_out(
     def edit_heads(layer: int, out: Array, values: Array, weights: Array) -> Array:
         if connections is not None and not masked:
             chosen = weights * connections[layer]
-            out = out + jnp.einsum(
-                "bhts,bshk->bthk", chosen, stand_in(clean.values[layer]) - values
-            )
-        return (
-            out
-            if heads is None
-            else jnp.where(heads[layer][:, None], stand_in(clean.heads[layer]), out)
-        )
+            moved = stand_in(clean.values[layer]) - values
+            out = out + jnp.einsum("bhts,bshk->bthk", chosen, moved)
+        if heads is None:
+            return out
+        return jnp.where(heads[layer][:, None], stand_in(clean.heads[layer]), out)
 
     def edit_branches(layer: int, branch: int, out: Array) -> Array:
-        return (
-            out
-            if branches is None
-            else jnp.where(branches[layer, branch], stand_in(clean.outputs[layer, branch]), out)
-        )
+        if branches is None:
+            return out
+        return jnp.where(branches[layer, branch], stand_in(clean.outputs[layer, branch]), out)
 
     intercept = [at_branches(model, edit_branches), at_out(edit_heads)]
     if removal.frozen_norms:

@@ -124,11 +124,8 @@ def top_eigenvalue(
     def product(v):
         return jax.jvp(gradient, (jnp.zeros(size),), (v,))[1]
 
-    basis = (
-        jnp.zeros((num_iterations + 1, size))
-        .at[0]
-        .set(_unit(jax.random.normal(start_key, (size,))))
-    )
+    first = _unit(jax.random.normal(start_key, (size,)))
+    basis = jnp.zeros((num_iterations + 1, size)).at[0].set(first)
 
     def iterate(k, carry):
         basis, diagonal, off = carry

@@ -239,11 +239,9 @@ class TokenCutoff(Augmentation):
             positions[None] == batch["query_position"][:, None]
         )
         out = batch | {"tokens": jnp.where(kept, batch["tokens"], 0)}
-        return (
-            out | {"features": jnp.where(kept[..., None], batch["features"], 0)}
-            if "features" in batch
-            else out
-        )
+        if "features" in batch:
+            return out | {"features": jnp.where(kept[..., None], batch["features"], 0)}
+        return out
 
 
 class _Rewriting(Augmentation):

@@ -111,13 +111,9 @@ def _encode(obj: Any, indent: int | None, level: int) -> str:
     if isinstance(obj, (np.generic, np.ndarray)):
         obj = obj.tolist()
     if isinstance(obj, float):
-        return (
-            "null"
-            if math.isnan(obj)
-            else ("1e999" if obj > 0 else "-1e999")
-            if math.isinf(obj)
-            else float.__repr__(obj)
-        )
+        if math.isnan(obj):
+            return "null"
+        return ("1e999" if obj > 0 else "-1e999") if math.isinf(obj) else float.__repr__(obj)
     if obj is None or isinstance(obj, (bool, int, str)):
         return json.dumps(obj, ensure_ascii=False)
     if isinstance(obj, dict):

@@ -143,11 +143,8 @@ class Lease:
         )
 
     def _in_use(self, found: dict[str, Any]) -> RunDirectoryInUse:
-        left = (
-            _number(found.get("time"), 0.0)
-            + _number(found.get("seconds"), self.seconds)
-            - time.time()
-        )
+        seconds = _number(found.get("seconds"), self.seconds)
+        left = _number(found.get("time"), 0.0) + seconds - time.time()
         hint = (
             f" (if it is dead, its lease runs out in {left:.0f} s)"
             if 0 < left <= 10 * self.seconds
@@ -216,11 +213,8 @@ def describe(found: dict[str, Any]) -> str:
 def is_dead(found: dict[str, Any]) -> bool:
     """Whether a holder was a process of this machine and container, now dead; False if unknown."""
     pid = found.get("pid")
-    if (
-        not isinstance(pid, int)
-        or found.get("machine") is None
-        or found.get("machine") != _machine()
-    ):
+    machine = found.get("machine")
+    if not isinstance(pid, int) or machine is None or machine != _machine():
         return False
     try:
         state = (

@@ -42,14 +42,8 @@ class Record(NamedTuple):
 
     def params(self) -> dict:
         """Its parameters, as nested dicts."""
-        prefix = "params/"
-        return unflatten(
-            {
-                name.removeprefix(prefix): x
-                for name, x in self.arrays.items()
-                if name.startswith(prefix)
-            }
-        )
+        params = [name for name in self.arrays if name.startswith("params/")]
+        return unflatten({name.removeprefix("params/"): self.arrays[name] for name in params})
 
 
 def content_hash(obj: Any) -> str:

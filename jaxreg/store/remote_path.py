@@ -234,11 +234,9 @@ class RemotePath(pathlib.PosixPath):
             raise StorageError(
                 errno.EINVAL, "a remote file is written at once, by write_bytes", shown(self)
             )
-        return (
-            io.BytesIO(self.read_bytes())
-            if "b" in mode
-            else io.StringIO(self.read_text(encoding=encoding))
-        )
+        if "b" in mode:
+            return io.BytesIO(self.read_bytes())
+        return io.StringIO(self.read_text(encoding=encoding))
 
     def iterdir(self) -> Iterator["RemotePath"]:
         """The paths in the folder, sorted by name.
@@ -355,11 +353,9 @@ def reason(error: BaseException, scheme: str) -> str:
             text = text.replace(value, "***")
     if isinstance(error, ImportError):
         package = _PACKAGES.get(scheme)
-        return (
-            f"{scheme}:// needs the package {package}: pip install {package}"
-            if package
-            else f"{scheme}:// needs a package: {text}"
-        )
+        if package:
+            return f"{scheme}:// needs the package {package}: pip install {package}"
+        return f"{scheme}:// needs a package: {text}"
     if isinstance(error, ValueError) and "rotocol not known" in text:
         return (
             f"{scheme}:// is no kind of storage that is known here; known: a local directory,"

@@ -87,23 +87,15 @@ def attention(
         reference.softmax_dtype(query.dtype),
     )
     fit = partial(_filled, plan, g)
-    line, k0, k1, threshold = None, None, None, None
+    line = k0 = k1 = threshold = None
     if words is not None and dropout is not None:
         threshold = masks.threshold(dropout.rate)
         if {"query", "key"} <= dropout.coordinates:
             k0, k1 = (w.reshape(w.shape[0], *_heads(w.shape[1], g)) for w in words)
         else:
             line = fit(masks.keep_all_positions(dropout, words, t, s), True)
-    operands = Operands(
-        None,
-        None if mask is None else fit(mask, True),
-        None if droppable is None else fit(droppable, True),
-        line,
-        k0,
-        k1,
-        threshold,
-        None,
-    )
+    mask, droppable = (None if x is None else fit(x, True) for x in (mask, droppable))
+    operands = Operands(None, mask, droppable, line, k0, k1, threshold, None)
     bias = None if bias is None else fit(bias, 0)
     cap = None if logit_softcap is None else logit_softcap.astype(plan.dtype)
     return _in_lanes(partial(_attention, plan), lanes, query, key, value, bias, cap, operands)
@@ -210,29 +202,16 @@ def _forward(
         keys, values, own = part.keys(key), part.keys(value), part.operands(operands)
         queries = part.queries(query, g)
         queries = queries * jnp.asarray(plan.scale, queries.dtype)
-        out, m, total = lax.map(
-            partial(_forward_block, plan, keys, values, own),
-            (jnp.arange(plan.num_query_blocks), queries),
-        )
-        return (
-            part.put_queries(state[0], out),
-            part.put_rows(state[1], m),
-            part.put_rows(state[2], total),
-        )
+        one = partial(_forward_block, plan, keys, values, own)
+        out, m, total = lax.map(one, (jnp.arange(plan.num_query_blocks), queries))
+        m, total = part.put_rows(state[1], m), part.put_rows(state[2], total)
+        return part.put_queries(state[0], out), m, total
 
     rows = (plan.num_query_blocks, b, g, h // g * plan.query_block)
     arrays = (query, key, value, *operands)
-    out, m, total = each_part(
-        plan,
-        b,
-        g,
-        step,
-        (
-            empty((*query.shape[:-1], value.shape[-1]), query.dtype, *arrays),
-            empty(rows, plan.dtype, *arrays),
-            empty(rows, plan.dtype, *arrays),
-        ),
-    )
+    sums = empty(rows, plan.dtype, *arrays)
+    start = (empty((*query.shape[:-1], value.shape[-1]), query.dtype, *arrays), sums, sums)
+    out, m, total = each_part(plan, b, g, step, start)
     return out, (query, key, value, operands, out, m, total)
 
 
@@ -248,10 +227,8 @@ def _forward_block(
 
     def tile(edge: bool, j: Array, state: tuple) -> tuple:
         m, total, out = state
-        k, v = (
-            lax.dynamic_slice_in_dim(x, j * plan.key_block, plan.key_block, 2)
-            for x in (keys, values)
-        )
+        begin = j * plan.key_block
+        k, v = (lax.dynamic_slice_in_dim(x, begin, plan.key_block, 2) for x in (keys, values))
         logits = dot("bgqk,bgsk->bgqs", q, k).reshape(*shape, -1)
         logits, _ = tiles.softcapped(operands, logits)
         logits, _ = tiles.masked_logits(plan, operands, rescued, i, j, logits, edge=edge)
@@ -262,11 +239,8 @@ def _forward_block(
         total = total * shrink + jnp.sum(weights, axis=-1)
         drop = tiles.dropping(plan, operands, i, j)
         weights = drop(weights.reshape(*shape, -1)).reshape(b, g, rows, -1)
-        return (
-            top,
-            total,
-            out * shrink[..., None] + dot("bgqs,bgsk->bgqk", weights.astype(v.dtype), v),
-        )
+        added = dot("bgqs,bgsk->bgqk", weights.astype(v.dtype), v)
+        return top, total, out * shrink[..., None] + added
 
     like = (q, keys, values, *operands)
     start = (
@@ -309,10 +283,9 @@ def _over_keys(
 
 def _scale(plan: Plan, operands: Operands) -> Array | float:
     """The common scale of kept weights, which multiplies rows instead of tiles; 1 without one."""
-    drops_weights = (
-        operands.threshold is not None and not plan.drops_logits and operands.droppable is None
-    )
-    return tiles.common_scale(operands).astype(plan.dtype) if drops_weights else 1.0
+    if operands.threshold is None or plan.drops_logits or operands.droppable is not None:
+        return 1.0
+    return tiles.common_scale(operands).astype(plan.dtype)
 
 
 def _backward(plan: Plan, residuals: tuple, gradient: Array) -> tuple:
@@ -348,20 +321,14 @@ def _backward(plan: Plan, residuals: tuple, gradient: Array) -> tuple:
             *rest,
         )
 
+    inputs = (query, key, value, operands.bias, operands.softcap)
     like = (query, key, value, gradient, *operands)
+    kinds = (query.dtype, key.dtype, value.dtype, plan.dtype, plan.dtype)
     start = tuple(
-        None if x is None else empty(x.shape, dtype, *like)
-        for x, dtype in (
-            (query, query.dtype),
-            (key, key.dtype),
-            (value, value.dtype),
-            (operands.bias, plan.dtype),
-            (operands.softcap, plan.dtype),
-        )
+        None if x is None else empty(x.shape, dtype, *like) for x, dtype in zip(inputs, kinds)
     )
     dq, dk, dv, db, dcap = each_part(plan, b, g, step, start)
     db = None if db is None else db.astype(operands.bias.dtype)
-    inputs = (query, key, value, operands.bias, operands.softcap)
     return (*map(_summed_like, (dq, dk, dv, db, dcap), inputs), None)
 
 

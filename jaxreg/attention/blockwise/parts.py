@@ -30,12 +30,10 @@ class Part(NamedTuple):
                 x, (b, 0, g * repeats, 0), (1, x.shape[1], key_heads * repeats, x.shape[3])
             )
         x = self._wide(_filled(x, plan.num_query_blocks * plan.query_block))
-        x = x.reshape(
-            x.shape[0], plan.num_query_blocks, plan.query_block, key_heads, repeats, x.shape[-1]
-        )
-        return x.transpose(1, 0, 3, 4, 2, 5).reshape(
-            plan.num_query_blocks, x.shape[0], key_heads, -1, x.shape[-1]
-        )
+        n, block = plan.num_query_blocks, plan.query_block
+        x = x.reshape(x.shape[0], n, block, key_heads, repeats, x.shape[-1])
+        x = x.transpose(1, 0, 3, 4, 2, 5)
+        return x.reshape(n, x.shape[1], key_heads, -1, x.shape[-1])
 
     def put_queries(self, whole: Array, blocks: Array) -> Array:
         """`whole`, [B, T, H, K], with this part's rows replaced: the inverse of `queries`."""
@@ -62,20 +60,16 @@ class Part(NamedTuple):
     def put_keys(self, whole: Array, x: Array) -> Array:
         """`whole`, [B, S, G, K], with this part's keys replaced: the inverse of `keys`."""
         x = x.swapaxes(1, 2)[:, : self.plan.num_keys].astype(whole.dtype)
-        return (
-            x
-            if self.where is None
-            else lax.dynamic_update_slice(whole, x, (self.where[0], 0, self.where[1], 0))
-        )
+        if self.where is None:
+            return x
+        return lax.dynamic_update_slice(whole, x, (self.where[0], 0, self.where[1], 0))
 
     def rows(self, x: Array) -> Array:
         """A number for every row, [blocks, B, G, rows], of this part."""
-        return (
-            x
-            if self.where is None
-            else lax.dynamic_slice(
-                x, (0, *self.where, 0), (x.shape[0], 1, self.plan.heads_at_once, x.shape[3])
-            )
+        if self.where is None:
+            return x
+        return lax.dynamic_slice(
+            x, (0, *self.where, 0), (x.shape[0], 1, self.plan.heads_at_once, x.shape[3])
         )
 
     def put_rows(self, whole: Array, x: Array) -> Array:

@@ -59,11 +59,9 @@ class Plan:
     def plain_tiles(self, i: Array) -> Array:
         """The number of key blocks that every query of block i reads whole."""
         whole = self.num_keys // self.key_block
-        return (
-            jnp.minimum((i * self.query_block + 1) // self.key_block, whole)
-            if self.is_causal
-            else jnp.asarray(whole)
-        )
+        if self.is_causal:
+            return jnp.minimum((i * self.query_block + 1) // self.key_block, whole)
+        return jnp.asarray(whole)
 
     def read_tiles(self, i: Array) -> Array:
         """How many key blocks some query of block i reads."""

@@ -136,12 +136,8 @@ class Bench:
     def replay(self, case: Case, seed: int = 0) -> Replay:
         """The mask and scale drawn for `seed`; under `wide_mask` if the case is masked."""
         plain = self.cached_weights(dataclasses.replace(case, rate=None))
-        return explain(
-            self.cached_weights(case, seed),
-            plain,
-            allowed(case),
-            case.rate is not None and self.drops_logits,
-        )
+        drops_logits = case.rate is not None and self.drops_logits
+        return explain(self.cached_weights(case, seed), plain, allowed(case), drops_logits)
 
     @cached_property
     def drops_logits(self) -> bool:
@@ -149,15 +145,12 @@ class Bench:
         self.require_dropout()
         case = Case(SMALL, RATE)
         plain = self.cached_weights(dataclasses.replace(case, rate=None))
-        errors = np.array(
-            [
-                [
-                    explain(self.cached_weights(case, seed), plain, allowed(case), logits).error
-                    for logits in (False, True)
-                ]
-                for seed in range(4)
-            ]
-        )
+
+        def error(seed: int, drops_logits: bool) -> float:
+            weights = self.cached_weights(case, seed)
+            return explain(weights, plain, allowed(case), drops_logits).error
+
+        errors = np.array([[error(seed, logits) for logits in (False, True)] for seed in range(4)])
         return bool(errors[:, 0].max() > 1e-4 and errors[:, 1].max() < 1e-4)
 
     @cached_property

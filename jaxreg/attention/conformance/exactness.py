@@ -125,9 +125,8 @@ def _gradients(bench: Bench, case: Case, found: Replay) -> tuple[tuple, tuple]:
 
     def held_fixed(query, key, value):
         drops_logits = case.rate is not None and bench.drops_logits
-        return reference(
-            query, key, value, allowed(case), found.kept, found.scale, drops_logits=drops_logits
-        )
+        given = (query, key, value, allowed(case), found.kept, found.scale)
+        return reference(*given, drops_logits=drops_logits)
 
     _, back = jax.vjp(held_fixed, query, key, value)
     return own, back(cotangent)
@@ -148,12 +147,10 @@ def vmap(bench: Bench) -> str:
     keys = [jax.random.key(seed) for seed in range(2)]
     mapped = jax.jit(jax.vmap(bench.call(case), (0, 0, 0, 0, None)))
     stacked = mapped(*(jnp.stack(x) for x in zip(*batches, strict=True)), jnp.stack(keys), None)
-    alone = [
-        bench.forward(case)(*batch, key, None) for batch, key in zip(batches, keys, strict=True)
-    ]
-    return _same(
-        bench, zip(stacked, alone, strict=True), "mapped over inputs and keys, and one by one"
-    )
+    own = bench.forward(case)
+    alone = [own(*batch, key, None) for batch, key in zip(batches, keys, strict=True)]
+    what = "mapped over inputs and keys, and one by one"
+    return _same(bench, zip(stacked, alone, strict=True), what)
 
 
 def remat(bench: Bench) -> str:
@@ -164,11 +161,8 @@ def remat(bench: Bench) -> str:
     given = (query, key, value, jax.random.key(0), None, cotangent)
     out, gradients = bench.pull(case)(*given)
     again, gradients_again = jax.jit(pulled(jax.checkpoint(bench.call(case))))(*given)
-    return _same(
-        bench,
-        zip((out, *gradients), (again, *gradients_again), strict=True),
-        "output and gradients, with and without",
-    )
+    pairs = zip((out, *gradients), (again, *gradients_again), strict=True)
+    return _same(bench, pairs, "output and gradients, with and without")
 
 
 def _case(bench: Bench) -> Case:
@@ -178,11 +172,8 @@ def _case(bench: Bench) -> Case:
 
 def _same(bench: Bench, pairs, what: str) -> str:
     worst = max(deviation(a, b) for a, b in pairs)
-    require(
-        worst < CLOSE,
-        f"{what}: off by {worst:.1%} of the largest"
-        f" entry{': another mask' if bench.subject.offers('rate') else ''}",
-    )
+    other = ": another mask" if bench.subject.offers("rate") else ""
+    require(worst < CLOSE, f"{what}: off by {worst:.1%} of the largest entry{other}")
     return f"{what}: {'equal' if worst == 0 else f'largest difference {worst:.0e}'}"
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -47,16 +48,9 @@ class Trial(NamedTuple):
 def arguments(bench: Bench) -> str:
     """No argument is lost in silence."""
     subject = bench.subject
-    trials = {
-        subject.names[meaning]: trial
-        for meaning, trial in _known_outputs().items()
-        if subject.offers(meaning)
-    }
-    trials |= {
-        name: trial
-        for name, trial in _other_outputs(subject.offers("rate")).items()
-        if name in subject.others
-    }
+    known, more = _known_outputs(), _other_outputs(subject.offers("rate"))
+    trials = {subject.names[m]: trial for m, trial in known.items() if subject.offers(m)}
+    trials |= {name: trial for name, trial in more.items() if name in subject.others}
     effects = {name: _effect(subject, trial) for name, trial in trials.items()}
     ignored = [name for name, effect in effects.items() if effect == "none"]
     if subject.takes_kwargs and _effect(subject, Trial({}, {UNKNOWN: 1}, None)) == "none":
@@ -70,28 +64,23 @@ def arguments(bench: Bench) -> str:
         "refused": [name for name in trials if effects[name] == "refused"],
         "not tried": [name for name in subject.others if name not in trials],
     }
-    return (
-        "; ".join(
-            f"{effect}: {', '.join(names)}" for effect, names in names_by_effect.items() if names
-        )
-        or "there are none"
-    )
+    shown = [f"{effect}: {', '.join(names)}" for effect, names in names_by_effect.items() if names]
+    return "; ".join(shown) or "there are none"
 
 
 def _known_outputs() -> dict[str, Trial]:
     """Meaning -> trial."""
     query, key, value = inputs(SMALL)
+    plain = partial(reference, query, key, value)
     full, mask = allowed(Case(SMALL)), wide_mask(SMALL)
     # For unequal lengths, functions align causal attention with either end of the keys.
     causal = reference(*inputs(SQUARE), allowed(Case(SQUARE, causal=True)), True, 1.0)
     bias = jnp.asarray(np.random.default_rng(4).normal(size=mask.shape), jnp.float32)
     return {
-        "mask": Trial({}, {"mask": mask}, reference(query, key, value, mask, True, 1.0)),
-        "bias": Trial({}, {"bias": bias}, reference(query, key, value, full, True, 1.0, bias=bias)),
+        "mask": Trial({}, {"mask": mask}, plain(mask, True, 1.0)),
+        "bias": Trial({}, {"bias": bias}, plain(full, True, 1.0, bias=bias)),
         "is_causal": Trial({}, {"is_causal": True}, causal, SQUARE),
-        "scale": Trial(
-            {}, {"scale": 0.5}, reference(query, key, value, full, True, 1.0, logits_scale=0.5)
-        ),
+        "scale": Trial({}, {"scale": 0.5}, plain(full, True, 1.0, logits_scale=0.5)),
         "rate": Trial({}, _dropped(), None),
     }
 
@@ -229,32 +218,24 @@ def _refused(bench: Bench, rate: float, everything: bool = False) -> str:
     if everything and np.all(out == 0):
         return "everything is dropped: the output is 0"
     if not np.isfinite(out).all():
-        raise CheckFailed(
-            f"the output is {'NaN' if np.isnan(out).any() else 'infinite'}, in silence"
-        )
+        what = "NaN" if np.isnan(out).any() else "infinite"
+        raise CheckFailed(f"the output is {what}, in silence")
     if np.all(out == 0):
         raise CheckFailed("everything is dropped, in silence")
     changed = deviation(out, _at(bench, None)) > CLOSE
-    raise CheckFailed(
-        "something is dropped or scaled, in silence"
-        if changed
-        else "nothing is dropped, in silence"
-    )
+    what = "something is dropped or scaled" if changed else "nothing is dropped"
+    raise CheckFailed(f"{what}, in silence")
 
 
 def traced_rate(bench: Bench) -> str:
     """A rate may be traced: a schedule needs no new compilation."""
     bench.require_dropout()
-    query, key, value = inputs(SMALL)
     try:
-        out = jax.jit(
-            lambda rate: bench.subject(query, key, value, rate=rate, dropout_key=jax.random.key(0))
-        )(RATE)
+        out = jax.jit(lambda rate: _at(bench, rate))(RATE)
     except Exception as error:
         raise NotOffered(first_line(error)) from None
-    off = deviation(
-        out, bench.forward(Case(SMALL, RATE))(query, key, value, jax.random.key(0), None)
-    )
+    compiled = bench.forward(Case(SMALL, RATE))(*inputs(SMALL), jax.random.key(0), None)
+    off = deviation(out, compiled)
     require(
         off < CLOSE,
         f"another result than with the same rate as a constant, off by {off:.0%} of the largest"
@@ -264,10 +245,8 @@ def traced_rate(bench: Bench) -> str:
 
 
 def _at(bench: Bench, rate: float | None):
-    query, key, value = inputs(SMALL)
-    return bench.subject(
-        query, key, value, rate=rate, dropout_key=None if rate is None else jax.random.key(0)
-    )
+    dropout_key = None if rate is None else jax.random.key(0)
+    return bench.subject(*inputs(SMALL), rate=rate, dropout_key=dropout_key)
 
 
 CHECKS: dict[str, Callable[[Bench], str]] = {

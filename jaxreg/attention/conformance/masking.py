@@ -24,27 +24,20 @@ KEYS = 6
 
 def masked(bench: Bench) -> str:
     """No masked key comes back."""
-    read = {}
+    read, causal = {}, Case(SQUARE, causal=True)
     if bench.masks:
-        for name, mask in (
-            ("mask per head", wide_mask(SMALL)),
-            ("mask with one to three keys a row", narrow_mask(SMALL)),
-        ):
-            read[name] = [
-                (weights, np.asarray(mask))
-                for weights in _weights_of(bench, SMALL, mask, causal=False)
-            ]
+        masks = {"mask per head": wide_mask, "mask with one to three keys a row": narrow_mask}
+        for name, make in masks.items():
+            mask = make(SMALL)
+            found = _weights_of(bench, SMALL, mask, causal=False)
+            read[name] = [(weights, np.asarray(mask)) for weights in found]
     if bench.masks_causally:
-        read["causal"] = [
-            (weights, allowed(Case(SQUARE, causal=True)))
-            for weights in _weights_of(bench, SQUARE, None, causal=True)
-        ]
+        found, readable = _weights_of(bench, SQUARE, None, causal=True), allowed(causal)
+        read["causal"] = [(weights, readable) for weights in found]
     if len(read) == 3:
         mask = np.asarray(wide_mask(SQUARE)) | np.eye(SQUARE.queries, dtype=bool)
-        both = mask & allowed(Case(SQUARE, causal=True))
-        read["mask and causal"] = [
-            (weights, both) for weights in _weights_of(bench, SQUARE, mask, causal=True)
-        ]
+        found, both = _weights_of(bench, SQUARE, mask, causal=True), mask & allowed(causal)
+        read["mask and causal"] = [(weights, both) for weights in found]
     if not read:
         bench.require_mask()
     for name, pairs in read.items():
@@ -102,11 +95,9 @@ def _what(x) -> str:
 def _returned(row: np.ndarray) -> str:
     if np.all(row == 0):
         return "zeros"
-    return (
-        "the mean of the values"
-        if np.allclose(row, 1 / row.shape[-1], atol=1e-6)
-        else "something else"
-    )
+    if np.allclose(row, 1 / row.shape[-1], atol=1e-6):
+        return "the mean of the values"
+    return "something else"
 
 
 CHECKS: dict[str, Callable[[Bench], str]] = {"masked": masked, "empty_rows": empty_rows}

@@ -123,17 +123,12 @@ def unbiased(bench: Bench) -> str:
     """The mean over keys is the output without dropout."""
     bench.require_scaled_weights("its mean is another function")
     query, key, value = inputs(MANY)
-    plain = np.asarray(
-        bench.forward(Case(MANY))(query, key, value, jax.random.key(0), None), np.float64
-    )
+    passed, num_draws = bench.forward(Case(MANY)), 256
+    plain = np.asarray(passed(query, key, value, jax.random.key(0), None), np.float64)
     draw = bench.forward(Case(MANY, RATE))
-    num_draws = 256
-    outs = np.stack(
-        [
-            np.asarray(draw(query, key, value, jax.random.key(1000 + n), None), np.float64)
-            for n in range(num_draws)
-        ]
-    )
+    draw_keys = (jax.random.key(1000 + n) for n in range(num_draws))
+    drawn = (draw(query, key, value, draw_key, None) for draw_key in draw_keys)
+    outs = np.stack([np.asarray(out, np.float64) for out in drawn])
     relative = (outs * plain).sum((1, 2, 3, 4)) / (plain**2).sum()
     mean, error = relative.mean(), relative.std() / num_draws**0.5 + 1e-9
     require(
@@ -171,19 +166,16 @@ def keys(bench: Bench) -> str:
                 abs(r) * along[1:].size ** 0.5 < 5.5,
                 f"masks of neighbouring {name} correlate: r = {r:.3f}",
             )
-    broadcast = _broadcast(bench)
-    return f"the same again, and independent between keys; {_shared(bench)}" + (
-        f"; {broadcast}" if broadcast else ""
-    )
+    parts = ("the same again, and independent between keys", _shared(bench), _broadcast(bench))
+    return "; ".join(filter(None, parts))
 
 
 def repeats(bench: Bench) -> str:
     """No pattern comes back elsewhere in a long mask, in another head or under another key."""
     bench.require_draws()
     case = Case(LONG, RATE)
-    masks = np.concatenate([bench.replay(case, seed).kept for seed in range(2)]).reshape(
-        -1, LONG.queries, LONG.keys
-    )
+    masks = np.concatenate([bench.replay(case, seed).kept for seed in range(2)])
+    masks = masks.reshape(-1, LONG.queries, LONG.keys)
     groups = [_groups(masks, axis) for axis in (1, 2)]
     masks = masks[np.ix_(_groups(masks, 0), *groups)]
     if min(masks.shape[1:]) < 64:
@@ -195,22 +187,17 @@ def repeats(bench: Bench) -> str:
     worst, where = 0.0, ""
     for i, first in enumerate(spectra):
         for j, second in enumerate(spectra[i:], i):
-            z = np.fft.irfft2(first * second.conj(), size) / (
-                variance * np.sqrt(np.maximum(overlap, 1))
-            )
+            errors = variance * np.sqrt(np.maximum(overlap, 1))
+            z = np.fft.irfft2(first * second.conj(), size) / errors
             z[overlap < 1000] = 0
             if i == j:
                 z[0, 0] = 0
             found = np.unravel_index(np.abs(z).argmax(), z.shape)
             if abs(z[found]) > worst:
-                down, right = (
-                    (n + m) % (2 * m) - m for n, m in zip(found, masks.shape[1:], strict=True)
-                )
-                worst = float(abs(z[found]))
-                where = (
-                    f"{'itself' if i == j else 'another head or key'}, {down} queries and"
-                    f" {right} keys away"
-                )
+                shape = masks.shape[1:]
+                down, right = ((n + m) % (2 * m) - m for n, m in zip(found, shape, strict=True))
+                worst, other = float(abs(z[found])), "itself" if i == j else "another head or key"
+                where = f"{other}, {down} queries and {right} keys away"
     require(worst < 7, f"a mask of {LONG} resembles {where} (z = {worst:.0f})")
     return (
         f"{len(masks)} masks of {masks.shape[1]} x {masks.shape[2]} against each other at every"
@@ -239,9 +226,8 @@ def _kept(bench: Bench, rate: float, num_draws: int) -> tuple[np.ndarray, np.nda
     def read():
         found = [bench.replay(Case(MANY, rate), seed) for seed in range(num_draws)]
         # Where everything is dropped, as with whole heads, the scale cannot be measured.
-        return np.stack([one.kept for one in found]), np.array(
-            [one.scale for one in found if one.kept.any()]
-        )
+        scales = [one.scale for one in found if one.kept.any()]
+        return np.stack([one.kept for one in found]), np.array(scales)
 
     return bench.once(("kept", rate, num_draws), read)
 
@@ -258,14 +244,11 @@ def _shared(bench: Bench) -> str:
     details = []
     for name, group, length in zip(AXES, _all_groups(bench), lengths, strict=True):
         if len(group) < length:
-            details.append(
-                f"all {name}" if len(group) == 1 else f"runs of {-(-length // len(group))} {name}"
-            )
-    return (
-        f"shared by {', '.join(details)}"
-        if details
-        else "nothing is shared by examples, heads, queries or keys"
-    )
+            run = f"runs of {-(-length // len(group))} {name}"
+            details.append(f"all {name}" if len(group) == 1 else run)
+    if details:
+        return f"shared by {', '.join(details)}"
+    return "nothing is shared by examples, heads, queries or keys"
 
 
 def _broadcast(bench: Bench) -> str:
@@ -277,20 +260,14 @@ def _broadcast(bench: Bench) -> str:
     name = bench.subject.names["broadcast"]
 
     def read(broadcast):
-        return np.asarray(
-            bench.subject(
-                query, key, identity, rate=RATE, dropout_key=jax.random.key(0), broadcast=broadcast
-            )
-        )
+        given = {"rate": RATE, "dropout_key": jax.random.key(0), "broadcast": broadcast}
+        return np.asarray(bench.subject(query, key, identity, **given))
 
     off, on = read(False) > 0, read(True) > 0
     if np.array_equal(off, on):
         return f"{name} changes nothing"
-    shared = [
-        axis
-        for axis, number in (("examples", 0), ("heads", 2))
-        if (on == on.take([0], number)).all()
-    ]
+    places = {"examples": 0, "heads": 2}
+    shared = [axis for axis, n in places.items() if (on == on.take([0], n)).all()]
     return f"{name}=True shares it by {' and '.join(shared) or 'something else'}"
 
 

@@ -63,12 +63,8 @@ class Subject:
         inputs = [p for p in named if p.kind is not p.KEYWORD_ONLY][:3]
         if len(inputs) < 3 and not any(p.kind is p.VAR_POSITIONAL for p in parameters):
             number = f"{len(inputs)} positional argument{'s' * (len(inputs) != 1)}"
-            raise UserErrors(
-                [
-                    f"it takes {number}, not query, key and value; a factory is written"
-                    " module:factory()"
-                ]
-            )
+            hint = "a factory is written module:factory()"
+            raise UserErrors([f"it takes {number}, not query, key and value; {hint}"])
         rest = {p.name: p for p in named if p not in inputs}
         self.names = {
             meaning: found
@@ -76,13 +72,11 @@ class Subject:
             if (found := next((name for name in names if name in rest), None))
         }
         self.others = tuple(name for name in rest if name not in self.names.values())
-        self._makes_dropout = self.names.get("rate") == "dropout" and not _is_number(
-            rest["dropout"]
-        )
-        self._needed = tuple(
-            m for m, name in self.names.items() if rest[name].default is inspect.Parameter.empty
-        )
-        unknown = [name for name in self.others if rest[name].default is inspect.Parameter.empty]
+        takes_object = "dropout" in rest and not _is_number(rest["dropout"])
+        self._makes_dropout = self.names.get("rate") == "dropout" and takes_object
+        needed = {p.name for p in rest.values() if p.default is p.empty}
+        self._needed = tuple(m for m, name in self.names.items() if name in needed)
+        unknown = [name for name in self.others if name in needed]
         if unknown:
             raise UserErrors([f"it needs {', '.join(unknown)}, which this suite cannot give"])
         self._try_it()
@@ -120,10 +114,8 @@ class Subject:
             if self.offers(name):
                 passed.setdefault(name, given)
         for meaning in self._needed:
-            passed.setdefault(
-                meaning,
-                None if meaning == "rate" and self._makes_dropout else _NEUTRAL.get(meaning),
-            )
+            is_rate = meaning == "rate" and self._makes_dropout
+            passed.setdefault(meaning, None if is_rate else _NEUTRAL.get(meaning))
         self.require(*(name for name in passed if name in NAMES))
         own = {self.names.get(name, name): value for name, value in passed.items()}
         own |= {name: not own[name] for name in INVERTED if name in own}
@@ -135,12 +127,9 @@ class Subject:
         try:
             out = self(query, key, key)
         except Exception as error:
-            raise UserErrors(
-                [
-                    f"a plain call with query [B, T, H, K] fails ({first_line(error)}); a factory"
-                    " is written module:factory()"
-                ]
-            ) from error
+            hint = "a factory is written module:factory()"
+            what = f"a plain call with query [B, T, H, K] fails ({first_line(error)}); {hint}"
+            raise UserErrors([what]) from error
         if getattr(out, "shape", None) != query.shape:
             found = getattr(out, "shape", type(out).__name__)
             raise UserErrors([f"it returns {found} for query {query.shape}, not query's shape"])
@@ -167,11 +156,9 @@ class Subject:
                 continue
             except Exception:  # the name exists, but the value is refused
                 pass
-            taken += (
-                [meaning, "dropout_key"]
-                if meaning == "rate" and not self.offers("dropout_key")
-                else [meaning]
-            )
+            taken.append(meaning)
+            if meaning == "rate" and not self.offers("dropout_key"):
+                taken.append("dropout_key")
         return tuple(taken)
 
 

@@ -50,11 +50,9 @@ def chosen(checks: Sequence[str] | None = None, quick: bool = False) -> tuple[st
     unknown = [name for name in checks or () if name not in CHECKS]
     if unknown:
         raise ValueError(f"checks: {', '.join(unknown)}; allowed: {', '.join(CHECKS)}")
-    return (
-        tuple(checks)
-        if checks is not None
-        else tuple(name for name in CHECKS if not (quick and name in LONG_ONLY))
-    )
+    if checks is not None:
+        return tuple(checks)
+    return tuple(name for name in CHECKS if not (quick and name in LONG_ONLY))
 
 
 def run(

@@ -59,9 +59,8 @@ def _attribute(module: Any, node: ast.expr, words: str) -> Any:
     found = module
     for name in [node.id, *reversed(names)]:
         if not hasattr(found, name):
-            raise UserErrors(
-                [f"{words}: {getattr(found, '__name__', type(found).__name__)} has no {name}"]
-            )
+            owner = getattr(found, "__name__", type(found).__name__)
+            raise UserErrors([f"{words}: {owner} has no {name}"])
         found = getattr(found, name)
     return found
 
@@ -71,12 +70,8 @@ def _made(factory: Any, call: ast.Call, words: str) -> Any:
         positional = [ast.literal_eval(value) for value in call.args]
         named = {keyword.arg or "": ast.literal_eval(keyword.value) for keyword in call.keywords}
     except ValueError:
-        raise UserErrors(
-            [
-                f"{words!r}: an argument is no literal (a number, a string, True, None, or a tuple"
-                " of such)"
-            ]
-        ) from None
+        allowed = "a number, a string, True, None, or a tuple of such"
+        raise UserErrors([f"{words!r}: an argument is no literal ({allowed})"]) from None
     if "" in named:  # of **, which has no name
         raise UserErrors([f"{words!r}: ** cannot be read; give {FORMS}"])
     try:

@@ -19,40 +19,23 @@ SINGULAR, PLURAL = 0, 1
 Lexicon = Mapping[str, Sequence[str]]
 """Class -> phrases, in the singular."""
 
+
+def _phrases(text: str) -> tuple[str, ...]:
+    return tuple(text.split(", "))
+
+
 LEXICON: Lexicon = {
     "main_subjects": ("baker", "singer", "nurse", "lawyer", "sailor", "judge", "miner", "tailor"),
     "embedded_subjects": ("boy", "girl", "uncle", "sister", "friend", "student", "guide", "barber"),
     "inanimate_subjects": ("car", "table", "lamp", "clock", "chair", "coat", "boat", "ring"),
-    "main_verbs": (
-        "sings",
-        "jumps",
-        "sleeps",
-        "waits",
-        "smokes",
-        "is happy",
-        "is tired",
-        "is rich",
-    ),
+    "main_verbs": _phrases("sings, jumps, sleeps, waits, smokes, is happy, is tired, is rich"),
     "embedded_verbs": ("sees", "helps", "knows", "trusts", "follows", "calls", "avoids", "needs"),
-    "inanimate_verbs": (
-        "breaks",
-        "falls",
-        "shines",
-        "moves",
-        "costs money",
-        "is heavy",
-        "is cheap",
-        "is clean",
+    "inanimate_verbs": _phrases(
+        "breaks, falls, shines, moves, costs money, is heavy, is cheap, is clean"
     ),
-    "long_verb_phrases": (
-        "likes old songs",
-        "wants more time",
-        "reads good news",
-        "plays loud music",
-        "drinks black tea",
-        "tells long tales",
-        "is very late",
-        "is still young",
+    "long_verb_phrases": _phrases(
+        "likes old songs, wants more time, reads good news, plays loud music, drinks black tea,"
+        " tells long tales, is very late, is still young"
     ),
     "prepositions": ("near", "behind", "beside", "with"),
     "inanimate_prepositions": ("from", "by"),

@@ -136,18 +136,11 @@ class Settings:
 
     def __post_init__(self):
         """Raises ValueError with one line per impossible field."""
-        fits = self.length >= LONGEST + self.max_offset
-        check_settings(
-            self,
-            (
-                ""
-                if fits
-                else (
-                    f"data.length is {self.length}; it must be at least {LONGEST} (the longest"
-                    f" sentence) + max_offset {self.max_offset}"
-                )
-            ),
+        short = (
+            f"data.length is {self.length}; it must be at least {LONGEST} (the longest sentence) +"
+            f" max_offset {self.max_offset}"
         )
+        check_settings(self, short if self.length < LONGEST + self.max_offset else "")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,9 +157,8 @@ class Cell:
         sizes = [len(LEXICON[slot.words]) if slot.words in LEXICON else 1 for slot in slots]
         for place, slot in enumerate(slots):
             if slot.is_verb:
-                sizes[place] = (
-                    NUM_VERBS - verbs_per_noun if slot.is_target and self.new else verbs_per_noun
-                )
+                is_new = slot.is_target and self.new
+                sizes[place] = NUM_VERBS - verbs_per_noun if is_new else verbs_per_noun
                 if slot.is_target and not self.new and self.is_coordination:
                     sizes[place] -= 1
         return tuple(sizes)
@@ -186,26 +178,16 @@ def draw_splits(settings: Settings) -> dict[str, Split]:
     Randomness: Philox, keyed by (seed, purpose, cell).
     """
     orders = _verb_orders(settings.seed)
-    trained = tuple(name for name in FRAMES if name not in HELD_OUT[settings.held_out])
+    held_out = HELD_OUT[settings.held_out]
+    evaluated = (settings.num_eval, settings, None, "num_eval")
+    trained = tuple(name for name in FRAMES if name not in held_out)
     train = _counts(_cells(trained, False), settings.num_train, settings, None, "num_train")
     validation = _counts(_cells(trained, False), settings.num_eval, settings, train, "num_eval")
     plans = {
         "train": (train, False),
         "validation": (validation, True),
-        "recombination": (
-            _counts(_cells(trained, True), settings.num_eval, settings, None, "num_eval"),
-            False,
-        ),
-        "template": (
-            _counts(
-                _cells(HELD_OUT[settings.held_out], False),
-                settings.num_eval,
-                settings,
-                None,
-                "num_eval",
-            ),
-            False,
-        ),
+        "recombination": (_counts(_cells(trained, True), *evaluated), False),
+        "template": (_counts(_cells(held_out, False), *evaluated), False),
     }
     return {
         name: _split(name, counts, from_behind, settings, orders)
@@ -282,12 +264,8 @@ def _split(
     rng = generator("agree", settings.seed, "place", name)
     order = rng.permutation(len(sentences))
     offsets = rng.integers(settings.max_offset + 1, size=len(sentences))
-    return _rows(
-        [sentences[i] for i in order],
-        np.array(templates, np.int32)[order],
-        offsets,
-        settings.length,
-    )
+    template = np.array(templates, np.int32)[order]
+    return _rows([sentences[i] for i in order], template, offsets, settings.length)
 
 
 def _round_robin(cell: Cell, settings: Settings) -> Int64[np.ndarray, " n"]:
@@ -316,9 +294,8 @@ def _sentence(cell: Cell, index: int, settings: Settings, orders: dict) -> Sente
             noun_slot = _noun_of(frame, slot)
             step = k + chosen if slot.is_target and cell.new else chosen
             if first is not None and slot.is_target and cell.is_coordination and not cell.new:
-                step = (
-                    first + 1 + chosen
-                ) % k  # of the trained ones, another than the first verb's
+                # of the trained ones, another than the first verb's
+                step = (first + 1 + chosen) % k
             first = step if cell.is_coordination else None
             order = orders[noun_slot.words, slot.words]
             chosen = int(order[(choice[frame.index(noun_slot)] + step) % NUM_VERBS])
@@ -333,9 +310,8 @@ def _rows(
     tokens, cues = np.zeros((n, length), np.int32), np.full((n, len(CUE_NAMES)), -1, np.int32)
     tags = np.zeros((n, len(TAG_NAMES)), bool)
     for row, (sentence, start) in enumerate(zip(sentences, offsets.tolist())):
-        tokens[row, start : start + len(sentence.words)] = [
-            _TOKEN_ID[word] for word in sentence.words
-        ]
+        words = [_TOKEN_ID[word] for word in sentence.words]
+        tokens[row, start : start + len(words)] = words
         places = np.array([sentence.noun, sentence.determiner, sentence.verb, sentence.attractor])
         cues[row] = np.where(places >= 0, places + start, -1)
         between = sentence.noun < sentence.attractor < sentence.query
@@ -367,12 +343,8 @@ def check_leaks(splits: dict[str, Split], settings: Settings) -> None:
     pairs = {name: _pairs_of(name, splits[name]) for name in SPLITS}
     known = set().union(*pairs["train"])
     for name in SPLITS:
-        unexpected = {TEMPLATES[t] for t in np.unique(splits[name].template)} & set(held_out)
-        wrong = (
-            unexpected
-            if name != "template"
-            else {TEMPLATES[t] for t in np.unique(splits[name].template)} - set(held_out)
-        )
+        found = {TEMPLATES[t] for t in np.unique(splits[name].template)}
+        wrong = found - set(held_out) if name == "template" else found & set(held_out)
         if wrong:
             raise LeakError(f"{name} has the frame {min(wrong)}, which is not one of its own")
     new = {target for *_, target in pairs["recombination"]}
@@ -412,23 +384,14 @@ def _pairs_of(name: str, split: Split) -> list[tuple[tuple[str, str], ...]]:
                 f" {TEMPLATES[template]}"
             )
         verbs = sorted((slot.is_target, place) for place, slot in enumerate(frame) if slot.is_verb)
-        found.append(
-            tuple(
-                (phrases[frame.index(_noun_of(frame, frame[place]))], phrases[place])
-                for _, place in verbs
-            )
-        )
+        nouns = [phrases[frame.index(_noun_of(frame, frame[place]))] for _, place in verbs]
+        found.append(tuple(zip(nouns, (phrases[place] for _, place in verbs))))
     return found
 
 
 def _legend(settings: Settings) -> Legend:
-    return Legend(
-        tokens=TOKENS,
-        outputs=OUTPUTS,
-        templates=TEMPLATES,
-        cue_names=CUE_NAMES,
-        tag_names=TAG_NAMES,
-    )
+    names = {"cue_names": CUE_NAMES, "tag_names": TAG_NAMES}
+    return Legend(tokens=TOKENS, outputs=OUTPUTS, templates=TEMPLATES, **names)
 
 
 SOURCE = Source(

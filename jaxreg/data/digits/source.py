@@ -55,12 +55,8 @@ class Settings:
     def __post_init__(self):
         """Raises ValueError with one line per impossible field."""
         total = self.num_train + self.num_eval
-        check_settings(
-            self,
-            f"data.num_train + data.num_eval is {total}; there are {NUM_IMAGES} images"
-            if total > NUM_IMAGES
-            else "",
-        )
+        many = f"data.num_train + data.num_eval is {total}; there are {NUM_IMAGES} images"
+        check_settings(self, many if total > NUM_IMAGES else "")
 
 
 @functools.cache
@@ -88,9 +84,8 @@ def draw_splits(settings: Settings) -> dict[str, Split]:
     """
     pixels, labels = images()
     rows = _stratified(generator("digits", settings.seed, "rows"), labels)
-    train, validation = np.split(
-        rows[: settings.num_train + settings.num_eval], [settings.num_train]
-    )
+    drawn = rows[: settings.num_train + settings.num_eval]
+    train, validation = np.split(drawn, [settings.num_train])
     shuffle = generator("digits", settings.seed, "order")
     train, validation = shuffle.permutation(train), shuffle.permutation(validation)
     grey = (pixels / np.float32(16)).astype(np.float32)
@@ -123,19 +118,14 @@ def shifted(
     """Images moved by one pixel (0 right, 1 left, 2 down, 3 up), zeros entering at the edge."""
     padded = np.pad(grey, ((0, 0), (1, 1), (1, 1)))
     corners = np.array([(1, 0), (1, 2), (0, 1), (2, 1)])[directions]
-    return np.stack(
-        [
-            image[top : top + 8, left : left + 8]
-            for image, (top, left) in zip(padded, corners, strict=True)
-        ]
-    )
+    places = zip(padded, corners, strict=True)
+    return np.stack([image[top : top + 8, left : left + 8] for image, (top, left) in places])
 
 
 def patches(grey: Float32[np.ndarray, "n 8 8"]) -> Float32[np.ndarray, "n 16 4"]:
     """2x2 pixels each, patches and the pixels within them row by row."""
-    return (
-        grey.reshape(-1, 4, 2, 4, 2).transpose(0, 1, 3, 2, 4).reshape(-1, NUM_PATCHES, NUM_FEATURES)
-    )
+    quarters = grey.reshape(-1, 4, 2, 4, 2).transpose(0, 1, 3, 2, 4)
+    return quarters.reshape(-1, NUM_PATCHES, NUM_FEATURES)
 
 
 def _place(

@@ -99,13 +99,8 @@ class Launch:
         notify: Callable[[str], None],
         show: Callable[[str], None],
     ):
-        self.job, self.options, self.stop, self.notify, self.show = (
-            job,
-            options,
-            stop,
-            _safe(notify),
-            _safe(show),
-        )
+        self.job, self.options, self.stop = job, options, stop
+        self.notify, self.show = _safe(notify), _safe(show)
         self.log = Log(job.logs / "launch.log")
         self.machine = Machine(job.request, options, stop, self.notify, self.log)
         self._is_set_up = False
@@ -249,9 +244,8 @@ class Launch:
                 if not self._followers[worker].running() and self._followers[worker].code is None:
                     lost += 1
                     self._reconnect(worker, lost)
-            if failed_at is None and any(
-                not each.running() and each.code for each in self._followers
-            ):
+            ended = [each.code for each in self._followers if not each.running()]
+            if failed_at is None and any(ended):
                 failed_at = now
             if failed_at is not None and now - failed_at > self.options.grace_seconds:
                 return self._give_up_others()

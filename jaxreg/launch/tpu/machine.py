@@ -84,13 +84,8 @@ class Machine:
         notify: Callable[[str], None],
         log: Log,
     ):
-        self.request, self.options, self.stop, self.notify, self.log = (
-            request,
-            options,
-            stop,
-            notify,
-            log,
-        )
+        self.request, self.options, self.stop = request, options, stop
+        self.notify, self.log = notify, log
         self._ours = False  # whether this launch may have created something to delete
         self._creation: Child | None = None
         self._last = Answer(0, "", "")
@@ -228,9 +223,8 @@ class Machine:
             # that has ended.
             under_way = self._creation is not None and self._creation.running()
             try:
-                self._last = child_process.call(
-                    gcloud.delete(self.request), self.log, self.stop, patience=GIVE_UP
-                )
+                words = gcloud.delete(self.request)
+                self._last = child_process.call(words, self.log, self.stop, patience=GIVE_UP)
             except LaunchInterrupted:
                 return False
             deleted = self._last.code == 0 or _not_found(self._last.err)
@@ -244,9 +238,8 @@ class Machine:
         return False
 
     def _ask(self, words: list[str]) -> str:
-        self._last = answer = child_process.call(
-            words, self.log, self.stop, patience=self.stop.count + 1
-        )
+        patience = self.stop.count + 1
+        self._last = answer = child_process.call(words, self.log, self.stop, patience=patience)
         if answer.code:
             return "GONE" if _not_found(answer.err) else "UNKNOWN"
         try:
@@ -260,12 +253,8 @@ class _StateReporter:
     """Prints a state when it changes, and once a minute."""
 
     def __init__(self, notify: Callable[[str], None]):
-        self._notify, self._state, self._started, self._reported_at = (
-            notify,
-            None,
-            time.monotonic(),
-            0.0,
-        )
+        self._notify, self._state = notify, None
+        self._started, self._reported_at = time.monotonic(), 0.0
 
     def state(self, state: str) -> None:
         """Takes the current state."""
@@ -273,9 +262,8 @@ class _StateReporter:
         if state != self._state or now - self._reported_at > 60:
             self._state, self._reported_at = state, now
             minutes, seconds = divmod(int(now - self._started), 60)
-            self._notify(
-                f"state: {state}" + (f" ({minutes}:{seconds:02d})" if minutes or seconds else "")
-            )
+            after = f" ({minutes}:{seconds:02d})" if minutes or seconds else ""
+            self._notify(f"state: {state}{after}")
 
 
 def _not_found(text: str) -> bool:

@@ -71,11 +71,9 @@ class HeldOut:
             return f"the frame {frame}"
         if pair_of(words) not in self.pairs:
             return f"the pair {' '.join(pair_of(words))}"
-        return (
-            "a sentence of another split, with its answer"
-            if (words, label) in self.sentences
-            else ""
-        )
+        if (words, label) in self.sentences:
+            return "a sentence of another split, with its answer"
+        return ""
 
 
 def words_of(dataset: Dataset, row: Int32[np.ndarray, " t"]) -> Words:

@@ -75,14 +75,8 @@ class Meaning:
         """(subject noun in its number, verb, number of the object, kinds of words present)."""
 
         def kind(determiner):
-            return next(
-                (
-                    n
-                    for n, words in enumerate(lexicon.INFORMATIVE_DETERMINERS)
-                    if determiner in words
-                ),
-                None,
-            )
+            kinds = enumerate(lexicon.INFORMATIVE_DETERMINERS)
+            return next((n for n, words in kinds if determiner in words), None)
 
         phrase = self.phrase and (NUMBER_OF[self.phrase.noun], kind(self.phrase.determiner))
         return (
