@@ -78,9 +78,8 @@ class _Job:
         self.rounds[name] += 1
         place = f"jaxreg/{name}/{self.rounds[name]}"
         if self.index == 0:
-            texts = [json.dumps(value)] + [
-                self._wait(f"{place}/{other}") for other in range(1, self.count)
-            ]
+            others = (self._wait(f"{place}/{other}") for other in range(1, self.count))
+            texts = [json.dumps(value), *others]
             self._call(self.client.key_value_set, f"{place}/all", json.dumps(texts))
         else:
             self._call(self.client.key_value_set, f"{place}/{self.index}", json.dumps(value))

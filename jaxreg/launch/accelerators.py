@@ -110,31 +110,19 @@ def accelerator(text: str) -> Accelerator:
     prefix, number = (match[1], int(match[2])) if match else (text.partition("-")[0], 0)
     if prefix in _ALIASES:
         known = GENERATIONS[_ALIASES[prefix]].example
-        raise UserErrors(
-            [
-                f"--accelerator_type={text}: is called {_ALIASES[prefix]}-N, such as {known}; see"
-                f" {RUNTIMES}"
-            ]
-        )
+        called = f"is called {_ALIASES[prefix]}-N, such as {known}"
+        raise UserErrors([f"--accelerator_type={text}: {called}; see {RUNTIMES}"])
     if prefix not in GENERATIONS or not match:
         examples = [generation.example for generation in GENERATIONS.values()]
-        raise UserErrors(
-            [
-                f"--accelerator_type={text}: no accelerator type known"
-                f" here{nearest(text, examples)}; see {RUNTIMES}"
-            ]
-        )
+        unknown = f"no accelerator type known here{nearest(text, examples)}"
+        raise UserErrors([f"--accelerator_type={text}: {unknown}; see {RUNTIMES}"])
     generation = GENERATIONS[prefix]
     chips = number // 2 if generation.unit == "cores" else number
     if (generation.unit == "cores" and number % 8) or (
         chips not in generation.alone and chips % generation.chips_per_host
     ):
-        raise UserErrors(
-            [
-                f"--accelerator_type={text}: the number counts {generation.unit}, and no slice has"
-                f" {number} of them; see {RUNTIMES}"
-            ]
-        )
+        wrong = f"the number counts {generation.unit}, and no slice has {number} of them"
+        raise UserErrors([f"--accelerator_type={text}: {wrong}; see {RUNTIMES}"])
     hosts = 1 if chips in generation.alone else chips // generation.chips_per_host
     topology = _TOPOLOGIES[generation.dimensions].get(chips, "")
     return Accelerator(text, generation.runtime, chips, hosts, generation.gke, topology)

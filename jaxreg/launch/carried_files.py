@@ -55,9 +55,8 @@ def carry(commands: Sequence[Sequence[str]], more: Iterable[Path], here: Path) -
     files = {file.relative_to(top).as_posix(): file for file in wanted}
     if configs and _is_foreign(configs, wanted, here):
         lent = (here / "configs").relative_to(top)
-        files |= {
-            (lent / file.name).as_posix(): file for file in _with_company(configs / "base.py")
-        }
+        company = _with_company(configs / "base.py")
+        files |= {(lent / file.name).as_posix(): file for file in company}
     _refuse_too_much(files)
     return Carried(
         files,
@@ -90,14 +89,9 @@ def _with_company(path: Path) -> list[Path]:
 
 def _configs(wanted: Sequence[Path], here: Path) -> Path | None:
     """The folder with base.py that loading finds: above a file, here, or beside the package."""
-    above = [
-        *(parent for file in wanted if file.suffix == ".py" for parent in file.parents),
-        here,
-        Path(__file__).parents[2],
-    ]
-    return next(
-        (folder / "configs" for folder in above if (folder / "configs" / "base.py").is_file()), None
-    )
+    parents = [parent for file in wanted if file.suffix == ".py" for parent in file.parents]
+    above = [folder / "configs" for folder in (*parents, here, Path(__file__).parents[2])]
+    return next((folder for folder in above if (folder / "base.py").is_file()), None)
 
 
 def _is_foreign(configs: Path, wanted: Sequence[Path], here: Path) -> bool:

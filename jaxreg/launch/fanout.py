@@ -69,7 +69,6 @@ def shared_out(
         share = ",".join(values[index::slices])
         # A single number would be read as a count.
         share += "," if by == "seeds" and "," not in share else ""
-        commands.append(
-            with_value(with_value(words, BY[by], share), "--workdir", f"{workdir}-{index}")
-        )
+        shared = with_value(words, BY[by], share)
+        commands.append(with_value(shared, "--workdir", f"{workdir}-{index}"))
     return commands

@@ -43,12 +43,8 @@ class Packages:
 
 def for_stores(commands: Iterable[Sequence[str]]) -> list[str]:
     """The packages that the paths in some commands need."""
-    schemes = {
-        word.partition("://")[0].rpartition("=")[2]
-        for words in commands
-        for word in words
-        if "://" in word
-    }
+    urls = [word for words in commands for word in words if "://" in word]
+    schemes = {url.partition("://")[0].rpartition("=")[2] for url in urls}
     return sorted({_STORES[scheme] for scheme in schemes if scheme in _STORES})
 
 
@@ -69,12 +65,8 @@ def source_archive() -> bytes:
     for kind in ("configs", "experiments", "experiments/claims"):
         inside += sorted((_SOURCE / kind).glob("*.py"))
     files = [*names, *(path for path in inside if "__pycache__" not in path.parts)]
-    return _archive(
-        {
-            f"{source_name()}/{path.relative_to(_SOURCE).as_posix()}": path.read_bytes()
-            for path in files
-        }
-    )
+    paths = {path.relative_to(_SOURCE).as_posix(): path for path in files}
+    return _archive({f"{source_name()}/{name}": path.read_bytes() for name, path in paths.items()})
 
 
 def command_script(words: Sequence[str], start: str, environment: Mapping[str, str]) -> str:
@@ -86,12 +78,8 @@ def command_script(words: Sequence[str], start: str, environment: Mapping[str, s
         'export PATH="$PWD/venv/bin:$HOME/.local/bin:$PATH"',
     ]
     lines += [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
-    return (
-        "\n".join(
-            [*lines, f"cd {shlex.quote(f'files/{start}')} || exit 1", f"exec {shlex.join(words)}"]
-        )
-        + "\n"
-    )
+    lines += [f"cd {shlex.quote(f'files/{start}')} || exit 1", f"exec {shlex.join(words)}"]
+    return "\n".join(lines) + "\n"
 
 
 def bundle(

@@ -39,11 +39,8 @@ def fill(
             f"skypilot: a task file has one command; there are {len(commands)}: print one file for"
             " each"
         )
-    if (
-        engine == "gke"
-        and flags.get("accelerator") is not None
-        and not (flags["accelerator"].gke and flags["accelerator"].topology)
-    ):
+    found = flags.get("accelerator")
+    if engine == "gke" and found is not None and not (found.gke and found.topology):
         mistakes.append(
             f"--accelerator_type={flags['accelerator_type']}: no node pool of GKE is known for it;"
             f" see {accelerators.RUNTIMES}"
@@ -77,9 +74,8 @@ def _gke(name: str, flags: Mapping, commands: Sequence[Sequence[str]]) -> str:
 
 
 def _slurm(name: str, flags: Mapping, commands: Sequence[Sequence[str]]) -> str:
-    cases = "\n".join(
-        f"  {index}) command=({shlex.join(words)}) ;;" for index, words in enumerate(commands)
-    )
+    numbered = enumerate(map(shlex.join, commands))
+    cases = "\n".join(f"  {index}) command=({words}) ;;" for index, words in numbered)
     several = len(commands) > 1
     return _filled(
         "slurm.sh",
@@ -93,12 +89,8 @@ def _slurm(name: str, flags: Mapping, commands: Sequence[Sequence[str]]) -> str:
             "BEFORE": flags["before"] or "# Lines that make jaxreg available: --before=LINE",
             "CASES": cases,
         },
-        {
-            "gpus": flags["gpus"],
-            "partition": flags["partition"],
-            "several": several,
-            "single": not several,
-        },
+        {name: flags[name] for name in ("gpus", "partition")}
+        | {"several": several, "single": not several},
     )
 
 
@@ -109,11 +101,8 @@ def _skypilot(name: str, flags: Mapping, commands: Sequence[Sequence[str]]) -> s
         wanted, runtime, distributed = f"tpu-{found.type}", found.runtime, found.hosts > 1
     except UserErrors:
         pass  # a GPU: SkyPilot checks its name
-    packages = [
-        flags["package"] or ".",
-        "jax[tpu]" if runtime else "jax[cuda]",
-        *package.for_stores(commands),
-    ]
+    kind = "jax[tpu]" if runtime else "jax[cuda]"
+    packages = [flags["package"] or ".", kind, *package.for_stores(commands)]
     return _filled(
         "skypilot.yaml",
         {

@@ -27,9 +27,8 @@ def attention_maps(
         {"params": params}, tokens, padding_mask=tokens != 0, mutable="intermediates", **extra
     )
     layers: Any = sown["intermediates"]
-    return jnp.stack(
-        [layers[f"block_{n}"]["attention"]["attention_weights"][0] for n in range(model.num_layers)]
-    )
+    blocks = [layers[f"block_{n}"]["attention"] for n in range(model.num_layers)]
+    return jnp.stack([block["attention_weights"][0] for block in blocks])
 
 
 def cue_mass(
@@ -41,13 +40,11 @@ def cue_mass(
     beside it.
     """
     maps = attention_maps(model, params, batch["tokens"], batch.get("features"))
-    rows = jnp.take_along_axis(maps, batch["query_position"][None, :, None, None, None], axis=3)[
-        :, :, :, 0
-    ]
+    query = batch["query_position"][None, :, None, None, None]
+    rows = jnp.take_along_axis(maps, query, axis=3)[:, :, :, 0]
     present = cues >= 0
-    mass = jnp.take_along_axis(
-        rows[..., None], jnp.maximum(cues, 0)[None, :, None, None, :], axis=3
-    )[:, :, :, 0]
+    keys = jnp.maximum(cues, 0)[None, :, None, None, :]
+    mass = jnp.take_along_axis(rows[..., None], keys, axis=3)[:, :, :, 0]
     mean = mass.mean(axis=(0, 2))
     return jnp.sum(mean * present, axis=0) / jnp.sum(present, axis=0)
 
@@ -73,16 +70,13 @@ def attention_entropy(
     if rows not in ROWS:
         raise ValueError(f"rows: {rows!r}; allowed: {', '.join(ROWS)}")
     real = batch["tokens"] != 0
-    weights = (
-        attention_maps(model, params, batch["tokens"], batch.get("features"))
-        * real[:, None, None, :]
-    )
+    maps = attention_maps(model, params, batch["tokens"], batch.get("features"))
+    weights = maps * real[:, None, None, :]
     p = weights / jnp.maximum(weights.sum(-1, keepdims=True), 1e-30)
     entropy = -jnp.sum(jnp.where(p > 0, p * jnp.log(jnp.where(p > 0, p, 1.0)), 0.0), axis=-1)
     num_keys = real.sum(-1)[:, None]
-    counted = (
-        jnp.arange(real.shape[1]) == batch["query_position"][:, None] if rows == "query" else real
-    )
+    is_query = jnp.arange(real.shape[1]) == batch["query_position"][:, None]
+    counted = is_query if rows == "query" else real
     if relative:
         counted = counted & (num_keys > 1)
         entropy = entropy / jnp.log(jnp.maximum(num_keys, 2))[:, None]
@@ -159,11 +153,8 @@ def severed_edges(
                 cuts[-1][layer, head, position] = True
     mask = np.ones((n, len(cuts), h, length, length), bool)
     mask[:, :, :, query, :num_words] = ~np.stack(cuts, axis=1)
-    probability = np.asarray(
-        choice_probability(
-            model, params, jnp.tile(tokens, (len(cuts), 1)), query, answer, foil, jnp.asarray(mask)
-        )
-    )
+    many, cut = jnp.tile(tokens, (len(cuts), 1)), jnp.asarray(mask)
+    probability = np.asarray(choice_probability(model, params, many, query, answer, foil, cut))
     by_head = probability[1 + num_words :].reshape(n, h, num_words)
     return float(probability[0]), probability[1 : 1 + num_words], by_head
 
@@ -187,20 +178,11 @@ def replay_masks(
     @jax.jit
     def one(step, example):
         key = rng.step_key(rng.seed_key(seed, "dropout"), step)
-        return jnp.stack(
-            [
-                keep_mask(
-                    AttentionDropout(rate),
-                    jax.random.fold_in(key, rng.site(layer, "attention")),
-                    examples=example[None],
-                    heads=jnp.arange(num_heads),
-                    queries=positions,
-                    keys=positions,
-                )[0]
-                for layer in range(num_layers)
-            ]
-        )
+        dropout, heads = AttentionDropout(rate), jnp.arange(num_heads)
+        at = {"examples": example[None], "heads": heads, "queries": positions, "keys": positions}
+        sites = (rng.site(layer, "attention") for layer in range(num_layers))
+        masks = [keep_mask(dropout, jax.random.fold_in(key, site), **at)[0] for site in sites]
+        return jnp.stack(masks)
 
-    return np.stack(
-        [np.asarray(one(jnp.int32(s), jnp.int32(e))) for s, e in zip(steps, examples, strict=True)]
-    )
+    pairs = zip(steps, examples, strict=True)
+    return np.stack([np.asarray(one(jnp.int32(s), jnp.int32(e))) for s, e in pairs])

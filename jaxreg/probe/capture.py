@@ -60,7 +60,7 @@ def clean_run(model: Transformer, params: Any, batch: Mapping) -> Clean:
 
     def branches(names, side):
         return jnp.stack(
-            [jnp.stack([seen[f"block_{n}/{name}:{side}"] for name in names]) for n in layers]
+            [jnp.stack([seen[f"block_{n}/{x}:{side}"] for x in names]) for n in layers]
         )
 
     return Clean(
@@ -107,9 +107,8 @@ def at_out(edit: Callable[[int, Array, Array, Array], Array]) -> Callable:
             values[layer] = next_function(*args, **kwargs)
             return values[layer]
         if path[-1] == "out":
-            return next_function(
-                edit(layer, args[0], values[layer], attention_weights(context)), *args[1:], **kwargs
-            )
+            edited = edit(layer, args[0], values[layer], attention_weights(context))
+            return next_function(edited, *args[1:], **kwargs)
         return next_function(*args, **kwargs)
 
     return intercept

@@ -67,9 +67,8 @@ def input_drift(model: Transformer, before: Any, after: Any, batch: Mapping) -> 
     mean, spread = _moments(inputs, real)
     new_mean, new_spread = _moments(moved, real)
     scale = jnp.sqrt(jnp.sum(jnp.square(spread), -1))
-    distribution = (
-        jnp.sqrt(jnp.sum(jnp.square(new_mean - mean) + jnp.square(new_spread - spread), -1)) / scale
-    )
+    moved_by = jnp.square(new_mean - mean) + jnp.square(new_spread - spread)
+    distribution = jnp.sqrt(jnp.sum(moved_by, -1)) / scale
     step = jnp.where(real[:, :, None], moved - inputs, 0.0)
     movement = jnp.sqrt(jnp.sum(jnp.square(step), (-3, -2, -1)) / jnp.sum(real)) / scale
     return Drift(distribution, movement, _norm(_minus(after, before)) / _norm(before))
@@ -86,9 +85,8 @@ def gradient_drift(model: Transformer, before: Any, after: Any, batch: Mapping) 
     still = gradient(before)
 
     def of(layer):
-        mixed = {
-            name: _where(at(before)[name] < layer, after[name], before[name]) for name in before
-        }
+        where = at(before)
+        mixed = {name: _where(where[name] < layer, after[name], before[name]) for name in before}
         moved = gradient(mixed)
 
         def own(tree):
@@ -98,10 +96,7 @@ def gradient_drift(model: Transformer, before: Any, after: Any, batch: Mapping) 
             }
 
         g, g_moved = own(still), own(moved)
-        dot = sum(
-            jnp.vdot(a, b)
-            for a, b in zip(jax.tree.leaves(g), jax.tree.leaves(g_moved), strict=True)
-        )
+        dot = sum(jax.tree.leaves(jax.tree.map(jnp.vdot, g, g_moved)))
         return _norm(_minus(g, g_moved)) / _norm(g), dot / (_norm(g) * _norm(g_moved))
 
     return GradientDrift(*jax.lax.map(of, jnp.arange(1, layers + 2)))

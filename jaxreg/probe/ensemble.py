@@ -68,9 +68,8 @@ def member_ensemble(model: Transformer, stacked_params: Any, batch: Mapping) -> 
     Members must be comparable: train them on one data set and let only their initialisation and
     order differ.
     """
-    votes = _votes(
-        jax.lax.map(lambda params: query_logits(model, params, batch), stacked_params), batch
-    )
+    logits = jax.lax.map(lambda params: query_logits(model, params, batch), stacked_params)
+    votes = _votes(logits, batch)
     return Ensemble(votes[0], *votes)
 
 

@@ -87,18 +87,16 @@ def score(logits: Float[Array, "*k b v"], batch: Mapping) -> PassScore:
     """Accuracy and cross-entropy of logits that answer the batch; leading axes stay."""
     shape = logits.shape[:-1]
     labels, foils = jnp.broadcast_to(batch["label"], shape), jnp.broadcast_to(batch["foil"], shape)
-    return PassScore(
-        choice_hits(logits, labels, foils).mean(-1), losses.cross_entropy(logits, labels).mean(-1)
-    )
+    hits = choice_hits(logits, labels, foils)
+    return PassScore(hits.mean(-1), losses.cross_entropy(logits, labels).mean(-1))
 
 
 def mean_loss(
     model: Transformer, params: Any, batch: Mapping, dropout_key: PRNGKey | None = None
 ) -> Float[Array, ""]:
     """The batch's mean cross-entropy in nats, to differentiate; in train mode if a key is given."""
-    return losses.cross_entropy(
-        query_logits(model, params, batch, dropout_key=dropout_key), batch["label"]
-    ).mean()
+    logits = query_logits(model, params, batch, dropout_key=dropout_key)
+    return losses.cross_entropy(logits, batch["label"]).mean()
 
 
 def over_members(
@@ -125,13 +123,13 @@ def over_members(
         raise ValueError(f"member_axis: {member_axis!r}; allowed: {', '.join(MEMBER_AXES)}")
 
     def mapped(params, batch, *others):
+        axes = (0, 0 if own_batch else None, *(0 for _ in others))
         if member_axis == "vmap":
-            return jax.vmap(probe, in_axes=(0, 0 if own_batch else None, *(0 for _ in others)))(
-                params, batch, *others
-            )
-        own = (params, batch if own_batch else None, *others)
-        return jax.lax.map(
-            lambda member: probe(member[0], member[1] if own_batch else batch, *member[2:]), own
-        )
+            return jax.vmap(probe, in_axes=axes)(params, batch, *others)
+
+        def one(member):
+            return probe(member[0], member[1] if own_batch else batch, *member[2:])
+
+        return jax.lax.map(one, (params, batch if own_batch else None, *others))
 
     return jax.jit(mapped)

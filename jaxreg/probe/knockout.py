@@ -83,9 +83,8 @@ def knocked_out(
     connections, heads, branches = selection
     masked = removal.how == "masked"
     if masked and (heads is not None or branches is not None):
-        raise ValueError(
-            "how: 'masked' cuts connections; heads and branches can be zero, mean or resampled"
-        )
+        allowed = "heads and branches can be zero, mean or resampled"
+        raise ValueError(f"how: 'masked' cuts connections; {allowed}")
     clean = clean_run(model, params, batch) if clean is None else clean
 
     def stand_in(x):
@@ -117,13 +116,8 @@ def head_knockouts(
 ) -> PassScore:
     """The score [N, H] with each head knocked out alone; the strongest head costs most."""
     n, h = model.num_layers, model.num_heads
-    out = _each(
-        model,
-        params,
-        batch,
-        removal,
-        Selection(heads=jnp.eye(n * h, dtype=bool).reshape(n * h, n, h)),
-    )
+    selection = Selection(heads=jnp.eye(n * h, dtype=bool).reshape(n * h, n, h))
+    out = _each(model, params, batch, removal, selection)
     return jax.tree.map(lambda x: x.reshape(n, h), out)
 
 
@@ -132,13 +126,8 @@ def layer_knockouts(
 ) -> PassScore:
     """The score with each block's attention and MLP knocked out, one block at a time: [N]."""
     n = model.num_layers
-    return _each(
-        model,
-        params,
-        batch,
-        removal,
-        Selection(branches=jnp.repeat(jnp.eye(n, dtype=bool)[:, :, None], 2, axis=2)),
-    )
+    selection = Selection(branches=jnp.repeat(jnp.eye(n, dtype=bool)[:, :, None], 2, axis=2))
+    return _each(model, params, batch, removal, selection)
 
 
 def branch_knockouts(
@@ -146,13 +135,8 @@ def branch_knockouts(
 ) -> PassScore:
     """The score with one branch knocked out at a time, attention (0) or MLP (1): [N, 2]."""
     n = model.num_layers
-    out = _each(
-        model,
-        params,
-        batch,
-        removal,
-        Selection(branches=jnp.eye(2 * n, dtype=bool).reshape(2 * n, n, 2)),
-    )
+    selection = Selection(branches=jnp.eye(2 * n, dtype=bool).reshape(2 * n, n, 2))
+    out = _each(model, params, batch, removal, selection)
     return jax.tree.map(lambda x: x.reshape(n, 2), out)
 
 
@@ -177,9 +161,8 @@ def strongest_knockout(
     """The score (scalars) with all queries' `strongest_connections` knocked out at once."""
     clean = clean_run(model, params, batch)
     selected = strongest_connections(clean.weights, batch, per=per, query_only=query_only)
-    return score(
-        knocked_out(model, params, batch, Selection(connections=selected), removal, clean), batch
-    )
+    selection = Selection(connections=selected)
+    return score(knocked_out(model, params, batch, selection, removal, clean), batch)
 
 
 def costliest(scores: PassScore) -> PassScore:
@@ -199,10 +182,8 @@ def edge_selection(
     positions = jnp.arange(batch["tokens"].shape[1])
     is_query = (positions == batch["query_position"][:, None])[:, :, None]
     is_key = (positions[None, :, None] == keys[:, None, :]).any(-1)[:, None, :]
-    return jnp.broadcast_to(
-        (is_query & is_key)[None, :, None],
-        (num_layers, len(keys), 1, len(positions), len(positions)),
-    )
+    shape = (num_layers, len(keys), 1, len(positions), len(positions))
+    return jnp.broadcast_to((is_query & is_key)[None, :, None], shape)
 
 
 def strongest_connections(
@@ -234,9 +215,8 @@ def _each(
 ) -> PassScore:
     """The score under each of the stacked selections, in sequence to bound memory."""
     clean = clean_run(model, params, batch)
-    return jax.lax.map(
-        lambda selection: score(
-            knocked_out(model, params, batch, selection, removal, clean), batch
-        ),
-        selections,
-    )
+
+    def one(selection: Selection) -> PassScore:
+        return score(knocked_out(model, params, batch, selection, removal, clean), batch)
+
+    return jax.lax.map(one, selections)

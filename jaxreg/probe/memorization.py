@@ -53,16 +53,14 @@ def memorized(
     logits = query_logits(model, params, batch)
     corrupted = batch["label"] != true_label if corrupted is None else corrupted
     as_trained = choice_hits(logits, batch["label"], batch["foil"])
-    as_true = choice_hits(
-        logits, true_label, jnp.where(batch["foil"] == true_label, batch["label"], batch["foil"])
-    )
+    other = jnp.where(batch["foil"] == true_label, batch["label"], batch["foil"])
+    as_true = choice_hits(logits, true_label, other)
 
     def mean(values, rows):
         return jnp.sum(values * rows) / jnp.sum(rows)
 
-    return Memorized(
-        mean(as_trained, ~corrupted), mean(as_trained, corrupted), mean(as_true, corrupted)
-    )
+    wrong = mean(as_trained, corrupted)
+    return Memorized(mean(as_trained, ~corrupted), wrong, mean(as_true, corrupted))
 
 
 def exposure(
@@ -92,9 +90,8 @@ def label_exposure(model: Transformer, params: Any, batch: Mapping) -> Float[Arr
     scores = -jax.nn.log_softmax(query_logits(model, params, batch))
     own = jnp.take_along_axis(scores, batch["label"][:, None], axis=1)
     is_other = jnp.arange(scores.shape[1])[None, :] != batch["label"][:, None]
-    others = jnp.take_along_axis(
-        scores, jnp.argsort(~is_other, axis=1, stable=True)[:, :-1], axis=1
-    )
+    order = jnp.argsort(~is_other, axis=1, stable=True)
+    others = jnp.take_along_axis(scores, order[:, :-1], axis=1)
     return exposure(own[:, 0], others)
 
 
@@ -111,8 +108,7 @@ def input_exposure(
     own = losses.cross_entropy(query_logits(model, params, batch), batch["label"])
 
     def of_one(tokens):
-        return losses.cross_entropy(
-            query_logits(model, params, {**batch, "tokens": tokens}), batch["label"]
-        )
+        logits = query_logits(model, params, {**batch, "tokens": tokens})
+        return losses.cross_entropy(logits, batch["label"])
 
     return exposure(own, jnp.moveaxis(jax.lax.map(of_one, jnp.moveaxis(alternatives, 1, 0)), 0, 1))

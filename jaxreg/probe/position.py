@@ -46,11 +46,8 @@ def moved(batch: Mapping, by: int) -> dict[str, Array]:
 
     The last `by` positions must be padding, or their words reappear at the left.
     """
-    places = {
-        name: jnp.where(batch[name] >= 0, batch[name] + by, batch[name])
-        for name in _PLACES
-        if name in batch
-    }
+    given = {name: batch[name] for name in _PLACES if name in batch}
+    places = {name: jnp.where(place >= 0, place + by, place) for name, place in given.items()}
     return {**batch, "tokens": jnp.roll(batch["tokens"], by, axis=1), **places}
 
 
@@ -63,9 +60,8 @@ def shuffled(batch: Mapping, order_key: Key[Array, ""]) -> dict[str, Array]:
     new_place = jnp.argsort(order, axis=1)
 
     def follow(places):
-        return jnp.where(
-            places >= 0, jnp.take_along_axis(new_place, jnp.maximum(places, 0), axis=1), places
-        )
+        moved = jnp.take_along_axis(new_place, jnp.maximum(places, 0), axis=1)
+        return jnp.where(places >= 0, moved, places)
 
     places = {name: follow(batch[name]) for name in _PLACES[1:] if name in batch}
     return {**batch, "tokens": jnp.take_along_axis(batch["tokens"], order, axis=1), **places}

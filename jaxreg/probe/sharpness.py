@@ -79,9 +79,8 @@ def loss_rise(
     start, value_and_grad = jnp.zeros(size), jax.value_and_grad(loss_at)
 
     def random_rise(i):
-        return loss_at(
-            reach * _unit(jax.random.normal(jax.random.fold_in(direction_key, i), (size,)))
-        )
+        normal = jax.random.normal(jax.random.fold_in(direction_key, i), (size,))
+        return loss_at(reach * _unit(normal))
 
     def ascend(carry, _):
         u, best = carry
@@ -137,15 +136,11 @@ def top_eigenvalue(
         # direction.
         left = jnp.linalg.norm(w)
         found = left > 1e-6 * jnp.max(jnp.abs(diagonal))
-        return (
-            basis.at[k + 1].set(jnp.where(found, _unit(w), 0.0)),
-            diagonal,
-            off.at[k].set(jnp.where(found, left, 0.0)),
-        )
+        basis = basis.at[k + 1].set(jnp.where(found, _unit(w), 0.0))
+        return basis, diagonal, off.at[k].set(jnp.where(found, left, 0.0))
 
-    _, diagonal, off = jax.lax.fori_loop(
-        0, num_iterations, iterate, (basis, jnp.zeros(num_iterations), jnp.zeros(num_iterations))
-    )
+    zeros = jnp.zeros(num_iterations)
+    _, diagonal, off = jax.lax.fori_loop(0, num_iterations, iterate, (basis, zeros, zeros))
     small = jnp.diag(diagonal) + jnp.diag(off[:-1], 1) + jnp.diag(off[:-1], -1)
     return jnp.linalg.eigvalsh(small)[-1]
 

@@ -192,10 +192,8 @@ class Checkpoints:
                 skipped.append(f"{entry.name} ({error})")
                 continue
             if skipped:
-                _warn(
-                    f"skipped in {self.directory}: {'; '.join(skipped)}. Using step {entry.step}"
-                    f" ({entry.name})"
-                )
+                used = f"Using step {entry.step} ({entry.name})"
+                _warn(f"skipped in {self.directory}: {'; '.join(skipped)}. {used}")
             return entry, manifest, arrays, tuple(skipped)
         if entries:
             raise CheckpointError(
@@ -203,10 +201,8 @@ class Checkpoints:
                 f"Training does not start afresh in silence: {FORCE}"
             )
         if skipped:
-            _warn(
-                f"skipped in {self.directory}: {'; '.join(skipped)}. No step was ever completed"
-                " there"
-            )
+            what = "; ".join(skipped)
+            _warn(f"skipped in {self.directory}: {what}. No step was ever completed there")
         return None
 
     def clear(self) -> None:
@@ -256,11 +252,8 @@ class Checkpoints:
     def _names(self) -> dict[str, bool]:
         """The folder's names -> whether a killed save or removal left them, in one listing."""
         if self._local:
-            names = (
-                sorted(path.name for path in self.directory.iterdir())
-                if self.directory.exists()
-                else []
-            )
+            folder = self.directory
+            names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
             return {name: bool(re.fullmatch(_LEFTOVER, name)) for name in names}
         files = paths.files_below(self.directory)
         names = sorted({file.partition("/")[0] for file in files})
@@ -289,14 +282,13 @@ class Checkpoints:
                     paths.download(self.directory / entry.name, folder)
                     _verify(folder)
                     restored = self._checkpointer.restore(folder, args=items)
-            return restored.manifest, leaves.unpack(
-                entry.step, restored.manifest, restored.leaves["bytes"]
-            )
+            buffer = restored.leaves["bytes"]
+            return restored.manifest, leaves.unpack(entry.step, restored.manifest, buffer)
         # An unreachable store is no damage: no older step is used instead.
         except (Damaged, paths.StorageError):
             raise
         except Exception as error:  # a damaged file makes its reader raise any exception
-            raise Damaged(one_line(error, MOST_LETTERS)) from error
+            raise Damaged(_shown(error)) from error
 
     def _write(self, name: str, manifest: dict, buffer: np.ndarray) -> None:
         import orbax.checkpoint as ocp
@@ -320,16 +312,13 @@ class Checkpoints:
                     # Orbax's own file; ours is written last and has more in it.
                     (folder / _COMMIT).unlink(missing_ok=True)
                     paths.upload(folder, path)
-                    (path / _COMMIT).write_text(
-                        digests.canonical_json(_digests(folder)), encoding="utf-8"
-                    )
+                    commit = digests.canonical_json(_digests(folder))
+                    (path / _COMMIT).write_text(commit, encoding="utf-8")
         except Exception as error:
             if not isinstance(error, paths.StorageError):
                 self._sweep()  # a full disk needs the space of the half-written step
-            raise CheckpointError(
-                f"{path} could not be saved, older checkpoints are untouched:"
-                f" {one_line(error, MOST_LETTERS)}"
-            ) from error
+            what = f"{path} could not be saved, older checkpoints are untouched"
+            raise CheckpointError(f"{what}: {_shown(error)}") from error
         self._bad.discard(name)
 
     def _prune(self, saved: _Entry) -> None:
@@ -355,7 +344,7 @@ class Checkpoints:
                 (path / _COMMIT).unlink(missing_ok=True)
                 path.rmtree()
         except OSError as error:
-            _warn(f"{path} could not be removed: {one_line(error, MOST_LETTERS)}")
+            _warn(f"{path} could not be removed: {_shown(error)}")
         self._bad.discard(name)
 
     def _sweep(self) -> None:
@@ -364,9 +353,7 @@ class Checkpoints:
             try:
                 (self.directory / name).rmtree()
             except OSError as error:
-                _warn(
-                    f"{self.directory / name} could not be removed: {one_line(error, MOST_LETTERS)}"
-                )
+                _warn(f"{self.directory / name} could not be removed: {_shown(error)}")
 
 
 def _by_the_first(act: Callable[[], Any]) -> Any:
@@ -408,14 +395,11 @@ def _verify(folder: pathlib.Path) -> None:
     committed = json.loads((folder / _COMMIT).read_text(encoding="utf-8"))
     (folder / _COMMIT).unlink()
     found = _digests(folder)
-    wrong = sorted(
-        name for name in committed.keys() | found.keys() if committed.get(name) != found.get(name)
-    )
+    every = committed.keys() | found.keys()
+    wrong = sorted(name for name in every if committed.get(name) != found.get(name))
     if wrong:
-        raise Damaged(
-            f"file {wrong[0]!r} does not match its digest"
-            + (f", and {len(wrong) - 1} more" if len(wrong) > 1 else "")
-        )
+        more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        raise Damaged(f"file {wrong[0]!r} does not match its digest{more}")
 
 
 def _sync(path: os.PathLike) -> None:
@@ -429,6 +413,10 @@ def _sync(path: os.PathLike) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _shown(error: BaseException) -> str:
+    return one_line(error, MOST_LETTERS)
 
 
 def _warn(message: str) -> None:

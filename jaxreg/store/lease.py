@@ -138,18 +138,14 @@ class Lease:
             time.sleep(seconds / 16)
             if read(self.path) != found:
                 return None
-        return f"took over {self.path.parent} from {owner}, which " + (
-            f"was not heard for {age:,.0f} s" if found else "says nothing readable"
-        )
+        silence = f"was not heard for {age:,.0f} s" if found else "says nothing readable"
+        return f"took over {self.path.parent} from {owner}, which {silence}"
 
     def _in_use(self, found: dict[str, Any]) -> RunDirectoryInUse:
         seconds = _number(found.get("seconds"), self.seconds)
         left = _number(found.get("time"), 0.0) + seconds - time.time()
-        hint = (
-            f" (if it is dead, its lease runs out in {left:.0f} s)"
-            if 0 < left <= 10 * self.seconds
-            else ""
-        )
+        soon = 0 < left <= 10 * self.seconds
+        hint = f" (if it is dead, its lease runs out in {left:.0f} s)" if soon else ""
         return RunDirectoryInUse(
             f"{self.path.parent} is in use by {describe(found)}; wait for it or choose another"
             f" directory{hint}"
@@ -217,12 +213,8 @@ def is_dead(found: dict[str, Any]) -> bool:
     if not isinstance(pid, int) or machine is None or machine != _machine():
         return False
     try:
-        state = (
-            pathlib.Path(f"/proc/{pid}/stat")
-            .read_text(encoding="utf-8")
-            .rpartition(")")[2]
-            .split()[0]
-        )
+        line = pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+        state = line.rpartition(")")[2].split()[0]
     except (OSError, IndexError):
         return not pathlib.Path(f"/proc/{pid}").exists()
     return state in "ZX"
@@ -232,9 +224,8 @@ def _machine() -> str | None:
     """This machine's boot id and process namespace; None if the system does not report them."""
     try:
         boot = pathlib.Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
-        return hashlib.sha256(f"{boot} {os.readlink('/proc/self/ns/pid')}".encode()).hexdigest()[
-            :16
-        ]
+        identity = f"{boot} {os.readlink('/proc/self/ns/pid')}"
+        return hashlib.sha256(identity.encode()).hexdigest()[:16]
     except OSError:
         return None
 

@@ -123,11 +123,8 @@ class Records:
             except StorageError:
                 raise  # unreachable is not damaged: it is not trained again
             except Exception as error:  # a damaged file makes its reader raise any exception
-                warnings.warn(
-                    f"{path} is damaged and counts as absent: {one_line(error)}",
-                    RecordWarning,
-                    stacklevel=3,
-                )
+                what = f"{path} is damaged and counts as absent: {one_line(error)}"
+                warnings.warn(what, RecordWarning, stacklevel=3)
         return None, b"", None
 
     @staticmethod
@@ -213,13 +210,8 @@ def unflatten(flat: Mapping[str, Any], separator: str = "/") -> dict:
 
 def _to_bytes(hash: str, arrays: dict[str, Any], meta: dict) -> bytes:
     arrays = {name: _plain(arrays[name]) for name in sorted(arrays)}
-    header = {
-        "hash": hash,
-        "meta": json.loads(json.dumps(meta)),
-        "arrays": {
-            name: [array.dtype.name, digests.array_digest(array)] for name, array in arrays.items()
-        },
-    }
+    kinds = {name: [x.dtype.name, digests.array_digest(x)] for name, x in arrays.items()}
+    header = {"hash": hash, "meta": json.loads(json.dumps(meta)), "arrays": kinds}
     header["digest"] = digests.json_digest(header)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
@@ -260,9 +252,8 @@ def _from_bytes(hash: str, content: bytes) -> Record:
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         header, arrays = header_of(hash, archive), {}
         for name, (dtype, expected) in header["arrays"].items():
-            array = np.lib.format.read_array(
-                io.BytesIO(_entry(archive, f"{name}.npy")), allow_pickle=False
-            )
+            entry = io.BytesIO(_entry(archive, f"{name}.npy"))
+            array = np.lib.format.read_array(entry, allow_pickle=False)
             # numpy writes bfloat16 as an untyped 2-byte dtype.
             array = array.view(digests.dtype_named(dtype))
             if digests.array_digest(array) != expected:

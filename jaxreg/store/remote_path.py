@@ -24,16 +24,8 @@ OBJECT_STORES = frozenset(
 )
 """Schemes where folders are only prefixes, so none is made, and the first part is a bucket."""
 
-_PACKAGES = {
-    "s3": "s3fs",
-    "s3a": "s3fs",
-    "gs": "gcsfs",
-    "gcs": "gcsfs",
-    "az": "adlfs",
-    "abfs": "adlfs",
-    "abfss": "adlfs",
-    "adl": "adlfs",
-}
+_PACKAGES = dict.fromkeys(("s3", "s3a"), "s3fs") | dict.fromkeys(("gs", "gcs"), "gcsfs")
+_PACKAGES |= dict.fromkeys(("az", "abfs", "abfss", "adl"), "adlfs")
 _SECRETS = ("KEY", "SECRET", "TOKEN", "PASSWORD", "CREDENTIAL")
 
 
@@ -93,9 +85,8 @@ class RemotePath(pathlib.PosixPath):
         return str(self) < str(other)
 
     def __truediv__(self, name: str | pathlib.PurePath) -> "RemotePath":
-        return self._of(
-            self._start, (*self._names, *(part for part in str(name).split("/") if part))
-        )
+        more = (part for part in str(name).split("/") if part)
+        return self._of(self._start, (*self._names, *more))
 
     def joinpath(self, *names: str) -> "RemotePath":
         """The path of these names below this one."""
@@ -138,10 +129,8 @@ class RemotePath(pathlib.PosixPath):
     @property
     def parents(self) -> tuple["RemotePath", ...]:
         """All folders above, the nearest first."""
-        return tuple(
-            self._of(self._start, self._names[:count])
-            for count in range(len(self._names) - 1, 0, -1)
-        )
+        counts = range(len(self._names) - 1, 0, -1)
+        return tuple(self._of(self._start, self._names[:count]) for count in counts)
 
     def is_absolute(self) -> bool:
         """True, as a URL is absolute."""
@@ -178,16 +167,10 @@ class RemotePath(pathlib.PosixPath):
         """`st_size` in bytes and `st_mtime` in seconds, 0 if the store does not report it."""
         with self.filesystem() as (store, place):
             info = store.info(place)
-        times = [
-            info[name]
-            for name in ("mtime", "LastModified", "last_modified", "updated", "created")
-            if info.get(name) is not None
-        ]
-        when = times[0] if times else 0.0
-        return types.SimpleNamespace(
-            st_size=info.get("size") or 0,
-            st_mtime=when if isinstance(when, int | float) else _seconds(when),
-        )
+        kinds = ("mtime", "LastModified", "last_modified", "updated", "created")
+        when = next((info[kind] for kind in kinds if info.get(kind) is not None), 0.0)
+        seconds = when if isinstance(when, int | float) else _seconds(when)
+        return types.SimpleNamespace(st_size=info.get("size") or 0, st_mtime=seconds)
 
     def read_bytes(self) -> bytes:
         """The whole content."""
@@ -231,9 +214,8 @@ class RemotePath(pathlib.PosixPath):
     def open(self, mode: str = "r", *_: Any, encoding: str | None = None, **__: Any) -> Any:
         """The content as a file to read; writing is not supported."""
         if "r" not in mode or "+" in mode:
-            raise StorageError(
-                errno.EINVAL, "a remote file is written at once, by write_bytes", shown(self)
-            )
+            what = "a remote file is written at once, by write_bytes"
+            raise StorageError(errno.EINVAL, what, shown(self))
         if "b" in mode:
             return io.BytesIO(self.read_bytes())
         return io.StringIO(self.read_text(encoding=encoding))
@@ -245,22 +227,18 @@ class RemotePath(pathlib.PosixPath):
           FileNotFoundError: it does not exist.
         """
         with self.filesystem() as (store, place):
-            found = store.ls(place, detail=False)
+            found = [each.rstrip("/") for each in store.ls(place, detail=False)]
             own = place.rstrip("/")
-            names = sorted(
-                {each.rstrip("/").rsplit("/", 1)[-1] for each in found if each.rstrip("/") != own}
-            )
+            names = sorted({each.rsplit("/", 1)[-1] for each in found if each != own})
         return iter([self / name for name in names])
 
     def glob(self, pattern: str) -> Iterator["RemotePath"]:
         """The matching paths below, sorted; each part of the pattern matches one name."""
         first, _, rest = pattern.partition("/")
         try:
-            below = (
-                [self / first]
-                if not set("*?[") & set(first)
-                else [path for path in self.iterdir() if fnmatch.fnmatchcase(path.name, first)]
-            )
+            below = [self / first]
+            if set("*?[") & set(first):
+                below = [path for path in self.iterdir() if fnmatch.fnmatchcase(path.name, first)]
         except (FileNotFoundError, NotADirectoryError):
             return
         for path in below:
@@ -308,18 +286,15 @@ class RemotePath(pathlib.PosixPath):
             yield fsspec.core.url_to_fs(str(self), use_listings_cache=False)
         except FileNotFoundError:
             if writing:
-                raise StorageError(
-                    errno.ENOENT,
-                    f"there is no {self._start}{self._names[0] if self._names else ''}",
-                    shown(self),
-                ) from None
+                bucket = f"{self._start}{self._names[0] if self._names else ''}"
+                what = f"there is no {bucket}"
+                raise StorageError(errno.ENOENT, what, shown(self)) from None
             raise
         except (FileExistsError, IsADirectoryError, NotADirectoryError, StorageError):
             raise
         except Exception as error:  # each backend has exceptions of its own
-            raise StorageError(
-                getattr(error, "errno", None) or errno.EIO, reason(error, self.scheme), shown(self)
-            ) from error
+            number, what = getattr(error, "errno", None) or errno.EIO, reason(error, self.scheme)
+            raise StorageError(number, what, shown(self)) from error
 
 
 def shown(path: str | pathlib.PurePath) -> str:
@@ -336,18 +311,15 @@ def shown(path: str | pathlib.PurePath) -> str:
 def _seconds(when: Any) -> float:
     import datetime
 
-    return (
-        datetime.datetime.fromisoformat(when.replace("Z", "+00:00"))
-        if isinstance(when, str)
-        else when
-    ).timestamp()
+    if isinstance(when, str):
+        when = datetime.datetime.fromisoformat(when.replace("Z", "+00:00"))
+    return when.timestamp()
 
 
 def reason(error: BaseException, scheme: str) -> str:
     """The message of an error, in one line without secrets."""
-    text = (
-        " ".join((getattr(error, "strerror", None) or str(error)).split()) or type(error).__name__
-    )
+    said = getattr(error, "strerror", None) or str(error)
+    text = " ".join(said.split()) or type(error).__name__
     for name, value in os.environ.items():
         if len(value) > 3 and any(word in name.upper() for word in _SECRETS):
             text = text.replace(value, "***")

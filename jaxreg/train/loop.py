@@ -20,6 +20,7 @@ from jaxreg.train.parallel import Member, Programs, Tables
 from jaxreg.train.stopping import EarlyStopping, Rule
 
 MAX_CHUNK_SECONDS = 5.0
+_RECORDED = ("curves", "train_loss", "traces")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -214,26 +215,23 @@ class Wave:
         if not self.traces:
             return
         first = jax.tree.map(lambda x: x[:, :, 0], self.programs.indices(self._batch_rows(1)))
-        seen = self.layout.gather(
-            self.programs.trace(self.state, self.member, self.tables, first, self.example_ids)
-        )
+        given = (self.state, self.member, self.tables, first, self.example_ids)
+        seen = self.layout.gather(self.programs.trace(*given))
         for name, values in seen.items():
             self.traces[name][alive, index] = values[alive]
 
     def _means(self, scores: np.ndarray) -> np.ndarray:
         """[slots, C, 2] mean accuracy and loss over the real rows of each curve pass."""
         rows = self.plan.pass_rows[: self.plan.num_curve_passes]
-        return np.stack(
-            [scores[:, c, :n].mean(axis=1, dtype=np.float64) for c, n in enumerate(rows)], axis=1
-        )
+        means = [scores[:, c, :n].mean(axis=1, dtype=np.float64) for c, n in enumerate(rows)]
+        return np.stack(means, axis=1)
 
     def _score(self, params: Any, end: np.ndarray, first: np.ndarray | None = None) -> np.ndarray:
         """[slots, P, n, 2]: scores of passes `first` (0) up to `end`, for each slot its own."""
         first = np.zeros_like(end) if first is None else first
         passes = (self.layout.spread(x.astype(np.int32)) for x in (first, end))
-        return self.layout.gather_scores(
-            self.programs.score(params, self.member, self.tables, *passes)
-        )
+        scores = self.programs.score(params, self.member, self.tables, *passes)
+        return self.layout.gather_scores(scores)
 
     def finish(self) -> list[Trained]:
         """Scores every pass with the kept parameters and returns the members."""
@@ -275,35 +273,27 @@ class Wave:
 
     def snapshot(self) -> dict[str, np.ndarray]:
         """Named arrays [jobs, ...] from which a wave resumes: no key, iterator, or empty slot."""
-        parts = self._parts()
-        return {
-            name: x[: len(self.jobs)]
-            for name, x in _flat(parts | {"device": self.layout.gather(parts["device"])}).items()
-        }
+        parts, used = self._parts(), len(self.jobs)
+        parts |= {"device": self.layout.gather(parts["device"])}
+        return {name: x[:used] for name, x in _flat(parts).items()}
 
     def _parts(self) -> dict[str, Any]:
         """The state of the wave, on the devices and on the host."""
-        host = {
-            "stopping": self.stopping.state(),
-            "curves": self.curves,
-            "train_loss": self.train_loss,
-            "traces": self.traces,
-        }
+        host = {name: vars(self)[name] for name in _RECORDED}
+        host["stopping"] = self.stopping.state()
         return {"device": {"state": self.state, "best": self.best}, "host": host}
 
     def restore(self, arrays: dict[str, np.ndarray], step: int) -> None:
         """Continues from a snapshot of these jobs after `step` steps, taken on whatever devices."""
         like = self._parts()
         slot = np.where(self.used, np.arange(self.layout.slots), 0)
-        tree = jax.tree.unflatten(
-            jax.tree.structure(like), [arrays[name][slot] for name in _flat(like)]
-        )
+        own = [arrays[name][slot] for name in _flat(like)]
+        tree = jax.tree.unflatten(jax.tree.structure(like), own)
         placed = self.layout.put(self.layout.spread(tree["device"]))
         self.state, self.best = placed["state"], placed["best"]
         self.stopping = EarlyStopping(**tree["host"]["stopping"])
-        self.curves, self.train_loss, self.traces = (
-            tree["host"][name] for name in ("curves", "train_loss", "traces")
-        )
+        for name in _RECORDED:
+            setattr(self, name, tree["host"][name])
         self.step = step
 
 

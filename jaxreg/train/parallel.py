@@ -72,9 +72,8 @@ class Layout:
         if self.kind not in LAYOUTS:
             raise ValueError(f"layout: {self.kind!r}; allowed: {', '.join(LAYOUTS)}")
         if self.member_axis not in MEMBER_AXES:
-            raise ValueError(
-                f"member_axis: {self.member_axis!r}; allowed: {', '.join(MEMBER_AXES)}"
-            )
+            allowed = ", ".join(MEMBER_AXES)
+            raise ValueError(f"member_axis: {self.member_axis!r}; allowed: {allowed}")
 
     @property
     def slots(self) -> int:
@@ -129,20 +128,18 @@ class Layout:
     def _place(self) -> Callable[[Any], Any]:
         if processes.count() == 1:
             return self.mapped(lambda x: x)
-        return lambda tree: jax.tree.map(
-            lambda x: jax.make_array_from_callback(
-                x.shape, self._everywhere, lambda index: x[index]
-            ),
-            tree,
-        )
+
+        def place(x):
+            return jax.make_array_from_callback(x.shape, self._everywhere, lambda index: x[index])
+
+        return lambda tree: jax.tree.map(place, tree)
 
     @property
     def _everywhere(self) -> jax.sharding.NamedSharding:
         """An array's leading axis over all devices."""
         name = self.axis_name or "members"
-        return jax.sharding.NamedSharding(
-            jax.sharding.Mesh(np.asarray(self.devices), (name,)), jax.sharding.PartitionSpec(name)
-        )
+        mesh = jax.sharding.Mesh(np.asarray(self.devices), (name,))
+        return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(name))
 
     def mapped(self, function: Callable[..., Any], donate_argnums: tuple[int, ...] = ()) -> Any:
         """`function` mapped over the devices, the leading axis of arguments and results.
@@ -152,27 +149,18 @@ class Layout:
         compiled programs do not take.
         """
         name = self.axis_name or "members"
+        given: dict[str, Any] = {"donate_argnums": donate_argnums}
         if processes.count() == 1:
-            return jax.pmap(
-                function, axis_name=name, devices=self.devices, donate_argnums=donate_argnums
-            )
+            return jax.pmap(function, axis_name=name, devices=self.devices, **given)
 
         def share(*arguments: Any) -> Any:
-            return jax.tree.map(
-                lambda x: x[None], function(*jax.tree.map(lambda x: jnp.squeeze(x, 0), arguments))
-            )
+            out = function(*jax.tree.map(lambda x: jnp.squeeze(x, 0), arguments))
+            return jax.tree.map(lambda x: x[None], out)
 
         everywhere = self._everywhere
-        spread = jax.shard_map(
-            share,
-            mesh=everywhere.mesh,
-            in_specs=everywhere.spec,
-            out_specs=everywhere.spec,
-            check_vma=False,
-        )
-        return jax.jit(
-            spread, in_shardings=everywhere, out_shardings=everywhere, donate_argnums=donate_argnums
-        )
+        mesh, spec = everywhere.mesh, everywhere.spec
+        spread = jax.shard_map(share, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
+        return jax.jit(spread, in_shardings=everywhere, out_shardings=everywhere, **given)
 
     def _whole(self, tree: Any) -> Any:
         """Device arrays [devices, ...] as numpy, from all processes."""
@@ -182,15 +170,10 @@ class Layout:
         own = [_local(x) for x in leaves]
         # One array, because each collective has a fixed cost above that of its bytes.
         packed = np.concatenate([np.frombuffer(x.tobytes(), np.uint8) for x in own])
-        order = np.argsort(
-            np.argsort([device.process_index for device in self.devices], kind="stable")
-        )
-        whole = [
-            np.concatenate(parts)[order]
-            for parts in zip(
-                *(_unpacked(each, own) for each in processes.allgather(packed)), strict=True
-            )
-        ]
+        device_order = np.argsort([device.process_index for device in self.devices], kind="stable")
+        order = np.argsort(device_order)
+        everyone = (_unpacked(each, own) for each in processes.allgather(packed))
+        whole = [np.concatenate(parts)[order] for parts in zip(*everyone, strict=True)]
         return jax.tree.unflatten(structure, whole)
 
     def gather(self, tree: Any) -> Any:
@@ -256,9 +239,8 @@ class Programs:
         An example's partner is the one before it in the global batch, whose order is random
         already.
         """
-        return self.layout.spread_batches(
-            {"own": rows} | ({"partner": np.roll(rows, 1, axis=-1)} if self.with_partner else {})
-        )
+        partner = {"partner": np.roll(rows, 1, axis=-1)} if self.with_partner else {}
+        return self.layout.spread_batches({"own": rows} | partner)
 
     def compile(
         self,
@@ -319,15 +301,11 @@ class Programs:
             state, member, indices, num_steps = args
 
             def fetch(i):
-                rows = jax.tree.map(
-                    lambda x: jax.lax.dynamic_index_in_dim(x, i, keepdims=False), indices
-                )
-                return _batch(tables, member, rows)
+                return _batch(tables, member, _at(indices, i))
 
             problem = problem_of(member.strengths)
-            return advance(
-                problem, state, fetch, member.seed, num_steps, example_ids, self.layout.axis_name
-            )
+            name = self.layout.axis_name
+            return advance(problem, state, fetch, member.seed, num_steps, example_ids, name)
 
         return self._over_members(one, (state, member, indices, num_steps))
 
@@ -340,10 +318,7 @@ class Programs:
             problem = problem_of(member.strengths)
 
             def score_pass(index):
-                batch = jax.tree.map(
-                    lambda x: jax.lax.dynamic_index_in_dim(x, index, keepdims=False), passes
-                )
-                return problem.score(params, batch, member.seed)
+                return problem.score(params, _at(passes, index), member.seed)
 
             count = jax.tree.leaves(passes)[0].shape[0]
             shapes = jax.eval_shape(score_pass, jnp.int32(0))
@@ -379,13 +354,8 @@ class Programs:
             problem = problem_of(member.strengths)
             if problem.trace is None:
                 return {}
-            return problem.trace(
-                state,
-                _batch(tables, member, rows),
-                Moment(member.seed, state.step),
-                example_ids,
-                self.layout.axis_name,
-            )
+            moment, own = Moment(member.seed, state.step), _batch(tables, member, rows)
+            return problem.trace(state, own, moment, example_ids, self.layout.axis_name)
 
         return self._over_members(one, (state, member, rows))
 
@@ -395,6 +365,10 @@ class Programs:
         return jax.tree.map(
             lambda o, n: jnp.where(take.reshape(take.shape + (1,) * (o.ndim - 1)), n, o), old, new
         )
+
+
+def _at(tree: Any, i: Any) -> Any:
+    return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, i, keepdims=False), tree)
 
 
 def _batch(tables: Tables, member: Member, rows: dict[str, Any]) -> dict[str, Any]:

@@ -230,11 +230,13 @@ def _refused(bench: Bench, rate: float, everything: bool = False) -> str:
 def traced_rate(bench: Bench) -> str:
     """A rate may be traced: a schedule needs no new compilation."""
     bench.require_dropout()
+    given, dropout_key = inputs(SMALL), jax.random.key(0)
+    at_rate = partial(bench.subject, *given, dropout_key=dropout_key)
     try:
-        out = jax.jit(lambda rate: _at(bench, rate))(RATE)
+        out = jax.jit(lambda rate: at_rate(rate=rate))(RATE)
     except Exception as error:
         raise NotOffered(first_line(error)) from None
-    compiled = bench.forward(Case(SMALL, RATE))(*inputs(SMALL), jax.random.key(0), None)
+    compiled = bench.forward(Case(SMALL, RATE))(*given, dropout_key, None)
     off = deviation(out, compiled)
     require(
         off < CLOSE,

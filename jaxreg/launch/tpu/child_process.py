@@ -32,10 +32,8 @@ class Answer:
         """The last line of its output."""
         lines = [line.strip() for line in (self.err or self.out).splitlines() if line.strip()]
         errors = [line for line in lines if line.startswith("ERROR")]
-        return (
-            " ".join(lines[lines.index(errors[0]) :] if errors else lines[-1:])
-            or f"exit code {self.code} without a word"
-        )
+        shown = lines[lines.index(errors[0]) :] if errors else lines[-1:]
+        return " ".join(shown) or f"exit code {self.code} without a word"
 
 
 class Child:

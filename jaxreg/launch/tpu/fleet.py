@@ -3,6 +3,7 @@
 import shlex
 import threading
 from collections.abc import Sequence
+from functools import partial
 
 from jaxreg.errors import BROKEN, DONE
 from jaxreg.launch.tpu import gcloud
@@ -31,9 +32,8 @@ def launch(jobs: Sequence[LaunchJob], options: LaunchOptions) -> int:
             failures.append(failure)
 
     with Stop(_print) as stop:
-        threads = [
-            threading.Thread(target=one, args=(index, job)) for index, job in enumerate(jobs)
-        ]
+        each = partial(threading.Thread, target=one)
+        threads = [each(args=(index, job)) for index, job in enumerate(jobs)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -49,38 +49,28 @@ def dry_run(jobs: Sequence[LaunchJob], options: LaunchOptions) -> list[str]:
     lines = []
     for job in jobs:
         request = job.request
+        waits = [("until it is ACTIVE", gcloud.describe_queued(request))] * request.queued
+        describe = gcloud.describe_queued if request.queued else gcloud.describe
+        workers = range(job.hosts)
+        delete, fetch = gcloud.delete(request), fetch_command(job)
         steps = [
-            (
-                "is the name free?",
-                gcloud.describe_queued(request) if request.queued else gcloud.describe(request),
-            )
-        ]
-        steps += [("create", gcloud.create(request))]
-        steps += [("until it is ACTIVE", gcloud.describe_queued(request))] if request.queued else []
-        steps += [
+            ("is the name free?", describe(request)),
+            ("create", gcloud.create(request)),
+            *waits,
             ("until it is READY", gcloud.describe(request)),
             ("copy the package and your files", gcloud.upload(request, str(job.archive))),
+            ("install", gcloud.set_up(request)),
+            *((f"run, worker {worker}", gcloud.run(request, worker, 1)) for worker in workers),
         ]
-        steps += [("install", gcloud.set_up(request))]
-        steps += [
-            (f"run, worker {worker}", gcloud.run(request, worker, 1)) for worker in range(job.hosts)
-        ]
-        steps += [("fetch the results", words)] if (words := fetch_command(job)) else []
-        steps += (
-            []
-            if options.keep
-            else [("delete; also after a failure, and on Ctrl-C", gcloud.delete(request))]
-        )
+        if fetch:
+            steps.append(("fetch the results", fetch))
+        if not options.keep:
+            steps.append(("delete; also after a failure, and on Ctrl-C", delete))
         for what, words in steps:
             lines += [f"# {request.name}: {what}", shlex.join(words)]
-        lines += (
-            [
-                f"# {request.name}: stays, and costs money, until you run:"
-                f" {shlex.join(gcloud.delete(request))}"
-            ]
-            if options.keep
-            else []
-        )
+        if options.keep:
+            kept = f"stays, and costs money, until you run: {shlex.join(delete)}"
+            lines.append(f"# {request.name}: {kept}")
     return lines
 
 

@@ -36,15 +36,8 @@ def create(request: Request) -> list[str]:
     if not request.queued:
         return _vm("create", request, accelerator, f"--version={request.runtime}", *spot)
     until = [f"--valid-until-duration={request.valid_until}"] if request.valid_until else []
-    return _queue(
-        "create",
-        request,
-        f"--node-id={request.name}",
-        accelerator,
-        f"--runtime-version={request.runtime}",
-        *until,
-        *spot,
-    )
+    node, runtime = f"--node-id={request.name}", f"--runtime-version={request.runtime}"
+    return _queue("create", request, node, accelerator, runtime, *until, *spot)
 
 
 def describe(request: Request) -> list[str]:
@@ -64,17 +57,8 @@ def delete(request: Request) -> list[str]:
 
 def upload(request: Request, archive: str) -> list[str]:
     """Copies the archive to all workers; it is one file, as scp handles folders inconsistently."""
-    return [
-        "gcloud",
-        "compute",
-        "tpus",
-        "tpu-vm",
-        "scp",
-        archive,
-        f"{request.name}:{REMOTE}.tar.gz",
-        "--worker=all",
-        *_where(request),
-    ]
+    place = f"{request.name}:{REMOTE}.tar.gz"
+    return _tpus("tpu-vm", "scp", request, archive, place, "--worker=all")
 
 
 def set_up(request: Request) -> list[str]:
@@ -95,70 +79,33 @@ def stop(request: Request, attempt: int) -> list[str]:
 
 def fetch(request: Request, remote: str, local: str) -> list[str]:
     """Copies a folder of worker 0 into a local folder."""
-    return [
-        "gcloud",
-        "compute",
-        "tpus",
-        "tpu-vm",
-        "scp",
-        f"{request.name}:{remote}",
-        local,
-        "--worker=0",
-        "--recurse",
-        *_where(request),
-    ]
+    place = f"{request.name}:{remote}"
+    return _tpus("tpu-vm", "scp", request, place, local, "--worker=0", "--recurse")
 
 
 def fetch_bucket(request: Request, url: str, local: str) -> list[str]:
     """Copies a run directory of a bucket, without its checkpoints, into a local folder."""
-    project = [f"--project={request.project}"] if request.project else []
-    return [
-        "gcloud",
-        "storage",
-        "rsync",
-        url,
-        local,
-        "--exclude=^checkpoints/.*",
-        "--recursive",
-        *project,
-        "--quiet",
-    ]
+    what = ["--exclude=^checkpoints/.*", "--recursive", *_project(request), "--quiet"]
+    return ["gcloud", "storage", "rsync", url, local, *what]
 
 
 def _vm(verb: str, request: Request, *flags: str) -> list[str]:
-    return ["gcloud", "compute", "tpus", "tpu-vm", verb, request.name, *flags, *_where(request)]
+    return _tpus("tpu-vm", verb, request, request.name, *flags)
 
 
 def _queue(verb: str, request: Request, *flags: str) -> list[str]:
-    return [
-        "gcloud",
-        "compute",
-        "tpus",
-        "queued-resources",
-        verb,
-        request.name,
-        *flags,
-        *_where(request),
-    ]
+    return _tpus("queued-resources", verb, request, request.name, *flags)
 
 
 def _ssh(request: Request, worker: str, command: str) -> list[str]:
-    return [
-        "gcloud",
-        "compute",
-        "tpus",
-        "tpu-vm",
-        "ssh",
-        request.name,
-        f"--worker={worker}",
-        f"--command={command}",
-        *_where(request),
-    ]
+    where = (f"--worker={worker}", f"--command={command}")
+    return _tpus("tpu-vm", "ssh", request, request.name, *where)
 
 
-def _where(request: Request) -> list[str]:
-    return [
-        f"--zone={request.zone}",
-        *([f"--project={request.project}"] if request.project else []),
-        "--quiet",
-    ]
+def _tpus(kind: str, verb: str, request: Request, *words: str) -> list[str]:
+    where = [f"--zone={request.zone}", *_project(request), "--quiet"]
+    return ["gcloud", "compute", "tpus", kind, verb, *words, *where]
+
+
+def _project(request: Request) -> list[str]:
+    return [f"--project={request.project}"] if request.project else []

@@ -66,11 +66,8 @@ def fetch_command(job: LaunchJob) -> list[str] | None:
         return None
     if job.in_bucket:
         return gcloud.fetch_bucket(job.request, job.workdir, str(job.fetched))
-    remote = (
-        job.workdir
-        if job.workdir.startswith(("/", "~"))
-        else f"{REMOTE}/files/{job.start}/{job.workdir}"
-    )
+    is_absolute = job.workdir.startswith(("/", "~"))
+    remote = job.workdir if is_absolute else f"{REMOTE}/files/{job.start}/{job.workdir}"
     return gcloud.fetch(job.request, remote, str(job.results))
 
 
@@ -149,9 +146,8 @@ class Launch:
                     " up (--attempts=N); the same command goes on"
                 )
                 break
-            pause = (
-                min(self.options.poll_seconds * 2 ** (quick - 1), _LONGEST_PAUSE) if quick else 0.0
-            )
+            pause = min(self.options.poll_seconds * 2 ** (quick - 1), _LONGEST_PAUSE)
+            pause = pause if quick else 0.0
             self.notify(
                 f"{reason}; attempt {self._attempt + 1} of {self.options.attempts} in {pause:.0f} s"
                 " goes on from the last save"
@@ -175,11 +171,9 @@ class Launch:
             if self.machine.is_ending():
                 raise MachineLost(f"{self.job.request.name} was preempted; the command has saved")
             return INTERRUPTED, "the command was interrupted and has saved (exit code 75)"
-        if (
-            own == MISTAKE
-            and self._attempt > 1
-            and "is in use by" in self._output(0).read_text(encoding="utf-8", errors="replace")
-        ):
+        said = self._output(0)
+        is_again = own == MISTAKE and self._attempt > 1
+        if is_again and "is in use by" in said.read_text(encoding="utf-8", errors="replace"):
             # The lost machine's lease in the bucket has not expired yet.
             return INTERRUPTED, "the run directory still counts as the lost machine's"
         if own > 128 and self.machine.is_ending():
@@ -202,13 +196,10 @@ class Launch:
 
     def _set_up(self) -> None:
         request, hosts = self.job.request, self.job.hosts
-        self.notify(
-            f"installing on {hosts} worker{'s' * (hosts > 1)}: a newer Python, jaxreg, your files"
-        )
-        for words, what in (
-            (gcloud.upload(request, str(self.job.archive)), "copying files"),
-            (gcloud.set_up(request), "installing"),
-        ):
+        workers = f"{hosts} worker{'s' * (hosts > 1)}"
+        self.notify(f"installing on {workers}: a newer Python, jaxreg, your files")
+        copying = gcloud.upload(request, str(self.job.archive))
+        for words, what in ((copying, "copying files"), (gcloud.set_up(request), "installing")):
             for attempt in range(TRIES):
                 answer = child_process.call(words, self.log, self.stop)
                 if answer.code == 0:
@@ -252,12 +243,8 @@ class Launch:
         return [-1 if each.code is None else each.code for each in self._followers]
 
     def _connect(self, worker: int) -> Follower:
-        return Follower(
-            gcloud.run(self.job.request, worker, self._number),
-            self.log,
-            self._output(worker),
-            self.show if worker == 0 else None,
-        )
+        words = gcloud.run(self.job.request, worker, self._number)
+        return Follower(words, self.log, self._output(worker), self.show if worker == 0 else None)
 
     def _reconnect(self, worker: int, lost: int) -> None:
         self._refuse_ended()
@@ -266,9 +253,8 @@ class Launch:
                 f"worker {worker} of {self.job.request.name} cannot be reached; what gcloud says:"
                 f" {self.log.path}"
             )
-        self.notify(
-            f"worker {worker}: the connection was lost; the command goes on there; connecting again"
-        )
+        what = "the connection was lost; the command goes on there; connecting again"
+        self.notify(f"worker {worker}: {what}")
         self.stop.wait(self.options.poll_seconds)
         self._followers[worker] = self._connect(worker)
 
@@ -326,10 +312,8 @@ class Launch:
         for attempt in range(TRIES if required else 1):
             answer = child_process.call(words, self.log, self.stop, patience=END_NOW)
             if answer.code == 0:
-                self.notify(
-                    f"results: {self.job.fetched}"
-                    + (f", from {self.job.workdir}" if self.job.in_bucket else "")
-                )
+                source = f", from {self.job.workdir}" if self.job.in_bucket else ""
+                self.notify(f"results: {self.job.fetched}{source}")
                 return
             if attempt < TRIES - 1 and required:
                 time.sleep(self.options.poll_seconds)

@@ -13,10 +13,8 @@ from jaxreg.launch.tpu.gcloud import Request
 from jaxreg.launch.tpu.stop_requests import GIVE_UP, LaunchInterrupted, Stop
 
 ENDED = frozenset(
-    (
-        "GONE PREEMPTED TERMINATED STOPPED STOPPING DELETING HIDDEN HIDING SUSPENDED "
-        "SUSPENDING FAILED"
-    ).split()
+    "GONE PREEMPTED TERMINATED STOPPED STOPPING DELETING HIDDEN HIDING SUSPENDED SUSPENDING"
+    " FAILED".split()
 )
 """States from which a TPU does not recover by itself."""
 
@@ -101,9 +99,8 @@ class Machine:
         if state == "GONE" and self.request.queued:
             state = self.state(queue_first=False)
         if state == "UNKNOWN":
-            raise RequestFailed(
-                f"gcloud cannot say whether {name} exists: {self._last.reason}", MISTAKE
-            )
+            what = f"gcloud cannot say whether {name} exists: {self._last.reason}"
+            raise RequestFailed(what, MISTAKE)
         if state != "GONE" and not self.options.reuse:
             raise RequestFailed(
                 f"{name} exists already in {self.request.zone} (state {state}): --reuse uses it and"
@@ -197,9 +194,8 @@ class Machine:
             return True
         name, line = self.request.name, shlex.join(gcloud.delete(self.request))
         if self.options.keep and self._is_there():
-            self.notify(
-                f"{name} is kept, as --keep asks, and costs money until you delete it: {line}"
-            )
+            until = "costs money until you delete it"
+            self.notify(f"{name} is kept, as --keep asks, and {until}: {line}")
             return True
         self.notify(f"deleting {name}")
         if self._delete():
