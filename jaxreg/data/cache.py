@@ -108,10 +108,8 @@ class _SplitsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return {name: self._generate_examples(split) for name, split in config.splits.items()}
 
     def _generate_examples(self, split: Split):
-        yield (
-            0,
-            {name: array for name, array in split.arrays().items() if name not in _absent(split)},
-        )
+        absent, arrays = _absent(split), split.arrays().items()
+        yield 0, {name: array for name, array in arrays if name not in absent}
 
 
 def _absent(split: Split) -> list[str]:
@@ -254,23 +252,18 @@ def from_tfds(builder_class: type, **options: Any) -> dict[str, Split]:
 def _stacked(builder: str, rows: list[dict[str, Any]]) -> Split:
     """TFDS examples as one split; what they lack is filled in."""
     given = {name: np.stack([np.asarray(row[name]) for row in rows]) for name in rows[0]}
-    shape = (
-        given["tokens"].shape
-        if "tokens" in given
-        else given["features"].shape[:2]
-        if "features" in given
-        else None
-    )
-    wrong = [
-        name for name in given if name not in {field.name for field in dataclasses.fields(Split)}
-    ]
-    lacking = [name for name in ("query_position", "label") if name not in given] + (
-        ["tokens"] if shape is None else []
-    )
+    shape = None
+    if "tokens" in given:
+        shape = given["tokens"].shape
+    elif "features" in given:
+        shape = given["features"].shape[:2]
+    known = {field.name for field in dataclasses.fields(Split)}
+    wrong = [name for name in given if name not in known]
+    lacking = [name for name in ("query_position", "label") if name not in given]
+    lacking += ["tokens"] if shape is None else []
     if wrong or lacking:
-        problem = (
-            f"there is no {lacking[0]!r}" if lacking else f"{wrong[0]!r} is no array of a split"
-        )
+        unknown = "" if lacking else f"{wrong[0]!r} is no array of a split"
+        problem = unknown or f"there is no {lacking[0]!r}"
         raise ValueError(f"{builder}: {problem}; its features are {', '.join(given)}")
     assert shape is not None, "it is lacking otherwise"
     n = len(rows)
@@ -282,12 +275,8 @@ def _stacked(builder: str, rows: list[dict[str, Any]]) -> Split:
         "tags": np.zeros((n, 0), bool),
     }
     kinds = {"tags": bool, "features": np.float32}
-    return Split(
-        **{
-            name: array.astype(kinds.get(name, np.int32))
-            for name, array in (filled | given).items()
-        }
-    )
+    arrays = (filled | given).items()
+    return Split(**{name: array.astype(kinds.get(name, np.int32)) for name, array in arrays})
 
 
 def _frozen(array: np.ndarray) -> np.ndarray:

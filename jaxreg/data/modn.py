@@ -35,7 +35,8 @@ VIEWS = (
         "train_corrupted",
         "corrupted labels, as trained: learned by heart",
         "train",
-        subset="corrupted",
+        (),
+        "corrupted",
     ),
     View("train_corrupted_true", "corrupted labels, the right answer counting", "corrected"),
 )

@@ -52,59 +52,35 @@ _TITLES = {
     "obj_rel_no_comp_within_anim": "inside an object relative without that",
     "obj_rel_no_comp_within_inanim": "the same, inanimate noun",
 }
+_unseen_pairs = functools.partial(View, split="recombination")
+_other, _same = "a noun of the other number between", "a noun of the same number between"
+
 VIEWS = (
     View("train", "training sentences", "train"),
     View("validation", "new sentences, trained pairs", "validation"),
-    View("recombination", "trained frames, unseen pairs", "recombination"),
-    View(
-        "attractor",
-        "unseen pairs, a noun of the other number between",
-        "recombination",
-        subset="attractor",
-    ),
-    View(
-        "attractor_congruent",
-        "unseen pairs, a noun of the same number between",
-        "recombination",
-        subset="congruent",
-    ),
+    _unseen_pairs("recombination", "trained frames, unseen pairs"),
+    _unseen_pairs("attractor", f"unseen pairs, {_other}", subset="attractor"),
+    _unseen_pairs("attractor_congruent", f"unseen pairs, {_same}", subset="congruent"),
     View("template", "unseen frames", "template"),
     *(
-        View(
-            f"template_{name}",
-            f"unseen frame: {_TITLES[name]}",
-            "template",
-            subset=f"template:{name}",
-        )
-        for name in HELD_OUT["relatives"]
+        View(f"template_{name}", f"unseen frame: {title}", "template", subset=f"template:{name}")
+        for name, title in ((name, _TITLES[name]) for name in HELD_OUT["relatives"])
     ),
-    View(
-        "template_attractor",
-        "unseen frames, a noun of the other number between",
-        "template",
-        subset="attractor",
-    ),
-    View(
-        "template_congruent",
-        "unseen frames, a noun of the same number between",
-        "template",
-        subset="congruent",
-    ),
-    View("noun_cut", "unseen pairs, verb cut from its subject", "recombination", ("noun",)),
-    View(
+    View("template_attractor", f"unseen frames, {_other}", "template", subset="attractor"),
+    View("template_congruent", f"unseen frames, {_same}", "template", subset="congruent"),
+    _unseen_pairs("noun_cut", "unseen pairs, verb cut from its subject", cut=("noun",)),
+    _unseen_pairs(
         "attractor_cut",
         "unseen pairs, verb cut from the noun between",
-        "recombination",
-        ("attractor",),
-        "attractor",
+        cut=("attractor",),
+        subset="attractor",
     ),
     # "the baker SING": no other token could pass the number on in two steps.
-    View(
+    _unseen_pairs(
         "noun_cut_plain",
         "verb cut from subject and determiner, and no other word",
-        "recombination",
-        ("noun", "determiner"),
-        "bare",
+        cut=("noun", "determiner"),
+        subset="bare",
         at_chance="the verb is cut from the only two words beside it",
     ),
 )

@@ -11,6 +11,7 @@ without any row is left out: the neutral ones at neutral_rate 0, the informative
 at neutral_rate 1.
 """
 
+import functools
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -28,34 +29,23 @@ from jaxreg.data.catsat.splits import (
 from jaxreg.data.dataset import Dataset, View
 from jaxreg.data.source import Legend, Source, Variants
 
+_UNSEEN_FRAMES = {
+    "two_adjectives": "a big red cat SIT",
+    "adjective_adverb": "a big cat often SIT",
+    "adverb_object": "a cat often SIT on the mat",
+}
+_unseen_pairs = functools.partial(View, split="recombination")
+_both = ("noun", "determiner")
+
 VIEWS = (
     View("train", "training sentences", "train"),
     View("validation", "new sentences, trained pairs", "validation"),
-    View("recombination", "unseen pairs", "recombination"),
-    View(
-        "recombination_neutral",
-        "unseen pairs, only the noun tells",
-        "recombination",
-        subset="neutral",
-    ),
+    _unseen_pairs("recombination", "unseen pairs"),
+    _unseen_pairs("recombination_neutral", "unseen pairs, only the noun tells", subset="neutral"),
     View("template", "unseen frames", "template"),
-    View(
-        "template_two_adjectives",
-        "unseen frame: a big red cat SIT",
-        "template",
-        subset="template:two_adjectives",
-    ),
-    View(
-        "template_adjective_adverb",
-        "unseen frame: a big cat often SIT",
-        "template",
-        subset="template:adjective_adverb",
-    ),
-    View(
-        "template_adverb_object",
-        "unseen frame: a cat often SIT on the mat",
-        "template",
-        subset="template:adverb_object",
+    *(
+        View(f"template_{name}", f"unseen frame: {words}", "template", subset=f"template:{name}")
+        for name, words in _UNSEEN_FRAMES.items()
     ),
     View("attractor", "nearer noun of the other number", "attractor"),
     View("attractor_congruent", "nearer noun of the same number", "attractor_congruent"),
@@ -68,35 +58,24 @@ VIEWS = (
         fresh=True,
         at_chance="nothing in the sentence tells the number",
     ),
-    View(
-        "informative",
-        "unseen pairs, noun and determiner tell",
-        "recombination",
-        subset="informative",
+    _unseen_pairs("informative", "unseen pairs, noun and determiner tell", subset="informative"),
+    _unseen_pairs(
+        "noun_cut", "unseen pairs, verb cut from noun", cut=("noun",), subset="informative"
     ),
-    View("noun_cut", "unseen pairs, verb cut from noun", "recombination", ("noun",), "informative"),
-    View(
+    _unseen_pairs(
         "determiner_cut",
         "unseen pairs, verb cut from determiner",
-        "recombination",
-        ("determiner",),
-        "informative",
+        cut=("determiner",),
+        subset="informative",
     ),
-    View(
-        "both_cut",
-        "unseen pairs, verb cut from both",
-        "recombination",
-        ("noun", "determiner"),
-        "informative",
-    ),
+    _unseen_pairs("both_cut", "unseen pairs, verb cut from both", cut=_both, subset="informative"),
     # No adjective, adverb or object could pass the number on in two steps: anything above chance
     # is a leak.
-    View(
+    _unseen_pairs(
         "both_cut_plain",
         "verb cut from both, and no other word",
-        "recombination",
-        ("noun", "determiner"),
-        "template:plain",
+        cut=_both,
+        subset="template:plain",
         at_chance="the verb is cut from the only two words beside it",
     ),
 )
@@ -138,12 +117,8 @@ SOURCE = Source(
     example="The cat sat on the mat",
     rewritings=("synonym", "paraphrase", "back_translation"),
     rewrite=_rewrite,
-    pathways={
-        "intact": "informative",
-        "noun_cut": "noun_cut",
-        "determiner_cut": "determiner_cut",
-        "both_cut": "both_cut",
-    },
+    pathways={"intact": "informative"}
+    | {name: name for name in ("noun_cut", "determiner_cut", "both_cut")},
 )
 
 

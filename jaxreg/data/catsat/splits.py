@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import itertools
 import json
 
 import numpy as np
@@ -46,39 +47,22 @@ class Settings:
 
     def __post_init__(self):
         """Raises ValueError with one line per impossible field."""
+        verbs, rate, longest = grammar.NUM_VERBS, self.disambiguating_rate, grammar.WIDTH
+        held_out = f"1 to {verbs - 1} ({verbs} would leave no held-out pair)"
+        long = f"at least {longest} (the longest sentence) + max_offset {self.max_offset}"
+        rows = (
+            ("seed", self.seed >= 0, "at least 0"),
+            ("verbs_per_noun", 1 <= self.verbs_per_noun < verbs, held_out),
+            ("neutral_rate", 0 <= self.neutral_rate <= 1, "in [0, 1]"),
+            ("num_train", self.num_train >= 1, "at least 1"),
+            ("num_eval", self.num_eval >= 1, "at least 1"),
+            ("max_offset", self.max_offset >= 0, "at least 0"),
+            ("length", self.length >= longest + self.max_offset, long),
+            ("disambiguating_rate", 0 <= rate <= 1, "in [0, 1]"),
+        )
         mistakes = [
-            f"{name} is {value!r}; it must be {wanted}"
-            for name, value, good, wanted in (
-                ("seed", self.seed, self.seed >= 0, "at least 0"),
-                (
-                    "data.verbs_per_noun",
-                    self.verbs_per_noun,
-                    1 <= self.verbs_per_noun < grammar.NUM_VERBS,
-                    (
-                        f"1 to {grammar.NUM_VERBS - 1} ({grammar.NUM_VERBS} would leave no held-out"
-                        " pair)"
-                    ),
-                ),
-                ("data.neutral_rate", self.neutral_rate, 0 <= self.neutral_rate <= 1, "in [0, 1]"),
-                ("data.num_train", self.num_train, self.num_train >= 1, "at least 1"),
-                ("data.num_eval", self.num_eval, self.num_eval >= 1, "at least 1"),
-                ("data.max_offset", self.max_offset, self.max_offset >= 0, "at least 0"),
-                (
-                    "data.length",
-                    self.length,
-                    self.length >= grammar.WIDTH + self.max_offset,
-                    (
-                        f"at least {grammar.WIDTH} (the longest sentence) + max_offset"
-                        f" {self.max_offset}"
-                    ),
-                ),
-                (
-                    "data.disambiguating_rate",
-                    self.disambiguating_rate,
-                    0 <= self.disambiguating_rate <= 1,
-                    "in [0, 1]",
-                ),
-            )
+            f"{'data.' * (name != 'seed')}{name} is {getattr(self, name)!r}; it must be {wanted}"
+            for name, good, wanted in rows
             if not good
         ]
         if mistakes:
@@ -86,11 +70,8 @@ class Settings:
 
     def content_hash(self) -> str:
         """SHA-256, in hexadecimal, of lexicon, frames, grammar version and these settings."""
-        settings = {
-            **dataclasses.asdict(self),
-            "neutral_rate": float(self.neutral_rate),
-            "disambiguating_rate": float(self.disambiguating_rate),
-        }
+        rates = ("neutral_rate", "disambiguating_rate")
+        settings = dataclasses.asdict(self) | {name: float(getattr(self, name)) for name in rates}
         content = {
             "grammar_version": grammar.GRAMMAR_VERSION,
             "lexicon": lexicon.to_json(),
@@ -197,15 +178,10 @@ def _draw(
     total = settings.num_train if name == "train" else settings.num_eval
     frames, shares = _frame_shares(plan, settings.disambiguating_rate)
     rate = settings.neutral_rate if plan.neutral is None else float(plan.neutral)
-    cells = [
-        Cell(frame, number, neutral)
-        for number in NUMBERS
-        for frame in frames
-        for neutral in (False, True)
-    ]
-    room = np.array(
-        [grammar.num_sentences(cell, pairs, settings.neutral_rate) for cell in cells], np.int64
-    )
+    every = itertools.product(NUMBERS, frames, (False, True))
+    cells = [Cell(frame, number, neutral) for number, frame, neutral in every]
+    own_rate = settings.neutral_rate
+    room = np.array([grammar.num_sentences(cell, pairs, own_rate) for cell in cells], np.int64)
     room = room.reshape(len(NUMBERS), len(frames), 2)
     counts = _cell_counts(rng, total, shares, rate)
     if name == "train":  # leave validation half of a frame that training would otherwise use up
@@ -213,23 +189,19 @@ def _draw(
         room = np.where(mostly_used, room // 2, room)
     if avoid is not None:
         room = room - avoid.counts
-    counts = _fit(
-        counts, room, f"data.{field} is {total}; {name} has too few distinct sentences for it"
-    )
+    complaint = f"data.{field} is {total}; {name} has too few distinct sentences for it"
+    counts = _fit(counts, room, complaint)
     taken = np.zeros(0, np.int64) if avoid is None else grammar.codes(avoid.tokens)
     parts = [
-        grammar.draw_distinct(rng, cell, pairs, settings.neutral_rate, int(count), taken)
+        grammar.draw_distinct(rng, cell, pairs, own_rate, int(count), taken)
         for cell, count in zip(cells, counts.ravel())
     ]
-    order = rng.permutation(total)
-    template = np.repeat([TEMPLATES.index(cell.frame) for cell in cells], counts.ravel()).astype(
-        np.int32
-    )
-    neutral = np.repeat([cell.neutral for cell in cells], counts.ravel())
-    number = np.repeat([cell.number for cell in cells], counts.ravel()).astype(np.int32)
-    return Sentences(
-        np.concatenate(parts)[order], template[order], neutral[order], number[order], counts
-    )
+    order, repeats = rng.permutation(total), counts.ravel()
+    template = np.repeat([TEMPLATES.index(cell.frame) for cell in cells], repeats)
+    neutral = np.repeat([cell.neutral for cell in cells], repeats)
+    number = np.repeat([cell.number for cell in cells], repeats)
+    template, number = (x.astype(np.int32)[order] for x in (template, number))
+    return Sentences(np.concatenate(parts)[order], template, neutral[order], number, counts)
 
 
 def _frame_shares(
@@ -315,10 +287,8 @@ def check_leaks(splits: dict[str, Split], settings: Settings) -> None:
     Raises:
       LeakError: naming the split and what was found in it.
     """
-    kinds = {
-        kind: {tuple(pair) for pair in pairs.tolist()}
-        for kind, pairs in draw_pairs(settings).items()
-    }
+    drawn = draw_pairs(settings).items()
+    kinds = {kind: {tuple(pair) for pair in pairs.tolist()} for kind, pairs in drawn}
     for name, plan in SPLIT_PLANS.items():
         split = splits[name]
         wrong = _pairs_of(split) - kinds[plan.pairs]
@@ -331,9 +301,8 @@ def check_leaks(splits: dict[str, Split], settings: Settings) -> None:
         frames, _ = _frame_shares(plan, settings.disambiguating_rate)
         unexpected = set(split.template.tolist()) - {TEMPLATES.index(frame) for frame in frames}
         if unexpected:
-            raise LeakError(
-                f"{name} has the frame {TEMPLATES[min(unexpected)]}, which is not one of its own"
-            )
+            frame = TEMPLATES[min(unexpected)]
+            raise LeakError(f"{name} has the frame {frame}, which is not one of its own")
         if plan.pairs != "novel" and np.isin(split.tokens, grammar.NONCE_IDS).any():
             raise LeakError(f"{name} has a nonce word, which only novel word splits may have")
 
