@@ -24,7 +24,9 @@ OBJECT_STORES = frozenset(
 )
 """Schemes where folders are only prefixes, so none is made, and the first part is a bucket."""
 
-_PACKAGES = dict.fromkeys(("s3", "s3a"), "s3fs") | dict.fromkeys(("gs", "gcs"), "gcsfs")
+_PACKAGES: dict[str, str] = dict.fromkeys(("s3", "s3a"), "s3fs") | dict.fromkeys(
+    ("gs", "gcs"), "gcsfs"
+)
 _PACKAGES |= dict.fromkeys(("az", "abfs", "abfss", "adl"), "adlfs")
 _SECRETS = ("KEY", "SECRET", "TOKEN", "PASSWORD", "CREDENTIAL")
 

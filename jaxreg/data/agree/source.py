@@ -15,6 +15,7 @@ does.
 """
 
 import dataclasses
+import functools
 
 import numpy as np
 from jaxtyping import Int64
