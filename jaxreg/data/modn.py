@@ -87,7 +87,7 @@ def draw_splits(settings: Settings) -> dict[str, Split]:
     labels.
     """
     train, validation = _held_apart(settings)
-    right = answers(*train, settings)
+    right = answers(train[0], train[1], settings)
     number = round(settings.corrupted_rate * settings.num_train)
     shuffled = generator("modn", settings.seed, "corrupted").permutation(settings.num_train)
     shift = generator("modn", settings.seed, "labels").integers(
@@ -95,10 +95,11 @@ def draw_splits(settings: Settings) -> dict[str, Split]:
     )
     corrupted, wrong = shuffled < number, (right + shift) % settings.modulus
     label = np.where(corrupted, wrong, right)
+    held_out = answers(validation[0], validation[1], settings)
     clean = np.zeros(settings.num_eval, bool)
     return {
         "train": _place(train, label, corrupted, settings),
-        "validation": _place(validation, answers(*validation, settings), clean, settings),
+        "validation": _place(validation, held_out, clean, settings),
         "corrected": _place(train[:, corrupted], right[corrupted], np.ones(number, bool), settings),
     }
 

@@ -24,10 +24,8 @@ OBJECT_STORES = frozenset(
 )
 """Schemes where folders are only prefixes, so none is made, and the first part is a bucket."""
 
-_PACKAGES: dict[str, str] = dict.fromkeys(("s3", "s3a"), "s3fs") | dict.fromkeys(
-    ("gs", "gcs"), "gcsfs"
-)
-_PACKAGES |= dict.fromkeys(("az", "abfs", "abfss", "adl"), "adlfs")
+_PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}
+_PACKAGES |= {"az": "adlfs", "abfs": "adlfs", "abfss": "adlfs", "adl": "adlfs"}
 _SECRETS = ("KEY", "SECRET", "TOKEN", "PASSWORD", "CREDENTIAL")
 
 
