@@ -529,8 +529,7 @@ def test_what_is_no_run_is_one_line(tmp_path, capsys, make):
         status.status_of(tmp_path / "other")
 
 
-def test_spans_and_moments():
-    assert [command._span(seconds) for seconds in (8.6, 65, 7380)] == ["9 s", "1:05", "2:03:00"]
+def test_moments():
     assert (
         command._ago(time.time() - 90).startswith("1:30 ago, 20")
         and command._ago(None) == "at an unknown time"
