@@ -335,14 +335,7 @@ def test_a_part_alone_at_its_off_value_passes_each_bit_compiled_with_a_traced_st
     )
 
 
-@pytest.mark.short_cases(
-    "weight_decay-jit",
-    "max_grad_norm-jit",
-    "adaptive_clip-jit",
-    "ema_decay-jit",
-    "gradient_noise-jit",
-    "max_param_grad_norm-jit",
-)
+@pytest.mark.short_cases("weight_decay-jit", "adaptive_clip-jit")
 @pytest.mark.parametrize("how", ["eager", "jit"])
 @pytest.mark.parametrize("name", OFF)
 def test_a_chain_with_a_part_at_its_off_value_is_that_without_it(name, how):
@@ -415,6 +408,7 @@ def test_clips_at_zero_gradients_and_zero_parameters_give_no_nan():
             assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(updates))
 
 
+@pytest.mark.system
 def test_masks_and_units_of_the_real_model():
     """By name: norms, biases and embeddings are no kernels; attention's output kernel joins two
     axes into one unit.

@@ -40,10 +40,7 @@ def set_config():
         jax.config.update(name, value)
 
 
-@pytest.mark.short_cases(
-    "connection-weights-jax_numpy_rank_promotion-raise-blockwise",
-    "connection-weights-jax_numpy_dtype_promotion-strict-blockwise",
-)
+@pytest.mark.short_cases("connection-weights-jax_numpy_rank_promotion-raise-blockwise")
 @BOTH
 @pytest.mark.parametrize(
     ("option", "value"),
@@ -246,6 +243,7 @@ for implementation in (None, "reference", "blockwise"):
 """
 
 
+@pytest.mark.system
 def test_symbolic_shapes_are_exported():
     # In a process of its own: the type check of the tests takes no symbolic shapes.
     done = subprocess.run([sys.executable, "-c", EXPORTS], capture_output=True, text=True)
@@ -277,7 +275,6 @@ def test_forward_mode_at_length_names_the_cure():
 
 
 @pytest.mark.system
-@pytest.mark.short_cases("blockwise")
 @BOTH
 def test_what_surrounds_attention(implementation, set_config):
     # nn.scan, remat policies, cond, ahead of time, numpy inputs: one number for all.

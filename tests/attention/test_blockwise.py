@@ -101,9 +101,7 @@ CASES = {
 }
 
 
-@pytest.mark.short_cases(
-    "causal, dropout", "mask per head, causal, dropout", "bias per head and key, scale"
-)
+@pytest.mark.short_cases("mask per head, causal, dropout")
 @pytest.mark.parametrize("name", CASES)
 def test_long_sequences_equal_the_reference(name):
     compared(*inputs(T, S), **CASES[name]())
@@ -275,7 +273,7 @@ def local(implementation, reduce):
     return run
 
 
-@pytest.mark.short_cases()
+@pytest.mark.system
 @pytest.mark.parametrize("layout", ["pmap", "shard_map"])
 def test_gradients_on_two_devices_are_those_on_one(layout, monkeypatch):
     monkeypatch.setattr(kernel, "ROWS", 8)

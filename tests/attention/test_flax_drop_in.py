@@ -428,7 +428,7 @@ POLICIES = {
 }
 
 
-@pytest.mark.short_cases("None-nothing", "blockwise-products")
+@pytest.mark.short_cases("blockwise-products")
 @pytest.mark.parametrize("policy", POLICIES)
 def test_remat_with_any_policy_changes_nothing(policy, implementation):
     def gradients(layer):
@@ -447,7 +447,7 @@ def test_remat_with_any_policy_changes_nothing(policy, implementation):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.short_cases("linen-blockwise", "nnx-None")
+@pytest.mark.short_cases("nnx-None")
 def test_jit_vmap_and_grad_of_a_traced_rate(library, implementation, as_users_run_it):
     def loss(rate, x):
         function = attention_fn(rate=rate, implementation=implementation)

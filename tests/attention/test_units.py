@@ -258,11 +258,7 @@ def test_the_gradients_of_the_loops_are_those_of_small_differences():
 
 
 @pytest.mark.short_cases(
-    "connection-weights-reference",
-    "connection-weights-blockwise",
-    "connection-logits-blockwise",
-    "span-weights-blockwise",
-    "head-logits-blockwise",
+    "connection-weights-reference", "connection-weights-blockwise", "head-logits-blockwise"
 )
 @pytest.mark.parametrize("implementation", ["reference", "blockwise"])
 @pytest.mark.parametrize(

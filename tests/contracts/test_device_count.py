@@ -113,7 +113,7 @@ def one_device():
     return under_jit(1)
 
 
-@pytest.mark.short_cases("under_jit-2", "under_pmap-4")
+@pytest.mark.short_cases("under_pmap-4")
 @pytest.mark.parametrize("devices", [1, 2, 4, 8])
 @pytest.mark.parametrize("under", [under_jit, under_pmap])
 def test_one_step_is_the_same_on_any_number_of_devices(under, devices):

@@ -48,6 +48,7 @@ def test_while_it_trains(place):
     same(run, undisturbed)
 
 
+@pytest.mark.system
 def test_when_it_is_compiled(place):
     (place.folder / "experiments" / "own.py").write_text(
         own.broken((own.PENALTY, "return seen.nothing"))

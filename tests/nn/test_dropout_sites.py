@@ -141,6 +141,7 @@ def test_rate_0_at_each_site_is_exactly_absent_where_xla_fuses_nothing(params):
         np.testing.assert_array_equal(run(**{site: 0.0}), expected, err_msg=site)
 
 
+@pytest.mark.system
 def test_masks_at_test_time_are_asked_for_with_a_key_for_each_pass(params, absent):
     """Monte Carlo dropout, as Transformer.__call__ says: other passes, other masks; the same pass
     again, the same; on average evaluation.

@@ -331,7 +331,7 @@ def test_a_layer_scale_is_linen_s():
     np.testing.assert_array_equal(built("LayerScale", initial_value=0.3)(X), 0.3 * X)
 
 
-@pytest.mark.short_cases()
+@pytest.mark.system
 @pytest.mark.parametrize("features", [5, None])
 def test_features_take_the_place_of_tokens(features):
     given = (

@@ -85,6 +85,7 @@ def test_a_traced_mode_is_refused_with_the_cure():
 # --- Linen ---
 
 
+@pytest.mark.system
 def test_vmap_with_everything_by_position(variables):
     """Three batches, each with its own mask and its own split of the dropout stream."""
     xs, masks = jnp.stack([X, 2 * X, -X]), jnp.stack([MASK, ~MASK, MASK])
@@ -310,7 +311,7 @@ def gradients(model, params):
     )(params)
 
 
-@pytest.mark.short_cases("every site")
+@pytest.mark.system
 @pytest.mark.parametrize("name", MODELS)
 def test_strict_ranks_and_strict_dtypes_change_no_number(name):
     model = transformer(**SIZES, max_length=T, num_layers=2, **MODELS[name])
@@ -332,7 +333,7 @@ def test_strict_ranks_and_strict_dtypes_change_no_number(name):
     close(out, model.apply(params, TOKENS, **CALL, train=True, dropout_key=KEY))
 
 
-@pytest.mark.short_cases()
+@pytest.mark.system
 @pytest.mark.parametrize("train", [True, False])
 def test_a_batch_of_0_gives_an_array_of_that_shape(variables, train):
     model = transformer(**SIZES, max_length=T, num_layers=2, **MODELS["every site"])

@@ -52,6 +52,7 @@ def test_entropy_of_equal_queries_is_the_log_of_the_number_of_keys():
     )
 
 
+@pytest.mark.system
 def test_a_sentence_of_one_word_says_nothing_about_relative_entropy():
     short = {**BATCH, "tokens": BATCH["tokens"].at[2].set(jnp.array([0, 0, 1, 0, 0]))}
     others = {name: x[jnp.array([0, 1, 3])] for name, x in BATCH.items()}

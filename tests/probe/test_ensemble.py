@@ -118,7 +118,6 @@ def test_mismatch_is_train_minus_evaluation():
 
 
 @pytest.mark.system
-@pytest.mark.short_cases()
 @pytest.mark.parametrize("probe", [ensemble.mask_ensemble, mismatch])
 def test_members_together_equal_each_by_itself(probe):
     trees, keys = [PARAMS, by_hand.params_of(DROPPED, 1)], jax.random.split(KEY, 2)

@@ -47,7 +47,7 @@ def hessian():
     return np.asarray(gradient(W + steps) - gradient(W - steps), np.float64) / 2e-2
 
 
-@pytest.mark.short_cases()
+@pytest.mark.system
 @pytest.mark.parametrize("scale", sharpness.SCALES)
 def test_top_eigenvalue_of_the_dense_hessian(hessian, scale):
     dense = UNITS[scale][:, None] * (hessian + hessian.T) / 2 * UNITS[scale]

@@ -78,6 +78,14 @@ def remote(place, server, local) -> SimpleNamespace:
     return seen
 
 
+def test_a_run_in_a_bucket_has_the_bytes_of_the_local_one(place, local):
+    run = place.run("undisturbed")
+    output = run.finish(*WORDS)
+    assert SECRET not in output and not (run.workdir / ".lock").exists()
+    same(run, local)
+
+
+@pytest.mark.system
 def test_killed_and_stopped_and_damaged_it_ends_with_the_bytes_of_the_local_run(remote, local):
     assert (
         remote.kill.code == -signal.SIGKILL and remote.kill.in_time and not remote.kill.claimed
@@ -89,6 +97,7 @@ def test_killed_and_stopped_and_damaged_it_ends_with_the_bytes_of_the_local_run(
     assert list((remote.run.workdir / "tensorboard").rglob("events*"))
 
 
+@pytest.mark.system
 def test_a_killed_owners_lease_is_taken_over_with_a_note(remote):
     assert "bucket/remote/a run/.lock" in remote.left, "the kill left it"
     assert (
@@ -98,16 +107,19 @@ def test_a_killed_owners_lease_is_taken_over_with_a_note(remote):
     assert not (remote.run.workdir / ".lock").exists(), "the last owner gave it back"
 
 
+@pytest.mark.system
 def test_a_second_process_is_refused_in_one_line(remote):
     assert remote.second.returncode == 2, remote.second.stderr
     [line] = remote.second.stderr.splitlines()
     assert f"s3://bucket/remote/a run is in use by process {remote.first.pid} on " in line
 
 
+@pytest.mark.system
 def test_a_damaged_checkpoint_falls_back_and_says_so(remote):
     assert f"{remote.damaged} (file 'leaves/" in remote.last and "Using step" in remote.last
 
 
+@pytest.mark.system
 def test_secrets_are_printed_and_written_nowhere(remote):
     assert not any(
         SECRET in text

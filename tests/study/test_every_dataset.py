@@ -93,7 +93,7 @@ def ran(request, tmp_path_factory):
     patch.undo()
 
 
-@pytest.mark.short_cases("digits")
+@pytest.mark.system
 def test_results_have_every_view_of_the_draw(ran):
     name, workdir, said = ran
     found = json.loads((workdir / "results.json").read_text())
@@ -114,7 +114,6 @@ def test_results_have_every_view_of_the_draw(ran):
 
 
 @pytest.mark.system
-@pytest.mark.short_cases("digits")
 def test_accuracies_are_the_hits_of_the_members_scored_again_by_hand(ran):
     """From the stored parameters, row by row of two views, in numpy, by the rule of the split's own
     foils.

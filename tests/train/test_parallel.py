@@ -154,6 +154,7 @@ def test_masks_are_exactly_the_same_on_any_number_of_devices(one_batch):
     assert not np.array_equal(np.concatenate(list(np.asarray(wrong))), whole)
 
 
+@pytest.mark.system
 def test_loss_and_gradient_of_a_step_agree_on_any_number_of_devices(one_batch):
     make, _, params, batch, strengths = one_batch
 
@@ -208,7 +209,6 @@ def short(plan):
 
 
 @pytest.mark.system
-@pytest.mark.short_cases()
 @pytest.mark.parametrize("devices", [2, 4])
 def test_a_short_run_over_shared_batches_evaluates_to_the_same_numbers(on_one, devices):
     own = tiny.setting(DATA, devices=devices, quick=True)

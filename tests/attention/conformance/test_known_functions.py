@@ -32,7 +32,7 @@ def having(words: str, status: str, quick: bool = True) -> set[str]:
     return {check for check, result in found(words, quick).items() if result.status == status}
 
 
-@pytest.mark.short_cases()
+@pytest.mark.system
 @pytest.mark.parametrize(
     "words", ["jaxreg:attention_fn()", "jaxreg:attention_fn(implementation='blockwise')"]
 )
@@ -126,7 +126,7 @@ def test_jax_nn_has_no_dropout_and_flax_would_not_say_so():
     )
 
 
-@pytest.mark.short_cases("jaxreg.txt", "jax_nn.txt")
+@pytest.mark.short_cases("jax_nn.txt")
 @pytest.mark.parametrize("file", SAVED)
 def test_the_saved_table_says_what_is_found_today(file):
     text, words = (TABLES / file).read_text(encoding="utf-8"), SAVED[file]

@@ -51,7 +51,6 @@ def here(monkeypatch, tmp_path):
 
 @pytest.mark.short_cases(
     "claims --workdir=W --claims=nowhere-",
-    "claims C11 --workdir=W-",
     "plan-",
     "plan nowhere.py-",
     "plan experiments/claims/N1.py-",

@@ -61,6 +61,7 @@ def find(tmp_path, members, probe=PROBE):
     )
 
 
+@pytest.mark.system
 def test_members_together_equal_each_by_itself(tmp_path, members):
     specs, pool = members
     found = find(tmp_path, members)

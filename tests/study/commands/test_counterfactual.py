@@ -179,7 +179,7 @@ def test_the_loop_tells_kept_connections_apart():
     )
 
 
-@pytest.mark.short_cases()
+@pytest.mark.system
 @pytest.mark.parametrize("name", ["no_such_example", "no_such_layer"])
 def test_what_is_not_there_gives_the_factual_member_bit_for_bit(name):
     assert tiny.equal(tiny.content(trained()[name]), tiny.content(trained()["no_such_step"]))
@@ -427,6 +427,7 @@ def test_the_numbers_are_those_of_the_stored_members(workdir):
     assert (row["probability"] > 0.5) == (hit > 0.5) and train.foil[target.row] >= 0
 
 
+@pytest.mark.system
 def test_again_it_finds_everything_and_a_signal_is_resumed(workdir):
     cut = Shown(lambda count: signal.raise_signal(signal.SIGTERM) if count == 3 else None)
     assert command(workdir, shown=cut) == 75
@@ -507,6 +508,7 @@ def test_mistakes_are_one_line(workdir):
     assert not (workdir / "counterfactual").exists()
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(
     "changes, words",
     [

@@ -178,6 +178,7 @@ def test_the_browser_would_have_run_it(browser, tmp_path):
         assert browser.run("return window.owned") == value, text
 
 
+@pytest.mark.system
 @browser_needed
 def test_the_report_shows_it_and_runs_nothing(run, browser):
     shown = opened(browser, run / "report.html")
