@@ -38,8 +38,19 @@ def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="also run what takes many minutes")
 
 
+def pytest_configure(config):
+    """Keeps xdist from putting the files with few tests last: whole processes are few and long."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
+LONG = ("faults", "store", "distributed", "launch")
+"""Folders of whole processes: they go first, so that no worker is left alone with them."""
+
+
 @pytest.hookimpl(tryfirst=True)  # before pytest selects by -m
 def pytest_collection_modifyitems(config, items):
+    items.sort(key=lambda item: item.path.relative_to(ROOT / "tests").parts[0] not in LONG)
     if not config.getoption("--slow"):
         for item in items:
             if "slow" in item.keywords:
