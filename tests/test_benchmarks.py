@@ -114,3 +114,12 @@ def test_a_processor_is_named_with_the_width_of_its_vectors(flags, bits):
     text = f"processor\t: 0\nmodel name\t: A CPU 9000\n{flags}\n"
     shown = turns.processor(text)
     assert shown.startswith(f"A CPU 9000, vectors of {bits} bits, ")
+
+
+@pytest.mark.system
+def test_the_population_of_the_training_benchmark_takes_steps():
+    from experiments.benchmarks import peers, training_speed
+
+    population = training_speed.Population(2, peers.SIZE)
+    population.warm_up()
+    assert population.run(2) > 0 and population.num_parameters > 100_000

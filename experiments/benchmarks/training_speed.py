@@ -55,7 +55,7 @@ class Population:
         rows = np.random.default_rng(0).integers(
             0, peers.NUM_EXAMPLES, (slots, longest, size.batch_size)
         )
-        self._indices = layout.spread_batches(rows.astype(np.int32))
+        self._indices = layout.spread_batches({"own": rows.astype(np.int32)})
         self._ids, self._layout, self._slots = layout.example_ids(size.batch_size), layout, slots
         self.num_parameters = (
             sum(leaf.size for leaf in jax.tree.leaves(self._state.params)) // slots
@@ -105,12 +105,12 @@ def _problem_of(size: peers.Size):
             ),
         )
 
-        def objective(params, batch, step_key, example_ids) -> Tally:
+        def objective(params, batch, moment, example_ids) -> Tally:
             logits = model.apply(
                 {"params": params},
                 batch["tokens"],
                 train=True,
-                dropout_key=step_key,
+                dropout_key=moment.key("dropout"),
                 example_ids=example_ids,
             )
             values = losses.cross_entropy(logits, batch["labels"])
