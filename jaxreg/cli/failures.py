@@ -24,6 +24,7 @@ _DISK = {
     errno.EEXIST: "a file stands where a directory must be",
 }
 _KEPT = "what was saved before is kept, and the same command goes on from there"
+_PLACES = ("JAXREG_CACHE", "JAXREG_DATA")
 _TRACE = "Traceback (most recent call last):\n"
 
 
@@ -51,14 +52,17 @@ def of(error: BaseException, workdir: str | None = None) -> Failure:
     """
     if isinstance(error, UserErrors):
         return Failure(MISTAKE, tuple(error.mistakes))
-    for line in (of_the_disk(error, workdir), of_the_environment(error, os.environ)):
-        if line is not None:
-            return Failure(MISTAKE, (line,))
+    full = of_the_disk(error, workdir)
+    if full is not None:
+        return Failure(MISTAKE, (full,))
     own = of_own_code(error)
     if isinstance(error, KeyboardInterrupt) and (own is None or is_interrupt(error)):
         return Failure(INTERRUPTED, ("interrupted; the same command goes on from the last save",))
     if own is not None:
         return own
+    named = of_the_environment(error, os.environ)
+    if named is not None:
+        return Failure(MISTAKE, (named,))
     line = (
         f"{type(error).__name__}: {one_line(error, 300)}: this is a defect of jaxreg, not a mistake"
         " of yours; please report it with its traceback"
@@ -111,9 +115,6 @@ def _no_home(environment: Mapping[str, str]) -> str:
     if unknown is not None:
         return f"{unknown}: there is no home directory of that name; write the path in full"
     return f"no home directory is known here; set HOME, or {' and '.join(_PLACES)} to folders"
-
-
-_PLACES = ("JAXREG_CACHE", "JAXREG_DATA")
 
 
 def of_own_code(error: BaseException) -> Failure | None:

@@ -64,9 +64,9 @@ def costs(
     return rows
 
 
-def rate_of(workdir: Path) -> tuple[float, str]:
+def rate_of(workdir: Path | None) -> tuple[float, str]:
     """(model-steps per second, where that is from)."""
-    timing = run_files.read(workdir / TIMING)
+    timing = None if workdir is None else run_files.read(workdir / TIMING)
     if timing is not None and timing["seconds"] > 0 and timing["model_steps"] > 0:
         return timing["model_steps"] / timing["seconds"], "measured in this directory"
     return STEPS_PER_SECOND, "of two cores; not measured here yet"

@@ -217,9 +217,7 @@ def run(path: Path, workdir: Path | None, sd: float | None) -> list[str]:
     Raises:
       UserErrors: the file is wrong, or its design cannot decide.
     """
-    rate = (budget.STEPS_PER_SECOND, "of two cores; not measured here yet")
-    rate = rate if workdir is None else budget.rate_of(workdir)
-    return lines_of(read(path, workdir, sd), rate)
+    return lines_of(read(path, workdir, sd), budget.rate_of(workdir))
 
 
 def check_sd(text: str | None, mistakes: list[str]) -> float | None:

@@ -76,8 +76,8 @@ class Prober:
             for start in range(0, len(same_shape), AT_ONCE):
                 part = same_shape[start : start + AT_ONCE]
                 filled = [*part, *[part[0]] * (AT_ONCE - len(part))]
-                stacked = _stacked([records_of(spec.hash).params() for spec in filled])
-                batch = _stacked([batches[spec.hash] for spec in filled])
+                stacked = program.stacked([records_of(spec.hash).params() for spec in filled])
+                batch = program.stacked([batches[spec.hash] for spec in filled])
                 strengths = jax.tree.map(
                     lambda *x: np.asarray(x, np.float32),
                     *[program.strengths_of(spec.config) for spec in filled],
@@ -86,10 +86,6 @@ class Prober:
                 results = jax.tree.map(np.asarray, run(stacked, batch, strengths, seeds))
                 for i, spec in enumerate(part):
                     yield spec, {name: x[i] for name, x in results.items()}
-
-
-def _stacked(trees: Sequence[Any]) -> Any:
-    return jax.tree.map(lambda *x: np.stack(x), *trees)
 
 
 def compiled(

@@ -181,11 +181,12 @@ def tables_of(
     longest = max(len(scored_rows(datasets[0], split)) for split, _ in passes.keys)
     rows = -(-longest // devices) * devices
     train = [train_batch(dataset, needs) for dataset in datasets]
-    scored = [_stacked([pass_batch(each, *key, rows) for key in passes.keys]) for each in datasets]
-    return Tables(_stacked(train), _stacked(scored))
+    scored = [stacked([pass_batch(each, *key, rows) for key in passes.keys]) for each in datasets]
+    return Tables(stacked(train), stacked(scored))
 
 
-def _stacked(trees: Sequence[Any]) -> Any:
+def stacked(trees: Sequence[Any]) -> Any:
+    """The trees as one, every leaf with a leading axis of their number."""
     return jax.tree.map(lambda *x: np.stack(x), *trees)
 
 
