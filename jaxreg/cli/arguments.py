@@ -116,12 +116,13 @@ def parser(usage: Usage) -> argparse.ArgumentParser:
 
 def read(usage: Usage, argv: Sequence[str]) -> Arguments:
     """The parsed `argv` and all mistakes: unknown or repeated flags, missing values, extras."""
+    wrong = [word for word in argv if has_control_character(word)]
     split = list(argv).index("--") if usage.takes_command and "--" in argv else len(argv)
     argv, command = argv[:split], tuple(argv[split + 1 :])
     rest, overrides = _split_overrides(_with_values(argv, usage))
     known, unknown = parser(usage).parse_known_intermixed_args(rest)
     mistakes = [_unknown(token, usage) for token in unknown]
-    mistakes += [f"{w!r}: has a control character" for w in argv if has_control_character(w)]
+    mistakes += [f"{word!r}: has a control character" for word in wrong]
     if not usage.takes_config:
         mistakes += [f"--config.{o}: {usage.command} takes no config fields" for o in overrides]
     positions = list(vars(known).get("position") or ())

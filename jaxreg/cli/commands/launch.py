@@ -8,7 +8,7 @@ from pathlib import Path
 from jaxreg.cli import arguments, launched_command
 from jaxreg.cli.arguments import Arguments, Flag, Usage
 from jaxreg.cli.launched_command import Launched
-from jaxreg.errors import DONE, UserErrors, collecting, has_control_character, nearest
+from jaxreg.errors import DONE, UserErrors, collecting, nearest
 from jaxreg.launch import accelerators, fanout
 
 _TPU_FLAGS = (
@@ -32,7 +32,6 @@ _REQUIRED = {
     "skypilot": ("--accelerator_type",),
 }
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
-_CONTROL = "has a line break or another control character; a task file cannot hold it"
 _NAME_HELP = (
     "a name has small letters, digits and dashes, begins with a letter, and is at most 40 long"
 )
@@ -119,8 +118,6 @@ def run(given: Arguments) -> int:
     """
     mistakes = list(given.mistakes)
     engine = _engine(given, mistakes)
-    typed = (*given.positions, *given.command, *(f"{n}={v}" for n, v in given.flags.items()))
-    mistakes += [f"{word!r}: {_CONTROL}" for word in typed if has_control_character(word)]
     commands = [launched_command.read(c, mistakes) for c in fanout.commands_of(given.command)]
     parts = _parts(given, commands, mistakes)
     name = given.positions[1] if len(given.positions) > 1 else f"jaxreg-{commands[0].stem}"

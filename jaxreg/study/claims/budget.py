@@ -9,6 +9,7 @@ from jaxreg.study.analysis.durations import duration
 from jaxreg.study.claims import members
 from jaxreg.study.claims.design import Design, Request
 from jaxreg.study.engine import run_files
+from jaxreg.study.engine.dataset_loader import content_hash
 
 STEPS_PER_SECOND = 600.0
 """Model-steps per second, evaluations included, before any is measured: CATSAT on two cores."""
@@ -34,7 +35,7 @@ def costs(
     designs: Mapping[str, Design],
     chosen: Mapping[str, Mapping[str, int]],
     stored: members.Stored,
-    request: Request = members.data_hash,
+    request: Request = content_hash,
 ) -> list[Cost]:
     """One row per claim with arms, shared members counted once, in the order of the ledger."""
     seen: set[str] = set()

@@ -29,6 +29,7 @@ from jaxreg.study.claims.verdicts import ALPHA, family, judge
 from jaxreg.study.design import components
 from jaxreg.study.engine import off_values as checks
 from jaxreg.study.engine import program, run_directory, same_everywhere
+from jaxreg.study.engine.dataset_loader import content_hash
 from jaxreg.study.engine.members import Spec, code_version, plain
 from jaxreg.study.engine.program_cache import ProgramCache
 from jaxreg.study.engine.session import Session, hold
@@ -91,8 +92,8 @@ def _budget(designs: Mapping[str, Design], chosen: Sequence[str], workdir: Path)
     stored = claim_members.Stored(workdir)
     rows = budget.costs(own, {}, stored)
     specs = [
-        *claim_members.tuning_specs(own.values(), claim_members.data_hash),
-        *claim_members.evaluation_specs(own.values(), {}, claim_members.data_hash),
+        *claim_members.tuning_specs(own.values(), content_hash),
+        *claim_members.evaluation_specs(own.values(), {}, content_hash),
     ]
     structures = claim_members.structures(stored.missing(claim_members.unique(specs)))
     return budget.budget_lines(rows, structures, budget.rate_of(workdir))
@@ -170,7 +171,7 @@ class _Ledger:
         request = self.session.library.request
         try:
             later = self._expected(own)
-            tuning_specs = claim_members.tuning_specs(own, claim_members.data_hash)
+            tuning_specs = claim_members.tuning_specs(own, content_hash)
             candidates = self.stored.missing_for_all(tuning_specs)
             if candidates:
                 claim_members.tuning_specs(own, request)  # their data start to load
@@ -205,7 +206,7 @@ class _Ledger:
 
     def _evaluation_specs(self, own: Sequence[Design], chosen: Chosen) -> list[Spec]:
         """The members on the verdict seeds, without drawing their data."""
-        return claim_members.evaluation_specs(own, chosen, claim_members.data_hash)
+        return claim_members.evaluation_specs(own, chosen, content_hash)
 
     def _chosen(self) -> Chosen:
         return {
@@ -247,8 +248,7 @@ class _Ledger:
 
     def _choose(self, design: Design) -> bool:
         """Chooses each tuning arm's candidate, if all are trained."""
-        data_hash = claim_members.data_hash
-        candidates = {name: design.candidates(name, data_hash) for name in design.tunes()}
+        candidates = {name: design.candidates(name, content_hash) for name in design.tunes()}
         specs = [spec for options in candidates.values() for option in options for spec in option]
         if self.stored.missing(specs):
             return False

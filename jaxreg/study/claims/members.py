@@ -1,31 +1,14 @@
 """The members that claims need, each once, and which of them are trained."""
 
-import functools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from jaxreg.data import Source
 from jaxreg.distributed import processes
 from jaxreg.store import member_store
 from jaxreg.store.member_store import Records
 from jaxreg.study.claims.design import Design, Request
-from jaxreg.study.design.components import SOURCES
 from jaxreg.study.engine import program
 from jaxreg.study.engine.members import Spec
-
-
-def data_hash(section: Mapping, seed: int) -> str:
-    """The content hash of a draw, without loading it."""
-    return _data_hash(
-        SOURCES[section["dataset"]],
-        tuple((name, value) for name, value in section.items() if name != "dataset"),
-        seed,
-    )
-
-
-@functools.lru_cache(maxsize=10_000)
-def _data_hash(source: Source, settings: tuple[tuple[str, object], ...], seed: int) -> str:
-    return source.content_hash(source.settings(seed=seed, **dict(settings)))
 
 
 def tuning_specs(designs: Iterable[Design], request: Request) -> list[Spec]:

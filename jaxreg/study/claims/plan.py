@@ -16,6 +16,7 @@ from jaxreg.study.claims.ledger import LEDGER
 from jaxreg.study.claims.verdicts import ALPHA, family
 from jaxreg.study.design import config as configs
 from jaxreg.study.design import experiment as experiments
+from jaxreg.study.engine.dataset_loader import content_hash
 from jaxreg.study.engine.members import make_specs, plain
 
 LEAST_POWER = 0.5
@@ -112,7 +113,7 @@ def _of_experiment(path: Path, workdir: Path | None, sd: float | None) -> Planne
         raise UserErrors(mistakes)
     resolved = {name: plain(arm) for name, arm in configs.resolve_arms(experiment, config).items()}
     specs = claim_members.unique(
-        make_specs(experiment.arms, resolved, experiment.seeds, claim_members.data_hash)
+        make_specs(experiment.arms, resolved, experiment.seeds, content_hash)
     )
     earlier = page.read(workdir / "results.json") if workdir is not None else None
     comparisons, primary = earlier["comparisons"] if earlier else (), experiment.primary

@@ -1,5 +1,6 @@
 """The data draws of an experiment, hashed at once and loaded in the background."""
 
+import functools
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -74,7 +75,12 @@ class Library(Mapping):
 def content_hash(settings: Mapping, seed: int) -> str:
     """The content hash of a draw; nothing is loaded. settings: the config's data section."""
     source, own = _source_of(settings)
-    return source.content_hash(source.settings(seed=seed, **own))
+    return _content_hash(source, tuple(own.items()), seed)
+
+
+@functools.lru_cache(maxsize=10_000)  # most arms of a seed share its data
+def _content_hash(source: Source, settings: tuple[tuple[str, Any], ...], seed: int) -> str:
+    return source.content_hash(source.settings(seed=seed, **dict(settings)))
 
 
 def _source_of(settings: Mapping) -> tuple[Source, dict[str, Any]]:

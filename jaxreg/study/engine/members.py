@@ -60,18 +60,10 @@ def make_specs(
     specs, code = [], code_version() if code is None else code
     configs_by_arm = {name: plain(resolved[name]) for name in arms}
     deciding = {name: _deciding(config) for name, config in configs_by_arm.items()}
-    sections = {
-        name: member_store.content_hash(_jsonable(config["data"]))
-        for name, config in configs_by_arm.items()
-    }
-    draws: dict[tuple[str, int], str] = {}  # most arms of a seed share its data
     for seed in seeds:
         for name, arm in arms.items():
             config, run_seed = configs_by_arm[name], seed + arm.seed_offset
-            draw = sections[name], run_seed
-            if draw not in draws:
-                draws[draw] = data_hash(config["data"], run_seed)
-            data = draws[draw]
+            data = data_hash(config["data"], run_seed)
             address = _address(deciding[name], run_seed, data, code)
             specs.append(Spec(name, seed, run_seed, config, address, data))
     return specs
