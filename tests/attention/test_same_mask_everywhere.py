@@ -141,6 +141,9 @@ def expected():
     )
 
 
+@pytest.mark.short_cases(
+    *(f"blockwise-{name}" for name in PROGRAMS), "reference-traced rate", "reference-backward"
+)
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_the_mask_does_not_depend_on_how_it_runs(name, expected, weights):
     found = np.asarray(PROGRAMS[name](weights))

@@ -142,6 +142,15 @@ def on_one_device(place) -> Run:
     return run
 
 
+def test_killed_while_it_trains_it_ends_with_the_same_bytes(place, on_one_device):
+    run, words = place.run("one device, killed"), (*TRAIN, "--devices=1")
+    strike = run.strike(words, signal.SIGKILL, run.new_save(), 0.1)
+    assert strike.code == -signal.SIGKILL and strike.in_time and not strike.claimed
+    run.finish(*words)
+    same(run, on_one_device)
+
+
+@pytest.mark.system
 def test_on_one_device_it_goes_on_as_exactly_and_half_a_compile_cache_costs_time_only(
     place, on_one_device
 ):

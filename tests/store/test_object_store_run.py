@@ -15,7 +15,7 @@ pytest.importorskip("moto", reason="needs the test extra")
 
 
 from tests.helpers.object_store import SECRET, RemotePlace, serving
-from tests.helpers.place import COMPARE, Place, Run, learning, same
+from tests.helpers.place import COMPARE, TRAIN, Place, Run, learning, same
 
 WORDS = (*COMPARE, "--devices=1")
 
@@ -78,6 +78,15 @@ def remote(place, server, local) -> SimpleNamespace:
     return seen
 
 
+def test_a_training_run_in_a_bucket_has_the_bytes_of_a_local_one(place):
+    words = (*TRAIN, "--devices=1")
+    in_folder, run = Place.run(place, "one, local"), place.run("one")
+    in_folder.finish(*words)
+    assert SECRET not in run.finish(*words) and not (run.workdir / ".lock").exists()
+    same(run, in_folder)
+
+
+@pytest.mark.system
 def test_a_run_in_a_bucket_has_the_bytes_of_the_local_one(place, local):
     run = place.run("undisturbed")
     output = run.finish(*WORDS)

@@ -117,6 +117,7 @@ def test_a_function_that_fails_ends_with_1_and_the_table_is_saved(tmp_path, monk
     assert text.splitlines()[-1].startswith("with jax ")
 
 
+@pytest.mark.system
 def test_a_function_that_passes_ends_with_0(capsys):
     assert main(["jax.nn:dot_product_attention", "--quick"]) == 0
     assert "8 ok, 14 not offered, in " in capsys.readouterr().out

@@ -5,7 +5,9 @@ training loop written by hand.
 import dataclasses
 import functools
 import json
+import shutil
 import signal
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -279,9 +281,7 @@ def test_what_a_step_dropped_is_replayed_for_any_arm(changes, rate):
 # --- the whole command
 
 
-@pytest.fixture
-def quick(monkeypatch):
-    """Compiled programs, the tiny draws, no off-value control and no report."""
+def _make_quick(monkeypatch) -> None:
     tiny.use_compiled(monkeypatch)
     monkeypatch.setenv("JAXREG_DATA", str(tiny.data_dir()))
     monkeypatch.setattr(
@@ -292,22 +292,29 @@ def quick(monkeypatch):
 
 
 @pytest.fixture
-def workdir(quick, tmp_path):
+def quick(monkeypatch):
+    """Compiled programs, the tiny draws, no off-value control and no report."""
+    _make_quick(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
     """A finished run of two arms at one seed."""
+    folder = tmp_path_factory.mktemp("finished") / "own"
     arms = {"none": Arm("none"), "drop": Arm("drop", {"model.attention_dropout_rate": 0.3})}
     resolved = {name: tiny.config(arm.diff) for name, arm in arms.items()}
-    assert (
-        compare.compare(
-            dataclasses.replace(DESIGN, arms=arms),
-            tiny.config(),
-            resolved,
-            (1,),
-            tmp_path / "own",
-            display=Shown(),
-        )
-        == 0
-    )
-    return tmp_path / "own"
+    design = dataclasses.replace(DESIGN, arms=arms)
+    with pytest.MonkeyPatch.context() as patch:
+        _make_quick(patch)
+        code = compare.compare(design, tiny.config(), resolved, (1,), folder, display=Shown())
+    assert code == 0
+    return folder
+
+
+@pytest.fixture
+def workdir(quick, finished, tmp_path):
+    """A copy of that run, for one test."""
+    return Path(shutil.copytree(finished, tmp_path / "own"))
 
 
 def command(

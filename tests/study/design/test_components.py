@@ -4,7 +4,6 @@ penalty. The page's own example runs.
 
 import json
 import re
-import shutil
 from pathlib import Path
 
 import pytest
@@ -95,6 +94,7 @@ def test_the_report_finds_the_pieces_again_and_refuses_changed_ones(
     )
 
 
+@pytest.mark.system
 def test_a_neighbor_s_members_are_found_but_not_those_of_another_piece(
     finished, place, jaxreg_command
 ):
@@ -129,21 +129,23 @@ OPENING = {
 
 
 @pytest.mark.parametrize("command", OPENING)
-def test_opening_a_run_directory_runs_no_code_of_it(command, finished, place, tmp_path, capsys):
+def test_opening_a_run_directory_runs_no_code_of_it(command, place, tmp_path, capsys):
     """Not even of a file inside it, and with the digest that the directory itself tells."""
     run = tmp_path / "run"
-    shutil.copytree(finished[1], run)
+    run.mkdir()
+    experiment.load_experiment(place / "own" / "parity.py")
+    [found] = components.adopted().values()
+    components.forget()
     marker = tmp_path / "marker"
     text = f"open({str(marker)!r}, 'w').close()\n"
     file = run / "evil.py"
     file.write_text((place / "own" / "parity.py").read_text() + text)
-    config = json.loads((run / "config.json").read_text())
-    [pieces] = config["own_pieces"].values()
-    config |= {
+    own = {
         "own_files": {str(file): components.file_code(file)},
-        "own_pieces": {str(file): pieces},
+        "own_pieces": {str(file): found.pieces},
     }
-    (run / "config.json").write_text(json.dumps(config))
+    design = run_design.design(arms=("none", "transformer"), seeds=(100, 101))
+    (run / "config.json").write_text(json.dumps(design | own))
     assert main([command, str(run), *OPENING[command]]) == 2
     [line] = capsys.readouterr().err.splitlines()
     assert f"name the file by --experiment={file}" in line

@@ -191,6 +191,7 @@ def test_the_report_shows_it_and_runs_nothing(run, browser):
     assert text.count(TEXT) >= 6 and shown.run("return document.title") == "parity"
 
 
+@pytest.mark.system
 def test_the_report_s_source_has_it_in_no_form_that_html_reads(run):
     text = (run / "report.html").read_text()
     assert text.count("<script") == text.count("</script>") == 2
@@ -198,6 +199,7 @@ def test_the_report_s_source_has_it_in_no_form_that_html_reads(run):
         assert what not in text
 
 
+@pytest.mark.system
 def test_tensorboard_s_folders_are_plain(run):
     folders = sorted(
         path.relative_to(run / "tensorboard").as_posix()
@@ -210,6 +212,7 @@ def test_tensorboard_s_folders_are_plain(run):
     assert sum("%3Cimg" in name for name in folders) == 3
 
 
+@pytest.mark.system
 def test_the_status_writes_control_characters_out(run, capsys):
     capsys.readouterr()
     assert main(["status", str(run)]) == 0
