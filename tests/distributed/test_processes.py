@@ -111,22 +111,35 @@ def arrays(path: Path) -> dict[str, np.ndarray]:
         return {name: file[name] for name in file.files if name != "record.json"}
 
 
+def same_members(several: Run, single: Run) -> int:
+    """Asserts that two runs trained the same members to the last bit; returns how many."""
+    names = sorted(path.name for path in single.workdir.glob("members/*.npz"))
+    assert names and names == sorted(p.name for p in several.workdir.glob("members/*.npz"))
+    for name in names:
+        first, second = (arrays(run.workdir / "members" / name) for run in (several, single))
+        assert first.keys() == second.keys()
+        for key, value in first.items():
+            assert value.tobytes() == second[key].tobytes(), f"{name} {key}"
+    return len(names)
+
+
+def test_a_training_run_of_two_processes_has_the_bits_of_one(place):
+    several, single = place.run("training of two"), place.run("training of one")
+    job = Job(place, "training", (*TRAIN, workdir_of(several)))
+    assert job.codes() == [0, 0], job.all_said()
+    single.finish(*TRAIN, "--devices=4")
+    same_members(several, single)
+    assert learning(several.workdir / "metrics.jsonl") == learning(single.workdir / "metrics.jsonl")
+    fingerprints = [environment_of(run.workdir)["fingerprint"] for run in (several, single)]
+    assert fingerprints[0] == fingerprints[1] | {"processes": 2} and fingerprints[1]["devices"] == 4
+
+
+@pytest.mark.system
 def test_two_processes_and_one_give_the_same_bits(pair, alone):
     assert (pair.run.workdir / "results.json").read_bytes() == (
         alone.workdir / "results.json"
     ).read_bytes()
-    names = sorted(path.name for path in alone.workdir.glob("members/*.npz"))
-    assert len(names) >= 6 and names == sorted(
-        path.name for path in pair.run.workdir.glob("members/*.npz")
-    )
-    for name in names:
-        mine, theirs = (
-            arrays(pair.run.workdir / "members" / name),
-            arrays(alone.workdir / "members" / name),
-        )
-        assert mine.keys() == theirs.keys()
-        for key, value in mine.items():
-            assert value.tobytes() == theirs[key].tobytes(), f"{name} {key}"
+    assert same_members(pair.run, alone) >= 6
     assert learning(pair.run.workdir / "metrics.jsonl") == learning(alone.workdir / "metrics.jsonl")
     fingerprints = (
         environment_of(pair.run.workdir)["fingerprint"],
@@ -135,6 +148,7 @@ def test_two_processes_and_one_give_the_same_bits(pair, alone):
     assert fingerprints[0] == fingerprints[1] | {"processes": 2} and fingerprints[1]["devices"] == 4
 
 
+@pytest.mark.system
 def test_only_process_0_writes_and_speaks(pair):
     """Neither into the run directory nor into the data cache, which was empty: process 1 waited
     until the files were there.

@@ -9,6 +9,8 @@ import pytest
 
 from tests.helpers import chromium
 
+pytestmark = pytest.mark.system
+
 
 def test_the_run_directory_has_what_the_design_says(small_run):
     for name in ("config.json", "environment.json", "metrics.jsonl", "results.json", "report.html"):
@@ -54,7 +56,6 @@ def test_metrics_have_one_row_per_arm_seed_step_and_split(small_run):
     assert {r["step"] for r in rows} == {20, 40} and {r["seed"] for r in rows} == {100, 101}
 
 
-@pytest.mark.system
 def test_the_report_is_made_again_from_disk(small_run, jaxreg_command):
     before = (small_run / "results.json").read_bytes()
     (small_run / "results.json").unlink()
