@@ -123,17 +123,6 @@ def same_members(several: Run, single: Run) -> int:
     return len(names)
 
 
-def test_a_training_run_of_two_processes_has_the_bits_of_one(place):
-    several, single = place.run("training of two"), place.run("training of one")
-    job = Job(place, "training", (*TRAIN, workdir_of(several)))
-    assert job.codes() == [0, 0], job.all_said()
-    single.finish(*TRAIN, "--devices=4")
-    same_members(several, single)
-    assert learning(several.workdir / "metrics.jsonl") == learning(single.workdir / "metrics.jsonl")
-    fingerprints = [environment_of(run.workdir)["fingerprint"] for run in (several, single)]
-    assert fingerprints[0] == fingerprints[1] | {"processes": 2} and fingerprints[1]["devices"] == 4
-
-
 @pytest.mark.system
 def test_two_processes_and_one_give_the_same_bits(pair, alone):
     assert (pair.run.workdir / "results.json").read_bytes() == (
@@ -168,6 +157,17 @@ def test_only_process_0_writes_and_speaks(pair):
         waited.startswith("jaxreg: process 1 of 2 waits for the others at localhost:")
         and "120 s at most" in waited
     )
+
+
+def test_a_training_run_of_two_processes_has_the_bits_of_one(place):
+    several, single = place.run("training of two"), place.run("training of one")
+    job = Job(place, "training", (*TRAIN, workdir_of(several)))
+    assert job.codes() == [0, 0], job.all_said()
+    single.finish(*TRAIN, "--devices=4")
+    same_members(several, single)
+    assert learning(several.workdir / "metrics.jsonl") == learning(single.workdir / "metrics.jsonl")
+    fingerprints = [environment_of(run.workdir)["fingerprint"] for run in (several, single)]
+    assert fingerprints[0] == fingerprints[1] | {"processes": 2} and fingerprints[1]["devices"] == 4
 
 
 @pytest.fixture(scope="module")
