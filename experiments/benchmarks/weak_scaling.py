@@ -73,13 +73,15 @@ class Wave:
             structure, build.Vocabulary.of(example), jax.devices()[:devices]
         )
         self.plan, slots = build.plan_of(structure, example, passes), self.programs.layout.slots
-        self.jobs = [build.job_of(config, f"{seed:024x}", seed, seed) for seed in range(slots)]
+        self.jobs = [
+            build.job_of(config, f"{seed:024x}", seed, seed % members) for seed in range(slots)
+        ]
         member = self.programs.layout.spread(stack_members(self.jobs))
         self.parameters = (
             sum(x.size for x in jax.tree.leaves(jax.eval_shape(self.programs.init, member).params))
             // slots
         )
-        tables = build.tables_of([example] * slots, passes, devices, build.needs_of(structure))
+        tables = build.tables_of([example] * members, passes, devices, build.needs_of(structure))
         self.tables = self.programs.layout.spread_tables(tables)
         compile_programs(
             self.programs, self.jobs[0], jax.eval_shape(lambda x: x, self.tables), self.plan

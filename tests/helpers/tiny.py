@@ -158,9 +158,10 @@ class Setting:
         return program.job_of(own, f"{seed:024x}", seed, row)
 
     def tables(self, seeds: Sequence[int] = (1,)) -> Any:
-        """Spread tables with the draws of these seeds, filled up with the first."""
+        """Spread tables: on each device the draws of these seeds, filled up with the first."""
         layout = self.programs.layout
-        rows = [dataset(seed) for seed in [*seeds, *[seeds[0]] * (layout.slots - len(seeds))]]
+        own = layout.slots // (len(layout.devices) if layout.kind == "members" else 1)
+        rows = [dataset(seed) for seed in [*seeds, *[seeds[0]] * (own - len(seeds))]]
         return layout.spread_tables(program.tables_of(rows, self.passes, len(layout.devices)))
 
     def wave(

@@ -26,7 +26,7 @@ class Spec:
     data: str
 
     def job(self, dataset: int) -> MemberJob:
-        """The training loop's job; `dataset` is the row of the member's data in the tables."""
+        """The training loop's job; `dataset` is the row of its data in the tables of its device."""
         return program.job_of(self.config, self.hash, self.run_seed, dataset)
 
 

@@ -213,13 +213,20 @@ class Trainer:
     def _wave_data(
         self, specs: Sequence[Spec], example: Dataset, passes: program.Passes, programs: Programs
     ):
-        """(jobs, spread tables) of a wave; one table row per slot, so that shapes are fixed."""
-        drawn, layout = list(dict.fromkeys(spec.data for spec in specs)), programs.layout
-        rows = [self.datasets[key] for key in drawn] + [example] * (layout.slots - len(drawn))
+        """(jobs, spread tables) of a wave; one table row per slot, so that shapes are fixed.
+
+        A device holds the rows of its own slots only.
+        """
+        layout = programs.layout
+        rows = [self.datasets[spec.data] for spec in specs]
+        rows += [example] * (layout.slots - len(specs))
         needs = program.needs_of(program.structure_of(specs[0].config))
         tables = program.tables_of(rows, passes, len(layout.devices), needs)
-        jobs = [spec.job(drawn.index(spec.data)) for spec in specs]
-        return jobs, layout.spread_tables(tables)
+        if layout.kind == "members":
+            own, spread = layout.members_per_device, layout.spread(tables)
+        else:
+            own, spread = layout.slots, layout.spread_tables(tables)
+        return [spec.job(slot % own) for slot, spec in enumerate(specs)], spread
 
     def _restore(self, wave: Wave, saved: Saved) -> None:
         """The wave as it was saved; some of its members may have been trained or left out since."""
