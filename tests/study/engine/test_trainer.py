@@ -7,6 +7,7 @@ import shutil
 import warnings
 from collections import Counter
 
+import jax
 import numpy as np
 import pytest
 
@@ -154,6 +155,20 @@ def test_what_a_run_leaves_behind(whole, tmp_path):
         record.meta["kept_step"],
         record.meta["diverged"],
     ) == ("drop", 2, 50, False)
+
+
+def test_a_device_holds_the_tables_of_its_own_slots(tmp_path):
+    trainer = trainer_of(tmp_path, {"none": ARMS["none"], "drop": ARMS["drop"]})
+    example = trainer.datasets[trainer.specs[0].data]
+    [group] = members.group(trainer.specs)
+    passes = training.passes_of(group.structure, example)
+    programs = tiny.setting().programs  # two devices of three members
+    specs = group.specs[:5]
+    jobs, tables = trainer._wave_data(specs, example, passes, programs)
+    assert {x.shape[:2] for x in jax.tree.leaves(tables)} == {(2, 3)}
+    for slot, (spec, job) in enumerate(zip(specs, jobs, strict=True)):
+        drawn = trainer.datasets[spec.data].splits["train"].tokens
+        assert np.array_equal(tables.train["tokens"][slot // 3, job.dataset], drawn)
 
 
 def test_metrics_have_one_row_per_arm_seed_step_and_split(whole):
