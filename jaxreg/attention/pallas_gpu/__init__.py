@@ -1,4 +1,4 @@
-"""Attention for NVIDIA GPUs as Pallas kernels (Triton), with position-keyed dropout, in O(T) memory.
+"""Attention for GPUs by Pallas kernels (Triton), with position-keyed dropout, in O(T) memory.
 
 kernel    the attention function, what it cannot do, and its gradient
 plan      what is known before tracing: sizes, settings, the tiles

@@ -125,7 +125,7 @@ def _queries_kernel(plan: Plan, has_bias: bool, refs: Operands, rows: Rows, dq_r
         for lane in range(LANES):
             _, biased, raw, of_cap = _gradients(refs, at, lane, lanes[lane], k, v, keep[lane])
             dq, *own_sums = state[lane]
-            added = [x for x, is_wanted in zip((biased, of_cap), wanted) if is_wanted]
+            added: list[Any] = [x for x, is_wanted in zip((biased, of_cap), wanted) if is_wanted]
             own_sums = [x + jnp.sum(y, axis=1) for x, y in zip(own_sums, added, strict=True)]
             new.append((dq + tiles.product(plan, raw.astype(k.dtype), k), *own_sums))
         return tuple(new)
@@ -144,7 +144,7 @@ def _queries_kernel(plan: Plan, has_bias: bool, refs: Operands, rows: Rows, dq_r
 def of_keys(plan: Plan, operands: Operands, rows: Rows) -> tuple[Array, ...]:
     """The gradients of keys and values, and of a bias that all queries share, [b, h, s]."""
     s, g = plan.num_keys, plan.key_heads
-    shapes = [
+    shapes: list[Any] = [
         ((plan.batch, s, g, plan.width), operands.key.dtype),
         ((plan.batch, s, g, plan.value_width), operands.value.dtype),
     ]

@@ -33,9 +33,7 @@ def forward(plan: Plan, operands: Operands) -> tuple[Array, ...]:
     tile = plan.tiles.forward
     grid = (plan.query_blocks(tile), plan.num_heads, plan.batch)
     name = "jaxreg_attention_forward"
-    return tuple(
-        tiles.pallas(plan, tile, partial(_kernel, plan), grid, shapes, name, operands)
-    )
+    return tuple(tiles.pallas(plan, tile, partial(_kernel, plan), grid, shapes, name, operands))
 
 
 def _kernel(plan: Plan, refs: Operands, out_ref, top_ref, sum_ref, rescued_ref=None) -> None:
@@ -71,8 +69,9 @@ def _kernel(plan: Plan, refs: Operands, out_ref, top_ref, sum_ref, rescued_ref=N
         tiles.store_strip(out_ref, b, positions[lane], h, out)
         tiles.store_line(top_ref, b, h, positions[lane], top)
         tiles.store_line(sum_ref, b, h, positions[lane], total)
-        if rescued_ref is not None:
-            tiles.store_line(rescued_ref, b, h, positions[lane], rescued[lane].astype(jnp.int32))
+        own_rescued = rescued[lane]
+        if rescued_ref is not None and own_rescued is not None:
+            tiles.store_line(rescued_ref, b, h, positions[lane], own_rescued.astype(jnp.int32))
 
 
 def scales_rows(plan: Plan, operands: Operands) -> bool:

@@ -5,6 +5,7 @@ positions. No array of T x S exists but those that the caller gave, and their gr
 """
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -33,16 +34,20 @@ _PRECISIONS = {
 
 
 def why_not(
-    query: Array,
-    key: Array,
-    value: Array,
-    bias: Array | None = None,
-    mask: Array | None = None,
-    droppable: Array | None = None,
+    query: Any,
+    key: Any,
+    value: Any,
+    bias: Any = None,
+    mask: Any = None,
+    droppable: Any = None,
     *,
     precision: jax.lax.PrecisionLike = None,
 ) -> str | None:
-    """What of a call these kernels cannot do, in one line; None: they can."""
+    """What of a call these kernels cannot do, in one line; None: they can.
+
+    Args:
+      query, key, value, bias, mask, droppable: arrays, or their shapes and dtypes.
+    """
     lengths = (*query.shape, *key.shape)
     if not all(isinstance(n, int) for n in lengths):
         return "symbolic shapes; the GPU kernels need known ones"
@@ -97,7 +102,14 @@ def attention(
     s, g, kv = key.shape[1], key.shape[2], value.shape[3]
     if not isinstance(scale, (int, float)):
         query, scale = query * jnp.asarray(scale, query.dtype), 1.0
-    draws = words is not None and dropout is not None
+    rest = Operands(None, None, None, mask=mask, droppable=droppable)
+    if segment_ids is not None:
+        own, others = (x.astype(jnp.int32) for x in segment_ids)
+        rest = rest._replace(query_segments=own, key_segments=others)
+    kind = None
+    if words is not None and dropout is not None:
+        kind = _without_rate(dropout)
+        rest = rest._replace(**_dropout_operands(dropout, words, t, s))
     plan = Plan(
         batch=b,
         num_queries=t,
@@ -108,19 +120,13 @@ def attention(
         value_width=kv,
         is_causal=is_causal,
         scale=float(scale),
-        dropout=_without_rate(dropout) if draws else None,
+        dropout=kind,
         has_bias=bias is not None,
         can_be_unread=not (bias is None and mask is None and segment_ids is None),
         precision=_PRECISIONS[precision],
         tiles=tiles or chosen_tiles(max(k, kv), query.dtype),
         interpret=interpret,
     )
-    rest = Operands(None, None, None, mask=mask, droppable=droppable)
-    if segment_ids is not None:
-        own, others = (x.astype(jnp.int32) for x in segment_ids)
-        rest = rest._replace(query_segments=own, key_segments=others)
-    if draws:
-        rest = rest._replace(**_dropout_operands(dropout, words, t, s))
     return _attention(plan, query, key, value, bias, _softcap(logit_softcap), rest)
 
 
@@ -223,9 +229,7 @@ def _rows(
     first_unread = None
     if plan.is_causal and plan.can_be_unread:
         positions = jnp.arange(plan.num_queries, dtype=jnp.int32)
-        first_unread = jnp.min(
-            jnp.where(top <= plan.minimum, positions, plan.num_queries), axis=-1
-        )
+        first_unread = jnp.min(jnp.where(top <= plan.minimum, positions, plan.num_queries), axis=-1)
     return backward.Rows(
         (gradient * factor).astype(out.dtype),
         top,

@@ -53,7 +53,7 @@ def chosen_tiles(width: int, dtype: jnp.dtype) -> Tiles:
         small = Tile(16, 32)
         return Tiles(small, small, small)
     if width <= 64:
-        return Tiles(Tile(32, 64), Tile(32, 64), Tile(16, 64))
+        return Tiles(Tile(32, 64, warps=8), Tile(32, 64, warps=8), Tile(16, 64))
     return Tiles(Tile(16, 64), Tile(16, 64), Tile(16, 64, warps=8))
 
 

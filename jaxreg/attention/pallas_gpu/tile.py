@@ -185,7 +185,10 @@ def allowed(refs: Operands, at: View, lane: int) -> Array | None:
     if refs.mask is not None:
         found.append(square(refs.mask, at, lane, False))
     if refs.query_segments is not None:
-        found.append(_segments(refs.query_segments, at, at.rows(lane), at.tile.queries) == _segments(refs.key_segments, at, at.keys, at.tile.keys))
+        found.append(
+            _segments(refs.query_segments, at, at.rows(lane), at.tile.queries)
+            == _segments(refs.key_segments, at, at.keys, at.tile.keys)
+        )
     if at.edge and at.plan.is_causal:
         found.append(at.rows(lane) >= at.keys)
     result = found[0] if found else None
@@ -199,8 +202,9 @@ def _segments(ref, at: View, positions: Array, block: int) -> Array:
     return load(ref, (at.b, positions), [(positions, length, length % block != 0)], int32(0))
 
 
-def surviving(refs: Operands, at: View, lane: int, keep: Array) -> Array:
+def surviving(refs: Operands, at: View, lane: int, keep: Array | None) -> Array:
     """Which connections dropping logits leaves, before rows that would lose every key."""
+    assert keep is not None, "logits are dropped"
     return keep if refs.droppable is None else keep | ~square(refs.droppable, at, lane, True)
 
 
@@ -235,12 +239,7 @@ def pairs(at: View, rows: Array, keys: Array) -> Array:
 
 
 def logits(
-    refs: Operands,
-    at: View,
-    lane: int,
-    products: Array,
-    keep: Array | None,
-    rescued: Array | None,
+    refs: Operands, at: View, lane: int, products: Array, keep: Array | None, rescued: Array | None
 ) -> tuple[Array, Array | None, Array, Array | None]:
     """The logits of a lane times `Plan.unit`, what is allowed, raw logits, and the cap's tanh.
 
@@ -260,7 +259,7 @@ def logits(
         x = x + square(refs.bias, at, lane, 0).astype(jnp.float32)
     readable = allowed(refs, at, lane)
     if plan.drops_logits:
-        assert keep is not None and rescued is not None
+        assert rescued is not None
         survives = surviving(refs, at, lane, keep) | at.along(rescued)
         readable = survives if readable is None else readable & survives
     if readable is not None:
@@ -286,7 +285,7 @@ def dropped(refs: Operands, at: View, lane: int, keep: Array | None, x: Array) -
 
 
 def over_blocks(ranges: list[tuple[Any, Any, bool]], step, state):
-    """`state` after `step(edge, n, state)` for n = first ... last - 1 of each (first, last, edge)."""
+    """`state` after `step(edge, n, state)` for the blocks of each range (first, last, edge)."""
     for first, last, edge in ranges:
         state = lax.fori_loop(int32(first), int32(last), partial(step, edge), state)
     return state

@@ -1,0 +1,67 @@
+"""The GPU kernels lower for CUDA, forward and gradient, on a machine without it."""
+
+import re
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import pytest
+from jax.sharding import AbstractDevice, AbstractMesh, AxisType
+
+from tests.helpers import gpu_attention as gpu
+from tests.helpers.gpu_attention import Call, by_kernel
+
+pytestmark = pytest.mark.filterwarnings("ignore:The Pallas Triton backend:DeprecationWarning")
+
+TRITON = "__gpu$xla.gpu.triton"
+UNSTABLE = [jax.export.DisabledSafetyCheck.custom_call(TRITON)]
+H100 = AbstractDevice("NVIDIA H100 80GB HBM3", num_cores=None, platform="gpu")
+
+
+def lowered(call, bias=None, logit_softcap=None, **settings):
+    """The text of a program with the output and all gradients, for CUDA."""
+
+    def both(cotangent, query, key, value, *more):
+        more = list(more)
+        arrays = [None if x is None else more.pop(0) for x in (bias, logit_softcap)]
+
+        def run(query, key, value, *arrays):
+            return by_kernel(query, key, value, *arrays, tiles=None, interpret=False, **settings)
+
+        out, back = jax.vjp(run, query, key, value, *arrays)
+        return out, back(cotangent)
+
+    given = [x for x in (bias, logit_softcap) if x is not None]
+    arrays = (call.cotangent(), *call.inputs(), *given)
+    mesh = AbstractMesh((1,), ("device",), axis_types=(AxisType.Auto,), abstract_device=H100)
+    with jax.sharding.use_abstract_mesh(mesh):
+        program = jax.export.export(jax.jit(both), platforms=["cuda"], disabled_checks=UNSTABLE)
+        return program(*arrays).mlir_module()
+
+
+@pytest.mark.short_cases("causal, dropout")
+@pytest.mark.parametrize("name", gpu.SETTINGS)
+def test_every_setting_lowers_for_cuda(name):
+    call = Call(2, 530, 300, 4, 2, 64, 48)
+    settings = gpu.settings_of(call)[name]
+    text = lowered(call, **settings)
+    bias = settings.get("bias")
+    is_full = bias is not None and min(bias.shape[2:]) > 1
+    assert len(re.findall(f"custom_call @{re.escape(TRITON)}", text)) == 3 + is_full
+    assert "callback" not in text and "?x" not in text
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+@pytest.mark.parametrize("width", [5, 64, 80, 128, 256])
+def test_every_width_and_dtype_lowers_for_cuda(width, dtype):
+    call = Call(1, 40, 300, 3, 1, width, width, dtype)
+    assert TRITON in lowered(call, **gpu.settings_of(call)["causal, dropout"])
+
+
+def test_no_array_of_t_by_s_is_made():
+    call = Call(1, 2048, 1024, 2, 2, 64, 64, "bfloat16")
+    text = lowered(call, **gpu.settings_of(Call())["causal, dropout"])
+    shapes = re.findall(r"tensor<((?:\d+x)+)\w+>", text)
+    largest = max(int(jnp.prod(jnp.array([*map(int, x.strip("x").split("x"))]))) for x in shapes)
+    assert 2048 * 2 * 64 <= largest < 2048 * 1024
