@@ -16,10 +16,11 @@ def cross_entropy(
     """Cross-entropy in nats, one value per example.
 
     (1 - s) * -log p[label] + s * mean over classes of -log p; strength s = None leaves the term
-    out, 0 is its off value.
+    out, 0 is its off value. In float32, or in the logits' own dtype where that is wider.
 
     Source: Szegedy et al. 2016, arXiv:1512.00567, section 7 (label smoothing, uniform prior).
     """
+    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     plain = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     if label_smoothing_strength is None:
         return plain

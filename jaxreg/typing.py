@@ -12,6 +12,7 @@ A leading `*` means any number of axes, a leading `#` an axis that may be 1 and 
 
 from typing import Literal
 
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree, UInt8, UInt32
 
 PRNGKey = Key[Array, "*batch"] | UInt32[Array, "*batch 2"] | UInt32[Array, "*batch 4"]
@@ -56,11 +57,16 @@ InitScheme = Literal["lecun", "normal", "scaled", "xavier"]
 DropoutDepth = Literal["constant", "linear"]
 """How drop probabilities run over the layers; see `jaxreg.nn.TransformerDropout`."""
 
+ComputeDtype = Literal["float32", "bfloat16"]
+"""The dtype of a model's activations and products; see `jaxreg.nn.precision`."""
+
 __all__ = [
     "Array",
     "AttentionImplementation",
     "AttentionKind",
     "Bool",
+    "ComputeDtype",
+    "DTypeLike",
     "DropoutDepth",
     "DropoutStage",
     "DropoutUnit",

@@ -1,5 +1,8 @@
 """Attention that materialises [B, H, T, S]: the definition, and faster for short sequences."""
 
+from collections.abc import Callable
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
@@ -28,9 +31,8 @@ def attention_weights(
     b, t, h, k = query.shape
     groups, dtype = key.shape[2], softmax_dtype(query.dtype)
     grouped = (query * jnp.asarray(scale, query.dtype)).reshape(b, t, groups, h // groups, k)
-    logits = jnp.einsum(
-        "btgik,bsgk->bgits", grouped, key, precision=precision, preferred_element_type=dtype
-    )
+    product = partial(jnp.einsum, "btgik,bsgk->bgits", precision=precision)
+    logits = wide_product(product, grouped, key, dtype)
     logits = logits.reshape(b, h, t, key.shape[1])
     if logit_softcap is not None:
         logits = softcap(logits, logit_softcap)
@@ -41,6 +43,33 @@ def attention_weights(
     if mask is not None:
         logits = jnp.where(mask, logits, jnp.finfo(dtype).min)
     return jax.nn.softmax(logits, axis=-1)
+
+
+def wide_product(
+    product: Callable[..., Array], x: Array, y: Array, dtype: jnp.dtype
+) -> Float[Array, "..."]:
+    """The matrix product of `x` and `y` in a wider `dtype`; its gradients are narrow products.
+
+    JAX's own rule multiplies the wide gradient by the narrow factors, which makes every product of
+    the backward pass a wide one. Here the gradient is rounded first, as flax.linen.Dense has it.
+
+    Args:
+      product: (x, y, preferred_element_type=...) -> their product, linear in each.
+      dtype: of the result; where it is the factors' own, the rule is JAX's.
+    """
+    if x.dtype == dtype:
+        return product(x, y, preferred_element_type=dtype)
+
+    @jax.custom_jvp
+    def wide(x, y):
+        return product(x, y, preferred_element_type=dtype)
+
+    @wide.defjvp
+    def _(primals, tangents):
+        (x, y), (dx, dy) = primals, tangents
+        return wide(x, y), product(dx, y).astype(dtype) + product(x, dy).astype(dtype)
+
+    return wide(x, y)
 
 
 def softmax_dtype(dtype: jnp.dtype) -> jnp.dtype:

@@ -8,7 +8,7 @@ from jaxreg.nn.dropout import is_training, site_key
 from jaxreg.nn.init import Initializers, initializers
 from jaxreg.nn.options import AttentionOptions
 from jaxreg.nn.positions import rotate
-from jaxreg.typing import Array, Bool, Float, Int, PRNGKey
+from jaxreg.typing import Array, Bool, DTypeLike, Float, Int, PRNGKey
 
 
 class SelfAttention(nn.Module):
@@ -30,6 +30,8 @@ class SelfAttention(nn.Module):
       initializers: of the kernels.
       deterministic: True is evaluation, False training; None leaves it to the call
         (`jaxreg.nn.dropout.is_training`).
+      dtype: of the activations and of the inputs of every product, such as bfloat16 (see
+        `jaxreg.nn.precision`); parameters stay float32. None: that of parameters and inputs.
 
     Sows "attention_weights" [B, H, T, T] (as applied, after dropping) when the collection
     "intermediates" is mutable. Only then do they exist, whatever `options.implementation` says;
@@ -49,6 +51,7 @@ class SelfAttention(nn.Module):
     site: int | Int[Array, ""] = 0
     initializers: Initializers = initializers()
     deterministic: bool | None = None
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(
@@ -73,14 +76,15 @@ class SelfAttention(nn.Module):
           example_ids: positions in the global batch, for dropout; None means 0 ... B-1.
           droppable: False marks connections that are never dropped.
         """
-        width, init = x.shape[-1], self.initializers
+        width, init, dtype = x.shape[-1], self.initializers, self.dtype
         shape = (self.num_heads, head_width(width, self.num_heads))
         query, key, value = (
-            nn.DenseGeneral(shape, kernel_init=init.kernel, name=name)(x)
+            nn.DenseGeneral(shape, dtype=dtype, kernel_init=init.kernel, name=name)(x)
             for name in ("query", "key", "value")
         )
         if self.options.qk_norm:
-            query, key = nn.RMSNorm(name="query_norm")(query), nn.RMSNorm(name="key_norm")(key)
+            query = nn.RMSNorm(dtype=dtype, name="query_norm")(query)
+            key = nn.RMSNorm(dtype=dtype, name="key_norm")(key)
         dropout = self.dropout if is_training(train, deterministic, self.deterministic) else None
         out, weights = attend_heads(
             query,
@@ -96,9 +100,9 @@ class SelfAttention(nn.Module):
         )
         if weights is not None:
             self.sow("intermediates", "attention_weights", weights)
-        return nn.DenseGeneral(width, axis=(-2, -1), kernel_init=init.residual_kernel, name="out")(
-            out
-        )
+        return nn.DenseGeneral(
+            width, axis=(-2, -1), dtype=dtype, kernel_init=init.residual_kernel, name="out"
+        )(out)
 
 
 def head_width(width: int, num_heads: int) -> int:

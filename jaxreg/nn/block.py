@@ -11,7 +11,8 @@ from jaxreg.nn.dropout import Dropout, is_training, site_key
 from jaxreg.nn.init import Initializers, initializers
 from jaxreg.nn.norms import LayerScale, norm_of
 from jaxreg.nn.options import BlockDropout, BlockOptions, MlpDropout
-from jaxreg.typing import Array, Bool, Float, Int, PRNGKey
+from jaxreg.nn.precision import in_dtype
+from jaxreg.typing import Array, Bool, DTypeLike, Float, Int, PRNGKey
 
 
 class Mlp(nn.Module):
@@ -33,6 +34,8 @@ class Mlp(nn.Module):
       initializers: of the kernels.
       deterministic: True is evaluation, False training; None leaves it to the call
         (`jaxreg.nn.dropout.is_training`).
+      dtype: of the activations and of the inputs of every product, such as bfloat16 (see
+        `jaxreg.nn.precision`); parameters stay float32. None: that of parameters and inputs.
 
     Randomness: position-keyed, from `dropout_key` if given, else from the "dropout" stream of Flax.
 
@@ -45,6 +48,7 @@ class Mlp(nn.Module):
     layer: int | Int[Array, ""] = 0
     initializers: Initializers = initializers()
     deterministic: bool | None = None
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(
@@ -59,12 +63,13 @@ class Mlp(nn.Module):
         """Each position's features, transformed; arguments as in SelfAttention."""
         train = is_training(train, deterministic, self.deterministic)
         draw = {"train": train, "dropout_key": dropout_key, "example_ids": example_ids}
-        h = nn.Dense(self.mlp_width, kernel_init=self.initializers.kernel, name="wi")(x)
+        dtype, init = self.dtype, self.initializers
+        h = nn.Dense(self.mlp_width, dtype=dtype, kernel_init=init.kernel, name="wi")(x)
         h = Dropout(self.dropout.pre_activation_rate, rng.site(self.layer, "mlp_pre_activation"))(
             h, **draw
         )
         h = Dropout(self.dropout.rate, rng.site(self.layer, "mlp"))(nn.gelu(h), **draw)
-        return nn.Dense(x.shape[-1], kernel_init=self.initializers.residual_kernel, name="wo")(h)
+        return nn.Dense(x.shape[-1], dtype=dtype, kernel_init=init.residual_kernel, name="wo")(h)
 
 
 def heavy_dropout_mlp(mlp_width: int, layer: int = 0) -> Mlp:
@@ -101,6 +106,8 @@ class TransformerBlock(nn.Module):
       initializers: of the kernels.
       deterministic: True is evaluation, False training; None leaves it to the call
         (`jaxreg.nn.dropout.is_training`).
+      dtype: of the activations and of the inputs of every product, such as bfloat16 (see
+        `jaxreg.nn.precision`); parameters stay float32. None: that of parameters and inputs.
 
     Sows "input" [B, T, D], the block's input, when the collection "intermediates" is mutable.
 
@@ -124,6 +131,7 @@ class TransformerBlock(nn.Module):
     layer: int | Int[Array, ""] = 0
     initializers: Initializers = initializers()
     deterministic: bool | None = None
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(
@@ -139,6 +147,7 @@ class TransformerBlock(nn.Module):
     ) -> Float[Array, "b t d"]:
         """The activations after the block; arguments as in SelfAttention."""
         self.options.check_fits(self.dropout)
+        x = in_dtype(x, self.dtype)
         self.sow("intermediates", "input", x)
         train = is_training(train, deterministic, self.deterministic)
         draw = {"train": train, "dropout_key": dropout_key, "example_ids": example_ids}
@@ -148,9 +157,17 @@ class TransformerBlock(nn.Module):
             self.options.attention,
             rng.site(self.layer, "attention"),
             self.initializers,
+            dtype=self.dtype,
             name="attention",
         )
-        mlp = Mlp(self.mlp_width, self.dropout.mlp, self.layer, self.initializers, name="mlp")
+        mlp = Mlp(
+            self.mlp_width,
+            self.dropout.mlp,
+            self.layer,
+            self.initializers,
+            dtype=self.dtype,
+            name="mlp",
+        )
         out = self._sublayer(
             "attention", lambda y: attention(y, mask, droppable=droppable, **draw), x, draw
         )
@@ -167,7 +184,7 @@ class TransformerBlock(nn.Module):
         )
 
         def norm(name):
-            return norm_of(options.norm_kind, nn.LayerNorm, nn.RMSNorm, name=name)
+            return norm_of(options.norm_kind, nn.LayerNorm, nn.RMSNorm, dtype=self.dtype, name=name)
 
         scale = (
             None

@@ -83,8 +83,9 @@ def through_blocks(
     for layer, block in enumerate(blocks):
         if mix is not None:
             assert other is not None  # given together with the mix
-            weight = mix.weight[:, None, None].astype(x.dtype)
-            x = jnp.where(mix.layer == layer, weight * x + (1 - weight) * other, x)
+            weight = mix.weight[:, None, None]  # float32 also where activations are narrower
+            mixed = (weight * x + (1 - weight) * other).astype(x.dtype)
+            x = jnp.where(mix.layer == layer, mixed, x)
         x = block(x, mask=own.masks[layer], example_ids=own.example_ids)
         if partner is not None and layer + 1 < len(blocks):
             other = block(other, mask=partner.masks[layer], example_ids=partner.example_ids)

@@ -23,8 +23,9 @@ from jaxreg.nn.mixing import (
 from jaxreg.nn.norms import norm_of
 from jaxreg.nn.options import TransformerDropout, TransformerOptions
 from jaxreg.nn.positions import position_vectors
+from jaxreg.nn.precision import in_dtype, wide_output
 from jaxreg.nn.tokens import droppable_tokens, token_dropout, visible_keys
-from jaxreg.typing import Array, Bool, Float, Int, PRNGKey
+from jaxreg.typing import Array, Bool, DTypeLike, Float, Int, PRNGKey
 
 
 class Transformer(nn.Module):
@@ -50,6 +51,8 @@ class Transformer(nn.Module):
       options: how the model is put together.
       deterministic: True is evaluation, False training; None leaves it to the call
         (`jaxreg.nn.dropout.is_training`).
+      dtype: of the activations and of the inputs of every product, such as bfloat16 (see
+        `jaxreg.nn.precision`); parameters stay float32. None: that of parameters and inputs.
 
     Raises:
       ValueError: what the blocks refuse, and sequences longer than learned positions.
@@ -71,6 +74,7 @@ class Transformer(nn.Module):
     dropout: TransformerDropout = TransformerDropout()
     options: TransformerOptions = TransformerOptions()
     deterministic: bool | None = None
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(
@@ -111,7 +115,8 @@ class Transformer(nn.Module):
             `read_positions` hold for both.
 
         Returns:
-          [B, T, num_outputs], or at `read_positions` [B, num_outputs] or [B, R, num_outputs].
+          [B, T, num_outputs], or at `read_positions` [B, num_outputs] or [B, R, num_outputs]; with
+          a narrow `dtype` they are float32.
         """
         options = self.options
         train = is_training(train, deterministic, self.deterministic)
@@ -123,7 +128,7 @@ class Transformer(nn.Module):
                 self.vocab_size, self.width, embedding_init=init.table, name="embedding"
             )
         else:
-            embed = nn.Dense(self.width, kernel_init=init.kernel, name="patches")
+            embed = nn.Dense(self.width, dtype=self.dtype, kernel_init=init.kernel, name="patches")
         places = position_vectors(
             options.positions,
             tokens.shape[1],
@@ -142,6 +147,7 @@ class Transformer(nn.Module):
                     options.of_block,
                     layer,
                     init,
+                    dtype=self.dtype,
                     name=f"block_{layer}",
                 ),
                 train=train,
@@ -157,6 +163,7 @@ class Transformer(nn.Module):
             features,
             mix,
             self.dropout if train else TransformerDropout(),
+            dtype=self.dtype,
             num_layers=self.num_layers,
             padding_mask=padding_mask,
             mask=mask,
@@ -166,8 +173,11 @@ class Transformer(nn.Module):
         )
         x = at_positions(through_blocks(blocks, own, partner, mix), read_positions)
         if options.final_norm:
-            x = norm_of(options.block.norm_kind, nn.LayerNorm, nn.RMSNorm, name="final_norm")(x)
-        return nn.Dense(self.num_outputs, kernel_init=init.kernel, name="output")(x)
+            kind = options.block.norm_kind
+            x = norm_of(kind, nn.LayerNorm, nn.RMSNorm, dtype=self.dtype, name="final_norm")(x)
+        return nn.Dense(
+            self.num_outputs, kernel_init=init.kernel, name="output", **wide_output(self.dtype)
+        )(x)
 
 
 def streams(
@@ -178,6 +188,7 @@ def streams(
     mix: Mix | None,
     dropout: TransformerDropout,
     *,
+    dtype: DTypeLike | None,
     num_layers: int,
     padding_mask: Bool[Array, "b t"] | None,
     mask: Bool[Array, "#b #h #t #t"] | Bool[Array, "n #b #h #t #t"] | None,
@@ -191,6 +202,7 @@ def streams(
       embed: tokens or features to [B, T, D].
       places: position vectors.
       dropout: of this call: what of embeddings, tokens and keys is dropped.
+      dtype: of what enters the blocks; tables are read and added in their own.
     """
 
     def stream(inputs, padding, paddings, ids) -> Stream:
@@ -203,7 +215,7 @@ def streams(
         if dropout.token_rate is not None:
             kept = droppable_tokens(padding, read_positions, x.shape[1])
             x = token_dropout(x, dropout.token_rate, key("token"), ids, kept)
-        x = x + (places if isinstance(places, float | int) else places[None])
+        x = in_dtype(x + (places if isinstance(places, float | int) else places[None]), dtype)
         if dropout.embedding_rate is not None:
             x = position_keyed_dropout(x, dropout.embedding_rate, key("embedding"), ids)
         if dropout.key_rate is not None:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from jaxreg.nn import Transformer
+from jaxreg.nn.precision import at_least_float32
 from jaxreg.probe import normalization
 from jaxreg.probe.forward import query_logits
 from jaxreg.typing import Array, Float
@@ -14,7 +15,7 @@ BRANCHES = ("attention", "mlp")
 
 
 class Clean(NamedTuple):
-    """The activations of an unmodified pass.
+    """The activations of an unmodified pass, float32 also of a model that computes in bfloat16.
 
     Attributes:
       logits: at the query.
@@ -56,12 +57,11 @@ def clean_run(model: Transformer, params: Any, batch: Mapping) -> Clean:
     layers = range(model.num_layers)
 
     def stack(name):
-        return jnp.stack([seen[f"block_{n}/{name}"] for n in layers])
+        return jnp.stack([at_least_float32(seen[f"block_{n}/{name}"]) for n in layers])
 
     def branches(names, side):
-        return jnp.stack(
-            [jnp.stack([seen[f"block_{n}/{x}:{side}"] for x in names]) for n in layers]
-        )
+        pairs = [jnp.stack([seen[f"block_{n}/{x}:{side}"] for x in names]) for n in layers]
+        return at_least_float32(jnp.stack(pairs))
 
     return Clean(
         logits,
@@ -108,6 +108,7 @@ def at_out(edit: Callable[[int, Array, Array, Array], Array]) -> Callable:
             return values[layer]
         if path[-1] == "out":
             edited = edit(layer, args[0], values[layer], attention_weights(context))
+            edited = edited.astype(args[0].dtype)
             return next_function(edited, *args[1:], **kwargs)
         return next_function(*args, **kwargs)
 
@@ -123,6 +124,7 @@ def at_branches(model: Transformer, edit: Callable[[int, int, Array], Array]) ->
         path = context.module.path
         if context.method_name != "__call__" or len(path) != 2 or path[1] not in ends:
             return out
-        return edit(int(path[0].removeprefix("block_")), ends.index(path[1]), out)
+        edited = edit(int(path[0].removeprefix("block_")), ends.index(path[1]), out)
+        return edited.astype(out.dtype)
 
     return intercept

@@ -16,6 +16,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxreg.nn.precision import at_least_float32, in_dtype
 from jaxreg.typing import Array, Float
 
 NORMS = (nn.LayerNorm, nn.RMSNorm)
@@ -78,6 +79,7 @@ def is_norm_call(context: Any) -> bool:
 
 def statistics(module: nn.Module, x: Float[Array, "*b d"]) -> Statistics:
     """Mean (RMSNorm: 0) and variance over the last axis."""
+    x = at_least_float32(x)
     mean = (
         jnp.zeros((*x.shape[:-1], 1), x.dtype)
         if isinstance(module, nn.RMSNorm)
@@ -94,4 +96,6 @@ def normalized(
     if module.use_scale:
         factor = factor * module.get_variable("params", "scale")
     y = (x - given.mean) * factor
-    return y + module.get_variable("params", "bias") if getattr(module, "use_bias", False) else y
+    if getattr(module, "use_bias", False):
+        y = y + module.get_variable("params", "bias")
+    return in_dtype(y, module.dtype)

@@ -57,6 +57,10 @@ CASES = [
     (f"{COMPARE} --config.model.num_layer=4", ["did you mean model.num_layers?"]),
     (f"{COMPARE} --config.model.num_layers=four", ["a whole number of blocks"]),
     (f"{COMPARE} --config.model.num_layers", ["has no value"]),
+    (
+        f"{COMPARE} --config.model.dtype=bfloat",
+        ["--config.model.dtype=bfloat: must be one of: float32, bfloat16; did you mean bfloat16?"],
+    ),
     (f"{COMPARE} --config.model.attention_dropout_rate=1.0", ["at least 0 and below 1"]),
     (f"{COMPARE} --config.optim.learning_rate=nan", ["above 0"]),
     (f"{COMPARE} --config.train.num_steps=-1", ["steps, 1 or more"]),

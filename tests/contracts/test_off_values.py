@@ -1,5 +1,5 @@
 """Law 7, for every regularizer of the table: at its off value it is absent, away from it training
-changes, and evaluation never does.
+changes, and evaluation never does; in float32 and in bfloat16.
 
 Exactly so operation by operation; to rounding in compiled programs, under pmap on one device and on
 four that share the batch. (A published study ran for years with a dropout flag that never reached
@@ -28,6 +28,8 @@ from tests.helpers import tiny
 
 SEED, B, NUM_STEPS = 3, 8, 3
 FAST = {"xla_backend_optimization_level": 0}  # compiles in half the time
+AS_WRITTEN = FAST | {"xla_allow_excess_precision": False}  # XLA leaves no rounding out
+DTYPES = ("float32", pytest.param("bfloat16", marks=pytest.mark.system))
 # Adam makes steps of rounding errors where a gradient is 0 (key biases): not with this one.
 EPS = 1e-3
 SIZE = {
@@ -159,17 +161,35 @@ def eager_loss(changes: dict[str, Any]) -> np.ndarray:
 
 
 @cache
-def plain_loss() -> np.ndarray:
-    return eager_loss({})
+def plain_loss(dtype: str) -> np.ndarray:
+    return eager_loss({"model.dtype": dtype})
 
 
-@pytest.mark.short_cases("model.attention_dropout_rate", "augment.mixup_strength")
-@pytest.mark.parametrize("field", [field for field in OFF if not field.startswith("optim.")])
-def test_at_its_off_value_the_loss_is_exactly_the_one_without_it(field):
-    entry = BY_FIELD[field]
-    np.testing.assert_array_equal(eager_loss({field: entry.off}), plain_loss())
-    seen_with = eager_loss(dict(entry.also)) if entry.also else plain_loss()
-    assert abs(eager_loss({**entry.also, field: entry.on}) - seen_with) > 1e-4 * abs(seen_with)
+IN_BOTH = [
+    pytest.param(field, dtype, id=field if dtype == "float32" else f"{field}, {dtype}")
+    for dtype in ("float32", "bfloat16")
+    for field in OFF
+    if not field.startswith("optim.")
+]
+
+
+@pytest.mark.short_cases(
+    "model.attention_dropout_rate",
+    "augment.mixup_strength",
+    "model.attention_dropout_rate, bfloat16",
+)
+@pytest.mark.parametrize("field, dtype", IN_BOTH)
+def test_at_its_off_value_the_loss_is_exactly_the_one_without_it(field, dtype):
+    entry, own = BY_FIELD[field], {"model.dtype": dtype}
+    np.testing.assert_array_equal(eager_loss(own | {field: entry.off}), plain_loss(dtype))
+    seen_with = eager_loss({**own, **entry.also}) if entry.also else plain_loss(dtype)
+    on = eager_loss({**own, **entry.also, field: entry.on})
+    assert abs(on - seen_with) > 1e-4 * abs(seen_with)
+
+
+@pytest.mark.system
+def test_the_loss_of_the_dtypes_is_another_one_and_near():
+    assert 1e-5 < abs(plain_loss("bfloat16") / plain_loss("float32") - 1) < 0.02
 
 
 def steps_of(values: dict[str, Any]) -> tuple[list, Any]:
@@ -271,7 +291,8 @@ def compiled(config: dict, devices: int):
     )
     rest = parameters(), share(batch), scored, np.arange(B, dtype=np.int32).reshape(devices, -1)
     traced = jax.tree.map(np.float32, build.strengths_of(config))
-    ready = run.lower(traced, *rest).compile(compiler_options=FAST)
+    narrow = config["model"]["dtype"] == "bfloat16"
+    ready = run.lower(traced, *rest).compile(compiler_options=AS_WRITTEN if narrow else FAST)
 
     def call(values: dict) -> Outcome:
         return jax.tree.map(
@@ -282,15 +303,15 @@ def compiled(config: dict, devices: int):
 
 
 @cache
-def program(index: int, devices: int):
+def program(index: int, devices: int, dtype: str = "float32"):
     """(program with some strengths traced, their off values as a config)."""
-    config = config_of({field: OFF[field] for field in PROGRAMS[index]})
+    config = config_of({field: OFF[field] for field in PROGRAMS[index]} | {"model.dtype": dtype})
     return compiled(config, devices), config
 
 
 @cache
-def without_any(devices: int) -> Outcome:
-    config = config_of({})
+def without_any(devices: int, dtype: str) -> Outcome:
+    config = config_of({"model.dtype": dtype})
     return compiled(config, devices)(build.strengths_of(config))
 
 
@@ -307,9 +328,10 @@ def at(config: dict, values: dict[str, float]) -> dict:
 @pytest.mark.short_cases()
 @pytest.mark.parametrize("devices", [pytest.param(1, marks=pytest.mark.system), 4])
 @pytest.mark.parametrize("index", range(len(PROGRAMS)))
-def test_a_program_at_all_off_values_is_the_one_without_any_term(index, devices):
-    run, config = program(index, devices)
-    off, absent = run(build.strengths_of(config)), without_any(devices)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_program_at_all_off_values_is_the_one_without_any_term(dtype, index, devices):
+    run, config = program(index, devices, dtype)
+    off, absent = run(build.strengths_of(config)), without_any(devices, dtype)
     np.testing.assert_allclose(off.losses[0], absent.losses[0], rtol=1e-6)
     assert difference(absent.gradient, off.gradient) < 1e-6
     assert (
@@ -321,9 +343,10 @@ def test_a_program_at_all_off_values_is_the_one_without_any_term(index, devices)
 @pytest.mark.short_cases()
 @pytest.mark.parametrize("devices", [pytest.param(1, marks=pytest.mark.system), 4])
 @pytest.mark.parametrize("field", OFF)
-def test_away_from_its_off_value_training_changes_and_evaluation_does_not(field, devices):
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_away_from_its_off_value_training_changes_and_evaluation_does_not(dtype, field, devices):
     entry = BY_FIELD[field]
-    run, config = program(program_of(field), devices)
+    run, config = program(program_of(field), devices, dtype)
     before, after = (
         run(at(config, dict(entry.also))),
         run(at(config, {**entry.also, field: entry.on})),

@@ -86,6 +86,7 @@ VALUES = {
     "layer_scale": 0.92,
     "attention_kind": "sigmoid",
     "init_scheme": "scaled",
+    "dtype": "bfloat16",
 }
 
 
@@ -107,6 +108,7 @@ def test_every_field_of_the_config_reaches_its_place():
         AttentionOptions(True, False, "sigmoid", 0.91, True, "reference"),
     )
     assert model.options == TransformerOptions("rotary", False, "scaled", block)
+    assert model.dtype == jnp.bfloat16
     assert model.dropout == TransformerDropout(
         BlockDropout(
             AttentionDropout(rates["attention_dropout_rate"], "span", "logits", ("head",), 2),
@@ -126,5 +128,6 @@ def test_every_field_of_the_config_reaches_its_place():
 def test_a_module_s_own_defaults_are_those_of_the_config():
     assert transformer(vocab_size=5, num_outputs=7).dropout == TransformerDropout()
     assert transformer(vocab_size=5, num_outputs=7).options == TransformerOptions()
+    assert transformer(vocab_size=5, num_outputs=7).dtype is None
     assert Mlp(3) == Mlp(3) and hash(Mlp(3)) == hash(Mlp(3))
     assert jnp.ndim(Mlp(3).layer) == 0

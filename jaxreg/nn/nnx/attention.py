@@ -9,7 +9,8 @@ from jaxreg.nn.attention import attend_heads, head_width
 from jaxreg.nn.init import Initializers, initializers
 from jaxreg.nn.nnx.dropout import Module, Rngs, check_static, module_class, site_key
 from jaxreg.nn.options import AttentionOptions
-from jaxreg.typing import Array, Bool, Float, Int, PRNGKey, Scalar
+from jaxreg.nn.precision import wide_norm
+from jaxreg.typing import Array, Bool, DTypeLike, Float, Int, PRNGKey, Scalar
 
 
 @module_class
@@ -22,6 +23,7 @@ class SelfAttention(Module):
     site: int | Int[Array, ""] = 0
     initializers: dataclasses.InitVar[Initializers] = initializers()
     deterministic: bool | None = None
+    dtype: DTypeLike | None = None
     _: dataclasses.KW_ONLY
     width: int
     rngs: dataclasses.InitVar[nnx.Rngs]
@@ -30,15 +32,19 @@ class SelfAttention(Module):
         check_static(self.dropout, "dropout")
         check_static(self.options.logit_softcap, "logit_softcap")
         shape = (self.num_heads, head_width(self.width, self.num_heads))
+        part = {"dtype": self.dtype, "rngs": rngs}
         self.query, self.key, self.value = (
-            nnx.LinearGeneral(self.width, shape, kernel_init=initializers.kernel, rngs=rngs)
+            nnx.LinearGeneral(self.width, shape, kernel_init=initializers.kernel, **part)
             for _ in range(3)
         )
         self.query_norm, self.key_norm = (
-            nnx.RMSNorm(shape[1], rngs=rngs) if self.options.qk_norm else None for _ in range(2)
+            nnx.RMSNorm(shape[1], rngs=rngs, **wide_norm(self.dtype))
+            if self.options.qk_norm
+            else None
+            for _ in range(2)
         )
         self.out = nnx.LinearGeneral(
-            shape, self.width, axis=(-2, -1), kernel_init=initializers.residual_kernel, rngs=rngs
+            shape, self.width, axis=(-2, -1), kernel_init=initializers.residual_kernel, **part
         )
 
     def __call__(

@@ -15,7 +15,8 @@ from jaxreg.nn.nnx.attention import SelfAttention
 from jaxreg.nn.nnx.dropout import Module, Rngs, check_static, dropped, module_class, site_key
 from jaxreg.nn.norms import norm_of
 from jaxreg.nn.options import BlockDropout, BlockOptions, MlpDropout
-from jaxreg.typing import Array, Bool, Float, Int, PRNGKey, Scalar
+from jaxreg.nn.precision import in_dtype, wide_norm
+from jaxreg.typing import Array, Bool, DTypeLike, Float, Int, PRNGKey, Scalar
 
 
 @module_class
@@ -44,15 +45,17 @@ class Mlp(Module):
     layer: int = 0
     initializers: dataclasses.InitVar[Initializers] = initializers()
     deterministic: bool | None = None
+    dtype: DTypeLike | None = None
     _: dataclasses.KW_ONLY
     width: int
     rngs: dataclasses.InitVar[nnx.Rngs]
 
     def __post_init__(self, initializers: Initializers, rngs: nnx.Rngs):
         check_static(self.dropout, "dropout")
-        self.wi = nnx.Linear(self.width, self.mlp_width, kernel_init=initializers.kernel, rngs=rngs)
+        part = {"dtype": self.dtype, "rngs": rngs}
+        self.wi = nnx.Linear(self.width, self.mlp_width, kernel_init=initializers.kernel, **part)
         self.wo = nnx.Linear(
-            self.mlp_width, self.width, kernel_init=initializers.residual_kernel, rngs=rngs
+            self.mlp_width, self.width, kernel_init=initializers.residual_kernel, **part
         )
 
     def __call__(
@@ -87,6 +90,7 @@ class TransformerBlock(Module):
     layer: int = 0
     initializers: dataclasses.InitVar[Initializers] = initializers()
     deterministic: bool | None = None
+    dtype: DTypeLike | None = None
     _: dataclasses.KW_ONLY
     width: int
     rngs: dataclasses.InitVar[nnx.Rngs]
@@ -101,14 +105,17 @@ class TransformerBlock(Module):
             options.attention,
             rng.site(self.layer, "attention"),
             initializers,
+            dtype=self.dtype,
             **part,
         )
-        self.mlp = Mlp(self.mlp_width, self.dropout.mlp, self.layer, initializers, **part)
+        self.mlp = Mlp(
+            self.mlp_width, self.dropout.mlp, self.layer, initializers, dtype=self.dtype, **part
+        )
 
         def norm(exists: bool):
-            kind, width = options.norm_kind, self.width
+            own = {"num_features": self.width, "rngs": rngs} | wide_norm(self.dtype)
             if exists:
-                return norm_of(kind, nnx.LayerNorm, nnx.RMSNorm, num_features=width, rngs=rngs)
+                return norm_of(options.norm_kind, nnx.LayerNorm, nnx.RMSNorm, **own)
 
         def scale():
             if options.layer_scale is not None:
@@ -142,6 +149,7 @@ class TransformerBlock(Module):
         if not train:
             dropout = BlockDropout()
         draw = {"dropout_key": dropout_key, "rngs": rngs, "example_ids": example_ids}
+        x = in_dtype(x, self.dtype)
         if sow_weights:
             self.sow(nnx.Intermediate, "input", x)
         attention = partial(

@@ -13,8 +13,9 @@ from jaxreg.nn.nnx.dropout import Module, Rngs, check_static, module_class, site
 from jaxreg.nn.norms import norm_of
 from jaxreg.nn.options import TransformerDropout, TransformerOptions
 from jaxreg.nn.positions import position_vectors
+from jaxreg.nn.precision import wide_norm, wide_output
 from jaxreg.nn.transformer import at_positions, streams
-from jaxreg.typing import Array, Bool, Float, Int, PRNGKey, Scalar
+from jaxreg.typing import Array, Bool, DTypeLike, Float, Int, PRNGKey, Scalar
 
 
 @module_class
@@ -31,6 +32,7 @@ class Transformer(Module):
     dropout: TransformerDropout = TransformerDropout()
     options: TransformerOptions = TransformerOptions()
     deterministic: bool | None = None
+    dtype: DTypeLike | None = None
     _: dataclasses.KW_ONLY
     feature_width: int | None = None
     rngs: dataclasses.InitVar[nnx.Rngs]
@@ -42,7 +44,9 @@ class Transformer(Module):
         if self.feature_width is None:
             self.embedding = nnx.Embed(self.vocab_size, width, embedding_init=init.table, rngs=rngs)
         else:
-            self.patches = nnx.Linear(self.feature_width, width, kernel_init=init.kernel, rngs=rngs)
+            self.patches = nnx.Linear(
+                self.feature_width, width, dtype=self.dtype, kernel_init=init.kernel, rngs=rngs
+            )
         is_learned = options.positions == "learned"
         self.positions = (
             nnx.Embed(self.max_length, width, embedding_init=init.table, rngs=rngs)
@@ -57,17 +61,20 @@ class Transformer(Module):
                 options.of_block,
                 layer,
                 init,
+                dtype=self.dtype,
                 width=width,
                 rngs=rngs,
             )
             setattr(self, f"block_{layer}", block)
-        kind = options.block.norm_kind
+        own = {"num_features": width, "rngs": rngs} | wide_norm(self.dtype)
         self.final_norm = (
-            norm_of(kind, nnx.LayerNorm, nnx.RMSNorm, num_features=width, rngs=rngs)
+            norm_of(options.block.norm_kind, nnx.LayerNorm, nnx.RMSNorm, **own)
             if options.final_norm
             else None
         )
-        self.output = nnx.Linear(width, self.num_outputs, kernel_init=init.kernel, rngs=rngs)
+        self.output = nnx.Linear(
+            width, self.num_outputs, kernel_init=init.kernel, rngs=rngs, **wide_output(self.dtype)
+        )
 
     def __call__(
         self,
@@ -115,6 +122,7 @@ class Transformer(Module):
             features,
             mix,
             dropout,
+            dtype=self.dtype,
             num_layers=self.num_layers,
             padding_mask=padding_mask,
             mask=mask,

@@ -54,6 +54,9 @@ def get_config(dataset: str = DEFAULT_DATASET) -> ConfigDict:
             # reference | blockwise (attention in memory O(T)) | None: by size
             "implementation": None,
             "init_scheme": "lecun",  # lecun | normal | scaled | xavier
+            # float32 | bfloat16: of activations and products; parameters, attention weights, logits
+            # and loss stay float32
+            "dtype": "float32",
             "causal": False,  # True: a position attends to itself and earlier ones only
             "attention_dropout_rate": 0.0,  # probability, per unit
             "attention_dropout_unit": "connection",  # connection | key | query | head | span

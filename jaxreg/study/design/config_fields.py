@@ -17,6 +17,7 @@ from jaxreg.data import DEFAULT_DATASET, source
 from jaxreg.nn.init import INIT_SCHEMES
 from jaxreg.nn.norms import NORM_KINDS
 from jaxreg.nn.options import DROPOUT_DEPTHS, NORMS, POSITIONS
+from jaxreg.nn.precision import COMPUTE_DTYPES
 from jaxreg.reg import penalties
 from jaxreg.reg.augmentations import AUGMENTATIONS
 from jaxreg.reg.schedules import SCHEDULES
@@ -92,6 +93,7 @@ FIELDS: Mapping[str, Field] = {
     "model.attention_kind": Choice(ATTENTION_KINDS),
     "model.implementation": Choice(IMPLEMENTATIONS, absent=True),
     "model.init_scheme": Choice(tuple(INIT_SCHEMES)),
+    "model.dtype": Choice(tuple(COMPUTE_DTYPES)),
     "model.causal": Boolean(),
     "model.attention_dropout_rate": _RATE,
     "model.attention_dropout_unit": Choice(tuple(UNITS)),
@@ -158,6 +160,13 @@ FIELDS: Mapping[str, Field] = {
     "checkpoint.every_seconds": Real("seconds"),
 }
 """Field -> what it may be, for every field of `base_config`, with the default data set."""
+
+ADDED: Mapping[str, Any] = {"model.dtype": "float32"}
+"""Fields that configs of earlier versions do not have -> what they were trained with.
+
+All are of the model "transformer". At this value a field is no part of a member's address, so that
+the address stays what it was.
+"""
 
 
 class Chosen(NamedTuple):

@@ -4,9 +4,11 @@ from typing import Any
 
 from jaxreg import nn
 from jaxreg.attention import AttentionDropout
+from jaxreg.nn.precision import COMPUTE_DTYPES
 from jaxreg.typing import (
     AttentionImplementation,
     AttentionKind,
+    ComputeDtype,
     DropoutDepth,
     DropoutStage,
     DropoutUnit,
@@ -57,6 +59,7 @@ def transformer_arguments(
     layer_scale: float | None = _BLOCK.layer_scale,
     attention_kind: AttentionKind = _ATTENTION.kind,
     init_scheme: InitScheme = nn.TransformerOptions.init_scheme,
+    dtype: ComputeDtype = "float32",
 ) -> dict[str, Any]:
     """What `jaxreg.nn.Transformer` and `jaxreg.nn.nnx.Transformer` are built from, by name.
 
@@ -102,6 +105,7 @@ def transformer_arguments(
             dropout_depth,
         ),
         "options": nn.TransformerOptions(positions, final_norm, init_scheme, block_options),
+        "dtype": COMPUTE_DTYPES[dtype],
     }
 
 

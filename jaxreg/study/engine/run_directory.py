@@ -17,6 +17,7 @@ from jaxreg.store.member_store import Record
 from jaxreg.study.design import components, predeclared
 from jaxreg.study.design.components import Own
 from jaxreg.study.design.config import flat, validate
+from jaxreg.study.design.config_fields import ADDED
 from jaxreg.study.design.experiment import Arm, Experiment, check_design, load_experiment
 from jaxreg.study.engine import run_files
 from jaxreg.study.engine.members import code_version, plain
@@ -222,7 +223,7 @@ def _refuse_other(workdir: Path, old: Mapping, new: Mapping) -> None:
         mistakes.append(f"{workdir} {other}")
     before, after = flat(old["config"]), flat(new["config"])
     for name in sorted(set(before) | set(after)):
-        held, asked = before.get(name), after.get(name)
+        held, asked = (values.get(name, ADDED.get(name)) for values in (before, after))
         if held != asked and not name.startswith("checkpoint."):
             other = f"was run with {name}={held!r}, not {asked!r}; choose another --workdir"
             mistakes.append(f"{workdir} {other}")

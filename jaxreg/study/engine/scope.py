@@ -6,6 +6,7 @@ import jax
 
 from jaxreg.data.source import fields_of
 from jaxreg.study.design.components import SOURCES
+from jaxreg.study.design.config_fields import ADDED
 
 
 def scope(config: Mapping, seeds: Sequence[int]) -> str:
@@ -29,9 +30,10 @@ def _model(model: Mapping) -> str:
             ]
         )
     causal = "causal" if model["causal"] else "bidirectional"
+    dtype = model.get("dtype", ADDED["model.dtype"])  # older runs have none
     return (
         f"{causal} transformer, {model['num_layers']} layers, width {model['width']},"
-        f" {model['num_heads']} heads"
+        f" {model['num_heads']} heads{'' if dtype == 'float32' else f', {dtype}'}"
     )
 
 

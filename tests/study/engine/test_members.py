@@ -80,6 +80,18 @@ def test_absent_off_and_on_are_three_addresses():
     )
 
 
+def test_a_config_from_before_a_field_was_added_has_the_same_address():
+    """Another model may have a field of the same name; there nothing is left out."""
+    config = tiny.config()
+    model = {name: value for name, value in config["model"].items() if name != "dtype"}
+    assert config["model"]["dtype"] == "float32" and len(model) == len(config["model"]) - 1
+    assert hash_of({**config, "model": model}) == hash_of(config)
+    other, without = (
+        {**config, "model": own | {"module": "m"}} for own in (config["model"], model)
+    )
+    assert hash_of(other) != hash_of(without)
+
+
 def test_the_address_survives_config_json(tmp_path):
     """As the report reads it back: tuples are lists then, infinity is 1e999."""
     from jaxreg.store.atomic import write_json

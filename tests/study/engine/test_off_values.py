@@ -44,6 +44,21 @@ def test_it_passes_whatever_the_config_s_own_strengths_are(as_it_stands):
     )
 
 
+@pytest.mark.system
+def test_it_passes_and_can_fail_in_bfloat16(monkeypatch):
+    narrow = {**CONFIG, "model": {**CONFIG["model"], "dtype": "bfloat16"}}
+    control = off_values.off_value(narrow, tiny.dataset(1), 1, lambda phase: None)
+    detail = "one step: loss, gradient, update differ by less than 0.0001 (relative)"
+    assert control["passed"] is True and control["detail"] == detail
+    right = dropout.position_keyed_dropout
+    monkeypatch.setattr(
+        dropout,
+        "position_keyed_dropout",
+        lambda x, rate, key, ids=None: right(x, rate + 0.02, key, ids),
+    )
+    assert off_values.off_value(narrow, tiny.dataset(1), 1, lambda phase: None)["passed"] is False
+
+
 def test_it_compares_with_a_program_that_has_no_terms(absent):
     loss, gradient, params = absent
     again, _, _ = off_values.one_step(CONFIG, tiny.dataset(1), 1)

@@ -58,6 +58,22 @@ def read(path):
     return json.loads(path.read_text())
 
 
+def test_a_run_from_before_a_field_was_added_goes_on_and_is_read(tmp_path):
+    begin(tmp_path)
+    path = tmp_path / "config.json"
+    old = read(path)
+    for config in (old["config"], *old["arms"].values()):
+        assert config["model"].pop("dtype") == "float32"
+    path.write_text(json.dumps(old))
+    assert set(run_directory.read(tmp_path)[2]) == set(ARMS)
+    assert begin(tmp_path) == []
+    path.write_text(json.dumps(old))
+    with pytest.raises(UserErrors) as error:
+        begin(tmp_path, changes={"model.dtype": "bfloat16"})
+    [line] = error.value.mistakes
+    assert "was run with model.dtype='float32', not 'bfloat16'" in line
+
+
 def test_config_json_holds_the_whole_design(tmp_path):
     assert begin(tmp_path) == []
     config = read(tmp_path / "config.json")
