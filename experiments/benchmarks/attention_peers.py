@@ -6,6 +6,7 @@ float32, dropout per connection.
 """
 
 import time
+from functools import partial
 
 BATCH, HEADS, WIDTH, RATE = 4, 8, 64, 0.1
 LIMIT_SIDE = 2048
@@ -13,11 +14,11 @@ SHORTEST_SECONDS = 0.05
 """A turn repeats its pass until this is filled, and answers with the mean."""
 
 
-def flops(length: int) -> float:
+def flops(length: int, width: int = WIDTH) -> float:
     """Of the matrix products that causal attention needs: two forward and five backward, over the
     connections that exist.
     """
-    return 7 * 2 * BATCH * HEADS * WIDTH * connections(length)
+    return 7 * 2 * BATCH * HEADS * width * connections(length)
 
 
 def connections(length: int) -> int:
@@ -34,10 +35,15 @@ def timed(run, shortest: float = SHORTEST_SECONDS) -> float:
     return (time.perf_counter() - start) / number
 
 
-def jax_attention(name: str):
-    """f(query, key, value, dropout_key) -> output."""
+def jax_attention(name: str, implementation: str | None = None):
+    """f(query, key, value, dropout_key) -> output.
+
+    Args:
+      name: "jaxreg", "flax" (Linen) or "flax_nnx", with "_dropout" or without.
+      implementation: of jaxreg.
+    """
     import jax.numpy as jnp
-    from flax import linen
+    from flax import linen, nnx
 
     import jaxreg
 
@@ -50,11 +56,12 @@ def jax_attention(name: str):
             is_causal=True,
             dropout=dropout,
             dropout_key=dropout_key if dropout else None,
+            implementation=implementation,
         )
 
-    def flax_s(query, key, value, dropout_key, rate=None):
+    def flax_s(query, key, value, dropout_key, rate=None, module=linen):
         mask = jnp.tri(query.shape[1], dtype=bool)[None, None]
-        return linen.dot_product_attention(
+        return module.dot_product_attention(
             query,
             key,
             value,
@@ -65,9 +72,21 @@ def jax_attention(name: str):
             deterministic=rate is None,
         )
 
-    function = {"jaxreg": ours, "flax": flax_s}[name.removesuffix("_dropout")]
+    functions = {"jaxreg": ours, "flax": flax_s, "flax_nnx": partial(flax_s, module=nnx)}
+    function = functions[name.removesuffix("_dropout")]
     rate = RATE if name.endswith("_dropout") else None
     return lambda *inputs: function(*inputs, rate=rate)
+
+
+def forward_and_backward(attention):
+    """f(query, key, value, cotangent, dropout_key) -> output, gradients of query, key and value."""
+    import jax
+
+    def run(query, key, value, cotangent, dropout_key):
+        out, back = jax.vjp(lambda *qkv: attention(*qkv, dropout_key), query, key, value)
+        return out, back(cotangent)
+
+    return run
 
 
 class JaxCases:
@@ -90,14 +109,9 @@ class JaxCases:
         import jax
 
         name, length = case.split()
-        attention = jax_attention(name)
-
-        def forward_and_backward(query, key, value, cotangent, dropout_key):
-            out, back = jax.vjp(lambda *qkv: attention(*qkv, dropout_key), query, key, value)
-            return out, back(cotangent)
-
+        one_pass = forward_and_backward(jax_attention(name))
         shape = jax.ShapeDtypeStruct((BATCH, int(length), HEADS, WIDTH), "float32")
-        lowered = jax.jit(forward_and_backward).lower(*[shape] * 4, jax.random.key(0))
+        lowered = jax.jit(one_pass).lower(*[shape] * 4, jax.random.key(0))
         start = time.perf_counter()
         program = lowered.compile()
         self.about["compile_seconds"][case] = time.perf_counter() - start

@@ -131,6 +131,29 @@ class Figures:
         )
 
 
+def row(
+    what: str,
+    length: int,
+    other: str,
+    own: str,
+    value: float,
+    promised: float,
+    *,
+    least: bool = False,
+) -> dict:
+    """A line of the table: the other's figure, ours, and whether the promised bound was kept."""
+    return {
+        "what": what,
+        "length": length,
+        "other": other,
+        "ours": own,
+        "value": value,
+        "promised": promised,
+        "least": least,
+        "kept": value >= promised if least else value <= promised,
+    }
+
+
 def rows(figures: Figures) -> list[dict]:
     """The table: what is compared, at which length, the other's figure, ours, and what was
     promised.
@@ -149,27 +172,6 @@ def rows(figures: Figures) -> list[dict]:
             ratio,
             promised,
         )
-
-    def row(
-        what: str,
-        length: int,
-        other: str,
-        own: str,
-        value: float,
-        promised: float,
-        *,
-        least: bool = False,
-    ) -> dict:
-        return {
-            "what": what,
-            "length": length,
-            "other": other,
-            "ours": own,
-            "value": value,
-            "promised": promised,
-            "least": least,
-            "kept": value >= promised if least else value <= promised,
-        }
 
     table = [against("flax_dropout", "Flax, a mask per connection", 1 / 6)]
     if figures.has(f"torch {middle}"):
@@ -261,7 +263,17 @@ def markdown(table: list[dict]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def draw(found: dict, target: Path) -> None:
+STYLES = {
+    "torch_dropout": ("PyTorch, dropout", "#b65d3a", "o-"),
+    "flax_dropout": ("Flax, dropout", "#7a6aa8", "o-"),
+    "torch": ("PyTorch, no dropout", "#b65d3a", "o:"),
+    OURS: ("jaxreg, dropout", "#1f6f8b", "o-"),
+    WITHOUT: ("jaxreg, no dropout", "#1f6f8b", "o:"),
+}
+"""Contender -> its words, colour and line in the plot."""
+
+
+def draw(found: dict, target: Path, styles: dict[str, tuple[str, str, str]] = STYLES) -> None:
     """Time and memory over the length."""
     import matplotlib
 
@@ -270,13 +282,6 @@ def draw(found: dict, target: Path) -> None:
 
     figures = Figures(found)
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.6), layout="constrained")
-    styles = {
-        "torch_dropout": ("PyTorch, dropout", "#b65d3a", "o-"),
-        "flax_dropout": ("Flax, dropout", "#7a6aa8", "o-"),
-        "torch": ("PyTorch, no dropout", "#b65d3a", "o:"),
-        OURS: ("jaxreg, dropout", "#1f6f8b", "o-"),
-        WITHOUT: ("jaxreg, no dropout", "#1f6f8b", "o:"),
-    }
     for name, (label, colour, style) in styles.items():
         timed = sorted(int(case.split()[1]) for case in found["seconds"] if case.split()[0] == name)
         if timed:
@@ -309,7 +314,8 @@ def draw(found: dict, target: Path) -> None:
         axis.set_xscale("log", base=2)
         axis.grid(alpha=0.25, lw=0.6)
         axis.spines[["top", "right"]].set_visible(False)
-        axis.legend(frameon=False, fontsize=8)
+        if axis.lines:
+            axis.legend(frameon=False, fontsize=8)
     figure.savefig(target, dpi=130, metadata={"Software": None})
 
 

@@ -92,6 +92,13 @@ class FlaxLoop:
         """Compiles the step, and takes some."""
         self.run(WARM_UP_STEPS)
 
+    def compiled(self):
+        """The step, compiled ahead of time: every run uses it then."""
+        self._step = self._step.lower(
+            self._state, *next(self._batches), self._dropout_key
+        ).compile()
+        return self._step
+
     def run(self, num_steps: int) -> float:
         """Seconds for num_steps (at least 1) training steps, all of them finished."""
         import jax

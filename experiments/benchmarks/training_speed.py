@@ -18,10 +18,14 @@ import os
 import statistics
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from experiments.benchmarks import peers, turns
+
+if TYPE_CHECKING:
+    from jaxreg.train.parallel import Layout
 
 OURS = "jaxreg"
 MEMBERS_PER_DEVICE = 8
@@ -29,16 +33,21 @@ LIMIT_SIDE = 2048
 
 
 class Population:
-    """jaxreg's core: a population of members over the devices, steps inside the program."""
+    """jaxreg's core: a population of members over the devices, steps inside the program.
 
-    def __init__(self, longest: int, size: peers.Size = peers.SIZE):
+    Args:
+      longest: the most steps of a run.
+      layout: the members and their devices; None: eight on each device, one after the other.
+    """
+
+    def __init__(self, longest: int, size: peers.Size = peers.SIZE, layout: "Layout | None" = None):
         import jax
         import numpy as np
 
         from jaxreg.train.parallel import Layout, Member, Programs, Tables
 
-        self.name = f"jaxreg, {MEMBERS_PER_DEVICE} members a device"
-        layout = Layout(members_per_device=MEMBERS_PER_DEVICE)
+        layout = layout or Layout(members_per_device=MEMBERS_PER_DEVICE)
+        self.name = f"jaxreg, {layout.members_per_device} members a device"
         self._programs, slots = Programs(_problem_of(size), layout), layout.slots
         strengths = {
             "rate": np.full(slots, size.dropout_rate, np.float32),
@@ -65,18 +74,26 @@ class Population:
         """Compiles, and takes a step."""
         self.run(1)
 
+    def compiled(self):
+        """The program that takes the steps, compiled ahead of time: every run uses it then."""
+        self._programs.advance = self._programs.advance.lower(*self._call(1)).compile()
+        return self._programs.advance
+
+    def _call(self, num_steps: int) -> tuple:
+        import numpy as np
+
+        steps = self._layout.spread(np.full(self._slots, num_steps, np.int32))
+        return self._state, self._member, self._tables, self._indices, steps, self._ids
+
     def run(self, num_steps: int) -> float:
         """Seconds per `num_steps` model-steps: the time of the whole population over its size."""
         import time
 
         import jax
-        import numpy as np
 
-        steps = self._layout.spread(np.full(self._slots, num_steps, np.int32))
+        call = self._call(num_steps)
         start = time.perf_counter()
-        self._state = self._programs.advance(
-            self._state, self._member, self._tables, self._indices, steps, self._ids
-        )
+        self._state = self._programs.advance(*call)
         jax.block_until_ready(self._state)
         return (time.perf_counter() - start) / self._slots
 

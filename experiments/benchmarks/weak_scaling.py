@@ -49,7 +49,11 @@ measured.
 
 
 class Wave:
-    """A wave of the main recipe on some devices, to be trained again and again."""
+    """A wave of the main recipe on some devices, to be trained again and again.
+
+    Attributes:
+      advance: the compiled program that trains.
+    """
 
     def __init__(self, devices: int, members: int, steps: int, axis: str):
         import jax
@@ -86,6 +90,7 @@ class Wave:
         compile_programs(
             self.programs, self.jobs[0], jax.eval_shape(lambda x: x, self.tables), self.plan
         )
+        self.advance = self.programs.advance
         self.device_seconds = 0.0
         for name in PROGRAMS:
             setattr(self.programs, name, self._timed(getattr(self.programs, name)))
