@@ -35,6 +35,9 @@ What regularizes, where a module takes it, and the function or module that does 
 | `TransformerOptions` | `init_scheme` | `initializers`, in `jaxreg.nn.init` |
 | the call | `mix` | `Mix` (manifold mixup) |
 
+`dtype=jnp.bfloat16` makes Transformer, TransformerBlock, SelfAttention and Mlp compute in bfloat16,
+with float32 parameters: see `jaxreg.nn.precision`.
+
 Monte Carlo dropout: call a model with train=True at test time, a key for each pass (see
 Transformer.__call__).
 """

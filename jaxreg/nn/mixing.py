@@ -84,8 +84,8 @@ def through_blocks(
         if mix is not None:
             assert other is not None  # given together with the mix
             weight = mix.weight[:, None, None]  # float32 also where activations are narrower
-            mixed = (weight * x + (1 - weight) * other).astype(x.dtype)
-            x = jnp.where(mix.layer == layer, mixed, x)
+            here = mix.layer == layer
+            x = jnp.where(here, (weight * x + (1 - weight) * other).astype(x.dtype), x)
         x = block(x, mask=own.masks[layer], example_ids=own.example_ids)
         if partner is not None and layer + 1 < len(blocks):
             other = block(other, mask=partner.masks[layer], example_ids=partner.example_ids)
