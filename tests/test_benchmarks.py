@@ -89,7 +89,7 @@ def test_a_contender_s_process_answers(speed):
     assert len(answers) == 2 and all(float(answer) > 0 for answer in answers), done.stderr
 
 
-@pytest.mark.parametrize("name", ["attention_speed", "training_speed"])
+@pytest.mark.parametrize("name", ["attention_speed", "training_speed", "device_speed"])
 def test_they_say_how_they_are_called(name):
     done = subprocess.run(
         [sys.executable, f"experiments/benchmarks/{name}.py", "--help"],

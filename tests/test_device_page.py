@@ -7,6 +7,7 @@ import math
 import re
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import jax
@@ -222,6 +223,21 @@ def test_an_unknown_implementation_is_not_offered_and_a_bad_shape_is_an_error():
     assert isinstance(made["c"], timing.Program) and made["c"].compile_seconds > 0
 
 
+def test_equal_programs_are_compiled_once_and_a_failure_is_tried_again_alone(monkeypatch):
+    tried = []
+
+    def compiled(lowered):
+        tried.append(lowered.as_text())
+        first = len(tried) == 1
+        return timing.Failure("error", "no memory") if first else timing.Program(print, 0.0, 1, 1)
+
+    monkeypatch.setattr(timing, "_compiled", compiled)
+    functions = {"a": lambda x: x + 1, "again": lambda x: x + 1, "b": lambda x: x * 2}
+    made = timing.compile_all(functions, jnp.zeros(3))
+    assert len(tried) == 3 and len(set(tried)) == 2 and list(made) == list(functions)
+    assert all(isinstance(program, timing.Program) for program in made.values())
+
+
 @pytest.mark.system
 @pytest.mark.parametrize("name", ["splash", "flash"])
 def test_the_kernels_of_jax_are_called_rightly(name):
@@ -276,13 +292,19 @@ def test_what_does_not_fit_is_not_run(monkeypatch):
     options = {"device": None, "rounds": 2, "budget": timing.Budget(1e9), "shortest": 0.0}
     failure = timing.warmed(program, (), **options)
     assert failure == timing.Failure("error", "needs 2.0 GB, 1.0 GB are free") and not ran
-    fits = timing.warmed(program._replace(all_bytes=None), (), **options)
+    fits = timing.warmed(program._replace(new_bytes=None), (), **options)
     assert fits.calls == 1 and fits.sample() > 0 and len(ran) == 3
     assert timing.warmed(failure, (), **options) is failure
 
 
-def test_this_machine_says_its_memory():
+def test_a_device_says_its_free_memory_or_nothing():
     assert timing.free_bytes(jax.devices("cpu")[0]) > 2**20
+
+    def gpu(stats):
+        return types.SimpleNamespace(platform="gpu", memory_stats=lambda: stats)
+
+    assert timing.free_bytes(gpu({"bytes_limit": 10, "bytes_in_use": 3})) == 7
+    assert timing.free_bytes(gpu(None)) is None and timing.free_bytes(gpu({})) is None
 
 
 def test_a_length_is_not_tried_where_a_smaller_one_took_too_long():

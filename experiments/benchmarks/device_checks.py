@@ -121,7 +121,8 @@ def check_masks(device: jax.Device, cpu: jax.Device, size: Size) -> list[Result]
         )
         where = {"heads": heads, "queries": positions, "keys": positions}
         return [
-            keep_mask(each, jax.random.key(KEY), examples=examples, **where) for each in with_rates
+            keep_mask(each, jax.random.key(KEY, impl="threefry2x32"), examples=examples, **where)
+            for each in with_rates
         ]
 
     rates = np.linspace(0.05, 0.95, len(asked)).astype(np.float32)
@@ -223,7 +224,7 @@ def _attended(given: dict, case: Case, implementation: str | None):
     others = {name: given[name] for name in ("mask", "droppable") if name in given}
     dropped = {}
     if case.dropout is not None:
-        dropped = {"dropout": case.dropout, "dropout_key": jax.random.key(KEY)}
+        dropped = {"dropout": case.dropout, "dropout_key": jax.random.key(KEY, impl="threefry2x32")}
         if "example" in case.dropout.coordinates:
             dropped["example_ids"] = given["example_ids"]
 
@@ -300,7 +301,7 @@ def expected_tail(
     def tail(query, key, value, cotangent, words):
         dropped = {
             "dropout": dropout,
-            "dropout_key": jax.random.wrap_key_data(words),
+            "dropout_key": jax.random.wrap_key_data(words, impl="threefry2x32"),
             "example_ids": jnp.array([examples - 1]),
         }
 

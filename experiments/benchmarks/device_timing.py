@@ -68,29 +68,33 @@ class Program(NamedTuple):
     run: Callable[..., Any]
     compile_seconds: float
     temporary_bytes: int | None
-    all_bytes: int | None
-    """Temporaries, arguments and results."""
+    new_bytes: int | None
+    """Temporaries and results: what must be free to run it."""
 
 
 def compile_all(functions: Mapping[str, Callable], *arguments: Any) -> dict[str, Program | Failure]:
     """Each function compiled for the arguments (arrays or shapes), or why it is not.
 
-    Traced one after the other, compiled in threads (XLA compiles outside Python's lock). What fails
-    beside others is compiled once more alone: on GPUs, autotuning takes device memory.
+    Traced one after the other, compiled in threads (XLA compiles outside Python's lock), equal
+    programs once. What fails beside others is compiled once more alone: on GPUs, autotuning takes
+    device memory.
     """
     import jax
 
-    lowered, made = {}, {}
+    made, texts, lowered = {}, {}, {}
     for name, function in functions.items():
         try:
-            lowered[name] = jax.jit(function).lower(*arguments)
+            traced = jax.jit(function).lower(*arguments)
+            texts[name] = traced.as_text()
+            lowered.setdefault(texts[name], traced)
         except Exception as error:
             made[name] = failure_of(error)
-    with ThreadPoolExecutor(max(1, min(len(lowered), os.cpu_count() or 1))) as pool:
-        found = {name: pool.submit(_compiled, each) for name, each in lowered.items()}
-    for name, each in lowered.items():
-        again = isinstance(found[name].result(), Failure) and len(lowered) > 1
-        made[name] = _compiled(each) if again else found[name].result()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = dict(zip(lowered, pool.map(_compiled, lowered.values()), strict=True))
+    for text, program in found.items():
+        if isinstance(program, Failure) and len(lowered) > 1:
+            found[text] = _compiled(lowered[text])
+    made |= {name: found[text] for name, text in texts.items()}
     return {name: made[name] for name in functions}
 
 
@@ -105,11 +109,11 @@ def _compiled(lowered: Any) -> Program | Failure:
 
 
 def memory(compiled: Any) -> tuple[int | None, int | None]:
-    """By XLA's own analysis: temporary bytes, and those with arguments and results."""
+    """By XLA's own analysis: temporary bytes, and those with the results'."""
     try:
         found = compiled.memory_analysis()
         temporary = found.temp_size_in_bytes
-        return temporary, temporary + found.argument_size_in_bytes + found.output_size_in_bytes
+        return temporary, temporary + found.output_size_in_bytes
     except Exception:  # not every platform analyses
         return None, None
 
@@ -178,7 +182,7 @@ def warmed(
 
     if isinstance(program, Failure):
         return program
-    needed, free = program.all_bytes, free_bytes(device)
+    needed, free = program.new_bytes, free_bytes(device)
     if needed is not None and free is not None and needed > free:
         return Failure("error", f"needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free")
     try:

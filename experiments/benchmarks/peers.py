@@ -27,7 +27,10 @@ WARM_UP_STEPS = 20
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """Shapes and strengths that all peers share."""
+    """Shapes and strengths that all peers share.
+
+    dtype: of the activations, such as "bfloat16"; None: float32, as the parameters.
+    """
 
     batch_size: int = 64
     length: int = 8
@@ -40,6 +43,7 @@ class Size:
     learning_rate: float = 1e-3
     weight_decay: float = 0.1
     max_grad_norm: float = 1.0
+    dtype: str | None = None
 
 
 SIZE = Size()
@@ -148,24 +152,28 @@ def _flax_model(size: Size, broadcast_dropout: bool):
     class Block(nn.Module):
         @nn.compact
         def __call__(self, x, *, train):
-            h = nn.LayerNorm()(x)
+            h = nn.LayerNorm(dtype=size.dtype)(x)
             x = x + nn.MultiHeadDotProductAttention(
                 num_heads=size.num_heads,
+                dtype=size.dtype,
                 dropout_rate=size.dropout_rate,
                 broadcast_dropout=broadcast_dropout,
             )(h, deterministic=not train)
-            h = nn.gelu(nn.Dense(size.mlp_width)(nn.LayerNorm()(x)))
+            h = nn.LayerNorm(dtype=size.dtype)(x)
+            h = nn.gelu(nn.Dense(size.mlp_width, dtype=size.dtype)(h))
             h = nn.Dropout(size.dropout_rate)(h, deterministic=not train)
-            return x + nn.Dense(size.width)(h)
+            return x + nn.Dense(size.width, dtype=size.dtype)(h)
 
     class Encoder(nn.Module):
         @nn.compact
         def __call__(self, tokens, *, train):
-            positions = nn.Embed(size.length, size.width)(np.arange(size.length))
-            x = nn.Embed(size.vocabulary, size.width)(tokens) + positions
+            places = np.arange(size.length)
+            positions = nn.Embed(size.length, size.width, dtype=size.dtype)(places)
+            x = nn.Embed(size.vocabulary, size.width, dtype=size.dtype)(tokens) + positions
             for _ in range(size.num_layers):
                 x = Block()(x, train=train)
-            return nn.Dense(size.vocabulary)(nn.LayerNorm()(x))
+            x = nn.LayerNorm(dtype=size.dtype)(x)
+            return nn.Dense(size.vocabulary, dtype=size.dtype)(x).astype(np.float32)
 
     return Encoder()
 
@@ -181,6 +189,8 @@ class TorchLoop:
     def __init__(self, *, fused: bool = True, size: Size = SIZE):
         import torch
 
+        if size.dtype is not None:
+            raise ValueError(f"size.dtype: {size.dtype!r}; this loop has None, float32, only")
         torch.manual_seed(0)
         self.name = f"PyTorch loop, {'fused' if fused else 'default'} AdamW"
         self._batches, self._max_grad_norm = Batches(size, np.int64), size.max_grad_norm

@@ -115,6 +115,7 @@ def _problem_of(size: peers.Size):
             num_heads=size.num_heads,
             mlp_width=size.mlp_width,
             max_length=size.length,
+            dtype=size.dtype,
             dropout=nn.TransformerDropout(
                 nn.BlockDropout(
                     AttentionDropout(strengths["rate"]), nn.MlpDropout(strengths["rate"])
