@@ -54,7 +54,9 @@ def chosen_tiles(width: int, dtype: jnp.dtype) -> Tiles:
         return Tiles(small, small, small)
     if width <= 64:
         return Tiles(Tile(32, 64, warps=8), Tile(32, 64, warps=8), Tile(16, 64))
-    return Tiles(Tile(16, 64), Tile(16, 64), Tile(16, 64, warps=8))
+    if width <= 128:
+        return Tiles(Tile(32, 64, warps=8), Tile(32, 64, warps=8), Tile(16, 128, warps=8))
+    return Tiles(Tile(16, 32, warps=8), Tile(16, 32, warps=8), Tile(16, 64, warps=8))
 
 
 @dataclasses.dataclass(frozen=True)

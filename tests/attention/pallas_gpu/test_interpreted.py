@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import Mesh, PartitionSpec
 
 from jaxreg import AttentionDropout, keep_mask
 from jaxreg.attention.pallas_gpu import kernel
@@ -147,6 +148,30 @@ def transformed(attention):
 @pytest.mark.system
 def test_scan_remat_vmap_and_traced_rates():
     close(transformed(by_kernel), transformed(by_reference), 1e-4)
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("rows", [PartitionSpec("d"), PartitionSpec(None, None, "d")])
+def test_gradients_on_two_devices_are_those_on_one(rows):
+    # Without check_vma: interpreted kernels do not know what varies (compiled ones do, see below).
+    call = Call(2, 9, 9, 4, 4, 4, 4)
+    arrays, cotangent = call.inputs(), call.cotangent()
+
+    def gradients(cotangent, *arrays):
+        dropout = AttentionDropout(0.3, share=("example", "head"))
+
+        def loss(*arrays):
+            return jnp.sum(by_kernel(*arrays, dropout=dropout, is_causal=True) * cotangent)
+
+        return jax.grad(loss, (0, 1, 2))(*arrays)
+
+    mesh = Mesh(np.array(jax.devices()[:2]), ("d",))
+    specs = {"in_specs": (rows,) * 4, "out_specs": (rows,) * 3, "check_vma": False}
+    divided = jax.shard_map(gradients, mesh=mesh, **specs)
+    found, expected = (
+        jax.jit(f, compiler_options=gpu.FAST)(cotangent, *arrays) for f in (divided, gradients)
+    )
+    close(found, expected, 1e-5)
 
 
 def test_what_the_kernels_cannot_do_is_said_in_one_line():

@@ -6,8 +6,9 @@ import jax
 import jax.export
 import jax.numpy as jnp
 import pytest
-from jax.sharding import AbstractDevice, AbstractMesh, AxisType
+from jax.sharding import AbstractDevice, AbstractMesh, AxisType, PartitionSpec
 
+from jaxreg import AttentionDropout
 from tests.helpers import gpu_attention as gpu
 from tests.helpers.gpu_attention import Call, by_kernel
 
@@ -16,6 +17,15 @@ pytestmark = pytest.mark.filterwarnings("ignore:The Pallas Triton backend:Deprec
 TRITON = "__gpu$xla.gpu.triton"
 UNSTABLE = [jax.export.DisabledSafetyCheck.custom_call(TRITON)]
 H100 = AbstractDevice("NVIDIA H100 80GB HBM3", num_cores=None, platform="gpu")
+
+
+def for_cuda(function, *arrays, devices=1):
+    """The text of `function`, compiled for CUDA as far as goes without it."""
+    auto = (AxisType.Auto,)
+    mesh = AbstractMesh((devices,), ("d",), axis_types=auto, abstract_device=H100)
+    with jax.sharding.use_abstract_mesh(mesh):
+        program = jax.export.export(jax.jit(function), platforms=["cuda"], disabled_checks=UNSTABLE)
+        return program(*arrays).mlir_module()
 
 
 def lowered(call, bias=None, logit_softcap=None, **settings):
@@ -32,11 +42,7 @@ def lowered(call, bias=None, logit_softcap=None, **settings):
         return out, back(cotangent)
 
     given = [x for x in (bias, logit_softcap) if x is not None]
-    arrays = (call.cotangent(), *call.inputs(), *given)
-    mesh = AbstractMesh((1,), ("device",), axis_types=(AxisType.Auto,), abstract_device=H100)
-    with jax.sharding.use_abstract_mesh(mesh):
-        program = jax.export.export(jax.jit(both), platforms=["cuda"], disabled_checks=UNSTABLE)
-        return program(*arrays).mlir_module()
+    return for_cuda(both, call.cotangent(), *call.inputs(), *given)
 
 
 @pytest.mark.short_cases("causal, dropout")
@@ -65,3 +71,24 @@ def test_no_array_of_t_by_s_is_made():
     shapes = re.findall(r"tensor<((?:\d+x)+)\w+>", text)
     largest = max(int(jnp.prod(jnp.array([*map(int, x.strip("x").split("x"))]))) for x in shapes)
     assert 2048 * 2 * 64 <= largest < 2048 * 1024
+
+
+@pytest.mark.system
+def test_in_shard_map_the_gradient_of_a_shared_bias_is_summed_over_the_devices():
+    call = Call(2, 64, 64, 2, 2, 16, 16)
+    bias = gpu.normal(5, 1, 2, 64, 64)
+
+    def loss(cotangent, *arrays):
+        dropout = AttentionDropout(0.3)
+        out = by_kernel(*arrays, dropout=dropout, is_causal=True, tiles=None, interpret=False)
+        return jnp.sum(out * cotangent)
+
+    rows, whole = PartitionSpec("d"), PartitionSpec()
+    divided = jax.shard_map(
+        jax.grad(loss, (1, 2, 3, 4)),
+        in_specs=(rows, rows, rows, rows, whole),
+        out_specs=(rows, rows, rows, whole),
+    )
+    text = for_cuda(divided, call.cotangent(), *call.inputs(), bias, devices=2)
+    assert text.count(f"custom_call @{TRITON}") == 4
+    assert text.count("all_reduce") == 1
