@@ -50,7 +50,8 @@ def chosen_tiles(width: int, dtype: jnp.dtype) -> Tiles:
     precision, does not, and takes small tiles.
     """
     if dtype == jnp.float32:
-        small = Tile(16, 32)
+        # Such products are unrolled: large ones take minutes to compile.
+        small = Tile(16, 32 if width <= 64 else 16, warps=8)
         return Tiles(small, small, small)
     if width <= 64:
         return Tiles(Tile(32, 64, warps=8), Tile(32, 64, warps=8), Tile(16, 64))
