@@ -11,6 +11,9 @@ With a model's `dtype` of bfloat16
 | | attention's logits and weights, until they meet the values |
 | | the model's logits, the loss, penalties, metrics |
 
+Only attention's "blockwise" on CPU, which has no fast product of narrow floats, multiplies its
+blocks in float32.
+
 Which connections, features, tokens and examples are dropped does not depend on the dtype: bits and
 rates have none.
 

@@ -29,7 +29,11 @@ from tests.helpers import tiny
 SEED, B, NUM_STEPS = 3, 8, 3
 FAST = {"xla_backend_optimization_level": 0}  # compiles in half the time
 AS_WRITTEN = FAST | {"xla_allow_excess_precision": False}  # XLA leaves no rounding out
-DTYPES = ("float32", pytest.param("bfloat16", marks=pytest.mark.system))
+WHERE = [  # dtype, devices
+    pytest.param("float32", 1, id="1", marks=pytest.mark.system),
+    pytest.param("float32", 4, id="4"),
+    pytest.param("bfloat16", 4, id="4-bfloat16", marks=pytest.mark.system),
+]
 # Of gradient and parameters. XLA on CPU makes of some small products, in one of two programs, a
 # sum of products that are rounded to bfloat16 one by one.
 TOLERANCES = {"float32": (1e-6, 1e-4), "bfloat16": (2**-8, 1e-3)}
@@ -329,10 +333,9 @@ def at(config: dict, values: dict[str, float]) -> dict:
 
 
 @pytest.mark.short_cases()
-@pytest.mark.parametrize("devices", [pytest.param(1, marks=pytest.mark.system), 4])
+@pytest.mark.parametrize("dtype, devices", WHERE)
 @pytest.mark.parametrize("index", range(len(PROGRAMS)))
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_a_program_at_all_off_values_is_the_one_without_any_term(dtype, index, devices):
+def test_a_program_at_all_off_values_is_the_one_without_any_term(index, dtype, devices):
     run, config = program(index, devices, dtype)
     off, absent = run(build.strengths_of(config)), without_any(devices, dtype)
     np.testing.assert_allclose(off.losses[0], absent.losses[0], rtol=1e-6)
@@ -345,10 +348,9 @@ def test_a_program_at_all_off_values_is_the_one_without_any_term(dtype, index, d
 
 
 @pytest.mark.short_cases()
-@pytest.mark.parametrize("devices", [pytest.param(1, marks=pytest.mark.system), 4])
+@pytest.mark.parametrize("dtype, devices", WHERE)
 @pytest.mark.parametrize("field", OFF)
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_away_from_its_off_value_training_changes_and_evaluation_does_not(dtype, field, devices):
+def test_away_from_its_off_value_training_changes_and_evaluation_does_not(field, dtype, devices):
     entry = BY_FIELD[field]
     run, config = program(program_of(field), devices, dtype)
     before, after = (
