@@ -97,6 +97,16 @@ def test_fifty_steps_are_the_same_however_they_are_cut(tried, alone, cuts):
     )
 
 
+@pytest.mark.system
+def test_in_bfloat16_cuts_and_neighbors_leave_no_trace_either():
+    narrow = tiny.setting({"model.dtype": "bfloat16"})
+    [member] = narrow.train([narrow.job(1, DROPPING)])
+    others = [narrow.job(2, {"model.attention_dropout_rate": 0.5}, row=1), narrow.job(3, {}, row=2)]
+    *_, again = narrow.train([*others, narrow.job(1, DROPPING)], seeds=(1, 2, 3), cuts=(1, CUT))
+    assert tiny.equal(tiny.content(again), tiny.content(member))
+    assert {x.dtype for x in jax.tree.leaves(member.params)} == {np.dtype(np.float32)}
+
+
 def test_a_chunk_may_be_as_long_as_the_training(tried):
     plan = tiny.TinyPlan(**vars(tried.plan) | {"eval_every_steps": 50})
     whole, two, three = (
