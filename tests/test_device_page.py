@@ -7,6 +7,7 @@ import math
 import re
 import subprocess
 import sys
+import threading
 import types
 from pathlib import Path
 
@@ -135,7 +136,7 @@ def test_masks_are_compared_for_every_unit_and_stage():
 
 
 @pytest.mark.system
-def test_an_implementation_that_draws_other_masks_is_caught(monkeypatch):
+def test_an_implementation_that_draws_other_masks_is_caught(monkeypatch, tmp_path, capsys):
     cpu, size = jax.devices("cpu")[0], device_checks.Size(16, 2, 8, 3)
     true = device_checks.api.dot_product_attention
 
@@ -156,6 +157,11 @@ def test_an_implementation_that_draws_other_masks_is_caught(monkeypatch):
     page.judge(results)
     assert page.wrong == {"jaxreg_blockwise"} and page.found["correct"] is False
     assert page.verdict.startswith("cpu differs from the CPU in 1 of ")
+    assert "see " not in page.verdict and not (tmp_path / "x.json").exists()
+    page.output = tmp_path / "x.json"
+    assert device_speed.at_the_end(page) == 1
+    written = json.loads((tmp_path / "x.json").read_text())
+    assert written["correct"] is False and len(capsys.readouterr().err.splitlines()) == 1
     assert "\n" not in page.verdict
 
 
@@ -201,9 +207,8 @@ def test_what_a_platform_lacks_is_not_offered_with_its_reason():
     }
     for platform, names in lacking.items():
         contenders = device_contenders.contenders(platform)
-        made = timing.compile_all(
-            {name: contenders[name].attention for name in names}, *arrays, key
-        )
+        functions = {name: contenders[name].attention for name in names}
+        made = timing.compile_all(functions, (*arrays, key), timing.Budget(1e9))
         for name, failure in made.items():
             assert failure.kind == "not offered here" and platform in failure.reason, name
 
@@ -217,7 +222,8 @@ def test_an_unknown_implementation_is_not_offered_and_a_bad_shape_is_an_error():
     def refused(x):
         raise NotImplementedError("\nodd head width\nhere is more")
 
-    made = timing.compile_all({"a": unknown, "b": refused, "c": lambda x: x + 1}, x)
+    functions = {"a": unknown, "b": refused, "c": lambda x: x + 1}
+    made = timing.compile_all(functions, (x,), timing.Budget(1e9))
     assert made["a"].kind == "not offered here" and "abacus" in made["a"].reason
     assert made["b"] == timing.Failure("error", "NotImplementedError: odd head width")
     assert isinstance(made["c"], timing.Program) and made["c"].compile_seconds > 0
@@ -233,9 +239,27 @@ def test_equal_programs_are_compiled_once_and_a_failure_is_tried_again_alone(mon
 
     monkeypatch.setattr(timing, "_compiled", compiled)
     functions = {"a": lambda x: x + 1, "again": lambda x: x + 1, "b": lambda x: x * 2}
-    made = timing.compile_all(functions, jnp.zeros(3))
+    made = timing.compile_all(functions, (jnp.zeros(3),), timing.Budget(1e9))
     assert len(tried) == 3 and len(set(tried)) == 2 and list(made) == list(functions)
     assert all(isinstance(program, timing.Program) for program in made.values())
+
+
+def test_what_does_not_compile_in_time_is_left_out(monkeypatch):
+    let_go = threading.Event()
+
+    def compiled(lowered):
+        if "multiply" in lowered.as_text():
+            let_go.wait(60)
+        return timing.Program(print, 0.0, 1, 1)
+
+    monkeypatch.setattr(timing, "_compiled", compiled)
+    monkeypatch.setattr(timing.os, "cpu_count", lambda: 2)
+    functions = {"slow": lambda x: x * 2, "fast": lambda x: x + 1}
+    budget = timing.Budget(2.0, clock=lambda: 0.0)
+    made = timing.compile_all(functions, (jnp.zeros(3),), budget)
+    let_go.set()
+    assert made["slow"] == timing.Failure("not reached", "it was not compiled in time")
+    assert isinstance(made["fast"], timing.Program)
 
 
 @pytest.mark.system
@@ -247,6 +271,17 @@ def test_the_kernels_of_jax_are_called_rightly(name):
     with pltpu.force_tpu_interpret_mode():
         found = device_contenders.contenders("tpu")[name].attention(*inputs, jax.random.key(1))
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("name", ["splash", "flash"])
+@pytest.mark.parametrize("length, width", [(512, 128), (2048, 64), (16384, 128)])
+def test_the_kernels_of_jax_lower_for_a_tpu(name, length, width):
+    run = peers.forward_and_backward(device_contenders.contenders("tpu")[name].attention)
+    x = jax.ShapeDtypeStruct((4, length, 8, width), "bfloat16")
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    exported = jax.export.export(jax.jit(run), platforms=["tpu"])(x, x, x, x, key)
+    assert "tpu_custom_call" in exported.mlir_module()
 
 
 # --- time ---
@@ -375,6 +410,7 @@ def test_the_readme_says_compiled_for_never_run_on_until_a_result_exists():
     for path in device_speed.RESULTS.glob("*.json"):
         found = json.loads(path.read_text())
         assert found["accelerator"] and found["correct"] and path.with_suffix(".png").exists()
+        assert not any("check" in name for name in found["not_reached"])
         assert found["table"] == device_speed.promised(found)
         assert attention_speed.markdown(found["table"]) in readme and found["machine"] in readme
 

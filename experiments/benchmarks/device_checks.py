@@ -84,23 +84,25 @@ def described(dropout: AttentionDropout) -> str:
 
 
 def cases() -> dict[str, Case]:
-    """What attention is asked, by name: every unit and stage, then every argument."""
+    """What attention is asked, by name: every argument, then every unit and stage."""
     drop = AttentionDropout(RATE)
     units = {
         f"unit {each.unit}, stage {each.stage}": Case(each)
         for each in dropouts()
         if not each.share and not each.changes_nothing
     }
-    return {
+    first = {
         "no dropout": Case(),
-        **units,
-        "shared mask": Case(AttentionDropout(RATE, share=("example", "head"))),
+        "unit connection, stage weights": Case(drop),
         "odd lengths": Case(drop, is_causal=False, longer=5),
+        "unit connection, stage logits": Case(AttentionDropout(RATE, stage="logits")),
         "grouped heads": Case(drop, groups=2),
         "bias and mask": Case(drop, is_causal=False, gives=("bias", "mask")),
         "droppable": Case(drop, gives=("droppable",)),
         "soft-cap": Case(drop, gives=("softcap",)),
+        "shared mask": Case(AttentionDropout(RATE, share=("example", "head"))),
     }
+    return first | units
 
 
 EVERY_MODE = ("no dropout", "unit connection, stage weights", "odd lengths")

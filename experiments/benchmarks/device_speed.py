@@ -201,11 +201,11 @@ class Page:
         """The JSON file, whole or as before."""
         if self.output is None:
             return
+        from jaxreg.store import atomic
+
         with self._lock:
             self.output.parent.mkdir(parents=True, exist_ok=True)
-            beside = self.output.with_suffix(".part")
-            beside.write_text(json.dumps(self.found, indent=1) + "\n")
-            beside.replace(self.output)
+            atomic.write_json(self.output, self.found)
 
     @property
     def verdict(self) -> str | None:
@@ -307,7 +307,8 @@ def attend(page: Page, dtype: str, length: int, width: int) -> None:
             for name, each in contenders.items()
             if name not in wrong and expected_to_fit(page, name, dtype, length, width)
         },
-        *arguments,
+        arguments,
+        page.budget,
     )
     ready = {
         name: timing.warmed(
@@ -668,9 +669,14 @@ def stop(page: Page) -> None:
     try:
         code = max(at_the_end(page), page.found["correct"] is None)
     finally:  # whatever the main thread is doing with the page meanwhile
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        leave(code)
+
+
+def leave(code: int) -> None:
+    """Ends the process without waiting for threads, which may still compile."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def main() -> None:
@@ -699,7 +705,7 @@ def main() -> None:
     watch.start()
     page.take(steps_of(page))
     watch.cancel()
-    sys.exit(at_the_end(page))
+    leave(at_the_end(page))
 
 
 if __name__ == "__main__":

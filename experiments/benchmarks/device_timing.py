@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +15,9 @@ SHORTEST_SECONDS = 0.05
 MOST_CALLS = 50
 SHARE = 0.25
 """Of the time that is left: the most that the rounds of one contender may take."""
+
+COMPILING_SHARE = 0.35
+"""Of the time that is left: the most that compiling one group may take."""
 
 
 class Failure(NamedTuple):
@@ -72,12 +75,15 @@ class Program(NamedTuple):
     """Temporaries and results: what must be free to run it."""
 
 
-def compile_all(functions: Mapping[str, Callable], *arguments: Any) -> dict[str, Program | Failure]:
+def compile_all(
+    functions: Mapping[str, Callable], arguments: tuple, budget: Budget
+) -> dict[str, Program | Failure]:
     """Each function compiled for the arguments (arrays or shapes), or why it is not.
 
-    Traced one after the other, compiled in threads (XLA compiles outside Python's lock), equal
-    programs once. What fails beside others is compiled once more alone: on GPUs, autotuning takes
-    device memory.
+    Traced one after the other, compiled in threads (XLA compiles outside Python's lock) in this
+    order, equal programs once. What fails beside others is compiled once more alone: on GPUs,
+    autotuning takes device memory. What is not done after a share of the time is left out; its
+    thread goes on.
     """
     import jax
 
@@ -89,10 +95,14 @@ def compile_all(functions: Mapping[str, Callable], *arguments: Any) -> dict[str,
             lowered.setdefault(texts[name], traced)
         except Exception as error:
             made[name] = failure_of(error)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = dict(zip(lowered, pool.map(_compiled, lowered.values()), strict=True))
+    pool, share = ThreadPoolExecutor(os.cpu_count()), Budget(COMPILING_SHARE * budget.left)
+    pending = {text: pool.submit(_compiled, each) for text, each in lowered.items()}
+    wait(pending.values(), timeout=max(0.0, share.left))
+    pool.shutdown(wait=False, cancel_futures=True)
+    late = Failure("not reached", "it was not compiled in time")
+    found = {text: each.result() if each.done() else late for text, each in pending.items()}
     for text, program in found.items():
-        if isinstance(program, Failure) and len(lowered) > 1:
+        if isinstance(program, Failure) and program.kind == "error" and share.left > 0:
             found[text] = _compiled(lowered[text])
     made |= {name: found[text] for name, text in texts.items()}
     return {name: made[name] for name in functions}
