@@ -187,8 +187,9 @@ def test_a_step_that_fails_leaves_the_others_and_an_unchecked_device_is_not_righ
     def fail():
         raise RuntimeError("out of\nmemory")
 
-    page.take({device_speed.BITS: fail, "b": lambda: taken.append("b")})
-    assert taken == ["b"] and page.found["failed"] == {device_speed.BITS: "RuntimeError: out of"}
+    page.take({device_speed.BITS: fail, "b": lambda: taken.append(page.share.left)})
+    assert taken == [pytest.approx(device_speed.STEP_SHARE * page.budget.left, rel=0.1)]
+    assert page.found["failed"] == {device_speed.BITS: "RuntimeError: out of"}
     assert device_speed.at_the_end(page) == 1
     assert "masks, bit for bit could not be checked" in capsys.readouterr().err
 
@@ -344,7 +345,7 @@ def test_a_device_says_its_free_memory_or_nothing():
 
 def test_a_length_is_not_tried_where_a_smaller_one_took_too_long():
     page = quick_page()
-    page.budget = timing.Budget(100.0, clock=lambda: 0.0)
+    page.share = timing.Budget(100.0, clock=lambda: 0.0)
     row = {"contender": "flax", "length": 512, "status": "measured"}
     page.found["attention"] = [row | {"seconds": [0.5, 1.0, 9.0]}]
     passes = device_speed.QUICK.rounds + 2
@@ -352,6 +353,15 @@ def test_a_length_is_not_tried_where_a_smaller_one_took_too_long():
     assert device_speed.expected_to_fit(page, "flax", "bfloat16", 1024, 8)
     assert not device_speed.expected_to_fit(page, "flax", "bfloat16", 4096, 8)
     assert device_speed.expected_to_fit(page, "jaxreg", "bfloat16", 4096, 8)
+
+
+def test_without_time_no_training_begins():
+    page = quick_page()
+    page.share = timing.Budget(0.0)
+    device_speed.train(page, "tiny", device_speed.TINY, 2, 2)
+    device_speed.train_members(page)
+    rows = page.found["training"] + page.found["members"]
+    assert len(rows) == 4 + 2 and {row["status"] for row in rows} == {"not reached"}
 
 
 # --- what was promised, and what may be said ---

@@ -52,8 +52,8 @@ ACCELERATORS = {
 """What jaxreg is compiled for -> the names that JAX gives it; those of GPUs go on."""
 LAST_SECONDS = 20.0
 """Of the minutes, kept for the plot and for what is under way."""
-CORRECTNESS_SHARE = 0.4
-"""Of the time that is left: the most that outputs and gradients may take."""
+STEP_SHARE = 0.4
+"""Of the time that is left: the most that one step may take."""
 
 Group = tuple[str, int, int]
 """dtype, length T, width K: contenders of one group take turns."""
@@ -146,6 +146,7 @@ class Page:
         self.device, self.cpu, self.sizes = device, jax.devices("cpu")[0], sizes
         self.platform, self.output = device_contenders.platform_of(device), output
         self.budget = timing.Budget(max(0.0, 60 * minutes - LAST_SECONDS))
+        self.share = self.budget
         self.step, self._lock = "", threading.Lock()
         self.wrong: set[str] = set()
         """Contenders that differ from the CPU: they are not timed."""
@@ -183,6 +184,7 @@ class Page:
                 self.found["not_reached"].append(name)
                 continue
             print(f"{self.budget.left:4.0f} s left: {name}", file=sys.stderr, flush=True)
+            self.share = timing.Budget(STEP_SHARE * self.budget.left)
             try:
                 step()
             except Exception as error:
@@ -273,10 +275,9 @@ def check_attention(page: Page) -> None:
 
     asked, names = checks.cases(), page.sizes.cases
     chosen = asked if names is None else {name: asked[name] for name in names}
-    enough = (1 - CORRECTNESS_SHARE) * page.budget.left
     size = checks.Size(**page.sizes.check)
     results = checks.check_attention(
-        page.device, page.cpu, size, chosen, lambda: page.budget.left <= enough
+        page.device, page.cpu, size, chosen, lambda: page.share.left <= 0
     )
     page.judge(results)
     seen = {result.what for result in results}
@@ -308,7 +309,7 @@ def attend(page: Page, dtype: str, length: int, width: int) -> None:
             if name not in wrong and expected_to_fit(page, name, dtype, length, width)
         },
         arguments,
-        page.budget,
+        page.share,
     )
     ready = {
         name: timing.warmed(
@@ -316,14 +317,14 @@ def attend(page: Page, dtype: str, length: int, width: int) -> None:
             arguments,
             device=page.device,
             rounds=sizes.rounds,
-            budget=page.budget,
+            budget=page.share,
             shortest=sizes.shortest,
             keep=checks.tail_of,
         )
         for name, program in made.items()
     }
     samples = {name: each.sample for name, each in ready.items() if hasattr(each, "sample")}
-    seconds = timing.take_rounds(samples, sizes.rounds, page.budget)
+    seconds = timing.take_rounds(samples, sizes.rounds, page.share)
     tails = Tails(page, dtype, arguments)
     for name, each in contenders.items():
         row = {"contender": name, "words": each.words, "dtype": dtype, "length": length}
@@ -352,7 +353,7 @@ def expected_to_fit(page: Page, name: str, dtype: str, length: int, width: int) 
         if row["contender"] == name and row.get("seconds") and row["length"] < length
     ]
     passes = page.sizes.rounds + 2
-    return not known or timing.too_long(passes * max(known), page.budget) is None
+    return not known or timing.too_long(passes * max(known), page.share) is None
 
 
 class Tails:
@@ -424,6 +425,9 @@ def train(page: Page, name: str, size: peers.Size, members: int, steps: int) -> 
     made["Flax + optax loop, one mask for all"] = shared
     samples, known = {}, {}
     for contender, make in made.items():
+        if left_out := timing.too_long(0.0, page.share):
+            known[contender] = failed(left_out)
+            continue
         try:
             trained = make()
             temporary, _ = timing.memory(trained.compiled())
@@ -434,7 +438,7 @@ def train(page: Page, name: str, size: peers.Size, members: int, steps: int) -> 
             continue
         known[contender] = {"temporary_bytes": temporary, "parameters": trained.num_parameters}
         share = members if contender.startswith("jaxreg") else 1
-        left_out = timing.too_long(once * share * page.sizes.rounds, page.budget)
+        left_out = timing.too_long(once * share * page.sizes.rounds, page.share)
         if left_out:
             known[contender] |= failed(left_out)
         else:
@@ -450,10 +454,13 @@ def train_members(page: Page) -> None:
     asked = [(page.sizes.members[0], "map"), *((m, "vmap") for m in page.sizes.members)]
     for members, axis in asked:
         name = f"{members} by {axis}"
+        if left_out := timing.too_long(0.0, page.share):
+            known[name] = failed(left_out)
+            continue
         try:
             wave = Wave(1, members, steps, axis)
             temporary, _ = timing.memory(wave.advance)
-            left_out = timing.too_long(wave.train()["wave"] * page.sizes.rounds, page.budget)
+            left_out = timing.too_long(wave.train()["wave"] * page.sizes.rounds, page.share)
         except Exception as error:
             known[name] = failed(timing.failure_of(error))
             continue
@@ -470,7 +477,7 @@ def train_members(page: Page) -> None:
 
 def add_rounds(page: Page, part: str, about: dict, samples: dict, known: dict) -> None:
     """Takes the rounds, and adds a row for each contender to a part of the page."""
-    seconds = timing.take_rounds(samples, page.sizes.rounds, page.budget)
+    seconds = timing.take_rounds(samples, page.sizes.rounds, page.share)
     for contender, fields in known.items():
         row = {"contender": contender, **about, **fields}
         found = seconds.get(contender)
