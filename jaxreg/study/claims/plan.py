@@ -1,6 +1,5 @@
 """Plans a design from a pilot's spread: seeds, power, the smallest p after Holm, and time."""
 
-import ast
 import dataclasses
 import math
 from collections.abc import Sequence
@@ -11,13 +10,10 @@ from jaxreg.study.analysis import power, statistics
 from jaxreg.study.analysis.durations import duration
 from jaxreg.study.claims import budget, page
 from jaxreg.study.claims import members as claim_members
-from jaxreg.study.claims.design import Design, load_claim, load_folder
+from jaxreg.study.claims.design import Design, load_folder
+from jaxreg.study.claims.design_members import claim_of, experiment_of, is_claim, refuse_overrides
 from jaxreg.study.claims.ledger import LEDGER
 from jaxreg.study.claims.verdicts import ALPHA, family
-from jaxreg.study.design import config as configs
-from jaxreg.study.design import experiment as experiments
-from jaxreg.study.engine.dataset_loader import content_hash
-from jaxreg.study.engine.members import make_specs, plain
 
 LEAST_POWER = 0.5
 """A design that would end undecided more often than not is refused."""
@@ -53,33 +49,24 @@ class Planned:
     to_train: int
 
 
-def read(path: Path, workdir: Path | None, sd: float | None) -> Planned:
+def read(
+    path: Path, workdir: Path | None, sd: float | None, overrides: Sequence[str] = ()
+) -> Planned:
     """The design of a claim or experiment file, with the spread of a pilot.
 
     Args:
       workdir: of an earlier run: its results are the pilot, and what is trained there costs
         nothing.
       sd: the pilot's spread, in the margin's own unit, instead.
+      overrides: of an experiment's config.
 
     Raises:
       UserErrors: the file is neither, or wrong.
     """
-    if "get_claim" in _functions(path):
-        design = load_claim(path)
-        if not design.arms:
-            claim = design.claim
-            raise UserErrors([f"{path}: {claim.id} needs no run: it is a {claim.form} claim"])
-        return _of_claim(design, workdir, sd)
-    return _of_experiment(path, workdir, sd)
-
-
-def _functions(path: Path) -> set[str]:
-    """Names of the functions in a Python file; empty if it cannot be parsed."""
-    try:
-        body = ast.parse(path.read_text(encoding="utf-8")).body
-    except (OSError, SyntaxError, UnicodeDecodeError):
-        return set()
-    return {node.name for node in body if isinstance(node, ast.FunctionDef)}
+    if is_claim(path):
+        refuse_overrides(overrides)
+        return _of_claim(claim_of(path), workdir, sd)
+    return _of_experiment(path, workdir, sd, overrides)
 
 
 def _of_claim(design: Design, workdir: Path | None, sd: float | None) -> Planned:
@@ -106,15 +93,10 @@ def _of_claim(design: Design, workdir: Path | None, sd: float | None) -> Planned
     return Planned(asked, len(design.seeds), tests, ALPHA, model_steps, cost.to_train)
 
 
-def _of_experiment(path: Path, workdir: Path | None, sd: float | None) -> Planned:
-    experiment = experiments.load_experiment(path)
-    config, mistakes = configs.read_config(experiments.config_path(path, experiment), ())
-    if config is None:
-        raise UserErrors(mistakes)
-    resolved = {name: plain(arm) for name, arm in configs.resolve_arms(experiment, config).items()}
-    specs = claim_members.unique(
-        make_specs(experiment.arms, resolved, experiment.seeds, content_hash)
-    )
+def _of_experiment(
+    path: Path, workdir: Path | None, sd: float | None, overrides: Sequence[str]
+) -> Planned:
+    experiment, specs = experiment_of(path, overrides)
     earlier = page.read(workdir / "results.json") if workdir is not None else None
     comparisons, primary = earlier["comparisons"] if earlier else (), experiment.primary
     rows = {row["arm"]: row["per_seed"] for row in comparisons if row["split"] == primary}
@@ -212,13 +194,15 @@ def _question_line(asked: PlannedQuestion, planned: Planned) -> tuple[str, float
     return line, reached
 
 
-def run(path: Path, workdir: Path | None, sd: float | None) -> list[str]:
+def run(
+    path: Path, workdir: Path | None, sd: float | None, overrides: Sequence[str] = ()
+) -> list[str]:
     """The lines of `jaxreg plan`.
 
     Raises:
       UserErrors: the file is wrong, or its design cannot decide.
     """
-    return lines_of(read(path, workdir, sd), budget.rate_of(workdir))
+    return lines_of(read(path, workdir, sd, overrides), budget.rate_of(workdir))
 
 
 def check_sd(text: str | None, mistakes: list[str]) -> float | None:

@@ -37,6 +37,10 @@ MISTAKES = [
         "plan experiments/claims/C1.py --workdir=nowhere",
         ["--workdir=nowhere: there is no such directory"],
     ),
+    (
+        "plan experiments/cat_sat.py --accelerator=v9-8",
+        ["--accelerator=v9-8: must be one of: v4-8, v5e-8"],
+    ),
 ]
 
 
