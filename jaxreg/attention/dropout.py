@@ -21,7 +21,7 @@ import typing
 import jax
 import jax.core
 
-from jaxreg.typing import DropoutStage, DropoutUnit, Scalar, SharedCoordinate
+from jaxreg.typing import BitsVersion, DropoutStage, DropoutUnit, Scalar, SharedCoordinate
 
 UNITS: dict[DropoutUnit, tuple[str, ...]] = {
     "connection": ("example", "head", "query", "key"),
@@ -33,6 +33,7 @@ UNITS: dict[DropoutUnit, tuple[str, ...]] = {
 """Unit -> the coordinates that enter its draw; a span's key coordinate is key // span_length."""
 
 STAGES = typing.get_args(DropoutStage)
+BITS_VERSIONS = typing.get_args(BitsVersion)
 SHAREABLE = typing.get_args(SharedCoordinate)
 
 
@@ -69,10 +70,12 @@ class AttentionDropout:
       share: coordinates of "example", "head", "query" over which one mask is shared; the unit must
         have them.
       span_length: width of a span in keys, 1 or more, for unit "span" only.
+      bits: the version of the random bits, 1 or 2 (`masks.py`): 2 costs less on a TPU and is no
+        published generator. Masks of one version have nothing in common with those of the other.
 
     Raises:
-      ValueError: a rate outside [0, 1), an unknown unit or stage, a share that the unit lacks, a
-        span_length that is missing or out of place.
+      ValueError: a rate outside [0, 1), an unknown unit, stage or version of the bits, a share that
+        the unit lacks, a span_length that is missing or out of place.
 
     Source: Vaswani et al. 2017, arXiv:1706.03762, drop attention weights; Srivastava et al. 2014,
     JMLR 15:1929-1958, for dropout, here inverted; Li et al. 2023, "DropKey", arXiv:2208.02646, eq.
@@ -85,6 +88,7 @@ class AttentionDropout:
     stage: DropoutStage = dataclasses.field(default="weights", metadata={"static": True})
     share: tuple[SharedCoordinate, ...] = dataclasses.field(default=(), metadata={"static": True})
     span_length: int | None = dataclasses.field(default=None, metadata={"static": True})
+    bits: BitsVersion = dataclasses.field(default=1, metadata={"static": True})
 
     def __post_init__(self):
         if self.unit not in tuple(UNITS):
@@ -114,6 +118,8 @@ class AttentionDropout:
                 f"span_length: {self.span_length!r}; allowed is a whole number of keys, 1 or more,"
                 " below 2^32"
             )
+        if type(self.bits) is not int or self.bits not in BITS_VERSIONS:
+            raise ValueError(f"bits: {self.bits!r}; allowed: {', '.join(map(str, BITS_VERSIONS))}")
         # Tree transformations rebuild this object around placeholders that are no numbers.
         if isinstance(self.rate, (int, float, str, list, tuple)):
             check_rate(self.rate, "rate")
@@ -142,8 +148,8 @@ def _register_for_export() -> None:
 
 
 def _static_fields(written: bytes | bytearray) -> tuple:
-    unit, stage, share, span_length = json.loads(bytes(written))
-    return unit, stage, tuple(share), span_length
+    unit, stage, share, span_length, *bits = json.loads(bytes(written))
+    return unit, stage, tuple(share), span_length, *(bits or [1])  # earlier ones lack the bits
 
 
 _register_for_export()

@@ -18,6 +18,7 @@ from jaxreg.typing import (
     Array,
     AttentionImplementation,
     AttentionKind,
+    BitsVersion,
     Bool,
     DropoutStage,
     DropoutUnit,
@@ -43,6 +44,7 @@ def attention_fn(
     kind: AttentionKind = "softmax",
     logit_softcap: Scalar | None = None,
     query_offset: Int[Array, ""] | int | None = None,
+    bits: BitsVersion = 1,
 ) -> "FlaxAttention":
     """An attention_fn for flax.linen.MultiHeadDotProductAttention and flax.nnx.MultiHeadAttention.
 
@@ -72,6 +74,7 @@ def attention_fn(
       query_offset: position of the first query, an integer or a traced one; None means 0. With a
         cache (decode=True) Flax calls with one query at a time without its position: give the
         number of tokens before it, or every query takes the mask of query 0.
+      bits: the version of the random bits, see `AttentionDropout`.
 
     Raises:
       ValueError: an invalid argument, here; in the call, what `dot_product_attention` refuses,
@@ -86,7 +89,7 @@ def attention_fn(
     is refused; complex inputs are refused.
     """
     dropped = (unit, stage, share, span_length, rate, example_ids)
-    computed = (scale, kind, logit_softcap, query_offset)
+    computed = (scale, kind, logit_softcap, query_offset, bits)
     return FlaxAttention(*dropped, implementation, droppable, *computed)
 
 
@@ -106,14 +109,20 @@ class FlaxAttention:
     kind: AttentionKind
     logit_softcap: Scalar | None
     query_offset: Int[Array, ""] | int | None
+    bits: BitsVersion
 
     def __post_init__(self):
         # An invalid argument fails here, not in the first training step.
-        AttentionDropout(0.0, self.unit, self.stage, self.share, self.span_length)
+        self._dropout(0.0)
         validate.check_implementation(self.implementation)
         validate.check_kind(self.kind, self.logit_softcap, self.implementation)
         if self.rate is not None:
             check_rate(self.rate, "rate")
+
+    def _dropout(self, rate: Scalar) -> AttentionDropout:
+        return AttentionDropout(
+            rate, self.unit, self.stage, self.share, self.span_length, self.bits
+        )
 
     # Flax inspects this signature: an argument that is missing here is never passed, without an
     # error. Linen's order, then the arguments that only NNX has.
@@ -153,7 +162,7 @@ class FlaxAttention:
         rate = dropout_rate if self.rate is None else self.rate
         check_rate(rate, "dropout_rate")
         drops = not deterministic and (isinstance(rate, jax.core.Tracer) or float(rate) > 0)
-        dropout = AttentionDropout(rate, self.unit, self.stage, self.share, self.span_length)
+        dropout = self._dropout(rate)
         given = {
             "query": query,
             "key": key,

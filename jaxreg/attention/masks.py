@@ -1,4 +1,4 @@
-"""Position-keyed dropout: whether a connection is kept, at any coordinates (bits_version 1).
+"""Position-keyed dropout: whether a connection is kept, at any coordinates.
 
 It is a pure function of (key, example, head, query position, key position):
 
@@ -12,11 +12,29 @@ It is a pure function of (key, example, head, query position, key position):
 
 so the mask is the same for every block size, batch split, device count and transformation (jit,
 pmap, vmap, remat). The rate that is applied is t / 65536, and the scale is the exact inverse of
-the keep probability.
+the keep probability. That is bits version 1, and `AttentionDropout(..., bits=1)`, the default.
+
+Bits version 2 (`bits=2`) differs in the two words only. Each group of four queries and each key
+has two random words of its own, and a connection mixes them:
+
+    q0, q1 = threefry2x32_13((k0, k1), counter=(query_position // 4, 0))
+    s0, s1 = threefry2x32_13((k0, k1), counter=(key_position, 1))
+    x, y = q0 ^ s0, q1 ^ s1                                  (all sums and products modulo 2^32)
+    x = x * 0xED5AD4BB;         x = x ^ (x >> 15)
+    y = (y + x) * 0xAC4C1B51;   y = y ^ (y >> 16)
+    x = (x + y) * 0x31848BAB;   x = x ^ (x >> 15)
+    y = (y + x) * 0x7FEB352D;   y = y ^ (y >> 16)
+    b0, b1 = x, y
+
+The mixing is invertible, so for random tables the words are uniform, and those of any three
+connections are independent. What holds beyond that is measured: docs/bits-version-2.md.
 
 Source: Salmon, Moraes, Dror, Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3",
 doi:10.1145/2063384.2063405, Threefry-2x32 with 13 rounds, the smallest number that passes BigCrush
-there. Differs: four 16-bit draws are cut from the two words.
+there. Differs: four 16-bit draws are cut from the two words. Version 2: Carter and Wegman 1979,
+doi:10.1016/0022-0000(79)90044-8 (tables, joined by exclusive or); Wellons 2018,
+github.com/skeeto/hash-prospector (the multipliers, of triple32 and lowbias32). Differs: two words,
+that are mixed in turns.
 """
 
 import functools
@@ -28,13 +46,14 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxreg.attention.dropout import AttentionDropout, check_rate
-from jaxreg.typing import Array, Bool, Float, Int, PRNGKey, Scalar, UInt8, UInt32
+from jaxreg.typing import Array, BitsVersion, Bool, Float, Int, PRNGKey, Scalar, UInt8, UInt32
 
 BITS_VERSION = 1
 LANES = 4
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
 _ROUNDS = 13
+_MIXING = ((0xED5AD4BB, 15), (0xAC4C1B51, 16), (0x31848BAB, 15), (0x7FEB352D, 16))
 
 
 def threefry2x32_13(
@@ -58,6 +77,42 @@ def threefry2x32_13(
             x0 = x0 + schedule[injection % 3]
             x1 = x1 + schedule[(injection + 1) % 3] + jnp.uint32(injection)
     return x0, x1
+
+
+def tables(
+    key: tuple[UInt32[Array, "..."], UInt32[Array, "..."]],
+    groups: UInt32[Array, "..."],
+    keys: UInt32[Array, "..."],
+) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    """The two words of each group of queries, and those of each key, of bits version 2."""
+    return (
+        threefry2x32_13(key, (groups, jnp.uint32(0))),
+        threefry2x32_13(key, (keys, jnp.uint32(1))),
+    )
+
+
+def mixed(
+    of_group: tuple[UInt32[Array, "..."], UInt32[Array, "..."]],
+    of_key: tuple[UInt32[Array, "..."], UInt32[Array, "..."]],
+) -> tuple[UInt32[Array, "..."], UInt32[Array, "..."]]:
+    """The two words of a connection, of bits version 2, from those of its group and its key."""
+    x, y = of_group[0] ^ of_key[0], of_group[1] ^ of_key[1]
+    for step, (multiplier, shift) in enumerate(_MIXING):
+        x = (x + y if step else x) * jnp.uint32(multiplier)
+        x, y = y, x ^ (x >> shift)
+    return x, y
+
+
+def draw_words(
+    bits: BitsVersion,
+    key: tuple[UInt32[Array, "..."], UInt32[Array, "..."]],
+    groups: UInt32[Array, "..."],
+    keys: UInt32[Array, "..."],
+) -> tuple[UInt32[Array, "..."], UInt32[Array, "..."]]:
+    """b0 and b1 of this version for groups of four queries and keys; all arrays broadcast."""
+    if bits == 1:
+        return threefry2x32_13(key, (keys, groups))
+    return mixed(*tables(key, groups, keys))
 
 
 def threshold(rate: Scalar) -> UInt32[Array, ""]:
@@ -236,7 +291,8 @@ def keep_at(
     keys = key_coordinate(dropout, keys) if is_keyed else jnp.zeros(1, jnp.uint32)
     k0, k1 = (word[:, :, None, None] for word in words)
     queries = queries[None, None, :, None]
-    lanes = _lanes(threefry2x32_13((k0, k1), (keys[None, None, None, :], queries // LANES)))
+    keys, groups = keys[None, None, None, :], queries // LANES
+    lanes = _lanes(draw_words(dropout.bits, (k0, k1), groups, keys))
     lane = jnp.select([queries % LANES == i for i in range(LANES)], lanes)
     return lane >= threshold(dropout.rate)
 
@@ -247,10 +303,11 @@ def packed_lanes(
     groups: UInt32[Array, "..."],
     keys: UInt32[Array, "..."],
     t: UInt32[Array, ""],
+    bits: BitsVersion = 1,
 ) -> UInt8[Array, "..."]:
     """Four rows of the mask in one uint8 array: bit i is set if query 4 * group + i keeps the key.
 
-    All arguments broadcast. The loop runs once, or not at all where nothing is dropped. It keeps
+    All arrays broadcast; `bits` is the version. The loop runs once, or not at all where nothing is dropped. It keeps
     XLA from fusing Threefry into the consumers of the bits, where it would run once per lane. Its
     bound is hidden from XLA, which would otherwise unroll it for a constant rate.
     """
@@ -262,12 +319,16 @@ def packed_lanes(
     # shard_map.
     zero = (k0 & 0) + (k1 & 0) + (groups & 0) + (keys & 0) + (t & 0)
 
+    # Outside of the loop, or XLA would draw the tables again for every connection.
+    words = None if bits == 1 else tables((k0, k1), groups, keys)
+
     def draw(_, __) -> Array:
-        lanes = _lanes(threefry2x32_13((k0, k1), (keys, groups)))
-        bits = (
-            jnp.where(lane >= t, jnp.uint8(1 << i), jnp.uint8(0)) for i, lane in enumerate(lanes)
+        drawn = threefry2x32_13((k0, k1), (keys, groups)) if words is None else mixed(*words)
+        kept = (
+            jnp.where(lane >= t, jnp.uint8(1 << i), jnp.uint8(0))
+            for i, lane in enumerate(_lanes(drawn))
         )
-        return functools.reduce(operator.add, bits)
+        return functools.reduce(operator.add, kept)
 
     everything = jnp.broadcast_to(zero, shape).astype(jnp.uint8) + jnp.uint8(15)
     return lax.fori_loop(0, lax.optimization_barrier((t > 0).astype(jnp.int32)), draw, everything)
@@ -299,7 +360,6 @@ def keep_all_positions(
         return keep_at(dropout, words, queries, keys)
     groups = jnp.arange(-(-num_queries // LANES), dtype=jnp.uint32)
     k0, k1 = (word[:, :, None, None] for word in words)
-    packed = packed_lanes(
-        k0, k1, groups[:, None], key_coordinate(dropout, keys)[None, :], threshold(dropout.rate)
-    )
+    keys, t = key_coordinate(dropout, keys)[None, :], threshold(dropout.rate)
+    packed = packed_lanes(k0, k1, groups[:, None], keys, t, dropout.bits)
     return unpacked(packed)[:, :, :num_queries]

@@ -1,8 +1,9 @@
 """How random the bits are: statistics, the draws they are taken of, and the record of
-experiments/results/bits_quality.json.
+experiments/results/bits_quality.json, and of bits version 2 in bits_quality_2.json.
 
     python -m tests.attention.bits_record       # from the root of the repository, a few minutes:
     measures, and writes the record
+    python -m tests.attention.bits_record 2     # that of version 2
 
 A statistic maps draws, word pairs [n, 2], to a p value, small where they are too irregular and
 where they are too regular. Draws are
@@ -12,6 +13,7 @@ key).
 
 import json
 import math
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +25,8 @@ from scipy import stats
 from jaxreg import AttentionDropout, rng
 from jaxreg.attention import masks
 
-RECORD = Path(__file__).parents[2] / "experiments" / "results" / "bits_quality.json"
+RESULTS = Path(__file__).parents[2] / "experiments" / "results"
+RECORDS = {1: RESULTS / "bits_quality.json", 2: RESULTS / "bits_quality_2.json"}
 RATES = (0.001, 0.1, 0.3, 0.5, 0.9)
 LAGS = (1, 2, 4, 16, 64)
 FALSE_ALARMS = 1e-4
@@ -247,16 +250,14 @@ def keys_of(seeds, steps, sites, examples, heads):
     return jax.vmap(of_call)(*map(jnp.ravel, grid)).reshape(-1, 2)
 
 
-@jax.jit
-def draws_of(stream_keys, groups, keys):
+@partial(jax.jit, static_argnames="bits")
+def draws_of(stream_keys, groups, keys, bits=1):
     """The draws [n, 2] of every stream, query group and key; keys vary fastest."""
-    k0, k1 = (stream_keys[:, i, None, None] for i in (0, 1))
-    return jnp.stack(masks.threefry2x32_13((k0, k1), (keys[None, :], groups[:, None])), -1).reshape(
-        -1, 2
-    )
+    key = tuple(stream_keys[:, i, None, None] for i in (0, 1))
+    return jnp.stack(masks.draw_words(bits, key, groups[:, None], keys[None, :]), -1).reshape(-1, 2)
 
 
-def draws(sizes, stride=1, **shifted):
+def draws(sizes, stride=1, bits=1, **shifted):
     """Draws on a grid of `sizes` whole numbers 0, stride, 2 * stride, ... of each coordinate, some
     shifted.
     """
@@ -267,7 +268,8 @@ def draws(sizes, stride=1, **shifted):
     axes[2] = (
         64 * (axes[2] - shifted.get("site", 0)) + rng.site(0, "attention") + shifted.get("site", 0)
     )
-    return np.asarray(draws_of(keys_of(*axes[:5]), *(x.astype(jnp.uint32) for x in axes[5:])))
+    places = (x.astype(jnp.uint32) for x in axes[5:])
+    return np.asarray(draws_of(keys_of(*axes[:5]), *places, bits=bits))
 
 
 # Neighbours: what is added to the coordinates of a second grid. All strides are 2, so that the two
@@ -295,10 +297,10 @@ def transposed(words, sizes, name):
     return np.moveaxis(words.reshape(*sizes, 2), COORDINATES.index(name), -2).reshape(-1, 2)
 
 
-def measure(sizes, pair_sizes, grid):
+def measure(sizes, pair_sizes, grid, bits=1):
     """{statistic: {"bits" or "streams": how many, "p": p value}}: all of them."""
     found = {}
-    words = draws(sizes)
+    words = draws(sizes, bits=bits)
     for name, statistic in SEQUENCE.items():
         found[name] = {"bits": 64 * len(words), "p": statistic(words)}
     for axis in COORDINATES[:-1]:
@@ -306,11 +308,12 @@ def measure(sizes, pair_sizes, grid):
         for name, statistic in SEQUENCE.items():
             if name in ("serial, lag 1", "number_of_runs, rate 0.3"):
                 found[f"{name}, along {axis}"] = {"bits": 64 * len(words), "p": statistic(other)}
-    first = draws(pair_sizes, 2, step=1, head=1)
+    first = draws(pair_sizes, 2, bits, step=1, head=1)
     for neighbour, shift in NEIGHBOURS.items():
         second = draws(
             pair_sizes,
             2,
+            bits,
             **{
                 name: {"step": 1, "head": 1}.get(name, 0) + shift.get(name, 0)
                 for name in COORDINATES
@@ -325,36 +328,41 @@ def measure(sizes, pair_sizes, grid):
     zero = jnp.zeros(1, jnp.uint32)
     for name, pairs in (
         ("keys", stream_keys),
-        ("first draws", np.asarray(draws_of(stream_keys, zero, zero))),
+        ("first draws", np.asarray(draws_of(stream_keys, zero, zero, bits=bits))),
     ):
-        for part, values, bits in (
+        for part, values, width in (
             ("both words", whole(pairs), 64),
             ("word 0", pairs[:, 0], 32),
             ("word 1", pairs[:, 1], 32),
         ):
             found[f"collisions of {name}, {part}"] = {
                 "streams": len(values),
-                "p": collisions(values, bits),
+                "p": collisions(values, width),
             }
     return found
 
 
-def small():
+def small(bits=1):
     """2^20 bits for each statistic: seconds."""
-    return measure(SMALL, SMALL, GRIDS["small"])
+    return measure(SMALL, SMALL, GRIDS["small"], bits)
 
 
-def full():
+def full(bits=1):
     """2^28 bits and more for each statistic: minutes."""
-    return measure(FULL, (4, 4, 4, 8, 4, 8, 128), GRIDS["full"])
+    return measure(FULL, (4, 4, 4, 8, 4, 8, 128), GRIDS["full"], bits)
 
 
-if __name__ == "__main__":
-    results = full()
-    record = {
-        "bits_version": masks.BITS_VERSION,
+def record(bits=1):
+    """What stands in the file of this version."""
+    results = full(bits)
+    return {
+        "bits_version": bits,
         "bound": FALSE_ALARMS / len(results),
         "smallest_p": min(x["p"] for x in results.values()),
         "statistics": results,
     }
-    RECORD.write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    version = int(sys.argv[1]) if sys.argv[1:] else 1
+    RECORDS[version].write_text(json.dumps(record(version), indent=1) + "\n")

@@ -15,6 +15,7 @@ al. 2022, "FlashAttention", arXiv:2205.14135, appendix B (the backward pass). Di
 keyed by position, not by tile.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable
 from functools import partial
@@ -78,9 +79,7 @@ def attention(
         query_block,
         key_block or _block(s, ROWS),
         is_causal,
-        None
-        if words is None or dropout is None
-        else AttentionDropout(0.0, dropout.unit, dropout.stage, dropout.share, dropout.span_length),
+        None if words is None or dropout is None else dataclasses.replace(dropout, rate=0.0),
         float(scale),
         heads_at_once or None,
         precision,

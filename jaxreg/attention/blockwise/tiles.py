@@ -149,7 +149,9 @@ def kept(plan: Plan, operands: Operands, i: Array, j: Array) -> Array | None:
         plan.dropout, (j * plan.key_block + jnp.arange(plan.key_block)).astype(jnp.uint32)
     )
     k0, k1 = (k[:, :, :, None, None] for k in (operands.k0, operands.k1))
-    packed = masks.packed_lanes(k0, k1, groups[:, None], keys, operands.threshold)
+    packed = masks.packed_lanes(
+        k0, k1, groups[:, None], keys, operands.threshold, plan.dropout.bits
+    )
     return masks.unpacked(packed)
 
 
