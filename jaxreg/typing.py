@@ -30,9 +30,6 @@ Params = PyTree[Float[Array, "..."]]
 DropoutUnit = Literal["connection", "key", "query", "head", "span"]
 """What attention dropout drops as one; see `jaxreg.AttentionDropout`, as for the next two."""
 
-BitsVersion = Literal[1, 2]
-"""The version of attention dropout's random bits; see `jaxreg.AttentionDropout`."""
-
 DropoutStage = Literal["weights", "logits"]
 """Where attention dropout acts: after the softmax, or before it."""
 

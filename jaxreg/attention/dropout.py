@@ -21,7 +21,7 @@ import typing
 import jax
 import jax.core
 
-from jaxreg.typing import BitsVersion, DropoutStage, DropoutUnit, Scalar, SharedCoordinate
+from jaxreg.typing import DropoutStage, DropoutUnit, Scalar, SharedCoordinate
 
 UNITS: dict[DropoutUnit, tuple[str, ...]] = {
     "connection": ("example", "head", "query", "key"),
@@ -33,7 +33,8 @@ UNITS: dict[DropoutUnit, tuple[str, ...]] = {
 """Unit -> the coordinates that enter its draw; a span's key coordinate is key // span_length."""
 
 STAGES = typing.get_args(DropoutStage)
-BITS_VERSIONS = typing.get_args(BitsVersion)
+BITS_VERSIONS = (1, 2)
+"""What `AttentionDropout.bits` may be; `masks.py` defines both."""
 SHAREABLE = typing.get_args(SharedCoordinate)
 
 
@@ -88,7 +89,7 @@ class AttentionDropout:
     stage: DropoutStage = dataclasses.field(default="weights", metadata={"static": True})
     share: tuple[SharedCoordinate, ...] = dataclasses.field(default=(), metadata={"static": True})
     span_length: int | None = dataclasses.field(default=None, metadata={"static": True})
-    bits: BitsVersion = dataclasses.field(default=1, metadata={"static": True})
+    bits: int = dataclasses.field(default=1, metadata={"static": True})
 
     def __post_init__(self):
         if self.unit not in tuple(UNITS):

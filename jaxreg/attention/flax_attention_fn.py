@@ -18,7 +18,6 @@ from jaxreg.typing import (
     Array,
     AttentionImplementation,
     AttentionKind,
-    BitsVersion,
     Bool,
     DropoutStage,
     DropoutUnit,
@@ -44,7 +43,7 @@ def attention_fn(
     kind: AttentionKind = "softmax",
     logit_softcap: Scalar | None = None,
     query_offset: Int[Array, ""] | int | None = None,
-    bits: BitsVersion = 1,
+    bits: int = 1,
 ) -> "FlaxAttention":
     """An attention_fn for flax.linen.MultiHeadDotProductAttention and flax.nnx.MultiHeadAttention.
 
@@ -109,7 +108,7 @@ class FlaxAttention:
     kind: AttentionKind
     logit_softcap: Scalar | None
     query_offset: Int[Array, ""] | int | None
-    bits: BitsVersion
+    bits: int
 
     def __post_init__(self):
         # An invalid argument fails here, not in the first training step.

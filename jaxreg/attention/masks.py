@@ -46,7 +46,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxreg.attention.dropout import AttentionDropout, check_rate
-from jaxreg.typing import Array, BitsVersion, Bool, Float, Int, PRNGKey, Scalar, UInt8, UInt32
+from jaxreg.typing import Array, Bool, Float, Int, PRNGKey, Scalar, UInt8, UInt32
 
 BITS_VERSION = 1
 LANES = 4
@@ -104,7 +104,7 @@ def mixed(
 
 
 def draw_words(
-    bits: BitsVersion,
+    bits: int,
     key: tuple[UInt32[Array, "..."], UInt32[Array, "..."]],
     groups: UInt32[Array, "..."],
     keys: UInt32[Array, "..."],
@@ -303,13 +303,14 @@ def packed_lanes(
     groups: UInt32[Array, "..."],
     keys: UInt32[Array, "..."],
     t: UInt32[Array, ""],
-    bits: BitsVersion = 1,
+    bits: int = 1,
 ) -> UInt8[Array, "..."]:
     """Four rows of the mask in one uint8 array: bit i is set if query 4 * group + i keeps the key.
 
-    All arrays broadcast; `bits` is the version. The loop runs once, or not at all where nothing is dropped. It keeps
-    XLA from fusing Threefry into the consumers of the bits, where it would run once per lane. Its
-    bound is hidden from XLA, which would otherwise unroll it for a constant rate.
+    All arrays broadcast; `bits` is the version. The loop runs once, or not at all where nothing is
+    dropped. It keeps XLA from fusing Threefry into the consumers of the bits, where it would run
+    once per lane. Its bound is hidden from XLA, which would otherwise unroll it for a constant
+    rate.
     """
     shape = jnp.broadcast_shapes(k0.shape, k1.shape, groups.shape, keys.shape)
     k0, k1, groups, keys = (

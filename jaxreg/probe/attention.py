@@ -167,18 +167,20 @@ def replay_masks(
     num_layers: int,
     num_heads: int,
     length: int,
+    bits: int = 1,
 ) -> Bool[np.ndarray, "s n h t t"]:
     """The attention masks of real training steps, redrawn from the seed: True where kept.
 
     Args:
       steps, examples: [S] each: the step, and the sentence's position in that step's batch.
+      bits: the version of the random bits, of `AttentionDropout`.
     """
     positions = jnp.arange(length)
 
     @jax.jit
     def one(step, example):
         key = rng.step_key(rng.seed_key(seed, "dropout"), step)
-        dropout, heads = AttentionDropout(rate), jnp.arange(num_heads)
+        dropout, heads = AttentionDropout(rate, bits=bits), jnp.arange(num_heads)
         at = {"examples": example[None], "heads": heads, "queries": positions, "keys": positions}
         sites = (rng.site(layer, "attention") for layer in range(num_layers))
         masks = [keep_mask(dropout, jax.random.fold_in(key, site), **at)[0] for site in sites]

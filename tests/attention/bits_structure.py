@@ -4,7 +4,12 @@ Version 2 joins words of a group of queries and of a key by exclusive or, and mi
 rectangle, two groups by two keys, the exclusive or of what is mixed is 0; so the exclusive or of
 the four draws, which for perfect bits is one more perfect draw, shows first where mixing is too
 weak. One or two of the four steps fail here, and three in PractRand (docs/bits-version-2.md).
+
+    python -m tests.attention.bits_structure    # from the root of the repository, minutes:
+    measures both versions and writes experiments/results/bits_structure.json
 """
+
+import json
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +17,7 @@ from scipy import stats
 
 from tests.attention import bits_record as record
 
+RECORD = record.RESULTS / "bits_structure.json"
 RANKS = 64
 """Side of the matrices whose rank is counted: 16 groups of four queries by 64 keys."""
 
@@ -25,7 +31,7 @@ RELATED = {
 
 
 def rectangles(words, sizes, *, corner):
-    """The exclusive or of four draws: of neighbouring groups and keys, or each with group 0, key 0."""
+    """The exclusive or of the draws of two groups at two keys: neighbours, or any and the first."""
     grid = words.reshape(-1, *sizes[-2:], 2)
     if corner:
         four = grid[:, 1:, 1:] ^ grid[:, :1, 1:] ^ grid[:, 1:, :1] ^ grid[:, :1, :1]
@@ -109,16 +115,14 @@ def measure(sizes, stream_grid, bits):
     for bit in (0, 7, 15):
         found[f"rank, bit {bit}"] = {"bits": 4 * len(words), "p": ranks(words, sizes, bit)}
     stream_keys = np.asarray(record.keys_of(*map(jnp.arange, stream_grid)))
-    streams = {"streams": len(stream_keys)}
     p = avalanche_of_key_words(stream_keys, bits)
-    found["avalanche of key words"] = streams | {"p": p}
+    found["avalanche of key words"] = {"streams": len(stream_keys), "p": p}
     for axis, name in enumerate(record.COORDINATES):
         grid = np.moveaxis(words.reshape(*sizes, 2), axis, 0)
         pair = grid[::2].reshape(-1, 2), grid[1::2].reshape(-1, 2)
         found[f"avalanche, {name}"] = {"bits": 64 * len(words), "p": avalanche(*pair)}
-    places = (jnp.arange(n, dtype=jnp.uint32) for n in sizes[-2:])
     few = stream_keys[: len(words) // (sizes[-1] * sizes[-2])]
-    groups, keys = places
+    groups, keys = (jnp.arange(n, dtype=jnp.uint32) for n in sizes[-2:])
     first = np.asarray(record.draws_of(few, groups, keys, bits=bits))
     for related, difference in RELATED.items():
         second = np.asarray(
@@ -137,3 +141,8 @@ def small(bits):
 def full(bits):
     """2^28 bits for each statistic and more, ranks 2^26: minutes."""
     return measure(record.FULL, (16, 16, 16, 16, 16), bits)
+
+
+if __name__ == "__main__":
+    found = {f"bits {bits}": full(bits) for bits in (1, 2)}
+    RECORD.write_text(json.dumps(found, indent=1) + "\n")

@@ -30,6 +30,29 @@ def threefry2x32(key, counter, rounds=13):
     return x0, x1
 
 
+def words_1(key, key_position, group):
+    """b0, b1 of bits version 1."""
+    return threefry2x32(key, (key_position, group))
+
+
+def words_2(key, key_position, group):
+    """b0, b1 of bits version 2, as docs/bits-version-2.md says them."""
+    q0, q1 = threefry2x32(key, (group, 0))
+    s0, s1 = threefry2x32(key, (key_position, 1))
+    x, y = q0 ^ s0, q1 ^ s1
+    x = x * 0xED5AD4BB % WORD
+    x = x ^ x >> 15
+    y = (y + x) * 0xAC4C1B51 % WORD
+    y = y ^ y >> 16
+    x = (x + y) * 0x31848BAB % WORD
+    x = x ^ x >> 15
+    y = (y + x) * 0x7FEB352D % WORD
+    return x, y ^ y >> 16
+
+
+WORDS = {1: words_1, 2: words_2}
+
+
 def threshold(rate):
     """t: float32(rate) * 65536 is exact in float64."""
     return min(max(math.ceil(float(np.float32(rate)) * 65536), 0), 65535)
@@ -91,6 +114,7 @@ def lanes(
     unit="connection",
     share=(),
     span_length=None,
+    bits=1,
 ):
     """[B, H, T, S] of draws below 65536: the definition of DESIGN.md, "The bits", one connection at
     a time.
@@ -105,7 +129,7 @@ def lanes(
         )
         if (b, head) not in words:
             words[b, head] = key_words(example_key(dropout_key, b, example_id), head)
-        b0, b1 = threefry2x32(words[b, head], (key_position, query // 4))
+        b0, b1 = WORDS[bits](words[b, head], key_position, query // 4)
         draws[b, h, i, j] = (b0 % 65536, b0 // 65536, b1 % 65536, b1 // 65536)[query % 4]
     return draws
 

@@ -79,6 +79,7 @@ VALUES = {
     "attention_dropout_stage": "logits",
     "attention_dropout_share": ("head",),
     "attention_dropout_span_length": 2,
+    "attention_dropout_bits": 2,
     "implementation": "reference",
     "dropout_depth": "linear",
     "qk_norm": True,
@@ -111,7 +112,7 @@ def test_every_field_of_the_config_reaches_its_place():
     assert model.dtype == jnp.bfloat16
     assert model.dropout == TransformerDropout(
         BlockDropout(
-            AttentionDropout(rates["attention_dropout_rate"], "span", "logits", ("head",), 2),
+            AttentionDropout(rates["attention_dropout_rate"], "span", "logits", ("head",), 2, 2),
             MlpDropout(rates["mlp_dropout_rate"], rates["mlp_pre_activation_dropout_rate"]),
             rates["residual_dropout_rate"],
             rates["layer_dropout_rate"],

@@ -4,6 +4,7 @@ The backward pass stores the output and two numbers a row, and draws the dropout
 positions. No array of T x S exists but those that the caller gave, and their gradients.
 """
 
+import dataclasses
 from functools import partial
 from typing import Any
 
@@ -108,7 +109,7 @@ def attention(
         rest = rest._replace(query_segments=own, key_segments=others)
     kind = None
     if words is not None and dropout is not None:
-        kind = _without_rate(dropout)
+        kind = dataclasses.replace(dropout, rate=0.0)
         rest = rest._replace(**_dropout_operands(dropout, words, t, s))
     plan = Plan(
         batch=b,
@@ -128,10 +129,6 @@ def attention(
         interpret=interpret,
     )
     return _attention(plan, query, key, value, bias, _softcap(logit_softcap), rest)
-
-
-def _without_rate(dropout: AttentionDropout) -> AttentionDropout:
-    return AttentionDropout(0.0, dropout.unit, dropout.stage, dropout.share, dropout.span_length)
 
 
 def _dropout_operands(

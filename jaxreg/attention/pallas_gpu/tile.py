@@ -174,7 +174,7 @@ def kept(refs: Operands, at: View) -> list[Array | None]:
         return [square(refs.line, at, lane, True) for lane in range(LANES)]
     k0, k1, t = per_head(refs.k0, at), per_head(refs.k1, at), refs.threshold[0]
     keys = masks.key_coordinate(dropout, at.keys.astype(jnp.uint32))
-    words = masks.threefry2x32_13((k0, k1), (keys, at.groups.astype(jnp.uint32)))
+    words = masks.draw_words(dropout.bits, (k0, k1), at.groups.astype(jnp.uint32), keys)
     # A 16-bit lane against the threshold, both in the high half of a word.
     return [half >= t for word in words for half in (word << 16, word)]
 

@@ -22,7 +22,7 @@ from jaxreg.study.engine import run_directory
 from jaxreg.study.engine.dataset_loader import Library
 from jaxreg.study.engine.members import Spec, make_specs
 from jaxreg.study.report import figures
-from jaxreg.study.report.example_sentence import RATE, trained_model
+from jaxreg.study.report.example_sentence import RATE, bits_of, trained_model
 
 TINY = 0.005
 """Weights below it are printed as 0.00 without having been dropped."""
@@ -90,6 +90,7 @@ def matrices(workdir: Path, arm: str, seed: int, step: int, text: str | None) ->
         model.num_layers,
         model.num_heads,
         len(sentence.tokens),
+        bits_of(spec),
     )[0, :, :, :length, :length]
     answer = None
     if sentence.query_position >= 0 and sentence.plural >= 0:

@@ -64,6 +64,7 @@ def get_config(dataset: str = DEFAULT_DATASET) -> ConfigDict:
             "attention_dropout_stage": "weights",
             "attention_dropout_share": (),  # of example, head, query: one mask for all of them
             "attention_dropout_span_length": None,  # keys; for unit span only
+            "attention_dropout_bits": 1,  # version of the random bits; 2 costs less on a TPU
             # all | query->noun, ...: only this connection may be dropped (query: where the answer
             # is)
             "attention_dropout_edges": "all",

@@ -10,7 +10,7 @@ from math import inf
 from typing import Any, NamedTuple
 
 from jaxreg import optim
-from jaxreg.attention.dropout import SHAREABLE, STAGES, UNITS
+from jaxreg.attention.dropout import BITS_VERSIONS, SHAREABLE, STAGES, UNITS
 from jaxreg.attention.validate import ATTENTION_KINDS as ATTENTION_KINDS
 from jaxreg.attention.validate import IMPLEMENTATIONS
 from jaxreg.data import DEFAULT_DATASET, source
@@ -100,6 +100,7 @@ FIELDS: Mapping[str, Field] = {
     "model.attention_dropout_stage": Choice(STAGES),
     "model.attention_dropout_share": Names("coordinates", SHAREABLE, empty=True),
     "model.attention_dropout_span_length": Whole("keys", minimum=1, absent=True),
+    "model.attention_dropout_bits": Whole("versions", minimum=1, maximum=max(BITS_VERSIONS)),
     "model.attention_dropout_edges": Edges(),
     "model.mlp_dropout_rate": _RATE,
     "model.residual_dropout_rate": _RATE,
@@ -161,7 +162,7 @@ FIELDS: Mapping[str, Field] = {
 }
 """Field -> what it may be, for every field of `base_config`, with the default data set."""
 
-ADDED: Mapping[str, Any] = {"model.dtype": "float32"}
+ADDED: Mapping[str, Any] = {"model.dtype": "float32", "model.attention_dropout_bits": 1}
 """Fields that configs of earlier versions do not have -> what they were trained with.
 
 All are of the model "transformer". At this value a field is no part of a member's address, so that

@@ -46,6 +46,7 @@ def transformer_arguments(
     attention_dropout_stage: DropoutStage = AttentionDropout.stage,
     attention_dropout_share: tuple[SharedCoordinate, ...] = AttentionDropout.share,
     attention_dropout_span_length: int | None = AttentionDropout.span_length,
+    attention_dropout_bits: int = AttentionDropout.bits,
     implementation: AttentionImplementation | None = _ATTENTION.implementation,
     embedding_dropout_rate: Rate = None,
     token_dropout_rate: Rate = None,
@@ -73,6 +74,7 @@ def transformer_arguments(
         attention_dropout_stage,
         tuple(attention_dropout_share),
         attention_dropout_span_length,
+        attention_dropout_bits,
     )
     block_dropout = nn.BlockDropout(
         attention=None if attention_dropout_rate is None else attention,

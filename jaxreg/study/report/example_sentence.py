@@ -13,6 +13,7 @@ from jaxreg.data import Dataset, batch_indices
 from jaxreg.probe import attention as probe
 from jaxreg.store.member_store import Record
 from jaxreg.study.analysis import statistics
+from jaxreg.study.design.config_fields import ADDED
 from jaxreg.study.design.experiment import Experiment
 from jaxreg.study.engine import program
 from jaxreg.study.engine.members import Spec
@@ -137,6 +138,12 @@ def _span(split: Any, row: int) -> slice:
     return slice(int(places[0]), int(places[-1]) + 1)
 
 
+def bits_of(spec: Spec) -> int:
+    """The version of attention dropout's bits that an arm was trained with."""
+    name = "attention_dropout_bits"
+    return spec.config["model"].get(name, ADDED[f"model.{name}"])  # older runs have none
+
+
 def _matrices(
     spec: Spec, dataset: Dataset, row: int, model: Any, params: Any, rate: float
 ) -> dict[str, Any]:
@@ -154,7 +161,7 @@ def _matrices(
     steps, examples = np.nonzero(drawn == row)
     steps, examples = steps[:MOST_STEPS], examples[:MOST_STEPS]
     shape = (model.num_layers, model.num_heads, split.tokens.shape[1])
-    kept = probe.replay_masks(rate, spec.run_seed, steps, examples, *shape)
+    kept = probe.replay_masks(rate, spec.run_seed, steps, examples, *shape, bits_of(spec))
     kept = kept[:, :, :, span, span]
     return {
         "arm": spec.arm,

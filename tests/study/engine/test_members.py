@@ -80,11 +80,12 @@ def test_absent_off_and_on_are_three_addresses():
     )
 
 
-def test_a_config_from_before_a_field_was_added_has_the_same_address():
+@pytest.mark.parametrize(("field", "old"), [("dtype", "float32"), ("attention_dropout_bits", 1)])
+def test_a_config_from_before_a_field_was_added_has_the_same_address(field, old):
     """Another model may have a field of the same name; there nothing is left out."""
     config = tiny.config()
-    model = {name: value for name, value in config["model"].items() if name != "dtype"}
-    assert config["model"]["dtype"] == "float32" and len(model) == len(config["model"]) - 1
+    model = {name: value for name, value in config["model"].items() if name != field}
+    assert config["model"][field] == old and len(model) == len(config["model"]) - 1
     assert hash_of({**config, "model": model}) == hash_of(config)
     other, without = (
         {**config, "model": own | {"module": "m"}} for own in (config["model"], model)
