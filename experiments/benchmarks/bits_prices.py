@@ -1,7 +1,7 @@
 """What the random bits of attention dropout cost on a TPU, by the compiler's own schedule.
 
     python experiments/benchmarks/bits_prices.py            # minutes; needs jax[tpu], no TPU
-    python experiments/benchmarks/bits_prices.py --cpu      # a minute: times on this CPU
+    python experiments/benchmarks/bits_prices.py --cpu      # a minute: CPU times
 
 One tile of 512 queries by 512 keys, bfloat16, heads of 128, compiled by libtpu for v5e and v6e: an
 online softmax (forward), and one kernel for the gradients of queries, keys and values (backward,
@@ -49,7 +49,6 @@ CANDIDATES = {
     "threefry4x32-12, 8 bits": "8-bit draws, 4 queries x 4 keys a call",
     "philox2x32-7": "multiplies by 16 x 16 products",
     "philox4x32-7": "the same, 4 queries x 2 keys a call",
-    "philox4x32-7, 8 bits": "8-bit draws, 4 queries x 4 keys a call",
     "pcg4d": "Jarzynski and Olano 2020, 4 queries x 2 keys a call",
     "tables, 3 steps": "version 2 with a step fewer",
     "tables, 4 steps": "bits version 2",
@@ -121,7 +120,10 @@ def compile_one(generation: str, direction: str, candidate: str, strip: int) -> 
 
 
 def times_on_cpu(rounds: int) -> dict:
-    """{name: {"ms": median, "ratio": median of time with / without in the same round}}."""
+    """{name: {"ms": median, "ratio": median of time with / without in the same round}}.
+
+    The time is the process's, of all cores together: another process then matters less.
+    """
     import jax
     import jax.numpy as jnp
 
@@ -151,9 +153,9 @@ def times_on_cpu(rounds: int) -> dict:
     seconds = {name: [] for name in programs}
     for _ in range(rounds + 1):
         for name, program in programs.items():
-            start = time.perf_counter()
+            start = time.process_time()
             jax.block_until_ready(program(*arrays, key))
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(time.process_time() - start)
     return {
         name: {
             "ms": round(1e3 * statistics.median(own[1:]), 1),
@@ -171,7 +173,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--one", nargs=5)
     parser.add_argument("--cpu", action="store_true")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--candidates", nargs="*", default=list(CANDIDATES))
     arguments = parser.parse_args()
     if arguments.one:
