@@ -132,10 +132,10 @@ def times_on_cpu(rounds: int) -> dict:
 
     shape, key = (1, 2048, 8, 64), jax.random.key(0)
     arrays = [jax.random.normal(jax.random.key(n), shape) for n in range(3)]
-    steps = (*masks._MIXING, (0x846CA68B, 15))
+    steps = (*masks.MIXING, (0x846CA68B, 15))
 
     def compiled(dropout: AttentionDropout | None, count: int = 4):
-        masks._MIXING = steps[:count]
+        masks.MIXING = steps[:count]
         jax.clear_caches()
 
         def loss(*given):

@@ -115,7 +115,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, choices=(1, 2, 3, 4), default=4, help="of version 2")
     parser.add_argument("--order", choices=ORDERS, default="keys")
     arguments = parser.parse_args()
-    masks._MIXING = masks._MIXING[: arguments.steps]  # fewer than attention has: what must fail
+    masks.MIXING = masks.MIXING[: arguments.steps]  # fewer than attention has: what must fail
     for part in stream(arguments.bits, arguments.order):
         try:
             sys.stdout.buffer.write(part.astype("<u4").tobytes())

@@ -115,7 +115,7 @@ def pcg4d(scalars: Any, group: jax.Array, key: jax.Array) -> Words:
 def tables(steps: int, of_group: Words, of_key: Words) -> Words:
     """Bits version 2, or the same with another number of steps."""
     x, y = of_group[0] ^ of_key[0], of_group[1] ^ of_key[1]
-    for step, (multiplier, shift) in enumerate((*masks._MIXING, (0x846CA68B, 15))[:steps]):
+    for step, (multiplier, shift) in enumerate((*masks.MIXING, (0x846CA68B, 15))[:steps]):
         x = (x + y if step else x) * word(multiplier)
         x, y = y, x ^ right(x, shift)
     return x, y

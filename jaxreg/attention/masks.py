@@ -53,7 +53,8 @@ LANES = 4
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
 _ROUNDS = 13
-_MIXING = ((0xED5AD4BB, 15), (0xAC4C1B51, 16), (0x31848BAB, 15), (0x7FEB352D, 16))
+MIXING = ((0xED5AD4BB, 15), (0xAC4C1B51, 16), (0x31848BAB, 15), (0x7FEB352D, 16))
+"""Multiplier and shift of each step of bits version 2."""
 
 
 def threefry2x32_13(
@@ -97,7 +98,7 @@ def mixed(
 ) -> tuple[UInt32[Array, "..."], UInt32[Array, "..."]]:
     """The two words of a connection, of bits version 2, from those of its group and its key."""
     x, y = of_group[0] ^ of_key[0], of_group[1] ^ of_key[1]
-    for step, (multiplier, shift) in enumerate(_MIXING):
+    for step, (multiplier, shift) in enumerate(MIXING):
         x = (x + y if step else x) * jnp.uint32(multiplier)
         x, y = y, x ^ (x >> shift)
     return x, y

@@ -71,13 +71,13 @@ def test_the_mixing_of_two_tables_words(of_group, of_key, answer):
 
 
 def test_the_mixing_is_invertible_so_uniform_tables_give_uniform_words():
-    inverses = [pow(m, -1, 2**32) for m, _ in masks._MIXING]
+    inverses = [pow(m, -1, 2**32) for m, _ in masks.MIXING]
     words = np.random.default_rng(0).integers(0, 2**32, (1000, 2), dtype=np.uint32)
     zero = (jnp.uint32(0), jnp.uint32(0))
     x, y = (np.asarray(w) for w in masks.mixed(tuple(jnp.asarray(words.T)), zero))
     with np.errstate(over="ignore"):
         for step in reversed(range(len(inverses))):
-            _, shift = masks._MIXING[step]
+            _, shift = masks.MIXING[step]
             y = y ^ y >> shift ^ (y >> 2 * shift if 2 * shift < 32 else 0)
             y = y * np.uint32(inverses[step]) - (x if step else np.uint32(0))
             x, y = y, x
@@ -241,7 +241,7 @@ def test_related_draws_pass(bits):
 @pytest.mark.system
 def test_these_statistics_find_one_and_two_steps_of_mixing(monkeypatch):
     for steps in (1, 2):
-        monkeypatch.setattr(masks, "_MIXING", masks._MIXING[:steps])
+        monkeypatch.setattr(masks, "MIXING", masks.MIXING[:steps])
         jax.clear_caches()
         found = below_the_bound(structure.small(2))
         assert "bits_of_a_pair, rectangles" in found and "rank, bit 0" in found, steps
