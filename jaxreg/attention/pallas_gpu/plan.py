@@ -47,12 +47,14 @@ def chosen_tiles(width: int, dtype: jnp.dtype) -> Tiles:
     """Tiles for heads of `width` (the larger of K and Kv): as large as the registers hold.
 
     A product needs 16 in every direction. bfloat16 and float16 use tensor cores; float32, in full
-    precision, does not, and takes small tiles.
+    precision, does not, and takes small tiles. Compiled for H100, bfloat16 spills 0 bytes of
+    registers at width 64 and at most 52 at 128; twice the keys or the groups spill 300 to 4,000
+    (ptxas).
     """
     if dtype == jnp.float32:
-        # Such products are unrolled: large ones take minutes to compile.
-        small = Tile(16, 32 if width <= 64 else 16, warps=8)
-        return Tiles(small, small, small)
+        # Such products are unrolled: large ones spill registers and take minutes to compile.
+        small = Tile(16, 16, warps=8)
+        return Tiles(Tile(16, 32, warps=8) if width <= 64 else small, small, small)
     if width <= 64:
         return Tiles(Tile(32, 64, warps=8), Tile(32, 64, warps=8), Tile(16, 64))
     if width <= 128:

@@ -17,6 +17,7 @@ from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxreg import AttentionDropout
+from jaxreg.attention.pallas_gpu.plan import chosen_tiles
 from tests.helpers import gpu_attention as gpu
 from tests.helpers.gpu_attention import Call, by_kernel
 
@@ -114,18 +115,20 @@ def assembler():
 
 
 @pytest.mark.parametrize("width", [64, 128])
-def test_hardly_a_register_is_spilled(device, width, tmp_path):
+def test_hardly_a_register_is_spilled_and_bits_are_drawn_once(device, width, tmp_path):
     ptxas = assembler()
     if ptxas is None:
         pytest.skip("needs ptxas, of the extra aot-cuda (nvidia-cuda-nvcc)")
     call = Call(1, 2048, 2048, 2, 2, width, width, "bfloat16")
     options = {"xla_dump_to": str(tmp_path), "xla_dump_emitter_re": "ptx"}
     compiled(device, call, options, is_causal=True)
-    spilled = {}
+    spilled, rotations = {}, {}
     for path in tmp_path.glob("*.ptx"):
-        name = re.search(r"\.entry (jaxreg_attention\w+)\(", path.read_text())
+        text = path.read_text()
+        name = re.search(r"\.entry (jaxreg_attention\w+)\(", text)
         if name is None:
             continue
+        rotations[name[1]] = text.count("shf.l.wrap")
         command = [ptxas, "-v", "-arch=sm_90a", str(path), "-o", str(tmp_path / "out.cubin")]
         report = subprocess.run(command, capture_output=True, text=True, check=True).stderr
         spilled[name[1]] = int(re.search(r"(\d+) bytes spill stores", report)[1])
@@ -133,3 +136,10 @@ def test_hardly_a_register_is_spilled(device, width, tmp_path):
         pytest.skip("XLA wrote no PTX: its flags for that are undocumented")
     assert len(spilled) == 3
     assert max(spilled.values()) <= SPILLED, spilled
+    # One Threefry of 13 rounds for four connections, in each of the two loops over tiles.
+    tiles = chosen_tiles(width, jnp.dtype("bfloat16"))
+    kernels = {"forward": tiles.forward, "queries": tiles.queries, "keys": tiles.keys}
+    for name, found in rotations.items():
+        tile = kernels[name.rpartition("_")[2]]
+        calls = tile.groups * tile.keys // (32 * tile.warps)
+        assert 0 < found <= 2 * 13 * calls, name
