@@ -13,4 +13,9 @@ Layout. One Threefry call serves the four queries 4g ... 4g + 3 of a group g (`m
 therefore four products, one for each lane: lane i holds the queries 4g + i of the block's groups,
 read with a stride of four rows. All four then meet the bits of a connection in the same thread; no
 shuffle, no transposition, and no copy of the inputs is needed.
+
+Why Triton. JAX warns since 0.11 that Pallas's Triton backend will go. Its successor, Mosaic GPU
+(compute capability 9.0 and later), compiles our bits beside its matrix products for an H100; but
+the interpreter of JAX 0.12 has no product whose first operand lies in registers, as the weights do,
+so that such a kernel could not be checked without a GPU.
 """
