@@ -159,6 +159,7 @@ def settings_of(call):
             "dropout": AttentionDropout(0.4, "span", share=("head",), span_length=5)
         },
         "one mask for all examples": {"dropout": AttentionDropout(0.4, share=("example",))},
+        "bits version 2": {"is_causal": True, "dropout": AttentionDropout(0.3, bits=2)},
         "keys": {"is_causal": True, "dropout": AttentionDropout(0.4, "key")},
         "queries": {"is_causal": True, "dropout": AttentionDropout(0.4, "query")},
         "heads": {"dropout": AttentionDropout(0.4, "head")},

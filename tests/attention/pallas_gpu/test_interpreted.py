@@ -17,6 +17,7 @@ from tests.helpers.gpu_attention import Call, by_kernel, by_reference, close, wi
 DROPOUTS = {
     "connections": AttentionDropout(0.4),
     "connections, bits 2": AttentionDropout(0.4, bits=2),
+    "spans, bits version 2": AttentionDropout(0.4, "span", span_length=3, bits=2),
     "spans": AttentionDropout(0.4, "span", span_length=3),
     "shared by heads and examples": AttentionDropout(0.4, share=("head", "example")),
     "keys": AttentionDropout(0.4, "key"),
