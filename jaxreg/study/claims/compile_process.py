@@ -127,13 +127,13 @@ def _row(group: Any, devices: Sequence[Any], target: Target) -> dict[str, Any]:
     }
     try:
         found = footprint(config, example, devices)
-        needed: float | None = found.peak_bytes
+        needed: float | int | None = found.peak_bytes
         row["footprint"] = dataclasses.asdict(found)
     except OutOfMemory as error:
         needed = error.needed
     if "footprint" in row and found.peak_bytes <= target.usable:
         return row
-    return row | {"needed": needed} | _remedy(config, example, devices, target.usable)
+    return row | {"needed": needed} | _remedy(config, example, devices, target.usable, needed)
 
 
 def _example(config: Mapping) -> Any:
@@ -143,11 +143,24 @@ def _example(config: Mapping) -> Any:
     return SOURCES[config["data"]["dataset"]].preview(**own)
 
 
-def _remedy(config: Mapping, example: Any, devices: Sequence[Any], usable: float) -> dict[str, Any]:
-    """The first smaller config that was compiled and fits, None where none does."""
+def _remedy(
+    config: Mapping,
+    example: Any,
+    devices: Sequence[Any],
+    usable: float | int,
+    needed: float | int | None,
+) -> dict[str, Any]:
+    """The first smaller config that was compiled and fits, None where none does.
+
+    Half the members need at least half of what is needed; what is too much even so is not compiled.
+    """
     from jaxreg.study.engine.footprint import OutOfMemory, footprint, smaller
 
+    each = (needed or 0.0) / config["train"]["members_per_device"]
     for changes in smaller(config, len(devices)):
+        fewer = changes.get("train.members_per_device", 0) if len(changes) == 1 else 0
+        if each * fewer > usable:
+            continue
         changed = {name: dict(v) if isinstance(v, Mapping) else v for name, v in config.items()}
         for field, value in changes.items():
             section, _, field_name = field.partition(".")

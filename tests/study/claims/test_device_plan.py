@@ -4,6 +4,7 @@ The golden figures at the end are those of the shipped comparison, compiled for 
 """
 
 import dataclasses
+import json
 import re
 import shlex
 from pathlib import Path
@@ -13,9 +14,12 @@ import pytest
 from jaxreg.cli import main as cli
 from jaxreg.errors import UserErrors
 from jaxreg.study.claims import compile_process, design_members, device_plan
+from jaxreg.study.engine import footprint
 from jaxreg.study.engine.footprint import Footprint
+from jaxreg.study.engine.members import group as group_members
 from jaxreg.study.engine.targets import GIB, TARGETS, target_of
 from tests.helpers import made_up_claims as made_up
+from tests.helpers import tiny
 from tests.study.claims.test_verdicts import MORE
 
 ROOT = Path(__file__).parents[3]
@@ -153,6 +157,67 @@ def test_a_design_that_does_not_fit_is_one_line_and_exit_code_2(
         f"jaxreg plan: {CAT_SAT} does not fit on v5e-8: none, dropout, decay and"
     )
     assert line.endswith(words)
+
+
+def test_a_row_says_what_a_structure_has_and_needs(monkeypatch):
+    monkeypatch.setattr(footprint, "footprint", lambda *arguments: FOUND)
+    specs = design_members.specs_of(CAT_SAT)
+    [group] = group_members(specs)
+    made = compile_process._row(group, range(8), V5E)
+    assert made["members"] == 120 and len(made["draws"]) == 3 * 12
+    assert made["arms"][:2] == ["none", "attention_0.1"] and made["dtype"] == "float32"
+    assert Footprint(**json.loads(json.dumps(made))["footprint"]) == FOUND
+    assert "remedy" not in made
+    small = dataclasses.replace(V5E, memory=10**8)
+    assert compile_process._row(group, range(8), small)["needed"] == FOUND.peak_bytes
+
+
+@pytest.mark.system
+@pytest.mark.parametrize(
+    "path, fields, words",
+    [
+        (ROOT / "nowhere.py", [], "no such file"),
+        (CAT_SAT, ["train.layout=data", "train.batch_size=12"], "multiple of the devices"),
+    ],
+)
+def test_a_mistake_comes_back_from_the_other_process(path, fields, words):
+    with pytest.raises(UserErrors, match=words):
+        list(compile_process.compiled(path, "v5e-8", fields))
+
+
+def remedy_of(monkeypatch, config, peak_of, devices, usable, needed):
+    """(the remedy, the (members, batch) that were compiled), where a peak follows from a config."""
+    tried = []
+
+    def measured(config, example, devices):
+        train = config["train"]
+        members = train["members_per_device"] if train["layout"] == "members" else 1
+        tried.append((members, train["batch_size"]))
+        peak = peak_of(members, train["batch_size"])
+        if peak > 16e9:
+            raise footprint.OutOfMemory(peak)
+        return dataclasses.replace(FOUND, peak_bytes=int(peak))
+
+    monkeypatch.setattr(footprint, "footprint", measured)
+    found = compile_process._remedy(config, None, range(devices), usable, needed)
+    return found["remedy"], tried
+
+
+def test_the_remedy_is_the_first_that_was_compiled_and_fits(monkeypatch):
+    config = tiny.config({"train.members_per_device": 16})  # batches of 8
+
+    def peak_of(members, batch):
+        return 2e9 * members + 0.5e9 * batch
+
+    # 8 members need at least half of 36 GB, which is too much: that is not compiled
+    given = (monkeypatch, config, peak_of)
+    assert remedy_of(*given, 2, 15e9, 36e9) == ({"train.members_per_device": 4}, [(4, 8)])
+    assert remedy_of(*given, 2, 15e9, None)[1] == [(8, 8), (4, 8)], "what it needs is not known"
+    on_one, tried = remedy_of(*given, 1, 4.5e9, 36e9)
+    assert tried[-1] == (1, 4) and on_one["train.batch_size"] == 4, "1 member: 6 GB, then 4"
+    on_two, _ = remedy_of(*given, 2, 4.5e9, 36e9)
+    assert on_two["train.layout"] == "data" and "train.members_per_device" not in on_two
+    assert remedy_of(*given, 2, 1e9, 36e9)[0] is None
 
 
 def test_overrides_change_an_experiment_and_no_claim(told, monkeypatch, capsys):
