@@ -21,6 +21,7 @@ from experiments.benchmarks import attention_peers as peers
 from experiments.benchmarks import attention_speed, device_checks, device_contenders, device_speed
 from experiments.benchmarks import device_timing as timing
 from jaxreg import AttentionDropout
+from jaxreg.attention.dropout import BITS_VERSIONS
 
 ROOT = Path(__file__).parents[1]
 README, DOCS = ROOT / "README.md", ROOT / "docs" / "accelerators.md"
@@ -127,6 +128,7 @@ def test_masks_are_compared_for_every_unit_and_stage():
     results = device_checks.check_masks(cpu, cpu, size)
     assert {result.status for result in results} == {"equal"}
     named = {(each.unit, each.stage) for each in device_checks.dropouts()}
+    assert {each.bits for each in device_checks.dropouts()} == set(BITS_VERSIONS)
     assert len(named) == 10 and len(results) == len(list(device_checks.dropouts()))
     asked = device_checks.cases()
     assert {case.dropout.unit for case in asked.values() if case.dropout} == {
@@ -166,15 +168,15 @@ def test_an_implementation_that_draws_other_masks_is_caught(monkeypatch, tmp_pat
 
 
 @pytest.mark.system
-@pytest.mark.parametrize("drops", [False, True])
-def test_the_end_of_a_long_result_is_what_a_whole_call_has(drops):
+@pytest.mark.parametrize("drops, bits", [(False, 1), (True, 1), (True, 2)])
+def test_the_end_of_a_long_result_is_what_a_whole_call_has(drops, bits):
     shape = (2, 24, 2, 8)
     arrays = jax.random.normal(jax.random.key(1), (4, *shape))
     arguments, name = (*arrays, jax.random.key(2)), "jaxreg_dropout" if drops else "jaxreg"
-    run = peers.forward_and_backward(peers.jax_attention(name, "blockwise"))
+    run = peers.forward_and_backward(peers.jax_attention(name, "blockwise", bits))
     tail = device_checks.tail_of(jax.jit(run)(*arguments))
     expected = device_checks.expected_tail(
-        jax.devices("cpu")[0], arguments, AttentionDropout(peers.RATE) if drops else None
+        jax.devices("cpu")[0], arguments, AttentionDropout(peers.RATE, bits=bits) if drops else None
     )
     assert len(tail) == 4 and all(x.shape == (device_checks.TAIL, 2, 8) for x in tail)
     for one, other in zip(tail, expected, strict=True):
@@ -389,6 +391,7 @@ def test_the_promises_of_each_platform_are_rows_with_kept_yes_or_no():
         measured("jax_cudnn", 8192, [1.0, 1.0, 1.0]),
         measured("jaxreg", 2048, [1.0, 1.0, 1.0]),
         measured("splash", 2048, [0.9, 0.9, 0.9]),
+        measured("jaxreg_bits2_dropout", 2048, [1.3, 1.3, 1.2]),
         measured("jaxreg_dropout", 2048, [1.0], width=64, megabytes=15.0),
         {"contender": "flax_dropout", "length": 8192, "status": "error", "said": "no memory"},
     ]
@@ -404,6 +407,7 @@ def test_the_promises_of_each_platform_are_rows_with_kept_yes_or_no():
     kept = {(row["what"], row["length"]): row["kept"] for row in table}
     assert kept == {
         ("time with / without dropout", 2048): True,
+        ("with / without dropout, bits 2", 2048): False,
         ("without dropout, against splash", 2048): False,
         ("temporary memory, MB, K = 64", 2048): True,
     }

@@ -35,12 +35,12 @@ def timed(run, shortest: float = SHORTEST_SECONDS) -> float:
     return (time.perf_counter() - start) / number
 
 
-def jax_attention(name: str, implementation: str | None = None):
+def jax_attention(name: str, implementation: str | None = None, bits: int = 1):
     """f(query, key, value, dropout_key) -> output.
 
     Args:
       name: "jaxreg", "flax" (Linen) or "flax_nnx", with "_dropout" or without.
-      implementation: of jaxreg.
+      implementation, bits: of jaxreg.
     """
     import jax.numpy as jnp
     from flax import linen, nnx
@@ -48,7 +48,7 @@ def jax_attention(name: str, implementation: str | None = None):
     import jaxreg
 
     def ours(query, key, value, dropout_key, rate=None):
-        dropout = None if rate is None else jaxreg.AttentionDropout(rate)
+        dropout = None if rate is None else jaxreg.AttentionDropout(rate, bits=bits)
         return jaxreg.dot_product_attention(
             query,
             key,

@@ -20,7 +20,7 @@ import numpy as np
 from experiments.benchmarks.device_contenders import IMPLEMENTATIONS, name_of
 from experiments.benchmarks.device_timing import Failure, failure_of
 from jaxreg.attention import api, keep_mask
-from jaxreg.attention.dropout import SHAREABLE, STAGES, UNITS, AttentionDropout
+from jaxreg.attention.dropout import BITS_VERSIONS, SHAREABLE, STAGES, UNITS, AttentionDropout
 
 RATE, KEY = 0.3, 7
 EXAMPLE_IDS = (0, 5)
@@ -69,18 +69,25 @@ class Case:
 
 
 def dropouts() -> Iterator[AttentionDropout]:
-    """Every unit and stage, alone and with each coordinate shared that it has."""
+    """Every unit and stage, alone and with each coordinate shared that it has; then the units in
+    the other versions of the bits.
+    """
     for unit, coordinates in UNITS.items():
         span = 5 if unit == "span" else None
         for stage in STAGES:
             for share in ((), *((name,) for name in SHAREABLE if name in coordinates)):
                 yield AttentionDropout(RATE, unit, stage, share, span)
+    for bits in BITS_VERSIONS[1:]:
+        for unit in UNITS:
+            span = 5 if unit == "span" else None
+            yield AttentionDropout(RATE, unit, span_length=span, bits=bits)
 
 
 def described(dropout: AttentionDropout) -> str:
     """In words."""
     shared = f", {' and '.join(dropout.share)} shared" if dropout.share else ""
-    return f"{dropout.unit}, {dropout.stage}{shared}"
+    version = f", bits {dropout.bits}" if dropout.bits != BITS_VERSIONS[0] else ""
+    return f"{dropout.unit}, {dropout.stage}{shared}{version}"
 
 
 def cases() -> dict[str, Case]:
@@ -89,7 +96,7 @@ def cases() -> dict[str, Case]:
     units = {
         f"unit {each.unit}, stage {each.stage}": Case(each)
         for each in dropouts()
-        if not each.share and not each.changes_nothing
+        if not each.share and not each.changes_nothing and each.bits == BITS_VERSIONS[0]
     }
     first = {
         "no dropout": Case(),
@@ -101,6 +108,7 @@ def cases() -> dict[str, Case]:
         "droppable": Case(drop, gives=("droppable",)),
         "soft-cap": Case(drop, gives=("softcap",)),
         "shared mask": Case(AttentionDropout(RATE, share=("example", "head"))),
+        **{f"bits {bits}": Case(AttentionDropout(RATE, bits=bits)) for bits in BITS_VERSIONS[1:]},
     }
     return first | units
 

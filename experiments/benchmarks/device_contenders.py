@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from experiments.benchmarks.attention_peers import RATE, jax_attention
 from experiments.benchmarks.device_timing import NotOffered
+from jaxreg.attention.dropout import BITS_VERSIONS
 
 IMPLEMENTATIONS = (None, "reference", "blockwise", "pallas")
 FIRST = ("jaxreg_dropout", "jaxreg", "jax_cudnn", "splash", "flax_dropout", "cudnn_dropout")
@@ -25,11 +26,12 @@ LONGEST_FUSED = 8192
 
 
 class Contender(NamedTuple):
-    """Its words in tables, its function, and whether it draws dropout."""
+    """Its words in tables, its function, whether it draws dropout, and ours by which bits."""
 
     words: str
     attention: Callable
     drops: bool
+    bits: int = 1
 
     @property
     def ours(self) -> bool:
@@ -58,6 +60,10 @@ def contenders(platform: str) -> dict[str, Contender]:
             attention = jax_attention("jaxreg" + suffix, implementation)
             name = name_of(implementation) + suffix
             made[name] = Contender(words + (", dropout" if drops else ""), attention, drops)
+    for bits in BITS_VERSIONS[1:]:
+        attention = jax_attention("jaxreg_dropout", None, bits)
+        words = f"jaxreg, dropout, bits {bits}"
+        made[f"jaxreg_bits{bits}_dropout"] = Contender(words, attention, True, bits)
     for name, words in (("flax", "Flax Linen"), ("flax_nnx", "Flax NNX")):
         made[name] = Contender(words, jax_attention(name), False)
         dropping = jax_attention(f"{name}_dropout")

@@ -361,7 +361,7 @@ class Tails:
 
     def __init__(self, page: Page, dtype: str, arguments: tuple):
         self._page, self._dtype, self._arguments = page, dtype, arguments
-        self._known: dict[bool, list] = {}
+        self._known: dict[tuple[bool, int], list] = {}
 
     def compared(self, name: str, contender: Any, tail: list) -> dict:
         """The error, and whether it is as small as it must be; nothing where only the contender
@@ -371,13 +371,13 @@ class Tails:
 
         if contender.drops and not contender.ours:
             return {}
-        if contender.drops not in self._known:
-            self._known[contender.drops] = checks.expected_tail(
-                self._page.cpu,
-                self._arguments,
-                checks.AttentionDropout(attention_peers.RATE) if contender.drops else None,
+        kind = contender.drops, contender.bits
+        if kind not in self._known:
+            dropout = checks.AttentionDropout(attention_peers.RATE, bits=contender.bits)
+            self._known[kind] = checks.expected_tail(
+                self._page.cpu, self._arguments, dropout if contender.drops else None
             )
-        error = max(map(checks.relative_error, tail, self._known[contender.drops]))
+        error = max(map(checks.relative_error, tail, self._known[kind]))
         agrees = error <= checks.TOLERANCES[self._dtype]
         if contender.ours:
             length, width = self._arguments[0].shape[1::2]
@@ -522,6 +522,8 @@ def promised(found: dict) -> list[dict]:
             against("flax_dropout", "time against Flax, dropout", length, 1 / 8)
         if found["platform"] == "tpu":
             against("jaxreg", "time with / without dropout", length, 1.45)
+            second = "jaxreg_bits2_dropout"
+            against("jaxreg", "with / without dropout, bits 2", length, 1.25, second)
             against("splash", "without dropout, against splash", length, 1.0, "jaxreg")
     narrow = "jaxreg_dropout bfloat16 2048 64"
     if found["platform"] == "tpu" and narrow in known.found["temporary_bytes"]:
