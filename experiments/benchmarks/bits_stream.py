@@ -17,6 +17,7 @@ Orders:
     top, low    bit 15, or bit 0, of each of the four draws, order keys: the masks at rate 1/2, and
                 the bits that decide least
     top of rectangles, low of rectangles  the same of the rectangles
+    bit 0 of rectangles, bit 0 of corner  bit 0 of the first word alone, which version 2 mixes least
 
 For words made by joining a row's and a column's the rectangles are the hardest: if the joining were
 linear they would be 0.
@@ -61,7 +62,7 @@ def rectangles(words: jax.Array, order: str) -> jax.Array:
     a, b, c, d = words[::2, ::2], words[1::2, ::2], words[::2, 1::2], words[1::2, 1::2]
     if order == "differences":
         return a - b - c + d
-    if order == "corner":
+    if order.endswith("corner"):
         a, b, c, d = words[1:, 1:], words[:1, 1:], words[1:, :1], words[:1, :1]
     return a ^ b ^ c ^ d
 
@@ -80,8 +81,12 @@ def chunk(bits: int, order: str, k: jax.Array) -> jax.Array:
     words = words_of(bits, k[0], k[1], GROUPS, KEYS)
     if order == "groups":
         words = words.swapaxes(0, 1)
-    if order in ("rectangles", "corner", "differences") or order.endswith("of rectangles"):
+    if order.endswith(("rectangles", "corner", "differences")):
         words = rectangles(words, order)
+    if order.startswith("bit 0"):
+        bit = words[..., 0].reshape(-1) & 1
+        bit = bit[: bit.size // 64 * 64].reshape(-1, 32)
+        return jnp.sum(bit << jnp.arange(32, dtype=jnp.uint32), -1, dtype=jnp.uint32)
     if order.startswith(("top", "low")):
         words = packed(words, 15 if order.startswith("top") else 0)
     return words
@@ -89,7 +94,7 @@ def chunk(bits: int, order: str, k: jax.Array) -> jax.Array:
 
 ORDERS = (
     *("keys", "groups", "heads", "rectangles", "corner", "differences", "top", "low"),
-    *("top of rectangles", "low of rectangles"),
+    *("top of rectangles", "low of rectangles", "bit 0 of rectangles", "bit 0 of corner"),
 )
 
 
