@@ -14,8 +14,8 @@ import pytest
 from flax import nnx
 
 from jaxreg import AttentionDropout, attention_fn, dot_product_attention, keep_mask, rng
+from jaxreg.attention import conformance, masks
 from jaxreg.attention import dropout as dropout_module
-from jaxreg.attention import masks
 from jaxreg.attention.blockwise import kernel
 from jaxreg.probe import attention as probe
 from jaxreg.study.design.model_section import transformer
@@ -219,6 +219,11 @@ def test_an_exported_dropout_from_before_has_version_1():
     assert static == ("span", "weights", (), 3, 1)
     static = dropout_module._static_fields(json.dumps(["key", "weights", [], None, 2]).encode())
     assert static == ("key", "weights", (), None, 2)
+
+
+@pytest.mark.system
+def test_it_conforms():
+    assert {result.status for result in conformance.run(attention_fn(bits=2), quick=True)} == {"ok"}
 
 
 def below_the_bound(results):
