@@ -245,8 +245,9 @@ def test_related_draws_pass(bits):
 
 @pytest.mark.system
 def test_these_statistics_find_one_and_two_steps_of_mixing(monkeypatch):
+    all_steps = masks.MIXING
     for steps in (1, 2):
-        monkeypatch.setattr(masks, "MIXING", masks.MIXING[:steps])
+        monkeypatch.setattr(masks, "MIXING", all_steps[:steps])
         jax.clear_caches()
         found = below_the_bound(structure.small(2))
         assert "bits_of_a_pair, rectangles" in found and "rank, bit 0" in found, steps
