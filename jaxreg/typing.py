@@ -36,7 +36,7 @@ DropoutStage = Literal["weights", "logits"]
 SharedCoordinate = Literal["example", "head", "query"]
 """A coordinate over which one mask of attention dropout may be shared."""
 
-AttentionImplementation = Literal["reference", "blockwise"]
+AttentionImplementation = Literal["reference", "blockwise", "pallas"]
 """Which program computes attention; see `jaxreg.dot_product_attention`."""
 
 AttentionKind = Literal["softmax", "sigmoid"]

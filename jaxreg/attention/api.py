@@ -3,13 +3,12 @@
 import dataclasses
 import math
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxreg.attention import masks, reference, sharding, validate
-from jaxreg.attention.blockwise import kernel
+from jaxreg.attention import by_platform, masks, reference, sharding, validate
 from jaxreg.attention.dropout import AttentionDropout
 from jaxreg.typing import Array, AttentionImplementation, AttentionKind, Float, Int, PRNGKey, Scalar
 
@@ -38,6 +37,7 @@ def dot_product_attention(
     kind: AttentionKind = "softmax",
     logit_softcap: Scalar | None = None,
     query_offset: Int[Array, ""] | int | None = None,
+    segment_ids: Int[Array, "*b t"] | tuple[Int[Array, "*b t"], Int[Array, "*b s"]] | None = None,
 ) -> Float[Array, "*b t h kv"]:
     """softmax(scale * q k^T + bias) v, with position-keyed dropout.
 
@@ -57,8 +57,9 @@ def dot_product_attention(
       droppable: boolean, broadcastable to [*B, H, T, S]; False marks connections that are never
         dropped nor rescaled.
       implementation: "reference" materialises the weights; "blockwise" needs memory O(T) and makes
-        the masks again in its backward pass; None chooses by size. Forward mode, and reverse over
-        reverse, need "reference".
+        the masks again in its backward pass; "pallas" is the same in kernels for TPUs and GPUs;
+        None chooses by size and by the platform that is lowered for (`by_platform.py`). Forward
+        mode, and reverse over reverse, need "reference".
       kind: "softmax", or "sigmoid": sigmoid(logits - log n) for the n keys that a row may read
         (`reference.sigmoid_weights`). "sigmoid" and query_offset need "reference": None chooses it
         then.
@@ -67,6 +68,9 @@ def dot_product_attention(
       query_offset: position of the first query, an integer or a traced one: query t is at position
         query_offset + t for the causal mask and for dropout. Decoding step t with query_offset=t
         draws the mask that row t of the full call has. None means 0.
+      segment_ids: [*B, T] integers, or a pair for the queries [*B, T] and the keys [*B, S]: a query
+        reads only keys of its own segment, as where several documents share a row. The same as a
+        mask, without an array of T x S.
 
     Returns:
       [*B, T, H, Kv] in the dtype that query, key and value promote to, divided between devices as
@@ -74,8 +78,8 @@ def dot_product_attention(
 
     Raises:
       ValueError: shapes that do not fit, inputs that are no floats, dropout without a key, an
-        unknown implementation or kind, a soft-cap that is not above 0, "blockwise" with what only
-        "reference" does.
+        unknown implementation or kind, a soft-cap that is not above 0, "blockwise" or "pallas"
+        with what they cannot do.
 
     Randomness: position-keyed, see `masks.py`; equal coordinates and keys give equal masks in every
     layout and implementation.
@@ -100,6 +104,7 @@ def dot_product_attention(
         kind=kind,
         logit_softcap=logit_softcap,
         query_offset=query_offset,
+        segment_ids=segment_ids,
     )
 
 
@@ -130,7 +135,8 @@ def attend(
 class _Settings(NamedTuple):
     """What is known before tracing."""
 
-    implementation: AttentionImplementation
+    implementation: AttentionImplementation | Literal["fastest"]
+    interpreted: by_platform.Interpreted | None
     with_weights: bool
     is_causal: bool
     scale: float | None
@@ -153,6 +159,7 @@ class _Operands(NamedTuple):
     scale: Array | None
     logit_softcap: Scalar | None
     query_offset: Array | int | None
+    segment_ids: tuple[Array, Array] | None
 
 
 def _attend(
@@ -174,6 +181,7 @@ def _attend(
     kind: AttentionKind = "softmax",
     logit_softcap: Scalar | None = None,
     query_offset: Int[Array, ""] | int | None = None,
+    segment_ids: Array | tuple[Array, Array] | None = None,
 ) -> tuple[Array, Array | None]:
     """The output, and with `with_weights` the weights: checked here, computed in `_computed`."""
     validate.check_inputs(query, key, value)
@@ -181,7 +189,8 @@ def _attend(
     validate.check_masks(query, key, bias, mask, droppable)
     validate.check_dropout(query.shape[:-3], dropout, dropout_key, example_ids)
     validate.check_query_offset(query_offset, implementation)
-    implementation = _chosen(implementation, query, key, kind, query_offset)
+    segments = validate.checked_segments(query, key, segment_ids)
+    chosen = _chosen(implementation, query, key, kind, query_offset)
     if dropout is None or dropout_key is None or dropout.changes_nothing:
         dropout, dropout_key, example_ids = None, None, None
     else:
@@ -189,19 +198,32 @@ def _attend(
     scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
     is_number = isinstance(scale, (int, float))
     static_scale = float(scale) if is_number else None
-    settings = _Settings(implementation, with_weights, is_causal, static_scale, precision, kind)
     arrays, drop = (query, key, value, bias, mask, droppable), (dropout, dropout_key, example_ids)
+    interpreted = None
+    if chosen == "pallas":
+        interpreted = by_platform.now_interpreted()
+        _refuse_what_pallas_cannot(interpreted or "tpu", arrays, dropout, precision)
+    settings = _Settings(
+        chosen, interpreted, with_weights, is_causal, static_scale, precision, kind
+    )
     traced_scale = None if is_number else scale
-    operands = _Operands(*arrays, *drop, traced_scale, logit_softcap, query_offset)
+    operands = _Operands(*arrays, *drop, traced_scale, logit_softcap, query_offset, segments)
     try:
         return _computed(settings, operands)
     except TypeError as error:
-        if implementation != "blockwise" or "custom_vjp" not in str(error):
+        if chosen == "reference" or "custom_vjp" not in str(error):
             raise
         raise TypeError(
-            "forward mode (jax.jvp, jax.jacfwd, jax.linearize) through blockwise attention, a"
-            " custom_vjp function; give implementation='reference'"
+            "forward mode (jax.jvp, jax.jacfwd, jax.linearize) through attention in O(T) memory,"
+            " a custom_vjp function; give implementation='reference'"
         ) from error
+    except ValueError as error:
+        if chosen != "pallas" or "interpret mode" not in str(error):
+            raise
+        raise ValueError(
+            f"implementation: 'pallas' on this platform, {jax.default_backend()}; it needs a TPU or"
+            " a GPU; allowed: None, 'blockwise', 'reference'"
+        ) from None
 
 
 def _chosen(
@@ -210,14 +232,15 @@ def _chosen(
     key: Array,
     kind: AttentionKind,
     query_offset: Any,
-) -> AttentionImplementation:
+) -> AttentionImplementation | Literal["fastest"]:
     """The implementation that is given, or else chosen by size."""
     lengths = query.shape[-3], key.shape[-3]
     is_known = all(isinstance(n, int) for n in lengths)
-    if implementation == "blockwise" and not is_known:
+    if implementation in ("blockwise", "pallas") and not is_known:
         raise ValueError(
-            f"implementation: 'blockwise' with the symbolic lengths {lengths[0]} and {lengths[1]};"
-            " it needs lengths that are known (a batch may be symbolic); allowed: None, 'reference'"
+            f"implementation: {implementation!r} with the symbolic lengths {lengths[0]} and"
+            f" {lengths[1]}; it needs lengths that are known (a batch may be symbolic); allowed:"
+            " None, 'reference'"
         )
     if 0 in query.shape[:-3] or 0 in lengths:
         return "reference"  # nothing to loop over
@@ -225,8 +248,24 @@ def _chosen(
         return implementation
     is_long = is_known and math.prod(lengths) >= BLOCKWISE_FROM
     if is_long and not validate.needs_reference(kind) and query_offset is None:
-        return "blockwise"
+        return "fastest"
     return "reference"
+
+
+def _refuse_what_pallas_cannot(
+    platform: by_platform.Interpreted,
+    arrays: tuple,
+    dropout: AttentionDropout | None,
+    precision: jax.lax.PrecisionLike,
+) -> None:
+    dtype = _common_dtype(*arrays[:3])
+    shapes = [None if x is None else jax.ShapeDtypeStruct(x.shape, x.dtype) for x in arrays]
+    shapes[:3] = [jax.ShapeDtypeStruct(x.shape, dtype) for x in arrays[:3]]
+    why = by_platform.why_not(platform, tuple(shapes), dropout=dropout, precision=precision)
+    if why is not None:
+        raise ValueError(
+            f"implementation: 'pallas' with {why}; allowed: None, 'blockwise', 'reference'"
+        )
 
 
 # Compiled as one program, once for every shape: the loops inside would else be compiled anew by
@@ -246,10 +285,17 @@ def _computed(settings: _Settings, given: _Operands) -> tuple[Array, Array | Non
     square = (*batch, sharding.HEADS, None, None)
     rate = None if given.dropout is None else jnp.asarray(given.dropout.rate)
     scalars = (rate, given.scale, given.logit_softcap, given.query_offset)
+    segments = (None, None) if given.segment_ids is None else given.segment_ids
+    of_batch = (*batch, None)
     results = sharding.over_shards(
         partial(_on_one_device, settings, _without_rate(given.dropout)),
-        [query, key, value, bias, mask, droppable, k0, k1, *map(_as_array, scalars)],
-        [rows, rows, rows, square, square, square, *[(*batch, sharding.HEADS)] * 2, *[()] * 4],
+        [query, key, value, bias, mask, droppable, k0, k1, *map(_as_array, scalars), *segments],
+        [
+            *(rows, rows, rows, square, square, square),
+            *[(*batch, sharding.HEADS)] * 2,
+            *[()] * 4,
+            *[of_batch] * 2,
+        ],
         [rows, square] if settings.with_weights else [rows],
     )
     out = sharding.placed_like(results[0], given.query)
@@ -287,6 +333,8 @@ def _on_one_device(
     scale: Array | None,
     logit_softcap: Array | None,
     query_offset: Array | None,
+    query_segments: Array | None,
+    key_segments: Array | None,
 ) -> tuple[Array, ...]:
     """The output, and with `settings.with_weights` the weights, of arrays with any batch axes."""
     lead = query.shape[:-3]
@@ -305,10 +353,24 @@ def _on_one_device(
         "precision": settings.precision,
         "logit_softcap": logit_softcap,
     }
+    segments = None
+    if query_segments is not None and key_segments is not None:
+        segments = query_segments.reshape(b, -1), key_segments.reshape(b, -1)
     given = (q, k, v, bias, mask, droppable, words, dropout)
-    if settings.implementation == "blockwise":
-        out = kernel.attention(*given, is_causal=settings.is_causal, **options)
+    if settings.implementation != "reference":
+        out = by_platform.attention(
+            settings.implementation,
+            *given,
+            interpreted=settings.interpreted,
+            is_causal=settings.is_causal,
+            segment_ids=segments,
+            **options,
+        )
         return (out.reshape(*query.shape[:-1], value.shape[-1]),)
+    if segments is not None:
+        same = segments[0][:, None, :, None] == segments[1][:, None, None, :]
+        mask = same if mask is None else mask & same
+        given = (q, k, v, bias, mask, droppable, words, dropout)
     out, weights = _by_reference(
         *given, is_causal=settings.is_causal, kind=settings.kind, offset=query_offset, **options
     )

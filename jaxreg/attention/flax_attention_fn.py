@@ -62,9 +62,9 @@ def attention_fn(
         give Flax any constant above 0.
       example_ids: [*B] positions in the global batch; None means 0 ... B-1. In pmap or shard_map
         with a local batch pass the global ids, or every device draws the same masks.
-      implementation: "reference" (materialises the weights), "blockwise" (memory O(T)), or None
-        (choose by size); where Flax asks for the weights (sow_weights), they are always
-        materialised.
+      implementation: "reference" (materialises the weights), "blockwise" (memory O(T)), "pallas"
+        (kernels for TPUs and GPUs), or None (choose by size and platform); where Flax asks for the
+        weights (sow_weights), they are always materialised.
       droppable: boolean, broadcastable to [*B, H, T, S]; False marks connections that are never
         dropped nor rescaled.
       scale: of the logits; None means 1 / sqrt(K).

@@ -50,9 +50,9 @@ from jaxreg.typing import Array, Bool, Float, Int, PRNGKey, Scalar, UInt8, UInt3
 
 BITS_VERSION = 1
 LANES = 4
-_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
-_PARITY = 0x1BD11BDA
-_ROUNDS = 13
+ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+PARITY = 0x1BD11BDA
+ROUNDS = 13
 MIXING = ((0xED5AD4BB, 15), (0xAC4C1B51, 16), (0x31848BAB, 15), (0x7FEB352D, 16))
 """Multiplier and shift of each step of bits version 2."""
 
@@ -66,10 +66,10 @@ def threefry2x32_13(
     Source: Salmon et al. 2011, doi:10.1145/2063384.2063405, section 4.2 (Threefry, 13 rounds, key
     injection after every fourth).
     """
-    schedule = (key[0], key[1], key[0] ^ key[1] ^ jnp.uint32(_PARITY))
+    schedule = (key[0], key[1], key[0] ^ key[1] ^ jnp.uint32(PARITY))
     x0, x1 = counter[0] + schedule[0], counter[1] + schedule[1]
-    for round_index in range(_ROUNDS):
-        rotation = _ROTATIONS[(round_index // 4) % 2][round_index % 4]
+    for round_index in range(ROUNDS):
+        rotation = ROTATIONS[(round_index // 4) % 2][round_index % 4]
         x0 = x0 + x1
         x1 = (x1 << rotation) | (x1 >> (32 - rotation))
         x1 = x1 ^ x0

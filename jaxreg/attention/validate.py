@@ -2,6 +2,7 @@
 
 import math
 import typing
+from typing import Any
 
 import jax
 import jax.core
@@ -110,10 +111,10 @@ def check_kind(
                 f"logit_softcap: {logit_softcap}; allowed are numbers above 0, inf (no cap), and"
                 " None"
             )
-    if implementation == "blockwise" and needs_reference(kind):
+    if implementation in ("blockwise", "pallas") and needs_reference(kind):
         raise ValueError(
-            f"implementation: 'blockwise' with kind {kind!r}, which only 'reference' computes;"
-            " allowed: None, 'reference'"
+            f"implementation: {implementation!r} with kind {kind!r}, which only 'reference'"
+            " computes; allowed: None, 'reference'"
         )
 
 
@@ -136,11 +137,34 @@ def check_query_offset(
         raise ValueError(
             f"query_offset: {query_offset!r}; allowed is one whole number, 0 or more, or None"
         )
-    if implementation == "blockwise":
+    if implementation in ("blockwise", "pallas"):
         raise ValueError(
-            "implementation: 'blockwise' with a query_offset, which only 'reference' computes;"
-            " allowed: None, 'reference'"
+            f"implementation: {implementation!r} with a query_offset, which only 'reference'"
+            " computes; allowed: None, 'reference'"
         )
+
+
+def checked_segments(query: Array, key: Array, segment_ids: Any) -> tuple[Array, Array] | None:
+    """The segments of the queries and of the keys, int32.
+
+    Raises:
+      ValueError: where they are no integers, do not fit, or one array stands for T != S.
+    """
+    if segment_ids is None:
+        return None
+    pair = segment_ids if isinstance(segment_ids, tuple) else (segment_ids, segment_ids)
+    if len(pair) != 2:
+        raise ValueError(f"segment_ids: {len(pair)} arrays; allowed are one, or two: (T, S)")
+    for x, side in zip(pair, (query, key), strict=True):
+        wanted = (*side.shape[:-3], side.shape[-3])
+        if getattr(x, "shape", None) != wanted or not jnp.issubdtype(x.dtype, jnp.integer):
+            kind = f"{getattr(x, 'dtype', type(x).__name__)}{list(jnp.shape(x))}"
+            raise ValueError(
+                f"segment_ids: {kind}; allowed are integers of shape {list(wanted)}, a pair where"
+                " queries and keys differ in length"
+            )
+    first, second = (jnp.asarray(x, jnp.int32) for x in pair)
+    return first, second
 
 
 def _broadcasts(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:

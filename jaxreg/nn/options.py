@@ -147,11 +147,12 @@ class AttentionOptions:
         it out, inf caps nothing. The one number here that may be traced.
       qk_norm: RMSNorm over the K features of queries and of keys, with a gain that all heads share,
         before they are rotated.
-      implementation: None, "reference" or "blockwise", as in `jaxreg.dot_product_attention`.
+      implementation: None, "reference", "blockwise" or "pallas", as in
+        `jaxreg.dot_product_attention`.
 
     Raises:
-      ValueError: an unknown word, a cap that is not above 0, "blockwise" with what only "reference"
-        computes.
+      ValueError: an unknown word, a cap that is not above 0, "blockwise" or "pallas" with what only
+        "reference" computes.
 
     Source of QK-norm: Henry et al. 2020, arXiv:2010.04245; Dehghani et al. 2023, arXiv:2302.05442.
     Differs: RMSNorm; there the length is 1 and the scale is learned, or it is LayerNorm without

@@ -29,7 +29,7 @@ from jaxreg.attention.blockwise import tiles
 from jaxreg.attention.blockwise.parts import Part, each_part, empty
 from jaxreg.attention.blockwise.tiles import LANES, Operands, Plan
 from jaxreg.attention.dropout import AttentionDropout
-from jaxreg.typing import Array, Bool, Float
+from jaxreg.typing import Array, Bool, Float, Int
 
 ROWS = 512
 """Rows and keys of a tile on CPU: the smallest size at which XLA's products use all cores."""
@@ -49,9 +49,11 @@ def attention(
     scale: float | Float[Array, ""],
     precision: jax.lax.PrecisionLike = None,
     logit_softcap: Float[Array, ""] | None = None,
+    segment_ids: tuple[Int[Array, "b t"], Int[Array, "b s"]] | None = None,
     query_block: int | None = None,
     key_block: int | None = None,
     heads_at_once: int | None = None,
+    for_cpu: bool = True,
 ) -> Float[Array, "b t h kv"]:
     """softmax(scale * q k^T + bias) v with dropout, in query's dtype.
 
@@ -59,10 +61,12 @@ def attention(
 
     Args:
       words: the mask's key words [#b, #h] each (`masks.mask_words`); None drops nothing.
+      segment_ids: of every query and key; a query reads keys of its own segment only.
       query_block, key_block: tile sizes, query_block a multiple of 4; None chooses. They change no
         mask.
       heads_at_once: key heads of one example that are computed together; 0 means everything; None
         chooses.
+      for_cpu: whether None chooses a few heads, as CPUs want it, or everything.
     """
     b, t, h, _ = query.shape
     s, g = key.shape[1:3]
@@ -70,7 +74,7 @@ def attention(
         query, scale = query * jnp.asarray(scale, query.dtype), 1.0
     query_block = query_block or _block(t, max(ROWS * g // h, LANES))
     lanes = (1, 1)
-    if heads_at_once is None and jax.default_backend() == "cpu":
+    if heads_at_once is None and for_cpu:
         lanes = sharding.lanes(b, g)
         heads_at_once = math.gcd(g // lanes[1], max(ROWS * g // h // query_block, 1))
     plan = Plan(
@@ -94,7 +98,13 @@ def attention(
         else:
             line = fit(masks.keep_all_positions(dropout, words, t, s), True)
     mask, droppable = (None if x is None else fit(x, True) for x in (mask, droppable))
-    operands = Operands(None, mask, droppable, line, k0, k1, threshold, None)
+    segments = (None, None)
+    if segment_ids is not None:
+        segments = (
+            fit(segment_ids[0][:, None, :, None], -1),
+            fit(segment_ids[1][:, None, None, :], -1),
+        )
+    operands = Operands(None, mask, droppable, line, *segments, k0, k1, threshold, None)
     bias = None if bias is None else fit(bias, 0)
     cap = None if logit_softcap is None else logit_softcap.astype(plan.dtype)
     return _in_lanes(partial(_attention, plan), lanes, query, key, value, bias, cap, operands)
@@ -271,7 +281,7 @@ def _over_keys(
     if split or not cut:
         first = plan.plain_tiles(i) if cut else last
         state = lax.fori_loop(jnp.zeros_like(first), first, partial(tile, False), state)
-    if plan.is_causal and not (operands.mask is None and operands.bias is None):
+    if plan.is_causal and operands.may_forbid_all:
 
         def more(x):
             return (x[0] < last) | ((x[0] < plan.num_key_blocks) & unread(x[1]))
@@ -359,7 +369,7 @@ def _backward_block(
         dweights = drop(dweights)
         weights = jnp.exp(logits - top)
         dlogits = weights * (dweights - delta)
-        if allowed is not None and not (operands.mask is None and operands.bias is None):
+        if allowed is not None and operands.may_forbid_all:
             # A row that reads forbidden keys reads them whatever their logits.
             dlogits = jnp.where(allowed, dlogits, 0)
         if real is not None:

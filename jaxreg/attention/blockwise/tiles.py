@@ -77,17 +77,25 @@ class Operands(NamedTuple):
 
     bias, mask, droppable and line are [#b, #g, #r, #t, #s], filled up to whole blocks. `line` is
     the kept part of units that lack the query or the key coordinate; k0 and k1, [#b, #g, #r], key
-    the bits of all others. threshold and softcap are scalars.
+    the bits of all others. query_segments and key_segments are [b, 1, 1, t, 1] and [b, 1, 1, 1, s].
+    threshold and softcap are scalars.
     """
 
     bias: Array | None
     mask: Array | None
     droppable: Array | None
     line: Array | None
+    query_segments: Array | None
+    key_segments: Array | None
     k0: Array | None
     k1: Array | None
     threshold: Array | None
     softcap: Array | None
+
+    @property
+    def may_forbid_all(self) -> bool:
+        """Whether a row may have no key to read but those that the causal mask hides."""
+        return any(x is not None for x in (self.mask, self.bias, self.query_segments))
 
     def of_heads(self, b: Array, g: Array, heads: int) -> "Operands":
         """The part of example b and `heads` key heads from g on."""
@@ -122,6 +130,9 @@ def _positions(plan: Plan, i: Array, j: Array) -> tuple[Array, Array]:
 def readable(plan: Plan, operands: Operands, i: Array, j: Array, *, edge: bool) -> Array | None:
     """Which connections the masks allow; None: all. `edge`: the causal mask may cut this tile."""
     allowed = None if operands.mask is None else block(plan, operands.mask, i, j)
+    if operands.query_segments is not None and operands.key_segments is not None:
+        own, read = (block(plan, x, i, j) for x in (operands.query_segments, operands.key_segments))
+        allowed = own == read if allowed is None else allowed & (own == read)
     if edge and plan.is_causal:
         queries, keys = _positions(plan, i, j)
         allowed = queries >= keys if allowed is None else allowed & (queries >= keys)

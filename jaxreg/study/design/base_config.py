@@ -51,7 +51,8 @@ def get_config(dataset: str = DEFAULT_DATASET) -> ConfigDict:
             "layer_scale": None,
             "qk_norm": False,  # True: queries and keys are normalized
             "attention_kind": "softmax",  # softmax | sigmoid
-            # reference | blockwise (attention in memory O(T)) | None: by size
+            # reference | blockwise (attention in memory O(T)) | pallas (the same in kernels for
+            # TPUs and GPUs) | None: by size and platform
             "implementation": None,
             "init_scheme": "lecun",  # lecun | normal | scaled | xavier
             # float32 | bfloat16: of activations and products; parameters, attention weights, logits

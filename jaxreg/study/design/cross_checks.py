@@ -56,9 +56,11 @@ def _dropout_exists(
 
 
 def _implementation_can(implementation: str | None, attention_kind: str) -> list[str]:
-    if implementation != "blockwise" or attention_kind == "softmax":
+    if implementation not in ("blockwise", "pallas") or attention_kind == "softmax":
         return []
-    return [f"model.implementation is blockwise; attention_kind={attention_kind} needs reference"]
+    return [
+        f"model.implementation is {implementation}; attention_kind={attention_kind} needs reference"
+    ]
 
 
 def _one_second_point(sam_radius: float | None, asam_radius: float | None) -> list[str]:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from jaxreg.attention import conformance
+from jaxreg.attention import by_platform, conformance
 from jaxreg.attention.conformance import report, suite
 from tests.helpers import flax_versions
 from tests.helpers.flax_versions import LINEN, NNX, RATES
+from tests.helpers.tpu_attention import use_small_tiles
 
 TABLES = Path(__file__).parents[3] / "experiments" / "results" / "conformance"
 SAVED = {
@@ -38,6 +39,15 @@ def having(words: str, status: str, quick: bool = True) -> set[str]:
 )
 def test_ours_passes_every_check(words):
     assert having(words, "ok") == set(suite.chosen(quick=True))
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("platform", ["tpu", "gpu"])
+def test_the_kernels_interpreted_pass_every_check(platform, monkeypatch):
+    use_small_tiles(monkeypatch)
+    with by_platform.interpreted(platform):
+        found = having("jaxreg:attention_fn(implementation='pallas')", "ok")
+    assert found == set(suite.chosen(quick=True))
 
 
 @pytest.mark.slow

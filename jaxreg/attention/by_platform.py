@@ -1,0 +1,99 @@
+"""Which program computes attention, by the platform that a call is lowered for.
+
+    implementation   CPU                TPU                   CUDA                  others
+    "blockwise"      a few heads        all heads at once     all heads at once     as TPU
+    "pallas"         refused            `pallas_tpu`          `pallas_gpu`          refused
+    "fastest"        as "blockwise"     pallas, or blockwise  pallas, or blockwise  as "blockwise"
+
+"fastest" is what implementation=None takes from `api.BLOCKWISE_FROM` on. The choice is made while a
+program is lowered, not while it is traced: one traced function can be compiled for any platform.
+"""
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, Literal
+
+import jax
+
+from jaxreg.attention.blockwise import kernel as blockwise
+from jaxreg.typing import Array
+
+Interpreted = Literal["tpu", "gpu"]
+_interpreted: list[Interpreted] = []
+
+
+@contextlib.contextmanager
+def interpreted(platform: Interpreted) -> Iterator[None]:
+    """Runs implementation="pallas" in Pallas's interpreter, the kernels of one platform on any."""
+    _interpreted.append(platform)
+    try:
+        yield
+    finally:
+        _interpreted.pop()
+
+
+def now_interpreted() -> Interpreted | None:
+    """The platform whose kernels are interpreted here; None: none is."""
+    return _interpreted[-1] if _interpreted else None
+
+
+@functools.cache
+def _kernels() -> dict[Interpreted, Any]:
+    """The kernels' modules: loaded when they are first needed, as Pallas takes a while to load."""
+    from jaxreg.attention.pallas_gpu import kernel as gpu
+    from jaxreg.attention.pallas_tpu import kernel as tpu
+
+    return {"tpu": tpu, "gpu": gpu}
+
+
+def why_not(platform: Interpreted, arrays: tuple, **options: Any) -> str | None:
+    """What of a call the kernels of a platform cannot do, in one line; None: they can.
+
+    Args:
+      arrays: query, key, value, bias, mask, droppable.
+      options: dropout, precision.
+    """
+    if platform == "tpu":
+        return _kernels()["tpu"].why_not(*arrays[:3], options["dropout"])
+    return _kernels()["gpu"].why_not(*arrays, precision=options["precision"])
+
+
+def attention(
+    implementation: str, *given: Any, interpreted: Interpreted | None, **options: Any
+) -> Array:
+    """Attention in O(T) memory, by the program of the table above.
+
+    Args:
+      implementation: "blockwise", "pallas" or "fastest".
+      given: as for `blockwise.kernel.attention`.
+      interpreted: the platform whose kernels are interpreted, for "pallas".
+    """
+    if implementation == "pallas" and interpreted is not None:
+        return _kernels()[interpreted].attention(*given, interpret=True, **options)
+    branches = _branches(implementation, given, options)
+    default = branches.pop("default")
+    return jax.lax.platform_dependent(*given, default=default, **branches)
+
+
+def _branches(implementation: str, given: tuple, options: dict[str, Any]) -> dict[str, Callable]:
+    """Platform -> the function that is lowered for it."""
+    for_cpu = partial(blockwise.attention, for_cpu=True, **options)
+    elsewhere = partial(blockwise.attention, for_cpu=False, **options)
+    if implementation == "blockwise":
+        return {"cpu": for_cpu, "default": elsewhere}
+    kernels = {
+        "tpu": partial(_kernels()["tpu"].attention, **options),
+        "cuda": partial(_kernels()["gpu"].attention, **options),
+    }
+    if implementation == "pallas":
+        # Lowered for any other platform, Pallas refuses the TPU's kernels.
+        return {"cuda": kernels["cuda"], "default": kernels["tpu"]}
+    settings = {"dropout": given[7], "precision": options["precision"]}
+    able = {
+        "tpu": why_not("tpu", given[:6], **settings) is None,
+        "cuda": why_not("gpu", given[:6], **settings) is None,
+    }
+    chosen = {name: kernels[name] for name in kernels if able[name]}
+    return {"cpu": for_cpu, **chosen, "default": elsewhere}

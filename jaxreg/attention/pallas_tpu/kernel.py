@@ -1,0 +1,298 @@
+"""Attention by the TPU kernels: from [B, T, H, K] arrays to the kernels' order and back.
+
+The function is that of `reference.py`, in O(T) memory: stored for the backward pass are the inputs,
+the output, and two float32 numbers a row.
+"""
+
+import dataclasses
+import functools
+import operator
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxreg.attention.blockwise import kernel as blockwise
+from jaxreg.attention.blockwise.tiles import axes_of
+from jaxreg.attention.dropout import AttentionDropout
+from jaxreg.attention.pallas_tpu import layout, operands
+from jaxreg.attention.pallas_tpu.backward import backward, queries_at_once
+from jaxreg.attention.pallas_tpu.forward import WIDTH, common_scale, forward, rescued
+from jaxreg.attention.pallas_tpu.tiles import MOST_KEYS_IN_SPANS, Plan
+from jaxreg.typing import Array, Bool, Float, Int
+
+QUERY_BLOCK = 512
+"""Queries of a tile: a power of two; a quarter of it fills the lanes of a vector register."""
+KEY_BLOCK = 2048
+KEY_BLOCK_WITH_BITS = 1024
+"""Keys of a tile, without and with dropout bits."""
+EDGE = 512
+"""Keys that are computed at one time where a mask cuts the tile."""
+STRIP = 512
+STRIP_WITH_BITS = 128
+"""Keys that the backward kernel computes at one time, without and with dropout bits.
+
+Measured, as the blocks, in bundles of the schedule on v5e and v6e (docs/accelerators.md).
+"""
+COPIED_AT_ONCE = 2**22
+"""Bytes of queries from which the examples of a batch are computed in a loop."""
+DTYPES = ("bfloat16", "float32")
+MOST_WIDTH = 256
+
+
+def why_not(query: Any, key: Any, value: Any, dropout: AttentionDropout | None) -> str | None:
+    """What keeps a call from these kernels, in the words of an error; None: nothing.
+
+    Args:
+      query, key, value: arrays, or their shapes and dtypes.
+    """
+    if query.dtype.name not in DTYPES:
+        return f"dtype {query.dtype}; the TPU kernels compute bfloat16 and float32"
+    widths = query.shape[-1], value.shape[-1]
+    if max(widths) > MOST_WIDTH:
+        return f"width {max(widths)} of a head; the TPU kernels go to {MOST_WIDTH}"
+    is_span = dropout is not None and dropout.unit == "span"
+    if is_span and key.shape[-3] > MOST_KEYS_IN_SPANS:
+        return f"{key.shape[-3]} keys with unit 'span'; the TPU kernels go to {MOST_KEYS_IN_SPANS}"
+    return None
+
+
+def attention(
+    query: Float[Array, "b t h k"],
+    key: Float[Array, "b s g k"],
+    value: Float[Array, "b s g kv"],
+    bias: Float[Array, "#b #h #t #s"] | None,
+    mask: Bool[Array, "#b #h #t #s"] | None,
+    droppable: Bool[Array, "#b #h #t #s"] | None,
+    words: tuple[Array, Array] | None,
+    dropout: AttentionDropout | None,
+    *,
+    is_causal: bool,
+    scale: float | Float[Array, ""],
+    precision: jax.lax.PrecisionLike = None,
+    logit_softcap: Float[Array, ""] | None = None,
+    segment_ids: tuple[Int[Array, "b t"], Int[Array, "b s"]] | None = None,
+    interpret: Any = False,
+) -> Float[Array, "b t h kv"]:
+    """softmax(scale * q k^T + bias) v with dropout, in query's dtype.
+
+    Logits, softmax and sums are float32. float32 products are exact to float32 unless `precision`
+    says less.
+
+    Args:
+      words: the mask's key words [#b, #h] each (`masks.mask_words`); None drops nothing.
+      segment_ids: of every query and key; a query reads keys of its own segment only.
+      interpret: as `pl.pallas_call` takes it.
+    """
+    if not isinstance(scale, (int, float)) or scale != 1.0:
+        query = query * jnp.asarray(scale, query.dtype)
+    if words is None or dropout is None:
+        dropout = words = droppable = None
+    kind = None if dropout is None else dataclasses.replace(dropout, rate=0.0)
+    plan = _plan(query.shape[1], key.shape[1], is_causal, kind, precision, interpret)
+    given = _Given(mask, droppable, words, None if dropout is None else dropout.rate, segment_ids)
+    return _attention(plan, query, key, value, bias, logit_softcap, given)
+
+
+def _plan(t: int, s: int, is_causal: bool, dropout: Any, precision: Any, interpret: Any) -> Plan:
+    """The tiles for T queries and S keys; few keys take a smaller block."""
+    largest, strip = KEY_BLOCK, STRIP
+    if dropout is not None:
+        largest, strip = KEY_BLOCK_WITH_BITS, STRIP_WITH_BITS
+    key_block = min(largest, -(-s // EDGE) * EDGE)
+    sizes = (QUERY_BLOCK, key_block, min(strip, EDGE), min(EDGE, key_block))
+    return Plan(t, s, *sizes, is_causal, dropout, precision, interpret)
+
+
+class _Given(NamedTuple):
+    """The arrays without a gradient, as given, or None."""
+
+    mask: Array | None
+    droppable: Array | None
+    words: tuple[Array, Array] | None
+    rate: Any
+    segment_ids: tuple[Array, Array] | None
+
+
+def _dropout(plan: Plan, given: _Given) -> AttentionDropout | None:
+    return None if plan.dropout is None else dataclasses.replace(plan.dropout, rate=given.rate)
+
+
+def _prepared(
+    plan: Plan, bias: Array | None, cap: Array | None, given: _Given, *, keys_first: bool
+) -> dict[str, Array]:
+    """The kernel's operands, without `rescued`."""
+    found = operands.of_cap(cap)
+    found |= operands.of_dropout(
+        _dropout(plan, given), given.words, plan.num_queries, plan.num_keys
+    )
+    masks = {"bias": bias, "mask": given.mask, "droppable": given.droppable}
+    found |= {name: x for name, x in masks.items() if x is not None}
+    if given.segment_ids is not None:
+        found |= dict(zip(("query_segments", "key_segments"), given.segment_ids, strict=True))
+    return operands.prepared(plan, found, keys_first=keys_first)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _attention(
+    plan: Plan,
+    query: Array,
+    key: Array,
+    value: Array,
+    bias: Array | None,
+    cap: Array | None,
+    given: _Given,
+) -> Array:
+    return _forward(plan, query, key, value, bias, cap, given)[0]
+
+
+def _forward(
+    plan: Plan,
+    query: Array,
+    key: Array,
+    value: Array,
+    bias: Array | None,
+    cap: Array | None,
+    given: _Given,
+) -> tuple[Array, tuple]:
+    own = _prepared(plan, bias, cap, given, keys_first=False)
+    if plan.drops_logits:
+        own["rescued"] = rescued(plan, own, query.shape[2], query.shape[0])
+    out, m, total = _each_example(partial(_output, plan), (query, key, value), own)
+    return out, (query, key, value, bias, cap, given, out, m, total, own.get("rescued"))
+
+
+def _output(
+    plan: Plan, arrays: tuple[Array, Array, Array], own: dict[str, Array]
+) -> tuple[Array, ...]:
+    """The output [B, T, H, Kv], and the maximum and sum of every row in the kernels' order."""
+    query, key, value = arrays
+    out, m, total = forward(plan, _queries(plan, query), _keys(plan, key), _keys(plan, value), own)
+    return layout.from_rows(out, 2, plan.query_block, plan.num_queries).swapaxes(1, 2), m, total
+
+
+def _each_example(function: Callable, arrays: tuple, own: dict[str, Array]) -> Any:
+    """`function(arrays, operands)`, in a loop over examples where their copies are large.
+
+    The kernels read copies in an order of their own, whose rows fill whole vector registers: a loop
+    holds those of one example at a time.
+    """
+    query = arrays[0]
+    b, t, h, k = query.shape
+    if b == 1 or b * t * h * max(k, WIDTH) * query.dtype.itemsize <= COPIED_AT_ONCE:
+        return function(arrays, own)
+
+    def one(n: Array) -> Any:
+        def example(x: Array) -> Array:
+            return jax.lax.dynamic_slice_in_dim(x, n, 1) if x.shape[0] == b else x
+
+        # The operands without an axis of examples have length 1 there.
+        return function(jax.tree.map(example, arrays), jax.tree.map(example, own))
+
+    found = jax.lax.map(one, jnp.arange(b))
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), found)
+
+
+def _queries(plan: Plan, x: Array) -> Array:
+    """[B, T, H, K] as [B, H, whole blocks of queries, K] in the kernels' order."""
+    return layout.to_rows(x.swapaxes(1, 2), 2, plan.query_block)
+
+
+def _keys(plan: Plan, x: Array) -> Array:
+    """[B, S, G, K] as [B, G, whole blocks of keys, K]."""
+    return layout.filled(x.swapaxes(1, 2), 2, plan.key_block)
+
+
+def _backward(plan: Plan, residuals: tuple, gradient: Array) -> tuple:
+    query, key, value, bias, cap, given, out, m, total, rescued_rows = residuals
+    own = _prepared(plan, bias, cap, given, keys_first=True)
+    if rescued_rows is not None:
+        own["rescued"] = rescued_rows
+    arrays = query, key, value, gradient, out, m, total
+    dq, dk, dv, *dcap = _each_example(partial(_gradients, plan), arrays, own)
+    db = None if bias is None else _bias_gradient(plan, residuals[:6], gradient)
+    of_cap = jnp.sum(dcap[0]).reshape(cap.shape).astype(cap.dtype) if dcap else None
+    found, inputs = (dq, dk, dv, db, of_cap), (query, key, value, bias, cap)
+    return (*map(_summed_like, found, inputs), None)
+
+
+def _gradients(plan: Plan, arrays: tuple, own: dict[str, Array]) -> tuple[Array, ...]:
+    """The gradients of query, key and value, and with a soft-cap what adds up to its gradient."""
+    query, key, value, gradient, out, m, total = arrays
+    # Dividing by the sums here divides rows, not tiles: a tile is then exp(logits - m).
+    rows = _queries(plan, gradient).astype(jnp.float32)
+    delta = jnp.sum(rows * _queries(plan, out).astype(jnp.float32), axis=-1)
+    by_row = total.reshape(delta.shape)
+    rows = (rows * (common_scale(plan, own) / by_row)[..., None]).astype(gradient.dtype)
+    delta = (delta / by_row).reshape(m.shape)
+    parts = (_queries(plan, query), _keys(plan, key), _keys(plan, value), rows, (m, delta))
+    dq, dk, dv, *dcap = _over_queries(plan, parts, own)
+    dq = layout.from_rows(dq, 2, plan.query_block, plan.num_queries).swapaxes(1, 2)
+    dk, dv = (_of_key_heads(x, key.shape[2])[:, : plan.num_keys] for x in (dk, dv))
+    return dq.astype(query.dtype), dk.astype(key.dtype), dv.astype(value.dtype), *dcap
+
+
+def _over_queries(plan: Plan, parts: tuple, own: dict[str, Array]) -> tuple[Array, ...]:
+    """The kernel's results over all blocks of queries, as many at once as fit into VMEM."""
+    query, key, value, gradient, (m, delta) = parts
+    at_once, size, found = queries_at_once(plan, query), plan.query_block, []
+    for first in range(0, plan.num_query_blocks, at_once):
+        blocks = slice(first, first + at_once)
+        rows = slice(first * size, (first + at_once) * size)
+        some = (
+            query[:, :, rows],
+            key,
+            value,
+            gradient[:, :, rows],
+            (m[:, :, blocks], delta[:, :, blocks]),
+        )
+        found.append(backward(plan, first, *some, own))
+    of_queries, *others = zip(*found, strict=True)
+    return (
+        jnp.concatenate(of_queries, axis=2),
+        *(functools.reduce(operator.add, xs) for xs in others),
+    )
+
+
+def _of_key_heads(x: Array, key_heads: int) -> Array:
+    """[B, H, S, K] summed over the query heads of each key head, as [B, S, G, K]."""
+    b, h, s, k = x.shape
+    return jnp.sum(x.reshape(b, key_heads, h // key_heads, s, k), axis=2).swapaxes(1, 2)
+
+
+def _bias_gradient(plan: Plan, inputs: tuple, gradient: Array) -> Array:
+    """The gradient of a bias, by the blockwise loops, which XLA leaves out where it is unused."""
+    query, key, value, bias, cap, given = inputs
+
+    def of_bias(bias: Array) -> Array:
+        return blockwise.attention(
+            query,
+            key,
+            value,
+            bias,
+            given.mask,
+            given.droppable,
+            given.words,
+            _dropout(plan, given),
+            is_causal=plan.is_causal,
+            scale=1.0,
+            precision=plan.precision,
+            logit_softcap=cap,
+            segment_ids=given.segment_ids,
+        )
+
+    return jax.vjp(of_bias, bias)[1](gradient)[0]
+
+
+def _summed_like(gradient: Array | None, x: Array | None) -> Array | None:
+    """The gradient in the dtype of x, summed in shard_map over the devices that share x."""
+    if gradient is None or x is None:
+        return None
+    axes = axes_of(gradient) - axes_of(x)
+    gradient = gradient.astype(x.dtype)
+    return jax.lax.psum(gradient, tuple(axes)) if axes else gradient
+
+
+_attention.defvjp(_forward, _backward)

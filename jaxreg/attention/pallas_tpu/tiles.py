@@ -1,0 +1,279 @@
+"""One tile of the TPU kernels: its logits, which connections may be read, and which are kept.
+
+A tile is a block of queries times a block of keys. The forward kernel has the queries first,
+[queries, keys]; the backward kernel the keys, [keys, queries], so that numbers of a query lie along
+the lanes. The rows of a block of queries are ordered by dropout lane (`layout.py`): one Threefry
+call for four queries then serves four slabs of the tile as they lie, without a shuffle.
+
+All integers are int32: sums wrap as uint32's do, and shifts are logical.
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxreg.attention import masks
+from jaxreg.attention.dropout import AttentionDropout
+from jaxreg.typing import Array
+
+MINIMUM = float(jnp.finfo(jnp.float32).min)
+"""What forbidden logits are set to, as in the reference."""
+
+
+TOP_BITS = 0x80008000 - 2**32
+"""Bits 31 and 15 of an int32: the top bits of two lanes."""
+
+MOST_KEYS_IN_SPANS = 2**20
+"""Up to so many keys the number of a span is a float32 quotient, rounded down: the kernel has no
+division of integers."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What is known before tracing: sizes, blocks, and the kind of dropout (its rate is data).
+
+    query_block is a power of two. The backward kernel computes a tile in strips of `strip` keys, so
+    that fewer numbers are alive at one time. A tile that is cut by a mask is computed in parts of
+    `edge` keys, of which those that no query reads are left out.
+    """
+
+    num_queries: int
+    num_keys: int
+    query_block: int
+    key_block: int
+    strip: int
+    edge: int
+    is_causal: bool
+    dropout: AttentionDropout | None
+    precision: Any
+    interpret: Any
+
+    @property
+    def num_query_blocks(self) -> int:
+        """Blocks of queries, the last one filled up."""
+        return -(-self.num_queries // self.query_block)
+
+    @property
+    def num_key_blocks(self) -> int:
+        """Blocks of keys, the last one filled up."""
+        return -(-self.num_keys // self.key_block)
+
+    @property
+    def drops_logits(self) -> bool:
+        """Whether dropping is part of the mask (DropKey) and not of the weights."""
+        return self.dropout is not None and self.dropout.stage == "logits"
+
+
+class Part(NamedTuple):
+    """A part of a block: where it starts, and its length."""
+
+    start: int
+    length: int
+
+    @property
+    def slice(self) -> slice:
+        """The index of this part."""
+        return slice(self.start, self.start + self.length)
+
+
+@dataclasses.dataclass(frozen=True)
+class Tile:
+    """Where a tile, or a part of it, is; how its axes lie; and what the operands say of it.
+
+    Args:
+      query_block, key_block: numbers of the blocks, traced.
+      keys_of_block: the part of the block of keys.
+      keys_first: whether the axes are [keys, queries].
+      operands: name -> its block for this part, see `operands.py`; those over connections
+        broadcast to it.
+    """
+
+    plan: Plan
+    query_block: Any
+    key_block: Any
+    keys_of_block: Part
+    keys_first: bool
+    operands: dict[str, Any]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of this part."""
+        return self._along(self.plan.query_block, self.keys_of_block.length)[0]
+
+    def _along(self, queries: int | None, keys: int | None) -> tuple[tuple[int, int], int]:
+        """The shape of a vector along the queries or the keys, and the axis along which it lies."""
+        shape = (keys or 1, queries or 1) if self.keys_first else (queries or 1, keys or 1)
+        return shape, int((queries is None) != self.keys_first)
+
+    def keys(self) -> Array:
+        """Key positions, a vector along the keys."""
+        shape, axis = self._along(None, self.keys_of_block.length)
+        start = self.key_block * self.plan.key_block + self.keys_of_block.start
+        return lax.broadcasted_iota(jnp.int32, shape, axis) + start
+
+    def queries(self) -> Array:
+        """Query positions, a vector along the queries: row r is query 4 (r mod block/4) + lane."""
+        size = self.plan.query_block
+        shape, axis = self._along(self.plan.query_block, None)
+        row = lax.broadcasted_iota(jnp.int32, shape, axis)
+        quarter = size // masks.LANES
+        lane = lax.shift_right_logical(row, jnp.int32(quarter.bit_length() - 1))
+        inside = (row & jnp.int32(quarter - 1)) * masks.LANES + lane
+        return inside + self.query_block * size
+
+    def groups(self) -> Array:
+        """Numbers of the groups of four queries, a vector along the queries of a quarter block."""
+        size = self.plan.query_block // masks.LANES
+        shape, axis = self._along(size, None)
+        return lax.broadcasted_iota(jnp.int32, shape, axis) + self.query_block * size
+
+    def allowed(self, *, edge: bool) -> Array | None:
+        """Which connections the masks allow; None: all. `edge`: the causal mask may cut this."""
+        found = None
+        if "mask" in self.operands:
+            found = self.operands["mask"].astype(jnp.int32) != 0
+        if "query_segments" in self.operands:
+            same = self.operands["query_segments"] == self.operands["key_segments"]
+            found = same if found is None else found & same
+        if edge and self.plan.is_causal:
+            causal = self.queries() >= self.keys()
+            found = causal if found is None else found & causal
+        return found
+
+    def kept(self) -> Array | None:
+        """Which connections dropout keeps, before `droppable`; None: nothing is dropped."""
+        if "line" in self.operands:
+            return self.operands["line"].astype(jnp.int32) != 0
+        if "threshold" not in self.operands:
+            return None
+        words = self._words()
+        lanes = [x for word in words for x in (lax.shift_left(word, jnp.int32(16)), word)]
+        return jnp.concatenate(lanes, axis=int(self.keys_first)) >= self.operands["threshold"]
+
+    def _words(self) -> tuple[Array, Array]:
+        """b0 and b1 of `masks.draw_words`, with bits 31 and 15 flipped.
+
+        They are the top bits of the four lanes: signed comparisons then do for the unsigned ones.
+        """
+        assert self.plan.dropout is not None
+        key = self.operands["k0"], self.operands["k1"]
+        keys, groups = self._key_coordinate(), self.groups()
+        if self.plan.dropout.bits == 1:
+            return _threefry(key, (keys, groups), TOP_BITS)
+        zero, one = jnp.zeros_like(groups), jnp.ones_like(keys)
+        x, y = _mixed(_threefry(key, (groups, zero)), _threefry(key, (keys, one)))
+        return x ^ jnp.int32(TOP_BITS), y ^ jnp.int32(TOP_BITS)
+
+    def _key_coordinate(self) -> Array:
+        """Positions, or numbers of spans: an exact quotient below MOST_KEYS_IN_SPANS."""
+        keys = self.keys()
+        assert self.plan.dropout is not None
+        length = self.plan.dropout.span_length
+        if length is None:
+            return keys
+        return jnp.floor((keys.astype(jnp.float32) + 0.5) / length).astype(jnp.int32)
+
+    def survives(self) -> Array:
+        """Which logits dropout leaves, those that are not droppable among them."""
+        keep = self.kept()
+        assert keep is not None
+        if "droppable" not in self.operands:
+            return keep
+        return keep | (self.operands["droppable"].astype(jnp.int32) == 0)
+
+    def masked_logits(self, logits: Array, *, edge: bool) -> tuple[Array, Array | None]:
+        """The logits with bias and masks, and which of them may be read (None: all).
+
+        As in `blockwise.tiles.masked_logits`: forbidden ones become MINIMUM, keys that only fill up
+        a block minus infinity.
+        """
+        if "bias" in self.operands:
+            logits = logits + self.operands["bias"].astype(jnp.float32)
+        allowed = self.allowed(edge=edge)
+        if self.plan.drops_logits:
+            keep = self.survives() | (self.operands["rescued"] != 0)
+            allowed = keep if allowed is None else allowed & keep
+        if allowed is not None:
+            logits = jnp.where(allowed, logits, MINIMUM)
+        if edge and self.plan.num_keys % self.plan.key_block:
+            logits = jnp.where(self.keys() >= self.plan.num_keys, -jnp.inf, logits)
+        return logits, allowed
+
+    def drop(self, *arrays: Array) -> tuple[Array, ...]:
+        """Arrays without what is dropped; kept ones are scaled only if `droppable` is given."""
+        keep = None if self.plan.drops_logits else self.kept()
+        if keep is None:
+            return arrays
+        if "droppable" not in self.operands:
+            return tuple(jnp.where(keep, x, 0.0) for x in arrays)
+        droppable = self.operands["droppable"].astype(jnp.int32) != 0
+        scale = self.operands["scale"]
+        return tuple(jnp.where(droppable, jnp.where(keep, x * scale, 0.0), x) for x in arrays)
+
+    def capped(self, logits: Array) -> tuple[Array, Array | None]:
+        """The soft-capped logits, and the tanh that they come from (None: no soft-cap)."""
+        if "cap" not in self.operands:
+            return logits, None
+        cap, is_finite = self.operands["cap"], self.operands["cap_is_finite"] != 0
+        tanh = jnp.tanh(logits / cap)
+        return jnp.where(is_finite, cap * tanh, logits), tanh
+
+    def uncapped(self, gradient: Array, raw: Array, tanh: Array | None) -> tuple[Array, Any]:
+        """The gradients of the raw logits, and of the cap for each connection (None: no cap)."""
+        if tanh is None:
+            return gradient, None
+        is_finite = self.operands["cap_is_finite"] != 0
+        slope = 1 - tanh * tanh
+        of_cap = gradient * (tanh - raw / self.operands["cap"] * slope)
+        return (jnp.where(is_finite, gradient * slope, gradient), jnp.where(is_finite, of_cap, 0.0))
+
+
+def _threefry(
+    key: tuple[Array, Array], counter: tuple[Array, Array], flipped: int = 0
+) -> tuple[Array, Array]:
+    """`masks.threefry2x32_13` on int32, with the bits of `flipped` flipped in both words."""
+    schedule = (*key, key[0] ^ key[1] ^ jnp.int32(masks.PARITY))
+    x0, x1 = counter[0] + schedule[0], counter[1] + schedule[1]
+    for number in range(masks.ROUNDS):
+        rotation = masks.ROTATIONS[(number // 4) % 2][number % 4]
+        x0 = x0 + x1
+        if flipped and number == masks.ROUNDS - 1:
+            x0 = x0 ^ jnp.int32(flipped)  # and thereby x1
+        x1 = _rotated(x1, rotation) ^ x0
+        if number % 4 == 3:
+            injection = number // 4 + 1
+            x0 = x0 + schedule[injection % 3]
+            x1 = x1 + (schedule[(injection + 1) % 3] + jnp.int32(injection))
+    return x0, x1
+
+
+def _mixed(of_group: tuple[Array, Array], of_key: tuple[Array, Array]) -> tuple[Array, Array]:
+    """`masks.mixed` on int32."""
+    x, y = of_group[0] ^ of_key[0], of_group[1] ^ of_key[1]
+    for step, (multiplier, shift) in enumerate(masks.MIXING):
+        x = (x + y if step else x) * _signed(multiplier)
+        x, y = y, x ^ lax.shift_right_logical(x, jnp.int32(shift))
+    return x, y
+
+
+def _signed(word: int) -> Array:
+    """The int32 of the same bits."""
+    return jnp.int32(word - 2**32 if word >= 2**31 else word)
+
+
+def _rotated(x: Array, by: int) -> Array:
+    left = lax.shift_left(x, jnp.int32(by))
+    return left | lax.shift_right_logical(x, jnp.int32(32 - by))
+
+
+def signed_threshold(threshold: Array) -> Array:
+    """The threshold in the upper half of an int32 with its top bit flipped, for `Tile.kept`."""
+    return lax.bitcast_convert_type((threshold << 16) ^ jnp.uint32(0x80000000), jnp.int32)
+
+
+def as_int32(words: Array) -> Array:
+    """The same bits as int32."""
+    return jax.lax.bitcast_convert_type(words, jnp.int32)
