@@ -125,9 +125,7 @@ def _prepared(
 ) -> dict[str, Array]:
     """The kernel's operands, without `rescued`."""
     found = operands.of_cap(cap)
-    found |= operands.of_dropout(
-        _dropout(plan, given), given.words, plan.num_queries, plan.num_keys
-    )
+    found |= operands.of_dropout(plan, _dropout(plan, given), given.words)
     masks = {"bias": bias, "mask": given.mask, "droppable": given.droppable}
     found |= {name: x for name, x in masks.items() if x is not None}
     if given.segment_ids is not None:

@@ -1,12 +1,16 @@
 """What the kernels read besides queries, keys and values, and the blocks of it that a tile sees.
 
-name                            array, in the kernels' order of queries      where
-k0, k1                          [#b, #h] int32, the mask's key words          SMEM
-threshold, scale                [1, 1] int32, float32                         SMEM
-cap, cap_is_finite              [1, 1] float32, int32                         SMEM
-bias, mask, droppable, line     [#b, #h, #t, #s] (keys first: [.., #s, #t])   VMEM, by block
-query_segments, rescued         [#b, #h, blocks, 1, query_block] int32        VMEM, by block
-key_segments                    [b, 1, blocks, 1, key_block] int32            VMEM, by block
+    name                            array, in the kernels' order of queries       where
+    k0, k1                          [#b, #h] int32, the mask's key words          SMEM
+    threshold, scale                [1, 1] int32, float32                         SMEM
+    cap, cap_is_finite              [1, 1] float32, int32                         SMEM
+    bias, mask, droppable, line     [#b, #h, #t, #s] (keys first: [.., #s, #t])   VMEM, by block
+    query_segments, rescued         [#b, #h, blocks, 1, query_block] int32        VMEM, by block
+    key_segments                    [b, 1, blocks, 1, key_block] int32            VMEM, by block
+    group_word_0, group_word_1      [#b, #h, blocks, 1, query_block / 4] int32    VMEM, by block
+    key_word_0, key_word_1          [#b, #h, blocks, 1, key_block] int32          VMEM, by block
+
+The words of groups and keys are the tables of bits version 2, which then needs no k0 and k1.
 """
 
 from collections.abc import Callable
@@ -24,25 +28,40 @@ from jaxreg.attention.pallas_tpu.tiles import Plan, as_int32, signed_threshold
 from jaxreg.typing import Array
 
 IN_SMEM = ("k0", "k1", "threshold", "scale", "cap", "cap_is_finite")
+OF_KEYS = ("key_segments", "key_word_0", "key_word_1")
 OVER_CONNECTIONS = ("bias", "mask", "droppable", "line")
 
 
 def of_dropout(
-    dropout: AttentionDropout | None, words: tuple[Array, Array] | None, t: int, s: int
+    plan: Plan, dropout: AttentionDropout | None, words: tuple[Array, Array] | None
 ) -> dict[str, Array]:
     """The operands that say what is dropped, before `prepared`; empty: nothing is."""
     if dropout is None or words is None:
         return {}
+    t, s = plan.num_queries, plan.num_keys
     threshold = masks.threshold(dropout.rate)
     scale = masks.keep_scale(dropout.rate).reshape(1, 1)
     if not {"query", "key"} <= dropout.coordinates:
         return {"line": masks.keep_all_positions(dropout, words, t, s), "scale": scale}
-    return {
-        "k0": as_int32(words[0]),
-        "k1": as_int32(words[1]),
-        "threshold": signed_threshold(threshold).reshape(1, 1),
-        "scale": scale,
-    }
+    found = {"threshold": signed_threshold(threshold).reshape(1, 1), "scale": scale}
+    if dropout.bits == 1:
+        return {"k0": as_int32(words[0]), "k1": as_int32(words[1])} | found
+    return _tables(plan, dropout, words) | found
+
+
+def _tables(plan: Plan, dropout: AttentionDropout, words: tuple[Array, Array]) -> dict[str, Array]:
+    """The words of all groups of queries and of all keys, of bits version 2."""
+    k0, k1 = (x[..., None] for x in words)
+    per_block = plan.query_block // masks.LANES
+    groups = jnp.arange(plan.num_query_blocks * per_block, dtype=jnp.uint32)
+    keys = jnp.arange(plan.num_key_blocks * plan.key_block, dtype=jnp.uint32)
+    of_group, of_key = masks.tables((k0, k1), groups, masks.key_coordinate(dropout, keys))
+    found = {}
+    for name, pair, size in (("group", of_group, per_block), ("key", of_key, plan.key_block)):
+        for number, x in enumerate(pair):
+            shape = (*x.shape[:2], -1, 1, size)
+            found[f"{name}_word_{number}"] = as_int32(x).reshape(shape)
+    return found
 
 
 def of_cap(cap: Array | None) -> dict[str, Array]:
@@ -91,8 +110,8 @@ def spec(
         shape = tuple(min(n, size) for n, size in zip(x.shape[2:], sizes, strict=True))
         axes: tuple[int | None, ...] = (0, 1, *kinds)
     else:
-        of_queries = name != "key_segments"
-        shape, axes = (None, 1, q if of_queries else k), (0, 1, 2 if of_queries else 3, None, None)
+        shape = (None, 1, x.shape[-1])
+        axes = (0, 1, 3 if name in OF_KEYS else 2, None, None)
 
     def index(*grid: Any) -> tuple:
         found = blocks_of(*grid)
@@ -124,8 +143,8 @@ def read(
             part = (slice(None), keys) if axis else (keys, slice(None))
             found[name] = ref[...] if ref.shape[axis] == 1 else ref[part]
         else:
-            row = ref[:, keys] if name == "key_segments" else ref[...]
-            found[name] = column(row) if (name == "key_segments") == keys_first else row
+            row = ref[:, keys] if name in OF_KEYS else ref[...]
+            found[name] = column(row) if (name in OF_KEYS) == keys_first else row
     return found
 
 

@@ -159,12 +159,12 @@ class Tile:
         They are the top bits of the four lanes: signed comparisons then do for the unsigned ones.
         """
         assert self.plan.dropout is not None
-        key = self.operands["k0"], self.operands["k1"]
-        keys, groups = self._key_coordinate(), self.groups()
+        own = self.operands
         if self.plan.dropout.bits == 1:
-            return _threefry(key, (keys, groups), TOP_BITS)
-        zero, one = jnp.zeros_like(groups), jnp.ones_like(keys)
-        x, y = _mixed(_threefry(key, (groups, zero)), _threefry(key, (keys, one)))
+            counter = self._key_coordinate(), self.groups()
+            return _threefry((own["k0"], own["k1"]), counter)
+        of_group = own["group_word_0"], own["group_word_1"]
+        x, y = _mixed(of_group, (own["key_word_0"], own["key_word_1"]))
         return x ^ jnp.int32(TOP_BITS), y ^ jnp.int32(TOP_BITS)
 
     def _key_coordinate(self) -> Array:
@@ -231,17 +231,15 @@ class Tile:
         return (jnp.where(is_finite, gradient * slope, gradient), jnp.where(is_finite, of_cap, 0.0))
 
 
-def _threefry(
-    key: tuple[Array, Array], counter: tuple[Array, Array], flipped: int = 0
-) -> tuple[Array, Array]:
-    """`masks.threefry2x32_13` on int32, with the bits of `flipped` flipped in both words."""
+def _threefry(key: tuple[Array, Array], counter: tuple[Array, Array]) -> tuple[Array, Array]:
+    """`masks.threefry2x32_13` on int32, with TOP_BITS flipped in both words."""
     schedule = (*key, key[0] ^ key[1] ^ jnp.int32(masks.PARITY))
     x0, x1 = counter[0] + schedule[0], counter[1] + schedule[1]
     for number in range(masks.ROUNDS):
         rotation = masks.ROTATIONS[(number // 4) % 2][number % 4]
         x0 = x0 + x1
-        if flipped and number == masks.ROUNDS - 1:
-            x0 = x0 ^ jnp.int32(flipped)  # and thereby x1
+        if number == masks.ROUNDS - 1:
+            x0 = x0 ^ jnp.int32(TOP_BITS)  # and thereby x1
         x1 = _rotated(x1, rotation) ^ x0
         if number % 4 == 3:
             injection = number // 4 + 1
