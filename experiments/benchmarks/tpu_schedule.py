@@ -33,7 +33,8 @@ TOPOLOGIES = {
     "v6e": "v6e:2x2",
     "tpu7x": "tpu7x:2x2x1",
 }
-KERNELS = ("without", "dropout", "dropout, bits 2", "splash")
+KERNELS = {"without": 0, "dropout": 1, "dropout, bits 2": 2, "splash": None}
+"""What is compiled -> the version of its dropout bits."""
 SIZES = {
     f"T={t}, K={k}": (4 if t == 2048 else 1, t, 8 if t == 2048 else 1, k)
     for t in (2048, 8192, 32768)
@@ -80,11 +81,11 @@ def attention_of(kernel: str, t: int, k: int):
         return lambda q, k, v, words, rate: run(
             q[0, :, :1].swapaxes(0, 1), *(x[0, :, :1].swapaxes(0, 1) for x in (k, v))
         )
-    is_dropped, bits = kernel != "without", 2 if kernel == "dropout, bits 2" else 1
+    bits = KERNELS[kernel]
     return lambda q, k, v, words, rate: attention(
         *(q, k, v, None, None, None),
-        words if is_dropped else None,
-        AttentionDropout(rate, bits=bits) if is_dropped else None,
+        words if bits else None,
+        AttentionDropout(rate, bits=bits) if bits else None,
         is_causal=False,
         scale=1.0,
     )
@@ -136,7 +137,7 @@ def _tiles(job: str) -> int:
     """Tiles of 512 x 512 in an inner tile."""
     from jaxreg.attention.pallas_tpu import kernel
 
-    keys = {"splash": 2 * TILE, "without": kernel.KEY_BLOCK}.get(job, kernel.KEY_BLOCK_WITH_BITS)
+    keys = 2 * TILE if job == "splash" else kernel.KEYS[KERNELS[job]][0]
     return kernel.QUERY_BLOCK * keys // TILE**2
 
 

@@ -1,11 +1,13 @@
 """Which program computes attention, by the platform that a call is lowered for.
 
     implementation   CPU                TPU                   CUDA                  others
-    "blockwise"      a few heads        all heads at once     all heads at once     as TPU
+    "blockwise"      a few heads        all heads at once     all heads at once     as CUDA
     "pallas"         refused            `pallas_tpu`          `pallas_gpu`          refused
-    "fastest"        as "blockwise"     pallas, or blockwise  pallas, or blockwise  as "blockwise"
+    "fastest"        as "blockwise"     pallas, or blockwise  as "blockwise"        as "blockwise"
 
-"fastest" is what implementation=None takes from `api.BLOCKWISE_FROM` on. The choice is made while a
+"fastest" is what implementation=None takes from `api.BLOCKWISE_FROM` on. On CUDA it does not take
+the kernels: they have not run on a GPU, the compiler of older cards refuses them, and `jax.export`
+keeps no promise for programs of Triton. The choice is made while a
 program is lowered, not while it is traced: one traced function can be compiled for any platform.
 """
 
@@ -91,9 +93,5 @@ def _branches(implementation: str, given: tuple, options: dict[str, Any]) -> dic
         # Lowered for any other platform, Pallas refuses the TPU's kernels.
         return {"cuda": kernels["cuda"], "default": kernels["tpu"]}
     settings = {"dropout": given[7], "precision": options["precision"]}
-    able = {
-        "tpu": why_not("tpu", given[:6], **settings) is None,
-        "cuda": why_not("gpu", given[:6], **settings) is None,
-    }
-    chosen = {name: kernels[name] for name in kernels if able[name]}
-    return {"cpu": for_cpu, **chosen, "default": elsewhere}
+    able = why_not("tpu", given[:6], **settings) is None
+    return {"cpu": for_cpu, "default": elsewhere} | ({"tpu": kernels["tpu"]} if able else {})

@@ -6,14 +6,7 @@ from jaxreg.attention import masks
 from jaxreg.attention.pallas_tpu import kernel
 from tests.helpers.gpu_attention import KEY
 
-SMALL = {
-    "QUERY_BLOCK": 64,
-    "KEY_BLOCK": 256,
-    "KEY_BLOCK_WITH_BITS": 256,
-    "EDGE": 128,
-    "STRIP": 64,
-    "STRIP_WITH_BITS": 32,
-}
+SMALL = {"QUERY_BLOCK": 64, "KEYS": {0: (256, 64), 1: (256, 32), 2: (256, 64)}, "EDGE": 128}
 
 
 def use_small_tiles(monkeypatch) -> None:

@@ -25,17 +25,13 @@ from jaxreg.typing import Array, Bool, Float, Int
 
 QUERY_BLOCK = 512
 """Queries of a tile: a power of two; a quarter of it fills the lanes of a vector register."""
-KEY_BLOCK = 2048
-KEY_BLOCK_WITH_BITS = 1024
-"""Keys of a tile, without and with dropout bits."""
+KEYS: dict[int, tuple[int, int]] = {0: (2048, 512), 1: (1024, 128), 2: (2048, 256)}
+"""Version of the dropout bits, 0 without dropout -> keys of a tile, and keys of a strip.
+
+The backward kernel computes a strip at one time. Measured in bundles of the schedule on v5e and v6e (docs/accelerators.md).
+"""
 EDGE = 512
 """Keys that are computed at one time where a mask cuts the tile."""
-STRIP = 512
-STRIP_WITH_BITS = 128
-"""Keys that the backward kernel computes at one time, without and with dropout bits.
-
-Measured, as the blocks, in bundles of the schedule on v5e and v6e (docs/accelerators.md).
-"""
 COPIED_AT_ONCE = 2**22
 """Bytes of queries from which the examples of a batch are computed in a loop."""
 DTYPES = ("bfloat16", "float32")
@@ -98,9 +94,7 @@ def attention(
 
 def _plan(t: int, s: int, is_causal: bool, dropout: Any, precision: Any, interpret: Any) -> Plan:
     """The tiles for T queries and S keys; few keys take a smaller block."""
-    largest, strip = KEY_BLOCK, STRIP
-    if dropout is not None:
-        largest, strip = KEY_BLOCK_WITH_BITS, STRIP_WITH_BITS
+    largest, strip = KEYS[0 if dropout is None else dropout.bits]
     key_block = min(largest, -(-s // EDGE) * EDGE)
     sizes = (QUERY_BLOCK, key_block, min(strip, EDGE), min(EDGE, key_block))
     return Plan(t, s, *sizes, is_causal, dropout, precision, interpret)

@@ -46,6 +46,7 @@ def by_name(implementation, length):
         ("pallas", 8, "tpu", TPU_KERNEL),
         (None, 300, "tpu", TPU_KERNEL),
         (None, 300, "cpu", None),
+        (None, 300, "cuda", None),
         (None, 8, "tpu", None),
         ("blockwise", 300, "tpu", None),
     ],
