@@ -28,7 +28,8 @@ QUERY_BLOCK = 512
 KEYS: dict[int, tuple[int, int]] = {0: (2048, 512), 1: (1024, 128), 2: (2048, 256)}
 """Version of the dropout bits, 0 without dropout -> keys of a tile, and keys of a strip.
 
-The backward kernel computes a strip at one time. Measured in bundles of the schedule on v5e and v6e (docs/accelerators.md).
+The backward kernel computes a strip at one time. Measured in bundles of the schedule on v5e and v6e
+(docs/accelerators.md).
 """
 EDGE = 512
 """Keys that are computed at one time where a mask cuts the tile."""
