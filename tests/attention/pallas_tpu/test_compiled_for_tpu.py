@@ -38,17 +38,20 @@ def test_the_inner_tile_has_no_more_bundles_than_committed(accelerator, kernel):
 @pytest.mark.system
 @needs_compiler
 @pytest.mark.parametrize("job", tpu_schedule.SIZES)
-@pytest.mark.parametrize("accelerator", ["v4", "v5e"])
+@pytest.mark.parametrize("accelerator", tpu_schedule.OF_MEMORY)
 def test_long_sequences_fit(accelerator, job):
     """Where scratch or blocks do not fit into VMEM, or arrays into HBM, the compiler refuses."""
     b, t, h, _ = tpu_schedule.SIZES[job]
     found = tpu_schedule.measured(accelerator, job)
     # Copies of queries, keys, values and gradients in bfloat16 and float32; no array of T x T.
     assert found < b * h * t * 128 * 4 * 12
+    committed = RESULT["temporary_bytes"][accelerator][job]
+    if metadata.version("libtpu") == RESULT["versions"]["libtpu"]:
+        assert found <= GROWTH * committed + 2**20
 
 
 def test_the_committed_table_has_every_accelerator():
-    assert list(RESULT["bundles"]) == list(RESULT["temporary_bytes"])
+    assert list(RESULT["temporary_bytes"]) == list(tpu_schedule.OF_MEMORY)
     assert list(RESULT["bundles"]) == list(tpu_schedule.TOPOLOGIES)
     for rows in RESULT["bundles"].values():
         assert all(n > 100 for kernel in tpu_schedule.KERNELS for n in rows[kernel])
