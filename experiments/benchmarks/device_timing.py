@@ -61,7 +61,9 @@ def failure_of(error: Exception) -> Failure:
     """
     if isinstance(error, NotOffered):
         return Failure("not offered here", str(error))
-    if isinstance(error, ValueError) and str(error).startswith("implementation:"):
+    # Pallas refuses its kernels for a CPU when a program is lowered.
+    refusals = ("implementation:", "Only interpret mode is supported on CPU")
+    if isinstance(error, ValueError) and str(error).startswith(refusals):
         return Failure("not offered here", str(error).splitlines()[0])
     return Failure("error", first_line(error))
 
