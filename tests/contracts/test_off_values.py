@@ -332,7 +332,7 @@ def at(config: dict, values: dict[str, float]) -> dict:
     return changed
 
 
-@pytest.mark.short_cases()
+@pytest.mark.short_cases("3-4")
 @pytest.mark.parametrize("dtype, devices", WHERE)
 @pytest.mark.parametrize("index", range(len(PROGRAMS)))
 def test_a_program_at_all_off_values_is_the_one_without_any_term(index, dtype, devices):
@@ -347,7 +347,7 @@ def test_a_program_at_all_off_values_is_the_one_without_any_term(index, dtype, d
     np.testing.assert_allclose(absent.scores, off.scores, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.short_cases()
+@pytest.mark.short_cases("optim.weight_decay-4")
 @pytest.mark.parametrize("dtype, devices", WHERE)
 @pytest.mark.parametrize("field", OFF)
 def test_away_from_its_off_value_training_changes_and_evaluation_does_not(field, dtype, devices):
