@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.core
 import jax.numpy as jnp
+import numpy as np
 
 from jaxreg.attention import masks
 from jaxreg.attention.dropout import AttentionDropout, check_rate
@@ -158,7 +159,7 @@ def checked_segments(query: Array, key: Array, segment_ids: Any) -> tuple[Array,
     for x, side in zip(pair, (query, key), strict=True):
         wanted = (*side.shape[:-3], side.shape[-3])
         if getattr(x, "shape", None) != wanted or not jnp.issubdtype(x.dtype, jnp.integer):
-            kind = f"{getattr(x, 'dtype', type(x).__name__)}{list(jnp.shape(x))}"
+            kind = f"{getattr(x, 'dtype', type(x).__name__)}{list(np.shape(x))}"
             raise ValueError(
                 f"segment_ids: {kind}; allowed are integers of shape {list(wanted)}, a pair where"
                 " queries and keys differ in length"

@@ -158,7 +158,7 @@ def test_bfloat16_goes_in_and_out_with_a_float32_softmax():
 BLOCKS = [(4, 16, 1), (16, 4, 2), (32, 32, 0), (64, 48, 0), (None, None, None)]
 
 
-@pytest.mark.short_cases()
+@pytest.mark.system
 @pytest.mark.parametrize(
     "dropout",
     [AttentionDropout(0.4), AttentionDropout(0.7, stage="logits")],

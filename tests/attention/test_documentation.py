@@ -23,6 +23,7 @@ COMMANDS = [line for kind, body in BLOCKS if kind == "bash" for line in body.str
 TABLES = ROOT / "experiments" / "results" / "conformance"
 
 
+@pytest.mark.system
 def test_the_examples_run():
     names: dict = {}
     for kind, body in BLOCKS:

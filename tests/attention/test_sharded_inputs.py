@@ -103,6 +103,7 @@ def test_without_jit_and_in_shard_map(arrays, expected):
         np.testing.assert_allclose(out, expected[0], rtol=1e-4, atol=2e-5)
 
 
+@pytest.mark.system
 def test_explicit_axes_with_masks_bias_grouped_heads_and_two_batch_axes():
     mesh = jax.make_mesh((2, 2, 2), ("data", "fsdp", "model"))
     spec = PartitionSpec("data", "fsdp", None, "model")

@@ -35,13 +35,14 @@ def compiled(
       RuntimeError: the process failed; with the end of what it said.
     """
     given = {"path": str(path), "name": name, "overrides": overrides, "skipped": list(skipped)}
-    with tempfile.TemporaryFile("w+") as said:
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as said:
         process = subprocess.Popen(
             [sys.executable, "-m", __name__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=said,
             text=True,
+            encoding="utf-8",
             env=_environment(TARGETS[name]),
         )
         with process:
@@ -74,7 +75,7 @@ def _environment(target: Target) -> dict[str, str]:
 
 def main() -> None:
     """Reads what `compiled` was given from the standard input and writes its rows."""
-    given, out = json.loads(sys.stdin.readline()), os.fdopen(os.dup(1), "w")
+    given, out = json.loads(sys.stdin.readline()), os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print is no row
     threading.Thread(target=_end_with_the_other, daemon=True).start()
     try:
