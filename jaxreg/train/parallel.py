@@ -89,7 +89,9 @@ class Layout:
         """[slots, ...] per-member arrays as [devices, members of a device, ...]."""
         d = len(self.devices)
         if self.kind == "members":
-            return jax.tree.map(lambda x: np.asarray(x).reshape(d, -1, *np.shape(x)[1:]), tree)
+            # Not -1: a source without cues has tables of size 0.
+            own = self.members_per_device
+            return jax.tree.map(lambda x: np.asarray(x).reshape(d, own, *np.shape(x)[1:]), tree)
         return jax.tree.map(lambda x: np.broadcast_to(x, (d, *np.shape(x))), tree)
 
     def spread_batches(self, indices: Any) -> Any:
