@@ -338,7 +338,7 @@ def _backward(plan: Plan, residuals: tuple, gradient: Array) -> tuple:
     )
     dq, dk, dv, db, dcap = each_part(plan, b, g, step, start)
     db = None if db is None else db.astype(operands.bias.dtype)
-    return (*map(_summed_like, (dq, dk, dv, db, dcap), inputs), None)
+    return (*map(tiles.summed_like, (dq, dk, dv, db, dcap), inputs), None)
 
 
 def _backward_block(
@@ -402,12 +402,6 @@ def _backward_block(
 def _add(whole: Array, x: Array, start: Array, axis: int) -> Array:
     own = lax.dynamic_slice_in_dim(whole, start, x.shape[axis], axis)
     return lax.dynamic_update_slice_in_dim(whole, own + x, start, axis)
-
-
-def _summed_like(gradient: Array | None, x: Array | None) -> Array | None:
-    """In shard_map, the gradient of an input that several devices share is the sum over them."""
-    axes = frozenset() if x is None else tiles.axes_of(gradient) - tiles.axes_of(x)
-    return lax.psum(gradient, tuple(axes)) if axes else gradient
 
 
 _attention.defvjp(_forward, _backward)

@@ -286,3 +286,9 @@ def axes_of(*arrays: Array | None) -> frozenset:
     return frozenset().union(
         *(jax.typeof(x).manual_axis_type.varying for x in arrays if x is not None)
     )
+
+
+def summed_like(gradient: Array | None, x: Array | None) -> Array | None:
+    """In shard_map, the gradient of an input that several devices share is the sum over them."""
+    axes = frozenset() if x is None else axes_of(gradient) - axes_of(x)
+    return lax.psum(gradient, tuple(axes)) if axes else gradient

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxreg.attention import masks
-from jaxreg.attention.blockwise.tiles import axes_of, varying
+from jaxreg.attention.blockwise.tiles import summed_like, varying
 from jaxreg.attention.dropout import AttentionDropout
 from jaxreg.attention.pallas_gpu import backward, forward
 from jaxreg.attention.pallas_gpu.plan import Plan, Tiles, chosen_tiles
@@ -203,7 +203,7 @@ def _backward(plan: Plan, residuals: tuple, gradient: Array) -> tuple:
             bias = _summed(jnp.expand_dims(found, axis), given.bias.shape)
         bias = bias.astype(given.bias.dtype)
     inputs = (given.query, given.key, given.value, given.bias, given.softcap)
-    return (*map(_summed_like, (dq, dk, dv, bias, softcap), inputs), None)
+    return (*map(summed_like, (dq, dk, dv, bias, softcap), inputs), None)
 
 
 def _rows(
@@ -239,12 +239,6 @@ def _rows(
 def _summed(x: Array, shape: tuple[int, ...]) -> Array:
     axes = [n for n, size in enumerate(shape) if size == 1]
     return jnp.sum(x, axis=axes, keepdims=True)
-
-
-def _summed_like(gradient: Array | None, x: Array | None) -> Array | None:
-    """In shard_map, the gradient of an input that several devices share is the sum over them."""
-    axes = frozenset() if x is None else axes_of(gradient) - axes_of(x)
-    return jax.lax.psum(gradient, tuple(axes)) if axes else gradient
 
 
 _attention.defvjp(_forward, _backward)

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxreg.attention.blockwise import kernel as blockwise
-from jaxreg.attention.blockwise.tiles import axes_of
+from jaxreg.attention.blockwise.tiles import summed_like
 from jaxreg.attention.dropout import AttentionDropout
 from jaxreg.attention.pallas_tpu import layout, operands
 from jaxreg.attention.pallas_tpu.backward import backward, queries_at_once
@@ -208,7 +208,7 @@ def _backward(plan: Plan, residuals: tuple, gradient: Array) -> tuple:
     db = None if bias is None else _bias_gradient(plan, residuals[:6], gradient)
     of_cap = jnp.sum(dcap[0]).reshape(cap.shape).astype(cap.dtype) if dcap else None
     found, inputs = (dq, dk, dv, db, of_cap), (query, key, value, bias, cap)
-    return (*map(_summed_like, found, inputs), None)
+    return (*map(summed_like, found, inputs), None)
 
 
 def _gradients(plan: Plan, arrays: tuple, own: dict[str, Array]) -> tuple[Array, ...]:
@@ -277,15 +277,6 @@ def _bias_gradient(plan: Plan, inputs: tuple, gradient: Array) -> Array:
         )
 
     return jax.vjp(of_bias, bias)[1](gradient)[0]
-
-
-def _summed_like(gradient: Array | None, x: Array | None) -> Array | None:
-    """The gradient in the dtype of x, summed in shard_map over the devices that share x."""
-    if gradient is None or x is None:
-        return None
-    axes = axes_of(gradient) - axes_of(x)
-    gradient = gradient.astype(x.dtype)
-    return jax.lax.psum(gradient, tuple(axes)) if axes else gradient
 
 
 _attention.defvjp(_forward, _backward)
