@@ -45,6 +45,8 @@ def why_not(query: Any, key: Any, value: Any, dropout: AttentionDropout | None) 
     Args:
       query, key, value: arrays, or their shapes and dtypes.
     """
+    if not all(isinstance(n, int) for n in (*query.shape, *key.shape)):
+        return "symbolic shapes; the TPU kernels need known ones"
     if query.dtype.name not in DTYPES:
         return f"dtype {query.dtype}; the TPU kernels compute bfloat16 and float32"
     widths = query.shape[-1], value.shape[-1]
