@@ -7,6 +7,7 @@ The packages; imports go down this list, and siblings never import one another:
     study        arms x seeds: configuration, running, statistics, verdicts, report
     train        one pure step, a population of members, stopping
     probe        what a trained model does: attention maps, knock-outs, ensembles, memorization
+    audit        checks of anybody's training code as a black box
     store        run directories, members, checkpoints; on disk or in an object store
     distributed  the processes of one job
     nn           Flax modules: dropout, attention, blocks, transformer

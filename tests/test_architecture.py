@@ -19,7 +19,7 @@ LAYERS = (
     ("cli",),
     ("launch",),
     ("study",),
-    ("train", "probe"),
+    ("train", "probe", "audit"),
     ("store",),
     ("distributed",),
     ("nn", "reg", "data", "losses", "metrics", "optim"),

@@ -1,0 +1,56 @@
+"""A check, and the outcome of one."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Literal
+
+Status = Literal["ok", "FAILED", "not applicable", "known"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """The outcome of one check.
+
+    Attributes:
+      check: its name. family: that of the check.
+      status: "ok"; "FAILED"; "not applicable": the subject lacks what the check needs; or "known":
+        it failed, and the person gave a reason by `--known`.
+      detail: one line with the number that shows it, or what would be needed.
+      reason: of a known failure.
+    """
+
+    check: str
+    family: str
+    status: Status
+    detail: str
+    reason: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """One small experiment on a training code.
+
+    Attributes:
+      holds: what must hold, in one line.
+      symptom: what a person sees in training where it does not hold.
+      why: why that matters.
+      fix: what usually mends it.
+      needs: fields of `Subject` without which it is not applicable.
+      run: takes the `Bench`, returns the line with the numbers where the check holds; raises
+        `CheckFailed` or `NotApplicable` with that line otherwise.
+    """
+
+    holds: str
+    symptom: str
+    why: str
+    fix: str
+    needs: tuple[str, ...]
+    run: Callable[[Any], str]
+
+
+class CheckFailed(Exception):
+    """The subject fails the check; the message is its line in the table."""
+
+
+class NotApplicable(Exception):
+    """The check says nothing about this subject; the message says what would be needed."""

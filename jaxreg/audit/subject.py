@@ -1,0 +1,58 @@
+"""What is audited: the functions of a training code, as a person hands them over."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import jax
+
+State = Any
+"""Parameters, optimizer state and whatever else training carries: a pytree."""
+Batch = Any
+"""What the functions take as data: a pytree of arrays, examples along the first axis."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """The functions of a training code. Only `init`, `loss` and `batch` are needed.
+
+    A check that needs a function that is missing is not applicable, and says what it would need.
+
+    Attributes:
+      init: key -> state.
+      loss: (state, batch, key, train) -> losses [B] of the examples, or their mean, for which fewer
+        checks apply. `train` is a Python bool.
+      batch: (seed, size) -> a batch of that many examples, numpy; equal arguments, equal batches.
+      step: (state, batch, key) -> the state after one training step.
+      logits: (state, batch, key, train) -> [B, ...]; [B, T, ...] where positions have logits.
+      inputs: the leaf of a batch that holds the tokens [B, T], as batch -> array, with
+        `with_inputs`: (batch, array) -> batch; for the checks of masks.
+      params: state -> the parameters in it, with `with_params`: (state, params) -> state. None:
+        the state itself is the parameters where it is a dict of arrays or an `nnx.State`, and its
+        attribute `params` where it has one.
+      knobs: name -> (strength -> Subject): the same code at another strength of a regularizer.
+      off_values: name -> the strength at which a knob does nothing; 0 where it is not named.
+      causal: whether position t may depend on positions up to t only.
+      padding: "mask" where the batch marks its padding, by the function `pad`; None: no padding.
+      pad: (batch, n) -> the batch with n more positions of padding at the end of every row.
+      save, restore: (state, path) -> None and (path, like) -> state. None: Orbax.
+      name: names the subject in tables.
+    """
+
+    init: Callable[[jax.Array], State]
+    loss: Callable[[State, Batch, jax.Array, bool], jax.Array]
+    batch: Callable[[int, int], Batch]
+    step: Callable[[State, Batch, jax.Array], State] | None = None
+    logits: Callable[[State, Batch, jax.Array, bool], jax.Array] | None = None
+    inputs: Callable[[Batch], Any] | None = None
+    with_inputs: Callable[[Batch, Any], Batch] | None = None
+    params: Callable[[State], Any] | None = None
+    with_params: Callable[[State, Any], State] | None = None
+    knobs: Mapping[str, Callable[[float], "Subject"]] = dataclasses.field(default_factory=dict)
+    off_values: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    causal: bool = False
+    padding: Literal["mask"] | None = None
+    pad: Callable[[Batch, int], Batch] | None = None
+    save: Callable[[State, Any], None] | None = None
+    restore: Callable[[Any, State], State] | None = None
+    name: str = "subject"
