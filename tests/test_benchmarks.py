@@ -116,6 +116,15 @@ def test_a_processor_is_named_with_the_width_of_its_vectors(flags, bits):
     assert shown.startswith(f"A CPU 9000, vectors of {bits} bits, ")
 
 
+def test_a_run_without_avx_512_says_so(monkeypatch):
+    for name in ("XLA_FLAGS", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setenv("MKL_ENABLE_INSTRUCTIONS", "")
+    turns.without_avx512()
+    assert "256 bits (AVX-512 switched off)" in turns.processor("flags\t: avx2 avx512f\n")
+    assert "256 bits, " in turns.processor("flags\t: avx2\n")
+
+
 @pytest.mark.system
 def test_the_population_of_the_training_benchmark_takes_steps():
     from experiments.benchmarks import peers, training_speed

@@ -1,14 +1,16 @@
 """Time and memory of attention with dropout: ours beside Flax's and PyTorch's, forward and
 backward, in one run.
 
-Command:  python experiments/benchmarks/attention_speed.py [--rounds=7] [--output=FILE.json]
+Command:  python experiments/benchmarks/attention_speed.py [--rounds=7] [--avx2]
+            [--output=FILE.json]
 
 Batch 4, 8 heads, width 64, causal, float32, dropout .1 of single connections. The contenders take
 turns, so that a busy moment of the machine hits all; figures are medians over the rounds, ratios
 medians of each round's ratio. Memory is XLA's own figure for temporary arrays. The share of the
 matrix-product rate counts the products that causal attention needs, seven of width 64 over T (T +
 1) / 2 connections, in the median time, against XLA's rate at one large product in its best round.
-With --output the table is written as JSON and drawn beside it as PNG.
+With --output the table is written as JSON and drawn beside it as PNG. --avx2 keeps XLA and PyTorch
+to vectors of 256 bits, as on a processor without AVX-512.
 """
 
 import argparse
@@ -330,12 +332,15 @@ def main() -> None:
         help="e.g. 512,2048",
     )
     parser.add_argument("--output", type=Path, help="a JSON file; the plot goes beside it")
+    parser.add_argument("--avx2", action="store_true", help="switch AVX-512 off")
     for hidden in ("--serve", "--cases"):
         parser.add_argument(hidden, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.serve:
         serve(given.serve, given.cases.split(";"))
         return
+    if given.avx2:
+        turns.without_avx512()
     found = measure(given.rounds, given.lengths)
     table = rows(Figures(found))
     show(found, table)
