@@ -79,6 +79,6 @@ def processor(cpuinfo: str | None = None) -> str:
     flags = set(found.get("flags", found.get("Features", "")).split())
     bits = next((bits for flag, bits in VECTOR_BITS.items() if flag in flags), 64)
     name = found.get("model name", platform.machine())
-    if bits > 256 and "xla_cpu_max_isa=AVX2" in os.environ.get("XLA_FLAGS", ""):
-        bits = "256 (AVX-512 switched off)"
-    return f"{name}, vectors of {bits} bits, {len(os.sched_getaffinity(0))} cores"
+    limited = bits > 256 and "xla_cpu_max_isa=AVX2" in os.environ.get("XLA_FLAGS", "")
+    vectors = "256 bits (AVX-512 switched off)" if limited else f"{bits} bits"
+    return f"{name}, vectors of {vectors}, {len(os.sched_getaffinity(0))} cores"
