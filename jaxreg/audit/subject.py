@@ -24,6 +24,12 @@ class Subject:
         checks apply. `train` is a Python bool.
       batch: (seed, size) -> a batch of that many examples, numpy; equal arguments, equal batches.
       step: (state, batch, key) -> the state after one training step.
+      update: (state, gradients) -> the state after one step of the optimizer with these gradients,
+        a tree like `params`, in place of the loss's; for the checks of decay, clips and schedules.
+      accumulate: (state, batch, key, parts) -> the state after one training step for which the
+        gradients of `parts` equal parts of the batch are summed or averaged.
+      learning_rate: step -> the learning rate that the step is meant to have; 0 is the first step.
+      num_steps: how many steps a whole training run has.
       logits: (state, batch, key, train) -> [B, ...]; [B, T, ...] where positions have logits.
       inputs: the leaf of a batch that holds the tokens [B, T], as batch -> array, with
         `with_inputs`: (batch, array) -> batch; for the checks of masks.
@@ -43,6 +49,10 @@ class Subject:
     loss: Callable[[State, Batch, jax.Array, bool], jax.Array]
     batch: Callable[[int, int], Batch]
     step: Callable[[State, Batch, jax.Array], State] | None = None
+    update: Callable[[State, Any], State] | None = None
+    accumulate: Callable[[State, Batch, jax.Array, int], State] | None = None
+    learning_rate: Callable[[int], Any] | None = None
+    num_steps: int | None = None
     logits: Callable[[State, Batch, jax.Array, bool], jax.Array] | None = None
     inputs: Callable[[Batch], Any] | None = None
     with_inputs: Callable[[Batch, Any], Batch] | None = None
