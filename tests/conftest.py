@@ -13,6 +13,7 @@ import pytest
 from jaxtyping import install_import_hook
 
 from tests.helpers import runtime_types  # noqa: F401, before the hook
+from tests.helpers.place import CACHE
 
 ROOT = Path(__file__).parents[1]
 SMALL = (
@@ -22,10 +23,9 @@ SMALL = (
     "--config.eval.every_steps=20",
     "--config.data.num_eval=64",
 )
-_CACHE = Path(os.environ.get("JAXREG_CACHE", Path.home() / ".cache" / "jaxreg")).expanduser()
 
 jax.config.update("jax_num_cpu_devices", 8)
-jax.config.update("jax_compilation_cache_dir", str(_CACHE / "tests"))
+jax.config.update("jax_compilation_cache_dir", str(CACHE / "tests"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
@@ -112,7 +112,7 @@ def jaxreg_command(workplace, data_dir):
     def run(*arguments: str, cwd: Path = workplace, **kwargs) -> subprocess.CompletedProcess:
         environment = os.environ | {
             "JAXREG_DATA": str(data_dir),
-            "JAXREG_CACHE": str(_CACHE / "commands"),
+            "JAXREG_CACHE": str(CACHE / "commands"),
             "PYTHONPATH": str(ROOT),
             "COLUMNS": "100",
         }

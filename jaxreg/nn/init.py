@@ -41,11 +41,13 @@ INIT_SCHEMES: dict[InitScheme, Callable[[int], Initializers]] = {
 
 "lecun": Flax's default. LeCun et al. 1998, doi:10.1007/3-540-49430-8_2, section 4.6: variance 1 /
 fan-in (truncated normal); tables N(0, 1 / D). "normal": every matrix N(0, .02^2). Devlin et al.
-2019, arXiv:1810.04805 (BERT; truncated there); Radford et al. 2018 (GPT). "scaled": "normal", with
-the kernels that write to the residual stream divided by sqrt(2 N). Radford et al. 2019 (GPT-2),
-section 2.3. "xavier": Glorot & Bengio 2010, PMLR 9:249-256, eq. 16 (uniform, variance 2 / (fan-in +
-fan-out)), as in the code of Vaswani et al. 2017, arXiv:1706.03762; tables N(0, 1 / D) as there,
-which are multiplied by sqrt(D) there and not here.
+2019, arXiv:1810.04805 (BERT; truncated there); Radford et al. 2018, OpenAI report, "Improving
+language understanding by generative pre-training" (GPT). "scaled": "normal", with the kernels that
+write to the residual stream divided by sqrt(2 N). Radford et al. 2019, OpenAI report, "Language
+models are unsupervised multitask learners" (GPT-2), section 2.3. "xavier": Glorot & Bengio 2010,
+PMLR 9:249-256, eq. 16 (uniform, variance 2 / (fan-in + fan-out)), as in the code of Vaswani et al.
+2017, arXiv:1706.03762; tables N(0, 1 / D) as there, which are multiplied by sqrt(D) there and not
+here.
 """
 
 

@@ -5,8 +5,8 @@ resampling keeps the whole distribution. Sentences start at different offsets an
 differs from the rest, so rows are matched by their position relative to the query, never by their
 absolute position.
 
-Source: Michel et al. 2019, arXiv:1905.10650 (zero); Chan et al. 2022 (causal scrubbing:
-resampling). Differs: rows aligned at the query.
+Source: Michel et al. 2019, arXiv:1905.10650 (zero); Chan et al. 2022, "Causal scrubbing", AI
+Alignment Forum, an article without a number (resampling). Differs: rows aligned at the query.
 """
 
 from collections.abc import Mapping

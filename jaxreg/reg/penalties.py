@@ -174,8 +174,9 @@ class L2(Penalty):
     With plain SGD its gradient is weight decay; with Adam it is not, because it passes through
     Adam's division, and through the clip (`jaxreg.optim`'s adam_l2 adds the same behind the clip).
 
-    Source: Tikhonov 1943; Krogh & Hertz 1991 (weight decay). Differs: only matrices, where the
-    config says so.
+    Source: Tikhonov 1943, Doklady Akademii Nauk SSSR 39(5):195-198; Krogh & Hertz 1991, Advances in
+    Neural Information Processing Systems 4:950-957 (weight decay). Differs: only matrices, where
+    the config says so.
     """
 
     what = "half the squared norm of the decayed parameters, as a term of the loss"

@@ -14,7 +14,7 @@ from jaxreg import AttentionDropout, dot_product_attention
 from jaxreg.attention import by_platform
 from jaxreg.attention.blockwise import kernel
 from tests.helpers import attention_by_hand as by_hand
-from tests.helpers.tpu_attention import use_small_tiles
+from tests.helpers.kernels import use_small_tpu_tiles
 
 jit = partial(
     jax.jit, compiler_options={"xla_backend_optimization_level": 0}
@@ -40,7 +40,7 @@ def weights(request, monkeypatch):
     """
     # Blocks of 4: the tiles of these short sequences are several, and the last ones are cut.
     monkeypatch.setattr(kernel, "ROWS", 4)
-    use_small_tiles(monkeypatch)
+    use_small_tpu_tiles(monkeypatch)
     implementation = "pallas" if request.param in KERNELS else request.param
 
     def weights(query, value, ids, key=KEY, rate=RATE):

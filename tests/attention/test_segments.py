@@ -8,7 +8,7 @@ import pytest
 from jaxreg import AttentionDropout, dot_product_attention
 from jaxreg.attention import validate
 from jaxreg.attention.blockwise import kernel
-from tests.helpers.gpu_attention import FAST, Call, coin, segments
+from tests.helpers.attention_calls import FAST, Call, coin, segments
 
 CALL = Call(2, 21, 21, 4, 2)
 IDS = segments(1, 2, 21)

@@ -96,9 +96,8 @@ sys.exit(main())
 COMPARE = ("compare", "experiments/tiny.py")
 TRAIN = ("train", "--config=configs/tiny.py", "--config.model.attention_dropout_rate=.3")
 
-SHARED_CACHE = (
-    Path(os.environ.get("JAXREG_CACHE", Path.home() / ".cache" / "jaxreg")).expanduser() / "places"
-)
+CACHE = Path(os.environ.get("JAXREG_CACHE", Path.home() / ".cache" / "jaxreg")).expanduser()
+"""Where the tests keep compiled programs: those of the test process, of commands, and of places."""
 
 
 class Place:
@@ -110,7 +109,7 @@ class Place:
     """
 
     def __init__(self, folder: Path, cache: Path | None = None):
-        self.folder, self.cache = folder, cache or SHARED_CACHE
+        self.folder, self.cache = folder, cache or CACHE / "places"
         files = {
             "configs/tiny.py": CONFIG,
             "experiments/tiny.py": EXPERIMENT,

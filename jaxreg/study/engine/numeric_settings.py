@@ -9,8 +9,9 @@ Tried one by one on two arms of experiments/cat_sat.py, 30 steps, one CPU device
 - `jax_default_matmul_precision`, `jax_default_prng_impl`: nothing on CPU, where products are
   whole and our keys name their implementation. On accelerators the first changes results, and a
   person's own piece may make keys of the second kind: both are in the address.
-- XLA's flags, such as fast math: the last bits, as versions and processors do. They are in the
-  fingerprint, whose change is reported and marks the run (`xla_flags`).
+- XLA's flags, such as fast math, and `jax_disable_most_optimizations`: the last bits, as versions
+  and processors do. They are in the fingerprint, whose change is reported and marks the run
+  (`xla_flags`).
 
 Checks and promotion modes (`jax_numpy_dtype_promotion`, `jax_debug_nans`, ...) changed nothing.
 """
@@ -44,6 +45,11 @@ def unusual() -> dict[str, Any]:
 
 
 def xla_flags() -> list[str]:
-    """The flags of XLA, of the environment, that may change the last bits; sorted."""
+    """The flags of XLA, of the environment, that may change the last bits; sorted.
+
+    JAX's setting that switches XLA's optimizations off stands among them.
+    """
     flags = os.environ.get("XLA_FLAGS", "").split()
+    if jax.config.read("jax_disable_most_optimizations"):
+        flags.append("jax_disable_most_optimizations")
     return sorted(flag for flag in flags if not flag.startswith(_NO_NUMBERS))

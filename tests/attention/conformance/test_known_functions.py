@@ -11,7 +11,7 @@ from jaxreg.attention import by_platform, conformance
 from jaxreg.attention.conformance import report, suite
 from tests.helpers import flax_versions
 from tests.helpers.flax_versions import LINEN, NNX, RATES
-from tests.helpers.tpu_attention import use_small_tiles
+from tests.helpers.kernels import use_small_tpu_tiles
 
 TABLES = Path(__file__).parents[3] / "experiments" / "results" / "conformance"
 SAVED = {
@@ -44,7 +44,7 @@ def test_ours_passes_every_check(words):
 @pytest.mark.system
 @pytest.mark.parametrize("platform", ["tpu", "gpu"])
 def test_the_kernels_interpreted_pass_every_check(platform, monkeypatch):
-    use_small_tiles(monkeypatch)
+    use_small_tpu_tiles(monkeypatch)
     with by_platform.interpreted(platform):
         found = having("jaxreg:attention_fn(implementation='pallas')", "ok")
     assert found == set(suite.chosen(quick=True))

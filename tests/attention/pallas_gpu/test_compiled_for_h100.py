@@ -13,20 +13,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxreg import AttentionDropout
 from jaxreg.attention.pallas_gpu.plan import chosen_tiles
-from tests.helpers import gpu_attention as gpu
-from tests.helpers.gpu_attention import Call, by_kernel
+from jaxreg.study.engine import targets
+from tests.helpers import attention_calls as calls
+from tests.helpers.attention_calls import Call
+from tests.helpers.kernels import by_gpu
 
 pytestmark = [
     pytest.mark.system,
     pytest.mark.filterwarnings("ignore:The Pallas Triton backend:DeprecationWarning"),
 ]
-
-DESCRIPTION = Path(__file__).with_name("h100.textproto")
 
 
 @pytest.fixture(scope="module")
@@ -36,16 +35,11 @@ def device():
     if found is None or importlib.util.find_spec("jax_plugins.xla_cuda13") is None:
         pytest.skip("needs the extra aot-cuda: jax-cuda13-plugin is not installed")
     try:
-        topology = topologies.get_topology_desc(
-            platform="cuda",
-            topology_name="h100",
-            target_config=DESCRIPTION.read_text(),
-            topology="1x1x1",
-        )
+        devices = targets.devices_of(targets.TARGETS["h100-1"])
     except NotImplementedError:
         # Without a driver, the plugin registers only where JAX is told not to use it.
         pytest.skip("needs JAX_PLATFORMS=cpu: the CUDA plugin has not been registered")
-    return NamedSharding(Mesh(np.array(topology.devices), ("d",)), PartitionSpec())
+    return NamedSharding(Mesh(np.array(devices), ("d",)), PartitionSpec())
 
 
 def compiled(device, call, options=None, **settings):
@@ -55,7 +49,7 @@ def compiled(device, call, options=None, **settings):
         given = settings
         if "dropout" not in settings:
             given = settings | {"dropout": AttentionDropout(rate)}
-        out, back = jax.vjp(lambda *x: by_kernel(*x, tiles=None, interpret=False, **given), *arrays)
+        out, back = jax.vjp(lambda *x: by_gpu(*x, tiles=None, interpret=False, **given), *arrays)
         return out, back(cotangent)
 
     def shape(x):
@@ -92,7 +86,7 @@ def test_memory_grows_with_the_length_and_not_with_its_square(device, length, wi
 )
 def test_settings_compile(device, name):
     call = Call(1, 300, 200, 4, 2, 64, 64, "bfloat16")
-    settings = gpu.settings_of(call)[name]
+    settings = calls.settings_of(call)[name]
     assert "custom-call" in compiled(device, call, **settings).as_text()
 
 

@@ -9,8 +9,9 @@ import pytest
 from jax.sharding import AbstractDevice, AbstractMesh, AxisType, PartitionSpec
 
 from jaxreg import AttentionDropout
-from tests.helpers import gpu_attention as gpu
-from tests.helpers.gpu_attention import Call, by_kernel
+from tests.helpers import attention_calls as calls
+from tests.helpers.attention_calls import Call
+from tests.helpers.kernels import by_gpu
 
 pytestmark = pytest.mark.filterwarnings("ignore:The Pallas Triton backend:DeprecationWarning")
 
@@ -36,7 +37,7 @@ def lowered(call, bias=None, logit_softcap=None, **settings):
         arrays = [None if x is None else more.pop(0) for x in (bias, logit_softcap)]
 
         def run(query, key, value, *arrays):
-            return by_kernel(query, key, value, *arrays, tiles=None, interpret=False, **settings)
+            return by_gpu(query, key, value, *arrays, tiles=None, interpret=False, **settings)
 
         out, back = jax.vjp(run, query, key, value, *arrays)
         return out, back(cotangent)
@@ -46,10 +47,10 @@ def lowered(call, bias=None, logit_softcap=None, **settings):
 
 
 @pytest.mark.short_cases("causal, dropout")
-@pytest.mark.parametrize("name", gpu.SETTINGS)
+@pytest.mark.parametrize("name", calls.SETTINGS)
 def test_every_setting_lowers_for_cuda(name):
     call = Call(2, 530, 300, 4, 2, 64, 48)
-    settings = gpu.settings_of(call)[name]
+    settings = calls.settings_of(call)[name]
     text = lowered(call, **settings)
     bias = settings.get("bias")
     is_full = bias is not None and min(bias.shape[2:]) > 1
@@ -62,12 +63,12 @@ def test_every_setting_lowers_for_cuda(name):
 @pytest.mark.parametrize("width", [5, 64, 80, 128, 256])
 def test_every_width_and_dtype_lowers_for_cuda(width, dtype):
     call = Call(1, 40, 300, 3, 1, width, width, dtype)
-    assert TRITON in lowered(call, **gpu.settings_of(call)["causal, dropout"])
+    assert TRITON in lowered(call, **calls.settings_of(call)["causal, dropout"])
 
 
 def test_no_array_of_t_by_s_is_made():
     call = Call(1, 2048, 1024, 2, 2, 64, 64, "bfloat16")
-    text = lowered(call, **gpu.settings_of(Call())["causal, dropout"])
+    text = lowered(call, **calls.settings_of(Call())["causal, dropout"])
     shapes = re.findall(r"tensor<((?:\d+x)+)\w+>", text)
     largest = max(int(jnp.prod(jnp.array([*map(int, x.strip("x").split("x"))]))) for x in shapes)
     assert 2048 * 2 * 64 <= largest < 2048 * 1024
@@ -76,11 +77,11 @@ def test_no_array_of_t_by_s_is_made():
 @pytest.mark.system
 def test_in_shard_map_the_gradient_of_a_shared_bias_is_summed_over_the_devices():
     call = Call(2, 64, 64, 2, 2, 16, 16)
-    bias = gpu.normal(5, 1, 2, 64, 64)
+    bias = calls.normal(5, 1, 2, 64, 64)
 
     def loss(cotangent, *arrays):
         dropout = AttentionDropout(0.3)
-        out = by_kernel(*arrays, dropout=dropout, is_causal=True, tiles=None, interpret=False)
+        out = by_gpu(*arrays, dropout=dropout, is_causal=True, tiles=None, interpret=False)
         return jnp.sum(out * cotangent)
 
     rows, whole = PartitionSpec("d"), PartitionSpec()

@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import pytest
 
 from jaxreg import AttentionDropout, dot_product_attention
-from tests.helpers import gpu_attention as calls
-from tests.helpers.gpu_attention import Call
-from tests.helpers.tpu_attention import by_kernel
+from tests.helpers import attention_calls as calls
+from tests.helpers.attention_calls import Call
+from tests.helpers.kernels import by_tpu
 
 pytestmark = pytest.mark.filterwarnings("ignore:The Pallas Triton backend:DeprecationWarning")
 TPU_KERNEL, GPU_KERNEL = "tpu_custom_call", "__gpu$xla.gpu.triton"
@@ -71,7 +71,7 @@ def test_every_setting_lowers_for_tpu(name):
     settings = calls.settings_of(call)[name]
 
     def run(query, key, value):
-        return by_kernel(query, key, value, interpret=False, **settings)
+        return by_tpu(query, key, value, interpret=False, **settings)
 
     text = lowered(run, "tpu", *call.inputs())
     assert text.count(TPU_KERNEL) == 2 + (
@@ -87,6 +87,6 @@ def test_every_width_and_dtype_lowers_for_tpu(width, dtype):
     settings = calls.settings_of(call)["causal, dropout"]
 
     def run(query, key, value):
-        return by_kernel(query, key, value, interpret=False, **settings)
+        return by_tpu(query, key, value, interpret=False, **settings)
 
     assert TPU_KERNEL in lowered(run, "tpu", *call.inputs())

@@ -48,6 +48,12 @@ def test_flags_of_xla_are_in_the_fingerprint_but_those_that_change_no_number(mon
     assert "xla_flags" not in trainer.fingerprint()
     monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
     assert trainer.fingerprint()["xla_flags"] == ["--xla_cpu_enable_fast_math=true"]
+    monkeypatch.setenv("XLA_FLAGS", "")
+    jax.config.update("jax_disable_most_optimizations", True)
+    try:
+        assert trainer.fingerprint()["xla_flags"] == ["jax_disable_most_optimizations"]
+    finally:
+        jax.config.update("jax_disable_most_optimizations", False)
 
 
 def test_the_environment_does_not_move_the_random_numbers_of_a_seed():

@@ -1,4 +1,4 @@
-"""Calls of the GPU attention for tests: inputs, settings, and the same call by the reference."""
+"""Calls of attention for the tests of its kernels: inputs, settings, the same by the reference."""
 
 from typing import NamedTuple
 
@@ -7,14 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxreg import AttentionDropout, dot_product_attention
-from jaxreg.attention import masks
-from jaxreg.attention.pallas_gpu import kernel
-from jaxreg.attention.pallas_gpu.plan import Tile, Tiles
 
 KEY = jax.random.key(8)
 FAST = {"xla_backend_optimization_level": 0}  # compiles in half the time
-SMALL = Tiles(Tile(2, 4), Tile(2, 4), Tile(1, 8))
-"""Tiles of 8 x 4 and 4 x 8: short sequences are several of them, and the last ones are cut."""
 
 
 class Call(NamedTuple):
@@ -55,23 +50,6 @@ def segments(seed, b, n):
     """Ids of three documents, packed one after the other."""
     ends = np.sort(np.random.default_rng(seed).integers(1, n, (b, 2)), axis=1)
     return jnp.asarray((np.arange(n) >= ends[:, :1]) + 0 + (np.arange(n) >= ends[:, 1:]), jnp.int32)
-
-
-def by_kernel(query, key, value, bias=None, logit_softcap=None, *, tiles=SMALL, **settings):
-    """The call by the GPU kernels, interpreted unless `interpret=False`."""
-    dropout = settings.pop("dropout", None)
-    words = None
-    if dropout is not None:
-        b, _, h, _ = query.shape
-        words = masks.mask_words(dropout, KEY, None, b, jnp.arange(h))
-    settings = {"is_causal": False, "scale": 0.3, "interpret": True} | settings
-    arrays = (settings.pop(name, None) for name in ("mask", "droppable"))
-    return kernel.attention(
-        *(query, key, value, bias, *arrays, words, dropout),
-        logit_softcap=logit_softcap,
-        tiles=tiles,
-        **settings,
-    )
 
 
 def by_reference(query, key, value, bias=None, logit_softcap=None, **settings):
