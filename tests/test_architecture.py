@@ -29,7 +29,7 @@ LAYERS = (
 """Imports go down only; parts of one layer are siblings and never import one another."""
 
 STUDY_LAYERS = ("commands", "claims", "report", "engine", "design")
-"""The same inside `jaxreg.study`; `analysis` stands beside them."""
+"""The same inside `jaxreg.study`; `tables` and, below it, `analysis` stand beside them."""
 
 HEAVY = (
     "orbax",
@@ -105,6 +105,14 @@ def test_imports_go_down_inside_the_study(room):
     assert paths
     for path in paths:
         assert not study_rooms(path) & above, path.relative_to(PACKAGE)
+
+
+def test_analysis_knows_no_other_room_and_tables_only_analysis():
+    for room, known in (("analysis", {"analysis"}), ("tables", {"tables", "analysis"})):
+        paths = sorted((PACKAGE / "study" / room).rglob("*.py"))
+        assert paths
+        for path in paths:
+            assert study_rooms(path) <= known, path.relative_to(PACKAGE)
 
 
 def test_attention_knows_no_flax_module_and_data_no_jax():

@@ -1,0 +1,226 @@
+"""What makes a comparison impossible, in the scores and in the question: all of it at once."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from jaxreg.errors import nearest
+from jaxreg.study.analysis.runs import Claim, Question, Runs
+from jaxreg.study.analysis.scores import LEVEL
+
+CLAIMS: Mapping[str, Claim] = {
+    "superiority": "superiority",
+    "superior": "superiority",
+    "non-inferiority": "non-inferiority",
+    "non_inferiority": "non-inferiority",
+    "non-inferior": "non-inferiority",
+    "non_inferior": "non-inferiority",
+    "equivalence": "equivalence",
+    "equivalent": "equivalence",
+}
+"""As people write it -> the claim."""
+_APART = 20.0
+"""Ratio of medians from which shares and percent are taken for one score in two units."""
+_MOST_LISTED = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """A question as a person asks it; None: as the input says, or the usual.
+
+    Attributes:
+      same_unit: scores of arms that look like shares and like percent are in one unit.
+      Others: see `analysis.runs.Question`.
+    """
+
+    baseline: str | None = None
+    primary: str | None = None
+    margin: float | None = None
+    higher_is_better: bool = True
+    claim: Claim = "superiority"
+    paired: bool | Literal["auto"] | None = None
+    aa: str | None = None
+    diverged: Literal["worst", "drop"] | float | None = None
+    looks: int = 1
+    look: int = 1
+    alpha: float | None = None
+    same_unit: bool = False
+
+
+def question_of(
+    runs: Runs, wanted: Wanted, said: Mapping[str, Any], mistakes: list[str]
+) -> Question | None:
+    """The question; None, with lines in `mistakes`, where these runs cannot answer it.
+
+    Args:
+      runs: to be judged.
+      wanted: what the person asks.
+      said: defaults that the input has of itself: baseline, primary, margin, alpha, aa, paired.
+      mistakes: gets the lines.
+    """
+    before = len(mistakes)
+    baseline = _baseline(runs, wanted.baseline or said.get("baseline"), mistakes)
+    primary = _primary(runs, wanted.primary or said.get("primary"), mistakes)
+    aa = wanted.aa or said.get("aa")
+    if aa is not None and aa not in runs.arms:
+        mistakes.append(f"--aa={aa}: there is no such arm{nearest(aa, runs.arms)}")
+    elif aa is not None and aa == baseline:
+        mistakes.append(f"--aa={aa}: is the baseline itself; an A/A arm has other seeds")
+    _check_runs(runs, primary, wanted, mistakes)
+    paired = wanted.paired if wanted.paired is not None else said.get("paired", "auto")
+    if baseline is not None and paired is True:
+        _check_pairs(runs, baseline, aa, mistakes)
+    if len(mistakes) > before or baseline is None or primary is None:
+        return None
+    return Question(
+        baseline=baseline,
+        primary=primary,
+        margin=wanted.margin if wanted.margin is not None else said.get("margin"),
+        higher_is_better=wanted.higher_is_better,
+        claim=wanted.claim,
+        paired=paired,
+        aa=aa,
+        diverged=wanted.diverged,
+        looks=wanted.looks,
+        look=wanted.look,
+        alpha=wanted.alpha if wanted.alpha is not None else said.get("alpha", LEVEL),
+    )
+
+
+def wanted_mistakes(wanted: Wanted) -> list[str]:
+    """What is wrong with a question whatever the runs are."""
+    mistakes = []
+    if wanted.margin is not None and not (math.isfinite(wanted.margin) and wanted.margin > 0):
+        mistakes.append(f"--margin={wanted.margin:g}: must be above 0, in the unit of the scores")
+    if wanted.alpha is not None and not 0 < wanted.alpha < 1:
+        mistakes.append(f"--alpha={wanted.alpha:g}: must be above 0 and below 1")
+    if wanted.look > wanted.looks:
+        mistakes.append(f"--look={wanted.look}: only {wanted.looks} are planned; see --looks")
+    return mistakes
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST_LISTED:,} more" if len(names) > _MOST_LISTED else ""
+    return ", ".join(names[:_MOST_LISTED]) + more
+
+
+def _baseline(runs: Runs, name: str | None, mistakes: list[str]) -> str | None:
+    if name is None:
+        mistakes.append(f"--baseline is missing: one of the arms {_listed(runs.arms)}")
+    elif name not in runs.arms:
+        close = nearest(name, runs.arms)
+        hint = close if "did you mean" in close else f"; arms: {_listed(runs.arms)}"
+        mistakes.append(f"--baseline={name}: there is no such arm{hint}")
+        return None
+    return name
+
+
+def _primary(runs: Runs, name: str | None, mistakes: list[str]) -> str | None:
+    if name is None and len(runs.views) == 1:
+        return runs.views[0]
+    if name is None:
+        mistakes.append(
+            f"--primary is missing: the view that gets verdicts, one of {_listed(runs.views)}"
+        )
+    elif name not in runs.views:
+        close = nearest(name, runs.views)
+        hint = close if "did you mean" in close else f"; views: {_listed(runs.views)}"
+        mistakes.append(f"--primary={name}: there is no such view{hint}")
+        return None
+    return name
+
+
+def _check_runs(runs: Runs, primary: str | None, wanted: Wanted, mistakes: list[str]) -> None:
+    """What is wrong with the arms and the scores."""
+    if len(runs.arms) < 2:
+        shown = ", ".join(f"{arm!r} with {len(seeds):,} runs" for arm, seeds in runs.seeds.items())
+        mistakes.append(f"there is only one arm, {shown}; a comparison needs two")
+    before = len(mistakes)
+    for arm in runs.arms:
+        _check_arm(runs, arm, primary, wanted, mistakes)
+    if len(mistakes) - before > 2 * _MOST_LISTED:
+        left = len(mistakes) - before - 2 * _MOST_LISTED
+        del mistakes[before + 2 * _MOST_LISTED :]
+        mistakes.append(f"and {left:,} more arms with the like")
+    for view in runs.views:
+        by_arm = {arm: row[view] for arm, row in runs.scores.items() if view in row}
+        if not wanted.same_unit:
+            mistakes += _mixed_units(view, by_arm)
+        if view == primary:
+            mistakes += _constant(view, by_arm)
+
+
+def _check_arm(
+    runs: Runs, arm: str, primary: str | None, wanted: Wanted, mistakes: list[str]
+) -> None:
+    row, seeds = runs.scores[arm], runs.seeds[arm]
+    if len(seeds) < 2:
+        mistakes.append(
+            f"arm {arm}: has {'one run' if seeds else 'no run'}; a spread over seeds needs two at"
+            " least"
+        )
+    if primary is not None and primary in runs.views and primary not in row:
+        mistakes.append(f"arm {arm}: has no score on {primary}")
+    lost = {view: np.flatnonzero(np.isnan(values)) for view, values in row.items()}
+    lost = {view: at for view, at in lost.items() if at.size}
+    if lost and wanted.diverged is None:
+        view, at = next(iter(lost.items()))
+        shown = _listed([str(seeds[i]) for i in at])
+        others = f", and on {len(lost) - 1} more views" if len(lost) > 1 else ""
+        mistakes.append(
+            f"arm {arm}: {at.size} of {len(seeds)} runs have no score on {view}{others} (seeds"
+            f" {shown}); say what they count as: --diverged=worst, drop or VALUE"
+        )
+    elif primary in lost and wanted.diverged == "drop" and len(seeds) > 1:
+        left = len(seeds) - lost[primary].size
+        if left < 2:
+            mistakes.append(
+                f"arm {arm}: --diverged=drop leaves {left} of {len(seeds)} runs on {primary}; give"
+                " worst or VALUE"
+            )
+
+
+def _mixed_units(view: str, by_arm: Mapping[str, Float[np.ndarray, " _"]]) -> list[str]:
+    """Shares in some arms and percent in others, by one line."""
+    shares, percents = {}, {}
+    for arm, values in by_arm.items():
+        held = values[~np.isnan(values)]
+        if not held.size:
+            continue
+        low, high, middle = held.min(), held.max(), float(np.median(held))
+        if low >= 0 and high <= 1:
+            shares[arm] = middle
+        elif low > 1 and high <= 100:
+            percents[arm] = middle
+    if not shares or not percents or min(percents.values()) < _APART * max(shares.values()):
+        return []
+    return [
+        f"{view}: {_listed(list(shares))} look like shares (0 to 1) and {_listed(list(percents))}"
+        " like percent (1 to 100): give all in one unit, or say --same_unit where they are"
+    ]
+
+
+def _constant(view: str, by_arm: Mapping[str, Float[np.ndarray, " _"]]) -> list[str]:
+    held = np.concatenate([values[~np.isnan(values)] for values in by_arm.values()])
+    if held.size < 2 or held.min() < held.max():
+        return []
+    return [
+        f"{view}: is {held[0]:g} in all {held.size:,} runs: there is nothing to compare; is it"
+        " another column?"
+    ]
+
+
+def _check_pairs(runs: Runs, baseline: str, aa: str | None, mistakes: list[str]) -> None:
+    """Runs of one seed in every arm; an A/A arm has other seeds by its nature."""
+    own = set(runs.seeds[baseline])
+    for arm in runs.arms:
+        missing = own ^ set(runs.seeds[arm])
+        if missing and arm != aa:
+            shown = _listed([str(seed) for seed in sorted(missing, key=str)])
+            mistakes.append(
+                f"--paired: {arm} and {baseline} do not have the same seeds (only in one: {shown})"
+            )

@@ -1,0 +1,170 @@
+"""Opens files of results by their ending or their first bytes."""
+
+import dataclasses
+import io
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxreg.errors import UserErrors, nearest, one_line
+from jaxreg.study.analysis.runs import Runs
+from jaxreg.study.tables import event_files, records
+from jaxreg.study.tables.delimited import Delimited
+from jaxreg.study.tables.parquet import Parquet
+from jaxreg.study.tables.records import Columns
+from jaxreg.study.tables.table import Source
+
+STANDARD_INPUT = "-"
+_ENCODING = "utf-8-sig"  # with or without a byte order mark
+_TABLE_ENDINGS = {".csv": None, ".tsv": "\t", ".tab": "\t"}
+_LINES_ENDINGS = (".jsonl", ".ndjson")
+_PARQUET_ENDINGS = (".parquet", ".pq")
+_BINARY = {
+    b"PAR1": "",
+    b"PK\x03\x04": "is a zip or Excel file; export it as CSV",
+    b"\x1f\x8b": "is compressed; unpack it first",
+    b"\x80": "is a pickle, which is not opened; export it as CSV",
+    b"SQLite format 3": "is a database; export its table as CSV or Parquet",
+}
+"""First bytes -> what is wrong with such a file."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Finished:
+    """A results.json of `jaxreg compare`: runs that need no columns, and what was asked of them."""
+
+    name: str
+    runs: Runs
+    said: Mapping[str, Any]
+
+
+def open_file(text: str) -> Source | Finished:
+    """What a file holds.
+
+    Args:
+      text: its path, or "-" for the standard input.
+
+    Raises:
+      UserErrors: it is not there, cannot be read, or its form is wrong.
+    """
+    if text == STANDARD_INPUT:
+        return _of_stream(sys.stdin.buffer, "standard input")
+    path = Path(text).expanduser()
+    if path.is_dir() and (path / "results.json").is_file():
+        path = path / "results.json"
+    elif path.is_dir():
+        raise UserErrors([f"{text}: is a directory; name files, such as {text}/*/metrics.jsonl"])
+    try:
+        with open(path, "rb") as file:
+            first = file.read(64)
+    except FileNotFoundError as error:
+        here = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        close = nearest(path.name, here)
+        hint = close if "did you mean" in close else ""
+        raise UserErrors([f"{text}: there is no such file{hint}"]) from error
+    except OSError as error:
+        raise UserErrors([f"{text}: cannot be read: {error.strerror}"]) from error
+    if event_files.is_event_file(path.name):
+        return event_files.read(path, text)
+    wrong = next((why for start, why in _BINARY.items() if first.startswith(start)), "")
+    if wrong:
+        raise UserErrors([f"{text}: {wrong}"])
+    if path.suffix.lower() in _PARQUET_ENDINGS or first.startswith(b"PAR1"):
+        return Parquet(path, text)
+    if path.suffix.lower() in _TABLE_ENDINGS:
+        stream = open(path, encoding=_ENCODING, newline="")  # `load` reads it
+        return Delimited(stream, text, _TABLE_ENDINGS[path.suffix.lower()])
+    return _of_stream(open(path, "rb"), text, path.suffix.lower())
+
+
+def _of_stream(binary: Any, name: str, ending: str = "") -> Source | Finished:
+    """JSON where it begins as JSON does, else a table with delimiters."""
+    if not hasattr(binary, "peek"):
+        binary = io.BufferedReader(binary)
+    start = binary.peek(64)[:64].removeprefix(b"\xef\xbb\xbf").lstrip()
+    stream = io.TextIOWrapper(binary, encoding=_ENCODING, newline="")
+    if ending in _LINES_ENDINGS or start[:1] in (b"{", b"[") or ending == ".json":
+        return _of_json(stream, name, ending)
+    return Delimited(stream, name)
+
+
+def _of_json(stream: io.TextIOWrapper, name: str, ending: str) -> Source | Finished:
+    """One JSON value, or one on each line."""
+    try:
+        text = stream.read()
+    except UnicodeDecodeError as error:
+        raise UserErrors([f"{name}: is not UTF-8; save it as UTF-8"]) from error
+    except OSError as error:
+        raise UserErrors([f"{name}: cannot be read: {error.strerror}"]) from error
+    if not text.strip():
+        raise UserErrors([f"{name}: is empty"])
+    if ending in _LINES_ENDINGS:
+        return records.of_json_lines(text.splitlines(keepends=True), name)
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        first, _, rest = text.partition("\n")
+        if ending != ".json" and rest.strip() and _is_json(first):
+            return records.of_json_lines(text.splitlines(keepends=True), name)
+        raise UserErrors([f"{name}: is not JSON: {one_line(error, 80)}"]) from error
+    if isinstance(found, Mapping) and {"arms", "seeds", "comparisons"} <= found.keys():
+        return finished(found, name)
+    if isinstance(found, list):
+        return records.of_records(found, name)
+    if isinstance(found, Mapping) and all(isinstance(each, list) for each in found.values()):
+        return Columns(found, name)
+    if isinstance(found, Mapping):
+        return records.of_records([found], name)
+    raise UserErrors([f"{name}: holds no table: a list of objects, or an object of lists"])
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
+def finished(found: Mapping[str, Any], name: str) -> Finished:
+    """The runs of a results.json, and its question.
+
+    Arms whose outcome is known, its positive controls, are left out: they are no claims.
+
+    Raises:
+      UserErrors: it is damaged.
+    """
+    try:
+        rows = found["controls"]
+        known = {arm for arm in rows if arm in found["arms"]}
+        aa = [arm for arm in known if rows[arm].get("noise_floor") is not None]
+        left = sorted(known - set(aa))
+        scores = {
+            arm: {view: _values(cell["per_seed"]) for view, cell in views.items()}
+            for arm, views in found["arms"].items()
+            if arm not in left
+        }
+        seeds = {arm: tuple(found["seeds"]) for arm in scores}
+        judged = [row["split"] for row in found["comparisons"] if row["verdict"] is not None]
+        said = {"baseline": found["baseline"], "margin": found["margin"], "alpha": found["alpha"]}
+        said |= {"primary": judged[0]} if judged else {}
+        said |= {"aa": sorted(aa)[0]} if aa else {}
+        said |= {"paired": True}
+        wrong = [
+            arm for arm in scores for view in scores[arm].values() if len(view) != len(seeds[arm])
+        ]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserErrors([f"{name}: is a damaged results.json ({one_line(error, 60)})"]) from error
+    if wrong:
+        raise UserErrors([f"{name}: is a damaged results.json ({wrong[0]} has other seeds)"])
+    lines = [f"{name}: results of jaxreg compare; seeds are paired"]
+    lines += [f"left out, for its outcome is known: {', '.join(left)}"] if left else []
+    return Finished(name, Runs(seeds, scores, tuple(lines)), said)
+
+
+def _values(per_seed: Any) -> np.ndarray:
+    return np.asarray([np.nan if value is None else value for value in per_seed], np.float64)
