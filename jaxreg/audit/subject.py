@@ -34,8 +34,7 @@ class Subject:
       inputs: the leaf of a batch that holds the tokens [B, T], as batch -> array, with
         `with_inputs`: (batch, array) -> batch; for the checks of masks.
       params: state -> the parameters in it, with `with_params`: (state, params) -> state. None:
-        the state itself is the parameters where it is a dict of arrays or an `nnx.State`, and its
-        attribute `params` where it has one.
+        the state's attribute or item `params` where it has one, else the state itself.
       knobs: name -> (strength -> Subject): the same code at another strength of a regularizer.
       off_values: name -> the strength at which a knob does nothing; 0 where it is not named.
       causal: whether position t may depend on positions up to t only.
@@ -66,3 +65,24 @@ class Subject:
     save: Callable[[State, Any], None] | None = None
     restore: Callable[[Any, State], State] | None = None
     name: str = "subject"
+
+
+def accessors(subject: Subject) -> tuple[Callable[[State], Any], Callable[[State, Any], State]]:
+    """(params, with_params) of a subject, found by the state's form where it does not give them."""
+    return subject.params or _params, subject.with_params or _with_params
+
+
+def _params(state: State) -> Any:
+    if isinstance(state, Mapping):
+        return state["params"] if "params" in state else state
+    return getattr(state, "params", state)
+
+
+def _with_params(state: State, params: Any) -> State:
+    if isinstance(state, Mapping):
+        return type(state)({**state, "params": params}) if "params" in state else params  # pyright: ignore[reportCallIssue]
+    if not hasattr(state, "params"):
+        return params
+    if hasattr(state, "_replace"):  # a named tuple
+        return state._replace(params=params)
+    return dataclasses.replace(state, params=params)

@@ -1,0 +1,27 @@
+"""`assert_audit`, for tests."""
+
+from collections.abc import Mapping, Sequence
+
+from jaxreg.audit import report, suite
+from jaxreg.audit.subject import Subject
+
+
+def assert_audit(
+    subject: Subject,
+    checks: Sequence[str] | None = None,
+    *,
+    known: Mapping[str, str] | None = None,
+    seed: int = 0,
+) -> None:
+    """Fails where a check fails, with what was found and what mends it.
+
+    Args:
+      subject, checks, known, seed: as in `audit.run`.
+
+    Raises:
+      AssertionError: a check failed that is not in `known`.
+      UserErrors: an unknown check.
+    """
+    lines = report.failure_lines(suite.run(subject, checks, known=known, seed=seed))
+    if lines:
+        raise AssertionError("\n".join([f"the audit of {subject.name} failed", *lines]))

@@ -1,0 +1,305 @@
+"""What the checks work with: the subject's functions compiled, states, batches, and comparisons.
+
+Every check uses the same batch size, so that a subject is compiled a few times in all.
+"""
+
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxreg.audit import draws
+from jaxreg.audit.check import CheckFailed, NotApplicable
+from jaxreg.audit.subject import Batch, State, Subject, accessors
+
+SIZE = 8
+"""Examples in the batch of most checks."""
+TOLERANCE = 1e-5
+"""Relative: what two programs, or two places in a batch, may differ by in float32."""
+NARROW_TOLERANCE = 0.03
+"""The same where a number on the way is bfloat16 or float16."""
+PERTURBATION = 0.05
+"""Standard deviation of what is added to the first parameters: some are 0, and hide all else."""
+
+
+class Bench:
+    """Calls one subject, compiled, and keeps what several checks use.
+
+    Args:
+      subject: what is audited.
+      seed: of the state, the batches and the keys.
+    """
+
+    def __init__(self, subject: Subject, seed: int = 0):
+        self.subject = subject
+        self.seed = seed
+        self._known: dict = {}
+        self._eager: set = set()
+
+    # --- what is kept
+
+    def once(self, name: Any, make: Callable[[], Any]) -> Any:
+        """`make()`, called once per name and kept."""
+        if name not in self._known:
+            self._known[name] = make()
+        return self._known[name]
+
+    def at(self, knob: str, strength: float) -> "Bench":
+        """The bench of the subject at a knob's strength, with this bench's seed; kept."""
+        return self.once(
+            ("knob", knob, strength), lambda: Bench(self.subject.knobs[knob](strength), self.seed)
+        )
+
+    @cached_property
+    def first_state(self) -> State:
+        """The state at initialization."""
+        return self.subject.init(jax.random.key(self.seed))
+
+    @cached_property
+    def state(self) -> State:
+        """The first state with parameters that are moved a little: a kernel of 0 hides all else."""
+        params, draw = self.params(self.first_state), np.random.default_rng(self.seed)
+
+        def moved(leaf):
+            if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+                return leaf
+            noise = PERTURBATION * draw.normal(size=np.shape(leaf))
+            return leaf + jnp.asarray(noise, jnp.result_type(leaf))
+
+        return self.with_params(self.first_state, jax.tree.map(moved, params))
+
+    def params(self, state: State) -> Any:
+        """The parameters in a state."""
+        return accessors(self.subject)[0](state)
+
+    def with_params(self, state: State, params: Any) -> State:
+        """The state with other parameters."""
+        return accessors(self.subject)[1](state, params)
+
+    def key(self, index: int = 0) -> jax.Array:
+        """A new key, the same one for the same index."""
+        return jax.random.key(1000 * self.seed + 17 + index)
+
+    def batch(self, index: int = 0, size: int = SIZE) -> Batch:
+        """A batch, the same one for the same arguments."""
+        return self.once(
+            ("batch", index, size), lambda: self.subject.batch(1000 * self.seed + index, size)
+        )
+
+    def repeated(self, index: int = 0, size: int = SIZE) -> Batch:
+        """A batch of the first example, `size` times."""
+        return rows(self.batch(index, size), np.zeros(size, int))
+
+    # --- compiled calls; None as state or batch takes the bench's own
+
+    def loss(
+        self,
+        batch: Batch | None = None,
+        key: jax.Array | None = None,
+        train: bool = False,
+        state: State | None = None,
+    ) -> np.ndarray:
+        """Losses [B], or the mean []."""
+        return np.asarray(self._called("loss", self.subject.loss, batch, key, train, state))
+
+    def logits(
+        self,
+        batch: Batch | None = None,
+        key: jax.Array | None = None,
+        train: bool = False,
+        state: State | None = None,
+    ) -> np.ndarray:
+        """Logits [B, ...].
+
+        Raises:
+          NotApplicable: the subject gives none.
+        """
+        self.require("logits")
+        return np.asarray(self._called("logits", self.subject.logits, batch, key, train, state))
+
+    def gradient(
+        self,
+        batch: Batch | None = None,
+        key: jax.Array | None = None,
+        train: bool = False,
+        state: State | None = None,
+    ) -> Any:
+        """The gradient of the mean loss, a tree like the parameters."""
+
+        def gradient(state, batch, key, train):
+            def mean(params):
+                return self.subject.loss(self.with_params(state, params), batch, key, train).mean()
+
+            return jax.grad(mean)(self.params(state))
+
+        return self._called("gradient", gradient, batch, key, train, state)
+
+    def step(
+        self, state: State | None = None, batch: Batch | None = None, key: jax.Array | None = None
+    ) -> State:
+        """The state after one training step.
+
+        Raises:
+          NotApplicable: the subject gives none.
+        """
+        step = self.subject.step
+        if step is None:
+            raise NotApplicable("needs `step`")
+        return self._called("step", lambda s, b, k, train: step(s, b, k), batch, key, True, state)
+
+    def _called(self, name, function, batch, key, train, state):
+        arguments = (
+            self.state if state is None else state,
+            self.batch() if batch is None else batch,
+            self.key() if key is None else key,
+        )
+        compiled = self.once(
+            (name, "compiled", train),
+            lambda: jax.jit(lambda state, batch, key: function(state, batch, key, train)),
+        )
+        if (name, train) not in self._eager:
+            try:
+                return compiled(*arguments)
+            except Exception:  # their code may not be made to be compiled
+                self._eager.add((name, train))
+        return function(*arguments, train)
+
+    # --- what the subject can do
+
+    def require(self, *fields: str) -> None:
+        """Raises NotApplicable where the subject lacks one of these fields."""
+        missing = lacking(self.subject, fields)
+        if missing:
+            raise NotApplicable(f"needs {' and '.join(f'`{name}`' for name in missing)}")
+
+    @cached_property
+    def per_example(self) -> bool:
+        """Whether the loss gives one number for each example."""
+        return self.loss().shape == (SIZE,)
+
+    def row_numbers(
+        self, batch: Batch, key: jax.Array | None = None, train: bool = False
+    ) -> np.ndarray:
+        """[B, n]: numbers that belong to one row each: its loss, or else its logits.
+
+        Raises:
+          NotApplicable: the loss is a mean, and there are no logits.
+        """
+        if self.per_example:
+            return self.loss(batch, key, train)[:, None]
+        if self.subject.logits is None:
+            raise NotApplicable("needs the losses of the examples [B], or `logits`; this is a mean")
+        found = self.logits(batch, key, train)
+        return found.reshape(len(found), -1)
+
+    @cached_property
+    def random_in_training(self) -> bool:
+        """Whether the training loss depends on the key, by 16 keys."""
+        first, *others = (self.loss(key=self.key(i), train=True) for i in range(16))
+        return any(self.differ(first, other) for other in others)
+
+    @cached_property
+    def random_in_evaluation(self) -> bool:
+        """Whether the loss in evaluation depends on the key, by 8 keys."""
+        first, *others = (self.loss(key=self.key(i)) for i in range(8))
+        return any(self.differ(first, other) for other in others)
+
+    def require_draws(self) -> None:
+        """Raises NotApplicable where training draws nothing."""
+        if not self.random_in_training:
+            raise NotApplicable("nothing in training is random: see key_matters")
+
+    def require_still_evaluation(self) -> None:
+        """Raises NotApplicable where evaluation is random."""
+        if self.random_in_evaluation:
+            raise NotApplicable("evaluation depends on the key: see evaluation_ignores_key")
+
+    def trace(self, batch: Batch | None = None, train: bool = True) -> draws.Trace:
+        """What the loss draws, by `jaxreg.audit.draws`; of the bench's state, kept."""
+        batch = self.batch() if batch is None else batch
+        shapes = str(jax.tree.map(np.shape, batch))
+        return self.once(
+            ("trace", train, shapes),
+            lambda: draws.trace(
+                lambda state, batch, key: self.subject.loss(state, batch, key, train),
+                self.state,
+                batch,
+                self.key(),
+            ),
+        )
+
+    # --- comparisons
+
+    @cached_property
+    def tolerance(self) -> float:
+        """Relative: what rounding may change in the subject's results."""
+        return NARROW_TOLERANCE if self.trace(train=False).narrow else TOLERANCE
+
+    def differ(self, a: Any, b: Any) -> bool:
+        """Whether two arrays or trees differ by more than rounding; NaN differs from all."""
+        return not self.gap(a, b) <= self.tolerance
+
+    def gap(self, a: Any, b: Any) -> float:
+        """The largest difference of two trees, relative to the largest number, 1 at least 1e-3."""
+        return gap(a, b)
+
+
+def lacking(subject: Subject, fields: Iterable[str]) -> list[str]:
+    """Those of `fields` that the subject leaves empty."""
+    return [name for name in fields if not getattr(subject, name)]
+
+
+def gap(a: Any, b: Any) -> float:
+    """The largest difference of two trees relative to the largest number in them.
+
+    NaN where either has one. Trees of numbers below 1e-3 are compared as if these were 1e-3.
+    """
+    worst, largest = 0.0, 1e-3
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        x, y = _numbers(x), _numbers(y)
+        if x.size:
+            worst = np.maximum(worst, np.abs(x - y).max())
+            largest = np.maximum(largest, max(np.abs(x).max(), np.abs(y).max()))
+    return float(worst / largest)
+
+
+def _numbers(leaf: Any) -> np.ndarray:
+    if jnp.issubdtype(getattr(leaf, "dtype", np.float64), jax.dtypes.prng_key):
+        leaf = jax.random.key_data(leaf)
+    return np.asarray(leaf).astype(np.float64)
+
+
+def rows(batch: Batch, index: np.ndarray) -> Batch:
+    """The batch of these rows of a batch; leaves without examples stay."""
+    size = batch_size(batch)
+    return jax.tree.map(
+        lambda x: np.asarray(x)[index] if np.ndim(x) and len(x) == size else x, batch
+    )
+
+
+def joined(first: Batch, second: Batch) -> Batch:
+    """Row 0 of the first batch, and all others from the second."""
+    size = batch_size(first)
+
+    def join(x, y):
+        if not np.ndim(x) or len(x) != size:
+            return x
+        out = np.array(y)
+        out[0] = np.asarray(x)[0]
+        return out
+
+    return jax.tree.map(join, first, second)
+
+
+def batch_size(batch: Batch) -> int:
+    """The number of examples in a batch: the first length of its first array."""
+    return next(len(x) for x in jax.tree.leaves(batch) if np.ndim(x))
+
+
+def require(condition: Any, otherwise: str) -> None:
+    """Raises CheckFailed with the line `otherwise` unless the condition holds."""
+    if not condition:
+        raise CheckFailed(otherwise)

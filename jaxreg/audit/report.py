@@ -1,0 +1,101 @@
+"""The findings as a table in the terminal, as JSON, and the list of all checks as Markdown."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from importlib import metadata
+from typing import Any
+
+from jaxreg.audit.check import Finding
+from jaxreg.audit.suite import all_checks
+
+_STYLES = {"ok": "green", "FAILED": "bold red", "not applicable": "dim", "known": "yellow"}
+
+
+def summary(findings: Iterable[Finding]) -> str:
+    """The number of checks by status: "20 ok, 2 FAILED, 1 not applicable"."""
+    counts = Counter(finding.status for finding in findings)
+    return ", ".join(f"{counts[status]} {status}" for status in _STYLES if counts[status])
+
+
+def table(name: str, findings: Iterable[Finding]) -> Any:
+    """A table of rich: one row for each finding, under the subject's name."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        show_edge=False,
+        title=Text(name, style="bold"),
+        title_justify="left",
+    )
+    for heading in ("family", "check", "result", "what was found"):
+        made.add_column(heading, no_wrap=heading != "what was found", overflow="fold")
+    before = None
+    for finding in findings:
+        detail = finding.detail if not finding.reason else f"{finding.reason} ({finding.detail})"
+        made.add_row(
+            "" if finding.family == before else finding.family,
+            finding.check,
+            Text(finding.status, style=_STYLES[finding.status]),
+            Text(detail),
+        )
+        before = finding.family
+    return made
+
+
+def failure_lines(findings: Iterable[Finding]) -> list[str]:
+    """For each failed check what was found, what one sees of it, and what mends it."""
+    lines = []
+    for finding in findings:
+        if finding.status == "FAILED":
+            check = all_checks()[finding.check][1]
+            lines.append(f"{finding.check}: {finding.detail}")
+            lines += [f"  must hold: {check.holds}", f"  seen as: {check.symptom}"]
+            lines += [f"  why: {check.why}", f"  fix: {check.fix}"]
+    return lines
+
+
+def as_json(name: str, findings: Sequence[Finding]) -> str:
+    """The findings, their summary, and the versions that they depend on."""
+    versions = {each: _version(each) for each in ("jaxreg", "jax", "jaxlib", "flax", "optax")}
+    found = {
+        "subject": name,
+        "findings": [
+            {
+                "check": finding.check,
+                "family": finding.family,
+                "status": finding.status,
+                "detail": finding.detail,
+                "reason": finding.reason,
+            }
+            for finding in findings
+        ],
+        "failed": [finding.check for finding in findings if finding.status == "FAILED"],
+        "versions": versions,
+    }
+    return json.dumps(found, indent=2, ensure_ascii=False)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def markdown() -> str:
+    """The table of all checks for the documentation, a section for each family."""
+    lines, before = [], None
+    for name, (family, check) in all_checks().items():
+        if family != before:
+            title = family.replace("_", " / ") if family == "train_eval" else family
+            lines += ["", f"### {title}", "", "| check | what must hold | symptom | why | fix |"]
+            lines += ["|---|---|---|---|---|"]
+            before = family
+        needs = f" (needs {', '.join(f'`{n}`' for n in check.needs)})" if check.needs else ""
+        cells = (f"`{name}`{needs}", check.holds, check.symptom, check.why, check.fix)
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines[1:]) + "\n"

@@ -1,0 +1,378 @@
+"""Ready subjects: of a Flax Linen module, of an NNX module, and of a Flax `TrainState`.
+
+    audit.linen(MyModule(dropout_rate=0.1), batch, causal=True)
+    audit.nnx(lambda rngs: MyModel(rngs=rngs), batch)
+    audit.train_state(state, batch)
+
+`batch(seed, size)` returns a dict with `inputs` and `labels`, or the pair of them. The loss is the
+cross-entropy of integer labels, the mean of each example; labels below 0 are ignored.
+"""
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxreg.audit.subject import Batch, State, Subject
+
+Loss = Callable[[Any, Batch], jax.Array]
+"""(logits, batch) -> losses [B]."""
+Arguments = Callable[[Batch], Sequence]
+"""Batch -> the positional arguments of the module."""
+
+TRAIN_ARGUMENTS = ("train", "training", "is_training", "deterministic")
+"""Names of an argument that says whether a module trains; the last one says that it does not."""
+
+
+class TrainingState(NamedTuple):
+    """The state of `linen` and `nnx`.
+
+    Attributes:
+      params: the parameters.
+      others: batch statistics and other variables.
+      opt_state: the optimizer's.
+      step: how many steps were taken.
+    """
+
+    params: Any
+    others: Any
+    opt_state: Any
+    step: Any
+
+
+def cross_entropy(logits: jax.Array, batch: Batch) -> jax.Array:
+    """Losses [B] of logits [B, ..., V] against `labels` [B, ...]; labels below 0 are ignored."""
+    labels = jnp.asarray(_part(batch, "labels"))
+    losses = optax.softmax_cross_entropy_with_integer_labels(
+        logits.astype(jnp.float32), jnp.maximum(labels, 0)
+    )
+    counted, axes = labels >= 0, tuple(range(1, labels.ndim))
+    return (losses * counted).sum(axes) / jnp.maximum(counted.sum(axes), 1)
+
+
+def linen(
+    module: Any,
+    batch: Callable[[int, int], Batch],
+    *,
+    loss: Loss = cross_entropy,
+    optimizer: optax.GradientTransformation | None = None,
+    arguments: Arguments | None = None,
+    rngs: Sequence[str] = ("dropout",),
+    train_argument: str | None = None,
+    knobs: Mapping[str, Callable[[float], Any]] | None = None,
+    **fields: Any,
+) -> Subject:
+    """The subject of a Flax Linen module.
+
+    Args:
+      module: the module; its argument `train`, `training`, `is_training` or `deterministic` says
+        whether it trains.
+      batch: (seed, size) -> dict with `inputs` and `labels`, or the pair; numpy.
+      loss: (logits, batch) -> losses [B].
+      optimizer: without one there are no steps.
+      arguments: batch -> positional arguments of the module; default: the inputs alone.
+      rngs: streams of random numbers that get a key in training.
+      train_argument: the argument's name, where it is another one.
+      knobs: name -> (strength -> module); default: each number among the module's fields whose name
+        has "drop" in it or ends in "rate".
+      **fields: further fields of `Subject`, such as `causal` or `pad`.
+    """
+    arguments = arguments or _inputs_alone
+    flag = train_argument or _train_argument(type(module).__call__)
+    if knobs is None:
+        knobs = {name: lambda x, n=name: module.clone(**{n: x}) for name in _rates(module)}
+
+    def init(key):
+        keys = {name: jax.random.fold_in(key, i) for i, name in enumerate(("params", *rngs))}
+        given = arguments(jax.tree.map(jnp.asarray, batch(0, 2)))
+        variables = dict(module.init(keys, *given, **_mode(flag, False)))
+        params = variables.pop("params", {})
+        opt_state = None if optimizer is None else optimizer.init(params)
+        return TrainingState(params, variables, opt_state, jnp.zeros((), jnp.int32))
+
+    def forward(params, others, data, key, train):
+        return _apply(module.apply, params, others, arguments(data), _keys(rngs, key), flag, train)
+
+    parts = _Parts(init, forward, batch, loss, optimizer)
+    again = {
+        name: lambda strength, make=make: linen(
+            make(strength),
+            batch,
+            loss=loss,
+            optimizer=optimizer,
+            arguments=arguments,
+            rngs=rngs,
+            train_argument=train_argument,
+            knobs={},
+            **fields,
+        )
+        for name, make in knobs.items()
+    }
+    return parts.subject(again, fields, type(module).__name__)
+
+
+def nnx(
+    make: Any,
+    batch: Callable[[int, int], Batch],
+    *,
+    loss: Loss = cross_entropy,
+    optimizer: optax.GradientTransformation | None = None,
+    arguments: Arguments | None = None,
+    train_argument: str | None = None,
+    knobs: Mapping[str, Callable[[float], Any]] | None = None,
+    **fields: Any,
+) -> Subject:
+    """The subject of a Flax NNX module, by `nnx.split` and `nnx.merge`.
+
+    Every random stream of the module gets its own key, made of the key of the call. Without an
+    argument that says whether it trains, `module.train()` and `module.eval()` say so.
+
+    Args:
+      make: nnx.Rngs -> module; or a module, which is then the state for every key.
+      batch, loss, optimizer, arguments, train_argument, **fields: as in `linen`.
+      knobs: name -> (strength -> another `make`); default: none.
+    """
+    from flax import nnx as flax_nnx
+
+    arguments = arguments or _inputs_alone
+    is_module = isinstance(make, flax_nnx.Module)
+
+    def split(key):
+        module = make if is_module else make(flax_nnx.Rngs(key))
+        return flax_nnx.split(module, flax_nnx.Param, ...)
+
+    example = make if is_module else make(flax_nnx.Rngs(0))
+    structure = flax_nnx.split(example, flax_nnx.Param, ...)[0]
+    flag = train_argument or _train_argument(type(example).__call__)
+
+    def init(key):
+        _, params, others = split(key)
+        opt_state = None if optimizer is None else optimizer.init(params)
+        return TrainingState(params, others, opt_state, jnp.zeros((), jnp.int32))
+
+    def forward(params, others, data, key, train):
+        module = flax_nnx.merge(structure, params, _with_keys(flax_nnx, others, key))
+        if flag is None:
+            module.train() if train else module.eval()
+        logits = module(*arguments(data), **_mode(flag, train))
+        return logits, flax_nnx.split(module, flax_nnx.Param, ...)[2]
+
+    parts = _Parts(init, forward, batch, loss, optimizer)
+    again = {
+        name: lambda strength, at=at: nnx(
+            at(strength),
+            batch,
+            loss=loss,
+            optimizer=optimizer,
+            arguments=arguments,
+            train_argument=train_argument,
+            **fields,
+        )
+        for name, at in (knobs or {}).items()
+    }
+    return parts.subject(again, fields, type(example).__name__)
+
+
+def train_state(
+    state: Any,
+    batch: Callable[[int, int], Batch],
+    *,
+    loss: Loss = cross_entropy,
+    arguments: Arguments | None = None,
+    rngs: Sequence[str] = ("dropout",),
+    train_argument: str | None = None,
+    knobs: Mapping[str, Callable[[float], Any]] | None = None,
+    **fields: Any,
+) -> Subject:
+    """The subject of a Flax `TrainState`, with its `apply_fn`, its optimizer and its variables.
+
+    Args:
+      state: a `TrainState`, or key -> `TrainState`; a field `batch_stats` is kept up to date.
+      batch, loss, arguments, rngs, train_argument, **fields: as in `linen`.
+      knobs: name -> (strength -> another `state`); default: none.
+    """
+    arguments = arguments or _inputs_alone
+    example = state if hasattr(state, "apply_fn") else state(jax.random.key(0))
+    module = getattr(example.apply_fn, "__self__", None)
+    called = example.apply_fn if module is None else type(module).__call__
+    flag = train_argument or _train_argument(called)
+
+    def init(key):
+        return state if hasattr(state, "apply_fn") else state(key)
+
+    def forward(params, others, data, key, train):
+        keys = _keys(rngs, key)
+        return _apply(example.apply_fn, params, others, arguments(data), keys, flag, train)
+
+    def others_of(state):
+        return {"batch_stats": state.batch_stats} if hasattr(state, "batch_stats") else {}
+
+    def logits(state, data, key, train):
+        return forward(state.params, others_of(state), data, key, train)[0]
+
+    def step(state, data, key):
+        def mean(params):
+            out, others = forward(params, others_of(state), data, key, True)
+            return loss(out, data).mean(), others
+
+        gradients, others = jax.grad(mean, has_aux=True)(state.params)
+        return state.apply_gradients(grads=gradients, **others)
+
+    defaults = {
+        "init": init,
+        "loss": lambda state, data, key, train: loss(logits(state, data, key, train), data),
+        "batch": batch,
+        "logits": logits,
+        "step": step,
+        "update": lambda state, gradients: state.apply_gradients(grads=gradients),
+        "inputs": lambda data: _part(data, "inputs"),
+        "with_inputs": _with_inputs,
+        "params": lambda state: state.params,
+        "with_params": lambda state, params: state.replace(params=params),
+        "padding": "mask" if fields.get("pad") else None,
+        "name": type(module).__name__ if module is not None else "TrainState",
+        "knobs": {
+            name: lambda strength, at=at: train_state(
+                at(strength),
+                batch,
+                loss=loss,
+                arguments=arguments,
+                rngs=rngs,
+                train_argument=train_argument,
+                **fields,
+            )
+            for name, at in (knobs or {}).items()
+        },
+    }
+    return Subject(**defaults | fields)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Parts:
+    """What `linen` and `nnx` make a subject of.
+
+    Attributes:
+      init: key -> `TrainingState`.
+      forward: (params, others, batch, key, train) -> (logits, others).
+      batch, loss, optimizer: as in `linen`.
+    """
+
+    init: Callable[[jax.Array], TrainingState]
+    forward: Callable[..., tuple[Any, Any]]
+    batch: Callable[[int, int], Batch]
+    loss: Loss
+    optimizer: optax.GradientTransformation | None
+
+    def logits(self, state: TrainingState, batch: Batch, key: jax.Array, train: bool) -> Any:
+        """What the module returns."""
+        return self.forward(state.params, state.others, batch, key, train)[0]
+
+    def losses(self, state: TrainingState, batch: Batch, key: jax.Array, train: bool) -> jax.Array:
+        """Losses [B]."""
+        return self.loss(self.logits(state, batch, key, train), batch)
+
+    def step(self, state: TrainingState, batch: Batch, key: jax.Array) -> TrainingState:
+        """The state after one step of the optimizer on the mean loss."""
+
+        def mean(params):
+            logits, others = self.forward(params, state.others, batch, key, True)
+            return self.loss(logits, batch).mean(), others
+
+        gradients, others = jax.grad(mean, has_aux=True)(state.params)
+        return self.update(state, gradients)._replace(others=others)
+
+    def update(self, state: TrainingState, gradients: Any) -> TrainingState:
+        """The state after the optimizer's step for these gradients."""
+        assert self.optimizer is not None  # else the subject has no step
+        updates, opt_state = self.optimizer.update(gradients, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        return TrainingState(params, state.others, opt_state, state.step + 1)
+
+    def subject(self, knobs: Mapping, fields: Mapping[str, Any], name: str) -> Subject:
+        """The subject; `fields` go before what is found here."""
+        defaults = {
+            "init": self.init,
+            "loss": self.losses,
+            "batch": self.batch,
+            "logits": self.logits,
+            "step": None if self.optimizer is None else self.step,
+            "update": None if self.optimizer is None else self.update,
+            "inputs": lambda data: _part(data, "inputs"),
+            "with_inputs": _with_inputs,
+            "params": lambda state: state.params,
+            "with_params": lambda state, params: state._replace(params=params),
+            "padding": "mask" if fields.get("pad") else None,
+            "knobs": knobs,
+            "name": name,
+        }
+        return Subject(**defaults | dict(fields))
+
+
+def _apply(apply: Callable, params, others, arguments, keys, flag, train) -> tuple[Any, Any]:
+    """(logits, other variables) of Linen's `apply`; in evaluation the variables stay."""
+    variables = {"params": params, **others}
+    mode = _mode(flag, train)
+    if not (train and others):
+        return apply(variables, *arguments, rngs=keys, **mode), others
+    logits, changed = apply(variables, *arguments, rngs=keys, mutable=list(others), **mode)
+    return logits, {**others, **changed}
+
+
+def _keys(rngs: Sequence[str], key: jax.Array) -> dict[str, jax.Array]:
+    """Stream -> key, in evaluation too: what is drawn there is then seen."""
+    return {name: jax.random.fold_in(key, i) for i, name in enumerate(rngs)}
+
+
+def _with_keys(flax_nnx: Any, others: State, key: jax.Array) -> State:
+    """The variables with every random stream started anew, each by a key of its own."""
+    found, index = [], 0
+    for path, variable in flax_nnx.to_flat_state(others):
+        if isinstance(variable, flax_nnx.RngKey):
+            shape, own = variable.get_value().shape, jax.random.fold_in(key, index)
+            variable = variable.replace(jax.random.split(own, shape) if shape else own)
+            index += 1
+        elif isinstance(variable, flax_nnx.RngCount):
+            variable = variable.replace(jnp.zeros_like(variable.get_value()))
+        found.append((path, variable))
+    return flax_nnx.from_flat_state(found)
+
+
+def _train_argument(function: Callable) -> str | None:
+    names = inspect.signature(function).parameters
+    return next((name for name in TRAIN_ARGUMENTS if name in names), None)
+
+
+def _mode(flag: str | None, train: bool) -> dict[str, bool]:
+    if flag is None:
+        return {}
+    return {flag: not train if flag == "deterministic" else train}
+
+
+def _rates(module: Any) -> list[str]:
+    names = [field.name for field in dataclasses.fields(module)]
+    return [
+        name
+        for name in names
+        if isinstance(getattr(module, name, None), float)
+        and ("drop" in name or name.endswith("rate"))
+    ]
+
+
+def _inputs_alone(batch: Batch) -> tuple:
+    return (_part(batch, "inputs"),)
+
+
+def _part(batch: Batch, name: str) -> Any:
+    if isinstance(batch, Mapping):
+        return batch[name]
+    return batch[("inputs", "labels").index(name)]
+
+
+def _with_inputs(batch: Batch, inputs: Any) -> Batch:
+    if isinstance(batch, Mapping):
+        return {**batch, "inputs": inputs}
+    return (inputs, *batch[1:])

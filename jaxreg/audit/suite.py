@@ -1,0 +1,131 @@
+"""All checks in the order of the table, and `run`, which runs them on a subject."""
+
+import importlib
+import pkgutil
+import sys
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+
+import jax
+
+from jaxreg.audit import checks as families
+from jaxreg.audit.bench import Bench, lacking
+from jaxreg.audit.check import Check, CheckFailed, Finding, NotApplicable
+from jaxreg.audit.subject import Subject
+from jaxreg.errors import UserErrors, nearest, one_line
+
+ORDER = (
+    "randomness",
+    "train_eval",
+    "masking",
+    "strengths",
+    "devices",
+    "decay",
+    "clipping",
+    "schedule",
+    "loss",
+    "resume",
+)
+"""The families, in the order of the table; others come last."""
+
+
+@cache
+def all_checks() -> dict[str, tuple[str, Check]]:
+    """Name -> (family, check), of the files of `jaxreg.audit.checks`, each with a table CHECKS."""
+    names = sorted(
+        (module.name for module in pkgutil.iter_modules(families.__path__)),
+        key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name),
+    )
+    found: dict[str, tuple[str, Check]] = {}
+    for family in names:
+        module = importlib.import_module(f"{families.__name__}.{family}")
+        for name, check in module.CHECKS.items():
+            if name in found:
+                raise ValueError(f"two checks are called {name}: {found[name][0]}, {family}")
+            found[name] = (family, check)
+    return found
+
+
+def chosen(names: Sequence[str] | None = None) -> tuple[str, ...]:
+    """The names of checks; a family's name stands for all of its checks, None for all there are.
+
+    Raises:
+      UserErrors: names that are neither, one line each.
+    """
+    known = all_checks()
+    by_family: dict[str, list[str]] = {}
+    for name, (family, _) in known.items():
+        by_family.setdefault(family, []).append(name)
+    if names is None:
+        return tuple(known)
+    unknown = [name for name in names if name not in known and name not in by_family]
+    if unknown:
+        raise UserErrors(
+            [
+                f"{name}: there is no such check or family{nearest(name, [*known, *by_family])}"
+                for name in unknown
+            ]
+        )
+    wanted = {each for name in names for each in by_family.get(name, [name])}
+    return tuple(name for name in known if name in wanted)
+
+
+def run(
+    subject: Subject,
+    checks: Sequence[str] | None = None,
+    *,
+    known: Mapping[str, str] | None = None,
+    seed: int = 0,
+) -> list[Finding]:
+    """One `Finding` for each check.
+
+    Args:
+      subject: what is audited.
+      checks: names of checks and families; None means all.
+      known: check -> the reason why it may fail.
+      seed: of the states, batches and keys that are tried.
+
+    Raises:
+      UserErrors: an unknown check.
+      Exception: whatever the subject raises at the first call of its functions. What it raises
+        later is a failure of that check, and its traceback goes to the standard error.
+    """
+    return list(findings(subject, chosen(checks), known=known, seed=seed))
+
+
+def findings(
+    subject: Subject, names: Sequence[str], *, known: Mapping[str, str] | None = None, seed: int = 0
+) -> Iterator[Finding]:
+    """`run`, one finding at a time as they come."""
+    bench = Bench(subject, seed)
+    # Coarser products round by more than the tolerances.
+    with jax.default_matmul_precision("highest"):
+        bench.subject.loss(bench.first_state, bench.batch(), bench.key(), True)
+        bench.subject.loss(bench.first_state, bench.batch(), bench.key(), False)
+    for name in names:
+        with jax.default_matmul_precision("highest"):
+            finding = outcome(bench, name)
+        reason = (known or {}).get(name)
+        if finding.status == "FAILED" and reason is not None:
+            finding = Finding(name, finding.family, "known", finding.detail, reason)
+        yield finding
+
+
+def outcome(bench: Bench, name: str) -> Finding:
+    """The finding of one check."""
+    family, check = all_checks()[name]
+    missing = lacking(bench.subject, check.needs)
+    if missing:
+        needed = " and ".join(f"`{field}`" for field in missing)
+        return Finding(name, family, "not applicable", f"needs {needed} of the subject")
+    try:
+        return Finding(name, family, "ok", check.run(bench))
+    except NotApplicable as reason:
+        return Finding(name, family, "not applicable", str(reason))
+    except CheckFailed as reason:
+        return Finding(name, family, "FAILED", str(reason))
+    except Exception as error:
+        traceback.print_exception(error, file=sys.stderr)
+        said = f"raised {type(error).__name__}: {one_line(error, 120)}"
+        return Finding(name, family, "FAILED", said)
