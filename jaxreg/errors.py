@@ -64,3 +64,11 @@ FAILED = DEFECT
 """Of the conformance suite: a check failed."""
 BROKEN = DEFECT
 """The exit code of a launch that could not delete, install or fetch something in the cloud."""
+
+
+def printable(text: str) -> str:
+    """Text with control characters escaped, so that a file's content cannot steer the terminal."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
+        for letter in text
+    )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxreg.cli.arguments import Arguments, Flag, Usage
-from jaxreg.errors import DONE, UserErrors
+from jaxreg.errors import DONE, UserErrors, printable
 from jaxreg.study.analysis.durations import duration
 
 USAGE = Usage(
@@ -81,7 +81,7 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
             )
         )
     lines += [("damaged", line) for line in found["damaged"]]
-    return [_printable(f"{name:11}{text}" if name else text) for name, text in lines]
+    return [printable(f"{name:11}{text}" if name else text) for name, text in lines]
 
 
 def _state_text(found: Mapping) -> str:
@@ -155,11 +155,3 @@ def _ago(when: float | int | None) -> str:
         return "at an unknown time"
     at = datetime.datetime.fromtimestamp(when, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     return f"{duration(max(0.0, time.time() - when))} ago, {at}"
-
-
-def _printable(text: str) -> str:
-    """Text with control characters escaped, so that a file's content cannot steer the terminal."""
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
-        for letter in text
-    )

@@ -37,6 +37,9 @@ SCRIPTS = (
     "start.js",
 )
 
+DIGITS = 6
+"""Significant digits of a float in a page: enough for accuracies, and half the file of all."""
+
 _SLOT = re.compile(r"<!--slot:(\w+)-->")
 
 
@@ -60,7 +63,12 @@ def render(payload: Mapping[str, Any]) -> str:
 
 
 def assemble(
-    folder: str, scripts: Sequence[str], payload: Mapping[str, Any], title: str = ""
+    folder: str,
+    scripts: Sequence[str],
+    payload: Mapping[str, Any],
+    title: str = "",
+    *,
+    digits: int = DIGITS,
 ) -> str:
     """A page of `web/<folder>`: its template with the shared and its own styles and scripts.
 
@@ -68,6 +76,7 @@ def assemble(
       folder: holds <folder>.html and, if it has styles of its own, <folder>.css.
       scripts: of the folder, in the order in which they use one another.
       payload: what the page shows, see `embed_json`. title: escaped already.
+      digits: significant ones of every float.
     """
     shared, own = WEB / "shared", WEB / folder
     styles = [shared / "page.css", *own.glob("*.css")]
@@ -75,7 +84,7 @@ def assemble(
     slots = {
         "title": title,
         "css": verdict_styles.css() + _joined(styles),
-        "payload": embed_json(payload),
+        "payload": embed_json(payload, digits),
         "js": verdict_styles.script() + _joined(code),
     }
     # One pass: what is put in is not searched again, so a sentence that looks like a slot stays a
@@ -87,20 +96,22 @@ def _joined(paths: Sequence[Path]) -> str:
     return "\n".join(path.read_text(encoding="utf-8") for path in paths)
 
 
-def embed_json(value: Any) -> str:
+def embed_json(value: Any, digits: int = DIGITS) -> str:
     """`value` as JSON that may stand inside a `<script>` element.
 
     Every `<` is written as an escape, so neither `</script>` nor `<!--` can occur.
 
+    Args:
+      value: NaN and infinities become null. digits: significant ones of every float.
+
     Raises:
       TypeError: a value that JSON has no form for.
     """
+
+    def shown(number: float) -> float | None:
+        return float(f"{number:.{digits}g}") if math.isfinite(number) else None
+
     text = json.dumps(
-        plain(value, number=_shown), ensure_ascii=False, allow_nan=False, separators=(",", ":")
+        plain(value, number=shown), ensure_ascii=False, allow_nan=False, separators=(",", ":")
     )
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
-
-
-def _shown(number: float) -> float | None:
-    """A float with six significant digits, which halves the file; None if it is not finite."""
-    return float(f"{number:.6g}") if math.isfinite(number) else None

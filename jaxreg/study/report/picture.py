@@ -6,16 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from jaxreg.store.atomic import write_bytes
-from jaxreg.study.report import figures
+from jaxreg.study.report import figures, forest
 from jaxreg.study.report.figures import Axes
-from jaxreg.study.report.verdict_styles import style_of
+from jaxreg.study.report.forest import GRID, INK, MUTED, Beside, known, wrapped
 
 CURVE_STYLES = {
     "train": ("#1b1f24", "--"),
     "held out": ("#0067a3", "-"),
     "validation": ("#b84300", "-"),
 }
-INK, MUTED, BAND, GRID = "#1b1f24", "#59626d", "#f0f1f3", "#e6e8eb"
 SIZE = (16, 7)  # inches at 100 dots each: 1600 x 700
 
 
@@ -70,13 +69,9 @@ def best_arm(payload: Mapping[str, Any]) -> str | None:
     effects = {
         row["arm"]: row["difference"]
         for row in _primary_rows(payload)
-        if kinds.get(row["arm"]) == "arm" and _known(row["difference"])
+        if kinds.get(row["arm"]) == "arm" and known(row["difference"])
     }
     return max(effects, key=effects.__getitem__) if effects else None
-
-
-def _known(value: Any) -> bool:
-    return value is not None and math.isfinite(value)
 
 
 def _primary_rows(payload: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -98,69 +93,25 @@ def _points(value: float) -> str:
 
 
 def _draw_effects(axes: Axes, payload: Mapping[str, Any]) -> None:
-    rows, titles, margin = _primary_rows(payload), _arm_titles(payload), 100 * payload["margin"]
-    axes.axvspan(-margin, margin, color=BAND, zorder=0)
-    axes.axvline(0, color=MUTED, linewidth=1, zorder=1)
-    for y, row in enumerate(rows):
-        _draw_effect(axes, y, row)
-    axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.set_yticks([])
-    for y, row in enumerate(rows):
-        axes.annotate(
-            _wrapped(titles[row["arm"]]),
-            (-0.742, y),
-            xycoords=("axes fraction", "data"),
-            va="center",
-        )
+    rows, titles = _primary_rows(payload), _arm_titles(payload)
+    forest.draw(
+        axes,
+        rows,
+        [titles[row["arm"]] for row in rows],
+        margin=100 * payload["margin"],
+        beside=_beside,
+        titles_at=-0.742,
+        scale=100,
+    )
     axes.set_xlabel("points of accuracy", color=MUTED)
     axes.xaxis.set_major_formatter(
         lambda value, _: f"{value:+.0f}".replace("-", "−") if value else "0"
     )
-    axes.grid(axis="x", color=GRID, zorder=0)
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
 
 
-def _draw_effect(axes: Axes, y: int, row: Mapping[str, Any]) -> None:
-    color = style_of(row["verdict"]).light
-    dots = [100 * value for value in row["per_seed"] if _known(value)]
-    axes.scatter(dots, [y + 0.26] * len(dots), s=22, color=color, alpha=0.4, linewidths=0, zorder=2)
-    if _known(row["difference"]):
-        low, high = row["ci95"]
-        if _known(low) and _known(high):
-            axes.plot(
-                [100 * low, 100 * high],
-                [y - 0.08] * 2,
-                color=color,
-                linewidth=4,
-                alpha=0.6,
-                solid_capstyle="round",
-                zorder=3,
-            )
-        axes.plot(
-            [100 * row["difference"]],
-            [y - 0.08],
-            marker="D",
-            markersize=8,
-            color=color,
-            markeredgecolor="white",
-            zorder=4,
-        )
-        axes.annotate(
-            _points(row["difference"]),
-            (1.03, y),
-            xycoords=("axes fraction", "data"),
-            va="center",
-            color=color,
-            weight="bold",
-        )
-    axes.annotate(
-        row["verdict"] or "",
-        (1.21, y),
-        xycoords=("axes fraction", "data"),
-        va="center",
-        color=color,
-    )
+def _beside(row: Mapping[str, Any]) -> list[Beside]:
+    effect = [Beside(1.03, _points(row["difference"]), True)] if known(row["difference"]) else []
+    return [*effect, Beside(1.21, row["verdict"] or "")]
 
 
 def _draw_curves(axes: Axes, payload: Mapping[str, Any], name: str, *, first: bool) -> None:
@@ -173,7 +124,7 @@ def _draw_curves(axes: Axes, payload: Mapping[str, Any], name: str, *, first: bo
         if view in curves:
             _draw_curve(axes, curves[view], _view_title(payload, view), *CURVE_STYLES[role])
     axes.set_title(
-        _wrapped(_arm_titles(payload)[name]), loc="left", fontsize=12.5, color=INK, weight="bold"
+        wrapped(_arm_titles(payload)[name]), loc="left", fontsize=12.5, color=INK, weight="bold"
     )
     axes.set_ylim(*_range(payload))
     ticks = range(50, 101, 10) if _range(payload)[0] == 45 else range(0, 101, 20)
@@ -202,14 +153,14 @@ def _range(payload: Mapping[str, Any]) -> tuple[float | int, float | int]:
         if not name.startswith("loss/")
     ]
     lowest = min(
-        (value for curve in curves for value in curve["mean"] if _known(value)), default=1.0
+        (value for curve in curves for value in curve["mean"] if known(value)), default=1.0
     )
     return (45, 101.5) if lowest >= 0.45 else (-2, 101.5)
 
 
 def _draw_curve(axes: Axes, curve: Mapping[str, Any], label: str, color: str, style: str) -> None:
     percent = {
-        key: [100 * value if _known(value) else math.nan for value in curve[key]]
+        key: [100 * value if known(value) else math.nan for value in curve[key]]
         for key in ("mean", "lo", "hi")
     }
     axes.fill_between(
@@ -218,15 +169,3 @@ def _draw_curve(axes: Axes, curve: Mapping[str, Any], label: str, color: str, st
     axes.plot(
         curve["steps"], percent["mean"], color=color, linestyle=style, linewidth=2.2, label=label
     )
-
-
-def _wrapped(title: str, limit: int = 26) -> str:
-    """`title` on as many lines as it needs."""
-    lines = [""]
-    for word in title.split():
-        longer = f"{lines[-1]} {word}".strip()
-        if len(longer) > limit and lines[-1]:
-            lines.append(word)
-        else:
-            lines[-1] = longer
-    return "\n".join(lines)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxreg.study.claims import page as ledger_page
-from jaxreg.study.report import page
+from jaxreg.study.report import judged_page, page
 from tests.helpers.synthetic_page import make_payload
 
 SVG_NAMESPACE = "http://www.w3.org/2000/svg"
@@ -83,7 +83,9 @@ def test_every_slot_is_filled_and_every_asset_is_used():
     assert {path.name for path in shared.iterdir()} == {*page.SHARED_SCRIPTS, "page.css"}
     ledger = {path.name for path in (page.WEB / "ledger").iterdir()}
     assert ledger == {*ledger_page.SCRIPTS, "ledger.css", "ledger.html"}
-    assert {path.name for path in page.WEB.iterdir()} == {"report", "shared", "ledger"}
+    verdict = {path.name for path in (page.WEB / "verdict").iterdir()}
+    assert verdict == {*judged_page.SCRIPTS, "verdict.css", "verdict.html"}
+    assert {path.name for path in page.WEB.iterdir()} == {"report", "shared", "ledger", "verdict"}
 
 
 def test_missing_numbers_become_null():

@@ -54,12 +54,8 @@ function chartRow(claim, entry, title) {
   const key = keyOf(entry);
   return {
     title, key, side: effectText(entry), sideKey: `ink-${key}`, tip: `${title}: ${effectText(entry)}`,
-    draw: (group, x) => {
-      const dots = swarm(entry.per_seed.map((value) => scaled(value, entry)), x, 32, 3.4, 8);
-      group.append(...dots.map((dot) => svg("circle", { class: `seed ${key}`, cx: dot.x, cy: dot.y, r: 3.4, "data-tip": `seed ${claim.seeds[dot.index]}: ${amount(entry.per_seed[dot.index], entry)} ${entry.unit}` })));
-      if (knownPair(entry.ci95)) group.append(whisker(key, x(scaled(entry.ci95[0], entry)), x(scaled(entry.ci95[1], entry)), 12));
-      if (known(entry.difference)) group.append(mark("diamond", key, x(scaled(entry.difference, entry)), 12, 6));
-    },
+    draw: (group, x) => effectMarks(group, (value) => x(scaled(value, entry)), key, entry,
+      entry.per_seed.map((value, index) => ({ value, tip: `seed ${claim.seeds[index]}: ${amount(value, entry)} ${entry.unit}` }))),
   };
 }
 

@@ -52,12 +52,7 @@ function forestRow(arm, view, ruleAbove) {
     title: arm.title ?? arm.name, tag: KINDS[arm.kind], ruleAbove, key, sideKey: verdict && `ink-${key}`,
     side: words ? [words, effect] : [effect],
     tip: `${arm.title}: ${effect} points${verdict ? `, ${verdict.words}` : ""}${missing === null ? "" : `, needs ${missing} seeds`}`,
-    draw: (group, x) => {
-      const dots = swarm(entry.per_seed ?? [], x, 32, 3.4, 8);
-      group.append(...dots.map((dot) => svg("circle", { class: `seed ${key}`, cx: dot.x, cy: dot.y, r: 3.4, "data-tip": `seed ${seeds[dot.index] ?? dot.index}: ${points(dot.value)} points` })));
-      if (knownPair(entry.ci95)) group.append(whisker(key, x(entry.ci95[0]), x(entry.ci95[1]), 12));
-      if (known(entry.difference)) group.append(mark("diamond", key, x(entry.difference), 12, 6));
-    },
+    draw: (group, x) => effectMarks(group, x, key, entry, (entry.per_seed ?? []).map((value, index) => ({ value, tip: `seed ${seeds[index] ?? index}: ${points(value)} points` }))),
   };
 }
 

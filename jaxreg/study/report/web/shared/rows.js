@@ -106,3 +106,11 @@ function swarm(values, x, y, radius, room) {
   }
   return placed.map((dot) => ({ ...dot, y: y + dot.y }));
 }
+
+// One effect in a row of a chart: a dot for each of `dots` ({ value, tip }) below, the interval and the diamond above.
+function effectMarks(group, x, key, entry, dots) {
+  const placed = swarm(dots.map(({ value }) => value), x, 32, 3.4, 8);
+  group.append(...placed.map((dot) => svg("circle", { class: `seed ${key}`, cx: dot.x, cy: dot.y, r: 3.4, "data-tip": dots[dot.index].tip })));
+  if (knownPair(entry.ci95)) group.append(whisker(key, x(entry.ci95[0]), x(entry.ci95[1]), 12));
+  if (known(entry.difference)) group.append(mark("diamond", key, x(entry.difference), 12, 6));
+}

@@ -1,0 +1,227 @@
+"""What the judge found, ready to be shown: the one source of its table, page, picture and words.
+
+A dict of plain values, so that all of them show the same numbers; loads no JAX.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jaxreg.study.analysis import verdict
+from jaxreg.study.analysis.judge import Outcome
+from jaxreg.study.analysis.runs import Question
+from jaxreg.study.report import judged_method as method
+from jaxreg.study.report.judged_numbers import Amount, decimals, interval, number, p_value, signed
+
+MOST_DOTS = 200
+"""Runs of an arm that the page draws; of more, as many at equal steps of their rank."""
+
+WORDS = {
+    "superiority": {
+        verdict.SUPPORTED: "Better, by the margin of {margin} or more",
+        verdict.OPPOSITE: "Worse",
+        verdict.NEGLIGIBLE: "Too small to matter (an effect of {margin} is excluded)",
+        verdict.INCONCLUSIVE: "Undecided with these runs",
+        verdict.NOT_TESTABLE: "Not testable",
+    },
+    "non-inferiority": {
+        verdict.SUPPORTED: "No worse (worse by {margin} is excluded)",
+        verdict.OPPOSITE: "Worse, by the margin of {margin} or more",
+        verdict.INCONCLUSIVE: "Undecided with these runs",
+        verdict.NOT_TESTABLE: "Not testable",
+    },
+    "equivalence": {
+        verdict.SUPPORTED: "The same (apart by {margin} is excluded)",
+        verdict.OPPOSITE: "Different, by the margin of {margin} or more",
+        verdict.INCONCLUSIVE: "Undecided with these runs",
+        verdict.NOT_TESTABLE: "Not testable",
+    },
+}
+"""Claim -> verdict -> how the headline says it, in the order in which it does."""
+
+
+def content(
+    outcome: Outcome,
+    question: Question,
+    understood: Sequence[str] = (),
+    *,
+    warnings: Sequence[str] = (),
+    command: str = "",
+) -> dict[str, Any]:
+    """Everything that is shown of an outcome, as JSON-able data; the same input, the same data.
+
+    Args:
+      outcome: of `judge_runs`. question: what was asked of it.
+      understood: lines that say how the input was read.
+      warnings: what must be read before any number. command: what to type to do it again.
+    """
+    results = outcome.results
+    views = _views(results, question)
+    rows = [_row(row, results, question.primary) for row in results["comparisons"]]
+    shown: dict[str, Any] = {
+        "title": f"{question.primary}: which arms differ from {question.baseline}?",
+        "baseline": question.baseline,
+        "primary": question.primary,
+        "margin": question.margin,
+        "alpha": question.alpha,
+        "claim": question.claim,
+        "better": "higher" if question.higher_is_better else "lower",
+        "paired": results["pairing"]["paired"],
+        "arms": _arms(results, question),
+        "views": [{"name": view, "title": view} for view in views],
+        "runs": {arm: len(seeds_of(results, arm)) for arm in results["arms"]},
+        "table": _table(results, question),
+        "comparisons": rows,
+        "warnings": [*warnings, *_own_warnings(results, question)],
+        "understood": list(understood),
+        "command": command,
+    }
+    shown["headline"] = _headline(shown)
+    shown["method"] = method.lines(results, question)
+    shown["test"] = method.test(results, question)
+    shown["interval"] = method.interval(results)
+    shown["family"] = method.family(results, question)
+    shown["sources"] = [source._asdict() for source in method.sources(results, question)]
+    return shown
+
+
+def seeds_of(results: Mapping[str, Any], arm: str) -> Sequence[Any]:
+    """The seeds of an arm's runs, in the order of its scores."""
+    return results["seeds_by_arm"][arm] if "seeds_by_arm" in results else results["seeds"]
+
+
+def primary_rows(shown: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The comparisons on the primary view."""
+    return [row for row in shown["comparisons"] if row["split"] == shown["primary"]]
+
+
+def margin_of(shown: Mapping[str, Any]) -> str:
+    """The margin as it was given; "" without one."""
+    return "" if shown["margin"] is None else f"{shown['margin']:g}"
+
+
+def needed(row: Mapping[str, Any]) -> str:
+    """ "24 seeds needed" where an open question says so, else ""."""
+    count = row["seeds_needed"]
+    if count is None or (row["verdict"] or "") not in ("", verdict.INCONCLUSIVE):
+        return ""
+    return f"{count} seeds needed"
+
+
+def equal(p: Amount) -> str:
+    """ "p = .031" or "p < .001", corrected; "" where nothing was tested."""
+    text = p_value(p)
+    return "" if p is None else f"p {text}" if text.startswith("<") else f"p = {text}"
+
+
+def effect(row: Mapping[str, Any]) -> str:
+    """ "−0.0121 [−0.0150, −0.0092]" of a comparison."""
+    found = signed(row["difference"], row["digits"])
+    return f"{found} {interval(row['ci95'], row['digits'])}".rstrip()
+
+
+def _views(results: Mapping[str, Any], question: Question) -> list[str]:
+    """All views, the primary one first."""
+    views = dict.fromkeys(view for row in results["arms"].values() for view in row)
+    return [question.primary, *(view for view in views if view != question.primary)]
+
+
+def _arms(results: Mapping[str, Any], question: Question) -> list[dict[str, Any]]:
+    return [
+        {"name": arm, "title": arm, "kind": "aa" if arm == question.aa else "arm"}
+        for arm in results["arms"]
+    ]
+
+
+def _table(results: Mapping[str, Any], question: Question) -> dict[str, dict[str, Any]]:
+    """Arm -> view -> mean, interval, number of runs; the runs themselves on the primary view."""
+    table: dict[str, dict[str, Any]] = {}
+    for arm, row in results["arms"].items():
+        table[arm] = {}
+        for view, cell in row.items():
+            table[arm][view] = {
+                "mean": cell["mean"],
+                "ci95": cell["ci95"],
+                "runs": len(cell["per_seed"]),
+                "digits": decimals(cell["ci95"], cell["per_seed"]),
+            }
+            if view == question.primary:
+                table[arm][view]["dots"] = _dots(cell["per_seed"], seeds_of(results, arm))
+    return table
+
+
+def _dots(values: Sequence[Amount], seeds: Sequence[Any]) -> list[tuple[str | None, Amount]]:
+    """(seed, value) of at most `MOST_DOTS` runs, by equal steps of their rank.
+
+    Without names where runs were left out: which ones, the values do not say.
+    """
+    names = [str(seed) for seed in seeds] if len(seeds) == len(values) else [None] * len(values)
+    kept = range(len(values))
+    if len(values) > MOST_DOTS:
+        ranked = sorted(kept, key=lambda place: values[place] or 0.0)
+        step = (len(ranked) - 1) / (MOST_DOTS - 1)
+        kept = sorted(ranked[round(step * rank)] for rank in range(MOST_DOTS))
+    return [(names[place], values[place]) for place in kept]
+
+
+def _row(row: Mapping[str, Any], results: Mapping[str, Any], primary: str) -> dict[str, Any]:
+    """A comparison with its digits; differences by seed and the reason on the primary view."""
+    decides = row["split"] == primary
+    seeds = seeds_of(results, results["baseline"])
+    return {
+        **{
+            key: row[key]
+            for key in ("arm", "split", "difference", "ci95", "p", "p_holm", "verdict")
+        },
+        "seeds_needed": row["seeds_needed"],
+        "reason": row["reason"] if row["verdict"] else None,
+        "dots": _dots(row["per_seed"], seeds) if decides else [],
+        "digits": decimals(row["ci95"], [row["difference"], *row["per_seed"]]),
+    }
+
+
+def _own_warnings(results: Mapping[str, Any], question: Question) -> list[str]:
+    """What the numbers themselves warn of."""
+    found = [line for line in results["notes"] if line != results["pairing"]["why"]]
+    found += [
+        f"A check failed: {control['what']}: {control['detail']}."
+        for control in results["controls"].values()
+        if control["passed"] is False
+    ]
+    if question.margin is None:
+        found.append(
+            "No margin was given, so there are intervals and p values and no verdicts: a verdict"
+            " needs the smallest effect that matters, fixed before the runs are looked at."
+        )
+    return found
+
+
+def _headline(shown: Mapping[str, Any]) -> list[str]:
+    """Sentences on the primary view, in both directions: what came out, and what stays open."""
+    base = shown["table"][shown["baseline"]][shown["primary"]]
+    sentences = [
+        f"On {shown['primary']} ({shown['better']} is better) the baseline {shown['baseline']}"
+        f" has {number(base['mean'], base['digits'])} (mean of {base['runs']} runs)."
+    ]
+    kinds = {arm["name"]: arm["kind"] for arm in shown["arms"]}
+    rows = [row for row in primary_rows(shown) if kinds[row["arm"]] == "arm"]
+    for label, words in WORDS[shown["claim"]].items():
+        found = [row for row in rows if row["verdict"] == label]
+        if found:
+            listed = "; ".join(_named(row) for row in _best_first(found, shown["better"]))
+            sentences.append(f"{words.format(margin=margin_of(shown))}: {listed}.")
+    open_rows = [row for row in rows if row["verdict"] is None]
+    if open_rows:
+        listed = "; ".join(_named(row) for row in _best_first(open_rows, shown["better"]))
+        sentences.append(f"Differences, with 95% intervals: {listed}.")
+    return sentences
+
+
+def _named(row: Mapping[str, Any]) -> str:
+    told = [effect(row), equal(row["p_holm"]), needed(row)]
+    return f"{row['arm']} ({', '.join(text for text in told if text)})"
+
+
+def _best_first(rows: Sequence[Mapping[str, Any]], better: str) -> list[Mapping[str, Any]]:
+    sign = -1 if better == "higher" else 1
+    there = [row for row in rows if row["difference"] is not None]
+    return sorted(there, key=lambda row: sign * row["difference"])

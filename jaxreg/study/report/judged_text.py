@@ -1,0 +1,105 @@
+"""What the judge found as text: a Markdown table for a pull request, a paragraph for a paper.
+
+Both take what `judged_content.content` gives; every number in them is one of its numbers, rounded.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jaxreg
+from jaxreg.study.report.judged_content import effect, equal, margin_of, needed, primary_rows
+from jaxreg.study.report.judged_numbers import has_ends, number, p_value, signed
+
+_MARKDOWN = str.maketrans(
+    {letter: f"\\{letter}" for letter in "\\`*_[]|"}
+    | {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
+    | dict.fromkeys("\r\n\t", " ")
+)
+
+
+def markdown(shown: Mapping[str, Any]) -> str:
+    """The primary view as a Markdown table, with what was assumed below it; a trailing newline."""
+    base = shown["table"][shown["baseline"]][shown["primary"]]
+    level = number(base["mean"], base["digits"])
+    rows = [(_escaped(shown["baseline"]), str(base["runs"]), level, "baseline", "", "")]
+    for row in primary_rows(shown):
+        cell = shown["table"][row["arm"]][shown["primary"]]
+        found = f"**{row['verdict']}**" if row["verdict"] else "–"
+        rows.append(
+            (
+                _escaped(row["arm"]),
+                str(cell["runs"]),
+                number(cell["mean"], cell["digits"]),
+                effect(row),
+                p_value(row["p_holm"]),
+                f"{found} ({needed(row)})" if needed(row) else found,
+            )
+        )
+    arrow = "↑" if shown["better"] == "higher" else "↓"
+    head = (
+        f"| arm | runs | {_escaped(shown['primary'])} {arrow} | difference [95%] | p (Holm) |"
+        " verdict |"
+    )
+    body = [f"| {' | '.join(row)} |" for row in rows]
+    notes = [f"- {_escaped(text)}" for text in shown["warnings"]]
+    return (
+        "\n".join(
+            [
+                *([*notes, ""] if notes else []),
+                head,
+                "|---|---|---|---|---|---|",
+                *body,
+                "",
+                _escaped(_how(shown)),
+            ]
+        )
+        + "\n"
+    )
+
+
+def paragraph(shown: Mapping[str, Any]) -> str:
+    """What was asked, how it was tested, and what came out, in sentences for a paper."""
+    runs = sorted(set(shown["runs"].values()))
+    count = f"{runs[0]}" if len(runs) == 1 else f"{runs[0]} to {runs[-1]}"
+    arms = len(shown["arms"]) - 1
+    plural = "arm was" if arms == 1 else "arms were"
+    sentences = [
+        f"{arms} {plural} compared with {shown['baseline']} on {shown['primary']}"
+        f" ({shown['better']} is better), with {count} runs of each.",
+        _how(shown),
+    ]
+    base = shown["table"][shown["baseline"]][shown["primary"]]
+    sentences.append(f"The mean of {shown['baseline']} is {number(base['mean'], base['digits'])}.")
+    sentences += [_finding(row) for row in primary_rows(shown)]
+    listed = "; ".join(source["full"] for source in shown["sources"])
+    return " ".join([*sentences, f"Sources: {listed}. Computed by jaxreg {jaxreg.__version__}."])
+
+
+def _how(shown: Mapping[str, Any]) -> str:
+    cited = "; ".join(source["short"] for source in shown["sources"])
+    margin = margin_of(shown)
+    asked = f" The smallest effect that matters was set to {margin} beforehand." if margin else ""
+    return (
+        f"Differences are arm minus baseline, with 95% intervals ({shown['interval']}); p values"
+        f" are those of {shown['test']}, corrected by Holm's method over {shown['family']}"
+        f" ({cited}).{asked}"
+    )
+
+
+def _finding(row: Mapping[str, Any]) -> str:
+    digits = row["digits"]
+    found = f"The difference of {row['arm']} is {signed(row['difference'], digits)}"
+    if has_ends(row["ci95"]):
+        low, high = (signed(end, digits) for end in row["ci95"])
+        found += f" (95% interval {low} to {high})"
+    if equal(row["p_holm"]):
+        found += f", {equal(row['p_holm'])}"
+    if row["verdict"]:
+        label, _, kind = row["verdict"].partition(": ")
+        found += f"; verdict: {label}{f' ({kind})' if kind else ''}"
+    count = needed(row)
+    return f"{found}; {count} for 80% power." if count else f"{found}."
+
+
+def _escaped(text: str) -> str:
+    return text.translate(_MARKDOWN)

@@ -1,0 +1,55 @@
+// Differences from the baseline: the mean, its interval, zero and the margin; a dot per seed where runs are paired.
+
+function drawForest(box) {
+  let view = payload.primary;
+  mounted("forest-words").append(`The diamond is the difference of the means, the bar its 95% interval. ${payload.paired ? "Each small dot is one seed: the arm minus the baseline. " : ""}`
+    + (hasVerdicts ? "Inside the shaded band a difference is smaller than the margin." : ""));
+  const chart = html("div");
+  const numbers = html("div");
+  const redraw = responsive(chart, (width) => rowChart(width, forestSpec(view)));
+  const show = (name) => {
+    view = name;
+    numbers.replaceChildren(forestNumbers(view));
+    redraw();
+  };
+  if (views.length > 1) {
+    const options = views.map(({ name }) => [name, name === payload.primary ? `${name} (decides)` : name]);
+    box.append(html("div", { class: "controls-row" }, dropDown("View", options, view, show)));
+  }
+  box.append(chart, numbers);
+  show(view);
+}
+
+function forestSpec(view) {
+  const rows = challengers.filter((arm) => contrast(arm.name, view));
+  const values = rows.flatMap((arm) => [...contrast(arm.name, view).dots.map(([, value]) => value), ...(contrast(arm.name, view).ci95 ?? []), contrast(arm.name, view).difference]);
+  const margin = view === payload.primary && hasVerdicts ? payload.margin : null;
+  const domain = extent(values, margin === null ? [0] : [-1.3 * margin, 1.3 * margin]);
+  return {
+    label: `Difference from ${baselineTitle} on ${view}, per arm`, axis: `${view}, difference from ${baselineTitle}   (${arrow})`, domain,
+    tick: (value) => signed(value, tickDigits(domain)), lane: 46, band: margin === null ? null : [-margin, margin],
+    lines: [{ at: 0, text: margin === null ? "no difference" : `no difference · margin ±${margin}`, key: "zero" }],
+    rows: rows.map((arm) => forestRow(arm, view)),
+  };
+}
+
+function forestRow(arm, view) {
+  const entry = contrast(arm.name, view);
+  const verdict = view === payload.primary ? verdictOf(entry) : null;
+  const key = verdict?.key ?? "neutral";
+  const words = verdict && [`${verdict.symbol} ${verdict.words}`, verdictCount(entry) && `(${verdictCount(entry)})`].filter(Boolean).join(" ");
+  return {
+    title: arm.title, tag: KINDS[arm.kind], key, sideKey: verdict && `ink-${key}`, side: words ? [words, effectWords(entry)] : [effectWords(entry)],
+    tip: [`${arm.title}: ${effectWords(entry)}`, verdict?.words, verdictCount(entry)].filter(Boolean).join(", "),
+    draw: (group, x) => effectMarks(group, x, key, entry, entry.dots.map(([seed, value]) => ({ value, tip: seedWords(seed, change(value, entry.digits)) }))),
+  };
+}
+
+function forestNumbers(view) {
+  const rows = challengers.filter((arm) => contrast(arm.name, view)).map((arm) => {
+    const entry = contrast(arm.name, view);
+    const cell = accuracy(arm.name, view);
+    return [arm.title, String(cell.runs), amount(cell.mean, cell.digits), change(entry.difference, entry.digits), changeRange(entry.ci95, entry.digits), pValue(entry.p), pValue(entry.p_holm), known(entry.seeds_needed) ? String(entry.seeds_needed) : DASH];
+  });
+  return numbersTable(`These differences in numbers (${view})`, ["arm", "runs", "mean", "difference", "95% interval", "p", "p (Holm)", "seeds needed"], rows);
+}

@@ -1,0 +1,30 @@
+// The scores themselves: a dot per run, the arm's mean and its interval.
+
+function drawRuns(box) {
+  const shown = arms.filter((arm) => accuracy(arm.name, payload.primary));
+  const thinned = shown.some((arm) => accuracy(arm.name, payload.primary).dots.length < accuracy(arm.name, payload.primary).runs);
+  const chart = html("div");
+  responsive(chart, (width) => rowChart(width, runsSpec(shown)));
+  box.append(chart);
+  if (thinned) box.append(html("p", { class: "small" }, "Of arms with many runs the dots are a sample, at equal steps of rank; means and intervals are of all runs."));
+}
+
+function runsSpec(shown) {
+  const cells = shown.map((arm) => accuracy(arm.name, payload.primary));
+  const domain = extent(cells.flatMap((cell) => [...cell.dots.map(([, value]) => value), ...(cell.ci95 ?? [])]));
+  const base = accuracy(payload.baseline, payload.primary);
+  return {
+    label: `${payload.primary} of every run, per arm`, axis: `${payload.primary}   (${arrow})`, domain, tick: (value) => fixed(value, tickDigits(domain)), lane: 46, band: null,
+    lines: known(base?.mean) ? [{ at: base.mean, text: "mean of the baseline", key: "reference" }] : [], rows: shown.map(runsRow),
+  };
+}
+
+function runsRow(arm) {
+  const cell = accuracy(arm.name, payload.primary);
+  const key = verdictOf(contrast(arm.name, payload.primary))?.key ?? "neutral";
+  const words = [amount(cell.mean, cell.digits), amountRange(cell.ci95, cell.digits)].filter(Boolean).join(", ");
+  return {
+    title: arm.title, tag: kindTag(arm), key, side: [words, plural(cell.runs, "run")], tip: `${arm.title}: ${words}, ${plural(cell.runs, "run")}`,
+    draw: (group, x) => effectMarks(group, x, key, { difference: cell.mean, ci95: cell.ci95 }, cell.dots.map(([seed, value]) => ({ value, tip: seedWords(seed, amount(value, cell.digits)) }))),
+  };
+}

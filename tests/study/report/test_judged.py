@@ -1,0 +1,288 @@
+"""What is shown of the judge's outcome: the same numbers everywhere, in any unit, and light."""
+
+import dataclasses
+import html.parser
+import json
+import math
+import re
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from jaxreg.cli import judged_table
+from jaxreg.study.report import judged_content, judged_page, judged_picture, judged_text
+from jaxreg.study.report.judged_numbers import decimals, interval, number, p_value, signed
+from tests.helpers.judged import make_outcome, make_question, make_runs
+
+ROOT = Path(__file__).parents[3]
+NUMBER = r"[+−-]?\d+(?:\.\d+)?"
+
+
+def make_content(*, num_seeds: int = 8, warnings=(), scale: float = 1.0, **asked):
+    runs, question = make_runs(num_seeds=num_seeds), make_question(**asked)
+    if scale != 1.0:
+        margin = None if question.margin is None else question.margin * scale
+        question = dataclasses.replace(question, margin=margin)
+        scaled = {
+            arm: {view: values * scale for view, values in row.items()}
+            for arm, row in runs.scores.items()
+        }
+        runs = dataclasses.replace(runs, scores=scaled)
+    outcome = make_outcome(runs, question)
+    shown = judged_content.content(outcome, question, runs.understood, warnings=warnings)
+    return outcome.results, shown
+
+
+def value(text: str) -> float:
+    return float(text.replace("−", "-"))
+
+
+def rounded(text: str, exact: float) -> bool:
+    """Whether a printed number is the exact one, rounded to the digits that are printed."""
+    places = len(text.partition(".")[2])
+    return abs(value(text) - exact) <= 0.5000001 * 10**-places
+
+
+def primary(results: dict) -> dict:
+    return {row["arm"]: row for row in results["comparisons"] if row["split"] == "test"}
+
+
+def printed(told: str, row: dict) -> None:
+    """Asserts that difference, interval and p in these words are those of the results."""
+    told = told.replace("95% interval ", "")
+    found = re.search(rf"({NUMBER})[^\d+−-]+({NUMBER})(?:, | to )({NUMBER})", told)
+    assert found, told
+    assert rounded(found[1], row["difference"])
+    assert all(rounded(text, end) for text, end in zip(found.groups()[1:], row["ci95"]))
+    if row["p_holm"] < 0.001:
+        assert re.search(r"< ?\.001", told)
+    else:
+        [p] = re.findall(r"(?<![\d.])(?:0?\.\d+|1)(?![\d.])", told[found.end() :])[:1]
+        assert rounded(p, row["p_holm"]), (p, row["p_holm"])
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e5])
+@pytest.mark.parametrize("num_seeds", [8, 14])
+def test_the_paragraph_has_the_numbers_of_the_results(scale, num_seeds):
+    results, shown = make_content(scale=scale, num_seeds=num_seeds)
+    told = judged_text.paragraph(shown)
+    rows = primary(results)
+    assert len(rows) == 4
+    for arm, row in rows.items():
+        [sentence] = re.findall(rf"The difference of {re.escape(arm)} is (.*?)\.(?: |$)", told)
+        printed(sentence, row)
+        label, _, kind = row["verdict"].partition(": ")
+        assert f"verdict: {label}" in sentence and (not kind or f"({kind})" in sentence)
+        if row["verdict"] == "inconclusive":
+            assert f"{row['seeds_needed']} seeds needed" in sentence
+    [mean] = re.findall(rf"The mean of adamw is ({NUMBER})\.", told)
+    assert rounded(mean, results["arms"]["adamw"]["test"]["mean"])
+    assert f"with {num_seeds} runs of each" in told and "doi:10.1093/biomet/6.1.1" in told
+    assert told.count("\n") == 0
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e5])
+def test_the_markdown_table_has_the_numbers_of_the_results(scale):
+    results, shown = make_content(scale=scale)
+    lines = judged_text.markdown(shown).splitlines()
+    cells = [re.split(r"(?<!\\)\|", line)[1:-1] for line in lines if line.startswith("|")]
+    assert {len(row) for row in cells} == {6}
+    table = {row[0].strip().replace("\\", ""): [cell.strip() for cell in row] for row in cells[2:]}
+    assert list(table) == list(results["arms"])
+    for arm, row in primary(results).items():
+        _, runs, mean, difference, p, found = table[arm]
+        printed(f"{difference} {p}", row)
+        assert rounded(mean, results["arms"][arm]["test"]["mean"]) and runs == "8"
+        assert found.startswith(f"**{row['verdict']}**")
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e5])
+def test_the_terminal_s_table_has_the_numbers_and_fits(scale):
+    results, shown = make_content(scale=scale, warnings=["judged before"])
+    console = Console(width=80, record=True, file=open("/dev/null", "w"))
+    console.print(judged_table.table(shown))
+    text = console.export_text()
+    assert max(map(len, text.splitlines())) <= 80 and "…" not in text
+    assert text.startswith("! judged before")
+    rows = re.split(r"\n(?=\S)", text)
+    for arm, row in primary(results).items():
+        [told] = [part for part in rows if part.startswith(f"{arm.split()[0]} ")]
+        first, second = told.splitlines()[:2]
+        cells = re.search(rf" 8 (?: +({NUMBER}))? +({NUMBER}) +(<?[.\d]+) +(.*)", first)
+        if scale > 1e-4:  # there the numbers are so long that the means give way
+            assert rounded(cells[1], results["arms"][arm]["test"]["mean"])
+        low, high = second.index("["), second.index("]") + 1
+        printed(f"{cells[2]} {second[low:high]} {cells[3]}", row)
+        assert f"{cells[4]} {second[high:]}".split()[:2] in (
+            row["verdict"].split(),
+            [row["verdict"], "needs"],
+            [row["verdict"]],
+        )
+
+
+def payload_of(text: str) -> dict:
+    [found] = re.findall(r'id="payload">(.*?)</script>', text, re.DOTALL)
+    return json.loads(found)
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e5])
+def test_the_page_has_the_numbers_of_the_results(scale):
+    results, shown = make_content(scale=scale)
+    payload = payload_of(judged_page.render(shown))
+    assert len(payload["comparisons"]) == len(results["comparisons"]) == 8
+    for seen, row in zip(payload["comparisons"], results["comparisons"], strict=True):
+        for key in ("difference", "p", "p_holm"):
+            assert seen[key] == (None if row[key] is None else pytest.approx(row[key], rel=1e-11))
+        assert seen["ci95"] == pytest.approx(row["ci95"], rel=1e-10)
+        decides = row["split"] == "test"
+        dots = [value for _, value in seen["dots"]]
+        assert dots == pytest.approx(row["per_seed"] if decides else [], rel=1e-9)
+    for arm, row in results["arms"].items():
+        dots = [value for _, value in payload["table"][arm]["test"]["dots"]]
+        assert dots == pytest.approx(row["test"]["per_seed"], rel=1e-11)
+
+
+def test_same_content_gives_same_bytes():
+    first, second = make_content()[1], make_content()[1]
+    assert judged_page.render(first) == judged_page.render(second)
+    assert judged_picture.png(first) == judged_picture.png(second)
+    assert judged_picture.svg(first) == judged_picture.svg(second)
+    assert judged_text.markdown(first) == judged_text.markdown(second)
+
+
+def test_the_svg_has_no_date_and_no_words_that_could_be_markup():
+    shown = make_content()[1]
+    for row in shown["comparisons"]:
+        row["arm"] = row["arm"].replace("muon", "<script>window.owned=1</script> $x^")
+    text = judged_picture.svg(shown).decode()
+    assert "date" not in text and "<script" not in text
+    root = ElementTree.fromstring(text)
+    assert root.tag.endswith("svg") and not root.findall(".//{*}script")
+
+
+@pytest.mark.parametrize("claim", ["superiority", "non-inferiority", "equivalence"])
+def test_every_arm_stands_in_the_headline_once(claim):
+    shown = make_content(claim=claim)[1]
+    told = " ".join(shown["headline"][1:])
+    for arm in ("muon", "lion", "sgd", "noisy | arm"):
+        assert told.count(f"{arm} (") == 1, told
+
+
+def test_without_a_margin_there_are_no_verdicts_and_it_says_why():
+    results, shown = make_content(margin=None)
+    assert "No margin was given" in shown["warnings"][0]
+    for text in (judged_text.paragraph(shown), " ".join(shown["headline"])):
+        assert not re.search("supported|refuted|inconclusive", text)
+    [told] = re.findall(r"of muon is (.*?)\. ", judged_text.paragraph(shown))
+    printed(told, primary(results)["muon"])
+    assert judged_picture.png(shown).startswith(b"\x89PNG")
+
+
+def test_warnings_come_first():
+    shown = make_content(warnings=["Judged before with 5 seeds."])[1]
+    assert shown["warnings"][0] == "Judged before with 5 seeds."
+    assert judged_text.markdown(shown).startswith("- Judged before")
+
+
+def test_one_run_has_no_interval_and_stops_nothing():
+    shown = make_content(num_seeds=1)[1]
+    assert "nan" not in judged_text.paragraph(shown) + judged_text.markdown(shown)
+    assert payload_of(judged_page.render(shown))["comparisons"][0]["ci95"] == [None, None]
+    assert judged_picture.svg(shown).startswith(b"<?xml")
+    Console(width=80, file=open("/dev/null", "w")).print(judged_table.table(shown))
+
+
+def test_many_runs_are_drawn_as_a_sample_of_equal_ranks():
+    runs, question = make_runs(), make_question()
+    outcome = make_outcome(runs, question)
+    many = np.random.default_rng(1).standard_normal(500)
+    outcome.results["arms"]["muon"]["test"]["per_seed"] = many.tolist()
+    shown = judged_content.content(outcome, question)
+    exact, cell = sorted(many), shown["table"]["muon"]["test"]
+    dots = sorted(value for _, value in cell["dots"])
+    assert {name for name, _ in cell["dots"]} == {None} and set(dots) <= set(many)
+    assert len(dots) == judged_content.MOST_DOTS and len(set(dots)) == len(dots)
+    assert (dots[0], dots[-1], cell["runs"]) == (exact[0], exact[-1], 500)
+    for q in (0.25, 0.5, 0.75):
+        assert dots[round(q * 199)] == pytest.approx(exact[round(q * 499)], abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("ci95", "digits"),
+    [([-0.0150, -0.0092], 4), ([100.0, 900.0], 0), ([0.1, 0.3], 2), ([-3e-9, 3e-9], 10)],
+)
+def test_two_significant_digits_of_half_the_interval(ci95, digits):
+    assert decimals(ci95) == digits
+    half = (ci95[1] - ci95[0]) / 2
+    assert 10 <= round(half * 10**digits) or digits == 0
+
+
+def test_numbers_in_words():
+    assert signed(-0.00001, 3) == "0.000" and signed(-0.5, 1) == "−0.5" and signed(2, 0) == "+2"
+    assert number(math.nan, 2) == "–" and signed(None, 2) == "–" and number(-1.25, 1) == "−1.2"
+    assert interval([math.nan, 1.0], 1) == "" and interval([-1.0, 2.0], 1) == "[−1.0, +2.0]"
+    assert [p_value(p) for p in (0.0004, 0.0078125, 0.031, 1.0, None)] == [
+        "< .001",
+        ".0078",
+        ".031",
+        "1",
+        "–",
+    ]
+    assert decimals(None, [1234.5]) == 0 and decimals([math.nan] * 2, [0.0]) == 1
+
+
+@pytest.mark.parametrize("text", ["a|b", "<b>", "`x`", "a\nb", "[x](y)", "a_b*c"])
+def test_a_name_cannot_become_markdown(text):
+    shown = make_content()[1]
+    told = json.loads(json.dumps(shown).replace(json.dumps("muon")[1:-1], json.dumps(text)[1:-1]))
+    lines = judged_text.markdown(told).splitlines()
+    assert len(lines) == len(judged_text.markdown(make_content()[1]).splitlines())
+    [row] = [line for line in lines if "−0.0213" in line]
+    cell = re.split(r"(?<!\\)\|", row)[1]
+    assert not re.search(r"(?<!\\)[`*_\[\]|]|<|>", cell)
+
+
+class Collector(html.parser.HTMLParser):
+    """Counts the tags."""
+
+    def __init__(self):
+        super().__init__()
+        self.tags = []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+
+@pytest.mark.parametrize(
+    "text", ["</script><script>alert(1)</script>", "<!--<script>", "<!--slot:css-->"]
+)
+def test_text_cannot_become_markup(text):
+    shown = make_content(warnings=[text])[1]
+    shown = {**shown, "title": text, "understood": [text], "command": text}
+    page = judged_page.render(shown)
+    collector = Collector()
+    collector.feed(page)
+    assert [tag for tag, _ in collector.tags].count("script") == 2
+    assert not {"img", "iframe", "object", "embed"} & {tag for tag, _ in collector.tags}
+    assert payload_of(page)["understood"] == [text]
+    policies = [a["content"] for _, a in collector.tags if a.get("http-equiv")]
+    assert "default-src 'none'" in policies[0]
+    assert not re.search(r"@import|url\(|\bfetch\(|XMLHttpRequest", page)
+
+
+def test_importing_it_loads_neither_jax_nor_matplotlib():
+    names = ("judged_content", "judged_text", "judged_page", "judged_picture")
+    code = (
+        f"import sys; from jaxreg.study.report import {', '.join(names)};"
+        " from jaxreg.cli import judged_table;"
+        " print([m for m in ('jax', 'flax', 'matplotlib', 'scipy') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,121 @@
+"""verdict.html in a real browser: all sections, a dot per run, no sideways scrolling, text stays
+text.
+"""
+
+import dataclasses
+
+import pytest
+
+from jaxreg.study.analysis.runs import Runs
+from jaxreg.study.report import judged_content, judged_page
+from tests.helpers import chromium
+from tests.helpers.judged import make_outcome, make_question, make_runs
+
+pytestmark = pytest.mark.skipif(
+    chromium.why_missing() is not None, reason=f"needs a browser; {chromium.why_missing()}"
+)
+
+TEXT = '</script><script>window.owned=1</script><img src=x onerror="window.owned=2">'
+SECTIONS = ["verdicts", "forest", "runs", "method", "input", "words", "sources"]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium.Browser() as running:
+        yield running
+
+
+@pytest.fixture
+def shown(browser, tmp_path):
+    """Opens a page of the judge; at the end there must be nothing on the console."""
+
+    def show(runs: Runs, **asked) -> chromium.Browser:
+        question = make_question(**asked)
+        content = judged_content.content(
+            make_outcome(runs, question), question, runs.understood, warnings=["first"]
+        )
+        path = tmp_path / "verdict.html"
+        path.write_text(judged_page.render(content), encoding="utf-8")
+        browser.errors()
+        browser.open(path)
+        return browser
+
+    yield show
+    assert browser.errors() == []
+
+
+def sections(browser) -> list[str]:
+    return browser.run(
+        "return [...document.querySelectorAll('main > section')].filter((part) =>"
+        " !part.hidden).map((part) => part.id)"
+    )
+
+
+def test_all_sections_a_dot_per_run_and_a_verdict_per_arm(shown):
+    browser = shown(make_runs())
+    assert sections(browser) == SECTIONS
+    assert browser.count("#forest circle.seed") == 4 * 8
+    assert browser.count("#runs circle.seed") == 5 * 8
+    assert browser.count("#verdicts tbody tr") == 5 and browser.count("#verdicts .badge") == 4
+    assert browser.text("#verdicts .badge.supported").endswith("supported")
+    assert browser.text("#opening .warnings li").endswith("first")
+    assert browser.count("#forest rect.band") == 1
+    order = browser.run(
+        "return document.querySelector('.warnings').compareDocumentPosition("
+        "document.querySelector('.headline')) & Node.DOCUMENT_POSITION_FOLLOWING"
+    )
+    assert order, "warnings stand above what came out"
+
+
+def test_another_view_has_effects_and_no_verdicts(shown):
+    browser = shown(make_runs())
+    browser.run(
+        "const s = document.querySelector('#forest select'); s.value = 'val_loss';"
+        " s.dispatchEvent(new Event('change'))"
+    )
+    assert "supported" not in browser.text("#forest svg")
+    assert browser.count("#forest .mark") == 4
+
+
+def test_without_a_margin(shown):
+    browser = shown(make_runs(views=("test",)), margin=None)
+    assert sections(browser) == SECTIONS
+    assert browser.count(".badge") == browser.count("#forest rect.band") == 0
+    assert browser.count("#forest select") == 0
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+@pytest.mark.parametrize("num_seeds", [1, 40])
+def test_never_scrolls_sideways_in_light_and_dark(shown, width, num_seeds):
+    browser = shown(make_runs(num_seeds=num_seeds))
+    browser.resize(width)
+    for scheme, paper in (("light", "rgb(255, 255, 255)"), ("dark", "rgb(20, 23, 27)")):
+        browser.color_scheme(scheme)
+        color = browser.run("return getComputedStyle(document.body).backgroundColor")
+        wider = browser.run("return document.documentElement.scrollWidth - innerWidth")
+        assert (color, wider <= 0) == (paper, True)
+    browser.color_scheme("light")
+    assert "NaN" not in browser.run("return document.querySelector('main').innerText")
+
+
+def test_names_that_are_scripts_stay_text(shown):
+    runs = make_runs(views=("test", TEXT))
+    renamed = {arm.replace("muon", TEXT): arm for arm in runs.arms}
+    runs = dataclasses.replace(
+        runs,
+        seeds={
+            new: tuple(f"{TEXT}{seed}" for seed in runs.seeds[old]) for new, old in renamed.items()
+        },
+        scores={new: runs.scores[old] for new, old in renamed.items()},
+        understood=(TEXT,),
+    )
+    browser = shown(runs, primary=TEXT)
+    browser.run(
+        "document.querySelectorAll('[data-tip]').forEach((part) => part.dispatchEvent(new"
+        " PointerEvent('pointerover', {bubbles: true})))"
+    )
+    assert browser.run("return window.owned === undefined")
+    assert browser.count("script") == 2 and browser.count("img, iframe, object, embed") == 0
+    assert browser.text("#verdicts tbody tr:nth-child(2) th") == TEXT
+    assert browser.text("#input li") == TEXT and TEXT in browser.text("#tooltip")
+    assert TEXT in browser.text("#words .prose")
