@@ -9,7 +9,7 @@ import shlex
 import pytest
 
 from tests.helpers.launch_place import ROOT, Place
-from tests.helpers.place import SHARED_CACHE
+from tests.helpers.place import CACHE
 from tests.helpers.place import config as config_of
 
 EXPERIMENT = '''
@@ -66,7 +66,7 @@ def cloud(shared_place) -> Place:
         "JAX_PLATFORMS": "cpu",
         "JAX_NUM_CPU_DEVICES": "1",
         "XLA_FLAGS": "--xla_backend_optimization_level=0",
-        "JAXREG_CACHE": str(SHARED_CACHE),
+        "JAXREG_CACHE": str(CACHE / "places"),
         "JAXREG_DATA": str(shared_place.folder / "data"),
     }
     without_torch = str(no_torch.parent)

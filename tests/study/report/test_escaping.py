@@ -20,7 +20,7 @@ from jaxreg.study.claims.design import load_folder
 from jaxreg.study.engine import off_values
 from tests.helpers import chromium, tiny
 from tests.helpers import made_up_claims as made_up
-from tests.helpers.place import SHARED_CACHE
+from tests.helpers.place import CACHE
 
 ROOT = Path(__file__).parents[3]
 browser_needed = pytest.mark.skipif(
@@ -80,7 +80,7 @@ def run(tmp_path_factory) -> Path:
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "XLA_"))
     } | {
-        "JAXREG_CACHE": str(SHARED_CACHE),
+        "JAXREG_CACHE": str(CACHE / "places"),
         "JAXREG_DATA": str(folder / "data"),
         "PYTHONPATH": str(ROOT),
         "XLA_FLAGS": "--xla_backend_optimization_level=0",

@@ -84,6 +84,7 @@ def test_without_a_margin(shown):
     assert browser.count("#forest select") == 0
 
 
+@pytest.mark.short_cases("40-400")
 @pytest.mark.parametrize("width", [400, 1280])
 @pytest.mark.parametrize("num_seeds", [1, 40])
 def test_never_scrolls_sideways_in_light_and_dark(shown, width, num_seeds):
