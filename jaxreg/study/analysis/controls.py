@@ -122,7 +122,7 @@ def all_dropout_reaches(arms: Sequence[DropoutArm], reference: DropoutArm) -> Co
 
 
 def judge_aa_pairs(
-    pairs: Mapping[Hashable, verdict.Comparison], *, alpha: float
+    pairs: Mapping[Hashable, verdict.Comparison], *, alpha: float, looks: int = 1
 ) -> dict[Any, AaOutcome]:
     """The outcome of every A/A pair; all pairs are one family of their own.
 
@@ -130,8 +130,9 @@ def judge_aa_pairs(
 
     Args:
       pairs: second arm minus first, one per seed, with the margin of its question.
+      looks: how many are planned, see `verdict`.
     """
-    in_family = verdict.judge_family(list(pairs.values()), alpha=alpha)
+    in_family = verdict.judge_family(list(pairs.values()), alpha=alpha, looks=looks)
     return {
         key: AaOutcome(
             judged,
@@ -143,10 +144,10 @@ def judge_aa_pairs(
 
 
 def judge_known_effect(
-    comparison: verdict.Comparison, *, alpha: float
+    comparison: verdict.Comparison, *, alpha: float, looks: int = 1
 ) -> tuple[verdict.Verdict, verdict.Check]:
     """The verdict on an effect whose outcome is known, and whether it was found."""
-    [judged] = verdict.judge_family([comparison], alpha=alpha)
+    [judged] = verdict.judge_family([comparison], alpha=alpha, looks=looks)
     return judged, verdict.positive_control(judged)
 
 

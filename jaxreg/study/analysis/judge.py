@@ -8,9 +8,14 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+from jaxtyping import Float
 
-from jaxreg.study.analysis import controls, power, scores, verdict
+from jaxreg.study.analysis import controls, power, run_notes, run_samples, samples, scores, verdict
 from jaxreg.study.analysis.controls import Control
+from jaxreg.study.analysis.run_samples import Prepared
+from jaxreg.study.analysis.runs import Question, Runs
+from jaxreg.study.analysis.samples import Sample
+from jaxreg.study.analysis.two_samples import Unpaired
 
 ALL_DIVERGED = "every run of both arms diverged"
 
@@ -91,31 +96,47 @@ class Evidence:
     more: Sequence[Control] = ()
 
 
+@dataclasses.dataclass(frozen=True)
+class _Asked:
+    """How the claims of a comparison are tested: those of `compare` are all "better"."""
+
+    margin: float | None
+    kind: str = "superiority"
+    direction: int = 1
+    looks: int = 1
+
+
 def judge(design: DesignLike, table: scores.Table, evidence: Evidence) -> Outcome:
     """results.json and its verdicts: effects and intervals on all views, verdicts on one."""
+    asked = _Asked(float(design.margin))
     lost = {arm for arm, count in evidence.diverged.items() if count == len(evidence.seeds)}
-    verdicts, aa = _verdicts(design, table, lost)
+    untestable = {arm: ALL_DIVERGED for arm in table if arm in lost and design.baseline in lost}
+    samples_of = {
+        arm: {view: contrast(design, table, arm, view).differences for view in row}
+        for arm, row in table.items()
+        if arm != design.baseline
+    }
+    verdicts, aa = _verdicts(design, samples_of, untestable, asked)
     views = list(table[design.baseline])
     uninformative = _uninformative(table, views, evidence.chance)
-    found = {
-        "experiment": design.name,
-        "baseline": design.baseline,
-        "margin": design.margin,
-        "alpha": design.alpha,
-        "seeds": list(evidence.seeds),
+    found = _header(design, design.margin, evidence.seeds) | {
         "arms": {arm: {view: _cell(row[view]) for view in row} for arm, row in table.items()},
-        "comparisons": [
-            _comparison(design, arm, view, table, verdicts, lost)
-            for arm in table
-            if arm != design.baseline
-            for view in views
-            if view in table[arm]
-        ],
+        "comparisons": _comparisons(design, samples_of, views, verdicts, untestable, asked),
         "controls": _controls(design, table, evidence, verdicts, aa, uninformative),
     }
     # Present only where it applies, so that other runs' files stay byte-identical.
     found |= {"diverged": dict(evidence.diverged)} if evidence.diverged else {}
     return Outcome(found, verdicts, uninformative)
+
+
+def _header(design: "DesignLike | _Design", margin: Any, seeds: Sequence[Any]) -> dict[str, Any]:
+    return {
+        "experiment": design.name,
+        "baseline": design.baseline,
+        "margin": margin,
+        "alpha": design.alpha,
+        "seeds": list(seeds),
+    }
 
 
 def contrast(design: DesignLike, table: scores.Table, arm: str, view: str) -> scores.Contrast:
@@ -125,33 +146,40 @@ def contrast(design: DesignLike, table: scores.Table, arm: str, view: str) -> sc
 
 
 def _verdicts(
-    design: DesignLike, table: scores.Table, lost: Collection[str]
+    design: "DesignLike | _Design",
+    samples_of: Mapping[str, Mapping[str, Sample]],
+    untestable: Mapping[str, str],
+    asked: _Asked,
 ) -> tuple[dict[str, verdict.Verdict], dict[str, controls.AaOutcome]]:
     """One verdict per arm on the primary view, and the A/A pairs.
 
     Arms are one family for Holm, A/A pairs another; each control is a family by itself.
     """
+    kinds = {arm: design.arms[arm].kind for arm in samples_of}
     comparisons = {
         arm: verdict.Comparison(
-            contrast(design, table, arm, design.primary).differences,
-            design.margin,
-            untestable=ALL_DIVERGED if {arm, design.baseline} <= set(lost) else None,
+            row[design.primary],
+            asked.margin,
+            asked.direction,
+            asked.kind if kinds[arm] == "arm" else "superiority",
+            untestable[arm] if arm in untestable else None,
         )
-        for arm in table
-        if arm != design.baseline
+        for arm, row in samples_of.items()
     }
-    kinds = {arm: design.arms[arm].kind for arm in comparisons}
     family = [arm for arm, kind in kinds.items() if kind == "arm"]
-    judged = verdict.judge_family([comparisons[arm] for arm in family], alpha=design.alpha)
+    alpha, looks = design.alpha, asked.looks
+    judged = verdict.judge_family([comparisons[arm] for arm in family], alpha=alpha, looks=looks)
     found = dict(zip(family, judged, strict=True))
     aa = controls.judge_aa_pairs(
-        {arm: comparisons[arm] for arm, kind in kinds.items() if kind == "aa"}, alpha=design.alpha
+        {arm: comparisons[arm] for arm, kind in kinds.items() if kind == "aa"},
+        alpha=alpha,
+        looks=looks,
     )
     for arm, kind in kinds.items():
         if kind == "aa":
             found[arm] = aa[arm].in_family
         elif kind != "arm":
-            found[arm], _ = controls.judge_known_effect(comparisons[arm], alpha=design.alpha)
+            found[arm], _ = controls.judge_known_effect(comparisons[arm], alpha=alpha, looks=looks)
     return found, aa
 
 
@@ -169,38 +197,58 @@ def _uninformative(
     return found
 
 
-def _cell(values: Sequence[float]) -> dict[str, Any]:
+def _cell(values: Sequence[float] | Float[np.ndarray, " n"]) -> dict[str, Any]:
+    if len(values) == 0:
+        return {"per_seed": [], "mean": None, "ci95": None}
     found = scores.summary(values)
     return {"per_seed": found.per_seed, "mean": found.mean, "ci95": found.ci95}
 
 
+def _comparisons(
+    design: "DesignLike | _Design",
+    samples_of: Mapping[str, Mapping[str, Sample]],
+    views: Sequence[str],
+    verdicts: Mapping[str, verdict.Verdict],
+    untestable: Collection[str],
+    asked: _Asked,
+) -> list[dict[str, Any]]:
+    """The rows of "comparisons", arm by arm."""
+    return [
+        _comparison(design, arm, view, row[view], verdicts[arm], arm in untestable, asked)
+        for arm, row in samples_of.items()
+        for view in views
+        if view in row
+    ]
+
+
 def _comparison(
-    design: DesignLike,
+    design: "DesignLike | _Design",
     arm: str,
     view: str,
-    table: scores.Table,
-    verdicts: Mapping[str, verdict.Verdict],
-    lost: Collection[str],
+    sample: Sample,
+    of_arm: verdict.Verdict,
+    untestable: bool,
+    asked: _Asked,
 ) -> dict[str, Any]:
     """A row of "comparisons": effect and interval on all views, p and verdict on the primary."""
-    differences = contrast(design, table, arm, view).differences
-    found = scores.summary(differences)
-    judged = verdicts[arm] if view == design.primary else None
+    judged = of_arm if view == design.primary else None
     if judged is not None:
         needed = judged.seeds_needed
-    elif {arm, design.baseline} <= set(lost):
+    elif untestable or asked.margin is None:
         needed = None
     else:
-        needed = power.seeds_needed(differences, design.margin, alpha=design.alpha)
+        needed = power.seeds_needed(sample, asked.margin, alpha=design.alpha)
+    paired = not isinstance(sample, Unpaired)
+    empty = samples.size(sample) == 0
     return {
         "arm": arm,
         "split": view,
-        "difference": found.mean,
-        "ci95": found.ci95,
+        "difference": None if empty else samples.estimate(sample),
+        "ci95": None if empty else list(samples.interval(sample, scores.LEVEL)),
         "p": None if judged is None else judged.p,
         "p_holm": None if judged is None else judged.p_holm,
         "verdict": None if judged is None else judged.label,
-        "per_seed": found.per_seed,
+        "per_seed": np.asarray(sample, dtype=np.float64).tolist() if paired else [],
         "seeds_needed": needed,
     }
 
@@ -245,3 +293,165 @@ def _known(
             detail += f"; noise floor (SD over seeds) {100 * check.noise_floor:.1f} points"
     found = {"passed": check.passed, "what": what, "detail": detail}
     return found | {"noise_floor": check.noise_floor}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Arm:
+    title: str
+    kind: str
+
+
+@dataclasses.dataclass(frozen=True)
+class _Design:
+    """What `judge_runs` knows of a design."""
+
+    name: str
+    baseline: str
+    arms: Mapping[str, _Arm]
+    primary: str
+    alpha: float
+
+
+def judge_runs(runs: Runs, question: Question) -> Outcome:
+    """The verdicts on scores from anywhere, by the rules of `judge`, in the form of results.json.
+
+    `results` has besides, where `judge` has none: "primary", "claim", "higher_is_better", "pairing"
+    (paired, why, correlation), "test", "looks" (planned, look), "notes"; "seeds_by_arm" where
+    the arms' seeds differ; and in each row of "comparisons" "pairing", "runs" (of the arm, of the
+    baseline), "effect" ("better", "worse", "equal" as seen), and "reason" of the verdict.
+    "per_seed" of a row is empty where nothing is paired. "per_seed" of an arm has no run that was
+    left out.
+
+    Raises:
+      UserErrors: all that cannot be judged, one line each.
+    """
+    prepared = run_samples.prepare(runs, question)
+    design = _design_of(runs, question)
+    asked = _Asked(
+        question.margin, question.claim, 1 if question.higher_is_better else -1, question.looks
+    )
+    views = [view for view in runs.views if view in runs.scores[question.baseline]]
+    samples_of = {
+        arm: {view: prepared.sample(arm, view) for view in views if view in row}
+        for arm, row in prepared.scores.items()
+        if arm != question.baseline
+    }
+    untestable = _untestable(prepared, samples_of)
+    verdicts, aa = _verdicts(design, samples_of, untestable, asked)
+    uninformative = _constant(prepared, views)
+    rows = _comparisons(design, samples_of, views, verdicts, untestable, asked)
+    found = _header(design, question.margin, runs.seeds[question.baseline]) | {
+        "arms": {
+            arm: {view: _cell(row[view][np.isfinite(row[view])]) for view in row}
+            for arm, row in prepared.scores.items()
+        },
+        "comparisons": [
+            row | _more(prepared, row, samples_of[row["arm"]][row["split"]], verdicts, asked)
+            for row in rows
+        ],
+        "controls": _known_arms(design, verdicts, aa)
+        | _informative(question.primary, views, uninformative),
+    }
+    found |= {"diverged": dict(prepared.lost)} if prepared.lost else {}
+    return Outcome(found | _described(prepared, samples_of), verdicts, uninformative)
+
+
+def _design_of(runs: Runs, question: Question) -> _Design:
+    def kind(arm: str) -> str:
+        return "aa" if arm == question.aa else "control" if arm in question.known else "arm"
+
+    arms = {arm: _Arm(arm, kind(arm)) for arm in runs.arms}
+    return _Design("judge", question.baseline, arms, question.primary, question.alpha)
+
+
+def _untestable(
+    prepared: Prepared, samples_of: Mapping[str, Mapping[str, Sample]]
+) -> dict[str, str]:
+    """Arm -> why it gets no verdict."""
+    question, found = prepared.question, {}
+
+    def all_lost(arm: str) -> bool:
+        return arm in prepared.lost and prepared.lost[arm] == len(prepared.seeds[arm])
+
+    for arm, row in samples_of.items():
+        if all_lost(arm) and all_lost(question.baseline):
+            found[arm] = ALL_DIVERGED
+        elif (size := samples.size(row[question.primary])) < 2:
+            found[arm] = f"{size} left to compare, since runs that diverged are left out"
+    return found
+
+
+def _constant(prepared: Prepared, views: Sequence[str]) -> dict[str, str]:
+    """View -> why it separates no arms: every run of every arm has the same score."""
+    found = {}
+    for view in views:
+        rows = [row[view] for row in prepared.scores.values() if view in row]
+        values = np.concatenate(rows)
+        values = values[np.isfinite(values)]
+        if values.size and values.min() == values.max():
+            found[view] = f"uninformative: every run of every arm is {values[0]:g}"
+    return found
+
+
+def _more(
+    prepared: Prepared,
+    row: Mapping[str, Any],
+    sample: Sample,
+    verdicts: Mapping[str, verdict.Verdict],
+    asked: _Asked,
+) -> dict[str, Any]:
+    """What a row of `judge_runs` has besides."""
+    paired = not isinstance(sample, Unpaired)
+    effect = asked.direction * (row["difference"] or 0.0)
+    primary = row["split"] == prepared.question.primary
+    return {
+        "pairing": "paired" if paired else "unpaired",
+        "runs": [len(sample)] * 2 if paired else list(sample.sizes),
+        "effect": "equal" if effect == 0 else "better" if effect > 0 else "worse",
+        "reason": verdicts[row["arm"]].reason if primary else None,
+    }
+
+
+def _known_arms(
+    design: _Design, verdicts: Mapping[str, verdict.Verdict], aa: Mapping[str, controls.AaOutcome]
+) -> dict[str, Any]:
+    """The entries of the arms whose outcome is known, in the unit of the scores."""
+    found = {}
+    for arm, judged in verdicts.items():
+        if design.arms[arm].kind == "arm":
+            continue
+        entry = _known(design.arms[arm], judged, aa[arm] if arm in aa else None)
+        if arm in aa:
+            entry["detail"] = aa[arm].check.detail
+        found[arm] = entry
+    return found
+
+
+def _informative(
+    primary: str, views: Sequence[str], uninformative: Mapping[str, str]
+) -> dict[str, Any]:
+    last = controls.informative_views(primary, views, uninformative)
+    return {last.name: _entry(last)}
+
+
+def _described(
+    prepared: Prepared, samples_of: Mapping[str, Mapping[str, Sample]]
+) -> dict[str, Any]:
+    """What was asked and assumed."""
+    question, pairing = prepared.question, prepared.pairing
+    own = prepared.seeds[question.baseline]
+    differ = any(tuple(seeds) != tuple(own) for seeds in prepared.seeds.values())
+    found = {
+        "primary": question.primary,
+        "claim": question.claim,
+        "higher_is_better": question.higher_is_better,
+        "pairing": dataclasses.asdict(pairing),
+        "test": verdict.TEST_PAIRED if pairing.paired else verdict.TEST_UNPAIRED,
+        "looks": {"planned": question.looks, "look": question.look},
+        "notes": run_notes.notes(
+            prepared, {arm: row[question.primary] for arm, row in samples_of.items()}
+        ),
+    }
+    if differ:
+        found["seeds_by_arm"] = {arm: list(seeds) for arm, seeds in prepared.seeds.items()}
+    return found

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
-from jaxreg.study.analysis import statistics
+from jaxreg.study.analysis import samples, statistics
+from jaxreg.study.analysis.samples import Sample
 
 POWER = 0.8
 MOST_SEEDS = 10_000  # a design beyond this is no advice
@@ -23,18 +23,18 @@ def sides_and_power(kind: str) -> tuple[int, float]:
     return sided, 1 - (1 - POWER) / 2 if kind == "equivalence" else POWER
 
 
-def seeds_needed(
-    differences: Float[np.ndarray, " n"], margin: float | int, *, alpha: float | int
-) -> int | None:
+def seeds_needed(sample: Sample, margin: float | int, *, alpha: float | int) -> int | None:
     """Seeds that show an effect of the margin at 80% power; None where there are enough already.
 
     Args:
-      differences: one per seed; their spread is what is planned with. One seed has none.
+      sample: one difference per seed, or two samples; their spread is what is planned with. One
+        seed has none.
     """
-    if differences.size < 2:
+    size = samples.size(sample)
+    if size < 2:
         return None
-    needed = statistics.seeds_for_power(float(differences.std(ddof=1)), margin, alpha=alpha)
-    return None if needed <= differences.size else needed
+    needed = samples.seeds_for_power(sample, margin, alpha=alpha)
+    return None if needed <= size else needed
 
 
 def spread(per_seed: Sequence[float]) -> float | None:

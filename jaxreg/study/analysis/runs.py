@@ -53,6 +53,7 @@ class Question:
       paired: whether runs of one seed are compared with each other; "auto": where every arm has the
         baseline's seeds and pairing lowers the variance.
       aa: an arm that is the baseline again at other seeds: its difference is the noise floor.
+      known: arms whose effect must be there: controls, each a family by itself.
       diverged: what a NaN counts as: the worst score of its view, nothing (the run is left out), or
         this score; None: a NaN is a mistake.
       looks: how many looks at growing numbers of seeds are planned; this is number `look`.
@@ -66,6 +67,7 @@ class Question:
     claim: Claim = "superiority"
     paired: bool | Literal["auto"] = "auto"
     aa: str | None = None
+    known: tuple[str, ...] = ()
     diverged: Literal["worst", "drop"] | float | None = None
     looks: int = 1
     look: int = 1

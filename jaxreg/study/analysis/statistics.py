@@ -34,6 +34,19 @@ class SignFlip(NamedTuple):
     exact: bool
 
 
+class FlipTest(NamedTuple):
+    """One sign-flip test.
+
+    differences: [n], one per seed, paired.
+    alternative: "two-sided" | "greater" (the differences lie above `shift`) | "less".
+    shift: in the unit of the differences; a margin, where "an effect of the margin" is tested.
+    """
+
+    differences: Values
+    alternative: str = "two-sided"
+    shift: float = 0.0
+
+
 class Interval(NamedTuple):
     """Both ends of a confidence interval, in the unit of the values."""
 
@@ -72,16 +85,16 @@ def finite_vector(values: Values, name: str) -> Float[np.ndarray, " n"]:
 def sign_flip_test(
     differences: Values, *, alternative: str = "two-sided", shift: float = 0.0
 ) -> SignFlip:
-    """p of the hypothesis that the differences are symmetric about `shift`.
+    """The result of one test, see `sign_flip_tests`."""
+    return sign_flip_tests([FlipTest(differences, alternative, shift)])[0]
+
+
+def sign_flip_tests(tests: Sequence[FlipTest]) -> list[SignFlip]:
+    """p of the hypothesis that differences are symmetric about `shift`, each by itself, in order.
 
     p is the share of sign patterns s for which sum(s * (differences - shift)) is at least as
     extreme as the one seen. All 2^n patterns are counted up to 20 seeds; beyond, 10^6 are drawn and
-    p = (hits + 1) / (draws + 1).
-
-    Args:
-        differences: [n], one per seed, paired.
-        alternative: "two-sided" | "greater" (the differences lie above `shift`) | "less".
-        shift: in the unit of the differences; a margin, where "an effect of the margin" is tested.
+    p = (hits + 1) / (draws + 1). Tests of as many seeds share the drawn patterns.
 
     Raises:
         ValueError: an unknown alternative; differences empty or not finite.
@@ -91,20 +104,49 @@ def sign_flip_test(
     Source: Fisher 1935, The Design of Experiments, section 21; the +1: Phipson & Smyth 2010,
     doi:10.2202/1544-6115.1585.
     """
-    if alternative not in ("two-sided", "greater", "less"):
-        raise ValueError(f"alternative: {alternative!r} is none of 'two-sided', 'greater', 'less'")
-    values = finite_vector(differences, "differences")
+    found: dict[int, SignFlip] = {}
+    drawn: dict[int, list[int]] = {}
+    asked = [_seen(test) for test in tests]
+    for index, each in enumerate(asked):
+        size = each.values.size
+        if size > MAX_EXACT_SEEDS:
+            drawn.setdefault(size, []).append(index)
+            continue
+        sums = _all_sums(each.values - each.shift)
+        extreme = _is_extreme(sums, each.observed, each.tolerance, each.alternative)
+        found[index] = SignFlip(float(extreme.mean()), each.estimate, True)
+    for indices in drawn.values():
+        hits = _drawn_hits([asked[index] for index in indices])
+        for index, count in zip(indices, hits, strict=True):
+            p = (count + 1) / (NUM_DRAWS + 1)
+            found[index] = SignFlip(p, asked[index].estimate, False)
+    return [found[index] for index in range(len(tests))]
+
+
+class _Seen(NamedTuple):
+    """A test and its observed sum."""
+
+    values: Float[np.ndarray, " n"]
+    alternative: str
+    shift: float
+    estimate: float
+    observed: float
+    tolerance: float
+
+
+def _seen(test: FlipTest) -> _Seen:
+    if test.alternative not in ("two-sided", "greater", "less"):
+        raise ValueError(
+            f"alternative: {test.alternative!r} is none of 'two-sided', 'greater', 'less'"
+        )
+    values = finite_vector(test.differences, "differences")
+    shift = test.shift
     if not math.isfinite(shift):
         raise ValueError(f"shift: {shift} is not finite")
-    estimate = float(values.mean())
-    shifted = values - shift
-    observed = float(shifted.sum())
     # The unshifted size enters: what remains of .3 - .25 - .05 is rounding, and must tie with zero.
     tolerance = TIE * float(np.abs(values).sum() + values.size * abs(shift))
-    if values.size <= MAX_EXACT_SEEDS:
-        extreme = _is_extreme(_all_sums(shifted), observed, tolerance, alternative)
-        return SignFlip(float(extreme.mean()), estimate, True)
-    return SignFlip(_drawn_p(shifted, observed, tolerance, alternative), estimate, False)
+    observed = float((values - shift).sum())
+    return _Seen(values, test.alternative, shift, float(values.mean()), observed, tolerance)
 
 
 def _is_extreme(
@@ -126,21 +168,30 @@ def _all_sums(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " k"]:
     return sums
 
 
-def _drawn_p(
-    values: Float[np.ndarray, " n"], observed: float, tolerance: float, alternative: str
-) -> float:
-    """p from NUM_DRAWS sign patterns of a fixed seed, a block at a time."""
+def _drawn_hits(tests: Sequence[_Seen]) -> list[int]:
+    """Of NUM_DRAWS sign patterns of a fixed seed, how many are extreme; tests of one size."""
+    size = tests[0].values.size
+    # a test with another shift of the same differences needs no sums of its own
+    columns: dict[bytes, int] = {}
+    of_test = [columns.setdefault(test.values.tobytes(), len(columns)) for test in tests]
+    distinct = np.stack([np.frombuffer(key) for key in columns], axis=1)
+    totals = distinct.sum(0)
     stream = np.random.Generator(np.random.Philox(DRAW_SEED))
-    block = max(1, _BLOCK_BITS // values.size)
-    hits = 0
+    block = max(1, _BLOCK_BITS // size)
+    hits = [0] * len(tests)
     for start in range(0, NUM_DRAWS, block):
         num = min(block, NUM_DRAWS - start)
-        raw = np.frombuffer(stream.bytes(-(-num * values.size // 8)), np.uint8)
-        flips = np.unpackbits(raw, count=num * values.size).reshape(num, values.size)
+        raw = np.frombuffer(stream.bytes(-(-num * size // 8)), np.uint8)
+        flips = np.unpackbits(raw, count=num * size).reshape(num, size).astype(np.float64)
         # sum of all minus twice the flipped ones: one product, no array of signs
-        sums = values.sum() - 2.0 * (flips.astype(np.float64) @ values)
-        hits += int(np.count_nonzero(_is_extreme(sums, observed, tolerance, alternative)))
-    return (hits + 1) / (NUM_DRAWS + 1)
+        sums = totals - 2.0 * (flips @ distinct)
+        signs = size - 2.0 * flips.sum(1)
+        for index, test in enumerate(tests):
+            own = sums[:, of_test[index]]
+            own = own - test.shift * signs if test.shift else own
+            extreme = _is_extreme(own, test.observed, test.tolerance, test.alternative)
+            hits[index] += int(np.count_nonzero(extreme))
+    return hits
 
 
 def non_inferiority_test(differences: Values, margin: float) -> SignFlip:
@@ -149,7 +200,7 @@ def non_inferiority_test(differences: Values, margin: float) -> SignFlip:
     Raises:
         ValueError: margin not above 0; differences empty or not finite.
     """
-    _positive(margin, "margin")
+    positive(margin, "margin")
     return sign_flip_test(differences, alternative="greater", shift=-margin)
 
 
@@ -162,7 +213,7 @@ def equivalence_test(differences: Values, margin: float) -> Equivalence:
     Source: Schuirmann 1987 (two one-sided tests), doi:10.1007/BF01068419. Differs: sign-flip
     instead of t.
     """
-    _positive(margin, "margin")
+    positive(margin, "margin")
     above = sign_flip_test(differences, alternative="greater", shift=-margin).p
     below = sign_flip_test(differences, alternative="less", shift=margin).p
     return Equivalence(max(above, below), above, below)
@@ -182,7 +233,7 @@ def t_interval(values: Values, alpha: float = 0.05) -> Interval:
     from scipy import special
 
     vector = finite_vector(values, "values")
-    _in_open_unit(alpha, "alpha")
+    in_open_unit(alpha, "alpha")
     if vector.size == 1:
         return Interval(math.nan, math.nan)
     half = (
@@ -222,8 +273,8 @@ def smallest_p(num_seeds: int, *, sided: int = 2) -> float:
     Raises:
         ValueError: no seed; sided neither 1 nor 2.
     """
-    _at_least_one(num_seeds, "num_seeds")
-    _one_or_two(sided)
+    at_least_one(num_seeds, "num_seeds")
+    one_or_two(sided)
     exact = sided * 2.0**-num_seeds
     return exact if num_seeds <= MAX_EXACT_SEEDS else max(exact, 1 / (NUM_DRAWS + 1))
 
@@ -234,8 +285,8 @@ def can_decide(num_seeds: int, num_tests: int, alpha: float) -> bool:
     Raises:
         ValueError: no seed, no test, or alpha outside (0, 1).
     """
-    _at_least_one(num_tests, "num_tests")
-    _in_open_unit(alpha, "alpha")
+    at_least_one(num_tests, "num_tests")
+    in_open_unit(alpha, "alpha")
     return smallest_p(num_seeds) * num_tests <= alpha
 
 
@@ -257,9 +308,9 @@ def paired_power(
 
     if num_seeds < 2:
         raise ValueError(f"num_seeds: {num_seeds} is below 2")
-    _positive(sd, "sd")
-    _one_or_two(sided)
-    _in_open_unit(alpha, "alpha")
+    positive(sd, "sd")
+    one_or_two(sided)
+    in_open_unit(alpha, "alpha")
     freedom, noncentrality = num_seeds - 1, abs(effect) / sd * math.sqrt(num_seeds)
     critical = float(special.stdtrit(freedom, 1 - alpha / sided))
     seen = float(stats.nct.sf(critical, freedom, noncentrality))
@@ -304,12 +355,12 @@ def seeds_for_power(
     Source: Cohen 1988, section 2.3 (one sample), doi:10.4324/9780203771587.
     """
     for name, value in (("alpha", alpha), ("power", power)):
-        _in_open_unit(value, name)
+        in_open_unit(value, name)
     if not (math.isfinite(sd) and sd >= 0):
         raise ValueError(f"sd: {sd} is not a finite number of at least 0")
     if not math.isfinite(effect) or effect == 0:
         raise ValueError(f"effect: {effect} is not a finite number other than 0")
-    _at_least_one(num_tests, "num_tests")
+    at_least_one(num_tests, "num_tests")
     level = alpha / num_tests
     fewest = 2
     while smallest_p(fewest, sided=sided) > level:
@@ -329,7 +380,7 @@ def seeds_for_power(
             return False
         return paired_power(num_seeds, sd, effect, alpha=level, sided=sided) >= power
 
-    return _first(enough, fewest)
+    return first_that_holds(enough, fewest)
 
 
 def _one_sign(num_seeds: int, sd: float, effect: float) -> float:
@@ -339,7 +390,7 @@ def _one_sign(num_seeds: int, sd: float, effect: float) -> float:
     return float(special.ndtr(abs(effect) / sd) ** num_seeds)
 
 
-def _first(holds: Callable[[int], bool], start: int) -> int:
+def first_that_holds(holds: Callable[[int], bool], start: int) -> int:
     """The smallest n >= start, up to `_COUNTLESS`, where a monotone condition holds; bisection."""
     if holds(start):
         return start
@@ -354,21 +405,25 @@ def _first(holds: Callable[[int], bool], start: int) -> int:
     return high
 
 
-def _positive(value: float, name: str) -> None:
+def positive(value: float, name: str) -> None:
+    """Raises ValueError, naming the argument, unless it is a finite number above 0."""
     if not (math.isfinite(value) and value > 0):
         raise ValueError(f"{name}: {value} is not a finite number above 0")
 
 
-def _in_open_unit(value: float, name: str) -> None:
+def in_open_unit(value: float, name: str) -> None:
+    """Raises ValueError, naming the argument, unless it lies between 0 and 1."""
     if not 0 < value < 1:
         raise ValueError(f"{name}: {value} is not between 0 and 1")
 
 
-def _one_or_two(sided: int) -> None:
+def one_or_two(sided: int) -> None:
+    """Raises ValueError unless a test has one side or two."""
     if sided not in (1, 2):
         raise ValueError(f"sided: {sided} is neither 1 nor 2")
 
 
-def _at_least_one(value: int, name: str) -> None:
+def at_least_one(value: int, name: str) -> None:
+    """Raises ValueError, naming the argument, where it is below 1."""
     if value < 1:
         raise ValueError(f"{name}: {value} is below 1")

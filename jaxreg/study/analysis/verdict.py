@@ -1,4 +1,7 @@
-"""From paired differences to a verdict: supported, refuted, inconclusive, or not testable.
+"""From differences to a verdict: supported, refuted, inconclusive, or not testable.
+
+The evidence is paired differences (sign-flip tests, t interval) or two samples that share no seeds
+(permutation tests and Welch's, the larger p; Welch's interval): see `samples.py`.
 
 A claim has a margin in the metric's own unit, a direction and a kind, all written down before the
 run. Two questions are asked of each, and each question is corrected over all claims of the family
@@ -17,6 +20,15 @@ equivalence ("the same")
 
 The two questions are two families, each at alpha: "no effect" and "an effect of the margin" are
 never both true of one claim, so each kind of mistake stays below alpha.
+
+Without a margin there is p of the two-sided test, and no verdict.
+
+Planned looks: where a family is judged K times at growing numbers of seeds, its tests of all looks
+are one family of claims x K. At each look Holm takes the p of that look, and 1 for those of the
+others; so no look is more lenient than Holm over all p would be, whatever was seen before, and the
+chance of any mistake at any look stays below alpha (Bonferroni where there is one claim). Source:
+Holm 1979; group-sequential plans that spend less: Jennison & Turnbull 1999,
+doi:10.1201/9780367805326.
 """
 
 import dataclasses
@@ -27,14 +39,19 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Real
 
-from jaxreg.study.analysis import power, statistics
+from jaxreg.study.analysis import power, samples, statistics
 from jaxreg.study.analysis.power import MOST_SEEDS, POWER
+from jaxreg.study.analysis.samples import Sample, ShiftTest
+from jaxreg.study.analysis.two_samples import Unpaired
 
 SUPPORTED = "supported"
 OPPOSITE = "refuted: opposite"
 NEGLIGIBLE = "refuted: negligible"
 INCONCLUSIVE = "inconclusive"
 NOT_TESTABLE = "not testable"
+NO_MARGIN = "no verdict: no margin"
+TEST_PAIRED = "sign-flip test of paired differences; t interval"
+TEST_UNPAIRED = "permutation test of Welch's t and Welch's t test, the larger p; Welch's t interval"
 QUESTION_KINDS = ("superiority", "non-inferiority", "equivalence")
 
 
@@ -42,22 +59,27 @@ QUESTION_KINDS = ("superiority", "non-inferiority", "equivalence")
 class Comparison:
     """One claim and its evidence.
 
-    differences: [n] arm minus baseline, one per seed; empty only where `untestable`.
-    margin: the smallest effect that counts, above 0, in the unit of the differences.
+    differences: [n] arm minus baseline, one per seed; or the scores of both, where they share no
+    seeds; empty only where `untestable`.
+    margin: the smallest effect that counts, above 0, in the unit of the differences; None: p and
+    interval of a difference, without a verdict.
     direction: +1 where the claim (or "better") is an increase, -1 where it is a decrease;
     equivalence has none.
     kind: "superiority" | "non-inferiority" | "equivalence".
     untestable: why no verdict is possible (a precondition that failed), or None.
     """
 
-    differences: Sequence[float | numbers.Real] | Real[np.ndarray, " n"]
-    margin: float
+    differences: Sample
+    margin: float | None
     direction: int = 1
     kind: str = "superiority"
     untestable: str | None = None
 
     def __post_init__(self):
-        if not (math.isfinite(self.margin) and self.margin > 0):
+        if self.margin is None:
+            if self.kind != "superiority":
+                raise ValueError(f"margin: {self.kind} needs one")
+        elif not (math.isfinite(self.margin) and self.margin > 0):
             raise ValueError(f"margin: {self.margin} is not a finite number above 0")
         if self.direction not in (1, -1):
             raise ValueError(f"direction: {self.direction} is neither 1 nor -1")
@@ -72,12 +94,13 @@ class Verdict:
     """The verdict on one claim, with its evidence.
 
     label: "supported" | "refuted: opposite" | "refuted: negligible" | "inconclusive" | "not
-    testable".
+    testable" | "no verdict: no margin".
     p, p_holm: of the primary test (what "supported" needs, above), None if not testable.
-    difference, ci95: mean difference and its 95% t interval, in the unit of the differences, not
-        corrected; the ends are NaN for a single seed, both fields None without any.
-    seeds_needed: only if inconclusive: the seeds with which a decision would have 80% power, None
-    if beyond 10,000.
+    difference, ci95: mean difference and its 95% t interval (Welch's of two samples), in the unit
+        of the differences, not corrected; the ends are NaN for a single seed, both fields None
+        without any.
+    seeds_needed: only if inconclusive: the seeds (runs of each arm) with which a decision would
+    have 80% power, None if beyond 10,000.
     reason: one sentence.
     """
 
@@ -103,9 +126,9 @@ class Check:
 
 
 def judge(
-    differences: Sequence[float | numbers.Real] | Real[np.ndarray, " n"],
+    differences: Sample,
     *,
-    margin: float,
+    margin: float | None,
     alpha: float,
     direction: int = 1,
     kind: str = "superiority",
@@ -139,20 +162,28 @@ def judge(
     return _decide(comparison, alpha, num_tests, p, p_holm, p_refuting_holm)
 
 
-def judge_family(comparisons: Sequence[Comparison], *, alpha: float) -> list[Verdict]:
+def judge_family(
+    comparisons: Sequence[Comparison], *, alpha: float, looks: int = 1
+) -> list[Verdict]:
     """The verdict on every claim, in order, Holm-corrected over all of them.
 
     A claim that is not testable keeps its place in the family (with p = 1): what was asked was
     fixed before the run.
 
+    Args:
+        looks: how many looks at growing numbers of seeds are planned; this is one of them.
+
     Raises:
-        ValueError: alpha outside (0, 1); a NaN among the differences of a testable claim.
+        ValueError: alpha outside (0, 1); looks below 1; a NaN among the differences of a testable
+            claim.
     """
-    num_tests = len(comparisons)
+    statistics.at_least_one(looks, "looks")
+    num_tests = len(comparisons) * looks
     _check_family(alpha, max(1, num_tests))
-    p = [primary_p(c) if c.untestable is None else 1.0 for c in comparisons]
-    p_refuting = [refuting_p(c) if c.untestable is None else 1.0 for c in comparisons]
-    p_holm, p_refuting_holm = statistics.holm(p).tolist(), statistics.holm(p_refuting).tolist()
+    p, p_refuting = _all_p(comparisons)
+    others = [1.0] * (num_tests - len(comparisons))
+    p_holm = statistics.holm(p + others).tolist()
+    p_refuting_holm = statistics.holm(p_refuting + others).tolist()
     return [
         _not_testable(c)
         if c.untestable is not None
@@ -170,20 +201,49 @@ def _check_family(alpha: float, num_tests: int) -> None:
 
 def primary_p(comparison: Comparison) -> float:
     """p of the test that "supported" needs."""
-    oriented = _oriented(comparison)
-    if comparison.kind == "superiority":
-        return statistics.sign_flip_test(oriented).p
-    if comparison.kind == "non-inferiority":
-        return statistics.non_inferiority_test(oriented, comparison.margin).p
-    return statistics.equivalence_test(oriented, comparison.margin).p
+    return max(samples.p_values(_primary_tests(comparison)))
 
 
 def refuting_p(comparison: Comparison) -> float:
-    """p of the test for the last kind of "refuted": no effect of the margin, or some difference."""
-    oriented = _oriented(comparison)
+    """p of the test for the last kind of "refuted": no effect of the margin, or some difference.
+
+    1 without a margin.
+    """
+    return max(samples.p_values(_refuting_tests(comparison)), default=1.0)
+
+
+def _all_p(comparisons: Sequence[Comparison]) -> tuple[list[float], list[float]]:
+    """(primary, refuting) p of every claim, tested together; 1 where it is not testable."""
+    tests: list[ShiftTest] = []
+    asked: list[list[slice]] = [[], []]
+    for comparison in comparisons:
+        for of_question, make in zip(asked, (_primary_tests, _refuting_tests), strict=True):
+            own = make(comparison) if comparison.untestable is None else []
+            of_question.append(slice(len(tests), len(tests) + len(own)))
+            tests += own
+    p = samples.p_values(tests)
+    primary, refuting = ([max(p[own], default=1.0) for own in each] for each in asked)
+    return primary, refuting
+
+
+def _primary_tests(comparison: Comparison) -> list[ShiftTest]:
+    """The tests that must all be significant for "supported"."""
+    oriented = samples.oriented(comparison.differences, comparison.direction)
+    if comparison.margin is None or comparison.kind == "superiority":
+        return [ShiftTest(oriented, "two-sided", 0.0)]
+    no_worse = ShiftTest(oriented, "greater", -comparison.margin)
+    if comparison.kind == "non-inferiority":
+        return [no_worse]
+    return [no_worse, ShiftTest(oriented, "less", comparison.margin)]
+
+
+def _refuting_tests(comparison: Comparison) -> list[ShiftTest]:
+    oriented = samples.oriented(comparison.differences, comparison.direction)
+    if comparison.margin is None:
+        return []
     if comparison.kind == "superiority":
-        return statistics.sign_flip_test(oriented, alternative="less", shift=comparison.margin).p
-    return statistics.sign_flip_test(oriented).p
+        return [ShiftTest(oriented, "less", comparison.margin)]
+    return [ShiftTest(oriented, "two-sided", 0.0)]
 
 
 def _decide(
@@ -195,15 +255,33 @@ def _decide(
     p_refuting_holm: float,
 ) -> Verdict:
     """The verdict, once both p values are corrected."""
-    values = statistics.finite_vector(comparison.differences, "differences")
-    estimate = float(values.mean())
-    label, reason = _rule(comparison, estimate, p_holm <= alpha, p_refuting_holm <= alpha)
+    sample = comparison.differences
+    estimate = samples.estimate(sample)
+    label, reason = _too_few(comparison, alpha) or _rule(
+        comparison, estimate, p_holm <= alpha, p_refuting_holm <= alpha
+    )
     seeds_needed = None
     if label == INCONCLUSIVE:
-        seeds_needed, why = _seeds_needed(comparison, values, alpha, num_tests)
+        seeds_needed, why = _seeds_needed(comparison, alpha, num_tests)
         reason = f"{reason}; {why}"
-    low, high = statistics.t_interval(values, 0.05)
+    low, high = samples.interval(sample)
     return Verdict(label, p, p_holm, estimate, (low, high), seeds_needed, reason)
+
+
+def _too_few(comparison: Comparison, alpha: float) -> tuple[str, str] | None:
+    """Label and reason where two samples cannot show an effect: 3 and 3 runs; else None.
+
+    One side of the test could then still exclude the margin, at its very last split: half a
+    question is not asked.
+    """
+    sample = comparison.differences
+    if not isinstance(sample, Unpaired) or comparison.kind != "superiority":
+        return None
+    smallest = samples.smallest_p(sample)
+    if comparison.margin is None or smallest <= alpha:
+        return None
+    n, m = sample.sizes
+    return INCONCLUSIVE, f"{n} and {m} runs cannot show an effect: the smallest p is {smallest:.2g}"
 
 
 def _rule(
@@ -211,6 +289,9 @@ def _rule(
 ) -> tuple[str, str]:
     """Label and reason, from which of the two corrected tests are significant."""
     oriented, margin = estimate * comparison.direction, comparison.margin
+    if margin is None:
+        seen = "significant" if primary else "not significant"
+        return NO_MARGIN, f"{seen}; a verdict needs a margin, the smallest effect that matters"
     # an estimate that is the margin but for rounding is the margin
     at_least = margin * (1 - statistics.TIE)
     if comparison.kind == "superiority":
@@ -235,57 +316,50 @@ def _rule(
     return INCONCLUSIVE, f"{what} by the margin {margin:g} is neither excluded nor shown"
 
 
-def _seeds_needed(
-    comparison: Comparison, values: Float[np.ndarray, " n"], alpha: float, num_tests: int
-) -> tuple[int | None, str]:
+def _seeds_needed(comparison: Comparison, alpha: float, num_tests: int) -> tuple[int | None, str]:
     """Seeds for 80% power, and what they would have it for."""
-    if values.size < 2:
+    sample, margin = comparison.differences, comparison.margin
+    assert margin is not None, "nothing is inconclusive without a margin"
+    if samples.size(sample) < 2:
         return None, "one seed has no spread to plan with"
-    margin, spread = comparison.margin, float(values.std(ddof=1))
-    estimate = float(values.mean()) * comparison.direction
+    estimate = samples.estimate(sample) * comparison.direction
     sided, wanted = power.sides_and_power(comparison.kind)
     goal = "to exclude the margin if there is no difference"
     if comparison.kind == "superiority":
         goal = "to see an effect of the margin"
-    needed = statistics.seeds_for_power(
-        spread, margin, alpha=alpha, power=wanted, num_tests=num_tests, sided=sided
+    needed = samples.seeds_for_power(
+        sample, margin, alpha=alpha, power=wanted, num_tests=num_tests, sided=sided
     )
-    gap = _gap(comparison, estimate)
-    if needed <= values.size and 0 < gap < margin:
+    gap = _gap(comparison.kind, margin, estimate)
+    if needed <= samples.size(sample) and 0 < gap < margin:
         # Enough for that, and still open: the truth lies near the margin. How many part what was
         # seen from it?
-        needed = statistics.seeds_for_power(
-            spread, gap, alpha=alpha, power=POWER, num_tests=num_tests, sided=1
+        needed = samples.seeds_for_power(
+            sample, gap, alpha=alpha, power=POWER, num_tests=num_tests, sided=1
         )
         goal = "to part the difference seen from the margin"
+    unit = "runs of each arm" if isinstance(sample, Unpaired) else "seeds"
     if needed > MOST_SEEDS:
-        return None, f"{goal}, {POWER:.0%} power needs more than {MOST_SEEDS} seeds"
-    return needed, f"{goal}, {POWER:.0%} power needs {needed} seeds"
+        return None, f"{goal}, {POWER:.0%} power needs more than {MOST_SEEDS} {unit}"
+    return needed, f"{goal}, {POWER:.0%} power needs {needed} {unit}"
 
 
-def _gap(comparison: Comparison, estimate: float) -> float:
+def _gap(kind: str, margin: float, estimate: float) -> float:
     """Distance of the estimate from the margin to be excluded, on its near side; else negative."""
-    if comparison.kind == "equivalence":
-        return comparison.margin - abs(estimate)
-    if comparison.kind == "superiority":
-        return comparison.margin - estimate
-    return comparison.margin + estimate
-
-
-def _oriented(comparison: Comparison) -> Float[np.ndarray, " n"]:
-    """The differences with the claimed direction upwards."""
-    return comparison.direction * statistics.finite_vector(comparison.differences, "differences")
+    if kind == "equivalence":
+        return margin - abs(estimate)
+    return margin - estimate if kind == "superiority" else margin + estimate
 
 
 def _not_testable(comparison: Comparison) -> Verdict:
     """Effect and interval, where there are any, and no p: nothing was tested."""
     reason = comparison.untestable
     assert reason is not None, "only called where a reason is given"
-    if len(comparison.differences) == 0:
+    sample = comparison.differences
+    if samples.size(sample) == 0:
         return Verdict(NOT_TESTABLE, None, None, None, None, None, reason)
-    values = statistics.finite_vector(comparison.differences, "differences")
-    low, high = statistics.t_interval(values, 0.05)
-    return Verdict(NOT_TESTABLE, None, None, float(values.mean()), (low, high), None, reason)
+    estimate, (low, high) = samples.estimate(sample), samples.interval(sample)
+    return Verdict(NOT_TESTABLE, None, None, estimate, (low, high), None, reason)
 
 
 def fill_diverged(
@@ -346,26 +420,23 @@ def informative(
     return Check(True, span)
 
 
-def aa_control(
-    verdict: Verdict, differences: Sequence[float | numbers.Real] | Real[np.ndarray, " n"]
-) -> Check:
+def aa_control(verdict: Verdict, differences: Sample) -> Check:
     """Whether two baselines with other seeds come out neither supported nor opposite.
 
     `noise_floor` is the standard deviation of their differences over seeds (None for one seed):
-    what pairs by luck alone.
+    what pairs by luck alone. Of two samples, that of the difference of two runs.
     """
-    values = statistics.finite_vector(differences, "differences")
-    floor = float(values.std(ddof=1)) if values.size > 1 else None
+    floor = samples.spread(differences)
     detail = "one seed: no noise floor"
     if floor is not None:
         detail = f"noise floor (SD over seeds) {floor:.3g}"
-    if verdict.label == NOT_TESTABLE:
+    if verdict.label in (NOT_TESTABLE, NO_MARGIN):
         return Check(None, f"{verdict.label}: {verdict.reason}; {detail}", floor)
     return Check(verdict.label not in (SUPPORTED, OPPOSITE), f"{verdict.label}; {detail}", floor)
 
 
 def positive_control(verdict: Verdict) -> Check:
     """Whether an effect that must be there is found."""
-    if verdict.label == NOT_TESTABLE:
+    if verdict.label in (NOT_TESTABLE, NO_MARGIN):
         return Check(None, f"{verdict.label}: {verdict.reason}")
     return Check(verdict.label == SUPPORTED, f"{verdict.label}: {verdict.reason}")

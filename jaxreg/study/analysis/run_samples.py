@@ -1,0 +1,281 @@
+"""From `Runs` and a `Question` to samples: mistakes, diverged runs, and what is paired by seed."""
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from jaxreg.errors import UserErrors, nearest
+from jaxreg.study.analysis.runs import Question, Runs, Seed
+from jaxreg.study.analysis.samples import Sample
+from jaxreg.study.analysis.two_samples import Unpaired
+
+Vector = Float[np.ndarray, "_"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Pairing:
+    """Whether runs of one seed are compared with each other.
+
+    why: one line.
+    correlation: of the runs of one seed, over all arms; None where seeds differ or nothing varies.
+    """
+
+    paired: bool
+    why: str
+    correlation: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """`Runs`, ready to be tested.
+
+    Attributes:
+      seeds: arm -> the seeds of its runs.
+      scores: arm -> view -> one score per run; NaN where a run is left out.
+      lost: arm -> how many of its runs have no score on the primary view; arms without any are
+        left out.
+      pairing: of all arms but `Question.aa`, which is paired only if its seeds are the baseline's.
+      notes: lines that say what was done with diverged runs.
+    """
+
+    question: Question
+    seeds: Mapping[str, tuple[Seed, ...]]
+    scores: Mapping[str, Mapping[str, Vector]]
+    lost: Mapping[str, int]
+    pairing: Pairing
+    notes: tuple[str, ...]
+
+    def is_paired(self, arm: str) -> bool:
+        """Whether this arm is compared seed by seed."""
+        return self.pairing.paired and _same_seeds(self.seeds, arm, self.question.baseline)
+
+    def sample(self, arm: str, view: str) -> Sample:
+        """An arm against the baseline; runs that are left out are in neither."""
+        arm_scores = self.scores[arm][view]
+        baseline = self.scores[self.question.baseline][view]
+        if not self.is_paired(arm):
+            return Unpaired(_finite(arm_scores), _finite(baseline))
+        return _finite(self._in_baselines_order(arm, arm_scores) - baseline)
+
+    def paired_seeds(self, arm: str, view: str) -> tuple[Seed, ...]:
+        """The seeds of the differences of `sample`, in order."""
+        values = self._in_baselines_order(arm, self.scores[arm][view])
+        kept = np.isfinite(values - self.scores[self.question.baseline][view])
+        seeds = self.seeds[self.question.baseline]
+        return tuple(seed for seed, keep in zip(seeds, kept, strict=True) if keep)
+
+    def _in_baselines_order(self, arm: str, values: Vector) -> Vector:
+        return _reordered(self.seeds, arm, self.question.baseline, values)
+
+
+def prepare(runs: Runs, question: Question) -> Prepared:
+    """The samples of a question.
+
+    Raises:
+      UserErrors: all that cannot be judged, one line each.
+    """
+    mistakes = [*_of_question(question), *_of_names(runs, question)]
+    if mistakes:
+        raise UserErrors(mistakes)
+    mistakes = [*_of_scores(runs, question), *_of_pairing(runs, question)]
+    if mistakes:
+        raise UserErrors(mistakes)
+    filled, notes = _filled(runs, question)
+    lost = {
+        arm: int(np.count_nonzero(~np.isfinite(row[question.primary])))
+        for arm, row in runs.scores.items()
+    }
+    lost = {arm: count for arm, count in lost.items() if count}
+    pairing = _pairing(runs, question, filled)
+    return Prepared(question, runs.seeds, filled, lost, pairing, tuple(notes))
+
+
+def _of_question(question: Question) -> Iterator[str]:
+    """Mistakes in the question by itself."""
+    margin = question.margin
+    if margin is not None and not (math.isfinite(margin) and margin > 0):
+        yield f"margin: {margin:g} is not a finite number above 0"
+    if margin is None and question.claim != "superiority":
+        yield f"margin: {question.claim} needs one, the smallest difference that matters"
+    if not 0 < question.alpha < 1:
+        yield f"alpha: {question.alpha:g} is not between 0 and 1"
+    if question.looks < 1:
+        yield f"looks: {question.looks} is below 1"
+    elif not 1 <= question.look <= question.looks:
+        yield f"look: {question.look} is none of the {question.looks} planned"
+    if isinstance(question.diverged, float) and not math.isfinite(question.diverged):
+        yield f"diverged: {question.diverged} is not finite"
+
+
+def _of_names(runs: Runs, question: Question) -> Iterator[str]:
+    """Names that the runs do not have."""
+    if question.baseline not in runs.scores:
+        yield f"baseline: no arm {question.baseline!r}{nearest(question.baseline, runs.arms)}"
+    elif len(runs.arms) < 2:
+        yield f"arms: only the baseline {question.baseline!r}; nothing to compare it with"
+    for name, arms in (("aa", (question.aa,)), ("known", question.known)):
+        for arm in arms:
+            if arm is None:
+                continue
+            if arm == question.baseline:
+                yield f"{name}: {arm!r} is the baseline itself"
+            elif arm not in runs.scores:
+                yield f"{name}: no arm {arm!r}{nearest(arm, runs.arms)}"
+    if question.primary not in runs.views:
+        yield f"primary: no view {question.primary!r}{nearest(question.primary, runs.views)}"
+        return
+    for arm, row in runs.scores.items():
+        if question.primary not in row:
+            yield f"arm {arm!r}: no score on {question.primary!r}"
+
+
+def _of_scores(runs: Runs, question: Question) -> Iterator[str]:
+    """Arms with too few runs, and runs without a score where nothing says what they count as."""
+    for arm, row in runs.scores.items():
+        count = len(runs.seeds[arm])
+        if count < 2:
+            yield f"arm {arm!r}: {_runs(count)}; a comparison needs at least 2 seeds of each arm"
+        if question.diverged is not None:
+            continue
+        for view, values in row.items():
+            missing = _without_score(runs.seeds[arm], values)
+            if missing:
+                yield (
+                    f"arm {arm!r}: {len(missing)} of {_runs(count)} without a finite score on"
+                    f" {view!r} ({_seeds(missing)}); say what they count as: diverged=worst, drop"
+                    " or a number"
+                )
+
+
+def _of_pairing(runs: Runs, question: Question) -> Iterator[str]:
+    """Arms whose seeds are not the baseline's, where the person says that they are paired."""
+    if question.paired is not True:
+        return
+    own = runs.seeds[question.baseline]
+    for arm in _compared(runs, question):
+        if _same_seeds(runs.seeds, arm, question.baseline):
+            continue
+        lacks = [seed for seed in own if seed not in set(runs.seeds[arm])]
+        more = [seed for seed in runs.seeds[arm] if seed not in set(own)]
+        said = [f"lacks {_seeds(lacks)}"] if lacks else []
+        said += [f"has {_seeds(more)} more"] if more else []
+        yield (
+            f"paired: arm {arm!r} has other seeds than the baseline {question.baseline!r}:"
+            f" {' and '.join(said)}"
+        )
+
+
+def _filled(runs: Runs, question: Question) -> tuple[dict[str, dict[str, Vector]], list[str]]:
+    """(the scores with every diverged run as the question says, lines that say so)."""
+    notes, filled = [], {arm: dict(row) for arm, row in runs.scores.items()}
+    for view in runs.views:
+        rows = {arm: row[view] for arm, row in runs.scores.items() if view in row}
+        missing = {arm: len(_without_score(runs.seeds[arm], v)) for arm, v in rows.items()}
+        if not any(missing.values()):
+            continue
+        counts = ", ".join(
+            f"{arm} {count} of {len(rows[arm])}" for arm, count in missing.items() if count
+        )
+        value, how = _worth(list(rows.values()), question)
+        notes.append(f"without a finite score on {view}: {counts}; {how}")
+        for arm, values in rows.items():
+            filled[arm][view] = np.where(np.isfinite(values), values, value)
+    return filled, notes
+
+
+def _worth(rows: Sequence[Vector], question: Question) -> tuple[float, str]:
+    """(what a diverged run of a view counts as, the same in words)."""
+    if question.diverged == "drop":
+        return math.nan, "they are left out, which favours arms that diverge"
+    if question.diverged != "worst":
+        assert isinstance(question.diverged, float | int), "checked before"
+        return float(question.diverged), f"they count as {question.diverged:g}"
+    finite = np.concatenate([_finite(values) for values in rows])
+    if finite.size == 0:
+        return 0.0, "no run has a score"
+    worst = float(finite.min() if question.higher_is_better else finite.max())
+    return worst, f"they count as the worst score seen, {worst:g}"
+
+
+def _pairing(runs: Runs, question: Question, filled: Mapping[str, Mapping[str, Vector]]) -> Pairing:
+    """Whether the arms are compared seed by seed."""
+    arms, baseline = _compared(runs, question), question.baseline
+    others = [arm for arm in arms if not _same_seeds(runs.seeds, arm, baseline)]
+    if others:
+        return Pairing(False, f"unpaired: other seeds than the baseline: {', '.join(others)}")
+    correlation = _correlation(
+        [
+            (
+                _reordered(runs.seeds, arm, baseline, filled[arm][question.primary]),
+                filled[baseline][question.primary],
+            )
+            for arm in arms
+        ]
+    )
+    measured = "nothing varies" if correlation is None else f"correlation {correlation:+.2f}"
+    if question.paired == "auto":
+        lowers = correlation is not None and correlation > 0
+        effect = "lowers" if lowers else "does not lower"
+        why = f"every arm has the baseline's seeds, and pairing {effect} the variance ({measured})"
+        return Pairing(lowers, f"{'paired by seed' if lowers else 'unpaired'}: {why}", correlation)
+    said = "paired by seed" if question.paired else "unpaired"
+    return Pairing(question.paired, f"{said}, as was said ({measured})", correlation)
+
+
+def _correlation(pairs: Sequence[tuple[Vector, Vector]]) -> float | None:
+    """Of the scores of one seed, pooled over the arms; None where nothing varies.
+
+    It is above 0 where the variances of the differences, summed over the arms, are smaller than
+    those of two independent runs.
+    """
+    together = size = 0.0
+    for arm, baseline in pairs:
+        both = np.isfinite(arm) & np.isfinite(baseline)
+        if np.count_nonzero(both) < 2:
+            continue
+        (first, cross), (_, second) = np.cov(arm[both], baseline[both])
+        together += float(cross)
+        size += math.sqrt(float(first) * float(second))
+    return together / size if size > 0 else None
+
+
+def _compared(runs: Runs, question: Question) -> list[str]:
+    """The arms whose seeds must be the baseline's if runs are paired: the A/A arm's need not."""
+    others = [arm for arm in runs.arms if arm != question.baseline]
+    return [arm for arm in others if arm != question.aa] or others
+
+
+def _same_seeds(seeds: Mapping[str, Sequence[Seed]], arm: str, baseline: str) -> bool:
+    return set(seeds[arm]) == set(seeds[baseline])
+
+
+def _reordered(
+    seeds: Mapping[str, Sequence[Seed]], arm: str, baseline: str, values: Vector
+) -> Vector:
+    """The scores of an arm in the order of the baseline's seeds."""
+    if tuple(seeds[arm]) == tuple(seeds[baseline]):
+        return values
+    at = {seed: index for index, seed in enumerate(seeds[arm])}
+    return values[[at[seed] for seed in seeds[baseline]]]
+
+
+def _without_score(seeds: Sequence[Seed], values: Vector) -> list[Seed]:
+    return [seed for seed, value in zip(seeds, values, strict=True) if not math.isfinite(value)]
+
+
+def _finite(values: Vector) -> Vector:
+    return values[np.isfinite(values)]
+
+
+def _runs(count: int) -> str:
+    return "1 run" if count == 1 else f"{count} runs"
+
+
+def _seeds(seeds: Sequence[Seed], most: int = 5) -> str:
+    """The first few, for a line."""
+    listed = ", ".join(str(seed) for seed in seeds[:most])
+    more = f" and {len(seeds) - most} more" if len(seeds) > most else ""
+    return f"seed{'s' if len(seeds) > 1 else ''} {listed}{more}"
