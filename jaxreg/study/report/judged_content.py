@@ -3,6 +3,7 @@
 A dict of plain values, so that all of them show the same numbers; loads no JAX.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from jaxreg.study.analysis import verdict
 from jaxreg.study.analysis.judge import Outcome
 from jaxreg.study.analysis.runs import Question
 from jaxreg.study.report import judged_method as method
+from jaxreg.study.report.forest import known
 from jaxreg.study.report.judged_numbers import Amount, decimals, interval, number, p_value, signed
 
 MOST_DOTS = 200
@@ -222,6 +224,7 @@ def _named(row: Mapping[str, Any]) -> str:
 
 
 def _best_first(rows: Sequence[Mapping[str, Any]], better: str) -> list[Mapping[str, Any]]:
+    """By size of the effect, the best first; those without one last."""
     sign = -1 if better == "higher" else 1
-    there = [row for row in rows if row["difference"] is not None]
-    return sorted(there, key=lambda row: sign * row["difference"])
+    last = math.inf
+    return sorted(rows, key=lambda r: sign * r["difference"] if known(r["difference"]) else last)

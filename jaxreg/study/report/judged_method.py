@@ -2,9 +2,11 @@
 with sources.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from jaxreg.study.analysis import statistics, two_samples
 from jaxreg.study.analysis.runs import Question
 
 
@@ -52,19 +54,36 @@ CLAIMS = {
 }
 
 
-def test_name(results: Mapping[str, Any]) -> str:
-    """The test's name, as it stands in a sentence after "by a"."""
+def is_exact(results: Mapping[str, Any]) -> bool:
+    """Whether all sign patterns, or all splits of the runs, were counted for every p value."""
+    sizes = [row["runs"] for row in results["comparisons"] if row["p"] is not None]
     if results["pairing"]["paired"]:
-        return "sign-flip permutation test on the differences between runs of one seed"
-    return "permutation test of Welch's t (where its p is larger, Welch's t test)"
+        return all(arm <= statistics.MAX_EXACT_SEEDS for arm, _ in sizes)
+    return all(math.comb(arm + base, arm) <= two_samples.MAX_EXACT_SPLITS for arm, base in sizes)
+
+
+def test_name(results: Mapping[str, Any]) -> str:
+    """The test's name, as it stands in a sentence after "a two-sided"."""
+    paired = results["pairing"]["paired"]
+    draws = statistics.NUM_DRAWS if paired else two_samples.NUM_SPLITS
+    how = "all" if is_exact(results) else f"{draws:,} drawn"
+    if paired:
+        return (
+            "sign-flip permutation test on the differences between runs of one seed"
+            f" ({how} sign patterns)"
+        )
+    return (
+        f"permutation test of Welch's t ({how} splits of the runs; where its p is larger, Welch's"
+        " t test)"
+    )
 
 
 def sources(results: Mapping[str, Any], question: Question) -> list[Source]:
     """Of the test, the interval, and the corrections that were used."""
-    paired, sampled = results["pairing"]["paired"], results.get("sampled", False)
+    paired = results["pairing"]["paired"]
     return [
         FISHER if paired else JANSSEN,
-        *([PHIPSON] if sampled else []),
+        *([] if is_exact(results) else [PHIPSON]),
         STUDENT if paired else WELCH,
         HOLM,
         *([SCHUIRMANN] if question.claim == "equivalence" else []),

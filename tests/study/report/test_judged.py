@@ -15,6 +15,7 @@ import pytest
 from rich.console import Console
 
 from jaxreg.cli import judged_table
+from jaxreg.study.analysis.runs import Runs
 from jaxreg.study.report import judged_content, judged_page, judged_picture, judged_text
 from jaxreg.study.report.judged_numbers import decimals, interval, number, p_value, signed
 from tests.helpers.judged import make_outcome, make_question, make_runs
@@ -189,12 +190,40 @@ def test_warnings_come_first():
     assert judged_text.markdown(shown).startswith("- Judged before")
 
 
-def test_one_run_has_no_interval_and_stops_nothing():
-    shown = make_content(num_seeds=1)[1]
-    assert "nan" not in judged_text.paragraph(shown) + judged_text.markdown(shown)
-    assert payload_of(judged_page.render(shown))["comparisons"][0]["ci95"] == [None, None]
+def test_an_arm_without_a_number_is_named_and_stops_nothing():
+    runs = make_runs()
+    runs.scores["muon"]["test"][1:] = math.nan
+    question = make_question(diverged="drop")
+    shown = judged_content.content(make_outcome(runs, question), question)
+    told = judged_text.paragraph(shown) + judged_text.markdown(shown)
+    assert "nan" not in told and "of muon is" in told
+    assert "not testable" in told and "Not testable: muon" in " ".join(shown["headline"])
+    assert any("muon 7 of 8" in line for line in shown["warnings"]), shown["warnings"]
+    assert payload_of(judged_page.render(shown))["comparisons"][0]["verdict"] == "not testable"
     assert judged_picture.svg(shown).startswith(b"<?xml")
     Console(width=80, file=open("/dev/null", "w")).print(judged_table.table(shown))
+
+
+def test_unpaired_runs_of_different_numbers():
+    runs = make_runs()
+    seeds = {arm: tuple(f"{arm}{i}" for i in range(8 + k)) for k, arm in enumerate(runs.arms)}
+    more = np.random.default_rng(3).standard_normal(8)
+    scores = {
+        arm: {view: np.concatenate([row[view], row[view].mean() + 1e-3 * more[:k]]) for view in row}
+        for k, (arm, row) in enumerate(runs.scores.items())
+    }
+    question = make_question(paired="auto")
+    outcome = make_outcome(Runs(seeds, scores), question)
+    shown = judged_content.content(outcome, question)
+    told = judged_text.paragraph(shown)
+    assert "Welch 1947" in told and "Student 1908" not in told and "with 8 to 12 runs of each" in told
+    assert "Phipson" in told, "12 and 8 runs have 125,970 splits: too many to count"
+    for arm, row in primary(outcome.results).items():
+        [sentence] = re.findall(rf"The difference of {re.escape(arm)} is (.*?)\.(?: |$)", told)
+        printed(sentence, row)
+        assert shown["table"][arm]["test"]["runs"] == len(seeds[arm])
+    assert all(row["dots"] == [] for row in shown["comparisons"])
+    assert [name for name, _ in shown["table"]["muon"]["test"]["dots"]] == list(seeds["muon"])
 
 
 def test_many_runs_are_drawn_as_a_sample_of_equal_ranks():
