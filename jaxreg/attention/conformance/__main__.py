@@ -11,7 +11,7 @@ from pathlib import Path
 from jaxreg.attention.conformance import report, suite
 from jaxreg.attention.conformance.subject import Subject
 from jaxreg.attention.conformance.target import FORMS, load
-from jaxreg.errors import DONE, FAILED, MISTAKE, UserErrors, collecting
+from jaxreg.errors import DONE, FAILED, MISTAKE, UserErrors, collecting, nearest
 
 
 def _subject(words: str) -> Subject:
@@ -27,6 +27,14 @@ def _check_output(path: Path | None) -> None:
         raise UserErrors([f"--output: {path} is a folder, or in a folder that is not there"])
 
 
+def _check_skipped(names: Sequence[str]) -> None:
+    unknown = [name for name in names if name not in suite.CHECKS]
+    if unknown:
+        raise UserErrors(
+            [f"--skip: there is no check {name}{nearest(name, suite.CHECKS)}" for name in unknown]
+        )
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the suite on the function named in `argv`, prints the table, returns the exit code."""
     parser = argparse.ArgumentParser(
@@ -40,6 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("function", nargs="?", metavar="module:function", help=FORMS)
     parser.add_argument("--list", action="store_true", help="list the checks and stop")
     parser.add_argument("--quick", action="store_true", help="leave out sequences of 600 positions")
+    parser.add_argument(
+        "--skip", action="append", default=[], metavar="CHECK", help="leave a check out"
+    )
     parser.add_argument(
         "--output",
         type=Path,
@@ -58,11 +69,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         _check_output(given.output)
     with collecting(mistakes):
         subject = _subject(given.function)
+    with collecting(mistakes):
+        _check_skipped(given.skip)
     if mistakes:
         for mistake in mistakes:
             print(f"conformance: {mistake}", file=sys.stderr)
         return MISTAKE
-    checks = suite.chosen(quick=given.quick)
+    checks = tuple(name for name in suite.chosen(quick=given.quick) if name not in given.skip)
     results = suite.results(subject, checks, quick=given.quick)
     found = report.show(given.function, checks, results)
     if given.output:

@@ -1,5 +1,6 @@
 """The printed table of results, and the same as a plain text file."""
 
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -83,7 +84,13 @@ def _table(name: str, results: Iterable[Result]) -> Any:
 
 
 def _versions(name: str) -> str:
-    """The versions that the results depend on: "jax 0.10.2, flax 0.12.8"."""
-    packages = dict.fromkeys(("jax", name.partition(":")[0].partition(".")[0]))
+    """The versions that the results depend on: "jax 0.10.2, flax 0.12.8".
+
+    They are those of JAX and of the package in which the function is, or, where its module has a
+    tuple PACKAGES, of the packages named there.
+    """
+    module = name.partition(":")[0]
+    own = getattr(sys.modules.get(module), "PACKAGES", (module.partition(".")[0],))
     known = {d.metadata["Name"]: d.version for d in metadata.distributions()}
-    return ", ".join(f"{package} {known[package]}" for package in packages if package in known)
+    found = dict.fromkeys(("jax", *own))
+    return ", ".join(f"{package} {known[package]}" for package in found if package in known)

@@ -79,18 +79,18 @@ def results(subject: Subject, checks: Sequence[str], *, quick: bool = False) -> 
     """`run`, one result at a time as they come."""
     bench = Bench(subject, quick)
     for name in checks:
-        # Weights are recovered by products with the identity, which must not round to bfloat16.
-        with jax.default_matmul_precision("highest"):
-            result = _outcome(name, bench)
-        yield result
+        yield outcome(name, bench)
 
 
-def _outcome(name: str, bench: Bench) -> Result:
-    try:
-        return Result(name, "ok", _ALL[name](bench))
-    except NotOffered as reason:
-        return Result(name, "not offered", str(reason))
-    except CheckFailed as reason:
-        return Result(name, "FAILED", str(reason))
-    except Exception as error:
-        return Result(name, "FAILED", first_line(error))
+def outcome(name: str, bench: Bench) -> Result:
+    """The result of one check."""
+    # Weights are recovered by products with the identity, which must not round to bfloat16.
+    with jax.default_matmul_precision("highest"):
+        try:
+            return Result(name, "ok", _ALL[name](bench))
+        except NotOffered as reason:
+            return Result(name, "not offered", str(reason))
+        except CheckFailed as reason:
+            return Result(name, "FAILED", str(reason))
+        except Exception as error:
+            return Result(name, "FAILED", first_line(error))
