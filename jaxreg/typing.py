@@ -51,7 +51,7 @@ NormKind = Literal["layer", "layer_no_bias", "layer_plain", "rms"]
 Positions = Literal["learned", "sinusoidal", "rotary", "none"]
 """How a model knows where a token stands; see `jaxreg.nn.TransformerOptions`, as for the next."""
 
-InitScheme = Literal["lecun", "normal", "scaled", "xavier"]
+InitScheme = Literal["lecun", "normal", "scaled", "xavier", "lecun_small_positions"]
 """How parameters are drawn."""
 
 DropoutDepth = Literal["constant", "linear"]

@@ -6,6 +6,7 @@ A check that is not offered is skipped, a failed one fails with its line. `-k "n
 one out. Nothing of JAX is loaded unless an option is given.
 """
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -77,7 +78,7 @@ def _conformance(session: pytest.Session, words: str, quick: bool) -> Iterator[C
     try:
         bench = Bench(Subject(load(words)), quick)
     except UserErrors as error:
-        raise pytest.UsageError(f"{_FUNCTIONS}={words}: {error}") from None
+        raise pytest.UsageError(f"{_FUNCTIONS}: {error}") from None
 
     def line_of(check: str) -> str:
         result = suite.outcome(check, bench)
@@ -88,6 +89,6 @@ def _conformance(session: pytest.Session, words: str, quick: bool) -> Iterator[C
         return result.detail
 
     for check in suite.chosen(quick=quick):
-        yield CheckItem.from_parent(
-            session, name=f"{words}::{check}", line=lambda check=check: line_of(check)
-        )
+        name = f"{words}::{check}"
+        line = functools.partial(line_of, check)
+        yield CheckItem.from_parent(session, name=name, nodeid=name, line=line)

@@ -40,6 +40,8 @@ class Subject:
       causal: whether position t may depend on positions up to t only.
       padding: "mask" where the batch marks its padding, by the function `pad`; None: no padding.
       pad: (batch, n) -> the batch with n more positions of padding at the end of every row.
+      attention: the attention function of the model, of query [B, T, H, K], key and value [B, S, H,
+        K], as Flax's `attention_fn`; for the family attention, which is the conformance suite.
       save, restore: (state, path) -> None and (path, like) -> state. None: Orbax.
       name: names the subject in tables.
     """
@@ -62,6 +64,7 @@ class Subject:
     causal: bool = False
     padding: Literal["mask"] | None = None
     pad: Callable[[Batch, int], Batch] | None = None
+    attention: Callable[..., Any] | None = None
     save: Callable[[State, Any], None] | None = None
     restore: Callable[[Any, State], State] | None = None
     name: str = "subject"

@@ -13,11 +13,19 @@ Initializer = Callable[..., Array]
 
 @dataclasses.dataclass(frozen=True)
 class Initializers:
-    """Initializers of kernels, of kernels that end a residual branch (`out`, `wo`), of tables."""
+    """Initializers, one for each kind of matrix.
+
+    Attributes:
+      kernel: of kernels.
+      residual_kernel: of kernels that end a residual branch (`out`, `wo`).
+      table: of the table of tokens.
+      positions: of the table of learned positions.
+    """
 
     kernel: Initializer
     residual_kernel: Initializer
     table: Initializer
+    positions: Initializer
 
 
 # Flax's own defaults: kernels 1 / fan_in (truncated normal), tables N(0, 1 / D).
@@ -32,10 +40,13 @@ def _scaled(num_layers: int) -> Initializer:
 
 
 INIT_SCHEMES: dict[InitScheme, Callable[[int], Initializers]] = {
-    "lecun": lambda num_layers: Initializers(_LECUN, _LECUN, _TABLE),
-    "normal": lambda num_layers: Initializers(_NORMAL, _NORMAL, _NORMAL),
-    "scaled": lambda num_layers: Initializers(_NORMAL, _scaled(num_layers), _NORMAL),
-    "xavier": lambda num_layers: Initializers(_GLOROT, _GLOROT, _TABLE),
+    "lecun": lambda num_layers: Initializers(_LECUN, _LECUN, _TABLE, _TABLE),
+    "normal": lambda num_layers: Initializers(_NORMAL, _NORMAL, _NORMAL, _NORMAL),
+    "scaled": lambda num_layers: Initializers(
+        _NORMAL, _scaled(num_layers), _NORMAL, _NORMAL
+    ),
+    "xavier": lambda num_layers: Initializers(_GLOROT, _GLOROT, _TABLE, _TABLE),
+    "lecun_small_positions": lambda num_layers: Initializers(_LECUN, _LECUN, _TABLE, _NORMAL),
 }
 """As functions of the number of layers N.
 
@@ -47,7 +58,9 @@ write to the residual stream divided by sqrt(2 N). Radford et al. 2019, OpenAI r
 models are unsupervised multitask learners" (GPT-2), section 2.3. "xavier": Glorot & Bengio 2010,
 PMLR 9:249-256, eq. 16 (uniform, variance 2 / (fan-in + fan-out)), as in the code of Vaswani et al.
 2017, arXiv:1706.03762; tables N(0, 1 / D) as there, which are multiplied by sqrt(D) there and not
-here.
+here. "lecun_small_positions": "lecun", with a position table N(0, .02^2), which is usual: Devlin et
+al. 2019; Dosovitskiy et al. 2021, "An image is worth 16x16 words" (ViT), arXiv:2010.11929, as in
+its code.
 """
 
 

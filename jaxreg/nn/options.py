@@ -213,7 +213,8 @@ class TransformerOptions:
     Attributes:
       positions: "learned", "sinusoidal", "rotary" (in every block's attention) or "none".
       final_norm: a norm before the output layer (the essay draws none).
-      init_scheme: "lecun", "normal", "scaled" or "xavier" (`jaxreg.nn.init`).
+      init_scheme: "lecun", "normal", "scaled", "xavier" or "lecun_small_positions"
+        (`jaxreg.nn.init`).
       block: how each block is put together.
 
     Raises:

@@ -135,7 +135,7 @@ class Transformer(nn.Module):
             self.width,
             self.max_length,
             lambda rows: nn.Embed(
-                self.max_length, self.width, embedding_init=init.table, name="positions"
+                self.max_length, self.width, embedding_init=init.positions, name="positions"
             )(rows),
         )
         blocks = [

@@ -46,13 +46,15 @@ def started(**options):
 
 
 def expected_size(scheme, name):
-    """The standard deviation of a kernel, or of a table (name "table")."""
+    """The standard deviation of a kernel, or of a table (name "table" or "positions")."""
     if scheme in ("normal", "scaled"):
         return 0.02 / math.sqrt(2 * N) if scheme == "scaled" and name in ("out", "wo") else 0.02
-    if name == "table":
+    if name == "positions" and scheme == "lecun_small_positions":
+        return 0.02
+    if name in ("table", "positions"):
         return 1 / math.sqrt(D)
     fan_in, fan_out = FANS[name]
-    return math.sqrt(1 / fan_in if scheme == "lecun" else 2 / (fan_in + fan_out))
+    return math.sqrt(2 / (fan_in + fan_out) if scheme == "xavier" else 1 / fan_in)
 
 
 @pytest.mark.short_cases()
@@ -65,7 +67,7 @@ def test_every_matrix_is_as_large_as_the_scheme_says(scheme, patches):
         if leaf in ("bias", "scale"):
             np.testing.assert_array_equal(x, 1.0 if leaf == "scale" else 0.0, err_msg=path)
             continue
-        size = expected_size(scheme, "table" if leaf == "embedding" else owner)
+        size = expected_size(scheme, "table" if owner == "embedding" else owner)
         np.testing.assert_allclose(x.std(), size, rtol=0.06, err_msg=path)
         assert abs(x.mean()) < 5 * size / math.sqrt(x.size), path
         if (
@@ -92,3 +94,12 @@ def test_the_default_is_flax_s_own_bit_for_bit():
     plain = jax.jit(Plain().init)(jax.random.key(1), jnp.zeros((1, D)))["params"]
     np.testing.assert_array_equal(params["output/kernel"], plain["output"]["kernel"])
     np.testing.assert_array_equal(params["embedding/embedding"], plain["embedding"]["embedding"])
+
+
+def test_small_positions_change_nothing_else():
+    usual, small = started(), started(init_scheme="lecun_small_positions")
+    changed = {path for path in usual if not np.array_equal(usual[path], small[path])}
+    assert changed == {"positions/embedding"}
+    np.testing.assert_allclose(
+        small["positions/embedding"], usual["positions/embedding"] * 0.02 * math.sqrt(D), rtol=1e-5
+    )

@@ -49,7 +49,7 @@ class Transformer(Module):
             )
         is_learned = options.positions == "learned"
         self.positions = (
-            nnx.Embed(self.max_length, width, embedding_init=init.table, rngs=rngs)
+            nnx.Embed(self.max_length, width, embedding_init=init.positions, rngs=rngs)
             if is_learned
             else None
         )

@@ -54,7 +54,9 @@ def get_config(dataset: str = DEFAULT_DATASET) -> ConfigDict:
             # reference | blockwise (attention in memory O(T)) | pallas (the same in kernels for
             # TPUs and GPUs) | None: by size and platform
             "implementation": None,
-            "init_scheme": "lecun",  # lecun | normal | scaled | xavier
+            # lecun | normal | scaled | xavier | lecun_small_positions (lecun, but learned positions
+            # start at N(0, .02^2))
+            "init_scheme": "lecun",
             # float32 | bfloat16: of activations and products; parameters, attention weights, logits
             # and loss stay float32
             "dtype": "float32",
