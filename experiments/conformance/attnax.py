@@ -19,4 +19,3 @@ def flash(query, key, value, *, mask=None, dropout_rng=None, dropout_rate=0.0, d
         deterministic=deterministic,
     )
     return out.swapaxes(1, 2)
-

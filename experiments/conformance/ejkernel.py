@@ -16,15 +16,7 @@ def _mask_info(mask):
 
 
 def flash(
-    query,
-    key,
-    value,
-    *,
-    bias=None,
-    mask=None,
-    causal=False,
-    softmax_scale=None,
-    dropout_prob=0.0,
+    query, key, value, *, bias=None, mask=None, causal=False, softmax_scale=None, dropout_prob=0.0
 ):
     """`ejkernel.modules.flash_attention`.
 

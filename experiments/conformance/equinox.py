@@ -11,9 +11,7 @@ import jax.numpy as jnp
 PACKAGES = ("equinox",)
 
 
-def attention(
-    query, key, value, *, mask=None, rate=0.0, dropout_rng=None, deterministic=True
-):
+def attention(query, key, value, *, mask=None, rate=0.0, dropout_rng=None, deterministic=True):
     """What the module returns, mapped over the examples, each with a key of its own.
 
     Equinox's modules take one example; a batch is `jax.vmap`'s, and the keys are the caller's.

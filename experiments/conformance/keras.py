@@ -48,11 +48,6 @@ def attention(
         state = [(seed, jax.random.key_data(dropout_rng))]
     with keras.StatelessScope(state_mapping=state):
         out = made(
-            query,
-            value,
-            key,
-            attention_mask=mask,
-            use_causal_mask=is_causal,
-            training=training,
+            query, value, key, attention_mask=mask, use_causal_mask=is_causal, training=training
         )
     return out.reshape(*out.shape[:2], heads, width)

@@ -26,13 +26,9 @@ CELLS = {"ok": "ok", "FAILED": "**FAILED**", "not offered": "not offered", None:
 
 def lines() -> list[str]:
     """The table in Markdown: a row for each check, then one with the versions."""
-    texts = {
-        name: (FOLDER / f"{name}.txt").read_text(encoding="utf-8").strip() for name in COLUMNS
-    }
+    texts = {name: (FOLDER / f"{name}.txt").read_text(encoding="utf-8").strip() for name in COLUMNS}
     found = {name: report.statuses(text) for name, text in texts.items()}
-    rows = [
-        (check, *(CELLS[found[name].get(check)] for name in COLUMNS)) for check in CHECKS
-    ]
+    rows = [(check, *(CELLS[found[name].get(check)] for name in COLUMNS)) for check in CHECKS]
     versions = (text.splitlines()[-1].removeprefix("with ") for text in texts.values())
     links = (f"[{name}](../experiments/results/conformance/{name}.txt)" for name in COLUMNS)
     head = [("check", *links), ("---",) * (1 + len(COLUMNS))]

@@ -1,17 +1,21 @@
 """The main result again, without jaxreg: plain Flax, optax and numpy.
 
 Command:  python experiments/independent/cat_sat_plain.py
-Time:     TIME
-Result:   experiments/results/independent/: RESULT
+Time:     two minutes on two cores
+Result:   experiments/results/independent/: at 8 seeds attention dropout .3 gains 12.3 points
+          [+10.3, +14.3] and weight decay 7.8 [+5.5, +10.0] with Flax's position table; with the
+          usual one 8.1 [+7.0, +9.2] and 4.7 [+3.4, +6.0], over a better baseline (76.1% against
+          73.3%). experiments/cat_sat.py at 12 seeds: 13.3 and 6.6; cat_sat_usual_positions.py:
+          9.1 and 4.2
 
-Of jaxreg it imports the sentences only (`jaxreg.data.catsat`, numpy code without JAX). Model, dropout,
-loss, optimizer, batches, accuracy and random numbers are written here once more, from the
+Of jaxreg it imports the sentences only (`jaxreg.data.catsat`, numpy code without JAX). Model,
+dropout, loss, optimizer, batches, accuracy and random numbers are written here once more, from the
 description in the README: Flax's own attention with its own dropout (`broadcast_dropout=False`),
-epochs shuffled by numpy. So at one seed its sentences are those of experiments/cat_sat.py, and nothing
-else is.
+epochs shuffled by numpy. So at one seed its sentences are those of experiments/cat_sat.py, and
+nothing else is.
 
-It writes an accuracy per arm, seed and view, for two position tables: drawn from N(0, 1 / width), as
-Flax's `nn.Embed` does by default, and from N(0, .02^2), as in BERT and ViT.
+It writes an accuracy per arm, seed and view, for two position tables: drawn from N(0, 1 / width),
+as Flax's `nn.Embed` does by default, and from N(0, .02^2), as in BERT and ViT.
 """
 
 import csv
@@ -29,11 +33,7 @@ from jaxreg.data.catsat import lexicon, splits
 RESULTS = Path(__file__).parents[1] / "results" / "independent"
 SEEDS = range(100, 108)
 VIEWS = ("train", "validation", "recombination")
-ARMS = {
-    "none": {},
-    "attention_0.3": {"dropout": 0.3},
-    "weight_decay": {"decay": 1.0},
-}
+ARMS = {"none": {}, "attention_0.3": {"dropout": 0.3}, "weight_decay": {"decay": 1.0}}
 POSITIONS = {
     "flax_positions": nn.initializers.variance_scaling(1.0, "fan_in", "normal", out_axis=0),
     "usual_positions": nn.initializers.normal(0.02),
@@ -139,9 +139,7 @@ def main() -> None:
                 for seed, views in drawn.items():
                     data = {name: rows_of(views[name]) for name in VIEWS}
                     batches = shuffled(seed, len(views["train"].tokens))
-                    params = trained(
-                        seed, data["train"], batches, positions=positions, **strengths
-                    )
+                    params = trained(seed, data["train"], batches, positions=positions, **strengths)
                     hits = [accuracy(params, data[name], positions=positions) for name in VIEWS]
                     table.writerow([arm, seed, *(f"{float(x):.6f}" for x in hits)])
                     print(positions, arm, seed, *(f"{100 * float(x):.1f}" for x in hits))

@@ -65,8 +65,8 @@ def pytest_collection_modifyitems(
     session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
 ) -> None:
     """Adds an item for each check of each function that is named."""
-    for words in config.getoption(_FUNCTIONS):
-        items.extend(_conformance(session, words, quick=config.getoption(_QUICK)))
+    for words in config.getoption(_FUNCTIONS) or ():
+        items.extend(_conformance(session, words, quick=bool(config.getoption(_QUICK))))
 
 
 def _conformance(session: pytest.Session, words: str, quick: bool) -> Iterator[CheckItem]:

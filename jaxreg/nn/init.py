@@ -42,9 +42,7 @@ def _scaled(num_layers: int) -> Initializer:
 INIT_SCHEMES: dict[InitScheme, Callable[[int], Initializers]] = {
     "lecun": lambda num_layers: Initializers(_LECUN, _LECUN, _TABLE, _TABLE),
     "normal": lambda num_layers: Initializers(_NORMAL, _NORMAL, _NORMAL, _NORMAL),
-    "scaled": lambda num_layers: Initializers(
-        _NORMAL, _scaled(num_layers), _NORMAL, _NORMAL
-    ),
+    "scaled": lambda num_layers: Initializers(_NORMAL, _scaled(num_layers), _NORMAL, _NORMAL),
     "xavier": lambda num_layers: Initializers(_GLOROT, _GLOROT, _TABLE, _TABLE),
     "lecun_small_positions": lambda num_layers: Initializers(_LECUN, _LECUN, _TABLE, _NORMAL),
 }

@@ -50,8 +50,9 @@ def test_the_rates_that_flax_takes_in_silence_are_listed():
     assert [check for check, (status, _) in found.items() if status == "FAILED"] == [
         "attention_rates"
     ]
-    assert "rate_1: the output is NaN, in silence; rate_nan: nothing is dropped" in (
-        found["attention_rates"][1]
+    assert (
+        "rate_1: the output is NaN, in silence; rate_nan: nothing is dropped"
+        in (found["attention_rates"][1])
     )
 
 

@@ -13,7 +13,6 @@ from jaxreg.audit.bench import Bench
 from jaxreg.audit.check import Check, CheckFailed, NotApplicable
 from jaxreg.errors import UserErrors
 
-
 PARTS: dict[str, tuple[str, ...]] = {
     "attention_output": ("plain", "replay", "keep_rate", "scale", "unbiased"),
     "attention_gradient": ("backward_mask", "gradient"),
@@ -28,9 +27,12 @@ PARTS: dict[str, tuple[str, ...]] = {
 
 
 def _bench(bench: Bench) -> AttentionBench:
+    function = bench.subject.attention
+    assert function is not None  # the check needs it
+
     def make():
         try:
-            return AttentionBench(AttentionSubject(bench.subject.attention), quick=True)
+            return AttentionBench(AttentionSubject(function), quick=True)
         except UserErrors as error:
             raise CheckFailed(f"`attention` is no attention function: {error}") from None
 

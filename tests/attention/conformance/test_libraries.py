@@ -46,7 +46,9 @@ def test_a_saved_table_is_whole_and_has_its_versions(name):
 @pytest.mark.parametrize("path", ADAPTERS, ids=lambda path: path.stem)
 def test_an_adapter_s_docstring_has_the_command_of_its_table(path):
     words = saved(path.stem).splitlines()[0]
-    program = " ".join(path.read_text(encoding="utf-8").split("Command:")[1].split('"""')[0].split())
+    program = " ".join(
+        path.read_text(encoding="utf-8").split("Command:")[1].split('"""')[0].split()
+    )
     assert shlex.split(program) == ["python", "-m", "jaxreg.attention.conformance", words]
 
 
