@@ -4,7 +4,7 @@ A dict of plain values, so that all of them show the same numbers; loads no JAX.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from jaxreg.study.analysis import verdict
@@ -16,6 +16,9 @@ from jaxreg.study.report.judged_numbers import Amount, decimals, interval, numbe
 
 MOST_DOTS = 200
 """Runs of an arm that the page draws; of more, as many at equal steps of their rank."""
+
+MOST_LISTED = 8
+"""Arms that one line of the headline, or one warning, names."""
 
 WORDS = {
     "superiority": {
@@ -101,14 +104,6 @@ def margin_of(shown: Mapping[str, Any]) -> str:
     return "" if shown["margin"] is None else f"{shown['margin']:g}"
 
 
-def needed(row: Mapping[str, Any]) -> str:
-    """ "24 seeds needed" where an open question says so, else ""."""
-    count = row["seeds_needed"]
-    if count is None or (row["verdict"] or "") not in ("", verdict.INCONCLUSIVE):
-        return ""
-    return f"{count} seeds needed"
-
-
 def equal(p: Amount) -> str:
     """ "p = .031" or "p < .001", corrected; "" where nothing was tested."""
     text = p_value(p)
@@ -174,16 +169,25 @@ def _row(row: Mapping[str, Any], results: Mapping[str, Any], primary: str) -> di
             key: row[key]
             for key in ("arm", "split", "difference", "ci95", "p", "p_holm", "verdict")
         },
-        "seeds_needed": row["seeds_needed"],
+        "needs": _needs(row),
         "reason": row["reason"] if row["verdict"] else None,
         "dots": _dots(row["per_seed"], seeds) if decides else [],
         "digits": decimals(row["ci95"], [row["difference"], *row["per_seed"]]),
     }
 
 
+def _needs(row: Mapping[str, Any]) -> str:
+    """ "24 seeds" or "24 runs each" where an open question says so, else ""."""
+    count = row["seeds_needed"]
+    if count is None or (row["verdict"] or verdict.INCONCLUSIVE) != verdict.INCONCLUSIVE:
+        return ""
+    return f"{count} seeds" if row["pairing"] == "paired" else f"{count} runs each"
+
+
 def _own_warnings(results: Mapping[str, Any], question: Question) -> list[str]:
     """What the numbers themselves warn of."""
-    found = [line for line in results["notes"] if line != results["pairing"]["why"]]
+    notes = [line for line in results["notes"] if line != results["pairing"]["why"]]
+    found = _grouped(notes, results["arms"])
     found += [
         f"A check failed: {control['what']}: {control['detail']}."
         for control in results["controls"].values()
@@ -195,6 +199,22 @@ def _own_warnings(results: Mapping[str, Any], question: Question) -> list[str]:
             " needs the smallest effect that matters, fixed before the runs are looked at."
         )
     return found
+
+
+def _grouped(notes: Sequence[str], arms: Iterable[str]) -> list[str]:
+    """The lines, with those that say the same of several arms as one."""
+    said: dict[str, list[str]] = {}
+    for note in notes:
+        arm = next((arm for arm in arms if note.startswith(f"{arm}: ")), None)
+        told = said.setdefault(note if arm is None else note[len(arm) + 2 :], [])
+        told += [] if arm is None else [arm]
+    return [f"{_some(told, ', ')}: {text}" if told else text for text, told in said.items()]
+
+
+def _some(items: Sequence[str], between: str) -> str:
+    """The first few, and how many more there are."""
+    more = len(items) - MOST_LISTED
+    return between.join([*items[:MOST_LISTED], *([f"and {more} more"] if more > 0 else [])])
 
 
 def _headline(shown: Mapping[str, Any]) -> list[str]:
@@ -209,17 +229,22 @@ def _headline(shown: Mapping[str, Any]) -> list[str]:
     for label, words in WORDS[shown["claim"]].items():
         found = [row for row in rows if row["verdict"] == label]
         if found:
-            listed = "; ".join(_named(row) for row in _best_first(found, shown["better"]))
+            listed = _listed(found, shown["better"])
             sentences.append(f"{words.format(margin=margin_of(shown))}: {listed}.")
     open_rows = [row for row in rows if row["verdict"] is None]
     if open_rows:
-        listed = "; ".join(_named(row) for row in _best_first(open_rows, shown["better"]))
+        listed = _listed(open_rows, shown["better"])
         sentences.append(f"Differences, with 95% intervals: {listed}.")
     return sentences
 
 
+def _listed(rows: Sequence[Mapping[str, Any]], better: str) -> str:
+    return _some([_named(row) for row in _best_first(rows, better)], "; ")
+
+
 def _named(row: Mapping[str, Any]) -> str:
-    told = [effect(row), equal(row["p_holm"]), needed(row)]
+    needs = row["needs"] and f"needs {row['needs']}"
+    told = [effect(row), equal(row["p_holm"]), needs]
     return f"{row['arm']} ({', '.join(text for text in told if text)})"
 
 

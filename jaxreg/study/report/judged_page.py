@@ -8,8 +8,8 @@ from jaxreg.study.report import judged_text, page
 
 SCRIPTS = ("amounts.js", "opening.js", "table.js", "forest.js", "runs.js", "words.js", "start.js")
 
-DIGITS = 12
-"""Significant digits: scores have any unit, and differences between large ones may be small."""
+DIGITS = 17
+"""Significant digits, all of them: scores have any unit, and the page rounds as the texts do."""
 
 
 def render(shown: Mapping[str, Any]) -> str:

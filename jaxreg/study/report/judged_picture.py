@@ -5,7 +5,7 @@ from typing import Any
 
 from jaxreg.study.report import figures, forest
 from jaxreg.study.report.forest import GRID, INK, MUTED, Beside, known, wrapped
-from jaxreg.study.report.judged_content import effect, margin_of, needed, primary_rows
+from jaxreg.study.report.judged_content import effect, margin_of, primary_rows
 from jaxreg.study.report.judged_numbers import p_value
 from jaxreg.study.report.verdict_styles import style_of
 
@@ -42,7 +42,9 @@ def svg(shown: Mapping[str, Any]) -> bytes:
 
 def _figure(shown: Mapping[str, Any]) -> Any:
     rows = _drawn(shown)
-    height = FRAME + ROW * len(rows)
+    title = wrapped(shown["title"], 78)
+    above = 0.3 * title.count("\n")  # inches of a title's further lines
+    height = FRAME + above + ROW * len(rows)
     figure = figures.new((WIDTH, height), dpi=150, facecolor="white")
     axes = figure.add_axes((LEFT, 0.8 / height, RIGHT - LEFT, ROW * len(rows) / height))
     forest.draw(
@@ -58,8 +60,10 @@ def _figure(shown: Mapping[str, Any]) -> Any:
         f"{shown['primary']}, difference from {shown['baseline']}   ({better})", color=MUTED
     )
     axes.locator_params(axis="x", nbins=6)
-    figure.text(0.015, 1 - 0.38 / height, wrapped(shown["title"], 90), fontsize=14, weight="bold")
-    figure.text(0.015, 1 - 0.68 / height, _legend(shown), fontsize=10, color=MUTED)
+    top = {"va": "top", "linespacing": 1.25}
+    figure.text(0.015, 1 - 0.2 / height, title, fontsize=14, weight="bold", **top)
+    below = 1 - (0.55 + above) / height
+    figure.text(0.015, below, _legend(shown), fontsize=10, color=MUTED, **top)
     return figure
 
 
@@ -74,8 +78,8 @@ def _drawn(shown: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _beside(row: Mapping[str, Any]) -> list[Beside]:
     p = f"p {p_value(row['p_holm'])} (Holm)" if known(row["p_holm"]) else ""
     found = f"{style_of(row['verdict']).symbol} {row['verdict']}" if row["verdict"] else p
-    more = needed(row)
-    return [Beside(1.03, f"{found}{f' ({more})' if more else ''}\n{effect(row)}")]
+    more = f" (needs {row['needs']})" if row["needs"] else ""
+    return [Beside(1.03, f"{found}{more}\n{effect(row)}")]
 
 
 def _legend(shown: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jaxreg
-from jaxreg.study.report.judged_content import effect, equal, margin_of, needed, primary_rows
+from jaxreg.study.report.judged_content import effect, equal, margin_of, primary_rows
 from jaxreg.study.report.judged_numbers import has_ends, number, p_value, signed
 
 _MARKDOWN = str.maketrans(
@@ -32,7 +32,7 @@ def markdown(shown: Mapping[str, Any]) -> str:
                 number(cell["mean"], cell["digits"]),
                 effect(row),
                 p_value(row["p_holm"]),
-                f"{found} ({needed(row)})" if needed(row) else found,
+                f"{found} (needs {row['needs']})" if row["needs"] else found,
             )
         )
     arrow = "↑" if shown["better"] == "higher" else "↓"
@@ -78,7 +78,7 @@ def paragraph(shown: Mapping[str, Any]) -> str:
 def _how(shown: Mapping[str, Any]) -> str:
     cited = "; ".join(source["short"] for source in shown["sources"])
     margin = margin_of(shown)
-    asked = f" The smallest effect that matters was set to {margin} beforehand." if margin else ""
+    asked = f" The smallest effect that matters was set to {margin}." if margin else ""
     return (
         f"Differences are arm minus baseline, with 95% intervals ({shown['interval']}); p values"
         f" are those of {shown['test']}, corrected by Holm's method over {shown['family']}"
@@ -97,8 +97,7 @@ def _finding(row: Mapping[str, Any]) -> str:
     if row["verdict"]:
         label, _, kind = row["verdict"].partition(": ")
         found += f"; verdict: {label}{f' ({kind})' if kind else ''}"
-    count = needed(row)
-    return f"{found}; {count} for 80% power." if count else f"{found}."
+    return f"{found}; 80% power needs {row['needs']}." if row["needs"] else f"{found}."
 
 
 def _escaped(text: str) -> str:

@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from jaxreg.cli import judged_table
-from jaxreg.study.analysis.runs import Runs
+from jaxreg.study.analysis.runs import Question, Runs
 from jaxreg.study.report import judged_content, judged_page, judged_picture, judged_text
 from jaxreg.study.report.judged_numbers import decimals, interval, number, p_value, signed
 from tests.helpers.judged import make_outcome, make_question, make_runs
@@ -80,7 +80,7 @@ def test_the_paragraph_has_the_numbers_of_the_results(scale, num_seeds):
         label, _, kind = row["verdict"].partition(": ")
         assert f"verdict: {label}" in sentence and (not kind or f"({kind})" in sentence)
         if row["verdict"] == "inconclusive":
-            assert f"{row['seeds_needed']} seeds needed" in sentence
+            assert f"80% power needs {row['seeds_needed']} seeds" in sentence
     [mean] = re.findall(rf"The mean of adamw is ({NUMBER})\.", told)
     assert rounded(mean, results["arms"]["adamw"]["test"]["mean"])
     assert f"with {num_seeds} runs of each" in told and "doi:10.1093/biomet/6.1.1" in told
@@ -216,7 +216,8 @@ def test_unpaired_runs_of_different_numbers():
     outcome = make_outcome(Runs(seeds, scores), question)
     shown = judged_content.content(outcome, question)
     told = judged_text.paragraph(shown)
-    assert "Welch 1947" in told and "Student 1908" not in told and "with 8 to 12 runs of each" in told
+    assert "Welch 1947" in told and "Student 1908" not in told
+    assert "with 8 to 12 runs of each" in told
     assert "Phipson" in told, "12 and 8 runs have 125,970 splits: too many to count"
     for arm, row in primary(outcome.results).items():
         [sentence] = re.findall(rf"The difference of {re.escape(arm)} is (.*?)\.(?: |$)", told)
@@ -224,6 +225,22 @@ def test_unpaired_runs_of_different_numbers():
         assert shown["table"][arm]["test"]["runs"] == len(seeds[arm])
     assert all(row["dots"] == [] for row in shown["comparisons"])
     assert [name for name, _ in shown["table"]["muon"]["test"]["dots"]] == list(seeds["muon"])
+
+
+def test_many_arms_are_named_by_the_first_few():
+    stream = np.random.default_rng(5)
+    arms = ["base", *(f"arm {place}" for place in range(20))]
+    runs = Runs(
+        {arm: tuple(f"{arm}/{run}" for run in range(3)) for arm in arms},
+        {arm: {"test": stream.standard_normal(3)} for arm in arms},
+    )
+    question = Question("base", "test", margin=0.5)
+    shown = judged_content.content(make_outcome(runs, question), question)
+    [warning] = shown["warnings"]
+    assert warning.startswith("arm 0, arm 1, ") and "and 12 more: the smallest" in warning
+    undecided = shown["headline"][1]
+    assert undecided.count("runs each") == 8 and undecided.endswith("; and 12 more.")
+    assert all(f"of arm {place} is" in judged_text.paragraph(shown) for place in range(20))
 
 
 def test_many_runs_are_drawn_as_a_sample_of_equal_ranks():

@@ -13,5 +13,5 @@ function tickDigits([low, high]) {
 }
 
 const arrow = payload.better === "higher" ? "← worse · better →" : "← better · worse →";
-const verdictCount = (entry) => (known(entry.seeds_needed) && (!entry.verdict || entry.verdict === "inconclusive") ? `${entry.seeds_needed} seeds needed` : "");
+const needsWords = (entry) => (entry.needs ? `needs ${entry.needs}` : "");
 const seedWords = (seed, words) => (seed === null ? words : `seed ${seed}: ${words}`);

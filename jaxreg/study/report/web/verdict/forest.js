@@ -37,10 +37,10 @@ function forestRow(arm, view) {
   const entry = contrast(arm.name, view);
   const verdict = view === payload.primary ? verdictOf(entry) : null;
   const key = verdict?.key ?? "neutral";
-  const words = verdict && [`${verdict.symbol} ${verdict.words}`, verdictCount(entry) && `(${verdictCount(entry)})`].filter(Boolean).join(" ");
+  const words = verdict && [`${verdict.symbol} ${verdict.words}`, needsWords(entry) && `(${needsWords(entry)})`].filter(Boolean).join(" ");
   return {
     title: arm.title, tag: KINDS[arm.kind], key, sideKey: verdict && `ink-${key}`, side: words ? [words, effectWords(entry)] : [effectWords(entry)],
-    tip: [`${arm.title}: ${effectWords(entry)}`, verdict?.words, verdictCount(entry)].filter(Boolean).join(", "),
+    tip: [`${arm.title}: ${effectWords(entry)}`, verdict?.words, needsWords(entry)].filter(Boolean).join(", "),
     draw: (group, x) => effectMarks(group, x, key, entry, entry.dots.map(([seed, value]) => ({ value, tip: seedWords(seed, change(value, entry.digits)) }))),
   };
 }
@@ -49,7 +49,7 @@ function forestNumbers(view) {
   const rows = challengers.filter((arm) => contrast(arm.name, view)).map((arm) => {
     const entry = contrast(arm.name, view);
     const cell = accuracy(arm.name, view);
-    return [arm.title, String(cell.runs), amount(cell.mean, cell.digits), change(entry.difference, entry.digits), changeRange(entry.ci95, entry.digits), pValue(entry.p), pValue(entry.p_holm), known(entry.seeds_needed) ? String(entry.seeds_needed) : DASH];
+    return [arm.title, String(cell.runs), amount(cell.mean, cell.digits), change(entry.difference, entry.digits), changeRange(entry.ci95, entry.digits), pValue(entry.p), pValue(entry.p_holm), entry.needs || DASH];
   });
-  return numbersTable(`These differences in numbers (${view})`, ["arm", "runs", "mean", "difference", "95% interval", "p", "p (Holm)", "seeds needed"], rows);
+  return numbersTable(`These differences in numbers (${view})`, ["arm", "runs", "mean", "difference", "95% interval", "p", "p (Holm)", "needs"], rows);
 }

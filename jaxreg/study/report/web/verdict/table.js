@@ -31,5 +31,5 @@ function armRow(arm) {
 
 function verdictCell(entry) {
   const verdict = verdictOf(entry);
-  return html("td", {}, verdict && badge(verdict), html("span", { class: "why" }, entry.reason ?? verdictCount(entry)));
+  return html("td", {}, verdict && badge(verdict), html("span", { class: "why" }, entry.reason ?? needsWords(entry)));
 }
