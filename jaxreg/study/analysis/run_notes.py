@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from jaxreg.study.analysis import samples
+from jaxreg.study.analysis import samples, two_samples
 from jaxreg.study.analysis.run_samples import Prepared
 from jaxreg.study.analysis.samples import Sample
 from jaxreg.study.analysis.two_samples import Unpaired
@@ -37,6 +37,8 @@ def _cannot_decide(sample: Sample, alpha: float, num_tests: int) -> str | None:
         return None
     if isinstance(sample, Unpaired):
         count = "{} and {} runs".format(*sample.sizes)
+        if why := two_samples.why_too_few(*sample.sizes, alpha=alpha):
+            return f"{why}; more seeds are needed"
     else:
         count = f"{len(sample)} paired seeds"
     smallest = samples.smallest_p(sample)

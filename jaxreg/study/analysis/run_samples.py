@@ -12,6 +12,11 @@ from jaxreg.study.analysis.runs import Question, Runs, Seed
 from jaxreg.study.analysis.samples import Sample
 from jaxreg.study.analysis.two_samples import Unpaired
 
+PAIRING_LEVEL = 0.01
+"""Of the test that pairing lowers the variance. To pair wherever the correlation seen is above 0
+picks the smaller error by luck: simulated, 6.0% false verdicts where 5% are asked (at this level
+5.0%; experiments/simulations/judge.py).
+"""
 Vector = Float[np.ndarray, "_"]
 
 
@@ -217,12 +222,33 @@ def _pairing(runs: Runs, question: Question, filled: Mapping[str, Mapping[str, V
     )
     measured = "nothing varies" if correlation is None else f"correlation {correlation:+.2f}"
     if question.paired == "auto":
-        lowers = correlation is not None and correlation > 0
-        effect = "lowers" if lowers else "does not lower"
-        why = f"every arm has the baseline's seeds, and pairing {effect} the variance ({measured})"
-        return Pairing(lowers, f"{'paired by seed' if lowers else 'unpaired'}: {why}", correlation)
+        lowers = correlation is not None and _is_above_zero(correlation, len(runs.seeds[baseline]))
+        if lowers:
+            why = (
+                f"every arm has the baseline's seeds, and pairing lowers the variance ({measured})"
+            )
+            return Pairing(True, f"paired by seed: {why}", correlation)
+        why = "every arm has the baseline's seeds, but it is not clear that pairing lowers the"
+        ask = "say paired if a seed fixes the same thing in every arm"
+        return Pairing(False, f"unpaired: {why} variance ({measured}); {ask}", correlation)
     said = "paired by seed" if question.paired else "unpaired"
     return Pairing(question.paired, f"{said}, as was said ({measured})", correlation)
+
+
+def _is_above_zero(correlation: float, num_seeds: int) -> bool:
+    """Whether pairing lowers the variance beyond luck: a one-sided t test at `PAIRING_LEVEL`."""
+    from scipy import special
+
+    freedom = num_seeds - 2
+    if freedom < 1:
+        return False
+    rest = max(1 - correlation**2, 0.0)
+    t = (
+        correlation * math.sqrt(freedom / rest)
+        if rest > 0
+        else math.copysign(math.inf, correlation)
+    )
+    return float(special.stdtr(freedom, -t)) <= PAIRING_LEVEL
 
 
 def _correlation(pairs: Sequence[tuple[Vector, Vector]]) -> float | None:

@@ -51,7 +51,7 @@ class Question:
       higher_is_better: False for a loss.
       claim: what is claimed of each arm: better ("superiority"), no worse, or the same.
       paired: whether runs of one seed are compared with each other; "auto": where every arm has the
-        baseline's seeds and pairing lowers the variance.
+        baseline's seeds and pairing clearly lowers the variance.
       aa: an arm that is the baseline again at other seeds: its difference is the noise floor.
       known: arms whose effect must be there: controls, each a family by itself.
       diverged: what a NaN counts as: the worst score of its view, nothing (the run is left out), or

@@ -174,8 +174,8 @@ def _drawn_hits(tests: Sequence[_Seen]) -> list[int]:
     # a test with another shift of the same differences needs no sums of its own
     columns: dict[bytes, int] = {}
     of_test = [columns.setdefault(test.values.tobytes(), len(columns)) for test in tests]
-    distinct = np.stack([np.frombuffer(key) for key in columns], axis=1)
-    totals = distinct.sum(0)
+    distinct = np.stack([np.frombuffer(key) for key in columns])
+    totals = distinct.sum(1, keepdims=True)
     stream = np.random.Generator(np.random.Philox(DRAW_SEED))
     block = max(1, _BLOCK_BITS // size)
     hits = [0] * len(tests)
@@ -184,10 +184,10 @@ def _drawn_hits(tests: Sequence[_Seen]) -> list[int]:
         raw = np.frombuffer(stream.bytes(-(-num * size // 8)), np.uint8)
         flips = np.unpackbits(raw, count=num * size).reshape(num, size).astype(np.float64)
         # sum of all minus twice the flipped ones: one product, no array of signs
-        sums = totals - 2.0 * (flips @ distinct)
+        sums = totals - 2.0 * (distinct @ flips.T)
         signs = size - 2.0 * flips.sum(1)
         for index, test in enumerate(tests):
-            own = sums[:, of_test[index]]
+            own = sums[of_test[index]]
             own = own - test.shift * signs if test.shift else own
             extreme = _is_extreme(own, test.observed, test.tolerance, test.alternative)
             hits[index] += int(np.count_nonzero(extreme))
@@ -380,7 +380,7 @@ def seeds_for_power(
             return False
         return paired_power(num_seeds, sd, effect, alpha=level, sided=sided) >= power
 
-    return first_that_holds(enough, fewest)
+    return first_that_holds(enough, fewest, normal_guess(sd, effect, level / sided, power))
 
 
 def _one_sign(num_seeds: int, sd: float, effect: float) -> float:
@@ -390,15 +390,29 @@ def _one_sign(num_seeds: int, sd: float, effect: float) -> float:
     return float(special.ndtr(abs(effect) / sd) ** num_seeds)
 
 
-def first_that_holds(holds: Callable[[int], bool], start: int) -> int:
-    """The smallest n >= start, up to `_COUNTLESS`, where a monotone condition holds; bisection."""
+def normal_guess(sd: float, effect: float, tail: float, power: float) -> int:
+    """About how many differences of this SD show an effect: t needs two more than the normal."""
+    from scipy import special
+
+    ratio = (special.ndtri(1 - tail) + special.ndtri(power)) * sd / abs(effect)
+    return int(min(ratio**2, _COUNTLESS)) + 2
+
+
+def first_that_holds(holds: Callable[[int], bool], start: int, guess: int = 0) -> int:
+    """The smallest n >= start, up to `_COUNTLESS`, where a monotone condition holds; bisection.
+
+    Args:
+        guess: about where that is; it saves calls, and changes nothing.
+    """
     if holds(start):
         return start
-    low, high = start, 2 * start
-    while not holds(high):
-        if high >= _COUNTLESS:
-            return high
-        low, high = high, 2 * high
+    low, high = guess - 4, guess + 4
+    if not (low > start and guess < _COUNTLESS // 2 and not holds(low) and holds(high)):
+        low, high = start, 2 * start
+        while not holds(high):
+            if high >= _COUNTLESS:
+                return high
+            low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if holds(middle) else (middle, high)

@@ -39,7 +39,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Real
 
-from jaxreg.study.analysis import power, samples, statistics
+from jaxreg.study.analysis import power, samples, statistics, two_samples
 from jaxreg.study.analysis.power import MOST_SEEDS, POWER
 from jaxreg.study.analysis.samples import Sample, ShiftTest
 from jaxreg.study.analysis.two_samples import Unpaired
@@ -269,19 +269,12 @@ def _decide(
 
 
 def _too_few(comparison: Comparison, alpha: float) -> tuple[str, str] | None:
-    """Label and reason where two samples cannot show an effect: 3 and 3 runs; else None.
-
-    One side of the test could then still exclude the margin, at its very last split: half a
-    question is not asked.
-    """
+    """Label and reason where two samples are too small for a verdict: 3 and 3 runs; else None."""
     sample = comparison.differences
-    if not isinstance(sample, Unpaired) or comparison.kind != "superiority":
+    if not isinstance(sample, Unpaired) or comparison.margin is None:
         return None
-    smallest = samples.smallest_p(sample)
-    if comparison.margin is None or smallest <= alpha:
-        return None
-    n, m = sample.sizes
-    return INCONCLUSIVE, f"{n} and {m} runs cannot show an effect: the smallest p is {smallest:.2g}"
+    why = two_samples.why_too_few(*sample.sizes, alpha=alpha)
+    return None if why is None else (INCONCLUSIVE, why)
 
 
 def _rule(

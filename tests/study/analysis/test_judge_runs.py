@@ -107,7 +107,14 @@ def test_auto_pairs_where_that_lowers_the_variance_and_says_so():
     )
     against = judge_runs(runs_of(base=of_seed, arm=1.2 - of_seed), ASKED)
     assert rows_of(against)["arm"]["pairing"] == "unpaired"
-    assert "does not lower the variance (correlation -1.00)" in against.results["notes"][0]
+    assert (
+        "not clear that pairing lowers the variance (correlation -1.00)"
+        in (against.results["notes"][0])
+    )
+    # of luck alone the correlation is above 0 half the time: that is not enough
+    lucky = runs_of(base=[0.1, 0.4, 0.2, 0.3, 0.5, 0.2], arm=[0.2, 0.3, 0.2, 0.5, 0.3, 0.1])
+    found = judge_runs(lucky, ASKED).results["pairing"]
+    assert found["correlation"] > 0.3 and found["paired"] is False
     told = judge_runs(runs_of(base=of_seed, arm=arm), dataclasses.replace(ASKED, paired=False))
     assert rows_of(told)["arm"]["pairing"] == "unpaired"
     assert told.results["pairing"]["why"].startswith("unpaired, as was said (correlation +")
@@ -195,7 +202,12 @@ def test_three_runs_are_refused_and_the_line_says_so():
         assert all(row["seeds_needed"] > 3 for row in rows_of(outcome).values())
         said = [line for line in outcome.results["notes"] if line.startswith("far:")]
         assert len(said) == 1 and "more seeds are needed" in said[0]
-    assert "the smallest two-sided p that 3 and 3 runs can give is 0.1" in said[0]
+    assert "3 and 3 runs cannot show a difference: the smallest two-sided p is 0.1" in said[0]
+    # a third run is not enough beside many of the baseline either
+    many = judge_runs(runs_of(base=noise(0, 12, 0.6), far=noise(1, 3, 0.9)), ASKED)
+    assert rows_of(many)["far"]["verdict"] == verdict.INCONCLUSIVE
+    assert rows_of(many)["far"]["p"] < 0.05
+    assert any("each arm needs 4" in line for line in many.results["notes"])
 
 
 def test_a_family_too_large_for_its_seeds_is_named():
