@@ -34,7 +34,7 @@ from jaxreg.study.analysis.statistics import (
 MAX_EXACT_SPLITS = 100_000  # all of 9 and 9 runs (48,620): some hundredths of a second
 NUM_SPLITS = 100_000  # drawn beyond that
 FEWEST_RUNS = 4
-"""Of each arm, for a verdict: with 3 and 12 runs of spreads 3 : 1 the test errs in 7% (simulated)."""
+"""Of each arm, for a verdict: 3 and 12 runs of spreads 3 : 1 err in 7% (simulated)."""
 _BLOCK = 1 << 22  # numbers held at a time, per array
 
 ALTERNATIVES = ("two-sided", "greater", "less")
