@@ -357,7 +357,8 @@ def why_too_few(n: int, m: int, *, alpha: float) -> str | None:
     """Why n and m runs get no verdict at this level, or None."""
     smallest, runs = smallest_p(n, m), f"{n} and {m} runs"
     if smallest > alpha:
-        return f"{runs} cannot show a difference: the smallest two-sided p is {smallest:.2g}"
+        seen = f"the smallest two-sided p that {runs} can give is {smallest:.2g}"
+        return f"{seen}: no difference can be shown at alpha {alpha:g}"
     if min(n, m) < FEWEST_RUNS:
         return f"{runs} are too few for a verdict: each arm needs {FEWEST_RUNS}"
     return None

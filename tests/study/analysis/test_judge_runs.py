@@ -202,7 +202,7 @@ def test_three_runs_are_refused_and_the_line_says_so():
         assert all(row["seeds_needed"] > 3 for row in rows_of(outcome).values())
         said = [line for line in outcome.results["notes"] if line.startswith("far:")]
         assert len(said) == 1 and "more seeds are needed" in said[0]
-    assert "3 and 3 runs cannot show a difference: the smallest two-sided p is 0.1" in said[0]
+    assert "the smallest two-sided p that 3 and 3 runs can give is 0.1: no difference" in said[0]
     # a third run is not enough beside many of the baseline either
     many = judge_runs(runs_of(base=noise(0, 12, 0.6), far=noise(1, 3, 0.9)), ASKED)
     assert rows_of(many)["far"]["verdict"] == verdict.INCONCLUSIVE
