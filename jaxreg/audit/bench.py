@@ -24,6 +24,13 @@ NARROW_TOLERANCE = 0.03
 PERTURBATION = 0.05
 """Standard deviation of what is added to the first parameters: some are 0, and hide all else."""
 
+EVENTS = 30
+"""How often two rows must have another number than the usual one before they are compared.
+
+Where rows have masks of their own, two that agree in all of these do so with probability 2^-30 at
+most, as each number but the usual one has probability 1/2 at most: below 3e-8 for all pairs of 8.
+"""
+
 
 class Bench:
     """Calls one subject, compiled, and keeps what several checks use.
@@ -212,10 +219,31 @@ class Bench:
         if not self.random_in_training:
             raise NotApplicable("nothing in training is random: see key_matters")
 
+    @cached_property
+    def repeats(self) -> bool:
+        """Whether one key gives the same bits of the training loss twice, uncompiled."""
+        loss, state, batch = self.subject.loss, self.state, self.batch()
+        first, again = (np.asarray(loss(state, batch, self.key(), True)) for _ in range(2))
+        return np.array_equal(first, again, equal_nan=True)
+
+    def require_repeats(self) -> None:
+        """Raises NotApplicable where one key does not repeat."""
+        if not self.repeats:
+            raise NotApplicable("one key does not repeat: see key_repeats")
+
     def require_still_evaluation(self) -> None:
         """Raises NotApplicable where evaluation is random."""
         if self.random_in_evaluation:
             raise NotApplicable("evaluation depends on the key: see evaluation_ignores_key")
+
+    @cached_property
+    def rows_stand_alone(self) -> bool:
+        """Whether in evaluation a row has the same result beside other rows; True where unknown."""
+        first, second = self.batch(0), self.batch(1)
+        if not self.per_example and self.subject.logits is None:
+            return True
+        alone, beside = (self.row_numbers(b)[0] for b in (first, joined(first, second)))
+        return not self.differ(alone, beside)
 
     def trace(self, batch: Batch | None = None, train: bool = True) -> draws.Trace:
         """What the loss draws, by `jaxreg.audit.draws`; of the bench's state, kept."""
@@ -230,6 +258,22 @@ class Bench:
                 self.key(),
             ),
         )
+
+    def shapes(self, batch: Batch) -> tuple[list, list]:
+        """Shapes of what the training loss draws for a batch, by `draws.shapes`."""
+        return draws.shapes(
+            lambda state, batch, key: self.subject.loss(state, batch, key, True),
+            self.state,
+            batch,
+            self.key(),
+        )
+
+    def length(self) -> int | None:
+        """The number of positions T of the inputs [B, T, ...]; None where there are none."""
+        if self.subject.inputs is None:
+            return None
+        shape = np.shape(self.subject.inputs(self.batch()))
+        return shape[1] if len(shape) > 1 else None
 
     # --- comparisons
 
@@ -272,6 +316,26 @@ def _numbers(leaf: Any) -> np.ndarray:
     return np.asarray(leaf).astype(np.float64)
 
 
+def pairs_that_agree(found: np.ndarray, tolerance: float) -> tuple[list[tuple[int, int]], int]:
+    """The pairs of rows that agree under every key, and how many pairs could be compared.
+
+    Args:
+      found: [keys, rows, n], numbers of identical examples.
+      tolerance: relative; ten times as much is allowed, as places in a batch round differently.
+    """
+    limit = 10 * tolerance * max(np.abs(found).max(), 1e-3)
+    usual = np.median(found, axis=(0, 1))
+    unusual = np.abs(found - usual).max(-1) > limit  # [keys, rows]
+    together, pairs = [], 0
+    for i in range(found.shape[1]):
+        for j in range(i):
+            if (unusual[:, i] | unusual[:, j]).sum() >= EVENTS:
+                pairs += 1
+                if np.abs(found[:, i] - found[:, j]).max() <= limit:
+                    together.append((j, i))
+    return together, pairs
+
+
 def rows(batch: Batch, index: np.ndarray) -> Batch:
     """The batch of these rows of a batch; leaves without examples stay."""
     size = batch_size(batch)
@@ -292,6 +356,14 @@ def joined(first: Batch, second: Batch) -> Batch:
         return out
 
     return jax.tree.map(join, first, second)
+
+
+def shorter(batch: Batch, length: int) -> Batch:
+    """The batch with one position less, where leaves are [B, length, ...]."""
+    size = batch_size(batch)
+    return jax.tree.map(
+        lambda x: x[:, : length - 1] if np.shape(x)[:2] == (size, length) else x, batch
+    )
 
 
 def batch_size(batch: Batch) -> int:

@@ -109,10 +109,37 @@ def trace(
     function: Callable[[Any, Any, jax.Array], Any], state: Any, batch: Any, key: jax.Array
 ) -> Trace:
     """What `function(state, batch, key)` draws; empty where JAX can make no program of it."""
-    try:
-        program, out_shape = jax.make_jaxpr(function, return_shape=True)(state, batch, key)
-    except Exception:
+    prepared = _prepared(function, state, batch, key)
+    if prepared is None:
         return Trace((), (), (), False, None, ("no program",), ("the whole function",))
+    program, structure, notes, interpreted, inputs = prepared
+    with jax.debug_key_reuse(False):
+        means, arrays, random = jax.jit(interpreted)(inputs)
+    lost = sorted(notes.lost | ({"the result"} if any(map(bool, random)) else set()))
+    mean = jax.tree.unflatten(structure, means)
+    return notes.read(arrays, mean, tuple(lost), _is_narrow(program))
+
+
+def shapes(
+    function: Callable[[Any, Any, jax.Array], Any], state: Any, batch: Any, key: jax.Array
+) -> tuple[list[tuple[str, tuple[int, ...]]], list[tuple[int, ...]]]:
+    """Place and shape of every draw and mask, and shapes of the results of `exp`; nothing runs."""
+    prepared = _prepared(function, state, batch, key)
+    if prepared is None:
+        return [], []
+    _, _, notes, interpreted, inputs = prepared
+    with jax.debug_key_reuse(False):
+        jax.eval_shape(interpreted, inputs)
+    drawn = [(place, (*of_keys, *shape)) for place, shape, of_keys in notes.draws]
+    return drawn + notes.sites, notes.of_exp
+
+
+def _prepared(function: Callable, state: Any, batch: Any, key: jax.Array) -> tuple | None:
+    """The program, its result's structure, notes, and a function of its inputs that fills them."""
+    try:
+        program, result = jax.make_jaxpr(function, return_shape=True)(state, batch, key)
+    except Exception:
+        return None
     inputs, flags = [], []
     for part, random in ((state, False), (batch, False), (key, True)):
         leaves = jax.tree.leaves(part)
@@ -120,18 +147,12 @@ def trace(
         flags += [random] * len(leaves)
     notes = _Notes()
 
-    @jax.jit
     def interpreted(inputs):
         values = [_Value(x, random) for x, random in zip(inputs, flags)]
-        consts = [_Value(x) for x in program.consts]
-        out = _run(program.jaxpr, consts, values, notes, "")
+        out = _run(program.jaxpr, [_Value(x) for x in program.consts], values, notes, "")
         return [value.x for value in out], notes.arrays, [value.random for value in out]
 
-    with jax.debug_key_reuse(False):
-        means, arrays, random = interpreted(inputs)
-    lost = sorted(notes.lost | ({"the result"} if any(map(bool, random)) else set()))
-    mean = jax.tree.unflatten(jax.tree.structure(out_shape), means)
-    return notes.read(arrays, mean, tuple(lost), _is_narrow(program))
+    return program, jax.tree.structure(result), notes, interpreted, inputs
 
 
 class _Value(NamedTuple):

@@ -1,0 +1,207 @@
+"""Devices: on one or several the same loss and gradient, and a mask of its own for each example."""
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from jaxreg.audit.bench import SIZE, Bench, batch_size, pairs_that_agree, require
+from jaxreg.audit.check import Check, NotApplicable
+from jaxreg.audit.subject import Batch
+
+COUNTS = (2, 4)
+"""Devices that are used; the reference is one."""
+AXIS = "data"
+KEYS = 40
+
+
+def meshes() -> list[Mesh]:
+    """A mesh of the first 2 and of the first 4 devices.
+
+    Raises:
+      NotApplicable: there is one device.
+    """
+    devices = jax.local_devices()
+    found = [Mesh(np.array(devices[:n]), (AXIS,)) for n in COUNTS if len(devices) >= n]
+    if not found:
+        raise NotApplicable(
+            "needs 2 devices or 4: start with JAX_NUM_CPU_DEVICES=4 (`jaxreg audit` does)"
+        )
+    return found
+
+
+def _numbers(found: list[Mesh]) -> str:
+    return " and ".join(str(mesh.size) for mesh in found)
+
+
+def sharded_jit(bench: Bench) -> str:
+    """Compiled for a batch that lies on several devices: the loss and gradient of one device."""
+    bench.require_repeats()
+    found = meshes()
+    reference = [
+        (bench.loss(key=bench.key(i), train=train), bench.gradient(key=bench.key(i), train=train))
+        for i, train in ((0, False), (1, True))
+    ]
+    for mesh in found:
+        batch = _placed(bench.batch(), mesh)
+        for (loss, gradient), (i, train) in zip(reference, ((0, False), (1, True))):
+            where = f"{mesh.size} devices, {'training' if train else 'evaluation'}"
+            with jax.set_mesh(mesh):
+                calls = _compiled(bench, train)
+                there = [call(bench.state, batch, bench.key(i)) for call in calls]
+            for name, here, got in zip(("loss", "gradient"), (loss, gradient), there):
+                off = bench.gap(here, got)
+                require(
+                    off <= 10 * bench.tolerance,
+                    f"{where}, under the same key: the {name} differs from that of one device by"
+                    f" {off:.1%}",
+                )
+    return f"{_numbers(found)} devices: losses and gradients are those of one"
+
+
+def _compiled(bench: Bench, train: bool) -> tuple[Callable, Callable]:
+    """The loss and the gradient, compiled anew: what their code asks about the mesh counts."""
+    loss = bench.subject.loss
+
+    def gradient(state, batch, key):
+        def mean(params):
+            return loss(bench.with_params(state, params), batch, key, train).mean()
+
+        return jax.grad(mean)(bench.params(state))
+
+    return jax.jit(lambda state, batch, key: loss(state, batch, key, train)), jax.jit(gradient)
+
+
+def _placed(batch: Batch, mesh: Mesh) -> Batch:
+    """The batch with its examples spread over the mesh."""
+    size = batch_size(batch)
+
+    def place(x):
+        has_examples = np.ndim(x) and len(x) == size
+        spec = P(AXIS) if has_examples else P()
+        return jax.device_put(np.asarray(x), NamedSharding(mesh, spec))
+
+    return jax.tree.map(place, batch)
+
+
+def mapped(bench: Bench) -> str:
+    """In shard_map and pmap, each device with a key of its own: as one device, with other masks."""
+    bench.require_still_evaluation()
+    bench.require_repeats()
+    if not bench.rows_stand_alone:
+        raise NotApplicable("rows depend on one another: see rows_independent")
+    found = meshes()
+    batch, key = bench.batch(), bench.key()
+    loss, gradient = bench.loss(batch), bench.gradient(batch)
+    for mesh in found:
+        for name, spread in (("shard_map", _shard_map), ("pmap", _pmap)):
+            where = f"{name} on {mesh.size} devices"
+            got, gradients = spread(_parts(bench, False), mesh)(bench.state, batch, key)
+            of_all = got.reshape(-1)
+            of_all = of_all if bench.per_example else of_all.mean()
+            off = bench.gap(loss, of_all)
+            require(
+                off <= 10 * bench.tolerance,
+                f"{where}: the loss in evaluation differs from that of one device by {off:.1%}",
+            )
+            mean = jax.tree.map(lambda x: np.asarray(x, float).mean(0), gradients)
+            off = bench.gap(gradient, mean)
+            require(
+                off <= 10 * bench.tolerance,
+                f"{where}: the devices' mean gradient differs from that of one by {off:.1%}",
+            )
+            _require_other_masks(bench, spread(_parts(bench, True), mesh), mesh, where)
+    return f"shard_map and pmap on {_numbers(found)} devices: as one device, with other masks"
+
+
+def _require_other_masks(bench: Bench, call: Callable, mesh: Mesh, where: str) -> None:
+    """Raises CheckFailed where identical examples on two devices have the same loss."""
+    if not (bench.random_in_training and bench.per_example):
+        return
+    batch = bench.repeated()
+    rows = [np.asarray(call(bench.state, batch, bench.key(i))[0]).reshape(-1) for i in range(KEYS)]
+    share = SIZE // mesh.size
+    first = np.stack(rows)[:, ::share, None]  # one row of every device
+    agree, pairs = pairs_that_agree(first, bench.tolerance)
+    require(
+        not agree,
+        f"{where}: identical examples on {len(agree)} of {pairs} pairs of devices have the same"
+        f" loss under each of {KEYS} keys, although each device has its own key",
+    )
+
+
+def _parts(bench: Bench, train: bool) -> Callable:
+    """(state, batch, key) -> (losses, gradient), each with an axis in front, on one device."""
+    loss = bench.subject.loss
+
+    def part(state, batch, key):
+        key = jax.random.fold_in(key, jax.lax.axis_index(AXIS))
+
+        def mean(params):
+            losses = loss(bench.with_params(state, params), batch, key, train)
+            return losses.mean(), losses
+
+        gradient, losses = jax.grad(mean, has_aux=True)(bench.params(state))
+        return jax.tree.map(lambda x: x[None], (losses, gradient))
+
+    return part
+
+
+def _shard_map(part: Callable, mesh: Mesh) -> Callable:
+    def call(state, batch, key):
+        size = batch_size(batch)
+        specs = jax.tree.map(lambda x: P(AXIS) if np.shape(x)[:1] == (size,) else P(), batch)
+        spread = jax.shard_map(
+            part, mesh=mesh, in_specs=(P(), specs, P()), out_specs=P(AXIS), check_vma=False
+        )
+        return spread(state, batch, key)
+
+    return jax.jit(call)
+
+
+def _pmap(part: Callable, mesh: Mesh) -> Callable:
+    n = mesh.size
+
+    def squeezed(state, batch, key):
+        return jax.tree.map(lambda x: x[0], part(state, batch, key))
+
+    def call(state, batch, key):
+        size = batch_size(batch)
+
+        def split(x):
+            if np.shape(x)[:1] != (size,):
+                return np.broadcast_to(x, (n, *np.shape(x)))
+            return np.reshape(x, (n, size // n, *np.shape(x)[1:]))
+
+        return spread(state, jax.tree.map(split, batch), key)
+
+    devices = list(mesh.devices.flat)
+    spread = jax.pmap(squeezed, axis_name=AXIS, in_axes=(None, 0, None), devices=devices)
+    return call
+
+
+CHECKS: dict[str, Check] = {
+    "sharded_jit": Check(
+        holds="Compiled for a batch spread over 2 and 4 devices, loss and gradient are those of one"
+        " device under the same key, so the masks are, too.",
+        symptom="Another number of devices trains another model.",
+        why="Code that looks for a mesh and splits its own work draws the same mask on every"
+        " device, or sums what it should average.",
+        fix="Fold the device's index into the key inside `shard_map`, or draw outside of it.",
+        needs=(),
+        run=sharded_jit,
+    ),
+    "mapped": Check(
+        holds="In `shard_map` and `pmap`, with a key for each device, the losses and the mean"
+        " gradient in evaluation are those of one device, and identical examples on two devices"
+        " get different masks.",
+        symptom="A larger machine changes the result, or dropout's noise does not fall with it.",
+        why="What depends on the device that holds an example is no property of the example.",
+        fix="Use no index of a device but to fold it into the key.",
+        needs=(),
+        run=mapped,
+    ),
+}
+"""Name -> check."""

@@ -1,0 +1,322 @@
+"""Randomness: what is drawn in training, from which key, and what shares a draw."""
+
+import math
+from collections import Counter, defaultdict
+
+import jax
+import numpy as np
+
+from jaxreg.audit.bench import SIZE, Bench, pairs_that_agree, require, shorter
+from jaxreg.audit.check import Check, NotApplicable
+from jaxreg.errors import one_line
+
+KEYS = 128
+"""Keys under which identical examples are compared."""
+
+
+def key_matters(bench: Bench) -> str:
+    """Training draws something: its loss depends on the key."""
+    losses = np.array([bench.loss(key=bench.key(i), train=True) for i in range(16)])
+    spread = np.ptp(losses, 0).max()
+    require(
+        bench.random_in_training,
+        f"16 keys give the same training loss ({losses[0].mean():.6g}, spread {spread:.1g}):"
+        " nothing in training is random",
+    )
+    return f"16 keys: the training loss of an example spreads by up to {spread:.3g}"
+
+
+def key_repeats(bench: Bench) -> str:
+    """The same key gives the same training loss, called again and uncompiled."""
+    loss, state, batch = bench.subject.loss, bench.state, bench.batch()
+    first = np.asarray(loss(state, batch, bench.key(0), True))
+    loss(state, batch, bench.key(1), True)
+    again = np.asarray(loss(state, batch, bench.key(0), True))
+    off = np.abs(first.astype(float) - again.astype(float)).max()
+    require(
+        np.array_equal(first, again, equal_nan=True),
+        f"two calls with one key, state and batch: the losses differ by up to {off:.3g}",
+    )
+    return "two calls with one key give the same bits"
+
+
+def steps_differ(bench: Bench) -> str:
+    """Two steps draw differently: by the key that they are given, or by the state."""
+    bench.require_draws()
+    bench.require_repeats()
+    first = bench.params(bench.step(key=bench.key(0)))
+    others = [bench.params(bench.step(key=bench.key(i))) for i in range(1, 5)]
+    gap = max(bench.gap(first, other) for other in others)
+    if gap > 0:
+        return f"steps with 5 keys: the parameters differ by up to {gap:.2g} of the largest"
+    drawn = [_keys_of_a_step(bench, steps) for steps in (0, 1)]
+    require(
+        drawn[0] and drawn[0] != drawn[1],
+        "steps with 5 keys give the same parameters: a step does not use its key, and every step"
+        " draws the same masks",
+    )
+    return "a step does not use its key, but two steps draw from two keys of the state's"
+
+
+def _keys_of_a_step(bench: Bench, steps: int) -> list:
+    from jaxreg.audit import draws
+
+    state, step = bench.state, bench.subject.step
+    for _ in range(steps):
+        state = bench.step(state)
+    assert step is not None  # steps_differ needs it
+    found = draws.trace(
+        lambda s, b, k: bench.params(step(s, b, k)), state, bench.batch(), bench.key()
+    )
+    return [draw.keys.tolist() for draw in found.draws]
+
+
+def evaluation_ignores_key(bench: Bench) -> str:
+    """Evaluation never depends on a key."""
+    read = {"loss": bench.loss}
+    if bench.subject.logits is not None:
+        read["logits"] = bench.logits
+    for name, call in read.items():
+        first, *others = (call(key=bench.key(i)) for i in range(8))
+        off = max(bench.gap(first, other) for other in others)
+        require(
+            off <= bench.tolerance,
+            f"8 keys: the {name} in evaluation differ{'s' if name == 'loss' else ''} by up to"
+            f" {off:.1%} of the largest",
+        )
+    return f"8 keys give the same {' and '.join(read)}"
+
+
+def examples_differ(bench: Bench) -> str:
+    """Identical examples in one batch get different masks."""
+    bench.require_draws()
+    shared = _shared_by_examples(bench)
+    require(
+        not shared,
+        "drawn once for all examples: "
+        + ", ".join(f"{shape} in {place}" for place, shape in shared[:4]),
+    )
+    try:
+        return _rows_differ(bench)
+    except NotApplicable:
+        if bench.length() is None:
+            raise
+        return "every draw grows with the batch (the loss is a mean: its rows cannot be compared)"
+
+
+def _shared_by_examples(bench: Bench) -> list[tuple[str, tuple[int, ...]]]:
+    """Draws that grow with the number of positions and not with that of examples."""
+    length = bench.length()
+    if length is None or length < 3:
+        return []
+    try:
+        full, _ = bench.shapes(bench.batch(0, 5))
+        fewer, _ = bench.shapes(bench.batch(0, 3))
+        cut, _ = bench.shapes(shorter(bench.batch(0, 5), length))
+    except Exception:  # another size or length is none of theirs
+        return []
+    if not len(full) == len(fewer) == len(cut):
+        return []
+    return list(
+        dict.fromkeys(
+            (place or "the model", shape)
+            for (place, shape), (_, of_fewer), (_, of_cut) in zip(full, fewer, cut)
+            if shape == of_fewer and shape != of_cut
+        )
+    )
+
+
+def _rows_differ(bench: Bench) -> str:
+    batch = bench.repeated()
+    found = np.stack([bench.row_numbers(batch, bench.key(i), True) for i in range(KEYS)])
+    together, pairs = pairs_that_agree(found, bench.tolerance)
+    if not pairs:
+        raise NotApplicable(f"too little is random: under {KEYS} keys a row's loss seldom changes")
+    require(
+        not together,
+        f"{SIZE} identical examples, {KEYS} keys: {len(together)} of {pairs} pairs of rows have the"
+        f" same loss under every key (rows {together[0][0] if together else 0} and"
+        f" {together[0][1] if together else 0})",
+    )
+    spread = np.ptp(found, 1).max()
+    return f"{SIZE} identical examples: their losses spread by up to {spread:.3g} under one key"
+
+
+def layers_differ(bench: Bench) -> str:
+    """No two draws of one shape use one key: layers do not share a mask."""
+    bench.require_draws()
+    repeated, num_draws = _same_masks(bench)
+    require(
+        not repeated,
+        "the same bits again: "
+        + ", ".join(
+            f"{count} draws of {shape} from one key ({_places(places)})"
+            for (shape, count), places in list(repeated.items())[:3]
+        ),
+    )
+    return f"{num_draws} draws of random bits: no two of one shape from one key"
+
+
+def _places(places: list[str]) -> str:
+    named = list(dict.fromkeys(place or "the model" for place in places))
+    return " and ".join(named[:2]) + (", ..." if len(named) > 2 else "")
+
+
+def _same_masks(bench: Bench) -> tuple[dict, int]:
+    """(shape, how often) -> places, of draws of one shape from one key; and the number of draws."""
+    trace = bench.trace()
+    if not trace.draws:
+        why = f" (not looked into: {', '.join(trace.unseen)})" if trace.unseen else ""
+        raise NotApplicable(f"needs draws by jax.random that can be followed{why}")
+    by_key = defaultdict(list)
+    for draw in trace.draws:
+        if math.prod(draw.shape) > 1 or len(draw.keys) > 1:
+            for words, count in Counter(map(tuple, draw.keys.tolist())).items():
+                by_key[words, draw.shape] += [draw.place] * count
+    found: dict = {}
+    for (_, shape), places in by_key.items():
+        if len(places) > 1 and math.prod(shape) > 1:
+            found.setdefault((shape, len(places)), []).extend(places)
+    return found, len(trace.draws)
+
+
+def heads_differ(bench: Bench) -> str:
+    """Heads do not share a mask of attention weights."""
+    bench.require_draws()
+    length = bench.length()
+    if length is None or length < 3:
+        raise NotApplicable("needs `inputs` [B, T]")
+    size = 5
+    try:
+        full, of_exp = bench.shapes(bench.batch(0, size))
+        cut, cut_exp = bench.shapes(shorter(bench.batch(0, size), length))
+        fewer, _ = bench.shapes(bench.batch(0, 3))
+    except Exception as error:
+        raise NotApplicable(f"needs a loss at other lengths ({one_line(error, 60)})") from None
+
+    def weights(shape, shape_of_cut) -> bool:  # it grows with the square of the length
+        whole, part = math.prod(shape), math.prod(shape_of_cut)
+        return whole * (length - 1) ** 2 == part * length**2
+
+    heads = {
+        math.prod(shape) / (size * length**2)
+        for shape, shape_of_cut in zip(of_exp, cut_exp)
+        if weights(shape, shape_of_cut)
+    }
+    masks = [
+        (place, shape, math.prod(shape) / length**2 / (1 if shape == of_fewer else size))
+        for (place, shape), (_, shape_of_cut), (_, of_fewer) in zip(full, cut, fewer)
+        if weights(shape, shape_of_cut)
+    ]
+    if not masks or not heads:
+        raise NotApplicable("needs attention weights [B, H, T, T] and draws of their size")
+    if max(heads) == 1:
+        raise NotApplicable("there is one head")
+    shared = [(place or "the model", shape) for place, shape, drawn in masks if drawn < min(heads)]
+    require(
+        not shared,
+        f"{max(heads):.0f} heads, drawn for fewer: "
+        + ", ".join(f"{shape} in {place}" for place, shape in dict.fromkeys(shared)),
+    )
+    return f"masks of {max(heads):.0f} heads: drawn for each"
+
+
+def key_reuse(bench: Bench) -> str:
+    """No key is used twice, by `jax.debug_key_reuse`, in the loss and in a step."""
+    bench.require_draws()
+    try:
+        repeated, _ = _same_masks(bench)
+    except NotApplicable:
+        repeated = {}
+    if repeated:
+        raise NotApplicable("draws of one shape share a key: see layers_differ")
+    calls = {"the loss": lambda key: bench.subject.loss(bench.state, bench.batch(), key, True)}
+    step = bench.subject.step
+    if step is not None:
+        calls["a step"] = lambda key: bench.params(step(bench.state, bench.batch(), key))
+    for name, call in calls.items():
+        try:
+            with jax.debug_key_reuse(True):
+                jax.eval_shape(call, bench.key())
+                jax.jit(call)(bench.key())
+        except jax.errors.KeyReuseError as error:
+            require(False, f"{name}: {one_line(error, 160)}")
+        except Exception as error:
+            raise NotApplicable(f"{name} cannot be looked at: {one_line(error, 100)}") from None
+    return f"{' and '.join(calls)}: no key is consumed twice"
+
+
+CHECKS: dict[str, Check] = {
+    "key_matters": Check(
+        holds="The training loss depends on the key.",
+        symptom="Every strength of dropout gives the same curve.",
+        why="A dropout rate that never reaches the model, or a flag that leaves training in"
+        " evaluation mode, makes a study of nothing.",
+        fix="Hand `train=True` (or `deterministic=False`) and the `dropout` key down to every"
+        " module; where nothing is meant to be random, excuse it by `--known`.",
+        needs=(),
+        run=key_matters,
+    ),
+    "key_repeats": Check(
+        holds="The same key, state and batch give the same bits.",
+        symptom="A run cannot be repeated, nor a resumed one compared.",
+        why="NumPy's global generator, a counter or the time takes part; compiled, such a draw is"
+        " made once and stays.",
+        fix="Draw with `jax.random` from the key that is handed in.",
+        needs=(),
+        run=key_repeats,
+    ),
+    "steps_differ": Check(
+        holds="Two training steps draw different masks.",
+        symptom="Dropout trains one fixed smaller network; validation is poor with it.",
+        why="A key made inside the step (`jax.random.key(0)`) or never advanced gives one mask for"
+        " the whole run.",
+        fix="`key = jax.random.fold_in(key, state.step)` in the step, or a new key per call.",
+        needs=("step",),
+        run=steps_differ,
+    ),
+    "evaluation_ignores_key": Check(
+        holds="The loss and the logits in evaluation are the same for every key.",
+        symptom="Evaluation is noisy and too low.",
+        why="Dropout in evaluation measures another model than the one that is used.",
+        fix="`train=False`, `deterministic=True` or `model.eval()` must reach every module.",
+        needs=(),
+        run=evaluation_ignores_key,
+    ),
+    "examples_differ": Check(
+        holds="Identical examples in one batch get different masks.",
+        symptom="The gradient's noise does not fall with the batch size; dropout helps less.",
+        why="One mask for all examples drops the same units everywhere: the mean over a batch no"
+        " longer averages masks.",
+        fix="Draw with the batch in the shape. Flax attention: `broadcast_dropout=False`;"
+        " `nn.Dropout`: no `broadcast_dims`; `vmap`: split the key.",
+        needs=(),
+        run=examples_differ,
+    ),
+    "layers_differ": Check(
+        holds="No two draws of one shape use the same key, so layers have masks of their own.",
+        symptom="Dropout acts as if on fewer layers.",
+        why="The same units are dropped in every layer: the layers are one mask, not many.",
+        fix="`split_rngs={'dropout': True}` in `nn.scan`; `jax.random.split` for the layers of a"
+        " `lax.scan`; `fold_in` of the layer's number.",
+        needs=(),
+        run=layers_differ,
+    ),
+    "heads_differ": Check(
+        holds="A mask of attention weights is drawn for every head.",
+        symptom="Attention dropout acts on all heads at once.",
+        why="Where all heads lose the same connection, no other head can carry it.",
+        fix="Draw [B, H, T, T]; Flax attention: `broadcast_dropout=False`.",
+        needs=("inputs",),
+        run=heads_differ,
+    ),
+    "key_reuse": Check(
+        holds="No key is consumed twice in the loss or in a step, by `jax.debug_key_reuse`.",
+        symptom="Two random things are correlated; nothing shows it.",
+        why="Two draws from one key are the same bits, also where their shapes differ.",
+        fix="`jax.random.split` the key, one part for each use.",
+        needs=(),
+        run=key_reuse,
+    ),
+}
+"""Name -> check."""

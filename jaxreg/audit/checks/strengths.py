@@ -1,0 +1,171 @@
+"""Strengths: a knob does what it says, and nothing at its off value or in evaluation."""
+
+import math
+
+import jax
+import numpy as np
+
+from jaxreg.audit.bench import Bench, require
+from jaxreg.audit.check import Check, NotApplicable
+from jaxreg.audit.draws import Site
+
+KEYS = 4
+RATE = 0.25
+"""The rate at which the realized one is looked at: every format of numbers holds it exactly."""
+RATE_TOLERANCE = 1e-3
+"""Absolute: a rate may be a threshold in 8 bits' worth of 1/512 or finer."""
+
+
+def off_value(bench: Bench, knob: str) -> float:
+    """The strength at which a knob does nothing."""
+    return float(bench.subject.off_values.get(knob, 0.0))
+
+
+def on_value(off: float) -> float:
+    """A strength that must show."""
+    return 0.5 if off == 0 else 1e-3 if math.isinf(off) else off / 2
+
+
+def nearly_off(off: float) -> float:
+    """A strength that is off to float32, and not equal to the off value."""
+    return 1e-9 if off == 0 else 1e30 if math.isinf(off) else off * (1 - 1e-9)
+
+
+def _training(bench: Bench) -> list[np.ndarray]:
+    return bench.once(
+        "training", lambda: [bench.loss(key=bench.key(i), train=True) for i in range(KEYS)]
+    )
+
+
+def knob_acts(bench: Bench) -> str:
+    """Each knob changes the training loss, or else the step, at a strength that is not off."""
+    dead, acts = [], []
+    for knob in bench.subject.knobs:
+        off = off_value(bench, knob)
+        pair = [bench.at(knob, strength) for strength in (off, on_value(off))]
+        change = bench.gap(*(_training(each) for each in pair))
+        if change > bench.tolerance:
+            acts.append(f"{knob} {on_value(off):g} changes the training loss by {change:.1%}")
+        elif bench.subject.step is not None and _steps_differ(pair):
+            acts.append(f"{knob} {on_value(off):g} changes the step")
+        else:
+            dead.append(f"{knob} (at {on_value(off):g} as at {off:g})")
+    looked = "the training loss" + ("" if bench.subject.step is None else " or the step")
+    require(not dead, f"changes nothing in {looked}: {', '.join(dead)}")
+    return "; ".join(acts)
+
+
+def _steps_differ(pair: list[Bench]) -> bool:
+    first, second = (each.params(each.step()) for each in pair)
+    before = pair[0].params(pair[0].state)
+    moved = jax.tree.map(
+        lambda x, y, z: (np.asarray(x - z), np.asarray(y - z)), first, second, before
+    )
+    leaves = jax.tree.leaves(moved, is_leaf=lambda x: isinstance(x, tuple))
+    return pair[0].gap([x for x, _ in leaves], [y for _, y in leaves]) > 1e-4
+
+
+def knob_off(bench: Bench) -> str:
+    """At its off value each knob does what it does at a vanishing strength: nothing."""
+    wrong = []
+    for knob in bench.subject.knobs:
+        off = off_value(bench, knob)
+        at_off, nearly = (_training(bench.at(knob, x)) for x in (off, nearly_off(off)))
+        change = bench.gap(at_off, nearly)
+        if not change <= 10 * bench.tolerance:
+            wrong.append(f"{knob}: {off:g} and {nearly_off(off):g} differ by {change:.1%}")
+    require(not wrong, f"the training loss at the off value: {'; '.join(wrong)}")
+    return f"{', '.join(bench.subject.knobs)}: off is as a vanishing strength"
+
+
+def knob_in_evaluation(bench: Bench) -> str:
+    """No knob changes evaluation."""
+    bench.require_still_evaluation()
+    wrong = []
+    for knob in bench.subject.knobs:
+        off = off_value(bench, knob)
+        pair = [bench.at(knob, strength) for strength in (off, on_value(off))]
+        state = pair[0].state
+        losses = [each.loss(state=state) for each in pair]
+        change = bench.gap(*losses)
+        if not change <= bench.tolerance:
+            wrong.append(f"{knob} {on_value(off):g} changes it by {change:.1%}")
+    require(not wrong, f"the loss in evaluation: {'; '.join(wrong)}")
+    return f"{', '.join(bench.subject.knobs)}: evaluation stands"
+
+
+def realized_rate(bench: Bench) -> str:
+    """A dropout rate is the share that is dropped, read from the masks that are drawn.
+
+    A mask may say what is kept or what is dropped, so a rate that is exchanged for its keep rate is
+    not seen here, but by `knob_off`.
+    """
+    knobs = [name for name in bench.subject.knobs if "drop" in name or name.endswith("rate")]
+    knobs = [name for name in knobs if off_value(bench, name) == 0]
+    if not knobs:
+        raise NotApplicable("needs a knob that is a dropout rate, by its name")
+    seen, wrong = [], []
+    for knob in knobs:
+        own = _own_sites(bench, knob)
+        dropped = [min(site.probability, 1 - site.probability) for site in own]
+        if own:
+            seen.append(f"{knob}: {len(own)} masks drop {np.mean(dropped):.4g}")
+        off = [
+            f"{rate:.3g} in {site.place or 'the model'}"
+            for rate, site in zip(dropped, own)
+            if abs(rate - RATE) > RATE_TOLERANCE
+        ]
+        if off:
+            wrong.append(f"{knob}={RATE:g} drops {', '.join(off[:3])}")
+    require(not wrong, "; ".join(wrong))
+    if not seen:
+        raise NotApplicable("needs masks by a threshold of uniform numbers that can be followed")
+    return f"asked for {RATE:g}: " + "; ".join(seen)
+
+
+def _own_sites(bench: Bench, knob: str) -> list[Site]:
+    """The masks that a knob moves, at `RATE`; their draws fit their probabilities."""
+    here, there = (bench.at(knob, rate).trace().sites for rate in (RATE, RATE / 2))
+    if len(here) != len(there) or any(not site.is_understood for site in here):
+        return []
+    return [a for a, b in zip(here, there) if abs(a.probability - b.probability) > RATE_TOLERANCE]
+
+
+CHECKS: dict[str, Check] = {
+    "knob_acts": Check(
+        holds="Each knob changes the training loss, or the step, at a strength that is not off.",
+        symptom="A sweep over a regularizer's strength is flat.",
+        why="A field that is read nowhere, or a keyword that a library takes and deletes, makes a"
+        " sweep of nothing.",
+        fix="Follow the field from the config to the operation that uses it.",
+        needs=("knobs",),
+        run=knob_acts,
+    ),
+    "knob_off": Check(
+        holds="At its off value each knob does what it does at a vanishing strength: nothing.",
+        symptom="The arm without a regularizer is not the baseline.",
+        why="`rate or 0.1` takes 0 for not given; a rate that is used as a keep rate drops all at"
+        " 0.",
+        fix="`0.1 if rate is None else rate`; compare the off value with code that lacks the term.",
+        needs=("knobs",),
+        run=knob_off,
+    ),
+    "knob_in_evaluation": Check(
+        holds="No knob changes the loss in evaluation, at one state.",
+        symptom="Validation losses of two strengths cannot be compared.",
+        why="A smoothed, penalized or noisy loss in evaluation is another measure for every"
+        " strength.",
+        fix="Add penalties and smoothing in training only.",
+        needs=("knobs",),
+        run=knob_in_evaluation,
+    ),
+    "realized_rate": Check(
+        holds="A dropout rate is the share of its masks that is dropped.",
+        symptom="The best rate is far from what others report.",
+        why="A rate that is halved, squared or scheduled on its way is reported as another one.",
+        fix="Print the mean of the mask; hand the rate down unchanged.",
+        needs=("knobs",),
+        run=realized_rate,
+    ),
+}
+"""Name -> check."""

@@ -1,0 +1,138 @@
+"""Training and evaluation: one is the mean of the other, and evaluation changes nothing."""
+
+import jax
+import numpy as np
+
+from jaxreg.audit.bench import Bench, joined, require
+from jaxreg.audit.check import Check, NotApplicable
+from jaxreg.audit.subject import State
+
+MEAN_TOLERANCE = 1e-3
+"""Relative: a threshold in 16 bits turns a rate by up to 2^-17, and layers add that up."""
+
+
+def site_means(bench: Bench) -> str:
+    """With every mask replaced by its mean, training computes what evaluation does.
+
+    Sees: a mask that is not divided by the keep rate, or by another number than that; a term that
+    training adds, or leaves out. It is exact: no mean over samples is taken, so it has no false
+    alarm by chance. It cannot see masks behind loops and kernels, nor masks of logits (those have
+    no mean), nor batch statistics, which differ in training by design.
+    """
+    bench.require_draws()
+    bench.require_still_evaluation()
+    if has_statistics(bench.state):
+        raise NotApplicable("batch statistics make training another function")
+    trace = bench.trace()
+    if not trace.sites or trace.lost or trace.unseen:
+        behind = ", ".join(dict.fromkeys((*trace.lost, *trace.unseen))) or "no mask by a threshold"
+        raise NotApplicable(f"needs masks that can be replaced by their mean; here: {behind}")
+    strange = [site for site in trace.sites if not site.is_understood]
+    if strange or not all(np.isfinite(x).all() for x in jax.tree.leaves(trace.mean)):
+        raise NotApplicable("a mask is not one of uniform numbers, or it masks logits")
+    mean, evaluated = np.asarray(trace.mean, float), bench.loss().astype(float)
+    off = np.abs(mean - evaluated).max()
+    limit = max(MEAN_TOLERANCE, bench.tolerance) * max(np.abs(evaluated).max(), 1e-3)
+    require(
+        off <= limit,
+        f"{len(trace.sites)} masks replaced by their means: the loss is {mean.mean():.4g}, in"
+        f" evaluation {evaluated.mean():.4g} (an example differs by up to {off:.2g})",
+    )
+    return (
+        f"{len(trace.sites)} masks replaced by their means: the loss of evaluation within {off:.0e}"
+    )
+
+
+def has_statistics(state: State) -> bool:
+    """Whether a state holds batch statistics, by the names that Flax gives them."""
+    if any(
+        type(leaf).__name__ == "BatchStat"
+        for leaf in jax.tree.leaves(state, is_leaf=lambda x: type(x).__name__ == "BatchStat")
+    ):
+        return True
+    paths = [jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(state)]
+    return any("batch_stats" in path for path in paths)
+
+
+def evaluation_keeps_state(bench: Bench) -> str:
+    """Evaluation changes no leaf of the state, and gives the same loss again."""
+    state, batch, key = bench.state, bench.batch(), bench.key()
+    before = [np.array(x) for x in _arrays(state)]
+    first = np.asarray(bench.subject.loss(state, batch, key, False))
+    after = [np.array(x) for x in _arrays(state)]
+    changed = [
+        i for i, (x, y) in enumerate(zip(before, after)) if not np.array_equal(x, y, equal_nan=True)
+    ]
+    require(
+        len(before) == len(after) and not changed,
+        f"one evaluation changes {len(changed)} of {len(before)} leaves of the state",
+    )
+    again = np.asarray(bench.subject.loss(state, batch, key, False))
+    off = np.abs(first.astype(float) - again.astype(float)).max()
+    require(
+        np.array_equal(first, again, equal_nan=True),
+        f"two evaluations of one batch: the losses differ by up to {off:.3g}",
+    )
+    return f"{len(before)} leaves of the state stand still; two evaluations give the same bits"
+
+
+def _arrays(state: State) -> list:
+    """The leaves that are arrays of numbers; keys by their numbers."""
+    leaves = [x for x in jax.tree.leaves(state) if hasattr(x, "dtype")]
+    return [
+        jax.random.key_data(x) if jax.numpy.issubdtype(x.dtype, jax.dtypes.prng_key) else x
+        for x in leaves
+    ]
+
+
+def rows_independent(bench: Bench) -> str:
+    """In evaluation the result of a row does not depend on the other rows."""
+    first, second = bench.batch(0), bench.batch(1)
+    mixed = joined(first, second)
+    read = {}
+    if bench.per_example:
+        read["loss"] = [bench.loss(batch)[0] for batch in (first, mixed)]
+    if bench.subject.logits is not None:
+        read["logits"] = [bench.logits(batch)[0] for batch in (first, mixed)]
+    if not read:
+        raise NotApplicable("needs the losses of the examples [B], or `logits`; this is a mean")
+    for name, (alone, beside_others) in read.items():
+        off = bench.gap(alone, beside_others)
+        require(
+            off <= bench.tolerance,
+            f"with other rows beside it, the {name} of a row differ{'s' if name == 'loss' else ''}"
+            f" by up to {off:.1%}",
+        )
+    return f"the {' and the '.join(read)} of a row: the same with other rows beside it"
+
+
+CHECKS: dict[str, Check] = {
+    "site_means": Check(
+        holds="With every mask replaced by its mean, the training loss is that of evaluation.",
+        symptom="Training and evaluation losses lie apart; evaluation is worse with dropout.",
+        why="Kept units must be divided by the keep rate, or activations are larger in evaluation"
+        " than in training.",
+        fix="`jnp.where(kept, x / keep_rate, 0)`; in code that scales in evaluation instead, excuse"
+        " it by `--known`.",
+        needs=(),
+        run=site_means,
+    ),
+    "evaluation_keeps_state": Check(
+        holds="Evaluation changes no leaf of the state: batch statistics stand still.",
+        symptom="Evaluating twice gives two numbers; more evaluations change the model.",
+        why="Statistics of the validation set reach the model.",
+        fix="`use_running_average=not train`, `mutable=False` or `model.eval()` in evaluation.",
+        needs=(),
+        run=evaluation_keeps_state,
+    ),
+    "rows_independent": Check(
+        holds="In evaluation the loss and logits of a row do not depend on the other rows.",
+        symptom="A score depends on the batch size or on the order of the data.",
+        why="Statistics of the batch, or a softmax over the wrong axis, carry information from one"
+        " example to the next.",
+        fix="Use running averages in evaluation; reduce over positions and features only.",
+        needs=(),
+        run=rows_independent,
+    ),
+}
+"""Name -> check."""
