@@ -38,13 +38,15 @@ class Bench:
     Args:
       subject: what is audited.
       seed: of the state, the batches and the keys.
+      like: a bench whose parameters this one takes, where they have the same form.
     """
 
-    def __init__(self, subject: Subject, seed: int = 0):
+    def __init__(self, subject: Subject, seed: int = 0, like: "Bench | None" = None):
         self.subject = subject
         self.seed = seed
         self._known: dict = {}
         self._eager: set = set()
+        self._like = like
 
     # --- what is kept
 
@@ -57,18 +59,27 @@ class Bench:
     def at(self, knob: str, strength: float) -> "Bench":
         """The bench of the subject at a knob's strength, with this bench's seed; kept."""
         return self.once(
-            ("knob", knob, strength), lambda: Bench(self.subject.knobs[knob](strength), self.seed)
+            ("knob", knob, strength),
+            lambda: Bench(self.subject.knobs[knob](strength), self.seed, like=self),
         )
 
     @cached_property
     def first_state(self) -> State:
         """The state at initialization."""
-        return self.subject.init(jax.random.key(self.seed))
+        key = jax.random.key(self.seed)
+        try:
+            return compiled(self.subject.init)(key)
+        except Exception:  # their code may not be made to be compiled
+            return self.subject.init(key)
 
     @cached_property
     def state(self) -> State:
         """The first state with parameters that are moved a little: a kernel of 0 hides all else."""
         params, draw = self.params(self.first_state), np.random.default_rng(self.seed)
+        if self._like is not None:
+            theirs = self._like.params(self._like.state)
+            if _form(theirs) == _form(params):
+                return self.with_params(self.first_state, theirs)
 
         def moved(leaf):
             if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
@@ -133,16 +144,18 @@ class Bench:
         key: jax.Array | None = None,
         train: bool = False,
         state: State | None = None,
-    ) -> Any:
-        """The gradient of the mean loss, a tree like the parameters."""
+    ) -> tuple[Any, np.ndarray]:
+        """The gradient of the mean loss, a tree like the parameters; and the losses."""
+        return self._called("gradient", self.with_gradient, batch, key, train, state)
 
-        def gradient(state, batch, key, train):
-            def mean(params):
-                return self.subject.loss(self.with_params(state, params), batch, key, train).mean()
+    def with_gradient(self, state: State, batch: Batch, key: jax.Array, train: bool) -> tuple:
+        """`gradient`, not compiled."""
 
-            return jax.grad(mean)(self.params(state))
+        def mean(params):
+            losses = self.subject.loss(self.with_params(state, params), batch, key, train)
+            return losses.mean(), losses
 
-        return self._called("gradient", gradient, batch, key, train, state)
+        return jax.grad(mean, has_aux=True)(self.params(state))
 
     def step(
         self, state: State | None = None, batch: Batch | None = None, key: jax.Array | None = None
@@ -163,13 +176,13 @@ class Bench:
             self.batch() if batch is None else batch,
             self.key() if key is None else key,
         )
-        compiled = self.once(
+        call = self.once(
             (name, "compiled", train),
-            lambda: jax.jit(lambda state, batch, key: function(state, batch, key, train)),
+            lambda: compiled(lambda state, batch, key: function(state, batch, key, train)),
         )
         if (name, train) not in self._eager:
             try:
-                return compiled(*arguments)
+                return call(*arguments)
             except Exception:  # their code may not be made to be compiled
                 self._eager.add((name, train))
         return function(*arguments, train)
@@ -221,10 +234,19 @@ class Bench:
 
     @cached_property
     def repeats(self) -> bool:
-        """Whether one key gives the same bits of the training loss twice, uncompiled."""
-        loss, state, batch = self.subject.loss, self.state, self.batch()
-        first, again = (np.asarray(loss(state, batch, self.key(), True)) for _ in range(2))
+        """Whether one key gives the same bits of the training loss twice."""
+        first, again = (self.loss_anew(True) for _ in range(2))
         return np.array_equal(first, again, equal_nan=True)
+
+    def loss_anew(self, train: bool) -> np.ndarray:
+        """The loss of the bench's batch and key, by a program that is made anew for this call."""
+        loss, arguments = self.subject.loss, (self.state, self.batch(), self.key())
+        try:
+            return np.asarray(
+                compiled(lambda state, batch, key: loss(state, batch, key, train))(*arguments)
+            )
+        except Exception:  # their code may not be made to be compiled
+            return np.asarray(loss(*arguments, train))
 
     def require_repeats(self) -> None:
         """Raises NotApplicable where one key does not repeat."""
@@ -245,17 +267,16 @@ class Bench:
         alone, beside = (self.row_numbers(b)[0] for b in (first, joined(first, second)))
         return not self.differ(alone, beside)
 
-    def trace(self, batch: Batch | None = None, train: bool = True) -> draws.Trace:
-        """What the loss draws, by `jaxreg.audit.draws`; of the bench's state, kept."""
-        batch = self.batch() if batch is None else batch
-        shapes = str(jax.tree.map(np.shape, batch))
+    def trace(self, with_mean: bool = False) -> draws.Trace:
+        """What the training loss draws, by `jaxreg.audit.draws`; kept."""
         return self.once(
-            ("trace", train, shapes),
+            ("trace", with_mean),
             lambda: draws.trace(
-                lambda state, batch, key: self.subject.loss(state, batch, key, train),
+                lambda state, batch, key: self.subject.loss(state, batch, key, True),
                 self.state,
-                batch,
+                self.batch(),
                 self.key(),
+                with_mean=with_mean,
             ),
         )
 
@@ -280,7 +301,13 @@ class Bench:
     @cached_property
     def tolerance(self) -> float:
         """Relative: what rounding may change in the subject's results."""
-        return NARROW_TOLERANCE if self.trace(train=False).narrow else TOLERANCE
+        narrow = draws.is_narrow(
+            lambda state, batch, key: self.subject.loss(state, batch, key, False),
+            self.state,
+            self.batch(),
+            self.key(),
+        )
+        return NARROW_TOLERANCE if narrow else TOLERANCE
 
     def differ(self, a: Any, b: Any) -> bool:
         """Whether two arrays or trees differ by more than rounding; NaN differs from all."""
@@ -289,6 +316,15 @@ class Bench:
     def gap(self, a: Any, b: Any) -> float:
         """The largest difference of two trees, relative to the largest number, 1 at least 1e-3."""
         return gap(a, b)
+
+
+def compiled(function: Callable) -> Callable:
+    """`jax.jit`, with few optimizations: the programs are small, and most run once."""
+    return jax.jit(function, compiler_options=draws.QUICK)
+
+
+def _form(tree: Any) -> tuple:
+    return jax.tree.structure(tree), [np.shape(leaf) for leaf in jax.tree.leaves(tree)]
 
 
 def lacking(subject: Subject, fields: Iterable[str]) -> list[str]:

@@ -20,6 +20,9 @@ from jax.extend.core import Literal
 
 MOST_ITERATIONS = 64
 
+QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+"""Options of the compiler for programs that are run once."""
+
 _CALLS = {
     "jit": "jaxpr",
     "pjit": "jaxpr",
@@ -89,8 +92,7 @@ class Trace:
     Attributes:
       draws, sites: in the order of the program.
       of_exp: shapes of the results of `exp`, among them the attention weights.
-      narrow: whether it computes in bfloat16 or float16 anywhere.
-      mean: the result with every mask replaced by its mean.
+      mean: the result with every mask replaced by its mean, or None.
       lost: operations behind which a mask or a random number could not be replaced; where there are
         any, `mean` is not the mean.
       unseen: operations that were not looked into and take a key or random numbers.
@@ -99,25 +101,47 @@ class Trace:
     draws: tuple[Draw, ...]
     sites: tuple[Site, ...]
     of_exp: tuple[tuple[int, ...], ...]
-    narrow: bool
     mean: Any
     lost: tuple[str, ...]
     unseen: tuple[str, ...]
 
 
 def trace(
-    function: Callable[[Any, Any, jax.Array], Any], state: Any, batch: Any, key: jax.Array
+    function: Callable[[Any, Any, jax.Array], Any],
+    state: Any,
+    batch: Any,
+    key: jax.Array,
+    *,
+    with_mean: bool = False,
 ) -> Trace:
-    """What `function(state, batch, key)` draws; empty where JAX can make no program of it."""
+    """What `function(state, batch, key)` draws; empty where JAX can make no program of it.
+
+    Without `with_mean`, the result with masks replaced by their means is left out: without it most
+    of the program needs not run.
+    """
     prepared = _prepared(function, state, batch, key)
     if prepared is None:
-        return Trace((), (), (), False, None, ("no program",), ("the whole function",))
-    program, structure, notes, interpreted, inputs = prepared
+        return Trace((), (), (), None, ("no program",), ("the whole function",))
+    structure, notes, interpreted, inputs = prepared
+
+    def call(inputs):
+        means, arrays = interpreted(inputs)
+        return means if with_mean else None, arrays
+
     with jax.debug_key_reuse(False):
-        means, arrays, random = jax.jit(interpreted)(inputs)
-    lost = sorted(notes.lost | ({"the result"} if any(map(bool, random)) else set()))
-    mean = jax.tree.unflatten(structure, means)
-    return notes.read(arrays, mean, tuple(lost), _is_narrow(program))
+        means, arrays = jax.jit(call, compiler_options=QUICK)(inputs)
+    mean = jax.tree.unflatten(structure, means) if with_mean else None
+    return notes.read(arrays, mean)
+
+
+def is_narrow(
+    function: Callable[[Any, Any, jax.Array], Any], state: Any, batch: Any, key: jax.Array
+) -> bool:
+    """Whether a function computes in bfloat16 or float16 anywhere; False where that is unknown."""
+    try:
+        return _is_narrow(jax.make_jaxpr(function)(state, batch, key))
+    except Exception:
+        return False
 
 
 def shapes(
@@ -127,7 +151,7 @@ def shapes(
     prepared = _prepared(function, state, batch, key)
     if prepared is None:
         return [], []
-    _, _, notes, interpreted, inputs = prepared
+    _, notes, interpreted, inputs = prepared
     with jax.debug_key_reuse(False):
         jax.eval_shape(interpreted, inputs)
     drawn = [(place, (*of_keys, *shape)) for place, shape, of_keys in notes.draws]
@@ -150,9 +174,10 @@ def _prepared(function: Callable, state: Any, batch: Any, key: jax.Array) -> tup
     def interpreted(inputs):
         values = [_Value(x, random) for x, random in zip(inputs, flags)]
         out = _run(program.jaxpr, [_Value(x) for x in program.consts], values, notes, "")
-        return [value.x for value in out], notes.arrays, [value.random for value in out]
+        notes.lost |= {"the result"} if any(value.random for value in out) else set()
+        return [value.x for value in out], notes.arrays
 
-    return program, jax.tree.structure(result), notes, interpreted, inputs
+    return jax.tree.structure(result), notes, interpreted, inputs
 
 
 class _Value(NamedTuple):
@@ -174,7 +199,7 @@ class _Notes:
         self.unseen: set[str] = set()
         self.arrays: dict[str, list] = {"keys": [], "probability": [], "realized": []}
 
-    def read(self, arrays: dict, mean: Any, lost: tuple[str, ...], narrow: bool) -> Trace:
+    def read(self, arrays: dict, mean: Any) -> Trace:
         arrays = jax.tree.map(np.asarray, arrays)
         return Trace(
             tuple(
@@ -188,9 +213,8 @@ class _Notes:
                 )
             ),
             tuple(self.of_exp),
-            narrow,
             mean,
-            lost,
+            tuple(sorted(self.lost)),
             tuple(sorted(self.unseen)),
         )
 

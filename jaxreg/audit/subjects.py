@@ -10,6 +10,7 @@ cross-entropy of integer labels, the mean of each example; labels below 0 are ig
 
 import dataclasses
 import inspect
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -329,12 +330,12 @@ def _keys(rngs: Sequence[str], key: jax.Array) -> dict[str, jax.Array]:
 
 def _with_keys(flax_nnx: Any, others: State, key: jax.Array) -> State:
     """The variables with every random stream started anew, each by a key of its own."""
-    found, index = [], 0
+    found = []
     for path, variable in flax_nnx.to_flat_state(others):
         if isinstance(variable, flax_nnx.RngKey):
-            shape, own = variable.get_value().shape, jax.random.fold_in(key, index)
+            number = zlib.crc32(repr(path).encode())  # the path's: there may be streams more
+            shape, own = variable.get_value().shape, jax.random.fold_in(key, number)
             variable = variable.replace(jax.random.split(own, shape) if shape else own)
-            index += 1
         elif isinstance(variable, flax_nnx.RngCount):
             variable = variable.replace(jnp.zeros_like(variable.get_value()))
         found.append((path, variable))

@@ -101,8 +101,8 @@ def findings(
     bench = Bench(subject, seed)
     # Coarser products round by more than the tolerances.
     with jax.default_matmul_precision("highest"):
-        bench.subject.loss(bench.first_state, bench.batch(), bench.key(), True)
-        bench.subject.loss(bench.first_state, bench.batch(), bench.key(), False)
+        bench.loss(train=True)
+        bench.loss()
     for name in names:
         with jax.default_matmul_precision("highest"):
             finding = outcome(bench, name)

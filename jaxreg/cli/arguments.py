@@ -22,12 +22,14 @@ class Flag:
       help: one line.
       default: where the flag is not given.
       required: its absence is a mistake.
+      repeats: it may be given several times; its values are in `Arguments.repeated`.
     """
 
     metavar: str
     help: str
     default: str | None = None
     required: bool = False
+    repeats: bool = False
 
 
 DEVICES = Flag("N", "CPU devices to make; default: one per core")
@@ -76,6 +78,7 @@ class Arguments:
       mistakes: one line each.
       positions: all positional arguments, where there may be many.
       command: the words behind "--", where a command is taken.
+      repeated: name with dashes -> all values, of the flags that may be given several times.
     """
 
     position: str | None
@@ -84,6 +87,7 @@ class Arguments:
     mistakes: list[str]
     positions: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
+    repeated: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
 
 def parser(usage: Usage) -> argparse.ArgumentParser:
@@ -129,10 +133,12 @@ def read(usage: Usage, argv: Sequence[str]) -> Arguments:
     if usage.position and not positions and not usage.many:
         mistakes.append(f"{usage.position} is missing: {usage.position_help}")
     mistakes += [] if usage.many else [_stray(token) for token in positions[1:]]
-    flags = {}
+    flags, repeated = {}, {}
     for name, flag in usage.flags.items():
         given = vars(known)[name] or []
-        if len(given) > 1:
+        if flag.repeats:
+            repeated[name] = tuple(value for value in given if value not in _NO_VALUE)
+        elif len(given) > 1:
             mistakes.append(f"{name}: is given {len(given)} times")
         if flag.metavar and not _NO_VALUE.isdisjoint(given):
             mistakes.append(f"{name}: has no value; write {name}={flag.metavar}")
@@ -146,6 +152,7 @@ def read(usage: Usage, argv: Sequence[str]) -> Arguments:
         mistakes,
         tuple(positions),
         command,
+        repeated,
     )
 
 

@@ -189,6 +189,20 @@ def start(num_devices: int | None = None, *, join: Callable[[], None] = lambda: 
         raise UserErrors([f"--devices={num_devices}: JAX has {found} {kind} device(s) here{hint}"])
 
 
+def start_for_their_code(num_devices: int) -> None:
+    """Sets JAX up for a person's own code: a compile cache, and at least some CPU devices.
+
+    Unlike `start`, it changes nothing that numbers depend on, and devices that JAX_NUM_CPU_DEVICES
+    or XLA_FLAGS ask for are left as they are.
+    """
+    silence()
+    import jax
+
+    _persistent_cache(jax)
+    asked = _FORCED in os.environ.get("XLA_FLAGS", "") or "JAX_NUM_CPU_DEVICES" in os.environ
+    _cpu_devices(jax, None if asked else num_devices)
+
+
 def silence() -> None:
     """Keeps the log lines and warnings of libraries off the screen; errors still come through."""
     for name, level in (

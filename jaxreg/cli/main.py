@@ -1,7 +1,8 @@
 """The entry point: finds the subcommand, turns mistakes into lines and exit codes.
 
 Exit codes: 0 done; 2 the user's mistake, one line for each, no traceback (except where their own
-code raises: its traceback comes first); 75 interrupted and resumable; 1 a defect of jaxreg.
+code raises: its traceback comes first); 3 what was found is not what is required (`audit`); 75
+interrupted and resumable; 1 a defect of jaxreg.
 """
 
 import argparse
@@ -13,6 +14,7 @@ from jaxreg import __version__
 from jaxreg.cli import standard_streams
 from jaxreg.cli.arguments import Arguments, Usage, parser, read
 from jaxreg.cli.commands import (
+    audit,
     claims,
     compare,
     counterfactual,
@@ -34,6 +36,7 @@ COMMANDS: dict[str, tuple[Usage, Callable[[Arguments], int]]] = {
     "inspect": (inspect.USAGE, inspect.run),
     "counterfactual": (counterfactual.USAGE, counterfactual.run),
     "claims": (claims.USAGE, claims.run),
+    "audit": (audit.USAGE, audit.run),
     "plan": (plan.USAGE, plan.run),
     "launch": (launch.USAGE, launch.run),
     "list": (list_command.USAGE, list_command.run),

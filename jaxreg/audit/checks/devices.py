@@ -7,7 +7,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxreg.audit.bench import SIZE, Bench, batch_size, pairs_that_agree, require
+from jaxreg.audit.bench import SIZE, Bench, batch_size, compiled, pairs_that_agree, require
 from jaxreg.audit.check import Check, NotApplicable
 from jaxreg.audit.subject import Batch
 
@@ -40,38 +40,23 @@ def sharded_jit(bench: Bench) -> str:
     """Compiled for a batch that lies on several devices: the loss and gradient of one device."""
     bench.require_repeats()
     found = meshes()
-    reference = [
-        (bench.loss(key=bench.key(i), train=train), bench.gradient(key=bench.key(i), train=train))
-        for i, train in ((0, False), (1, True))
-    ]
-    for mesh in found:
-        batch = _placed(bench.batch(), mesh)
-        for (loss, gradient), (i, train) in zip(reference, ((0, False), (1, True))):
-            where = f"{mesh.size} devices, {'training' if train else 'evaluation'}"
-            with jax.set_mesh(mesh):
-                calls = _compiled(bench, train)
-                there = [call(bench.state, batch, bench.key(i)) for call in calls]
-            for name, here, got in zip(("loss", "gradient"), (loss, gradient), there):
-                off = bench.gap(here, got)
-                require(
-                    off <= 10 * bench.tolerance,
-                    f"{where}, under the same key: the {name} differs from that of one device by"
-                    f" {off:.1%}",
-                )
+    for mesh, train in [*((mesh, True) for mesh in found), (found[-1], False)]:
+        gradient, loss = bench.gradient(train=train)
+        where = f"{mesh.size} devices, {'training' if train else 'evaluation'}"
+
+        def call(state, batch, key, train=train):
+            return bench.with_gradient(state, batch, key, train)
+
+        with jax.set_mesh(mesh):
+            there = compiled(call)(bench.state, _placed(bench.batch(), mesh), bench.key())
+        for name, here, got in zip(("gradient", "loss"), (gradient, loss), there):
+            off = bench.gap(here, got)
+            require(
+                off <= 10 * bench.tolerance,
+                f"{where}, under the same key: the {name} differs from that of one device by"
+                f" {off:.1%}",
+            )
     return f"{_numbers(found)} devices: losses and gradients are those of one"
-
-
-def _compiled(bench: Bench, train: bool) -> tuple[Callable, Callable]:
-    """The loss and the gradient, compiled anew: what their code asks about the mesh counts."""
-    loss = bench.subject.loss
-
-    def gradient(state, batch, key):
-        def mean(params):
-            return loss(bench.with_params(state, params), batch, key, train).mean()
-
-        return jax.grad(mean)(bench.params(state))
-
-    return jax.jit(lambda state, batch, key: loss(state, batch, key, train)), jax.jit(gradient)
 
 
 def _placed(batch: Batch, mesh: Mesh) -> Batch:
@@ -93,27 +78,28 @@ def mapped(bench: Bench) -> str:
     if not bench.rows_stand_alone:
         raise NotApplicable("rows depend on one another: see rows_independent")
     found = meshes()
-    batch, key = bench.batch(), bench.key()
-    loss, gradient = bench.loss(batch), bench.gradient(batch)
-    for mesh in found:
-        for name, spread in (("shard_map", _shard_map), ("pmap", _pmap)):
-            where = f"{name} on {mesh.size} devices"
-            got, gradients = spread(_parts(bench, False), mesh)(bench.state, batch, key)
-            of_all = got.reshape(-1)
-            of_all = of_all if bench.per_example else of_all.mean()
-            off = bench.gap(loss, of_all)
-            require(
-                off <= 10 * bench.tolerance,
-                f"{where}: the loss in evaluation differs from that of one device by {off:.1%}",
-            )
-            mean = jax.tree.map(lambda x: np.asarray(x, float).mean(0), gradients)
-            off = bench.gap(gradient, mean)
-            require(
-                off <= 10 * bench.tolerance,
-                f"{where}: the devices' mean gradient differs from that of one by {off:.1%}",
-            )
-            _require_other_masks(bench, spread(_parts(bench, True), mesh), mesh, where)
-    return f"shard_map and pmap on {_numbers(found)} devices: as one device, with other masks"
+    gradient, loss = bench.gradient()
+    for mesh, (name, spread) in zip(
+        (found[-1], found[0]), (("shard_map", _shard_map), ("pmap", _pmap))
+    ):
+        where = f"{name} on {mesh.size} devices"
+        call = spread(_part_of(bench), mesh)
+        gradients, of_all, _ = call(bench.state, bench.batch(), bench.key())
+        of_all = np.asarray(of_all).reshape(-1)
+        off = bench.gap(loss, of_all if bench.per_example else of_all.mean())
+        require(
+            off <= 10 * bench.tolerance,
+            f"{where}: the loss in evaluation differs from that of one device by {off:.1%}",
+        )
+        mean = jax.tree.map(lambda x: np.asarray(x, float).mean(0), gradients)
+        off = bench.gap(gradient, mean)
+        require(
+            off <= 10 * bench.tolerance,
+            f"{where}: the devices' mean gradient differs from that of one by {off:.1%}",
+        )
+        _require_other_masks(bench, call, mesh, where)
+    names = f"shard_map on {found[-1].size} devices, pmap on {found[0].size}"
+    return f"{names}: as one device, with masks of their own"
 
 
 def _require_other_masks(bench: Bench, call: Callable, mesh: Mesh, where: str) -> None:
@@ -121,9 +107,8 @@ def _require_other_masks(bench: Bench, call: Callable, mesh: Mesh, where: str) -
     if not (bench.random_in_training and bench.per_example):
         return
     batch = bench.repeated()
-    rows = [np.asarray(call(bench.state, batch, bench.key(i))[0]).reshape(-1) for i in range(KEYS)]
-    share = SIZE // mesh.size
-    first = np.stack(rows)[:, ::share, None]  # one row of every device
+    rows = [np.asarray(call(bench.state, batch, bench.key(i))[2]).reshape(-1) for i in range(KEYS)]
+    first = np.stack(rows)[:, :: SIZE // mesh.size, None]  # one row of every device
     agree, pairs = pairs_that_agree(first, bench.tolerance)
     require(
         not agree,
@@ -132,19 +117,17 @@ def _require_other_masks(bench: Bench, call: Callable, mesh: Mesh, where: str) -
     )
 
 
-def _parts(bench: Bench, train: bool) -> Callable:
-    """(state, batch, key) -> (losses, gradient), each with an axis in front, on one device."""
-    loss = bench.subject.loss
+def _part_of(bench: Bench) -> Callable:
+    """(state, batch, key) -> (gradient, losses) in evaluation, losses in training, on one device.
+
+    Each has an axis in front.
+    """
 
     def part(state, batch, key):
         key = jax.random.fold_in(key, jax.lax.axis_index(AXIS))
-
-        def mean(params):
-            losses = loss(bench.with_params(state, params), batch, key, train)
-            return losses.mean(), losses
-
-        gradient, losses = jax.grad(mean, has_aux=True)(bench.params(state))
-        return jax.tree.map(lambda x: x[None], (losses, gradient))
+        gradient, losses = bench.with_gradient(state, batch, key, False)
+        in_training = bench.subject.loss(state, batch, key, True)
+        return jax.tree.map(lambda x: x[None], (gradient, losses, in_training))
 
     return part
 
@@ -158,7 +141,7 @@ def _shard_map(part: Callable, mesh: Mesh) -> Callable:
         )
         return spread(state, batch, key)
 
-    return jax.jit(call)
+    return compiled(call)
 
 
 def _pmap(part: Callable, mesh: Mesh) -> Callable:

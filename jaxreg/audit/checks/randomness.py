@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 import jax
 import numpy as np
 
-from jaxreg.audit.bench import SIZE, Bench, pairs_that_agree, require, shorter
+from jaxreg.audit.bench import SIZE, Bench, compiled, pairs_that_agree, require, shorter
 from jaxreg.audit.check import Check, NotApplicable
 from jaxreg.errors import one_line
 
@@ -27,17 +27,14 @@ def key_matters(bench: Bench) -> str:
 
 
 def key_repeats(bench: Bench) -> str:
-    """The same key gives the same training loss, called again and uncompiled."""
-    loss, state, batch = bench.subject.loss, bench.state, bench.batch()
-    first = np.asarray(loss(state, batch, bench.key(0), True))
-    loss(state, batch, bench.key(1), True)
-    again = np.asarray(loss(state, batch, bench.key(0), True))
+    """The same key gives the same training loss, also by a program that is made anew."""
+    first, again = (bench.loss_anew(True) for _ in range(2))
     off = np.abs(first.astype(float) - again.astype(float)).max()
     require(
         np.array_equal(first, again, equal_nan=True),
         f"two calls with one key, state and batch: the losses differ by up to {off:.3g}",
     )
-    return "two calls with one key give the same bits"
+    return "two programs with one key give the same bits"
 
 
 def steps_differ(bench: Bench) -> str:
@@ -237,8 +234,7 @@ def key_reuse(bench: Bench) -> str:
     for name, call in calls.items():
         try:
             with jax.debug_key_reuse(True):
-                jax.eval_shape(call, bench.key())
-                jax.jit(call)(bench.key())
+                compiled(call)(bench.key())
         except jax.errors.KeyReuseError as error:
             require(False, f"{name}: {one_line(error, 160)}")
         except Exception as error:

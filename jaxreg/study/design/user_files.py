@@ -48,7 +48,7 @@ def call(path: str | Path, function: str, *, instead: dict[str, str]) -> object:
       KeyboardInterrupt: Ctrl-C.
     """
     path = Path(path).expanduser()
-    _check_exists(path)
+    check_exists(path)
     with _importable(path):
         try:
             found = vars(_loaded(path))
@@ -166,7 +166,8 @@ def _forget_builders(modules: Container[str]) -> None:
         del known[name]
 
 
-def _check_exists(path: Path):
+def check_exists(path: Path) -> None:
+    """Raises UserErrors, one line, where there is no Python file at the path."""
     if path.is_dir():
         raise UserErrors([f"{path}: is a directory; give a .py file"])
     if not path.is_file():
