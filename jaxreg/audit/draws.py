@@ -82,7 +82,7 @@ class Site:
         """Whether what was drawn fits the probability, within 7 standard deviations."""
         n = max(1, int(np.prod(self.shape)))
         spread = np.sqrt(max(self.probability * (1 - self.probability), 0) / n)
-        return abs(self.realized - self.probability) <= 7 * spread + 1 / n
+        return bool(abs(self.realized - self.probability) <= 7 * spread + 1 / n)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -237,12 +237,11 @@ def _run(jaxpr, consts: Sequence, inputs: Sequence, notes: _Notes, prefix: str) 
 def _operation(eqn, inputs: list[_Value], notes: _Notes, place: str) -> list[_Value]:
     name = eqn.primitive.name
     if name in _CALLS:
-        inner = eqn.params[_CALLS[name]]
-        jaxpr, consts = (inner.jaxpr, inner.consts) if hasattr(inner, "consts") else (inner, ())
+        jaxpr, consts = _opened(eqn.params[_CALLS[name]])
         if len(jaxpr.invars) == len(inputs):
-            return _run(jaxpr, [_Value(x) for x in consts], inputs, notes, place)
+            return _run(jaxpr, consts, inputs, notes, place)
     if name == "scan" and eqn.params["length"] <= MOST_ITERATIONS:
-        return _scan(eqn.params, inputs, notes, place)
+        return _scan(eqn, inputs, notes, place)
     out = _bound(eqn, [value.x for value in inputs])
     random = any(value.random for value in inputs)
     if name == "exp":
@@ -329,21 +328,33 @@ def _through(eqn, inputs: list[_Value], out: list) -> list[_Value] | None:
     return None
 
 
-def _scan(params: dict, inputs: list[_Value], notes: _Notes, place: str) -> list[_Value]:
-    num_consts, num_carry = params["num_consts"], params["num_carry"]
-    jaxpr, length = params["jaxpr"], params["length"]
-    consts, carry = inputs[:num_consts], list(inputs[num_consts : num_consts + num_carry])
-    sequences = inputs[num_consts + num_carry :]
+def _opened(inner: Any) -> tuple[Any, list[_Value]]:
+    """A program inside a program, and its constants; JAX has two kinds of them."""
+    jaxpr = getattr(inner, "jaxpr", inner)
+    consts = getattr(inner, "consts", ()) if jaxpr.constvars else ()
+    return jaxpr, [_Value(x) for x in consts]
+
+
+def _scan(eqn, inputs: list[_Value], notes: _Notes, place: str) -> list[_Value]:
+    params = eqn.params
+    jaxpr, inside = _opened(params["jaxpr"])
+    length, reverse = params["length"], params["reverse"]
+
+    def sliced(outer, inner) -> int:  # how many there are that have an axis more outside
+        return sum(len(x.aval.shape) > len(y.aval.shape) for x, y in zip(outer, inner))
+
+    num_carry = len(eqn.outvars) - sliced(eqn.outvars, jaxpr.outvars)
+    first = len(inputs) - sliced(eqn.invars, jaxpr.invars)
+    consts, carry = inputs[: first - num_carry], list(inputs[first - num_carry : first])
     stacked: list[list[_Value]] = []
-    order = range(length)[::-1] if params["reverse"] else range(length)
-    for i in order:
-        at = [jax.tree.map(lambda x, i=i: x[i], (v.x, v.mean)) for v in sequences]
-        now = [_Value(x, v.random, mean) for (x, mean), v in zip(at, sequences)]
-        inside = [_Value(x) for x in jaxpr.consts]
-        out = _run(jaxpr.jaxpr, inside, [*consts, *carry, *now], notes, f"{place}[{i}]")
+    for i in range(length)[::-1] if reverse else range(length):
+        now = [
+            _Value(v.x[i], v.random, None if v.mean is None else v.mean[i]) for v in inputs[first:]
+        ]
+        out = _run(jaxpr, inside, [*consts, *carry, *now], notes, f"{place}[{i}]")
         carry = out[:num_carry]
         stacked.append(out[num_carry:])
-    stacked = stacked[::-1] if params["reverse"] else stacked
+    stacked = stacked[::-1] if reverse else stacked
     return [*carry, *map(_stack, zip(*stacked))]
 
 

@@ -1,9 +1,14 @@
-"""The findings as a table in the terminal, as JSON, and the list of all checks as Markdown."""
+"""The findings as a table in the terminal, as JSON, and the list of all checks as Markdown.
+
+`python -m jaxreg.audit.report docs/audit.md` writes that list into a page, between its markers.
+"""
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from jaxreg.audit.check import Finding
@@ -99,3 +104,20 @@ def markdown() -> str:
         cells = (f"`{name}`{needs}", check.holds, check.symptom, check.why, check.fix)
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines[1:]) + "\n"
+
+
+BEGIN, END = "<!-- checks: begin -->\n", "<!-- checks: end -->\n"
+"""Between them stands `markdown()` in a page."""
+
+
+def with_checks(page: str) -> str:
+    """A page with the list of all checks between its markers."""
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{markdown()}\n{END}{after}"
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        path = Path(name)
+        path.write_text(with_checks(path.read_text(encoding="utf-8")), encoding="utf-8")

@@ -111,7 +111,7 @@ def _audit(
     from jaxreg.audit import report, suite
     from jaxreg.cli import live_display
 
-    console, found = live_display.console(sys.stdout), []
+    console, found = live_display.console(), []
     findings = suite.findings(subject, names, known=known, seed=seed)
     for finding in findings:
         found.append(finding)

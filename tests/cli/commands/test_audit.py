@@ -1,0 +1,114 @@
+"""`jaxreg audit`: the table, exit codes, known failures, mistakes, and exceptions of their code."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from jaxreg.audit import report, suite
+from jaxreg.cli import main as cli
+from jaxreg.errors import DONE, MISTAKE, UNMET
+
+ROOT = Path(__file__).parents[3]
+PAGE = ROOT / "docs" / "audit.md"
+CHECKS = "--checks=key_matters,evaluation_ignores_key,causal"
+
+
+@pytest.fixture
+def broken(tmp_path) -> str:
+    """The file of a subject that drops in evaluation."""
+    file = tmp_path / "audit_mine.py"
+    file.write_text(
+        "from tests.audit import tiny_subject\n\n\n"
+        "def get_subject():\n    return tiny_subject.subject(dropout_in_evaluation=True)\n"
+    )
+    return str(file)
+
+
+def test_a_failed_check_is_exit_code_3_with_its_fix(broken, capsys):
+    assert cli.main(["audit", broken, CHECKS]) == UNMET
+    out = capsys.readouterr().out
+    assert re.search(r"evaluation_ignores_key +FAILED +8 keys", out)
+    assert "1 ok, 1 FAILED, 1 not applicable" in out and "fix: `train=False`" in out
+
+
+def test_a_known_failure_is_none_and_json_says_why(broken, capsys):
+    given = ["--known=evaluation_ignores_key:it is meant", "--known=key_matters:not at all"]
+    assert cli.main(["audit", broken, CHECKS, "--json", *given]) == DONE
+    out, err = capsys.readouterr()
+    found = {finding["check"]: finding for finding in json.loads(out)["findings"]}
+    assert found["evaluation_ignores_key"]["status"] == "known"
+    assert found["evaluation_ignores_key"]["reason"] == "it is meant"
+    assert "--known=key_matters: it did not fail (ok); leave it out" in err
+
+
+def test_all_mistakes_are_said_at_once(capsys):
+    words = "audit no_such_file.py --known=causal --known=caussal:x --checks=dropout --seed=x --jso"
+    assert cli.main(words.split()) == MISTAKE
+    err = capsys.readouterr().err
+    for line in (
+        "no_such_file.py: no such file",
+        '--known=causal: has no reason; write --known=causal:"..."',
+        "caussal: there is no such check or family; did you mean causal?",
+        "dropout: there is no such check or family",
+        "--seed=x: must be a whole number, 0 or more",
+        "--jso: audit has no such flag; did you mean --json?",
+    ):
+        assert f"jaxreg audit: {line}" in err
+    assert "Traceback" not in err
+
+
+def test_the_list_names_every_check(capsys):
+    assert cli.main(["audit", "--list"]) == DONE
+    assert len(capsys.readouterr().out.splitlines()) == len(suite.all_checks())
+
+
+@pytest.mark.parametrize(
+    ("body", "said", "trace"),
+    [
+        ("def get_subject():\n    return 3\n", "get_subject() returns a int", ""),
+        ("def get_config():\n    pass\n", "has no function get_subject()", ""),
+        ("def get_subject():\n    return 1 / 0\n", "line 2: ZeroDivisionError", "return 1 / 0"),
+        (
+            "import dataclasses\nfrom tests.audit import tiny_subject\n"
+            "def loss(*_):\n    return 1 / 0\n"
+            "def get_subject():\n"
+            "    return dataclasses.replace(tiny_subject.subject(), loss=loss)\n",
+            "line 4, in loss: ZeroDivisionError",
+            "return 1 / 0",
+        ),
+    ],
+    ids=["no subject", "another file", "raises when loaded", "raises when called"],
+)
+def test_their_mistakes(tmp_path, capsys, body, said, trace):
+    file = tmp_path / "audit_mine.py"
+    file.write_text(body)
+    assert cli.main(["audit", str(file), CHECKS]) == MISTAKE
+    err = capsys.readouterr().err
+    *before, last = err.splitlines()
+    assert said in last and trace in "\n".join(before)
+    assert bool(trace) == ("Traceback" in err)
+
+
+def test_the_page_lists_every_check():
+    page = PAGE.read_text(encoding="utf-8")
+    assert report.with_checks(page) == page, "run: python -m jaxreg.audit.report docs/audit.md"
+
+
+@pytest.mark.system
+def test_the_page_s_example(tmp_path, jaxreg_command):
+    model, audit = re.findall(r"```python\n# (\w+\.py)\n(.*?)```", PAGE.read_text("utf-8"), re.S)
+    for name, body in (model, audit):
+        (tmp_path / name).write_text(body)
+    assert len([line for line in audit[1].splitlines() if line.strip()]) <= 15
+    done = jaxreg_command("audit", audit[0], cwd=tmp_path)
+    assert done.returncode == UNMET, done.stdout + done.stderr
+    failed = re.findall(r"(\w+) +FAILED", done.stdout)
+    assert failed == ["examples_differ", "heads_differ"], done.stdout
+    known = [f"--known={name}:as in Flax" for name in failed]
+    again: subprocess.CompletedProcess = jaxreg_command(
+        "audit", audit[0], "--checks=randomness", *known, cwd=tmp_path
+    )
+    assert again.returncode == DONE and "2 known" in again.stdout
