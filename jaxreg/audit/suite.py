@@ -26,6 +26,7 @@ ORDER = (
     "schedule",
     "loss",
     "resume",
+    "attention",
 )
 """The families, in the order of the table; others come last."""
 
