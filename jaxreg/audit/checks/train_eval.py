@@ -21,6 +21,8 @@ def site_means(bench: Bench) -> str:
     """
     bench.require_draws()
     bench.require_still_evaluation()
+    if not bench.rows_stand_alone:
+        raise NotApplicable("rows depend on one another: see rows_independent")
     if has_statistics(bench.state):
         raise NotApplicable("batch statistics make training another function")
     trace = bench.trace(with_mean=True)

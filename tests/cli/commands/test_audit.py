@@ -105,7 +105,7 @@ def test_the_page_s_example(tmp_path, jaxreg_command):
     assert len([line for line in audit[1].splitlines() if line.strip()]) <= 15
     done = jaxreg_command("audit", audit[0], cwd=tmp_path)
     assert done.returncode == UNMET, done.stdout + done.stderr
-    failed = re.findall(r"(\w+) +FAILED", done.stdout)
+    failed = re.findall(r"(\w+)  +FAILED", done.stdout)
     assert failed == ["examples_differ", "heads_differ"], done.stdout
     known = [f"--known={name}:as in Flax" for name in failed]
     again: subprocess.CompletedProcess = jaxreg_command(

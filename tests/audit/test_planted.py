@@ -1,0 +1,64 @@
+"""Every check finds its planted fault, no other check finds it, and the clean models pass."""
+
+import dataclasses
+
+import pytest
+
+from jaxreg.audit import suite
+from jaxreg.audit.bench import Bench
+from tests.audit import planted
+
+FAMILIES = ("randomness", "train_eval", "masking", "strengths", "devices")
+MINE = suite.chosen(FAMILIES)
+
+
+def failed(subject, names, seed=0):
+    """Check -> its line, of those that fail."""
+    found = suite.findings(subject, names, seed=seed)
+    return {finding.check: finding.detail for finding in found if finding.status == "FAILED"}
+
+
+def test_every_check_has_a_fault():
+    assert set(planted.FAULTS) == set(MINE)
+
+
+@pytest.mark.short_cases("heads_differ", "evaluation_keeps_state")
+@pytest.mark.parametrize("name", planted.FAULTS)
+def test_a_fault_is_found_by_its_check(name):
+    assert suite.outcome(Bench(planted.FAULTS[name]()), name).status == "FAILED"
+
+
+@pytest.mark.slow(reason="23 audits")
+@pytest.mark.parametrize("name", planted.FAULTS)
+def test_a_fault_is_found_by_no_other_check(name):
+    assert list(failed(planted.FAULTS[name](), MINE)) == [name]
+
+
+CLEAN = {"linen": planted.linen_subject, "nnx": planted.nnx_subject}
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("kind", CLEAN)
+def test_a_clean_model_passes_all(kind):
+    found = list(suite.findings(CLEAN[kind](), MINE))
+    assert not [finding for finding in found if finding.status == "FAILED"]
+    silent = [finding.check for finding in found if finding.status == "not applicable"]
+    assert silent == ["steps_differ"]
+
+
+@pytest.mark.slow(reason="50 audits of each of two models")
+@pytest.mark.parametrize("kind", CLEAN)
+def test_no_false_alarm_over_50_seeds(kind):
+    subject = CLEAN[kind]()
+    alarms = {seed: failed(subject, MINE, seed) for seed in range(50)}
+    assert not {seed: found for seed, found in alarms.items() if found}
+
+
+def test_a_mean_loss_hides_no_fault_of_its_draws():
+    faulty = planted.linen_subject("examples_differ")
+
+    def loss(state, batch, key, train):
+        return faulty.loss(state, batch, key, train).mean()
+
+    bench = Bench(dataclasses.replace(faulty, loss=loss, logits=None))
+    assert suite.outcome(bench, "examples_differ").status == "FAILED"
