@@ -10,7 +10,16 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float
 
-from jaxreg.study.analysis import controls, power, run_notes, run_samples, samples, scores, verdict
+from jaxreg.study.analysis import (
+    controls,
+    power,
+    run_notes,
+    run_samples,
+    samples,
+    scores,
+    statistics,
+    verdict,
+)
 from jaxreg.study.analysis.controls import Control
 from jaxreg.study.analysis.run_samples import Prepared
 from jaxreg.study.analysis.runs import Question, Runs
@@ -318,7 +327,9 @@ def judge_runs(runs: Runs, question: Question) -> Outcome:
     `results` has besides, where `judge` has none: "primary", "claim", "higher_is_better", "pairing"
     (paired, why, correlation), "test", "looks" (planned, look), "notes"; "seeds_by_arm" where
     the arms' seeds differ; and in each row of "comparisons" "pairing", "runs" (of the arm, of the
-    baseline), "effect" ("better", "worse", "equal" as seen), and "reason" of the verdict.
+    baseline), "effect" ("better", "worse", "equal" as seen), "always_valid95" (of paired runs: an
+    interval that holds however often one looks, null where it is unbounded) and "reason" of the
+    verdict.
     "per_seed" of a row is empty where nothing is paired. "per_seed" of an arm has no run that was
     left out.
 
@@ -407,9 +418,18 @@ def _more(
     return {
         "pairing": "paired" if paired else "unpaired",
         "runs": [len(sample)] * 2 if paired else list(sample.sizes),
+        "always_valid95": _always_valid(sample),
         "effect": "equal" if effect == 0 else "better" if effect > 0 else "worse",
         "reason": verdicts[row["arm"]].reason if primary else None,
     }
+
+
+def _always_valid(sample: Sample) -> list[float] | None:
+    """The interval that holds at every number of seeds; there is none of two samples."""
+    if isinstance(sample, Unpaired) or samples.size(sample) < 2:
+        return None
+    found = statistics.always_valid_interval(sample, scores.LEVEL)
+    return None if found is None else list(found)
 
 
 def _known_arms(

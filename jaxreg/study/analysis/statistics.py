@@ -244,6 +244,31 @@ def t_interval(values: Values, alpha: float = 0.05) -> Interval:
     return Interval(float(vector.mean() - half), float(vector.mean() + half))
 
 
+def always_valid_interval(values: Values, alpha: float = 0.05) -> Interval | None:
+    """An interval of the mean that holds at every number of seeds at once; None where unbounded.
+
+    However often one looks, and whenever one stops, all intervals of normal differences hold the
+    true mean with probability 1 - alpha: they are the means whose Bayes factor, for an effect of
+    d SD with d normal of SD 1 against none, is below 1 / alpha at this number of seeds. It is wider
+    than the t interval, at 20 seeds 1.6 times.
+
+    Raises:
+        ValueError: values empty or not finite; alpha outside (0, 1).
+
+    Source: Lindon, Ham, Tingley & Bojinov 2022, arXiv:2210.08589; Wang & Ramdas 2023,
+    arXiv:2310.03722; Lai 1976, doi:10.1214/aos/1176343406.
+    """
+    vector = finite_vector(values, "values")
+    in_open_unit(alpha, "alpha")
+    n = vector.size
+    level = ((1 + n) / alpha**2) ** (1 / n)
+    if n < 2 or level >= 1 + n:
+        return None
+    t = math.sqrt((n - 1) * (level - 1) / (1 - level / (1 + n)))
+    half = t * float(vector.std(ddof=1)) / math.sqrt(n)
+    return Interval(float(vector.mean()) - half, float(vector.mean()) + half)
+
+
 def holm(p_values: Values) -> Float[np.ndarray, " n"]:
     """Adjusted p values, in the order given: reject where the adjusted p is at most alpha.
 

@@ -283,3 +283,30 @@ def test_importing_is_cheap():
         "sys.exit(any(name in sys.modules for name in ('scipy', 'jax', 'matplotlib', 'flax')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_always_valid_interval_holds_the_means_of_a_small_bayes_factor():
+    """By numeric integration over the effect and the SD (right Haar: density 1 / SD)."""
+    values = np.array([0.3, 0.9, 0.1, 0.6, 0.5, 0.4])
+    low, high = statistics.always_valid_interval(values)
+    spreads = np.exp(np.linspace(-6, 4, 1500))[:, None]
+    effects = np.linspace(-8, 8, 1601)
+
+    def bayes_factor(mean):
+        squares = ((values[:, None, None] - mean - effects * spreads) ** 2).sum(0)
+        likelihood = spreads ** -float(values.size) * np.exp(-squares / (2 * spreads**2))
+        none = likelihood[:, effects.size // 2].sum()
+        return (likelihood @ stats.norm.pdf(effects)).sum() * (effects[1] - effects[0]) / none
+
+    for end, inwards in ((low, 1), (high, -1)):
+        assert bayes_factor(end) == pytest.approx(20, rel=0.01)
+        assert bayes_factor(end + inwards * 0.02) < 20 < bayes_factor(end - inwards * 0.02)
+    assert statistics.always_valid_interval(values[:2]) is None
+    t_low, t_high = statistics.t_interval(values)
+    assert low < t_low < t_high < high
+
+
+def test_always_valid_interval_is_narrow_enough_to_be_of_use():
+    values = np.random.default_rng(0).normal(0, 1, 20)
+    always, once = statistics.always_valid_interval(values), statistics.t_interval(values)
+    assert 1.6 < (always.high - always.low) / (once.high - once.low) < 1.7

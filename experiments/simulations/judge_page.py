@@ -1,0 +1,247 @@
+"""docs/judge-simulations.md, made from the committed figures.
+
+Command:  python experiments/simulations/judge_page.py > docs/judge-simulations.md
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+FIGURES = Path(__file__).parents[1] / "results" / "simulations" / "judge.json"
+
+PROMISE = """\
+# How often does `jaxreg judge` err?
+
+Made by `python experiments/simulations/judge_page.py` from
+`experiments/results/simulations/judge.json` (`python experiments/simulations/judge.py`,
+{experiments} simulated experiments a row, seed committed). All shares are percent; the standard
+error of a share of 5 is {standard_error_of_5_percent}.
+
+*No effect*: both arms are alike; the share of significant differences, which would be "supported"
+or "opposite". *Effect of the margin*: the share of "negligible" or "opposite" although the true
+effect is the margin. Both are false verdicts, and 5 is promised at most. *Coverage* is that of the
+95% interval, promised are 92 to 98. *Power* is the share of significant differences in the right
+direction, at an effect that the t test would see in 80% of normal experiments of this size.
+
+*Bootstrap* is the percentile interval that rliable reports (Agarwal et al. 2021, arXiv:2108.13264;
+stratified over tasks, of which there is one here), called significant where it excludes 0. It was
+made in the script; rliable's own resampling classes gave the same ends on samples of 5, 8 and 12
+runs within the noise of the resampling. *Skewed* is exponential, *heavy tails* Student's t of 3
+degrees of freedom, *discrete with ties* the right answers of 20 questions, *unequal variances* SDs
+of 3 and 1. Paired runs of one seed correlate by {correlation_where_paired}.
+
+In the two tables that follow the judge's false verdicts are {most:.1f} at most, which is 5 within
+simulation error ({number} rows, two shares each), and its coverage is {least_coverage:.1f} to
+{most_coverage:.1f}.
+"""
+
+BEYOND = """\
+## Where no test of means holds its level
+
+With skewed scores *and* spreads of 3 : 1 the judge errs more often than 5%, and coverage falls to
+{coverage:.1f}. So does every other test of a difference of means that was tried: sign-flip test,
+t test and the larger p of both where runs are paired; the four tests above where they are not.
+The mean of so few skewed scores lies below the true one more often than not, and its spread is then
+underestimated too. More runs help slowly. Judge the logarithm of such scores (of a loss, a time).
+"""
+
+CHOICE = """\
+## Two samples: which test
+
+The false verdicts of the four candidates. The permutation test of means is exact where the arms
+differ by a shift only; with unequal variances it is not, and worst where the smaller arm has more
+spread. Welch's t as the statistic of the permutation test (Janssen 1997,
+doi:10.1016/S0167-7152(97)00043-6; Chung & Romano 2013, doi:10.1214/13-AOS1090) repairs that only in
+the limit of many runs. Welch's t test holds with unequal variances, and not with skewed scores
+and unequal sizes. The judge takes the larger p of the last two. At equal sizes both permutation
+tests are the same.
+"""
+
+AUTO = """\
+## Pairing found by the judge
+
+`--paired=auto` pairs where a one-sided test at 1% says that the runs of one seed correlate. To pair
+wherever the correlation seen is above 0 errs too often where seeds mean nothing (correlation 0):
+it picks the smaller error by luck. Where seeds are shared, say `--paired`: an unpaired judgement of
+them is valid, and wide.
+"""
+
+LOOKS = """\
+## Looking several times
+
+The share of experiments with a false verdict at *any* of the looks, for one arm. Planned looks are
+Holm over arms x looks, with p = 1 for the other looks (here each look is tested at 5% / {number}).
+"Until significant" tests each look at 5%: the mistake that planned looks avoid.
+"""
+
+
+ALWAYS = """\
+## Looking whenever one likes
+
+The share of experiments of paired seeds in which an interval misses the true difference at any
+number of seeds from {least} to {most}. The always-valid interval ("always_valid95" in the JSON;
+Lindon et al. 2022, arXiv:2210.08589) is exact for normal differences; the t interval is made for
+one look.
+"""
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines) + "\n"
+
+
+def points(value: float) -> str:
+    """A share in percent, to a tenth."""
+    return f"{value:.1f}"
+
+
+def sizes(runs: Sequence[int]) -> str:
+    """5 of each, or 5 and 10."""
+    return str(runs[0]) if runs[0] == runs[1] else f"{runs[0]} and {runs[1]}"
+
+
+def main_table(rows: Sequence[dict[str, Any]], t: str, ranks: str, unit: str) -> str:
+    """False verdicts, coverage and power of the judge beside others."""
+    head = [
+        "scores",
+        unit,
+        "no effect: judge",
+        t,
+        ranks,
+        "bootstrap",
+        "effect of the margin: judge",
+        "coverage: judge",
+        "bootstrap",
+        "power: judge",
+        t,
+        ranks,
+        "bootstrap",
+    ]
+    return table(
+        head,
+        [
+            [
+                row["noise"],
+                sizes(row["runs"]),
+                *(
+                    points(found["no_effect"])
+                    for found in (row["judge"], row["ways"][t], row[ranks], row["bootstrap"])
+                ),
+                points(row["judge"]["effect_of_the_margin"]),
+                points(row["judge"]["coverage"]),
+                points(row["bootstrap"]["coverage"]),
+                *(
+                    points(found["power"])
+                    for found in (row["judge"], row["ways"][t], row[ranks], row["bootstrap"])
+                ),
+            ]
+            for row in rows
+        ],
+    )
+
+
+def ways_table(rows: Sequence[dict[str, Any]], unit: str) -> str:
+    """False verdicts of every way that was tried: without an effect / with one of the margin."""
+    names = ["judge", *rows[0]["ways"]]
+    return table(
+        ["scores", unit, *names],
+        [
+            [
+                row["noise"],
+                sizes(row["runs"]),
+                *(
+                    f"{points(found['no_effect'])} / {points(found['effect_of_the_margin'])}"
+                    for found in (row["judge"], *row["ways"].values())
+                ),
+            ]
+            for row in rows
+        ],
+    )
+
+
+def _extremes(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """The largest share of false verdicts, and the coverage where there are verdicts."""
+    judged = [row["judge"] for row in rows]
+    errors = [each[name] for each in judged for name in ("no_effect", "effect_of_the_margin")]
+    coverage = [row["judge"]["coverage"] for row in rows if row["runs"] != [3, 3]]
+    return {
+        "number": len(rows),
+        "most": max(errors),
+        "least_coverage": min(coverage),
+        "most_coverage": max(coverage),
+    }
+
+
+def page(figures: dict[str, Any]) -> str:
+    """The whole page."""
+    rows = figures["rows"]
+    paired = [row for row in rows if row["paired"] and row["promised"]]
+    unpaired = [row for row in rows if not row["paired"] and row["promised"]]
+    beyond = [row for row in rows if not row["promised"]]
+    auto = [
+        [
+            each["noise"],
+            each["correlation"],
+            each["runs"][0],
+            *(
+                f"{points(found['paired'])}: {points(found['no_effect'])} /"
+                f" {points(found['effect_of_the_margin'])}, {points(found['coverage'])}"
+                for found in each["rules"].values()
+            ),
+        ]
+        for each in figures["auto"]
+    ]
+    looks = [
+        [
+            each["noise"],
+            "paired" if each["paired"] else "unpaired",
+            *(
+                f"{points(each[rule]['no_effect'])} / {points(each[rule]['effect_of_the_margin'])}"
+                for rule in ("planned", "until_significant")
+            ),
+        ]
+        for each in figures["looks"]
+    ]
+    at = ", ".join(str(n) for n in figures["looks"][0]["looks"])
+    return "\n".join(
+        [
+            PROMISE.format(**figures, **_extremes([*paired, *unpaired])),
+            "## Paired by seed\n",
+            "Three seeds get no verdict, five none of a difference: the smallest two-sided p is"
+            " 2 / 32.\n",
+            main_table(paired, "paired t", "Wilcoxon", "seeds"),
+            "## Unpaired\n",
+            "Fewer than four runs of an arm get no verdict.\n",
+            main_table(unpaired, "Welch's t", "Mann-Whitney", "runs"),
+            CHOICE,
+            ways_table(unpaired, "runs"),
+            BEYOND.format(coverage=min(row["judge"]["coverage"] for row in beyond)),
+            ways_table([row for row in beyond if row["paired"]], "seeds"),
+            ways_table([row for row in beyond if not row["paired"]], "runs"),
+            AUTO,
+            "Each cell: share that was paired: false verdicts without an effect / with one of the"
+            " margin, coverage.\n",
+            table(["scores", "correlation", "runs", *figures["auto"][0]["rules"]], auto),
+            LOOKS.format(number=len(figures["looks"][0]["looks"])),
+            f"Looks at {at} runs of each arm: false verdicts without an effect / with one of the"
+            " margin.\n",
+            table(["scores", "runs are", "planned", "until significant"], looks),
+            ALWAYS.format(
+                least=figures["always_valid"][0]["seeds"][0],
+                most=figures["always_valid"][0]["seeds"][1],
+            ),
+            table(
+                ["scores", "always-valid interval", "t interval"],
+                [
+                    [each["noise"], points(each["always_valid"]), points(each["t_interval"])]
+                    for each in figures["always_valid"]
+                ],
+            ),
+        ]
+    )
+
+
+if __name__ == "__main__":
+    print(page(json.loads(FIGURES.read_text())), end="")
