@@ -85,8 +85,10 @@ def _verdict(row: Mapping[str, Any]) -> Text:
 
 
 def _how(shown: Mapping[str, Any]) -> list[Text]:
+    told = dict(shown["method"])
     lines = [
-        f"{what}: {how}" for what, how in shown["method"] if what in ("pairing", "test", "look")
+        told["pairing"],
+        *(f"{what}: {told[what]}" for what in ("test", "look") if what in told),
     ]
     return [Text(printable(_ascii(line)), style="dim") for line in lines]
 

@@ -55,9 +55,17 @@ CLAIMS = {
 
 
 def is_exact(results: Mapping[str, Any]) -> bool:
-    """Whether all sign patterns, or all splits of the runs, were counted for every p value."""
-    sizes = [row["runs"] for row in results["comparisons"] if row["p"] is not None]
-    if results["pairing"]["paired"]:
+    """Whether all sign patterns, or all splits of the runs, were counted for every p value.
+
+    An A/A arm that is compared in another way than the others is not asked.
+    """
+    paired = results["pairing"]["paired"]
+    sizes = [
+        row["runs"]
+        for row in results["comparisons"]
+        if row["p"] is not None and (row["pairing"] == "paired") == paired
+    ]
+    if paired:
         return all(arm <= statistics.MAX_EXACT_SEEDS for arm, _ in sizes)
     return all(math.comb(arm + base, arm) <= two_samples.MAX_EXACT_SPLITS for arm, base in sizes)
 

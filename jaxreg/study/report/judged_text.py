@@ -59,20 +59,29 @@ def markdown(shown: Mapping[str, Any]) -> str:
 
 def paragraph(shown: Mapping[str, Any]) -> str:
     """What was asked, how it was tested, and what came out, in sentences for a paper."""
-    runs = sorted(set(shown["runs"].values()))
-    count = f"{runs[0]}" if len(runs) == 1 else f"{runs[0]} to {runs[-1]}"
-    arms = len(shown["arms"]) - 1
-    plural = "arm was" if arms == 1 else "arms were"
-    sentences = [
-        f"{arms} {plural} compared with {shown['baseline']} on {shown['primary']}"
-        f" ({shown['better']} is better), with {count} runs of each.",
-        _how(shown),
-    ]
     base = shown["table"][shown["baseline"]][shown["primary"]]
-    sentences.append(f"The mean of {shown['baseline']} is {number(base['mean'], base['digits'])}.")
-    sentences += [_finding(row) for row in primary_rows(shown)]
+    kinds = {arm["name"]: arm["kind"] for arm in shown["arms"]}
+    sentences = [
+        _asked(shown),
+        _how(shown),
+        f"The mean of {shown['baseline']} is {number(base['mean'], base['digits'])}.",
+        *(_finding(row, kinds[row["arm"]]) for row in primary_rows(shown)),
+    ]
     listed = "; ".join(source["full"] for source in shown["sources"])
     return " ".join([*sentences, f"Sources: {listed}. Computed by jaxreg {jaxreg.__version__}."])
+
+
+def _asked(shown: Mapping[str, Any]) -> str:
+    runs = sorted(set(shown["runs"].values()))
+    count = f"{runs[0]}" if len(runs) == 1 else f"{runs[0]} to {runs[-1]}"
+    kinds = [arm["kind"] for arm in shown["arms"]]
+    arms = kinds.count("arm") - 1  # without the baseline
+    words = ["1 arm" if arms == 1 else f"{arms} arms"] + ["an A/A arm"] * kinds.count("aa")
+    verb = "was" if words == ["1 arm"] else "were"
+    return (
+        f"{' and '.join(words)} {verb} compared with {shown['baseline']} on {shown['primary']}"
+        f" ({shown['better']} is better), with {count} runs of each."
+    )
 
 
 def _how(shown: Mapping[str, Any]) -> str:
@@ -86,9 +95,10 @@ def _how(shown: Mapping[str, Any]) -> str:
     )
 
 
-def _finding(row: Mapping[str, Any]) -> str:
+def _finding(row: Mapping[str, Any], kind: str) -> str:
     digits = row["digits"]
-    found = f"The difference of {row['arm']} is {signed(row['difference'], digits)}"
+    arm = f"the A/A arm {row['arm']}" if kind == "aa" else row["arm"]
+    found = f"The difference of {arm} is {signed(row['difference'], digits)}"
     if has_ends(row["ci95"]):
         low, high = (signed(end, digits) for end in row["ci95"])
         found += f" (95% interval {low} to {high})"

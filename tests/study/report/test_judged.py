@@ -227,6 +227,45 @@ def test_unpaired_runs_of_different_numbers():
     assert [name for name, _ in shown["table"]["muon"]["test"]["dots"]] == list(seeds["muon"])
 
 
+def test_an_a_a_arm_with_other_seeds_and_planned_looks():
+    runs = make_runs(num_seeds=9)
+    stream = np.random.default_rng(9)
+    again = {
+        view: values + 1e-3 * stream.standard_normal(9)
+        for view, values in runs.scores["adamw"].items()
+    }
+    runs = Runs({**runs.seeds, "again": tuple(range(50, 59))}, {**runs.scores, "again": again})
+    question = make_question(aa="again", looks=3, look=2)
+    outcome = make_outcome(runs, question)
+    shown = judged_content.content(outcome, question)
+    told = judged_text.paragraph(shown)
+    assert told.startswith("4 arms and an A/A arm were compared with adamw")
+    assert "The difference of the A/A arm again is " in told and "all sign patterns" in told
+    assert "over 4 arms and 3 planned looks" in told and "again (" not in shown["headline"][1]
+    kept = dict(shown["method"])
+    assert kept["look"] == "number 2 of 3 planned beforehand"
+    assert any("look 2 of 3" in line for line in shown["warnings"])
+    assert {arm["name"]: arm["kind"] for arm in shown["arms"]}["again"] == "aa"
+
+
+def test_a_name_cannot_steer_the_terminal():
+    steers = "\x1b]0;owned\x07\x1b[2J"
+    runs = make_runs()
+    names = {arm.replace("muon", steers): arm for arm in runs.arms}
+    runs = Runs(
+        {new: runs.seeds[old] for new, old in names.items()},
+        {new: runs.scores[old] for new, old in names.items()},
+    )
+    question = make_question()
+    shown = judged_content.content(
+        make_outcome(runs, question), question, warnings=[f"seen before: {steers}"]
+    )
+    console = Console(width=120, record=True, file=open("/dev/null", "w"))
+    console.print(judged_table.table(shown))
+    text = console.export_text()
+    assert text.replace("\n", "").isprintable() and text.count(r"\x1b]0;owned\x07") == 2
+
+
 def test_many_arms_are_named_by_the_first_few():
     stream = np.random.default_rng(5)
     arms = ["base", *(f"arm {place}" for place in range(20))]
