@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # what __getattr__ gives, for type checkers and editors
     from jaxreg.attention import attention_fn as attention_fn
     from jaxreg.attention import dot_product_attention as dot_product_attention
     from jaxreg.attention import keep_mask as keep_mask
+    from jaxreg.study.commands.judge import judge as judge
 
 __version__ = "0.1.0"
 
@@ -40,6 +41,7 @@ _PUBLIC = {
     "AttentionDropout": "jaxreg.attention",
     "attention_fn": "jaxreg.attention",
     "dot_product_attention": "jaxreg.attention",
+    "judge": "jaxreg.study.commands.judge",
     "keep_mask": "jaxreg.attention",
 }
 __all__ = [
@@ -47,6 +49,7 @@ __all__ = [
     "__version__",
     "attention_fn",
     "dot_product_attention",
+    "judge",
     "keep_mask",
     "nn",
 ]

@@ -61,7 +61,7 @@ def is_interrupt(error: BaseException) -> bool:
 DONE, DEFECT, MISTAKE, INTERRUPTED = 0, 1, 2, 75
 """The exit codes: done, a defect of jaxreg, a user's mistake, interrupted (to be continued)."""
 UNMET = 3
-"""The exit code where what was found is not what is required: a check of the audit that failed."""
+"""The exit code where what was found is not what is required: a failed check, another verdict."""
 FAILED = DEFECT
 """Of the conformance suite: a check failed."""
 BROKEN = DEFECT

@@ -3,6 +3,8 @@
 import argparse
 import dataclasses
 import logging
+import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -23,6 +25,7 @@ class Flag:
       default: where the flag is not given.
       required: its absence is a mistake.
       repeats: it may be given several times; its values are in `Arguments.repeated`.
+      bare: the value where the flag is given without one; None: then it is a mistake.
     """
 
     metavar: str
@@ -30,6 +33,7 @@ class Flag:
     default: str | None = None
     required: bool = False
     repeats: bool = False
+    bare: str | None = None
 
 
 DEVICES = Flag("N", "CPU devices to make; default: one per core")
@@ -173,6 +177,42 @@ def whole(
     return value
 
 
+def number(flags: Mapping[str, str | None], name: str, mistakes: list[str]) -> float | None:
+    """A flag's finite number; None where absent or wrong, the latter with a line in `mistakes`."""
+    text = flags[name]
+    if text is None:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        mistakes.append(f"{name}={text}: must be a number")
+        return None
+    return value
+
+
+def output_file(
+    flags: Mapping[str, str | None], name: str, endings: Sequence[str], mistakes: list[str]
+) -> Path | None:
+    """The path of a file to be written, checked; None with a line in `mistakes` where wrong."""
+    text = flags[name]
+    if text is None:
+        return None
+    path = Path(text).expanduser()
+    if path.suffix.lower() not in endings:
+        mistakes.append(f"{name}={text}: must end in {' or '.join(endings)}")
+    elif path.is_dir():
+        mistakes.append(f"{name}={text}: is a directory")
+    elif not path.parent.is_dir():
+        mistakes.append(f"{name}={text}: there is no directory {path.parent}")
+    elif not os.access(path.parent, os.W_OK):
+        mistakes.append(f"{name}={text}: the directory {path.parent} cannot be written")
+    else:
+        return path
+    return None
+
+
 def output_directory(text: str | None, mistakes: list[str]) -> Path | None:
     """The absolute or remote path that a run may write to; None with a line in `mistakes`."""
     if text is None:
@@ -268,12 +308,19 @@ def _usage_line(usage: Usage) -> str:
 
 
 def _with_values(argv: Sequence[str], usage: Usage) -> list[str]:
-    """`argv`, where each flag that takes a value and has none gets one that says so."""
+    """`argv`, where each flag that takes a value and has none gets its bare one, or a sign of it.
+
+    A flag with a bare value takes another one only behind "=".
+    """
     words = []
     for i, word in enumerate(argv):
         following = argv[i + 1] if i + 1 < len(argv) else "--"
-        bare = word in usage.flags and usage.flags[word].metavar and following.startswith("--")
-        words.append(f"{word}={_NOTHING_TYPED}" if bare else word)
+        flag = usage.flags.get(word)
+        if flag is not None and flag.bare is not None:
+            word = f"{word}={flag.bare}"
+        elif flag is not None and flag.metavar and following.startswith("--"):
+            word = f"{word}={_NOTHING_TYPED}"
+        words.append(word)
     return words
 
 

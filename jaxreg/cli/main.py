@@ -1,8 +1,8 @@
 """The entry point: finds the subcommand, turns mistakes into lines and exit codes.
 
 Exit codes: 0 done; 2 the user's mistake, one line for each, no traceback (except where their own
-code raises: its traceback comes first); 3 what was found is not what is required (`audit`); 75
-interrupted and resumable; 1 a defect of jaxreg.
+code raises: its traceback comes first); 3 what was found is not what is required (`audit`,
+`judge`); 75 interrupted and resumable; 1 a defect of jaxreg.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from jaxreg.cli.commands import (
     compare,
     counterfactual,
     inspect,
+    judge,
     launch,
     plan,
     report,
@@ -37,6 +38,7 @@ COMMANDS: dict[str, tuple[Usage, Callable[[Arguments], int]]] = {
     "counterfactual": (counterfactual.USAGE, counterfactual.run),
     "claims": (claims.USAGE, claims.run),
     "audit": (audit.USAGE, audit.run),
+    "judge": (judge.USAGE, judge.run),
     "plan": (plan.USAGE, plan.run),
     "launch": (launch.USAGE, launch.run),
     "list": (list_command.USAGE, list_command.run),

@@ -194,6 +194,9 @@ class _Cells:
     ) -> Int64[np.ndarray, " m"] | None:
         """The rows of the steps that count; None where every run has one row."""
         if self._roles.step is None and not self._in_order:
+            if self._asked.at != "last":
+                why = f"--at={self._asked.at}: there is no column of steps; --step=COLUMN"
+                self._mistakes += [] if why in self._mistakes else [why]
             return None
         key = cell
         if item is not None and item.size:

@@ -59,7 +59,7 @@ def question_of(
     Args:
       runs: to be judged.
       wanted: what the person asks.
-      said: defaults that the input has of itself: baseline, primary, margin, alpha, aa, paired.
+      said: what the input has of itself: baseline, primary, margin, alpha, aa, paired, known.
       mistakes: gets the lines.
     """
     before = len(mistakes)
@@ -84,6 +84,7 @@ def question_of(
         claim=wanted.claim,
         paired=paired,
         aa=aa,
+        known=tuple(arm for arm in said.get("known", ()) if arm not in (baseline, aa)),
         diverged=wanted.diverged,
         looks=wanted.looks,
         look=wanted.look,

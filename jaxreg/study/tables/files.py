@@ -131,39 +131,39 @@ def _is_json(text: str) -> bool:
 
 
 def finished(found: Mapping[str, Any], name: str) -> Finished:
-    """The runs of a results.json, and its question.
-
-    Arms whose outcome is known, its positive controls, are left out: they are no claims.
+    """The runs of a results.json, and its question; its positive controls are said to be known.
 
     Raises:
       UserErrors: it is damaged.
     """
     try:
         rows = found["controls"]
-        known = {arm for arm in rows if arm in found["arms"]}
-        aa = [arm for arm in known if rows[arm].get("noise_floor") is not None]
-        left = sorted(known - set(aa))
+        aa = [arm for arm in found["arms"] if arm in rows and _is_aa(rows[arm])]
+        known = tuple(arm for arm in found["arms"] if arm in rows and arm not in aa)
         scores = {
             arm: {view: _values(cell["per_seed"]) for view, cell in views.items()}
             for arm, views in found["arms"].items()
-            if arm not in left
         }
         seeds = {arm: tuple(found["seeds"]) for arm in scores}
         judged = [row["split"] for row in found["comparisons"] if row["verdict"] is not None]
         said = {"baseline": found["baseline"], "margin": found["margin"], "alpha": found["alpha"]}
         said |= {"primary": judged[0]} if judged else {}
-        said |= {"aa": sorted(aa)[0]} if aa else {}
-        said |= {"paired": True}
+        said |= {"aa": aa[0]} if aa else {}
+        said |= {"paired": True, "known": known}
         wrong = [
-            arm for arm in scores for view in scores[arm].values() if len(view) != len(seeds[arm])
+            arm for arm, row in scores.items() for x in row.values() if len(x) != len(seeds[arm])
         ]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserErrors([f"{name}: is a damaged results.json ({one_line(error, 60)})"]) from error
     if wrong:
         raise UserErrors([f"{name}: is a damaged results.json ({wrong[0]} has other seeds)"])
     lines = [f"{name}: results of jaxreg compare; seeds are paired"]
-    lines += [f"left out, for its outcome is known: {', '.join(left)}"] if left else []
+    lines += [f"controls, whose effect must be there: {', '.join(known)}"] if known else []
     return Finished(name, Runs(seeds, scores, tuple(lines)), said)
+
+
+def _is_aa(control: Mapping[str, Any]) -> bool:
+    return control.get("noise_floor") is not None
 
 
 def _values(per_seed: Any) -> np.ndarray:

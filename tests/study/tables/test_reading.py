@@ -266,7 +266,7 @@ def test_results_of_a_comparison_bring_their_question(tmp_path):
         mistakes: list[str] = []
         done = reading.read_files([str(path)], Asked(), mistakes)
         assert mistakes == [] and done is not None
-        assert done.runs.arms == ("none", "drop", "aa") and done.runs.seeds["drop"] == (3, 4)
+        assert done.runs.arms == tuple(names) and done.runs.seeds["drop"] == (3, 4)
         assert math.isnan(done.runs.scores["drop"]["test"][1])
         assert done.said == {
             "baseline": "none",
@@ -275,8 +275,9 @@ def test_results_of_a_comparison_bring_their_question(tmp_path):
             "primary": "test",
             "aa": "aa",
             "paired": True,
+            "known": ("must",),
         }
-        assert "left out, for its outcome is known: must" in done.runs.understood
+        assert "controls, whose effect must be there: must" in done.runs.understood
     arms["drop"]["test"]["per_seed"] = [0.7]
     (tmp_path / "results.json").write_text(json.dumps(found))
     assert "damaged results.json" in mistakes_of(tmp_path)[0]

@@ -1,0 +1,327 @@
+"""`jaxreg judge`: a file of any framework to verdicts; exit codes for machines; all mistakes."""
+
+import doctest
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import jaxreg
+from jaxreg.cli.main import main
+from jaxreg.errors import UserErrors
+from jaxreg.study.analysis import statistics, two_samples
+from jaxreg.study.analysis.judge import judge_runs
+from jaxreg.study.analysis.runs import Question
+from jaxreg.study.commands import judge as study
+from jaxreg.study.commands import judged_before
+from jaxreg.study.tables import reading
+from jaxreg.study.tables.roles import Asked
+
+ROOT = Path(__file__).parents[3]
+MEANS = {"adamw": 3.28, "muon": 3.22, "lion": 3.2801, "sgd": 3.31}
+ASK = ("--baseline=adamw", "--lower_is_better", "--margin=.01")
+
+
+def rows(num_seeds: int = 8, **means: float) -> list[tuple]:
+    """(arm, seed, loss): arms around their means with little noise."""
+    draw = np.random.default_rng(5)
+    noise = 0.002 * draw.standard_normal((len(MEANS), 40))
+    arms = MEANS | means
+    return [
+        (arm, seed, round(mean + noise[i, seed], 5))
+        for i, (arm, mean) in enumerate(arms.items())
+        for seed in range(num_seeds)
+    ]
+
+
+def write(path: Path, lines, header=("optimizer", "seed", "val_loss")) -> Path:
+    text = "\n".join(",".join(map(str, line)) for line in (header, *lines))
+    path.write_text(text + "\n")
+    return path
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A folder with runs.csv: muon is better than adamw, sgd worse, lion the same."""
+    write(tmp_path / "runs.csv", rows())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")
+    return tmp_path
+
+
+def judged(capsys, *words: str) -> tuple[int, str, str]:
+    """(exit code, standard output, standard error) of the command."""
+    code = main(["judge", *words])
+    out, err = capsys.readouterr()
+    assert "Traceback" not in err
+    return code, out, err
+
+
+def test_the_verdicts_are_the_judge_s(here, capsys):
+    code, out, _ = judged(capsys, "runs.csv", *ASK, "--json")
+    assert code == 0
+    found = json.loads(out)
+    read = reading.read_files(["runs.csv"], Asked(), [])
+    assert read is not None
+    question = Question("adamw", "val_loss", margin=0.01, higher_is_better=False)
+    outcome = judge_runs(read.runs, question)
+    assert {row["arm"]: row["verdict"] for row in found["comparisons"]} == {
+        arm: verdict.label for arm, verdict in outcome.verdicts.items()
+    }
+    labels = {arm: verdict.label for arm, verdict in outcome.verdicts.items()}
+    assert labels["muon"] == "supported" and labels["sgd"] == "refuted: opposite"
+    assert labels["lion"] == "refuted: negligible"
+    assert found["understood"] == ["runs.csv: arm = optimizer; seed = seed; score = val_loss"]
+    assert found["question"]["higher_is_better"] is False
+
+
+def test_the_table_says_how_the_file_was_understood(here, capsys):
+    code, out, err = judged(capsys, "runs.csv", *ASK)
+    assert (code, err) == (0, "")
+    assert out.startswith("runs.csv: arm = optimizer; seed = seed; score = val_loss\n")
+    for word in ("adamw", "muon", "lion", "sgd", "supported", "opposite", "negligible"):
+        assert word in out
+
+
+def test_without_a_margin_there_are_intervals_and_no_verdicts(here, capsys):
+    code, out, _ = judged(capsys, "runs.csv", "--baseline=adamw", "--json")
+    found = json.loads(out)
+    assert code == 0 and all(row["verdict"] is None for row in found["comparisons"])
+    assert all(row["p"] is not None for row in found["comparisons"])
+
+
+@pytest.mark.parametrize(
+    "required, code, lines",
+    [
+        ("supported:muon", 0, 0),
+        ("supported:muon,refuted:sgd,opposite:sgd,negligible:lion,refuted:lion", 0, 0),
+        ("supported:lion", 3, 1),
+        ("supported:muon,supported:sgd,inconclusive:lion", 3, 2),
+    ],
+)
+def test_a_required_verdict_is_an_exit_code(here, capsys, required, code, lines):
+    found, out, err = judged(capsys, "runs.csv", *ASK, f"--require={required}")
+    assert found == code and "adamw" in out
+    assert len(err.splitlines()) == lines
+    assert all(line.startswith("jaxreg judge: --require=") for line in err.splitlines())
+
+
+def test_files_are_written(here, capsys):
+    names = ("verdict.html", "forest.svg", "table.md")
+    flags = [f"--{f}={n}" for f, n in zip(("report", "picture", "markdown"), names, strict=True)]
+    code, out, _ = judged(capsys, "runs.csv", *ASK, *flags)
+    assert code == 0
+    for name in names:
+        text = (here / name).read_text(encoding="utf-8")
+        assert "muon" in text and f"written: {name}" in out
+    assert "jaxreg judge runs.csv --baseline=adamw" in (here / "verdict.html").read_text()
+
+
+def test_the_standard_input_is_a_file_too(here):
+    words = [sys.executable, "-m", "jaxreg.cli.main", "judge", "-", *ASK, "--json"]
+    done = subprocess.run(
+        words,
+        input=(here / "runs.csv").read_text(),
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        check=True,
+    )
+    assert json.loads(done.stdout)["understood"][0].startswith("standard input: arm = optimizer")
+    assert [path.name for path in here.iterdir()] == ["runs.csv"]
+
+
+def test_it_loads_no_jax_and_little_else(here):
+    heavy = ("jax", "jaxlib", "flax", "optax", "orbax", "ml_collections", "matplotlib", "pyarrow")
+    heavy += ("tensorboardX", "tensorflow_datasets", "fsspec")
+    code = (
+        "import sys; from jaxreg.cli.main import main; code = main(sys.argv[1:]); "
+        f"print([name for name in {heavy} if name in sys.modules], file=sys.stderr); sys.exit(code)"
+    )
+    words = [sys.executable, "-c", code, "judge", "runs.csv", *ASK, "--report=verdict.html"]
+    done = subprocess.run(
+        words, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr.strip()) == (0, "[]")
+
+
+MISTAKES = [
+    ("", ["FILE is missing"]),
+    ("run.csv", ["run.csv: there is no such file; did you mean runs.csv?"]),
+    ("runs.csv", ["--baseline is missing: one of the arms adamw, muon, lion, sgd"]),
+    ("runs.csv --baseline=adam", ["there is no such arm; did you mean adamw?"]),
+    ("runs.csv --baseline=adamw --metric=loss", ["--metric=loss: there is no such column"]),
+    ("runs.csv --baseline=adamw --primary=test", ["--primary=test: there is no such view"]),
+    ("runs.csv --baseline=adamw --margin=x", ["--margin=x: must be a number"]),
+    ("runs.csv --baseline=adamw --margin=-1", ["--margin=-1: must be above 0"]),
+    ("runs.csv --baseline=adamw --margins=1", ["judge has no such flag; did you mean --margin?"]),
+    ("runs.csv --baseline=adamw --margin", ["--margin: has no value; write --margin=M"]),
+    ("runs.csv --baseline=adamw --alpha=5", ["--alpha=5: must be above 0 and below 1"]),
+    ("runs.csv --baseline=adamw --claim=best", ["--claim=best: is no claim"]),
+    ("runs.csv --baseline=adamw --paired=maybe", ["--paired=maybe: must be yes, no or auto"]),
+    ("runs.csv --baseline=adamw --diverged=bad", ["must be worst, drop or a number"]),
+    ("runs.csv --baseline=adamw --repeats=max", ["--repeats=max: must be mean"]),
+    ("runs.csv --baseline=adamw --at=first", ["--at=first: must be last, best or a step"]),
+    ("runs.csv --baseline=adamw --at=7", ["--at=7: there is no column of steps"]),
+    ("runs.csv --baseline=adamw --looks=0", ["--looks=0: must be a whole number, 1 or more"]),
+    ("runs.csv --baseline=adamw --look=2", ["--look=2: of how many? give --looks=K"]),
+    ("runs.csv --baseline=adamw --look=3 --looks=2", ["--look=3: only 2 are planned"]),
+    ("runs.csv --baseline=adamw --run=x", ["--run=x: names neither"]),
+    ("runs.csv --baseline=adamw --aa=aa", ["--aa=aa: there is no such arm"]),
+    ("runs.csv --baseline=adamw --require=supported:muon", ["a verdict needs --margin"]),
+    ("runs.csv --baseline=adamw --margin=1 --require=better:muon", ["'better' is no verdict"]),
+    ("runs.csv --baseline=adamw --margin=1 --require=refuted", ["of which arm?"]),
+    ("runs.csv --baseline=adamw --margin=1 --require=refuted:mun", ["did you mean muon?"]),
+    ("runs.csv --baseline=adamw --margin=1 --require=refuted:adamw", ["no such arm to be judged"]),
+    ("runs.csv --baseline=adamw --report=v.pdf", ["--report=v.pdf: must end in .html or .htm"]),
+    ("runs.csv --baseline=adamw --picture=no/v.png", ["there is no directory no"]),
+    ("runs.csv --baseline=adamw --sd=1", ["--sd: belongs to --plan"]),
+    ("--plan", ["--sd is missing", "--margin is missing"]),
+    ("--plan runs.csv --sd=-1 --margin=0", ["takes no file", "--sd=-1", "--margin=0"]),
+]
+
+
+@pytest.mark.parametrize("words, expected", MISTAKES)
+def test_one_mistake(here, capsys, words, expected):
+    code, out, err = judged(capsys, *words.split())
+    lines = err.splitlines()
+    assert (code, out) == (2, "") and len(lines) == len(expected), lines
+    for word in expected:
+        assert any(word in line for line in lines), lines
+    assert [path.name for path in here.iterdir()] == ["runs.csv"]
+
+
+def test_all_mistakes_come_at_once_and_nothing_is_written(here, capsys):
+    lines = [("a", 1, 0.5), ("b", 1, 70), ("b", 2, "nan"), ("b", 2, 71)]
+    write(here / "bad.csv", lines)
+    words = "bad.csv bad.json --margin=0 --looks=x --require=won:a --report=r.html --picture=p.gif"
+    code, _, err = judged(capsys, *words.split(), "--sedes=3")
+    assert code == 2
+    for word in ("bad.json", "--margin=0", "--looks=x", "'won'", "--picture", "--sedes"):
+        assert sum(word in line for line in err.splitlines()) == 1, err
+    assert sorted(path.name for path in here.iterdir()) == ["bad.csv", "runs.csv"]
+
+
+def test_a_million_rows_of_one_arm_are_one_line(here, capsys):
+    text = "arm,seed,acc\n" + "".join(f"a,{seed},{seed % 7}\n" for seed in range(100_000))
+    (here / "many.csv").write_text(text)
+    code, _, err = judged(capsys, "many.csv", "--baseline=a")
+    assert code == 2
+    assert err == (
+        "jaxreg judge: there is only one arm, 'a' with 100,000 runs; a comparison needs two\n"
+    )
+    (here / "many.csv").write_text(text.replace(",0\n", ",x\n"))
+    code, _, err = judged(capsys, "many.csv", "--baseline=a")
+    assert len(err.splitlines()) == 1 and "and 14,281 more" in err
+
+
+def test_seeds_that_were_added_are_warned_of(here, capsys):
+    assert "before" not in judged(capsys, "runs.csv", *ASK)[1]
+    assert "before" not in judged(capsys, "runs.csv", *ASK)[1], "the same runs are no more runs"
+    kept = here / ".runs.csv.judged.json"
+    entry = json.loads(kept.read_text())["questions"][0]
+    assert entry["runs"] == [dict.fromkeys(MEANS, 8)]
+    assert entry["asked"]["primary"] == "val_loss"
+    write(here / "runs.csv", rows(10))
+    for extra, warned in ((["--looks=2", "--look=2"], False), ([], True)):
+        out = " ".join(judged(capsys, "runs.csv", *ASK, *extra)[1].split())
+        assert ("asked once before with fewer runs (adamw 8, now 10;" in out) is warned
+    write(here / "runs.csv", rows(12))
+    out = judged(capsys, "runs.csv", *ASK, "--json")[1]
+    assert "asked 2 times before" in json.loads(out)["warnings"][0]
+    assert (
+        json.loads(judged(capsys, "runs.csv", *ASK, "--json", "--claim=equivalence")[1])["warnings"]
+        == []
+    ), "another question"
+    write(here / "runs.csv", rows(6))
+    assert json.loads(judged(capsys, "runs.csv", *ASK, "--json")[1])["warnings"] == []
+
+
+def test_the_memory_is_left_out_where_it_cannot_or_shall_not_be_kept(here, capsys, monkeypatch):
+    assert judged(capsys, "runs.csv", *ASK, "--no_memory")[0] == 0
+    assert [path.name for path in here.iterdir()] == ["runs.csv"]
+    kept = here / ".runs.csv.judged.json"
+    for content in ("{", "[]", '{"questions": [{"asked": 3, "runs": [4]}]}', "\0"):
+        kept.write_text(content)
+        assert judged(capsys, "runs.csv", *ASK)[0] == 0
+        assert json.loads(kept.read_text())["questions"][0]["runs"] == [dict.fromkeys(MEANS, 8)]
+    kept.unlink()
+    kept.mkdir()  # cannot be read, nor written
+    assert judged(capsys, "runs.csv", *ASK)[0] == 0
+
+
+def test_where_the_memory_lies(tmp_path):
+    assert judged_before.place(["-"]) is None and judged_before.place([]) is None
+    assert judged_before.place([str(tmp_path / "a.csv")]) == tmp_path / ".a.csv.judged.json"
+    several = [str(tmp_path / "x" / name / "m.jsonl") for name in ("a", "b")]
+    assert judged_before.place(several) == tmp_path / "x" / ".judged.json"
+
+
+def test_the_plan_is_that_of_the_tests_power(capsys):
+    code, out, _ = judged(capsys, "--plan", "--sd=.0013", "--margin=.001")
+    assert code == 0
+    _, _, unpaired, half, _ = out.splitlines()
+    assert [int(cell) for cell in unpaired.split()[1:]] == [
+        two_samples.runs_for_power((0.0013, 0.0013), 0.001, alpha=0.05, num_tests=num)
+        for num in (1, 2, 3, 5, 10)
+    ]
+    spread = 0.0013  # of the differences, at a correlation of one half: sqrt(2 (1 - 1/2)) times it
+    assert int(half.split()[-1]) == statistics.seeds_for_power(
+        spread, 0.001, alpha=0.05, num_tests=10
+    )
+    worse = judged(capsys, "--plan", "--sd=.0013", "--margin=.001", "--looks=2")[1]
+    assert int(worse.splitlines()[2].split()[1]) == int(unpaired.split()[2])
+
+
+def test_results_of_a_comparison_are_judged_as_the_comparison_judged_them(capsys):
+    path = ROOT / "experiments" / "results" / "cat_sat" / "results.json"
+    before = json.loads(path.read_text())
+    code, out, _ = judged(capsys, str(path), "--json", "--no_memory")
+    assert code == 0
+    now = {(row["arm"], row["split"]): row for row in json.loads(out)["comparisons"]}
+    assert len(now) == len(before["comparisons"])
+    for row in before["comparisons"]:
+        found = now[row["arm"], row["split"]]
+        for name in ("difference", "ci95", "p", "p_holm", "verdict", "seeds_needed"):
+            if row["verdict"] is not None or name in ("difference", "ci95"):
+                assert found[name] == row[name], (row["arm"], row["split"], name)
+
+
+def columns() -> dict[str, list]:
+    return {name: [row[i] for row in rows()] for i, name in enumerate(("arm", "seed", "val_loss"))}
+
+
+def test_the_function_says_what_the_command_says(here, capsys):
+    found = jaxreg.judge(columns(), baseline="adamw", lower_is_better=True, margin=0.01)
+    said = json.loads(judged(capsys, "runs.csv", *ASK, "--json")[1])
+    assert found.results["comparisons"] == said["comparisons"]
+    assert found.verdicts["muon"].label == "supported"
+    by_path = jaxreg.judge(here / "runs.csv", baseline="adamw", lower_is_better=True, margin=0.01)
+    assert by_path.results == found.results
+    assert "muon" in found.markdown() and "muon" in found.paragraph()
+    found.save_page(here / "v.html")
+    found.save_picture(here / "v.svg")
+    assert "muon" in (here / "v.html").read_text() and "<svg" in (here / "v.svg").read_text()
+    with pytest.raises(ValueError, match="neither .png nor .svg"):
+        found.save_picture("v.gif")
+
+
+def test_the_function_raises_all_mistakes():
+    table = columns() | {"val_loss": [math.nan, *columns()["val_loss"][1:]]}
+    with pytest.raises(UserErrors) as raised:
+        jaxreg.judge(table, baseline="adam", margin=-1, claim="best", at="first", alpha=2)
+    text = raised.value.mistakes
+    assert len(text) == 6, text
+    for word in ("--margin", "--claim", "--at", "--alpha", "--baseline", "--diverged"):
+        assert sum(word in line for line in text) == 1
+
+
+def test_the_example_of_the_docstring():
+    [example] = doctest.DocTestFinder(recurse=False).find(study.judge, "judge", globs={})
+    assert len(example.examples) == 4
+    assert doctest.DocTestRunner().run(example).failed == 0
