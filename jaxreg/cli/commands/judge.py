@@ -150,18 +150,13 @@ def _asked(flags: Mapping[str, str | None], mistakes: list[str]) -> "Asked":
 def _wanted(flags: Mapping[str, str | None], mistakes: list[str]) -> "Wanted":
     from jaxreg.study.tables import checks
 
-    claim, paired, diverged = flags["--claim"], flags["--paired"], flags["--diverged"]
+    claim, paired = flags["--claim"], flags["--paired"]
     if claim is not None and claim not in checks.CLAIMS:
         hint = nearest(claim, ("superiority", "non_inferior", "equivalence"))
         mistakes.append(f"--claim={claim}: is no claim{hint}")
     if paired is not None and paired not in _PAIRED:
         mistakes.append(f"--paired={paired}: must be yes, no or auto")
-    counts: Any = diverged
-    if diverged is not None and diverged not in ("worst", "drop"):
-        before = len(mistakes)
-        counts = arguments.number(flags, "--diverged", mistakes)
-        if len(mistakes) > before:
-            mistakes[-1] = f"--diverged={diverged}: must be worst, drop or a number"
+    counts = checks.check_diverged(flags["--diverged"], mistakes)
     looks = arguments.whole(flags, "--looks", mistakes, minimum=1)
     look = arguments.whole(flags, "--look", mistakes, minimum=1)
     if look is not None and flags["--looks"] is None:

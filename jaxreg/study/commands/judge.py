@@ -111,7 +111,7 @@ def judge(
     *,
     baseline: str | None = None,
     metric: str | None = None,
-    margin: float | None = None,
+    margin: float | int | None = None,
     lower_is_better: bool = False,
     arm: str | None = None,
     seed: str | None = None,
@@ -120,16 +120,16 @@ def judge(
     value: str | None = None,
     item: str | None = None,
     step: str | None = None,
-    at: Literal["last", "best"] | int = "last",
+    at: str | int = "last",
     run: str | None = None,
-    repeats: Literal["mean"] | None = None,
+    repeats: str | None = None,
     claim: str = "superiority",
     paired: bool | Literal["auto"] | None = None,
     aa: str | None = None,
-    diverged: Literal["worst", "drop"] | float | None = None,
+    diverged: str | float | int | None = None,
     looks: int = 1,
     look: int = 1,
-    alpha: float | None = None,
+    alpha: float | int | None = None,
     same_unit: bool = False,
 ) -> Judgement:
     """Verdicts on the arms of a table of results, against its baseline.
@@ -176,6 +176,8 @@ def judge(
     mistakes: list[str] = []
     if claim not in CLAIMS:
         mistakes.append(f"--claim={claim}: must be one of superiority, non_inferior, equivalence")
+    if repeats not in (None, "mean"):
+        mistakes.append(f"--repeats={repeats}: must be mean")
     asked = Asked(
         arm=arm,
         seed=seed,
@@ -192,15 +194,15 @@ def judge(
     wanted = Wanted(
         baseline=baseline,
         primary=primary,
-        margin=margin,
+        margin=None if margin is None else float(margin),
         higher_is_better=not lower_is_better,
         claim=CLAIMS.get(claim, "superiority"),
         paired=paired,
         aa=aa,
-        diverged=diverged,
+        diverged=checks.check_diverged(diverged, mistakes),
         looks=looks,
         look=look,
-        alpha=alpha,
+        alpha=None if alpha is None else float(alpha),
         same_unit=same_unit,
     )
     mistakes += checks.wanted_mistakes(wanted)

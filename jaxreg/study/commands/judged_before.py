@@ -86,13 +86,23 @@ def _warning(fewer: Sequence[Mapping[str, int]], now: Mapping[str, int]) -> str:
 
 def _read(path: Path) -> list[dict[str, Any]]:
     """The questions of the file; none where it is not there, or damaged."""
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        found = json.loads(path.read_text(encoding="utf-8"))["questions"]
-        for entry in found:
-            for before in entry["runs"]:
-                sum(before.values())
-        return [dict(entry) for entry in found if isinstance(entry["asked"], dict)]
-    return []
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    entries = found.get("questions") if isinstance(found, dict) else None
+    return [entry for entry in entries if _is_whole(entry)] if isinstance(entries, list) else []
+
+
+def _is_whole(entry: Any) -> bool:
+    """Whether an entry has the form that is written."""
+    if not (isinstance(entry, dict) and isinstance(entry.get("asked"), dict)):
+        return False
+    runs = entry.get("runs")
+    return isinstance(runs, list) and all(
+        isinstance(each, dict) and all(isinstance(number, int) for number in each.values())
+        for each in runs
+    )
 
 
 def _write(path: Path, entries: Sequence[Mapping[str, Any]]) -> None:

@@ -92,6 +92,26 @@ def question_of(
     )
 
 
+def check_diverged(
+    counts: str | float | int | None, mistakes: list[str]
+) -> Literal["worst", "drop"] | float | None:
+    """What a missing score counts as; None, with a line in `mistakes`, where it is wrong."""
+    if counts is None:
+        return None
+    if counts == "worst":
+        return "worst"
+    if counts == "drop":
+        return "drop"
+    try:
+        value = float(counts)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        mistakes.append(f"--diverged={counts}: must be worst, drop or a number")
+        return None
+    return value
+
+
 def wanted_mistakes(wanted: Wanted) -> list[str]:
     """What is wrong with a question whatever the runs are."""
     mistakes = []
