@@ -289,6 +289,8 @@ def _reordered(
 
 
 def _without_score(seeds: Sequence[Seed], values: Vector) -> list[Seed]:
+    if np.isfinite(values).all():
+        return []
     return [seed for seed, value in zip(seeds, values, strict=True) if not math.isfinite(value)]
 
 

@@ -90,8 +90,13 @@ def seeds_for_power(
 ) -> int:
     """The fewest seeds that show a true `effect`, at the spread of the sample (two seeds or more).
 
-    Of two samples: the runs that each needs.
+    Of two samples: the runs that each needs. Where the family is so large that drawn patterns or
+    splits cannot show anything, more than anybody trains.
     """
+    level = alpha / num_tests
+    shown = two_samples.can_be_shown if isinstance(sample, Unpaired) else statistics.can_be_shown
+    if not shown(level):
+        return statistics.COUNTLESS
     if isinstance(sample, Unpaired):
         return two_samples.runs_for_power(
             sample.spreads, effect, alpha=alpha, power=power, num_tests=num_tests, sided=sided

@@ -20,7 +20,7 @@ MAX_EXACT_SEEDS = 20  # 2^20 sums are 8 MB and some hundredths of a second
 NUM_DRAWS = 1_000_000  # sign patterns drawn beyond that
 DRAW_SEED = 20_180_417  # fixed: the same differences give the same p
 TIE = 1e-12  # sums closer than this, relative to their size, are equal
-_COUNTLESS = 10**9  # seeds: more than anybody trains
+COUNTLESS = 10**9  # seeds: more than anybody trains
 _BLOCK_BITS = 1 << 21  # signs drawn at a time: bounds the memory for any number of seeds
 
 Values = Sequence[float | numbers.Real] | Real[np.ndarray, " n"]
@@ -304,6 +304,11 @@ def smallest_p(num_seeds: int, *, sided: int = 2) -> float:
     return exact if num_seeds <= MAX_EXACT_SEEDS else max(exact, 1 / (NUM_DRAWS + 1))
 
 
+def can_be_shown(level: float) -> bool:
+    """Whether drawn sign patterns of any number of seeds can be significant at this level."""
+    return 1 / (NUM_DRAWS + 1) <= level
+
+
 def can_decide(num_seeds: int, num_tests: int, alpha: float) -> bool:
     """Whether any of `num_tests` tests could survive Holm's first step, smallest p x num_tests.
 
@@ -420,11 +425,11 @@ def normal_guess(sd: float, effect: float, tail: float, power: float) -> int:
     from scipy import special
 
     ratio = (special.ndtri(1 - tail) + special.ndtri(power)) * sd / abs(effect)
-    return int(min(ratio**2, _COUNTLESS)) + 2
+    return int(min(ratio**2, COUNTLESS)) + 2
 
 
 def first_that_holds(holds: Callable[[int], bool], start: int, guess: int = 0) -> int:
-    """The smallest n >= start, up to `_COUNTLESS`, where a monotone condition holds; bisection.
+    """The smallest n >= start, up to `COUNTLESS`, where a monotone condition holds; bisection.
 
     Args:
         guess: about where that is; it saves calls, and changes nothing.
@@ -432,10 +437,10 @@ def first_that_holds(holds: Callable[[int], bool], start: int, guess: int = 0) -
     if holds(start):
         return start
     low, high = guess - 4, guess + 4
-    if not (low > start and guess < _COUNTLESS // 2 and not holds(low) and holds(high)):
+    if not (low > start and guess < COUNTLESS // 2 and not holds(low) and holds(high)):
         low, high = start, 2 * start
         while not holds(high):
-            if high >= _COUNTLESS:
+            if high >= COUNTLESS:
                 return high
             low, high = high, 2 * high
     while high - low > 1:

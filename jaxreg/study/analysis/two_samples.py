@@ -32,7 +32,9 @@ from jaxreg.study.analysis.statistics import (
 )
 
 MAX_EXACT_SPLITS = 100_000  # all of 9 and 9 runs (48,620): some hundredths of a second
-NUM_SPLITS = 100_000  # drawn beyond that
+NUM_SPLITS = 100_000  # drawn beyond that, and fewer of many runs, see `drawn_splits`
+LEAST_SPLITS = 20_000
+_NUMBERS = 20_000_000  # that many random numbers are drawn, and LEAST_SPLITS splits
 FEWEST_RUNS = 4
 """Of each arm, for a verdict: 3 and 12 runs of spreads 3 : 1 err in 7% (simulated)."""
 _BLOCK = 1 << 22  # numbers held at a time, per array
@@ -116,7 +118,8 @@ def two_sample_tests(tests: Sequence[SplitTest]) -> list[TwoSampleResult]:
 
     The permutation p is the share of splits of all runs (the arm's less `shift`) for which Welch's
     t is at least as extreme as the one seen. All splits are counted up to 100,000 (9 and 9 runs);
-    beyond, 100,000 are drawn and p = (hits + 1) / (draws + 1). It is exact where the arms differ
+    beyond, 100,000 are drawn (of more than 200 runs fewer, of 1,000 or more 20,000) and
+    p = (hits + 1) / (draws + 1). It is exact where the arms differ
     by a shift only; Welch's t test is nearly so where both are normal with any spreads. p is the
     larger of the two, so that it holds in both cases. Samples of one run have no spread: p = 1.
 
@@ -150,7 +153,7 @@ def two_sample_tests(tests: Sequence[SplitTest]) -> list[TwoSampleResult]:
             pooled = np.stack([_pooled(test) for test in group], axis=1)
             exact = math.comb(n + m, n) <= MAX_EXACT_SPLITS
             sides = [test.alternative for test in group]
-            permutation = permutation_p(pooled, n, sides, NUM_SPLITS)
+            permutation = permutation_p(pooled, n, sides, drawn_splits(n + m))
             welch = welch_p(pooled[:n], pooled[n:], sides)
             results = [
                 TwoSampleResult(max(p, q), estimate, exact, p, q)
@@ -160,6 +163,11 @@ def two_sample_tests(tests: Sequence[SplitTest]) -> list[TwoSampleResult]:
             ]
         found |= dict(zip(indices, results, strict=True))
     return [found[index] for index in range(len(tests))]
+
+
+def drawn_splits(total: int) -> int:
+    """How many splits are drawn of so many runs, where they are too many to count."""
+    return min(NUM_SPLITS, max(LEAST_SPLITS, _NUMBERS // total))
 
 
 def _pooled(test: SplitTest) -> Float[np.ndarray, " n_m"]:
@@ -349,8 +357,13 @@ def smallest_p(n: int, m: int, *, sided: int = 2) -> float:
         return 1.0
     splits = math.comb(n + m, n)
     if splits > MAX_EXACT_SPLITS:
-        return 1 / (NUM_SPLITS + 1)
+        return 1 / (drawn_splits(n + m) + 1)
     return (sided if n == m else 1) / splits
+
+
+def can_be_shown(level: float) -> bool:
+    """Whether drawn splits of any number of runs can be significant at this level."""
+    return 1 / (LEAST_SPLITS + 1) <= level
 
 
 def why_too_few(n: int, m: int, *, alpha: float) -> str | None:
@@ -436,7 +449,7 @@ def runs_for_power(
         raise ValueError(f"effect: {effect} is not a finite number other than 0")
     at_least_one(num_tests, "num_tests")
     level = alpha / num_tests
-    if 1 / (NUM_SPLITS + 1) > level:
+    if not can_be_shown(level):
         raise ValueError(
             f"alpha: {alpha} over {num_tests} tests is below what drawn splits can show"
         )

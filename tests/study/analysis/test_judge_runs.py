@@ -317,3 +317,13 @@ def test_all_mistakes_come_at_once():
         "aa: 'base' is the baseline itself",
     ]
     assert "only the baseline" in mistakes_of(runs_of(base=[0.5, 0.6]), ASKED)[0]
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_a_family_too_large_for_drawn_tests_says_that_no_number_of_seeds_is_enough(paired):
+    comparison = verdict.Comparison(
+        noise(0, 9, 0.02) if paired else Unpaired(noise(0, 9, 0.02), noise(1, 9)), 0.05
+    )
+    [judged] = verdict.judge_family([comparison], alpha=0.05, looks=60_000)
+    assert judged.label == verdict.INCONCLUSIVE and judged.seeds_needed is None
+    assert "more than 10000" in judged.reason

@@ -146,6 +146,19 @@ def test_drawn_p_is_close_to_the_exact_one(monkeypatch):
     assert two_samples.two_sample_test(samples) == drawn[0], "nor does p depend on the block"
 
 
+def test_fewer_splits_are_drawn_of_many_runs():
+    assert [two_samples.drawn_splits(n) for n in (24, 200, 400, 1000, 9000)] == [
+        100_000,
+        100_000,
+        50_000,
+        20_000,
+        20_000,
+    ]
+    far = Unpaired(np.arange(300.0) + 1000, np.arange(300.0))
+    found = two_samples.two_sample_test(far)
+    assert found.p == two_samples.smallest_p(300, 300) == 1 / 33_334
+
+
 def test_a_single_run_shows_nothing():
     found = two_samples.two_sample_test(Unpaired([9.0], [0.0, 0.1, 0.2]))
     assert found.p == 1.0 and two_samples.smallest_p(1, 30) == 1.0
