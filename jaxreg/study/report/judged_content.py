@@ -17,6 +17,9 @@ from jaxreg.study.report.judged_numbers import Amount, decimals, interval, numbe
 MOST_DOTS = 200
 """Runs of an arm that the page draws; of more, as many at equal steps of their rank."""
 
+_SAME = ("arm", "split", "difference", "ci95", "always_valid95", "p", "p_holm", "verdict")
+"""What is shown of a comparison as results.json has it."""
+
 MOST_LISTED = 8
 """Arms that one line of the headline, or one warning, names."""
 
@@ -165,10 +168,7 @@ def _row(row: Mapping[str, Any], results: Mapping[str, Any], primary: str) -> di
     decides = row["split"] == primary
     seeds = seeds_of(results, results["baseline"])
     return {
-        **{
-            key: row[key]
-            for key in ("arm", "split", "difference", "ci95", "p", "p_holm", "verdict")
-        },
+        **{key: row[key] for key in _SAME},
         "needs": _needs(row),
         "reason": row["reason"] if row["verdict"] else None,
         "dots": _dots(row["per_seed"], seeds) if decides else [],

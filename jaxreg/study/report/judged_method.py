@@ -131,6 +131,9 @@ def lines(results: Mapping[str, Any], question: Question) -> list[tuple[str, str
         ("correction", f"Holm's method over {family(results, question)}, at {question.alpha:g}"),
         ("interval", f"{interval(results)}, 95%, not corrected for the number of arms"),
     ]
+    if results["pairing"]["paired"]:
+        words = "of paired differences, 95%, however often one looks (Lindon et al. 2022"
+        found.append(("at every number of seeds", f"{words}, arXiv:2210.08589)"))
     if question.looks > 1:
         found.append(("look", f"number {question.look} of {question.looks} planned beforehand"))
     return found + [

@@ -59,6 +59,7 @@ def test_all_sections_a_dot_per_run_and_a_verdict_per_arm(shown):
     assert browser.count("#verdicts tbody tr") == 5 and browser.count("#verdicts .badge") == 4
     assert browser.text("#verdicts .badge.supported").endswith("supported")
     assert browser.text("#opening .warnings li").endswith("first")
+    assert "95% at every number of seeds" in browser.text("#forest .numbers thead")
     assert browser.count("#forest rect.band") == 1
     order = browser.run(
         "return document.querySelector('.warnings').compareDocumentPosition("

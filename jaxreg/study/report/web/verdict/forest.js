@@ -49,7 +49,9 @@ function forestNumbers(view) {
   const rows = challengers.filter((arm) => contrast(arm.name, view)).map((arm) => {
     const entry = contrast(arm.name, view);
     const cell = accuracy(arm.name, view);
-    return [arm.title, String(cell.runs), amount(cell.mean, cell.digits), change(entry.difference, entry.digits), changeRange(entry.ci95, entry.digits), pValue(entry.p), pValue(entry.p_holm), entry.needs || DASH];
+    const always = payload.paired ? [changeRange(entry.always_valid95, entry.digits) || DASH] : [];
+    return [arm.title, String(cell.runs), amount(cell.mean, cell.digits), change(entry.difference, entry.digits), changeRange(entry.ci95, entry.digits), ...always, pValue(entry.p), pValue(entry.p_holm), entry.needs || DASH];
   });
-  return numbersTable(`These differences in numbers (${view})`, ["arm", "runs", "mean", "difference", "95% interval", "p", "p (Holm)", "needs"], rows);
+  const always = payload.paired ? ["95% at every number of seeds"] : [];
+  return numbersTable(`These differences in numbers (${view})`, ["arm", "runs", "mean", "difference", "95% interval", ...always, "p", "p (Holm)", "needs"], rows);
 }
