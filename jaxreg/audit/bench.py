@@ -63,6 +63,17 @@ class Bench:
             lambda: Bench(self.subject.knobs[knob](strength), self.seed, like=self),
         )
 
+    def reseeded(self, seed: int, like: "Bench | None" = None) -> "Bench":
+        """A bench of the same subject with another seed, which keeps what is compiled."""
+        other = Bench(self.subject, seed, like)
+        other._eager = set(self._eager)
+        for name, value in self._known.items():
+            if isinstance(value, Bench):
+                other._known[name] = value.reseeded(seed, like=other)
+            elif isinstance(name, tuple) and "compiled" in name:
+                other._known[name] = value
+        return other
+
     @cached_property
     def first_state(self) -> State:
         """The state at initialization."""

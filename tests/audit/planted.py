@@ -61,6 +61,8 @@ class Attention(nn.Module):
         query, keys, value = map(part, ("query", "key", "value"))
         logits = jnp.einsum("bthk,bshk->bhts", query, keys) / np.sqrt(WIDTH // HEADS)
         allowed = jnp.tri(x.shape[1], dtype=bool)
+        if "bidirectional" in self.faults:  # no fault
+            allowed = jnp.ones_like(allowed)
         if "causal" in self.faults or ("causal_in_training" in self.faults and train):
             allowed = jnp.ones_like(allowed)
         readable = (mask > 0)[:, None, None]
@@ -284,9 +286,7 @@ MODEL_FAULTS = (
     "rows_independent",
     "causal",
     "causal_in_training",
-    "padding",
     "padding_gradients",
-    "padding_in_training",
     "empty_rows",
     "knob_acts",
     "knob_off",
@@ -297,6 +297,11 @@ MODEL_FAULTS = (
 
 FAULTS: dict[str, Callable[[], Subject]] = {
     **{name: functools.partial(linen_subject, name) for name in MODEL_FAULTS},
+    # Padding comes after all that a causal model reads.
+    "padding": lambda: linen_subject("bidirectional", "padding", causal=False),
+    "padding_in_training": lambda: linen_subject(
+        "bidirectional", "padding_in_training", causal=False
+    ),
     "key_matters": lambda: linen_subject("key_matters", knobs={}),
     "key_repeats": unrepeatable,
     "steps_differ": one_key_for_all_steps,

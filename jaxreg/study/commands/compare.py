@@ -25,6 +25,7 @@ from jaxreg.study.engine import (
     run_directory,
     same_everywhere,
     scope,
+    strength_reach,
 )
 from jaxreg.study.engine.members import Group, Spec, group, make_specs, plain
 from jaxreg.study.engine.session import Session, hold
@@ -84,6 +85,8 @@ def compare(
         asked, line = summary_text.view_examples(example), scope.scope(config, seeds)
         display.opening(experiment.question, experiment.prediction, asked, line)
         views = [view.name for view in example.views]
+        for line in strength_reach.unreached(arms):
+            display.note(line)
         display.layout(list(experiment.arms), views, experiment.primary, len(seeds))
         records = session.train(specs)
         if not processes.is_first():  # there is nothing more to share out
@@ -151,6 +154,8 @@ def plan(
     refuse_impossible(config, experiment.arms, seeds)
     if len(arms) * len(seeds) > MANY:
         display.note(f"{len(arms) * len(seeds):,} members are counted, which takes a while")
+    for line in strength_reach.unreached(arms):
+        display.note(line)
     specs = make_specs(experiment.arms, arms, seeds, dataset_loader.content_hash)
     for line in budget(experiment, specs, group(specs), seeds, workdir):
         display.note(line)
