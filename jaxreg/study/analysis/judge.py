@@ -331,7 +331,7 @@ def judge_runs(runs: Runs, question: Question) -> Outcome:
     interval that holds however often one looks, null where it is unbounded) and "reason" of the
     verdict.
     "per_seed" of a row is empty where nothing is paired. "per_seed" of an arm has no run that was
-    left out.
+    left out. "ci95" is None where a single run is left.
 
     Raises:
       UserErrors: all that cannot be judged, one line each.
@@ -353,11 +353,12 @@ def judge_runs(runs: Runs, question: Question) -> Outcome:
     rows = _comparisons(design, samples_of, views, verdicts, untestable, asked)
     found = _header(design, question.margin, runs.seeds[question.baseline]) | {
         "arms": {
-            arm: {view: _cell(row[view][np.isfinite(row[view])]) for view in row}
+            arm: {view: _with_interval(_cell(row[view][np.isfinite(row[view])])) for view in row}
             for arm, row in prepared.scores.items()
         },
         "comparisons": [
-            row | _more(prepared, row, samples_of[row["arm"]][row["split"]], verdicts, asked)
+            _with_interval(row)
+            | _more(prepared, row, samples_of[row["arm"]][row["split"]], verdicts, asked)
             for row in rows
         ],
         "controls": _known_arms(design, verdicts, aa)
@@ -422,6 +423,12 @@ def _more(
         "effect": "equal" if effect == 0 else "better" if effect > 0 else "worse",
         "reason": verdicts[row["arm"]].reason if primary else None,
     }
+
+
+def _with_interval(entry: dict[str, Any]) -> dict[str, Any]:
+    """The entry, its interval None where a single run has none."""
+    interval = entry["ci95"]
+    return entry if interval and np.isfinite(interval).all() else entry | {"ci95": None}
 
 
 def _always_valid(sample: Sample) -> list[float] | None:

@@ -262,6 +262,15 @@ def test_where_every_run_diverged_nothing_is_tested():
         json.dumps(dropped.results, allow_nan=False)
 
 
+def test_one_run_that_is_left_has_a_mean_and_no_interval():
+    runs = runs_of(base=noise(0, 4), arm=[0.2, math.nan, math.nan, math.nan])
+    outcome = judge_runs(runs, dataclasses.replace(ASKED, diverged="drop"))
+    row = rows_of(outcome)["arm"]
+    assert row["verdict"] == verdict.NOT_TESTABLE and row["ci95"] is None
+    assert outcome.results["arms"]["arm"]["acc"] == {"per_seed": [0.2], "mean": 0.2, "ci95": None}
+    json.dumps(outcome.results, allow_nan=False)
+
+
 @pytest.mark.parametrize("paired", [True, False])
 def test_constant_scores_are_judged_and_called_uninformative(paired):
     runs = runs_of(base=[0.5] * 6, arm=[0.5] * 6)
