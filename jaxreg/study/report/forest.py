@@ -59,7 +59,7 @@ def _effect(axes: Axes, y: int, row: Mapping[str, Any], scale: float | int) -> N
     axes.scatter(dots, [y + 0.26] * len(dots), s=22, color=color, alpha=0.4, linewidths=0, zorder=2)
     if not known(row["difference"]):
         return
-    low, high = row["ci95"]
+    low, high = row["ci95"] or (None, None)
     if known(low) and known(high):
         axes.plot(
             [scale * low, scale * high],
