@@ -12,9 +12,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxreg.study.commands.judge import Judgement
-
 import jaxreg
+from jaxreg.study.commands.judge import Judgement
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

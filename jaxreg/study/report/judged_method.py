@@ -54,8 +54,8 @@ CLAIMS = {
 }
 
 
-def is_exact(results: Mapping[str, Any]) -> bool:
-    """Whether all sign patterns, or all splits of the runs, were counted for every p value.
+def _drawn(results: Mapping[str, Any]) -> list[int]:
+    """How many sign patterns or splits were drawn, in order; [] where all were counted.
 
     An A/A arm that is compared in another way than the others is not asked.
     """
@@ -66,16 +66,22 @@ def is_exact(results: Mapping[str, Any]) -> bool:
         if row["p"] is not None and (row["pairing"] == "paired") == paired
     ]
     if paired:
-        return all(arm <= statistics.MAX_EXACT_SEEDS for arm, _ in sizes)
-    return all(math.comb(arm + base, arm) <= two_samples.MAX_EXACT_SPLITS for arm, base in sizes)
+        many = any(arm > statistics.MAX_EXACT_SEEDS for arm, _ in sizes)
+        return [statistics.NUM_DRAWS] if many else []
+    return sorted(
+        {
+            two_samples.drawn_splits(arm + base)
+            for arm, base in sizes
+            if math.comb(arm + base, arm) > two_samples.MAX_EXACT_SPLITS
+        }
+    )
 
 
 def test_name(results: Mapping[str, Any]) -> str:
     """The test's name, as it stands in a sentence after "a two-sided"."""
-    paired = results["pairing"]["paired"]
-    draws = statistics.NUM_DRAWS if paired else two_samples.NUM_SPLITS
-    how = "all" if is_exact(results) else f"{draws:,} drawn"
-    if paired:
+    drawn = [f"{count:,}" for count in _drawn(results)]
+    how = f"{' to '.join(dict.fromkeys((drawn[0], drawn[-1])))} drawn" if drawn else "all"
+    if results["pairing"]["paired"]:
         return (
             "sign-flip permutation test on the differences between runs of one seed"
             f" ({how} sign patterns)"
@@ -91,7 +97,7 @@ def sources(results: Mapping[str, Any], question: Question) -> list[Source]:
     paired = results["pairing"]["paired"]
     return [
         FISHER if paired else JANSSEN,
-        *([] if is_exact(results) else [PHIPSON]),
+        *([PHIPSON] if _drawn(results) else []),
         STUDENT if paired else WELCH,
         HOLM,
         *([SCHUIRMANN] if question.claim == "equivalence" else []),
