@@ -2,12 +2,15 @@
 text.
 """
 
+import csv
 import dataclasses
 
 import pytest
 
+from jaxreg.cli.main import main
 from jaxreg.study.analysis.runs import Runs
 from jaxreg.study.report import judged_content, judged_page
+from jaxreg.study.report.judged_numbers import decimals, interval, number, p_value, signed
 from tests.helpers import chromium
 from tests.helpers.judged import make_outcome, make_question, make_runs
 
@@ -68,6 +71,26 @@ def test_all_sections_a_dot_per_run_and_a_verdict_per_arm(shown):
     assert order, "warnings stand above what came out"
 
 
+def test_the_page_writes_numbers_as_the_texts_do(shown):
+    runs = make_runs()
+    browser = shown(runs)
+    cells = browser.run(
+        "return [...document.querySelectorAll('#verdicts tbody tr')].slice(1).map((row) =>"
+        " [...row.children].map((cell) => [cell.firstChild.textContent,"
+        " cell.querySelector('.range')?.textContent ?? '']))"
+    )
+    results = make_outcome(runs, make_question()).results
+    rows = [row for row in results["comparisons"] if row["split"] == "test"]
+    assert len(cells) == len(rows) == 4
+    for (arm, verdict, difference, p, mean, count), row in zip(cells, rows, strict=True):
+        digits = decimals(row["ci95"])
+        cell = results["arms"][row["arm"]]["test"]
+        assert arm[0] == row["arm"] and verdict[0].endswith(row["verdict"])
+        assert difference == [signed(row["difference"], digits), interval(row["ci95"], digits)]
+        assert p == [p_value(row["p_holm"]), f"alone {p_value(row['p'])}"]
+        assert mean[0] == number(cell["mean"], decimals(cell["ci95"])) and count[0] == "8"
+
+
 def test_another_view_has_effects_and_no_verdicts(shown):
     browser = shown(make_runs())
     browser.run(
@@ -121,3 +144,24 @@ def test_names_that_are_scripts_stay_text(shown):
     assert browser.text("#verdicts tbody tr:nth-child(2) th") == TEXT
     assert browser.text("#input li") == TEXT and TEXT in browser.text("#tooltip")
     assert TEXT in browser.text("#words .prose")
+
+
+def test_a_file_of_scripts_through_the_command(browser, tmp_path, monkeypatch):
+    """Arms, seeds, view and the file's own name are scripts; the page of the real command."""
+    monkeypatch.chdir(tmp_path)
+    runs = make_runs(views=("test",))
+    name = "<svg onload=window.owned=3>.csv"
+    with open(name, "w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["arm", "seed", "<img src=x onerror=window.owned=4>"])
+        for arm, seeds in runs.seeds.items():
+            for seed, value in zip(seeds, runs.scores[arm]["test"], strict=True):
+                table.writerow([arm.replace("muon", TEXT), f"{TEXT}{seed}", value])
+    words = ["--baseline=adamw", "--lower_is_better", "--margin=.01", "--report=verdict.html"]
+    assert main(["judge", name, *words]) == 0
+    browser.errors()
+    browser.open(tmp_path / "verdict.html")
+    assert browser.errors() == [] and browser.run("return window.owned === undefined")
+    assert browser.count("script") == 2
+    assert browser.count("img, iframe, object, embed, [onload], [onerror]") == 0
+    assert TEXT in browser.text("#verdicts tbody") and name in browser.text("#input")
