@@ -90,6 +90,26 @@ def few_programs(request):
         program_cache.forget_programs()
 
 
+QUICKLY_COMPILED = ("attention", "nn", "probe", "reg")
+"""Folders whose tests compile small functions of their own, and compare no stored bits."""
+
+
+@pytest.fixture(autouse=True)
+def quickly_compiled(request):
+    """Compiles without most of XLA's optimizations where the last bits are not the point.
+
+    A test that looks at the compiled program, at its memory or its instructions, has the mark
+    `optimized`.
+    """
+    folder = request.path.relative_to(ROOT / "tests").parts[0]
+    optimized = "optimized" in request.node.keywords
+    jax.config.update(
+        "jax_disable_most_optimizations", folder in QUICKLY_COMPILED and not optimized
+    )
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory) -> Path:
     """Where the tests keep data sets: made once per run."""

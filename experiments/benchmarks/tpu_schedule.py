@@ -40,8 +40,6 @@ SIZES = {
     for t in (2048, 8192, 32768)
     for k in (64, 128)
 }
-OF_MEMORY = ("v4", "v5e")
-"""Where memory is measured: the least VMEM and the most, and XLA keeps small arrays there."""
 ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",
     "TPU_SKIP_MDS_QUERY": "1",
@@ -211,9 +209,8 @@ def main() -> None:
     for name in names:
         found["bundles"][name] = {job: measured(name, job) for job in KERNELS}
         print(name, json.dumps(found["bundles"][name]))
-        if name in OF_MEMORY:
-            found["temporary_bytes"][name] = {job: measured(name, job) for job in SIZES}
-            print(name, json.dumps(found["temporary_bytes"][name]))
+        found["temporary_bytes"][name] = {job: measured(name, job) for job in SIZES}
+        print(name, json.dumps(found["temporary_bytes"][name]))
     if flags.output:
         flags.output.write_text(json.dumps(found, indent=1) + "\n")
 

@@ -102,6 +102,7 @@ def test_attention_uses_that_mask(kind, implementation, monkeypatch):
     np.testing.assert_allclose(found[found > 0], scale / S, rtol=1e-6)
 
 
+@pytest.mark.system
 def test_the_backward_pass_draws_it_again(monkeypatch):
     monkeypatch.setattr(kernel, "ROWS", 4)
     query, key, value = (

@@ -240,6 +240,7 @@ def layers(implementation):
     return jax.vmap(run, (None, 0), 1)
 
 
+@pytest.mark.system
 def test_scan_remat_vmap_and_gradients(monkeypatch):
     monkeypatch.setattr(kernel, "ROWS", 8)
     x, keys = normal(1, 2, 21, 2, 4), jax.random.split(KEY, 2)
@@ -345,6 +346,7 @@ def test_none_chooses_by_size():
     assert largest_array(compiled(edge // 2, implementation=None, options=FAST)) >= (edge // 2) ** 2
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("implementation", ["blockwise", "reference"])
 def test_a_constant_rate_draws_the_bits_no_more_often_than_a_traced_one(implementation):
     # XLA folded the conditional of a constant rate once, and fused Threefry into every user of its

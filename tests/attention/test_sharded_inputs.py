@@ -57,6 +57,7 @@ def expected(arrays):
     return jax.jit(partial(both, **DROPOUT, implementation="reference"))(*arrays)
 
 
+@pytest.mark.optimized
 @pytest.mark.short_cases("batch-cpu-explicit", "heads-tpu-auto")
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
 @pytest.mark.parametrize("platform", ["cpu", "tpu"])
@@ -75,6 +76,7 @@ def test_every_device_computes_its_own_part(layout, platform, kind, arrays, expe
         np.testing.assert_allclose(got, right, rtol=1e-4, atol=2e-5)
 
 
+@pytest.mark.optimized
 @pytest.mark.system
 def test_the_memory_of_a_device_is_divided(arrays):
     sizes = []

@@ -108,6 +108,7 @@ def test_vmap_with_everything_by_position(variables):
     assert np.abs(found - open_).max() > 0.1
 
 
+@pytest.mark.system
 def test_vmap_with_a_key_of_each_is_each_by_itself(variables):
     keys = jax.random.split(KEY, 3)
 

@@ -29,6 +29,7 @@ def expected(logits):
     )
 
 
+@pytest.mark.system
 def test_the_mean_over_masks_by_hand():
     logits = np.stack(
         [

@@ -121,6 +121,7 @@ def test_a_counterfactual_keeps_one_of_them_and_frees_no_other():
     np.testing.assert_array_equal((after == 0) & (whole > 0), dropped)
 
 
+@pytest.mark.system
 def test_all_drops_others_too():
     batch = batch_of()
     dropped = (weights_of(settings("all"), batch, 0) == 0) & (

@@ -222,6 +222,7 @@ def test_a_short_run_over_shared_batches_evaluates_to_the_same_numbers(on_one, d
     assert len(np.unique(member.scores[0, :24, 1])) > 12
 
 
+@pytest.mark.system
 def test_a_wave_over_shared_batches_resumes_exactly_and_marks_divergence():
     own = tiny.setting(DATA, devices=2, quick=True)
     job = own.job(1, {"model.attention_dropout_rate": 0.3})

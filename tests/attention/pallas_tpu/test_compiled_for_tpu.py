@@ -38,7 +38,7 @@ def test_the_inner_tile_has_no_more_bundles_than_committed(accelerator, kernel):
 @pytest.mark.system
 @needs_compiler
 @pytest.mark.parametrize("job", tpu_schedule.SIZES)
-@pytest.mark.parametrize("accelerator", tpu_schedule.OF_MEMORY)
+@pytest.mark.parametrize("accelerator", tpu_schedule.TOPOLOGIES)
 def test_long_sequences_fit(accelerator, job):
     """Where scratch or blocks do not fit into VMEM, or arrays into HBM, the compiler refuses."""
     b, t, h, _ = tpu_schedule.SIZES[job]
@@ -51,7 +51,7 @@ def test_long_sequences_fit(accelerator, job):
 
 
 def test_the_committed_table_has_every_accelerator():
-    assert list(RESULT["temporary_bytes"]) == list(tpu_schedule.OF_MEMORY)
+    assert list(RESULT["temporary_bytes"]) == list(tpu_schedule.TOPOLOGIES)
     assert list(RESULT["bundles"]) == list(tpu_schedule.TOPOLOGIES)
     for rows in RESULT["bundles"].values():
         assert all(n > 100 for kernel in tpu_schedule.KERNELS for n in rows[kernel])
