@@ -119,6 +119,12 @@ def test_never_scrolls_sideways_in_light_and_dark(shown, width, num_seeds):
         color = browser.run("return getComputedStyle(document.body).backgroundColor")
         wider = browser.run("return document.documentElement.scrollWidth - innerWidth")
         assert (color, wider <= 0) == (paper, True)
+        cut = browser.run(
+            "return [...document.querySelectorAll('svg.chart text')].filter((text) => {"
+            " const box = text.getBoundingClientRect(); return box.left < 0 || box.right >"
+            " innerWidth; }).map((text) => text.textContent)"
+        )
+        assert cut == []
     browser.color_scheme("light")
     assert "NaN" not in browser.run("return document.querySelector('main').innerText")
 

@@ -15,3 +15,9 @@ function tickDigits([low, high]) {
 const arrow = payload.better === "higher" ? "← worse · better →" : "← better · worse →";
 const needsWords = (entry) => (entry.needs ? `needs ${entry.needs}` : "");
 const seedWords = (seed, words) => (seed === null ? words : `seed ${seed}: ${words}`);
+
+// Where the name of a guide at `at` starts, so that it stays inside the chart.
+function guideAnchor(at, [low, high]) {
+  const place = (at - low) / (high - low);
+  return place < 0.3 ? "start" : place > 0.7 ? "end" : "middle";
+}

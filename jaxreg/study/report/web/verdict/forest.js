@@ -6,7 +6,7 @@ function drawForest(box) {
     + (hasVerdicts ? "Inside the shaded band a difference is smaller than the margin." : ""));
   const chart = html("div");
   const numbers = html("div");
-  const redraw = responsive(chart, (width) => rowChart(width, forestSpec(view)));
+  const redraw = responsive(chart, (width) => rowChart(width, forestSpec(view, width < 720)));
   const show = (name) => {
     view = name;
     numbers.replaceChildren(forestNumbers(view));
@@ -20,7 +20,7 @@ function drawForest(box) {
   show(view);
 }
 
-function forestSpec(view) {
+function forestSpec(view, narrow) {
   const rows = challengers.filter((arm) => contrast(arm.name, view));
   const values = rows.flatMap((arm) => [...contrast(arm.name, view).dots.map(([, value]) => value), ...(contrast(arm.name, view).ci95 ?? []), contrast(arm.name, view).difference]);
   const margin = view === payload.primary && hasVerdicts ? payload.margin : null;
@@ -28,16 +28,16 @@ function forestSpec(view) {
   return {
     label: `Difference from ${baselineTitle} on ${view}, per arm`, axis: `${view}, difference from ${baselineTitle}   (${arrow})`, domain,
     tick: (value) => signed(value, tickDigits(domain)), lane: 46, band: margin === null ? null : [-margin, margin],
-    lines: [{ at: 0, text: margin === null ? "no difference" : `no difference · margin ±${margin}`, key: "zero" }],
-    rows: rows.map((arm) => forestRow(arm, view)),
+    lines: [{ at: 0, text: margin === null ? "no difference" : `no difference · margin ±${margin}`, key: "zero", anchor: guideAnchor(0, domain) }],
+    rows: rows.map((arm) => forestRow(arm, view, narrow)),
   };
 }
 
-function forestRow(arm, view) {
+function forestRow(arm, view, narrow) {
   const entry = contrast(arm.name, view);
   const verdict = view === payload.primary ? verdictOf(entry) : null;
   const key = verdict?.key ?? "neutral";
-  const words = verdict && [`${verdict.symbol} ${verdict.words}`, needsWords(entry) && `(${needsWords(entry)})`].filter(Boolean).join(" ");
+  const words = verdict && [`${verdict.symbol} ${verdict.words}`, !narrow && entry.needs && `(${needsWords(entry)})`].filter(Boolean).join(" ");
   return {
     title: arm.title, tag: KINDS[arm.kind], key, sideKey: verdict && `ink-${key}`, side: words ? [words, effectWords(entry)] : [effectWords(entry)],
     tip: [`${arm.title}: ${effectWords(entry)}`, verdict?.words, needsWords(entry)].filter(Boolean).join(", "),
