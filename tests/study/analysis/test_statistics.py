@@ -310,3 +310,39 @@ def test_always_valid_interval_is_narrow_enough_to_be_of_use():
     values = np.random.default_rng(0).normal(0, 1, 20)
     always, once = statistics.always_valid_interval(values), statistics.t_interval(values)
     assert 1.6 < (always.high - always.low) / (once.high - once.low) < 1.7
+
+
+def test_tests_that_share_patterns_have_the_p_of_each_by_itself(monkeypatch):
+    """Against the same stream of patterns, one test at a time, with the signs written out."""
+    monkeypatch.setattr(statistics, "NUM_DRAWS", 4000)
+    rng = np.random.default_rng(6)
+    rows = [rng.integers(-4, 6, n) / 64 for n in (24, 32, 24, 32)]
+    asked = [
+        statistics.FlipTest(row, side, shift)
+        for row in rows
+        for side in ("two-sided", "greater", "less")
+        for shift in (0.0, 1 / 64)
+    ]
+    found = statistics.sign_flip_tests(asked)
+    for test, together in zip(asked, found, strict=True):
+        stream = np.random.Generator(np.random.Philox(statistics.DRAW_SEED))
+        bits = np.unpackbits(np.frombuffer(stream.bytes(4000 * len(test.differences) // 8), "u1"))
+        signs = 1 - 2 * bits.reshape(4000, -1).astype(int)
+        numerators = np.rint(64 * (test.differences - test.shift)).astype(int)  # exact
+        sums, seen = signs @ numerators, numerators.sum()
+        hits = {
+            "two-sided": np.abs(sums) >= abs(seen),
+            "greater": sums >= seen,
+            "less": sums <= seen,
+        }[test.alternative]
+        assert together.p == (np.count_nonzero(hits) + 1) / 4001
+        alone = statistics.sign_flip_test(
+            test.differences, alternative=test.alternative, shift=test.shift
+        )
+        assert together == alone
+
+
+@pytest.mark.parametrize("guess", [0, 3, 95, 99, 100, 101, 104, 105, 1000, 10**9])
+def test_a_guess_saves_calls_and_changes_nothing(guess):
+    for answer in (2, 3, 99, 100, 101, 5000):
+        assert statistics.first_that_holds(lambda n, at=answer: n >= at, 2, guess) == answer
