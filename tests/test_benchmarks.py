@@ -89,7 +89,9 @@ def test_a_contender_s_process_answers(speed):
     assert len(answers) == 2 and all(float(answer) > 0 for answer in answers), done.stderr
 
 
-@pytest.mark.parametrize("name", ["attention_speed", "training_speed", "device_speed"])
+@pytest.mark.parametrize(
+    "name", ["attention_speed", "training_speed", "device_speed", "judge_speed"]
+)
 def test_they_say_how_they_are_called(name):
     done = subprocess.run(
         [sys.executable, f"experiments/benchmarks/{name}.py", "--help"],
@@ -123,6 +125,25 @@ def test_a_run_without_avx_512_says_so(monkeypatch):
     turns.without_avx512()
     assert "256 bits (AVX-512 switched off)" in turns.processor("flags\t: avx2 avx512f\n")
     assert "256 bits, " in turns.processor("flags\t: avx2\n")
+
+
+def test_the_committed_speed_of_the_judge_is_what_was_promised():
+    found = json.loads((ROOT / "experiments" / "results" / "judge_speed.json").read_text())
+    measured = found["measured"]
+    assert found["num_rows"] == {"study": 2_000_000, "rows": 10_000_000}
+    assert measured["start"]["cpu_seconds"] < 1
+    assert measured["study"]["cpu_seconds"] < 10
+    assert measured["rows"]["cpu_seconds"] < 60 and measured["rows"]["peak_bytes"] < 2e9
+
+
+@pytest.mark.system
+def test_the_speed_of_the_judge_is_measured_by_commands_that_run():
+    from experiments.benchmarks import judge_speed
+
+    found = judge_speed.run(1, (2, 4, 2, 3))
+    assert found["num_rows"] == {"study": 16, "rows": 48}
+    assert set(found["measured"]) == {"start", "study", "rows", *judge_speed.READERS}
+    assert all(each["cpu_seconds"] > 0 for each in found["measured"].values())
 
 
 @pytest.mark.system

@@ -169,11 +169,14 @@ class WordsBuilder:
     def add(self, texts: Sequence[str]) -> None:
         """Appends a block."""
         codes = self._codes
-        if not codes.keys() >= set(texts):
-            for text in texts:
+        try:
+            block = np.fromiter(map(codes.__getitem__, texts), np.int32, len(texts))
+        except KeyError:  # the block has new names
+            for text in dict.fromkeys(texts):
                 if text not in codes:
                     codes[text] = self._words.setdefault(text.strip(), len(self._words))
-        self._blocks.append(np.fromiter(map(codes.__getitem__, texts), np.int32, len(texts)))
+            block = np.fromiter(map(codes.__getitem__, texts), np.int32, len(texts))
+        self._blocks.append(block)
 
     def done(self) -> Words:
         """The whole column."""
