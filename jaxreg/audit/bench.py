@@ -155,7 +155,7 @@ class Bench:
         key: jax.Array | None = None,
         train: bool = False,
         state: State | None = None,
-    ) -> tuple[Any, np.ndarray]:
+    ) -> tuple[Any, Any]:
         """The gradient of the mean loss, a tree like the parameters; and the losses."""
         return self._called("gradient", self.with_gradient, batch, key, train, state)
 

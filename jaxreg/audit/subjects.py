@@ -338,6 +338,8 @@ def _with_keys(flax_nnx: Any, others: State, key: jax.Array) -> State:
             variable = variable.replace(jax.random.split(own, shape) if shape else own)
         elif isinstance(variable, flax_nnx.RngCount):
             variable = variable.replace(jnp.zeros_like(variable.get_value()))
+        else:  # a variable of its own, which may be changed inside a gradient
+            variable = variable.replace(variable.get_value())
         found.append((path, variable))
     return flax_nnx.from_flat_state(found)
 
