@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from jaxreg.cli import arguments
 from jaxreg.cli.arguments import Arguments, Flag, Usage
-from jaxreg.errors import DONE, UNMET, UserErrors, nearest
+from jaxreg.errors import DONE, UNMET, UserErrors, nearest, printable
 
 if TYPE_CHECKING:
     from jaxreg.study.commands.judge import Judgement
@@ -121,7 +121,7 @@ def run(given: Arguments) -> int:
         if required and margin is None:
             mistakes.append("--require: a verdict needs --margin, the smallest effect that matters")
     if mistakes:
-        raise UserErrors(mistakes)
+        raise UserErrors([printable(line) for line in mistakes])  # names come from the file
     assert found is not None and question is not None  # else there is a mistake
     kept = None if given.flags["--no_memory"] else judged_before.place(given.positions)
     judged = judge.decide(found.runs, question, command=_command(given))
@@ -244,7 +244,6 @@ def _print(judged: "Judgement", outputs: _Outputs, *, as_json: bool) -> None:
     from rich.text import Text
 
     from jaxreg.cli import judged_table
-    from jaxreg.errors import printable
 
     console = Console(highlight=False)
     for line in judged.runs.understood:
@@ -274,7 +273,7 @@ def _exit_code(judged: "Judgement", required: Sequence[tuple[str, str]]) -> int:
         if not verdict.label.startswith(VERDICTS[label]):
             missed.append(f"--require={label}:{arm}: {arm} is {verdict.label} ({verdict.reason})")
     for line in missed:
-        print(f"jaxreg judge: {line}", file=sys.stderr)
+        print(f"jaxreg judge: {printable(line)}", file=sys.stderr)
     return UNMET if missed else DONE
 
 

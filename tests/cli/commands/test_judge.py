@@ -209,6 +209,16 @@ def test_all_mistakes_come_at_once_and_nothing_is_written(here, capsys):
     assert sorted(path.name for path in here.iterdir()) == ["bad.csv", "runs.csv"]
 
 
+def test_names_of_a_file_do_not_steer_the_terminal(here, capsys):
+    lines = [("\033[31mx", seed, 0.1 * seed) for seed in (1, 2)] + [("y", 1, "nan"), ("y", 2, 1)]
+    write(here / "odd.csv", lines)
+    _, _, err = judged(capsys, "odd.csv", "--baseline=z")
+    assert "\033" not in err and "\\x1b[31mx" in err and len(err.splitlines()) == 2
+    words = ("--baseline=y", "--diverged=0", "--margin=1", "--require=supported:\033[31mx")
+    for found in judged(capsys, "odd.csv", *words)[1:]:
+        assert "\033" not in found
+
+
 def test_a_million_rows_of_one_arm_are_one_line(here, capsys):
     text = "arm,seed,acc\n" + "".join(f"a,{seed},{seed % 7}\n" for seed in range(100_000))
     (here / "many.csv").write_text(text)
