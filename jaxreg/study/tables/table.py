@@ -212,8 +212,11 @@ class NumbersBuilder:
 
         None is an empty cell, and so is NaN in an array, as data frames have it.
         """
-        array = np.asarray(values)
-        if array.dtype.kind in "fiub":
+        try:
+            array = np.asarray(values)
+        except ValueError:  # a list among the cells
+            array = np.asarray(["a list"])
+        if array.ndim == 1 and array.dtype.kind in "fiub":
             numbers = array.astype(np.float64)
             is_list = isinstance(values, list | tuple)
             self._append(numbers, np.isnan(numbers) & (not is_list))

@@ -317,6 +317,12 @@ FORMS = [
     ("e.csv", b"arm,seed,split,acc,loss\na,1,x,5,5\n", ["several columns may be the score"]),
     ("e.csv", b"arm,seed\na,1\n", ["no column has scores"]),
     ("e.jsonl", b'{"arm": 1}\n{"arm"\n{"arm": 2}\n', ["line 2: not JSON"]),
+    (
+        "e.jsonl",
+        b'{"arm": 1, "seed": 1, "acc": 2}\n{"arm": 2, "seed": 1, "acc": [1, 2]}\n',
+        ["text where numbers belong: '[1, 2]' (line 2)"],
+    ),
+    ("e.json", b'{"arm": ["a"], "seed": [1], "acc": [[1, 2]]}', ["'[1, 2]' (row 1)"]),
     ("e.jsonl", b"3\n", ["line 1: is not an object"]),
     ("e.json", b"{", ["is not JSON"]),
     ("e.json", b"3", ["holds no table"]),
