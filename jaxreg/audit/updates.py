@@ -139,6 +139,7 @@ class Updates:
 
     def __init__(self, bench: Bench):
         bench.require("update")
+        self.bench = bench
         assert bench.subject.update is not None  # required above
         self.subject, self.params, self.with_params = (
             bench.subject,
@@ -146,7 +147,7 @@ class Updates:
             bench.with_params,
         )
         self.raw = bench.subject.update
-        self.update = compiled(bench.subject.update)
+        self.update = bench.once(("update", "compiled"), lambda: compiled(self.raw))
         self.start = bench.first_state
         self.first = bench.params(self.start)
         named = jax.tree.leaves_with_path(self.first)
@@ -189,9 +190,10 @@ class Updates:
         decay; [T, L] each.
         """
         zeros, far = filled(self.first, 0), far_from_zero(self.first)
+        one = self.bench.once(("measured update", "compiled"), lambda: self._one)
         gradient, steady, still, rows = filled(self.first, size), self.start, self.start, []
         for _ in range(self.num_steps):
-            steady, still, row = self._one(steady, still, zeros, far, gradient)
+            steady, still, row = one(steady, still, zeros, far, gradient)
             rows.append(row)
         arrays = [np.asarray(column, np.float64) for column in zip(*jax.device_get(rows))]
         if arrays.pop(2).max() > 0:

@@ -158,7 +158,7 @@ class Options:
     model: str = "plain"
     fault: str | None = None
     dropout_rate: float = 0.2
-    label_smoothing: float = 0.1
+    label_smoothing: float = 0.0
     weight_decay: float = 0.1
     max_grad_norm: float = 1.0
 

@@ -56,8 +56,8 @@ def clip_of(updates: Updates) -> Clip:
     large, larger = probe.kept(LARGE)[leaf], probe.kept(10 * LARGE)[leaf]
     if larger > 10 ** (order / 2) * large:
         return Clip(None, "unknown")
-    norm = SMALL * (larger / small[leaf]) ** (1 / order)
-    return Clip(float(norm), probe.scope(norm, order, leaves))
+    norm = float(SMALL * (larger / small[leaf]) ** (1 / order))
+    return Clip(norm, probe.scope(norm, order, leaves))
 
 
 class _Probe:
@@ -101,7 +101,7 @@ class _Probe:
         sizes = [g.size for g in self.direction]
         small = [0.1 * norm * g for g in self.direction]
         much = 1e3 * norm
-        big, *others = np.argsort(sizes)[::-1]
+        big, *others = np.argsort(sizes)[::-1].tolist()
         if others:
             place = self.answering(small, others[0], shown)
             if place is None:

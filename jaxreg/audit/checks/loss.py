@@ -211,7 +211,9 @@ def _accumulation(bench: Bench) -> str:
     this.require("step", "accumulate")
     _require(bench, "loss_parts", "loss_ignored", "loss_step_size")
     accumulate: Callable[..., State] = this.subject.accumulate  # pyright: ignore
-    in_two = compiled(lambda *arguments: accumulate(*arguments, 2))
+    in_two = this.once(
+        ("accumulate", "compiled"), lambda: compiled(lambda *arguments: accumulate(*arguments, 2))
+    )
     state, key = this.first_state, bench.key()
     for index in range(4):
         batch = bench.batch(index)

@@ -17,7 +17,7 @@ STEPS_BEFORE = 3
 
 def as_numpy(leaf: Any) -> np.ndarray:
     """A leaf's numbers; of a PRNG key its words."""
-    if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    if isinstance(leaf, jax.Array) and jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         leaf = jax.random.key_data(leaf)
     return np.asarray(leaf)
 
@@ -46,12 +46,13 @@ def round_trip(bench: Bench, state: Any) -> Any:
     subject = bench.subject
     if (subject.save is None) != (subject.restore is None):
         raise NotApplicable("give save= and restore=, or neither")
+    save, restore = subject.save, subject.restore
     like = subject.init(jax.random.key(bench.seed))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "state"
-        if subject.save is not None:
-            subject.save(state, path)
-            return subject.restore(path, like)
+        if save is not None and restore is not None:
+            save(state, path)
+            return restore(path, like)
         return _through_orbax(state, path, like)
 
 
@@ -72,8 +73,8 @@ def _through_orbax(state: Any, path: Path, like: Any) -> Any:
 
 
 def _like(leaf: Any, words: np.ndarray) -> Any:
-    if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        return jax.random.wrap_key_data(words, impl=jax.random.key_impl(leaf))
+    if isinstance(leaf, jax.Array) and jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(jax.numpy.asarray(words), impl=jax.random.key_impl(leaf))
     if isinstance(leaf, int | float | bool):
         return type(leaf)(words)
     return jax.numpy.asarray(words) if isinstance(leaf, jax.Array) else words

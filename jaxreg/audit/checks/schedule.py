@@ -74,6 +74,7 @@ def _deviation(sizes: np.ndarray, rates: np.ndarray) -> float:
 def _expected(bench: Bench) -> str:
     require_repeats(bench)
     sizes, rate = _sizes(bench), bench.subject.learning_rate
+    assert rate is not None  # needed by the check
     steps = range(len(sizes))
 
     def rates(moved=lambda t: t) -> np.ndarray:
@@ -95,7 +96,7 @@ def _expected(bench: Bench) -> str:
 
 
 def _end(bench: Bench) -> str:
-    num_steps = bench.subject.num_steps
+    num_steps = bench.subject.num_steps or 0
     if num_steps > MOST_STEPS:
         raise NotApplicable(f"{num_steps} steps; give a subject of at most {MOST_STEPS}")
     sizes = _sizes(bench)

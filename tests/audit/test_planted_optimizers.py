@@ -1,0 +1,166 @@
+"""Optimizer, loss and resume: every check finds its planted fault, and no other check does."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxreg.audit import suite
+from jaxreg.audit.bench import Bench
+from jaxreg.audit.checks import clipping, decay
+from jaxreg.audit.subject import Subject
+from jaxreg.audit.updates import kind_of, updates_of
+from tests.audit import planted_optimizers as planted
+
+MINE = suite.chosen(("decay", "clipping", "schedule", "loss", "resume"))
+KIND = dict(zip(planted.FAULTS, list(planted.MODELS) * len(planted.FAULTS)))
+"""Fault -> the model that has it: all three in turn."""
+
+
+def subject_of(fault):
+    return planted.faulty(fault, KIND[fault])
+
+
+def clean(kind):
+    return planted.make(planted.Options(kind))
+
+
+def test_every_check_has_a_fault():
+    assert set(planted.FAULTS) == set(MINE)
+
+
+@pytest.mark.short_cases("decay_spared")
+@pytest.mark.parametrize("name", planted.FAULTS)
+def test_a_fault_is_found_by_its_check(name):
+    assert suite.outcome(Bench(subject_of(name)), name).status == "FAILED"
+
+
+@pytest.mark.slow(reason="22 audits")
+@pytest.mark.parametrize("name", planted.FAULTS)
+def test_a_fault_is_found_by_no_other_check(name):
+    found = suite.findings(subject_of(name), suite.chosen())
+    assert [finding.check for finding in found if finding.status == "FAILED"] == [name]
+
+
+@pytest.mark.slow(reason="three whole audits")
+@pytest.mark.parametrize("kind", planted.MODELS)
+def test_a_clean_model_passes_all(kind):
+    found = list(suite.findings(clean(kind), MINE))
+    assert [finding.check for finding in found if finding.status != "ok"] == []
+
+
+@pytest.mark.slow(reason="50 audits of each of three models")
+@pytest.mark.parametrize("kind", planted.MODELS)
+def test_no_false_alarm_over_50_seeds(kind):
+    bench, alarms = Bench(clean(kind)), []
+    for seed in range(50):
+        bench = bench.reseeded(seed)
+        found = [suite.outcome(bench, name) for name in MINE]
+        alarms += [(seed, finding) for finding in found if finding.status == "FAILED"]
+    assert not alarms
+
+
+# --- the measurements against numbers that are known ---
+
+PARAMS = {
+    "dense": {"kernel": jnp.ones((3, 4)), "bias": jnp.zeros(4)},
+    "norm": {"scale": jnp.ones(4)},
+}
+
+
+def of_optimizer(optimizer, **fields):
+    """A subject with no model: parameters and an optimizer."""
+
+    def update(state, gradients):
+        updates, moments = optimizer.update(gradients, state["moments"], state["params"])
+        return {"params": optax.apply_updates(state["params"], updates), "moments": moments}
+
+    return Subject(
+        init=lambda key: {"params": PARAMS, "moments": optimizer.init(PARAMS)},
+        loss=lambda state, batch, key, train: jnp.zeros(len(batch)),
+        batch=lambda seed, size: np.zeros(size),
+        update=update,
+        **fields,
+    )
+
+
+def test_the_table_of_decay_has_each_leaf_with_its_coefficient():
+    mask = {"dense": {"kernel": True, "bias": False}, "norm": {"scale": True}}
+    rows = decay.table(Bench(of_optimizer(optax.adamw(0.01, weight_decay=0.3, mask=mask))))
+    assert {(row.name, row.kind): row.coefficient for row in rows} == pytest.approx(
+        {("dense/kernel", "kernel"): 3e-3, ("dense/bias", "bias"): 0, ("norm/scale", "norm"): 3e-3},
+        rel=1e-3,
+    )
+    assert max(row.rest for row in rows) < 0.01
+
+
+@pytest.mark.parametrize("name", ["adam", "sgd"])
+def test_a_step_s_size_is_the_learning_rate(name):
+    rate = optax.linear_schedule(0.0, 0.3, 10)
+    optimizer = {"adam": optax.adam(rate), "sgd": optax.sgd(rate, momentum=0.9)}[name]
+    sizes = updates_of(Bench(of_optimizer(optimizer, num_steps=15))).steps.sizes
+    found = sizes * (0.3 / sizes.max())
+    np.testing.assert_allclose(found, [float(rate(t)) for t in range(15)], rtol=1e-4)
+
+
+CLIPS = {
+    "global norm": optax.clip_by_global_norm(0.7),
+    "leaf": planted.each_leaf(0.7),
+    "value or unit": optax.clip(0.7),
+    "none": optax.identity(),
+}
+
+
+@pytest.mark.parametrize("scope", CLIPS)
+@pytest.mark.parametrize("name", ["adam", "sgd"])
+def test_a_clip_is_found_with_its_norm(scope, name):
+    optimizer = {"adam": optax.adam(0.1), "sgd": optax.sgd(0.1)}[name]
+    bench = Bench(of_optimizer(optax.chain(CLIPS[scope], optimizer)))
+    found = clipping.clip_of(updates_of(bench))
+    if scope == "none":
+        assert found.norm is None
+    else:
+        assert found.scope == scope
+        assert scope != "global norm" or found.norm == pytest.approx(0.7, rel=1e-3)
+
+
+def test_without_update_decay_is_the_difference_of_two_steps():
+    name = "weight_decay"
+
+    def at(strength):
+        optimizer = optax.adamw(0.01, weight_decay=strength, mask={"dense": True, "norm": False})
+
+        def step(state, batch, key):
+            noise = jax.tree.map(lambda x: jax.random.normal(key, x.shape), PARAMS)
+            updates, moments = optimizer.update(noise, state["moments"], state["params"])
+            return {"params": optax.apply_updates(state["params"], updates), "moments": moments}
+
+        return Subject(
+            init=lambda key: {"params": PARAMS, "moments": optimizer.init(PARAMS)},
+            loss=lambda state, batch, key, train: jnp.zeros(len(batch)),
+            batch=lambda seed, size: np.zeros(size),
+            step=step,
+            knobs={name: at},
+        )
+
+    found = suite.outcome(Bench(at(0.1)), "decay_spared")
+    assert (found.status, found.detail.split(";")[0]) == ("FAILED", "decayed: dense/bias")
+
+
+@pytest.mark.parametrize(
+    "name, first, kind",
+    [
+        ("block/attention/query/bias", np.zeros((2, 3)), "bias"),
+        ("block/ln_1/w", np.ones(4), "norm"),
+        ("LayerNorm_0/bias", np.zeros(4), "norm"),
+        ("patch_embed/kernel", np.zeros((4, 3)), "kernel"),
+        ("pos_embedding", np.zeros((4, 3)), "embedding"),
+        ("w1", np.zeros((4, 3)), "kernel"),
+        ("b1", np.zeros(4), "bias"),
+        ("x", np.ones(4), "norm"),
+        ("x", np.full(4, 0.5), "other"),
+    ],
+)
+def test_kinds_of_leaves(name, first, kind):
+    assert kind_of(name, first) == kind
