@@ -183,6 +183,8 @@ MISTAKES = [
     ("runs.csv --baseline=adamw --report=v.pdf", ["--report=v.pdf: must end in .html or .htm"]),
     ("runs.csv --baseline=adamw --picture=no/v.png", ["there is no directory no"]),
     ("runs.csv --baseline=adamw --sd=1", ["--sd: belongs to --plan"]),
+    ("runs.csv --baseline=adamw --run={arm}_{seed}", ["runs.csv has no column of names of runs"]),
+    ("--plan --sd=1 --margin=1 --alpha=1e-9", ["--alpha: 1e-09 over 1 tests is below"]),
     ("--plan", ["--sd is missing", "--margin is missing"]),
     ("--plan runs.csv --sd=-1 --margin=0", ["takes no file", "--sd=-1", "--margin=0"]),
 ]
