@@ -92,3 +92,15 @@ def test_sign_and_significance_replicate_and_the_size_hangs_on_the_position_tabl
     ]
     low, high = round(100 * min(effects)), round(100 * max(effects))
     assert f"{low} to {high} points" in README
+
+
+def test_the_report_s_scope_names_the_usual_table_and_stays_as_it_was_without_it():
+    from jaxreg.study.design import config
+    from jaxreg.study.engine import scope
+    from jaxreg.study.engine.members import plain
+
+    usual, ours = (
+        scope.scope(plain(config.load_config(ROOT / "configs" / f"{name}.py")), (100,))
+        for name in ("cat_sat_usual_positions", "cat_sat")
+    )
+    assert usual.replace(", learned positions from N(0, .02²)", "") == ours != usual

@@ -14,6 +14,11 @@ description in the README: Flax's own attention with its own dropout (`broadcast
 epochs shuffled by numpy. So at one seed its sentences are those of experiments/cat_sat.py, and
 nothing else is.
 
+The verdicts on its runs:
+
+    jaxreg judge experiments/results/independent/usual_positions.csv --baseline=none
+        --primary=recombination --margin=.05
+
 It writes an accuracy per arm, seed and view, for two position tables: drawn from N(0, 1 / width),
 as Flax's `nn.Embed` does by default, and from N(0, .02^2), as in BERT and ViT.
 """

@@ -298,11 +298,8 @@ def _plan(given: Arguments) -> int:
     if mistakes:
         raise UserErrors(mistakes)
     assert sd is not None and wanted.margin is not None
-    try:
-        lines = judge_plan.lines(
-            sd, wanted.margin, alpha=wanted.alpha, claim=wanted.claim, looks=wanted.looks
-        )
-    except ValueError as error:  # a level that no test reaches
-        raise UserErrors([f"--{error}"]) from error
+    lines = judge_plan.lines(
+        sd, wanted.margin, alpha=wanted.alpha, claim=wanted.claim, looks=wanted.looks
+    )
     print("\n".join(lines))
     return DONE

@@ -31,9 +31,11 @@ def _model(model: Mapping) -> str:
         )
     causal = "causal" if model["causal"] else "bidirectional"
     dtype = model.get("dtype", ADDED["model.dtype"])  # older runs have none
+    small = model["init_scheme"] == "lecun_small_positions" and model["positions"] == "learned"
     return (
         f"{causal} transformer, {model['num_layers']} layers, width {model['width']},"
-        f" {model['num_heads']} heads{'' if dtype == 'float32' else f', {dtype}'}"
+        f" {model['num_heads']} heads{', learned positions from N(0, .02²)' if small else ''}"
+        f"{'' if dtype == 'float32' else f', {dtype}'}"
     )
 
 
