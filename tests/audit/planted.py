@@ -251,8 +251,8 @@ def smoothed_in_evaluation() -> Subject:
         assert logits is not None
 
         def loss(state, batch, key, train):
-            plain = clean.loss(state, batch, key, train)
-            flat = -nn.log_softmax(logits(state, batch, key, train)).mean(-1)
+            found = logits(state, batch, key, train)
+            plain, flat = subjects.cross_entropy(found, batch), -nn.log_softmax(found).mean(-1)
             counted = batch["labels"] >= 0
             flat = (flat * counted).sum(1) / jnp.maximum(counted.sum(1), 1)
             return (1 - strength) * plain + strength * flat

@@ -39,6 +39,7 @@ def _training(bench: Bench) -> list[np.ndarray]:
 
 def knob_acts(bench: Bench) -> str:
     """Each knob changes the training loss, or else the step, at a strength that is not off."""
+    bench.require_repeats()
     dead, acts = [], []
     for knob in bench.subject.knobs:
         off = off_value(bench, knob)
@@ -67,6 +68,7 @@ def _steps_differ(pair: list[Bench]) -> bool:
 
 def knob_off(bench: Bench) -> str:
     """At its off value each knob does what it does at a vanishing strength: nothing."""
+    bench.require_repeats()
     wrong = []
     for knob in bench.subject.knobs:
         off = off_value(bench, knob)

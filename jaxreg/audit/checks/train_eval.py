@@ -21,6 +21,7 @@ def site_means(bench: Bench) -> str:
     """
     bench.require_draws()
     bench.require_still_evaluation()
+    bench.require_repeats()
     if not bench.rows_stand_alone:
         raise NotApplicable("rows depend on one another: see rows_independent")
     if has_statistics(bench.state):

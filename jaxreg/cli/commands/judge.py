@@ -298,8 +298,11 @@ def _plan(given: Arguments) -> int:
     if mistakes:
         raise UserErrors(mistakes)
     assert sd is not None and wanted.margin is not None
-    lines = judge_plan.lines(
-        sd, wanted.margin, alpha=wanted.alpha, claim=wanted.claim, looks=wanted.looks
-    )
+    try:
+        lines = judge_plan.lines(
+            sd, wanted.margin, alpha=wanted.alpha, claim=wanted.claim, looks=wanted.looks
+        )
+    except ValueError as error:  # a level that no test reaches
+        raise UserErrors([f"--{error}"]) from error
     print("\n".join(lines))
     return DONE

@@ -111,8 +111,11 @@ def _read(
     """The runs of one table."""
     if run_columns.is_chart(source) and asked.arm is None:
         source = run_columns.RunColumns(source)
+    before = len(mistakes)
     with collecting(mistakes):
         source = _named_runs(source, asked)
+    if len(mistakes) > before:  # which arms there are is not known
+        return None
     found = roles.assign(source, asked, mistakes)
     if found is None:
         return None
@@ -159,6 +162,8 @@ def _named_runs(source: Source, asked: Asked) -> Source:
     column = roles.usual("run", [name for name in columns if name not in (asked.arm, asked.seed)])
     has_arm = asked.arm is not None or roles.usual("arm", others) is not None
     has_seed = asked.seed is not None or roles.usual("seed", others) is not None
+    if column is None and asked.run is not None:
+        raise UserErrors([f"--run={asked.run}: {source.name} has no column of names of runs"])
     if column is None or (asked.run is None and has_seed):
         return source
     if asked.run is None and has_arm and roles.plain(column) in roles.USUAL["seed"]:
