@@ -3,8 +3,9 @@
 import jax
 import numpy as np
 
-from jaxreg.audit.bench import Bench, joined, require
-from jaxreg.audit.check import Check, NotApplicable
+from jaxreg.audit.bench import Bench, joined, lacking, require
+from jaxreg.audit.check import Check, CheckFailed, NotApplicable
+from jaxreg.audit.checks.masking import causal_in_training
 from jaxreg.audit.subject import State
 
 MEAN_TOLERANCE = 1e-3
@@ -24,6 +25,8 @@ def site_means(bench: Bench) -> str:
     bench.require_repeats()
     if not bench.rows_stand_alone:
         raise NotApplicable("rows depend on one another: see rows_independent")
+    if _reads_later_tokens(bench):
+        raise NotApplicable("training reads later tokens: see causal_in_training")
     if has_statistics(bench.state):
         raise NotApplicable("batch statistics make training another function")
     trace = bench.trace(with_mean=True)
@@ -44,6 +47,19 @@ def site_means(bench: Bench) -> str:
     return (
         f"{len(trace.sites)} masks replaced by their means: the loss of evaluation within {off:.0e}"
     )
+
+
+def _reads_later_tokens(bench: Bench) -> bool:
+    """Whether `causal_in_training` fails."""
+    if lacking(bench.subject, ("causal", "logits", "inputs", "with_inputs")):
+        return False
+    try:
+        causal_in_training(bench)
+    except NotApplicable:
+        return False
+    except CheckFailed:
+        return True
+    return False
 
 
 def has_statistics(state: State) -> bool:
