@@ -184,6 +184,13 @@ def named_like(word: str):
     )
 
 
+def last_kernel(params):
+    """A mask of one kernel, that of the output."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: last_name(path) == "kernel" and path[0].key in ("out", "Dense_1"), params
+    )
+
+
 def each_leaf(norm):
     """A clip of each leaf by its own norm."""
     clip = optax.clip_by_global_norm(norm)
@@ -197,12 +204,10 @@ def optimizer_of(options: Options, counter: list[int]) -> optax.GradientTransfor
     fault, meant = options.fault, rate_of(options.fault)
     clip = optax.clip_by_global_norm(options.max_grad_norm)
     strength = options.weight_decay ** (2 if fault == "decay_strength" else 1)
-    mask = named_like("weight" if fault == "decay_kernels" else "kernel")
+    mask = last_kernel if fault == "decay_kernels" else named_like("kernel")
     decay = optax.add_decayed_weights(strength, None if fault == "decay_spared" else mask)
 
     def rate(count):
-        if fault == "schedule_moves":
-            return 0.0 * meant(count)
         if fault == "schedule_warmup":
             return jnp.where(count == 0, PEAK, meant(count))
         if fault == "schedule_expected":
@@ -215,6 +220,7 @@ def optimizer_of(options: Options, counter: list[int]) -> optax.GradientTransfor
     schedule = optax.scale_by_learning_rate(rate)
     adam = optax.scale_by_adam()
     parts = {
+        "schedule_moves": [clip, adam, optax.scale(-1.0), decay, schedule],
         "clip_bounds": [adam, decay, schedule, clip],
         "clip_direction": [each_leaf(options.max_grad_norm), adam, decay, schedule],
         "clip_nonfinite": [clip, adam, clean_updates(), decay, schedule],

@@ -16,11 +16,13 @@ def _sizes(bench: Bench) -> np.ndarray:
     """How far each step moves against a gradient of 1; the learning rate up to a factor, [T].
 
     Raises:
-      NotApplicable: no step moves anything.
+      NotApplicable: no step moves anything, or one goes up the gradient.
     """
     sizes = updates_of(bench).steps.sizes
     if np.all(sizes == 0):
         raise NotApplicable("no step moves a parameter: see schedule_moves")
+    if np.any(sizes < 0):
+        raise NotApplicable("steps go up the gradient: see schedule_moves")
     return sizes
 
 
