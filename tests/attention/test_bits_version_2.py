@@ -149,6 +149,7 @@ def test_another_version_is_refused(bits):
         attention_fn(bits=bits)
 
 
+@pytest.mark.system
 def test_flax_attention_draws_it_in_linen_and_in_nnx():
     x = jax.random.normal(jax.random.key(1), (2, 6, 8))
     first, second = attention_fn(), attention_fn(bits=2)

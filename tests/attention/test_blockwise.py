@@ -142,6 +142,7 @@ def test_a_row_that_may_read_nothing_is_the_mean_of_all_real_values():
     )
 
 
+@pytest.mark.system
 def test_bfloat16_goes_in_and_out_with_a_float32_softmax():
     q, k, v = (x.astype(jnp.bfloat16) for x in inputs(T, S))
     exact = dot_product_attention(

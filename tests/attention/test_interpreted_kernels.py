@@ -119,7 +119,7 @@ def test_the_backward_pass_draws_it_again(kernel, tiles, dropout):
     np.testing.assert_array_equal(found > 0, kept(dropout, t, s))
 
 
-@pytest.mark.short_cases("tpu-causal, dropout", "tpu-rows that read nothing")
+@pytest.mark.short_cases("tpu-causal, dropout")
 @pytest.mark.parametrize(
     "place, name",
     [(place, name) for place in KERNELS for name in calls.SETTINGS],

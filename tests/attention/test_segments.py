@@ -22,6 +22,7 @@ def with_gradients(cotangent, **settings):
     return jax.jit(both, compiler_options=FAST)(*CALL.inputs())
 
 
+@pytest.mark.short_cases("True-reference", "False-blockwise")
 @pytest.mark.parametrize("implementation", ["reference", "blockwise"])
 @pytest.mark.parametrize("is_causal", [False, True])
 def test_it_is_the_mask_of_equal_segments(implementation, is_causal, monkeypatch):

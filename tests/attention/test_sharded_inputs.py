@@ -58,7 +58,7 @@ def expected(arrays):
 
 
 @pytest.mark.optimized
-@pytest.mark.short_cases("batch-cpu-explicit", "heads-tpu-auto")
+@pytest.mark.short_cases("batch-cpu-explicit")
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
 @pytest.mark.parametrize("platform", ["cpu", "tpu"])
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -127,6 +127,7 @@ def test_explicit_axes_with_masks_bias_grouped_heads_and_two_batch_axes():
         np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.short_cases("nnx")
 @pytest.mark.parametrize("flavour", ["linen", "nnx"])
 def test_modules_on_an_explicit_mesh(flavour):
     from flax import linen, nnx
@@ -154,6 +155,7 @@ def test_modules_on_an_explicit_mesh(flavour):
     np.testing.assert_allclose(out, run(x), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.short_cases()
 @pytest.mark.parametrize("length", [20, 300])
 def test_eager_calls_compile_once(length):
     compiled = []

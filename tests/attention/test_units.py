@@ -291,7 +291,7 @@ def test_what_is_shared_is_equal_and_all_else_differs(setting):
 DROPPED_IN_PART = [("span", "weights", ("head",)), ("connection", "logits", ())]
 
 
-@pytest.mark.short_cases("span-weights-head-blockwise", "connection-logits-reference")
+@pytest.mark.short_cases("connection-logits-reference")
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize("setting", DROPPED_IN_PART, ids=named)
 def test_droppable_connections_with_a_key_per_example(setting, implementation):

@@ -49,6 +49,7 @@ def test_what_is_no_attention_function_is_said():
     assert detail.startswith("`attention` is no attention function: it takes 1 positional argument")
 
 
+@pytest.mark.system
 def test_the_rates_that_flax_takes_in_silence_are_listed():
     found = audited(linen.dot_product_attention, *CHEAP)
     assert [check for check, (status, _) in found.items() if status == "FAILED"] == [

@@ -32,6 +32,7 @@ def test_it_is_found_by_pytest_where_jaxreg_is_installed():
     assert '[project.entry-points.pytest11]\njaxreg = "jaxreg.audit.pytest_plugin"\n' in text
 
 
+@pytest.mark.system
 def test_each_check_is_a_test_with_its_line(run):
     done = run(f"--jaxreg-conformance={LINEN}", "--jaxreg-conformance-quick", "-k", "rate_0")
     done.assert_outcomes(passed=1, deselected=len(suite.chosen(quick=True)) - 1)

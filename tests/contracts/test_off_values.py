@@ -180,11 +180,7 @@ IN_BOTH = [
 ]
 
 
-@pytest.mark.short_cases(
-    "model.attention_dropout_rate",
-    "augment.mixup_strength",
-    "model.attention_dropout_rate, bfloat16",
-)
+@pytest.mark.short_cases("model.attention_dropout_rate")
 @pytest.mark.parametrize("field, dtype", IN_BOTH)
 def test_at_its_off_value_the_loss_is_exactly_the_one_without_it(field, dtype):
     entry, own = BY_FIELD[field], {"model.dtype": dtype}

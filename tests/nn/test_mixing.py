@@ -80,6 +80,7 @@ def function(model):
     )
 
 
+@pytest.mark.system
 @pytest.mark.short_cases()
 @pytest.mark.parametrize("own_masks", [True, False])
 def test_two_streams_become_one_at_the_input_of_a_layer(own_masks):

@@ -13,6 +13,8 @@ from jaxreg.probe import drift, forward
 from tests.helpers import probe_by_hand as by_hand
 from tests.helpers.probe_by_hand import TOKENS, B, N
 
+pytestmark = pytest.mark.system
+
 MODEL = by_hand.model_of()
 BEFORE = by_hand.params_of(MODEL)
 AFTER = jax.tree.map(lambda x, y: x + 0.05 * y, BEFORE, by_hand.params_of(MODEL, 1))

@@ -10,6 +10,8 @@ import pytest
 from jaxreg.probe import forward, gradients
 from tests.helpers import probe_by_hand as by_hand
 
+pytestmark = pytest.mark.system
+
 MODEL = by_hand.model_of()
 PARAMS = by_hand.params_of(MODEL)
 BATCH = by_hand.batch_of()

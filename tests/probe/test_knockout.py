@@ -15,6 +15,8 @@ from jaxreg.probe.knockout import Removal, Selection
 from tests.helpers import probe_by_hand as by_hand
 from tests.helpers.probe_by_hand import CUES, QUERY, TOKENS, B, D, H, K, N, T
 
+pytestmark = pytest.mark.system
+
 OPTIONS = {
     "pre": {},
     "post": {"norm": "post"},

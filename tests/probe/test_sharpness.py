@@ -14,6 +14,8 @@ from jaxreg.nn import BlockDropout, MlpDropout, Transformer, TransformerDropout
 from jaxreg.probe import forward, sharpness
 from tests.helpers import probe_by_hand as by_hand
 
+pytestmark = pytest.mark.system
+
 MODEL = Transformer(
     vocab_size=by_hand.V,
     num_outputs=by_hand.OUT,

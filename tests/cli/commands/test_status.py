@@ -467,6 +467,7 @@ def test_a_directory_with_hardly_anything_in_it(tmp_path, capsys, left):
     )
 
 
+@pytest.mark.system
 def test_a_ledger(tmp_path, capsys, monkeypatch):
     from jaxreg.study.claims import ledger
     from jaxreg.study.claims.design import load_folder

@@ -335,6 +335,7 @@ def test_interrupted_again_and_again(whole, tmp_path):
     same_bytes(tmp_path / "own", whole(ARMS))
 
 
+@pytest.mark.system
 @pytest.mark.short_cases()
 @pytest.mark.parametrize(
     "when",
