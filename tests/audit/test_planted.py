@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import pytest
 
 from jaxreg.audit import suite
@@ -10,6 +11,13 @@ from tests.audit import planted
 
 FAMILIES = ("randomness", "train_eval", "masking", "strengths", "devices")
 MINE = suite.chosen(FAMILIES)
+
+
+@pytest.fixture(autouse=True)
+def few_mappings():
+    """Forgets an audit's programs: Linux allows a process as many memory mappings as 16 audits."""
+    yield
+    jax.clear_caches()
 
 
 def failed(subject, names, seed=0):

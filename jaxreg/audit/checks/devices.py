@@ -10,6 +10,7 @@ from jax.sharding import PartitionSpec as P
 from jaxreg.audit.bench import SIZE, Bench, batch_size, compiled, pairs_that_agree, require
 from jaxreg.audit.check import Check, NotApplicable
 from jaxreg.audit.subject import Batch
+from jaxreg.errors import one_line
 
 COUNTS = (2, 4)
 """Devices that are used; the reference is one."""
@@ -41,7 +42,7 @@ def sharded_jit(bench: Bench) -> str:
     bench.require_repeats()
     found = meshes()
     for mesh, train in [*((mesh, True) for mesh in found), (found[-1], False)]:
-        gradient, loss = bench.gradient(train=train)
+        gradient, loss = _on_one_device(bench, train)
         where = f"{mesh.size} devices, {'training' if train else 'evaluation'}"
 
         def call(state, batch, key, train=train):
@@ -57,6 +58,18 @@ def sharded_jit(bench: Bench) -> str:
                 f" {off:.1%}",
             )
     return f"{_numbers(found)} devices: losses and gradients are those of one"
+
+
+def _on_one_device(bench: Bench, train: bool) -> tuple:
+    """`bench.gradient`.
+
+    Raises:
+      NotApplicable: `jax.grad` cannot follow the loss, as where it changes its state.
+    """
+    try:
+        return bench.gradient(train=train)
+    except Exception as error:
+        raise NotApplicable(f"needs a loss for jax.grad ({one_line(error, 80)})") from None
 
 
 def _placed(batch: Batch, mesh: Mesh) -> Batch:
@@ -78,7 +91,7 @@ def mapped(bench: Bench) -> str:
     if not bench.rows_stand_alone:
         raise NotApplicable("rows depend on one another: see rows_independent")
     found = meshes()
-    gradient, loss = bench.gradient()
+    gradient, loss = _on_one_device(bench, False)
     for mesh, (name, spread) in zip(
         (found[-1], found[0]), (("shard_map", _shard_map), ("pmap", _pmap))
     ):
