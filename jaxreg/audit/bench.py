@@ -24,6 +24,8 @@ NARROW_TOLERANCE = 0.03
 PERTURBATION = 0.05
 """Standard deviation of what is added to the first parameters: some are 0, and hide all else."""
 
+MOST_STILL_STEPS = 3
+"""Steps without a move after which a subject is taken not to move at all."""
 EVENTS = 30
 """How often two rows must have another number than the usual one before they are compared.
 
@@ -180,6 +182,23 @@ class Bench:
         if step is None:
             raise NotApplicable("needs `step`")
         return self._called("step", lambda s, b, k, train: step(s, b, k), batch, key, True, state)
+
+    @cached_property
+    def moving_state(self) -> State:
+        """The first state from which a step moves the parameters: a warm-up may begin at rate 0.
+
+        Raises:
+          NotApplicable: no step is given, or none of the first steps moves them.
+        """
+        state = self.state
+        for _ in range(MOST_STILL_STEPS):
+            after = self.step(state)
+            if self.gap(self.params(state), self.params(after)) > 0:
+                return state
+            state = after
+        raise NotApplicable(
+            f"the first {MOST_STILL_STEPS} steps move no parameter: see schedule_moves"
+        )
 
     def _called(self, name, function, batch, key, train, state):
         arguments = (

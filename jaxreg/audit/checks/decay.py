@@ -27,12 +27,14 @@ from jaxreg.audit.updates import (
 
 STRENGTH = 0.1
 """At which a knob of decay is tried."""
+KNOB_WORDS = "decay wd l2".split()
+"""Words in the name of a knob of decay, in anybody's code."""
 PLURALS = dict(zip(KINDS, ("kernels", "biases", "norms", "embeddings", "others")))
 
 
 def knob(bench: Bench) -> str | None:
     """The name of the knob of weight decay, if there is one."""
-    return knob_named(bench.subject, ("decay", "wd", "l2"), but=("ema", "rate", "lr"))
+    return knob_named(bench.subject, KNOB_WORDS, but=("ema", "rate", "lr"))
 
 
 def at(bench: Bench, strength: float = STRENGTH) -> Bench:

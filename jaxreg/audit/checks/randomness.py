@@ -41,8 +41,9 @@ def steps_differ(bench: Bench) -> str:
     """Two steps draw differently: by the key that they are given, or by the state."""
     bench.require_draws()
     bench.require_repeats()
-    first = bench.params(bench.step(key=bench.key(0)))
-    others = [bench.params(bench.step(key=bench.key(i))) for i in range(1, 5)]
+    start = bench.moving_state
+    first = bench.params(bench.step(start, key=bench.key(0)))
+    others = [bench.params(bench.step(start, key=bench.key(i))) for i in range(1, 5)]
     gap = max(bench.gap(first, other) for other in others)
     if gap > 0:
         return f"steps with 5 keys: the parameters differ by up to {gap:.2g} of the largest"
