@@ -33,7 +33,11 @@ KERNELS = {
         by_tpu,
         lengths=(75, 290),
         call=Call(2, 75, 290, 4, 2, 8, 6),
-        shapes=(Call(2, 64, 256, 2, 2, 16, 16), Call(1, 330, 330, 1, 1, 5, 3), Call(1, 4, 600, 3, 1)),
+        shapes=(
+            Call(2, 64, 256, 2, 2, 16, 16),
+            Call(1, 330, 330, 1, 1, 5, 3),
+            Call(1, 4, 600, 3, 1),
+        ),
         tolerances={"float32": 1e-5, "bfloat16": 0.03},
     ),
     "gpu": Kernel(
