@@ -26,13 +26,20 @@ def _names(path: tuple) -> tuple[str, ...]:
     return tuple(jax.tree_util.keystr((entry,), simple=True) for entry in path)
 
 
+def _name(path: tuple) -> str:
+    """The name of a leaf; in an `nnx.State` its path ends in the attribute `value` besides."""
+    *_, last = path
+    is_value = len(path) > 1 and last == jax.tree_util.GetAttrKey("value")
+    return _names(path)[-2 if is_value else -1]
+
+
 def _named(*names: str) -> Callable[[Params], PyTree[bool]]:
     """A mask that is True at the leaves of these names.
 
     The name decides, not the number of axes: attention biases are [H, K], embeddings [V, D].
     """
     return lambda params: jax.tree_util.tree_map_with_path(
-        lambda path, _: _names(path)[-1] in names, params
+        lambda path, _: _name(path) in names, params
     )
 
 

@@ -551,3 +551,12 @@ def test_the_average_of_a_straight_line(decay, num):
     weights = np.float64(np.float32(decay)) ** np.arange(num)[::-1]
     expected = np.sum(weights * np.arange(1, num + 1)) / np.sum(weights)
     assert float(state.average["x"]) == pytest.approx(expected, rel=1e-3 if num > 1 else 1e-6)
+
+
+def test_parameters_of_nnx_are_decayed_by_their_names():
+    """The audit of our own modules found that none was: their paths end in `value`."""
+    from flax import nnx
+
+    params = nnx.state(nnx.Linear(2, 3, rngs=nnx.Rngs(0)), nnx.Param)
+    assert jax.tree.leaves(optim.DECAY_MASKS["kernels"](params)) == [False, True]
+    assert nnx.to_pure_dict(params).keys() == {"bias", "kernel"}

@@ -233,7 +233,7 @@ class Updates:
 
         def leaves():
             after = compiled(lambda state, gradients: self.raw(state, gradients))(state, ones)
-            return [np.asarray(x).tobytes() for x in jax.tree.leaves((after,))]
+            return [as_numpy(x).tobytes() for x in jax.tree.leaves((after,))]
 
         return leaves() == leaves()
 
@@ -329,6 +329,13 @@ def require_repeats(bench: Bench) -> None:
     """Raises NotApplicable where an update depends on more than the state and the gradients."""
     if bench.subject.update is not None and not updates_of(bench).repeats:
         raise NotApplicable("an update repeated from one state differs: see schedule_in_state")
+
+
+def as_numpy(leaf: Any) -> np.ndarray:
+    """A leaf's numbers; of a PRNG key its words."""
+    if isinstance(leaf, jax.Array) and jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        leaf = jax.random.key_data(leaf)
+    return np.asarray(leaf)
 
 
 def knob_named(subject: Subject, words: Iterable[str], but: Iterable[str] = ()) -> str | None:

@@ -9,17 +9,10 @@ import numpy as np
 
 from jaxreg.audit.bench import Bench
 from jaxreg.audit.check import Check, CheckFailed, NotApplicable
-from jaxreg.audit.updates import few, leaf_name, require_repeats, updates_of
+from jaxreg.audit.updates import as_numpy, few, leaf_name, require_repeats, updates_of
 
 STEPS_BEFORE = 3
 """Steps before the state is saved, so that everything in it has moved."""
-
-
-def as_numpy(leaf: Any) -> np.ndarray:
-    """A leaf's numbers; of a PRNG key its words."""
-    if isinstance(leaf, jax.Array) and jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        leaf = jax.random.key_data(leaf)
-    return np.asarray(leaf)
 
 
 def differing(first: Any, second: Any) -> list[str]:

@@ -1,0 +1,102 @@
+"""The audit of jaxreg's own transformer, its dropout and its optimizer chain: nothing fails."""
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+import jaxreg.nn.nnx
+from jaxreg import AttentionDropout, audit, optim
+from jaxreg.nn import (
+    AttentionOptions,
+    BlockDropout,
+    BlockOptions,
+    MlpDropout,
+    Transformer,
+    TransformerDropout,
+    TransformerOptions,
+)
+
+VOCABULARY, LENGTH = 20, 8
+SIZES = {"num_layers": 2, "width": 16, "num_heads": 2, "mlp_width": 32, "max_length": 2 * LENGTH}
+OPTIONS = TransformerOptions(block=BlockOptions(attention=AttentionOptions(causal=True)))
+
+
+def batch(seed, size):
+    tokens = np.random.default_rng(seed).integers(0, VOCABULARY, (size, LENGTH + 1))
+    return {"inputs": tokens[:, :-1], "labels": tokens[:, 1:]}
+
+
+def dropout(attention_rate=0.2, mlp_rate=0.1, residual_rate=0.1):
+    return TransformerDropout(
+        BlockDropout(
+            AttentionDropout(attention_rate), MlpDropout(mlp_rate), residual_rate=residual_rate
+        )
+    )
+
+
+def model(drops):
+    return Transformer(VOCABULARY, VOCABULARY, dropout=drops, options=OPTIONS, **SIZES)
+
+
+class Holding(nnx.Module):
+    """The NNX transformer with its random streams, which it takes by the call."""
+
+    def __init__(self, drops, rngs):
+        self.rngs = rngs
+        self.transformer = jaxreg.nn.nnx.Transformer(
+            VOCABULARY, VOCABULARY, dropout=drops, options=OPTIONS, **SIZES, rngs=rngs
+        )
+
+    def __call__(self, tokens, *, train):
+        return self.transformer(tokens, train=train, rngs=self.rngs)
+
+
+def nnx_model(drops):
+    return lambda rngs: Holding(drops, rngs)
+
+
+def knobs(make):
+    return {
+        name: lambda rate, name=name: make(dropout(**{name: rate}))
+        for name in ("attention_rate", "mlp_rate", "residual_rate")
+    }
+
+
+def optimizer() -> optax.GradientTransformation:
+    return optim.optimizer(
+        learning_rate=1e-3, num_steps=60, warmup_steps=5, weight_decay=0.1, max_grad_norm=1.0
+    )
+
+
+def arrays(data):
+    """The tokens as JAX's arrays, which the annotations of shapes ask for."""
+    return [jnp.asarray(data["inputs"])]
+
+
+def subject(api):
+    make, ready = {"linen": (model, audit.linen), "nnx": (nnx_model, audit.nnx)}[api]
+    return ready(
+        make(dropout()),
+        batch,
+        optimizer=optimizer(),
+        arguments=arrays,
+        knobs=knobs(make),
+        causal=True,
+    )
+
+
+EXAMINED = ("randomness", "strengths", "train_eval", "masking", "decay", "schedule", "resume")
+"""Families of which at least one check must apply, so that nothing passes by being left out."""
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("api", ["linen", "nnx"])
+def test_nothing_fails(api):
+    findings = audit.run(subject(api))
+    assert [
+        f"{found.check}: {found.detail}" for found in findings if found.status == "FAILED"
+    ] == []
+    applied = {found.family for found in findings if found.status == "ok"}
+    assert applied >= set(EXAMINED)
