@@ -22,15 +22,13 @@ from jaxreg.typing import Array, Int, Params, PRNGKey, PyTree, Scalar
 
 
 def _names(path: tuple) -> tuple[str, ...]:
-    """The names along a leaf's path, of any kind of tree."""
+    """The names along a leaf's path, of any kind of tree.
+
+    In an `nnx.State` a path ends in the attribute `value` besides, which names nothing.
+    """
+    if len(path) > 1 and path[-1] == jax.tree_util.GetAttrKey("value"):
+        path = path[:-1]
     return tuple(jax.tree_util.keystr((entry,), simple=True) for entry in path)
-
-
-def _name(path: tuple) -> str:
-    """The name of a leaf; in an `nnx.State` its path ends in the attribute `value` besides."""
-    *_, last = path
-    is_value = len(path) > 1 and last == jax.tree_util.GetAttrKey("value")
-    return _names(path)[-2 if is_value else -1]
 
 
 def _named(*names: str) -> Callable[[Params], PyTree[bool]]:
@@ -39,7 +37,7 @@ def _named(*names: str) -> Callable[[Params], PyTree[bool]]:
     The name decides, not the number of axes: attention biases are [H, K], embeddings [V, D].
     """
     return lambda params: jax.tree_util.tree_map_with_path(
-        lambda path, _: _name(path) in names, params
+        lambda path, _: _names(path)[-1] in names, params
     )
 
 

@@ -559,4 +559,17 @@ def test_parameters_of_nnx_are_decayed_by_their_names():
 
     params = nnx.state(nnx.Linear(2, 3, rngs=nnx.Rngs(0)), nnx.Param)
     assert jax.tree.leaves(optim.DECAY_MASKS["kernels"](params)) == [False, True]
-    assert nnx.to_pure_dict(params).keys() == {"bias", "kernel"}
+    heads = nnx.state(nnx.LinearGeneral((2, 3), 4, axis=(-2, -1), rngs=nnx.Rngs(0)), nnx.Param)
+    linen = {"out": nnx.to_pure_dict(heads)}
+    gradients = jax.tree.map(lambda x: 100 * jnp.ones_like(x), linen)
+    expected = clipped(linen, gradients)
+    own = nnx.State({"out": heads})
+    found = clipped(own, jax.tree.map(lambda x: 100 * jnp.ones_like(x), own))
+    for x, y in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def clipped(params, gradients):
+    return optim.clip_adaptively(0.01).update(
+        gradients, optim.clip_adaptively(0.01).init(params), params
+    )[0]
