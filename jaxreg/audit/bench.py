@@ -369,17 +369,18 @@ def gap(a: Any, b: Any) -> float:
     """
     worst, largest = 0.0, 1e-3
     for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-        x, y = _numbers(x), _numbers(y)
+        x, y = as_numpy(x).astype(np.float64), as_numpy(y).astype(np.float64)
         if x.size:
             worst = np.maximum(worst, np.abs(x - y).max())
             largest = np.maximum(largest, max(np.abs(x).max(), np.abs(y).max()))
     return float(worst / largest)
 
 
-def _numbers(leaf: Any) -> np.ndarray:
+def as_numpy(leaf: Any) -> np.ndarray:
+    """A leaf's numbers; of a PRNG key its words."""
     if jnp.issubdtype(getattr(leaf, "dtype", np.float64), jax.dtypes.prng_key):
         leaf = jax.random.key_data(leaf)
-    return np.asarray(leaf).astype(np.float64)
+    return np.asarray(leaf)
 
 
 def pairs_that_agree(found: np.ndarray, tolerance: float) -> tuple[list[tuple[int, int]], int]:

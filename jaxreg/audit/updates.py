@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxreg.audit.bench import Bench
+from jaxreg.audit.bench import Bench, as_numpy
 from jaxreg.audit.check import NotApplicable
 from jaxreg.audit.subject import State, Subject
 
@@ -329,13 +329,6 @@ def require_repeats(bench: Bench) -> None:
     """Raises NotApplicable where an update depends on more than the state and the gradients."""
     if bench.subject.update is not None and not updates_of(bench).repeats:
         raise NotApplicable("an update repeated from one state differs: see schedule_in_state")
-
-
-def as_numpy(leaf: Any) -> np.ndarray:
-    """A leaf's numbers; of a PRNG key its words."""
-    if isinstance(leaf, jax.Array) and jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        leaf = jax.random.key_data(leaf)
-    return np.asarray(leaf)
 
 
 def knob_named(subject: Subject, words: Iterable[str], but: Iterable[str] = ()) -> str | None:

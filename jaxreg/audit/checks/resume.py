@@ -7,9 +7,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxreg.audit.bench import Bench
+from jaxreg.audit.bench import Bench, as_numpy
 from jaxreg.audit.check import Check, CheckFailed, NotApplicable
-from jaxreg.audit.updates import as_numpy, few, leaf_name, require_repeats, updates_of
+from jaxreg.audit.updates import few, leaf_name, require_repeats, updates_of
 
 STEPS_BEFORE = 3
 """Steps before the state is saved, so that everything in it has moved."""

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from jaxreg.audit.bench import Bench, joined, lacking, require
+from jaxreg.audit.bench import Bench, as_numpy, joined, lacking, require
 from jaxreg.audit.check import Check, CheckFailed, NotApplicable
 from jaxreg.audit.checks.masking import causal_in_training
 from jaxreg.audit.subject import State
@@ -108,10 +108,7 @@ def _arrays(state: State) -> list:
 
 def _numbers(state: State) -> list:
     """The arrays, and keys by their numbers."""
-    return [
-        jax.random.key_data(x) if jax.numpy.issubdtype(x.dtype, jax.dtypes.prng_key) else x
-        for x in _arrays(state)
-    ]
+    return [as_numpy(x) for x in _arrays(state)]
 
 
 def rows_independent(bench: Bench) -> str:
