@@ -11,6 +11,7 @@ from experiments.benchmarks import turns
 
 ROOT = Path(__file__).parents[1]
 SPEED = ROOT / "experiments" / "results" / "attention_speed.json"
+NARROW = SPEED.with_stem("attention_speed_avx2")
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +31,14 @@ def test_the_committed_table_follows_from_the_committed_rounds_and_stands_in_the
         in (ROOT / "README.md").read_text()
     )
     assert all(len(seconds) == found["rounds"] >= 5 for seconds in found["seconds"].values())
+
+
+def test_the_cost_of_dropout_on_both_kinds_of_processor_is_what_was_measured(speed):
+    wide, narrow = (json.loads(path.read_text()) for path in (SPEED, NARROW))
+    assert "vectors of 512 bits" in wide["machine"]
+    assert "vectors of 256 bits" in narrow["machine"] and narrow["rounds"] >= 5
+    assert speed.rows(speed.Figures(narrow)) == narrow["table"]
+    assert speed.cost_of_dropout(wide, narrow) in (ROOT / "README.md").read_text()
 
 
 def test_figures_are_medians_and_shares_count_every_product_once(speed):

@@ -265,6 +265,20 @@ def markdown(table: list[dict]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def cost_of_dropout(wide: dict, narrow: dict) -> str:
+    """Time with / without dropout on both kinds of processor, as it stands in the documentation.
+
+    Args:
+      wide, narrow: results with vectors of 512 and of 256 bits.
+    """
+    lines = ["| T | vectors of 512 bits | vectors of 256 bits | promised |", "|---|---|---|---|"]
+    for n in LENGTHS:
+        ratios = [Figures(found).ratio(f"{OURS} {n}", f"{WITHOUT} {n}") for found in (wide, narrow)]
+        shown = (f"{ratio:.3f}{'' if ratio <= 1.1 else ' **not kept**'}" for ratio in ratios)
+        lines.append(f"| {n:,} | {' | '.join(shown)} | at most 1.1 |")
+    return "\n".join(lines) + "\n"
+
+
 STYLES = {
     "torch_dropout": ("PyTorch, dropout", "#b65d3a", "o-"),
     "flax_dropout": ("Flax, dropout", "#7a6aa8", "o-"),
