@@ -324,8 +324,8 @@ def packed_lanes(
     # Outside of the loop, or XLA would draw the tables again for every connection.
     words = None if bits == 1 else tables((k0, k1), groups, keys)
 
-    # lane >= t where lane + (2^16 - t) has bit 16. Integers of one width throughout: with vectors of
-    # 256 bits this takes an eighth less time than comparing and selecting bytes.
+    # lane >= t where lane + (2^16 - t) has bit 16. Integers of one width throughout: with vectors
+    # of 256 bits this takes an eighth less time than comparing and selecting bytes.
     carry = jnp.uint32(1 << 16) - t
 
     def draw(_, __) -> Array:
