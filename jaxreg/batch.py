@@ -14,14 +14,18 @@ PARTNER: Literal["partner_"] = "partner_"
 
 
 class Batch(TypedDict, total=False):
-    """Arrays by name. `tokens`, `query_position` and `label` are always there."""
+    """Arrays by name. `tokens` and `label` are always there.
+
+    Where a row is asked at every position, `label` is [B, T], -1 where nothing is asked, and there
+    is no `query_position`, `foil` or `cut_positions`.
+    """
 
     tokens: Int[Array, "b t"]
     """Ids; 0 is padding."""
     query_position: Int[Array, "b"]
-    """Where the answer is read."""
-    label: Int[Array, "b"]
-    """The right output."""
+    """Where the answer is read; absent where every position is asked."""
+    label: Int[Array, "b"] | Int[Array, "b t"]
+    """The right output, or one of each position; -1 where nothing is asked."""
     features: Float[Array, "b t f"]
     """Embedded in place of the tokens, such as patches of an image."""
 
@@ -38,7 +42,7 @@ class Batch(TypedDict, total=False):
     # Another example of the same batch, where an augmentation mixes two.
     partner_tokens: Int[Array, "b t"]
     partner_query_position: Int[Array, "b"]
-    partner_label: Int[Array, "b"]
+    partner_label: Int[Array, "b"] | Int[Array, "b t"]
     partner_cues: Int[Array, "b c"]
     partner_features: Float[Array, "b t f"]
 

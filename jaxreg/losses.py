@@ -26,3 +26,15 @@ def cross_entropy(
         return plain
     uniform = -jnp.mean(jax.nn.log_softmax(logits), axis=-1)
     return plain + label_smoothing_strength * (uniform - plain)
+
+
+def answer_losses(
+    logits: Float[Array, "b *t v"], labels: Int[Array, "b *t"]
+) -> Float[Array, "b *t"]:
+    """Cross-entropy in nats of each answer: of a row's one label, or of each position's.
+
+    0 where the label of a position is -1, with a gradient of 0.
+    """
+    if labels.ndim == 1:
+        return cross_entropy(logits, labels)
+    return jnp.where(labels >= 0, cross_entropy(logits, jnp.maximum(labels, 0)), 0)

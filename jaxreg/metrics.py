@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from jaxreg.typing import Array, Float, Int
+from jaxreg.typing import Array, Bool, Float, Int
 
 
 class Tally(NamedTuple):
@@ -41,3 +41,15 @@ def choice_hits(
     equal = (logits == largest[..., None]).sum(axis=-1)
     among_all = (right == largest).astype(jnp.float32) / equal.astype(jnp.float32)
     return jnp.where(foils < 0, among_all, 0.5 * (jnp.sign(right - wrong) + 1)).astype(logits.dtype)
+
+
+def asked(labels: Int[Array, "b t"]) -> Bool[Array, "b t"]:
+    """Where a row that is asked at every position has an answer: its label is not -1."""
+    return labels >= 0
+
+
+def mean_of_rows(values: Float[Array, "b t"], labels: Int[Array, "b t"]) -> Float[Array, "b"]:
+    """Each row's mean over its answers; 0 for a row that has none."""
+    there = asked(labels)
+    count = jnp.maximum(jnp.sum(there, axis=-1), 1).astype(values.dtype)
+    return jnp.sum(jnp.where(there, values, 0), axis=-1) / count

@@ -11,14 +11,18 @@ modn       modular arithmetic, a share of the training labels wrong
 digits     images of digits as patches
 text       the next character of prose
 row        one sentence or row as tokens
+next_token rows that are asked for the next token at every position
+unigram    what a model of next tokens must beat
 batches    which examples a step sees, as a function of (seed, step)
 """
 
 from jaxreg.data import agree, catsat, cues, digits, modn, recall, text
 from jaxreg.data.batches import batch_indices
 from jaxreg.data.dataset import Dataset, LeakError, Split, View
+from jaxreg.data.next_token import next_token_split
 from jaxreg.data.row import Encoded
 from jaxreg.data.source import Legend, Source, setting
+from jaxreg.data.unigram import Unigram
 
 SOURCES: dict[str, Source] = {
     "catsat": catsat.SOURCE,
@@ -43,7 +47,9 @@ __all__ = [
     "Legend",
     "Source",
     "Split",
+    "Unigram",
     "View",
     "batch_indices",
+    "next_token_split",
     "setting",
 ]

@@ -120,7 +120,9 @@ def _absent(split: Split) -> list[str]:
 def _split(columns: dict[str, np.ndarray]) -> Split:
     """The split whose arrays with columns these are."""
     n = len(columns["tokens"])
-    return Split(**{"cues": np.zeros((n, 0), np.int32), "tags": np.zeros((n, 0), bool), **columns})
+    absent = {"query_position": None, "foil": None}
+    empty = {"cues": np.zeros((n, 0), np.int32), "tags": np.zeros((n, 0), bool)}
+    return Split(**{**absent, **empty, **columns})
 
 
 def load(source: "Source", settings: Any, cache_dir: str | os.PathLike) -> dict[str, Split]:
@@ -231,6 +233,8 @@ def from_tfds(builder_class: type, **options: Any) -> dict[str, Split]:
     are named as the arrays of `Split` and have fixed shapes; query_position and label must be
     there, and tokens or features (then every token is 1). Without foil a hit is the largest output.
 
+    Without query_position, label has one answer for each position (`jaxreg.data.next_token`).
+
     Args:
       builder_class: a tfds.core.GeneratorBasedBuilder. Its files are made in a temporary folder:
         jaxreg keeps its own.
@@ -259,7 +263,9 @@ def _stacked(builder: str, rows: list[dict[str, Any]]) -> Split:
         shape = given["features"].shape[:2]
     known = {field.name for field in dataclasses.fields(Split)}
     wrong = [name for name in given if name not in known]
-    lacking = [name for name in ("query_position", "label") if name not in given]
+    several = "label" in given and given["label"].ndim == 2
+    needed = ("label",) if several else ("query_position", "label")
+    lacking = [name for name in needed if name not in given]
     lacking += ["tokens"] if shape is None else []
     if wrong or lacking:
         unknown = "" if lacking else f"{wrong[0]!r} is no array of a split"
@@ -269,14 +275,15 @@ def _stacked(builder: str, rows: list[dict[str, Any]]) -> Split:
     n = len(rows)
     filled = {
         "tokens": np.ones(shape, np.int32),
-        "foil": np.full(n, -1, np.int32),
+        **({} if several else {"foil": np.full(n, -1, np.int32)}),
         "template": np.zeros(n, np.int32),
         "cues": np.zeros((n, 0), np.int32),
         "tags": np.zeros((n, 0), bool),
     }
     kinds = {"tags": bool, "features": np.float32}
     arrays = (filled | given).items()
-    return Split(**{name: array.astype(kinds.get(name, np.int32)) for name, array in arrays})
+    typed = {name: array.astype(kinds.get(name, np.int32)) for name, array in arrays}
+    return Split(**{"query_position": None, "foil": None, **typed})
 
 
 def _frozen(array: np.ndarray) -> np.ndarray:

@@ -194,6 +194,7 @@ def _train(rng: np.random.Generator, settings: Settings, taken: set[bytes]) -> S
     num_regular = settings.num_train - settings.num_canaries * settings.canary_repeats
     complaint = f"data.num_train is {settings.num_train}; train"
     rows = _draw(rng, SPLIT_PLANS["train"], num_regular, settings, taken, complaint)
+    assert rows.foil is not None, "`_rows` gives it"
     wrong = np.zeros(len(rows), bool)
     wrong[rng.permutation(len(rows))[: round(settings.noise_rate * len(rows))]] = True
     parts = [
@@ -323,6 +324,8 @@ def check_leaks(splits: dict[str, Split], settings: Settings) -> None:
         if any((_cue_class(tokens, ids) >= 0).any() for ids in (_A_IDS, _B_IDS, _SHORTCUT_IDS)):
             raise LeakError(f"{name} has a row with a cue where nothing may tell the answer")
     trained = {row.tobytes() for row in train.tokens}
+    shifted = splits["shifted"]
+    assert train.query_position is not None and shifted.query_position is not None
     starts = set((train.query_position - CORE.index("query")).tolist())
     for name in SPLITS[1:]:
         shared = [row for row in splits[name].tokens if row.tobytes() in trained]
@@ -331,7 +334,7 @@ def check_leaks(splits: dict[str, Split], settings: Settings) -> None:
             raise LeakError(
                 f"train and {name} share a row: {words!r} ({len(shared)} shared in all)"
             )
-    if starts & set((splits["shifted"].query_position - CORE.index("query")).tolist()):
+    if starts & set((shifted.query_position - CORE.index("query")).tolist()):
         raise LeakError("shifted has a row whose core stands where one stands in training")
 
 

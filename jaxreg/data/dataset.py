@@ -1,11 +1,18 @@
 """A data set: splits of arrays, and the views that are reported; a `Source` draws and loads it."""
 
 import dataclasses
+import functools
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int32
 
+from jaxreg.data.unigram import Unigram
+
 PAD = 0  # the token id of padding, in every data set
+
+Answers = Literal["query", "every_position"]
+"""What is asked of a row: one answer, read at its query; or the next token at every position."""
 
 
 class LeakError(ValueError):
@@ -18,10 +25,11 @@ class Split:
 
     Attributes:
       tokens: token ids; 0 is padding, before and after the sentence.
-      query_position: where the answer is read out.
-      label: the right answer, an index into `Dataset.outputs`.
+      query_position: where the answer is read out; None where every position is asked.
+      label: the right answer, an index into `Dataset.outputs`; where every position is asked, one
+        of each position, -1 at those that have none.
       foil: the wrong answer it is compared with, likewise; -1: with all others, a hit is the
-        largest of all outputs.
+        largest of all outputs. None where every position is asked: with all others.
       template: the sentence's frame, an index into `Dataset.templates`.
       cues: the position of each cue of `Dataset.cue_names`, -1 where the sentence has none.
       tags: one column per name of `Dataset.tag_names`.
@@ -30,9 +38,9 @@ class Split:
     """
 
     tokens: Int32[np.ndarray, "n t"]
-    query_position: Int32[np.ndarray, " n"]
-    label: Int32[np.ndarray, " n"]
-    foil: Int32[np.ndarray, " n"]
+    query_position: Int32[np.ndarray, " n"] | None
+    label: Int32[np.ndarray, " n"] | Int32[np.ndarray, "n t"]
+    foil: Int32[np.ndarray, " n"] | None
     template: Int32[np.ndarray, " n"]
     cues: Int32[np.ndarray, "n c"]
     tags: Bool[np.ndarray, "n g"]
@@ -43,12 +51,13 @@ class Split:
         return len(self.tokens)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The arrays by name, without features where there are none."""
+        """The arrays by name, without those that there are none of."""
         return {name: array for name, array in vars(self).items() if array is not None}
 
     def take(self, rows: np.ndarray) -> "Split":
         """Some rows, by index or mask, in that order."""
-        return Split(**{name: array[rows] for name, array in self.arrays().items()})
+        chosen = {name: array[rows] for name, array in self.arrays().items()}
+        return dataclasses.replace(self, **chosen)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,6 +104,7 @@ class Dataset:
       content_hash: SHA-256 of everything the splits follow from: grammar, settings and seed.
       primary: the view that a comparison should judge.
       chance: accuracy of a guess, where a view does not say otherwise.
+      answers: what is asked of a row.
     """
 
     name: str
@@ -111,6 +121,7 @@ class Dataset:
     content_hash: str
     primary: str = "validation"
     chance: float | int = 0.5
+    answers: Answers = "query"
 
     def view_weights(self, view: View) -> Float32[np.ndarray, " n"]:
         """1 for the rows of the view's split that the view counts, 0 for the others.
@@ -133,8 +144,26 @@ class Dataset:
         return chosen.astype(np.float32)
 
     def chance_of(self, view: View) -> float:
-        """Accuracy of a guess on a view."""
+        """Accuracy of a guess on a view; of next tokens, of the most frequent one in training."""
+        if self.unigram is not None and view.chance is None:
+            return self.unigram.accuracy(self._labels_of(view))
         return float(self.chance if view.chance is None else view.chance)
+
+    def guess_loss_of(self, view: View) -> float:
+        """Loss in nats of a guess on a view: uniform over the outputs, or the unigram model's."""
+        if self.unigram is not None:
+            return self.unigram.loss(self._labels_of(view))
+        return float(np.log(len(self.outputs)))
+
+    @functools.cached_property
+    def unigram(self) -> Unigram | None:
+        """How often each token is the answer in training, where every position is asked."""
+        if self.answers == "query":
+            return None
+        return Unigram.of(self.splits["train"].label, len(self.outputs))
+
+    def _labels_of(self, view: View) -> np.ndarray:
+        return self.splits[view.split].label[self.view_weights(view) > 0]
 
     def without_empty_views(self) -> "Dataset":
         """The same without the views that count no row."""
@@ -161,10 +190,11 @@ class Dataset:
         leaked = np.flatnonzero(owner != owner[first][inverse])
         if leaked.size:
             row = leaked[0]
+            answer = f" -> {self.outputs[rows[row, -1]]!r}" if self.answers == "query" else ""
             raise LeakError(
                 f"{names[owner[first][inverse[row]]]} and {names[owner[row]]} share a sentence:"
-                f" {self._words(rows[row, : self.splits[names[0]].tokens.shape[1]])!r} ->"
-                f" {self.outputs[rows[row, -1]]!r} ({leaked.size} shared in all)"
+                f" {self._words(rows[row, : self.splits[names[0]].tokens.shape[1]])!r}{answer}"
+                f" ({leaked.size} shared in all)"
             )
 
     def _words(self, tokens: Int32[np.ndarray, " t"]) -> str:
@@ -174,7 +204,8 @@ class Dataset:
 def _content(split: Split) -> Int32[np.ndarray, "n m"]:
     """Each row's tokens without its offset, its features and label, to tell sentences apart."""
     order = np.argsort(split.tokens == PAD, axis=1, kind="stable")
-    parts = [np.take_along_axis(split.tokens, order, axis=1), split.label[:, None]]
+    label = split.label if split.label.ndim == 2 else split.label[:, None]
+    parts = [np.take_along_axis(split.tokens, order, axis=1), label]
     if split.features is not None:
         moved = np.take_along_axis(split.features, order[..., None], axis=1)
         parts.insert(1, np.ascontiguousarray(moved).view(np.int32).reshape(len(split), -1))

@@ -76,6 +76,8 @@ def _known_row(content: Int32[np.ndarray, " n"], dataset: Dataset) -> Encoded:
         same = (np.array_equal(row[row != PAD], content) for row in split.tokens)
         row = next(itertools.compress(itertools.count(), same), None)
         if row is not None:
+            if split.query_position is None or split.foil is None:
+                break  # every position is asked
             start = int(np.flatnonzero(split.tokens[row])[0])
             cues = tuple(int(place) - start if place >= 0 else -1 for place in split.cues[row])
             label, foil = int(split.label[row]), int(split.foil[row])

@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int32
 
-from jaxreg.data.dataset import Dataset, Split, View
+from jaxreg.data.dataset import Answers, Dataset, Split, View
 from jaxreg.data.row import Encoded, encode_row
 from jaxreg.syntax import source_digest
 
@@ -153,6 +153,9 @@ class Source:
       pathways: name of a cut -> view, for the report's section on several pathways.
       same_shape: settings that change which rows are drawn, but neither sizes nor words. Draws that
         differ in others are trained by separate programs.
+      answers: "query": a row has one answer, read at its query; "every_position": a row is asked
+        for the next token at every position (`jaxreg.data.next_token`), its outputs are its tokens,
+        it has no cues, and its chance and loss of a guess are computed from the training split.
     """
 
     name: str
@@ -173,6 +176,7 @@ class Source:
     rewritings: tuple[str, ...] = ()
     rewrite: Callable[[Dataset, Sequence[str], int], Mapping[str, Variants]] | None = None
     pathways: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    answers: Answers = "query"
 
     def __post_init__(self):
         """Raises ValueError where the parts do not fit."""
@@ -186,6 +190,12 @@ class Source:
         if missing:
             raise ValueError(
                 f"data set {self.name}: there is no setting, view or split {missing[0]!r}"
+            )
+        cut = [view.name for view in self.views if view.cut or view.fresh]
+        if self.answers == "every_position" and (cut or self.rewritings):
+            which = f"view {cut[0]!r} cuts or renews" if cut else "it rewrites"
+            raise ValueError(
+                f"data set {self.name}: {which} what one query reads, and every position is asked"
             )
 
     def load(self, *, seed: int, cache_dir: str | os.PathLike, **settings: Any) -> Dataset:
@@ -219,6 +229,7 @@ class Source:
             splits=splits,
             views=self.views,
             primary=self.primary,
+            answers=self.answers,
             content_hash=self.content_hash(settings),
             **vars(self.legend(settings)),
         )

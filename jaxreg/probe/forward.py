@@ -4,6 +4,9 @@ A batch is a dict of arrays: tokens [B, T] (0 = padding), query_position [B], la
 (-1: against all outputs), cut_positions [B, C] (-1 cuts nothing), cues [B, C] (-1: absent), and
 features [B, T, F] where the data set has them. `cut_positions` and `features` may be left out. All
 rows count: give no rows that only fill a batch up, and choose a view's rows before.
+
+Of rows that are asked at every position label is [B, T], -1 where nothing is asked, and there is no
+query_position, foil or cut_positions; logits are [B, T, V].
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxreg import losses
-from jaxreg.metrics import choice_hits
+from jaxreg.metrics import asked, choice_hits, mean_of_rows
 from jaxreg.nn import Transformer
 from jaxreg.typing import Array, Bool, Float, Int, PRNGKey
 
@@ -39,8 +42,8 @@ def query_logits(
     example_ids: Int[Array, "b"] | None = None,
     intercept: Sequence[Callable] = (),
     sow: bool = False,
-) -> Float[Array, "b v"]:
-    """Logits at the query position, with the batch's connections cut in every head and layer.
+) -> Float[Array, "b *t v"]:
+    """Logits where the batch is asked, with the batch's connections cut in every head and layer.
 
     Args:
       mask: True where attending is allowed, a mask per layer; on top of padding and of
@@ -66,7 +69,7 @@ def query_logits(
             train=dropout_key is not None,
             dropout_key=dropout_key,
             example_ids=example_ids,
-            read_positions=batch["query_position"],
+            read_positions=batch["query_position"] if "query_position" in batch else None,
             **extra,
             mutable="intermediates" if sow else False,
         )
@@ -91,12 +94,29 @@ def score(logits: Float[Array, "*k b v"], batch: Mapping) -> PassScore:
     return PassScore(hits.mean(-1), losses.cross_entropy(logits, labels).mean(-1))
 
 
+def row_scores(logits: Float[Array, "b *t v"], batch: Mapping) -> Float[Array, "b 2"]:
+    """Of each row the share of hits and the loss in nats: means over its answers."""
+    labels = batch["label"]
+    if labels.ndim == 1:
+        hits = choice_hits(logits, labels, batch["foil"])
+        return jnp.stack([hits, losses.cross_entropy(logits, labels)], axis=-1)
+    among_all = jnp.full_like(labels, -1)
+    hits = choice_hits(logits, jnp.maximum(labels, 0), among_all)
+    each = (hits, losses.answer_losses(logits, labels))
+    return jnp.stack([mean_of_rows(x, labels) for x in each], axis=-1)
+
+
 def mean_loss(
     model: Transformer, params: Any, batch: Mapping, dropout_key: PRNGKey | None = None
 ) -> Float[Array, ""]:
-    """The batch's mean cross-entropy in nats, to differentiate; in train mode if a key is given."""
-    logits = query_logits(model, params, batch, dropout_key=dropout_key)
-    return losses.cross_entropy(logits, batch["label"]).mean()
+    """The batch's mean cross-entropy in nats, to differentiate; in train mode if a key is given.
+
+    Where every position is asked it is the mean over all answers, as in training.
+    """
+    logits, labels = query_logits(model, params, batch, dropout_key=dropout_key), batch["label"]
+    if labels.ndim == 1:
+        return losses.cross_entropy(logits, labels).mean()
+    return losses.answer_losses(logits, labels).sum() / jnp.sum(asked(labels))
 
 
 def over_members(

@@ -2,7 +2,8 @@
 
     loss of an example = cross-entropy + sum over penalties of strength * penalty
 
-A penalty reads the outputs of one training pass (`Seen`) and returns one number per example.
+A penalty reads the outputs of one training pass (`Seen`) and returns one number per answer or per
+example; where a row is asked at every position, that of an example counts for each of its answers.
 Strengths are traced; the off value of each is 0, where the loss is exactly the cross-entropy (of a
 finite penalty). A user's penalty is a class like these.
 """
@@ -31,12 +32,12 @@ class Seen:
       decayed: a tree of the same structure, True at the leaves that weight decay acts on.
       batch: arrays with the example first, and `tokens` [B, T], 0 at padding.
       example_ids: [B] positions in the global batch.
-      logits: [B, V] of the pass, with its dropout.
+      logits: [B, V] of the pass, with its dropout; [B, T, V] where every position is asked.
       loss: [B] cross-entropy in nats, without any penalty; of two labels where an augmentation
-        mixed them.
+        mixed them. [B, T] where every position is asked, and 0 where it has no answer.
       attention_weights: () -> [N, B, H, T, T] of the same pass, as they were applied to the values:
         after dropout.
-      again: () -> [B, V], logits of a second pass over the same batch, with other dropout masks
+      again: () -> logits like these of a second pass over the same batch, with other dropout masks
         (stream "second").
     """
 
@@ -44,10 +45,10 @@ class Seen:
     decayed: PyTree[bool]
     batch: Mapping[str, Any]
     example_ids: Int[Array, "b"]
-    logits: Float[Array, "b v"]
-    loss: Float[Array, "b"]
+    logits: Float[Array, "b *t v"]
+    loss: Float[Array, "b *t"]
     attention_weights: Callable[[], Float[Array, "n b h t t"]]
-    again: Callable[[], Float[Array, "b v"]]
+    again: Callable[[], Float[Array, "b *t v"]]
 
     def __post_init__(self):
         for name in ("attention_weights", "again"):
@@ -55,7 +56,7 @@ class Seen:
 
 
 class Penalty(Protocol):
-    """The interface of a penalty: from the outputs of a training pass to one number per example.
+    """The interface of a penalty: from the outputs of a training pass to one number per answer.
 
     what: one line for `jaxreg list`. source: the paper. largest: the greatest strength that makes
     sense; seen_with: config fields and values without which it changes nothing. A class that
@@ -67,8 +68,11 @@ class Penalty(Protocol):
     largest: ClassVar[float] = inf
     seen_with: ClassVar[Mapping[str, Any]] = {}
 
-    def __call__(self, seen: Seen) -> Float[Array, "b"]:
-        """[B], finite where logits and parameters are, and with finite gradients."""
+    def __call__(self, seen: Seen) -> Float[Array, "b *t"]:
+        """[B], or [B, T] where every position is asked.
+
+        Finite where logits and parameters are, and with finite gradients.
+        """
         ...
 
 
@@ -85,7 +89,7 @@ class LabelSmoothing(Penalty):
     source = "Szegedy et al. 2016"
     largest = 1.0
 
-    def __call__(self, seen: Seen) -> Float[Array, "b"]:
+    def __call__(self, seen: Seen) -> Float[Array, "b *t"]:
         return -jnp.mean(jax.nn.log_softmax(seen.logits), axis=-1) - seen.loss
 
 
@@ -104,7 +108,7 @@ class RDrop(Penalty):
     source = "Liang et al. 2021"
     seen_with: ClassVar[Mapping[str, Any]] = {"model.attention_dropout_rate": 0.6}
 
-    def __call__(self, seen: Seen) -> Float[Array, "b"]:
+    def __call__(self, seen: Seen) -> Float[Array, "b *t"]:
         log_p, log_q = jax.nn.log_softmax(seen.logits), jax.nn.log_softmax(seen.again())
         return jnp.sum((jnp.exp(log_p) - jnp.exp(log_q)) * (log_p - log_q), axis=-1) / 2
 
@@ -121,7 +125,7 @@ class ZLoss(Penalty):
     what = "keeps the logarithm of the softmax's normalizer near 0"
     source = "Chowdhery et al. 2022; Shazeer et al. 2018"
 
-    def __call__(self, seen: Seen) -> Float[Array, "b"]:
+    def __call__(self, seen: Seen) -> Float[Array, "b *t"]:
         return jnp.square(jax.nn.logsumexp(seen.logits, axis=-1))
 
 
@@ -135,7 +139,7 @@ class ConfidencePenalty(Penalty):
     what = "rewards entropy of the output: sure answers cost"
     source = "Pereyra et al. 2017"
 
-    def __call__(self, seen: Seen) -> Float[Array, "b"]:
+    def __call__(self, seen: Seen) -> Float[Array, "b *t"]:
         log_p = jax.nn.log_softmax(seen.logits)
         return jnp.sum(jnp.exp(log_p) * log_p, axis=-1)
 
@@ -182,8 +186,8 @@ class L2(Penalty):
     what = "half the squared norm of the decayed parameters, as a term of the loss"
     source = "Tikhonov 1943; Krogh & Hertz 1991"
 
-    def __call__(self, seen: Seen) -> Float[Array, "b"]:
-        return _for_each_example(seen, lambda x: jnp.sum(jnp.square(x)) / 2)
+    def __call__(self, seen: Seen) -> Float[Array, "b *t"]:
+        return _for_each_answer(seen, lambda x: jnp.sum(jnp.square(x)) / 2)
 
 
 class L1(Penalty):
@@ -199,8 +203,8 @@ class L1(Penalty):
     what = "sum of absolute values of the decayed parameters, as a term of the loss"
     source = "Tibshirani 1996"
 
-    def __call__(self, seen: Seen) -> Float[Array, "b"]:
-        return _for_each_example(seen, lambda x: jnp.sum(jnp.abs(x)))
+    def __call__(self, seen: Seen) -> Float[Array, "b *t"]:
+        return _for_each_answer(seen, lambda x: jnp.sum(jnp.abs(x)))
 
 
 PENALTIES: dict[str, type] = {
@@ -217,8 +221,8 @@ PENALTIES: dict[str, type] = {
 
 def penalized(
     seen: Seen, strengths: Mapping[str, Scalar], penalties: Mapping[str, type] = PENALTIES
-) -> Float[Array, "b"]:
-    """Each example's loss: seen.loss + the sum of strength * penalty, in the table's order.
+) -> Float[Array, "b *t"]:
+    """Each answer's loss: seen.loss + the sum of strength * penalty, in the table's order.
 
     Args:
       strengths: penalty name -> strength, perhaps traced. A penalty that is not named is absent
@@ -233,7 +237,10 @@ def penalized(
     value = seen.loss
     for name, penalty in penalties.items():
         if name in strengths:
-            value = value + strengths[name] * penalty()(seen)
+            term = penalty()(seen)
+            if term.ndim < value.ndim:  # of the row as a whole
+                term = term[:, None]
+            value = value + strengths[name] * term
     return value
 
 
@@ -243,8 +250,8 @@ def _mean_where(x: Float[Array, "b t"], real: Bool[Array, "b t"]) -> Float[Array
     return jnp.sum(jnp.where(real, x, 0), axis=-1) / count
 
 
-def _for_each_example(seen: Seen, of_leaf: Callable[[Array], Array]) -> Float[Array, "b"]:
-    """The sum over the decayed leaves, once for each example."""
+def _for_each_answer(seen: Seen, of_leaf: Callable[[Array], Array]) -> Float[Array, "b *t"]:
+    """The sum over the decayed leaves, once for each answer."""
     values = jax.tree.map(
         lambda x, decayed: of_leaf(x) if decayed else 0.0, seen.params, seen.decayed
     )

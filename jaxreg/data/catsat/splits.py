@@ -314,6 +314,7 @@ def _pairs_of(split: Split) -> set[tuple[int, int]]:
     """The (subject, verb) pairs that occur in a split, read from its tokens."""
     subject_of = {int(token): noun for row in grammar.SUBJECT_IDS for noun, token in enumerate(row)}
     rows = np.arange(len(split))
+    assert split.query_position is not None, "every row has its verb"
     nouns, stems = split.tokens[rows, split.cues[:, 0]], split.tokens[rows, split.query_position]
     return {
         (subject_of[noun], stem - int(grammar.STEM_IDS[0]))

@@ -14,6 +14,8 @@ from jaxreg.study.analysis.judge import DesignLike
 
 def view_examples(dataset: Dataset) -> list[tuple[str, str, str]]:
     """(view title, a training sentence with answer, a held-out one with the question) per view."""
+    if dataset.answers == "every_position":
+        return _passages(dataset)
     train = dataset.splits["train"]
     rows = []
     for view in dataset.views:
@@ -33,6 +35,24 @@ def view_examples(dataset: Dataset) -> list[tuple[str, str, str]]:
         trained = f"{dataset.sentence('train', near)} -> {dataset.outputs[train.label[near]]}"
         rows.append((view.title, trained, f"{dataset.sentence(view.split, row)} -> ?{cut}"))
     return rows
+
+
+MOST_CHARACTERS = 60
+"""Of a passage that is shown."""
+
+
+def _passages(dataset: Dataset) -> list[tuple[str, str, str]]:
+    """`view_examples` of rows that are asked for the next token: the start of one each."""
+
+    def start(split: str, row: int) -> str:
+        text = " ".join(dataset.sentence(split, row).split())
+        return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}..."
+
+    first = f"{start('train', 0)} -> each next token"
+    return [
+        (view.title, first, start(view.split, int(np.flatnonzero(dataset.view_weights(view))[0])))
+        for view in dataset.views
+    ]
 
 
 def command(argv: Sequence[str]) -> str:

@@ -85,7 +85,9 @@ class Target:
     @property
     def query(self) -> int:
         """The position in the row at which the answer is read."""
-        return int(self.dataset.splits["train"].query_position[self.row])
+        queries = self.dataset.splits["train"].query_position
+        assert queries is not None, "`find` refuses the others"
+        return int(queries[self.row])
 
     def name(self, connection: Connection) -> str:
         """Such as "layer 0 head 2: SIT -> cat (2)": the last number counts the words from 1."""
@@ -158,6 +160,11 @@ def _refuse(
     if augmenting:
         mistakes.append(
             f"{subject} has augment.{augmenting[0]}: what it trains on is not the sentence itself"
+        )
+    if dataset.answers == "every_position":
+        mistakes.append(
+            f"{dataset.name} asks for the next token at every position: there is no one answer"
+            " whose connections could be kept"
         )
     if dataset.splits["train"].features is not None:
         mistakes.append(
@@ -327,6 +334,7 @@ def compared(
 ) -> dict[str, Any]:
     """counterfactual.json: all members against the first (factual); fractions, nats, positions."""
     dataset, split, row = target.dataset, target.dataset.splits["train"], target.row
+    assert split.foil is not None, "`find` refuses the others"
     view = next(view for view in dataset.views if view.name == primary)
     answer = _answer(target)
     factual = records[0]
@@ -371,6 +379,7 @@ def compared(
 def _answer(target: Target) -> Callable[[Any], float]:
     """params -> probability of the answer, against the foil or, without one, all outputs."""
     split, row = target.dataset.splits["train"], target.row
+    assert split.query_position is not None and split.foil is not None
     model, _ = example_sentence.trained_model(target.spec, target.record, target.dataset)
     batch = {
         "tokens": jnp.asarray(split.tokens[row : row + 1]),

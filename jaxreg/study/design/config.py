@@ -376,7 +376,10 @@ def _check_names(sound: Mapping[str, Any]) -> list[str]:
     found, dataset = _preview_of(sound), sound["data.dataset"]
     edges = sound.get("model.attention_dropout_edges", "all")
     cues = None if isinstance(found, list) else found.cue_names
-    wrong = [] if cues is None else cross_checks.check_edges(edges, cues, dataset)
+    if SOURCES[dataset].answers == "every_position":
+        wrong = cross_checks.check_every_position(sound)
+    else:
+        wrong = [] if cues is None else cross_checks.check_edges(edges, cues, dataset)
     return [*wrong, *cross_checks.check_augmentations(sound, SOURCES[dataset].rewritings)]
 
 

@@ -171,6 +171,32 @@ def check_edges(edges: str, cue_names: Sequence[str], dataset: str) -> list[str]
     ]
 
 
+NEEDS_ONE_QUERY = ("augment.cutmix_strength", "augment.token_cutoff_rate")
+"""Fields that only rows with one answer can have: cutmix aligns its spans by the query, and token
+cutoff makes padding of a token, which leaves a position of a causal model nothing to attend to."""
+
+
+def check_every_position(values: Mapping[str, Any]) -> list[str]:
+    """What next-token rows cannot be trained with; `values`: those that are sound by themselves."""
+    asks = f"{values['data.dataset']} asks for the next token at every position"
+    mistakes = []
+    if values.get("model.causal") is False:
+        mistakes.append(
+            f"model.causal is False; {asks}, which a model that looks ahead reads: it must be True"
+        )
+    if values.get("model.attention_dropout_edges", "all") != "all":
+        mistakes.append(
+            f"model.attention_dropout_edges is {values['model.attention_dropout_edges']}; {asks},"
+            " and has no one query: it must be all"
+        )
+    mistakes += [
+        f"{name}: {asks}; it must be None"
+        for name in NEEDS_ONE_QUERY
+        if values.get(name) is not None
+    ]
+    return mistakes
+
+
 def check_augmentations(values: Mapping[str, Any], rewritable: Sequence[str]) -> list[str]:
     """Sentences can be rewritten only where the data set has a grammar for it.
 

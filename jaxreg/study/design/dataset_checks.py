@@ -44,16 +44,22 @@ def _wrong(dataset: Dataset, split: Split, length: int) -> Iterator[str]:
     if split.tokens.shape[1] != length:
         yield f"its rows have {split.tokens.shape[1]} positions; data.length is {length}"
     outputs, positions = len(dataset.outputs), split.tokens.shape[1]
+    if dataset.answers == "query":
+        yield from _one_answer(split)
+        least_label = 0
+    else:
+        yield from _every_position(split)
+        least_label = -1
     for what, array, least, limit in (
         ("token", split.tokens, 0, len(dataset.tokens)),
         ("query_position", split.query_position, 0, positions),
-        ("label", split.label, 0, outputs),
+        ("label", split.label, least_label, outputs),
         ("foil", split.foil, -1, outputs),
         ("template", split.template, 0, len(dataset.templates)),
         ("cue", split.cues, -1, positions),
     ):
-        bad = np.argwhere((array < least) | (array >= limit))
-        if len(bad):
+        bad = () if array is None else np.argwhere((array < least) | (array >= limit))
+        if array is not None and len(bad):
             yield (
                 f"row {bad[0][0]} has {what} {array[tuple(bad[0])]}; it must be from {least} to"
                 f" {limit - 1} ({len(bad)} such in all)"
@@ -63,3 +69,34 @@ def _wrong(dataset: Dataset, split: Split, length: int) -> Iterator[str]:
             f"row {np.argwhere(~np.isfinite(split.features))[0][0]} has a feature that is no finite"
             " number"
         )
+
+
+def _one_answer(split: Split) -> Iterator[str]:
+    """Mistakes in the arrays of rows that have one answer each."""
+    for name, array in (("query_position", split.query_position), ("foil", split.foil)):
+        if array is None:
+            yield f"it has no {name}; only rows with answers='every_position' have none"
+    if split.label.ndim != 1:
+        yield "a row has several labels; that is answers='every_position'"
+
+
+def _every_position(split: Split) -> Iterator[str]:
+    """Mistakes in the arrays of rows that are asked for the next token at every position."""
+    for name, array in (("query_position", split.query_position), ("foil", split.foil)):
+        if array is not None:
+            yield f"it has {name}, though every position is asked"
+    if split.cues.shape[1]:
+        yield "it has cues, though every position is asked: no connection is that of the answer"
+    if split.label.shape != split.tokens.shape:
+        yield (
+            f"its labels have the shape {split.label.shape}; one for each position is"
+            f" {split.tokens.shape}"
+        )
+        return
+    asked = split.label >= 0
+    silent = np.flatnonzero(~asked.any(axis=1))
+    if len(silent):
+        yield f"row {silent[0]} asks nothing ({len(silent)} such in all)"
+    padded = np.argwhere(asked & (split.tokens == 0))
+    if len(padded):
+        yield f"row {padded[0][0]} is asked at padding, position {padded[0][1]}"

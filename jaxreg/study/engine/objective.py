@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from jaxreg import losses, nn, optim, rng
 from jaxreg.batch import PARTNER
 from jaxreg.data import Dataset
-from jaxreg.metrics import Tally, choice_hits
-from jaxreg.probe.forward import query_logits
+from jaxreg.metrics import Tally, asked
+from jaxreg.probe.forward import query_logits, row_scores
 from jaxreg.reg import augmentations, schedules, sharpness
 from jaxreg.reg.penalties import Seen, penalized
 from jaxreg.study.design import components
@@ -71,9 +71,15 @@ def problem_of(structure: Mapping, vocabulary: Vocabulary) -> Callable[[Strength
         model = model_of(structure, strengths, vocabulary)
 
         def score(params, batch, seed):
-            logits = query_logits(model, with_fresh_rows(params, seed, vocabulary), batch)
-            hits = choice_hits(logits, batch["label"], batch["foil"])
-            return jnp.stack([hits, losses.cross_entropy(logits, batch["label"])], axis=-1)
+            params = with_fresh_rows(params, seed, vocabulary)
+
+            def of_rows(rows):
+                return row_scores(query_logits(model, params, rows), rows)
+
+            if batch["label"].ndim == 1:
+                return of_rows(batch)
+            # Logits of every position of a whole split are too many to hold at once.
+            return in_parts(of_rows, batch, structure["train"]["batch_size"])
 
         def init(key):
             given = example_input(vocabulary)
@@ -94,6 +100,16 @@ def problem_of(structure: Mapping, vocabulary: Vocabulary) -> Callable[[Strength
         return problem._replace(trace=diagnostics.of(structure["eval"]["traces"], problem, model))
 
     return build
+
+
+def in_parts(of_rows: Callable[[Any], jax.Array], batch: Any, size: int) -> jax.Array:
+    """`of_rows` of a batch, `size` rows at a time: the same rows, in less memory."""
+    count = jax.tree.leaves(batch)[0].shape[0]
+    size = min(size, count)
+    parts = -(-count // size)
+    rows = jnp.minimum(jnp.arange(parts * size), count - 1).reshape(parts, size)
+    found = jax.lax.map(lambda own: of_rows(jax.tree.map(lambda x: x[own], batch)), rows)
+    return found.reshape(parts * size, *found.shape[2:])[:count]
 
 
 def example_input(vocabulary: Vocabulary) -> dict[str, Any]:
@@ -157,7 +173,10 @@ def training_loss(
     )
     strength = {name.removesuffix("_strength"): value for name, value in now["loss"].items()}
     values = penalized(seen, strength, components.PENALTIES)
-    return Tally(jnp.sum(values), jnp.float32(values.size))
+    if batch["label"].ndim == 1:
+        return Tally(jnp.sum(values), jnp.float32(values.size))
+    there = asked(batch["label"])
+    return Tally(jnp.sum(jnp.where(there, values, 0)), jnp.sum(there, dtype=jnp.float32))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,10 +195,14 @@ class Pass:
     def logits_and_loss(self, stream: str) -> tuple[jax.Array, jax.Array]:
         """[B, V] logits at the query, and [B] cross-entropy in nats, with the masks of a stream.
 
+        Where every position is asked they are [B, T, V] and [B, T].
+
         Where labels are mixed the loss is that of both, by their weights; a mixed example has two
-        queries, each read for its label.
+        queries, each read for its label. Where the partner has no answer the own one counts alone.
         """
         batch = self.batch
+        if batch["label"].ndim == 2:
+            return self._at_every_position(stream)
         if "mix_layer" in batch:
             names = ("query_position", f"{PARTNER}query_position")
             queries = jnp.stack([batch[name] for name in names], axis=1)
@@ -193,6 +216,17 @@ class Pass:
                 other, batch[f"{PARTNER}label"]
             )
         return own, loss
+
+    def _at_every_position(self, stream: str) -> tuple[jax.Array, jax.Array]:
+        """[B, T, V] logits and [B, T] cross-entropy; see `logits_and_loss`."""
+        batch = self.batch
+        logits = self._apply(stream, read_positions=None)
+        loss = losses.answer_losses(logits, batch["label"])
+        if "mix_weight" in batch:
+            partner = batch[f"{PARTNER}label"]
+            weight = jnp.where(asked(partner), batch["mix_weight"][:, None], 1)
+            loss = weight * loss + (1 - weight) * losses.answer_losses(logits, partner)
+        return logits, loss
 
     def attention_weights(self) -> jax.Array:
         """[N, B, H, T, T]: as applied, with what dropout left."""

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxreg.data import Dataset, View
+from jaxreg.data import Dataset, Split, View
 from jaxreg.probe.forward import query_logits as predict
 from jaxreg.reg import augmentations
 from jaxreg.study.design import components, regularizers
@@ -129,21 +129,23 @@ def pass_batch(
 ) -> dict[str, np.ndarray]:
     """One pass as arrays: the scored rows, filled up to `rows` by repeating the last one."""
     part, chosen = dataset.splits[split], scored_rows(dataset, split)
-    columns = [dataset.cue_names.index(name) for name in cut]
-    cuts = np.full((len(part), len(dataset.cue_names)), -1, np.int32)
-    cuts[:, : len(columns)] = part.cues[:, columns]
-    batch = {
-        "tokens": part.tokens,
-        "query_position": part.query_position,
-        "label": part.label,
-        "foil": part.foil,
-        "cut_positions": cuts,
-    }
+    batch = asked_of(part)
+    if part.foil is not None:
+        columns = [dataset.cue_names.index(name) for name in cut]
+        cuts = np.full((len(part), len(dataset.cue_names)), -1, np.int32)
+        cuts[:, : len(columns)] = part.cues[:, columns]
+        batch |= {"foil": part.foil, "cut_positions": cuts}
     if part.features is not None:
         batch["features"] = part.features
     fill = 0 if rows is None else rows - len(chosen)
     filled = np.concatenate([chosen, np.repeat(chosen[-1:], fill)])
     return {name: x[filled] for name, x in batch.items()}
+
+
+def asked_of(part: Split) -> dict[str, np.ndarray]:
+    """What a model reads and is asked: tokens, label, and query_position where there is one."""
+    query = {} if part.query_position is None else {"query_position": part.query_position}
+    return {"tokens": part.tokens, **query, "label": part.label}
 
 
 NUM_VARIANTS = 8
@@ -153,12 +155,7 @@ NUM_VARIANTS = 8
 def train_batch(dataset: Dataset, needs: Sequence[str]) -> dict[str, np.ndarray]:
     """The training split as arrays; sentences rewritten for augmentations are variants_<kind>."""
     split = dataset.splits["train"]
-    batch = {
-        "tokens": split.tokens,
-        "query_position": split.query_position,
-        "label": split.label,
-        "cues": split.cues,
-    }
+    batch = asked_of(split) | {"cues": split.cues}
     if split.features is not None:
         batch["features"] = split.features
     kinds = [need.removeprefix("variants:") for need in needs if need.startswith("variants:")]

@@ -53,6 +53,7 @@ def attention_mass(
             continue
         primary = next(view for view in dataset.views if view.name == dataset.primary)
         split = dataset.splits[primary.split]
+        assert split.query_position is not None, "rows with cues have one query"
         model, params = trained_model(spec, record, dataset)
         key = tuple(
             getattr(model, field.name)
@@ -110,11 +111,14 @@ def matrices(
     if spec is None or not rates[spec.arm]:
         return nothing
     dataset, record = datasets[spec.data], records[spec.hash]
-    if dataset.splits["train"].features is not None:  # patches are no words
+    train = dataset.splits["train"]
+    if train.features is not None:  # patches are no words
+        return nothing
+    if train.foil is None:  # a passage of hundreds of tokens is no picture
         return nothing
     row = example_row(dataset)
     model, params = trained_model(spec, record, dataset)
-    has_foil = dataset.splits["train"].foil[row] >= 0
+    has_foil = train.foil[row] >= 0
     return {
         "matrices": _matrices(spec, dataset, row, model, params, rates[spec.arm]),
         "edges": _edges(dataset, row, model, params) if has_foil else None,
@@ -149,6 +153,7 @@ def _matrices(
 ) -> dict[str, Any]:
     """Trained weights, and the masks of the real steps whose batch held the sentence."""
     split, train = dataset.splits["train"], spec.config["train"]
+    assert split.query_position is not None, "rows of one answer"
     span, tokens = _span(split, row), jnp.asarray(split.tokens[row : row + 1])
     maps = np.asarray(probe.attention_maps(model, params, tokens))[:, 0, :, span, span]
     drawn = batch_indices(
@@ -189,6 +194,7 @@ def _matrices(
 def _edges(dataset: Dataset, row: int, model: Any, params: Any) -> dict[str, Any]:
     """The answer's probability with each connection of the verb's row severed."""
     split = dataset.splits["train"]
+    assert split.query_position is not None and split.foil is not None, "rows of one answer"
     span = _span(split, row)
     answer, foil = int(split.label[row]), int(split.foil[row])
     tokens, query = jnp.asarray(split.tokens[row]), int(split.query_position[row])

@@ -137,7 +137,12 @@ def _flipped(
     records: Mapping[str, Record],
     datasets: Mapping[str, Dataset],
 ) -> dict[str, list]:
-    """Sentences, primary view, first seed, where arm and baseline answers differ: gains first."""
+    """Sentences, primary view, first seed, where arm and baseline answers differ: gains first.
+
+    None where a row has several answers.
+    """
+    if datasets[specs[0].data].answers == "every_position":
+        return {}
     first = min(spec.seed for spec in specs)
     at_first = {spec.arm: spec for spec in specs if spec.seed == first}
     base = at_first[experiment.baseline]
@@ -168,6 +173,7 @@ def _flip(
     dataset: Dataset, view: Any, row: int, before: bool, after: bool, seed: int
 ) -> dict[str, Any]:
     part = dataset.splits[view.split]
+    assert part.foil is not None, "rows of one answer"
     right = dataset.outputs[part.label[row]]
     wrong = dataset.outputs[part.foil[row]] if part.foil[row] >= 0 else f"not {right}"
     answers = {True: right, False: wrong}
