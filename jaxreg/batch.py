@@ -14,18 +14,17 @@ PARTNER: Literal["partner_"] = "partner_"
 
 
 class Batch(TypedDict, total=False):
-    """Arrays by name. `tokens` and `label` are always there.
+    """Arrays by name. `tokens`, `query_position` and `label` are always there.
 
-    Where a row is asked at every position, `label` is [B, T], -1 where nothing is asked, and there
-    is no `query_position`, `foil` or `cut_positions`.
+    Of rows that are asked at every position: `NextTokenBatch`.
     """
 
     tokens: Int[Array, "b t"]
     """Ids; 0 is padding."""
     query_position: Int[Array, "b"]
-    """Where the answer is read; absent where every position is asked."""
-    label: Int[Array, "b"] | Int[Array, "b t"]
-    """The right output, or one of each position; -1 where nothing is asked."""
+    """Where the answer is read."""
+    label: Int[Array, "b"]
+    """The right output."""
     features: Float[Array, "b t f"]
     """Embedded in place of the tokens, such as patches of an image."""
 
@@ -42,7 +41,7 @@ class Batch(TypedDict, total=False):
     # Another example of the same batch, where an augmentation mixes two.
     partner_tokens: Int[Array, "b t"]
     partner_query_position: Int[Array, "b"]
-    partner_label: Int[Array, "b"] | Int[Array, "b t"]
+    partner_label: Int[Array, "b"]
     partner_cues: Int[Array, "b c"]
     partner_features: Float[Array, "b t f"]
 
@@ -60,3 +59,26 @@ class Batch(TypedDict, total=False):
     """Weight of the own label in [0, 1]; that of the partner's is the rest. Absent means 1."""
     mix_layer: Int[Array, ""]
     """Where both streams are added: 0 embeddings, n input of block n; absent if mixed already."""
+
+
+class NextTokenBatch(TypedDict, total=False):
+    """Arrays of rows that are asked for the next token at every position.
+
+    There is no `query_position`, `foil` or `cut_positions`.
+    """
+
+    tokens: Int[Array, "b t"]
+    label: Int[Array, "b t"]
+    """The token that follows; -1 where nothing is asked."""
+    features: Float[Array, "b t f"]
+
+    cues: Int[Array, "b c"]
+    """Of the training split; C is 0."""
+
+    partner_tokens: Int[Array, "b t"]
+    partner_label: Int[Array, "b t"]
+    partner_features: Float[Array, "b t f"]
+    partner_cues: Int[Array, "b c"]
+
+    mix_weight: Float[Array, "b"]
+    mix_layer: Int[Array, ""]

@@ -2,7 +2,7 @@
 
 The events, in the order a study reports them: `opening` (the question and what is asked), `layout`
 (the table's shape), then `phase`, `progress`, `cell` and `note` in any number, and
-`closing`. Fractions in, percentages out.
+`closing`. Accuracies come as fractions and are shown in %, losses in nats.
 """
 
 import io
@@ -21,6 +21,7 @@ from rich.text import Text
 from jaxreg.cli import result_tables
 from jaxreg.cli.result_tables import Fraction
 from jaxreg.study.analysis.durations import duration
+from jaxreg.study.analysis.metric import ACCURACY, Metric
 
 LINE_EVERY_SECONDS = 15.0  # between progress lines in a log file
 REFRESH_PER_SECOND = 2  # of the live table; rendering shares the cores with training
@@ -42,9 +43,14 @@ class Display:
         """
 
     def layout(
-        self, arms: Sequence[str], views: Sequence[str], primary: str | None, seeds: int
+        self,
+        arms: Sequence[str],
+        views: Sequence[str],
+        primary: str | None,
+        seeds: int,
+        metric: Metric = ACCURACY,
     ) -> None:
-        """Sets rows, columns, the primary view (bold), and the members of a full cell."""
+        """Sets rows, columns, the primary view (bold), members of a full cell, and the metric."""
 
     def phase(self, name: str) -> None:
         """Shows the current phase: compiling, training, evaluating, probing, writing report."""
@@ -53,7 +59,7 @@ class Display:
         """Shows how many of all model-steps are done, and the estimated time left."""
 
     def cell(self, arm: str, view: str, mean: Fraction, half_width: Fraction, count: int) -> None:
-        """Sets a cell: mean accuracy over `count` members and half its 95% interval, fractions."""
+        """Sets a cell: mean over `count` members and half its 95% interval, fractions or nats."""
 
     def note(self, text: str) -> None:
         """Shows one line that stays."""
@@ -71,6 +77,8 @@ class Display:
         timing: Mapping[str, float | int] | None = None,
         report: str | None = None,
         command: str | None = None,
+        metric: Metric = ACCURACY,
+        accuracy: Mapping | None = None,
     ) -> None:
         """Shows what was found.
 
@@ -84,6 +92,7 @@ class Display:
           timing: phase -> seconds.
           report: the report's path.
           command: what to type to run it again.
+          metric: what the numbers are. accuracy: the table of accuracies where they are others.
         """
 
     def __enter__(self) -> "Display":
@@ -126,11 +135,17 @@ class _Shown(Display):
         self._console.print(Text(scope, style="dim"))
 
     def layout(
-        self, arms: Sequence[str], views: Sequence[str], primary: str | None, seeds: int
+        self,
+        arms: Sequence[str],
+        views: Sequence[str],
+        primary: str | None,
+        seeds: int,
+        metric: Metric = ACCURACY,
     ) -> None:
         with self._lock:
             self._scores.arms, self._scores.views = list(arms), list(views)
             self._scores.primary, self._scores.seeds = primary, seeds
+            self._scores.metric = metric
 
     def phase(self, name: str) -> None:
         with self._lock:
@@ -158,6 +173,8 @@ class _Shown(Display):
         timing: Mapping[str, float | int] | None = None,
         report: str | None = None,
         command: str | None = None,
+        metric: Metric = ACCURACY,
+        accuracy: Mapping | None = None,
     ) -> None:
         print_ = self._console.print
         print_()
@@ -171,6 +188,8 @@ class _Shown(Display):
                 baseline=baseline,
                 primary=primary,
                 width=self._console.width,
+                metric=metric,
+                accuracy=accuracy,
             )
         )
         print_()
@@ -221,7 +240,9 @@ class Plain(_Shown):
     def cell(self, arm: str, view: str, mean: Fraction, half_width: Fraction, count: int) -> None:
         super().cell(arm, view, mean, half_width, count)
         if view == self._scores.primary and count == self._scores.seeds:
-            self._line(f"{arm}: {view} {result_tables.percent(mean)}%, {count} seeds")
+            metric = self._scores.metric
+            unit = "%" if metric == ACCURACY else f" {metric.level_unit}"
+            self._line(f"{arm}: {view} {metric.number(mean)}{unit}, {count} seeds")
 
     def note(self, text: str) -> None:
         self._line(text)

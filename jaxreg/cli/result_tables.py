@@ -1,4 +1,4 @@
-"""Tables for the terminal, live and final. Accuracies come as fractions and are shown in %."""
+"""Tables for the terminal, live and final: accuracies in %, which come as fractions, or nats."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -10,6 +10,7 @@ from rich.console import Group, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
+from jaxreg.study.analysis.metric import ACCURACY, Metric
 from jaxreg.study.report.verdict_styles import style_of
 
 Fraction = float | int | None
@@ -27,13 +28,15 @@ class ScoreTable:
       primary: the view in bold.
       seeds: members a full cell has; None: unknown.
       cells: (arm, view) -> (mean, half width of the interval or None, members that are in),
-        fractions.
+        fractions, or nats.
+      metric: what the numbers are.
     """
 
     arms: list[str] = dataclasses.field(default_factory=list)
     views: list[str] = dataclasses.field(default_factory=list)
     primary: str | None = None
     seeds: int | None = None
+    metric: Metric = ACCURACY
     cells: dict[tuple[str, str], tuple[Fraction, Fraction, int]] = dataclasses.field(
         default_factory=dict
     )
@@ -73,13 +76,13 @@ def column_width(view: str, least: int = _CELL) -> int:
 
 
 def live(scores: ScoreTable, width: int) -> Table | Text:
-    """The table that fills: arms by views, mean and half width in %, dim until all seeds are in."""
+    """The table that fills: arms by views, mean and half width, dim until all seeds are in."""
     if not scores.arms:
         return Text("")
     arm_width = max(len(arm) for arm in scores.arms)
     views = choose_views(scores.views, scores.primary, width - arm_width - 2)
     hidden = len(scores.views) - len(views)
-    caption = "accuracy in %"
+    caption = _unit(scores.metric)
     if hidden:
         caption += f", ± half of the 95% interval; {hidden} more in the report"
     table = _table("arm", views, scores.primary, arm_width, caption)
@@ -94,7 +97,7 @@ def _live_cell(scores: ScoreTable, arm: str, view: str) -> Text:
         return Text("·", style="dim")
     done = scores.seeds is None or count >= scores.seeds
     style = ("bold" if view == scores.primary else "") if done else "dim"
-    return Text(f"{percent(mean)}{_half(half_width)}", style=style)
+    return Text(f"{scores.metric.number(mean)}{_half(half_width, scores.metric)}", style=style)
 
 
 def closing(
@@ -105,19 +108,35 @@ def closing(
     baseline: str | None,
     primary: str | None,
     width: int,
+    metric: Metric = ACCURACY,
+    accuracy: Mapping | None = None,
 ) -> Group:
-    """The final tables: primary view with verdicts, differences on all views that fit, controls."""
+    """The final tables: primary view with verdicts, differences on all views that fit, controls.
+
+    Args:
+      metric: what the numbers are. accuracy: a table like `table` where they are others.
+    """
     parts = []
     if primary is not None and comparisons:
-        parts += [_verdicts(table, comparisons, baseline, primary), Text("")]
-        parts += [_differences(table, comparisons, baseline, primary, width), Text("")]
+        parts += [_verdicts(table, comparisons, baseline, primary, metric), Text("")]
+        parts += [_differences(table, comparisons, baseline, primary, width, metric), Text("")]
     elif table:
-        parts += [_means(table, width), Text("")]
+        parts += [_means(table, width, metric), Text("")]
+    if accuracy:
+        parts += [_means(accuracy, width, ACCURACY), Text("")]
     return Group(*parts, *map(_control, controls))
 
 
+def _unit(metric: Metric) -> str:
+    return f"{metric.title} in {metric.level_unit}"
+
+
 def _verdicts(
-    table: Mapping, comparisons: Sequence[Mapping], baseline: str | None, primary: str
+    table: Mapping,
+    comparisons: Sequence[Mapping],
+    baseline: str | None,
+    primary: str,
+    metric: Metric,
 ) -> Table:
     title = f"{_words(primary)}, against {baseline}, with 95% intervals"
     made = Table(
@@ -131,24 +150,25 @@ def _verdicts(
     )
     columns: tuple[tuple[str, JustifyMethod], ...] = (
         ("arm", "left"),
-        ("accuracy %", "left"),
-        ("difference, points", "left"),
+        (level := f"{metric.title} {metric.level_unit}", "left"),
+        (f"difference, {metric.unit}", "left"),
         ("p, Holm", "right"),
         ("verdict", "left"),
         ("seeds needed", "right"),
     )
     for name, justify in columns:
-        made.add_column(name, justify=justify, no_wrap=name in ("arm", "accuracy %", "verdict"))
+        made.add_column(name, justify=justify, no_wrap=name in ("arm", level, "verdict"))
     if baseline is not None and baseline in table:
-        made.add_row(Text(baseline), _with_interval(table[baseline][primary]), "", "", "", "")
+        own = _with_interval(table[baseline][primary], metric)
+        made.add_row(Text(baseline), own, "", "", "", "")
     for row in comparisons:
         if row["split"] != primary:
             continue
         verdict = row.get("verdict")  # null on arms that get none, such as A/A
-        difference = f"{points(row['difference'])} {_interval(row['ci95'], points)}"
+        difference = f"{metric.change(row['difference'])} {_interval(row['ci95'], metric.change)}"
         made.add_row(
             Text(row["arm"]),
-            _with_interval(table[row["arm"]][primary]),
+            _with_interval(table[row["arm"]][primary], metric),
             Text(difference),
             _p(row["p_holm"]),
             Text(verdict or "-", style=style_of(verdict).terminal),
@@ -158,39 +178,44 @@ def _verdicts(
 
 
 def _differences(
-    table: Mapping, comparisons: Sequence[Mapping], baseline: str | None, primary: str, width: int
+    table: Mapping,
+    comparisons: Sequence[Mapping],
+    baseline: str | None,
+    primary: str,
+    width: int,
+    metric: Metric,
 ) -> Table:
-    """The baseline's accuracy per view in %; below it the arms' paired differences in points."""
+    """The baseline's number per view; below it the arms' paired differences."""
     cells = {(row["arm"], row["split"]): row for row in comparisons}
     arms = list(dict.fromkeys(row["arm"] for row in comparisons))
     all_views = list(dict.fromkeys(row["split"] for row in comparisons))
     arm_width = max(len(str(arm)) for arm in [*arms, baseline])
     views = choose_views(all_views, primary, width - arm_width - 2, width=11)
     caption = (
-        "first row: accuracy in %; others: points against it, ± half of the 95% interval; dim:"
-        " includes 0"
+        f"first row: {_unit(metric)}; others: {metric.unit} against it, ± half of the 95% interval;"
+        " dim: includes 0"
     )
     made = _table("", views, primary, arm_width, caption, least=11)
     if baseline is not None and baseline in table:
-        made.add_row(Text(baseline), *_percents(table[baseline], views))
+        made.add_row(Text(baseline), *_numbers(table[baseline], views, metric))
     for arm in arms:
-        made.add_row(Text(arm), *(_difference(cells.get((arm, view))) for view in views))
+        made.add_row(Text(arm), *(_difference(cells.get((arm, view)), metric) for view in views))
     return made
 
 
-def _means(table: Mapping, width: int) -> Table:
-    """Accuracies alone, where there is nothing to compare."""
+def _means(table: Mapping, width: int, metric: Metric) -> Table:
+    """The numbers alone, where there is nothing to compare."""
     arm_width = max(len(arm) for arm in table)
     all_views = list(dict.fromkeys(view for row in table.values() for view in row))
     views = choose_views(all_views, None, width - arm_width - 2)
-    made = _table("", views, None, arm_width, "accuracy in %")
+    made = _table("", views, None, arm_width, _unit(metric))
     for arm, row in table.items():
-        made.add_row(Text(arm), *_percents(row, views))
+        made.add_row(Text(arm), *_numbers(row, views, metric))
     return made
 
 
-def _percents(row: Mapping, views: Sequence[str]) -> list[str]:
-    return [percent(row[view]["mean"] if view in row else None) for view in views]
+def _numbers(row: Mapping, views: Sequence[str], metric: Metric) -> list[str]:
+    return [metric.number(row[view]["mean"] if view in row else None) for view in views]
 
 
 def _table(
@@ -231,40 +256,42 @@ def _control(control: Mapping) -> Text:
     return line.append(f"  {control['name']}: {control['what']}{detail}")
 
 
-def _difference(row: Mapping | None) -> Text:
+def _difference(row: Mapping | None, metric: Metric) -> Text:
     if row is None or row["difference"] is None:
         return Text("·", style="dim")
     low, high = row["ci95"] or (None, None)
     half = (high - low) / 2 if _known(low) and _known(high) else None
     is_clear = half is not None and abs(row["difference"]) > half
-    return Text(f"{points(row['difference'])}{_half(half)}", style="" if is_clear else "dim")
+    shown = f"{metric.change(row['difference'])}{_half(half, metric)}"
+    return Text(shown, style="" if is_clear else "dim")
 
 
 def percent(fraction: float | int | None) -> str:
     """A fraction in %, one digit behind the point: .7213 -> 72.1; "-" where there is none."""
-    return f"{100 * fraction:.1f}" if _known(fraction) else "-"
+    return ACCURACY.number(fraction)
 
 
 def points(difference: float | int | None) -> str:
     """A difference of fractions in points with its sign: .0713 -> +7.1."""
-    return f"{100 * difference:+.1f}" if _known(difference) else "-"
+    return ACCURACY.change(difference)
 
 
 def _known(number: float | int | None) -> TypeGuard[float | int]:
     return number is not None and isfinite(number)
 
 
-def _half(half_width: float | int | None) -> str:
-    return f" ±{100 * half_width:.1f}" if _known(half_width) else ""
+def _half(half_width: float | int | None, metric: Metric) -> str:
+    return f" ±{metric.number(half_width)}" if _known(half_width) else ""
 
 
 def _interval(ci95: Sequence | None, show: Callable[[float | int], str]) -> str:
     return f"[{show(ci95[0])}, {show(ci95[1])}]" if ci95 and all(map(_known, ci95)) else ""
 
 
-def _with_interval(cell: Mapping) -> Text:
-    interval = _interval(cell["ci95"], lambda end: f"{100 * end:.0f}")
-    return Text(f"{percent(cell['mean'])} {interval}")
+def _with_interval(cell: Mapping, metric: Metric) -> Text:
+    digits = 0 if metric == ACCURACY else metric.digits
+    interval = _interval(cell["ci95"], lambda end: f"{metric.scale * end:.{digits}f}")
+    return Text(f"{metric.number(cell['mean'])} {interval}")
 
 
 def _p(p: float | int | None) -> str:

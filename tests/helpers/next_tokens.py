@@ -6,9 +6,9 @@ import dataclasses
 
 import numpy as np
 
+from jaxreg import data
 from jaxreg.data import Dataset, Legend, Source, View, next_token_split, setting
 from jaxreg.data.source import check_settings, generator
-from jaxreg.study.design import components
 
 TOKENS = ("<pad>", *"abcdef")
 
@@ -30,12 +30,15 @@ def draw(settings: Settings) -> dict:
     """Windows of a chain of letters; every third row is shorter and ends in padding."""
     chance = generator("letters", settings.seed)
     count = settings.num_train + settings.num_eval
-    windows = np.zeros((count, settings.length + 1), np.int32)
-    windows[:, 0] = chance.integers(1, 7, count)
+    drawn = 4 * count  # of which those that share their tokens with an earlier one are left out
+    windows = np.zeros((drawn, settings.length + 1), np.int32)
+    windows[:, 0] = chance.integers(1, 7, drawn)
     for at in range(1, settings.length + 1):
         follows = windows[:, at - 1] % 6 + 1
-        windows[:, at] = np.where(chance.random(count) < 0.7, follows, chance.integers(1, 7, count))
+        windows[:, at] = np.where(chance.random(drawn) < 0.7, follows, chance.integers(1, 7, drawn))
     windows[::3, settings.length - 2 :] = 0
+    _, first = np.unique(windows[:, :-1], axis=0, return_index=True)
+    windows = windows[np.sort(first)[:count]]
     parts = {"train": slice(0, settings.num_train), "validation": slice(settings.num_train, count)}
     return {name: next_token_split(windows[rows]) for name, rows in parts.items()}
 
@@ -72,7 +75,7 @@ CHANGES = {
 
 def known(monkeypatch) -> None:
     """Makes the data set known to configs until the test ends."""
-    monkeypatch.setitem(components.SOURCES.maps[0], "letters", LETTERS)
+    monkeypatch.setitem(data.SOURCES, "letters", LETTERS)
 
 
 def dataset(seed: int = 1) -> Dataset:

@@ -1,5 +1,6 @@
 """Controls: what must hold for a comparison to mean anything; one rule each, for all who ask.
 
+beats_unigram      a baseline of next tokens is better than the unigram model by far
 at_chance          on a view where only guessing is possible every arm guesses: else there is a leak
 dropout_reaches    an arm with more dropout than its reference loses more in training mode than in
                    evaluation mode
@@ -20,6 +21,8 @@ CHANCE_BAND = 0.04
 """Allowed distance of an arm's mean from chance on leak views; three standard errors if more."""
 OVERFIT_TRAIN, OVERFIT_VALIDATION = 0.99, 0.95
 """Over-fitted regime: the baseline's least accuracy on train, and its most on validation."""
+UNIGRAM_MARGIN = 0.3
+"""Nats by which a model must beat the unigram model for a comparison to mean anything."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,6 +168,21 @@ def baseline_overfits(train: float, validation: float) -> Control:
         "the baseline fits the training sentences and not the validation ones",
         within(train, at_least=OVERFIT_TRAIN) and within(validation, below=OVERFIT_VALIDATION),
         f"train {100 * train:.1f}%, validation {100 * validation:.1f}%",
+    )
+
+
+def beats_unigram(view: str, arm: str, loss: float, unigram: float) -> Control:
+    """Whether a model of next tokens has learned more than how often each token occurs.
+
+    Args:
+      view: its name. arm: of the model.
+      loss: at its best evaluation, in nats, mean over the seeds. unigram: of the unigram model.
+    """
+    return Control(
+        "beats_unigram",
+        f"the baseline beats the unigram model by {UNIGRAM_MARGIN:g} nats on {view}",
+        loss <= unigram - UNIGRAM_MARGIN,
+        f"{arm} at its best evaluation {loss:.3f} nats, unigram {unigram:.3f}",
     )
 
 

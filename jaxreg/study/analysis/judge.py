@@ -21,6 +21,7 @@ from jaxreg.study.analysis import (
     verdict,
 )
 from jaxreg.study.analysis.controls import Control
+from jaxreg.study.analysis.metric import ACCURACY, Metric
 from jaxreg.study.analysis.run_samples import Prepared
 from jaxreg.study.analysis.runs import Question, Runs
 from jaxreg.study.analysis.samples import Sample
@@ -94,15 +95,21 @@ class Evidence:
 
     Attributes:
       seeds: of the table.
-      chance: view -> accuracy of a guess.
+      chance: view -> what a guess scores.
       diverged: arm -> how many of its runs diverged.
       more: controls that need more than scores.
+      metric: what the scores are.
+      preconditions: controls without which no arm is testable.
+      overfits: whether the baseline is meant to fit its training rows and no others.
     """
 
     seeds: Sequence[int]
     chance: Mapping[str, float]
     diverged: Mapping[str, int] = dataclasses.field(default_factory=dict)
     more: Sequence[Control] = ()
+    metric: Metric = ACCURACY
+    preconditions: Sequence[Control] = ()
+    overfits: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,9 +124,13 @@ class _Asked:
 
 def judge(design: DesignLike, table: scores.Table, evidence: Evidence) -> Outcome:
     """results.json and its verdicts: effects and intervals on all views, verdicts on one."""
-    asked = _Asked(float(design.margin))
+    metric = evidence.metric
+    asked = _Asked(float(design.margin), direction=metric.direction)
     lost = {arm for arm, count in evidence.diverged.items() if count == len(evidence.seeds)}
     untestable = {arm: ALL_DIVERGED for arm in table if arm in lost and design.baseline in lost}
+    missing = controls.why_untestable([vars(each) for each in evidence.preconditions], (), None)
+    if missing is not None:
+        untestable = dict.fromkeys(table, missing) | untestable
     samples_of = {
         arm: {view: contrast(design, table, arm, view).differences for view in row}
         for arm, row in table.items()
@@ -127,12 +138,16 @@ def judge(design: DesignLike, table: scores.Table, evidence: Evidence) -> Outcom
     }
     verdicts, aa = _verdicts(design, samples_of, untestable, asked)
     views = list(table[design.baseline])
-    uninformative = _uninformative(table, views, evidence.chance)
-    found = _header(design, design.margin, evidence.seeds) | {
-        "arms": {arm: {view: _cell(row[view]) for view in row} for arm, row in table.items()},
-        "comparisons": _comparisons(design, samples_of, views, verdicts, untestable, asked),
-        "controls": _controls(design, table, evidence, verdicts, aa, uninformative),
-    }
+    uninformative = _uninformative(table, views, evidence.chance, metric)
+    found = (
+        _header(design, design.margin, evidence.seeds)
+        | _of_metric(metric)
+        | {
+            "arms": {arm: {view: cell(row[view]) for view in row} for arm, row in table.items()},
+            "comparisons": _comparisons(design, samples_of, views, verdicts, untestable, asked),
+            "controls": _controls(design, table, evidence, verdicts, aa, uninformative),
+        }
+    )
     # Present only where it applies, so that other runs' files stay byte-identical.
     found |= {"diverged": dict(evidence.diverged)} if evidence.diverged else {}
     return Outcome(found, verdicts, uninformative)
@@ -146,6 +161,14 @@ def _header(design: "DesignLike | _Design", margin: Any, seeds: Sequence[Any]) -
         "alpha": design.alpha,
         "seeds": list(seeds),
     }
+
+
+def _of_metric(metric: Metric) -> dict[str, Any]:
+    """What the numbers are, where they are no accuracies."""
+    if metric == ACCURACY:
+        return {}
+    names = ("unit", "higher_is_better")
+    return {"metric": metric.name} | {name: getattr(metric, name) for name in names}
 
 
 def contrast(design: DesignLike, table: scores.Table, arm: str, view: str) -> scores.Contrast:
@@ -193,20 +216,24 @@ def _verdicts(
 
 
 def _uninformative(
-    table: scores.Table, views: Sequence[str], chance: Mapping[str, float]
+    table: scores.Table, views: Sequence[str], chance: Mapping[str, float], metric: Metric
 ) -> dict[str, str]:
     """View -> why it separates no arms."""
     found = {}
+    ceiling = {} if metric == ACCURACY else {"ceiling": np.inf}
     for view in views:
         check = verdict.informative(
-            {arm: row[view] for arm, row in table.items() if view in row}, chance=chance[view]
+            {arm: row[view] for arm, row in table.items() if view in row},
+            chance=chance[view],
+            **ceiling,
         )
         if not check:
             found[view] = check.detail
     return found
 
 
-def _cell(values: Sequence[float] | Float[np.ndarray, " n"]) -> dict[str, Any]:
+def cell(values: Sequence[float] | Float[np.ndarray, " n"]) -> dict[str, Any]:
+    """A number per seed with mean and interval, as results.json has it."""
     if len(values) == 0:
         return {"per_seed": [], "mean": None, "ci95": None}
     found = scores.summary(values)
@@ -272,13 +299,14 @@ def _controls(
 ) -> dict[str, Any]:
     """Name -> passed, what, detail: what must hold for the comparison to mean anything."""
     baseline, entries = table[design.baseline], {}
-    if {"train", "validation"} <= set(baseline):
+    if evidence.overfits and {"train", "validation"} <= set(baseline):
         means = [float(np.mean(baseline[name])) for name in ("train", "validation")]
         first = controls.baseline_overfits(*means)
         entries[first.name] = _entry(first)
     for arm, judged in verdicts.items():
         if design.arms[arm].kind != "arm":
-            entries[arm] = _known(design.arms[arm], judged, aa[arm] if arm in aa else None)
+            pair = aa[arm] if arm in aa else None
+            entries[arm] = _known(design.arms[arm], judged, pair, evidence.metric)
     last = controls.informative_views(design.primary, list(baseline), uninformative)
     return entries | {each.name: _entry(each) for each in (*evidence.more, last)}
 
@@ -288,7 +316,10 @@ def _entry(control: Control) -> dict[str, Any]:
 
 
 def _known(
-    arm: ArmLike, judged: verdict.Verdict, pair: controls.AaOutcome | None
+    arm: ArmLike,
+    judged: verdict.Verdict,
+    pair: controls.AaOutcome | None,
+    metric: Metric = ACCURACY,
 ) -> dict[str, Any]:
     """The entry of an arm whose outcome is known: an A/A pair, or an effect that must be there."""
     if pair is None:
@@ -299,7 +330,8 @@ def _known(
         what = "two baselines at other seeds come out neither better nor worse"
         detail = judged.label
         if check.noise_floor is not None:
-            detail += f"; noise floor (SD over seeds) {100 * check.noise_floor:.1f} points"
+            floor = f"{metric.number(check.noise_floor)} {metric.unit}"
+            detail += f"; noise floor (SD over seeds) {floor}"
     found = {"passed": check.passed, "what": what, "detail": detail}
     return found | {"noise_floor": check.noise_floor}
 
@@ -353,7 +385,7 @@ def judge_runs(runs: Runs, question: Question) -> Outcome:
     rows = _comparisons(design, samples_of, views, verdicts, untestable, asked)
     found = _header(design, question.margin, runs.seeds[question.baseline]) | {
         "arms": {
-            arm: {view: _with_interval(_cell(row[view][np.isfinite(row[view])])) for view in row}
+            arm: {view: _with_interval(cell(row[view][np.isfinite(row[view])])) for view in row}
             for arm, row in prepared.scores.items()
         },
         "comparisons": [

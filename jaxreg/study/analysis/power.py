@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from jaxreg.study.analysis import samples, statistics
+from jaxreg.study.analysis.metric import ACCURACY, Metric
 from jaxreg.study.analysis.samples import Sample
 
 POWER = 0.8
@@ -69,11 +70,12 @@ def of_earlier_run(
     *,
     alpha: float | int,
     num_tests: int,
+    metric: Metric = ACCURACY,
 ) -> list[str]:
     """One line per arm: the seeds that 80% power needs, from the spread of an earlier run.
 
     Args:
-      comparisons: of its results.json.
+      comparisons: of its results.json. metric: what its numbers are.
     """
     lines = []
     for row in comparisons:
@@ -83,7 +85,7 @@ def of_earlier_run(
                 sd, margin, alpha=alpha, num_tests=max(num_tests, 1)
             )
             lines.append(
-                f"{row['arm']}: SD {100 * sd:.1f} points in the earlier run; {needed} seeds see"
-                f" {100 * margin:.0f} points with 80% power"
+                f"{row['arm']}: SD {metric.number(sd)} {metric.unit} in the earlier run; {needed}"
+                f" seeds see {metric.margin(margin)} with 80% power"
             )
     return lines

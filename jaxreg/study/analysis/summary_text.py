@@ -1,5 +1,6 @@
 """The words around the numbers: what is asked, what was found, and what to type to do it again."""
 
+import math
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +10,8 @@ import numpy as np
 from jaxreg.data import Dataset
 from jaxreg.store.paths import shown
 from jaxreg.study.analysis import verdict
-from jaxreg.study.analysis.judge import DesignLike
+from jaxreg.study.analysis.judge import ALL_DIVERGED, DesignLike
+from jaxreg.study.analysis.metric import ACCURACY, Metric
 
 
 def view_examples(dataset: Dataset) -> list[tuple[str, str, str]]:
@@ -99,27 +101,31 @@ def headline(
     table: Mapping[str, Mapping],
     chance: float = 0.5,
     cut: Sequence[str] = ("noun", "determiner"),
+    metric: Metric = ACCURACY,
 ) -> list[str]:
     """Sentences on the results, in both directions: what helped, what did not, what stays open.
 
     Args:
-      chance: accuracy of a guess on the primary view. cut: the cues that the view both_cut cuts,
+      chance: what a guess scores on the primary view. cut: the cues that the view both_cut cuts,
         where there is one.
+      metric: what the numbers are.
     """
     arms = {name: v for name, v in verdicts.items() if experiment.arms[name].kind == "arm"}
     if arms and all(v.label == verdict.NOT_TESTABLE for v in arms.values()):
-        return ["No arm can be compared with the baseline: every run of both diverged."]
-    baseline = 100 * table[experiment.baseline][experiment.primary]["mean"]
+        reasons = {v.reason for v in arms.values()} - {ALL_DIVERGED}
+        why = reasons.pop() if reasons else "every run of both diverged"
+        return [f"No arm can be compared with the baseline: {why}."]
+    mean = table[experiment.baseline][experiment.primary]["mean"]
     sentences = [
-        f"On {experiment.primary} the baseline '{experiment.baseline}' is right in {baseline:.1f}%"
-        f" (chance {100 * chance:.3g}%)."
+        f"On {experiment.primary} the baseline '{experiment.baseline}'"
+        f" {level_in_words(mean, chance, metric)}."
     ]
     for label, words in (
         (verdict.SUPPORTED, "Helped by the margin or more"),
         (verdict.OPPOSITE, "Hurt"),
         (
             verdict.NEGLIGIBLE,
-            f"Too small to matter (an effect of {100 * experiment.margin:.0f} points is excluded)",
+            f"Too small to matter (an effect of {metric.margin(experiment.margin)} is excluded)",
         ),
         (verdict.INCONCLUSIVE, "Undecided at this number of seeds"),
         (verdict.NOT_TESTABLE, "Not testable, since every run of both arms diverged"),
@@ -131,13 +137,30 @@ def headline(
         ]
         if found:
             listed = ", ".join(
-                f"{title} ({_points(difference)}, {_interval(ci95)})"
-                for difference, ci95, title in sorted(found, key=lambda each: -each[0])
+                f"{title} ({metric.change(difference)} {metric.unit}, {_interval(ci95, metric)})"
+                for difference, ci95, title in sorted(
+                    found, key=lambda each: -metric.direction * each[0]
+                )
             )
             sentences.append(f"{words}: {listed}.")
     if not any(v.label == verdict.SUPPORTED for v in arms.values()):
         sentences.append("No arm was shown to help.")
-    return sentences + _contrasts(experiment, table, cut)
+    return sentences + (_contrasts(experiment, table, cut) if metric == ACCURACY else [])
+
+
+def level_in_words(mean: float, chance: float, metric: Metric) -> str:
+    """Such as "is right in 72.1% (chance 50%)", or "has a loss of 1.234 nats (perplexity 3.43)"."""
+    if metric == ACCURACY:
+        return f"is right in {100 * mean:.1f}% (chance {100 * chance:.3g}%)"
+    return (
+        f"has a {metric.title} of {metric.number(mean)} nats (perplexity {perplexity(mean)}; a"
+        f" guess {metric.number(chance)})"
+    )
+
+
+def perplexity(loss: float) -> str:
+    """exp(loss) to three digits."""
+    return f"{math.exp(min(loss, 700.0)):.3g}"
 
 
 def _contrasts(
@@ -165,6 +188,7 @@ def underpowered(
     experiment: DesignLike,
     comparisons: Sequence[Mapping[str, Any]],
     diverged: Mapping[str, int] | None = None,
+    metric: Metric = ACCURACY,
 ) -> str:
     """One line: cells beside the primary view with too few seeds for the margin, seeds needed.
 
@@ -182,7 +206,7 @@ def underpowered(
             and experiment.arms[row["arm"]].kind == "arm"
         ):
             by_view.setdefault(row["split"], []).append(f"{row['arm']} {row['seeds_needed']}")
-    margin = f"{100 * experiment.margin:.0f} points"
+    margin = metric.margin(experiment.margin)
     if any(len(row["per_seed"]) < 2 for row in comparisons):
         return f"One seed has no spread: how many would have 80% power for {margin} is not known."
     if not by_view:
@@ -191,11 +215,19 @@ def underpowered(
     return f"Too few seeds for 80% power to see {margin} (seeds needed): {listed}"
 
 
-def _points(difference: float) -> str:
-    return f"{100 * difference:+.1f} points"
+def of_one_run(results: Mapping[str, Any]) -> list[str]:
+    """One line on a single run of next tokens: its loss against that of the unigram model."""
+    if results.get("metric") is None or "beats_unigram" not in results["controls"]:
+        return []
+    [row] = results["arms"].values()
+    losses = ", ".join(
+        f"{view} {cell['mean']:.3f} nats (perplexity {perplexity(cell['mean'])})"
+        for view, cell in row.items()
+    )
+    return [f"loss: {losses}; {results['controls']['beats_unigram']['detail']}"]
 
 
-def _interval(ci95: Sequence[float]) -> str:
+def _interval(ci95: Sequence[float], metric: Metric) -> str:
     if not np.isfinite(ci95).all():
         return "no interval from one seed"
-    return f"95% interval {100 * ci95[0]:+.1f} to {100 * ci95[1]:+.1f}"
+    return f"95% interval {metric.change(ci95[0])} to {metric.change(ci95[1])}"

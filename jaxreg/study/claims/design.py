@@ -292,6 +292,13 @@ def _missing_views(claim: Claim, name: str, own: ArmDesign) -> list[str]:
         for curve in dict.fromkeys(curves)
         if curve not in seen
     ]
+    probes = dict.fromkeys(probe.name for measure in wanted for probe in measure.probes)
+    if SOURCES[dataset].answers == "every_position":
+        lines += [
+            f"a measure's probe {probe!r} reads one query; {dataset} asks for the next token at"
+            " every position"
+            for probe in probes
+        ]
     traces = dict.fromkeys(trace for measure in wanted for trace in measure.traces)
     return lines + [
         f"a measure reads the trace {trace!r}; add it to eval.traces"

@@ -1,6 +1,8 @@
 """What claims are judged by: one number of a trained member, or of an arm's members at one seed.
 
     accuracy("recombination")
+    loss("validation")
+    best_loss("validation")
     gap("train", "validation")
     kept("noun_cut", "informative")
     worst("noun_cut", "determiner_cut")
@@ -163,7 +165,10 @@ class Measure:
 
 
 def _guess_loss(member: MeasuredMember) -> float:
-    return math.log(len(member.dataset.outputs))
+    """Of a guess over all outputs; of next tokens, of the unigram model on validation."""
+    if member.dataset.answers == "query":
+        return math.log(len(member.dataset.outputs))
+    return member.dataset.guess_loss_of(member.view("validation"))
 
 
 def _nothing(_: MeasuredMember) -> float:
@@ -180,6 +185,28 @@ def accuracy(view: str) -> Measure:
 def loss(view: str) -> Measure:
     """Mean loss on a view in nats; a diverged run has that of a guess over all outputs."""
     return Measure(f"loss, {view}", lambda m: m.loss(view), _guess_loss, **NATS, views=(view,))
+
+
+def best_loss(view: str) -> Measure:
+    """The lowest loss of a curve in nats; a diverged run has that of a guess over all outputs."""
+
+    def lowest(m: MeasuredMember) -> float:
+        return float(np.nanmin(m.curve(view)[1]))
+
+    return Measure(f"lowest loss, {view}", lowest, _guess_loss, **NATS, curves=(view,))
+
+
+def beyond_unigram(view: str) -> Measure:
+    """Nats by which a curve's lowest loss is below the unigram model's, of next tokens.
+
+    For a precondition: `at_least=controls.UNIGRAM_MARGIN`.
+    """
+
+    def gain(m: MeasuredMember) -> float:
+        return m.dataset.guess_loss_of(m.view(view)) - float(np.nanmin(m.curve(view)[1]))
+
+    title = f"loss below the unigram model's, {view}"
+    return Measure(title, gain, _nothing, **NATS, curves=(view,), is_difference=True)
 
 
 def above_chance(view: str) -> Measure:

@@ -8,6 +8,7 @@ from pathlib import Path
 from jaxreg.errors import UserErrors
 from jaxreg.study.analysis import power, statistics
 from jaxreg.study.analysis.durations import duration
+from jaxreg.study.analysis.metric import METRICS
 from jaxreg.study.claims import budget, page
 from jaxreg.study.claims import members as claim_members
 from jaxreg.study.claims.design import Design, load_folder
@@ -102,7 +103,8 @@ def _of_experiment(
     rows = {row["arm"]: row["per_seed"] for row in comparisons if row["split"] == primary}
     others = {name: arm for name, arm in experiment.arms.items() if name != experiment.baseline}
     arms = [name for name, arm in others.items() if arm.kind == "arm"]
-    margin, shown = float(experiment.margin), ("superiority", "points", 100.0)
+    metric = METRICS[experiment.metric]
+    margin, shown = float(experiment.margin), ("superiority", metric.unit, metric.scale)
     asked = tuple(
         PlannedQuestion(name, margin, *shown, _spread(rows.get(name, ()), sd)) for name in arms
     )

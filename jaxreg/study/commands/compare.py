@@ -14,7 +14,8 @@ from jaxreg.store.atomic import write_json
 from jaxreg.store.member_store import Record, Records
 from jaxreg.study.analysis import power, summary_text
 from jaxreg.study.analysis.judge import Outcome
-from jaxreg.study.design.components import Own
+from jaxreg.study.analysis.metric import ACCURACY, LOSS, METRICS
+from jaxreg.study.design.components import SOURCES, Own
 from jaxreg.study.design.config import Config
 from jaxreg.study.design.config_fields import MAX_SEED
 from jaxreg.study.design.experiment import Arm, Experiment
@@ -87,8 +88,9 @@ def compare(
         views = [view.name for view in example.views]
         for line in strength_reach.unreached(arms):
             display.note(line)
-        display.layout(list(experiment.arms), views, experiment.primary, len(seeds))
-        records = session.train(specs)
+        metric = METRICS[experiment.metric]
+        display.layout(list(experiment.arms), views, experiment.primary, len(seeds), metric)
+        records = session.train(specs, metric)
         if not processes.is_first():  # there is nothing more to share out
             return
         off_value = off_values.off_value(config, example, specs[0].run_seed, session.phases)
@@ -125,9 +127,10 @@ def _report(
     build.write_page(session.workdir, payload | {"timing": phases.seconds})
     rows, lost = outcome.results["comparisons"], outcome.results.get("diverged")
     warnings = summary_text.warnings(experiment, outcome.results)
+    metric = METRICS[experiment.metric]
     sentences = payload["headline"][len(warnings) :]
     session.display.closing(
-        [*sentences, summary_text.underpowered(experiment, rows, lost)],
+        [*sentences, summary_text.underpowered(experiment, rows, lost, metric)],
         warnings=warnings,
         table=outcome.results["arms"],
         comparisons=rows,
@@ -137,6 +140,8 @@ def _report(
         timing=phases.seconds,
         report=str(session.workdir / "report.html"),
         command=command,
+        metric=metric,
+        accuracy=outcome.results.get("accuracy"),
     )
 
 
@@ -195,6 +200,7 @@ def budget(
         experiment.margin,
         alpha=experiment.alpha,
         num_tests=tests,
+        metric=METRICS[experiment.metric],
     )
 
 
@@ -202,6 +208,8 @@ def train(config: Config, workdir: Path, *, display: Any) -> int:
     """Trains one member of a config, an experiment of one arm and seed; returns the exit code."""
     config = plain(config)
     arm, seed = "run", config["seed"]
+    in_nats = SOURCES[config["data"]["dataset"]].answers == "every_position"
+    metric = LOSS if in_nats else ACCURACY
     alone = Experiment(
         name="train",
         question="One run.",
@@ -213,6 +221,7 @@ def train(config: Config, workdir: Path, *, display: Any) -> int:
         margin=0.05,
         alpha=0.05,
         prediction="none",
+        metric=metric.name,
     )
     refuse_impossible(config, alone.arms, alone.seeds)
     same_everywhere.refuse_different("train", config, {arm: config}, alone.seeds)
@@ -223,8 +232,8 @@ def train(config: Config, workdir: Path, *, display: Any) -> int:
         arms = {arm: config}
         run_directory.begin(workdir, alone, config, arms, alone.seeds, fingerprint(), display)
         example = session.library[specs[0].data]
-        display.layout([arm], [view.name for view in example.views], None, 1)
-        records = session.train(specs)
+        display.layout([arm], [view.name for view in example.views], None, 1, metric)
+        records = session.train(specs, metric)
         if not processes.is_first():
             return
         session.phases.switch("writing report")
@@ -233,11 +242,13 @@ def train(config: Config, workdir: Path, *, display: Any) -> int:
         tensorboard.write_tensorboard(workdir, specs, records)
         session.phases.stop()
         display.closing(
-            [f"seed {seed}"],
+            [f"seed {seed}", *summary_text.of_one_run(outcome.results)],
             warnings=summary_text.warnings(alone, outcome.results),
             table=outcome.results["arms"],
             timing=session.phases.seconds,
             command=summary_text.command(sys.argv),
+            metric=metric,
+            accuracy=outcome.results.get("accuracy"),
         )
 
     return hold(workdir, display, body)

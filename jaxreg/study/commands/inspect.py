@@ -153,6 +153,11 @@ def encoded(dataset: Dataset, text: str | None) -> tuple[tuple[str, ...], Encode
     """
     if dataset.splits["train"].features is not None:
         raise UserErrors([f"{dataset.name} has no words: there is no sentence to look at"])
+    if text is None and dataset.answers == "every_position":
+        length = dataset.splits["train"].tokens.shape[1]
+        raise UserErrors(
+            [f"--text: is missing; the rows of {dataset.name} are {length} tokens long, give a few"]
+        )
     try:
         return SOURCES[dataset.name].row_of(text, dataset)
     except ValueError as error:

@@ -244,6 +244,11 @@ def resolve_arms(experiment: Experiment, config: ConfigDict) -> dict[str, Config
         resolved[name] = _nested(values)
     mistakes += _check_differ(experiment, resolved)
     mistakes += _views_exist("primary", before, (experiment.primary,))
+    if experiment.metric == "best_loss" and experiment.primary not in before["eval.curves"]:
+        mistakes.append(
+            f"metric is best_loss, of {experiment.primary} at every evaluation; eval.curves has"
+            f" only {', '.join(before['eval.curves'])}"
+        )
     for name, own in resolved.items():
         if not mistakes:
             mistakes += _views_exist(f"arm {name!r}: primary", flat(own), (experiment.primary,))

@@ -58,8 +58,10 @@ def _wrong(dataset: Dataset, split: Split, length: int) -> Iterator[str]:
         ("template", split.template, 0, len(dataset.templates)),
         ("cue", split.cues, -1, positions),
     ):
-        bad = () if array is None else np.argwhere((array < least) | (array >= limit))
-        if array is not None and len(bad):
+        if array is None:
+            continue
+        bad = np.argwhere((array < least) | (array >= limit))
+        if len(bad):
             yield (
                 f"row {bad[0][0]} has {what} {array[tuple(bad[0])]}; it must be from {least} to"
                 f" {limit - 1} ({len(bad)} such in all)"

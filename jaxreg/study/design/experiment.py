@@ -9,6 +9,7 @@ from typing import Any
 
 from jaxreg import errors
 from jaxreg.errors import has_control_character
+from jaxreg.study.analysis.metric import METRICS
 from jaxreg.study.design import components, user_files
 from jaxreg.study.design.components import Own
 from jaxreg.study.design.config_fields import MAX_SEED
@@ -51,8 +52,8 @@ class Arm:
       title: what people read.
       diff: config field -> value. An arm may touch model, loss, optim and stopping; a control data
         too.
-      predict: accuracy points on the primary view against the baseline, written before running;
-        None: no prediction. Of a claim the questions predict.
+      predict: accuracy points (nats where a loss is the metric) on the primary view against the
+        baseline, written before running; None: no prediction. Of a claim the questions predict.
       kind: "arm"; "aa" (the baseline again at other seeds: the noise floor; the ledger makes its
         own); "control" (its outcome is known).
       seed_offset: added to every seed, so that all draws of an A/A arm differ.
@@ -108,9 +109,13 @@ class Experiment(AbstractDesign):
       question: one sentence.
       baseline: the arm all others are compared with.
       primary: the view that gets verdicts.
-      margin: the smallest effect that matters, a fraction of 1 (.05 is five accuracy points).
+      margin: the smallest effect that matters, a fraction of 1 (.05 is five accuracy points); in
+        nats where a loss is the metric.
       alpha: of the tests, over the whole family.
       example: the sentence whose matrices the report shows.
+      metric: what is judged: "accuracy"; "loss", in nats, of the parameters that are kept; or
+        "best_loss", the lowest of the evaluations, for which eval.curves must have the primary
+        view. Of losses lower is better.
     """
 
     name: str
@@ -120,6 +125,7 @@ class Experiment(AbstractDesign):
     margin: float | int
     alpha: float | int
     example: str = "The cat sat on the mat"
+    metric: str = "accuracy"
 
 
 def load_experiment(path: str | Path) -> Experiment:
@@ -166,9 +172,14 @@ def check_experiment(experiment: Experiment) -> list[str]:
         value = vars(experiment)[name]
         if not isinstance(value, str) or not value.strip():
             mistakes.append(f"{name} is {value!r}; it must be a text")
+    mistakes += check_metric(experiment.metric)
+    in_nats = experiment.metric != "accuracy"
     for name in ("margin", "alpha"):
         value = vars(experiment)[name]
-        if not (is_number(value) and 0 < value < 1):
+        if name == "margin" and in_nats:
+            if not (is_number(value) and value > 0):
+                mistakes.append(f"margin is {value!r}; it must be a number of nats above 0")
+        elif not (is_number(value) and 0 < value < 1):
             mistakes.append(f"{name} is {value!r}; it must be a fraction between 0 and 1")
     mistakes += check_design(experiment)
     if experiment.arms and experiment.baseline not in experiment.arms:
@@ -178,6 +189,13 @@ def check_experiment(experiment: Experiment) -> list[str]:
         if isinstance(arm, Arm):
             mistakes += [f"arm {name!r}: {mistake}" for mistake in _check_compared(name, arm)]
     return mistakes
+
+
+def check_metric(metric: object) -> list[str]:
+    """What is wrong with the name of a metric."""
+    if metric in METRICS:
+        return []
+    return [f"metric is {metric!r}; it must be one of: {', '.join(METRICS)}"]
 
 
 def check_design(design: AbstractDesign) -> list[str]:

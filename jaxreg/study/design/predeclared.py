@@ -13,7 +13,7 @@ from typing import Any
 from jaxreg.store.atomic import to_json
 from jaxreg.study.design.experiment import Experiment
 
-FIELDS = ("baseline", "primary", "margin", "alpha", "prediction")
+FIELDS = ("baseline", "primary", "metric", "margin", "alpha", "prediction")
 """What decides a verdict, or what it is held against."""
 ARM_FIELDS = ("kind", "predict")
 
@@ -30,7 +30,8 @@ def declare(experiment: Experiment, before: Mapping[str, Any] | None) -> dict[st
     now = _fields_of({name: vars(experiment)[name] for name in FIELDS}, _arms(experiment))
     if before is None:
         return now
-    kept = before.get("declared") or _fields_of(before["experiment"], before["experiment"]["arms"])
+    earlier = {"metric": "accuracy"} | before["experiment"]  # older ones name none
+    kept = before.get("declared") or _fields_of(earlier, earlier["arms"])
     return dict(kept) | {"arms": now["arms"] | dict(kept["arms"])}
 
 

@@ -8,6 +8,7 @@ from jaxreg.data import Dataset, View
 from jaxreg.store.member_store import Record
 from jaxreg.study.analysis import scores
 from jaxreg.study.analysis.controls import DropoutArm
+from jaxreg.study.analysis.metric import ACCURACY, BEST_LOSS, LOSS, Metric
 from jaxreg.study.engine import program
 from jaxreg.study.engine.members import Spec
 
@@ -32,23 +33,85 @@ def accuracy(record: Record, dataset: Dataset, view: View) -> float:
     return float(view_scores(record, dataset, view)[0].mean())
 
 
+def score(metric: Metric, record: Record, dataset: Dataset, view: View) -> float:
+    """A metric of a member on a view that it has; NaN for a diverged member."""
+    if metric == ACCURACY:
+        return accuracy(record, dataset, view)
+    if record.meta["diverged"]:
+        return float("nan")
+    if metric == LOSS:
+        return float(view_scores(record, dataset, view)[1].mean())
+    return float(np.nanmin(_loss_curve(record, view)))
+
+
+def guess(metric: Metric, dataset: Dataset, view: View) -> float:
+    """What a guess scores on a view, and what a diverged run counts as."""
+    return dataset.chance_of(view) if metric == ACCURACY else dataset.guess_loss_of(view)
+
+
+def has_curve(record: Record, view: View) -> bool:
+    """Whether a view was scored at every evaluation."""
+    return view.subset is None and [view.split, tuple(view.cut)] in _curves(record)
+
+
+def has(metric: Metric, record: Record, view: View) -> bool:
+    """Whether a member has a metric on a view: the lowest loss needs a curve."""
+    return metric != BEST_LOSS or has_curve(record, view)
+
+
+def _curves(record: Record) -> list[list]:
+    return [[split, tuple(cut)] for split, cut in record.meta["curves"]]
+
+
+def _loss_curve(record: Record, view: View) -> np.ndarray:
+    index = _curves(record).index([view.split, tuple(view.cut)])
+    return record.arrays["curves"][:, index, 1]
+
+
 def table_of(
-    specs: Sequence[Spec], records: Mapping[str, Record], datasets: Mapping[str, Dataset]
+    specs: Sequence[Spec],
+    records: Mapping[str, Record],
+    datasets: Mapping[str, Dataset],
+    metric: Metric = ACCURACY,
 ) -> dict[str, dict[str, list[float]]]:
-    """{arm: {view: one accuracy per seed}}, views that all seeds have; a diverged run is chance."""
-    own = [(spec, view) for spec in specs for view in datasets[spec.data].views]
+    """{arm: {view: one number per seed}}, views that all seeds have; a diverged run is a guess."""
+    own = [
+        (spec, view)
+        for spec in specs
+        for view in datasets[spec.data].views
+        if has(metric, records[spec.hash], view)
+    ]
+    last = {view.name: (spec.data, view) for spec, view in own}
     return scores.table_of(
         (
             scores.Score(
                 spec.arm,
                 spec.seed,
                 view.name,
-                accuracy(records[spec.hash], datasets[spec.data], view),
+                score(metric, records[spec.hash], datasets[spec.data], view),
             )
             for spec, view in own
         ),
-        {view.name: datasets[spec.data].chance_of(view) for spec, view in own},
+        {name: guess(metric, datasets[data], view) for name, (data, view) in last.items()},
     )
+
+
+def losses_at_best(
+    specs: Sequence[Spec], records: Mapping[str, Record], datasets: Mapping[str, Dataset], name: str
+) -> tuple[float, float]:
+    """(lowest loss, loss of a guess) on a view, means over the members.
+
+    The last loss where the view is no curve; that of a guess where a run diverged.
+    """
+    found, guesses = [], []
+    for spec in specs:
+        record, dataset = records[spec.hash], datasets[spec.data]
+        view = next(view for view in dataset.views if view.name == name)
+        metric = BEST_LOSS if has_curve(record, view) else LOSS
+        guesses.append(guess(metric, dataset, view))
+        value = score(metric, record, dataset, view)
+        found.append(value if np.isfinite(value) else guesses[-1])
+    return float(np.mean(found)), float(np.mean(guesses))
 
 
 def dropout_of(arm: str, members: Iterable[tuple[Spec, Record]]) -> DropoutArm:

@@ -18,7 +18,13 @@ from jaxreg.study.design import components, predeclared
 from jaxreg.study.design.components import Own
 from jaxreg.study.design.config import flat, validate
 from jaxreg.study.design.config_fields import ADDED
-from jaxreg.study.design.experiment import Arm, Experiment, check_design, load_experiment
+from jaxreg.study.design.experiment import (
+    Arm,
+    Experiment,
+    check_design,
+    check_metric,
+    load_experiment,
+)
 from jaxreg.study.engine import run_files
 from jaxreg.study.engine.members import code_version, plain
 
@@ -108,7 +114,7 @@ def read(workdir: Path) -> tuple[Experiment, dict, dict[str, dict], list[int]]:
     arms = {name: Arm(**arm) for name, arm in entry["arms"].items()}
     experiment = Experiment(**{**entry, "arms": arms, "seeds": tuple(entry["seeds"])})
     config, resolved = _tuples(design["config"]), _tuples(design["arms"])
-    wrong = check_design(experiment)
+    wrong = [*check_metric(experiment.metric), *check_design(experiment)]
     for values in (config, *(resolved[name] for name in arms)):
         wrong = wrong or validate(values)
     if wrong:

@@ -58,7 +58,7 @@ _EXPERIMENT = Object(
         "alpha": _NUMBER,
         "prediction": str,
     },
-    {"example": str},
+    {"example": str, "metric": str},
     more=False,
 )
 _SETTINGS = Object({"data": Object({"dataset": str}), "train": Object({"num_steps": int})})
@@ -70,7 +70,8 @@ _DECLARED = Object(
         "alpha": _NUMBER,
         "prediction": str,
         "arms": Each(dict, Object({"kind": str, "predict": _MAYBE})),
-    }
+    },
+    {"metric": str},
 )
 _COMPARISON = Object({"arm": str, "split": str, "per_seed": Each(list, _MAYBE)})
 _QUESTION = Object({"name": str, "per_seed": Each(list, _MAYBE)})

@@ -19,6 +19,7 @@ from jaxreg.store.lock import RunLock
 from jaxreg.store.member_store import Record
 from jaxreg.store.metrics_log import MetricsLog
 from jaxreg.study.analysis import scores, summary_text
+from jaxreg.study.analysis.metric import ACCURACY, Metric
 from jaxreg.study.engine import member_scores, run_directory
 from jaxreg.study.engine.dataset_loader import Library
 from jaxreg.study.engine.goodput import MachineLog, Phases, process_seconds
@@ -30,16 +31,20 @@ from jaxreg.train.loop import Interrupted
 class LiveScores:
     """The live table: means over the members that are done, cell by cell."""
 
-    def __init__(self, display: Any, datasets: Mapping[str, Dataset]):
+    def __init__(self, display: Any, datasets: Mapping[str, Dataset], metric: Metric):
         self.display, self.datasets, self.values = display, datasets, {}
+        self.metric = metric
 
     def add(self, spec: Spec, record: Record) -> None:
         """One more member of an arm is done."""
         dataset = self.datasets[spec.data]
         for view in dataset.views:
+            if not member_scores.has(self.metric, record, view):
+                continue
             values = self.values.setdefault((spec.arm, view.name), [])
-            value = member_scores.accuracy(record, dataset, view)
-            values.append(dataset.chance_of(view) if np.isnan(value) else value)
+            value = member_scores.score(self.metric, record, dataset, view)
+            lost = np.isnan(value)
+            values.append(member_scores.guess(self.metric, dataset, view) if lost else value)
             mean, (low, high), _ = scores.summary(values)
             half = (high - low) / 2 if len(values) > 1 else None
             self.display.cell(spec.arm, view.name, mean, half, len(values))
@@ -62,13 +67,16 @@ class Session:
         self.display.progress(done, total)
         self.machine_log.progress(done, total)
 
-    def train(self, specs: Sequence[Spec]) -> dict[str, Record]:
+    def train(self, specs: Sequence[Spec], metric: Metric = ACCURACY) -> dict[str, Record]:
         """All members' records by hash, found or trained now.
+
+        Args:
+          metric: what the display shows of each.
 
         Raises:
           Interrupted: a signal came; everything is saved.
         """
-        live_scores = LiveScores(self.display, self.library)
+        live_scores = LiveScores(self.display, self.library, metric)
         watch = Watch(
             progress=self.progress,
             member_done=live_scores.add,

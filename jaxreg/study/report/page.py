@@ -22,6 +22,7 @@ WEB = Path(__file__).with_name("web")
 # In this order: what is used below stands above.
 SHARED_SCRIPTS = ("dom.js", "format.js", "model.js", "tooltip.js", "rows.js")
 SCRIPTS = (
+    "metric.js",
     "opening.js",
     "table.js",
     "forest.js",

@@ -1,5 +1,6 @@
 """The page's content from results and trained members; rebuilds a run directory's report."""
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from jaxreg.store.atomic import write_json, write_text
 from jaxreg.store.member_store import Record, Records
 from jaxreg.study.analysis import statistics, summary_text
 from jaxreg.study.analysis.judge import Outcome
+from jaxreg.study.analysis.metric import METRICS
 from jaxreg.study.design.components import SOURCES
 from jaxreg.study.design.experiment import Experiment
 from jaxreg.study.engine import comparison, member_scores, run_directory, scope
@@ -40,7 +42,8 @@ def payload_of(
     rows = zip(example.views, summary_text.view_examples(example), strict=True)
     both = next((view.cut for view in example.views if view.name == "both_cut"), ())
     primary = next((view for view in example.views if view.name == experiment.primary), None)
-    chance = example.chance if primary is None else example.chance_of(primary)
+    metric = METRICS[experiment.metric]
+    chance = example.chance if primary is None else member_scores.guess(metric, example, primary)
     return {
         "title": experiment.name,
         "question": experiment.question,
@@ -50,9 +53,10 @@ def payload_of(
         "scope": scope.scope(config, seeds),
         "headline": [
             *summary_text.warnings(experiment, outcome.results),
-            *summary_text.headline(experiment, outcome.verdicts, table, chance, both),
+            *summary_text.headline(experiment, outcome.verdicts, table, chance, both, metric),
         ],
         "primary": experiment.primary,
+        "metric": dataclasses.asdict(metric),
         "margin": experiment.margin,
         "alpha": experiment.alpha,
         "baseline": experiment.baseline,
@@ -66,6 +70,7 @@ def payload_of(
             for name, arm in experiment.arms.items()
         ],
         "table": table,
+        "accuracy": outcome.results.get("accuracy"),
         "comparisons": outcome.results["comparisons"],
         "uninformative": outcome.uninformative,
         "controls": [{"name": name} | own for name, own in outcome.results["controls"].items()],
@@ -189,15 +194,15 @@ def _flip(
 
 def _predictions(experiment: Experiment, outcome: Outcome) -> list[dict[str, Any]]:
     """What was written before running, beside what came."""
-    predictions = []
+    predictions, scale = [], METRICS[experiment.metric].scale
     for arm, found in outcome.verdicts.items():
         assert found.difference is not None and found.ci95 is not None, "a run has seeds"
         predictions.append(
             {
                 "arm": arm,
                 "predicted": experiment.arms[arm].predict,
-                "found": 100 * found.difference,
-                "ci95": [100 * x for x in found.ci95],
+                "found": scale * found.difference,
+                "ci95": [scale * x for x in found.ci95],
                 "verdict": found.label,
             }
         )

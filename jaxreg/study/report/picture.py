@@ -1,11 +1,13 @@
 """A README picture: effects on the primary view; learning curves of baseline and best arm."""
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from jaxreg.store.atomic import write_bytes
+from jaxreg.study.analysis.metric import ACCURACY
 from jaxreg.study.report import figures, forest
 from jaxreg.study.report.figures import Axes
 from jaxreg.study.report.forest import GRID, INK, MUTED, Beside, known, wrapped
@@ -59,7 +61,9 @@ def draw_picture(payload: Mapping[str, Any], path: str | Path) -> None:
             color=MUTED,
         )
         figure.text(0.648, 0.925, "Learned, or memorized", fontsize=17, weight="bold")
-        figure.text(0.648, 0.878, "accuracy by training step", fontsize=12, color=MUTED)
+        figure.text(
+            0.648, 0.878, f"{_curve_unit(payload)} by training step", fontsize=12, color=MUTED
+        )
         write_bytes(path, figures.png(figure))
 
 
@@ -71,7 +75,21 @@ def best_arm(payload: Mapping[str, Any]) -> str | None:
         for row in _primary_rows(payload)
         if kinds.get(row["arm"]) == "arm" and known(row["difference"])
     }
-    return max(effects, key=effects.__getitem__) if effects else None
+    direction = 1 if _metric(payload)["higher_is_better"] else -1
+    return max(effects, key=lambda arm: direction * effects[arm]) if effects else None
+
+
+def _metric(payload: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the numbers are; pages of older runs do not say, theirs are accuracies."""
+    return payload.get("metric") or dataclasses.asdict(ACCURACY)
+
+
+def _is_accuracy(payload: Mapping[str, Any]) -> bool:
+    return _metric(payload)["name"] == ACCURACY.name
+
+
+def _curve_unit(payload: Mapping[str, Any]) -> str:
+    return "accuracy" if _is_accuracy(payload) else "loss in nats"
 
 
 def _primary_rows(payload: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -88,29 +106,34 @@ def _view_title(payload: Mapping[str, Any], name: str) -> str:
     return next((view["title"] for view in payload["views"] if view["name"] == name), name)
 
 
-def _points(value: float) -> str:
-    return f"{100 * value:+.1f}".replace("-", "−")
+def _effect(value: float, metric: Mapping[str, Any]) -> str:
+    return f"{metric['scale'] * value:+.{metric['digits']}f}".replace("-", "−")
 
 
 def _draw_effects(axes: Axes, payload: Mapping[str, Any]) -> None:
-    rows, titles = _primary_rows(payload), _arm_titles(payload)
+    rows, titles, metric = _primary_rows(payload), _arm_titles(payload), _metric(payload)
     forest.draw(
         axes,
         rows,
         [titles[row["arm"]] for row in rows],
-        margin=100 * payload["margin"],
-        beside=_beside,
+        margin=metric["scale"] * payload["margin"],
+        beside=lambda row: _beside(row, metric),
         titles_at=-0.742,
-        scale=100,
+        scale=metric["scale"],
     )
-    axes.set_xlabel("points of accuracy", color=MUTED)
+    axes.set_xlabel(
+        "points of accuracy" if _is_accuracy(payload) else "nats of loss: lower is better",
+        color=MUTED,
+    )
+    tick = "+.0f" if _is_accuracy(payload) else "+.2g"
     axes.xaxis.set_major_formatter(
-        lambda value, _: f"{value:+.0f}".replace("-", "−") if value else "0"
+        lambda value, _: f"{value:{tick}}".replace("-", "−") if value else "0"
     )
 
 
-def _beside(row: Mapping[str, Any]) -> list[Beside]:
-    effect = [Beside(1.03, _points(row["difference"]), True)] if known(row["difference"]) else []
+def _beside(row: Mapping[str, Any], metric: Mapping[str, Any]) -> list[Beside]:
+    known_ = known(row["difference"])
+    effect = [Beside(1.03, _effect(row["difference"], metric), True)] if known_ else []
     return [*effect, Beside(1.21, row["verdict"] or "")]
 
 
@@ -121,21 +144,27 @@ def _draw_curves(axes: Axes, payload: Mapping[str, Any], name: str, *, first: bo
         ("validation", "validation"),
         (payload["primary"], "held out"),
     ):
-        if view in curves:
-            _draw_curve(axes, curves[view], _view_title(payload, view), *CURVE_STYLES[role])
+        key = view if _is_accuracy(payload) else f"loss/{view}"
+        if key in curves:
+            title, scale = _view_title(payload, view), 100 if _is_accuracy(payload) else 1
+            _draw_curve(axes, curves[key], title, *CURVE_STYLES[role], scale=scale)
     axes.set_title(
         wrapped(_arm_titles(payload)[name]), loc="left", fontsize=12.5, color=INK, weight="bold"
     )
-    axes.set_ylim(*_range(payload))
-    ticks = range(50, 101, 10) if _range(payload)[0] == 45 else range(0, 101, 20)
-    axes.set_yticks([*ticks], [f"{value}%" for value in ticks] if first else [])
+    if _is_accuracy(payload):
+        axes.set_ylim(*_range(payload))
+        ticks = range(50, 101, 10) if _range(payload)[0] == 45 else range(0, 101, 20)
+        axes.set_yticks([*ticks], [f"{value}%" for value in ticks] if first else [])
+    else:
+        axes.set_ylim(0, 1.03 * _highest_loss(payload))
+        axes.tick_params(labelleft=first)
     axes.set_xlabel("step", color=MUTED)
     axes.grid(axis="y", color=GRID)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     if first and curves:
         axes.legend(
-            loc="lower right",
+            loc="lower right" if _is_accuracy(payload) else "lower left",
             frameon=False,
             fontsize=9.5,
             handlelength=1.2,
@@ -158,14 +187,35 @@ def _range(payload: Mapping[str, Any]) -> tuple[float | int, float | int]:
     return (45, 101.5) if lowest >= 0.45 else (-2, 101.5)
 
 
-def _draw_curve(axes: Axes, curve: Mapping[str, Any], label: str, color: str, style: str) -> None:
-    percent = {
-        key: [100 * value if known(value) else math.nan for value in curve[key]]
+def _highest_loss(payload: Mapping[str, Any]) -> float:
+    """Of the mean curves of losses, so that all panels share one axis."""
+    values = [
+        value
+        for arm in (payload.get("curves") or {}).values()
+        for name, curve in arm.items()
+        if name.startswith("loss/")
+        for value in curve["mean"]
+        if known(value)
+    ]
+    return max(values, default=1.0)
+
+
+def _draw_curve(
+    axes: Axes,
+    curve: Mapping[str, Any],
+    label: str,
+    color: str,
+    style: str,
+    *,
+    scale: float | int = 100,
+) -> None:
+    shown = {
+        key: [scale * value if known(value) else math.nan for value in curve[key]]
         for key in ("mean", "lo", "hi")
     }
     axes.fill_between(
-        curve["steps"], percent["lo"], percent["hi"], color=color, alpha=0.12, linewidth=0
+        curve["steps"], shown["lo"], shown["hi"], color=color, alpha=0.12, linewidth=0
     )
     axes.plot(
-        curve["steps"], percent["mean"], color=color, linestyle=style, linewidth=2.2, label=label
+        curve["steps"], shown["mean"], color=color, linestyle=style, linewidth=2.2, label=label
     )

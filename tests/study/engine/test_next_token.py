@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxreg.batch import PARTNER
+from jaxreg.batch import PARTNER, NextTokenBatch
 from jaxreg.study.design import config as configs
 from jaxreg.study.engine import program
 from jaxreg.study.engine.members import plain
@@ -19,6 +19,8 @@ from jaxreg.train.step import Moment, init_state, loss_and_gradient, train_step
 from tests.helpers import next_tokens, tiny
 
 PLAIN = {
+    "optim.optimizer": "sgd",  # Adam makes a step of the rounding of gradients that are 0
+    "optim.learning_rate": 0.1,
     "optim.schedule": "constant",
     "optim.warmup_steps": 0,
     "optim.max_grad_norm": float("inf"),
@@ -87,6 +89,17 @@ class Plain(nn.Module):
         return nn.Dense(7, name="output")(nn.LayerNorm(name="final_norm")(x))
 
 
+def test_the_arrays_are_as_the_legend_says():
+    dataset, legend = next_tokens.dataset(), NextTokenBatch.__annotations__
+    extents = {"b t": 2, "b c": 2, "b": 1, "": 0}
+    scored = program.pass_batch(dataset, "validation", ())
+    for batch in (batch_of(partners=True), scored):
+        assert {"tokens", "label"} <= set(batch) <= set(legend)
+        for key, array in batch.items():
+            assert array.ndim == extents[legend[key].dim_str.strip()], key
+            assert array.dtype == np.int32
+
+
 def slow_loss(params, batch):
     """The mean over all answers, one after the other."""
     logits = Plain().apply({"params": params}, batch["tokens"])
@@ -113,14 +126,15 @@ def plain_problem():
         return problem_of(PLAIN)
 
 
-def test_three_steps_are_those_of_a_plain_flax_and_optax_loop(plain_problem):
+@pytest.mark.system
+def test_steps_are_those_of_a_plain_flax_and_optax_loop(plain_problem):
     state = init_state(plain_problem, jnp.int32(3))
     step = jax.jit(functools.partial(train_step, plain_problem, seed=3, example_ids=jnp.arange(8)))
-    optimizer = optax.adamw(1e-2, b1=0.9, b2=0.98, eps=1e-8, weight_decay=0.0)
+    optimizer = optax.sgd(0.1, momentum=0.9)
     params = state.params
     own = optimizer.init(params)
     slow = jax.value_and_grad(slow_loss)
-    for first in (0, 8, 16):
+    for first in (0, 8):
         batch = batch_of(range(first, first + 8))
         state, tally = step(state, batch)
         loss, gradient = slow(params, batch)
@@ -128,7 +142,7 @@ def test_three_steps_are_those_of_a_plain_flax_and_optax_loop(plain_problem):
         assert float(tally.count) == (np.asarray(batch["label"]) >= 0).sum() < 64
         updates, own = optimizer.update(gradient, own, params)
         params = optax.apply_updates(params, updates)
-        close(state.params, params, rtol=1e-3, atol=2e-4)
+        close(state.params, params, rtol=1e-4, atol=1e-6)
 
 
 def test_the_gradient_is_that_of_the_slow_loss(plain_problem):
@@ -237,7 +251,7 @@ def test_a_step_is_the_same_on_several_devices_whose_rows_hold_different_counts(
     assert len(set(counts.tolist())) > 1
     whole, gradient = loss_and_gradient(problem, params, batch, Moment(3, 5), jnp.arange(8))
     layout = Layout("data", devices=tuple(jax.devices()[:devices]))
-    parts = jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), batch)
+    parts = jax.tree.map(lambda x: x.reshape(devices, 8 // devices, *x.shape[1:]), batch)
 
     def step(params, own, ids):
         return loss_and_gradient(problem, params, own, Moment(3, 5), ids, layout.axis_name)

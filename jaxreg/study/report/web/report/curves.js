@@ -10,7 +10,7 @@ function drawCurves(box) {
   const recorded = arms.filter((arm) => payload.curves?.[arm.name]);
   const all = [...new Set(recorded.flatMap((arm) => Object.keys(payload.curves[arm.name])))];
   const kinds = { accuracy: all.filter((key) => !key.startsWith(LOSS)), loss: all.filter((key) => key.startsWith(LOSS)) };
-  let kind = "accuracy";
+  let kind = isAccuracy ? "accuracy" : "loss";
   const grid = html("div", { class: "panels" });
   const legend = html("div", { class: "legend" });
   const redraw = responsive(grid, (width) => curvePanels(width, recorded, kinds[kind], kind));
@@ -20,7 +20,7 @@ function drawCurves(box) {
     redraw();
   };
   const pick = kinds.loss.length > 0 && choice("Show", "curve-kind", [["accuracy", "accuracy"], ["loss", "loss"]], kind, show);
-  box.append(curveFinding(recorded), html("div", { class: "controls-row" }, legend, pick || ""), grid, curveNumbers(recorded, kinds.accuracy));
+  box.append(curveFinding(recorded), html("div", { class: "controls-row" }, legend, pick || ""), grid, curveNumbers(recorded, kinds[kind]));
   show(kind);
 }
 
@@ -133,6 +133,7 @@ function curveSummary(arm, keys, kind) {
 }
 
 function curveFinding(recorded) {
+  if (!isAccuracy) return lossFinding(recorded);
   const gap = (arm) => lastValue(arm, "train") - lastValue(arm, payload.primary);
   const baseline = recorded.find((arm) => arm.name === payload.baseline);
   const least = best(recorded.filter((arm) => arm.kind === "arm"), (arm) => -gap(arm));
@@ -142,7 +143,14 @@ function curveFinding(recorded) {
   return shows(least === baseline ? opening : `${opening} The smallest gap is ${fixed(100 * gap(least), 0)} points, with ${quoted(least)}.`);
 }
 
+function lossFinding(recorded) {
+  const baseline = recorded.find((arm) => arm.name === payload.baseline);
+  const [train, held] = ["train", payload.primary].map((view) => baseline && lastValue(baseline, LOSS + view));
+  if (!known(train) || !known(held)) return null;
+  return shows(`${quoted(baseline)} ends at ${weight(train)} nats on what it trained on and at ${weight(held)} on ${primaryTitle}: a gap of ${weight(held - train)} nats.`);
+}
+
 function curveNumbers(recorded, keys) {
-  const rows = recorded.map((arm) => [arm.title, ...keys.map((key) => percent(lastValue(arm, key)))]);
+  const rows = recorded.map((arm) => [arm.title, ...keys.map((key) => (key.startsWith(LOSS) ? weight : percent)(lastValue(arm, key)))]);
   return numbersTable("Where the curves end, in numbers", ["arm", ...keys.map(curveName)], rows);
 }

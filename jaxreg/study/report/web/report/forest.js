@@ -20,10 +20,10 @@ function drawForest(box) {
 
 function forestNote(view) {
   if (view !== payload.primary) return `${viewTitle(view)} is a secondary view: effects and intervals, no verdicts.`;
-  const top = best(challengers.filter((arm) => arm.kind === "arm"), (arm) => contrast(arm.name, view)?.difference);
+  const top = best(challengers.filter((arm) => arm.kind === "arm"), (arm) => direction * contrast(arm.name, view)?.difference);
   if (!top) return "";
   const entry = contrast(top.name, view);
-  return `The largest effect on ${viewTitle(view)} is that of ${quoted(top)}: ${points(entry.difference)} points ${pointsRange(entry.ci95)}.`;
+  return `The largest effect on ${viewTitle(view)} is that of ${quoted(top)}: ${effect(entry.difference)} ${metric.unit} ${effectRange(entry.ci95)}.`;
 }
 
 function forestSpec(view) {
@@ -32,11 +32,11 @@ function forestSpec(view) {
   const margin = payload.margin;
   return {
     label: `Difference from ${baselineTitle} on ${viewTitle(view)}, per arm`,
-    axis: `points of accuracy against ${baselineTitle}   (← worse · better →)`,
+    axis: `${effectAxis} against ${baselineTitle}   (← ${direction > 0 ? "worse · better" : "better · worse"} →)`,
     domain: extent(values, known(margin) ? [-margin * 1.3, margin * 1.3] : [-0.05, 0.05]),
-    tick: (value) => points(value, 0), lane: 46,
+    tick: effectTick, lane: 46,
     band: known(margin) ? [-margin, margin] : null,
-    lines: [{ at: 0, text: known(margin) ? `no effect · margin ±${fixed(100 * margin, 0)}` : "no effect", key: "zero" }],
+    lines: [{ at: 0, text: known(margin) ? `no effect · margin ±${marginText()}` : "no effect", key: "zero" }],
     rows: shown.map((arm, index) => forestRow(arm, view, index > 0 && arm.kind !== "arm" && shown[index - 1].kind === "arm")),
   };
 }
@@ -46,13 +46,13 @@ function forestRow(arm, view, ruleAbove) {
   const verdict = view === payload.primary ? verdictOf(entry) : null;
   const key = verdict?.key ?? "neutral";
   const missing = seedsMissing(entry);
-  const effect = knownPair(entry.ci95) ? `${points(entry.difference)} ${pointsRange(entry.ci95)}` : points(entry.difference);
+  const found = knownPair(entry.ci95) ? `${effect(entry.difference)} ${effectRange(entry.ci95)}` : effect(entry.difference);
   const words = verdict && `${verdict.symbol} ${verdict.words}${missing === null ? "" : ` (${missing} seeds)`}`;
   return {
     title: arm.title ?? arm.name, tag: KINDS[arm.kind], ruleAbove, key, sideKey: verdict && `ink-${key}`,
-    side: words ? [words, effect] : [effect],
-    tip: `${arm.title}: ${effect} points${verdict ? `, ${verdict.words}` : ""}${missing === null ? "" : `, needs ${missing} seeds`}`,
-    draw: (group, x) => effectMarks(group, x, key, entry, (entry.per_seed ?? []).map((value, index) => ({ value, tip: `seed ${seeds[index] ?? index}: ${points(value)} points` }))),
+    side: words ? [words, found] : [found],
+    tip: `${arm.title}: ${found} ${metric.unit}${verdict ? `, ${verdict.words}` : ""}${missing === null ? "" : `, needs ${missing} seeds`}`,
+    draw: (group, x) => effectMarks(group, x, key, entry, (entry.per_seed ?? []).map((value, index) => ({ value, tip: `seed ${seeds[index] ?? index}: ${effect(value)} ${metric.unit}` }))),
   };
 }
 
@@ -60,7 +60,7 @@ function forestNumbers(view) {
   const columns = ["arm", "difference", "95% interval", "p", "p (Holm)", ...seeds.map((seed) => `seed ${seed}`)];
   const rows = challengers.filter((arm) => contrast(arm.name, view)).map((arm) => {
     const entry = contrast(arm.name, view);
-    return [arm.title, points(entry.difference), pointsRange(entry.ci95), pValue(entry.p), pValue(entry.p_holm), ...seeds.map((_, index) => points(entry.per_seed?.[index]))];
+    return [arm.title, effect(entry.difference), effectRange(entry.ci95), pValue(entry.p), pValue(entry.p_holm), ...seeds.map((_, index) => effect(entry.per_seed?.[index]))];
   });
-  return numbersTable(`These effects in numbers, seed by seed (points, ${viewTitle(view)})`, columns, rows);
+  return numbersTable(`These effects in numbers, seed by seed (${metric.unit}, ${viewTitle(view)})`, columns, rows);
 }

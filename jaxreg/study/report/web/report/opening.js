@@ -15,6 +15,11 @@ function drawOpening() {
   mounted("prediction").append(payload.prediction ?? "Nothing was predicted.");
   mounted("scope").append(payload.scope ?? "");
   drawExample();
+  if (!isAccuracy) {
+    mounted("level-words").textContent = `${metric.title} (nats, lower is better)`;
+    mounted("effect-words").textContent = metric.unit;
+    mounted("curve-words").textContent = "Loss";
+  }
   mounted("contents").append(...[...document.querySelectorAll("main > section")].filter((part) => !part.hidden)
     .map((part) => html("a", { href: `#${part.id}` }, part.querySelector("h2").textContent)));
 }

@@ -2,8 +2,8 @@
 
 const inside = (entry) => known(entry.predicted) && knownPair(entry.ci95) && entry.predicted >= entry.ci95[0] && entry.predicted <= entry.ci95[1];
 
-// Predictions are written in points by people; everything here is a fraction.
-const fraction = (value) => (known(value) ? value / 100 : null);
+// Predictions are written in points (or nats) by people; everything here is a fraction (or nats).
+const fraction = (value) => (known(value) ? value / metric.scale : null);
 const asFractions = (entry) => ({ ...entry, predicted: fraction(entry.predicted), found: fraction(entry.found), ci95: (entry.ci95 ?? []).map(fraction) });
 
 function drawPredictions(box) {
@@ -22,12 +22,12 @@ const outcome = (entry) => (!known(entry.predicted) ? "nothing predicted" : insi
 
 function predictionSpec(entries) {
   return {
-    label: "Predicted and found effects, per arm", axis: `points of accuracy against ${baselineTitle} on ${primaryTitle}`,
-    domain: extent(entries.flatMap((entry) => [entry.predicted, entry.found, ...(entry.ci95 ?? [])]), [0]), tick: (value) => points(value, 0), lane: 32, band: null, sideName: "predicted → found",
+    label: "Predicted and found effects, per arm", axis: `${effectAxis} against ${baselineTitle} on ${primaryTitle}`,
+    domain: extent(entries.flatMap((entry) => [entry.predicted, entry.found, ...(entry.ci95 ?? [])]), [0]), tick: effectTick, lane: 32, band: null, sideName: "predicted → found",
     lines: [{ at: 0, text: "no effect", key: "zero" }],
     rows: entries.map((entry) => ({
-      title: armTitle(entry.arm), side: [`${points(entry.predicted)} → ${points(entry.found)}`, outcome(entry)],
-      tip: `${armTitle(entry.arm)}: predicted ${points(entry.predicted)}, found ${points(entry.found)} ${pointsRange(entry.ci95)}, ${outcome(entry)}`,
+      title: armTitle(entry.arm), side: [`${effect(entry.predicted)} → ${effect(entry.found)}`, outcome(entry)],
+      tip: `${armTitle(entry.arm)}: predicted ${effect(entry.predicted)}, found ${effect(entry.found)} ${effectRange(entry.ci95)}, ${outcome(entry)}`,
       draw: (group, x) => {
         if (knownPair(entry.ci95)) group.append(whisker("found", x(entry.ci95[0]), x(entry.ci95[1]), 16));
         if (known(entry.found)) group.append(mark("circle", "found", x(entry.found), 16, 5));
@@ -38,6 +38,6 @@ function predictionSpec(entries) {
 }
 
 function predictionNumbers(entries) {
-  const rows = entries.map((entry) => [armTitle(entry.arm), points(entry.predicted), points(entry.found), pointsRange(entry.ci95), outcome(entry), entry.verdict ?? DASH]);
-  return numbersTable("Predictions in numbers (points)", ["arm", "predicted", "found", "95% interval", "the prediction lies", "verdict"], rows);
+  const rows = entries.map((entry) => [armTitle(entry.arm), effect(entry.predicted), effect(entry.found), effectRange(entry.ci95), outcome(entry), entry.verdict ?? DASH]);
+  return numbersTable(`Predictions in numbers (${metric.unit})`, ["arm", "predicted", "found", "95% interval", "the prediction lies", "verdict"], rows);
 }

@@ -7,7 +7,7 @@ function drawTable(box) {
   const rows = arms.map((arm) => html("tr", { class: arm.name === payload.baseline ? "baseline" : arm.kind },
     armHeading(arm), tableViews.map((view) => tableCell(arm, view))));
   const table = html("table", { class: "results" }, html("thead", {}, head), html("tbody", {}, rows));
-  box.append(...tableFinding(), scrolling("Accuracy of every arm on every view; scrolls sideways", table), tableKey(), askedList());
+  box.append(...tableFinding(), scrolling(`${isAccuracy ? "Accuracy" : "Loss"} of every arm on every view; scrolls sideways`, table), tableKey(), askedList());
 }
 
 function viewHeading(view) {
@@ -33,12 +33,14 @@ function tableCell(arm, view) {
   const verdict = primary ? verdictOf(entry) : null;
   const dull = uninformative(view) || missing !== null || verdict?.key === "untestable";
   const classes = [primary && "primary", dull && "dull", verdict && `is-${verdict.key}`].filter(Boolean).join(" ");
-  const level = [html("span", { class: "value" }, percent(found?.mean)), html("span", { class: "range" }, percentRange(found?.ci95))];
-  const effect = entry && html("span", { class: "difference" }, points(entry.difference), " ", knownPair(entry.ci95) && html("span", { class: "range" }, pointsRange(entry.ci95)));
+  const hits = payload.accuracy?.[arm.name]?.[view.name];
+  const own = [html("span", { class: "value" }, level(found?.mean)), html("span", { class: "range" }, levelRange(found?.ci95)),
+    hits && html("span", { class: "range" }, `accuracy ${percent(hits.mean)}`)];
+  const against = entry && html("span", { class: "difference" }, effect(entry.difference), " ", knownPair(entry.ci95) && html("span", { class: "range" }, effectRange(entry.ci95)));
   const needs = missing !== null && html("span", { class: "range needs" }, `needs ${missing} seeds`);
-  if (!primary) return html("td", { class: classes || null }, level, effect, needs);
+  if (!primary) return html("td", { class: classes || null }, own, against, needs);
   const p = known(entry?.p) && html("span", { class: "range" }, known(entry.p_holm) ? `p ${pValue(entry.p_holm)} (Holm)` : `p ${pValue(entry.p)}`);
-  return html("td", { class: classes }, html("div", { class: "deciding" }, html("div", {}, level), html("div", {}, verdict && badge(verdict), effect, p, needs)));
+  return html("td", { class: classes }, html("div", { class: "deciding" }, html("div", {}, own), html("div", {}, verdict && badge(verdict), against, p, needs)));
 }
 
 function tableFinding() {

@@ -1,0 +1,13 @@
+// What the numbers are: accuracies, or losses in nats, of which lower ones are better.
+const ACCURACY = { name: "accuracy", title: "accuracy", unit: "points", scale: 100, digits: 1, higher_is_better: true };
+const metric = payload.metric ?? ACCURACY;
+const isAccuracy = metric.name === ACCURACY.name;
+const direction = metric.higher_is_better ? 1 : -1;
+const level = (value) => (isAccuracy ? percent(value) : known(value) ? fixed(value, metric.digits) : DASH);
+const levelRange = (pair) => (isAccuracy ? percentRange(pair) : knownPair(pair) ? `${level(pair[0])} to ${level(pair[1])}` : DASH);
+const effect = (value, digits = metric.digits) => (known(value) ? signed(metric.scale * value, digits) : DASH);
+const effectRange = (pair) => (knownPair(pair) ? `[${effect(pair[0])}, ${effect(pair[1])}]` : DASH);
+const effectAxis = isAccuracy ? "points of accuracy" : `${metric.unit} of loss`;
+// A tick of an axis of effects: whole points, or as many digits as nats need.
+const effectTick = (value) => (isAccuracy ? points(value, 0) : signed(value, 3).replace(/\.?0+$/, "") || "0");
+const marginText = () => (isAccuracy ? fixed(100 * payload.margin, 0) : String(payload.margin));
