@@ -16,6 +16,7 @@ from jaxreg.study.analysis.judge import Evidence, judge
 from jaxreg.study.analysis.metric import ACCURACY, BEST_LOSS, LOSS, METRICS
 from jaxreg.study.claims import measures
 from jaxreg.study.commands import compare, counterfactual, inspect
+from jaxreg.study.commands.judge import judge as tables_judge
 from jaxreg.study.design import config as configs
 from jaxreg.study.design.experiment import Arm, Experiment, check_experiment
 from jaxreg.study.engine import member_scores, off_values
@@ -148,6 +149,17 @@ def test_a_baseline_that_does_not_beat_the_unigram_model_makes_nothing_testable(
         " unigram model by 0.3 nats on validation (none at its best evaluation 2.750 nats, unigram"
         " 2.800)."
     )
+
+
+def test_the_judge_of_tables_reads_the_direction_from_the_results(ran):
+    workdir, results, _, _ = ran
+    found = tables_judge(str(workdir)).results
+    assert found["higher_is_better"] is False and found["margin"] == 0.05
+    own = {row["arm"]: row for row in results["comparisons"] if row["split"] == "validation"}
+    again = {row["arm"]: row for row in found["comparisons"] if row["split"] == "validation"}
+    for arm, row in again.items():
+        assert row["difference"] == pytest.approx(own[arm]["difference"])
+        assert row["effect"] == ("worse" if row["difference"] > 0 else "better")
 
 
 def test_the_lowest_loss_is_that_of_the_curve(ran):

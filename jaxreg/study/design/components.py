@@ -62,7 +62,9 @@ class Own:
     Attributes:
       datasets: data sets, as in `jaxreg/data/source.py`.
       models: Linen module classes. Called as `jaxreg.nn.Transformer` is: with tokens, and by
-        keyword padding_mask, mask, train, dropout_key, example_ids and read_positions. Of their
+        keyword padding_mask, mask, train, dropout_key, example_ids and read_positions (None, so
+        that logits are [B, T, V], where a data set asks for the next token at every position;
+        the model itself must then look at no later position). Of their
         fields vocab_size, num_outputs and max_length are given; the others, with their defaults,
         are the fields of the config's model section; a field that ends in _rate or _strength is
         traced.

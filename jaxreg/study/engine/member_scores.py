@@ -49,6 +49,19 @@ def guess(metric: Metric, dataset: Dataset, view: View) -> float:
     return dataset.chance_of(view) if metric == ACCURACY else dataset.guess_loss_of(view)
 
 
+def mean_guess(
+    metric: Metric, specs: Sequence[Spec], datasets: Mapping[str, Dataset], name: str
+) -> float:
+    """The mean over members of what a guess scores on the view of this name."""
+    return float(
+        np.mean([guess(metric, datasets[s.data], _view(datasets[s.data], name)) for s in specs])
+    )
+
+
+def _view(dataset: Dataset, name: str) -> View:
+    return next(view for view in dataset.views if view.name == name)
+
+
 def has_curve(record: Record, view: View) -> bool:
     """Whether a view was scored at every evaluation."""
     return view.subset is None and [view.split, tuple(view.cut)] in _curves(record)
@@ -103,15 +116,14 @@ def losses_at_best(
 
     The last loss where the view is no curve; that of a guess where a run diverged.
     """
-    found, guesses = [], []
+    found = []
     for spec in specs:
         record, dataset = records[spec.hash], datasets[spec.data]
-        view = next(view for view in dataset.views if view.name == name)
+        view = _view(dataset, name)
         metric = BEST_LOSS if has_curve(record, view) else LOSS
-        guesses.append(guess(metric, dataset, view))
         value = score(metric, record, dataset, view)
-        found.append(value if np.isfinite(value) else guesses[-1])
-    return float(np.mean(found)), float(np.mean(guesses))
+        found.append(value if np.isfinite(value) else guess(metric, dataset, view))
+    return float(np.mean(found)), mean_guess(LOSS, specs, datasets, name)
 
 
 def dropout_of(arm: str, members: Iterable[tuple[Spec, Record]]) -> DropoutArm:

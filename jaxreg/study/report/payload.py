@@ -44,6 +44,9 @@ def payload_of(
     primary = next((view for view in example.views if view.name == experiment.primary), None)
     metric = METRICS[experiment.metric]
     chance = example.chance if primary is None else member_scores.guess(metric, example, primary)
+    if example.answers == "every_position":
+        own = [spec for spec in specs if spec.arm == experiment.baseline]
+        chance = member_scores.mean_guess(metric, own, datasets, experiment.primary)
     return {
         "title": experiment.name,
         "question": experiment.question,

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ def draw_picture(payload: Mapping[str, Any], path: str | Path) -> None:
         shown = [name for name in (payload["baseline"], best_arm(payload)) if name is not None]
         for place, name in enumerate(dict.fromkeys(shown)):
             axes = figure.add_axes((0.665 + 0.17 * place, 0.13, 0.15, 0.66))
-            _draw_curves(axes, payload, name, first=place == 0)
+            _draw_curves(axes, payload, name, shown, first=place == 0)
         figure.text(
             0.012,
             0.925,
@@ -137,13 +137,12 @@ def _beside(row: Mapping[str, Any], metric: Mapping[str, Any]) -> list[Beside]:
     return [*effect, Beside(1.21, row["verdict"] or "")]
 
 
-def _draw_curves(axes: Axes, payload: Mapping[str, Any], name: str, *, first: bool) -> None:
+def _draw_curves(
+    axes: Axes, payload: Mapping[str, Any], name: str, shown: Sequence[str], *, first: bool
+) -> None:
     curves = (payload.get("curves") or {}).get(name) or {}
-    for view, role in (
-        ("train", "train"),
-        ("validation", "validation"),
-        (payload["primary"], "held out"),
-    ):
+    roles = {"train": "train", "validation": "validation", payload["primary"]: "held out"}
+    for view, role in roles.items():
         key = view if _is_accuracy(payload) else f"loss/{view}"
         if key in curves:
             title, scale = _view_title(payload, view), 100 if _is_accuracy(payload) else 1
@@ -156,7 +155,7 @@ def _draw_curves(axes: Axes, payload: Mapping[str, Any], name: str, *, first: bo
         ticks = range(50, 101, 10) if _range(payload)[0] == 45 else range(0, 101, 20)
         axes.set_yticks([*ticks], [f"{value}%" for value in ticks] if first else [])
     else:
-        axes.set_ylim(0, 1.03 * _highest_loss(payload))
+        axes.set_ylim(*_loss_range(payload, shown))
         axes.tick_params(labelleft=first)
     axes.set_xlabel("step", color=MUTED)
     axes.grid(axis="y", color=GRID)
@@ -164,7 +163,7 @@ def _draw_curves(axes: Axes, payload: Mapping[str, Any], name: str, *, first: bo
     axes.spines[:].set_visible(False)
     if first and curves:
         axes.legend(
-            loc="lower right" if _is_accuracy(payload) else "lower left",
+            loc="lower right" if _is_accuracy(payload) else "upper right",
             frameon=False,
             fontsize=9.5,
             handlelength=1.2,
@@ -187,17 +186,20 @@ def _range(payload: Mapping[str, Any]) -> tuple[float | int, float | int]:
     return (45, 101.5) if lowest >= 0.45 else (-2, 101.5)
 
 
-def _highest_loss(payload: Mapping[str, Any]) -> float:
-    """Of the mean curves of losses, so that all panels share one axis."""
+def _loss_range(payload: Mapping[str, Any], shown: Sequence[str]) -> tuple[float, float]:
+    """Of the mean losses of the arms that are shown, so that their panels share one axis."""
+    curves = payload.get("curves") or {}
     values = [
         value
-        for arm in (payload.get("curves") or {}).values()
-        for name, curve in arm.items()
+        for arm in shown
+        for name, curve in (curves.get(arm) or {}).items()
         if name.startswith("loss/")
         for value in curve["mean"]
         if known(value)
     ]
-    return max(values, default=1.0)
+    low, high = min(values, default=0.0), max(values, default=1.0)
+    room = 0.05 * (high - low) or 0.1
+    return low - room, high + room
 
 
 def _draw_curve(

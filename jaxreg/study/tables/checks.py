@@ -59,7 +59,8 @@ def question_of(
     Args:
       runs: to be judged.
       wanted: what the person asks.
-      said: what the input has of itself: baseline, primary, margin, alpha, aa, paired, known.
+      said: what the input has of itself: baseline, primary, margin, alpha, aa, paired, known,
+        higher_is_better.
       mistakes: gets the lines.
     """
     before = len(mistakes)
@@ -80,7 +81,7 @@ def question_of(
         baseline=baseline,
         primary=primary,
         margin=wanted.margin if wanted.margin is not None else said.get("margin"),
-        higher_is_better=wanted.higher_is_better,
+        higher_is_better=wanted.higher_is_better and said.get("higher_is_better", True),
         claim=wanted.claim,
         paired=paired,
         aa=aa,

@@ -151,6 +151,7 @@ def finished(found: Mapping[str, Any], name: str) -> Finished:
         said |= {"primary": judged[0]} if judged else {}
         said |= {"aa": aa[0]} if aa else {}
         said |= {"paired": True, "known": known}
+        said |= {} if found.get("higher_is_better", True) else {"higher_is_better": False}
         wrong = [
             arm for arm, row in scores.items() for x in row.values() if len(x) != len(seeds[arm])
         ]
