@@ -3,6 +3,7 @@ checked at run time.
 """
 
 import os
+import signal
 import subprocess
 import sys
 from collections import defaultdict
@@ -39,7 +40,13 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    """Keeps xdist from putting the files with few tests last: whole processes are few and long."""
+    """Keeps xdist from putting the files with few tests last: whole processes are few and long.
+
+    A shell that starts pytest in the background ignores Ctrl-C for it; the tests of signals need
+    Python's own handler.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if hasattr(config.option, "loadscopereorder"):
         config.option.loadscopereorder = False
 
@@ -71,7 +78,7 @@ def pytest_collection_modifyitems(config, items):
                 item.add_marker(pytest.mark.system)
 
 
-MANY_MAPPINGS = 16_000
+MANY_MAPPINGS = 32_000
 """Every compiled program keeps some memory mappings; Linux allows a process 65,530, and XLA crashes
 at that.
 """

@@ -3,9 +3,12 @@ are what README.md says.
 """
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
+
+from tests.helpers import durations
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "tests").rglob("*.py"))
@@ -85,3 +88,39 @@ def test_no_file_edits_the_import_path():
 )
 def test_an_edit_would_be_found(source):
     assert edits_of_the_import_path(source) == [1]
+
+
+LOG = """
+....                                                                     [100%]
+============================= slowest durations ==============================
+0.50s call     tests/test_tests.py::test_no_wall_time_is_asserted[tests/test_rng.py]
+12.25s setup    tests/test_tests.py::test_an_edit_would_be_found[sys.path += [x]]
+0.00s teardown tests/test_tests.py::test_no_file_edits_the_import_path
+========= 1 failed, 4585 passed, 148 skipped in 489.48s (0:08:09) ==========
+"""
+
+
+def test_the_tables_of_the_page_are_made_of_pytest_s_output():
+    rows = durations.read(LOG)
+    assert [(row.seconds, row.phase) for row in rows] == [
+        (12.25, "setup"),
+        (0.5, "call"),
+        (0.0, "teardown"),
+    ]
+    assert durations.total(LOG) == "4,585 tests, 8:09"
+    first, second = durations.table(rows)[2:4]
+    assert first.startswith(
+        "| `test_tests.py::test_an_edit_would_be_found[sys.path += [x]]` (setup)"
+    )
+    assert "| 12 | Rules of the tests themselves" in first and "| 0 | Rules of the" in second
+    with pytest.raises(SystemExit, match="no line such as"):
+        durations.total("")
+
+
+def test_the_page_names_tests_that_exist():
+    page = durations.PAGE.read_text(encoding="utf-8")
+    measured = page.partition(durations.START)[2].partition(durations.END)[0]
+    named = re.findall(r"^\| `([\w/]+\.py)(?:::(test_\w+))?", measured, re.M)
+    assert len(named) >= 2 * durations.NUM_ROWS - 5
+    for file, test in named:
+        assert not test or f"def {test}(" in (ROOT / "tests" / file).read_text(), (file, test)

@@ -161,7 +161,7 @@ def test_only_process_0_writes_and_speaks(pair):
 
 def test_a_training_run_of_two_processes_has_the_bits_of_one(place):
     several, single = place.run("training of two"), place.run("training of one")
-    words = (*TRAIN, "--config.train.num_steps=60")
+    words = (*TRAIN, "--config.train.num_steps=30")
     job = Job(place, "training", (*words, workdir_of(several)))
     assert job.codes() == [0, 0], job.all_said()
     single.finish(*words, "--devices=4")

@@ -32,10 +32,10 @@ def draw(settings, seed):
     return data.content_hash
 
 
-def trainer_of(workdir, watch=None):
+def trainer_of(workdir, watch=None, every_seconds=0.0):
     workdir.mkdir(parents=True, exist_ok=True)
     configs = {
-        name: tiny.config({"checkpoint.every_seconds": 0.0} | dict(arm.diff))
+        name: tiny.config({"checkpoint.every_seconds": every_seconds} | dict(arm.diff))
         for name, arm in ARMS.items()
     }
     return Trainer(
@@ -69,7 +69,7 @@ def test_every_file_of_the_newest_checkpoint(tmp_path):
             harm(place / file)
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
-                trainer_of(place).run()
+                trainer_of(place, every_seconds=1e6).run()
             assert trained(place) == expected, file
             told = [
                 str(each.message) for each in caught if issubclass(each.category, CheckpointWarning)

@@ -10,6 +10,9 @@ from tests.faults.table import EIGHT, FAULTS, FINISHED, REFUSED, RESUMES, SAME, 
 from tests.helpers.damage import Scene
 from tests.helpers.place import TRAIN, Place, Run, same
 
+WORDS = (*TRAIN, "--config.train.num_steps=200")
+"""Twenty saves: it can be stopped after four, and a small disk does not hold its rows."""
+
 ALL = [fault for faults in FAULTS.values() for fault in faults]
 IGNORED = {".lock", ".filler", "metrics.jsonl"}  # who works there now; rows about the machine
 
@@ -31,7 +34,7 @@ def stages_of(place: Place, devices: int) -> dict[str, Run]:
     """The undisturbed run on some devices, and one that was stopped after some checkpoints, to be
     copied and damaged.
     """
-    words = (*TRAIN, f"--devices={devices}")
+    words = (*WORDS, f"--devices={devices}")
     undisturbed, stopped = (
         place.run(f"undisturbed on {devices}"),
         place.run(f"stopped on {devices}"),
@@ -84,7 +87,7 @@ def play(stages: dict[str, Run], devices: int, fault: Fault) -> None:
     promises.
     """
     run = stages[fault.stage].copy(f"{fault.name} on {devices}")
-    scene = Scene(run, [*TRAIN, f"--devices={devices}", *fault.also])
+    scene = Scene(run, [*WORDS, f"--devices={devices}", *fault.also])
     try:
         if fault.do:
             fault.do(scene)

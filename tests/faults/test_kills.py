@@ -4,6 +4,7 @@ undisturbed run byte for byte.
 
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,8 +17,7 @@ from tests.helpers.place import COMPARE, TRAIN, Place, Run, same
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Place:
-    folder = tmp_path_factory.mktemp("place")
-    return Place(folder, folder / "cache")  # damaged below
+    return Place(tmp_path_factory.mktemp("place"))
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +155,9 @@ def test_on_one_device_it_goes_on_as_exactly_and_half_a_compile_cache_costs_time
     place, on_one_device
 ):
     """A kill may leave half-written cache files behind: JAX writes them in place."""
-    run, words = place.run("one device, disturbed"), (*TRAIN, "--devices=1")
+    own = Place(place.folder, place.folder / "cache")  # other tests use the shared one meanwhile
+    shutil.copytree(place.cache, own.cache)
+    run, words = own.run("one device, disturbed"), (*TRAIN, "--devices=1")
     assert run.strike(words, signal.SIGKILL, run.new_save(), 0.1).code == -signal.SIGKILL
     twice = run.strike(words, signal.SIGTERM, run.new_save(), twice=True)
     assert twice.code in (-signal.SIGTERM, 75) and "Traceback" not in twice.output, (
@@ -173,7 +175,7 @@ def test_on_one_device_it_goes_on_as_exactly_and_half_a_compile_cache_costs_time
         and not strike.claimed
         and "goes on: jaxreg train --config=configs/tiny.py" in strike.output
     )
-    cache = {path: path.read_bytes() for path in place.cache.rglob("*-cache")}
+    cache = {path: path.read_bytes() for path in own.cache.rglob("*-cache")}
     for path, content in cache.items():
         path.write_bytes(content[: len(content) // 2])
     run.finish(*words)

@@ -79,7 +79,7 @@ def remote(place, server, local) -> SimpleNamespace:
 
 
 def test_a_training_run_in_a_bucket_has_the_bytes_of_a_local_one(place):
-    words = (*TRAIN, "--devices=1", "--config.train.num_steps=60")
+    words = (*TRAIN, "--devices=1", "--config.train.num_steps=30")
     in_folder, run = Place.run(place, "one, local"), place.run("one")
     in_folder.finish(*words)
     assert SECRET not in run.finish(*words) and not (run.workdir / ".lock").exists()
