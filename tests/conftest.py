@@ -2,6 +2,7 @@
 checked at run time.
 """
 
+import gc
 import os
 import signal
 import subprocess
@@ -27,7 +28,7 @@ SMALL = (
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_compilation_cache_dir", str(CACHE / "tests"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)  # writing takes 3 ms each
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 # Law 8: shapes live in signatures, and the test run checks them. Must come before jaxreg's modules
@@ -76,6 +77,11 @@ def pytest_collection_modifyitems(config, items):
         for item in found:
             if item.callspec.id not in kept:
                 item.add_marker(pytest.mark.system)
+
+
+def pytest_collection_finish(session):
+    """What is loaded by now stays, so the garbage collector need not look at it again and again."""
+    gc.freeze()
 
 
 MANY_MAPPINGS = 32_000

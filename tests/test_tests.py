@@ -107,7 +107,7 @@ def test_the_tables_of_the_page_are_made_of_pytest_s_output():
         (0.5, "call"),
         (0.0, "teardown"),
     ]
-    assert durations.total(LOG) == "4,585 tests, 8:09"
+    assert durations.total(LOG) == "4,585 tests in 8:09"
     first, second = durations.table(rows)[2:4]
     assert first.startswith(
         "| `test_tests.py::test_an_edit_would_be_found[sys.path += [x]]` (setup)"

@@ -40,7 +40,7 @@ def set_config():
         jax.config.update(name, value)
 
 
-@pytest.mark.short_cases("connection-weights-jax_numpy_rank_promotion-raise-blockwise")
+@pytest.mark.short_cases("connection-weights-jax_numpy_rank_promotion-raise-reference")
 @BOTH
 @pytest.mark.parametrize(
     ("option", "value"),

@@ -37,23 +37,23 @@ def read(log: str) -> list[Duration]:
 
 
 def total(log: str) -> str:
-    """How many tests passed, and in how many minutes and seconds: `4,585 tests, 8:09`."""
+    """How many tests passed, and in how many minutes and seconds: `4,585 tests in 8:09`."""
     found = TOTAL.findall(log)
     if not found:
         raise SystemExit("the output has no line such as `4585 passed in 489.48s`")
     tests, seconds = found[-1]
     minutes, rest = divmod(round(float(seconds)), 60)
-    return f"{int(tests):,} tests, {minutes}:{rest:02d}"
+    return f"{int(tests):,} tests in {minutes}:{rest:02d}"
 
 
 def about(file: str, test: str, phase: str) -> str:
-    """The first paragraph of the test's docstring, else of its file's; of that for a fixture."""
+    """The first clause of the test's docstring, else of its file's; of that for a fixture."""
     tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
     own = [
         node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == test
     ] * (phase == "call")
     text = next(filter(None, map(ast.get_docstring, [*own, tree])), "")
-    return " ".join(text.split("\n\n")[0].split()).rstrip(".").replace("|", "\\|")
+    return re.split("[.:;](?: |$)", " ".join(text.split()))[0].replace("|", "\\|")
 
 
 def table(rows: list[Duration]) -> list[str]:
@@ -70,12 +70,13 @@ def table(rows: list[Duration]) -> list[str]:
 def measured(short: str, every: str, machine: str) -> str:
     """The measured part of the page, from the output of both commands."""
     lines = [
-        f"Cold compile cache, {machine}: the default tests {total(short)} (aim: 8:00); all of them"
-        f" {total(every)} (aim: 30:00). The slowest of the default run, in seconds:",
+        f"Cold compile cache, {machine}.",
+        "",
+        f"The default run: {total(short)} minutes (the aim is 8:00). Its slowest, in seconds:",
         "",
         *table(read(short)),
         "",
-        "The slowest of all:",
+        f"All of them: {total(every)} minutes (the aim is 30:00). The slowest:",
         "",
         *table(read(every)),
     ]

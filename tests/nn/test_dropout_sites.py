@@ -130,6 +130,7 @@ def test_evaluation_needs_no_key_and_equals_a_model_without_sites(params, absent
     np.testing.assert_allclose(without_key, absent, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.system
 def test_rate_0_at_each_site_is_exactly_absent_where_xla_fuses_nothing(params):
     def run(**rates):
         return model(**rates).apply(

@@ -136,7 +136,7 @@ def test_jax_nn_has_no_dropout_and_flax_would_not_say_so():
     )
 
 
-@pytest.mark.short_cases("jax_nn.txt")
+@pytest.mark.system
 @pytest.mark.parametrize("file", SAVED)
 def test_the_saved_table_says_what_is_found_today(file):
     text, words = (TABLES / file).read_text(encoding="utf-8"), SAVED[file]
