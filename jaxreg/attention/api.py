@@ -202,7 +202,7 @@ def _attend(
     interpreted = None
     if chosen == "pallas":
         interpreted = by_platform.now_interpreted()
-        _refuse_what_pallas_cannot(interpreted or "tpu", arrays, dropout, precision)
+        _refuse_what_pallas_cannot(interpreted, arrays, dropout, precision)
     settings = _Settings(
         chosen, interpreted, with_weights, is_causal, static_scale, precision, kind
     )
@@ -253,7 +253,7 @@ def _chosen(
 
 
 def _refuse_what_pallas_cannot(
-    platform: by_platform.Interpreted,
+    interpreted: by_platform.Interpreted | None,
     arrays: tuple,
     dropout: AttentionDropout | None,
     precision: jax.lax.PrecisionLike,
@@ -261,7 +261,14 @@ def _refuse_what_pallas_cannot(
     dtype = _common_dtype(*arrays[:3])
     shapes = [None if x is None else jax.ShapeDtypeStruct(x.shape, x.dtype) for x in arrays]
     shapes[:3] = [jax.ShapeDtypeStruct(x.shape, dtype) for x in arrays[:3]]
+    platform = interpreted or "tpu"
     why = by_platform.why_not(platform, tuple(shapes), dropout=dropout, precision=precision)
+    axes = () if interpreted else sharding.auto_axes(*arrays[:3])
+    if why is None and axes:
+        why = (
+            f"arrays that XLA may divide by itself, over the Auto axes {', '.join(axes)} of a mesh;"
+            " the kernels need Explicit axes or shard_map"
+        )
     if why is not None:
         raise ValueError(
             f"implementation: 'pallas' with {why}; allowed: None, 'blockwise', 'reference'"

@@ -5,9 +5,10 @@
     "pallas"         refused            `pallas_tpu`          `pallas_gpu`          refused
     "fastest"        as "blockwise"     pallas, or blockwise  as "blockwise"        as "blockwise"
 
-"fastest" is what implementation=None takes from `api.BLOCKWISE_FROM` on. On CUDA it does not take
-the kernels: they have not run on a GPU, the compiler of older cards refuses them, and `jax.export`
-keeps no promise for programs of Triton. The choice is made while a
+"fastest" is what implementation=None takes from `api.BLOCKWISE_FROM` on. On TPUs it takes blockwise
+for what the kernels cannot do, and where XLA divides the arrays by itself (`sharding.auto_axes`).
+On CUDA it does not take the kernels: they have not run on a GPU, the compiler of older cards
+refuses them, and `jax.export` keeps no promise for programs of Triton. The choice is made while a
 program is lowered, not while it is traced: one traced function can be compiled for any platform.
 """
 
@@ -19,6 +20,7 @@ from typing import Any, Literal
 
 import jax
 
+from jaxreg.attention import sharding
 from jaxreg.attention.blockwise import kernel as blockwise
 from jaxreg.typing import Array
 
@@ -93,5 +95,5 @@ def _branches(implementation: str, given: tuple, options: dict[str, Any]) -> dic
         # Lowered for any other platform, Pallas refuses the TPU's kernels.
         return {"cuda": kernels["cuda"], "default": kernels["tpu"]}
     settings = {"dropout": given[7], "precision": options["precision"]}
-    able = why_not("tpu", given[:6], **settings) is None
+    able = why_not("tpu", given[:6], **settings) is None and not sharding.auto_axes(*given[:3])
     return {"cpu": for_cpu, "default": elsewhere} | ({"tpu": kernels["tpu"]} if able else {})

@@ -100,6 +100,19 @@ def lanes(batch: int, heads: int) -> tuple[int, int]:
     return math.gcd(batch, devices), math.gcd(heads, devices)
 
 
+def auto_axes(*arrays: Array) -> tuple[str, ...]:
+    """Names of the mesh axes over which XLA may divide a program with these arrays by itself.
+
+    A TPU kernel cannot be in such a program: XLA does not divide it, so JAX refuses it, and
+    `jax.experimental.custom_partitioning` is not there for TPUs (jax-ml/jax#38196). What only
+    `in_shardings` says of arrays that lie on one device is not known while a program is traced.
+    """
+    meshes = [jax.sharding.get_abstract_mesh(), *(jax.typeof(x).sharding.mesh for x in arrays)]
+    axes = (x for m in meshes for x in zip(m.axis_names, m.axis_sizes, m.axis_types, strict=True))
+    names = [name for name, size, kind in axes if size > 1 and kind == AxisType.Auto]
+    return tuple(dict.fromkeys(names))
+
+
 def _divided(mesh: Any, query: Array, key: Array) -> dict[int | str | None, Any]:
     """Batch axis n, and HEADS, to the mesh axes that divide them."""
     first, second = (jax.typeof(x).sharding.spec for x in (query, key))

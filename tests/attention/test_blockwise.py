@@ -383,10 +383,9 @@ def test_products_with_the_hessian_are_the_reference_s():
 
 
 @pytest.mark.parametrize("platform", ["tpu", "cuda"])
-def test_it_lowers_for_accelerators(platform, monkeypatch):
+def test_it_lowers_for_accelerators(platform):
     # All heads at once, static shapes, no host callbacks; what it compiles to there is not seen
     # here.
-    monkeypatch.setattr(jax, "default_backend", lambda: platform)
     q, k, v = inputs(T, S)
     gradient = jax.jit(
         jax.grad(

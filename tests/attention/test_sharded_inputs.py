@@ -12,7 +12,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import jaxreg
-from jaxreg.attention import sharding
+from jaxreg.attention import by_platform, sharding
 
 KEY = jax.random.key(3)
 B, T, H, K = 8, 272, 4, 4
@@ -63,8 +63,12 @@ def expected(arrays):
 @pytest.mark.parametrize("platform", ["cpu", "tpu"])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_device_computes_its_own_part(layout, platform, kind, arrays, expected, monkeypatch):
-    # "tpu" is the program that accelerators get, here compiled for CPUs.
-    monkeypatch.setattr(jax, "default_backend", lambda: platform)
+    # "tpu" is the program that accelerators get, without kernels, here compiled for CPUs.
+    if platform == "tpu":
+        chosen = by_platform._branches
+        monkeypatch.setattr(
+            by_platform, "_branches", lambda *given: {"default": chosen(*given)["default"]}
+        )
     sharding = mesh_of(layout, kind)
     inputs = [jax.device_put(x, sharding) for x in arrays]
     jax.clear_caches()
@@ -179,6 +183,35 @@ def test_eager_calls_compile_once(length):
         for call in calls:
             call(x)
     assert heard and len(compiled) == heard
+
+
+def test_the_axes_over_which_xla_divides_are_known_while_a_program_is_traced():
+    found = []
+
+    def program(x, weights):
+        found.append(sharding.auto_axes(x @ weights, x))
+        return jax.lax.fori_loop(0, 2, lambda _, x: found.append(sharding.auto_axes(x)) or x, x)
+
+    x, weights = jnp.ones((8, 4)), jnp.ones((4, 4))
+    jax.jit(program)(x, weights)
+    assert len(found) > 1 and set(found) == {()}
+    for kind in AxisType.Auto, AxisType.Explicit:
+        whole = NamedSharding(mesh_of("batch", kind).mesh, PartitionSpec())
+        divided = jax.device_put(x, mesh_of("batch", kind))
+        found.clear()
+        jax.jit(program)(divided, jax.device_put(weights, whole))
+        names = ("data",) if kind == AxisType.Auto else ()
+        assert len(found) > 1 and set(found) == {names}
+        with jax.set_mesh(whole.mesh):
+            assert sharding.auto_axes(jnp.ones((8, 4))) == names
+        found.clear()
+        jax.shard_map(
+            lambda x: found.append(sharding.auto_axes(x)) or x,
+            mesh=whole.mesh,
+            in_specs=PartitionSpec("data"),
+            out_specs=PartitionSpec("data"),
+        )(divided)
+        assert set(found) == {()}
 
 
 def test_lanes_are_those_of_the_devices_that_are_not_mapped_by_hand(monkeypatch):

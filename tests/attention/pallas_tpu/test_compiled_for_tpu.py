@@ -5,6 +5,9 @@ Each compilation is a process of its own, as libtpu reads its settings once.
 
 import importlib.util
 import json
+import os
+import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -48,6 +51,44 @@ def test_long_sequences_fit(accelerator, job):
     committed = RESULT["temporary_bytes"][accelerator][job]
     if metadata.version("libtpu") == RESULT["versions"]["libtpu"]:
         assert found <= GROWTH * committed + 2**20
+
+
+ON_AUTO_AXES = """
+import re
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import topologies
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxreg import AttentionDropout, dot_product_attention
+
+devices = topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x2").devices
+batch = NamedSharding(Mesh(np.array(devices), ("data",)), PartitionSpec("data"))
+x = jax.ShapeDtypeStruct((4, 512, 2, 64), jnp.bfloat16, sharding=batch)
+
+def both(*arrays):
+    dropout = {"dropout": AttentionDropout(0.1), "dropout_key": jax.random.key(0)}
+    out, back = jax.vjp(lambda *x: dot_product_attention(*x, is_causal=True, **dropout), *arrays)
+    return out, *back(out)
+
+program = jax.jit(both).lower(x, x, x).compile()
+assert all(found.is_equivalent_to(batch, 4) for found in program.output_shardings)
+print(re.findall(r" (all-[a-z]+|collective-permute|reduce-scatter)[^ ]*\\(", program.as_text()))
+"""
+
+
+@pytest.mark.system
+@needs_compiler
+def test_a_batch_that_xla_divides_compiles_and_no_device_waits_for_another():
+    done = subprocess.run(
+        [sys.executable, "-c", ON_AUTO_AXES],
+        env=os.environ | tpu_schedule.ENVIRONMENT | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_the_committed_table_has_every_accelerator():

@@ -1,9 +1,12 @@
 """Which program a call is lowered to on each platform, on a machine that has none of them."""
 
+import contextlib
+
 import jax
 import jax.export
 import jax.numpy as jnp
 import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxreg import AttentionDropout, dot_product_attention
 from tests.helpers import attention_calls as calls
@@ -56,6 +59,22 @@ def test_the_platform_that_is_lowered_for_chooses(implementation, length, platfo
     text = lowered(function, platform, *arrays)
     found = {name for name in (TPU_KERNEL, GPU_KERNEL) if name in text}
     assert found == ({kernel} if kernel else set())
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
+def test_on_arrays_that_xla_divides_there_are_no_kernels(kind):
+    """JAX refuses a program with a TPU kernel that XLA would have to divide."""
+    mesh = jax.make_mesh((2,), ("data",), (kind,), devices=jax.devices()[:2])
+    place = NamedSharding(mesh, PartitionSpec("data"))
+    x = jax.ShapeDtypeStruct((2, 300, 2, 8), jnp.float32, sharding=place)
+    has_kernel = kind == AxisType.Explicit
+    function, _ = by_name(None, 300)
+    text = jax.export.export(jax.jit(function), platforms=["tpu"], disabled_checks=ANY)(x, x, x)
+    assert (TPU_KERNEL in text.mlir_module()) == has_kernel
+    function, _ = by_name("pallas", 300)
+    told = "Auto axes data of a mesh; the kernels need Explicit axes or shard_map; allowed: None,"
+    with contextlib.nullcontext() if has_kernel else pytest.raises(ValueError, match=told):
+        jax.export.export(jax.jit(function), platforms=["tpu"], disabled_checks=ANY)(x, x, x)
 
 
 def test_by_name_it_is_refused_where_there_is_no_kernel():
