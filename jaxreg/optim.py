@@ -8,7 +8,7 @@ its part out of the program; at its off value (0, or inf for the clips) the part
 what would be computed without it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -49,7 +49,7 @@ DECAY_MASKS: Mapping[str, Callable[[Params], PyTree[bool]]] = {
 """Name -> function from parameters to a tree of booleans: which parameters are decayed.
 
 "kernels": the matrices of linear layers, and no bias, norm or embedding; "kernels_and_embeddings":
-learned positions too; "all": every parameter, biases and gains too.
+learned positions and tied output layers too; "all": every parameter, biases and gains too.
 """
 
 # --- the learning rate over the steps ---
@@ -159,6 +159,33 @@ def clip_adaptively(strength: Scalar) -> optax.GradientTransformation:
         optax.masked(optax.adaptive_grad_clip(strength, axis=(0, 1)), over_two_axes),
         optax.masked(optax.adaptive_grad_clip(strength), others),
     )
+
+
+def by_layer(
+    transformation: optax.GradientTransformation, stacked: Sequence[str]
+) -> optax.GradientTransformation:
+    """`transformation`, a stateless one, on each layer of stacked parameters by itself.
+
+    What it does to a tensor so is what it does where the layers are trees of their own.
+
+    Args:
+      stacked: names at the top of the parameters whose leaves have a leading axis of layers.
+    """
+    if not stacked:
+        return transformation
+
+    def of(updates, params):
+        return transformation.update(updates, transformation.init(params), params)[0]
+
+    def update(updates, params):
+        def divided(tree):
+            own = {name: tree[name] for name in tree if name in stacked}
+            return own, {name: tree[name] for name in tree if name not in stacked}
+
+        (layers, rest), (layer_params, rest_params) = divided(updates), divided(params)
+        return jax.vmap(of)(layers, layer_params) | of(rest, rest_params)
+
+    return optax.stateless(update)
 
 
 class NoiseState(NamedTuple):
@@ -292,6 +319,7 @@ def optimizer(
     ema_decay: Scalar | None = None,
     schedule: str = "cosine",
     warmup_steps: int = 0,
+    stacked: Sequence[str] = (),
 ) -> optax.GradientTransformationExtraArgs:
     """The chain of this module: three clips, noise, optimizer and decay, learning rate, average.
 
@@ -314,6 +342,9 @@ def optimizer(
       gradient_noise: variance at the first step; off value 0.
       ema_decay: of the averaged parameters, see `track_average` and `averaged`; off value 0.
       schedule, warmup_steps: see `learning_rate_factor`.
+      stacked: names of parameters that are stacked over layers (`jaxreg.nn.layers.STACKED`), each
+        of which is clipped by itself. The noise is drawn for the stack: other numbers of the same
+        distribution.
 
     Raises:
       ValueError: an unknown name; or noise, and no `noise_key` at the update.
@@ -332,8 +363,8 @@ def optimizer(
     return _in_standard_modes(
         optax.chain(
             *_present(max_grad_norm, optax.clip_by_global_norm),
-            *_present(max_param_grad_norm, clip_each_norm),
-            *_present(adaptive_clip, clip_adaptively),
+            *_present(max_param_grad_norm, lambda most: by_layer(clip_each_norm(most), stacked)),
+            *_present(adaptive_clip, lambda most: by_layer(clip_adaptively(most), stacked)),
             *_present(gradient_noise, add_gradient_noise),
             *OPTIMIZERS[optimizer](Betas(b1, b2, eps), decay),
             optax.scale_by_learning_rate(lambda step: learning_rate * factor(step)),

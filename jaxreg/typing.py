@@ -57,6 +57,12 @@ InitScheme = Literal["lecun", "normal", "scaled", "xavier", "lecun_small_positio
 DropoutDepth = Literal["constant", "linear"]
 """How drop probabilities run over the layers; see `jaxreg.nn.TransformerDropout`."""
 
+MlpKind = Literal["gelu", "swiglu"]
+"""What an MLP computes; see `jaxreg.nn.Mlp`."""
+
+Remat = Literal["none", "block", "dots"]
+"""Which activations the backward pass computes again; see `jaxreg.nn.TransformerOptions`."""
+
 ComputeDtype = Literal["float32", "bfloat16"]
 """The dtype of a model's activations and products; see `jaxreg.nn.precision`."""
 
@@ -74,6 +80,7 @@ __all__ = [
     "InitScheme",
     "Int",
     "Key",
+    "MlpKind",
     "NormKind",
     "NormPlacement",
     "PRNGKey",
@@ -81,6 +88,7 @@ __all__ = [
     "Positions",
     "PyTree",
     "Rate",
+    "Remat",
     "Scalar",
     "SharedCoordinate",
     "UInt8",

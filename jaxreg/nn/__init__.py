@@ -38,6 +38,11 @@ What regularizes, where a module takes it, and the function or module that does 
 `dtype=jnp.bfloat16` makes Transformer, TransformerBlock, SelfAttention and Mlp compute in bfloat16,
 with float32 parameters: see `jaxreg.nn.precision`.
 
+What a model of real size needs: `TransformerOptions(positions="rotary", tie_embeddings=True,
+use_bias=False, scan_layers=True, remat="block")`, `BlockOptions(norm_kind="rms",
+mlp_kind="swiglu")`, `AttentionOptions(causal=True, num_kv_heads=4)`; parameters of scanned layers
+are converted by `stack_layers` and `unstack_layers`.
+
 Monte Carlo dropout: call a model with train=True at test time, a key for each pass (see
 Transformer.__call__).
 """
@@ -56,6 +61,13 @@ from jaxreg.nn.block import Mlp, TransformerBlock, heavy_dropout_mlp
 from jaxreg.nn.depth import layer_dropout, stochastic_depth
 from jaxreg.nn.dropout import Dropout, position_keyed_dropout
 from jaxreg.nn.init import initializers
+from jaxreg.nn.layers import (
+    initial_parameters,
+    plain_form,
+    stack_layers,
+    stacked_names,
+    unstack_layers,
+)
 from jaxreg.nn.mixing import Mix
 from jaxreg.nn.norms import LayerScale
 from jaxreg.nn.options import (
@@ -85,10 +97,15 @@ __all__ = [
     "TransformerOptions",
     "at_positions",
     "heavy_dropout_mlp",
+    "initial_parameters",
     "initializers",
     "layer_dropout",
+    "plain_form",
     "position_keyed_dropout",
+    "stack_layers",
+    "stacked_names",
     "stochastic_depth",
     "token_dropout",
+    "unstack_layers",
     "visible_keys",
 ]

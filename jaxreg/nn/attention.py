@@ -18,9 +18,12 @@ class SelfAttention(nn.Module):
 
     | module | parameters |
     |---|---|
-    | `query`, `key`, `value` | kernel [D, H, K], bias [H, K] |
+    | `query` | kernel [D, H, K], bias [H, K] |
+    | `key`, `value` | kernel [D, G, K], bias [G, K] |
     | `query_norm`, `key_norm` (with `options.qk_norm` only) | scale [K] |
     | `out` | kernel [H, K, D], bias [D] |
+
+    G is `options.num_kv_heads`, or H. Biases exist with `options.use_bias`.
 
     Attributes:
       num_heads: H; must divide the width D.
@@ -38,7 +41,8 @@ class SelfAttention(nn.Module):
     otherwise long sequences take memory O(T).
 
     Raises:
-      ValueError: heads that do not divide the width, and what `dot_product_attention` refuses.
+      ValueError: heads that do not divide the width, key heads that do not divide the heads, and
+        what `dot_product_attention` refuses.
 
     Randomness: position-keyed, from `dropout_key` if given, else from the "dropout" stream of Flax.
 
@@ -77,10 +81,11 @@ class SelfAttention(nn.Module):
           droppable: False marks connections that are never dropped.
         """
         width, init, dtype = x.shape[-1], self.initializers, self.dtype
-        shape = (self.num_heads, head_width(width, self.num_heads))
+        own = {"dtype": dtype, "use_bias": self.options.use_bias}
+        shapes = head_shapes(width, self.num_heads, self.options.num_kv_heads)
         query, key, value = (
-            nn.DenseGeneral(shape, dtype=dtype, kernel_init=init.kernel, name=name)(x)
-            for name in ("query", "key", "value")
+            nn.DenseGeneral(shape, kernel_init=init.kernel, name=name, **own)(x)
+            for name, shape in shapes.items()
         )
         if self.options.qk_norm:
             query = nn.RMSNorm(dtype=dtype, name="query_norm")(query)
@@ -101,7 +106,7 @@ class SelfAttention(nn.Module):
         if weights is not None:
             self.sow("intermediates", "attention_weights", weights)
         return nn.DenseGeneral(
-            width, axis=(-2, -1), dtype=dtype, kernel_init=init.residual_kernel, name="out"
+            width, axis=(-2, -1), kernel_init=init.residual_kernel, name="out", **own
         )(out)
 
 
@@ -116,10 +121,23 @@ def head_width(width: int, num_heads: int) -> int:
     return width // num_heads
 
 
+def head_shapes(width: int, num_heads: int, num_kv_heads: int | None) -> dict[str, tuple[int, int]]:
+    """The heads and their width that the projections of query, key and value have.
+
+    Raises:
+      ValueError: H does not divide D, or G not H.
+    """
+    own = head_width(width, num_heads)
+    groups = num_heads if num_kv_heads is None else num_kv_heads
+    if num_heads % groups:
+        raise ValueError(f"num_kv_heads: {groups} does not divide num_heads, which is {num_heads}")
+    return {"query": (num_heads, own), "key": (groups, own), "value": (groups, own)}
+
+
 def attend_heads(
     query: Float[Array, "b t h k"],
-    key: Float[Array, "b t h k"],
-    value: Float[Array, "b t h k"],
+    key: Float[Array, "b t g k"],
+    value: Float[Array, "b t g k"],
     options: AttentionOptions,
     dropout: AttentionDropout | None,
     *,
@@ -135,7 +153,7 @@ def attend_heads(
       dropout, dropout_key: of this call, the site folded in; None drops nothing.
     """
     if options.rotary:
-        query, key = rotate(query), rotate(key)
+        query, key = (rotate(x, options.rotary_base) for x in (query, key))
     given = {
         "mask": mask,
         "is_causal": options.causal,

@@ -10,20 +10,26 @@ from jaxreg.nn.depth import layer_dropout, stochastic_depth
 from jaxreg.nn.dropout import Dropout, is_training, site_key
 from jaxreg.nn.init import Initializers, initializers
 from jaxreg.nn.norms import LayerScale, norm_of
-from jaxreg.nn.options import BlockDropout, BlockOptions, MlpDropout
+from jaxreg.nn.options import MLP_KINDS, BlockDropout, BlockOptions, MlpDropout
 from jaxreg.nn.precision import in_dtype
-from jaxreg.typing import Array, Bool, DTypeLike, Float, Int, PRNGKey
+from jaxreg.typing import Array, Bool, DTypeLike, Float, Int, MlpKind, PRNGKey
 
 
 class Mlp(nn.Module):
-    """Dense, activation (GELU), Dense, with dropout after the activation and optionally before it.
+    """Dense, activation, Dense, with dropout behind the activation and optionally before it.
+
+    "gelu" is wo(gelu(wi(x))); "swiglu" is wo(silu(wi(x)) * wv(x)), whose dropout drops features of
+    the product, and before the activation those of wi(x).
 
     Parameters:
 
-    | module | parameters |
-    |---|---|
-    | `wi` | kernel [D, F], bias [F] |
-    | `wo` | kernel [F, D], bias [D] |
+    | module | parameters | exists |
+    |---|---|---|
+    | `wi` | kernel [D, F], bias [F] | always |
+    | `wv` | kernel [D, F], bias [F] | with kind "swiglu" |
+    | `wo` | kernel [F, D], bias [D] | always |
+
+    Biases exist with `use_bias`.
 
     `heavy_dropout_mlp` sets both rates as the essay's old block has them.
 
@@ -36,11 +42,14 @@ class Mlp(nn.Module):
         (`jaxreg.nn.dropout.is_training`).
       dtype: of the activations and of the inputs of every product, such as bfloat16 (see
         `jaxreg.nn.precision`); parameters stay float32. None: that of parameters and inputs.
+      kind: "gelu" or "swiglu". At equal F, swiglu has half as many parameters again; at two thirds
+        of F as many.
+      use_bias: the layers have biases.
 
     Randomness: position-keyed, from `dropout_key` if given, else from the "dropout" stream of Flax.
 
     Source: Vaswani et al. 2017, arXiv:1706.03762, section 3.3. Differs: GELU, Hendrycks & Gimpel
-    2016, arXiv:1606.08415 (the tanh form).
+    2016, arXiv:1606.08415 (the tanh form). "swiglu": Shazeer 2020, arXiv:2002.05202, eq. 5 and 6.
     """
 
     mlp_width: int
@@ -49,6 +58,8 @@ class Mlp(nn.Module):
     initializers: Initializers = initializers()
     deterministic: bool | None = None
     dtype: DTypeLike | None = None
+    kind: MlpKind = "gelu"
+    use_bias: bool = True
 
     @nn.compact
     def __call__(
@@ -63,13 +74,30 @@ class Mlp(nn.Module):
         """Each position's features, transformed; arguments as in SelfAttention."""
         train = is_training(train, deterministic, self.deterministic)
         draw = {"train": train, "dropout_key": dropout_key, "example_ids": example_ids}
-        dtype, init = self.dtype, self.initializers
-        h = nn.Dense(self.mlp_width, dtype=dtype, kernel_init=init.kernel, name="wi")(x)
+        own = {"dtype": self.dtype, "use_bias": self.use_bias}
+        init = self.initializers
+
+        def inner(name: str) -> Array:
+            return nn.Dense(self.mlp_width, kernel_init=init.kernel, name=name, **own)(x)
+
+        h = inner("wi")
         h = Dropout(self.dropout.pre_activation_rate, rng.site(self.layer, "mlp_pre_activation"))(
             h, **draw
         )
-        h = Dropout(self.dropout.rate, rng.site(self.layer, "mlp"))(nn.gelu(h), **draw)
-        return nn.Dense(x.shape[-1], dtype=dtype, kernel_init=init.residual_kernel, name="wo")(h)
+        h = nn.silu(h) * inner("wv") if is_gated(self.kind) else nn.gelu(h)
+        h = Dropout(self.dropout.rate, rng.site(self.layer, "mlp"))(h, **draw)
+        return nn.Dense(x.shape[-1], kernel_init=init.residual_kernel, name="wo", **own)(h)
+
+
+def is_gated(kind: MlpKind) -> bool:
+    """Whether an MLP of this kind has the layer `wv`.
+
+    Raises:
+      ValueError: an unknown kind.
+    """
+    if kind not in MLP_KINDS:
+        raise ValueError(f"mlp_kind: {kind!r}; allowed: {', '.join(MLP_KINDS)}")
+    return kind == "swiglu"
 
 
 def heavy_dropout_mlp(mlp_width: int, layer: int = 0) -> Mlp:
@@ -154,7 +182,7 @@ class TransformerBlock(nn.Module):
         attention = SelfAttention(
             self.num_heads,
             self.dropout.attention,
-            self.options.attention,
+            self.options.of_attention,
             rng.site(self.layer, "attention"),
             self.initializers,
             dtype=self.dtype,
@@ -166,6 +194,8 @@ class TransformerBlock(nn.Module):
             self.layer,
             self.initializers,
             dtype=self.dtype,
+            kind=self.options.mlp_kind,
+            use_bias=self.options.use_bias,
             name="mlp",
         )
         out = self._sublayer(

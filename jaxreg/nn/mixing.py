@@ -81,15 +81,42 @@ def through_blocks(
     x = own.x
     other = None if partner is None else partner.x
     for layer, block in enumerate(blocks):
-        if mix is not None:
-            assert other is not None  # given together with the mix
-            weight = mix.weight[:, None, None]  # float32 also where activations are narrower
-            here = mix.layer == layer
-            x = jnp.where(here, (weight * x + (1 - weight) * other).astype(x.dtype), x)
-        x = block(x, mask=own.masks[layer], example_ids=own.example_ids)
-        if partner is not None and layer + 1 < len(blocks):
-            other = block(other, mask=partner.masks[layer], example_ids=partner.example_ids)
+        masks = (own.masks[layer], None if partner is None else partner.masks[layer])
+        ids = (own.example_ids, None if partner is None else partner.example_ids)
+        is_last = layer + 1 == len(blocks)
+        x, other = through_block(block, layer, x, other, masks, ids, mix, is_last=is_last)
     return x
+
+
+def through_block(
+    block: Callable[..., Array],
+    layer: int | Int[Array, ""],
+    x: Float[Array, "b t d"],
+    other: Float[Array, "b t d"] | None,
+    masks: tuple[Array | None, Array | None],
+    example_ids: tuple[Array | None, Array | None],
+    mix: Mix | None,
+    *,
+    is_last: bool = False,
+) -> tuple[Float[Array, "b t d"], Float[Array, "b t d"] | None]:
+    """Own and partner's activations after one block, mixed before it where `mix` says so.
+
+    Args:
+      block: a function of x and keywords mask, example_ids.
+      layer: its number; may be traced.
+      other: the partner's activations; None without a mix.
+      masks, example_ids: of own and partner.
+      is_last: nothing is mixed after it, so the partner does not enter it.
+    """
+    if mix is not None:
+        assert other is not None  # given together with the mix
+        weight = mix.weight[:, None, None]  # float32 also where activations are narrower
+        here = mix.layer == layer
+        x = jnp.where(here, (weight * x + (1 - weight) * other).astype(x.dtype), x)
+    x = block(x, mask=masks[0], example_ids=example_ids[0])
+    if other is not None and not is_last:
+        other = block(other, mask=masks[1], example_ids=example_ids[1])
+    return x, other
 
 
 def masks_per_layer(
@@ -115,6 +142,9 @@ def masks_per_layer(
         )
     masks = []
     for layer, padding in enumerate(paddings):
+        if per_layer is None and layer and padding is paddings[layer - 1]:
+            masks.append(masks[-1])  # the same object: a scan over layers tells them by it
+            continue
         own = mask if per_layer is None else per_layer[layer]
         if padding is not None:
             keys = padding[:, None, None, :]

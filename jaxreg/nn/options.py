@@ -22,16 +22,20 @@ from jaxreg.typing import (
     AttentionKind,
     DropoutDepth,
     InitScheme,
+    MlpKind,
     NormKind,
     NormPlacement,
     Positions,
     Rate,
+    Remat,
     Scalar,
 )
 
 NORMS = typing.get_args(NormPlacement)
 POSITIONS = typing.get_args(Positions)
 DROPOUT_DEPTHS = typing.get_args(DropoutDepth)
+MLP_KINDS = typing.get_args(MlpKind)
+REMATS = typing.get_args(Remat)
 
 
 def _check_rates(dropout: Any) -> None:
@@ -149,14 +153,19 @@ class AttentionOptions:
         before they are rotated.
       implementation: None, "reference", "blockwise" or "pallas", as in
         `jaxreg.dot_product_attention`.
+      num_kv_heads: G, the heads of keys and values, which must divide the H heads of queries: query
+        head h reads key head h // (H / G). None is H; 1 is multi-query attention.
+      rotary_base: the base of the rotary frequencies, base^(-2 i / K); above 0.
+      use_bias: the four projections have biases.
 
     Raises:
-      ValueError: an unknown word, a cap that is not above 0, "blockwise" or "pallas" with what only
-        "reference" computes.
+      ValueError: an unknown word, a cap or base that is not above 0, no key head, "blockwise" or
+        "pallas" with what only "reference" computes.
 
     Source of QK-norm: Henry et al. 2020, arXiv:2010.04245; Dehghani et al. 2023, arXiv:2302.05442.
     Differs: RMSNorm; there the length is 1 and the scale is learned, or it is LayerNorm without
     bias.
+    Source of grouped heads: Ainslie et al. 2023, arXiv:2305.13245.
     """
 
     causal: bool = False
@@ -165,10 +174,17 @@ class AttentionOptions:
     logit_softcap: Scalar | None = None
     qk_norm: bool = False
     implementation: AttentionImplementation | None = None
+    num_kv_heads: int | None = None
+    rotary_base: float = 10_000.0
+    use_bias: bool = True
 
     def __post_init__(self):
         validate.check_implementation(self.implementation)
         validate.check_kind(self.kind, self.logit_softcap, self.implementation)
+        if self.num_kv_heads is not None and self.num_kv_heads < 1:
+            raise ValueError(f"num_kv_heads: {self.num_kv_heads}; allowed are 1 or more, or None")
+        if not self.rotary_base > 0:
+            raise ValueError(f"rotary_base: {self.rotary_base}; allowed are numbers above 0")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,6 +198,9 @@ class BlockOptions:
       layer_scale: None, or the initial value of a learned vector that each branch is multiplied
         with (`LayerScale`).
       attention: how attention is computed.
+      mlp_kind: "gelu" or "swiglu" (`Mlp`).
+      use_bias: attention and MLP have biases, attention as far as its own options have them. Those
+        of norms are `norm_kind`'s.
 
     Raises:
       ValueError: an unknown word.
@@ -192,10 +211,19 @@ class BlockOptions:
     residual: bool = True
     layer_scale: float | None = None
     attention: AttentionOptions = AttentionOptions()
+    mlp_kind: MlpKind = "gelu"
+    use_bias: bool = True
 
     def __post_init__(self):
         _check_word("norm", self.norm, NORMS)
         _check_word("norm_kind", self.norm_kind, tuple(NORM_KINDS))
+        _check_word("mlp_kind", self.mlp_kind, MLP_KINDS)
+
+    @property
+    def of_attention(self) -> AttentionOptions:
+        """What the attention is given: `attention`, without biases where the block has none."""
+        own = self.attention
+        return own if self.use_bias else dataclasses.replace(own, use_bias=False)
 
     def check_fits(self, dropout: BlockDropout) -> None:
         """Raises ValueError for stochastic depth without a residual: nothing would be left."""
@@ -216,25 +244,44 @@ class TransformerOptions:
       init_scheme: "lecun", "normal", "scaled", "xavier" or "lecun_small_positions"
         (`jaxreg.nn.init`).
       block: how each block is put together.
+      tie_embeddings: the table of tokens is the output layer's matrix too; there is no `output`
+        then, and no bias of it. The outputs must be the tokens.
+      use_bias: linear layers have biases, blocks as far as their own options have them.
+      scan_layers: the blocks are one scan over stacked parameters (`jaxreg.nn.layers`): a program
+        whose size does not grow with depth. Numbers and dropout masks are those of the blocks one
+        by one.
+      remat: what the backward pass computes again rather than keeps: "none"; "block", everything
+        inside a block, so that only each block's input is kept; "dots", everything but the results
+        of the linear layers (`jax.checkpoint_policies.dots_with_no_batch_dims_saveable`). The same
+        dropout masks are drawn again.
 
     Raises:
       ValueError: an unknown word.
+
+    Source of tied embeddings: Press & Wolf 2017, arXiv:1608.05859. Differs: no projection between
+    them. Source of "block": Chen et al. 2016, arXiv:1604.06174.
     """
 
     positions: Positions = "learned"
     final_norm: bool = True
     init_scheme: InitScheme = "lecun"
     block: BlockOptions = BlockOptions()
+    tie_embeddings: bool = False
+    use_bias: bool = True
+    scan_layers: bool = False
+    remat: Remat = "none"
 
     def __post_init__(self):
         _check_word("positions", self.positions, POSITIONS)
         _check_word("init_scheme", self.init_scheme, tuple(INIT_SCHEMES))
+        _check_word("remat", self.remat, REMATS)
 
     @property
     def of_block(self) -> BlockOptions:
-        """What each block is given: `block`, with rotary positions in its attention."""
+        """What each block is given: `block`, with the model's rotary positions and biases."""
         rotary = self.block.attention.rotary or self.positions == "rotary"
-        return self.with_attention(rotary=rotary).block
+        block = self.with_attention(rotary=rotary).block
+        return block if self.use_bias else dataclasses.replace(block, use_bias=False)
 
     def with_attention(self, **changes: Any) -> "TransformerOptions":
         """The same with other `AttentionOptions`, by field."""

@@ -42,14 +42,18 @@ def sinusoidal(length: int, width: int) -> Float[Array, "t d"]:
     return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
 
 
-def rotate(x: Float[Array, "b t h k"]) -> Float[Array, "b t h k"]:
+def rotate(x: Float[Array, "b t h k"], base: float = 10_000.0) -> Float[Array, "b t h k"]:
     """Queries or keys rotated by position, so that their product depends on the distance only.
+
+    Args:
+      x: of an even width K.
+      base: of the frequencies: features i and i + K/2 turn by base^(-2 i / K) at each position.
 
     Source: Su et al. 2021 (RoFormer), arXiv:2104.09864, eq. 34. Differs: feature i is paired with
     i + K/2, as in most released code.
     """
     half = x.shape[-1] // 2
-    frequency = jnp.exp(-jnp.log(10_000.0) * jnp.arange(half, dtype=float) / half)
+    frequency = jnp.exp(-jnp.log(base) * jnp.arange(half, dtype=float) / half)
     angle = (jnp.arange(x.shape[-3], dtype=float)[:, None] * frequency[None])[None, :, None, :]
     cos, sin = jnp.cos(angle).astype(x.dtype), jnp.sin(angle).astype(x.dtype)
     first, second = x[..., :half], x[..., half:]

@@ -65,6 +65,15 @@ def wide_norm(dtype: DTypeLike | None) -> dict[str, Any]:
     return {} if dtype is None else {"dtype": dtype, "promote_dtype": lambda arrays, dtype: arrays}
 
 
+def tied_logits(
+    x: Float[Array, "*b d"], table: Float[Array, "v d"], dtype: DTypeLike | None
+) -> Float[Array, "*b v"]:
+    """The product of activations and a table of tokens, as `wide_output` has it of a kernel."""
+    product = lax.dot_general if dtype is None else _wide_dot_general
+    inputs = (in_dtype(x, dtype), in_dtype(table, dtype))
+    return product(*inputs, dimension_numbers=(((x.ndim - 1,), (1,)), ((), ())))
+
+
 def _wide_dot_general(
     x: Array, kernel: Array, dimension_numbers: Any, precision: Any = None, **options: Any
 ) -> Array:

@@ -1,6 +1,6 @@
 """The whole model: embedding, positions, N blocks, final norm, output layer."""
 
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -11,6 +11,7 @@ from jaxreg import rng
 from jaxreg.nn.block import TransformerBlock
 from jaxreg.nn.dropout import folded, is_training, position_keyed_dropout, site_key
 from jaxreg.nn.init import initializers
+from jaxreg.nn.layers import REMAT_POLICIES, STACKED, divided
 from jaxreg.nn.mixing import (
     Mix,
     Stream,
@@ -18,18 +19,19 @@ from jaxreg.nn.mixing import (
     droppable_per_layer,
     masks_per_layer,
     readable_tokens,
+    through_block,
     through_blocks,
 )
 from jaxreg.nn.norms import norm_of
-from jaxreg.nn.options import TransformerDropout, TransformerOptions
+from jaxreg.nn.options import BlockDropout, TransformerDropout, TransformerOptions
 from jaxreg.nn.positions import position_vectors
-from jaxreg.nn.precision import in_dtype, wide_output
+from jaxreg.nn.precision import in_dtype, tied_logits, wide_output
 from jaxreg.nn.tokens import droppable_tokens, token_dropout, visible_keys
 from jaxreg.typing import Array, Bool, DTypeLike, Float, Int, PRNGKey
 
 
 class Transformer(nn.Module):
-    """A transformer over tokens or features, bidirectional or causal, with an untied output layer.
+    """A transformer over tokens or features, bidirectional or causal.
 
     Parameters:
 
@@ -38,9 +40,13 @@ class Transformer(nn.Module):
     | `embedding` | embedding [V, D] | for tokens |
     | `patches` | kernel [F, D], bias [D] | for features, in place of `embedding` |
     | `positions` | embedding [max_length, D] | with learned positions |
-    | `block_0` ... `block_{N-1}` | see TransformerBlock | always |
+    | `block_0` ... `block_{N-1}` | see TransformerBlock | unless `scan_layers` |
+    | `blocks` | see TransformerBlock, each with a leading axis N | with `scan_layers` |
     | `final_norm` | scale [D], bias [D], as far as `norm_kind` has them | with `final_norm` |
-    | `output` | kernel [D, num_outputs], bias [num_outputs] | always |
+    | `output` | kernel [D, num_outputs], bias [num_outputs] | unless `tie_embeddings` |
+
+    Biases of `patches`, `output` and blocks exist with `use_bias`. `jaxreg.nn.stack_layers` makes
+    the parameters of a scanned model out of those of the same model with its blocks one by one.
 
     Attributes:
       vocab_size, num_outputs: size of the input vocabulary, and of the output.
@@ -55,13 +61,14 @@ class Transformer(nn.Module):
         `jaxreg.nn.precision`); parameters stay float32. None: that of parameters and inputs.
 
     Raises:
-      ValueError: what the blocks refuse, and sequences longer than learned positions.
+      ValueError: what the blocks refuse, sequences longer than learned positions, and tied
+        embeddings of features or with another number of outputs than tokens.
 
     Randomness: `dropout_key` is the step's key: layer and place are folded in (`jaxreg.rng.site`).
     Without it the "dropout" stream of Flax is asked once.
 
     Source: Vaswani et al. 2017, arXiv:1706.03762. Differs: pre-norm by default (Xiong et al. 2020,
-    arXiv:2002.04745), GELU, untied output.
+    arXiv:2002.04745), GELU; an untied output by default, and no factor of sqrt(D) at a tied one.
     """
 
     vocab_size: int
@@ -119,6 +126,7 @@ class Transformer(nn.Module):
           a narrow `dtype` they are float32.
         """
         options = self.options
+        check_tied(options, self.vocab_size, self.num_outputs, features is not None)
         train = is_training(train, deterministic, self.deterministic)
         if train and dropout_key is None and jax.tree.leaves(self.dropout):
             dropout_key = site_key(self, None, 0)
@@ -128,7 +136,8 @@ class Transformer(nn.Module):
                 self.vocab_size, self.width, embedding_init=init.table, name="embedding"
             )
         else:
-            embed = nn.Dense(self.width, dtype=self.dtype, kernel_init=init.kernel, name="patches")
+            linear = {"dtype": self.dtype, "use_bias": options.use_bias}
+            embed = nn.Dense(self.width, kernel_init=init.kernel, name="patches", **linear)
         places = position_vectors(
             options.positions,
             tokens.shape[1],
@@ -138,24 +147,6 @@ class Transformer(nn.Module):
                 self.max_length, self.width, embedding_init=init.positions, name="positions"
             )(rows),
         )
-        blocks = [
-            partial(
-                TransformerBlock(
-                    self.num_heads,
-                    self.mlp_width,
-                    self.dropout.of_block(layer, self.num_layers),
-                    options.of_block,
-                    layer,
-                    init,
-                    dtype=self.dtype,
-                    name=f"block_{layer}",
-                ),
-                train=train,
-                dropout_key=dropout_key,
-                droppable=own_droppable,
-            )
-            for layer, own_droppable in enumerate(droppable_per_layer(droppable, self.num_layers))
-        ]
         own, partner = streams(
             embed,
             places,
@@ -171,13 +162,100 @@ class Transformer(nn.Module):
             example_ids=example_ids,
             read_positions=read_positions,
         )
-        x = at_positions(through_blocks(blocks, own, partner, mix), read_positions)
+
+        def apply(block, x, mask, example_ids, droppable):
+            draw = {"dropout_key": dropout_key, "example_ids": example_ids}
+            return block(x, mask, train, droppable=droppable, **draw)
+
+        through = self._through_scan if options.scan_layers else self._through_blocks
+        x = at_positions(through(apply, own, partner, mix, droppable), read_positions)
         if options.final_norm:
             kind = options.block.norm_kind
             x = norm_of(kind, nn.LayerNorm, nn.RMSNorm, dtype=self.dtype, name="final_norm")(x)
-        return nn.Dense(
-            self.num_outputs, kernel_init=init.kernel, name="output", **wide_output(self.dtype)
-        )(x)
+        if options.tie_embeddings:
+            assert isinstance(embed, nn.Embed)  # features are refused above
+            return tied_logits(x, embed.embedding, self.dtype)
+        linear = {"use_bias": options.use_bias, **wide_output(self.dtype)}
+        return nn.Dense(self.num_outputs, kernel_init=init.kernel, name="output", **linear)(x)
+
+    def _block(self, name: str, layer: int, dropout: BlockDropout) -> TransformerBlock:
+        return TransformerBlock(
+            self.num_heads,
+            self.mlp_width,
+            dropout,
+            self.options.of_block,
+            layer,
+            initializers(self.options.init_scheme, self.num_layers),
+            dtype=self.dtype,
+            name=name,
+        )
+
+    def _through_blocks(
+        self, apply: Callable, own: Stream, partner: Stream | None, mix: Mix | None, droppable: Any
+    ) -> Array:
+        """The activations after the last block; `apply`: (block, x, mask, ids, droppable) -> x."""
+        remat = self.options.remat
+        run = apply if remat == "none" else nn.remat(apply, policy=REMAT_POLICIES[remat])
+
+        def bound(block, own_droppable):
+            return lambda x, *, mask, example_ids: run(block, x, mask, example_ids, own_droppable)
+
+        blocks = [
+            bound(
+                self._block(f"block_{layer}", layer, self.dropout.of_block(layer, self.num_layers)),
+                own_droppable,
+            )
+            for layer, own_droppable in enumerate(droppable_per_layer(droppable, self.num_layers))
+        ]
+        return through_blocks(blocks, own, partner, mix)
+
+    def _through_scan(
+        self, apply: Callable, own: Stream, partner: Stream | None, mix: Mix | None, droppable: Any
+    ) -> Array:
+        """The same as one scan over stacked parameters."""
+        remat = self.options.remat
+        part, common = divided(
+            self.dropout,
+            own.masks,
+            [None] * self.num_layers if partner is None else partner.masks,
+            droppable_per_layer(droppable, self.num_layers),
+        )
+        ids = (own.example_ids, None if partner is None else partner.example_ids)
+
+        def step(block, carry, part):
+            at = part.else_common(common)
+            # The same parameters, with this layer's number and rates.
+            block = block.clone(parent=block.scope, layer=at.layer, dropout=at.dropout)
+            masks = (at.mask, at.partner_mask)
+
+            def run(x, *, mask, example_ids):
+                return apply(block, x, mask, example_ids, at.droppable)
+
+            return through_block(run, at.layer, *carry, masks, ids, mix), None
+
+        if remat != "none":  # a scan keeps the compiler from merging what is computed again
+            step = nn.remat(step, policy=REMAT_POLICIES[remat], prevent_cse=False)
+        scanned = nn.scan(
+            step,
+            variable_axes={"params": 0, "intermediates": 0},
+            split_rngs={"params": True},
+            length=self.num_layers,
+        )
+        carry = (own.x, None if partner is None else partner.x)
+        return scanned(self._block(STACKED, 0, self.dropout.block), carry, part)[0][0]
+
+
+def check_tied(
+    options: TransformerOptions, vocab_size: int, num_outputs: int, reads_features: bool
+) -> None:
+    """Raises ValueError for tied embeddings where the outputs are not the tokens."""
+    if options.tie_embeddings and reads_features:
+        raise ValueError("tie_embeddings: the model reads features; allowed where it reads tokens")
+    if options.tie_embeddings and vocab_size != num_outputs:
+        raise ValueError(
+            f"tie_embeddings: num_outputs is {num_outputs}; allowed is vocab_size, which is"
+            f" {vocab_size}"
+        )
 
 
 def streams(

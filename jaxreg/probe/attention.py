@@ -10,6 +10,7 @@ import numpy as np
 from jaxreg import rng
 from jaxreg.attention import AttentionDropout, keep_mask
 from jaxreg.nn import Transformer
+from jaxreg.nn.layers import sown_weights
 from jaxreg.typing import Array, Bool, Float, Int
 
 ROWS = ("real", "query")
@@ -26,9 +27,7 @@ def attention_maps(
     _, sown = model.apply(
         {"params": params}, tokens, padding_mask=tokens != 0, mutable="intermediates", **extra
     )
-    layers: Any = sown["intermediates"]
-    blocks = [layers[f"block_{n}"]["attention"] for n in range(model.num_layers)]
-    return jnp.stack([block["attention_weights"][0] for block in blocks])
+    return sown_weights(sown["intermediates"], model.num_layers)
 
 
 def cue_mass(

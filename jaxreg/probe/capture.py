@@ -66,7 +66,7 @@ def clean_run(model: Transformer, params: Any, batch: Mapping) -> Clean:
     return Clean(
         logits,
         stack("attention/out:in"),
-        stack("attention/value:out"),
+        of_each_head(stack("attention/value:out"), model.num_heads),
         stack("attention/out:weights"),
         branches(BRANCHES, "in"),
         branches(branch_ends(model), "out"),
@@ -89,6 +89,11 @@ def attention_weights(context: Any) -> Float[Array, "b h t t"]:
     return context.module.parent.get_variable("intermediates", "attention_weights")[-1]
 
 
+def of_each_head(values: Float[Array, "*k g d"], num_heads: int) -> Float[Array, "*k h d"]:
+    """The values that each head reads; grouped heads read the same ones."""
+    return jnp.repeat(values, num_heads // values.shape[-2], axis=-2)
+
+
 def at_out(edit: Callable[[int, Array, Array, Array], Array]) -> Callable:
     """An interceptor that replaces the input of attention/out by the result of `edit`.
 
@@ -107,7 +112,8 @@ def at_out(edit: Callable[[int, Array, Array, Array], Array]) -> Callable:
             values[layer] = next_function(*args, **kwargs)
             return values[layer]
         if path[-1] == "out":
-            edited = edit(layer, args[0], values[layer], attention_weights(context))
+            own = of_each_head(values[layer], args[0].shape[-2])
+            edited = edit(layer, args[0], own, attention_weights(context))
             edited = edited.astype(args[0].dtype)
             return next_function(edited, *args[1:], **kwargs)
         return next_function(*args, **kwargs)

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxreg.nn import Transformer
+from jaxreg.nn import Transformer, plain_form, unstack_layers
 from jaxreg.probe.capture import clean_run
 from jaxreg.probe.forward import mean_loss
 from jaxreg.probe.layers import layer_index
@@ -76,6 +76,8 @@ def input_drift(model: Transformer, before: Any, after: Any, batch: Mapping) -> 
 
 def gradient_drift(model: Transformer, before: Any, after: Any, batch: Mapping) -> GradientDrift:
     """How far one update of the layers below changes each layer's gradient."""
+    model, before = plain_form(model, before)
+    after = unstack_layers(after)
     layers = model.num_layers
     gradient = jax.grad(lambda p: mean_loss(model, p, batch))
 

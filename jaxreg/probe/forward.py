@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from jaxreg import losses
 from jaxreg.metrics import asked, choice_hits, mean_of_rows
-from jaxreg.nn import Transformer
+from jaxreg.nn import Transformer, plain_form
 from jaxreg.typing import Array, Bool, Float, Int, PRNGKey
 
 MEMBER_AXES = ("vmap", "map")
@@ -51,6 +51,7 @@ def query_logits(
       dropout_key: None is evaluation mode; with the key of a step, train mode at the model's rates.
       example_ids: for dropout; None means 0 ... B-1.
       intercept: functions as `flax.linen.intercept_methods` takes them, the first one outermost.
+        The blocks then are one by one (`jaxreg.nn.plain_form`).
       sow: let the modules sow, which makes attention keep its weights, for interceptors that read
         them; what is sown is discarded.
     """
@@ -58,6 +59,8 @@ def query_logits(
     if allowed is not None:
         mask = allowed if mask is None else mask & allowed
     extra = {"features": batch["features"]} if "features" in batch else {}
+    if intercept:
+        model, params = plain_form(model, params)
     with ExitStack() as stack:
         for function in intercept:
             stack.enter_context(nn.intercept_methods(function))

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxreg.nn import unstack_layers
 from jaxreg.typing import Array, Float
 
 EXIT = ("final_norm", "output")
@@ -21,7 +22,7 @@ def layer_index(name: str, num_layers: int) -> int:
 def layer_norms(tree: Mapping[str, Any], num_layers: int) -> Float[Array, "l"]:
     """The Euclidean norm of each layer's part of a tree like the parameters: N + 2 numbers."""
     squares = [jnp.zeros(())] * (num_layers + 2)
-    for name, part in tree.items():
+    for name, part in unstack_layers(tree).items():
         at = layer_index(name, num_layers)
         squares[at] = squares[at] + sum(jnp.sum(jnp.square(x)) for x in jax.tree.leaves(part))
     return jnp.sqrt(jnp.stack(squares))

@@ -30,13 +30,20 @@ LAYOUTS = ("members", "data")
 BATCH_AXIS = "batch"
 
 
-def uneven_batch(layout: str, batch_size: int, num_devices: int) -> str | None:
-    """One line where the devices cannot share a batch evenly, None where they can."""
-    if layout != "data" or batch_size % num_devices == 0:
+def uneven_batch(
+    layout: str, batch_size: int, num_devices: int, accumulate_steps: int = 1
+) -> str | None:
+    """One line where the devices cannot share a batch evenly, None where they can.
+
+    Args:
+      accumulate_steps: parts that each device computes its share in.
+    """
+    if layout != "data" or batch_size % (num_devices * accumulate_steps) == 0:
         return None
+    parts = f" times train.accumulate_steps={accumulate_steps}" if accumulate_steps > 1 else ""
     return (
         f"train.batch_size is {batch_size}; with train.layout=data it must be a multiple of the"
-        f" devices, which are {num_devices} (--devices=N)"
+        f" devices, which are {num_devices} (--devices=N){parts}"
     )
 
 

@@ -57,6 +57,8 @@ class Problem(NamedTuple):
     evaluated: (params, optimizer state) -> the parameters that are scored and kept.
     trace: (state, batch, moment, example ids, axis name) -> a dict of small arrays, recorded at
     every evaluation on the batch of the next step, or None. It changes nothing.
+    accumulate_steps: parts that a batch is computed in, one after the other, of equal size; memory
+    for activations is that of one part.
     """
 
     init: Callable[[Key[Array, ""]], Params]
@@ -66,6 +68,7 @@ class Problem(NamedTuple):
     perturbation: Callable[[Params, Params], Params] | None = None
     evaluated: Callable[[Params, Any], Params] = as_trained
     trace: Callable[..., dict[str, Array]] | None = None
+    accumulate_steps: int = 1
 
 
 def init_state(problem: Problem, seed: Int[Array, ""]) -> TrainState:
@@ -87,8 +90,11 @@ def loss_and_gradient(
     """The loss as sum and count over the global batch, and the gradient of its mean.
 
     Under data parallelism each device holds a part of the batch: sums and counts are added over
-    `axis_name` and divided once, by the global count.
+    `axis_name` and divided once, by the global count. So it is with the parts of
+    `accumulate_steps`: an example keeps its place in the global batch, and with it its masks.
     """
+    if problem.accumulate_steps > 1:
+        return _accumulated(problem, params, batch, moment, example_ids, axis_name)
 
     def mean_part(params: Params):
         tally = problem.objective(params, batch, moment, example_ids)
@@ -99,6 +105,35 @@ def loss_and_gradient(
     if axis_name is not None:
         gradient, tally = jax.lax.psum((gradient, tally), axis_name)
     return tally, gradient
+
+
+def _accumulated(
+    problem: Problem,
+    params: Params,
+    batch: Batch,
+    moment: Moment,
+    example_ids: Int[Array, "b"],
+    axis_name: str | None,
+) -> tuple[Tally, Params]:
+    """`loss_and_gradient` of the batch in parts; the gradients of the sums are added up."""
+    parts = problem.accumulate_steps
+
+    def total(params: Params, batch: Batch, example_ids: Int[Array, "b"]):
+        tally = problem.objective(params, batch, moment, example_ids)
+        return tally.total, tally
+
+    def add(carry, part):
+        gradient, tally = jax.grad(total, has_aux=True)(params, *part)
+        return jax.tree.map(jnp.add, carry, (gradient, tally)), None
+
+    def divided(x: Array) -> Array:
+        return x.reshape(parts, x.shape[0] // parts, *x.shape[1:])
+
+    start = jax.tree.map(jnp.zeros_like, params), Tally.empty()
+    (gradient, tally), _ = jax.lax.scan(add, start, jax.tree.map(divided, (batch, example_ids)))
+    if axis_name is not None:
+        gradient, tally = jax.lax.psum((gradient, tally), axis_name)
+    return tally, jax.tree.map(lambda g: g / tally.count, gradient)
 
 
 def train_step(

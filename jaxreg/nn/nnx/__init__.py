@@ -26,9 +26,10 @@ What differs from Linen, everywhere in this package:
   `logit_softcap=cap` (or, of Dropout, `rate=rate`) its own value.
 - `sow_weights=True` in the call asks for the attention weights and the inputs of the blocks, as in
   flax.nnx.MultiHeadAttention: wrap the call in `nnx.capture`.
-- Under nnx.scan over stacked blocks `layer` is the same for all of them: with an explicit
-  `dropout_key` fold the layer's number into it, or split `rngs` by `nnx.split_rngs`, or all layers
-  draw the same masks.
+- Under nnx.scan over stacked blocks the field `layer` is the same for all of them: with an explicit
+  `dropout_key` give each its number in the call (`layer=`; `site=` of SelfAttention), or split
+  `rngs` by `nnx.split_rngs`, or all layers draw the same masks. A Transformer with `scan_layers`
+  does it; its blocks start with the numbers of the same model without.
 """
 
 from jaxreg.nn.nnx.attention import SelfAttention

@@ -5,7 +5,7 @@ import dataclasses
 from flax import nnx
 
 from jaxreg.attention import AttentionDropout
-from jaxreg.nn.attention import attend_heads, head_width
+from jaxreg.nn.attention import attend_heads, head_shapes
 from jaxreg.nn.init import Initializers, initializers
 from jaxreg.nn.nnx.dropout import Module, Rngs, check_static, module_class, site_key
 from jaxreg.nn.options import AttentionOptions
@@ -31,12 +31,13 @@ class SelfAttention(Module):
     def __post_init__(self, initializers: Initializers, rngs: nnx.Rngs):
         check_static(self.dropout, "dropout")
         check_static(self.options.logit_softcap, "logit_softcap")
-        shape = (self.num_heads, head_width(self.width, self.num_heads))
-        part = {"dtype": self.dtype, "rngs": rngs}
+        shapes = head_shapes(self.width, self.num_heads, self.options.num_kv_heads)
+        part = {"dtype": self.dtype, "use_bias": self.options.use_bias, "rngs": rngs}
         self.query, self.key, self.value = (
             nnx.LinearGeneral(self.width, shape, kernel_init=initializers.kernel, **part)
-            for _ in range(3)
+            for shape in shapes.values()
         )
+        shape = shapes["query"]
         self.query_norm, self.key_norm = (
             nnx.RMSNorm(shape[1], rngs=rngs, **wide_norm(self.dtype))
             if self.options.qk_norm
@@ -61,8 +62,10 @@ class SelfAttention(Module):
         dropout: AttentionDropout | None = None,
         logit_softcap: Scalar | None = None,
         sow_weights: bool = False,
+        site: int | Int[Array, ""] | None = None,
     ) -> Float[Array, "b t d"]:
-        """As in Linen; `dropout`, `logit_softcap`, `sow_weights`: see the package's docstring."""
+        """As in Linen; `dropout`, `logit_softcap`, `sow_weights`, `site`: see the package."""
+        site = self.site if site is None else site
         options = with_softcap(self.options, logit_softcap)
         dropout = self.dropout if dropout is None else dropout
         if not self.is_training(train, deterministic):
@@ -77,7 +80,7 @@ class SelfAttention(Module):
             self.value(x),
             options,
             dropout,
-            dropout_key=None if dropout is None else site_key(rngs, dropout_key, self.site),
+            dropout_key=None if dropout is None else site_key(rngs, dropout_key, site),
             mask=mask,
             example_ids=example_ids,
             droppable=droppable,

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxreg import rng
-from jaxreg.nn.block import sublayer
+from jaxreg.nn.block import is_gated, sublayer
 from jaxreg.nn.depth import layer_dropout, stochastic_depth
 from jaxreg.nn.init import Initializers, initializers
 from jaxreg.nn.nnx.attention import SelfAttention
@@ -16,7 +16,7 @@ from jaxreg.nn.nnx.dropout import Module, Rngs, check_static, dropped, module_cl
 from jaxreg.nn.norms import norm_of
 from jaxreg.nn.options import BlockDropout, BlockOptions, MlpDropout
 from jaxreg.nn.precision import in_dtype, wide_norm
-from jaxreg.typing import Array, Bool, DTypeLike, Float, Int, PRNGKey, Scalar
+from jaxreg.typing import Array, Bool, DTypeLike, Float, Int, MlpKind, PRNGKey, Scalar
 
 
 @module_class
@@ -46,14 +46,18 @@ class Mlp(Module):
     initializers: dataclasses.InitVar[Initializers] = initializers()
     deterministic: bool | None = None
     dtype: DTypeLike | None = None
+    kind: MlpKind = "gelu"
+    use_bias: bool = True
     _: dataclasses.KW_ONLY
     width: int
     rngs: dataclasses.InitVar[nnx.Rngs]
 
     def __post_init__(self, initializers: Initializers, rngs: nnx.Rngs):
         check_static(self.dropout, "dropout")
-        part = {"dtype": self.dtype, "rngs": rngs}
-        self.wi = nnx.Linear(self.width, self.mlp_width, kernel_init=initializers.kernel, **part)
+        part = {"dtype": self.dtype, "use_bias": self.use_bias, "rngs": rngs}
+        inner = {"kernel_init": initializers.kernel, **part}
+        self.wi = nnx.Linear(self.width, self.mlp_width, **inner)
+        self.wv = nnx.Linear(self.width, self.mlp_width, **inner) if is_gated(self.kind) else None
         self.wo = nnx.Linear(
             self.mlp_width, self.width, kernel_init=initializers.residual_kernel, **part
         )
@@ -68,15 +72,18 @@ class Mlp(Module):
         rngs: Rngs | None = None,
         example_ids: Int[Array, "b"] | None = None,
         dropout: MlpDropout | None = None,
+        layer: int | Int[Array, ""] | None = None,
     ) -> Float[Array, "b t d"]:
-        """As in Linen; `dropout`: see the package's docstring."""
+        """As in Linen; `dropout`, `layer`: see the package's docstring."""
+        layer = self.layer if layer is None else layer
         dropout = self.dropout if dropout is None else dropout
         if not self.is_training(train, deterministic):
             dropout = MlpDropout()
         draw = {"dropout_key": dropout_key, "rngs": rngs, "example_ids": example_ids}
-        site = rng.site(self.layer, "mlp_pre_activation")
-        h = nnx.gelu(dropped(self.wi(x), dropout.pre_activation_rate, site, draw))
-        return self.wo(dropped(h, dropout.rate, rng.site(self.layer, "mlp"), draw))
+        site = rng.site(layer, "mlp_pre_activation")
+        h = dropped(self.wi(x), dropout.pre_activation_rate, site, draw)
+        h = nnx.gelu(h) if self.wv is None else nnx.silu(h) * self.wv(x)
+        return self.wo(dropped(h, dropout.rate, rng.site(layer, "mlp"), draw))
 
 
 @module_class
@@ -102,14 +109,21 @@ class TransformerBlock(Module):
         self.attention = SelfAttention(
             self.num_heads,
             self.dropout.attention,
-            options.attention,
+            options.of_attention,
             rng.site(self.layer, "attention"),
             initializers,
             dtype=self.dtype,
             **part,
         )
         self.mlp = Mlp(
-            self.mlp_width, self.dropout.mlp, self.layer, initializers, dtype=self.dtype, **part
+            self.mlp_width,
+            self.dropout.mlp,
+            self.layer,
+            initializers,
+            dtype=self.dtype,
+            kind=options.mlp_kind,
+            use_bias=options.use_bias,
+            **part,
         )
 
         def norm(exists: bool):
@@ -141,8 +155,10 @@ class TransformerBlock(Module):
         dropout: BlockDropout | None = None,
         logit_softcap: Scalar | None = None,
         sow_weights: bool = False,
+        layer: int | Int[Array, ""] | None = None,
     ) -> Float[Array, "b t d"]:
-        """As in Linen; `dropout`, `logit_softcap`, `sow_weights`: see the package's docstring."""
+        """As in Linen; `dropout`, `logit_softcap`, `sow_weights`, `layer`: see the package."""
+        layer = self.layer if layer is None else layer
         dropout = self.dropout if dropout is None else dropout
         self.options.check_fits(dropout)
         train = self.is_training(train, deterministic)
@@ -160,16 +176,18 @@ class TransformerBlock(Module):
             dropout=dropout.attention,
             logit_softcap=logit_softcap,
             sow_weights=sow_weights,
+            site=rng.site(layer, "attention"),
             **draw,
         )
-        mlp = partial(self.mlp, train=train, dropout=dropout.mlp, **draw)
+        mlp = partial(self.mlp, train=train, dropout=dropout.mlp, layer=layer, **draw)
+        draw = draw | {"layer": layer}
         parts = (self.norm_attention, self.norm_attention_out, self.layer_scale_attention)
         out = self._sublayer("attention", attention, x, parts, dropout, draw)
         parts = (self.norm_mlp, self.norm_mlp_out, self.layer_scale_mlp)
         out = self._sublayer("mlp", mlp, out, parts, dropout, draw)
         if dropout.layer_rate is None:
             return out
-        key = site_key(rngs, dropout_key, rng.site(self.layer, "layer"))
+        key = site_key(rngs, dropout_key, rng.site(layer, "layer"))
         return layer_dropout(x, out, dropout.layer_rate, key)
 
     def _sublayer(
@@ -184,14 +202,15 @@ class TransformerBlock(Module):
         norm, norm_out, scale = parts
 
         def drop(branch: Array) -> Array:
-            site = rng.site(self.layer, f"{name}_residual")
+            site = rng.site(draw["layer"], f"{name}_residual")
             return dropped(branch, dropout.residual_rate, site, draw)
 
         def finish(branch: Array) -> Array:
             branch = branch if scale is None else scale(branch)
             if dropout.stochastic_depth_rate is None:
                 return branch
-            key = site_key(draw["rngs"], draw["dropout_key"], rng.site(self.layer, f"{name}_depth"))
+            site = rng.site(draw["layer"], f"{name}_depth")
+            key = site_key(draw["rngs"], draw["dropout_key"], site)
             return stochastic_depth(branch, dropout.stochastic_depth_rate, key, draw["example_ids"])
 
         order, residual = self.options.norm, self.options.residual

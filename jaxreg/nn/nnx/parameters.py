@@ -5,6 +5,7 @@ from typing import Any, cast
 
 from flax import nnx, traverse_util
 
+from jaxreg.nn.layers import stack_layers, unstack_layers
 from jaxreg.typing import Params
 
 
@@ -13,11 +14,15 @@ def load_linen(module: nnx.Module, params: Mapping) -> None:
 
     Args:
       module: one of this package.
-      params: what lies under "params" in Linen's variables.
+      params: what lies under "params" in Linen's variables. Blocks that are stacked (`scan_layers`)
+        in one of the two only are converted.
 
     Raises:
       ValueError: a parameter that is missing, unknown, or of another shape.
     """
+    has_layers = {"blocks": stack_layers, "block_0": unstack_layers}
+    for name, converted in has_layers.items():
+        params = converted(params) if hasattr(module, name) else params
     given: dict[str, Any] = traverse_util.flatten_dict(params, sep="/")
     own: dict[str, Any] = traverse_util.flatten_dict(to_linen(module), sep="/")
     for name in sorted(given.keys() | own.keys()):

@@ -103,7 +103,10 @@ def _rows(
     groups = members.group(specs)
     target = TARGETS[name]
     trains = [group.structure["train"] for group in groups]
-    uneven = [uneven_batch(t["layout"], t["batch_size"], target.devices) for t in trains]
+    uneven = [
+        uneven_batch(t["layout"], t["batch_size"], target.devices, t["accumulate_steps"])
+        for t in trains
+    ]
     if any(uneven):
         raise UserErrors(list(dict.fromkeys(line for line in uneven if line)))
     devices = targets.devices_of(target)

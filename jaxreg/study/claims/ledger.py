@@ -61,7 +61,12 @@ def refuse_impossible(designs: Mapping[str, Design], chosen: Sequence[str], *, q
                 f" {p:.2g}, after Holm over {tests} questions {corrected:.2g}; give more seeds"
             )
         uneven = (
-            uneven_batch(arm.values["train.layout"], int(arm.values["train.batch_size"]), devices)
+            uneven_batch(
+                arm.values["train.layout"],
+                int(arm.values["train.batch_size"]),
+                devices,
+                int(arm.values["train.accumulate_steps"]),
+            )
             for arm in design.arms.values()
         )
         mistakes += dict.fromkeys(f"{design.claim.id}: {line}" for line in uneven if line)

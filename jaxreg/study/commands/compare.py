@@ -45,7 +45,8 @@ def refuse_impossible(config: Mapping, arms: Mapping[str, Arm], seeds: Sequence[
       UserErrors: the devices cannot share a batch, or an arm's seeds leave the range.
     """
     train = config["train"]
-    uneven = uneven_batch(train["layout"], train["batch_size"], len(jax.devices()))
+    shared = (train["layout"], train["batch_size"], len(jax.devices()), train["accumulate_steps"])
+    uneven = uneven_batch(*shared)
     mistakes = [] if uneven is None else [uneven]
     for name, arm in arms.items():
         if max(seeds) + arm.seed_offset > MAX_SEED:

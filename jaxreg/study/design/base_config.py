@@ -40,13 +40,21 @@ def get_config(dataset: str = DEFAULT_DATASET) -> ConfigDict:
             "num_layers": 2,  # blocks
             "width": 32,  # features of the residual stream
             "num_heads": 4,  # heads; divides width
+            # heads of keys and values, divides num_heads (grouped queries); None: as many
+            "num_kv_heads": None,
             "mlp_width": 128,  # hidden features
+            "mlp_kind": "gelu",  # gelu | swiglu (three matrices: as many parameters at 2/3 the width)
             "positions": "learned",  # learned | sinusoidal | rotary | none
+            "rotary_base": 10_000.0,  # of the frequencies of rotary positions
             "norm": "pre",  # pre | post | sandwich (before and behind) | none
             # layer | layer_no_bias | layer_plain (neither gain nor bias) | rms
             "norm_kind": "layer",
             "final_norm": True,  # False: the block exactly as the essay draws it
             "residual": True,  # False: no residual connections
+            "use_bias": True,  # False: no biases of linear layers; those of norms are norm_kind's
+            # True: the table of tokens is the output layer's matrix too; the outputs of the data must
+            # be its tokens
+            "tie_embeddings": False,
             # initial value of a learned factor per feature of what a sublayer adds; None is absent
             "layer_scale": None,
             "qk_norm": False,  # True: queries and keys are normalized
@@ -60,6 +68,11 @@ def get_config(dataset: str = DEFAULT_DATASET) -> ConfigDict:
             # float32 | bfloat16: of activations and products; parameters, attention weights, logits
             # and loss stay float32
             "dtype": "float32",
+            # True: the blocks are one scan over stacked parameters, which compiles faster; the same
+            # numbers and masks, up to rounding
+            "scan_layers": False,
+            # none | block (the backward pass computes blocks again) | dots (all but linear layers)
+            "remat": "none",
             "causal": False,  # True: a position attends to itself and earlier ones only
             "attention_dropout_rate": 0.0,  # probability, per unit
             "attention_dropout_unit": "connection",  # connection | key | query | head | span
@@ -154,6 +167,8 @@ def get_config(dataset: str = DEFAULT_DATASET) -> ConfigDict:
         {
             "num_steps": 400,  # steps
             "batch_size": 16,  # sentences
+            # parts that a batch is computed in, one after the other; the same gradient and masks
+            "accumulate_steps": 1,
             # map: a member's bits do not depend on its neighbors | vmap: for TPU and GPU
             "member_axis": "map",
             "members_per_device": 8,  # members one device trains in one program, at most

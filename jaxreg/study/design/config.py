@@ -13,7 +13,7 @@ from jaxreg.errors import UserErrors
 from jaxreg.store.member_store import unflatten
 from jaxreg.study.design import cross_checks, dataset_checks, user_files
 from jaxreg.study.design.components import MODELS, PENALTIES, SOURCES, model_fields
-from jaxreg.study.design.config_fields import ADDED, Chosen, fields_of
+from jaxreg.study.design.config_fields import Chosen, added, fields_of
 from jaxreg.study.design.experiment import Arm, Experiment
 
 Config = ConfigDict | Mapping
@@ -131,9 +131,8 @@ def with_module(values: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def _completed(values: dict[str, Any]) -> dict[str, Any]:
     """A flat config with the fields that it may lack: own penalties, absent; those of `ADDED`."""
-    ours = values.get("model.module", "transformer") == "transformer"
     penalties = {f"loss.{name}_strength": None for name in PENALTIES.maps[0]}
-    return penalties | (dict(ADDED) if ours else {}) | values
+    return penalties | added(values.get("model.module", "transformer")) | values
 
 
 def _chosen(values: Mapping[str, Any]) -> Chosen:
@@ -377,7 +376,7 @@ def _check_data(sound: Mapping[str, Any]) -> list[str]:
 
 
 def _check_names(sound: Mapping[str, Any]) -> list[str]:
-    """Checks the data's cues (targeted connections) and grammar (rewriting augmentations)."""
+    """Checks the data's cues (targeted connections), outputs (tied) and grammar (rewriting)."""
     found, dataset = _preview_of(sound), sound["data.dataset"]
     edges = sound.get("model.attention_dropout_edges", "all")
     cues = None if isinstance(found, list) else found.cue_names
@@ -385,6 +384,8 @@ def _check_names(sound: Mapping[str, Any]) -> list[str]:
         wrong = cross_checks.check_every_position(sound)
     else:
         wrong = [] if cues is None else cross_checks.check_edges(edges, cues, dataset)
+    if not isinstance(found, list):
+        wrong += dataset_checks.outputs_that_cannot_be_tied(found, sound)
     return [*wrong, *cross_checks.check_augmentations(sound, SOURCES[dataset].rewritings)]
 
 

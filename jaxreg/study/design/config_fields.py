@@ -16,7 +16,7 @@ from jaxreg.attention.validate import IMPLEMENTATIONS
 from jaxreg.data import DEFAULT_DATASET, source
 from jaxreg.nn.init import INIT_SCHEMES
 from jaxreg.nn.norms import NORM_KINDS
-from jaxreg.nn.options import DROPOUT_DEPTHS, NORMS, POSITIONS
+from jaxreg.nn.options import DROPOUT_DEPTHS, MLP_KINDS, NORMS, POSITIONS, REMATS
 from jaxreg.nn.precision import COMPUTE_DTYPES
 from jaxreg.reg import penalties
 from jaxreg.reg.augmentations import AUGMENTATIONS
@@ -82,18 +82,25 @@ FIELDS: Mapping[str, Field] = {
     "model.num_layers": Whole("blocks", minimum=1),
     "model.width": Whole("features", minimum=1),
     "model.num_heads": Whole("heads", minimum=1),
+    "model.num_kv_heads": Whole("heads", minimum=1, absent=True),
     "model.mlp_width": Whole("features", minimum=1),
+    "model.mlp_kind": Choice(MLP_KINDS),
     "model.positions": Choice(POSITIONS),
+    "model.rotary_base": Real("a base", above=True),
     "model.norm": Choice(NORMS),
     "model.norm_kind": Choice(tuple(NORM_KINDS)),
     "model.final_norm": Boolean(),
     "model.residual": Boolean(),
+    "model.use_bias": Boolean(),
+    "model.tie_embeddings": Boolean(),
     "model.layer_scale": Real("an initial factor", absent=True),
     "model.qk_norm": Boolean(),
     "model.attention_kind": Choice(ATTENTION_KINDS),
     "model.implementation": Choice(IMPLEMENTATIONS, absent=True),
     "model.init_scheme": Choice(tuple(INIT_SCHEMES)),
     "model.dtype": Choice(tuple(COMPUTE_DTYPES)),
+    "model.scan_layers": Boolean(),
+    "model.remat": Choice(REMATS),
     "model.causal": Boolean(),
     "model.attention_dropout_rate": _RATE,
     "model.attention_dropout_unit": Choice(tuple(UNITS)),
@@ -147,6 +154,7 @@ FIELDS: Mapping[str, Field] = {
     "counterfactual.key": Whole("the position that is looked at"),
     "train.num_steps": Whole("steps", minimum=1),
     "train.batch_size": Whole("sentences", minimum=1),
+    "train.accumulate_steps": Whole("parts", minimum=1),
     "train.member_axis": Choice(("map", "vmap")),
     "train.members_per_device": Whole("members", minimum=1),
     "train.layout": Choice(("members", "data")),
@@ -162,12 +170,29 @@ FIELDS: Mapping[str, Field] = {
 }
 """Field -> what it may be, for every field of `base_config`, with the default data set."""
 
-ADDED: Mapping[str, Any] = {"model.dtype": "float32", "model.attention_dropout_bits": 1}
+ADDED: Mapping[str, Any] = {
+    "model.dtype": "float32",
+    "model.attention_dropout_bits": 1,
+    "model.num_kv_heads": None,
+    "model.mlp_kind": "gelu",
+    "model.rotary_base": 10_000.0,
+    "model.use_bias": True,
+    "model.tie_embeddings": False,
+    "model.scan_layers": False,
+    "model.remat": "none",
+    "train.accumulate_steps": 1,
+}
 """Fields that configs of earlier versions do not have -> what they were trained with.
 
-All are of the model "transformer". At this value a field is no part of a member's address, so that
-the address stays what it was.
+Those of the model are of the model "transformer". At this value a field is no part of a member's
+address, so that the address stays what it was.
 """
+
+
+def added(module: Any) -> dict[str, Any]:
+    """The fields of `ADDED` that a config with this model has."""
+    ours = module == "transformer"
+    return {name: value for name, value in ADDED.items() if ours or not name.startswith("model.")}
 
 
 class Chosen(NamedTuple):

@@ -24,6 +24,15 @@ def _heads_divide_width(num_heads: int, width: int, positions: str) -> list[str]
     return []
 
 
+def _kv_heads_divide_heads(num_kv_heads: int | None, num_heads: int) -> list[str]:
+    if num_kv_heads is None or num_heads % num_kv_heads == 0:
+        return []
+    return [
+        f"model.num_kv_heads is {num_kv_heads}; it must divide model.num_heads, which is"
+        f" {num_heads}"
+    ]
+
+
 def _warmup_fits(warmup_steps: int, num_steps: int) -> list[str]:
     if warmup_steps < num_steps:
         return []
@@ -39,6 +48,15 @@ def _batch_fits(batch_size: int, num_train: int) -> list[str]:
     return [
         f"train.batch_size is {batch_size}; the training split has only {num_train} sentences"
         " (data.num_train)"
+    ]
+
+
+def _parts_are_even(accumulate_steps: int, batch_size: int) -> list[str]:
+    if batch_size % accumulate_steps == 0:
+        return []
+    return [
+        f"train.accumulate_steps is {accumulate_steps}; it must divide train.batch_size, which is"
+        f" {batch_size}"
     ]
 
 
@@ -117,8 +135,10 @@ def _connection_exists(step: int | None, *others: int) -> list[str]:
 
 TOGETHER: tuple[tuple[tuple[str, ...], Check], ...] = (
     (("model.num_heads", "model.width", "model.positions"), _heads_divide_width),
+    (("model.num_kv_heads", "model.num_heads"), _kv_heads_divide_heads),
     (("optim.warmup_steps", "train.num_steps"), _warmup_fits),
     (("train.batch_size", "data.num_train"), _batch_fits),
+    (("train.accumulate_steps", "train.batch_size"), _parts_are_even),
     (
         tuple(
             f"model.attention_dropout_{name}" for name in ("unit", "stage", "share", "span_length")

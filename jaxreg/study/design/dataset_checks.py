@@ -40,6 +40,23 @@ def too_few_rows(dataset: Dataset, values: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def outputs_that_cannot_be_tied(dataset: Dataset, values: Mapping[str, Any]) -> list[str]:
+    """One line where the config ties the embeddings of data whose outputs are not its tokens."""
+    if not values.get("model.tie_embeddings", False):
+        return []
+    if dataset.splits["train"].features is not None:
+        return [
+            f"model.tie_embeddings is True; {dataset.name} has features and no table of tokens; it"
+            " must be False"
+        ]
+    if list(dataset.outputs) == list(dataset.tokens):
+        return []
+    return [
+        f"model.tie_embeddings is True; {dataset.name} has {len(dataset.outputs)} outputs, which"
+        f" are not its {len(dataset.tokens)} tokens; it must be False"
+    ]
+
+
 def _wrong(dataset: Dataset, split: Split, length: int) -> Iterator[str]:
     if split.tokens.shape[1] != length:
         yield f"its rows have {split.tokens.shape[1]} positions; data.length is {length}"

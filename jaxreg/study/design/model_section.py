@@ -13,10 +13,12 @@ from jaxreg.typing import (
     DropoutStage,
     DropoutUnit,
     InitScheme,
+    MlpKind,
     NormKind,
     NormPlacement,
     Positions,
     Rate,
+    Remat,
     Scalar,
     SharedCoordinate,
 )
@@ -61,6 +63,13 @@ def transformer_arguments(
     attention_kind: AttentionKind = _ATTENTION.kind,
     init_scheme: InitScheme = nn.TransformerOptions.init_scheme,
     dtype: ComputeDtype = "float32",
+    num_kv_heads: int | None = _ATTENTION.num_kv_heads,
+    rotary_base: float = _ATTENTION.rotary_base,
+    mlp_kind: MlpKind = _BLOCK.mlp_kind,
+    use_bias: bool = nn.TransformerOptions.use_bias,
+    tie_embeddings: bool = nn.TransformerOptions.tie_embeddings,
+    scan_layers: bool = nn.TransformerOptions.scan_layers,
+    remat: Remat = nn.TransformerOptions.remat,
 ) -> dict[str, Any]:
     """What `jaxreg.nn.Transformer` and `jaxreg.nn.nnx.Transformer` are built from, by name.
 
@@ -89,8 +98,12 @@ def transformer_arguments(
         logit_softcap=logit_softcap,
         qk_norm=qk_norm,
         implementation=implementation,
+        num_kv_heads=num_kv_heads,
+        rotary_base=rotary_base,
     )
-    block_options = nn.BlockOptions(norm, norm_kind, residual, layer_scale, attention_options)
+    block_options = nn.BlockOptions(
+        norm, norm_kind, residual, layer_scale, attention_options, mlp_kind
+    )
     return {
         "vocab_size": vocab_size,
         "num_outputs": num_outputs,
@@ -106,7 +119,16 @@ def transformer_arguments(
             key_dropout_rate,
             dropout_depth,
         ),
-        "options": nn.TransformerOptions(positions, final_norm, init_scheme, block_options),
+        "options": nn.TransformerOptions(
+            positions,
+            final_norm,
+            init_scheme,
+            block_options,
+            tie_embeddings,
+            use_bias,
+            scan_layers,
+            remat,
+        ),
         "dtype": COMPUTE_DTYPES[dtype],
     }
 

@@ -12,6 +12,7 @@ from jaxreg import losses, nn, optim, rng
 from jaxreg.batch import PARTNER
 from jaxreg.data import Dataset
 from jaxreg.metrics import Tally, asked
+from jaxreg.nn.layers import sown_weights
 from jaxreg.probe.forward import query_logits, row_scores
 from jaxreg.reg import augmentations, schedules, sharpness
 from jaxreg.reg.penalties import Seen, penalized
@@ -83,7 +84,7 @@ def problem_of(structure: Mapping, vocabulary: Vocabulary) -> Callable[[Strength
 
         def init(key):
             given = example_input(vocabulary)
-            return model.init(key, given.pop("tokens"), **given)["params"]
+            return nn.initial_parameters(model, key, given.pop("tokens"), **given)
 
         options = structure["optim"] | strengths["optim"]
         radii = {name: options.pop(name) for name in sharpness.PERTURBATIONS}
@@ -91,11 +92,12 @@ def problem_of(structure: Mapping, vocabulary: Vocabulary) -> Callable[[Strength
             init,
             functools.partial(training_loss, structure, strengths, vocabulary),
             score,
-            optim.optimizer(num_steps=num_steps, **options),
+            optim.optimizer(num_steps=num_steps, stacked=nn.stacked_names(model), **options),
             sharpness.perturbation(**radii),
             as_trained
             if options["ema_decay"] is None
             else lambda p, state: optim.averaged(state, p),
+            accumulate_steps=structure["train"]["accumulate_steps"],
         )
         return problem._replace(trace=diagnostics.of(structure["eval"]["traces"], problem, model))
 
@@ -231,9 +233,7 @@ class Pass:
     def attention_weights(self) -> jax.Array:
         """[N, B, H, T, T]: as applied, with what dropout left."""
         _, sown = self._apply("dropout", mutable="intermediates")
-        layers = sown["intermediates"]
-        blocks = [layers[f"block_{n}"] for n in range(self.model.num_layers)]
-        return jnp.stack([block["attention"]["attention_weights"][0] for block in blocks])
+        return sown_weights(sown["intermediates"], self.model.num_layers)
 
     def _apply(self, stream: str, **options: Any) -> Any:
         batch = self.batch
