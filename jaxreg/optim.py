@@ -174,7 +174,7 @@ def by_layer(
     if not stacked:
         return transformation
 
-    def of(updates, params):
+    def of(updates: Any, params: Any) -> Any:
         return transformation.update(updates, transformation.init(params), params)[0]
 
     def update(updates, params):

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxreg.nn.options import BlockDropout, TransformerDropout, TransformerOptions
-from jaxreg.typing import Array, Bool, Float, Int, Remat
+from jaxreg.typing import Array, Bool, Float, Int, Remat, Scalar
 
 STACKED = "blocks"
 """The name of the stacked parameters."""
@@ -43,14 +43,14 @@ def stack_layers(params: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
       ValueError: a number between the first and the last block is missing.
     """
-    names = [name for name in params if _layer_of(name) is not None]
-    if not names:
+    of_layer = {n: name for name in params if (n := _layer_of(name)) is not None}
+    if not of_layer:
         return dict(params)
-    numbers = sorted(_layer_of(name) for name in names)
+    numbers = sorted(of_layer)
     if numbers != list(range(len(numbers))):
         raise ValueError(f"params: blocks {numbers}; allowed are all from 0 to the last")
-    blocks = [params[f"block_{layer}"] for layer in numbers]
-    rest = {name: part for name, part in params.items() if name not in names}
+    blocks = [params[of_layer[layer]] for layer in numbers]
+    rest = {name: part for name, part in params.items() if _layer_of(name) is None}
     return rest | {STACKED: jax.tree.map(lambda *x: jnp.stack(x), *blocks)}
 
 
@@ -124,22 +124,26 @@ class PerLayer(NamedTuple):
 
     Attributes:
       layer: its number, which keys its dropout sites.
-      dropout: its rates, where they grow with depth.
+      rates: the leaves of what its block drops, where they grow with depth.
       mask, partner_mask: what it may attend to.
       droppable: what may be dropped in it.
     """
 
     layer: Int[Array, "n"] | Int[Array, ""]
-    dropout: BlockDropout | None
+    rates: tuple[Scalar, ...] | None
     mask: Bool[Array, "*n b #h #t t"] | None
     partner_mask: Bool[Array, "*n b #h #t t"] | None
     droppable: Bool[Array, "*n #b #h #t #t"] | None
 
     def else_common(self, common: "PerLayer") -> "PerLayer":
         """One layer's own, with what is the same for all where it has none."""
-        return PerLayer(
-            *(own if own is not None else same for own, same in zip(self, common, strict=True))
-        )
+        missing = {name: x for name, x in common._asdict().items() if getattr(self, name) is None}
+        return self._replace(**missing)
+
+    def dropped(self, dropout: TransformerDropout) -> BlockDropout:
+        """What one layer drops, of what the model does."""
+        assert self.rates is not None  # `else_common` was called
+        return jax.tree.unflatten(jax.tree.structure(dropout.block), self.rates)
 
 
 def divided(
@@ -155,10 +159,11 @@ def divided(
       masks, partner_masks, droppable: of each layer.
     """
     num_layers = len(masks)
-    own_rates, rates = None, dropout.block
-    if dropout.depth != "constant" and jax.tree.leaves(rates):
+    own_rates, rates = None, tuple(jax.tree.leaves(dropout.block))
+    if dropout.depth != "constant" and rates:
         blocks = [dropout.of_block(layer, num_layers) for layer in range(num_layers)]
-        own_rates = jax.tree.map(lambda *x: jnp.stack([jnp.asarray(each) for each in x]), *blocks)
+        leaves = zip(*(jax.tree.leaves(block) for block in blocks), strict=True)
+        own_rates = tuple(jnp.stack([jnp.asarray(x) for x in each]) for each in leaves)
     pairs = [_divided(each) for each in (masks, partner_masks, droppable)]
     own = PerLayer(jnp.arange(num_layers), own_rates, *(stacked for stacked, _ in pairs))
     return own, PerLayer(jnp.int32(0), rates, *(common for _, common in pairs))

@@ -223,15 +223,16 @@ class Transformer(nn.Module):
         ids = (own.example_ids, None if partner is None else partner.example_ids)
 
         def step(block, carry, part):
-            at = part.else_common(common)
+            (x, other), at = carry, part.else_common(common)
             # The same parameters, with this layer's number and rates.
-            block = block.clone(parent=block.scope, layer=at.layer, dropout=at.dropout)
+            own_rates = at.dropped(self.dropout)
+            block = block.clone(parent=block.scope, layer=at.layer, dropout=own_rates)
             masks = (at.mask, at.partner_mask)
 
             def run(x, *, mask, example_ids):
                 return apply(block, x, mask, example_ids, at.droppable)
 
-            return through_block(run, at.layer, *carry, masks, ids, mix), None
+            return through_block(run, at.layer, x, other, masks, ids, mix), None
 
         if remat != "none":  # a scan keeps the compiler from merging what is computed again
             step = nn.remat(step, policy=REMAT_POLICIES[remat], prevent_cse=False)

@@ -61,6 +61,10 @@ def parameters(
     layer_scale=None,
     qk_norm=False,
     features=False,
+    mlp_kind="gelu",
+    num_kv_heads=None,
+    use_bias=True,
+    tie_embeddings=False,
     **_,
 ):
     """Random parameters in the documented layout."""
@@ -91,17 +95,19 @@ def parameters(
         params["positions"] = {"embedding": normal(T, D)}
     if final_norm:
         params |= norms("final_norm")
+    groups = H if num_kv_heads is None else num_kv_heads
+    inner = ("wi", "wv") if mlp_kind == "swiglu" else ("wi",)
     for layer in range(num_layers):
         params[f"block_{layer}"] = block = {
             "attention": {
                 **{
-                    name: {"kernel": normal(D, H, D // H), "bias": normal(H, D // H)}
-                    for name in ("query", "key", "value")
+                    name: {"kernel": normal(D, heads, D // H), "bias": normal(heads, D // H)}
+                    for name, heads in (("query", H), ("key", groups), ("value", groups))
                 },
                 "out": {"kernel": normal(H, D // H, D), "bias": normal(D)},
             },
             "mlp": {
-                "wi": {"kernel": normal(D, F), "bias": normal(F)},
+                **{name: {"kernel": normal(D, F), "bias": normal(F)} for name in inner},
                 "wo": {"kernel": normal(F, D), "bias": normal(D)},
             },
         }
@@ -113,7 +119,18 @@ def parameters(
             block["attention"] |= {"query_norm": gain(D // H), "key_norm": gain(D // H)}
         if layer_scale is not None:
             block |= {"layer_scale_attention": gain(D), "layer_scale_mlp": gain(D)}
-    return params
+    params.pop("output" if tie_embeddings else "", None)
+    return params if use_bias else without_biases(params)
+
+
+def without_biases(params):
+    """Without the biases of linear layers, which have a kernel; norms have none."""
+    if "kernel" in params:
+        return {"kernel": params["kernel"]}
+    return {
+        name: without_biases(part) if isinstance(part, dict) else part
+        for name, part in params.items()
+    }
 
 
 def normalized(x, params, name, kind):
@@ -126,6 +143,10 @@ def normalized(x, params, name, kind):
 
 def gelu(x):
     return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
+def silu(x):
+    return x / (1 + np.exp(-x))
 
 
 def kept(rate, key, ids=IDS, queries=(0,), keys=(0,)):
@@ -142,7 +163,7 @@ def dropped(x, rate, key, ids=IDS):
     return x * kept(rate, key, ids, range(x.shape[1]), range(x.shape[2])) * by_hand.keep_scale(rate)
 
 
-def turned(x):
+def turned(x, base):
     """Rotary positions: features i and i + K/2 are the parts of a complex number that turns with
     the position.
     """
@@ -151,7 +172,7 @@ def turned(x):
     for t in range(x.shape[1]):
         for i in range(half):
             number = (x[:, t, :, i] + 1j * x[:, t, :, half + i]) * np.exp(
-                1j * t / 10_000 ** (i / half)
+                1j * t / base ** (i / half)
             )
             out[:, t, :, i], out[:, t, :, half + i] = number.real, number.imag
     return out
@@ -211,7 +232,7 @@ def embedded(params, tokens, padding, read, features, positions, rate, ids):
     x = (
         params["embedding"]["embedding"][tokens]
         if features is None
-        else features @ params["patches"]["kernel"] + params["patches"]["bias"]
+        else features @ params["patches"]["kernel"] + params["patches"].get("bias", 0)
     )
     if rate["token"] is not None:
         keep = kept(rate["token"], site_key(0, "token"), ids, range(x.shape[1]))[:, :, 0]
@@ -272,13 +293,17 @@ def block(p, x, mask, droppable, layer, ids, rate, options):
         nonlocal weights
         a = p["attention"]
         q, k, v = (
-            np.einsum("btd,dhk->bthk", x, a[n]["kernel"]) + a[n]["bias"]
+            np.einsum("btd,dhk->bthk", x, a[n]["kernel"]) + a[n].get("bias", 0)
             for n in ("query", "key", "value")
         )
         if options.get("qk_norm"):
             q, k = normalized(q, a, "query_norm", "rms"), normalized(k, a, "key_norm", "rms")
         if options.get("positions") == "rotary":
-            q, k = turned(q), turned(k)
+            base = options.get("rotary_base", 10_000)
+            q, k = turned(q, base), turned(k, base)
+        # Query head h reads key head h // (H / G).
+        read = [h // (H // k.shape[2]) for h in range(H)]
+        k, v = k[:, :, read], v[:, :, read]
         keep = (
             None
             if rate["attention"] is None
@@ -304,19 +329,16 @@ def block(p, x, mask, droppable, layer, ids, rate, options):
             kind=options.get("attention_kind", "softmax"),
             cap=cap,
         )
-        return np.einsum("bthk,hkd->btd", out, a["out"]["kernel"]) + a["out"]["bias"]
+        return np.einsum("bthk,hkd->btd", out, a["out"]["kernel"]) + a["out"].get("bias", 0)
+
+    def linear(x, layer):
+        return x @ layer["kernel"] + layer.get("bias", 0)
 
     def mlp(x):
-        h = dropped(
-            x @ p["mlp"]["wi"]["kernel"] + p["mlp"]["wi"]["bias"],
-            rate["mlp_pre_activation"],
-            site_key(layer, "mlp_pre_activation"),
-            ids,
-        )
-        return (
-            dropped(gelu(h), rate["mlp"], site_key(layer, "mlp"), ids) @ p["mlp"]["wo"]["kernel"]
-            + p["mlp"]["wo"]["bias"]
-        )
+        m, key = p["mlp"], site_key(layer, "mlp_pre_activation")
+        h = dropped(linear(x, m["wi"]), rate["mlp_pre_activation"], key, ids)
+        h = silu(h) * linear(x, m["wv"]) if options.get("mlp_kind") == "swiglu" else gelu(h)
+        return linear(dropped(h, rate["mlp"], site_key(layer, "mlp"), ids), m["wo"])
 
     for name, sublayer in (("attention", attend), ("mlp", mlp)):
         y = sublayer(normalized(x, p, f"norm_{name}", kind) if norm in ("pre", "sandwich") else x)
@@ -390,4 +412,7 @@ def forward(
         all_weights.append(weights)
     if options.get("final_norm", True):
         x = normalized(x, params, "final_norm", options.get("norm_kind", "layer"))
-    return x @ params["output"]["kernel"] + params["output"]["bias"], np.stack(all_weights)
+    if options.get("tie_embeddings"):
+        return x @ params["embedding"]["embedding"].T, np.stack(all_weights)
+    output = params["output"]
+    return x @ output["kernel"] + output.get("bias", 0), np.stack(all_weights)

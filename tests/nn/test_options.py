@@ -38,6 +38,10 @@ from jaxreg.study.design.model_section import transformer, transformer_arguments
         (lambda: BlockOptions(norm_kind="batch"), "norm_kind: 'batch'; allowed: layer"),
         (lambda: TransformerOptions(positions="absolute"), "positions: 'absolute'; allowed: learn"),
         (lambda: TransformerOptions(init_scheme="he"), "init_scheme: 'he'; allowed: lecun, normal"),
+        (lambda: TransformerOptions(remat="all"), "remat: 'all'; allowed: none, block, dots"),
+        (lambda: BlockOptions(mlp_kind="relu"), "mlp_kind: 'relu'; allowed: gelu, swiglu"),
+        (lambda: AttentionOptions(num_kv_heads=0), "num_kv_heads: 0; allowed are 1 or more, or"),
+        (lambda: AttentionOptions(rotary_base=0.0), "rotary_base: 0.0; allowed are numbers above"),
     ],
 )
 def test_mistakes_are_named_where_the_object_is_built(build, message):
@@ -88,6 +92,13 @@ VALUES = {
     "attention_kind": "sigmoid",
     "init_scheme": "scaled",
     "dtype": "bfloat16",
+    "num_kv_heads": 1,
+    "rotary_base": 93.0,
+    "mlp_kind": "swiglu",
+    "use_bias": False,
+    "tie_embeddings": True,
+    "scan_layers": True,
+    "remat": "dots",
 }
 
 
@@ -106,9 +117,13 @@ def test_every_field_of_the_config_reaches_its_place():
         "rms",
         False,
         0.92,
-        AttentionOptions(True, False, "sigmoid", 0.91, True, "reference"),
+        AttentionOptions(True, False, "sigmoid", 0.91, True, "reference", 1, 93.0),
+        "swiglu",
     )
-    assert model.options == TransformerOptions("rotary", False, "scaled", block)
+    assert model.options == TransformerOptions(
+        "rotary", False, "scaled", block, True, False, True, "dots"
+    )
+    assert not model.options.of_block.use_bias and not model.options.of_block.of_attention.use_bias
     assert model.dtype == jnp.bfloat16
     assert model.dropout == TransformerDropout(
         BlockDropout(

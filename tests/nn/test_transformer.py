@@ -130,6 +130,18 @@ MODELS = {
         {"key_dropout_rate": 0.6, "causal": True, "norm": "sandwich"},
         "per layer",
     ),
+    "rotary with another base, causal": (
+        {"positions": "rotary", "rotary_base": 50.0, "causal": True, "attention_dropout_rate": 0.3},
+        None,
+    ),
+    "swiglu, no biases": (
+        {**ALL_SITES, "mlp_kind": "swiglu", "use_bias": False, "num_layers": 1},
+        None,
+    ),
+    "one head of keys and values": (
+        {"num_kv_heads": 1, "qk_norm": True, "attention_dropout_rate": 0.3},
+        "per head",
+    ),
 }
 
 

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 import jaxreg
+import jaxreg.nn
 from jaxreg import rng
 from jaxreg.data import batch_indices
 from jaxreg.study.engine import program
-from jaxreg.train.parallel import Layout, Member, Tables
+from jaxreg.train.parallel import Layout, Member, Tables, uneven_batch
 from jaxreg.train.step import Moment, loss_and_gradient
 from tests.helpers import tiny
 
@@ -279,3 +280,69 @@ def test_a_member_s_data_is_stacked_by_leaf():
     )
     assert member.strengths["model"]["attention_dropout_rate"].tolist() == [0.25, 0.0]
     assert all(x.dtype == np.float32 for x in jax.tree.leaves(member.strengths))
+
+
+# --- a batch in parts, and the memory of a step ---
+
+IN_PARTS = {
+    **tiny.LEAN,
+    "loss.label_smoothing_strength": 0.1,
+    "loss.z_loss_strength": 0.1,
+    "train.accumulate_steps": 2,
+}
+
+
+def first_step(changes, devices=1):
+    """Loss and gradient of the tiny study's first batch, and which connections were dropped."""
+    config = tiny.config(DROPPING | IN_PARTS | changes)
+    structure, data = program.structure_of(config), tiny.dataset(1)
+    problem = program.problem_of(structure, program.Vocabulary.of(data))(
+        program.strengths_of(config)
+    )
+    rows = batch_indices(seed=1, num_examples=32, batch_size=8, first_step=0, num_steps=1)[0]
+    batch = {name: jnp.asarray(x[rows]) for name, x in program.train_batch(data, ()).items()}
+    params = jax.jit(problem.init)(rng.seed_key(1, "init"))
+    ids = jnp.arange(8, dtype=jnp.int32)
+
+    def run(batch, ids):
+        name = "d" if devices > 1 else None
+        return loss_and_gradient(problem, params, batch, Moment(1, 0), ids, name)
+
+    if devices == 1:
+        return jax.jit(run)(batch, ids)
+    shares = jax.tree.map(lambda x: x.reshape(devices, 8 // devices, *x.shape[1:]), (batch, ids))
+    own = {"axis_name": "d", "devices": jax.devices()[:devices]}
+    return jax.tree.map(lambda x: x[0], jax.pmap(run, **own)(*shares))
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("case", ["parts", "parts on two devices", "scanned, again, in parts"])
+def test_a_step_in_parts_is_the_step_of_the_whole_batch(case):
+    """With dropout and penalties; other masks would move the loss by far more."""
+    whole_loss, whole = first_step({"train.accumulate_steps": 1})
+    changes = {"model.scan_layers": True, "model.remat": "block"} if "scanned" in case else {}
+    loss, gradient = first_step(changes, devices=2 if "devices" in case else 1)
+    np.testing.assert_allclose(loss.mean, whole_loss.mean, rtol=1e-6)
+    gradient = jaxreg.nn.unstack_layers(gradient)
+    size = max(float(jnp.abs(x).max()) for x in jax.tree.leaves(whole))
+    for found, expected in zip(jax.tree.leaves(gradient), jax.tree.leaves(whole), strict=True):
+        np.testing.assert_allclose(found / size, expected / size, atol=1e-6)
+
+
+def test_a_batch_that_devices_cannot_share_in_parts_is_refused():
+    assert uneven_batch("data", 8, 2, 2) is None and uneven_batch("members", 9, 2, 2) is None
+    assert uneven_batch("data", 8, 2, 3) == (
+        "train.batch_size is 8; with train.layout=data it must be a multiple of the devices, which"
+        " are 2 (--devices=N) times train.accumulate_steps=3"
+    )
+
+
+@pytest.mark.system
+def test_the_state_is_donated_and_no_second_copy_of_it_is_made():
+    """XLA's analysis: what comes out lies where the state lay, but for a pointer to each array."""
+    own = tiny.setting({**tiny.LEAN, "model.width": 32}, devices=1, quick=True)
+    leaves = jax.tree.leaves(own.wave([own.job(1)]).state)
+    nbytes, memory = sum(x.nbytes for x in leaves), own.programs.advance.memory_analysis()
+    pointers = 16 * len(leaves)
+    assert memory.alias_size_in_bytes >= nbytes > 10 * pointers
+    assert memory.output_size_in_bytes - memory.alias_size_in_bytes <= pointers

@@ -190,3 +190,40 @@ def test_sums_and_counts_travel_and_are_divided_once_by_the_global_count(devices
 
 def _one_device(own, moment, params, batch, ids):
     return steps.loss_and_gradient(own, params, batch, moment, ids, "batch")
+
+
+# --- a batch in parts ---
+
+
+def in_parts(parts, noise=0.3, axis_name=None, rows=slice(None), index=5):
+    """The loss and gradient of one batch, computed in so many parts."""
+    own = problem(noise=noise)._replace(accumulate_steps=parts)
+    params = steps.init_state(own, jnp.int32(3)).params
+    batch = jax.tree.map(jnp.asarray, batch_of(index, rows))
+    return steps.loss_and_gradient(own, params, batch, Moment(3, index), IDS[rows], axis_name)
+
+
+@pytest.mark.parametrize("parts", [2, 4, 8])
+def test_a_batch_in_parts_has_the_loss_and_gradient_of_the_whole(parts):
+    """With noise that is keyed by the example's place in the batch, and parts of unequal counts."""
+    counts = COUNTED.reshape(40, parts, -1).sum(2)
+    uneven = np.flatnonzero(np.ptp(counts, axis=1) > 0)
+    for index in map(int, uneven[:2]):
+        whole, divided = (in_parts(n, index=index) for n in (1, parts))
+        for found, expected in zip(jax.tree.leaves(divided), jax.tree.leaves(whole), strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+    assert not np.allclose(in_parts(parts)[0].total, in_parts(parts, noise=0.0)[0].total)
+
+
+def test_a_batch_in_parts_over_devices_has_the_gradient_of_the_whole():
+    own = problem(noise=0.3)._replace(accumulate_steps=2)
+    params = steps.init_state(own, jnp.int32(3)).params
+    share = partial(jax.tree.map, lambda x: jnp.asarray(x).reshape(2, 4, *x.shape[1:]))
+    found = jax.pmap(
+        lambda batch, ids: steps.loss_and_gradient(own, params, batch, Moment(3, 5), ids, "d"),
+        axis_name="d",
+        devices=jax.devices()[:2],
+    )(share(batch_of(5)), share(IDS))
+    for both, expected in zip(jax.tree.leaves(found), jax.tree.leaves(in_parts(1)), strict=True):
+        for each in both:
+            np.testing.assert_allclose(each, expected, rtol=1e-6, atol=1e-6)

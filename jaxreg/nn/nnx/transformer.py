@@ -227,14 +227,15 @@ class Transformer(Module):
         graph, params = nnx.split(self.blocks)
 
         def step(carry, given):
-            own_params, part = given
+            (x, other), (own_params, part) = carry, given
             block, at = nnx.merge(graph, own_params), part.else_common(common)
+            rates = at.dropped(dropout)
 
             def run(x, *, mask, example_ids):
-                return apply(block, x, mask, example_ids, at.droppable, at.dropout, at.layer)
+                return apply(block, x, mask, example_ids, at.droppable, rates, at.layer)
 
             masks = (at.mask, at.partner_mask)
-            return through_block(run, at.layer, *carry, masks, ids, mix), None
+            return through_block(run, at.layer, x, other, masks, ids, mix), None
 
         if remat != "none":  # a scan keeps the compiler from merging what is computed again
             step = jax.checkpoint(step, policy=REMAT_POLICIES[remat], prevent_cse=False)

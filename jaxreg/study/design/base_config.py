@@ -43,7 +43,7 @@ def get_config(dataset: str = DEFAULT_DATASET) -> ConfigDict:
             # heads of keys and values, divides num_heads (grouped queries); None: as many
             "num_kv_heads": None,
             "mlp_width": 128,  # hidden features
-            "mlp_kind": "gelu",  # gelu | swiglu (three matrices: as many parameters at 2/3 the width)
+            "mlp_kind": "gelu",  # gelu | swiglu (three matrices; at 2/3 the width as many numbers)
             "positions": "learned",  # learned | sinusoidal | rotary | none
             "rotary_base": 10_000.0,  # of the frequencies of rotary positions
             "norm": "pre",  # pre | post | sandwich (before and behind) | none
@@ -51,9 +51,8 @@ def get_config(dataset: str = DEFAULT_DATASET) -> ConfigDict:
             "norm_kind": "layer",
             "final_norm": True,  # False: the block exactly as the essay draws it
             "residual": True,  # False: no residual connections
-            "use_bias": True,  # False: no biases of linear layers; those of norms are norm_kind's
-            # True: the table of tokens is the output layer's matrix too; the outputs of the data must
-            # be its tokens
+            "use_bias": True,  # False: linear layers have no biases; those of norms are norm_kind's
+            # True: the table of tokens is the output layer's matrix, too; outputs must be tokens
             "tie_embeddings": False,
             # initial value of a learned factor per feature of what a sublayer adds; None is absent
             "layer_scale": None,

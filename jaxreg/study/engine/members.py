@@ -94,8 +94,8 @@ def _deciding(config: Mapping) -> dict[str, Any]:
     }
     for field, value in added(config["model"]["module"]).items():
         section, _, name = field.partition(".")
-        if deciding[section].get(name) == value:
-            del deciding[section][name]
+        if deciding[section].get(name, value) == value:
+            deciding[section].pop(name, None)
     return {"config": _jsonable(deciding)} | ({"own": own} if own else {})
 
 

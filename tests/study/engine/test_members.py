@@ -80,7 +80,20 @@ def test_absent_off_and_on_are_three_addresses():
     )
 
 
-@pytest.mark.parametrize(("field", "old"), [("dtype", "float32"), ("attention_dropout_bits", 1)])
+@pytest.mark.parametrize(
+    ("field", "old"),
+    [
+        ("dtype", "float32"),
+        ("attention_dropout_bits", 1),
+        ("num_kv_heads", None),
+        ("mlp_kind", "gelu"),
+        ("rotary_base", 10_000.0),
+        ("use_bias", True),
+        ("tie_embeddings", False),
+        ("scan_layers", False),
+        ("remat", "none"),
+    ],
+)
 def test_a_config_from_before_a_field_was_added_has_the_same_address(field, old):
     """Another model may have a field of the same name; there nothing is left out."""
     config = tiny.config()
@@ -91,6 +104,16 @@ def test_a_config_from_before_a_field_was_added_has_the_same_address(field, old)
         {**config, "model": own | {"module": "m"}} for own in (config["model"], model)
     )
     assert hash_of(other) != hash_of(without)
+
+
+def test_a_config_from_before_parts_of_a_batch_has_the_same_address_whatever_its_model():
+    for config in (tiny.config(), tiny.config() | {"model": {"module": "m"}}):
+        train = {
+            name: value for name, value in config["train"].items() if name != "accumulate_steps"
+        }
+        assert len(train) == len(config["train"]) - 1
+        assert hash_of({**config, "train": train}) == hash_of(config)
+        assert hash_of({**config, "train": train | {"accumulate_steps": 2}}) != hash_of(config)
 
 
 def test_the_address_survives_config_json(tmp_path):
