@@ -338,11 +338,12 @@ def test_a_batch_that_devices_cannot_share_in_parts_is_refused():
 
 
 @pytest.mark.system
-def test_the_state_is_donated_and_no_second_copy_of_it_is_made():
+@pytest.mark.parametrize("kind", ["members", "data"])
+def test_the_state_is_donated_and_no_second_copy_of_it_is_made(kind):
     """XLA's analysis: what comes out lies where the state lay, but for a pointer to each array."""
-    own = tiny.setting({**tiny.LEAN, "model.width": 32}, devices=1, quick=True)
+    own = tiny.setting(DATA, devices=2, quick=True) if kind == "data" else tiny.setting()
     leaves = jax.tree.leaves(own.wave([own.job(1)]).state)
-    nbytes, memory = sum(x.nbytes for x in leaves), own.programs.advance.memory_analysis()
-    pointers = 16 * len(leaves)
-    assert memory.alias_size_in_bytes >= nbytes > 10 * pointers
+    nbytes = sum(x.nbytes for x in leaves) // 2  # of one of two devices
+    memory, pointers = own.programs.advance.memory_analysis(), 16 * len(leaves)
+    assert memory.alias_size_in_bytes >= nbytes > 4 * pointers
     assert memory.output_size_in_bytes - memory.alias_size_in_bytes <= pointers
