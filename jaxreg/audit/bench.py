@@ -24,6 +24,9 @@ NARROW_TOLERANCE = 0.03
 PERTURBATION = 0.05
 """Standard deviation of what is added to the first parameters: some are 0, and hide all else."""
 
+_COMPILED = ("loss", "logits", "step", "params", "with_params")
+"""Fields of a subject that decide what the programs of a bench compute."""
+
 MOST_STILL_STEPS = 3
 """Steps without a move after which a subject is taken not to move at all."""
 EVENTS = 30
@@ -47,7 +50,7 @@ class Bench:
         self.subject = subject
         self.seed = seed
         self._known: dict = {}
-        self._eager: set = set()
+        self._programs: dict = {}
         self._like = like
 
     # --- what is kept
@@ -59,16 +62,25 @@ class Bench:
         return self._known[name]
 
     def at(self, knob: str, strength: float) -> "Bench":
-        """The bench of the subject at a knob's strength, with this bench's seed; kept."""
-        return self.once(
-            ("knob", knob, strength),
-            lambda: Bench(self.subject.knobs[knob](strength), self.seed, like=self),
-        )
+        """The bench of the subject at a knob's strength, with this bench's seed; kept.
+
+        Where the strength is in the state, and the functions are the same objects, it has the
+        programs of this bench.
+        """
+
+        def make() -> "Bench":
+            other = Bench(self.subject.knobs[knob](strength), self.seed, like=self)
+            pairs = ((getattr(x.subject, n) for x in (self, other)) for n in _COMPILED)
+            if all(mine is theirs for mine, theirs in pairs):
+                other._programs = self._programs
+            return other
+
+        return self.once(("knob", knob, strength), make)
 
     def reseeded(self, seed: int, like: "Bench | None" = None) -> "Bench":
         """A bench of the same subject with another seed, which keeps what is compiled."""
         other = Bench(self.subject, seed, like)
-        other._eager = set(self._eager)
+        other._programs = self._programs
         for name, value in self._known.items():
             if isinstance(value, Bench):
                 other._known[name] = value.reseeded(seed, like=other)
@@ -79,11 +91,7 @@ class Bench:
     @cached_property
     def first_state(self) -> State:
         """The state at initialization."""
-        key = jax.random.key(self.seed)
-        try:
-            return compiled(self.subject.init)(key)
-        except Exception:  # their code may not be made to be compiled
-            return self.subject.init(key)
+        return compiled_if_possible(self.subject.init)(jax.random.key(self.seed))
 
     @cached_property
     def state(self) -> State:
@@ -206,16 +214,11 @@ class Bench:
             self.batch() if batch is None else batch,
             self.key() if key is None else key,
         )
-        call = self.once(
-            (name, "compiled", train),
-            lambda: compiled(lambda state, batch, key: function(state, batch, key, train)),
-        )
-        if (name, train) not in self._eager:
-            try:
-                return call(*arguments)
-            except Exception:  # their code may not be made to be compiled
-                self._eager.add((name, train))
-        return function(*arguments, train)
+        if (name, train) not in self._programs:
+            self._programs[name, train] = compiled_if_possible(
+                lambda state, batch, key: function(state, batch, key, train)
+            )
+        return self._programs[name, train](*arguments)
 
     # --- what the subject can do
 
@@ -270,13 +273,9 @@ class Bench:
 
     def loss_anew(self, train: bool) -> np.ndarray:
         """The loss of the bench's batch and key, by a program that is made anew for this call."""
-        loss, arguments = self.subject.loss, (self.state, self.batch(), self.key())
-        try:
-            return np.asarray(
-                compiled(lambda state, batch, key: loss(state, batch, key, train))(*arguments)
-            )
-        except Exception:  # their code may not be made to be compiled
-            return np.asarray(loss(*arguments, train))
+        loss = self.subject.loss
+        call = compiled_if_possible(lambda state, batch, key: loss(state, batch, key, train))
+        return np.asarray(call(self.state, self.batch(), self.key()))
 
     def require_repeats(self) -> None:
         """Raises NotApplicable where one key does not repeat."""
@@ -297,12 +296,13 @@ class Bench:
         alone, beside = (self.row_numbers(b)[0] for b in (first, joined(first, second)))
         return not self.differ(alone, beside)
 
-    def trace(self, with_mean: bool = False) -> draws.Trace:
-        """What the training loss draws, by `jaxreg.audit.draws`; kept."""
+    def trace(self, with_mean: bool = False, of: str = "loss") -> draws.Trace:
+        """What the training loss draws, by `jaxreg.audit.draws`; kept. of: "loss" or "logits"."""
+        function = getattr(self.subject, of)
         return self.once(
-            ("trace", with_mean),
+            ("trace", with_mean, of),
             lambda: draws.trace(
-                lambda state, batch, key: self.subject.loss(state, batch, key, True),
+                lambda state, batch, key: function(state, batch, key, True),
                 self.state,
                 self.batch(),
                 self.key(),
@@ -351,6 +351,21 @@ class Bench:
 def compiled(function: Callable) -> Callable:
     """`jax.jit`, with few optimizations: the programs are small, and most run once."""
     return jax.jit(function, compiler_options=draws.QUICK)
+
+
+def compiled_if_possible(function: Callable) -> Callable:
+    """`compiled`; as it is from its first exception on: it may not be made to be compiled."""
+    jitted, eager = compiled(function), []
+
+    def call(*arguments):
+        if not eager:
+            try:
+                return jitted(*arguments)
+            except Exception:
+                eager.append(True)
+        return function(*arguments)
+
+    return call
 
 
 def _form(tree: Any) -> tuple:

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxreg.audit.bench import Bench, as_numpy
+from jaxreg.audit.bench import Bench, as_numpy, compiled_if_possible
 from jaxreg.audit.check import NotApplicable
 from jaxreg.audit.subject import State, Subject
 
@@ -68,21 +68,6 @@ def far_from_zero(params: Any) -> Any:
 def filled(params: Any, value: Any) -> Any:
     """The tree with every number set to `value`."""
     return jax.tree.map(lambda leaf: np.full(leaf.shape, value, leaf.dtype), params)
-
-
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function under `jax.jit`, or as it is where it cannot be compiled."""
-    jitted, eager = jax.jit(function), []
-
-    def call(*arguments):
-        if not eager:
-            try:
-                return jitted(*arguments)
-            except Exception:  # their code may not be made to be compiled
-                eager.append(True)
-        return function(*arguments)
-
-    return call
 
 
 def total_size(leaves: list) -> float:
@@ -147,7 +132,7 @@ class Updates:
             bench.with_params,
         )
         self.raw = bench.subject.update
-        self.update = bench.once(("update", "compiled"), lambda: compiled(self.raw))
+        self.update = bench.once(("update", "compiled"), lambda: compiled_if_possible(self.raw))
         self.start = bench.first_state
         self.first = bench.params(self.start)
         named = jax.tree.leaves_with_path(self.first)
@@ -183,7 +168,7 @@ class Updates:
             shrinkage = shrinkages(far, decayed)
             return steady, still, (means(steady), means(single), jnp.stack(unmoved), *shrinkage)
 
-        return compiled(one)
+        return compiled_if_possible(one)
 
     def _measured(self, size: float) -> list[np.ndarray]:
         """How far a steady gradient of this size and a single one move; coefficient and rest of
@@ -232,7 +217,9 @@ class Updates:
         ones = filled(self.first, 1)
 
         def leaves():
-            after = compiled(lambda state, gradients: self.raw(state, gradients))(state, ones)
+            after = compiled_if_possible(lambda state, gradients: self.raw(state, gradients))(
+                state, ones
+            )
             return [as_numpy(x).tobytes() for x in jax.tree.leaves((after,))]
 
         return leaves() == leaves()

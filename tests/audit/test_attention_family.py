@@ -22,10 +22,6 @@ SUBJECT = Subject(
 CHEAP = ("attention_rates", "attention_evaluation", "attention_transforms")
 
 
-ALSO = {"compiled it draws otherwise": {"traced_rate"}}
-"""Fault -> what it brings with it: with a traced rate the key is a constant, not compiled data."""
-
-
 def audited(function, *checks: str) -> dict[str, tuple[str, str]]:
     subject = dataclasses.replace(SUBJECT, attention=function)
     found = suite.run(subject, checks or ["attention"])
@@ -89,4 +85,4 @@ def test_a_planted_fault_is_found_by_its_checks_and_no_cheap_other(name):
     checks = [each for each in attention.CHECKS if each in failing(expected) or each in CHEAP]
     found = audited(function, *checks)
     failed = {check for check, (status, _) in found.items() if status == "FAILED"}
-    assert failed == failing(expected | ALSO.get(name, set()))
+    assert failed == failing(expected)

@@ -70,6 +70,32 @@ def test_no_false_alarm_over_50_seeds(kind):
     assert not alarms
 
 
+def smoothed_in_training(*faults: str, **fields):
+    """The Linen model with a training loss that smooths its labels, as training losses may."""
+    plain = planted.linen_subject(*faults)
+    logits = plain.logits
+    assert logits is not None
+
+    def loss(state, batch, key, train):
+        losses = plain.loss(state, batch, key, train)
+        flat = -jax.nn.log_softmax(logits(state, batch, key, train)).mean((1, 2))
+        return 0.9 * losses + 0.1 * flat if train else losses
+
+    return dataclasses.replace(plain, loss=loss, **fields)
+
+
+@pytest.mark.system
+def test_a_training_loss_that_smooths_its_labels_is_no_fault_of_its_masks():
+    for faults, fields, status in (
+        ((), {}, "ok"),
+        (("site_means",), {}, "FAILED"),
+        ((), {"logits": None}, "not applicable"),
+    ):
+        found = suite.outcome(Bench(smoothed_in_training(*faults, **fields)), "site_means")
+        assert found.status == status, found.detail
+    assert "needs `logits` to tell masks from label smoothing" in found.detail
+
+
 def test_a_mean_loss_hides_no_fault_of_its_draws():
     faulty = planted.linen_subject("examples_differ")
 

@@ -148,6 +148,34 @@ def test_without_update_decay_is_the_difference_of_two_steps():
     assert (found.status, found.detail.split(";")[0]) == ("FAILED", "decayed: dense/bias")
 
 
+@pytest.mark.system
+def test_where_rows_of_a_batch_share_statistics_a_step_in_parts_is_another_and_no_failure():
+    def loss(params, batch, train):
+        centered = batch - batch.mean(0) if train else batch
+        return (centered @ params - 1) ** 2
+
+    def moved(params, gradients):
+        return params - 0.1 * jnp.mean(jnp.stack(gradients), 0)
+
+    def gradient(params, batch):
+        return jax.grad(lambda params: loss(params, batch, True).mean())(params)
+
+    subject = Subject(
+        init=lambda key: jnp.array([0.3, -0.2, 0.5]),
+        loss=lambda params, batch, key, train: loss(params, jnp.asarray(batch), train),
+        batch=lambda seed, size: np.random.default_rng(seed).normal(size=(size, 3)),
+        step=lambda params, batch, key: moved(params, [gradient(params, jnp.asarray(batch))]),
+        accumulate=lambda params, batch, key, parts: moved(
+            params, [gradient(params, part) for part in jnp.split(jnp.asarray(batch), parts)]
+        ),
+    )
+    found = suite.outcome(Bench(subject), "loss_accumulation")
+    assert (found.status, found.detail.partition(":")[0]) == (
+        "not applicable",
+        "in training a row's loss depends on the other rows",
+    )
+
+
 @pytest.mark.parametrize(
     "name, first, kind",
     [

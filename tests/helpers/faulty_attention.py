@@ -282,7 +282,9 @@ def kept_by_tile(key, rate, shape):
 
 
 def kept_otherwise_when_compiled(key, rate, shape):
-    data = words(key) + jnp.uint32(isinstance(key, jax.core.Tracer))
+    # By the key or the rate, so that one program draws alike whichever of them is traced.
+    compiled = isinstance(key, jax.core.Tracer) or isinstance(rate, jax.core.Tracer)
+    data = words(key) + jnp.uint32(compiled)
     return kept(jax.random.wrap_key_data(data), rate, shape)
 
 

@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxreg.audit.bench import Bench
+from jaxreg.audit.bench import Bench, compiled_if_possible, joined
 from jaxreg.audit.check import Check, CheckFailed, NotApplicable
+from jaxreg.audit.checks.train_eval import has_statistics
 from jaxreg.audit.subject import Batch, State
-from jaxreg.audit.updates import compiled, filled, knob_named, require_repeats, total_size
+from jaxreg.audit.updates import filled, knob_named, require_repeats, total_size
 
 TOLERANCE = 1e-4
 """Relative, of float32 means that are summed in another order."""
@@ -205,14 +206,29 @@ def _step_size(bench: Bench) -> str:
     return "a step on a batch joined with itself is the step on the batch"
 
 
+def _require_own_rows(bench: Bench) -> None:
+    """Raises NotApplicable where in training the other rows of a batch change a row's loss."""
+    why = "the statistics of a part are not those of the whole batch; a step in parts is another"
+    if has_statistics(bench.state):
+        raise NotApplicable(f"batch statistics: {why}")
+    first = bench.batch(0)
+    alone, beside = (
+        losses(bench, batch, train=True) for batch in (first, joined(first, bench.batch(1)))
+    )
+    if alone.ndim and not _near(alone[0], beside[0]):
+        raise NotApplicable(f"in training a row's loss depends on the other rows: {why}")
+
+
 def _accumulation(bench: Bench) -> str:
     require_repeats(bench)
     this = quiet(bench)
     this.require("step", "accumulate")
+    _require_own_rows(this)
     _require(bench, "loss_parts", "loss_ignored", "loss_step_size")
     accumulate: Callable[..., State] = this.subject.accumulate  # pyright: ignore
     in_two = this.once(
-        ("accumulate", "compiled"), lambda: compiled(lambda *arguments: accumulate(*arguments, 2))
+        ("accumulate", "compiled"),
+        lambda: compiled_if_possible(lambda *arguments: accumulate(*arguments, 2)),
     )
     state, key = this.first_state, bench.key()
     for index in range(4):

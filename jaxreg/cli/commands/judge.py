@@ -21,8 +21,8 @@ USAGE = Usage(
     position="FILE",
     position_help=(
         "CSV, TSV, JSON, JSON lines, Parquet, TensorBoard event files, exports of wandb or trackio,"
-        " results.json; several files: one for each run, or with the same columns; -: the standard"
-        " input"
+        " results.json, by gzip, bzip2 or xz too; several files or a pattern: one for each run, or"
+        " with the same columns; -: the standard input"
     ),
     flags={
         "--baseline": Flag("ARM", "the arm that all others are compared with"),
@@ -100,7 +100,7 @@ def run(given: Arguments) -> int:
     if given.flags["--plan"]:
         return _plan(given)
     from jaxreg.study.commands import judge, judged_before
-    from jaxreg.study.tables import checks
+    from jaxreg.study.tables import checks, files
 
     mistakes = list(given.mistakes)
     if given.flags["--sd"] is not None:
@@ -123,7 +123,8 @@ def run(given: Arguments) -> int:
     if mistakes:
         raise UserErrors([printable(line) for line in mistakes])  # names come from the file
     assert found is not None and question is not None  # else there is a mistake
-    kept = None if given.flags["--no_memory"] else judged_before.place(given.positions)
+    forgets = bool(given.flags["--no_memory"])
+    kept = None if forgets else judged_before.place(files.expanded(given.positions))
     judged = judge.decide(found.runs, question, command=_command(given))
     warning = None if kept is None else judged_before.remember(kept, found.runs, question)
     judged = dataclasses.replace(judged, warnings=() if warning is None else (warning,))
@@ -249,6 +250,7 @@ def _print(judged: "Judgement", outputs: _Outputs, *, as_json: bool) -> None:
     for line in judged.runs.understood:
         console.print(Text(printable(line), style="dim"))
     console.print(judged_table.table(judged.shown))
+    console.print(Text(f"In words: {printable(judged.paragraph())}"))
     for path in (outputs.report, outputs.picture, outputs.markdown):
         if path is not None:
             console.print(Text(f"written: {path}"), soft_wrap=True)

@@ -22,7 +22,7 @@ from jaxreg.study.design.experiment import Arm, Experiment
 from jaxreg.study.engine import (
     comparison,
     dataset_loader,
-    looks_ahead,
+    model_audit,
     off_values,
     run_directory,
     same_everywhere,
@@ -85,12 +85,10 @@ def compare(
         same_everywhere.refuse_other_data(spec.data for spec in specs)
         run_directory.begin(workdir, experiment, config, arms, seeds, fingerprint(), display)
         example = session.library[specs[0].data]
-        looks_ahead.refuse(arms, example)
         asked, line = summary_text.view_examples(example), scope.scope(config, seeds)
         display.opening(experiment.question, experiment.prediction, asked, line)
         views = [view.name for view in example.views]
-        for line in strength_reach.unreached(arms):
-            display.note(line)
+        _audit_own_models(arms, display)
         metric = METRICS[experiment.metric]
         display.layout(list(experiment.arms), views, experiment.primary, len(seeds), metric)
         records = session.train(specs, metric)
@@ -162,12 +160,20 @@ def plan(
     refuse_impossible(config, experiment.arms, seeds)
     if len(arms) * len(seeds) > MANY:
         display.note(f"{len(arms) * len(seeds):,} members are counted, which takes a while")
-    for line in strength_reach.unreached(arms):
-        display.note(line)
+    _audit_own_models(arms, display)
     specs = make_specs(experiment.arms, arms, seeds, dataset_loader.content_hash)
     for line in budget(experiment, specs, group(specs), seeds, workdir):
         display.note(line)
     return DONE
+
+
+def _audit_own_models(arms: Mapping[str, Mapping], display: Any) -> None:
+    """Shows what is wrong with a person's own models, before anything is trained."""
+    for line in strength_reach.unreached(arms):
+        display.note(line)
+    if processes.is_first():
+        for line in model_audit.failures(arms):
+            display.note(line)
 
 
 def budget(
@@ -235,7 +241,6 @@ def train(config: Config, workdir: Path, *, display: Any) -> int:
         arms = {arm: config}
         run_directory.begin(workdir, alone, config, arms, alone.seeds, fingerprint(), display)
         example = session.library[specs[0].data]
-        looks_ahead.refuse(arms, example)
         display.layout([arm], [view.name for view in example.views], None, 1, metric)
         records = session.train(specs, metric)
         if not processes.is_first():

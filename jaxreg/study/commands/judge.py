@@ -2,7 +2,9 @@
 
 import dataclasses
 import functools
+import inspect
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -11,12 +13,14 @@ from jaxreg.errors import UserErrors, collecting
 from jaxreg.study.analysis.judge import Outcome, judge_runs
 from jaxreg.study.analysis.runs import Question, Runs
 from jaxreg.study.analysis.verdict import Verdict
-from jaxreg.study.tables import checks, reading, roles, run_names
+from jaxreg.study.tables import checks, files, reading, roles, run_names
 from jaxreg.study.tables.checks import CLAIMS, Wanted
 from jaxreg.study.tables.reading import Reading
 from jaxreg.study.tables.roles import Asked
 
 PICTURES = (".png", ".svg")
+_SWITCHES = ("lower_is_better", "paired", "same_unit")
+"""Flags of the command that may stand alone."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,7 +150,7 @@ def judge(
 
     Args:
       table: a data frame, a mapping of columns, a list of mappings; arm -> scores or arm -> view ->
-        scores; or the path of a file, or a list of paths.
+        scores; or the path of a file, a pattern such as "runs/*/metrics.jsonl", or a list of them.
       baseline: the arm that all others are compared with; a results.json says its own.
       metric: the column of scores, or the value of the column that names metrics.
       margin: the smallest effect that matters, in the unit of the scores; without it there are
@@ -170,8 +174,7 @@ def judge(
       Verdicts, results, and what is shown of them.
 
     Raises:
-      UserErrors: all that is wrong with the table and the question, one line each. The arguments
-        have the names of the command's flags there.
+      UserErrors: all that is wrong with the table and the question, one line each.
     """
     mistakes: list[str] = []
     if claim not in CLAIMS:
@@ -211,9 +214,21 @@ def judge(
     if found is not None:
         question = checks.question_of(found.runs, wanted, found.said, mistakes)
     if mistakes:
-        raise UserErrors(mistakes)
+        raise UserErrors([_in_python(line) for line in mistakes])
     assert found is not None and question is not None  # else there is a mistake
     return decide(found.runs, question)
+
+
+def _in_python(line: str) -> str:
+    """A mistake with the arguments of `judge` in place of the command's flags."""
+
+    def argument(flag: re.Match) -> str:
+        name = flag[1]
+        if name not in inspect.signature(judge).parameters:
+            return flag[0]
+        return f"{name}=True" if name in _SWITCHES and flag[2] != "=" else name + flag[2]
+
+    return re.sub(r"(?<!\S)--([a-z_]+)(=|)", argument, line)
 
 
 def read(table: Any, asked: Asked, mistakes: list[str]) -> Reading | None:
@@ -230,7 +245,10 @@ def read(table: Any, asked: Asked, mistakes: list[str]) -> Reading | None:
         isinstance(each, str | os.PathLike) for each in table
     )
     if is_files:
-        return reading.read_files([os.fspath(each) for each in table], asked, mistakes)
+        with collecting(mistakes):
+            paths = files.expanded([os.fspath(each) for each in table])
+            return reading.read_files(paths, asked, mistakes)
+        return None
     return reading.read_table(table, asked, mistakes)
 
 

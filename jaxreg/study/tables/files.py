@@ -1,10 +1,11 @@
 """Opens files of results by their ending or their first bytes."""
 
 import dataclasses
+import glob
 import io
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from jaxreg.errors import UserErrors, nearest, one_line
 from jaxreg.study.analysis.runs import Runs
-from jaxreg.study.tables import event_files, records
+from jaxreg.study.tables import compressed, event_files, records
 from jaxreg.study.tables.delimited import Delimited
 from jaxreg.study.tables.parquet import Parquet
 from jaxreg.study.tables.records import Columns
@@ -27,7 +28,7 @@ _PARQUET_ENDINGS = (".parquet", ".pq")
 _BINARY = {
     b"PAR1": "",
     b"PK\x03\x04": "is a zip or Excel file; export it as CSV",
-    b"\x1f\x8b": "is compressed; unpack it first",
+    b"\x28\xb5\x2f\xfd": "is compressed by zstd; unpack it first",
     b"\x80": "is a pickle, which is not opened; export it as CSV",
     b"SQLite format 3": "is a database; export its table as CSV or Parquet",
 }
@@ -41,6 +42,27 @@ class Finished:
     name: str
     runs: Runs
     said: Mapping[str, Any]
+
+
+def expanded(paths: Sequence[str]) -> list[str]:
+    """The paths, with a pattern such as "runs/*/metrics.jsonl" replaced by the files it matches.
+
+    Raises:
+      UserErrors: a pattern matches no file.
+    """
+    found, mistakes = [], []
+    for text in paths:
+        path = Path(text).expanduser()
+        if not glob.has_magic(text) or path.exists():
+            found.append(text)
+            continue
+        matched = sorted(glob.glob(str(path), recursive=True))
+        found += matched
+        if not matched:
+            mistakes.append(f"{text}: there is no such file, and no file matches it as a pattern")
+    if mistakes:
+        raise UserErrors(mistakes)
+    return found
 
 
 def open_file(text: str) -> Source | Finished:
@@ -71,15 +93,34 @@ def open_file(text: str) -> Source | Finished:
         raise UserErrors([f"{text}: cannot be read: {error.strerror}"]) from error
     if event_files.is_event_file(path.name):
         return event_files.read(path, text)
+    ending = path.suffix.lower()
+    if compressed.is_compressed(first):
+        inner = path.with_suffix("") if ending in compressed.ENDINGS else path
+        return _of_compressed(path, text, inner.suffix.lower(), first)
     wrong = next((why for start, why in _BINARY.items() if first.startswith(start)), "")
     if wrong:
         raise UserErrors([f"{text}: {wrong}"])
-    if path.suffix.lower() in _PARQUET_ENDINGS or first.startswith(b"PAR1"):
+    if ending in _PARQUET_ENDINGS or first.startswith(b"PAR1"):
         return Parquet(path, text)
-    if path.suffix.lower() in _TABLE_ENDINGS:
+    if ending in _TABLE_ENDINGS:
         stream = open(path, encoding=_ENCODING, newline="")  # `load` reads it
-        return Delimited(stream, text, _TABLE_ENDINGS[path.suffix.lower()])
-    return _of_stream(open(path, "rb"), text, path.suffix.lower())
+        return Delimited(stream, text, _TABLE_ENDINGS[ending])
+    return _of_stream(open(path, "rb"), text, ending)
+
+
+def _of_compressed(path: Path, text: str, ending: str, first: bytes) -> Source | Finished:
+    """What a compressed file of text holds. ending: that of the unpacked file's name."""
+    binary = compressed.open_unpacked(path, first)
+    try:
+        start = binary.peek(512)
+    except OSError as error:
+        raise UserErrors([f"{text}: cannot be read: {error.strerror}"]) from error
+    if start.startswith(b"PAR1") or ending == ".tar" or start[257:262] == b"ustar":
+        raise UserErrors([f"{text}: is compressed and no text inside; unpack it first"])
+    if ending in _TABLE_ENDINGS:
+        stream = io.TextIOWrapper(binary, encoding=_ENCODING, newline="")
+        return Delimited(stream, text, _TABLE_ENDINGS[ending])
+    return _of_stream(binary, text, ending)
 
 
 def _of_stream(binary: Any, name: str, ending: str = "") -> Source | Finished:

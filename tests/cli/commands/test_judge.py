@@ -331,8 +331,36 @@ def test_the_function_raises_all_mistakes():
         jaxreg.judge(table, baseline="adam", margin=-1, claim="best", at="first", alpha=2)
     text = raised.value.mistakes
     assert len(text) == 6, text
-    for word in ("--margin", "--claim", "--at", "--alpha", "--baseline", "--diverged"):
-        assert sum(word in line for line in text) == 1
+    assert not [line for line in text if "--" in line], "flags are the command's"
+    for word in ("margin=-1", "claim=best", "at=first", "alpha=2", "baseline=adam", "diverged="):
+        assert sum(word in line for line in text) == 1, word
+
+
+def test_a_switch_is_an_argument_of_the_function_too():
+    table = {"arm": ["a", "a", "b", "b"], "seed": [1, 2, 1, 2], "acc": [0.5, 0.6, 70, 80]}
+    with pytest.raises(UserErrors, match="or say same_unit=True where they are"):
+        jaxreg.judge(table, baseline="a")
+
+
+def test_a_pattern_names_files_where_no_shell_replaces_it(here, capsys):
+    for seed in range(4):
+        for arm, value in (("a", 0.5), ("b", 0.6)):
+            folder = here / f"{arm}_s{seed}"
+            folder.mkdir()
+            (folder / "metrics.jsonl").write_text(json.dumps({"acc": value + seed / 100}))
+    found = jaxreg.judge("*_s*/metrics.jsonl", baseline="a", margin=0.01)
+    assert found.runs.seeds == {"a": (0, 1, 2, 3), "b": (0, 1, 2, 3)}
+    code, out, _ = judged(capsys, "*_s*/metrics.jsonl", "--baseline=a", "--margin=.01", "--json")
+    assert code == 0 and json.loads(out)["comparisons"] == found.results["comparisons"]
+    assert (here / ".judged.json").is_file(), "remembered beside all of them"
+    with pytest.raises(UserErrors, match="no file matches it as a pattern"):
+        jaxreg.judge("*_t*/metrics.jsonl", baseline="a")
+
+
+def test_the_words_for_a_paper_stand_below_the_table(here, capsys):
+    _, out, _ = judged(capsys, "runs.csv", *ASK)
+    found = jaxreg.judge(here / "runs.csv", baseline="adamw", lower_is_better=True, margin=0.01)
+    assert " ".join(out.split()).endswith(f"In words: {found.paragraph()}")
 
 
 def test_the_example_of_the_docstring():

@@ -313,6 +313,14 @@ def test_planning_writes_nothing(tmp_path):
     assert not (tmp_path / "own").exists() and "6 to train, 300 model-steps" in shown.notes[0]
 
 
+def test_planning_says_first_what_is_wrong_with_an_own_model(tmp_path, monkeypatch):
+    arms = {name: tiny.config(arm.diff) for name, arm in ARMS.items()}
+    monkeypatch.setattr(run.model_audit, "failures", lambda given: [f"of {', '.join(given)}"])
+    shown = Shown()
+    assert run.plan(DESIGN, tiny.config(), arms, (1, 2), tmp_path / "own", display=shown) == 0
+    assert shown.notes[0] == f"of {', '.join(ARMS)}"
+
+
 def test_a_single_run_is_resumed_and_refuses_another_seed(tmp_path):
     config = tiny.config()
     shown = Shown(lambda count: signal.raise_signal(signal.SIGINT) if count == 3 else None)

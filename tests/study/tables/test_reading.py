@@ -1,7 +1,10 @@
 """Files of every kind become the same runs; what cannot is said in one line each, all at once."""
 
+import bz2
+import gzip
 import io
 import json
+import lzma
 import math
 import sys
 
@@ -61,6 +64,19 @@ def write_tsv(folder):
     (folder / "runs.tsv").write_text(text("\t"))
 
 
+def write_gzip(folder):
+    (folder / "runs.csv.gz").write_bytes(gzip.compress(text(",").encode()))
+
+
+def write_xz_without_an_inner_ending(folder):
+    (folder / "runs.xz").write_bytes(lzma.compress(text("\t").encode()))
+
+
+def write_bzip2(folder):
+    lines = "\n".join(map(json.dumps, records()))
+    (folder / "runs.jsonl.bz2").write_bytes(bz2.compress(lines.encode()))
+
+
 def write_text(folder):
     (folder / "runs.txt").write_text(text("\t", "Method Seed Split Accuracy"))
 
@@ -93,6 +109,9 @@ def write_parquet(folder):
         write_csv,
         write_excel_csv,
         write_tsv,
+        write_gzip,
+        write_xz_without_an_inner_ending,
+        write_bzip2,
         write_text,
         write_jsonl,
         write_json_without_a_name,
@@ -394,3 +413,13 @@ def test_scalars_of_tensorboard(tmp_path):
     assert any("unfinished" in line for line in read(*paths, metric="acc").understood)
     paths[0].write_bytes(content[:60] + bytes([content[60] ^ 1]) + content[61:])
     assert "is damaged at byte" in mistakes_of(*paths)[0]
+
+
+def test_a_damaged_compressed_file_is_one_line(tmp_path):
+    whole = gzip.compress(text().encode())
+    (tmp_path / "cut.csv.gz").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "inner.csv.gz").write_bytes(gzip.compress(b"PAR1" + 60 * b"x"))
+    [cut] = mistakes_of(tmp_path / "cut.csv.gz")
+    assert cut.endswith("cut.csv.gz: cannot be read: it is compressed, and damaged or cut short")
+    [inner] = mistakes_of(tmp_path / "inner.csv.gz")
+    assert inner.endswith("inner.csv.gz: is compressed and no text inside; unpack it first")
