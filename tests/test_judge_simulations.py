@@ -119,5 +119,6 @@ def test_the_simulation_judges_as_judge_runs_does(simulation, paired, num_seeds)
 
 
 def test_the_page_is_made_of_the_figures():
-    page = load("judge_page").page(FIGURES)
+    rules = json.loads((ROOT / "experiments/results/simulations/rules.json").read_text())
+    page = load("judge_page").page(FIGURES, rules)
     assert (ROOT / "docs" / "judge-simulations.md").read_text() == page

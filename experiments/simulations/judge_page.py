@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 FIGURES = Path(__file__).parents[1] / "results" / "simulations" / "judge.json"
+RULES = FIGURES.with_name("rules.json")
 
 PROMISE = """\
 # How often does `jaxreg judge` err?
@@ -44,6 +45,29 @@ With skewed scores *and* spreads of 3 : 1 the judge errs more often than 5%, and
 t test and the larger p of both where runs are paired; the four tests above where they are not.
 The mean of so few skewed scores lies below the true one more often than not, and its spread is then
 underestimated too. More runs help slowly. Judge the logarithm of such scores (of a loss, a time).
+"""
+
+RULE = """\
+## Which rule
+
+Three rules for "better by a margin", on the same differences of paired seeds (normal, SD the
+margin; `python experiments/simulations/rules.py`, {questions} questions a row):
+
+- *earlier*: supported if significant and the estimate is the margin or more; opposite if
+  significantly worse, by any amount; negligible if an effect of the margin is excluded.
+- *mirror*, the judge's: supported if significant and the margin is not excluded; opposite its
+  mirror image; "by the margin" if significantly beyond it; negligible as above, or significantly
+  worse by less than the margin.
+- *end*: supported if significantly better than by the margin, opposite its mirror image.
+
+Every question of a family has the same true effect. Each cell of a rule: supported (of these by the
+margin) / opposite / negligible, in percent of the questions. *False*: share of families in which
+the words of any verdict are false. (At exactly the margin two kinds of mistake are possible,
+"negligible" and "by the margin", each at 5.) Where 8 seeds face 30 questions, nothing can be shown.
+
+The earlier rule's "by at least the margin" is false in every third question just below the margin,
+and a chance of one half at it, whatever the number of seeds. The strict rule sees an effect of the
+margin in 5% and one of 1.5 margins in 20 to 69% of the questions at 20 seeds.
 """
 
 CHOICE = """\
@@ -161,6 +185,37 @@ def ways_table(rows: Sequence[dict[str, Any]], unit: str) -> str:
     )
 
 
+def rule_table(cells: Sequence[dict[str, Any]]) -> str:
+    """What each rule says at each true effect."""
+
+    def shown(found: dict[str, float]) -> str:
+        first, margin, opposite, negligible = (
+            points(100 * found[name])
+            for name in ("supported", "by the margin", "opposite", "negligible")
+        )
+        own = f" ({margin})" if found["by the margin"] else ""
+        return f"{first}{own} / {opposite} / {negligible}"
+
+    names = list(cells[0]["rules"])
+    head = ["seeds", "questions", "true effect, margins", *names]
+    return table(
+        [*head, *(f"false: {name}" for name in names)],
+        [
+            [
+                cell["seeds"],
+                cell["family"],
+                f"{cell['effect']:g}",
+                *(shown(found) for found in cell["rules"].values()),
+                *(
+                    points(100 * found["families_with_a_false_verdict"])
+                    for found in cell["rules"].values()
+                ),
+            ]
+            for cell in sorted(cells, key=lambda c: (c["family"], c["seeds"], c["effect"]))
+        ],
+    )
+
+
 def _extremes(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     """The largest share of false verdicts, and the coverage where there are verdicts."""
     judged = [row["judge"] for row in rows]
@@ -174,7 +229,7 @@ def _extremes(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     }
 
 
-def page(figures: dict[str, Any]) -> str:
+def page(figures: dict[str, Any], rules: dict[str, Any]) -> str:
     """The whole page."""
     rows = figures["rows"]
     paired = [row for row in rows if row["paired"] and row["promised"]]
@@ -215,6 +270,8 @@ def page(figures: dict[str, Any]) -> str:
             "## Unpaired\n",
             "Fewer than four runs of an arm get no verdict.\n",
             main_table(unpaired, "Welch's t", "Mann-Whitney", "runs"),
+            RULE.format(**rules),
+            rule_table(rules["cells"]),
             CHOICE,
             ways_table(unpaired, "runs"),
             BEYOND.format(coverage=min(row["judge"]["coverage"] for row in beyond)),
@@ -244,4 +301,4 @@ def page(figures: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    print(page(json.loads(FIGURES.read_text())), end="")
+    print(page(json.loads(FIGURES.read_text()), json.loads(RULES.read_text())), end="")

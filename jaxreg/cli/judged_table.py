@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jaxreg.errors import printable
+from jaxreg.study.analysis import verdict
 from jaxreg.study.report.judged_content import margin_of, primary_rows
 from jaxreg.study.report.judged_numbers import interval, number, p_value, signed
 from jaxreg.study.report.verdict_styles import style_of
@@ -78,7 +79,8 @@ def _p(row: Mapping[str, Any]) -> str:
 
 
 def _verdict(row: Mapping[str, Any]) -> Text:
-    found = (row["verdict"] or "").replace("refuted: ", "refuted:\n")
+    found = verdict.words(row["verdict"], row["by_margin"]).replace(", by", ",\nby")
+    found = found.replace("refuted: ", "refuted:\n")
     more = row["needs"].replace(" each", "")
     words = [found, f"needs {more}" if more else ""]
     return Text("\n".join(word for word in words if word), style=style_of(row["verdict"]).terminal)

@@ -10,6 +10,7 @@ from rich.console import Group, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
+from jaxreg.study.analysis import verdict
 from jaxreg.study.analysis.metric import ACCURACY, Metric
 from jaxreg.study.report.verdict_styles import style_of
 
@@ -164,14 +165,15 @@ def _verdicts(
     for row in comparisons:
         if row["split"] != primary:
             continue
-        verdict = row.get("verdict")  # null on arms that get none, such as A/A
+        label = row.get("verdict")  # null on arms that get none, such as A/A
+        found = verdict.words(label, row.get("by_margin")).replace(", by", ",\nby") or "-"
         difference = f"{metric.change(row['difference'])} {_interval(row['ci95'], metric.change)}"
         made.add_row(
             Text(row["arm"]),
             _with_interval(table[row["arm"]][primary], metric),
             Text(difference),
             _p(row["p_holm"]),
-            Text(verdict or "-", style=style_of(verdict).terminal),
+            Text(found, style=style_of(label).terminal),
             _count(row.get("seeds_needed")),
         )
     return made

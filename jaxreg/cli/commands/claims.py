@@ -1,5 +1,6 @@
 """`jaxreg claims`: the ledger, every sentence of the essay with its verdict."""
 
+import sys
 from pathlib import Path
 
 from jaxreg.cli import arguments
@@ -26,12 +27,14 @@ USAGE = Usage(
         "--devices": arguments.DEVICES,
         "--distributed": arguments.DISTRIBUTED,
         "--dry_run": Flag("", "say what would run, by claim, and stop"),
+        "--again": Flag("", "judge the ledger anew from its stored values; nothing is trained"),
     },
     many=True,
     examples=(
         "jaxreg claims --workdir=runs/ledger --dry_run",
         "jaxreg claims C1 C1a --workdir=runs/ledger",
         "jaxreg claims --workdir=runs/ledger --minutes=30",
+        "jaxreg claims --workdir=runs/ledger --again",
     ),
 )
 
@@ -52,9 +55,13 @@ def run(given: Arguments) -> int:
     workdir = arguments.output_directory(given.flags["--workdir"], mistakes)
     designs = _load(given, quick, num_seeds, mistakes)
     chosen = _choose(given.positions, designs, mistakes)
+    if given.flags["--again"] and given.positions:
+        mistakes.append("--again: the whole ledger is judged; name no claims")
     if mistakes:
         raise UserErrors(mistakes)
     assert workdir is not None and minutes is not None  # required; has a default
+    if given.flags["--again"]:
+        return _again(workdir)
 
     from jaxreg.cli import jax_startup
 
@@ -66,6 +73,15 @@ def run(given: Arguments) -> int:
         return ledger.run(designs, chosen, workdir, quick=quick, minutes=minutes, display=display)
 
     return jax_startup.run(work, num_devices, bool(given.flags["--distributed"]))
+
+
+def _again(workdir: Path) -> int:
+    from jaxreg.cli import live_display
+    from jaxreg.study.analysis import summary_text
+    from jaxreg.study.claims import again
+
+    with live_display.open_display() as display:
+        return again.run(workdir, summary_text.command(sys.argv), display)
 
 
 def _load(given: Arguments, quick: bool, num_seeds: int | None, mistakes: list[str]):

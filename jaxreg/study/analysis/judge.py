@@ -21,13 +21,14 @@ from jaxreg.study.analysis import (
     verdict,
 )
 from jaxreg.study.analysis.controls import Control
-from jaxreg.study.analysis.metric import ACCURACY, Metric
+from jaxreg.study.analysis.metric import ACCURACY, METRICS, Metric
 from jaxreg.study.analysis.run_samples import Prepared
 from jaxreg.study.analysis.runs import Question, Runs
 from jaxreg.study.analysis.samples import Sample
 from jaxreg.study.analysis.two_samples import Unpaired
 
 ALL_DIVERGED = "every run of both arms diverged"
+NOT_TESTABLE_BEFORE = "it was not testable when its runs were judged first"
 
 
 @runtime_checkable
@@ -126,16 +127,11 @@ def judge(design: DesignLike, table: scores.Table, evidence: Evidence) -> Outcom
     """results.json and its verdicts: effects and intervals on all views, verdicts on one."""
     metric = evidence.metric
     asked = _Asked(float(design.margin), direction=metric.direction)
-    lost = {arm for arm, count in evidence.diverged.items() if count == len(evidence.seeds)}
-    untestable = {arm: ALL_DIVERGED for arm in table if arm in lost and design.baseline in lost}
+    untestable = _all_lost(design, evidence.diverged, len(evidence.seeds))
     missing = controls.why_untestable([vars(each) for each in evidence.preconditions], (), None)
     if missing is not None:
         untestable = dict.fromkeys(table, missing) | untestable
-    samples_of = {
-        arm: {view: contrast(design, table, arm, view).differences for view in row}
-        for arm, row in table.items()
-        if arm != design.baseline
-    }
+    samples_of = _samples_of(design, table)
     verdicts, aa = _verdicts(design, samples_of, untestable, asked)
     views = list(table[design.baseline])
     uninformative = _uninformative(table, views, evidence.chance, metric)
@@ -151,6 +147,53 @@ def judge(design: DesignLike, table: scores.Table, evidence: Evidence) -> Outcom
     # Present only where it applies, so that other runs' files stay byte-identical.
     found |= {"diverged": dict(evidence.diverged)} if evidence.diverged else {}
     return Outcome(found, verdicts, uninformative)
+
+
+def judge_again(design: DesignLike, results: Mapping[str, Any]) -> Outcome:
+    """results.json judged anew from its scores per seed, by the rules as they are now.
+
+    Nothing is trained or measured: scores, effects, intervals and controls that need more than
+    scores stay. `uninformative` is empty: its control stays, too.
+
+    Args:
+      design: what was asked. results: of an earlier `judge`.
+    """
+    metric = METRICS[results.get("metric", ACCURACY.name)]
+    asked = _Asked(float(design.margin), direction=metric.direction)
+    table = {
+        arm: {view: cell["per_seed"] for view, cell in row.items()}
+        for arm, row in results["arms"].items()
+    }
+    diverged, runs = results.get("diverged", {}), len(results["seeds"])
+    samples_of = _samples_of(design, table)
+    kept = {
+        row["arm"]: NOT_TESTABLE_BEFORE
+        for row in results["comparisons"]
+        if row["verdict"] == verdict.NOT_TESTABLE
+    }
+    untestable = kept | _all_lost(design, diverged, runs)
+    verdicts, aa = _verdicts(design, samples_of, untestable, asked)
+    views = list(table[design.baseline])
+    found = {
+        "comparisons": _comparisons(design, samples_of, views, verdicts, untestable, asked),
+        "controls": {**results["controls"], **_known_arms(design, verdicts, aa, metric)},
+    }
+    return Outcome({**results, **found}, verdicts, {})
+
+
+def _samples_of(design: DesignLike, table: scores.Table) -> dict[str, dict[str, Sample]]:
+    """Arm -> view -> its differences from the baseline."""
+    return {
+        arm: {view: contrast(design, table, arm, view).differences for view in row}
+        for arm, row in table.items()
+        if arm != design.baseline
+    }
+
+
+def _all_lost(design: DesignLike, diverged: Mapping[str, int], runs: int) -> dict[str, str]:
+    """Arm -> why it gets no verdict: all its runs diverged, and all of the baseline."""
+    lost = {arm for arm, count in diverged.items() if count == runs}
+    return {arm: ALL_DIVERGED for arm in design.arms if arm in lost and design.baseline in lost}
 
 
 def _header(design: "DesignLike | _Design", margin: Any, seeds: Sequence[Any]) -> dict[str, Any]:
@@ -284,6 +327,8 @@ def _comparison(
         "p": None if judged is None else judged.p,
         "p_holm": None if judged is None else judged.p_holm,
         "verdict": None if judged is None else judged.label,
+        "by_margin": None if judged is None else judged.by_margin,
+        "p_margin_holm": None if judged is None else judged.p_margin_holm,
         "per_seed": np.asarray(sample, dtype=np.float64).tolist() if paired else [],
         "seeds_needed": needed,
     }
@@ -303,10 +348,7 @@ def _controls(
         means = [float(np.mean(baseline[name])) for name in ("train", "validation")]
         first = controls.baseline_overfits(*means)
         entries[first.name] = _entry(first)
-    for arm, judged in verdicts.items():
-        if design.arms[arm].kind != "arm":
-            pair = aa[arm] if arm in aa else None
-            entries[arm] = _known(design.arms[arm], judged, pair, evidence.metric)
+    entries |= _known_arms(design, verdicts, aa, evidence.metric)
     last = controls.informative_views(design.primary, list(baseline), uninformative)
     return entries | {each.name: _entry(each) for each in (*evidence.more, last)}
 
@@ -393,7 +435,7 @@ def judge_runs(runs: Runs, question: Question) -> Outcome:
             | _more(prepared, row, samples_of[row["arm"]][row["split"]], verdicts, asked)
             for row in rows
         ],
-        "controls": _known_arms(design, verdicts, aa)
+        "controls": _known_arms(design, verdicts, aa, None)
         | _informative(question.primary, views, uninformative),
     }
     found |= {"diverged": dict(prepared.lost)} if prepared.lost else {}
@@ -472,15 +514,23 @@ def _always_valid(sample: Sample) -> list[float] | None:
 
 
 def _known_arms(
-    design: _Design, verdicts: Mapping[str, verdict.Verdict], aa: Mapping[str, controls.AaOutcome]
+    design: "DesignLike | _Design",
+    verdicts: Mapping[str, verdict.Verdict],
+    aa: Mapping[str, controls.AaOutcome],
+    metric: Metric | None,
 ) -> dict[str, Any]:
-    """The entries of the arms whose outcome is known, in the unit of the scores."""
+    """The entries of the arms whose outcome is known.
+
+    Args:
+      metric: gives the unit; None: that of the scores, whatever it is.
+    """
     found = {}
     for arm, judged in verdicts.items():
         if design.arms[arm].kind == "arm":
             continue
-        entry = _known(design.arms[arm], judged, aa[arm] if arm in aa else None)
-        if arm in aa:
+        pair = aa[arm] if arm in aa else None
+        entry = _known(design.arms[arm], judged, pair, metric or ACCURACY)
+        if arm in aa and metric is None:
             entry["detail"] = aa[arm].check.detail
         found[arm] = entry
     return found

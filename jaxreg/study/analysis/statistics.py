@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Real
 
-MAX_EXACT_SEEDS = 20  # 2^20 sums are 8 MB and some hundredths of a second
+MAX_EXACT_SEEDS = 20  # results of more seeds are of drawn patterns, and stay so
 NUM_DRAWS = 1_000_000  # sign patterns drawn beyond that
 DRAW_SEED = 20_180_417  # fixed: the same differences give the same p
 TIE = 1e-12  # sums closer than this, relative to their size, are equal
@@ -112,9 +112,7 @@ def sign_flip_tests(tests: Sequence[FlipTest]) -> list[SignFlip]:
         if size > MAX_EXACT_SEEDS:
             drawn.setdefault(size, []).append(index)
             continue
-        sums = _all_sums(each.values - each.shift)
-        extreme = _is_extreme(sums, each.observed, each.tolerance, each.alternative)
-        found[index] = SignFlip(float(extreme.mean()), each.estimate, True)
+        found[index] = SignFlip(_share_of_all(each), each.estimate, True)
     for indices in drawn.values():
         hits = _drawn_hits([asked[index] for index in indices])
         for index, count in zip(indices, hits, strict=True):
@@ -158,6 +156,29 @@ def _is_extreme(
     if alternative == "less":
         return sums <= observed + tolerance
     return np.abs(sums) >= abs(observed) - tolerance
+
+
+def _share_of_all(test: _Seen) -> float:
+    """The share of all 2^n signed sums that are at least as extreme as the observed one.
+
+    Counted by halves: each sum of the first half of the seeds is paired with the sorted sums of the
+    other half, so that 2^(n/2) sums are made and not 2^n.
+    """
+    values = test.values - test.shift
+    first, second = (_all_sums(half) for half in np.array_split(values, 2))
+    second.sort()
+
+    def at_least(least: float) -> int:
+        """How many sums reach it; they are symmetric about 0."""
+        return int((second.size - np.searchsorted(second, least - first)).sum())
+
+    total = 2**values.size
+    if test.alternative == "greater":
+        return at_least(test.observed - test.tolerance) / total
+    if test.alternative == "less":
+        return at_least(-test.observed - test.tolerance) / total
+    least = abs(test.observed) - test.tolerance
+    return 1.0 if least <= 0 else 2 * at_least(least) / total
 
 
 def _all_sums(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " k"]:

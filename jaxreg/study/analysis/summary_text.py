@@ -121,7 +121,7 @@ def headline(
         f" {level_in_words(mean, chance, metric)}."
     ]
     for label, words in (
-        (verdict.SUPPORTED, "Helped by the margin or more"),
+        (verdict.SUPPORTED, "Helped"),
         (verdict.OPPOSITE, "Hurt"),
         (
             verdict.NEGLIGIBLE,
@@ -131,14 +131,15 @@ def headline(
         (verdict.NOT_TESTABLE, "Not testable, since every run of both arms diverged"),
     ):
         found = [
-            (judged.difference, judged.ci95, experiment.arms[name].title)
+            (judged.difference, judged.ci95, experiment.arms[name].title, judged.by_margin)
             for name, judged in arms.items()
             if judged.label == label and judged.difference is not None and judged.ci95 is not None
         ]
         if found:
             listed = ", ".join(
-                f"{title} ({metric.change(difference)} {metric.unit}, {_interval(ci95, metric)})"
-                for difference, ci95, title in sorted(
+                f"{title} ({metric.change(difference)} {metric.unit}, {_interval(ci95, metric)}"
+                f"{', more than the margin' if by_margin else ''})"
+                for difference, ci95, title, by_margin in sorted(
                     found, key=lambda each: -metric.direction * each[0]
                 )
             )

@@ -4,22 +4,32 @@ The evidence is paired differences (sign-flip tests, t interval) or two samples 
 (permutation tests and Welch's, the larger p; Welch's interval): see `samples.py`.
 
 A claim has a margin in the metric's own unit, a direction and a kind, all written down before the
-run. Two questions are asked of each, and each question is corrected over all claims of the family
-(Holm):
+run. Every verdict has a mirror image: turn the direction around, and supported and opposite change
+places.
 
 superiority
-    supported: two-sided p, in the claimed direction, and the estimate is at least the margin
-    refuted:   *opposite*: two-sided p, in the other direction; then *negligible*: an effect of the
-      margin is excluded
+    supported: two-sided p, in the claimed direction, and an effect of the margin is not excluded;
+      *by the margin* where the difference is significantly larger than the margin, too
+    refuted:   *opposite*: the mirror image: two-sided p, in the other direction, and an effect of
+      the margin in that direction is not excluded; *by the margin* as above; *negligible*: an
+      effect of the margin is excluded, in the claimed direction, or in both where the difference
+      is significant in the other
 non-inferiority ("no worse")
     supported: worse by the margin is excluded
-    refuted:   *opposite*: two-sided p, worse, by the margin or more
+    refuted:   *opposite*: the mirror image: better than "worse by the margin" is excluded
 equivalence ("the same")
     supported: apart by the margin is excluded, both ways
-    refuted:   *opposite*: two-sided p, apart by the margin or more
+    refuted:   *opposite*: the mirror image: closer than the margin is excluded
 
-The two questions are two families, each at alpha: "no effect" and "an effect of the margin" are
-never both true of one claim, so each kind of mistake stays below alpha.
+So no verdict rests on an estimate alone. "Supported" of a superiority says that there is an effect,
+in the claimed direction, and that it may be as large as the margin; "by the margin" says that it is
+at least as large. A rule that asks for an estimate of the margin calls a true effect of the margin
+supported in half of the experiments, however many seeds there are; one that asks for the interval's
+end at the margin, in 5% of them: docs/judge-simulations.md has both beside this one.
+
+Each question ("no effect", "an effect of the margin", on either side, "no more than the margin", on
+either side) is a family of its own over all claims (Holm), at alpha: so each kind of mistake stays
+below alpha.
 
 Without a margin there is p of the two-sided test, and no verdict.
 
@@ -95,6 +105,8 @@ class Verdict:
 
     label: "supported" | "refuted: opposite" | "refuted: negligible" | "inconclusive" | "not
     testable" | "no verdict: no margin".
+    by_margin: whether the difference is shown to be larger than the margin, where a superiority is
+        supported or opposite; None for all else.
     p, p_holm: of the primary test (what "supported" needs, above), None if not testable.
     difference, ci95: mean difference and its 95% t interval (Welch's of two samples), in the unit
         of the differences, not corrected; the ends are NaN for a single seed, both fields None
@@ -102,6 +114,8 @@ class Verdict:
     seeds_needed: only if inconclusive: the seeds (runs of each arm) with which a decision would
     have 80% power, None if beyond 10,000.
     reason: one sentence.
+    p_margin_holm: of a superiority, the corrected p of "no more than the margin, in the direction
+        seen"; None for all else.
     """
 
     label: str
@@ -111,6 +125,34 @@ class Verdict:
     ci95: tuple[float, float] | None
     seeds_needed: int | None
     reason: str
+    by_margin: bool | None = None
+    p_margin_holm: float | None = None
+
+
+def words(label: str | None, by_margin: bool | None) -> str:
+    """A verdict as people read it: "supported, by the margin"; "" where there is none."""
+    return f"{label}, by the margin" if label and by_margin else label or ""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Found:
+    """p of every question on one claim; 1 where it is not asked.
+
+    primary: what "supported" needs.
+    excluded: an effect of the margin, in the claimed direction.
+    other_excluded: the same, in the other direction.
+    beyond: no more than the margin, in the claimed direction.
+    other_beyond: the same, in the other direction.
+    """
+
+    primary: float = 1.0
+    excluded: float = 1.0
+    other_excluded: float = 1.0
+    beyond: float = 1.0
+    other_beyond: float = 1.0
+
+
+_QUESTIONS = tuple(field.name for field in dataclasses.fields(_Found))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,7 +186,8 @@ def judge(
         alpha: level of the whole family.
         p_holm: the primary p, adjusted over the family; None: p * num_tests (Bonferroni, never
           smaller).
-        p_refuting_holm: the same for the refuting test.
+        p_refuting_holm: the same for the test that "an effect of the margin is excluded", or that
+          the opposite of a "no worse" or "the same" needs.
         num_tests: size of the family; the power behind `seeds_needed` is that of its strictest
           step.
 
@@ -155,11 +198,12 @@ def judge(
     _check_family(alpha, num_tests)
     if untestable is not None:
         return _not_testable(comparison)
-    p = primary_p(comparison)
-    p_holm = min(1.0, p * num_tests) if p_holm is None else p_holm
-    if p_refuting_holm is None:
-        p_refuting_holm = min(1.0, refuting_p(comparison) * num_tests)
-    return _decide(comparison, alpha, num_tests, p, p_holm, p_refuting_holm)
+    [raw] = _all_p([comparison])
+    corrected = {name: min(1.0, vars(raw)[name] * num_tests) for name in _QUESTIONS}
+    corrected |= {} if p_holm is None else {"primary": p_holm}
+    if p_refuting_holm is not None:
+        corrected[_refuting(comparison)] = p_refuting_holm
+    return _decide(comparison, alpha, num_tests, raw.primary, _Found(**corrected))
 
 
 def judge_family(
@@ -180,14 +224,22 @@ def judge_family(
     statistics.at_least_one(looks, "looks")
     num_tests = len(comparisons) * looks
     _check_family(alpha, max(1, num_tests))
-    p, p_refuting = _all_p(comparisons)
+    raw = _all_p(comparisons)
     others = [1.0] * (num_tests - len(comparisons))
-    p_holm = statistics.holm(p + others).tolist()
-    p_refuting_holm = statistics.holm(p_refuting + others).tolist()
+    corrected = {
+        name: statistics.holm([vars(each)[name] for each in raw] + others).tolist()
+        for name in _QUESTIONS
+    }
     return [
         _not_testable(c)
         if c.untestable is not None
-        else _decide(c, alpha, num_tests, p[i], p_holm[i], p_refuting_holm[i])
+        else _decide(
+            c,
+            alpha,
+            num_tests,
+            raw[i].primary,
+            _Found(**{name: values[i] for name, values in corrected.items()}),
+        )
         for i, c in enumerate(comparisons)
     ]
 
@@ -201,71 +253,102 @@ def _check_family(alpha: float, num_tests: int) -> None:
 
 def primary_p(comparison: Comparison) -> float:
     """p of the test that "supported" needs."""
-    return max(samples.p_values(_primary_tests(comparison)))
+    return max(samples.p_values(_tests(comparison)["primary"]))
 
 
 def refuting_p(comparison: Comparison) -> float:
-    """p of the test for the last kind of "refuted": no effect of the margin, or some difference.
+    """p of the test for the last kind of "refuted".
 
-    1 without a margin.
+    Of a superiority: that an effect of the margin is excluded; else that it is the opposite. 1
+    without a margin.
     """
-    return max(samples.p_values(_refuting_tests(comparison)), default=1.0)
+    tests = _tests(comparison).get(_refuting(comparison), [])
+    return _combined(comparison, samples.p_values(tests), _refuting(comparison))
 
 
-def _all_p(comparisons: Sequence[Comparison]) -> tuple[list[float], list[float]]:
-    """(primary, refuting) p of every claim, tested together; 1 where it is not testable."""
+def _refuting(comparison: Comparison) -> str:
+    return "excluded" if comparison.kind == "superiority" else "other_beyond"
+
+
+def _all_p(comparisons: Sequence[Comparison]) -> list[_Found]:
+    """p of every question on every claim, tested together; 1 where it is not testable."""
     tests: list[ShiftTest] = []
-    asked: list[list[slice]] = [[], []]
+    asked: list[dict[str, slice]] = []
     for comparison in comparisons:
-        for of_question, make in zip(asked, (_primary_tests, _refuting_tests), strict=True):
-            own = make(comparison) if comparison.untestable is None else []
-            of_question.append(slice(len(tests), len(tests) + len(own)))
-            tests += own
+        own = _tests(comparison) if comparison.untestable is None else {}
+        asked.append({})
+        for name, each in own.items():
+            asked[-1][name] = slice(len(tests), len(tests) + len(each))
+            tests += each
     p = samples.p_values(tests)
-    primary, refuting = ([max(p[own], default=1.0) for own in each] for each in asked)
-    return primary, refuting
+    return [
+        _Found(**{name: _combined(comparison, p[where], name) for name, where in own.items()})
+        for comparison, own in zip(comparisons, asked, strict=True)
+    ]
 
 
-def _primary_tests(comparison: Comparison) -> list[ShiftTest]:
-    """The tests that must all be significant for "supported"."""
+def _combined(comparison: Comparison, p: Sequence[float], name: str) -> float:
+    """One p of the tests of a question.
+
+    All must be significant, but for "closer than the margin is excluded": either may be, so the
+    smaller one counts twice.
+    """
+    if comparison.kind == "equivalence" and name == "other_beyond":
+        return min(1.0, 2 * min(p))
+    return max(p, default=1.0)
+
+
+def _tests(comparison: Comparison) -> dict[str, list[ShiftTest]]:
+    """The tests of each question that is asked of a claim, see `_Found`.
+
+    A difference is tested against the margin as a lower bound where the estimate lies beyond it:
+    elsewhere p is .5 or more.
+    """
     oriented = samples.oriented(comparison.differences, comparison.direction)
-    if comparison.margin is None or comparison.kind == "superiority":
-        return [ShiftTest(oriented, "two-sided", 0.0)]
-    no_worse = ShiftTest(oriented, "greater", -comparison.margin)
+    margin = comparison.margin
+    some = [ShiftTest(oriented, "two-sided", 0.0)]
+    if margin is None:
+        return {"primary": some}
+    below, above = ShiftTest(oriented, "less", margin), ShiftTest(oriented, "greater", -margin)
+    beyond, other = ShiftTest(oriented, "greater", margin), ShiftTest(oriented, "less", -margin)
     if comparison.kind == "non-inferiority":
-        return [no_worse]
-    return [no_worse, ShiftTest(oriented, "less", comparison.margin)]
-
-
-def _refuting_tests(comparison: Comparison) -> list[ShiftTest]:
-    oriented = samples.oriented(comparison.differences, comparison.direction)
-    if comparison.margin is None:
-        return []
-    if comparison.kind == "superiority":
-        return [ShiftTest(oriented, "less", comparison.margin)]
-    return [ShiftTest(oriented, "two-sided", 0.0)]
+        return {"primary": [above], "other_beyond": [other]}
+    if comparison.kind == "equivalence":
+        return {"primary": [above, below], "other_beyond": [beyond, other]}
+    asked = {"primary": some, "excluded": [below], "other_excluded": [above]}
+    estimate = samples.estimate(oriented)
+    if abs(estimate) > margin:
+        asked |= {"beyond": [beyond]} if estimate > 0 else {"other_beyond": [other]}
+    return asked
 
 
 def _decide(
-    comparison: Comparison,
-    alpha: float,
-    num_tests: int,
-    p: float,
-    p_holm: float,
-    p_refuting_holm: float,
+    comparison: Comparison, alpha: float, num_tests: int, p: float, corrected: _Found
 ) -> Verdict:
-    """The verdict, once both p values are corrected."""
+    """The verdict, once all p values are corrected."""
     sample = comparison.differences
     estimate = samples.estimate(sample)
-    label, reason = _too_few(comparison, alpha) or _rule(
-        comparison, estimate, p_holm <= alpha, p_refuting_holm <= alpha
-    )
-    seeds_needed = None
+    label, reason = _too_few(comparison, alpha) or _rule(comparison, estimate, alpha, corrected)
+    seeds_needed, p_margin, by_margin = None, None, None
     if label == INCONCLUSIVE:
         seeds_needed, why = _seeds_needed(comparison, alpha, num_tests)
         reason = f"{reason}; {why}"
-    low, high = samples.interval(sample)
-    return Verdict(label, p, p_holm, estimate, (low, high), seeds_needed, reason)
+    if comparison.margin is not None and comparison.kind == "superiority":
+        ahead = estimate * comparison.direction > 0
+        p_margin = corrected.beyond if ahead else corrected.other_beyond
+        by_margin = p_margin <= alpha if label in (SUPPORTED, OPPOSITE) else None
+    interval = samples.interval(sample)
+    return Verdict(
+        label,
+        p,
+        corrected.primary,
+        estimate,
+        (interval.low, interval.high),
+        seeds_needed,
+        reason,
+        by_margin,
+        p_margin,
+    )
 
 
 def _too_few(comparison: Comparison, alpha: float) -> tuple[str, str] | None:
@@ -278,35 +361,43 @@ def _too_few(comparison: Comparison, alpha: float) -> tuple[str, str] | None:
 
 
 def _rule(
-    comparison: Comparison, estimate: float, primary: bool, refuting: bool
+    comparison: Comparison, estimate: float, alpha: float, corrected: _Found
 ) -> tuple[str, str]:
-    """Label and reason, from which of the two corrected tests are significant."""
-    oriented, margin = estimate * comparison.direction, comparison.margin
+    """Label and reason, from which of the corrected tests are significant."""
+    margin = comparison.margin
+    shown = {name: p <= alpha for name, p in vars(corrected).items()}
     if margin is None:
-        seen = "significant" if primary else "not significant"
+        seen = "significant" if shown["primary"] else "not significant"
         return NO_MARGIN, f"{seen}; a verdict needs a margin, the smallest effect that matters"
-    # an estimate that is the margin but for rounding is the margin
-    at_least = margin * (1 - statistics.TIE)
     if comparison.kind == "superiority":
-        if primary and oriented >= at_least:
-            reason = f"significant, in the claimed direction, by at least the margin {margin:g}"
-            return SUPPORTED, reason
-        if primary and oriented < 0:
-            return OPPOSITE, "significant, against the claimed direction"
-        if refuting:
-            return NEGLIGIBLE, f"an effect of the margin {margin:g} is excluded"
-        below = f"significant, but the estimate is below the margin {margin:g}"
-        seen = below if primary else "not significant"
-        return INCONCLUSIVE, f"{seen}, and an effect of the margin is not excluded"
+        return _superiority(margin, estimate * comparison.direction, shown)
     one_sided = comparison.kind == "non-inferiority"
-    worse = oriented <= -at_least if one_sided else abs(oriented) >= at_least
     what = "worse" if one_sided else "a difference"
-    if primary:
+    if shown["primary"]:
         return SUPPORTED, f"{what} by the margin {margin:g} is excluded"
-    if refuting and worse:
+    if shown["other_beyond"]:
         how = "worse" if one_sided else "different"
-        return OPPOSITE, f"significantly {how}, by at least the margin {margin:g}"
+        return OPPOSITE, f"significantly {how}, by more than the margin {margin:g}"
     return INCONCLUSIVE, f"{what} by the margin {margin:g} is neither excluded nor shown"
+
+
+def _superiority(margin: float, oriented: float, shown: Mapping[str, bool]) -> tuple[str, str]:
+    """Label and reason, from the estimate with the claimed direction upwards."""
+    ahead = oriented > 0
+    excluded = shown["excluded" if ahead else "other_excluded"]
+    if shown["primary"] and not excluded:
+        where = "in" if ahead else "against"
+        more = f"; more than the margin {margin:g} is neither excluded nor shown"
+        if shown["beyond" if ahead else "other_beyond"]:
+            more = f", by more than the margin {margin:g}"
+        label = SUPPORTED if ahead else OPPOSITE
+        return label, f"significant, {where} the claimed direction{more}"
+    if shown["primary"] and not ahead:
+        sizes = f"an effect of the margin {margin:g} is excluded, either way"
+        return NEGLIGIBLE, f"significant, against the claimed direction, but {sizes}"
+    if shown["excluded"]:
+        return NEGLIGIBLE, f"an effect of the margin {margin:g} is excluded"
+    return INCONCLUSIVE, f"not significant, and an effect of the margin {margin:g} is not excluded"
 
 
 def _seeds_needed(comparison: Comparison, alpha: float, num_tests: int) -> tuple[int | None, str]:
@@ -327,14 +418,32 @@ def _seeds_needed(comparison: Comparison, alpha: float, num_tests: int) -> tuple
     if needed <= samples.size(sample) and 0 < gap < margin:
         # Enough for that, and still open: the truth lies near the margin. How many part what was
         # seen from it?
-        needed = samples.seeds_for_power(
-            sample, gap, alpha=alpha, power=POWER, num_tests=num_tests, sided=1
-        )
-        goal = "to part the difference seen from the margin"
+        needed, goal = _seeds_to_part(comparison, gap, estimate, alpha, num_tests)
     unit = "runs of each arm" if isinstance(sample, Unpaired) else "seeds"
     if needed > MOST_SEEDS:
         return None, f"{goal}, {POWER:.0%} power needs more than {MOST_SEEDS} {unit}"
     return needed, f"{goal}, {POWER:.0%} power needs {needed} {unit}"
+
+
+def _seeds_to_part(
+    comparison: Comparison, gap: float, estimate: float, alpha: float, num_tests: int
+) -> tuple[int, str]:
+    """Seeds that part what was seen from the margin or, of a superiority, from 0; what for."""
+
+    def seeds(effect: float, sided: int) -> int:
+        return samples.seeds_for_power(
+            comparison.differences,
+            effect,
+            alpha=alpha,
+            power=POWER,
+            num_tests=num_tests,
+            sided=sided,
+        )
+
+    found = [(seeds(gap, 1), "to part the difference seen from the margin")]
+    if comparison.kind == "superiority":
+        found.append((seeds(estimate, 2), "to part the difference seen from 0"))
+    return min(found)
 
 
 def _gap(kind: str, margin: float, estimate: float) -> float:

@@ -42,6 +42,11 @@ def effect(question: Mapping[str, Any]) -> str:
     return f"{question['scale'] * question['difference']:+.3g}{interval} {question['unit']}"
 
 
+def label(question: Mapping[str, Any]) -> str:
+    """ "supported, by the margin" of a question's entry; "" without a verdict."""
+    return verdict.words(question["verdict"], question.get("by_margin"))
+
+
 def why(question: Mapping[str, Any]) -> str:
     """What stands behind a verdict in brackets: why there is none, or the seeds needed."""
     if question["verdict"] == verdict.NOT_TESTABLE:
@@ -68,7 +73,7 @@ def _rows(claim: Mapping[str, Any]) -> list[tuple[str, ...]]:
                 question["name"],
                 effect(question),
                 f"{question['predict']:+g}",
-                (question["verdict"] or question["reason"]) + why(question),
+                (label(question) or question["reason"]) + why(question),
             )
         )
     return rows

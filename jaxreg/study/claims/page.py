@@ -168,7 +168,8 @@ def summary(contents: Mapping[str, Any]) -> list[str]:
         lines += [f"{claim['id']}: {line}" for line in summary_text.changed(claim)]
         for question in claim["questions"]:
             found = "".join(f", {text}" for text in [markdown.effect(question)] if text)
-            label = f"{question['verdict'] or question['reason']}{found}{markdown.why(question)}"
+            words = markdown.label(question) or question["reason"]
+            label = f"{words}{found}{markdown.why(question)}"
             lines.append(f"{claim['id']} {question['name']}: {label}")
     pairs, out = contents["aa"]["pairs"], contents["aa"]["supported_or_opposite"]
     if pairs and not contents["quick"]:

@@ -22,6 +22,8 @@ from jaxreg.study.claims.measurements import MeasuredEffect, MeasuredQuestion, M
 ALPHA = 0.05
 """Of all tests, over the whole ledger."""
 NOT_RUN = "not run yet"
+JUDGED = ("verdict", "reason", "p", "p_holm", "seeds_needed", "by_margin", "p_margin_holm")
+"""What a question's entry in ledger.json has of its verdict."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,6 +141,7 @@ def _aa_pairs(
                 f"{in_family.label}; {scale * by_itself.difference:+.3g} {interval}; {floor}"
             ),
             "noise_floor": check.noise_floor,
+            "per_seed": own.aa.tolist(),
         }
         out += by_itself.label in (verdict.SUPPORTED, verdict.OPPOSITE)
     return entries, {"pairs": len(distinct), "supported_or_opposite": out, "alpha": alpha}
@@ -160,6 +163,8 @@ def _known_effect(control: MeasuredEffect, alpha: float) -> dict[str, Any]:
             f" {check.detail}"
         ),
         "of": list(question.of) if isinstance(question, Control) else [],
+        "per_seed": control.differences.tolist(),
+        "asked": {name: vars(question)[name] for name in ("kind", "direction", "margin")},
     }
 
 
@@ -179,24 +184,19 @@ def _row(
         "predict": question.predict,
     }
     if own is None:
-        absent = ("verdict", "reason", "difference", "ci95", "p", "p_holm", "seeds_needed")
+        absent = ("difference", "ci95", *JUDGED)
         found = {"reason": NOT_RUN, "per_seed": [], "arms": {}}
         return entry | dict.fromkeys(absent) | found
     numbers = _numbers(own.measured)
     if judged is None:
-        nothing = dict.fromkeys(("verdict", "reason", "p", "p_holm", "seeds_needed"))
-        return entry | numbers | nothing | {"reason": "a quick run has no verdicts"}
-    return (
-        entry
-        | numbers
-        | {
-            "verdict": judged.label,
-            "reason": judged.reason,
-            "p": judged.p,
-            "p_holm": judged.p_holm,
-            "seeds_needed": judged.seeds_needed,
-        }
-    )
+        nothing = dict.fromkeys(JUDGED) | {"reason": "a quick run has no verdicts"}
+        return entry | numbers | nothing
+    return entry | numbers | judged_entry(judged)
+
+
+def judged_entry(judged: verdict.Verdict) -> dict[str, Any]:
+    """What a question's entry has of its verdict."""
+    return {"verdict": judged.label} | {name: vars(judged)[name] for name in JUDGED[1:]}
 
 
 def _effect(measured: MeasuredEffect) -> dict[str, Any]:

@@ -17,7 +17,10 @@ from jaxreg.study.report.judged_numbers import Amount, decimals, interval, numbe
 MOST_DOTS = 200
 """Runs of an arm that the page draws; of more, as many at equal steps of their rank."""
 
-_SAME = ("arm", "split", "difference", "ci95", "always_valid95", "p", "p_holm", "verdict")
+_SAME = (
+    *("arm", "split", "difference", "ci95", "always_valid95"),
+    *("p", "p_holm", "verdict", "by_margin"),
+)
 """What is shown of a comparison as results.json has it."""
 
 MOST_LISTED = 8
@@ -25,21 +28,21 @@ MOST_LISTED = 8
 
 WORDS = {
     "superiority": {
-        verdict.SUPPORTED: "Better, by the margin of {margin} or more",
-        verdict.OPPOSITE: "Worse",
+        verdict.SUPPORTED: "Better (an effect of {margin} is not excluded)",
+        verdict.OPPOSITE: "Worse (by {margin} is not excluded)",
         verdict.NEGLIGIBLE: "Too small to matter (an effect of {margin} is excluded)",
         verdict.INCONCLUSIVE: "Undecided with these runs",
         verdict.NOT_TESTABLE: "Not testable",
     },
     "non-inferiority": {
         verdict.SUPPORTED: "No worse (worse by {margin} is excluded)",
-        verdict.OPPOSITE: "Worse, by the margin of {margin} or more",
+        verdict.OPPOSITE: "Worse, by more than the margin of {margin}",
         verdict.INCONCLUSIVE: "Undecided with these runs",
         verdict.NOT_TESTABLE: "Not testable",
     },
     "equivalence": {
         verdict.SUPPORTED: "The same (apart by {margin} is excluded)",
-        verdict.OPPOSITE: "Different, by the margin of {margin} or more",
+        verdict.OPPOSITE: "Different, by more than the margin of {margin}",
         verdict.INCONCLUSIVE: "Undecided with these runs",
         verdict.NOT_TESTABLE: "Not testable",
     },
@@ -244,7 +247,8 @@ def _listed(rows: Sequence[Mapping[str, Any]], better: str) -> str:
 
 def _named(row: Mapping[str, Any]) -> str:
     needs = row["needs"] and f"needs {row['needs']}"
-    told = [effect(row), equal(row["p_holm"]), needs]
+    more = "more than the margin" if row["by_margin"] else ""
+    told = [effect(row), equal(row["p_holm"]), more, needs]
     return f"{row['arm']} ({', '.join(text for text in told if text)})"
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from jaxreg.study.analysis import verdict
 from jaxreg.study.report import figures, forest
 from jaxreg.study.report.forest import GRID, INK, MUTED, Beside, known, wrapped
 from jaxreg.study.report.judged_content import effect, margin_of, primary_rows
@@ -77,7 +78,8 @@ def _drawn(shown: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _beside(row: Mapping[str, Any]) -> list[Beside]:
     p = f"p {p_value(row['p_holm'])} (Holm)" if known(row["p_holm"]) else ""
-    found = f"{style_of(row['verdict']).symbol} {row['verdict']}" if row["verdict"] else p
+    label = verdict.words(row["verdict"], row["by_margin"])
+    found = f"{style_of(label).symbol} {label}" if label else p
     more = f" (needs {row['needs']})" if row["needs"] else ""
     return [Beside(1.03, f"{found}{more}\n{effect(row)}")]
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jaxreg
+from jaxreg.study.analysis import verdict
 from jaxreg.study.report.judged_content import effect, equal, margin_of, primary_rows
 from jaxreg.study.report.judged_numbers import has_ends, number, p_value, signed
 
@@ -24,7 +25,8 @@ def markdown(shown: Mapping[str, Any]) -> str:
     rows = [(_escaped(shown["baseline"]), str(base["runs"]), level, "baseline", "", "")]
     for row in primary_rows(shown):
         cell = shown["table"][row["arm"]][shown["primary"]]
-        found = f"**{row['verdict']}**" if row["verdict"] else "–"
+        label = verdict.words(row["verdict"], row["by_margin"])
+        found = f"**{label}**" if label else "–"
         rows.append(
             (
                 _escaped(row["arm"]),
@@ -106,7 +108,8 @@ def _finding(row: Mapping[str, Any], kind: str) -> str:
         found += f", {equal(row['p_holm'])}"
     if row["verdict"]:
         label, _, kind = row["verdict"].partition(": ")
-        found += f"; verdict: {label}{f' ({kind})' if kind else ''}"
+        by_margin = ", by the margin" if row["by_margin"] else ""
+        found += f"; verdict: {label}{f' ({kind})' if kind else ''}{by_margin}"
     return f"{found}; 80% power needs {row['needs']}." if row["needs"] else f"{found}."
 
 

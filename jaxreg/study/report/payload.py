@@ -12,7 +12,7 @@ import numpy as np
 from jaxreg.data import Dataset
 from jaxreg.store.atomic import write_json, write_text
 from jaxreg.store.member_store import Record, Records
-from jaxreg.study.analysis import statistics, summary_text
+from jaxreg.study.analysis import statistics, summary_text, verdict
 from jaxreg.study.analysis.judge import Outcome
 from jaxreg.study.analysis.metric import METRICS
 from jaxreg.study.design.components import SOURCES
@@ -206,7 +206,7 @@ def _predictions(experiment: Experiment, outcome: Outcome) -> list[dict[str, Any
                 "predicted": experiment.arms[arm].predict,
                 "found": scale * found.difference,
                 "ci95": [scale * x for x in found.ci95],
-                "verdict": found.label,
+                "verdict": verdict.words(found.label, found.by_margin),
             }
         )
     return predictions

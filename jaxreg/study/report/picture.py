@@ -8,6 +8,7 @@ from typing import Any
 
 from jaxreg.store.atomic import write_bytes
 from jaxreg.study.analysis.metric import ACCURACY
+from jaxreg.study.analysis import verdict
 from jaxreg.study.report import figures, forest
 from jaxreg.study.report.figures import Axes
 from jaxreg.study.report.forest import GRID, INK, MUTED, Beside, known, wrapped
@@ -134,7 +135,7 @@ def _draw_effects(axes: Axes, payload: Mapping[str, Any]) -> None:
 def _beside(row: Mapping[str, Any], metric: Mapping[str, Any]) -> list[Beside]:
     known_ = known(row["difference"])
     effect = [Beside(1.03, _effect(row["difference"], metric), True)] if known_ else []
-    return [*effect, Beside(1.21, row["verdict"] or "")]
+    return [*effect, Beside(1.21, verdict.words(row["verdict"], row.get("by_margin")))]
 
 
 def _draw_curves(

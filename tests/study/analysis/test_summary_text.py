@@ -59,7 +59,8 @@ def test_the_headline_says_what_helped_what_hurt_and_what_stays_open():
     lines = summary_text.headline(DESIGN, verdicts(), TABLE)
     assert lines[0] == "On recombination the baseline 'none' is right in 70.0% (chance 50%)."
     helped, hurt, small, open_ = lines[1:5]
-    assert helped.startswith("Helped by the margin or more: helps (+10.0 points, 95% interval +")
+    assert helped.startswith("Helped: helps (+10.0 points, 95% interval +")
+    assert helped.endswith(", more than the margin).")
     assert hurt.startswith("Hurt: hurts (-10.0 points") and small.startswith(
         "Too small to matter (an effect of 5 points is excluded): idles"
     )

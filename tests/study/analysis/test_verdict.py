@@ -29,11 +29,12 @@ def said(differences, **changes):
     return judge(differences, **{"margin": MARGIN, "alpha": ALPHA, **changes})
 
 
-def test_supported_needs_all_three():
+def test_supported_is_significant_and_may_be_as_large_as_the_margin():
     assert said(around(0.08)).label == SUPPORTED
-    # significant, right direction, but below the margin
+    # significant, right direction, the estimate below a margin that is not excluded
     below = said(around(0.045, 0.03))
-    assert below.p_holm <= ALPHA and below.label == INCONCLUSIVE
+    assert below.p_holm <= ALPHA and below.label == SUPPORTED and below.by_margin is False
+    assert "neither excluded nor shown" in below.reason
     # large, right direction, but not significant
     noisy = said(around(0.08, 0.4))
     assert noisy.difference > MARGIN and noisy.p > ALPHA and noisy.label == INCONCLUSIVE
@@ -56,13 +57,54 @@ def test_negligible_and_opposite_and_their_order():
         small.label == NEGLIGIBLE and small.p_holm <= ALPHA
     )  # significant, and no effect of the margin
     assert said(around(0.0)).label == NEGLIGIBLE
-    # a small harm is both: against the direction, and the margin is excluded; opposite goes first
+    # a small harm mirrors a small gain: significant, and the margin is excluded either way
     harm = said(around(-0.01))
-    assert harm.label == OPPOSITE
+    assert harm.label == NEGLIGIBLE and harm.p_holm <= ALPHA and "against" in harm.reason
     assert verdict.refuting_p(Comparison(around(-0.01), MARGIN)) <= ALPHA
+    assert said(around(-0.045, 0.03)).label == OPPOSITE
     assert said(around(-0.2)).label == OPPOSITE
     # not significantly harmful, but the margin is excluded
     assert said(around(-0.002, 0.02)).label == NEGLIGIBLE
+
+
+def test_by_the_margin_is_a_test_against_it():
+    for differences, label in ((around(0.08), SUPPORTED), (around(-0.08), OPPOSITE)):
+        found = said(differences)
+        below = statistics.sign_flip_test(
+            np.abs(differences), alternative="greater", shift=MARGIN
+        ).p
+        assert (found.label, found.by_margin, found.p_margin_holm) == (label, True, below)
+        assert verdict.words(found.label, found.by_margin) == f"{label}, by the margin"
+    wide = said(around(0.055, 0.05))  # significant; the interval reaches below the margin
+    assert (wide.label, wide.by_margin) == (SUPPORTED, False)
+    assert wide.p_margin_holm > ALPHA >= wide.p_holm
+    assert verdict.words(wide.label, wide.by_margin) == SUPPORTED
+    # corrected in its own family: 1/1024 times 60
+    many = verdict.judge_family([Comparison(around(0.08, 0.02), MARGIN)] * 25, alpha=ALPHA)
+    assert {(each.label, each.by_margin) for each in many} == {(SUPPORTED, True)}
+    lone = Comparison(around(0.08), MARGIN)
+    mixed = verdict.judge_family([lone, Comparison(around(0.0), MARGIN)], alpha=ALPHA)
+    assert mixed[0].p_margin_holm == 2 / 1024 and mixed[1].by_margin is None
+    for kind in ("non-inferiority", "equivalence"):
+        assert said(around(0.08), kind=kind).by_margin is None
+
+
+def test_supported_and_opposite_are_mirror_images():
+    """The claim and its reverse: what supports one is the opposite of the other."""
+    mirror = {SUPPORTED: OPPOSITE, OPPOSITE: SUPPORTED}
+    rng = np.random.default_rng(5)
+    seen = set()
+    for mean in (-0.09, -0.05, -0.03, -0.01, 0.0, 0.02, 0.045, 0.06, 0.1):
+        for spread in (0.01, 0.04, 0.2):
+            differences = mean + rng.normal(0.0, spread, 9)
+            one, other = said(differences), said(differences, direction=-1)
+            assert one.by_margin == other.by_margin and one.p == other.p
+            if one.label in mirror:
+                assert other.label == mirror[one.label]
+            else:
+                assert other.label not in mirror
+            seen.add(one.label)
+    assert seen == {SUPPORTED, OPPOSITE, NEGLIGIBLE, INCONCLUSIVE}
 
 
 def test_direction_mirrors_everything():
@@ -95,6 +137,10 @@ def test_non_inferiority():
     assert no_worse.p == statistics.non_inferiority_test(around(-0.01), MARGIN).p
     assert said(around(0.2), kind="non-inferiority").label == SUPPORTED
     assert said(around(-0.08), kind="non-inferiority").label == OPPOSITE
+    # worse by the margin as it is estimated, and not shown: open
+    over = said(around(-0.055, 0.05), kind="non-inferiority")
+    assert statistics.sign_flip_test(around(-0.055, 0.05)).p <= ALPHA
+    assert over.label == INCONCLUSIVE
     # significantly worse, by less than the margin, and the margin is not excluded: open
     near = said(around(-0.045, 0.03), kind="non-inferiority")
     assert statistics.sign_flip_test(around(-0.045, 0.03)).p <= ALPHA and near.label == INCONCLUSIVE
@@ -108,6 +154,8 @@ def test_equivalence():
     assert same.label == SUPPORTED and same.p == statistics.equivalence_test(around(0.01), MARGIN).p
     for mean in (0.08, -0.08):
         assert said(around(mean), kind="equivalence").label == OPPOSITE
+        one_side = Comparison(around(mean), MARGIN, kind="equivalence")
+        assert verdict.refuting_p(one_side) == 2 / 1024  # either side could have been
     assert said(around(0.045, 0.03), kind="equivalence").label == INCONCLUSIVE
     assert said(around(0.0, 0.3), kind="equivalence").label == INCONCLUSIVE
 
@@ -130,21 +178,36 @@ def test_inconclusive_says_how_many_seeds():
 
 
 def test_near_the_margin_more_seeds_are_needed_than_it_has():
-    # ten seeds are enough to see an effect of the margin, but .045 must be parted from .05
-    near = said(around(0.045, 0.03))
-    spread = around(0.045, 0.03).std(ddof=1)
+    # ten seeds are enough to see worse by the margin, but .045 must be parted from .05
+    differences = around(-0.045, 0.03)
+    near = said(differences, kind="non-inferiority")
+    spread = differences.std(ddof=1)
     assert statistics.seeds_for_power(spread, MARGIN, alpha=ALPHA) <= 10
     assert (
         near.seeds_needed
         == statistics.seeds_for_power(spread, MARGIN - 0.045, alpha=ALPHA, sided=1)
         > 10
     )
-    nearer = said(around(0.0499999, 0.03))
+    nearer = said(around(-0.0499999, 0.03), kind="non-inferiority")
     assert (
         nearer.label == INCONCLUSIVE
         and nearer.seeds_needed is None
         and "more than" in nearer.reason
     )
+
+
+def test_between_no_effect_and_the_margin_the_nearer_decision_is_planned():
+    for mean, effect, sided, goal in (
+        (0.032, 0.032, 2, "from 0"),
+        (0.014, MARGIN - 0.014, 1, "from the margin"),
+    ):
+        differences = around(mean, 0.06)
+        spread = differences.std(ddof=1)
+        assert statistics.seeds_for_power(spread, MARGIN, alpha=ALPHA) <= 10
+        found = said(differences, p_holm=0.06, p_refuting_holm=0.06)
+        wanted = statistics.seeds_for_power(spread, effect, alpha=ALPHA, sided=sided)
+        assert found.label == INCONCLUSIVE and found.seeds_needed == wanted
+        assert goal in found.reason
 
 
 def test_few_seeds():

@@ -275,9 +275,9 @@ def test_a_a_pairs_are_a_family_of_their_own(tmp_path):
             found = planted(6 / ROWS)(arm, index, run)
             if (
                 first and arm == "none (A/A)"
-            ):  # five seeds of twenty worse by two sentences: p = 2 / 2^5 = .0625; six: .031
+            ):  # five seeds of twenty worse by four sentences: p = 2 / 2^5 = .0625; six: .031
                 found["recombination"] = planted()("none", index, run)["recombination"] - (
-                    2 / ROWS if index < 6 else 0
+                    4 / ROWS if index < 6 else 0
                 )
             elif arm == "none (A/A)":
                 found["recombination"] = planted()("none", index, run)["recombination"]

@@ -8,10 +8,10 @@ const amountRange = (pair, measure) => (knownPair(pair) ? `[${amount(pair[0], me
 const effectText = (entry) => (known(entry.difference) ? `${amount(entry.difference, entry)} ${amountRange(entry.ci95, entry)} ${entry.unit}`.replace(/\s+/g, " ") : "");
 
 // The badge of any part of a claim: a verdict, a document's, an exact one, or why there is none yet.
-function partBadge(label, reason) {
+function partBadge(label, reason, byMargin) {
   if (label === "exact") return badge({ key: "exact", symbol: "✓", words: "exact" });
   if (label === "refuted") return badge({ key: "opposite", symbol: "▼", words: "refuted" });
-  const verdict = verdictOf({ verdict: label });
+  const verdict = verdictOf({ verdict: label, by_margin: byMargin });
   return verdict ? badge(verdict) : badge({ key: "waiting", symbol: "·", words: reason ?? "not run yet" });
 }
 

@@ -26,7 +26,7 @@ const kindTag = (arm) => (arm.name === payload.baseline ? "baseline" : KINDS[arm
 function verdictOf(entry) {
   if (!entry?.verdict) return null;
   const kind = VERDICTS.find(({ start }) => entry.verdict.startsWith(start)) ?? { key: "untestable", symbol: "·" };
-  return { ...kind, words: entry.verdict };
+  return { ...kind, words: entry.verdict + (entry.by_margin ? ", by the margin" : "") };
 }
 
 // Why a view can tell no arms apart, or null: in few words, and in full.
