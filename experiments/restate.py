@@ -10,6 +10,7 @@ before (the last one of the earlier rule is the default).
 """
 
 import argparse
+import dataclasses
 import json
 import re
 import subprocess
@@ -19,6 +20,7 @@ from typing import Any
 
 from jaxreg.store.atomic import write_json, write_text
 from jaxreg.study.analysis import judge, summary_text, verdict
+from jaxreg.study.analysis.metric import METRICS
 from jaxreg.study.claims import again, markdown
 from jaxreg.study.claims import page as ledger_page
 from jaxreg.study.design.experiment import load_experiment
@@ -69,7 +71,9 @@ def compared(name: str) -> dict[str, Any]:
     chance = re.search(r"chance ([\d.]+)%", " ".join(payload["headline"]))
     cut = re.search(r"cut from (\w+) and (\w+) both", " ".join(payload["headline"]))
     assert chance is not None, "the headline says it"
+    metric = METRICS[experiment.metric]
     payload |= {
+        "metric": dataclasses.asdict(metric),
         "headline": [
             *summary_text.warnings(experiment, outcome.results),
             *summary_text.headline(
@@ -78,6 +82,7 @@ def compared(name: str) -> dict[str, Any]:
                 outcome.results["arms"],
                 float(chance[1]) / 100,
                 cut.groups() if cut else (),
+                metric,
             ),
         ],
         "table": outcome.results["arms"],

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from jaxreg.store.atomic import write_bytes
-from jaxreg.study.analysis.metric import ACCURACY
 from jaxreg.study.analysis import verdict
+from jaxreg.study.analysis.metric import ACCURACY
 from jaxreg.study.report import figures, forest
 from jaxreg.study.report.figures import Axes
 from jaxreg.study.report.forest import GRID, INK, MUTED, Beside, known, wrapped
