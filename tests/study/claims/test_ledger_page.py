@@ -73,7 +73,7 @@ def test_the_ledger_has_every_claim_in_every_form(tmp_path):
 
 def test_the_summary_has_a_line_for_every_part(tmp_path):
     lines = page.summary(told_of(tmp_path))
-    assert lines[0].startswith("C1 gain: supported, +25 [+22")
+    assert lines[0].startswith("C1 gain: supported, by the margin, +25 [+22")
     assert lines[1].startswith("C2 gain: not testable") and "precondition failed: fits" in lines[1]
     assert (
         lines[2] == "C3 gain: not run yet"
@@ -101,7 +101,7 @@ def test_the_table_has_a_row_for_every_part_and_the_budget(tmp_path):
     ] and len({len(row) for row in rows}) == 1
     assert (
         rows[0][2:4] == ["gain", markdown.effect(told_of(tmp_path)["claims"][0]["questions"][0])]
-        and rows[0][5] == "supported |"
+        and rows[0][5] == "supported, by the margin |"
     )
     assert (
         rows[1][5].startswith("not testable (precondition failed: fits")

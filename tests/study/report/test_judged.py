@@ -15,6 +15,7 @@ import pytest
 from rich.console import Console
 
 from jaxreg.cli import judged_table
+from jaxreg.study.analysis import verdict
 from jaxreg.study.analysis.runs import Question, Runs
 from jaxreg.study.report import judged_content, judged_page, judged_picture, judged_text
 from jaxreg.study.report.judged_numbers import decimals, interval, number, p_value, signed
@@ -79,6 +80,7 @@ def test_the_paragraph_has_the_numbers_of_the_results(scale, num_seeds):
         printed(sentence, row)
         label, _, kind = row["verdict"].partition(": ")
         assert f"verdict: {label}" in sentence and (not kind or f"({kind})" in sentence)
+        assert (", by the margin" in sentence) == bool(row["by_margin"])
         if row["verdict"] == "inconclusive":
             assert f"80% power needs {row['seeds_needed']} seeds" in sentence
     [mean] = re.findall(rf"The mean of adamw is ({NUMBER})\.", told)
@@ -99,7 +101,7 @@ def test_the_markdown_table_has_the_numbers_of_the_results(scale):
         _, runs, mean, difference, p, found = table[arm]
         printed(f"{difference} {p}", row)
         assert rounded(mean, results["arms"][arm]["test"]["mean"]) and runs == "8"
-        assert found.startswith(f"**{row['verdict']}**")
+        assert found.startswith(f"**{verdict.words(row['verdict'], row['by_margin'])}**")
 
 
 @pytest.mark.parametrize("scale", [1e-4, 1.0, 1e5])
@@ -119,11 +121,8 @@ def test_the_terminal_s_table_has_the_numbers_and_fits(scale):
             assert rounded(cells[1], results["arms"][arm]["test"]["mean"])
         low, high = second.index("["), second.index("]") + 1
         printed(f"{cells[2]} {second[low:high]} {cells[3]}", row)
-        assert f"{cells[4]} {second[high:]}".split()[:2] in (
-            row["verdict"].split(),
-            [row["verdict"], "needs"],
-            [row["verdict"]],
-        )
+        words = verdict.words(row["verdict"], row["by_margin"]).split()
+        assert f"{cells[4]} {second[high:]}".split()[:2] in (words[:2], [*words, "needs"], words)
 
 
 def payload_of(text: str) -> dict:

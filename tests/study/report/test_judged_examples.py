@@ -99,7 +99,12 @@ def test_the_words_beside_each_table_are_its_verdicts(tables):
     assert by_title[2:4] == [{"fused loss": "supported"}, {"fused loss": "inconclusive"}]
     assert set(by_title[4].values()) == {"inconclusive"}
     assert set(by_title[5].values()) == {"supported"} and len(by_title) == 7
-    assert by_title[6] == {"attention_0.3": "supported", "weight_decay": "inconclusive"}
+    assert by_title[6] == dict.fromkeys(("attention_0.3", "weight_decay"), "supported")
+    last = tables.judged(tables.PUBLISHED[6]).verdicts
+    assert {arm: found.by_margin for arm, found in last.items()} == {
+        "attention_0.3": True,
+        "weight_decay": False,
+    }, "whether by the margin is open"
 
 
 def blocks(mark: str) -> list[str]:

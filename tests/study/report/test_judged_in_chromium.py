@@ -8,6 +8,7 @@ import dataclasses
 import pytest
 
 from jaxreg.cli.main import main
+from jaxreg.study.analysis import verdict
 from jaxreg.study.analysis.runs import Runs
 from jaxreg.study.report import judged_content, judged_page
 from jaxreg.study.report.judged_numbers import decimals, interval, number, p_value, signed
@@ -60,7 +61,7 @@ def test_all_sections_a_dot_per_run_and_a_verdict_per_arm(shown):
     assert browser.count("#forest circle.seed") == 4 * 8
     assert browser.count("#runs circle.seed") == 5 * 8
     assert browser.count("#verdicts tbody tr") == 5 and browser.count("#verdicts .badge") == 4
-    assert browser.text("#verdicts .badge.supported").endswith("supported")
+    assert browser.text("#verdicts .badge.supported").endswith("supported, by the margin")
     assert browser.text("#opening .warnings li").endswith("first")
     assert "95% at every number of seeds" in browser.text("#forest .numbers thead")
     assert browser.count("#forest rect.band") == 1
@@ -82,10 +83,12 @@ def test_the_page_writes_numbers_as_the_texts_do(shown):
     results = make_outcome(runs, make_question()).results
     rows = [row for row in results["comparisons"] if row["split"] == "test"]
     assert len(cells) == len(rows) == 4
-    for (arm, verdict, difference, p, mean, count), row in zip(cells, rows, strict=True):
+    for (arm, label, difference, p, mean, count), row in zip(cells, rows, strict=True):
         digits = decimals(row["ci95"])
         cell = results["arms"][row["arm"]]["test"]
-        assert arm[0] == row["arm"] and verdict[0].endswith(row["verdict"])
+        assert arm[0] == row["arm"] and label[0].endswith(
+            verdict.words(row["verdict"], row["by_margin"])
+        )
         assert difference == [signed(row["difference"], digits), interval(row["ci95"], digits)]
         assert p == [p_value(row["p_holm"]), f"alone {p_value(row['p'])}"]
         assert mean[0] == number(cell["mean"], decimals(cell["ci95"])) and count[0] == "8"

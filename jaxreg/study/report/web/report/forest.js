@@ -47,7 +47,7 @@ function forestRow(arm, view, ruleAbove) {
   const key = verdict?.key ?? "neutral";
   const missing = seedsMissing(entry);
   const found = knownPair(entry.ci95) ? `${effect(entry.difference)} ${effectRange(entry.ci95)}` : effect(entry.difference);
-  const words = verdict && `${verdict.symbol} ${verdict.words}${missing === null ? "" : ` (${missing} seeds)`}`;
+  const words = verdict && `${verdict.symbol} ${entry.verdict}${missing === null ? "" : ` (${missing} seeds)`}`;
   return {
     title: arm.title ?? arm.name, tag: KINDS[arm.kind], ruleAbove, key, sideKey: verdict && `ink-${key}`,
     side: words ? [words, found] : [found],

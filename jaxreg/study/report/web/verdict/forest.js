@@ -37,7 +37,7 @@ function forestRow(arm, view, narrow) {
   const entry = contrast(arm.name, view);
   const verdict = view === payload.primary ? verdictOf(entry) : null;
   const key = verdict?.key ?? "neutral";
-  const words = verdict && [`${verdict.symbol} ${verdict.words}`, !narrow && entry.needs && `(${needsWords(entry)})`].filter(Boolean).join(" ");
+  const words = verdict && [`${verdict.symbol} ${narrow ? entry.verdict : verdict.words}`, !narrow && entry.needs && `(${needsWords(entry)})`].filter(Boolean).join(" ");
   return {
     title: arm.title, tag: KINDS[arm.kind], key, sideKey: verdict && `ink-${key}`, side: words ? [words, effectWords(entry)] : [effectWords(entry)],
     tip: [`${arm.title}: ${effectWords(entry)}`, verdict?.words, needsWords(entry)].filter(Boolean).join(", "),
