@@ -1,6 +1,6 @@
 """Every committed verdict, judged anew from the stored values per seed: nothing is trained.
 
-    python experiments/restate.py
+    python experiments/judged/restate.py
 
 For a change of the rules. Of `experiments/results/`: results.json, report.html and picture.png of
 the comparisons; ledger.json, ledger.md and ledger.html. Their effects, intervals and p values stay,
@@ -26,7 +26,7 @@ from jaxreg.study.claims import page as ledger_page
 from jaxreg.study.design.experiment import load_experiment
 from jaxreg.study.report import page, picture
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "experiments" / "results"
 COMPARISONS = ("cat_sat", "cat_sat_literal", "cat_sat_underfitted", "cat_sat_usual_positions")
 EARLIER = "e8a32fb0139e47899924846e4ee1cd55fb14aa9a"
@@ -36,8 +36,8 @@ STAY = ("difference", "ci95", "p", "p_holm", "per_seed")
 HEAD = """\
 # The rule of verdicts changed: what changed with it
 
-Written by `python experiments/restate.py`, which judges every committed result anew from its values
-per seed. Nothing was trained; no effect, interval or p value changed. [Why the rule
+Written by `python experiments/judged/restate.py`, which judges every committed result anew from its
+values per seed. Nothing was trained; no effect, interval or p value changed. [Why the rule
 changed](judge.md#why-this-rule); [both rules, and a third, simulated](judge-simulations.md).
 
 Before, "supported" of a claim of superiority asked for a significant difference and an estimate of
