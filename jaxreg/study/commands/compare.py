@@ -22,6 +22,7 @@ from jaxreg.study.design.experiment import Arm, Experiment
 from jaxreg.study.engine import (
     comparison,
     dataset_loader,
+    looks_ahead,
     model_audit,
     off_values,
     run_directory,
@@ -85,6 +86,7 @@ def compare(
         same_everywhere.refuse_other_data(spec.data for spec in specs)
         run_directory.begin(workdir, experiment, config, arms, seeds, fingerprint(), display)
         example = session.library[specs[0].data]
+        looks_ahead.refuse(arms, example)
         asked, line = summary_text.view_examples(example), scope.scope(config, seeds)
         display.opening(experiment.question, experiment.prediction, asked, line)
         views = [view.name for view in example.views]
@@ -241,6 +243,7 @@ def train(config: Config, workdir: Path, *, display: Any) -> int:
         arms = {arm: config}
         run_directory.begin(workdir, alone, config, arms, alone.seeds, fingerprint(), display)
         example = session.library[specs[0].data]
+        looks_ahead.refuse(arms, example)
         display.layout([arm], [view.name for view in example.views], None, 1, metric)
         records = session.train(specs, metric)
         if not processes.is_first():
