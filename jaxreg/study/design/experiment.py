@@ -116,6 +116,8 @@ class Experiment(AbstractDesign):
       metric: what is judged: "accuracy"; "loss", in nats, of the parameters that are kept; or
         "best_loss", the lowest of the evaluations, for which eval.curves must have the primary
         view. Of losses lower is better.
+      note: what other runs add to the numbers of this one; the report shows it with their scope. It
+        may be changed at any time.
     """
 
     name: str
@@ -126,6 +128,7 @@ class Experiment(AbstractDesign):
     alpha: float | int
     example: str = "The cat sat on the mat"
     metric: str = "accuracy"
+    note: str = ""
 
 
 def load_experiment(path: str | Path) -> Experiment:
@@ -172,6 +175,8 @@ def check_experiment(experiment: Experiment) -> list[str]:
         value = vars(experiment)[name]
         if not isinstance(value, str) or not value.strip():
             mistakes.append(f"{name} is {value!r}; it must be a text")
+    if not isinstance(experiment.note, str):
+        mistakes.append(f"note is {experiment.note!r}; it must be a text")
     mistakes += check_metric(experiment.metric)
     in_nats = experiment.metric != "accuracy"
     for name in ("margin", "alpha"):

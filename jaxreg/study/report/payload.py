@@ -54,6 +54,7 @@ def payload_of(
         "command": command,
         "generated_from": "results.json",
         "scope": scope.scope(config, seeds),
+        **({"note": experiment.note} if experiment.note else {}),
         "headline": [
             *summary_text.warnings(experiment, outcome.results),
             *summary_text.headline(experiment, outcome.verdicts, table, chance, both, metric),

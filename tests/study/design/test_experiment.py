@@ -71,6 +71,7 @@ def test_the_config_s_path_is_relative_to_the_experiment(monkeypatch, tmp_path):
         ({"margin": 5.0}, "margin is 5.0; it must be a fraction"),
         ({"alpha": 0.0}, "alpha"),
         ({"question": " "}, "question"),
+        ({"note": 3}, "note is 3; it must be a text"),
         ({"arms": {}}, "there are none"),
         ({"arms": {"none": Arm("x", kind="controll")}}, "kind is 'controll'"),
         ({"arms": {"none": Arm("x"), "a,b": Arm("y")}}, "without commas"),

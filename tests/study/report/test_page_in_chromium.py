@@ -83,6 +83,12 @@ def test_all_sections_stand_in_order(shown):
     assert browser.text("h1") == make_payload()["question"]
 
 
+def test_a_note_of_the_experiment_stands_with_the_scope(shown):
+    note = "8 to 13 points <i>by one initialization</i>"
+    assert note not in shown(make_payload()).text("#scope")
+    assert note in shown(make_payload() | {"note": note}).text("#scope")
+
+
 def test_table_shows_every_cell_and_verdicts_on_the_primary_view_only(shown):
     payload = make_payload()
     browser = shown(payload)

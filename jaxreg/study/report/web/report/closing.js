@@ -12,6 +12,7 @@ function drawControls(box) {
 
 function drawScope(box) {
   box.append(payload.scope ?? DASH);
+  if (payload.note) box.append(html("p", { class: "note" }, payload.note));
 }
 
 function drawTime(box) {
