@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxreg.batch import Batch
+from jaxreg.batch import Batch, NextTokenBatch
 from jaxreg.data import SOURCES
 from jaxreg.study.engine import program
 from tests.helpers import tiny
@@ -30,9 +30,11 @@ def test_the_arrays_of_every_data_set_are_as_the_legend_says(name):
     needs = tuple(f"variants:{kind}" for kind in source.rewritings)
     scored = [program.pass_batch(dataset, view.split, view.cut) for view in dataset.views]
     for batch in (program.train_batch(dataset, needs), *scored):
-        assert {"tokens", "query_position", "label"} <= set(batch) <= KEYS
+        legend = Batch if source.answers == "query" else NextTokenBatch
+        asked = {"query_position"} if source.answers == "query" else set()
+        assert {"tokens", "label", *asked} <= set(batch) <= set(legend.__annotations__)
         for key, array in batch.items():
-            annotation = Batch.__annotations__[key]
+            annotation = legend.__annotations__[key]
             assert array.ndim == EXTENTS[annotation.dim_str.strip()], key
             wanted = np.floating if annotation.__name__.startswith("Float") else np.integer
             assert np.issubdtype(array.dtype, wanted), key

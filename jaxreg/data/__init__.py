@@ -10,13 +10,15 @@ recall     a value by its key: one attention edge carries the answer
 modn       modular arithmetic, a share of the training labels wrong
 digits     images of digits as patches
 text       the next character of prose
+tokens     the next token of a person's own files
 row        one sentence or row as tokens
+rows       a table of rows that stays in files
 next_token rows that are asked for the next token at every position
 unigram    what a model of next tokens must beat
 batches    which examples a step sees, as a function of (seed, step)
 """
 
-from jaxreg.data import agree, catsat, cues, digits, modn, recall, text
+from jaxreg.data import agree, catsat, cues, digits, modn, recall, text, tokens
 from jaxreg.data.batches import batch_indices
 from jaxreg.data.dataset import Dataset, LeakError, Split, View
 from jaxreg.data.next_token import next_token_split
@@ -32,6 +34,7 @@ SOURCES: dict[str, Source] = {
     "modn": modn.SOURCE,
     "digits": digits.SOURCE,
     "text": text.SOURCE,
+    "tokens": tokens.SOURCE,
 }
 """config.data.dataset -> the data set. A new one is a package and a line here, see `source.py`."""
 

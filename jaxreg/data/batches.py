@@ -1,11 +1,25 @@
 """The examples of a training step, as a pure function of (seed, step)."""
 
+from collections.abc import Callable
+
 import numpy as np
 from jaxtyping import Int32
 
 
+def epoch_order(seed: int, epoch: int, num_examples: int) -> Int32[np.ndarray, " num_examples"]:
+    """The order of all rows in one epoch: Philox keyed by (seed, epoch)."""
+    key = np.array([seed, epoch], np.uint64)
+    return np.random.Generator(np.random.Philox(key=key)).permutation(num_examples).astype(np.int32)
+
+
 def batch_indices(
-    *, seed: int, num_examples: int, batch_size: int, first_step: int, num_steps: int
+    *,
+    seed: int,
+    num_examples: int,
+    batch_size: int,
+    first_step: int,
+    num_steps: int,
+    order: Callable[[int, int, int], np.ndarray] = epoch_order,
 ) -> Int32[np.ndarray, "num_steps batch_size"]:
     """Row indices of the batches of some consecutive steps.
 
@@ -19,6 +33,7 @@ def batch_indices(
       batch_size: rows per step, >= 1; may exceed `num_examples`.
       first_step: the first step, counted from 0.
       num_steps: how many steps.
+      order: `epoch_order`, or one that remembers what it has given.
 
     Returns:
       int32 [num_steps, batch_size], each in [0, num_examples).
@@ -39,12 +54,8 @@ def batch_indices(
             raise ValueError(f"{name}={value} must be at least {least}")
     begin, end = first_step * batch_size, (first_step + num_steps) * batch_size
     epochs = range(begin // num_examples, -(-end // num_examples))
-    rows = [_epoch(seed, epoch, num_examples) for epoch in epochs]
-    skipped = begin - epochs.start * num_examples
-    flat = np.concatenate([np.zeros(0, np.int32), *rows])[skipped : skipped + end - begin]
-    return flat.reshape(num_steps, batch_size)
-
-
-def _epoch(seed: int, epoch: int, num_examples: int) -> Int32[np.ndarray, " num_examples"]:
-    key = np.array([seed, epoch], np.uint64)
-    return np.random.Generator(np.random.Philox(key=key)).permutation(num_examples).astype(np.int32)
+    rows = [np.zeros(0, np.int32)]
+    for epoch in epochs:
+        before = epoch * num_examples
+        rows.append(order(seed, epoch, num_examples)[max(0, begin - before) : end - before])
+    return np.concatenate(rows).reshape(num_steps, batch_size)

@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float32, Int32
 
+from jaxreg.data.rows import Table
 from jaxreg.data.unigram import Unigram
 
 PAD = 0  # the token id of padding, in every data set
@@ -37,9 +38,9 @@ class Split:
         every token is 1.
     """
 
-    tokens: Int32[np.ndarray, "n t"]
+    tokens: Int32[Table, "n t"]
     query_position: Int32[np.ndarray, " n"] | None
-    label: Int32[np.ndarray, " n"] | Int32[np.ndarray, "n t"]
+    label: Int32[np.ndarray, " n"] | Int32[Table, "n t"]
     foil: Int32[np.ndarray, " n"] | None
     template: Int32[np.ndarray, " n"]
     cues: Int32[np.ndarray, "n c"]
@@ -50,7 +51,7 @@ class Split:
         """The number of rows."""
         return len(self.tokens)
 
-    def arrays(self) -> dict[str, np.ndarray]:
+    def arrays(self) -> dict[str, Table]:
         """The arrays by name, without those that there are none of."""
         return {name: array for name, array in vars(self).items() if array is not None}
 
@@ -146,13 +147,13 @@ class Dataset:
     def chance_of(self, view: View) -> float:
         """Accuracy of a guess on a view; of next tokens, of the most frequent one in training."""
         if self.unigram is not None and view.chance is None:
-            return self.unigram.accuracy(self._labels_of(view))
+            return self._guesses_of(view)[0]
         return float(self.chance if view.chance is None else view.chance)
 
     def guess_loss_of(self, view: View) -> float:
         """Loss in nats of a guess on a view: uniform over the outputs, or the unigram model's."""
         if self.unigram is not None:
-            return self.unigram.loss(self._labels_of(view))
+            return self._guesses_of(view)[1]
         return float(np.log(len(self.outputs)))
 
     @functools.cached_property
@@ -162,8 +163,19 @@ class Dataset:
             return None
         return Unigram.of(self.splits["train"].label, len(self.outputs))
 
-    def _labels_of(self, view: View) -> np.ndarray:
-        return self.splits[view.split].label[self.view_weights(view) > 0]
+    def _guesses_of(self, view: View) -> tuple[float, float]:
+        """Accuracy and loss of the unigram model on a view; computed once."""
+        if view not in self._guesses:
+            assert self.unigram is not None, "every position is asked"
+            labels = self.splits[view.split].label
+            if view.subset is not None:
+                labels = labels[self.view_weights(view) > 0]
+            self._guesses[view] = self.unigram.accuracy(labels), self.unigram.loss(labels)
+        return self._guesses[view]
+
+    @functools.cached_property
+    def _guesses(self) -> dict[View, tuple[float, float]]:
+        return {}
 
     def without_empty_views(self) -> "Dataset":
         """The same without the views that count no row."""

@@ -53,8 +53,8 @@ def setting(
 ) -> Any:
     """A field of a settings class: its default, unit and range.
 
-    A bool is a flag, an int a whole number, a float a real one, a str one of `choices`; both ends
-    of the range are allowed.
+    A bool is a flag, an int a whole number, a float a real one, a str one of `choices` or, without
+    choices, any text; both ends of the range are allowed.
     """
     return dataclasses.field(
         default=default,
@@ -92,6 +92,8 @@ def _wanted(field: dataclasses.Field, value: object) -> str:
     rule = field.metadata
     if rule["choices"] is not None:
         return "" if value in rule["choices"] else f"one of: {', '.join(rule['choices'])}"
+    if isinstance(field.default, str):
+        return "" if isinstance(value, str) else "a text"
     if isinstance(field.default, bool):
         return "" if isinstance(value, bool) else "True or False"
     kinds = int if isinstance(field.default, int) else (int, float)
@@ -156,6 +158,10 @@ class Source:
       answers: "query": a row has one answer, read at its query; "every_position": a row is asked
         for the next token at every position (`jaxreg.data.next_token`), its outputs are its tokens,
         it has no cues, and its chance and loss of a guess are computed from the training split.
+      in_files: the rows stay in a person's own files and are read when they are asked for
+        (`jaxreg.data.rows`): `draw` is cheap, nothing is kept in `cache_dir`, and `check` alone
+        looks for rows in two splits. `address` has the files' content in it.
+      located: settings that say where those files are. They are no part of a member's address.
     """
 
     name: str
@@ -177,6 +183,8 @@ class Source:
     rewrite: Callable[[Dataset, Sequence[str], int], Mapping[str, Variants]] | None = None
     pathways: Mapping[str, str] = dataclasses.field(default_factory=dict)
     answers: Answers = "query"
+    in_files: bool = False
+    located: tuple[str, ...] = ()
 
     def __post_init__(self):
         """Raises ValueError where the parts do not fit."""
@@ -206,10 +214,12 @@ class Source:
             not local.
           LeakError: a sentence in two splits, or something held out in training.
         """
+        own = self.settings(seed=seed, **settings)
+        if self.in_files:
+            return self.dataset(self.draw(own), own)
         # Imported here: importing tensorflow_datasets takes half a second.
         from jaxreg.data import cache
 
-        own = self.settings(seed=seed, **settings)
         return self.dataset(cache.load(self, own, cache_dir), own)
 
     def preview(self, **settings: Any) -> Dataset:
@@ -233,7 +243,8 @@ class Source:
             content_hash=self.content_hash(settings),
             **vars(self.legend(settings)),
         )
-        dataset.check_disjoint()
+        if not self.in_files:  # that would read every row
+            dataset.check_disjoint()
         self.check(splits, settings)
         return dataset.without_empty_views()
 

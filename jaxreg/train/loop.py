@@ -7,7 +7,7 @@ members beside it nor on where a run was interrupted or resumed.
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -16,8 +16,10 @@ import numpy as np
 
 from jaxreg.data import batch_indices
 from jaxreg.distributed import processes
-from jaxreg.train.parallel import Member, Programs, Tables
+from jaxreg.errors import UserErrors
+from jaxreg.train.parallel import Layout, Member, Programs, Tables
 from jaxreg.train.stopping import EarlyStopping, Rule
+from jaxreg.train.stream import RowStream
 
 MAX_CHUNK_SECONDS = 5.0
 _RECORDED = ("curves", "train_loss", "traces")
@@ -45,6 +47,8 @@ class TrainingPlan:
     sentences in the training split. pass_rows: real rows of each pass (the arrays are padded).
     num_curve_passes: how many of them an evaluation scores; the others only at the end.
     stopping_pass: the pass whose loss early stopping watches.
+    most_chunk_steps: steps of a chunk at most, where its rows are streamed; None: as many as fit
+    between evaluations.
     """
 
     num_steps: int
@@ -54,6 +58,7 @@ class TrainingPlan:
     pass_rows: tuple[int, ...]
     num_curve_passes: int
     stopping_pass: int
+    most_chunk_steps: int | None = None
 
     @property
     def eval_steps(self) -> tuple[int, ...]:
@@ -63,8 +68,9 @@ class TrainingPlan:
 
     @property
     def longest_chunk(self) -> int:
-        """The most steps between two evaluations."""
-        return min(self.eval_every_steps, self.num_steps)
+        """The most steps of a chunk."""
+        most = self.num_steps if self.most_chunk_steps is None else self.most_chunk_steps
+        return min(self.eval_every_steps, self.num_steps, most)
 
 
 @dataclasses.dataclass
@@ -99,13 +105,23 @@ def stack_members(jobs: Sequence[MemberJob]) -> Member:
 
 
 def compile_programs(
-    programs: Programs, job: MemberJob, tables: Tables, plan: TrainingPlan
+    programs: Programs,
+    job: MemberJob,
+    tables: Tables,
+    plan: TrainingPlan,
+    *,
+    streamed: bool = False,
 ) -> None:
-    """Compiles all programs for waves of members like `job`; `tables`: spread, arrays or shapes."""
+    """Compiles all programs for waves of members like `job`.
+
+    Args:
+      tables: spread, arrays or shapes. streamed: `train` are the rows of a chunk.
+    """
     layout = programs.layout
     member = layout.spread(stack_members([job] * layout.slots))
     rows = np.zeros((layout.slots, plan.longest_chunk, plan.batch_size), np.int32)
-    programs.compile(member, tables, programs.indices(rows), layout.example_ids(plan.batch_size))
+    given = (member, tables, programs.indices(rows), layout.example_ids(plan.batch_size))
+    programs.compile(*given, streamed=streamed)
 
 
 class Interrupted(Exception):
@@ -113,10 +129,22 @@ class Interrupted(Exception):
 
 
 class Wave:
-    """The members that train together, and their progress."""
+    """The members that train together, and their progress.
+
+    Args:
+      tables: spread; without `train` where the rows are streamed.
+      rows: of each job its training rows, to stream them; None: they are in the tables.
+    """
+
+    stream: RowStream | None = None
 
     def __init__(
-        self, programs: Programs, jobs: Sequence[MemberJob], tables: Tables, plan: TrainingPlan
+        self,
+        programs: Programs,
+        jobs: Sequence[MemberJob],
+        tables: Tables,
+        plan: TrainingPlan,
+        rows: Sequence[Mapping[str, Any]] | None = None,
     ):
         self.programs = programs
         self.layout = programs.layout
@@ -127,6 +155,8 @@ class Wave:
         self.used = np.arange(self.layout.slots) < len(jobs)
         self.member = self.layout.spread(stack_members(filled))
         self.seeds = [job.seed for job in filled]
+        self.stream = None if rows is None else stream_of(plan, rows, self.seeds)
+        self._next_rows: dict[str, np.ndarray] = {}
         self.example_ids = self.layout.example_ids(plan.batch_size)
         self.step = 0
         # Bool [slots] of which members, and the scores.
@@ -154,18 +184,46 @@ class Wave:
         return self.used & self.stopping.running & ~self.diverged()
 
     def advance(self, num_steps: int) -> None:
-        """Trains all active members for `num_steps` steps, up to the next evaluation at most."""
+        """Trains all active members for `num_steps` steps, up to the next evaluation at most.
+
+        Raises:
+          UserErrors: streamed rows cannot be read; the wave is as it was.
+        """
+        tables, rows = self._chunk(num_steps)
         self.state = self.programs.advance(
             self.state,
             self.member,
-            self.tables,
-            self.programs.indices(self._rows(num_steps)),
+            tables,
+            self.programs.indices(rows),
             self.layout.spread(np.where(self.alive(), num_steps, 0).astype(np.int32)),
             self.example_ids,
         )
         self.step += num_steps
         # Dispatch is asynchronous: without this, only the dispatch would be timed.
         jax.block_until_ready(self.state.step)
+
+    @property
+    def waited(self) -> float:
+        """Seconds in which training waited for rows; 0 where they are in tables."""
+        return 0.0 if self.stream is None else self.stream.waited
+
+    def _chunk(self, num_steps: int) -> tuple[Tables, np.ndarray]:
+        """The tables of the next steps, and the rows [slots, L, B] of their batches in them."""
+        if self.stream is None:
+            return self.tables, self._rows(num_steps)
+        rows = self.stream.take(self.step, num_steps)
+        if self.traces and self.step + num_steps in self.plan.eval_steps:
+            self._next_rows = self.stream.peek(self.step + num_steps)  # evaluations read nothing
+        return self._streamed(rows), self.stream.indices()
+
+    def _streamed(self, rows: dict[str, np.ndarray]) -> Tables:
+        """The tables with a chunk's rows [slots, L * B, ...] on the devices."""
+        began = time.monotonic()
+        spread = spread_rows(self.layout, rows)
+        placed = jax.block_until_ready(self.layout.put(spread))
+        assert self.stream is not None, "it gave the rows"
+        self.stream.waited += time.monotonic() - began
+        return self.tables._replace(train=placed)
 
     def _rows(self, num_steps: int) -> np.ndarray:
         """[slots, L, B], filled up to the longest chunk so that every chunk has one shape."""
@@ -214,8 +272,12 @@ class Wave:
         """Records the trace of all active members, at the batch of their next step."""
         if not self.traces:
             return
-        first = jax.tree.map(lambda x: x[:, :, 0], self.programs.indices(self._batch_rows(1)))
-        given = (self.state, self.member, self.tables, first, self.example_ids)
+        if self.stream is None:
+            tables, rows = self.tables, self._batch_rows(1)
+        else:
+            tables, rows = self._streamed(self._next_rows), self.stream.indices()
+        first = jax.tree.map(lambda x: x[:, :, 0], self.programs.indices(rows))
+        given = (self.state, self.member, tables, first, self.example_ids)
         seen = self.layout.gather(self.programs.trace(*given))
         for name, values in seen.items():
             self.traces[name][alive, index] = values[alive]
@@ -232,6 +294,11 @@ class Wave:
         passes = (self.layout.spread(x.astype(np.int32)) for x in (first, end))
         scores = self.programs.score(params, self.member, self.tables, *passes)
         return self.layout.gather_scores(scores)
+
+    def close(self) -> None:
+        """Stops reading ahead."""
+        if self.stream is not None:
+            self.stream.close()
 
     def finish(self) -> list[Trained]:
         """Scores every pass with the kept parameters and returns the members."""
@@ -297,6 +364,37 @@ class Wave:
         self.step = step
 
 
+def stream_of(
+    plan: TrainingPlan, rows: Sequence[Mapping[str, Any]], seeds: Sequence[int]
+) -> RowStream:
+    """The stream of a wave; `rows` of each job, the last ones for empty slots too."""
+    filled = [*rows, *[rows[0]] * (len(seeds) - len(rows))]
+    return RowStream(
+        filled,
+        seeds,
+        num_examples=plan.num_examples,
+        batch_size=plan.batch_size,
+        num_steps=plan.num_steps,
+        longest=plan.longest_chunk,
+    )
+
+
+def chunk_shapes(
+    layout: Layout, plan: TrainingPlan, rows: Mapping[str, Any]
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """The shapes of a chunk's spread rows, from the training rows of one member."""
+    own = layout.members_per_device if layout.kind == "members" else layout.slots
+    lead = (len(layout.devices), own, plan.longest_chunk * plan.batch_size)
+    return {name: jax.ShapeDtypeStruct((*lead, *x.shape[1:]), x.dtype) for name, x in rows.items()}
+
+
+def spread_rows(layout: Layout, rows: Any) -> Any:
+    """Rows [slots, L * B, ...] of a chunk as the devices take them."""
+    if layout.kind == "members":
+        return layout.spread(rows)
+    return layout.spread_tables(Tables(rows, {})).train
+
+
 def _flat(tree: Any) -> dict[str, Any]:
     """{path: leaf}, in the order of the tree's leaves."""
     return {
@@ -325,13 +423,19 @@ def run_wave(
 
     Raises:
       Interrupted: `should_stop` returned True; the wave is saved.
+      UserErrors: streamed rows cannot be read; the wave is saved.
     """
     plan, saved_at, seconds_per_step = wave.plan, time.monotonic(), MAX_CHUNK_SECONDS
     while wave.step < plan.num_steps and wave.alive().any():
         until_eval = next(step for step in plan.eval_steps if step > wave.step) - wave.step
-        chunk = max(1, min(until_eval, int(MAX_CHUNK_SECONDS / seconds_per_step)))
+        wanted = min(until_eval, int(MAX_CHUNK_SECONDS / seconds_per_step))
+        chunk = max(1, min(wanted, plan.longest_chunk))
         started, members = time.monotonic(), int(wave.alive().sum())
-        wave.advance(chunk)
+        try:
+            wave.advance(chunk)
+        except UserErrors:  # such as a file that was changed: nothing trained is lost
+            save(wave)
+            raise
         seconds_per_step = max((time.monotonic() - started) / chunk, 1e-6)
         on_chunk(wave, chunk * members)
         if wave.step in plan.eval_steps:
@@ -344,7 +448,9 @@ def run_wave(
             save(wave)
             saved_at = time.monotonic()
         if stop:
+            wave.close()
             raise Interrupted
+    wave.close()
     return wave.finish()
 
 

@@ -257,19 +257,22 @@ class Programs:
         tables: Tables,
         indices: dict[str, np.ndarray],
         example_ids: np.ndarray,
+        *,
+        streamed: bool = False,
     ) -> None:
         """Compiles all of them at once, in threads: XLA compiles outside Python's lock.
 
         Args:
           member, indices, example_ids: as a wave passes them, spread. tables: spread, arrays or
-            shapes.
+            shapes. streamed: their training rows are those of a chunk, and scoring has none.
         """
+        scored = tables._replace(train={}) if streamed else tables
         state = jax.eval_shape(self.init, member)
         steps = np.zeros(indices["own"].shape[:2], np.int32)
         first = jax.tree.map(lambda x: x[:, :, 0], indices)
         calls = {
             "advance": (state, member, tables, indices, steps, example_ids),
-            "score": (state.params, member, tables, steps, steps),
+            "score": (state.params, member, scored, steps, steps),
             "init": (member,),
             "keep": (state.params, state.params, steps.astype(bool)),
             "evaluated": (state, member),

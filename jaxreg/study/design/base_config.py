@@ -173,6 +173,9 @@ def get_config(dataset: str = DEFAULT_DATASET) -> ConfigDict:
             "members_per_device": 8,  # members one device trains in one program, at most
             # members: devices share out the members | data: devices share out one member's batch
             "layout": "members",
+            # table: training rows are on the devices | stream: they are read while training |
+            # auto: by size; never changes a result
+            "input": "auto",
         },
         type_safe=False,
     )

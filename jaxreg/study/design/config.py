@@ -13,7 +13,7 @@ from jaxreg.errors import UserErrors
 from jaxreg.store.member_store import unflatten
 from jaxreg.study.design import cross_checks, dataset_checks, user_files
 from jaxreg.study.design.components import MODELS, PENALTIES, SOURCES, model_fields
-from jaxreg.study.design.config_fields import Chosen, added, fields_of
+from jaxreg.study.design.config_fields import WITHOUT_EFFECT, Chosen, added, fields_of
 from jaxreg.study.design.experiment import Arm, Experiment
 
 Config = ConfigDict | Mapping
@@ -130,9 +130,10 @@ def with_module(values: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def _completed(values: dict[str, Any]) -> dict[str, Any]:
-    """A flat config with the fields that it may lack: own penalties, absent; those of `ADDED`."""
+    """A flat config with fields that it may lack: own penalties, and those of later versions."""
     penalties = {f"loss.{name}_strength": None for name in PENALTIES.maps[0]}
-    return penalties | added(values.get("model.module", "transformer")) | values
+    later = added(values.get("model.module", "transformer")) | dict(WITHOUT_EFFECT)
+    return penalties | later | values
 
 
 def _chosen(values: Mapping[str, Any]) -> Chosen:

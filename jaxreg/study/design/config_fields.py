@@ -32,9 +32,11 @@ from jaxreg.study.design.field_types import (
     Field,
     Names,
     Real,
+    Text,
     Whole,
     Word,
 )
+from jaxreg.train.stream import INPUTS
 
 TRACE_NAMES = ("gradients", "drift", "mismatch")
 """What a run can record besides curves; the functions are in `study/engine/diagnostics.py`."""
@@ -66,6 +68,8 @@ def _field_of(setting: dataclasses.Field) -> Field:
     rule = setting.metadata
     if rule["choices"] is not None:
         return Choice(rule["choices"])
+    if isinstance(setting.default, str):
+        return Text(rule["unit"])
     if isinstance(setting.default, bool):
         return Boolean()
     if isinstance(setting.default, int):
@@ -158,6 +162,7 @@ FIELDS: Mapping[str, Field] = {
     "train.member_axis": Choice(("map", "vmap")),
     "train.members_per_device": Whole("members", minimum=1),
     "train.layout": Choice(("members", "data")),
+    "train.input": Choice(INPUTS),
     "eval.every_steps": Whole("steps", minimum=1),
     "eval.curves": Names("views"),
     "eval.traces": Names("traces", TRACE_NAMES, empty=True),
@@ -193,6 +198,11 @@ def added(module: Any) -> dict[str, Any]:
     """The fields of `ADDED` that a config with this model has."""
     ours = module == "transformer"
     return {name: value for name, value in ADDED.items() if ours or not name.startswith("model.")}
+
+
+WITHOUT_EFFECT: Mapping[str, Any] = {"train.input": "auto"}
+"""Fields that change no result, whatever the model, and are no part of a member's address -> what
+configs of earlier versions, which do not have them, were trained with."""
 
 
 class Chosen(NamedTuple):

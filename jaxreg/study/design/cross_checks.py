@@ -7,6 +7,7 @@ from typing import Any
 from jaxreg.attention import AttentionDropout
 from jaxreg.reg.augmentations import AUGMENTATIONS, MIXING
 from jaxreg.study.design import regularizers
+from jaxreg.train import stream
 from jaxreg.typing import DropoutStage, DropoutUnit, SharedCoordinate
 
 Check = Callable[..., list[str]]
@@ -109,6 +110,11 @@ def _traces_fit(traces: Sequence[str], layout: str) -> list[str]:
     return []
 
 
+def _stream_can(choice: str) -> list[str]:
+    missing = stream.missing() if choice == "stream" else ""
+    return [missing] if missing else []
+
+
 _COORDINATES = {
     "step": "train.num_steps",
     "example": "train.batch_size",
@@ -149,6 +155,7 @@ TOGETHER: tuple[tuple[tuple[str, ...], Check], ...] = (
     (("optim.sam_radius", "optim.asam_radius"), _one_second_point),
     (tuple(f"augment.{name}" for name in MIXING), _one_mixing),
     (("eval.traces", "train.layout"), _traces_fit),
+    (("train.input",), _stream_can),
     (
         (*(f"counterfactual.{name}" for name in _COORDINATES), *_COORDINATES.values()),
         _connection_exists,

@@ -7,6 +7,10 @@ import numpy as np
 
 from jaxreg.data import Dataset
 from jaxreg.data.dataset import Split
+from jaxreg.data.rows import Rows
+
+ROWS_LOOKED_AT = 1024
+"""Of a split that stays in files, evenly spaced."""
 
 
 def mistakes(dataset: Dataset, length: int) -> list[str]:
@@ -58,6 +62,9 @@ def outputs_that_cannot_be_tied(dataset: Dataset, values: Mapping[str, Any]) -> 
 
 
 def _wrong(dataset: Dataset, split: Split, length: int) -> Iterator[str]:
+    if isinstance(split.tokens, Rows):  # its ids were checked when the files were scanned
+        kept = min(len(split), ROWS_LOOKED_AT)
+        split = split.take(np.arange(kept) * len(split) // max(kept, 1))
     if split.tokens.shape[1] != length:
         yield f"its rows have {split.tokens.shape[1]} positions; data.length is {length}"
     outputs, positions = len(dataset.outputs), split.tokens.shape[1]

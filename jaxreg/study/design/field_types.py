@@ -149,6 +149,30 @@ class Word(_Plain):
 
 
 @dataclasses.dataclass(frozen=True)
+class Text:
+    """Any text, such as a path; several may be given as a list, and are kept with commas."""
+
+    what: str
+
+    def allows(self, value: Any) -> bool:
+        """True for a text, and for a list or tuple of texts that are not empty."""
+        if isinstance(value, list | tuple):
+            return len(value) > 0 and all(isinstance(part, str) and part for part in value)
+        return isinstance(value, str)
+
+    def parse(self, text: str) -> Any:
+        """The text."""
+        return text.strip()
+
+    def canonical(self, value: Any) -> Any:
+        """One text."""
+        return value if isinstance(value, str) else ",".join(value)
+
+    def __str__(self) -> str:
+        return self.what
+
+
+@dataclasses.dataclass(frozen=True)
 class Names:
     """A tuple of distinct names, of `known` if given; empty only if `empty`. Written a,b."""
 
@@ -223,7 +247,7 @@ class Either:
         return ", or ".join(map(str, self.fields))
 
 
-Field = Whole | Real | Boolean | Choice | Word | Names | Edges | Either
+Field = Whole | Real | Boolean | Choice | Word | Text | Names | Edges | Either
 
 
 def _is_none(text: str) -> bool:

@@ -14,7 +14,7 @@ from jaxreg.study.engine import program
 from jaxreg.study.engine.matrix_flop import matrix_flop
 from jaxreg.study.engine.operations import operations
 from jaxreg.study.engine.trainer import passes_of
-from jaxreg.train.loop import TrainingPlan, compile_programs
+from jaxreg.train.loop import TrainingPlan, chunk_shapes, compile_programs
 from jaxreg.train.parallel import Layout, Programs, Tables
 from jaxreg.train.step import init_state
 
@@ -88,13 +88,18 @@ def footprint(config: Mapping, example: Dataset, devices: Sequence[Any]) -> Foot
     """
     structure = program.structure_of(config)
     passes = passes_of(structure, example)
-    plan = program.plan_of(structure, example, passes)
     programs = program.programs_of(structure, program.Vocabulary.of(example), devices)
     layout, needs = programs.layout, program.needs_of(structure)
-    drawn = program.tables_of([example], passes, len(devices), needs)
+    streamed = program.is_streamed(structure, example, layout)
+    plan = program.plan_of(structure, example, passes, layout if streamed else None)
+    drawn = program.tables_of([example], passes, len(devices), needs, streamed=streamed)
     job = program.job_of(config, "", 0, 0)
     try:
-        compile_programs(programs, job, _spread_shapes(drawn, layout), plan)
+        shapes = _spread_shapes(drawn, layout)
+        if streamed:
+            rows = program.train_batch(example, needs)
+            shapes = shapes._replace(train=chunk_shapes(layout, plan, rows))
+        compile_programs(programs, job, shapes, plan, streamed=streamed)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise

@@ -9,7 +9,7 @@ from jaxreg.store import code_version as code
 from jaxreg.store import member_store
 from jaxreg.study.design import components
 from jaxreg.study.design import config as configs
-from jaxreg.study.design.config_fields import added
+from jaxreg.study.design.config_fields import WITHOUT_EFFECT, added
 from jaxreg.study.design.experiment import Arm
 from jaxreg.study.engine import numeric_settings, program
 from jaxreg.train.loop import MemberJob
@@ -92,6 +92,13 @@ def _deciding(config: Mapping) -> dict[str, Any]:
         for section, values in config.items()
         if section not in program.OPERATIONAL
     }
+    for field in WITHOUT_EFFECT:
+        section, _, name = field.partition(".")
+        deciding[section].pop(name, None)
+    dataset = config["data"]["dataset"]
+    located = components.SOURCES[dataset].located if dataset in components.SOURCES else ()
+    for name in located:
+        deciding["data"].pop(name, None)
     for field, value in added(config["model"]["module"]).items():
         section, _, name = field.partition(".")
         if deciding[section].get(name, value) == value:

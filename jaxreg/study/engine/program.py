@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from jaxreg.data import Dataset, Split, View
+from jaxreg.data.rows import Table
 from jaxreg.probe.forward import query_logits as predict
 from jaxreg.reg import augmentations
 from jaxreg.study.design import components, regularizers
@@ -23,6 +24,7 @@ from jaxreg.study.engine.objective import (
     problem_of,
     with_fresh_rows,
 )
+from jaxreg.train import stream
 from jaxreg.train.loop import MemberJob, TrainingPlan
 from jaxreg.train.parallel import Layout, Programs, Tables
 from jaxreg.train.stopping import Rule
@@ -142,7 +144,7 @@ def pass_batch(
     return {name: x[filled] for name, x in batch.items()}
 
 
-def asked_of(part: Split) -> dict[str, np.ndarray]:
+def asked_of(part: Split) -> dict[str, Table]:
     """What a model reads and is asked: tokens, label, and query_position where there is one."""
     query = {} if part.query_position is None else {"query_position": part.query_position}
     return {"tokens": part.tokens, **query, "label": part.label}
@@ -152,7 +154,7 @@ NUM_VARIANTS = 8
 """Rewritten sentences held for each training sentence and kind of rewriting."""
 
 
-def train_batch(dataset: Dataset, needs: Sequence[str]) -> dict[str, np.ndarray]:
+def train_batch(dataset: Dataset, needs: Sequence[str]) -> dict[str, Table]:
     """The training split as arrays; sentences rewritten for augmentations are variants_<kind>."""
     split = dataset.splits["train"]
     batch = asked_of(split) | {"cues": split.cues}
@@ -168,18 +170,24 @@ def train_batch(dataset: Dataset, needs: Sequence[str]) -> dict[str, np.ndarray]
 
 
 def tables_of(
-    datasets: Sequence[Dataset], passes: Passes, devices: int = 1, needs: Sequence[str] = ()
+    datasets: Sequence[Dataset],
+    passes: Passes,
+    devices: int = 1,
+    needs: Sequence[str] = (),
+    *,
+    streamed: bool = False,
 ) -> Tables:
     """The arrays of several draws of one data set: train [R, n, ...], passes [R, P, n, ...].
 
     Args:
       needs: what the augmentations of the program ask for (`needs_of`).
+      streamed: training rows are streamed: there is no table of them.
     """
     longest = max(len(scored_rows(datasets[0], split)) for split, _ in passes.keys)
     rows = -(-longest // devices) * devices
-    train = [train_batch(dataset, needs) for dataset in datasets]
+    train = [] if streamed else [train_batch(dataset, needs) for dataset in datasets]
     scored = [stacked([pass_batch(each, *key, rows) for key in passes.keys]) for each in datasets]
-    return Tables(stacked(train), stacked(scored))
+    return Tables(stacked(train) if train else {}, stacked(scored))
 
 
 def stacked(trees: Sequence[Any]) -> Any:
@@ -187,9 +195,30 @@ def stacked(trees: Sequence[Any]) -> Any:
     return jax.tree.map(lambda *x: np.stack(x), *trees)
 
 
-def plan_of(structure: Mapping, dataset: Dataset, passes: Passes) -> TrainingPlan:
-    """How long and how often, from the structure and the size of the splits."""
+def is_streamed(structure: Mapping, dataset: Dataset, layout: Layout) -> bool:
+    """Whether training rows are streamed: as the structure says, or by the size of the table."""
+    return stream.streams(structure["train"]["input"], _tables_of_device(dataset, layout))
+
+
+def _tables_of_device(dataset: Dataset, layout: Layout) -> list[dict[str, Table]]:
+    """The training rows of each member that a device trains in one program."""
+    own = layout.members_per_device if layout.kind == "members" else layout.slots
+    return [train_batch(dataset, ())] * own
+
+
+def plan_of(
+    structure: Mapping, dataset: Dataset, passes: Passes, streamed: Layout | None = None
+) -> TrainingPlan:
+    """How long and how often, from the structure and the size of the splits.
+
+    Args:
+      streamed: the layout of members whose rows are streamed; None: they are in tables.
+    """
+    batch_size, most = structure["train"]["batch_size"], None
+    if streamed is not None:
+        most = stream.chunk_steps(_tables_of_device(dataset, streamed), batch_size)
     return TrainingPlan(
+        most_chunk_steps=most,
         num_steps=structure["train"]["num_steps"],
         batch_size=structure["train"]["batch_size"],
         eval_every_steps=structure["eval"]["every_steps"],

@@ -17,7 +17,7 @@ from jaxreg.store.member_store import Record
 from jaxreg.study.design import components, predeclared
 from jaxreg.study.design.components import Own
 from jaxreg.study.design.config import flat, validate
-from jaxreg.study.design.config_fields import ADDED
+from jaxreg.study.design.config_fields import ADDED, WITHOUT_EFFECT
 from jaxreg.study.design.experiment import (
     Arm,
     Experiment,
@@ -230,7 +230,8 @@ def _refuse_other(workdir: Path, old: Mapping, new: Mapping) -> None:
     before, after = flat(old["config"]), flat(new["config"])
     for name in sorted(set(before) | set(after)):
         held, asked = (values.get(name, ADDED.get(name)) for values in (before, after))
-        if held != asked and not name.startswith("checkpoint."):
+        free = name.startswith("checkpoint.") or name in WITHOUT_EFFECT
+        if held != asked and not free:
             other = f"was run with {name}={held!r}, not {asked!r}; choose another --workdir"
             mistakes.append(f"{workdir} {other}")
     if mistakes:

@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxreg.data import Dataset
 from jaxreg.distributed import processes
+from jaxreg.errors import UserErrors
 from jaxreg.store import member_store
 from jaxreg.store.checkpoint import Checkpoints, CheckpointWarning
 from jaxreg.store.member_store import Record, Records
@@ -20,7 +21,8 @@ from jaxreg.store.metrics_log import MetricsLog
 from jaxreg.study.engine import members, numeric_settings, program, program_cache
 from jaxreg.study.engine.goodput import MachineLog, machine_rows
 from jaxreg.study.engine.members import Spec
-from jaxreg.train.loop import Trained, TrainingPlan, Wave, compile_programs, run_wave
+from jaxreg.train import stream
+from jaxreg.train.loop import Trained, TrainingPlan, Wave, chunk_shapes, compile_programs, run_wave
 from jaxreg.train.parallel import Programs
 
 MOST_PLANNED = 1_000
@@ -179,8 +181,11 @@ class Trainer:
         self.watch.machine_log.phases.switch("preparing")
         example = self.datasets[group.specs[0].data]
         programs, compiled = self._programs(group.structure, example)
-        passes = passes_of(group.structure, example)
-        plan = program.plan_of(group.structure, example, passes)
+        passes, layout = passes_of(group.structure, example), programs.layout
+        streamed = program.is_streamed(group.structure, example, layout)
+        if streamed and (missing := stream.missing()):
+            raise UserErrors([missing])
+        plan = program.plan_of(group.structure, example, passes, layout if streamed else None)
         while True:
             waiting = next(group.waves(programs.layout.slots, set(self.found)), None)
             # On fewer devices than before not all fit: the others start again.
@@ -188,12 +193,16 @@ class Trainer:
             if specs is None:
                 return
             self.watch.machine_log.phases.switch("preparing")
-            jobs, tables = self._wave_data(specs, example, passes, programs)
+            jobs, tables, rows = self._wave_data(specs, example, passes, programs, streamed)
             if not compiled:
                 with self.watch.machine_log.compiling(programs):
-                    compile_programs(programs, jobs[0], jax.eval_shape(lambda x: x, tables), plan)
+                    shapes = jax.eval_shape(lambda x: x, tables)
+                    if rows is not None:
+                        shapes = shapes._replace(train=chunk_shapes(layout, plan, rows[0]))
+                    compile_programs(programs, jobs[0], shapes, plan, streamed=streamed)
                 compiled = True
-            wave, self._fingerprints = Wave(programs, jobs, tables, plan), [self.fingerprint]
+            wave = Wave(programs, jobs, tables, plan, rows)
+            self._fingerprints = [self.fingerprint]
             if saved is not None:
                 self._restore(wave, saved)
                 saved = None
@@ -211,22 +220,33 @@ class Trainer:
         return self.programs.get(member_store.content_hash(repr(structure)), make)
 
     def _wave_data(
-        self, specs: Sequence[Spec], example: Dataset, passes: program.Passes, programs: Programs
+        self,
+        specs: Sequence[Spec],
+        example: Dataset,
+        passes: program.Passes,
+        programs: Programs,
+        streamed: bool,
     ):
-        """(jobs, spread tables) of a wave; one table row per slot, so that shapes are fixed.
+        """(jobs, spread tables, training rows of each job if streamed) of a wave.
 
-        A device holds the rows of its own slots only.
+        There is one table row per slot, so that shapes are fixed. A device holds the rows of its
+        own slots only.
         """
         layout = programs.layout
-        rows = [self.datasets[spec.data] for spec in specs]
-        rows += [example] * (layout.slots - len(specs))
+        own_data = [self.datasets[spec.data] for spec in specs]
+        drawn = own_data + [example] * (layout.slots - len(specs))
         needs = program.needs_of(program.structure_of(specs[0].config))
-        tables = program.tables_of(rows, passes, len(layout.devices), needs)
+        devices = len(layout.devices)
+        tables = program.tables_of(drawn, passes, devices, needs, streamed=streamed)
+        rows = None
+        if streamed:
+            by_data = {id(data): program.train_batch(data, needs) for data in own_data}
+            rows = [by_data[id(data)] for data in own_data]
         if layout.kind == "members":
             own, spread = layout.members_per_device, layout.spread(tables)
         else:
             own, spread = layout.slots, layout.spread_tables(tables)
-        return [spec.job(slot % own) for slot, spec in enumerate(specs)], spread
+        return [spec.job(slot % own) for slot, spec in enumerate(specs)], spread, rows
 
     def _restore(self, wave: Wave, saved: Saved) -> None:
         """The wave as it was saved; some of its members may have been trained or left out since."""

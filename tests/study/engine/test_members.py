@@ -6,7 +6,7 @@ import pytest
 
 from jaxreg.store import code_version
 from jaxreg.study.design import config as configs
-from jaxreg.study.design.config_fields import FIELDS
+from jaxreg.study.design.config_fields import FIELDS, WITHOUT_EFFECT
 from jaxreg.study.design.experiment import Arm
 from jaxreg.study.engine import members
 from tests.helpers import tiny
@@ -49,13 +49,18 @@ def _another(value):
 
 
 @pytest.mark.parametrize(
-    "field", [field for field in FIELDS if not field.startswith("checkpoint.") and field != "seed"]
+    "field",
+    [
+        field
+        for field in FIELDS
+        if not field.startswith("checkpoint.") and field not in ("seed", *WITHOUT_EFFECT)
+    ],
 )
 def test_every_field_that_may_decide_a_number_is_in_the_address(field):
     assert hash_of(changed(field)) != hash_of(tiny.config())
 
 
-@pytest.mark.parametrize("field", ["checkpoint.every_seconds", "seed"])
+@pytest.mark.parametrize("field", ["checkpoint.every_seconds", "seed", *WITHOUT_EFFECT])
 def test_what_decides_nothing_is_not(field):
     assert hash_of(changed(field)) == hash_of(tiny.config())
 

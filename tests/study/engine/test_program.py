@@ -400,6 +400,7 @@ def test_the_plan_follows_from_structure_and_splits(data):
     plan = program.plan_of(structure, data, passes)
     assert dataclasses.asdict(plan) == {
         "num_steps": 7,
+        "most_chunk_steps": None,
         "batch_size": 8,
         "eval_every_steps": 100,
         "num_examples": 32,

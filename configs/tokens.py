@@ -1,0 +1,17 @@
+"""TOKENS: the next token of your own files, at every position; without a path, of a small sample.
+
+Command:  jaxreg train --config=configs/tokens.py --workdir=runs/tokens_one
+Yours:    --config.data.path=my.txt; the formats are in docs/data.md
+"""
+
+from ml_collections import ConfigDict
+
+from jaxreg.study.design import base_config
+
+
+def get_config() -> ConfigDict:
+    """Returns the base config with a causal model on the sample of TOKENS."""
+    config = base_config.get_config("tokens")
+    config.model.causal = True
+    config.eval.curves = ("train", "validation")
+    return config
