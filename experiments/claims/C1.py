@@ -134,4 +134,13 @@ def get_claim() -> Claim:
             " baseline hardly over-fits and the gain was half as large on four pilot seeds (7"
             " points instead of 13)"
         ),
+        reading=(
+            "With Flax's default initialization. From GPT-2's, at the same sentences, the baseline"
+            " is 14.4 points better [11.8, 16.9] and dropout adds 1.0 [-0.3, 2.3] on top (D4). In"
+            " the view fronted, where a phrase with a noun of the other number stands in front,"
+            " dropout loses 11.5 points [-14.3, -8.7], in 20 of 20 seeds, to 44.5%: below chance,"
+            " so that the verb agrees with the noun in front more often than with its subject. Of"
+            " 75 learning rates tuned on the base config 74 are the highest offered. In errors:"
+            " dropout removes 67% of them [59, 74]."
+        ),
     )

@@ -130,4 +130,8 @@ def get_claim() -> Claim:
             "CATSAT and CUES. With both cues cut the answer can still come round in two hops, over"
             " another word; sentences without one must be at chance, which is a control"
         ),
+        reading=(
+            "Of the 16.3 points on CATSAT 8.7 [7.1, 10.4] are there with nothing cut; 7.6 [6.0,"
+            " 9.1] belong to the cut. That part alone was no question."
+        ),
     )

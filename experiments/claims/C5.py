@@ -120,4 +120,9 @@ def get_claim() -> Claim:
             Effect("what an ensemble adds with dropout", {"dropout, 5 copies": 1}, ensemble),
         ),
         scope="CATSAT only; attention dropout",
+        reading=(
+            "The ensemble adds less in points because fewer errors are left: it removes 35.3%"
+            " of the errors with dropout and 35.3% without. In shares of errors nothing is"
+            " added less."
+        ),
     )

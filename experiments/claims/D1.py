@@ -180,4 +180,10 @@ def get_claim() -> Claim:
             "CATSAT only; 2 layers, pre-norm; AdamW with a clip at 1 and 30 steps of warm-up;"
             " stability over 200 steps, on a grid of octaves"
         ),
+        reading=(
+            "The arms are LayerNorm without dropout and dropout without a norm, as the sentence"
+            " compares them. One change at a time: LayerNorm against nothing bears 3.1 octaves"
+            " more and leaves a gap larger by 2.4 points [1.4, 3.4]; dropout on top of"
+            " LayerNorm lowers the gap by 4.6 [-5.4, -3.8] and the rate by 0.95 octaves."
+        ),
     )

@@ -206,4 +206,11 @@ def get_claim() -> Claim:
             " are noted at ten evaluations; old has no attention dropout, the essay draws a dense"
             " block"
         ),
+        reading=(
+            "The imbalance of gradients, 0.59 octaves, is significant, against the claim, and"
+            " smaller than the margin of 1: negligible. 'Modern' differs from 'old' in several"
+            " ways at once; the old block's own dropout changes 0.0 points [-1.1, 1.2] and its"
+            " norm 4.7, so the 8.5 points say nothing about heavy dropout. The modern block has"
+            " no decay here; with what D4 and D6 recommend it is another model."
+        ),
     )

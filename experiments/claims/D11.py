@@ -147,4 +147,8 @@ def get_claim() -> Claim:
             "CATSAT; TEXT: a small sample, 12 pieces written by us, read 25 times; the rate is the"
             " claim's own .1, the learning rate is tuned"
         ),
+        reading=(
+            "Four sites at .1 drop more than one at .1: the arms differ in dose as well as in"
+            " place. What is judged is the sentence's own rate."
+        ),
     )

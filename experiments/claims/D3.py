@@ -180,4 +180,10 @@ def get_claim() -> Claim:
             "CATSAT only; pre-norm; gradients over the first 100 steps at one learning rate (.003),"
             " of 6 layers; gap and dropout of 2 layers"
         ),
+        reading=(
+            "'Dropout helps more with residuals' is a statement in points: it removes 54% of"
+            " the errors with them [46, 62] and 53% without [41, 65]. And the gap is larger"
+            " with residuals at 2 layers only: at 4 layers the difference is -0.2 points [-2.1,"
+            " 1.8]. What is refuted holds for 2 layers."
+        ),
     )

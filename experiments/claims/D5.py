@@ -123,4 +123,8 @@ def get_claim() -> Claim:
             ),
         ),
         scope="CATSAT only; no dropout; sigmoid attention with bias -log n",
+        reading=(
+            "The gap's difference, 1.4 points, is significant, against the claim, and smaller"
+            " than the margin of 5: negligible."
+        ),
     )

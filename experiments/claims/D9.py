@@ -213,4 +213,10 @@ def get_claim() -> Claim:
             " cosine schedule is that of 400 steps for all, so a run that stops early has not"
             " annealed; learning rates and dropout rates are tuned by validation accuracy"
         ),
+        reading=(
+            "That a stopped run takes fewer steps holds by construction: it cannot take more."
+            " On CATSAT there is nothing to stop: never stopping, the validation loss ends"
+            " 0.008 nats above its lowest; the judged arm stops on unseen pairs with an"
+            " unfinished cosine. Stopping on validation loses 0.217 nats instead of 0.277."
+        ),
     )

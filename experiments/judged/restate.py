@@ -22,7 +22,9 @@ from jaxreg.store.atomic import write_json, write_text
 from jaxreg.study.analysis import judge, summary_text, verdict
 from jaxreg.study.analysis.metric import METRICS
 from jaxreg.study.claims import again, markdown
+from jaxreg.study.claims import design as claim_design
 from jaxreg.study.claims import page as ledger_page
+from jaxreg.study.claims.claim import Claim
 from jaxreg.study.design.experiment import load_experiment
 from jaxreg.study.report import page, picture
 
@@ -102,13 +104,21 @@ def claims() -> dict[str, Any]:
     """Judges the ledger anew, writes its three files, and returns its ledger.json."""
     folder = RESULTS / "ledger"
     before = json.loads((folder / "ledger.json").read_text())
+    designs = claim_design.load_folder(ROOT / "experiments" / "claims", quick=False, num_seeds=None)
     found = again.judge_again(before)
+    found["claims"] = [_worded(claim, designs[claim["id"]].claim) for claim in found["claims"]]
     for old, new in zip(_questions(before), _questions(found), strict=True):
         assert all(old[1][key] == new[1][key] for key in STAY), f"{old[0]}: a number changed"
     write_json(folder / "ledger.json", found)
     write_text(folder / "ledger.md", markdown.markdown(found))
     write_text(folder / "ledger.html", ledger_page.render(found, LEDGER_COMMAND))
     return found
+
+
+def _worded(row: Mapping[str, Any], claim: Claim) -> dict[str, Any]:
+    """A claim's row with the words that its file has today."""
+    kept = {key: value for key, value in row.items() if key != "reading"}
+    return ledger_page.words(claim) | kept
 
 
 def _questions(ledger: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

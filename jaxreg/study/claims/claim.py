@@ -105,6 +105,7 @@ class Claim(AbstractDesign):
       tests: ids of the tests that show a mechanism claim, exactly.
       findings: parts that documents decide.
       untestable: why no measurement decides it.
+      reading: what must be known to read the verdicts; may be written after the run.
     """
 
     id: str
@@ -127,6 +128,7 @@ class Claim(AbstractDesign):
     tests: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
     untestable: str = ""
+    reading: str = ""
 
     @property
     def form(self) -> str:

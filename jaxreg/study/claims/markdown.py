@@ -14,7 +14,7 @@ HEADER = (
 
 
 def markdown(contents: Mapping[str, Any]) -> str:
-    """Budget and verdicts, one row per question, of ledger.json; a trailing newline.
+    """Verdicts, one row per question, what else moved, and budget; a trailing newline.
 
     Effects stand in the unit of their measure, as the prediction does; the reason stands where
     there is no verdict.
@@ -26,6 +26,8 @@ def markdown(contents: Mapping[str, Any]) -> str:
                 *HEADER,
                 *(f"| {' | '.join(map(_cell, row))} |" for row in cells),
                 "",
+                *_readings(contents),
+                *_moved(contents),
                 *_budget(contents),
             ]
         )
@@ -82,6 +84,63 @@ def _rows(claim: Mapping[str, Any]) -> list[tuple[str, ...]]:
 def _start(claim: Mapping[str, Any], position: int) -> tuple[str, str]:
     """The id, and the quote in the claim's first row."""
     return claim["id"], "" if position else f'"{claim["quote"]}"'
+
+
+def _readings(contents: Mapping[str, Any]) -> list[str]:
+    """What must be known to read the verdicts, by claim."""
+    found = [f"- **{c['id']}**: {c['reading']}" for c in contents["claims"] if c.get("reading")]
+    return ["## How to read them", "", *found, ""] if found else []
+
+
+def _moved(contents: Mapping[str, Any]) -> list[str]:
+    """The accuracies beside the primary ones that move by the margin, those that fall first."""
+    found = [
+        (each["difference"], claim["id"], each)
+        for claim in contents["claims"]
+        for each in claim.get("secondary", ())
+        if (margin := _margin_beside(claim, each)) is not None
+        and abs(each["difference"]) >= margin
+        and each["ci95"][0] * each["ci95"][1] > 0
+    ]
+    if not found:
+        return []
+    found.sort(key=lambda each: (each[0] > 0, -abs(each[0])))
+    rows = [
+        _cell(f"{name} | {each['name']} | {_weighed(each)} | {effect(each)}")
+        for _, name, each in found
+    ]
+    return [
+        "## What else moved by the margin, falls first",
+        "",
+        "Accuracies on other views, of the same contrast as a question; an interval without 0, no"
+        " verdict.",
+        "",
+        "| claim | view | contrast | effect [95%] |",
+        "|---|---|---|---|",
+        *(f"| {row} |".replace("\\|", "|") for row in rows),
+        "",
+    ]
+
+
+def _margin_beside(claim: Mapping[str, Any], entry: Mapping[str, Any]) -> float | None:
+    """The margin of the question in points with the contrast of a secondary accuracy; else None."""
+    if not entry["measure"].startswith("accuracy, ") or " minus " in entry["measure"]:
+        return None
+    margins = [
+        float(question["margin"])
+        for question in claim["questions"]
+        if question["contrast"] == entry["contrast"] and question["unit"] == entry["unit"]
+    ]
+    return margins[0] if margins and entry["difference"] is not None else None
+
+
+def _weighed(entry: Mapping[str, Any]) -> str:
+    """ "dropout - none" of a contrast."""
+    terms = [
+        f"{'-' if weight < 0 else '+'} {'' if abs(weight) == 1 else f'{abs(weight):g} x '}{arm}"
+        for arm, weight in entry["contrast"].items()
+    ]
+    return " ".join(terms).removeprefix("+ ")
 
 
 def _budget(contents: Mapping[str, Any]) -> list[str]:

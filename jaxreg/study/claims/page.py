@@ -49,7 +49,7 @@ def ledger_of(
     rows = []
     for name, design in designs.items():
         claim, evidence = design.claim, gathered.get(name)
-        row = _words(claim)
+        row = words(claim)
         if claim.form == "experiment":
             row |= {
                 "status": "done" if evidence else "not run yet",
@@ -73,9 +73,10 @@ def ledger_of(
     }
 
 
-def _words(claim: Claim) -> dict[str, Any]:
+def words(claim: Claim) -> dict[str, Any]:
     """The claim file's content, and the outcome of parts that need no run."""
-    return {
+    more = {"reading": claim.reading} if claim.reading else {}
+    return more | {
         "id": claim.id,
         "form": claim.form,
         "quote": claim.quote,

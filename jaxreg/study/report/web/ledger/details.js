@@ -1,7 +1,7 @@
 // The evidence of one claim, drawn when its row is opened.
 
 function drawClaim(box, claim) {
-  const words = [["Hypothesis", claim.hypothesis], ["Refuted if", claim.refuted_if], ["Predicted", claim.prediction], ["Published", claim.published], ["Scope", claim.scope]];
+  const words = [["Hypothesis", claim.hypothesis], ["Refuted if", claim.refuted_if], ["Predicted", claim.prediction], ["How to read it", claim.reading], ["Published", claim.published], ["Scope", claim.scope]];
   box.append(html("dl", {}, words.filter(([, text]) => text).map(([name, text]) => [html("dt", {}, name), html("dd", {}, text)])));
   for (const change of claim.changed_after_training ?? []) {
     box.append(html("p", { class: "why" }, html("span", { class: "failed" }, "Changed after training began: "), `${change.field} is ${change.now}, declared was ${change.declared}.`));
