@@ -3,10 +3,12 @@ screen.
 """
 
 import copy
+import dataclasses
 import json
 
 import pytest
 
+from jaxreg.study.analysis.metric import LOSS
 from jaxreg.study.report.page import render
 from tests.helpers import chromium
 from tests.helpers.synthetic_page import ARMS, VIEWS, make_counterfactual, make_payload
@@ -66,6 +68,27 @@ def dropped(payload: dict, index: int, layer: int, head: int) -> int:
 
 def percent(value: float) -> str:
     return f"{100 * value:.1f}%"
+
+
+def test_a_run_in_nats_shows_nats_and_lower_is_better(shown):
+    payload = make_payload()
+    found = payload["comparisons"]
+    for row in found:
+        row["difference"] = -row["difference"]
+    payload |= {"metric": dataclasses.asdict(LOSS), "accuracy": payload["table"], "margin": 0.05}
+    browser = shown(payload)
+    row = next(row for row in found if row["split"] == payload["primary"])
+    cell = payload["table"][row["arm"]][payload["primary"]]
+    table, forest = browser.text("[data-mount=table]"), browser.text("[data-mount=forest]")
+    assert f"{cell['mean']:.3f}" in table and f"accuracy {percent(cell['mean'])}" in table
+    assert f"{abs(row['difference']):.3f}" in forest and "nats of loss" in forest
+    assert "better · worse" in forest and "margin ±0.05" in forest and "points" not in forest
+    kinds = {arm["name"]: arm["kind"] for arm in payload["arms"]}
+    rows = [r for r in found if r["split"] == payload["primary"] and kinds[r["arm"]] == "arm"]
+    titles = {arm["name"]: arm["title"] for arm in payload["arms"]}
+    lowest = titles[min(rows, key=lambda r: r["difference"])["arm"]]
+    assert f"is that of “{lowest}”" in forest
+    assert "Loss while training" in browser.text("#curves")
 
 
 def test_all_sections_stand_in_order(shown):
