@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Real
+from jaxtyping import Bool, Float, Real, UInt8
 
 MAX_EXACT_SEEDS = 20  # results of more seeds are of drawn patterns, and stay so
 NUM_DRAWS = 1_000_000  # sign patterns drawn beyond that
@@ -22,6 +22,8 @@ DRAW_SEED = 20_180_417  # fixed: the same differences give the same p
 TIE = 1e-12  # sums closer than this, relative to their size, are equal
 COUNTLESS = 10**9  # seeds: more than anybody trains
 _BLOCK_BITS = 1 << 21  # signs drawn at a time: bounds the memory for any number of seeds
+
+_BUFFER_ROWS = 256  # sign patterns that are made numbers at a time: they stay in the cache
 
 Values = Sequence[float | numbers.Real] | Real[np.ndarray, " n"]
 
@@ -196,6 +198,7 @@ def _drawn_hits(tests: Sequence[_Seen]) -> list[int]:
     columns: dict[bytes, int] = {}
     of_test = [columns.setdefault(test.values.tobytes(), len(columns)) for test in tests]
     distinct = np.stack([np.frombuffer(key) for key in columns])
+    with_count = np.vstack([distinct, np.ones(size)])
     totals = distinct.sum(1, keepdims=True)
     stream = np.random.Generator(np.random.Philox(DRAW_SEED))
     block = max(1, _BLOCK_BITS // size)
@@ -203,16 +206,30 @@ def _drawn_hits(tests: Sequence[_Seen]) -> list[int]:
     for start in range(0, NUM_DRAWS, block):
         num = min(block, NUM_DRAWS - start)
         raw = np.frombuffer(stream.bytes(-(-num * size // 8)), np.uint8)
-        flips = np.unpackbits(raw, count=num * size).reshape(num, size).astype(np.float64)
+        flips = np.unpackbits(raw, count=num * size).reshape(num, size)
         # sum of all minus twice the flipped ones: one product, no array of signs
-        sums = totals - 2.0 * (distinct @ flips.T)
-        signs = size - 2.0 * flips.sum(1)
+        products = _products(with_count, flips)
+        sums, signs = totals - 2.0 * products[:-1], size - 2.0 * products[-1]
         for index, test in enumerate(tests):
             own = sums[of_test[index]]
             own = own - test.shift * signs if test.shift else own
             extreme = _is_extreme(own, test.observed, test.tolerance, test.alternative)
             hits[index] += int(np.count_nonzero(extreme))
     return hits
+
+
+def _products(
+    rows: Float[np.ndarray, "k n"], flips: UInt8[np.ndarray, "m n"]
+) -> Float[np.ndarray, "k m"]:
+    """`rows @ flips.T` of a large matrix [m, n] of 0 and 1, a part at a time in one buffer."""
+    found = np.empty((len(rows), len(flips)))
+    buffer = np.empty((min(_BUFFER_ROWS, len(flips)), flips.shape[1]))
+    for start in range(0, len(flips), _BUFFER_ROWS):
+        part = flips[start : start + _BUFFER_ROWS]
+        own = buffer[: len(part)]
+        np.copyto(own, part)
+        np.matmul(rows, own.T, out=found[:, start : start + len(part)])
+    return found
 
 
 def non_inferiority_test(differences: Values, margin: float) -> SignFlip:
