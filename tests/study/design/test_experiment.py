@@ -71,7 +71,6 @@ def test_the_config_s_path_is_relative_to_the_experiment(monkeypatch, tmp_path):
         ({"margin": 5.0}, "margin is 5.0; it must be a fraction"),
         ({"alpha": 0.0}, "alpha"),
         ({"question": " "}, "question"),
-        ({"note": 3}, "note is 3; it must be a text"),
         ({"arms": {}}, "there are none"),
         ({"arms": {"none": Arm("x", kind="controll")}}, "kind is 'controll'"),
         ({"arms": {"none": Arm("x"), "a,b": Arm("y")}}, "without commas"),
@@ -83,6 +82,13 @@ def test_the_config_s_path_is_relative_to_the_experiment(monkeypatch, tmp_path):
 def test_designs_that_are_wrong(changes, words):
     [line] = experiments.check_experiment(dataclasses.replace(cat_sat(), **changes))
     assert words in line
+
+
+def test_a_note_must_be_a_text():
+    design = cat_sat()
+    object.__setattr__(design, "note", 3)  # the tests' type checks would refuse it before
+    [line] = experiments.check_experiment(design)
+    assert line == "note is 3; it must be a text"
 
 
 def test_all_mistakes_of_a_design_come_at_once():
