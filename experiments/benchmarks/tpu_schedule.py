@@ -7,6 +7,10 @@ inner tile, the longest piece of a kernel without a branch, are what a tile cost
 for memory. They are given for 512 queries x 512 keys, bfloat16, width 128, without a mask. jax's
 own splash attention, which has no dropout, is compiled beside.
 
+From the bundles of the kernels for a causal mask follows an estimate of a whole causal pass of one
+head: those of an inner tile, and of each part of a tile that the mask cuts, times how often they
+are computed; and what is left of the loop (`Loop`). Waiting for memory is not in it.
+
 Memory is XLA's figure for temporary arrays of a causal forward and backward pass with dropout,
 batch 4 and 8 heads at T = 2048, one head at greater lengths.
 
@@ -24,6 +28,7 @@ import sys
 import tempfile
 from importlib import metadata
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
 TOPOLOGIES = {
@@ -48,25 +53,109 @@ ENVIRONMENT = {
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
 }
 TILE = 512
+CAUSAL = {f"causal, {name}": name for name in KERNELS if name != "splash"}
+LENGTHS = (2048, 8192)
+"""Positions of the whole causal passes that are estimated."""
+SHORT = 30
+"""Bundles up to which a piece is taken for a part of every step of the grid."""
+
+
+class Loop(NamedTuple):
+    """Bundles of the pieces of a kernel's loop over its grid.
+
+    tile: an inner tile. parts: each part of a tile that the causal mask cuts. block: what begins
+    and ends blocks; it is counted once for each block of queries. step: the rest, counted at every
+    step of the grid, also where it reads nothing.
+    """
+
+    tile: int
+    parts: tuple[int, ...]
+    block: int
+    step: int
+
+
+class Counts(NamedTuple):
+    """How often the pieces of a `Loop` are computed in a causal pass of one head."""
+
+    tile: int
+    parts: tuple[int, ...]
+    block: int
+    step: int
+
+
+def pieces_of(text: str) -> list[int]:
+    """Bundles of the pieces without a branch of a final schedule, in its order."""
+    lines = [x for x in text.splitlines() if re.match(r"\s*(0x)?[0-9a-f]+\s", x)]
+    label = re.compile(r"\s*\S+\s+(LB|PB|PF|CT|LH|LE)\b")
+    cuts = [n for n, x in enumerate(lines) if "sbr.rel" in x or label.match(x)]
+    return [b - a for a, b in itertools.pairwise([0, *cuts, len(lines)])]
+
+
+def schedules_of(folder: Path, name: str) -> list[str]:
+    """The final schedules of the kernels with this name."""
+    paths = sorted(folder.glob(f"*{name}*final_bundles.txt"))
+    return [x.read_text() for x in paths if "schedule-analysis" not in x.name]
 
 
 def bundles_of(folder: Path, name: str) -> int | None:
     """The longest piece without a branch among the schedules of kernels with this name."""
-    longest = None
-    for path in sorted(folder.glob(f"*{name}*final_bundles.txt")):
-        if "schedule-analysis" in path.name:
+    return max((max(pieces_of(x)) for x in schedules_of(folder, name)), default=None)
+
+
+def loop_of(text: str, num_parts: int) -> Loop:
+    """The pieces of the loop of a kernel for a causal mask.
+
+    The inner tile is the longest one, and the parts of a tile that the mask cuts are the longest of
+    those that follow it.
+    """
+    pieces = pieces_of(text)
+    at = pieces.index(max(pieces))
+    rest = sorted(range(at + 1, len(pieces)), key=lambda n: -pieces[n])[:num_parts]
+    parts = tuple(pieces[n] for n in sorted(rest))
+    others = [x for n, x in enumerate(pieces) if n != at and n not in rest]
+    block = sum(x for x in others if x > SHORT)
+    return Loop(pieces[at], parts, block, sum(others) - block)
+
+
+def counts_of(t: int, query_block: int, key_block: int, part: int) -> Counts:
+    """How often each piece is computed for T = S = `t` (`pallas_tpu/forward.py`, each_part)."""
+    tiles, parts = 0, [0] * (key_block // part)
+    blocks, steps = range(0, t, query_block), 0
+    for first_query, first_key in itertools.product(blocks, range(0, t, key_block)):
+        steps += 1
+        if first_key + key_block - 1 <= first_query:
+            tiles += 1
             continue
-        lines = [x for x in path.read_text().splitlines() if re.match(r"\s*(0x)?[0-9a-f]+\s", x)]
-        label = re.compile(r"\s*\S+\s+(LB|PB|PF|CT|LH|LE)\b")
-        cuts = [n for n, x in enumerate(lines) if "sbr.rel" in x or label.match(x)]
-        ends = [0, *cuts, len(lines)]
-        found = max(b - a for a, b in itertools.pairwise(ends))
-        longest = found if longest is None else max(longest, found)
-    return longest
+        for n in range(len(parts)):
+            parts[n] += first_key + n * part < first_query + query_block
+    return Counts(tiles, tuple(parts), len(blocks), steps)
 
 
-def attention_of(kernel: str, t: int, k: int):
-    """f(query, key, value, words, rate) for [1, T, 1, K], not causal."""
+def causal_bundles(loop: Loop, counts: Counts) -> int:
+    """Bundles of a causal pass of one head."""
+    parts = sum(a * b for a, b in zip(loop.parts, counts.parts, strict=True))
+    others = loop.block * counts.block + loop.step * counts.step
+    return loop.tile * counts.tile + parts + others
+
+
+def causal_passes(folder: Path, kernel: str) -> dict[str, list[int]] | None:
+    """Length -> bundles of forward and backward pass; None where the compiler wrote none."""
+    from jaxreg.attention.pallas_tpu import kernel as own
+
+    key_block = own.KEYS[KERNELS[kernel]][0]
+    sizes, loops = (own.QUERY_BLOCK, key_block, own.EDGE), []
+    for name in ("_forward", "_backward"):
+        found = schedules_of(folder, name)
+        if len(found) != 1:
+            return None
+        loops.append(loop_of(found[0], key_block // own.EDGE))
+    return {
+        f"T={t}": [causal_bundles(loop, counts_of(t, *sizes)) for loop in loops] for t in LENGTHS
+    }
+
+
+def attention_of(kernel: str, t: int, k: int, *, is_causal: bool = False):
+    """f(query, key, value, words, rate) for [1, T, 1, K]; splash is not causal."""
     from jaxreg import AttentionDropout
     from jaxreg.attention.pallas_tpu.kernel import attention
 
@@ -86,7 +175,7 @@ def attention_of(kernel: str, t: int, k: int):
         *(q, k, v, None, None, None),
         words if bits else None,
         AttentionDropout(rate, bits=bits) if bits else None,
-        is_causal=False,
+        is_causal=is_causal,
         scale=1.0,
     )
 
@@ -121,6 +210,11 @@ def serve(accelerator: str, job: str, folder: str) -> None:
         found = [bundles_of(Path(folder), name) for name in names]
         print(json.dumps([None if n is None else round(n / _tiles(job)) for n in found]))
         return
+    if job in CAUSAL:
+        kernel, shape = CAUSAL[job], (1, 2048, 1, 128)
+        compiled(accelerator, attention_of(kernel, 2048, 128, is_causal=True), shape)
+        print(json.dumps(causal_passes(Path(folder), kernel)))
+        return
     from jaxreg import AttentionDropout
     from jaxreg.attention.pallas_tpu.kernel import attention
 
@@ -145,7 +239,7 @@ def measured(accelerator: str, job: str):
     """What `serve` prints in a process of its own, which libtpu's settings need."""
     with tempfile.TemporaryDirectory() as folder:
         flags = {}
-        if job in KERNELS:
+        if job in KERNELS or job in CAUSAL:
             flags["LIBTPU_INIT_ARGS"] = (
                 f"--xla_jf_dump_to={folder} --xla_jf_dump_llo_text=true"
                 " --xla_jf_dump_llo_pass_label_regex=.*final.*"
@@ -164,7 +258,7 @@ def measured(accelerator: str, job: str):
 
 
 def markdown(found: dict) -> str:
-    """The bundles and the memory as the table of docs/accelerators.md."""
+    """Bundles and memory as the table of docs/accelerators.md."""
     head = ["", *(f"{name}" for name in found["bundles"])]
     rows = [head, ["---"] * len(head)]
     for title, kernel in (
@@ -183,6 +277,16 @@ def markdown(found: dict) -> str:
     ):
         pairs = zip(totals[above], totals[below], strict=True)
         rows.append([title, *(f"{a / b:.2f}" for a, b in pairs)])
+    of_heads = found["causal_bundles"].values()
+    for length in (f"T={t}" for t in LENGTHS):
+        sums = [{k: sum(row[k][length]) for k in CAUSAL.values()} for row in of_heads]
+        cells = [f"{x['without']:,}, {x['dropout']:,}" for x in sums]
+        rows.append([f"causal, {length}, both passes: without, with dropout", *cells])
+        for title, kernel in (
+            (f"with / without dropout, causal, {length}", "dropout"),
+            ("the same, bits version 2", "dropout, bits 2"),
+        ):
+            rows.append([title, *(f"{x[kernel] / x['without']:.2f}" for x in sums)])
     for job in SIZES:
         sizes = (found["temporary_bytes"].get(name, {}).get(job) for name in found["bundles"])
         cells = ("" if size is None else f"{size / 1e6:.1f}" for size in sizes)
@@ -204,11 +308,14 @@ def main() -> None:
     found: dict = {
         "versions": {name: metadata.version(name) for name in ("jax", "libtpu")},
         "bundles": {},
+        "causal_bundles": {},
         "temporary_bytes": {},
     }
     for name in names:
         found["bundles"][name] = {job: measured(name, job) for job in KERNELS}
         print(name, json.dumps(found["bundles"][name]))
+        found["causal_bundles"][name] = {CAUSAL[job]: measured(name, job) for job in CAUSAL}
+        print(name, json.dumps(found["causal_bundles"][name]))
         found["temporary_bytes"][name] = {job: measured(name, job) for job in SIZES}
         print(name, json.dumps(found["temporary_bytes"][name]))
     if flags.output:

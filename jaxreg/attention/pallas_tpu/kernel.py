@@ -168,26 +168,36 @@ def _output(
     return layout.from_rows(out, 2, plan.query_block, plan.num_queries).swapaxes(1, 2), m, total
 
 
-def _each_example(function: Callable, arrays: tuple, own: dict[str, Array]) -> Any:
+def _each_example(function: Callable, arrays: tuple, own: dict[str, Array]) -> tuple[Array, ...]:
     """`function(arrays, operands)`, in a loop over examples where their copies are large.
 
     The kernels read copies in an order of their own, whose rows fill whole vector registers: a loop
-    holds those of one example at a time.
+    holds those of one example at a time. What it takes out and puts back has heads and widths as
+    one axis where a width does not fill a register: XLA would else fill up the whole batch's rows.
     """
     query = arrays[0]
     b, t, h, k = query.shape
     if b == 1 or b * t * h * max(k, WIDTH) * query.dtype.itemsize <= COPIED_AT_ONCE:
         return function(arrays, own)
+    shapes = []
 
-    def one(n: Array) -> Any:
-        def example(x: Array) -> Array:
-            return jax.lax.dynamic_slice_in_dim(x, n, 1) if x.shape[0] == b else x
-
+    def example(n: Array, x: Array) -> Array:
         # The operands without an axis of examples have length 1 there.
-        return function(jax.tree.map(example, arrays), jax.tree.map(example, own))
+        return jax.lax.dynamic_slice_in_dim(x, n, 1) if x.shape[0] == b else x
+
+    def one(n: Array) -> tuple[Array, ...]:
+        some = tuple(example(n, _flat(x)).reshape(1, *x.shape[1:]) for x in arrays)
+        found = function(some, {name: example(n, x) for name, x in own.items()})
+        shapes[:] = [x.shape[1:] for x in found]
+        return tuple(map(_flat, found))
 
     found = jax.lax.map(one, jnp.arange(b))
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), found)
+    return tuple(x.reshape(b, *shape) for x, shape in zip(found, shapes, strict=True))
+
+
+def _flat(x: Array) -> Array:
+    """[B, T, H, K] as [B, T, H * K] where K does not fill registers; other arrays as they are."""
+    return x.reshape(*x.shape[:2], -1) if x.ndim == 4 and x.shape[3] % WIDTH else x
 
 
 def _queries(plan: Plan, x: Array) -> Array:

@@ -231,6 +231,8 @@ class Tile:
         return (jnp.where(is_finite, gradient * slope, gradient), jnp.where(is_finite, of_cap, 0.0))
 
 
+# Traced once for every shape, as it is most of a tile; the kernels' compiler puts it in line.
+@jax.jit
 def _threefry(key: tuple[Array, Array], counter: tuple[Array, Array]) -> tuple[Array, Array]:
     """`masks.threefry2x32_13` on int32, with TOP_BITS flipped in both words."""
     schedule = (*key, key[0] ^ key[1] ^ jnp.int32(masks.PARITY))

@@ -11,6 +11,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from experiments.benchmarks import tpu_schedule
@@ -36,6 +37,22 @@ def test_the_inner_tile_has_no_more_bundles_than_committed(accelerator, kernel):
         pytest.skip("the committed bundles are those of another libtpu")
     for now, committed in zip(found, RESULT["bundles"][accelerator][kernel], strict=True):
         assert 0 < now <= GROWTH * committed
+
+
+@pytest.mark.system
+@needs_compiler
+@pytest.mark.parametrize("accelerator", ["v5e", "v6e"])
+def test_a_causal_pass_has_no_more_bundles_than_committed(accelerator):
+    found = tpu_schedule.measured(accelerator, "causal, dropout")
+    if found is None:
+        pytest.skip("this libtpu writes no schedules")
+    if metadata.version("libtpu") != RESULT["versions"]["libtpu"]:
+        pytest.skip("the committed bundles are those of another libtpu")
+    committed = RESULT["causal_bundles"][accelerator]["dropout"]
+    assert list(found) == list(committed)
+    for length, passes in found.items():
+        for now, before in zip(passes, committed[length], strict=True):
+            assert 0 < now <= GROWTH * before
 
 
 @pytest.mark.system
@@ -94,6 +111,7 @@ def test_a_batch_that_xla_divides_compiles_and_no_device_waits_for_another():
 def test_the_committed_table_has_every_accelerator():
     assert list(RESULT["temporary_bytes"]) == list(tpu_schedule.TOPOLOGIES)
     assert list(RESULT["bundles"]) == list(tpu_schedule.TOPOLOGIES)
+    assert list(RESULT["causal_bundles"]) == list(tpu_schedule.TOPOLOGIES)
     for rows in RESULT["bundles"].values():
         assert all(n > 100 for kernel in tpu_schedule.KERNELS for n in rows[kernel])
     assert RESULT["temporary_bytes"]["v5e"]["T=2048, K=64"] <= 16e6
@@ -113,3 +131,35 @@ def test_the_longest_piece_without_a_branch_is_counted(tmp_path):
     )
     assert tpu_schedule.bundles_of(tmp_path, "_forward") == 8
     assert tpu_schedule.bundles_of(tmp_path, "_backward") is None
+
+
+@pytest.mark.parametrize("key_block", [512, 1024, 2048])
+@pytest.mark.parametrize("t", [512, 2048])
+def test_tiles_of_a_causal_pass_are_counted_as_the_mask_has_them(t, key_block):
+    """Against every connection of the mask: a whole tile, a part that is read, or nothing."""
+    reads = np.tril(np.ones((t, t + key_block), bool))[:, : -(-t // key_block) * key_block]
+    tiles, parts = 0, [0] * (key_block // 512)
+    for first_query in range(0, t, 512):
+        for first_key in range(0, t, key_block):
+            tile = reads[first_query : first_query + 512, first_key : first_key + key_block]
+            if tile.all():
+                tiles += 1
+                continue
+            for n, part in enumerate(np.split(tile, len(parts), axis=1)):
+                parts[n] += bool(part.any())
+    steps = t // 512 * -(-t // key_block)
+    expected = (tiles, tuple(parts), t // 512, steps)
+    assert tpu_schedule.counts_of(t, 512, key_block, 512) == expected
+
+
+def test_a_causal_pass_is_the_sum_of_its_pieces():
+    """A loop: 3 bundles, a start of 40, a tile of 90, parts of 60 and 50, an end of 35, and 2."""
+    sizes, number, lines = [3, 40, 90, 60, 4, 50, 35, 2], 0, []
+    for size in sizes:
+        lines.append(f"  0x{number:x} LB: > {{ cut }}")
+        lines += [f"  0x{number + n:x}   : > {{ work }}" for n in range(1, size)]
+        number += size
+    loop = tpu_schedule.loop_of("\n".join(lines), 2)
+    assert loop == (90, (60, 50), 40 + 35, 3 + 4 + 2)
+    counts = tpu_schedule.Counts(5, (2, 1), 4, 8)
+    assert tpu_schedule.causal_bundles(loop, counts) == 5 * 90 + 170 + 4 * 75 + 8 * 9
