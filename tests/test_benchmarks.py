@@ -162,3 +162,31 @@ def test_the_population_of_the_training_benchmark_takes_steps():
     population = training_speed.Population(2, peers.SIZE)
     population.warm_up()
     assert population.run(2) > 0 and population.num_parameters > 100_000
+
+
+def test_what_the_readme_says_of_scanned_layers_was_measured():
+    found = json.loads((ROOT / "experiments" / "results" / "scan_layers.json").read_text())
+    rows = {(row["depth"], row["form"]): row for row in found["rows"]}
+    plain, scanned, again = (rows[12, form] for form in ("unrolled", "scanned", "scanned, block"))
+    text = " ".join((ROOT / "README.md").read_text().split())
+    assert (
+        f"compile in {scanned['cpu_seconds']:.1f} CPU seconds as a scan, one by one in"
+        f" {plain['cpu_seconds']:.1f}; with `remat=block` besides, the gradient of"
+        f" {found['batch']} x {found['length']:,} tokens needs"
+        f" {again['temporary_bytes'] / 1e9:.1f} GB in place of {plain['temporary_bytes'] / 1e9:.1f}"
+    ) in text
+    # The program does not grow with depth.
+    assert len({rows[depth, "scanned"]["instructions"] for depth in (3, 6, 12)}) == 1
+    assert rows[12, "unrolled"]["instructions"] > 3.5 * rows[3, "unrolled"]["instructions"]
+    assert plain["parameters"] == scanned["parameters"] == again["parameters"]
+
+
+@pytest.mark.system
+def test_scanned_layers_are_measured():
+    from experiments.benchmarks import scan_layers
+
+    model = scan_layers.MODEL | {"vocab_size": 11, "num_outputs": 11, "width": 16, "mlp_width": 8}
+    model |= {"num_heads": 2, "max_length": 8}
+    row = scan_layers.measured(2, "scanned, block", model, 2, 8)
+    assert row["instructions"] > 100 and row["cpu_seconds"] > 0 and row["temporary_bytes"] > 0
+    assert row["parameters"] == 11 * 16 + 2 * (4 * 16 * 16 + 3 * 16 * 8 + 2 * 16) + 16

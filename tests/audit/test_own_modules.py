@@ -1,5 +1,7 @@
 """The audit of jaxreg's own transformer, its dropout and its optimizer chain: nothing fails."""
 
+from functools import partial
+
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -21,6 +23,16 @@ from jaxreg.nn import (
 VOCABULARY, LENGTH = 20, 8
 SIZES = {"num_layers": 2, "width": 16, "num_heads": 2, "mlp_width": 32, "max_length": 2 * LENGTH}
 OPTIONS = TransformerOptions(block=BlockOptions(attention=AttentionOptions(causal=True)))
+REAL_SIZE = TransformerOptions(
+    "rotary",
+    block=BlockOptions(
+        norm_kind="rms", attention=AttentionOptions(causal=True, num_kv_heads=1), mlp_kind="swiglu"
+    ),
+    tie_embeddings=True,
+    use_bias=False,
+    scan_layers=True,
+    remat="block",
+)
 
 
 def batch(seed, size):
@@ -36,25 +48,25 @@ def dropout(attention_rate=0.2, mlp_rate=0.1, residual_rate=0.1):
     )
 
 
-def model(drops):
-    return Transformer(VOCABULARY, VOCABULARY, dropout=drops, options=OPTIONS, **SIZES)
+def model(drops, options=OPTIONS):
+    return Transformer(VOCABULARY, VOCABULARY, dropout=drops, options=options, **SIZES)
 
 
 class Holding(nnx.Module):
     """The NNX transformer with its random streams, which it takes by the call."""
 
-    def __init__(self, drops, rngs):
+    def __init__(self, drops, rngs, options=OPTIONS):
         self.rngs = rngs
         self.transformer = jaxreg.nn.nnx.Transformer(
-            VOCABULARY, VOCABULARY, dropout=drops, options=OPTIONS, **SIZES, rngs=rngs
+            VOCABULARY, VOCABULARY, dropout=drops, options=options, **SIZES, rngs=rngs
         )
 
     def __call__(self, tokens, *, train):
         return self.transformer(tokens, train=train, rngs=self.rngs)
 
 
-def nnx_model(drops):
-    return lambda rngs: Holding(drops, rngs)
+def nnx_model(drops, options=OPTIONS):
+    return lambda rngs: Holding(drops, rngs, options)
 
 
 def knobs(make):
@@ -75,8 +87,9 @@ def arrays(data):
     return [jnp.asarray(data["inputs"])]
 
 
-def subject(api):
+def subject(api, options=OPTIONS):
     make, ready = {"linen": (model, audit.linen), "nnx": (nnx_model, audit.nnx)}[api]
+    make = partial(make, options=options)
     return ready(
         make(dropout()),
         batch,
@@ -92,9 +105,10 @@ EXAMINED = ("randomness", "strengths", "train_eval", "masking", "decay", "schedu
 
 
 @pytest.mark.system
+@pytest.mark.parametrize("options", [OPTIONS, REAL_SIZE], ids=["usual", "real size"])
 @pytest.mark.parametrize("api", ["linen", "nnx"])
-def test_nothing_fails(api):
-    findings = audit.run(subject(api))
+def test_nothing_fails(api, options):
+    findings = audit.run(subject(api, options))
     assert [
         f"{found.check}: {found.detail}" for found in findings if found.status == "FAILED"
     ] == []

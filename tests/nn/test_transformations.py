@@ -1,5 +1,6 @@
 """The modules under Flax's lifted transformations, in both modes, and in JAX's strict modes."""
 
+from collections.abc import Callable
 from functools import partial
 
 import flax.linen as nn
@@ -10,7 +11,15 @@ import pytest
 from flax import nnx
 
 from jaxreg import AttentionDropout
-from jaxreg.nn import BlockDropout, Dropout, Mlp, MlpDropout, SelfAttention, TransformerBlock
+from jaxreg.nn import (
+    AttentionOptions,
+    BlockDropout,
+    Dropout,
+    Mlp,
+    MlpDropout,
+    SelfAttention,
+    TransformerBlock,
+)
 from jaxreg.nn import nnx as jnnx
 from jaxreg.nn.dropout import is_training
 from jaxreg.study.design.model_section import transformer
@@ -348,3 +357,102 @@ def test_a_batch_of_0_gives_an_array_of_that_shape(variables, train):
     assert block.shape == (0, T, D)
     twin = jnnx.TransformerBlock(H, F, DROPOUT, width=D, rngs=nnx.Rngs(0))
     assert twin(X[:0], MASK[:0], train, dropout_key=KEY).shape == (0, T, D)
+
+
+# --- attention and MLP by themselves, with grouped heads and a gate ---
+
+PARTS = {
+    "attention": SelfAttention(
+        H, AttentionDropout(0.4), AttentionOptions(causal=True, rotary=True, num_kv_heads=1)
+    ),
+    "mlp": Mlp(F, MlpDropout(0.4), kind="swiglu", use_bias=False),
+}
+
+
+def called(part, train):
+    """A lifted function of a module and x; attention has its mask in between."""
+    between = (MASK,) if part == "attention" else ()
+    return lambda module, x: module(x, *between, train, dropout_key=KEY)
+
+
+class Holder(nn.Module):
+    """One of `PARTS` in a lifted function."""
+
+    part: str
+    lifted: Callable
+
+    @nn.compact
+    def __call__(self, x):
+        module = PARTS[self.part].clone(name="part")
+        return self.lifted(module, x)
+
+
+def lifted(part, transform, train, params, x):
+    """The part under `transform`, and its gradient, by parameters."""
+    holder = Holder(part, transform(called(part, train)))
+
+    def loss(params):
+        out = holder.apply({"params": {"part": params}}, x)
+        return jnp.sum(jnp.sin(out)), out
+
+    gradient, out = jax.jit(jax.grad(loss, has_aux=True), compiler_options=FAST)(params)
+    return out, gradient
+
+
+def as_it_is(function):
+    return function
+
+
+def in_scan(function):
+    """`function` applied three times, the parameters being the same."""
+
+    def step(module, x, _):
+        return function(module, x), None
+
+    scanned = nn.scan(step, variable_broadcast="params", split_rngs={"params": False}, length=3)
+    return lambda module, x: scanned(module, x, None)[0]
+
+
+def three_times(function):
+    return lambda module, x: function(module, function(module, function(module, x)))
+
+
+def in_vmap(function):
+    return nn.vmap(function, in_axes=0, variable_axes={"params": None}, split_rngs={})
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("part", PARTS)
+def test_remat_scan_and_vmap_of_a_part_are_the_part(part):
+    module = PARTS[part]
+    params = random_like(jax.eval_shape(module.init, jax.random.key(0), X))["params"]
+    for train in (True, False):
+        run = called(part, train)
+        plain = partial(lifted, part, train=train, params=params)
+        found = plain(transform=nn.remat, x=X)
+        jax.tree.map(close, found, plain(transform=as_it_is, x=X))
+        thrice = plain(transform=three_times, x=X)
+        jax.tree.map(close, plain(transform=in_scan, x=X), thrice)
+        xs = jnp.stack([X, -X])
+        each = [module.apply({"params": params}, x, method=run) for x in xs]
+        close(plain(transform=in_vmap, x=xs)[0], each)
+
+
+@pytest.mark.system
+def test_nnx_scan_with_the_layer_s_number_in_the_call_draws_another_mask_for_each():
+    @nnx.split_rngs(splits=N)
+    @nnx.vmap(in_axes=0)
+    def make(rngs):
+        return jnnx.TransformerBlock(H, F, DROPOUT, width=D, rngs=rngs, deterministic=False)
+
+    @nnx.scan(in_axes=(nnx.Carry, 0, 0), out_axes=nnx.Carry)
+    def run(x, block, layer):
+        return block(x, MASK, dropout_key=KEY, layer=layer)
+
+    blocks = make(nnx.Rngs(0))
+    found, params, x = run(X, blocks, jnp.arange(N)), jnnx.to_linen(blocks), X
+    for layer in range(N):
+        own = {"params": jax.tree.map(lambda p, n=layer: p[n], params)}
+        block = TransformerBlock(H, F, DROPOUT, layer=layer)
+        x = block.apply(own, x, MASK, True, dropout_key=KEY)
+    np.testing.assert_allclose(found, x, rtol=1e-4, atol=1e-4)
