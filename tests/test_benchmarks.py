@@ -178,7 +178,10 @@ def test_what_the_readme_says_of_scanned_layers_was_measured():
     # The program does not grow with depth.
     assert len({rows[depth, "scanned"]["instructions"] for depth in (3, 6, 12)}) == 1
     assert rows[12, "unrolled"]["instructions"] > 3.5 * rows[3, "unrolled"]["instructions"]
-    assert plain["parameters"] == scanned["parameters"] == again["parameters"]
+    width, hidden = found["model"]["width"], found["model"]["mlp_width"]
+    block = 4 * width * width + 3 * width * hidden + 2 * width  # two gains
+    whole = found["model"]["vocab_size"] * width + 12 * block + width
+    assert whole == plain["parameters"] == scanned["parameters"] == again["parameters"]
 
 
 @pytest.mark.system

@@ -1,11 +1,13 @@
 """The whole model: embedding, positions, N blocks, final norm, output layer."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxreg import rng
 from jaxreg.nn.block import TransformerBlock
@@ -285,7 +287,7 @@ def streams(
     """
 
     def stream(inputs, padding, paddings, ids) -> Stream:
-        visible, x = None, embed(inputs)
+        visible, x = None, looked_up(embed, inputs) if features is None else embed(inputs)
 
         def key(place):
             assert dropout_key is not None  # made where any rate is not None
@@ -316,6 +318,19 @@ def streams(
         example_ids if mix.partner_ids is None else mix.partner_ids,
     )
     return stream(inputs, padding_mask, both, example_ids), partner
+
+
+def looked_up(embed: Any, tokens: Int[Array, "b t"]) -> Float[Array, "b t d"]:
+    """The tokens' rows of a table, divided as the tokens are where their axes are Explicit.
+
+    There JAX wants to be told how the result of a look-up is divided; `embed` does not ask.
+    """
+    sharding = jax.typeof(tokens).sharding
+    if sharding is None or all(part is None for part in sharding.spec):
+        return embed(tokens)
+    rows = NamedSharding(sharding.mesh, PartitionSpec(*sharding.spec, None))
+    look_up = jax.sharding.auto_axes(partial(jnp.take, axis=0), out_sharding=rows)
+    return look_up(embed.embedding[...], tokens)
 
 
 def at_positions(

@@ -105,7 +105,14 @@ EXAMINED = ("randomness", "strengths", "train_eval", "masking", "decay", "schedu
 
 
 @pytest.mark.system
-@pytest.mark.parametrize("options", [OPTIONS, REAL_SIZE], ids=["usual", "real size"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param(OPTIONS, id="usual"),
+        # As long as the usual one, which the tier of system tests has no room for twice.
+        pytest.param(REAL_SIZE, id="real size", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("api", ["linen", "nnx"])
 def test_nothing_fails(api, options):
     findings = audit.run(subject(api, options))
