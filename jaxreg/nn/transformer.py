@@ -329,7 +329,7 @@ def looked_up(embed: Any, tokens: Int[Array, "b t"]) -> Float[Array, "b t d"]:
     if sharding is None or all(part is None for part in sharding.spec):
         return embed(tokens)
     rows = NamedSharding(sharding.mesh, PartitionSpec(*sharding.spec, None))
-    look_up = jax.sharding.auto_axes(partial(jnp.take, axis=0), out_sharding=rows)
+    look_up: Any = jax.sharding.auto_axes(partial(jnp.take, axis=0), out_sharding=rows)
     return look_up(embed.embedding[...], tokens)
 
 

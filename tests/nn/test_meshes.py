@@ -62,9 +62,16 @@ def loss_and_gradient(flavour, params, tokens, **options):
 
 
 @pytest.mark.system
-@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
-@pytest.mark.parametrize("flavour", ["linen", "nnx"])
-@pytest.mark.parametrize("form", ["plain", "real size"])
+@pytest.mark.parametrize(
+    ("flavour", "form", "kind"),
+    [
+        ("linen", "plain", AxisType.Explicit),
+        ("linen", "real size", AxisType.Auto),
+        ("linen", "real size", AxisType.Explicit),
+        ("nnx", "real size", AxisType.Explicit),
+    ],
+    ids=lambda x: x if isinstance(x, str) else x.name,
+)
 def test_a_model_on_a_mesh_has_the_numbers_of_one_device(flavour, form, kind):
     from jaxreg.nn import stack_layers
 
