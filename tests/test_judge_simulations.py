@@ -119,6 +119,9 @@ def test_the_simulation_judges_as_judge_runs_does(simulation, paired, num_seeds)
 
 
 def test_the_page_is_made_of_the_figures():
-    rules = json.loads((ROOT / "experiments/results/simulations/rules.json").read_text())
-    page = load("judge_page").page(FIGURES, rules)
+    folder = ROOT / "experiments/results/simulations"
+    rules, skewed = (
+        json.loads((folder / f"{name}.json").read_text()) for name in ("rules", "skewed")
+    )
+    page = load("judge_page").page(FIGURES, rules, skewed)
     assert (ROOT / "docs" / "judge-simulations.md").read_text() == page

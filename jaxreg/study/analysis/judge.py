@@ -17,6 +17,7 @@ from jaxreg.study.analysis import (
     run_samples,
     samples,
     scores,
+    second_opinion,
     statistics,
     verdict,
 )
@@ -319,6 +320,7 @@ def _comparison(
         needed = power.seeds_needed(sample, asked.margin, alpha=design.alpha)
     paired = not isinstance(sample, Unpaired)
     empty = samples.size(sample) == 0
+    second = None if judged is None else second_opinion.opinion(sample)
     return {
         "arm": arm,
         "split": view,
@@ -331,7 +333,7 @@ def _comparison(
         "p_margin_holm": None if judged is None else judged.p_margin_holm,
         "per_seed": np.asarray(sample, dtype=np.float64).tolist() if paired else [],
         "seeds_needed": needed,
-    }
+    } | ({} if second is None else {"second_opinion": second})
 
 
 def _controls(

@@ -9,9 +9,9 @@ import numpy as np
 
 from jaxreg.data import Dataset
 from jaxreg.store.paths import shown
-from jaxreg.study.analysis import verdict
+from jaxreg.study.analysis import second_opinion, verdict
 from jaxreg.study.analysis.judge import ALL_DIVERGED, DesignLike
-from jaxreg.study.analysis.metric import ACCURACY, Metric
+from jaxreg.study.analysis.metric import ACCURACY, METRICS, Metric
 
 
 def view_examples(dataset: Dataset) -> list[tuple[str, str, str]]:
@@ -91,8 +91,19 @@ def changed(results: Mapping[str, Any]) -> list[str]:
 
 
 def warnings(experiment: DesignLike, results: Mapping[str, Any]) -> list[str]:
-    """What must be read before any number: diverged runs, and what was changed after training."""
-    return [*diverged(experiment, results), *changed(results)]
+    """What must be read before any number: diverged runs, later changes, skewed differences."""
+    return [*diverged(experiment, results), *changed(results), *asymmetric(experiment, results)]
+
+
+def asymmetric(experiment: DesignLike, results: Mapping[str, Any]) -> list[str]:
+    """One line per arm with skewed differences or a run far off, and a second opinion on it."""
+    metric = METRICS[results.get("metric", ACCURACY.name)]
+    lines = [
+        second_opinion.line(row["arm"], row.get("second_opinion"), metric.scale, metric.unit)
+        for row in results["comparisons"]
+        if experiment.arms[row["arm"]].kind == "arm"
+    ]
+    return [line for line in lines if line is not None]
 
 
 def headline(

@@ -12,7 +12,7 @@ from jaxreg.errors import DONE, UserErrors
 from jaxreg.store.atomic import write_json, write_text
 from jaxreg.study.analysis import controls, verdict
 from jaxreg.study.claims import markdown, page
-from jaxreg.study.claims.verdicts import JUDGED, NOT_RUN, judged_entry
+from jaxreg.study.claims.verdicts import JUDGED, NOT_RUN, judged_entry, second
 
 _EARLIER = re.compile(r", by at least the margin [^ ;,]+$")
 """Words of an earlier rule, in a control whose values per seed were not kept."""
@@ -47,6 +47,8 @@ def judge_again(contents: Mapping[str, Any]) -> dict[str, Any]:
         new = judged_entry(found)
         if question["reason"] == NOT_RUN:
             new = dict.fromkeys(JUDGED) | {"reason": NOT_RUN}
+        else:
+            new |= second(question["per_seed"])
         question |= new
     return {**contents, "aa": _aa_summary(contents["aa"], pairs), "claims": claims}
 

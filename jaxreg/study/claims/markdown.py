@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxreg.study.analysis import verdict
+from jaxreg.study.analysis import second_opinion, verdict
 
 HEADER = (
     "| claim | the essay says | asked | effect [95%] | predicted | verdict |",
@@ -27,6 +27,7 @@ def markdown(contents: Mapping[str, Any]) -> str:
                 *(f"| {' | '.join(map(_cell, row))} |" for row in cells),
                 "",
                 *_readings(contents),
+                *_asymmetric(contents),
                 *_moved(contents),
                 *_budget(contents),
             ]
@@ -90,6 +91,22 @@ def _readings(contents: Mapping[str, Any]) -> list[str]:
     """What must be known to read the verdicts, by claim."""
     found = [f"- **{c['id']}**: {c['reading']}" for c in contents["claims"] if c.get("reading")]
     return ["## How to read them", "", *found, ""] if found else []
+
+
+def _asymmetric(contents: Mapping[str, Any]) -> list[str]:
+    """Questions whose differences are skewed or have a seed far off, with a second opinion."""
+    lines = [
+        second_opinion.line(
+            f"**{claim['id']}** {question['name']}",
+            question.get("second_opinion"),
+            question["scale"],
+            question["unit"],
+        )
+        for claim in contents["claims"]
+        for question in claim.get("questions", ())
+    ]
+    found = [f"- {line}" for line in lines if line is not None]
+    return ["## Where the differences are not symmetric", "", *found, ""] if found else []
 
 
 def _moved(contents: Mapping[str, Any]) -> list[str]:

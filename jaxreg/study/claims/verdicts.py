@@ -14,7 +14,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxreg.study.analysis import controls, scores, verdict
+from jaxreg.study.analysis import controls, scores, second_opinion, verdict
 from jaxreg.study.claims.claim import Control, Question
 from jaxreg.study.claims.design import Design, reference
 from jaxreg.study.claims.measurements import MeasuredEffect, MeasuredQuestion, Measurements
@@ -191,7 +191,13 @@ def _row(
     if judged is None:
         nothing = dict.fromkeys(JUDGED) | {"reason": "a quick run has no verdicts"}
         return entry | numbers | nothing
-    return entry | numbers | judged_entry(judged)
+    return entry | numbers | judged_entry(judged) | second(own.measured.differences)
+
+
+def second(differences: Any) -> dict[str, Any]:
+    """The second opinion on a question's differences, {} where they are too few."""
+    found = second_opinion.opinion(differences)
+    return {} if found is None else {"second_opinion": found}
 
 
 def judged_entry(judged: verdict.Verdict) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from jaxreg.study.analysis import verdict
+from jaxreg.study.analysis import second_opinion, verdict
 from jaxreg.study.analysis.judge import Outcome
 from jaxreg.study.analysis.runs import Question
 from jaxreg.study.report import judged_method as method
@@ -196,6 +196,9 @@ def _own_warnings(results: Mapping[str, Any], question: Question) -> list[str]:
         for control in results["controls"].values()
         if control["passed"] is False
     ]
+    rows = [row for row in results["comparisons"] if row["arm"] != question.aa]
+    lines = [second_opinion.line(row["arm"], row.get("second_opinion"), 1.0, "") for row in rows]
+    found += [line for line in lines if line is not None]
     if question.margin is None:
         found.append(
             "No margin was given, so there are intervals and p values and no verdicts: a verdict"
