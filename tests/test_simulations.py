@@ -164,6 +164,41 @@ def test_a_slice_of_the_rules_made_again_is_the_committed_one(rules):
         assert found[name] == pytest.approx(shares, abs=0.001)
 
 
+SKEWED = json.loads((ROOT / "experiments/results/simulations/skewed.json").read_text())
+
+
+def test_skewed_differences_err_more_often_and_the_warning_sees_some():
+    rows = {(row["noise"], row["seeds"]): row for row in SKEWED["rows"]}
+    for seeds in (6, 8, 12, 20):
+        assert rows["normal", seeds]["warned"] <= 0.05
+        assert rows["normal", seeds]["negligible"] <= 0.05 + 3 * (0.05 * 0.95 / 600) ** 0.5
+        assert rows["exponential", seeds]["negligible"] > 0.1
+        assert rows["arm collapses", seeds]["supported"] > 0.1
+        assert rows["log-normal", seeds]["covered"] < 0.9
+    assert rows["arm collapses", 20]["warned"] > 0.8 < rows["baseline collapses", 20]["warned"]
+
+
+def test_arms_that_share_a_baseline_err_together():
+    shared, own = SKEWED["shared"]["found"].values()
+    most = 0.05 + 3 * (0.05 * 0.95 / SKEWED["shared"]["families"]) ** 0.5
+    for each in (shared, own):
+        assert each["families_with_a_false_verdict"] <= most
+    assert shared["of_those_with_any_two_or_more"] > 2 * own["of_those_with_any_two_or_more"]
+    assert shared["uncorrected"]["none"] > own["uncorrected"]["none"]
+
+
+def test_skewed_noise_has_mean_0_and_its_tail_on_the_side_it_says():
+    skewed = load("skewed")
+    for name in (*skewed.NOISES, *skewed.COLLAPSES):
+        drawn = skewed.noise(name, np.random.default_rng(1), (1000, 100))
+        assert drawn.mean() == pytest.approx(0, abs=0.04)
+        side = {"normal": 0, "exponential": 1, "log-normal": 1, "baseline collapses": 1}.get(
+            name, -1
+        )
+        assert np.sign(round(float(np.mean(drawn**3)), 0)) == side
+    assert skewed.row("normal", 6, 20) == skewed.row("normal", 6, 20)
+
+
 def test_of_the_real_a_a_pairs_none_comes_out_in_its_family_and_few_when_paired_anew():
     assert len(REAL["pairs"]) == 20 and REAL["seeds"] == 20
     assert REAL["supported_or_opposite"] == sum(

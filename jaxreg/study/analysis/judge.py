@@ -333,7 +333,7 @@ def _comparison(
         "p_margin_holm": None if judged is None else judged.p_margin_holm,
         "per_seed": np.asarray(sample, dtype=np.float64).tolist() if paired else [],
         "seeds_needed": needed,
-    } | ({} if second is None else {"second_opinion": second})
+    } | ({} if second is None else {"robust": second})
 
 
 def _controls(

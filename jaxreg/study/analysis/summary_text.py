@@ -99,7 +99,7 @@ def asymmetric(experiment: DesignLike, results: Mapping[str, Any]) -> list[str]:
     """One line per arm with skewed differences or a run far off, and a second opinion on it."""
     metric = METRICS[results.get("metric", ACCURACY.name)]
     lines = [
-        second_opinion.line(row["arm"], row.get("second_opinion"), metric.scale, metric.unit)
+        second_opinion.line(row["arm"], row.get("robust"), metric.scale, metric.unit)
         for row in results["comparisons"]
         if experiment.arms[row["arm"]].kind == "arm"
     ]

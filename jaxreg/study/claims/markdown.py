@@ -98,7 +98,7 @@ def _asymmetric(contents: Mapping[str, Any]) -> list[str]:
     lines = [
         second_opinion.line(
             f"**{claim['id']}** {question['name']}",
-            question.get("second_opinion"),
+            question.get("robust"),
             question["scale"],
             question["unit"],
         )

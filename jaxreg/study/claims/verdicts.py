@@ -197,7 +197,7 @@ def _row(
 def second(differences: Any) -> dict[str, Any]:
     """The second opinion on a question's differences, {} where they are too few."""
     found = second_opinion.opinion(differences)
-    return {} if found is None else {"second_opinion": found}
+    return {} if found is None else {"robust": found}
 
 
 def judged_entry(judged: verdict.Verdict) -> dict[str, Any]:

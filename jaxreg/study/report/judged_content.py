@@ -197,7 +197,7 @@ def _own_warnings(results: Mapping[str, Any], question: Question) -> list[str]:
         if control["passed"] is False
     ]
     rows = [row for row in results["comparisons"] if row["arm"] != question.aa]
-    lines = [second_opinion.line(row["arm"], row.get("second_opinion"), 1.0, "") for row in rows]
+    lines = [second_opinion.line(row["arm"], row.get("robust"), 1.0, "") for row in rows]
     found += [line for line in lines if line is not None]
     if question.margin is None:
         found.append(
