@@ -55,12 +55,12 @@ def opinion(sample: Sample) -> dict[str, Any] | None:
         return None
     values = statistics.finite_vector(sample, "differences")
     interval = stats.mstats.trimmed_mean_ci(values, limits=(TRIM, TRIM), alpha=0.05)
-    ranked = stats.wilcoxon(values).pvalue if np.any(values) else 1.0
+    _, ranked = stats.wilcoxon(values) if np.any(values) else (0.0, 1.0)
     return dataclasses.asdict(
         Opinion(
             float(stats.trim_mean(values, TRIM)),
             [float(end) for end in interval],
-            float(ranked),
+            float(np.asarray(ranked)),
             warning(values),
         )
     )
