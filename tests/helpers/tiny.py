@@ -267,4 +267,4 @@ def use_compiled(monkeypatch: Any) -> None:
     monkeypatch.setattr(
         program, "plan_of", lambda *arguments: TinyPlan(**vars(_plan_of(*arguments)))
     )
-    monkeypatch.setattr(trainer, "compile_programs", lambda *arguments: None)
+    monkeypatch.setattr(trainer, "compile_programs", lambda *arguments, **options: None)
