@@ -11,10 +11,10 @@ from collections import defaultdict
 from pathlib import Path
 
 import jax
+import jaxtyping
 import pytest
-from jaxtyping import install_import_hook
 
-from tests.helpers import runtime_types  # noqa: F401, before the hook
+from tests.helpers import runtime_types  # before the hook
 from tests.helpers.place import CACHE
 
 ROOT = Path(__file__).parents[1]
@@ -27,13 +27,17 @@ SMALL = (
 )
 
 jax.config.update("jax_num_cpu_devices", 8)
+# Compiling takes most of the time. Without most of XLA's optimizations it takes up to half as long,
+# to slower code with other last bits: see the mark `optimized`.
+jax.config.update("jax_disable_most_optimizations", True)
 jax.config.update("jax_compilation_cache_dir", str(CACHE / "tests"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)  # writing takes 3 ms each
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 # Law 8: shapes live in signatures, and the test run checks them. Must come before jaxreg's modules
 # are imported.
-install_import_hook("jaxreg", "tests.helpers.runtime_types.checked")
+jaxtyping.jaxtyped = runtime_types.faster(jaxtyping.jaxtyped)
+jaxtyping.install_import_hook("jaxreg", "tests.helpers.runtime_types.checked")
 
 
 def pytest_addoption(parser):
@@ -61,8 +65,9 @@ def pytest_collection_modifyitems(config, items):
     items.sort(key=lambda item: item.path.relative_to(ROOT / "tests").parts[0] not in LONG)
     if not config.getoption("--slow"):
         for item in items:
-            if "slow" in item.keywords:
-                item.add_marker(pytest.mark.skip(reason="takes many minutes: give --slow"))
+            for marker in item.iter_markers("slow"):
+                why = marker.kwargs.get("reason", "takes many minutes")
+                item.add_marker(pytest.mark.skip(reason=f"{why}: give --slow"))
     cases = defaultdict(list)
     for item in items:
         if "short_cases" in item.keywords:
@@ -103,24 +108,17 @@ def few_programs(request):
         program_cache.forget_programs()
 
 
-QUICKLY_COMPILED = ("attention", "nn", "probe", "reg")
-"""Folders whose tests compile small functions of their own, and compare no stored bits."""
-
-
 @pytest.fixture(autouse=True)
-def quickly_compiled(request):
-    """Compiles without most of XLA's optimizations where the last bits are not the point.
-
-    A test that looks at the compiled program, at its memory or its instructions, has the mark
-    `optimized`.
+def optimized(request):
+    """Compiles a test with the mark `optimized` as for a user: it looks at the compiled program, at
+    its memory or its instructions, or at numbers that were stored.
     """
-    folder = request.path.relative_to(ROOT / "tests").parts[0]
-    optimized = "optimized" in request.node.keywords
-    jax.config.update(
-        "jax_disable_most_optimizations", folder in QUICKLY_COMPILED and not optimized
-    )
-    yield
+    if "optimized" not in request.node.keywords:
+        yield
+        return
     jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture(scope="session")

@@ -314,6 +314,7 @@ PARTS = {
 }
 
 
+@pytest.mark.short_cases("weight_decay", "adaptive_clip")
 @pytest.mark.parametrize("name", OFF)
 def test_a_part_alone_at_its_off_value_passes_each_bit_compiled_with_a_traced_strength(name):
     @jax.jit
@@ -335,7 +336,7 @@ def test_a_part_alone_at_its_off_value_passes_each_bit_compiled_with_a_traced_st
     )
 
 
-@pytest.mark.short_cases("weight_decay-jit", "adaptive_clip-jit")
+@pytest.mark.short_cases("weight_decay-jit")
 @pytest.mark.parametrize("how", ["eager", "jit"])
 @pytest.mark.parametrize("name", OFF)
 def test_a_chain_with_a_part_at_its_off_value_is_that_without_it(name, how):

@@ -105,6 +105,7 @@ def test_no_queries_give_no_outputs():
     assert dot_product_attention(x[:, :0], x, x, **DROPOUT).shape == (2, 0, 2, 4)
 
 
+@pytest.mark.short_cases("blockwise")
 @BOTH
 def test_float64_is_computed_in_float64(implementation, set_config):
     set_config("jax_enable_x64", True)
@@ -122,6 +123,7 @@ def test_float64_is_computed_in_float64(implementation, set_config):
     assert out.dtype == jnp.float32
 
 
+@pytest.mark.short_cases("blockwise")
 @BOTH
 def test_mixed_dtypes_are_promoted(implementation):
     x = normal(1, 1, 20, 2, 4)

@@ -151,6 +151,7 @@ def test_every_name_that_flax_passes_is_in_the_signature_with_flax_s_default():
         }
 
 
+@pytest.mark.short_cases("nnx")
 def test_without_dropout_it_equals_flax(library):
     for mask, causal in [(None, False), (MASK, False), (MASK, True)]:
         ours = library(attention_fn=attention_fn())(mask=mask, causal=causal)[0]
@@ -206,6 +207,7 @@ def test_example_ids_make_linen_s_masks_those_of_the_global_batch():
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.short_cases("nnx")
 def test_a_traced_rate_works_where_flax_s_own_function_fails(library, as_users_run_it):
     def out(rate):
         return library(attention_fn=attention_fn(rate=rate), dropout_rate=0.5)(

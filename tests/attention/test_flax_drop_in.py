@@ -498,6 +498,7 @@ def test_a_traced_rate_leaks_no_tracer(library, as_users_run_it):
     np.testing.assert_allclose(traced, out(0.5), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.short_cases("blockwise")
 def test_no_key_is_used_twice(implementation):
     q = X.reshape(B, T, H, D // H)
 
@@ -511,6 +512,7 @@ def test_no_key_is_used_twice(implementation):
     assert np.abs(a - b).max() > 0.01
 
 
+@pytest.mark.short_cases("nnx-None")
 def test_a_branch_of_cond(library, implementation):
     layer = library(attention_fn=attention_fn(implementation=implementation), dropout_rate=0.5)
 

@@ -89,6 +89,7 @@ def test_where_nothing_is_dropped_the_numbers_are_flax_s(library, implementation
     )
 
 
+@pytest.mark.short_cases("nnx")
 def test_every_implementation_drops_the_same_connections(library):
     key = jax.random.key(8)
 
@@ -158,6 +159,7 @@ def test_decoding_with_a_cache(decoded, implementation):
 # --- sown weights ---
 
 
+@pytest.mark.short_cases("nnx-reference", "linen-blockwise")
 @pytest.mark.filterwarnings("ignore:Using 'Module.sow:DeprecationWarning")
 def test_weights_are_sown_whatever_the_implementation(library, implementation):
     layer = library(attention_fn=attention_fn(implementation=implementation), dropout_rate=0.5)

@@ -222,6 +222,7 @@ def test_rbg_masks_do_not_depend_on_the_layout():
     np.testing.assert_array_equal(jit(mapped)(keys), both)
 
 
+@pytest.mark.short_cases("rbg")
 @pytest.mark.parametrize("impl", ["threefry2x32", "rbg", "unsafe_rbg"])
 def test_raw_keys_are_those_of_the_default_implementation(impl):
     with jax.default_prng_impl(impl):

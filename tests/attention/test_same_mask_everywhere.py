@@ -155,6 +155,13 @@ def expected():
 
 
 @pytest.mark.short_cases(
+    "blockwise-traced rate",
+    "blockwise-vmap over examples, with ids",
+    "blockwise-pmap, 8 devices",
+    "blockwise-jit, batch on 8 devices",
+    "blockwise-backward, remat",
+)
+@pytest.mark.short_cases(
     *(f"blockwise-{name}" for name in PROGRAMS), "reference-traced rate", "reference-backward"
 )
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -179,6 +186,7 @@ def test_in_loops_the_key_is_the_step_s(weights):
     np.testing.assert_array_equal(np.asarray(looped(weights)) > 0, expected)
 
 
+@pytest.mark.short_cases("blockwise")
 def test_without_ids_a_sharded_batch_counts_over_all_devices(weights):
     query, value, _ = placed(8, PartitionSpec("batch"))
     found = jit(lambda q, v: weights(q, v, None))(query, value)
@@ -188,6 +196,7 @@ def test_without_ids_a_sharded_batch_counts_over_all_devices(weights):
     np.testing.assert_array_equal(np.asarray(found) > 0, expected)
 
 
+@pytest.mark.short_cases("blockwise")
 def test_without_ids_every_device_of_a_pmap_draws_the_same_mask(weights):
     # The documented trap: pmap sees local batches only. Pass global ids.
     query, value, _ = split(2)
@@ -197,6 +206,7 @@ def test_without_ids_every_device_of_a_pmap_draws_the_same_mask(weights):
     np.testing.assert_array_equal(first, second)
 
 
+@pytest.mark.short_cases("blockwise")
 def test_vmap_with_a_key_per_example_is_example_0_of_each_key(weights):
     # How a foreign module gets position-keyed masks: vmap(apply) with rngs={"dropout":
     # fold_in(step_key, id)}.
@@ -214,6 +224,7 @@ def test_vmap_with_a_key_per_example_is_example_0_of_each_key(weights):
     np.testing.assert_array_equal(np.asarray(found) > 0, expected)
 
 
+@pytest.mark.short_cases("blockwise")
 def test_vmap_over_rates(weights):
     rates = [0.0, 0.4, 0.75]
     found = jit(jax.vmap(lambda rate: weights(QUERY, VALUE, IDS, KEY, rate)))(jnp.array(rates))

@@ -337,6 +337,7 @@ def test_dropkey_never_reads_what_it_must_not(implementation, causal):
     )  # the mean of all real values, none of a block's filling
 
 
+@pytest.mark.short_cases("query-logits-reference", "query-logits-blockwise")
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize(
     "setting", [("query", "logits", ()), ("head", "logits", ("example",))], ids=named

@@ -7,7 +7,10 @@ import pytest
 from tests.helpers import own_experiment as own
 from tests.helpers.place import Place, same
 
-WORDS = ("compare", "experiments/own.py", "--devices=1", "--seeds=1", "--arms=none,mine")
+WORDS = (
+    *("compare", "experiments/own.py", "--devices=1", "--seeds=1", "--arms=none,mine"),
+    "--config.train.num_steps=150",  # fifteen saves an arm
+)
 WHILE_TRAINING = """def look(x):
             if os.path.exists("FAIL"):
                 raise KeyError("the file of mine is gone")
@@ -33,7 +36,7 @@ def test_while_it_trains(place):
     process = run.start(*WORDS)
     # The second structure, with the penalty in it, is under way: a checkpoint after the first
     # member.
-    assert run.until(process, lambda: run.members() and run.saved() > 33)
+    assert run.until(process, lambda: run.members() and run.saved() > 18)
     (place.folder / "FAIL").touch()
     assert process.wait(timeout=300) == 2, run.output()
     said, kept = run.output(), run.saved()
@@ -42,7 +45,7 @@ def test_while_it_trains(place):
     assert said.index("Traceback") < said.index(
         f"jaxreg compare: the exception comes from {own_file}, not from jaxreg"
     )
-    assert "defect of jaxreg" not in said and kept > 33
+    assert "defect of jaxreg" not in said and kept > 18
     (place.folder / "FAIL").unlink()
     run.finish(*WORDS)
     same(run, undisturbed)

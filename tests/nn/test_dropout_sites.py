@@ -175,7 +175,7 @@ def test_masks_at_test_time_are_asked_for_with_a_key_for_each_pass(params, absen
     np.testing.assert_allclose(many, last.apply(params, TOKENS), atol=0.05)
 
 
-@pytest.mark.short_cases("attention_dropout_rate", "mlp_dropout_rate")
+@pytest.mark.short_cases("mlp_dropout_rate")
 @pytest.mark.parametrize("site", SITES)
 def test_a_mask_does_not_depend_on_how_the_batch_is_cut(site, params):
     """Examples 3 and 8 of a global batch, together and one by one; and others than 0 and 1."""
@@ -355,6 +355,7 @@ class Inner(nn.Module):
         return jnp.sum(jnp.sin(module(x, train=True, dropout_key=self.dropout_key)))
 
 
+@pytest.mark.short_cases("a key")
 @pytest.mark.parametrize("stream", ["a key", "flax's stream"])
 def test_under_remat_with_a_traced_rate_the_mask_is_the_same_forward_and_backward(stream):
     shapes = jax.eval_shape(lambda: SelfAttention(2).init(jax.random.key(0), X))["params"]

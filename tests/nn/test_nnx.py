@@ -311,7 +311,7 @@ def test_parameters_that_do_not_fit_are_refused(change, message):
 # --- numbers; not compiled: both run the same operations, which compile once ---
 
 
-@pytest.mark.short_cases("dropout", "mlp", "attention, spans, blockwise")
+@pytest.mark.short_cases("attention, spans, blockwise")
 @pytest.mark.parametrize("case", [case for case in CASES if case != "layer scale"])
 def test_the_same_key_gives_the_same_numbers(case):
     name, fields, call = CASES[case]

@@ -259,7 +259,7 @@ def test_a_feature_s_bit_does_not_depend_on_the_dtype():
 # --- Linen and NNX ---
 
 
-@pytest.mark.short_cases()
+@pytest.mark.system
 @pytest.mark.parametrize("name", OPTIONS)
 def test_nnx_computes_what_linen_computes(name):
     fields = transformer_arguments(

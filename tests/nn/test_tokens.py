@@ -123,6 +123,7 @@ def test_a_forgotten_token_is_invisible_in_every_head_and_layer_but_in_its_own_r
         assert not same[b, t] and same.sum() == same.size - 1
 
 
+@pytest.mark.short_cases("key_dropout_rate")
 @pytest.mark.parametrize("field", ["token_dropout_rate", "key_dropout_rate"])
 def test_padding_stays_unread_and_more_of_it_changes_nothing(field):
     options = {"num_layers": 1, "positions": "sinusoidal", field: 0.5}

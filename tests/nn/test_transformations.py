@@ -193,6 +193,7 @@ def test_scan_over_layers_with_the_layer_s_number_is_the_layers_one_by_one(stack
             assert all(0.3 < np.mean(kept[0] != kept[n]) < 0.7 for n in (1, 2))
 
 
+@pytest.mark.system
 def test_scan_with_one_key_and_one_number_draws_one_mask_and_with_split_streams_another_each(
     stacked,
 ):

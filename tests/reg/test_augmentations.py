@@ -125,6 +125,7 @@ def test_off_is_exactly_the_batch(name, kind, strength):
         np.testing.assert_array_equal(out["mix_weight"], np.ones(B, np.float32))
 
 
+@pytest.mark.short_cases("synonym_rate-text", "cutmix_strength-images")
 @pytest.mark.parametrize(("name", "kind"), CASES)
 def test_on_it_changes_the_batch_and_other_steps_change_it_otherwise(name, kind):
     batch = BATCHES[kind]
@@ -151,6 +152,7 @@ def test_the_layout_of_the_batch_does_not_matter(name, kind):
         )
 
 
+@pytest.mark.short_cases("mixup_strength")
 @pytest.mark.parametrize("name", AUGMENTATIONS)
 def test_a_traced_strength_gives_the_same(name):
     batch = BATCHES["text"]
@@ -425,6 +427,7 @@ def test_rewriting_by_hand(name):
     assert 3 < struck < B - 1
 
 
+@pytest.mark.short_cases("synonym_rate")
 @pytest.mark.parametrize("name", KINDS)
 def test_rewriting_strikes_at_its_rate_and_takes_every_variant_equally_often(name):
     kind = KINDS[name]

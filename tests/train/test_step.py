@@ -160,6 +160,7 @@ def test_a_diverged_state_is_marked_and_stands_still():
     assert int(parts.step) == int(state.step) and bool(parts.diverged)
 
 
+@pytest.mark.short_cases("4")
 @pytest.mark.parametrize("devices", [1, 2, 4, 8])
 def test_sums_and_counts_travel_and_are_divided_once_by_the_global_count(devices):
     own = problem(noise=0.2)

@@ -16,7 +16,10 @@ ROOT = Path(__file__).parents[2]
     [
         ["ruff", "format", "--check", "--no-cache", "."],
         ["ruff", "check", "--no-cache", "."],
-        ["pyright", "--pythonpath", sys.executable],
+        pytest.param(
+            ["pyright", "--pythonpath", sys.executable],
+            marks=pytest.mark.slow(reason="half a minute; .ci/run gives this command itself"),
+        ),
     ],
     ids=["ruff format", "ruff check", "pyright"],
 )

@@ -42,7 +42,13 @@ def test_ours_passes_every_check(words):
 
 
 @pytest.mark.system
-@pytest.mark.parametrize("platform", ["tpu", "gpu"])
+@pytest.mark.parametrize(
+    "platform",
+    [
+        "gpu",
+        pytest.param("tpu", marks=pytest.mark.slow(reason="test_interpreted_kernels.py has both")),
+    ],
+)
 def test_the_kernels_interpreted_pass_every_check(platform, monkeypatch):
     use_small_tpu_tiles(monkeypatch)
     with by_platform.interpreted(platform):

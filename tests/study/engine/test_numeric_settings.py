@@ -43,6 +43,7 @@ def test_members_trained_under_another_setting_are_others(name, settings):
     assert trainer.fingerprint()["settings"] == {name: CHANGES[name]}
 
 
+@pytest.mark.optimized  # the tests' own flag is one of them
 def test_flags_of_xla_are_in_the_fingerprint_but_those_that_change_no_number(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=8 --xla_dump_to=x")
     assert "xla_flags" not in trainer.fingerprint()

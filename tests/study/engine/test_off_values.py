@@ -59,6 +59,7 @@ def test_it_passes_and_can_fail_in_bfloat16(monkeypatch):
     assert off_values.off_value(narrow, tiny.dataset(1), 1, lambda phase: None)["passed"] is False
 
 
+@pytest.mark.system
 def test_it_compares_with_a_program_that_has_no_terms(absent):
     loss, gradient, params = absent
     again, _, _ = off_values.one_step(CONFIG, tiny.dataset(1), 1)
@@ -91,6 +92,7 @@ def test_dropout_that_drops_or_scales_at_0_is_found(monkeypatch):
     assert off_values.off_value(CONFIG, tiny.dataset(1), 1, lambda phase: None)["passed"] is False
 
 
+@pytest.mark.short_cases("nan")
 @pytest.mark.parametrize(
     "wrong",
     [

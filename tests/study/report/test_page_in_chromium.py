@@ -318,6 +318,7 @@ def test_every_number_may_be_missing(shown):
     assert browser.text("#probability") == "–"
 
 
+@pytest.mark.short_cases("curves", "timing", "comparisons")
 @pytest.mark.parametrize(
     "absent",
     [
