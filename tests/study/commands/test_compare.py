@@ -321,6 +321,22 @@ def test_planning_says_first_what_is_wrong_with_an_own_model(tmp_path, monkeypat
     assert shown.notes[0] == f"of {', '.join(ARMS)}"
 
 
+def test_a_plan_of_many_members_first_says_that_counting_takes_a_while(tmp_path, monkeypatch):
+    """Before any member is looked at: `--seeds=20000` once printed nothing for minutes."""
+    shown, heard = Shown(), []
+    arms = {name: tiny.config(arm.diff) for name, arm in ARMS.items()}
+    right = run.make_specs
+
+    def making(*arguments):
+        heard.extend(shown.notes)
+        return right(*arguments)
+
+    monkeypatch.setattr(run, "make_specs", making)
+    monkeypatch.setattr(run, "MANY", 5)
+    assert run.plan(DESIGN, tiny.config(), arms, (1, 2), tmp_path / "own", display=shown) == 0
+    assert heard[:1] == ["6 members are counted, which takes a while"]
+
+
 def test_a_single_run_is_resumed_and_refuses_another_seed(tmp_path):
     config = tiny.config()
     shown = Shown(lambda count: signal.raise_signal(signal.SIGINT) if count == 3 else None)
