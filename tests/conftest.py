@@ -56,8 +56,8 @@ def pytest_configure(config):
         config.option.loadscopereorder = False
 
 
-LONG = ("faults", "store", "distributed", "launch")
-"""Folders of whole processes: they go first, so that no worker is left alone with them."""
+LONG = ("faults", "store", "distributed", "launch", "test_device_page.py", "test_wheel.py")
+"""Whole processes, and the longest files: first, so that no worker is left alone with them."""
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest selects by -m
