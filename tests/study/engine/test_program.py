@@ -14,6 +14,7 @@ from jaxreg.data.catsat import grammar
 from jaxreg.store.member_store import Record
 from jaxreg.study.engine import member_scores, program
 from jaxreg.study.engine.trainer import passes_of
+from jaxreg.train.step import Moment
 from tests.helpers import tiny
 
 SEED = 1
@@ -314,7 +315,7 @@ def test_a_field_that_nobody_reads_is_an_error(section):
         }
         jax.eval_shape(
             lambda: problem.objective(
-                problem.init(jax.random.key(0)), batch, jax.random.key(1), jnp.arange(2)
+                problem.init(jax.random.key(0)), batch, Moment(1, 0), jnp.arange(2)
             )
         )
 
