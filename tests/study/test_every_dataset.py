@@ -40,6 +40,7 @@ def small(name: str) -> dict:
         "train.members_per_device": 1,
         "eval.every_steps": 3,
     }
+    values["model.causal"] = SOURCES[name].answers == "every_position"
     values |= {"optim.warmup_steps": 2, "data.num_train": {"modn": 64}.get(name, 48)}
     assert config.validate(values) == []
     return plain(config._nested(values))
@@ -106,9 +107,10 @@ def test_results_have_every_view_of_the_draw(ran):
     chance = next(
         dataset.chance_of(view) for view in dataset.views if view.name == SOURCES[name].primary
     )
-    assert f"(chance {100 * chance:.3g}%)" in said[0] and "nan" not in " ".join(
-        said
-    ).lower().replace("nano", "")
+    # Six steps do not beat the unigram model, which next tokens are held against.
+    guess = "unigram" if dataset.answers == "every_position" else f"(chance {100 * chance:.3g}%)"
+    assert guess in said[0]
+    assert "nan" not in " ".join(said).lower().replace("nano", "")
     at_chance = {f"{view.name}_at_chance" for view in dataset.views if view.at_chance}
     assert at_chance == {control for control in found["controls"] if control.endswith("_at_chance")}
 
@@ -145,6 +147,10 @@ def test_accuracies_are_the_hits_of_the_members_scored_again_by_hand(ran):
         logits, split = np.asarray(program.predict(model, fresh, batch)), dataset.splits[view.split]
         hits = []
         for row in np.flatnonzero(dataset.view_weights(view)):
+            if dataset.answers == "every_position":
+                rows = zip(logits[row], split.label[row], strict=True)
+                hits.append(np.mean([x[y] > np.delete(x, y).max() for x, y in rows]))
+                continue
             others = (
                 np.delete(logits[row], split.label[row])
                 if split.foil[row] < 0
@@ -180,12 +186,13 @@ def test_one_sentence_can_be_looked_at(ran):
         with pytest.raises(UserErrors, match="digits has no words"):
             inspect.matrices(workdir, "drop", 1, 2, None)
         return
-    found = inspect.matrices(workdir, "drop", 1, 2, None)
+    text = "the cat" if SOURCES[name].answers == "every_position" else None
+    found = inspect.matrices(workdir, "drop", 1, 2, text)
     assert (
         found.weights.shape == found.kept.shape and found.weights.shape[-1] == len(found.words) > 1
     )
     np.testing.assert_allclose(found.weights.sum(-1), 1, atol=1e-5)
-    assert not found.kept.all() and found.query >= 0
+    assert not found.kept.all() and (found.query >= 0) == (text is None)
     with pytest.raises(UserErrors, match="--text: .€. is not a word of"):
         inspect.matrices(workdir, "drop", 1, 2, "€")
 

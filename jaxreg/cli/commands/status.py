@@ -130,6 +130,13 @@ def _machine_lines(machine: Mapping, unsaved: str) -> list[tuple[str, str]]:
                 ),
             )
         )
+    reading = []
+    if "tokens_per_second" in machine:
+        reading.append(f"{machine['tokens_per_second']:,.0f} tokens/s")
+    if "data_wait" in machine:
+        reading.append(f"waiting for data {100 * machine['data_wait']:.1f}% of training")
+    if reading:
+        lines.append(("data", ", ".join(reading)))
     if machine["memory_bytes"]:
         lines.append(
             (

@@ -10,6 +10,9 @@ own; the sums go on over all of them.
   the run done.
 - Throughput: model-steps (steps times the members that took them) per second of training chunks.
   Evaluations are not in it.
+- Tokens: where every position is asked, model-steps times the tokens of a batch.
+- Waiting for data: where training rows are streamed, the seconds of training chunks in which no
+  step could begin because its rows were not there.
 - Memory: the most that a device reports to have had in use. A CPU reports nothing: there it is the
   largest program by XLA's own analysis (arguments + outputs + temporary - aliased), and
   "memory_source" names it.
@@ -46,7 +49,10 @@ _NEEDED = {
 }
 """Event -> what its rows have besides others."""
 _SPEEDS = ("model_steps_per_second", "step_seconds", "seconds_left", "compile_seconds")
-_NUMBERS = frozenset({"process", "time", "members", "step", *_SPEEDS, *_WORK}) - {"memory_source"}
+_READING = ("tokens_per_second", "data_seconds")
+_NUMBERS = frozenset({"process", "time", "members", "step", *_SPEEDS, *_READING, *_WORK}) - {
+    "memory_source"
+}
 _LINE_BEGINS = b'{"machine": '
 _counted_start = False
 
@@ -211,7 +217,8 @@ class MachineLog:
         self.before = Sums()
         self.process = 0  # counts from 1 once it has begun
         self.model_steps = self.steps = self.kept_model_steps = 0
-        self.kept_seconds = self.compile_seconds = 0.0
+        self.kept_seconds = self.compile_seconds = self.data_seconds = 0.0
+        self.is_streamed, self._tokens_of_step, self.tokens = False, 0, 0
         self.programs_compiled = self.program_bytes = 0
         self._done, self._total, self._wave, self._first = 0, 0, {}, None
         self._noted_at, self._noted = None, (0, 0, 0.0)
@@ -274,14 +281,31 @@ class MachineLog:
         row = {"compile_seconds": round(seconds, 3), "program_bytes": size}
         self._write("compiled", row)
 
-    def wave(self, members: int, step: int) -> None:
-        """Members start to train together, or go on after `step` steps."""
+    def wave(
+        self, members: int, step: int, *, tokens_of_step: int = 0, is_streamed: bool = False
+    ) -> None:
+        """Members start to train together, or go on after `step` steps.
+
+        Args:
+          tokens_of_step: what one member reads in a step, where every position is asked; else 0.
+          is_streamed: whether `chunk` says how long it waited for rows.
+        """
         self._wave = {"members": members, "step": step}
+        self._tokens_of_step = tokens_of_step
+        self.is_streamed = self.is_streamed or is_streamed
         self._noted_at = self.phases.clock() if self._noted_at is None else self._noted_at
         self.phases.switch("training")
 
-    def chunk(self, step: int, model_steps: int, *, evaluates: bool) -> None:
-        """Records a chunk that ended at `step`; `evaluates`: an evaluation follows."""
+    def chunk(
+        self, step: int, model_steps: int, *, evaluates: bool, waited: float | int = 0.0
+    ) -> None:
+        """Records a chunk that ended at `step`.
+
+        Args:
+          evaluates: an evaluation follows. waited: seconds in which it waited for its rows.
+        """
+        self.tokens += model_steps * self._tokens_of_step
+        self.data_seconds += waited
         self.phases.switch("evaluating" if evaluates else "training")
         self.steps += step - self._wave["step"]
         self.model_steps += model_steps
@@ -320,6 +344,10 @@ class MachineLog:
         if self.model_steps and training > 0:
             each = f"{1e3 * training / max(self.steps, 1):.3g} ms a step"
             parts.append(f"{self.model_steps / training:,.0f} model-steps/s, {each}")
+        if self.tokens and training > 0:
+            parts.append(f"{self.tokens / training:,.0f} tokens/s")
+        if self.is_streamed and training > 0:
+            parts.append(f"waiting for data {100 * self.data_seconds / training:.1f}%")
         if self.programs_compiled:
             count = f"{self.programs_compiled} structure(s)"
             parts.append(f"compiled {count} in {self.compile_seconds:.1f} s")
@@ -360,6 +388,11 @@ class MachineLog:
             "memory_bytes": memory,
             "memory_source": source,
         }
+        training = self.training_seconds
+        if self.tokens and training > 0:
+            row["tokens_per_second"] = round(self.tokens / training, 1)
+        if self.is_streamed:
+            row["data_seconds"] = round(self.data_seconds, 3)
         # with everything: compiling, evaluating, saving
         if self._first and self._total > self._done > self._first[0]:
             each = (self.phases.clock() - self._first[1]) / (self._done - self._first[0])

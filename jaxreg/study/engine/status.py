@@ -242,7 +242,16 @@ def _machine(rows: Sequence[Mapping], at_work: bool | None) -> dict[str, Any]:
         "lost_seconds": round(sums.lost, 3),
         "idle_seconds": round(sums.idle, 3),
         "processes": sums.processes,
+        **_reading(last),
     }
+
+
+def _reading(last: Mapping) -> dict[str, float]:
+    """Tokens per second and the share of training that waited for data, where a row has them."""
+    found = {name: last[name] for name in ("tokens_per_second",) if name in last}
+    if "data_seconds" in last and last["training_seconds"]:
+        found["data_wait"] = round(last["data_seconds"] / last["training_seconds"], 4)
+    return found
 
 
 def _results(workdir: Path, kind: str, damaged: list[str]) -> dict[str, Any]:

@@ -262,11 +262,13 @@ class Trainer:
         self._fingerprints = [*others, self.fingerprint]
 
     def _train(self, wave: Wave, specs: Sequence[Spec], passes: program.Passes) -> None:
-        machine_log = self.watch.machine_log
+        machine_log, waited = self.watch.machine_log, [0.0]
 
         def on_chunk(wave: Wave, model_steps: int) -> None:
             self.watch.phase("training")
-            machine_log.chunk(wave.step, model_steps, evaluates=wave.step in wave.plan.eval_steps)
+            new, waited[0] = wave.waited - waited[0], wave.waited
+            evaluates = wave.step in wave.plan.eval_steps
+            machine_log.chunk(wave.step, model_steps, evaluates=evaluates, waited=new)
             self._progress(wave.step * len(specs))
             machine_log.chunk_noted()
 
@@ -278,7 +280,9 @@ class Trainer:
                 self._save(wave, specs)
             machine_log.kept()
 
-        machine_log.wave(len(specs), wave.step)
+        tokens = self._tokens_of_step(specs[0], wave.plan)
+        streamed = wave.stream is not None
+        machine_log.wave(len(specs), wave.step, tokens_of_step=tokens, is_streamed=streamed)
         trained = run_wave(
             wave,
             on_chunk=on_chunk,
@@ -292,6 +296,12 @@ class Trainer:
             self._put(spec, member, wave.plan, passes)
         self._progress(0)
         machine_log.kept()
+
+    def _tokens_of_step(self, spec: Spec, plan: TrainingPlan) -> int:
+        """What a member reads in a step, where every position is asked; else 0."""
+        dataset = self.datasets[spec.data]
+        length = dataset.splits["train"].tokens.shape[1]
+        return plan.batch_size * length if dataset.answers == "every_position" else 0
 
     def _put(self, spec: Spec, member: Trained, plan: TrainingPlan, passes: program.Passes) -> None:
         meta = {

@@ -11,7 +11,14 @@ from jaxreg.study.engine.goodput import MACHINE, machine_rows
 from jaxreg.study.engine.members import Spec
 
 MACHINE_RUN = "machine"
-FIELDS = ("model_steps_per_second", "step_seconds", "compile_seconds", "memory_bytes", "goodput")
+FIELDS = (
+    "model_steps_per_second",
+    "tokens_per_second",
+    "step_seconds",
+    "compile_seconds",
+    "memory_bytes",
+    "goodput",
+)
 """Of the rows about the machine; over all model-steps of the run directory."""
 
 Scalar = tuple[str, float, int]
