@@ -105,23 +105,18 @@ def stack_members(jobs: Sequence[MemberJob]) -> Member:
 
 
 def compile_programs(
-    programs: Programs,
-    job: MemberJob,
-    tables: Tables,
-    plan: TrainingPlan,
-    *,
-    streamed: bool = False,
+    programs: Programs, job: MemberJob, tables: Tables, plan: TrainingPlan
 ) -> None:
     """Compiles all programs for waves of members like `job`.
 
     Args:
-      tables: spread, arrays or shapes. streamed: `train` are the rows of a chunk.
+      tables: spread, arrays or shapes; where rows are streamed, `train` are those of a chunk.
     """
     layout = programs.layout
     member = layout.spread(stack_members([job] * layout.slots))
     rows = np.zeros((layout.slots, plan.longest_chunk, plan.batch_size), np.int32)
     given = (member, tables, programs.indices(rows), layout.example_ids(plan.batch_size))
-    programs.compile(*given, streamed=streamed)
+    programs.compile(*given, streamed=plan.most_chunk_steps is not None)
 
 
 class Interrupted(Exception):

@@ -140,7 +140,7 @@ class Trial:
         made = program.tables_of(drawn, passes, 2, needs, streamed=True)
         self.passes = layout.spread_tables(made)
         shapes = self.passes._replace(train=chunk_shapes(layout, self.plan, self.rows[0]))
-        compile_programs(self.programs, self.jobs()[0], shapes, self.plan, streamed=True)
+        compile_programs(self.programs, self.jobs()[0], shapes, self.plan)
 
     def jobs(self):
         changes = [DROPPING, {}]

@@ -99,7 +99,7 @@ def footprint(config: Mapping, example: Dataset, devices: Sequence[Any]) -> Foot
         if streamed:
             rows = program.train_batch(example, needs)
             shapes = shapes._replace(train=chunk_shapes(layout, plan, rows))
-        compile_programs(programs, job, shapes, plan, streamed=streamed)
+        compile_programs(programs, job, shapes, plan)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise

@@ -199,7 +199,7 @@ class Trainer:
                     shapes = jax.eval_shape(lambda x: x, tables)
                     if rows is not None:
                         shapes = shapes._replace(train=chunk_shapes(layout, plan, rows[0]))
-                    compile_programs(programs, jobs[0], shapes, plan, streamed=streamed)
+                    compile_programs(programs, jobs[0], shapes, plan)
                 compiled = True
             wave = Wave(programs, jobs, tables, plan, rows)
             self._fingerprints = [self.fingerprint]
