@@ -193,7 +193,8 @@ class Trainer:
             if specs is None:
                 return
             self.watch.machine_log.phases.switch("preparing")
-            jobs, tables, rows = self._wave_data(specs, example, passes, programs, streamed)
+            jobs, tables = self._wave_data(specs, example, passes, programs, streamed)
+            rows = self._streamed_rows(specs) if streamed else None
             if not compiled:
                 with self.watch.machine_log.compiling(programs):
                     shapes = jax.eval_shape(lambda x: x, tables)
@@ -225,28 +226,32 @@ class Trainer:
         example: Dataset,
         passes: program.Passes,
         programs: Programs,
-        streamed: bool,
+        streamed: bool = False,
     ):
-        """(jobs, spread tables, training rows of each job if streamed) of a wave.
+        """(jobs, spread tables) of a wave; one table row per slot, so that shapes are fixed.
 
-        There is one table row per slot, so that shapes are fixed. A device holds the rows of its
-        own slots only.
+        A device holds the rows of its own slots only; none for training where they are streamed.
         """
         layout = programs.layout
-        own_data = [self.datasets[spec.data] for spec in specs]
-        drawn = own_data + [example] * (layout.slots - len(specs))
+        rows = [self.datasets[spec.data] for spec in specs]
+        rows += [example] * (layout.slots - len(specs))
         needs = program.needs_of(program.structure_of(specs[0].config))
         devices = len(layout.devices)
-        tables = program.tables_of(drawn, passes, devices, needs, streamed=streamed)
-        rows = None
-        if streamed:
-            by_data = {id(data): program.train_batch(data, needs) for data in own_data}
-            rows = [by_data[id(data)] for data in own_data]
+        tables = program.tables_of(rows, passes, devices, needs, streamed=streamed)
         if layout.kind == "members":
             own, spread = layout.members_per_device, layout.spread(tables)
         else:
             own, spread = layout.slots, layout.spread_tables(tables)
-        return [spec.job(slot % own) for slot, spec in enumerate(specs)], spread, rows
+        return [spec.job(slot % own) for slot, spec in enumerate(specs)], spread
+
+    def _streamed_rows(self, specs: Sequence[Spec]) -> list[Mapping[str, Any]]:
+        """The training rows of each member; members of one draw share them, and their reading."""
+        needs = program.needs_of(program.structure_of(specs[0].config))
+        found = {
+            data: program.train_batch(self.datasets[data], needs)
+            for data in dict.fromkeys(spec.data for spec in specs)
+        }
+        return [found[spec.data] for spec in specs]
 
     def _restore(self, wave: Wave, saved: Saved) -> None:
         """The wave as it was saved; some of its members may have been trained or left out since."""
