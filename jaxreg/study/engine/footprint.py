@@ -1,6 +1,7 @@
 """What the programs of one structure need of one device, compiled for it ahead of time."""
 
 import dataclasses
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -138,7 +139,8 @@ def _spread_shapes(drawn: Tables, layout: Layout) -> Tables:
 
 
 def _bytes(tree: Any) -> int:
-    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree) if hasattr(x, "dtype"))
+    leaves = [x for x in jax.tree.leaves(tree) if hasattr(x, "dtype")]
+    return sum(math.prod(x.shape) * x.dtype.itemsize for x in leaves)
 
 
 def _scored_passes(plan: TrainingPlan) -> int:
