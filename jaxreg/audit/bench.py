@@ -268,8 +268,12 @@ class Bench:
     @cached_property
     def repeats(self) -> bool:
         """Whether one key gives the same bits of the training loss twice."""
-        first, again = (self.loss_anew(True) for _ in range(2))
-        return np.array_equal(first, again, equal_nan=True)
+        return np.array_equal(*self.training_loss_twice, equal_nan=True)
+
+    @cached_property
+    def training_loss_twice(self) -> tuple[np.ndarray, np.ndarray]:
+        """The training loss by two programs, each made anew."""
+        return self.loss_anew(True), self.loss_anew(True)
 
     def loss_anew(self, train: bool) -> np.ndarray:
         """The loss of the bench's batch and key, by a program that is made anew for this call."""
@@ -299,6 +303,7 @@ class Bench:
     def trace(self, with_mean: bool = False, of: str = "loss") -> draws.Trace:
         """What the training loss draws, by `jaxreg.audit.draws`; kept. of: "loss" or "logits"."""
         function = getattr(self.subject, of)
+        with_mean = with_mean or ("trace", True, of) in self._known
         return self.once(
             ("trace", with_mean, of),
             lambda: draws.trace(

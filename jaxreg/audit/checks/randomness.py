@@ -28,7 +28,7 @@ def key_matters(bench: Bench) -> str:
 
 def key_repeats(bench: Bench) -> str:
     """The same key gives the same training loss, also by a program that is made anew."""
-    first, again = (bench.loss_anew(True) for _ in range(2))
+    first, again = bench.training_loss_twice
     off = np.abs(first.astype(float) - again.astype(float)).max()
     require(
         np.array_equal(first, again, equal_nan=True),
@@ -162,7 +162,7 @@ def _places(places: list[str]) -> str:
 
 def _same_masks(bench: Bench) -> tuple[dict, int]:
     """(shape, how often) -> places, of draws of one shape from one key; and the number of draws."""
-    trace = bench.trace()
+    trace = bench.trace(with_mean=True)  # as site_means asks for: one program for both
     if not trace.draws:
         why = f" (not looked into: {', '.join(trace.unseen)})" if trace.unseen else ""
         raise NotApplicable(f"needs draws by jax.random that can be followed{why}")
