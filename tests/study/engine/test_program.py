@@ -12,6 +12,7 @@ import pytest
 from jaxreg import rng
 from jaxreg.data.catsat import grammar
 from jaxreg.store.member_store import Record
+from jaxreg.study.design import config as configs
 from jaxreg.study.engine import member_scores, program
 from jaxreg.study.engine.trainer import passes_of
 from jaxreg.train.step import Moment
@@ -300,6 +301,13 @@ def test_what_shares_a_program(changes, same):
 
 
 @pytest.mark.parametrize("section", ["model", "optim", "loss"])
+def test_a_field_that_nobody_reads_is_a_mistake_in_the_config(section):
+    name = f"{section}.momentum_of_mind"
+    [mistake] = configs.validate(configs.flat(tiny.config()) | {name: 0.5})
+    assert mistake.startswith(f"{name}: there is no such field")
+
+
+@pytest.mark.parametrize("section", ["model", "optim"])  # the loss takes the strengths that it has
 def test_a_field_that_nobody_reads_is_an_error(section):
     config = tiny.config()
     config[section] = {**config[section], "momentum_of_mind": 0.5}
