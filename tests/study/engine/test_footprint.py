@@ -75,7 +75,7 @@ def test_a_shared_batch_halves_the_flop_of_a_device(small):
 
 
 def test_a_program_that_the_compiler_refuses(monkeypatch):
-    def refuse(*arguments):
+    def refuse(*arguments, **options):
         raise jax.errors.JaxRuntimeError(
             "RESOURCE_EXHAUSTED: E1000: Ran out of memory on HBM, the total memory required for HLO"
             " temporaries (20.50G) exceeds available HBM (15.75G)."
@@ -85,7 +85,9 @@ def test_a_program_that_the_compiler_refuses(monkeypatch):
     with pytest.raises(OutOfMemory) as raised:
         found()
     assert raised.value.needed == 20.5 * 2**30
-    monkeypatch.setattr(module, "compile_programs", lambda *a: (_ for _ in ()).throw(KeyError(1)))
+    monkeypatch.setattr(
+        module, "compile_programs", lambda *a, **o: (_ for _ in ()).throw(KeyError(1))
+    )
     with pytest.raises(KeyError):
         found()
 
