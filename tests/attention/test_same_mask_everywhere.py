@@ -160,9 +160,7 @@ def expected():
     "blockwise-pmap, 8 devices",
     "blockwise-jit, batch on 8 devices",
     "blockwise-backward, remat",
-)
-@pytest.mark.short_cases(
-    *(f"blockwise-{name}" for name in PROGRAMS), "reference-traced rate", "reference-backward"
+    "reference-backward",
 )
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_the_mask_does_not_depend_on_how_it_runs(name, expected, weights, request):
