@@ -56,6 +56,7 @@ def ran(request, tmp_path_factory):
     """(name, run directory, what was said) of a comparison of two arms at one seed."""
     name = request.param
     workdir, patch = tmp_path_factory.mktemp(name) / "run", pytest.MonkeyPatch()
+    request.addfinalizer(patch.undo)
     patch.setenv("JAXREG_DATA", str(tiny.data_dir()))
     patch.setattr(
         off_values, "off_value", lambda *arguments: {"passed": True, "what": "w", "detail": "d"}
@@ -90,8 +91,7 @@ def ran(request, tmp_path_factory):
             said.extend(headline)
 
     assert compare.compare(design, base, arms, (1,), workdir, display=Shown()) == 0
-    yield name, workdir, said
-    patch.undo()
+    return name, workdir, said
 
 
 @pytest.mark.system
