@@ -164,7 +164,7 @@ def test_a_device_holds_the_tables_of_its_own_slots(tmp_path):
     passes = training.passes_of(group.structure, example)
     programs = tiny.setting().programs  # two devices of three members
     specs = group.specs[:5]
-    jobs, tables, _ = trainer._wave_data(specs, example, passes, programs, streamed=False)
+    jobs, tables = trainer._wave_data(specs, example, passes, programs)
     assert {x.shape[:2] for x in jax.tree.leaves(tables)} == {(2, 3)}
     for slot, (spec, job) in enumerate(zip(specs, jobs, strict=True)):
         drawn = trainer.datasets[spec.data].splits["train"].tokens
