@@ -48,13 +48,14 @@ class Augmentation(Protocol):
 
     needs: of "partner" (the partner_* arrays) and "variants:<kind>". `unit` names the strength:
     "alpha", of Beta(alpha, alpha), any number from 0 on; or "rate", a probability in [0, 1]. It is
-    off at 0.
+    off at 0. `one_query`: only rows with one answer can have it.
     """
 
     what: ClassVar[str]
     source: ClassVar[str]
     needs: ClassVar[tuple[str, ...]]
     unit: ClassVar[str]
+    one_query: ClassVar[bool] = False
 
     def __call__(
         self,
@@ -188,6 +189,7 @@ class CutMix(Augmentation):
     source = "Yun et al. 2019"
     needs = ("partner",)
     unit = "alpha"
+    one_query = True  # spans are aligned by it
 
     def __call__(
         self,
@@ -221,6 +223,8 @@ class TokenCutoff(Augmentation):
     source = "Shen et al. 2020"
     needs = ()
     unit = "rate"
+    # It makes padding of a token, which leaves a position of a causal model nothing to attend to.
+    one_query = True
 
     def __call__(
         self,

@@ -198,11 +198,6 @@ def check_edges(edges: str, cue_names: Sequence[str], dataset: str) -> list[str]
     ]
 
 
-NEEDS_ONE_QUERY = ("augment.cutmix_strength", "augment.token_cutoff_rate")
-"""Fields that only rows with one answer can have: cutmix aligns its spans by the query, and token
-cutoff makes padding of a token, which leaves a position of a causal model nothing to attend to."""
-
-
 def check_every_position(values: Mapping[str, Any]) -> list[str]:
     """What next-token rows cannot be trained with; `values`: those that are sound by themselves."""
     asks = f"{values['data.dataset']} asks for the next token at every position"
@@ -217,9 +212,9 @@ def check_every_position(values: Mapping[str, Any]) -> list[str]:
             " and has no one query: it must be all"
         )
     mistakes += [
-        f"{name}: {asks}; it must be None"
-        for name in NEEDS_ONE_QUERY
-        if values.get(name) is not None
+        f"augment.{name}: {asks}; it must be None"
+        for name, augmentation in AUGMENTATIONS.items()
+        if augmentation.one_query and values.get(f"augment.{name}") is not None
     ]
     return mistakes
 
