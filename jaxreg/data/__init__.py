@@ -3,6 +3,7 @@
 dataset    the splits of a data set, and the views of them that are reported
 source     the draw and description of a data set: one package and one line of SOURCES each
 cache      the TFDS files of any source
+cache_directory  where they are kept
 catsat     verb number: "the cat SIT on the mat" -> sits
 agree      verb number in 15 frames of English
 cues       two redundant cues and a shortcut, wrong labels, canaries

@@ -378,8 +378,7 @@ def chunk_shapes(
     layout: Layout, plan: TrainingPlan, rows: Mapping[str, Any]
 ) -> dict[str, jax.ShapeDtypeStruct]:
     """The shapes of a chunk's spread rows, from the training rows of one member."""
-    own = layout.members_per_device if layout.kind == "members" else layout.slots
-    lead = (len(layout.devices), own, plan.longest_chunk * plan.batch_size)
+    lead = (len(layout.devices), layout.members_of_device, plan.longest_chunk * plan.batch_size)
     return {name: jax.ShapeDtypeStruct((*lead, *x.shape[1:]), x.dtype) for name, x in rows.items()}
 
 

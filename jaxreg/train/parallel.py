@@ -85,7 +85,12 @@ class Layout:
     @property
     def slots(self) -> int:
         """Members that train at once."""
-        return len(self.devices) * self.members_per_device if self.kind == "members" else 1
+        return len(self.devices) * self.members_of_device if self.kind == "members" else 1
+
+    @property
+    def members_of_device(self) -> int:
+        """Members that one device trains, whole or its share of their batches."""
+        return self.members_per_device if self.kind == "members" else 1
 
     @property
     def axis_name(self) -> str | None:

@@ -33,6 +33,8 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
+from jaxreg.data.cache_directory import cache_directory
+
 CHARACTERS = (
     " ",
     *"abcdefghijklmnopqrstuvwxyz",
@@ -108,8 +110,8 @@ class Document:
 
 
 def directory() -> Path:
-    """Where imported texts are kept: corpora in $JAXREG_DATA, else in ~/.cache/jaxreg/data."""
-    return Path(os.environ.get("JAXREG_DATA", "~/.cache/jaxreg/data")).expanduser() / "corpora"
+    """Where imported texts are kept: corpora in the folder of data sets."""
+    return cache_directory() / "corpora"
 
 
 def normalized(text: str) -> str:

@@ -10,7 +10,7 @@ from jaxtyping import Bool, UInt64
 
 from jaxreg.data.tokens import encode, ids, parts
 from jaxreg.data.tokens.encode import Alphabet
-from jaxreg.data.tokens.files import SAMPLE, TFDS, File, find
+from jaxreg.data.tokens.files import SAMPLE, SPLITS, TFDS, File, find
 from jaxreg.data.tokens.ids import Reader
 from jaxreg.data.tokens.parts import Part
 
@@ -158,7 +158,7 @@ def _tfds_plans(settings: Any, file: File, alphabet: Alphabet):
     for split, paths in encode.tfds_files(file.name).items():
         how = {"set": file.name, "split": split, "feature": settings.feature}
         how |= {"tokenizer": alphabet.digest}
-        side = {"train": "train", "validation": "validation", "test": "test"}.get(split)
+        side = split if split in SPLITS else None
         rows = functools.partial(
             encode.tfds_documents, file.name, split, settings.feature, alphabet
         )

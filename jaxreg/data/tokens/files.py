@@ -22,6 +22,7 @@ _NAMES = {
     "test": ("test",),
 }
 """Split -> the words in a file's or folder's name that say it."""
+SPLITS = tuple(_NAMES)
 _RECORDS = (".array_record", ".arrayrecord")
 _FOREIGN = {
     ".pt": "a file of torch",

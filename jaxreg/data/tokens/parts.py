@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64, UInt64
 
+from jaxreg.data.cache_directory import cache_directory
 from jaxreg.data.tokens.ids import Ids, Reader, Signature, signature
 
 _VERSION = 1  # of what is kept; raise it with anything that changes what a scan finds
@@ -59,8 +60,8 @@ class Part:
 
 
 def directory() -> Path:
-    """Where scans and encoded text are kept: $JAXREG_DATA, else ~/.cache/jaxreg/data."""
-    return Path(os.environ.get("JAXREG_DATA", "~/.cache/jaxreg/data")).expanduser() / "tokens"
+    """Where scans and encoded text are kept."""
+    return cache_directory() / "tokens"
 
 
 def of_ids(name: str, split: str | None, ids: Ids, separator: int | None) -> Part:

@@ -68,9 +68,9 @@ def opinion(sample: Sample) -> dict[str, Any] | None:
 
 def warning(differences: Float[np.ndarray, " n"]) -> str | None:
     """What is unusual in them: one far from the rest, or a long tail on one side; else None."""
-    found = [f"{far(differences)} of {len(differences)} seeds far from the rest"]
-    if not far(differences):
-        found = []
+    found, number = [], far(differences)
+    if number:
+        found.append(f"{number} of {len(differences)} seeds far from the rest")
     if abs(skew_in_errors(differences)) > SKEWED:
         found.append("differences are skewed")
     return "; ".join(found) or None

@@ -1,34 +1,17 @@
 """The data draws of an experiment, hashed at once and loaded in the background."""
 
 import functools
-import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from jaxreg.data import Dataset, Source
+from jaxreg.data.cache_directory import cache_directory
 from jaxreg.distributed import processes
 from jaxreg.errors import UserErrors
 from jaxreg.study.design import dataset_checks
 from jaxreg.study.design.components import SOURCES
-
-
-def cache_directory() -> Path:
-    """Where data sets are kept: $JAXREG_DATA, else ~/.cache/jaxreg/data.
-
-    Raises:
-      UserErrors: it is no folder of this machine.
-    """
-    text = os.environ.get("JAXREG_DATA", "~/.cache/jaxreg/data")
-    if "://" in text:  # `Path` would make a folder "gs:" of it
-        raise UserErrors(
-            [
-                f"JAXREG_DATA={text}: it must be a local folder, on every host its own; data sets"
-                " are made anew in seconds"
-            ]
-        )
-    return Path(text).expanduser()
 
 
 class Library(Mapping):

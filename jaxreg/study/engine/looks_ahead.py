@@ -53,14 +53,8 @@ def refuse(arms: Mapping[str, Mapping], dataset: Dataset) -> None:
 def mistake(config: Mapping, dataset: Dataset) -> str | None:
     """What is wrong with the logits of a fresh model: their shape, or that they look ahead."""
     vocabulary = program.Vocabulary.of(dataset)
-    options, strengths = program.structure_of(config)["model"], program.strengths_of(config)
-    model = components.MODELS[options.pop("module")](
-        vocab_size=vocabulary.vocab_size,
-        num_outputs=vocabulary.num_outputs,
-        max_length=vocabulary.max_length,
-        **options,
-        **strengths["model"],
-    )
+    strengths = program.strengths_of(config)
+    model = program.model_of(program.structure_of(config), strengths, vocabulary)
     chance = np.random.default_rng(0)
     shape, half = (_ROWS, vocabulary.max_length), (vocabulary.max_length + 1) // 2
     first = chance.integers(1, vocabulary.vocab_size, shape)

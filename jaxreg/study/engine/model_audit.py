@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxreg import losses
+from jaxreg import losses, metrics
 from jaxreg.audit import suite
 from jaxreg.audit.bench import Bench
 from jaxreg.audit.check import CheckFailed, NotApplicable
@@ -122,15 +122,14 @@ def subject_of(configs: list[Mapping]) -> Subject:
       configs: of one structure; a strength has the largest value that one of them gives it, and is
         a knob where that is not 0.
     """
-    options = program.structure_of(configs[0])["model"]
-    make, every = components.MODELS[options.pop("module")], _is_asked_all(configs[0])
+    structure, every = program.structure_of(configs[0]), _is_asked_all(configs[0])
     given = [program.strengths_of(config)["model"] for config in configs]
     strengths = {name: max(values[name] for values in given) for name in given[0]}
     outputs = _VOCABULARY if every else _OUTPUTS
-    sizes = {"vocab_size": _VOCABULARY, "num_outputs": outputs, "max_length": _MAX_LENGTH}
+    vocabulary = program.Vocabulary(_VOCABULARY, outputs, (), (), _MAX_LENGTH)
 
     def model(values: Mapping[str, Any]) -> Any:
-        return make(**sizes, **options, **values)
+        return program.model_of(structure, {"model": values}, vocabulary)
 
     def logits(state: State, batch: Batch, key: jax.Array, train: bool) -> jax.Array:
         tokens = jnp.asarray(batch["tokens"])
@@ -148,8 +147,7 @@ def subject_of(configs: list[Mapping]) -> Subject:
         found, label = logits(state, batch, key, train), jnp.asarray(batch["label"])
         if not every:
             return losses.cross_entropy(found, label)
-        each = losses.answer_losses(found, label)
-        return each.sum(-1) / jnp.maximum((label >= 0).sum(-1), 1)
+        return metrics.mean_of_rows(losses.answer_losses(found, label), label)
 
     def params(key: jax.Array) -> Any:
         values = dict.fromkeys(strengths, 0.0)

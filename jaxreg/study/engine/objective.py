@@ -50,8 +50,8 @@ class Vocabulary:
         )
 
 
-def model_of(structure: Mapping, strengths: Strengths, vocabulary: Vocabulary) -> nn.Transformer:
-    """The model of one member; strengths may be traced."""
+def model_of(structure: Mapping, strengths: Strengths, vocabulary: Vocabulary) -> Any:
+    """The model of one member, ours or a person's own Linen module; strengths may be traced."""
     options = dict(structure["model"])
     make = components.MODELS[options.pop("module")]
     options.pop("attention_dropout_edges", None)

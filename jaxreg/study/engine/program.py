@@ -202,8 +202,7 @@ def is_streamed(structure: Mapping, dataset: Dataset, layout: Layout) -> bool:
 
 def _tables_of_device(dataset: Dataset, layout: Layout) -> list[dict[str, Table]]:
     """The training rows of each member that a device trains in one program."""
-    own = layout.members_per_device if layout.kind == "members" else layout.slots
-    return [train_batch(dataset, ())] * own
+    return [train_batch(dataset, ())] * layout.members_of_device
 
 
 def plan_of(

@@ -248,7 +248,8 @@ def _machine(rows: Sequence[Mapping], at_work: bool | None) -> dict[str, Any]:
 
 def _reading(last: Mapping) -> dict[str, float]:
     """Tokens per second and the share of training that waited for data, where a row has them."""
-    found = {name: last[name] for name in ("tokens_per_second",) if name in last}
+    speed = "tokens_per_second"
+    found = {speed: last[speed]} if speed in last else {}
     if "data_seconds" in last and last["training_seconds"]:
         found["data_wait"] = round(last["data_seconds"] / last["training_seconds"], 4)
     return found

@@ -15,8 +15,8 @@ from jax.interpreters import partial_eval
 from jaxreg.study.design import components
 from jaxreg.study.engine import program
 
-_GIVEN = {"vocab_size": 16, "num_outputs": 4, "max_length": 8}
-_SIZE, _LENGTH = 4, _GIVEN["max_length"]
+_SIZE, _LENGTH = 4, 8
+_VOCABULARY = program.Vocabulary(16, 4, (), (), _LENGTH)
 
 
 def unreached(arms: Mapping[str, Mapping]) -> list[str]:
@@ -48,13 +48,12 @@ def reached(config: Mapping) -> set[str]:
 
     All of them where that cannot be said, because the model needs another input than tokens.
     """
-    options, strengths = program.structure_of(config)["model"], program.strengths_of(config)
-    module = components.MODELS[options.pop("module")]
+    structure, strengths = program.structure_of(config), program.strengths_of(config)
     names = sorted(strengths["model"])
     rows = jnp.arange(_SIZE)
 
     def built(values: Mapping[str, Any]) -> Any:
-        return module(**_GIVEN, **options, **values)
+        return program.model_of(structure, {"model": values}, _VOCABULARY)
 
     def logits(values: Mapping[str, Any], params: Any, key: jax.Array) -> jax.Array:
         model = built(values)

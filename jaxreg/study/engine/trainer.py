@@ -238,11 +238,9 @@ class Trainer:
         needs = program.needs_of(program.structure_of(specs[0].config))
         devices = len(layout.devices)
         tables = program.tables_of(rows, passes, devices, needs, streamed=streamed)
-        if layout.kind == "members":
-            own, spread = layout.members_per_device, layout.spread(tables)
-        else:
-            own, spread = layout.slots, layout.spread_tables(tables)
-        return [spec.job(slot % own) for slot, spec in enumerate(specs)], spread
+        spread = layout.spread if layout.kind == "members" else layout.spread_tables
+        own = layout.members_of_device
+        return [spec.job(slot % own) for slot, spec in enumerate(specs)], spread(tables)
 
     def _streamed_rows(self, specs: Sequence[Spec]) -> list[Mapping[str, Any]]:
         """The training rows of each member; members of one draw share them, and their reading."""
