@@ -1,5 +1,6 @@
 """TensorBoard files: one run per arm and seed, and "machine" for speed, memory, goodput."""
 
+import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -65,6 +66,8 @@ def _write(folder: Path, scalars: Iterable[Scalar]) -> None:
     from tensorboardX.proto.event_pb2 import Event  # pyright: ignore  # protobuf makes it at import
     from tensorboardX.summary import scalar
 
+    # It warns of each NaN, and a member that stopped early has one at every later evaluation.
+    logging.getLogger("tensorboardX.x2num").setLevel(logging.ERROR)
     folder.mkdir(parents=True, exist_ok=True)
     writer = EventsWriter(str(folder / "events"))
     try:
