@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-import socket
+import re
 import subprocess
 import sys
 import time
@@ -12,6 +12,7 @@ from jaxreg.store.paths import as_path
 from tests.helpers.place import Place, Run
 
 SECRET = "not-to-be-printed-7f3a"
+LISTENS = re.compile(r"http://127\.0\.0\.1:\d+(?=\s)")
 
 
 class Server:
@@ -20,11 +21,20 @@ class Server:
     """
 
     def __init__(self, log: Path):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        # Port 0: the server takes a free one itself. One that is looked for beforehand may be
+        # another worker's by the time that the server is up.
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"],
+                stdout=output,
+                stderr=output,
+            )
+        deadline = time.monotonic() + 60
+        while not (found := LISTENS.search(log.read_text())):
+            assert self.process.poll() is None and time.monotonic() < deadline, log.read_text()
+            time.sleep(0.05)
         self.environment = {
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+            "AWS_ENDPOINT_URL": found[0],
             "AWS_ACCESS_KEY_ID": "someone",
             "AWS_SECRET_ACCESS_KEY": SECRET,
             "AWS_DEFAULT_REGION": "us-east-1",
@@ -32,19 +42,6 @@ class Server:
             "AWS_CONFIG_FILE": os.devnull,
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         }
-        with log.open("wb") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-                stdout=output,
-                stderr=output,
-            )
-        deadline = time.monotonic() + 60
-        while True:
-            with contextlib.suppress(OSError):
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                return
-            assert self.process.poll() is None and time.monotonic() < deadline, log.read_text()
-            time.sleep(0.05)
 
     @property
     def s3(self):
