@@ -12,6 +12,7 @@ from experiments.benchmarks import turns
 ROOT = Path(__file__).parents[1]
 SPEED = ROOT / "experiments" / "results" / "attention_speed.json"
 NARROW = SPEED.with_stem("attention_speed_avx2")
+PAGE = (ROOT / "docs" / "benchmarks.md").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -21,15 +22,12 @@ def speed():
     return attention_speed
 
 
-def test_the_committed_table_follows_from_the_committed_rounds_and_stands_in_the_readme(speed):
+def test_the_committed_table_follows_from_the_committed_rounds_and_stands_on_the_page(speed):
     found = json.loads(SPEED.read_text())
     table = speed.rows(speed.Figures(found))
     assert table == found["table"]
-    assert speed.markdown(table) in (ROOT / "README.md").read_text()
-    assert (
-        f"{found['machine']}; medians of {found['rounds']} rounds"
-        in (ROOT / "README.md").read_text()
-    )
+    assert speed.markdown(table) in PAGE
+    assert f"{found['machine']}; medians of {found['rounds']} rounds" in PAGE
     assert all(len(seconds) == found["rounds"] >= 5 for seconds in found["seconds"].values())
 
 
@@ -38,7 +36,7 @@ def test_the_cost_of_dropout_on_both_kinds_of_processor_is_what_was_measured(spe
     assert "vectors of 512 bits" in wide["machine"]
     assert "vectors of 256 bits" in narrow["machine"] and narrow["rounds"] >= 5
     assert speed.rows(speed.Figures(narrow)) == narrow["table"]
-    assert speed.cost_of_dropout(wide, narrow) in (ROOT / "README.md").read_text()
+    assert speed.cost_of_dropout(wide, narrow) in PAGE
 
 
 def test_figures_are_medians_and_shares_count_every_product_once(speed):
@@ -164,11 +162,11 @@ def test_the_population_of_the_training_benchmark_takes_steps():
     assert population.run(2) > 0 and population.num_parameters > 100_000
 
 
-def test_what_the_readme_says_of_scanned_layers_was_measured():
+def test_what_the_page_on_modules_says_of_scanned_layers_was_measured():
     found = json.loads((ROOT / "experiments" / "results" / "scan_layers.json").read_text())
     rows = {(row["depth"], row["form"]): row for row in found["rows"]}
     plain, scanned, again = (rows[12, form] for form in ("unrolled", "scanned", "scanned, block"))
-    text = " ".join((ROOT / "README.md").read_text().split())
+    text = " ".join((ROOT / "docs" / "modules.md").read_text().split())
     assert (
         f"compile in {scanned['cpu_seconds']:.1f} CPU seconds as a scan, one by one in"
         f" {plain['cpu_seconds']:.1f}; with `remat=block` besides, the gradient of"

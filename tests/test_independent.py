@@ -1,5 +1,5 @@
-"""The main result, implemented a second time: what the README says of it is what the committed
-tables hold, judged by the judge of everything else.
+"""The main result, implemented a second time: what the page of results says of it is what the
+committed tables hold, judged by the judge of everything else.
 """
 
 import ast
@@ -17,7 +17,7 @@ from jaxreg.study.analysis.runs import Question, Runs
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "experiments" / "independent" / "cat_sat_plain.py"
 RESULTS = ROOT / "experiments" / "results"
-README = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+PAGE = " ".join((ROOT / "docs" / "results.md").read_text(encoding="utf-8").split())
 VIEW = "recombination"
 
 
@@ -63,10 +63,10 @@ def test_it_imports_nothing_of_jaxreg_but_the_sentences():
 
 
 @pytest.mark.parametrize("positions", ["flax_positions", "usual_positions"])
-def test_the_readme_and_the_script_say_what_the_tables_hold(positions):
+def test_the_page_and_the_script_say_what_the_tables_hold(positions):
     rows, text = compared(judged(positions)), " ".join(SCRIPT.read_text(encoding="utf-8").split())
     for arm in ("attention_0.3", "weight_decay"):
-        assert points(rows[arm]) in README and points(rows[arm]) in text.replace("points ", "")
+        assert points(rows[arm]) in PAGE and points(rows[arm]) in text.replace("points ", "")
 
 
 def test_sign_and_significance_replicate_and_the_size_hangs_on_the_position_table():
@@ -79,8 +79,8 @@ def test_sign_and_significance_replicate_and_the_size_hangs_on_the_position_tabl
             # each lies in the other's interval
             assert row["ci95"][0] <= other["difference"] <= row["ci95"][1]
     usual = compared(json.loads((RESULTS / ours["usual_positions"] / "results.json").read_text()))
-    assert f"{points(usual['attention_0.3'])}".replace(" [", " points [") in README
-    assert points(usual["weight_decay"]) in README
+    assert f"{points(usual['attention_0.3'])}".replace(" [", " points [") in PAGE
+    assert points(usual["weight_decay"]) in PAGE
     effects = [
         compared(table)["attention_0.3"]["difference"]
         for table in (judged("flax_positions"), judged("usual_positions"))
@@ -91,7 +91,7 @@ def test_sign_and_significance_replicate_and_the_size_hangs_on_the_position_tabl
         for name in ours.values()
     ]
     low, high = round(100 * min(effects)), round(100 * max(effects))
-    assert f"{low} to {high} points" in README
+    assert f"{low} to {high} points" in PAGE
 
 
 def test_the_report_s_scope_names_the_usual_table_and_stays_as_it_was_without_it():

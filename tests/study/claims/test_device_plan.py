@@ -259,7 +259,7 @@ def test_a_folder_of_claims_is_one_design(tmp_path):
         design_members.specs_of(path.parent, fields)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/accelerators.md"])
+@pytest.mark.parametrize("page", ["docs/running.md", "docs/accelerators.md"])
 def test_the_command_of_the_pages_runs(told, monkeypatch, capsys, page):
     told(row())
     monkeypatch.chdir(ROOT)

@@ -1,0 +1,84 @@
+"""The pages are the truth: their commands and examples run, their figures are the committed
+results, and their links lead somewhere.
+
+docs/judge.md, docs/audit.md, docs/data.md and the page on attention have tests of their own.
+"""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from experiments.pages import figures
+from tests.helpers import pages
+
+ROOT = Path(__file__).parents[1]
+RUN = ("README.md", *(f"docs/{name}.md" for name in ("running", "essay", "robustness", "cloud")))
+COMMANDS = sorted({line for page in RUN for line in pages.commands((ROOT / page).read_text())})
+SMALL = {
+    "train": [
+        "--config.train.num_steps=20",
+        "--config.optim.warmup_steps=5",
+        "--config.eval.every_steps=10",
+        "--config.data.num_eval=64",
+    ]
+}
+"""What makes a command short that is not short already."""
+
+
+def test_figures_are_the_committed_results():
+    shown = set()
+    for path in figures.PAGES:
+        page = path.read_text()
+        assert page == figures.filled(page), (
+            f"python -m experiments.pages.figures writes {path.name}"
+        )
+        assert page.count("<!-- generated: ") == len(figures.names(page)), path.name
+        shown.update(figures.names(page))
+    assert shown == set(figures.BLOCKS)
+
+
+def test_a_wrong_figure_is_written_anew():
+    page = (ROOT / "README.md").read_text()
+    wrong = page.replace("| both | 8", "| both | 7")
+    assert wrong != page and figures.filled(wrong) == page
+
+
+@pytest.mark.parametrize(
+    "path", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda p: p.name
+)
+def test_links_lead_somewhere(path):
+    assert pages.dead_links(path) == []
+
+
+def test_a_dead_link_is_found(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# A head\n[a](none.md) [b](#a-head) [c](#no-head) [d](page.md#a-head) [e](https://jax.dev)"
+    )
+    assert pages.dead_links(page) == ["none.md", "#no-head"]
+
+
+@pytest.mark.short_cases("list", "plan")
+@pytest.mark.parametrize("line", COMMANDS, ids=lambda line: shlex.split(line)[1])
+def test_every_command_runs(line, jaxreg_command, request):
+    words = shlex.split(line)[1:]
+    if "runs/cat_sat" in words or "runs/cat_sat/results.json" in words:
+        request.getfixturevalue("small_run")
+    done = jaxreg_command(*words, *SMALL.get(words[0], []))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.strip()
+    assert "Traceback" not in done.stderr
+
+
+def test_the_page_on_modules_runs():
+    [code] = pages.blocks((ROOT / "docs" / "modules.md").read_text(), "python")
+    names: dict = {}
+    exec(compile(code, "modules.md", "exec"), names)
+    assert names["y"].shape == names["x"].shape and names["kept"].shape == (1, 1, 6, 6)
+
+
+def test_install_lines_are_right():
+    bounds = re.search(r'"jax(>=[^"]+)"', (ROOT / "pyproject.toml").read_text())[1]
+    assert (ROOT / "docs" / "running.md").read_text().count(bounds) == 2
