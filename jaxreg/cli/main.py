@@ -46,6 +46,12 @@ COMMANDS: dict[str, tuple[Usage, Callable[[Arguments], int]]] = {
 """Subcommand -> what it takes, and the function that does it."""
 
 _WHAT = "jaxreg: which regularizer makes this transformer generalize?"
+_START = {
+    "a first verdict, in three minutes": "jaxreg compare cat_sat --workdir=runs/cat_sat",
+    "are these differences real?": "jaxreg judge runs.csv --baseline=adamw --margin=.01",
+    "does my dropout work?": "jaxreg audit audit_my_model.py",
+}
+"""What to do first -> the command."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -77,7 +83,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _dispatch(argv: list[str]) -> int:
     if not argv:
-        raise UserErrors([f"no command given; one of: {', '.join(COMMANDS)}; see jaxreg --help"])
+        first = [f"{what:34} {line}" for what, line in _START.items()]
+        every = f"no command given; one of: {', '.join(COMMANDS)}; see jaxreg --help"
+        raise UserErrors([every, *first])
     command, *rest = argv
     if command in ("-h", "--help"):
         print(_help(), end="")
@@ -107,7 +115,7 @@ def _help() -> str:
         prog="jaxreg",
         description=_WHAT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="start here:\n  jaxreg compare experiments/cat_sat.py --workdir=runs/cat_sat",
+        epilog="start here:\n" + "\n".join(f"  {line:53} {what}" for what, line in _START.items()),
     )
     made.add_argument("--version", action="store_true", help="print the versions and stop")
     commands = made.add_subparsers(title="commands", metavar="COMMAND")

@@ -1,0 +1,56 @@
+"""The site: `sphinx-build -W docs site`. It needs `pip install -e ".[docs]"` and no network."""
+
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from experiments.pages import reference  # noqa: E402
+
+project = "jaxreg"
+copyright = "the authors of jaxreg, Apache-2.0"
+release = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["_build"]
+html_theme = "furo"
+html_title = f"jaxreg {release}"
+html_show_sphinx = False
+myst_heading_anchors = 3
+default_role = "code"
+autodoc_typehints = "none"
+autodoc_member_order = "bysource"
+napoleon_google_docstring, napoleon_numpy_docstring = True, False
+napoleon_use_ivar = napoleon_use_rtype = False
+templates_path, html_static_path = [], []
+mathjax_path = ""
+
+
+def outside_is_text(app, docname, content):
+    """Links to files of the repository become their paths: the site does not have them."""
+    page = Path(app.env.doc2path(docname))
+
+    def shown(link: re.Match) -> str:
+        path = (page.parent / link[2]).resolve()
+        inside = path.is_relative_to(ROOT / "docs") or path.suffix in (".png", ".svg")
+        return link[0] if inside else f"{link[1]} (`{path.relative_to(ROOT)}`)"
+
+    content[0] = re.sub(r"(?<!!)\[([^\]]+)\]\((\.\./[^)#\s]+)(?:#[^)]*)?\)", shown, content[0])
+
+
+def as_restructured_text(app, what, name, obj, options, lines):
+    """Docstrings have Markdown's tables, and stars and bars that mean themselves."""
+    for number, line in enumerate(lines):
+        parts = re.split(r"(`[^`]*`)", line)
+        lines[number] = "".join(
+            part if part.startswith("`") else re.sub(r"([*|])", r"\\\1", part) for part in parts
+        )
+
+
+def setup(app):
+    """Connects the above; the reference is written before pages are looked for."""
+    reference.main()
+    app.connect("source-read", outside_is_text)
+    app.connect("autodoc-process-docstring", as_restructured_text)
