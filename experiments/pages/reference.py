@@ -99,7 +99,7 @@ def config_page() -> str:
     meanings |= {f"augment.{name}": first_line(each) for name, each in AUGMENTATIONS.items()}
     parts = [
         "# Config fields\n",
-        "`--config.SECTION.FIELD=VALUE` changes one. A strength of None is absent from the program.\n",
+        "`--config.SECTION.FIELD=VALUE` changes one. A strength of None is absent.\n",
         f"`seed`: {config_fields.FIELDS['seed']}; `jaxreg train` only.\n",
     ]
     for section, title in _SECTIONS.items():
