@@ -83,9 +83,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _dispatch(argv: list[str]) -> int:
     if not argv:
-        first = [f"{what:34} {line}" for what, line in _START.items()]
-        every = f"no command given; one of: {', '.join(COMMANDS)}; see jaxreg --help"
-        raise UserErrors([every, *first])
+        what, line = next(iter(_START.items()))
+        raise UserErrors([f"no command given; {what}: {line}; all commands: jaxreg --help"])
     command, *rest = argv
     if command in ("-h", "--help"):
         print(_help(), end="")
