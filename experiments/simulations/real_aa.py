@@ -23,9 +23,10 @@ from jaxreg.store.atomic import write_json
 from jaxreg.study.analysis import verdict
 from jaxreg.study.design import config as configs
 from jaxreg.study.engine import member_scores
+from jaxreg.study.engine.fingerprint import fingerprint
 from jaxreg.study.engine.members import Spec, code_version, member_hash, plain
 from jaxreg.study.engine.session import Session, hold
-from jaxreg.study.engine.trainer import Trainer, Watch, fingerprint
+from jaxreg.study.engine.trainer import Trainer, Watch
 
 ROOT = Path(__file__).parents[2]
 NUM_PAIRS, NUM_SEEDS, FIRST_SEED = 20, 20, 10_000

@@ -30,10 +30,11 @@ from jaxreg.study.design import components
 from jaxreg.study.engine import off_values as checks
 from jaxreg.study.engine import program, run_directory, same_everywhere
 from jaxreg.study.engine.dataset_loader import content_hash
+from jaxreg.study.engine.fingerprint import fingerprint
 from jaxreg.study.engine.members import Spec, code_version, plain
 from jaxreg.study.engine.program_cache import ProgramCache
 from jaxreg.study.engine.session import Session, hold
-from jaxreg.study.engine.trainer import Trainer, Watch, fingerprint
+from jaxreg.study.engine.trainer import Trainer, Watch
 from jaxreg.train.loop import Interrupted
 from jaxreg.train.parallel import uneven_batch
 

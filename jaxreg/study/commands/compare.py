@@ -30,9 +30,9 @@ from jaxreg.study.engine import (
     scope,
     strength_reach,
 )
+from jaxreg.study.engine.fingerprint import fingerprint
 from jaxreg.study.engine.members import Group, Spec, group, make_specs, plain
 from jaxreg.study.engine.session import Session, hold
-from jaxreg.study.engine.trainer import fingerprint
 from jaxreg.study.report import counterfactual_section, tensorboard
 from jaxreg.train.parallel import uneven_batch
 

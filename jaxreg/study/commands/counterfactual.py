@@ -23,9 +23,9 @@ from jaxreg.study.analysis import summary_text
 from jaxreg.study.commands import inspect
 from jaxreg.study.design.experiment import Arm
 from jaxreg.study.engine import member_scores, objective, program, run_directory
+from jaxreg.study.engine.fingerprint import fingerprint
 from jaxreg.study.engine.members import Spec, make_specs
 from jaxreg.study.engine.session import Session, hold
-from jaxreg.study.engine.trainer import fingerprint
 from jaxreg.study.report import example_sentence
 from jaxreg.study.report.counterfactual_section import FILE, headline
 from jaxreg.train.step import Moment

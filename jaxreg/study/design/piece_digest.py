@@ -9,17 +9,18 @@ What is covered, from the object on, however deep and with cycles:
   wrapped functions, enums, arrays, PRNG keys, containers;
 - modules of theirs: the syntax tree of the file, the modules of theirs that it imports, and what
   its globals hold now;
-- files that the person declares, by their bytes.
+- files that the person declares, by their bytes;
+- libraries that jaxreg does not require itself, by what is installed of them (`libraries`).
 
 *Theirs* is what lies neither in the standard library, nor in site-packages, nor in jaxreg. What is
-not theirs is named and not opened: its version stands in the fingerprint. A function or class that
-a library made (a closure of optax, a wrapper) is named with what it holds.
+not theirs is named and not opened. A function or class that a library made (a closure of optax, a
+wrapper) is named with what it holds.
 
 The digest holds no addresses in memory and no paths of the machine, and no order of sets: it is
 the same in every process, folder and Python from 3.11 to 3.13. Formatting, comments and docstrings
 do not change it. What cannot be followed is refused: code without a source, state that pickle
-refuses, `eval` and its like. Not seen are files that nobody declares, and libraries that are
-changed from outside.
+refuses, `eval` and its like. Not seen are files that nobody declares, environment variables
+that are read while a piece runs, and libraries that are changed while a process runs.
 """
 
 import ast
@@ -43,9 +44,11 @@ from flax import linen
 
 from jaxreg import syntax
 from jaxreg.store.digests import array_digest, json_digest
+from jaxreg.study.design import libraries
 from jaxreg.study.design.user_files import is_their_module, is_theirs
 
-_DYNAMIC = frozenset({"eval", "exec", "globals", "__import__", "import_module"})
+_LOADERS = frozenset({"exec_module", "import_module", "load_module", "run_module", "run_path"})
+_DYNAMIC = _LOADERS | {"eval", "exec", "globals", "__import__"}
 """Names of what runs or finds code that no tree shows."""
 
 _NO_CONTENT = frozenset(
@@ -104,7 +107,10 @@ def piece_digest(value: Any, folder: Path, files: Iterable[str] = ()) -> str:
       Unaddressable: something in it cannot be followed.
     """
     read = {name: _file_digest(folder, name) for name in sorted(set(files))}
-    return json_digest([_Walk(folder).content(value), read])
+    walk = _Walk(folder)
+    content = walk.content(value)
+    used = libraries.installed(walk.packages)
+    return json_digest([content, read, *([used] if used else [])])
 
 
 def _file_digest(folder: Path, name: str) -> str:
@@ -155,8 +161,11 @@ def _source(file: str) -> _Source:
 class _Walk:
     """One walk over an object; what was met before is a number from then on."""
 
-    def __init__(self, folder: Path, around: frozenset[int] = frozenset()):
+    def __init__(
+        self, folder: Path, around: frozenset[int] = frozenset(), packages: set[str] | None = None
+    ):
         self.folder, self.around = folder, around  # around: the sets that this walk is inside of
+        self.packages = set() if packages is None else packages  # names of libraries, seen so far
         self.folders = tuple(dict.fromkeys((str(folder), str(folder.resolve()))))
         self.met: dict[int, int] = {}
         self.alive: list[Any] = []  # an id is an object's own only while it lives
@@ -191,7 +200,7 @@ class _Walk:
         if id(value) in self.around:
             return ["itself"]
         around = self.around | {id(value)}
-        alone = [_Walk(self.folder, around).content(each) for each in value]
+        alone = [_Walk(self.folder, around, self.packages).content(each) for each in value]
         return sorted(json_digest(each) for each in alone)
 
     def _compound(self, value: Any) -> Any:
@@ -248,6 +257,10 @@ class _Walk:
 
     # --- what is not theirs is named
 
+    def _library(self, module: str) -> None:
+        """Notes that a module of a library is used."""
+        self.packages.add(module.partition(".")[0])
+
     def _named(self, value: Any) -> Any:
         """[module, name] of what a library holds under its own name; None for anything else."""
         name = getattr(value, "__qualname__", None) or getattr(value, "__name__", None)
@@ -265,7 +278,10 @@ class _Walk:
         found: Any = home
         for part in name.split("."):
             found = getattr(found, part, None)
-        return ["named", module, name] if found is value else None
+        if found is not value:
+            return None
+        self._library(module)
+        return ["named", module, name]
 
     # --- functions
 
@@ -286,6 +302,7 @@ class _Walk:
         """A function that a library made, such as a closure: its name and what it holds."""
         home = function.__globals__.get("__name__", "")
         code = function.__code__
+        self._library(home)
         if code.co_filename.startswith("<") and is_their_module(sys.modules.get(home)):
             raise Unaddressable(
                 f"the function {function.__qualname__} was made from a text; it has no source"
@@ -315,7 +332,7 @@ class _Walk:
         inner = [node for root in nodes for node in ast.walk(root)]
         names = {node.id for node in inner if isinstance(node, ast.Name)}
         attributes = {node.attr for node in inner if isinstance(node, ast.Attribute)}
-        dynamic = sorted(names & _DYNAMIC | attributes & {"import_module"})
+        dynamic = sorted(names & _DYNAMIC | attributes & _LOADERS)
         if dynamic:
             raise Unaddressable(f"it uses {dynamic[0]}, and what that runs cannot be followed")
         return {
@@ -331,7 +348,9 @@ class _Walk:
             for module, names in syntax.imports_of(node, package):
                 for name in (module, *(f"{module}.{each}" for each in names)):
                     loaded = _their_module_named(name)
-                    if loaded is not None and name not in found:
+                    if loaded is None:
+                        self._library(name)
+                    elif name not in found:
                         found[name] = self.content(loaded)
         return sorted(found.items())
 
@@ -360,6 +379,7 @@ class _Walk:
 
     def _foreign_class(self, cls: type) -> Any:
         """A class that a library made, such as by `nn.remat`: its bases and what it holds."""
+        self._library(cls.__module__)
         held = {
             name: self._if_it_can(value)
             for name, value in sorted(vars(cls).items())
@@ -434,6 +454,7 @@ class _Walk:
 
     def _module(self, module: types.ModuleType) -> Any:
         if not is_their_module(module):
+            self._library(module.__name__)
             return ["module", module.__name__]
         file = getattr(module, "__file__", None)
         code: Any = None

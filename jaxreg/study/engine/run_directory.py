@@ -26,6 +26,7 @@ from jaxreg.study.design.experiment import (
     load_experiment,
 )
 from jaxreg.study.engine import run_files
+from jaxreg.study.engine.fingerprint import differing
 from jaxreg.study.engine.members import code_version, plain
 
 CONFIG, ENVIRONMENT = "config.json", "environment.json"
@@ -65,8 +66,7 @@ def write_environment(workdir: Path, fingerprint: Mapping[str, Any], display: An
     """Writes versions, devices and commit; reports a change and marks the run with it."""
     old = run_files.read(workdir / ENVIRONMENT)
     before = {} if old is None else old["fingerprint"]
-    names = dict.fromkeys([*fingerprint, *before]) if before else ()
-    changed = [name for name in names if before.get(name) != fingerprint.get(name)]
+    changed = differing(before, fingerprint) if before else []
     if changed:
         display.note(
             f"resumed on another machine or other versions ({', '.join(changed)} changed): numbers"
@@ -90,7 +90,7 @@ def mark_foreign(
     workdir: Path, records: Iterable[Record], fingerprint: Mapping[str, Any], display: Any
 ) -> None:
     """Marks and reports a run with members that were trained under another fingerprint."""
-    foreign = sum(record.meta["fingerprint"] != dict(fingerprint) for record in records)
+    foreign = sum(bool(differing(record.meta["fingerprint"], fingerprint)) for record in records)
     if foreign:
         path = workdir / ENVIRONMENT
         write_json(path, (run_files.read(path) or {}) | {"mixed_fingerprints": True})

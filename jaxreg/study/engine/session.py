@@ -22,9 +22,10 @@ from jaxreg.study.analysis import scores, summary_text
 from jaxreg.study.analysis.metric import ACCURACY, Metric
 from jaxreg.study.engine import member_scores, run_directory
 from jaxreg.study.engine.dataset_loader import Library
+from jaxreg.study.engine.fingerprint import fingerprint
 from jaxreg.study.engine.goodput import MachineLog, Phases, process_seconds
 from jaxreg.study.engine.members import Spec
-from jaxreg.study.engine.trainer import Trainer, Watch, fingerprint
+from jaxreg.study.engine.trainer import Trainer, Watch
 from jaxreg.train.loop import Interrupted
 
 

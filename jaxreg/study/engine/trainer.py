@@ -1,7 +1,6 @@
 """Trains missing members, wave by wave; writes records, checkpoints and metrics."""
 
 import dataclasses
-import os
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +17,8 @@ from jaxreg.store import member_store
 from jaxreg.store.checkpoint import Checkpoints, CheckpointWarning
 from jaxreg.store.member_store import Record, Records
 from jaxreg.store.metrics_log import MetricsLog
-from jaxreg.study.engine import members, numeric_settings, program, program_cache
+from jaxreg.study.engine import members, program, program_cache
+from jaxreg.study.engine.fingerprint import differing
 from jaxreg.study.engine.goodput import MachineLog, machine_rows
 from jaxreg.study.engine.members import Spec
 from jaxreg.train import stream
@@ -261,7 +261,7 @@ class Trainer:
         assert restored is not None, "`_saved` has read its meta"
         rows = np.asarray(saved.rows[: len(wave.jobs)])
         wave.restore({name: x[rows] for name, x in restored.state.items()}, saved.step)
-        others = [f for f in saved.fingerprints if f != self.fingerprint]
+        others = [f for f in saved.fingerprints if differing(f, self.fingerprint)]
         self._fingerprints = [*others, self.fingerprint]
 
     def _train(self, wave: Wave, specs: Sequence[Spec], passes: program.Passes) -> None:
@@ -400,28 +400,3 @@ def passes_of(structure: Mapping, dataset: Dataset) -> program.Passes:
     """The passes that a structure scores on a data set."""
     curves, stopping_split = structure["eval"]["curves"], structure["stopping"]["split"]
     return program.Passes.of(dataset.views, curves, stopping_split)
-
-
-def fingerprint() -> dict[str, Any]:
-    """Fingerprint of what else decides the last bits: versions, devices, cores, CPU, settings."""
-    import jaxlib.version
-
-    features = ""
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        listed = (line.split(":", 1)[1].strip() for line in lines if line.startswith("flags"))
-        features = next(listed, "")
-    devices = jax.devices()
-    has_affinity = hasattr(os, "sched_getaffinity")
-    several = {"processes": processes.count()} if processes.count() > 1 else {}
-    settings, flags = numeric_settings.unusual(), numeric_settings.xla_flags()
-    several |= {"settings": settings} if settings else {}
-    several |= {"xla_flags": flags} if flags else {}
-    return several | {
-        "jax": jax.__version__,
-        "jaxlib": jaxlib.version.__version__,
-        "devices": len(devices),
-        "device_kind": devices[0].device_kind,
-        "cores": len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count(),
-        "cpu_features": member_store.content_hash(sorted(features.split())) if features else None,
-    }

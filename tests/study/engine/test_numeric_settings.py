@@ -7,7 +7,8 @@ import sys
 import jax
 import pytest
 
-from jaxreg.study.engine import members, numeric_settings, trainer
+from jaxreg.study.engine import members, numeric_settings
+from jaxreg.study.engine.fingerprint import fingerprint
 
 
 @pytest.fixture
@@ -36,23 +37,23 @@ CHANGES = {
 @pytest.mark.parametrize("name", CHANGES)
 def test_members_trained_under_another_setting_are_others(name, settings):
     usual = members.code_version()
-    assert numeric_settings.unusual() == {} and "settings" not in trainer.fingerprint()
+    assert numeric_settings.unusual() == {} and "settings" not in fingerprint()
     settings(name, CHANGES[name])
     assert members.code_version() != usual
     assert numeric_settings.unusual() == {name: CHANGES[name]}
-    assert trainer.fingerprint()["settings"] == {name: CHANGES[name]}
+    assert fingerprint()["settings"] == {name: CHANGES[name]}
 
 
 @pytest.mark.optimized  # the tests' own flag is one of them
 def test_flags_of_xla_are_in_the_fingerprint_but_those_that_change_no_number(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=8 --xla_dump_to=x")
-    assert "xla_flags" not in trainer.fingerprint()
+    assert "xla_flags" not in fingerprint()
     monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
-    assert trainer.fingerprint()["xla_flags"] == ["--xla_cpu_enable_fast_math=true"]
+    assert fingerprint()["xla_flags"] == ["--xla_cpu_enable_fast_math=true"]
     monkeypatch.setenv("XLA_FLAGS", "")
     jax.config.update("jax_disable_most_optimizations", True)
     try:
-        assert trainer.fingerprint()["xla_flags"] == ["jax_disable_most_optimizations"]
+        assert fingerprint()["xla_flags"] == ["jax_disable_most_optimizations"]
     finally:
         jax.config.update("jax_disable_most_optimizations", False)
 

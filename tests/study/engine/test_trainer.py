@@ -522,10 +522,3 @@ def test_evaluations_that_do_not_divide_the_steps(tmp_path, every, expected):
         json.loads(line) for line in (tmp_path / "own" / "metrics.jsonl").read_text().splitlines()
     ]
     assert [row["step"] for row in rows if row["split"] == "train"] == expected
-
-
-@pytest.mark.optimized  # the tests' own flag would be one of them
-def test_the_fingerprint_names_what_decides_the_last_bits():
-    found = training.fingerprint()
-    assert set(found) == {"jax", "jaxlib", "devices", "device_kind", "cores", "cpu_features"}
-    assert found["devices"] == 8 and found["cores"] >= 1
