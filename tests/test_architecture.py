@@ -28,7 +28,7 @@ LAYERS = (
 )
 """Imports go down only; parts of one layer are siblings and never import one another."""
 
-STUDY_LAYERS = ("commands", "claims", "report", "engine", "design")
+STUDY_LAYERS = ("commands", "planning", "claims", "report", "engine", "design")
 """The same inside `jaxreg.study`; `tables` and, below it, `analysis` stand beside them."""
 
 HEAVY = (
@@ -237,3 +237,14 @@ def test_the_architecture_page_names_files_that_exist():
     above = ("", "jaxreg", "jaxreg/study", "jaxreg/study/design", "jaxreg/study/report")
     missing = [name for name in named if not any((ROOT / part / name).is_file() for part in above)]
     assert not [name for name in missing if name != "start.js"]
+
+
+def test_the_picture_has_every_storey_and_every_room_of_the_study():
+    text = (ROOT / "docs" / "architecture.svg").read_text(encoding="utf-8")
+    titles = re.findall(r'y="(\d+)"[^>]* font-weight="600">([^<]+)<', text)
+    storeys: dict[int, list[str]] = {}
+    for height, title in titles:
+        storeys.setdefault(int(height), []).extend(title.split(", "))
+    shown = [set(parts) for _, parts in sorted(storeys.items())]
+    rooms = {path.parent.name for path in (PACKAGE / "study").glob("*/__init__.py")}
+    assert shown == [rooms if parts == ("study",) else set(parts) for parts in LAYERS]

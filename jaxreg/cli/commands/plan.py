@@ -38,10 +38,10 @@ def run(given: Arguments) -> int:
       UserErrors: all mistakes; or the reasons why the design cannot decide, one line each; or the
         first of its programs that does not fit on the accelerator, in one line.
     """
-    from jaxreg.study.claims import device_plan, plan
+    from jaxreg.study.planning import accelerator_plan, seed_plan
 
     mistakes = list(given.mistakes)
-    sd, text = plan.check_sd(given.flags["--sd"], mistakes), given.flags["--workdir"]
+    sd, text = seed_plan.check_sd(given.flags["--sd"], mistakes), given.flags["--workdir"]
     workdir = None if text is None else arguments.expanded(text)
     if workdir is not None and not workdir.is_dir():
         mistakes.append(f"--workdir={text}: there is no such directory")
@@ -58,10 +58,10 @@ def run(given: Arguments) -> int:
     jax_startup.silence()
     path = _path_of(given.position, accelerator)
     if not path.is_dir():
-        for line in plan.run(path, workdir, sd, given.overrides):
+        for line in seed_plan.run(path, workdir, sd, given.overrides):
             print(line)
     if accelerator is not None:
-        for line in device_plan.lines(path, accelerator, workdir, given.overrides):
+        for line in accelerator_plan.lines(path, accelerator, workdir, given.overrides):
             print(line, flush=True)
     return DONE
 

@@ -4,6 +4,7 @@ claim         the content of a claim file, and its mistakes
 candidates    what arms usually choose among
 measures      one number from a trained member, or from several
 design        a claim's arms as whole configs, and the members they need
+declarations  what a claim said when its first verdict member trained
 members       all members of several claims, each once, and which of them are trained
 budget        what they cost, by claim
 tuning        the equal-budget rule
@@ -11,7 +12,7 @@ probe_runner  quantities that need the trained parameters, computed afterwards a
 measurements  one number per seed for each question; preconditions and controls
 verdicts      the rows of ledger.json, over the whole family; the rules are analysis's
 ledger        runs all of it; resumable
+again         judges a stored ledger anew; nothing is trained
 page          ledger.json and ledger.html
 markdown      ledger.md
-plan          can a design decide, and what will it cost
 """

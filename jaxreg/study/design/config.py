@@ -202,7 +202,8 @@ def validate(config: ConfigDict | Mapping) -> list[str]:
             near = _nearest_choice(field, values[name])
             mistakes.append(f"{name} is {values[name]!r}; it must be {field}{near}")
     if all(name in sound for name in fields if name.startswith("data.")):
-        mistakes += _check_data(sound) + _check_names(sound)
+        # no set is looked at where its name is refused
+        mistakes += cross_checks.check_sets(sound) or _check_data(sound) + _check_names(sound)
     # what is wrong by itself is named already
     if not set(sound.get("schedule.fields", ())) & (set(fields) - set(sound)):
         mistakes += cross_checks.check_schedule({"schedule.fields": ()} | sound)

@@ -5,6 +5,7 @@ from math import inf
 from typing import Any
 
 from jaxreg.attention import AttentionDropout
+from jaxreg.data.tokens.files import TFDS
 from jaxreg.reg.augmentations import AUGMENTATIONS, MIXING
 from jaxreg.study.design import regularizers
 from jaxreg.train import stream
@@ -217,6 +218,19 @@ def check_every_position(values: Mapping[str, Any]) -> list[str]:
         if augmentation.one_query and values.get(f"augment.{name}") is not None
     ]
     return mistakes
+
+
+def check_sets(values: Mapping[str, Any]) -> list[str]:
+    """Sets of TFDS that belong to a namespace: TFDS would fetch and run code that they bring."""
+    if values["data.dataset"] != "tokens":
+        return []
+    entries = [entry.strip() for entry in values["data.path"].split(",")]
+    return [
+        f"data.path: {entry}: sets of a namespace come with code of their own, which is not run;"
+        " prepare the set, and name its folder"
+        for entry in entries
+        if entry.startswith(TFDS) and ":" in entry.removeprefix(TFDS)
+    ]
 
 
 def check_augmentations(values: Mapping[str, Any], rewritable: Sequence[str]) -> list[str]:

@@ -105,3 +105,12 @@ def test_sentences_are_rewritten_only_where_there_is_a_grammar(field, kind):
 
 def test_other_augmentations_need_no_grammar():
     assert configs.validate(base("recall") | {"augment.mixup_strength": 0.5}) == []
+
+
+def test_a_set_of_a_namespace_is_refused_before_tfds_fetches_its_code(monkeypatch):
+    asked = []
+    monkeypatch.setattr("tensorflow_datasets.builder", asked.append)
+    values = base("tokens") | {"data.path": "sample, tfds:theirs:set"}
+    [line] = configs.validate(values)
+    assert line.startswith("data.path: tfds:theirs:set: sets of a namespace")
+    assert asked == []

@@ -13,11 +13,11 @@ import pytest
 
 from jaxreg.cli import main as cli
 from jaxreg.errors import UserErrors
-from jaxreg.study.claims import compile_process, design_members, device_plan
 from jaxreg.study.engine import footprint
 from jaxreg.study.engine.footprint import Footprint
 from jaxreg.study.engine.members import group as group_members
 from jaxreg.study.engine.targets import GIB, TARGETS, target_of
+from jaxreg.study.planning import accelerator_plan, compile_process, design_members
 from tests.helpers import made_up_claims as made_up
 from tests.helpers import tiny
 from tests.study.claims.test_verdicts import MORE
@@ -78,7 +78,7 @@ def told(monkeypatch):
 
 def test_a_plan_has_a_row_for_each_structure_and_the_whole_design(told):
     told(row(), row(members=8, found=dataclasses.replace(FOUND, peak_bytes=10**9)))
-    head, columns, first, second, fits, time, host, whole = device_plan.lines(
+    head, columns, first, second, fits, time, host, whole = accelerator_plan.lines(
         CAT_SAT, "v5e-8", None
     )
     assert head.startswith("v5e-8: 8 device(s) on 1 host(s), 16 GiB each")
@@ -94,13 +94,13 @@ def test_a_plan_has_a_row_for_each_structure_and_the_whole_design(told):
 
 
 def test_a_step_takes_the_longer_of_its_products_and_its_operations():
-    peak = device_plan.UTILIZATION * V5E.peak["float32"]
-    assert device_plan.step_seconds(row(), V5E) == (pytest.approx(1e12 / peak), "FLOP")
+    peak = accelerator_plan.UTILIZATION * V5E.peak["float32"]
+    assert accelerator_plan.step_seconds(row(), V5E) == (pytest.approx(1e12 / peak), "FLOP")
     small = dataclasses.replace(FOUND, step_flop=10**6)
-    seconds = 100 * device_plan.OPERATION_SECONDS
-    assert device_plan.step_seconds(row(small), V5E) == (pytest.approx(seconds), "operations")
+    seconds = 100 * accelerator_plan.OPERATION_SECONDS
+    assert accelerator_plan.step_seconds(row(small), V5E) == (pytest.approx(seconds), "operations")
     at_once = dataclasses.replace(small, at_once=True)
-    assert device_plan.step_seconds(row(at_once), V5E)[0] == pytest.approx(seconds / 8)
+    assert accelerator_plan.step_seconds(row(at_once), V5E)[0] == pytest.approx(seconds / 8)
 
 
 @pytest.mark.parametrize(
@@ -115,19 +115,19 @@ def test_a_step_takes_the_longer_of_its_products_and_its_operations():
 )
 def test_a_wave_lasts_as_long_as_its_fullest_device(members, layout, at_once, on_fullest):
     own = dataclasses.replace(FOUND, at_once=at_once, step_operations=0, pass_operations=0)
-    peak = device_plan.UTILIZATION * V5E.peak["float32"]
+    peak = accelerator_plan.UTILIZATION * V5E.peak["float32"]
     each = (400 * own.step_flop + 40 * own.pass_flop) / peak
-    assert device_plan.design_seconds(row(own, members, layout), V5E) == pytest.approx(
+    assert accelerator_plan.design_seconds(row(own, members, layout), V5E) == pytest.approx(
         on_fullest * each
     )
 
 
 def test_host_memory_is_all_draws_and_the_largest_wave():
     wave = 64 * (2 * FOUND.table_bytes + FOUND.host_state_bytes)
-    assert device_plan.host_bytes([row(), row()], V5E) == 3 * FOUND.draw_bytes + wave
+    assert accelerator_plan.host_bytes([row(), row()], V5E) == 3 * FOUND.draw_bytes + wave
     data = row(dataclasses.replace(FOUND, members=1), layout="data")
     own = 2 * FOUND.table_bytes + FOUND.host_state_bytes
-    assert device_plan.host_bytes([data], V5E) == 3 * FOUND.draw_bytes + own
+    assert accelerator_plan.host_bytes([data], V5E) == 3 * FOUND.draw_bytes + own
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,7 @@ def test_what_is_trained_already_is_not_compiled_for(told, tmp_path):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(members, "Stored", Half)
-        said = list(device_plan.lines(CAT_SAT, "v5e-8", tmp_path))
+        said = list(accelerator_plan.lines(CAT_SAT, "v5e-8", tmp_path))
     assert said[-1] == "every member is trained already"
     assert given[0][3] == [spec.hash for spec in specs[:60]]
 
@@ -319,5 +319,5 @@ def test_the_shipped_comparison_compiled(name):
     assert found.peak_bytes == pytest.approx(peak, rel=0.4)
     assert made["members"] == 120 and len(made["draws"]) == 36
     # what waits for nothing but the start of operations is far from the matrix units' limit
-    assert device_plan.step_seconds(made, target)[1] == "operations"
+    assert accelerator_plan.step_seconds(made, target)[1] == "operations"
     assert 50 < found.step_operations < 1000

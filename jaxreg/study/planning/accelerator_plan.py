@@ -6,10 +6,10 @@ from typing import Any
 
 from jaxreg.errors import UserErrors
 from jaxreg.study.analysis.durations import duration
-from jaxreg.study.claims import compile_process, design_members
 from jaxreg.study.claims import members as claim_members
 from jaxreg.study.engine.footprint import Footprint
 from jaxreg.study.engine.targets import GIB, TARGETS, Target
+from jaxreg.study.planning import compile_process, design_members
 
 UTILIZATION = 0.3
 """The share of the peak that the estimate of time assumes. Large models reach .3 to .5."""

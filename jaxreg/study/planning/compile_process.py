@@ -94,8 +94,8 @@ def _end_with_the_other() -> None:
 def _rows(
     path: Path, name: str, overrides: Sequence[str], skipped: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
-    from jaxreg.study.claims.design_members import specs_of
     from jaxreg.study.engine import members, targets
+    from jaxreg.study.planning.design_members import specs_of
     from jaxreg.train.parallel import uneven_batch
 
     trained = set(skipped)

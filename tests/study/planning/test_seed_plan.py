@@ -8,7 +8,7 @@ import pytest
 
 from jaxreg.errors import UserErrors
 from jaxreg.study.analysis import statistics
-from jaxreg.study.claims import plan
+from jaxreg.study.planning import seed_plan
 from tests.helpers import made_up_claims as made_up
 from tests.study.claims.test_verdicts import MORE
 
@@ -18,7 +18,7 @@ CAT_SAT = ROOT / "experiments" / "cat_sat.py"
 
 def test_a_claim_with_a_given_spread(tmp_path):
     path = made_up.write_claim(tmp_path, MORE)
-    first, question, cost = plan.run(path, None, 0.06)
+    first, question, cost = seed_plan.run(path, None, 0.06)
     assert first.startswith(
         "20 seeds: the smallest two-sided p is 1.9e-06, after Holm over 1 tests 1.9e-06: it can"
         " decide"
@@ -40,7 +40,7 @@ def test_other_claims_of_the_folder_are_its_family(tmp_path):
     path = made_up.write_claim(tmp_path, MORE)
     for name in ("C2", "C3"):
         made_up.write_claim(tmp_path, MORE.replace('"C1"', f'"{name}"'), name)
-    first, question, _ = plan.run(path, None, 0.06)
+    first, question, _ = seed_plan.run(path, None, 0.06)
     assert "after Holm over 3 tests 5.7e-06" in first
     assert (
         f"{statistics.seeds_for_power(0.06, 0.05, alpha=0.05, num_tests=3)} seeds with 80%"
@@ -56,9 +56,9 @@ def test_the_pilot_is_an_earlier_ledger(tmp_path):
         "claims": [{"id": "C1", "questions": [{"name": "gain", "per_seed": [0.0, 0.1, 0.2]}]}],
     }
     (tmp_path / "run" / "ledger.json").write_text(json.dumps(told))
-    assert "SD 10 points over seeds" in plan.run(path, tmp_path / "run", None)[1]
+    assert "SD 10 points over seeds" in seed_plan.run(path, tmp_path / "run", None)[1]
     (tmp_path / "run" / "ledger.json").write_text(json.dumps(told | {"quick": True}))
-    assert "no pilot" in plan.run(path, tmp_path / "run", None)[1], "a smoke test is no pilot"
+    assert "no pilot" in seed_plan.run(path, tmp_path / "run", None)[1], "a smoke test is no pilot"
 
 
 def test_non_inferiority_is_planned_one_sided(tmp_path):
@@ -67,13 +67,13 @@ def test_non_inferiority_is_planned_one_sided(tmp_path):
     )
     needed = statistics.seeds_for_power(0.06, 0.05, alpha=0.05, sided=1)
     assert (
-        "exclude 5 points with" in plan.run(path, None, 0.06)[1]
-        and f"{needed} seeds with 80%" in plan.run(path, None, 0.06)[1]
+        "exclude 5 points with" in seed_plan.run(path, None, 0.06)[1]
+        and f"{needed} seeds with 80%" in seed_plan.run(path, None, 0.06)[1]
     )
 
 
 def test_an_experiment_with_its_own_results():
-    lines = plan.run(CAT_SAT, ROOT / "experiments" / "results" / "cat_sat", None)
+    lines = seed_plan.run(CAT_SAT, ROOT / "experiments" / "results" / "cat_sat", None)
     results = json.loads(
         (ROOT / "experiments" / "results" / "cat_sat" / "results.json").read_text()
     )
@@ -121,14 +121,14 @@ def test_a_design_that_cannot_decide_is_refused_in_one_line(tmp_path, seeds, sd,
         tmp_path, MORE.replace("range(200, 220)", f"range(200, {200 + seeds})")
     )
     with pytest.raises(UserErrors) as error:
-        plan.run(path, None, sd)
+        seed_plan.run(path, None, sd)
     [line] = error.value.mistakes
     assert re.match(word, line), line
 
 
 def test_the_fewest_seeds_are_the_fewest():
     for tests in (1, 7, 45):
-        n = plan.fewest_seeds(tests, 0.05)
+        n = seed_plan.fewest_seeds(tests, 0.05)
         assert statistics.can_decide(n, tests, 0.05) and not statistics.can_decide(
             n - 1, tests, 0.05
         )
@@ -137,6 +137,6 @@ def test_the_fewest_seeds_are_the_fewest():
 def test_a_claim_without_arms_needs_no_plan(tmp_path):
     path = made_up.write_claim(tmp_path, 'id="N1", untestable="y"', "N1")
     with pytest.raises(UserErrors, match="N1 needs no run: it is a not testable claim"):
-        plan.run(path, None, None)
+        seed_plan.run(path, None, None)
     with pytest.raises(UserErrors, match="no such file"):
-        plan.run(tmp_path / "nowhere.py", None, None)
+        seed_plan.run(tmp_path / "nowhere.py", None, None)

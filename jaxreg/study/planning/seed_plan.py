@@ -12,9 +12,9 @@ from jaxreg.study.analysis.metric import METRICS
 from jaxreg.study.claims import budget, page
 from jaxreg.study.claims import members as claim_members
 from jaxreg.study.claims.design import Design, load_folder
-from jaxreg.study.claims.design_members import claim_of, experiment_of, is_claim, refuse_overrides
 from jaxreg.study.claims.ledger import LEDGER
 from jaxreg.study.claims.verdicts import ALPHA, family
+from jaxreg.study.planning.design_members import claim_of, experiment_of, is_claim, refuse_overrides
 
 LEAST_POWER = 0.5
 """A design that would end undecided more often than not is refused."""

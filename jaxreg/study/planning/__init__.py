@@ -1,0 +1,7 @@
+"""What a design will need, before it runs: of an experiment, a claim or a whole ledger.
+
+seed_plan         how many seeds decide it, by the spread of a pilot, and how long they take
+accelerator_plan  memory, FLOP and device-hours on an accelerator that need not be here
+compile_process   the process that compiles for it, ahead of time
+design_members    the members that a design's file trains
+"""
