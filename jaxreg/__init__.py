@@ -18,8 +18,10 @@ The packages; imports go down this list, and siblings never import one another:
     metrics      sums and counts that merge exactly
     attention    position-keyed attention dropout, in pure JAX
     rng          named key streams
+    batch        what a batch holds: every key, shape and dtype
     typing       array aliases, words, and the legend of dimension letters
     errors       a person's mistakes, and exit codes
+    syntax       digests of Python sources by their syntax trees
 
 The public names below load on first use, so that `import jaxreg` is nearly free.
 """
