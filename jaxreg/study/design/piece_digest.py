@@ -108,7 +108,10 @@ def piece_digest(value: Any, folder: Path, files: Iterable[str] = ()) -> str:
     """
     read = {name: _file_digest(folder, name) for name in sorted(set(files))}
     walk = _Walk(folder)
-    content = walk.content(value)
+    try:
+        content = walk.content(value)
+    except RecursionError:
+        raise Unaddressable("something in it is nested too deeply to be followed") from None
     used = libraries.installed(walk.packages)
     return json_digest([content, read, *([used] if used else [])])
 
@@ -229,6 +232,8 @@ class _Walk:
             return ["slot", self.content(owner), value.__name__]
         if isinstance(value, property):
             return ["property", *map(self.content, (value.fget, value.fset, value.fdel))]
+        if isinstance(value, functools.cached_property):  # Python 3.11 has a lock in its state
+            return ["cached property", self.content(value.func)]
         if isinstance(value, staticmethod | classmethod):
             return [type(value).__name__, self.content(value.__func__)]
         if isinstance(value, functools.partial):

@@ -160,6 +160,13 @@ CHANGES = {
         {"body": A + B, "piece": "A"},
         {"body": A + B + "A.__call__ = B.__call__\n"},
     ),
+    "a cached property": (
+        {
+            "body": A + "    @functools.cached_property\n    def s(self):\n        return 1\n",
+            "piece": "A",
+        },
+        {"body": A + "    @functools.cached_property\n    def s(self):\n        return 2\n"},
+    ),
     "one lambda of two in a line": (
         {"body": "f, g = (lambda x: x), (lambda x: -x)\n" + READS.format("f(seen)"), "piece": "A"},
         {"body": "f, g = (lambda x: -x), (lambda x: x)\n" + READS.format("f(seen)")},
@@ -204,6 +211,12 @@ SAME = {
 @pytest.mark.parametrize("what", SAME)
 def test_what_computes_nothing_changes_nothing(what, tmp_path):
     assert digest(tmp_path, A, "A") == digest(tmp_path, SAME[what], "A")
+
+
+def test_the_docstring_of_a_cached_property_changes_nothing(tmp_path):
+    cached = A + "    @functools.cached_property\n    def s(self):{}\n        return 1\n"
+    documented = cached.format('\n        """One."""')
+    assert digest(tmp_path, cached.format(""), "A") == digest(tmp_path, documented, "A")
 
 
 def test_title_and_file_name_and_folder_change_nothing(tmp_path):
@@ -350,6 +363,11 @@ REFUSED = {
     "a lock": (
         "import threading\nLOCK = threading.Lock()\n" + READS.format("LOCK and seen.loss"),
         "_thread.lock cannot be followed",
+    ),
+    "a list without an end": (
+        "deep = []\nfor _ in range(9_999):\n    deep = [deep]\n"
+        + READS.format("deep and seen.loss"),
+        "nested too deeply",
     ),
     "a generator": (
         "numbers = (n for n in range(3))\n" + READS.format("next(numbers)"),
