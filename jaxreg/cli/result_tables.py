@@ -10,7 +10,7 @@ from rich.console import Group, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
-from jaxreg.study.analysis import verdict
+from jaxreg.study.analysis import error_shares, verdict
 from jaxreg.study.analysis.metric import ACCURACY, Metric
 from jaxreg.study.report.verdict_styles import style_of
 
@@ -168,6 +168,9 @@ def _verdicts(
         label = row.get("verdict")  # null on arms that get none, such as A/A
         found = verdict.words(label, row.get("by_margin")).replace(", by", ",\nby") or "-"
         difference = f"{metric.change(row['difference'])} {_interval(row['ci95'], metric.change)}"
+        if metric == ACCURACY and baseline is not None:
+            errors = error_shares.words_between(table, row["arm"], baseline, primary)
+            difference += f"\nerrors {errors}" if errors else ""
         made.add_row(
             Text(row["arm"]),
             _with_interval(table[row["arm"]][primary], metric),

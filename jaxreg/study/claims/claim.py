@@ -13,6 +13,8 @@ from jaxreg.study.design.experiment import Tune as Tune
 
 SEEDS = tuple(range(200, 220))
 """Verdict seeds. Data sets were chosen on 0 to 11; experiments/cat_sat.py uses 100 to 111."""
+FRESH_SEEDS = tuple(range(300, 320))
+"""Of what is asked again (experiments/followups); nobody had looked at them."""
 TUNING_SEEDS = tuple(range(60, 64))
 AA_OFFSET = 1000
 """Added to the seeds of an A/A arm, whose draws all differ."""

@@ -5,19 +5,20 @@ from typing import Any
 
 import numpy as np
 
-from jaxreg.study.analysis import second_opinion, verdict
+from jaxreg.study.analysis import error_shares, second_opinion, verdict
 
 HEADER = (
-    "| claim | the essay says | asked | effect [95%] | predicted | verdict |",
-    "|---|---|---|---|---|---|",
+    "| claim | the essay says | asked | effect [95%] | errors | predicted | verdict |",
+    "|---|---|---|---|---|---|---|",
 )
 
 
 def markdown(contents: Mapping[str, Any]) -> str:
     """Verdicts, one row per question, what else moved, and budget; a trailing newline.
 
-    Effects stand in the unit of their measure, as the prediction does; the reason stands where
-    there is no verdict.
+    Effects stand in the unit of their measure, as the prediction does; errors is the change of the
+    errors in percent of the baseline's, of effects in accuracy; the reason stands where there is no
+    verdict.
     """
     cells = [row for claim in contents["claims"] for row in _rows(claim)]
     return (
@@ -60,14 +61,14 @@ def why(question: Mapping[str, Any]) -> str:
 def _rows(claim: Mapping[str, Any]) -> list[tuple[str, ...]]:
     start = _start(claim, 0)
     if claim["form"] == "mechanism":
-        return [(*start, f"{len(claim['tests'])} tests", "", "", "exact")]
+        return [(*start, f"{len(claim['tests'])} tests", "", "", "", "exact")]
     if claim["form"] == "documents":
         return [
-            (*_start(claim, position), finding["part"], "", "", finding["verdict"])
+            (*_start(claim, position), finding["part"], "", "", "", finding["verdict"])
             for position, finding in enumerate(claim["findings"])
         ]
     if claim["form"] == "not testable":
-        return [(*start, "", "", "", verdict.NOT_TESTABLE)]
+        return [(*start, "", "", "", "", verdict.NOT_TESTABLE)]
     rows = []
     for position, question in enumerate(claim["questions"]):
         rows.append(
@@ -75,6 +76,7 @@ def _rows(claim: Mapping[str, Any]) -> list[tuple[str, ...]]:
                 *_start(claim, position),
                 question["name"],
                 effect(question),
+                error_shares.words_of_entry(question),
                 f"{question['predict']:+g}",
                 (label(question) or question["reason"]) + why(question),
             )
@@ -123,7 +125,10 @@ def _moved(contents: Mapping[str, Any]) -> list[str]:
         return []
     found.sort(key=lambda each: (each[0] > 0, -abs(each[0])))
     rows = [
-        _cell(f"{name} | {each['name']} | {_weighed(each)} | {effect(each)}")
+        _cell(
+            f"{name} | {each['name']} | {_weighed(each)} | {effect(each)}"
+            f" | {error_shares.words_of_entry(each)}"
+        )
         for _, name, each in found
     ]
     return [
@@ -132,8 +137,8 @@ def _moved(contents: Mapping[str, Any]) -> list[str]:
         "Accuracies on other views, of the same contrast as a question; an interval without 0, no"
         " verdict.",
         "",
-        "| claim | view | contrast | effect [95%] |",
-        "|---|---|---|---|",
+        "| claim | view | contrast | effect [95%] | errors |",
+        "|---|---|---|---|---|",
         *(f"| {row} |".replace("\\|", "|") for row in rows),
         "",
     ]

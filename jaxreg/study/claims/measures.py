@@ -182,6 +182,26 @@ def accuracy(view: str) -> Measure:
     )
 
 
+def log_errors(view: str) -> Measure:
+    """Logarithm of the share of wrong answers on a view: a difference of -.69 is half as many.
+
+    Half an error is added, and one row, so that no errors have a logarithm, too.
+    """
+
+    def share(wrong: float, rows: int) -> float:
+        return math.log((wrong + 0.5) / (rows + 1))
+
+    def errors(m: MeasuredMember) -> float:
+        hits = m.scores(view)[0]
+        return share(float(np.sum(1.0 - hits)), hits.size)
+
+    def guess(m: MeasuredMember) -> float:
+        rows = m.scores(view)[0].size
+        return share((1.0 - m.chance(view)) * rows, rows)
+
+    return Measure(f"errors, {view}", errors, guess, **LOG_PERCENT, views=(view,))
+
+
 def loss(view: str) -> Measure:
     """Mean loss on a view in nats; a diverged run has that of a guess over all outputs."""
     return Measure(f"loss, {view}", lambda m: m.loss(view), _guess_loss, **NATS, views=(view,))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxreg.store.atomic import plain as plain_json
-from jaxreg.study.analysis import statistics, summary_text, verdict
+from jaxreg.study.analysis import error_shares, statistics, summary_text, verdict
 from jaxreg.study.claims import declarations, markdown
 from jaxreg.study.claims.budget import Cost
 from jaxreg.study.claims.claim import Claim
@@ -200,8 +200,18 @@ def render(contents: Mapping[str, Any], command: str) -> str:
       TypeError: a value that JSON has no form for.
     """
     more = {"counts": counts(contents), "command": command, "smallest_p": _smallest_p(contents)}
-    payload = {**contents, **more}
+    payload = {**contents, **more, "claims": [_with_errors(claim) for claim in contents["claims"]]}
     return report.assemble("ledger", SCRIPTS, payload)
+
+
+def _with_errors(claim: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of ledger.json; each question also has the change of the errors, in words."""
+    if "questions" not in claim:
+        return dict(claim)
+    questions = [
+        {**each, "errors": error_shares.words_of_entry(each)} for each in claim["questions"]
+    ]
+    return {**claim, "questions": questions}
 
 
 def _smallest_p(contents: Mapping[str, Any]) -> float | None:

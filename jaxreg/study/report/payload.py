@@ -12,9 +12,9 @@ import numpy as np
 from jaxreg.data import Dataset
 from jaxreg.store.atomic import write_json, write_text
 from jaxreg.store.member_store import Record, Records
-from jaxreg.study.analysis import statistics, summary_text, verdict
+from jaxreg.study.analysis import error_shares, statistics, summary_text, verdict
 from jaxreg.study.analysis.judge import Outcome
-from jaxreg.study.analysis.metric import METRICS
+from jaxreg.study.analysis.metric import ACCURACY, METRICS
 from jaxreg.study.design.components import SOURCES
 from jaxreg.study.design.experiment import Experiment
 from jaxreg.study.engine import comparison, member_scores, run_directory, scope
@@ -76,6 +76,7 @@ def payload_of(
         "table": table,
         "accuracy": outcome.results.get("accuracy"),
         "comparisons": outcome.results["comparisons"],
+        **({"errors": _errors(experiment, table)} if metric == ACCURACY else {}),
         "uninformative": outcome.uninformative,
         "controls": [{"name": name} | own for name, own in outcome.results["controls"].items()],
         "curves": _curves(specs, records),
@@ -89,6 +90,16 @@ def payload_of(
             "jax": jax.__version__,
             "devices": f"{len(jax.devices())} x {jax.devices()[0].device_kind}",
         },
+    }
+
+
+def _errors(experiment: Experiment, table: Mapping[str, Mapping]) -> dict[str, str]:
+    """Arm -> the change of its errors on the primary view, in percent of the baseline's."""
+    primary, baseline = experiment.primary, experiment.baseline
+    return {
+        arm: error_shares.words_between(table, arm, baseline, primary)
+        for arm in table
+        if arm != baseline
     }
 
 

@@ -3,17 +3,20 @@ decide.
 """
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
 
 from jaxreg.study.analysis import statistics
 from jaxreg.study.claims import verdicts as judging
+from jaxreg.study.claims.claim import FRESH_SEEDS, SEEDS
 from jaxreg.study.claims.design import load_claim, load_folder
 
 ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "experiments" / "claims"
 FILES = sorted(FOLDER.glob("*.py"))
+FOLLOWUPS = ROOT / "experiments" / "followups"
 
 
 def functions(path: Path) -> set[str]:
@@ -40,6 +43,18 @@ def test_the_whole_ledger_can_decide():
             len(design.seeds), len(questions), judging.ALPHA
         )
         assert not design.arms or min(design.seeds) >= 200, "seeds below were seen before"
+
+
+def test_what_is_asked_again_keeps_its_sentence_and_has_fresh_seeds():
+    asked, again = load_folder(FOLDER), load_folder(FOLLOWUPS)
+    questions = judging.family(again)
+    table = (FOLLOWUPS / "README.md").read_text()
+    for name, design in again.items():
+        words = asked[name].claim.quote
+        assert design.claim.quote == words and re.search(rf"\b{name}\b", table), name
+        assert statistics.can_decide(len(design.seeds), len(questions), judging.ALPHA)
+        assert set(design.seeds).isdisjoint(SEEDS) and set(design.seeds) <= set(FRESH_SEEDS)
+        assert set(design.tuning_seeds).isdisjoint(FRESH_SEEDS)
 
 
 def test_every_claim_has_a_row_in_the_readme_of_the_folder():

@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from jaxreg.study.analysis import error_shares
 from jaxreg.study.claims import markdown, page
 from jaxreg.study.claims import verdicts as judging
 from jaxreg.study.claims.budget import Cost
@@ -101,13 +102,15 @@ def test_the_table_has_a_row_for_every_part_and_the_budget(tmp_path):
     ] and len({len(row) for row in rows}) == 1
     assert (
         rows[0][2:4] == ["gain", markdown.effect(told_of(tmp_path)["claims"][0]["questions"][0])]
-        and rows[0][5] == "supported, by the margin |"
+        and rows[0][6] == "supported, by the margin |"
     )
     assert (
-        rows[1][5].startswith("not testable (precondition failed: fits")
-        and rows[2][5] == "not run yet |"
-        and rows[3][5] == "exact |"
+        rows[1][6].startswith("not testable (precondition failed: fits")
+        and rows[2][6] == "not run yet |"
+        and rows[3][6] == "exact |"
     )
+    assert rows[0][4] == error_shares.words_of_entry(told_of(tmp_path)["claims"][0]["questions"][0])
+    assert rows[0][4].startswith("-") and "%" in rows[0][4], "fewer errors"
     assert budget.splitlines()[-1].startswith("| all |")
     assert "\\|" in markdown.markdown(told_of(tmp_path, quote="a | b")), "a bar does not end a cell"
 

@@ -44,6 +44,16 @@ def test_accuracies_and_losses_are_means_over_the_rows_of_a_view():
     assert measures.worst("train", "validation", "recombination").value([m]) == 0.625
 
 
+def test_errors_are_the_logarithm_of_the_share_of_wrong_answers():
+    m = made_up.member(VIEWS)
+    rows = int((m.dataset.view_weights(m.view("recombination")) > 0).sum())
+    errors = measures.log_errors("recombination")
+    assert errors.value([m]) == pytest.approx(math.log((0.375 * rows + 0.5) / (rows + 1)))
+    assert math.isfinite(errors.value([made_up.member({"recombination": 1.0})])), "no errors"
+    lost = made_up.member(VIEWS, diverged=True)
+    assert errors.value([lost]) == pytest.approx(math.log((0.5 * rows + 0.5) / (rows + 1)))
+
+
 def test_of_a_large_training_split_only_the_scored_rows_are_read(monkeypatch):
     monkeypatch.setattr(program, "SCORED_TRAINING_ROWS", 3)
     m = made_up.member(VIEWS)

@@ -7,6 +7,9 @@ const level = (value, measure) => (known(value) ? fixed(measure.scale * value, d
 const amountRange = (pair, measure) => (knownPair(pair) ? `[${amount(pair[0], measure)}, ${amount(pair[1], measure)}]` : "");
 const effectText = (entry) => (known(entry.difference) ? `${amount(entry.difference, entry)} ${amountRange(entry.ci95, entry)} ${entry.unit}`.replace(/\s+/g, " ") : "");
 
+// The change of the errors in percent of the baseline's, beside an effect in points; nothing where there is none.
+const errorsText = (entry) => (entry.errors ? `errors ${entry.errors.replaceAll("-", "−")}` : "");
+
 // The badge of any part of a claim: a verdict, a document's, an exact one, or why there is none yet.
 function partBadge(label, reason, byMargin) {
   if (label === "exact") return badge({ key: "exact", symbol: "✓", words: "exact" });

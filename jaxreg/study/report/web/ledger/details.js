@@ -20,7 +20,7 @@ function drawQuestion(box, claim, question) {
   const needs = known(question.seeds_needed) ? `; ${question.seeds_needed} seeds would decide` : "";
   const asked = `${question.measure}: ${contrastText(question)}; ${question.kind}, margin ${level(question.margin, question)} ${question.unit}`;
   box.append(html("h3", {}, question.name, " ", partBadge(question.verdict, question.reason, question.by_margin)), html("p", { class: "why small" }, asked),
-    html("p", { class: "why" }, [effectText(question), question.verdict && `${question.reason}${p}${needs}`, `predicted ${signed(question.predict, 1)}`].filter(Boolean).join(" · ")));
+    html("p", { class: "why" }, [effectText(question), errorsText(question), question.verdict && `${question.reason}${p}${needs}`, `predicted ${signed(question.predict, 1)}`].filter(Boolean).join(" · ")));
   if (known(question.difference)) {
     const chart = html("div");
     box.append(chart);

@@ -21,7 +21,7 @@ function partsOf(claim) {
   if (claim.form === "documents") return claim.findings.map((finding) => html("div", { class: "part" }, partBadge(finding.verdict), html("span", {}), html("span", { class: "named" }, finding.part)));
   if (claim.form === "not testable") return [html("div", { class: "part" }, partBadge("not testable"))];
   return claim.questions.map((question) => html("div", { class: "part" },
-    html("span", {}, partBadge(question.verdict, question.reason, question.by_margin), html("span", { class: "named" }, ` ${question.name}`)), mini(question) ?? html("span", {}), html("span", {}, effectText(question))));
+    html("span", {}, partBadge(question.verdict, question.reason, question.by_margin), html("span", { class: "named" }, ` ${question.name}`)), mini(question) ?? html("span", {}), html("span", {}, effectText(question), question.errors && html("span", { class: "faint" }, ` ${errorsText(question)}`))));
 }
 
 function costText(cost) {

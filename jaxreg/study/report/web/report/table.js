@@ -39,8 +39,10 @@ function tableCell(arm, view) {
   const against = entry && html("span", { class: "difference" }, effect(entry.difference), " ", knownPair(entry.ci95) && html("span", { class: "range" }, effectRange(entry.ci95)));
   const needs = missing !== null && html("span", { class: "range needs" }, `needs ${missing} seeds`);
   if (!primary) return html("td", { class: classes || null }, own, against, needs);
+  const changed = entry && payload.errors?.[arm.name];
+  const errors = changed && html("span", { class: "range" }, `errors ${changed.replaceAll("-", "−")}`);
   const p = known(entry?.p) && html("span", { class: "range" }, known(entry.p_holm) ? `p ${pValue(entry.p_holm)} (Holm)` : `p ${pValue(entry.p)}`);
-  return html("td", { class: classes }, html("div", { class: "deciding" }, html("div", {}, own), html("div", {}, verdict && badge(verdict), against, p, needs)));
+  return html("td", { class: classes }, html("div", { class: "deciding" }, html("div", {}, own), html("div", {}, verdict && badge(verdict), against, errors, p, needs)));
 }
 
 function tableFinding() {
