@@ -13,7 +13,7 @@ from jaxreg.study.design.experiment import Tune as Tune
 
 SEEDS = tuple(range(200, 220))
 """Verdict seeds. Data sets were chosen on 0 to 11; experiments/cat_sat.py uses 100 to 111."""
-FRESH_SEEDS = tuple(range(300, 320))
+FRESH_SEEDS = tuple(range(700, 720))
 """Of what is asked again (experiments/followups); nobody had looked at them."""
 TUNING_SEEDS = tuple(range(60, 64))
 AA_OFFSET = 1000
