@@ -71,6 +71,7 @@ def _level(shown: Mapping[str, Any], arm: str) -> tuple[Text, str, str]:
 
 def _difference(row: Mapping[str, Any]) -> str:
     parts = [signed(row["difference"], row["digits"]), interval(row["ci95"], row["digits"])]
+    parts += [f"errors {row['errors']}"] if "errors" in row else []
     return _ascii("\n".join(part for part in parts if part))
 
 

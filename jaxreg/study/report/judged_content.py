@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from jaxreg.study.analysis import second_opinion, verdict
+from jaxreg.study.analysis import error_shares, second_opinion, verdict
 from jaxreg.study.analysis.judge import Outcome
 from jaxreg.study.analysis.runs import Question
 from jaxreg.study.report import judged_method as method
@@ -67,7 +67,8 @@ def content(
     """
     results = outcome.results
     views = _views(results, question)
-    rows = [_row(row, results, question.primary) for row in results["comparisons"]]
+    is_share = _is_accuracy(results, question)
+    rows = [_row(row, results, question.primary, is_share) for row in results["comparisons"]]
     shown: dict[str, Any] = {
         "title": f"{question.primary}: which arms differ from {question.baseline}?",
         "baseline": question.baseline,
@@ -166,17 +167,43 @@ def _dots(values: Sequence[Amount], seeds: Sequence[Any]) -> list[tuple[str | No
     return [(names[place], values[place]) for place in kept]
 
 
-def _row(row: Mapping[str, Any], results: Mapping[str, Any], primary: str) -> dict[str, Any]:
-    """A comparison with its digits; differences by seed and the reason on the primary view."""
+def _row(
+    row: Mapping[str, Any], results: Mapping[str, Any], primary: str, is_share: bool
+) -> dict[str, Any]:
+    """A comparison with its digits; differences by seed and the reason on the primary view.
+
+    Of accuracies also the change of the errors, in percent of the baseline's.
+    """
     decides = row["split"] == primary
+    arms, errors = results["arms"], ""
+    if decides and is_share:
+        errors = error_shares.words_between(arms, row["arm"], results["baseline"], primary)
     seeds = seeds_of(results, results["baseline"])
     return {
         **{key: row[key] for key in _SAME},
         "needs": _needs(row),
+        **({"errors": errors} if errors else {}),
         "reason": row["reason"] if row["verdict"] else None,
         "dots": _dots(row["per_seed"], seeds) if decides else [],
         "digits": decimals(row["ci95"], [row["difference"], *row["per_seed"]]),
     }
+
+
+def _is_accuracy(results: Mapping[str, Any], question: Question) -> bool:
+    """Whether the primary scores are paired accuracies: so named, higher is better, 0 to 1."""
+    scores = [
+        value
+        for row in results["arms"].values()
+        if question.primary in row
+        for value in row[question.primary]["per_seed"]
+    ]
+    return (
+        "acc" in question.primary.lower()
+        and question.higher_is_better
+        and results["pairing"]["paired"]
+        and "seeds_by_arm" not in results
+        and all(known(value) and 0 <= value <= 1 for value in scores)
+    )
 
 
 def _needs(row: Mapping[str, Any]) -> str:

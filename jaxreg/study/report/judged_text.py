@@ -32,7 +32,7 @@ def markdown(shown: Mapping[str, Any]) -> str:
                 _escaped(row["arm"]),
                 str(cell["runs"]),
                 number(cell["mean"], cell["digits"]),
-                effect(row),
+                effect(row) + (f", errors {row['errors']}" if "errors" in row else ""),
                 p_value(row["p_holm"]),
                 f"{found} (needs {row['needs']})" if row["needs"] else found,
             )

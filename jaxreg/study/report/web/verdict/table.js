@@ -25,7 +25,8 @@ function armRow(arm) {
   const entry = contrast(arm.name, payload.primary);
   const tag = kindTag(arm);
   return html("tr", {}, html("th", { scope: "row" }, arm.title, tag && html("span", { class: "under" }, tag)), hasVerdicts && verdictCell(entry),
-    html("td", { class: "amount" }, change(entry.difference, entry.digits), html("span", { class: "range" }, changeRange(entry.ci95, entry.digits))),
+    html("td", { class: "amount" }, change(entry.difference, entry.digits), html("span", { class: "range" }, changeRange(entry.ci95, entry.digits)),
+      entry.errors && html("span", { class: "range" }, `errors ${entry.errors.replaceAll("-", "−")}`)),
     html("td", { class: "amount" }, pValue(entry.p_holm), known(entry.p) && html("span", { class: "range" }, `alone ${pValue(entry.p)}`)), level(arm.name));
 }
 
