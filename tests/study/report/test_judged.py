@@ -125,6 +125,34 @@ def test_the_terminal_s_table_has_the_numbers_and_fits(scale):
         assert f"{cells[4]} {second[high:]}".split()[:2] in (words[:2], [*words, "needs"], words)
 
 
+def test_accuracies_also_have_the_change_of_their_errors():
+    runs = make_runs(views=("test_acc", "test"))
+    shares = {
+        arm: {view: each / 4 for view, each in row.items()} for arm, row in runs.scores.items()
+    }
+    runs = dataclasses.replace(runs, scores=shares)
+    better = {"higher_is_better": True, "margin": 0.001}
+    question = make_question(primary="test_acc", **better)
+    shown = judged_content.content(make_outcome(runs, question), question)
+    base = shares["adamw"]["test_acc"]
+    for row in judged_content.primary_rows(shown):
+        own = shares[row["arm"]]["test_acc"]
+        percent = 100 * ((1 - own).mean() / (1 - base).mean() - 1)
+        assert row["errors"].startswith(f"{percent:+.0f}% ["), row
+        assert f"errors {row['errors']}" in judged_text.markdown(shown)
+    console = Console(width=80, record=True, file=open("/dev/null", "w"))
+    console.print(judged_table.table(shown))
+    assert console.export_text().count("errors ") == len(shares) - 1
+    for primary_view, scores in (
+        ("test", shares),
+        ("test_acc", make_runs(views=("test_acc", "test")).scores),
+    ):
+        question = make_question(primary=primary_view, **better)
+        outcome = make_outcome(dataclasses.replace(runs, scores=scores), question)
+        rows = judged_content.primary_rows(judged_content.content(outcome, question))
+        assert not any("errors" in row for row in rows), "not known to be accuracies"
+
+
 def payload_of(text: str) -> dict:
     [found] = re.findall(r'id="payload">(.*?)</script>', text, re.DOTALL)
     return json.loads(found)
