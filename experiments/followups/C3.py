@@ -5,6 +5,8 @@ at the end of a training in which the baseline had learned all; and canaries wer
 in every arm. Here MODN stops at the first evaluation at which half of the training rows are right,
 and CUES at the first with 90% on validation, when canaries may not be learned yet.
 
+Looked at before: seeds 40 and 41; the predictions are from there.
+
 Command:  jaxreg claims C3 --claims=experiments/followups --workdir=runs/followups
 """
 
@@ -21,20 +23,20 @@ from jaxreg.study.claims.measures import accuracy, gap, trained_steps
 
 ROWS = "MODN: wrong labels less right ones, half of the rows learned"
 CANARIES = "CUES: canaries less clean rows, at 90% on validation"
-# Config, split, accuracy at which it stops, learning rate, dropout rate.
+# Config, split, accuracy at which it stops, steps between evaluations, learning rate, dropout rate.
 PLACES = {
-    "MODN": ("../../configs/modn.py", "train", 0.5, 8e-3, 0.5),
-    "CUES": ("../../configs/cues.py", "validation", 0.9, 1e-2, 0.2),
+    "MODN": ("../../configs/modn.py", "train", 0.5, 10, 8e-3, 0.5),
+    "CUES": ("../../configs/cues.py", "validation", 0.9, 5, 1e-2, 0.2),
 }
 
 
 def _arms(data: str) -> dict[str, ClaimArm]:
-    config, split, matched, learning_rate, dropout = PLACES[data]
+    config, split, matched, every_steps, learning_rate, dropout = PLACES[data]
     place = {
         "config": config,
         "setting": {
             "optim.learning_rate": learning_rate,
-            "eval.every_steps": 10,
+            "eval.every_steps": every_steps,
             "stopping.split": split,
             "stopping.at_accuracy": matched,
         },
@@ -68,10 +70,7 @@ def get_claim() -> Claim:
             "The first ledger, at the end of training: wrong labels -48.5 points [-55, -41.9];"
             " canaries at 100% in every arm."
         ),
-        prediction=(
-            "Wrong labels about 25 points lower: what dropout learns first is more of the rule,"
-            " though little of it carries over to pairs that are held out. Canaries about 5 lower."
-        ),
+        prediction=("Wrong labels about 13 points lower, canaries about 9."),
         regime="matched accuracy",
         arms=_arms("MODN") | _arms("CUES"),
         questions=(
@@ -80,7 +79,7 @@ def get_claim() -> Claim:
                 _gain("MODN"),
                 gap("train_corrupted", "train_clean"),
                 margin=0.05,
-                predict=-25,
+                predict=-13,
                 direction=-1,
             ),
             Question(
@@ -88,7 +87,7 @@ def get_claim() -> Claim:
                 _gain("CUES"),
                 gap("canaries", "clean"),
                 margin=0.05,
-                predict=-5,
+                predict=-9,
                 direction=-1,
             ),
         ),
@@ -119,7 +118,7 @@ def get_claim() -> Claim:
                     arm,
                     accuracy("validation"),
                     at_least=0.9,
-                    below=0.97,
+                    below=0.98,
                     of=(CANARIES,),
                 )
                 for arm in _arms("CUES")
@@ -129,7 +128,7 @@ def get_claim() -> Claim:
                 "none, CUES",
                 accuracy("canaries"),
                 at_least=0.2,
-                below=0.95,
+                below=0.97,
                 of=(CANARIES,),
             ),
         ),

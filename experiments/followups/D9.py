@@ -5,6 +5,8 @@ nothing to stop, and the judged arm stopped on unseen pairs. Here the baseline's
 must rise again by .05 nats or more, and arms stop on it. That a stopped run takes fewer steps holds
 by construction: it is no question. On prose: D9p.
 
+Looked at before: seeds 40 and 41 with 64 sentences, of which too little was learned.
+
 Command:  jaxreg claims D9 --claims=experiments/followups --workdir=runs/followups
 """
 
@@ -64,8 +66,8 @@ def get_claim() -> Claim:
             " of early stopping."
         ),
         prediction="Stopping is .3 nats worse than dropout, either way.",
-        changes={"data.num_train": 64, "eval.every_steps": 10, "optim.learning_rate": 8e-3},
-        regime="over-fitted, 100 passes",
+        changes={"data.num_train": 128, "eval.every_steps": 10, "optim.learning_rate": 8e-3},
+        regime="over-fitted, 50 passes",
         arms={
             "never": ClaimArm("never stops"),
             "stop": ClaimArm("stops on validation", STOP),
@@ -91,7 +93,7 @@ def get_claim() -> Claim:
         ),
         seeds=FRESH_SEEDS,
         scope=(
-            "CATSAT with 64 sentences at a learning rate of .008. The loss that is judged is the"
+            "CATSAT with 128 sentences at a learning rate of .008. The loss that is judged is the"
             " one that is stopped on, which favours stopping a little"
         ),
     )
