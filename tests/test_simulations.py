@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxreg.study.analysis import statistics, verdict
+from jaxreg.study.analysis import statistics, two_samples, verdict
 
 ROOT = Path(__file__).parents[1]
 FIGURES = json.loads(
@@ -176,6 +176,33 @@ def test_skewed_differences_err_more_often_and_the_warning_sees_some():
         assert rows["arm collapses", seeds]["supported"] > 0.1
         assert rows["log-normal", seeds]["covered"] < 0.9
     assert rows["arm collapses", 20]["warned"] > 0.8 < rows["baseline collapses", 20]["warned"]
+
+
+def test_two_samples_whose_tails_differ_err_more_often_and_the_warning_sees_some():
+    rows = {(row["noise"], min(row["runs"])): row for row in SKEWED["two"]}
+    most = 0.05 + 3 * (0.05 * 0.95 / SKEWED["experiments"]) ** 0.5
+    for seeds in (6, 8, 12, 20):
+        for name in ("normal", "normal, spreads 3 : 1", "exponential, both"):
+            row = rows[name, seeds]
+            assert row["better"] + row["worse"] <= most and row["negligible"] <= most, row
+        assert rows["normal", seeds]["warned"] < 0.1
+        assert rows["exponential, one mirrored", seeds]["worse"] > 0.05
+    assert rows["exponential, spreads 3 : 1", 8]["negligible"] > most
+    assert rows["arm collapses", 20]["warned"] > 0.7 < rows["baseline collapses", 20]["warned"]
+
+
+def test_the_simulation_of_two_samples_judges_as_the_verdicts_do():
+    skewed, number = load("skewed"), 40
+    row = skewed.row_of_two("exponential, one mirrored", 6, number)
+    drawn = skewed.draw_two("exponential, one mirrored", 6, number)
+    labels = [verdict.judge(each, margin=1e-9, alpha=0.05).label for each in drawn]
+    assert row["better"] == labels.count(verdict.SUPPORTED) / number
+    assert row["worse"] == labels.count(verdict.OPPOSITE) / number
+    moved = [two_samples.Unpaired(each.arm + 1, each.baseline) for each in drawn]
+    labels = [verdict.judge(each, margin=1.0, alpha=0.05).label for each in moved]
+    refuted = labels.count(verdict.NEGLIGIBLE) + labels.count(verdict.OPPOSITE)
+    assert row["negligible"] == refuted / number
+    assert row == skewed.row_of_two("exponential, one mirrored", 6, number)
 
 
 def test_arms_that_share_a_baseline_err_together():

@@ -90,6 +90,23 @@ mean, so they answer another question ("does the usual run differ?"), and answer
 where a verdict hangs on a few runs.
 """
 
+OF_TWO = """\
+### Unpaired
+
+The test of two samples is exact where arms differ by a shift only, and nearly so where both are
+normal. Runs of one SD, {experiments} experiments a row; *better* and *worse*: significant
+differences without an effect; *negligible*: an effect of one SD is excluded although it is there.
+Tails that are alike fall out of a difference of equal numbers of runs, so they do little harm;
+tails that differ, or of runs of another spread, do not. *Warned*: runs more than {far:g} robust
+spreads from their arm's median, or a skewness of the difference of the means of more than {skew:g}
+standard errors.
+
+The second opinion of two samples is the difference of the means of the middle 60% of each with
+Yuen's interval, and the test of Brunner and Munzel, whether a run of one arm is as likely above as
+below one of the other. They too answer another question where the tails differ, and Brunner and
+Munzel's test errs somewhat often with six runs.
+"""
+
 SHARED = """\
 ## Many arms, one baseline
 
@@ -273,6 +290,19 @@ def skew_table(rows: Sequence[dict[str, Any]]) -> str:
     )
 
 
+def two_table(rows: Sequence[dict[str, Any]]) -> str:
+    """`skew_table` of two samples."""
+    names = ("better", "worse", "negligible", "covered", "warned", "trimmed", "brunner_munzel")
+    head = ["better", "worse", "negligible", "coverage", "warned", "trimmed means"]
+    return table(
+        ["runs are", "runs", *head, "Brunner-Munzel"],
+        [
+            [row["noise"], sizes(row["runs"]), *(points(100 * row[name]) for name in names)]
+            for row in rows
+        ],
+    )
+
+
 def shared_table(found: dict[str, dict[str, Any]]) -> str:
     """How false verdicts come in families with one baseline, and with one for each arm."""
     head = [
@@ -342,6 +372,8 @@ def page(figures: dict[str, Any], rules: dict[str, Any], skewed: dict[str, Any])
             rule_table(rules["cells"]),
             SYMMETRY.format(**skewed),
             skew_table(skewed["rows"]),
+            OF_TWO.format(**skewed),
+            two_table(skewed["two"]),
             SHARED.format(**skewed["shared"]),
             shared_table(skewed["shared"]["found"]),
             CHOICE,
