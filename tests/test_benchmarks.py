@@ -143,6 +143,18 @@ def test_the_committed_speed_of_the_judge_is_what_was_promised():
     assert measured["rows"]["cpu_seconds"] < 60 and measured["rows"]["peak_bytes"] < 2e9
 
 
+def test_what_the_judge_s_page_says_of_its_speed_was_measured():
+    found = json.loads((ROOT / "experiments" / "results" / "judge_speed.json").read_text())
+    shape, measured = found["shape"], found["measured"]
+    text = " ".join((ROOT / "docs" / "judge.md").read_text().split())
+    assert (
+        f"starts in {measured['start']['seconds']:.1f} s. {shape['arms']} arms of"
+        f" {shape['seeds']:,} seeds on {shape['views']} views take"
+        f" {measured['study']['seconds']:.1f} s; a file of {found['num_rows']['rows']:,} rows"
+        f" {measured['rows']['seconds']:.0f} s and {measured['rows']['peak_bytes'] / 1e9:.1f} GB"
+    ) in text
+
+
 @pytest.mark.system
 def test_the_speed_of_the_judge_is_measured_by_commands_that_run():
     from experiments.benchmarks import judge_speed

@@ -91,7 +91,7 @@ where a verdict hangs on a few runs.
 """
 
 OF_TWO = """\
-### Unpaired
+### Unpaired runs whose tails differ
 
 The test of two samples is exact where arms differ by a shift only, and nearly so where both are
 normal. Runs of one SD, {experiments} experiments a row; *better* and *worse*: significant
