@@ -9,6 +9,7 @@ it.
 
 import dataclasses
 import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -97,7 +98,8 @@ def _of_two(arm: _Runs, baseline: _Runs) -> UnpairedOpinion:
     from scipy import stats
 
     difference = float(stats.trim_mean(arm, TRIM) - stats.trim_mean(baseline, TRIM))
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
+        warnings.simplefilter("ignore", RuntimeWarning)  # runs may be equal, or nearly so
         found = stats.ttest_ind(arm, baseline, equal_var=False, trim=TRIM)
         ends = [float(end) for end in found.confidence_interval(1 - LEVEL)]
     return UnpairedOpinion(

@@ -157,7 +157,8 @@ def test_the_line_of_two_samples_has_its_numbers():
     assert line.startswith("arm: 1 of 10 runs of the baseline far from the rest")
     assert f"difference of trimmed means {found['trimmed_mean']:+.3g} [" in line
     assert f"nats, Brunner-Munzel p {found['p_brunner_munzel']:.2g} (not corrected)" in line
-    assert second_opinion.line("arm", second_opinion.opinion(Unpaired(EVEN, EVEN)), 1, "") is None
+    even = second_opinion.opinion(Unpaired(EVEN, EVEN))
+    assert second_opinion.line("arm", even, 1.0, "") is None
 
 
 def test_it_never_changes_a_verdict_and_its_line_has_its_numbers():
