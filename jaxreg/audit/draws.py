@@ -134,6 +134,30 @@ def trace(
     return notes.read(arrays, mean)
 
 
+def keys(
+    function: Callable[[Any, Any, jax.Array], Any],
+    states: Sequence[Any],
+    batch: Any,
+    key: jax.Array,
+) -> list[list]:
+    """The numbers of the keys of all draws of `function(state, batch, key)`, for each state.
+
+    The program is made once, as for training steps: a key that Python makes, of the time or a
+    counter, stays as it is in it.
+
+    Args:
+      states: of one form.
+    """
+    prepared = _prepared(function, states[0], batch, key)
+    if prepared is None:
+        return [[] for _ in states]
+    _, notes, interpreted, _ = prepared
+    run = jax.jit(lambda inputs: interpreted(inputs)[1], compiler_options=QUICK)
+    with jax.debug_key_reuse(False):
+        found = [notes.read(run(jax.tree.leaves((state, batch, key))), None) for state in states]
+    return [[draw.keys.tolist() for draw in each.draws] for each in found]
+
+
 def is_narrow(
     function: Callable[[Any, Any, jax.Array], Any], state: Any, batch: Any, key: jax.Array
 ) -> bool:

@@ -1,8 +1,10 @@
 """Every check finds its planted fault, no other check finds it, and the clean models pass."""
 
 import dataclasses
+import itertools
 
 import jax
+import optax
 import pytest
 
 from jaxreg.audit import suite
@@ -94,6 +96,22 @@ def test_a_training_loss_that_smooths_its_labels_is_no_fault_of_its_masks():
         found = suite.outcome(Bench(smoothed_in_training(*faults, **fields)), "site_means")
         assert found.status == status, found.detail
     assert "needs `logits` to tell masks from label smoothing" in found.detail
+
+
+@pytest.mark.system
+def test_a_key_of_python_s_is_one_for_all_compiled_steps_and_one_of_the_state_is_not():
+    clean, count = planted.linen_subject(optimizer=optax.sgd(0.1)), itertools.count()
+    step = clean.step
+    assert step is not None
+    for key_of, status in (
+        (lambda state: jax.random.key(next(count)), "FAILED"),
+        (lambda state: jax.random.fold_in(jax.random.key(0), state.step), "ok"),
+    ):
+        own = dataclasses.replace(
+            clean, update=None, step=lambda s, b, k, key_of=key_of: step(s, b, key_of(s))
+        )
+        found = suite.outcome(Bench(own), "steps_differ")
+        assert found.status == status, found.detail
 
 
 def test_a_mean_loss_hides_no_fault_of_its_draws():

@@ -10,7 +10,7 @@ from flax import nnx
 from flax.training import train_state as flax_train_state
 
 from jaxreg import audit
-from jaxreg.audit import subjects
+from jaxreg.audit import subjects, suite
 from jaxreg.audit.bench import Bench
 
 RATE = 0.5
@@ -84,6 +84,14 @@ def test_losses_steps_and_statistics(make):
     update, alone = bench.subject.update, gradient
     assert update is not None
     assert bench.gap(bench.params(update(bench.state, alone)), moved) < 1e-5
+
+
+@pytest.mark.system
+def test_a_train_state_s_count_is_a_number_at_first_and_no_failure_of_a_resume():
+    bench = Bench(of_train_state())
+    for name in ("resume_state", "resume_next_step"):
+        found = suite.outcome(bench, name)
+        assert found.status == "ok", found.detail
 
 
 def test_a_linen_module_s_rates_are_its_knobs():

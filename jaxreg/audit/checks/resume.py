@@ -68,8 +68,10 @@ def _through_orbax(state: Any, path: Path, like: Any) -> Any:
 def _like(leaf: Any, words: np.ndarray) -> Any:
     if isinstance(leaf, jax.Array) and jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return jax.random.wrap_key_data(jax.numpy.asarray(words), impl=jax.random.key_impl(leaf))
-    if isinstance(leaf, int | float | bool):
-        return type(leaf)(words)
+    if isinstance(leaf, int | float | bool):  # of a step's count, say, an array after a step
+        return (
+            type(leaf)(words) if words.dtype == as_numpy(leaf).dtype else jax.numpy.asarray(words)
+        )
     return jax.numpy.asarray(words) if isinstance(leaf, jax.Array) else words
 
 

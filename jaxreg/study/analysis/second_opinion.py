@@ -100,7 +100,8 @@ def _of_two(arm: _Runs, baseline: _Runs) -> UnpairedOpinion:
     difference = float(stats.trim_mean(arm, TRIM) - stats.trim_mean(baseline, TRIM))
     with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
         warnings.simplefilter("ignore", RuntimeWarning)  # runs may be equal, or nearly so
-        found = stats.ttest_ind(arm, baseline, equal_var=False, trim=TRIM)
+        # its default is an int, so that a type checker takes it for one
+        found = stats.ttest_ind(arm, baseline, equal_var=False, trim=TRIM)  # pyright: ignore[reportArgumentType]
         ends = [float(end) for end in found.confidence_interval(1 - LEVEL)]
     return UnpairedOpinion(
         difference,
