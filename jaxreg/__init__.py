@@ -57,12 +57,14 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "nn":
-        return importlib.import_module("jaxreg.nn")
-    if name in _PUBLIC:
-        return getattr(importlib.import_module(_PUBLIC[name]), name)
-    raise AttributeError(f"module 'jaxreg' has no attribute {name!r}")
+if not TYPE_CHECKING:  # to a type checker every name would exist
+
+    def __getattr__(name: str) -> Any:
+        if name == "nn":
+            return importlib.import_module("jaxreg.nn")
+        if name in _PUBLIC:
+            return getattr(importlib.import_module(_PUBLIC[name]), name)
+        raise AttributeError(f"module 'jaxreg' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -36,10 +36,12 @@ _PUBLIC = {
 __all__ = ["Check", "Finding", "Subject", "assert_audit", "linen", "nnx", "run", "train_state"]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _PUBLIC:
-        return getattr(importlib.import_module(f"jaxreg.audit.{_PUBLIC[name]}"), name)
-    raise AttributeError(f"module 'jaxreg.audit' has no attribute {name!r}")
+if not TYPE_CHECKING:  # to a type checker every name would exist
+
+    def __getattr__(name: str) -> Any:
+        if name in _PUBLIC:
+            return getattr(importlib.import_module(f"jaxreg.audit.{_PUBLIC[name]}"), name)
+        raise AttributeError(f"module 'jaxreg.audit' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -2,7 +2,8 @@
 
 import jax.numpy as jnp
 
-from jaxreg import AttentionDropout, attention_fn, dot_product_attention
+import jaxreg
+from jaxreg import AttentionDropout, attention_fn, audit, dot_product_attention
 from jaxreg.nn import BlockOptions, SelfAttention
 
 x = jnp.ones((2, 8, 4, 16))
@@ -19,3 +20,6 @@ dot_product_attention(x, x, x, implementation="blockwise")
 BlockOptions(norm="before")  # error: the word
 BlockOptions(norm="pre", norm_kind="rms")
 SelfAttention(num_heads=4, droput=None)  # error: the name
+jaxreg.attention_function()  # error: the name
+jaxreg.attention_fn()
+audit.asert_audit(len)  # error: the name
