@@ -25,7 +25,6 @@ autodoc_member_order = "bysource"
 napoleon_google_docstring, napoleon_numpy_docstring = True, False
 napoleon_use_ivar = napoleon_use_rtype = False
 templates_path, html_static_path = [], []
-mathjax_path = ""
 
 
 def outside_is_text(app, docname, content):
@@ -41,12 +40,30 @@ def outside_is_text(app, docname, content):
 
 
 def as_restructured_text(app, what, name, obj, options, lines):
-    """Docstrings have Markdown's tables, and stars and bars that mean themselves."""
-    for number, line in enumerate(lines):
-        parts = re.split(r"(`[^`]*`)", line)
-        lines[number] = "".join(
-            part if part.startswith("`") else re.sub(r"([*|])", r"\\\1", part) for part in parts
-        )
+    """Docstrings have Markdown's tables; stars, bars and last underscores mean themselves."""
+    made = []
+    for line in lines:
+        if re.fullmatch(r"\s*\|[-| ]+\|\s*", line):
+            continue  # the rule below a table's head
+        cells = re.fullmatch(r"(\s*)\|(.*)\|\s*", line)
+        if cells is None:
+            made.append(escaped(line))
+            continue
+        if not made or not made[-1].startswith(f"{cells[1]}   "):
+            made += ["", f"{cells[1]}.. list-table::", f"{cells[1]}   :header-rows: 1", ""]
+        first, *others = (escaped(cell.strip()) for cell in cells[2].split("|"))
+        made.append(f"{cells[1]}   * - {first}")
+        made += [f"{cells[1]}     - {cell}" for cell in others]
+    lines[:] = made
+
+
+def escaped(text: str) -> str:
+    """Text outside of backticks, with the signs of reStructuredText as themselves."""
+    parts = re.split(r"(`[^`]*`)", text)
+    signs = r"[*|]|(?<=\w)_(?!\w)"
+    return "".join(
+        part if part.startswith("`") else re.sub(signs, r"\\\g<0>", part) for part in parts
+    )
 
 
 def setup(app):
