@@ -23,7 +23,7 @@ default_role = "code"
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 napoleon_google_docstring, napoleon_numpy_docstring = True, False
-napoleon_use_ivar = napoleon_use_rtype = False
+napoleon_use_ivar, napoleon_use_rtype = True, False
 templates_path, html_static_path = [], []
 
 
