@@ -60,13 +60,15 @@ def check(given: Arguments, mistakes: list[str]):
     """The experiment with chosen arms, base config, arms' configs, seeds; adds to `mistakes`."""
     from jaxreg.study.design import config as configs
     from jaxreg.study.design import experiment as experiments
-    from jaxreg.study.design import recipes
+    from jaxreg.study.design import grid, recipes
 
     path, experiment = None, None
     if given.position is not None:
         with collecting(mistakes):
             path = recipes.path_of(given.position, "experiments")
             experiment = experiments.load_experiment(path)
+            if isinstance(experiment, grid.Grid):
+                raise UserErrors([f"{path}: it has axes: jaxreg grid {given.position}"])
     seeds = _seeds(given.flags["--seeds"], experiment, mistakes)
     if path is None or experiment is None:
         unknown = given.position is not None and experiments.pieces_unknown(given.position)

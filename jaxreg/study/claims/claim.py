@@ -179,6 +179,11 @@ def check_claim(claim: Claim) -> list[str]:
     return mistakes
 
 
+def check_cell(claim: Claim) -> list[str]:
+    """One line per mistake in a claim that is a cell of a grid, and has no file of its own."""
+    return _check_experiment(claim)
+
+
 def _check_experiment(claim: Claim) -> list[str]:
     mistakes = check_design(claim)
     if not claim.prediction.strip():

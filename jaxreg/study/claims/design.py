@@ -178,7 +178,7 @@ def load_claim(path: str | Path, *, quick: bool = False, num_seeds: int | None =
     arms: dict[str, ArmDesign] = {}
     unsound = any(line.startswith("arm") or "no arm" in line for line in mistakes)
     if claim.form == "experiment" and not unsound and not in_own:
-        arms, found = _resolve(claim, path, quick)
+        arms, found = resolve(claim, path, quick)
         mistakes += found
     if mistakes:
         raise UserErrors([f"{path}: {mistake}" for mistake in mistakes])
@@ -209,12 +209,18 @@ def load_folder(
     return {design.claim.id: design for design in found}
 
 
+def smoke_test_seeds(claim: Claim) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """(verdict seeds, tuning seeds) of a quick run."""
+    return _first_seeds(claim.seeds, QUICK_SEEDS), tuple(claim.tuning_seeds)[:1]
+
+
 def _first_seeds(seeds: Sequence[int], number: int | None) -> tuple[int, ...]:
     number = len(seeds) if number is None else number
     return (*seeds, *range(max(seeds) + 1, max(seeds) + 1 + max(0, number - len(seeds))))[:number]
 
 
-def _resolve(claim: Claim, path: Path, quick: bool) -> tuple[dict[str, ArmDesign], list[str]]:
+def resolve(claim: Claim, path: Path, quick: bool) -> tuple[dict[str, ArmDesign], list[str]]:
+    """(arms and A/A arms of a claim by name, one line per mistake in their fields)."""
     mistakes: list[str] = []
     bases, arms = {}, {}
     for name, arm in with_aa(claim).items():

@@ -22,6 +22,7 @@ from jaxreg.study.analysis.power import smallest_p_after_holm
 from jaxreg.study.analysis.statistics import can_decide
 from jaxreg.study.claims import budget, declarations, markdown, page, tuning
 from jaxreg.study.claims import members as claim_members
+from jaxreg.study.claims.cautions import cautions
 from jaxreg.study.claims.design import Design, too_large_seeds
 from jaxreg.study.claims.measurements import Gatherer, Measurements, gather
 from jaxreg.study.claims.probe_runner import Prober
@@ -131,7 +132,7 @@ def run(
     declarations.read(workdir)
 
     def body(session: Session) -> None:
-        _Ledger(session, designs, chosen, quick, minutes).run()
+        Ledger(session, designs, chosen, quick, minutes).run()
 
     return hold(workdir, display, body)
 
@@ -145,8 +146,8 @@ def _refuse_other(workdir: Path, quick: bool) -> None:
         raise UserErrors([f"--workdir={workdir} {why}"])
 
 
-class _Ledger:
-    """One run of the ledger in its directory."""
+class Ledger:
+    """One run of designs in its directory: of the ledger's claims, or of a grid's cells."""
 
     def __init__(
         self,
@@ -163,6 +164,7 @@ class _Ledger:
         self.programs = ProgramCache()
         self.trained_steps, self.training_seconds = 0, 0.0
         self.choices: dict[str, dict[str, tuning.Selection]] = {}
+        self.cautions: dict[str, list[str]] = {}
 
     def run(self) -> None:
         """All of it.
@@ -170,31 +172,45 @@ class _Ledger:
         Raises:
           Interrupted: a signal came, or the time is over; everything is saved.
         """
-        for line in _budget(self.designs, self.chosen, self.workdir):
+        for line in self._budget():
             self.display.note(line)
         run_directory.write_environment(self.workdir, fingerprint(), self.display)
-        own = [self.designs[name] for name in self.chosen]
-        request = self.session.library.request
         try:
-            later = self._expected(own)
-            tuning_specs = claim_members.tuning_specs(own, content_hash)
-            candidates = self.stored.missing_for_all(tuning_specs)
-            if candidates:
-                claim_members.tuning_specs(own, request)  # their data start to load
-                self._train(candidates, later)
-            for design in own:
-                self._choose(design)
-            todo = self.stored.missing_for_all(self._evaluation_specs(own, self._chosen()))
-            self._declare(own)
-            if todo:
-                claim_members.evaluation_specs(own, self._chosen(), request)
-                self._train(todo, 0)
+            self._train_all()
         except Interrupted:
             if not processes.any_of(self.session.interrupts.requested):
                 self.display.note(f"{self.minutes:g} minutes are over; what is complete is judged")
                 self._conclude()
             raise
         self._conclude()
+
+    def _budget(self) -> list[str]:
+        return _budget(self.designs, self.chosen, self.workdir)
+
+    def _train_all(self) -> None:
+        """Trains all that is missing: claims together, so that they share waves of members."""
+        self._complete([self.designs[name] for name in self.chosen], 0)
+
+    def _complete(self, own: Sequence[Design], rest: int) -> None:
+        """Tunes designs and trains their arms; `rest` more model-steps stand behind these.
+
+        Raises:
+          Interrupted: a signal came, or the time is over; everything is saved.
+        """
+        request = self.session.library.request
+        later = self._expected(own)
+        tuning_specs = claim_members.tuning_specs(own, content_hash)
+        candidates = self.stored.missing_for_all(tuning_specs)
+        if candidates:
+            claim_members.tuning_specs(own, request)  # their data start to load
+            self._train(candidates, later + rest)
+        for design in own:
+            self._choose(design)
+        todo = self.stored.missing_for_all(self._evaluation_specs(own, self._chosen()))
+        self._declare(own)
+        if todo:
+            claim_members.evaluation_specs(own, self._chosen(), request)
+            self._train(todo, rest)
 
     def _declare(self, own: Sequence[Design]) -> None:
         """Keeps what each claim declares before its first member on a verdict seed is trained."""
@@ -298,7 +314,15 @@ class _Ledger:
             return None
         runs = design.members(chosen, self.session.library.request)
         prober = Prober(self.workdir / "probes", self.session.library)
-        return gather(design, Gatherer(runs, self.stored.record_of, self.session.library, prober))
+        gatherer = Gatherer(runs, self.stored.record_of, self.session.library, prober)
+        found = gather(design, gatherer)
+        own = self.choices.get(design.claim.id, {})
+        self.cautions[design.claim.id] = cautions(design, found, gatherer, own)
+        self._also_read(design, gatherer)
+        return found
+
+    def _also_read(self, design: Design, gatherer: Gatherer) -> None:
+        """What a kind of run reads besides, of a design whose members are trained."""
 
     def _off_values(self, designs: Sequence[Design]) -> dict[str, Any]:
         """Claim -> off-value control of its first arm, one per structure, kept on disk."""
@@ -308,7 +332,7 @@ class _Ledger:
             own = next(iter(design.arms.values()))
             config = plain(own.values)
             own = components.digests_of(config)
-            structure = repr(program.structure_of(config))
+            structure = repr(self._off_value_structure(config))
             key = member_store.content_hash([structure, code_version(), own])
             if key not in kept:
                 seed, library = design.seeds[0], self.session.library
@@ -318,13 +342,23 @@ class _Ledger:
         write_json(path, kept)
         return found
 
+    def _off_value_structure(self, config: Mapping) -> Mapping:
+        """The part of a structure that needs an off-value control of its own."""
+        return program.structure_of(config)
+
     def _closing(self, contents: Mapping[str, Any]) -> None:
         for line in page.summary(contents):
             self.display.note(line)
+        for name in self.chosen:
+            for line in self.cautions.get(name, ()):
+                self.display.note(f"{name}: {line}")
+        self._say_speed()
+        self.display.note(f"Ledger: {self.workdir / PAGE}")
+
+    def _say_speed(self) -> None:
         rate = self.trained_steps / self.training_seconds if self.training_seconds > 0 else 0.0
         speed = f", {rate:,.0f} model-steps per second with compiling and evaluating"
         self.display.note(
             f"{self.programs.num_made} program(s) compiled, {self.trained_steps:,} model-steps"
             f" trained now{speed if self.trained_steps else ''}"
         )
-        self.display.note(f"Ledger: {self.workdir / PAGE}")

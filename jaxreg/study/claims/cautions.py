@@ -1,0 +1,85 @@
+"""What is said beside a verdict, because it limits what the verdict says.
+
+A tuned value at the edge of its candidates: the best may lie outside. A primary metric at its
+ceiling, or at chance, in all arms: they could not differ. A reference that is no better than a
+guess: nothing was learned that a regularizer could change.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from jaxreg.study.analysis import verdict
+from jaxreg.study.claims import measures
+from jaxreg.study.claims.design import SELECTION_VIEW, Design, reference, views_of
+from jaxreg.study.claims.measurements import Gatherer, Measurements
+from jaxreg.study.claims.tuning import Selection
+from jaxreg.study.design.experiment import is_number
+
+
+def edge_of(choice: Selection) -> dict[str, str]:
+    """Tuned field -> "lowest" or "highest", where the value taken is the last of its candidates.
+
+    Fields with fewer than three numbers to choose from have no inside, and are left out.
+    """
+    found = {}
+    for field, taken in choice.options[choice.chosen].items():
+        values = [option[field] for option in choice.options]
+        if not all(is_number(value) for value in values) or len(set(values)) < 3:
+            continue
+        if taken == max(values):
+            found[field] = "highest"
+        elif taken == min(values):
+            found[field] = "lowest"
+    return found
+
+
+def cautions(
+    design: Design, found: Measurements, gatherer: Gatherer, choices: Mapping[str, Selection]
+) -> list[str]:
+    """One line for each reason to read the verdicts of a claim or cell with care."""
+    return [*_edges(choices), *_limits(found, gatherer), *_no_better_than_a_guess(design, gatherer)]
+
+
+def _edges(choices: Mapping[str, Selection]) -> list[str]:
+    at: dict[tuple[str, str], list[str]] = {}
+    for arm, choice in choices.items():
+        for field, edge in edge_of(choice).items():
+            at.setdefault((field, edge), []).append(arm)
+    return [
+        f"tuned to the {edge} {field} on offer, so the best may lie outside: {', '.join(arms)}"
+        for (field, edge), arms in at.items()
+    ]
+
+
+def _limits(found: Measurements, gatherer: Gatherer) -> list[str]:
+    """Questions whose arms are all at the ceiling or all at chance."""
+    lines = []
+    for asked in found.questions:
+        measure, values = asked.measured.effect.measure, asked.measured.values
+        if not measure.is_accuracy() or asked.uninformative is not None:
+            continue  # what is not testable says so itself
+        first = gatherer.members(next(iter(values)), measure)[0][0]
+        check = verdict.informative(values, chance=first.chance(measure.views[0]))
+        if not check:
+            lines.append(f"{asked.measured.effect.name}: {measure.title}: {check.detail}")
+    return lines
+
+
+def _no_better_than_a_guess(design: Design, gatherer: Gatherer) -> list[str]:
+    """References whose loss on the split that selects is not below a guess's."""
+    lines = []
+    for arm in dict.fromkeys(reference(question) for question in design.claim.questions):
+        own = design.arms[arm].arm
+        if own.sweep or own.copies > 1 or SELECTION_VIEW not in views_of(design.arms[arm].values):
+            continue
+        members = [m for each in gatherer.members(arm, measures.loss(SELECTION_VIEW)) for m in each]
+        loss = float(np.mean(gatherer.values(arm, measures.loss(SELECTION_VIEW))))
+        view = members[0].view(SELECTION_VIEW)
+        guess = float(np.mean([member.dataset.guess_loss_of(view) for member in members]))
+        if loss >= guess:
+            lines.append(
+                f"{arm} is no better than a guess: {loss:.3g} nats on {SELECTION_VIEW}, a guess"
+                f" {guess:.3g}"
+            )
+    return lines

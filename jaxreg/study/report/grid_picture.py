@@ -1,0 +1,130 @@
+"""A grid as a picture: effect per cell, with contours at zero and at the margin."""
+
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from jaxreg.study.report import figures
+from jaxreg.study.report.forest import INK, MUTED
+
+STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 8,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "text.parse_math": False,
+}
+PANEL = 2.3
+"""Inches of one panel."""
+
+
+def png(contents: Mapping[str, Any]) -> bytes | None:
+    """The picture as a PNG; None while no cell is done. The same content gives the same bytes."""
+    if not any(cell["status"] == "done" for cell in contents["cells"]):
+        return None
+    with figures.style(STYLE):
+        return figures.png(_figure(contents), dpi=130)
+
+
+def panels(contents: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The values of all axes but the first two, one combination per column."""
+    others = contents["axes"][2:]
+    combinations = itertools.product(*(axis["values"] for axis in others))
+    names = [axis["name"] for axis in others]
+    return [dict(zip(names, values, strict=True)) for values in combinations]
+
+
+def table(contents: Mapping[str, Any], arm: str, panel: Mapping[str, Any]) -> np.ndarray:
+    """[values of the second axis, values of the first]: effects as shown; NaN where none is."""
+    first, second = _two(contents)
+    found = np.full((len(second["values"]), len(first["values"])), np.nan)
+    for cell in contents["cells"]:
+        own = cell["cell"]
+        if arm in cell["effects"] and all(own[name] == value for name, value in panel.items()):
+            y = second["values"].index(own[second["name"]]) if second["name"] else 0
+            x = first["values"].index(own[first["name"]])
+            found[y, x] = contents["scale"] * cell["effects"][arm]["difference"]
+    return found
+
+
+def _two(contents: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """The axes to the right and upwards; one without a name where there is only one."""
+    axes = contents["axes"]
+    return axes[0], axes[1] if len(axes) > 1 else {"name": "", "values": [None]}
+
+
+def _figure(contents: Mapping[str, Any]) -> Any:
+    arms = [arm for arm in contents["arms"] if arm != contents["baseline"]]
+    columns = panels(contents)
+    tables = {(arm, i): table(contents, arm, p) for arm in arms for i, p in enumerate(columns)}
+    margin = contents["scale"] * contents["margin"]
+    largest = max(margin, *(float(np.nanmax(np.abs(t), initial=0)) for t in tables.values()))
+    size = (PANEL * len(columns) + 1.6, PANEL * len(arms) + 1.2)
+    figure = figures.new(size, facecolor="white", layout="constrained")
+    grid = figure.subplots(len(arms), len(columns), squeeze=False)
+    image = None
+    for row, arm in enumerate(arms):
+        for column, panel in enumerate(columns):
+            axes = grid[row][column]
+            image = _panel(axes, contents, tables[arm, column], largest, margin)
+            _marks(axes, contents, arm, panel)
+            if row == 0:
+                axes.set_title("\n".join(f"{k} {v}" for k, v in panel.items()), fontsize=8)
+            if column == 0:
+                axes.set_ylabel(f"{contents['arms'][arm]}\n{_two(contents)[1]['name']}")
+            if row == len(arms) - 1:
+                axes.set_xlabel(_two(contents)[0]["name"])
+    bar = figure.colorbar(image, ax=grid, shrink=0.6)
+    bar.set_label(
+        f"{contents['primary']}, difference from {contents['baseline']}, {contents['unit']}"
+    )
+    figure.suptitle(
+        f"{contents['question']}\nsolid: zero · dashed: the margin of {margin:g} {contents['unit']}"
+        " · small numbers: differences · *: tuned to an edge"
+    )
+    return figure
+
+
+def _panel(
+    axes: Any, contents: Mapping[str, Any], values: np.ndarray, largest: float, margin: float
+) -> Any:
+    """Colors, numbers and contours of one panel."""
+    first, second = _two(contents)
+    axes.set_facecolor("#eeeeee")
+    image = axes.imshow(
+        values, cmap="RdBu", vmin=-largest, vmax=largest, origin="lower", aspect="auto"
+    )
+    axes.set_xticks(range(len(first["values"])), [str(v) for v in first["values"]])
+    axes.set_yticks(
+        range(len(second["values"])), ["" if v is None else str(v) for v in second["values"]]
+    )
+    if min(values.shape) > 1:
+        for level, line in _levels(margin):
+            inside = np.isfinite(values)
+            if (values[inside] < level).any() and (values[inside] > level).any():
+                masked = np.ma.masked_invalid(values)
+                axes.contour(masked, levels=[level], colors=[INK], linestyles=line, linewidths=1.2)
+    return image
+
+
+def _levels(margin: float) -> Iterator[tuple[float, str]]:
+    yield from ((0.0, "solid"), (margin, "dashed"), (-margin, "dashed"))
+
+
+def _marks(axes: Any, contents: Mapping[str, Any], arm: str, panel: Mapping[str, Any]) -> None:
+    """The number of each cell, with a star where a value was tuned to an edge."""
+    first, second = _two(contents)
+    for cell in contents["cells"]:
+        own = cell["cell"]
+        if arm not in cell["effects"] or any(own[k] != v for k, v in panel.items()):
+            continue
+        both = (contents["baseline"], arm)
+        edge = any(cell["tuning"][each]["edge"] for each in both if each in cell["tuning"])
+        x = first["values"].index(own[first["name"]])
+        y = second["values"].index(own[second["name"]]) if second["name"] else 0
+        shown = contents["scale"] * cell["effects"][arm]["difference"]
+        axes.text(x, y, f"{shown:+.3g}{'*' if edge else ''}", ha="center", va="center", fontsize=7)

@@ -1,0 +1,205 @@
+"""A grid on the tiny study, trained for real: cell by cell, stopped and gone on with, its numbers
+recomputed from the stored members.
+"""
+
+import json
+
+import numpy as np
+import pytest
+
+from jaxreg.cli.main import main
+from jaxreg.distributed.signals import Interrupts
+from jaxreg.errors import UserErrors
+from jaxreg.store.member_store import Records
+from jaxreg.study.claims import grid_run
+from jaxreg.study.claims.grid_cells import load_grid
+from jaxreg.study.engine import off_values
+from jaxreg.study.engine.dataset_loader import content_hash
+from jaxreg.study.engine.member_scores import view_scores
+from jaxreg.study.report import grid_picture
+from tests.helpers import made_up_claims as made_up
+from tests.helpers import tiny
+from tests.study.claims.test_ledger import Heard
+
+TEXT = """
+from jaxreg.study.analysis.law import Law
+from jaxreg.study.design.experiment import Arm, Tune
+from jaxreg.study.design.grid import Axis, Grid
+
+def get_experiment():
+    return Grid(**(dict(
+        name="made_up", question="where?", config="../configs/tiny.py", baseline="none",
+        primary="recombination", margin=.05, alpha=.05, seeds=(300, 301), tuning_seeds=(60,),
+        prediction="p", tune=Tune("optim.learning_rate", (3e-3, 1e-2, 3e-2)),
+        arms={
+            "none": Arm("no regularizer"),
+            "drop": Arm("dropout", {"model.attention_dropout_rate": .3}),
+        },
+        axes=(Axis("data.verbs_per_noun", (4, 6)), Axis("data.neutral_rate", (.1, .2), "neutral")),
+        dropped=({"verbs_per_noun": 6, "neutral": .2},), why_dropped="time",
+        law=Law("it rises with the gap", ("loss_gap",)),
+    ) | dict(%s)))
+"""
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder for grids, and the programs of the tiny study instead of compiled ones."""
+    tiny.use_compiled(monkeypatch)
+    monkeypatch.setenv("JAXREG_DATA", str(tiny.data_dir()))
+    made = {"passed": True, "what": "off is absent", "detail": "made up"}
+    monkeypatch.setattr(off_values, "off_value", lambda *_: made)
+    made_up.write_claim(tmp_path, made_up.PLAIN)
+    return tmp_path
+
+
+def write(place, changes=""):
+    path = place / "claims" / "made_up_grid.py"
+    path.write_text(TEXT % changes)
+    return path
+
+
+def go(place, path, workdir="map", minutes=60):
+    heard = Heard()
+    loaded = load_grid(path)
+    code = grid_run.run(loaded, place / workdir, quick=False, minutes=minutes, display=heard)
+    return code, "\n".join(heard.lines), loaded
+
+
+@pytest.mark.system
+def test_a_stopped_grid_goes_on_to_the_bytes_of_one_that_was_not(place, monkeypatch):
+    path = write(place)
+    code, said, loaded = go(place, path)
+    assert code == 0 and "3 of 3 cells are done" in said and "1 dropped (time)" in said
+    whole = (place / "map" / "grid.json").read_bytes()
+
+    _numbers_are_those_of_the_members(json.loads(whole), loaded, place / "map")
+    monkeypatch.setattr(Interrupts, "requested", True)
+    apart = place / "elsewhere"  # no neighbour whose members could be found
+    apart.mkdir()
+    code, _, _ = go(place, path, "elsewhere/again")
+    assert code == 75 and not (apart / "again" / "grid.json").exists()
+    monkeypatch.setattr(Interrupts, "requested", False)
+    assert go(place, path, "elsewhere/again")[0] == 0
+    for name in ("grid.json", "grid.png"):
+        assert (apart / "again" / name).read_bytes() == (place / "map" / name).read_bytes(), name
+
+    code, said, _ = go(place, path)
+    assert code == 0 and "0 model-steps trained now" in said
+    assert (place / "map" / "grid.json").read_bytes() == whole
+    # another margin is said, and another cell trains only itself
+    code, _, _ = go(place, write(place, "margin=.1, dropped=()"))
+    after = json.loads((place / "map" / "grid.json").read_text())
+    assert code == 0 and len(after["cells"]) == 4
+    assert [each["field"] for each in after["changed_after_training"]] == ["margin"]
+    assert after["cells"][:3] == json.loads(whole)["cells"]
+
+
+def _numbers_are_those_of_the_members(contents, loaded, workdir):
+    """Each choice and difference again, from the stored members, the slow way."""
+    assert contents["dropped"] == [{"verbs_per_noun": 6, "neutral": 0.2}]
+    records = Records(workdir / "members", [])
+    for row, design in zip(contents["cells"], loaded.designs.values(), strict=True):
+        chosen = {}
+        for arm in ("none", "drop"):
+            options = design.candidates(arm, content_hash)
+            means = [accuracy(records, specs, "validation") for specs in options]
+            means = [float(np.mean(each)) for each in means]
+            chosen[arm] = int(np.argmax(means))
+            assert row["tuning"][arm]["scores"] == pytest.approx(means)
+            assert row["tuning"][arm]["chosen"] == chosen[arm]
+            edge = {0: {"optim.learning_rate": "lowest"}, 2: {"optim.learning_rate": "highest"}}
+            assert row["tuning"][arm]["edge"] == edge.get(chosen[arm], {})
+        by_arm = design.members(chosen, content_hash)
+        values = {
+            arm: accuracy(
+                records, [by_arm[arm][seed][0].spec for seed in design.seeds], "recombination"
+            )
+            for arm in ("none", "drop")
+        }
+        wanted = np.subtract(values["drop"], values["none"])
+        assert row["effects"]["drop"]["per_seed"] == pytest.approx(wanted)
+        assert row["effects"]["drop"]["difference"] == pytest.approx(wanted.mean())
+        assert row["effects"]["drop"]["verdict"] is None  # two seeds decide nothing
+        assert all(name in row["cell"] for name in ("verbs_per_noun", "neutral"))
+        own = by_arm["drop"][300][0].spec.config["data"]
+        assert own["verbs_per_noun"] == row["cell"]["verbs_per_noun"]
+        assert own["neutral_rate"] == row["cell"]["neutral"]
+
+
+def accuracy(records, specs, name):
+    """Share of hits of members, one by one."""
+    found = []
+    for spec in specs:
+        changes = {f"data.{key}": value for key, value in spec.config["data"].items()}
+        dataset = tiny.dataset(spec.run_seed, changes)
+        [view] = [each for each in dataset.views if each.name == name]
+        hits, _ = view_scores(records.get(spec.hash), dataset, view)
+        found.append(sum(hits) / len(hits))
+    return found
+
+
+def test_all_mistakes_of_a_grid_are_said_at_once(place):
+    wrong = (
+        'axes=(Axis("seed.x", (1,)), Axis("optim.learning_rate", (.1, .1))), tuning_seeds=(),'
+        ' dropped=({"depth": 1},), why_dropped=""'
+    )
+    with pytest.raises(UserErrors) as caught:
+        load_grid(write(place, wrong))
+    said = "\n".join(caught.value.mistakes)
+    for words in (
+        "seed is no condition",
+        "0.1 is there twice",
+        "changed by an arm or tuned",
+        "tuning_seeds",
+        "no axis 'depth'",
+        "why_dropped is empty",
+    ):
+        assert words in said, words
+
+
+def test_a_cell_with_a_wrong_value_is_named(place):
+    with pytest.raises(UserErrors, match=r"cell verbs_per_noun=-1.*data.verbs_per_noun is -1"):
+        load_grid(write(place, 'axes=(Axis("data.verbs_per_noun", (4, -1)),), dropped=()'))
+
+
+def test_compare_and_grid_send_each_other_their_files(place, capsys):
+    path = write(place)
+    assert main(["compare", str(path), f"--workdir={place / 'no'}"]) == 2
+    assert "it has axes: jaxreg grid" in capsys.readouterr().err
+    assert main(["grid", "cat_sat", f"--workdir={place / 'no'}"]) == 2
+    assert "it has no axes: jaxreg compare" in capsys.readouterr().err
+    assert not (place / "no").exists()
+
+
+def test_the_picture_has_every_cell_where_it_belongs():
+    cells = [
+        {
+            "cell": {"x": x, "y": y, "z": z},
+            "status": "done",
+            "effects": {"drop": {"difference": (x + 10 * y + 100 * z) / 100}},
+            "tuning": {},
+        }
+        for x in (1, 2, 3)
+        for y in (1, 2)
+        for z in (1, 2)
+        if (x, y, z) != (3, 2, 1)
+    ]
+    axes = [{"name": "x", "values": [1, 2, 3]}, {"name": "y", "values": [1, 2]}]
+    contents = {
+        "axes": [*axes, {"name": "z", "values": [1, 2]}],
+        "cells": cells,
+        "arms": {"none": "none", "drop": "dropout"},
+        "baseline": "none",
+        "scale": 100.0,
+        "margin": 0.05,
+        "unit": "points",
+        "primary": "recombination",
+        "question": "where?",
+    }
+    assert grid_picture.panels(contents) == [{"z": 1}, {"z": 2}]
+    found = grid_picture.table(contents, "drop", {"z": 1})
+    np.testing.assert_allclose(found, [[111, 112, 113], [121, 122, np.nan]])
+    first = grid_picture.png(contents)
+    assert first is not None and first == grid_picture.png(contents)
+    assert grid_picture.png({**contents, "cells": [cells[0] | {"status": "not run yet"}]}) is None
