@@ -68,11 +68,11 @@ class FittedLaw:
     mean: float
     num_cells: int
 
-    def predict(self, features: Sequence[Mapping[str, float]]) -> Float[np.ndarray, " n"]:
+    def predict(self, features: Sequence[Mapping[str, float | int]]) -> Float[np.ndarray, " n"]:
         """Effects of cells with these features."""
         return _design(self.law, features) @ self.coefficients
 
-    def half_widths(self, features: Sequence[Mapping[str, float]]) -> Float[np.ndarray, " n"]:
+    def half_widths(self, features: Sequence[Mapping[str, float | int]]) -> Float[np.ndarray, " n"]:
         """Of the prediction intervals with `COVERAGE`."""
         from scipy import stats
 
@@ -89,7 +89,7 @@ def is_fit_cell(cell: Mapping[str, Any]) -> bool:
 
 
 def fit(
-    law: Law, features: Sequence[Mapping[str, float]], effects: Sequence[float]
+    law: Law, features: Sequence[Mapping[str, float | int]], effects: Sequence[float | int]
 ) -> FittedLaw | None:
     """The law fitted by least squares; None where cells are too few or features do not vary."""
     n, k = len(features), 1 + len(law.features)
@@ -106,9 +106,9 @@ def fit(
 
 def tested(
     fitted: FittedLaw,
-    features: Sequence[Mapping[str, float]],
-    effects: Sequence[float],
-    intervals: Sequence[Sequence[float]],
+    features: Sequence[Mapping[str, float | int]],
+    effects: Sequence[float | int],
+    intervals: Sequence[Sequence[float | int]],
 ) -> dict[str, Any] | None:
     """How a law does on cells it was not fitted on; None without any.
 
@@ -142,5 +142,5 @@ def tested(
     }
 
 
-def _design(law: Law, features: Sequence[Mapping[str, float]]) -> Float[np.ndarray, "n k"]:
+def _design(law: Law, features: Sequence[Mapping[str, float | int]]) -> Float[np.ndarray, "n k"]:
     return np.asarray([[1.0, *(row[name] for name in law.features)] for row in features])

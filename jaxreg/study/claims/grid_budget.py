@@ -47,7 +47,7 @@ def size_of(design: Design) -> str:
     return f"{values['model.module']} {', '.join(sizes)}"
 
 
-def times(workdir: Path) -> dict[str, dict[str, float]]:
+def times(workdir: Path) -> dict[str, dict[str, float | int]]:
     """Size of model -> model-steps and seconds that cells took in this directory."""
     return (page.read(workdir / CELL_TIMES) or {}).get("by_model", {})
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxreg.study.report import figures
-from jaxreg.study.report.forest import INK, MUTED
+from jaxreg.study.report.forest import INK, MUTED, wrapped
 
 STYLE = {
     "font.family": "DejaVu Sans",
@@ -82,11 +82,14 @@ def _figure(contents: Mapping[str, Any]) -> Any:
     bar.set_label(
         f"{contents['primary']}, difference from {contents['baseline']}, {contents['unit']}"
     )
-    figure.suptitle(
-        f"{contents['question']}\nsolid: zero · dashed: the margin of {margin:g} {contents['unit']}"
-        " · small numbers: differences · *: tuned to an edge"
-    )
+    lines = [*wrapped(contents["question"], int(9 * size[0])).split("\n"), *_legend(contents)]
+    figure.suptitle("\n".join(lines), fontsize=9)
     return figure
+
+
+def _legend(contents: Mapping[str, Any]) -> list[str]:
+    margin = f"{contents['scale'] * contents['margin']:g} {contents['unit']}"
+    return ["contours: solid at zero,", f"dashed at the margin of {margin}", "*: tuned to an edge"]
 
 
 def _panel(
@@ -127,4 +130,4 @@ def _marks(axes: Any, contents: Mapping[str, Any], arm: str, panel: Mapping[str,
         x = first["values"].index(own[first["name"]])
         y = second["values"].index(own[second["name"]]) if second["name"] else 0
         shown = contents["scale"] * cell["effects"][arm]["difference"]
-        axes.text(x, y, f"{shown:+.3g}{'*' if edge else ''}", ha="center", va="center", fontsize=7)
+        axes.text(x, y, f"{shown:+.3g}{'*' if edge else ''}", ha="center", va="center", fontsize=6)
