@@ -122,7 +122,7 @@ def test_a_stopped_run_goes_on_to_the_same_ledger(folder, monkeypatch):
     (folder / "whole" / "members").rename(folder / "whole" / "elsewhere")
     asked = itertools.count(1)
     monkeypatch.setattr(
-        ledger._Ledger, "_should_stop", lambda self: next(asked) % 11 == 0
+        ledger.Ledger, "_should_stop", lambda self: next(asked) % 11 == 0
     )  # in the middle of waves, too
     codes = []
     while 0 not in codes and len(codes) < 20:
