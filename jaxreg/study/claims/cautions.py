@@ -1,20 +1,23 @@
 """What is said beside a verdict, because it limits what the verdict says.
 
 A tuned value at the edge of its candidates: the best may lie outside. A primary metric at its
-ceiling, or at chance, in all arms: they could not differ. A reference that is no better than a
-guess: nothing was learned that a regularizer could change.
+ceiling, or at chance, in all arms: they could not differ. A reference that is not shown
+to be better than a guess: nothing was learned that a regularizer could change.
 """
 
 from collections.abc import Mapping
 
 import numpy as np
 
-from jaxreg.study.analysis import verdict
+from jaxreg.study.analysis import statistics, verdict
+from jaxreg.study.analysis.metric import ACCURACY, LOSS
 from jaxreg.study.claims import measures
 from jaxreg.study.claims.design import SELECTION_VIEW, Design, reference, views_of
-from jaxreg.study.claims.measurements import Gatherer, Measurements
+from jaxreg.study.claims.measurements import Gatherer, Measurements, shown
 from jaxreg.study.claims.tuning import Selection
+from jaxreg.study.design.components import SOURCES
 from jaxreg.study.design.experiment import is_number
+from jaxreg.study.engine import member_scores
 
 
 def edge_of(choice: Selection) -> dict[str, str]:
@@ -67,19 +70,29 @@ def _limits(found: Measurements, gatherer: Gatherer) -> list[str]:
 
 
 def _no_better_than_a_guess(design: Design, gatherer: Gatherer) -> list[str]:
-    """References whose loss on the split that selects is not below a guess's."""
+    """References that are not shown to be better than a guess on the split that selects.
+
+    By accuracy, whose guess an over-confident model beats although its loss is above that of a
+    guess; where every position is asked, by loss against the unigram model. Shown: the 95% interval
+    of the gain over the seeds is above 0; of a single seed the gain itself.
+    """
     lines = []
     for arm in dict.fromkeys(reference(question) for question in design.claim.questions):
         own = design.arms[arm].arm
         if own.sweep or own.copies > 1 or SELECTION_VIEW not in views_of(design.arms[arm].values):
             continue
-        members = [m for each in gatherer.members(arm, measures.loss(SELECTION_VIEW)) for m in each]
-        loss = float(np.mean(gatherer.values(arm, measures.loss(SELECTION_VIEW))))
-        view = members[0].view(SELECTION_VIEW)
-        guess = float(np.mean([member.dataset.guess_loss_of(view) for member in members]))
-        if loss >= guess:
+        by_loss = SOURCES[design.arms[arm].values["data.dataset"]].answers == "every_position"
+        measure = (measures.loss if by_loss else measures.accuracy)(SELECTION_VIEW)
+        members = [each[0] for each in gatherer.members(arm, measure)]
+        metric, view = LOSS if by_loss else ACCURACY, members[0].view(SELECTION_VIEW)
+        guesses = [member_scores.guess(metric, member.dataset, view) for member in members]
+        values = gatherer.values(arm, measure)
+        gains = metric.direction * (np.asarray(values) - np.asarray(guesses))
+        low = statistics.t_interval(gains).low
+        if not (gains.mean() if len(gains) == 1 else low) > 0:
+            found, guess = (shown(float(np.mean(each)), measure) for each in (values, guesses))
             lines.append(
-                f"{arm} is no better than a guess: {loss:.3g} nats on {SELECTION_VIEW}, a guess"
-                f" {guess:.3g}"
+                f"{arm} is not shown to be better than a guess: {measure.title} {found}, a guess"
+                f" {guess}"
             )
     return lines

@@ -154,9 +154,11 @@ class _GridRun(ledger.Ledger):
         without = self.quick or not grid_budget.can_decide(self.loaded)
         alpha = float(self.loaded.grid.alpha)
         judged = judge(self.designs, gathered, off_values=off_values, quick=without, alpha=alpha)
-        found = grid_results.Found(gathered, judged, self.choices, self.features, self.cautions)
+        known = grid_results.CompleteCells(
+            gathered, judged, self.choices, self.features, self.cautions
+        )
         contents = grid_results.contents(
-            self.loaded, found, page.read(self.workdir / DECLARED), quick=self.quick
+            self.loaded, known, page.read(self.workdir / DECLARED), quick=self.quick
         )
         write_text(self.workdir / RESULTS, to_json(contents, indent=2) + "\n")
         self.session.phases("drawing")
@@ -177,18 +179,25 @@ class _GridRun(ledger.Ledger):
 def features_of(design: Design, gatherer: Gatherer, baseline: str) -> dict[str, float]:
     """What a practitioner knows of a cell: `law.FEATURES` of its baseline, means over the seeds."""
     members = [each[0] for each in gatherer.members(baseline, measures.loss("train"))]
-    train = float(np.mean(gatherer.values(baseline, measures.loss("train"))))
-    validation = float(np.mean(gatherer.values(baseline, measures.loss("validation"))))
-    values = design.arms[baseline].values
-    first = members[0]
+    first, values = members[0], design.arms[baseline].values
+    view = first.view("validation")
+    guess = float(np.mean([member.dataset.guess_loss_of(view) for member in members]))
+    chance = float(np.mean([member.dataset.chance_of(view) for member in members]))
+
+    def mean(measure: measures.Measure) -> float:
+        return float(np.mean(gatherer.values(baseline, measure)))
+
+    train, validation = mean(measures.loss("train")), mean(measures.loss("validation"))
+    right = (mean(measures.accuracy("validation")) - chance) / (1 - chance)
     rows = first.dataset.splits["train"].tokens
     parameters = sum(
         np.asarray(x).size for k, x in first.record.arrays.items() if k.startswith("params")
     )
     taken = values["train.num_steps"] * values["train.batch_size"]
     found = {
-        "train_loss": train,
-        "loss_gap": validation - train,
+        "train_loss": train / guess,
+        "loss_gap": (validation - train) / guess,
+        "room": right * (1 - right),
         "log_tokens_per_parameter": float(np.log(rows.size / parameters)),
         "log_epochs": float(np.log(taken / len(rows))),
     }

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from jaxreg.study.analysis.law import Law
+from jaxreg.study.analysis import law as laws
 from jaxreg.study.design.experiment import Experiment, Tune, check_seeds, is_number
 
 NOT_AN_AXIS = ("seed", "checkpoint")
@@ -61,7 +61,9 @@ class Grid(Experiment):
       dropped: parts of cells, such as {"width": 128, "num_steps": 1600}; a cell that has one of
         them is left out. why_dropped: in words.
       expected_speed: cell -> model-steps per second, before any is measured; None: the usual.
-      law: what is fitted on one half of the cells and tested on the other, for each arm.
+      law: what is fitted on some of the cells and tested on the others, for each arm.
+      seen: parts of cells whose effects were known before: the law may be fitted on them, and is
+        not tested there. Of the others a hash decides.
     """
 
     axes: tuple[Axis, ...]
@@ -70,7 +72,8 @@ class Grid(Experiment):
     dropped: tuple[Cell, ...] = ()
     why_dropped: str = ""
     expected_speed: Callable[[Cell], float] | None = None
-    law: Law | None = None
+    law: laws.Law | None = None
+    seen: tuple[Cell, ...] = ()
 
     def all_cells(self) -> list[tuple[Cell, dict[str, Any]]]:
         """(cell, its fields) of every cell, the dropped ones too; the last axis changes first."""
@@ -83,7 +86,15 @@ class Grid(Experiment):
 
     def is_dropped(self, cell: Cell) -> bool:
         """Whether a cell is left out."""
-        return any(all(cell[k] == v for k, v in part.items()) for part in self.dropped)
+        return any(_is_in(cell, part) for part in self.dropped)
+
+    def is_fit_cell(self, cell: Cell) -> bool:
+        """Whether the law is fitted on a cell; on the others it is tested."""
+        return any(_is_in(cell, part) for part in self.seen) or laws.is_fit_cell(cell)
+
+
+def _is_in(cell: Cell, part: Cell) -> bool:
+    return all(cell.get(name) == value for name, value in part.items())
 
 
 def label(cell: Cell) -> str:
@@ -98,7 +109,7 @@ def quicker(grid: Grid) -> Grid:
         for index, axis in enumerate(grid.axes)
     )
     tune = dataclasses.replace(grid.tune, candidates=tuple(grid.tune.candidates)[:2])
-    return dataclasses.replace(grid, axes=axes, tune=tune, dropped=())
+    return dataclasses.replace(grid, axes=axes, tune=tune, dropped=(), seen=())
 
 
 def check_grid(grid: Grid) -> list[str]:
@@ -127,8 +138,7 @@ def check_grid(grid: Grid) -> list[str]:
         for name, arm in grid.arms.items()
         if arm.kind != "arm"
     ]
-    for part in grid.dropped:
-        mistakes += [f"dropped: there is no axis {name!r}" for name in part if name not in names]
+    mistakes += _check_parts(grid, "dropped") + _check_parts(grid, "seen")
     if grid.dropped and not grid.why_dropped.strip():
         mistakes.append("why_dropped is empty; say why cells are left out")
     return mistakes or _check_cells(grid)
@@ -140,12 +150,33 @@ def _check_axis(axis: Axis) -> list[str]:
     lines += [f"{s} is no condition" for s in dict.fromkeys(sections) if s in NOT_AN_AXIS]
     if not axis.values:
         return [*lines, "has no values"]
-    if not isinstance(axis.field, str) and any(
-        not isinstance(row, Sequence) or len(row) != len(axis.fields) for row in axis.values
-    ):
+    if _is_misshapen(axis):
         return [*lines, f"each value needs {len(axis.fields)} parts, {', '.join(axis.fields)}"]
     found = [json.dumps(value, default=repr) for value, _ in axis.points()]
     lines += [f"{v} is there twice" for v in dict.fromkeys(found) if found.count(v) > 1]
+    return lines
+
+
+def _is_misshapen(axis: Axis) -> bool:
+    """Whether its values do not fit its fields."""
+    return not isinstance(axis.field, str) and any(
+        not isinstance(row, Sequence) or len(row) != len(axis.fields) for row in axis.values
+    )
+
+
+def _check_parts(grid: Grid, field: str) -> list[str]:
+    """Parts of cells that no cell has."""
+    names = [axis.name for axis in grid.axes]
+    well = [axis for axis in grid.axes if not _is_misshapen(axis)]
+    values = {axis.name: [value for value, _ in axis.points()] for axis in well}
+    lines = []
+    for part in vars(grid)[field]:
+        lines += [f"{field}: there is no axis {name!r}" for name in part if name not in names]
+        lines += [
+            f"{field}: {name} is never {value!r}"
+            for name, value in part.items()
+            if name in values and value not in values[name]
+        ]
     return lines
 
 

@@ -37,7 +37,7 @@ def get_experiment():
         },
         axes=(Axis("data.verbs_per_noun", (4, 6)), Axis("data.neutral_rate", (.1, .2), "neutral")),
         dropped=({"verbs_per_noun": 6, "neutral": .2},), why_dropped="time",
-        law=Law("it rises with the gap", ("loss_gap",)),
+        law=Law("it rises with the gap", {"loss_gap": 1}),
     ) | dict(%s)))
 """
 
@@ -82,7 +82,8 @@ def test_a_stopped_grid_goes_on_to_the_bytes_of_one_that_was_not(place, monkeypa
         while (code := go(place, path, "elsewhere/again")[0]) == 75:  # in the middle of waves, too
             so_far = json.loads((apart / "again" / "grid.json").read_text())
             partial.add(tuple(cell["status"] for cell in so_far["cells"]))
-    assert code == 0 and ("done", "not run yet", "not run yet") in partial
+            _nothing_of_a_test_cell_is_shown(so_far)
+    assert code == 0 and ("done", "kept back", "not run yet") in partial
     for name in ("grid.json", "grid.png"):
         assert (apart / "again" / name).read_bytes() == (place / "map" / name).read_bytes(), name
 
@@ -95,6 +96,13 @@ def test_a_stopped_grid_goes_on_to_the_bytes_of_one_that_was_not(place, monkeypa
     assert code == 0 and len(after["cells"]) == 4
     assert [each["field"] for each in after["changed_after_training"]] == ["margin"]
     assert after["cells"][:3] == json.loads(whole)["cells"]
+
+
+def _nothing_of_a_test_cell_is_shown(so_far):
+    for cell in so_far["cells"]:
+        if not cell["fit"]:
+            assert set(cell) == {"cell", "fit", "status", "effects"} and cell["effects"] == {}
+    assert so_far["law_found"] is None
 
 
 def _numbers_are_those_of_the_members(contents, loaded, workdir):
@@ -113,6 +121,8 @@ def _numbers_are_those_of_the_members(contents, loaded, workdir):
             edge = {0: {"optim.learning_rate": "lowest"}, 2: {"optim.learning_rate": "highest"}}
             assert row["tuning"][arm]["edge"] == edge.get(chosen[arm], {})
         by_arm = design.members(chosen, content_hash)
+        baseline = [by_arm["none"][seed][0].spec for seed in design.seeds]
+        _features_are_those_of_the_baseline(row["features"], records, baseline)
         values = {
             arm: accuracy(
                 records, [by_arm[arm][seed][0].spec for seed in design.seeds], "recombination"
@@ -129,22 +139,51 @@ def _numbers_are_those_of_the_members(contents, loaded, workdir):
         assert own["neutral_rate"] == row["cell"]["neutral"]
 
 
+def _features_are_those_of_the_baseline(features, records, specs):
+    config = specs[0].config
+    train, validation = (np.mean(losses(records, specs, name)) for name in ("train", "validation"))
+    guess, rows = np.log(len(dataset_of(specs[0]).outputs)), config["data"]["num_train"]
+    right = 2 * np.mean(accuracy(records, specs, "validation")) - 1  # chance is a half
+    arrays = records.get(specs[0].hash).arrays
+    parameters = sum(x.size for name, x in arrays.items() if name.startswith("params/"))
+    assert parameters > 100
+    epochs = config["train"]["num_steps"] * config["train"]["batch_size"] / rows
+    wanted = {
+        "train_loss": train / guess,
+        "loss_gap": (validation - train) / guess,
+        "room": right * (1 - right),
+        "log_tokens_per_parameter": np.log(rows * config["data"]["length"] / parameters),
+        "log_epochs": np.log(epochs),
+    }
+    assert features == pytest.approx(wanted)
+
+
 def accuracy(records, specs, name):
     """Share of hits of members, one by one."""
-    found = []
+    return [sum(hits) / len(hits) for hits, _ in scored(records, specs, name)]
+
+
+def losses(records, specs, name):
+    """Mean loss of members in nats, one by one."""
+    return [sum(nats) / len(nats) for _, nats in scored(records, specs, name)]
+
+
+def scored(records, specs, name):
     for spec in specs:
-        changes = {f"data.{key}": value for key, value in spec.config["data"].items()}
-        dataset = tiny.dataset(spec.run_seed, changes)
+        dataset = dataset_of(spec)
         [view] = [each for each in dataset.views if each.name == name]
-        hits, _ = view_scores(records.get(spec.hash), dataset, view)
-        found.append(sum(hits) / len(hits))
-    return found
+        yield view_scores(records.get(spec.hash), dataset, view)
+
+
+def dataset_of(spec):
+    changes = {f"data.{key}": value for key, value in spec.config["data"].items()}
+    return tiny.dataset(spec.run_seed, changes)
 
 
 def test_all_mistakes_of_a_grid_are_said_at_once(place):
     wrong = (
         'axes=(Axis("seed.x", (1,)), Axis("optim.learning_rate", (.1, .1))), tuning_seeds=(),'
-        ' dropped=({"depth": 1},), why_dropped=""'
+        ' dropped=({"depth": 1},), why_dropped="", seen=({"learning_rate": .2},)'
     )
     with pytest.raises(UserErrors) as caught:
         load_grid(write(place, wrong))
@@ -155,6 +194,7 @@ def test_all_mistakes_of_a_grid_are_said_at_once(place):
         "changed by an arm or tuned",
         "tuning_seeds",
         "no axis 'depth'",
+        "seen: learning_rate is never 0.2",
         "why_dropped is empty",
     ):
         assert words in said, words
@@ -163,6 +203,14 @@ def test_all_mistakes_of_a_grid_are_said_at_once(place):
 def test_a_cell_with_a_wrong_value_is_named(place):
     with pytest.raises(UserErrors, match=r"cell verbs_per_noun=-1.*data.verbs_per_noun is -1"):
         load_grid(write(place, 'axes=(Axis("data.verbs_per_noun", (4, -1)),), dropped=()'))
+
+
+def test_a_cell_that_was_seen_fits_the_law_whatever_its_hash(place):
+    changed = 'seen=({"verbs_per_noun": 4},)'
+    for text, fits in (("", [True, False, True]), (changed, [True, True, True])):
+        loaded = load_grid(write(place, text))
+        found = [loaded.grid.is_fit_cell(loaded.cells[name]) for name in loaded.designs]
+        assert found == fits
 
 
 def test_compare_and_grid_send_each_other_their_files(place, capsys):

@@ -21,9 +21,26 @@ function drawTable() {
   const names = ["cell", "arm", `difference, ${payload.unit}`, "95% interval", "verdict", "tuned to", "of the law", "read with care"];
   const rows = payload.cells.flatMap(cellRows).map((row) => html("tr", {}, row.map((text, at) => (at ? html("td", {}, text) : html("th", { scope: "row" }, text)))));
   const head = html("thead", {}, html("tr", {}, names.map((name) => html("th", { scope: "col" }, name))));
-  const left = payload.cells.filter((cell) => cell.status !== "done").map((cell) => cellWords(cell.cell));
-  const open = left.length ? html("p", {}, `${left.length} cells have not run yet: ${left.join("; ")}`) : null;
-  return [scrolling("Every cell", html("table", { class: "numbers" }, head, html("tbody", {}, rows))), open].filter(Boolean);
+  return [scrolling("Every cell", html("table", { class: "numbers" }, head, html("tbody", {}, rows))), ...waiting()].filter(Boolean);
+}
+
+// The cells that have no row yet, and why.
+function waiting() {
+  const words = { "not run yet": "have not run yet", "kept back": "test the law and are kept back until all cells are done" };
+  return Object.entries(words).map(([status, text]) => {
+    const own = payload.cells.filter((cell) => cell.status === status).map((cell) => cellWords(cell.cell));
+    return own.length ? html("p", {}, `${plural(own.length, "cell")} ${text}: ${own.join("; ")}`) : null;
+  });
+}
+
+// The fitted coefficients of every arm's law, with the signs that were expected.
+function drawCoefficients() {
+  const fitted = Object.entries(payload.law_found ?? {}).filter(([, found]) => found.fitted);
+  const rows = fitted.flatMap(([arm, found]) => Object.entries(found.coefficients).map(([name, each]) => [
+    armTitle(arm), name, shownEffect(each.value), shownRange(each.ci95), each.expected_sign ? (each.expected_sign > 0 ? "+" : "\u2212") : DASH,
+  ]));
+  const columns = ["arm", "feature", `coefficient, ${payload.unit}`, "95% interval", "expected sign"];
+  return rows.length ? numbersTable("Coefficients of the law", columns, rows) : null;
 }
 
 function drawWarnings() {
@@ -33,7 +50,7 @@ function drawWarnings() {
   return lines.map((line) => html("li", {}, line));
 }
 
-const done = payload.cells.filter((cell) => cell.status === "done").length;
+const done = payload.cells.filter((cell) => cell.status !== "not run yet").length;
 mounted("eyebrow").append(`${done} of ${payload.cells.length} cells · ${plural(seeds.length, "seed")} · ${payload.primary}`);
 mounted("title").append(payload.question);
 mounted("warnings").append(...drawWarnings());
@@ -43,7 +60,7 @@ if (payload.picture) {
 }
 if (payload.law) {
   mounted("statement").append(`Stated before the run: ${payload.law.statement}`);
-  mounted("law").append(html("ul", { class: "lines" }, payload.lines.map((line) => html("li", {}, line))));
+  mounted("law").append(html("ul", { class: "lines" }, payload.lines.map((line) => html("li", {}, line))), drawCoefficients() ?? "");
 } else {
   mounted("law").closest("section").hidden = true;
 }
