@@ -74,11 +74,11 @@ def _refuse_other(loaded: LoadedGrid, workdir: Path, quick: bool) -> None:
     if before is None:
         return
     mistakes = []
-    if before.get("quick") != quick:
-        held = "a quick run" if before.get("quick") else "real results"
+    if before["quick"] != quick:
+        held = "a quick run" if before["quick"] else "real results"
         mistakes.append(f"--workdir={workdir} holds {held}; choose another directory")
-    if before.get("name") != loaded.grid.name:
-        mistakes.append(f"--workdir={workdir} holds the grid {before.get('name')!r}")
+    if before["name"] != loaded.grid.name:
+        mistakes.append(f"--workdir={workdir} holds the grid {before['name']!r}")
     if mistakes:
         raise UserErrors(mistakes)
 

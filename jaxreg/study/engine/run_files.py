@@ -76,6 +76,7 @@ _DECLARED = Object(
 _COMPARISON = Object({"arm": str, "split": str, "per_seed": Each(list, _MAYBE)})
 _QUESTION = Object({"name": str, "per_seed": Each(list, _MAYBE)})
 _CLAIM = Object({"id": str}, {"form": str, "status": str, "questions": Each(list, _QUESTION)})
+_TIMING = Object({"model_steps": _NUMBER, "seconds": _NUMBER})
 
 SHAPES: dict[str, Object | Each] = {
     "config.json": Object(
@@ -101,7 +102,9 @@ SHAPES: dict[str, Object | Each] = {
     ),
     "counterfactual.json": Object({"member": str, "connections": Each(list, dict)}),
     "ledger.json": Object({"quick": bool, "claims": Each(list, _CLAIM)}),
-    "timing.json": Object({"model_steps": _NUMBER, "seconds": _NUMBER}),
+    "timing.json": _TIMING,
+    "declared.json": Object({"name": str, "quick": bool}),
+    "cell_times.json": Object({"by_model": Each(dict, _TIMING)}),
 }
 """File name -> what it holds. Other files need only be JSON objects."""
 

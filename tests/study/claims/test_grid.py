@@ -213,6 +213,26 @@ def test_a_cell_that_was_seen_fits_the_law_whatever_its_hash(place):
         assert found == fits
 
 
+def test_a_directory_of_another_run_is_refused_and_nothing_is_lost(place):
+    path, kinds = (
+        write(place),
+        (
+            ("declared.json", {"name": "made_up", "quick": True}, "holds a quick run"),
+            ("declared.json", {"name": "other", "quick": False}, "holds the grid 'other'"),
+            ("declared.json", {"quick": False}, "not as this version of jaxreg writes it"),
+            ("ledger.json", {"quick": False, "claims": []}, "another kind of run (ledger.json)"),
+        ),
+    )
+    for index, (name, content, words) in enumerate(kinds):
+        held = place / str(index) / name
+        held.parent.mkdir()
+        held.write_text(json.dumps(content))
+        with pytest.raises(UserErrors) as caught:
+            go(place, path, str(index))
+        assert words in str(caught.value.mistakes)
+        assert [each.name for each in held.parent.iterdir()] == [name]
+
+
 def test_compare_and_grid_send_each_other_their_files(place, capsys):
     path = write(place)
     assert main(["compare", str(path), f"--workdir={place / 'no'}"]) == 2
