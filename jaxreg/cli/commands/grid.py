@@ -17,6 +17,7 @@ USAGE = Usage(
         "--minutes": Flag(
             "N", "stop cleanly after so many; the same command goes on", default="60"
         ),
+        "--law": Flag("DIR", "a complete grid, whose law is tested on every cell of this one"),
         "--devices": arguments.DEVICES,
         "--distributed": arguments.DISTRIBUTED,
         "--dry_run": Flag("", "say what would run and how long it takes, and stop"),
@@ -42,17 +43,24 @@ def run(given: Arguments) -> int:
     minutes = arguments.whole(given.flags, "--minutes", mistakes, minimum=1)
     quick = bool(given.flags["--quick"])
     workdir = arguments.output_directory(given.flags["--workdir"], mistakes)
-    loaded = None
+    loaded, other = None, None
     if given.position is not None:
         with collecting(mistakes):
             from jaxreg.study.claims import grid_cells
 
             path = recipes.path_of(given.position, "experiments")
             loaded = grid_cells.load_grid(path, quick=quick)
+    if given.flags["--law"] and quick:
+        mistakes.append("--law: a quick run tests no law")
+    elif given.flags["--law"] and loaded is not None:
+        with collecting(mistakes):
+            from jaxreg.study.claims import grid_law
+
+            other = grid_law.read(arguments.expanded(given.flags["--law"]), loaded.grid)
     if mistakes:
         raise UserErrors(mistakes)
     assert workdir is not None and minutes is not None and loaded is not None
-    found = loaded
+    found, law = loaded, other
 
     from jaxreg.cli import jax_startup
 
@@ -61,6 +69,6 @@ def run(given: Arguments) -> int:
 
         if given.flags["--dry_run"]:
             return grid_run.plan(found, workdir, display=display)
-        return grid_run.run(found, workdir, quick=quick, minutes=minutes, display=display)
+        return grid_run.run(found, workdir, law, quick=quick, minutes=minutes, display=display)
 
     return jax_startup.run(work, num_devices, bool(given.flags["--distributed"]))

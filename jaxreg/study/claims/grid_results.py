@@ -1,17 +1,14 @@
-"""grid.json: a table of cells with effects, tuned values and cautions, and the test of the law."""
+"""grid.json: a table of cells with effects, tuned values and cautions, and what laws do there."""
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
-from jaxreg.study.analysis import law as laws
-from jaxreg.study.analysis.law import CellEffect, Law
 from jaxreg.study.analysis.metric import METRICS
+from jaxreg.study.claims import grid_law
 from jaxreg.study.claims.cautions import edge_of
 from jaxreg.study.claims.grid_cells import LoadedGrid
+from jaxreg.study.claims.grid_law import OtherLaw
 from jaxreg.study.claims.measurements import Measurements
 from jaxreg.study.claims.tuning import Selection
 from jaxreg.study.claims.verdicts import Judged
@@ -52,15 +49,23 @@ def declaration(grid: Grid) -> dict[str, Any]:
 
 
 def contents(
-    loaded: LoadedGrid, known: CompleteCells, declared: Mapping[str, Any] | None, *, quick: bool
+    loaded: LoadedGrid,
+    known: CompleteCells,
+    declared: Mapping[str, Any] | None,
+    other: OtherLaw | None = None,
+    *,
+    quick: bool,
 ) -> dict[str, Any]:
     """grid.json: every cell, in order, whether it has run or not. No times, no paths.
 
     Where a law is declared, the cells that test it are kept back until all cells are done.
+
+    Args:
+      declared: before the first member trained. other: another grid's law, to be tested here.
     """
     grid, metric = loaded.grid, METRICS[loaded.grid.metric]
     cells = [_cell(loaded, name, known, quick) for name in loaded.designs]
-    if grid.law is not None and not quick and not _is_complete(cells):
+    if grid.law is not None and not quick and not grid_law.is_complete(cells):
         cells = [row if row["fit"] else _kept_back(row) for row in cells]
     now = declaration(grid)
     changed = predeclared.differences(declared or {}, now, tuple(now))
@@ -80,14 +85,15 @@ def contents(
         "cells": cells,
         "dropped": [dict(cell) for cell in loaded.dropped],
         "why_dropped": grid.why_dropped,
-        "law_found": None if quick or grid.law is None else _law(grid, grid.law, cells),
+        "law_found": _law(grid, cells, quick),
+        **({} if other is None or quick else {"other_law": grid_law.tested(other, cells)}),
         **({"changed_after_training": changed} if changed else {}),
     }
 
 
 def _cell(loaded: LoadedGrid, name: str, known: CompleteCells, quick: bool) -> dict[str, Any]:
     cell = loaded.cells[name]
-    row = {"cell": dict(cell), "fit": loaded.grid.is_fit_cell(cell)}
+    row = {"cell": dict(cell), "fit": loaded.grid.is_fit_cell(cell) if loaded.grid.law else None}
     if name not in known.gathered:
         return row | {"status": "not run yet", "effects": {}}
     effects, arms = {}, {}
@@ -113,10 +119,6 @@ def _cell(loaded: LoadedGrid, name: str, known: CompleteCells, quick: bool) -> d
     }
 
 
-def _is_complete(cells: list[dict[str, Any]]) -> bool:
-    return all(cell["status"] == "done" for cell in cells)
-
-
 def _kept_back(row: dict[str, Any]) -> dict[str, Any]:
     """A complete cell without its numbers."""
     if row["status"] != "done":
@@ -124,31 +126,12 @@ def _kept_back(row: dict[str, Any]) -> dict[str, Any]:
     return {"cell": row["cell"], "fit": row["fit"], "status": KEPT_BACK, "effects": {}}
 
 
-def _law(grid: Grid, law: Law, cells: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """Arm -> the law fitted on the fit cells, and how it does on the test cells.
-
-    None until every cell is done.
-    """
-    if not _is_complete(cells):
+def _law(grid: Grid, cells: list[dict[str, Any]], quick: bool) -> dict[str, Any] | None:
+    """How the grid's own law does; None without one, and until every cell is done."""
+    if grid.law is None or quick or not grid_law.is_complete(cells):
         return None
-    found: dict[str, Any] = {}
-    for arm in (arm for arm in grid.arms if arm != grid.baseline):
-        fits, tests = (
-            [_effect(c, arm) for c in cells if c["fit"] is half] for half in (True, False)
-        )
-        fitted = laws.fit(law, fits)
-        found[arm] = {"fit_cells": len(fits), "fitted": fitted is not None}
-        if fitted is not None:
-            found[arm] |= fitted.entry() | {"test": laws.tested(fitted, tests)}
-    return found
-
-
-def _effect(cell: Mapping[str, Any], arm: str) -> CellEffect:
-    """An arm's effect in a complete cell, as a law sees it."""
-    effect = cell["effects"][arm]
-    values, (low, high) = effect["per_seed"], effect["ci95"]
-    error = float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-    return CellEffect(cell["features"], effect["difference"], (low, high), error)
+    arms = [arm for arm in grid.arms if arm != grid.baseline]
+    return grid_law.found(grid.law, arms, cells)
 
 
 def summary(contents: Mapping[str, Any]) -> list[str]:
@@ -177,25 +160,4 @@ def summary(contents: Mapping[str, Any]) -> list[str]:
         f"{len(at_edge)} cells with a tuned value at the edge of its candidates, {len(marked)}"
         " with a caution of any kind"
     )
-    return [*lines, *law_lines(contents)]
-
-
-def law_lines(contents: Mapping[str, Any]) -> list[str]:
-    """How the law did, a line for each arm."""
-    lines = []
-    for arm, found in (contents["law_found"] or {}).items():
-        test = found["test"] if found["fitted"] else None
-        if test is None:
-            lines.append(f"law, {arm}: {found['fit_cells']} fit cells are too few, or no test cell")
-            continue
-        scale, unit = contents["scale"], contents["unit"]
-        wrong = [name for name, right in test["right"].items() if not right]
-        outcome = f"does not hold ({', '.join(wrong)})" if wrong else "holds"
-        lines.append(
-            f"law, {arm}: {outcome} on {test['cells']} cells it has not seen: error"
-            f" {scale * test['rmse']:.3g} {unit}, of the mean {scale * test['mean_rmse']:.3g}, of"
-            f" the effects themselves {scale * test['own_rmse']:.3g}; {test['signs_right']} of"
-            f" {test['signs_known']} signs right, of the mean {test['mean_signs_right']};"
-            f" {100 * test['coverage']:.0f}% in the {100 * test['nominal_coverage']:.0f}% intervals"
-        )
-    return lines
+    return [*lines, *grid_law.lines(contents)]

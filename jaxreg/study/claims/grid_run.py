@@ -17,17 +17,18 @@ from jaxreg.errors import DONE, UserErrors
 from jaxreg.store.atomic import to_json, write_bytes, write_json, write_text
 from jaxreg.study.analysis import law as laws
 from jaxreg.study.analysis import summary_text
-from jaxreg.study.claims import budget, grid_budget, grid_results, ledger, measures, page
+from jaxreg.study.claims import budget, grid_budget, grid_law, grid_results, ledger, measures, page
 from jaxreg.study.claims import members as claim_members
 from jaxreg.study.claims.design import Design
 from jaxreg.study.claims.grid_cells import LoadedGrid
+from jaxreg.study.claims.grid_law import RESULTS, OtherLaw
 from jaxreg.study.claims.measurements import Gatherer, Measurements
 from jaxreg.study.claims.verdicts import judge
 from jaxreg.study.engine import program, same_everywhere
 from jaxreg.study.engine.session import Session, hold
 from jaxreg.study.report import grid_page, grid_picture
 
-RESULTS, PICTURE, PAGE, DECLARED = "grid.json", "grid.png", "grid.html", "declared.json"
+PICTURE, PAGE, DECLARED = "grid.png", "grid.html", "declared.json"
 
 
 def plan(loaded: LoadedGrid, workdir: Path, *, display: Any) -> int:
@@ -39,11 +40,18 @@ def plan(loaded: LoadedGrid, workdir: Path, *, display: Any) -> int:
 
 
 def run(
-    loaded: LoadedGrid, workdir: Path, *, quick: bool, minutes: float | int, display: Any
+    loaded: LoadedGrid,
+    workdir: Path,
+    other: OtherLaw | None = None,
+    *,
+    quick: bool,
+    minutes: float | int,
+    display: Any,
 ) -> int:
     """Runs what the grid still needs and writes what is known; returns the exit code.
 
     Args:
+      other: another grid's law, to be tested on every cell.
       quick: a smoke test: no verdicts, no law.
       minutes: after these it stops cleanly; the same command goes on.
 
@@ -56,7 +64,7 @@ def run(
     _refuse_other(loaded, workdir, quick)
 
     def body(session: Session) -> None:
-        _GridRun(session, loaded, quick, minutes).run()
+        _GridRun(session, loaded, other, quick, minutes).run()
 
     return hold(workdir, display, body)
 
@@ -86,9 +94,16 @@ def _refuse_other(loaded: LoadedGrid, workdir: Path, quick: bool) -> None:
 class _GridRun(ledger.Ledger):
     """One run of a grid in its directory."""
 
-    def __init__(self, session: Session, loaded: LoadedGrid, quick: bool, minutes: float | int):
+    def __init__(
+        self,
+        session: Session,
+        loaded: LoadedGrid,
+        other: OtherLaw | None,
+        quick: bool,
+        minutes: float | int,
+    ):
         super().__init__(session, loaded.designs, list(loaded.designs), quick, minutes)
-        self.loaded = loaded
+        self.loaded, self.other = loaded, other
         self.features: dict[str, dict[str, float]] = {}
 
     def _budget(self) -> list[str]:
@@ -157,16 +172,15 @@ class _GridRun(ledger.Ledger):
         known = grid_results.CompleteCells(
             gathered, judged, self.choices, self.features, self.cautions
         )
-        contents = grid_results.contents(
-            self.loaded, known, page.read(self.workdir / DECLARED), quick=self.quick
-        )
+        declared = page.read(self.workdir / DECLARED)
+        contents = grid_results.contents(self.loaded, known, declared, self.other, quick=self.quick)
         write_text(self.workdir / RESULTS, to_json(contents, indent=2) + "\n")
         self.session.phases("drawing")
         picture = grid_picture.png(contents)
         if picture is not None:
             write_bytes(self.workdir / PICTURE, picture)
         shown = grid_page.render(
-            contents, picture, summary_text.command(sys.argv), grid_results.law_lines(contents)
+            contents, picture, summary_text.command(sys.argv), grid_law.lines(contents)
         )
         write_text(self.workdir / PAGE, shown)
         self.session.phases.stop()

@@ -76,6 +76,10 @@ _DECLARED = Object(
 _COMPARISON = Object({"arm": str, "split": str, "per_seed": Each(list, _MAYBE)})
 _QUESTION = Object({"name": str, "per_seed": Each(list, _MAYBE)})
 _CLAIM = Object({"id": str}, {"form": str, "status": str, "questions": Each(list, _QUESTION)})
+_CELL = Object({"fit": (bool, type(None)), "status": str, "effects": dict})
+_GRID = Object(
+    {"name": str, "quick": bool, "metric": str, "arms": dict, "cells": Each(list, _CELL)}
+)
 _TIMING = Object({"model_steps": _NUMBER, "seconds": _NUMBER})
 
 SHAPES: dict[str, Object | Each] = {
@@ -103,6 +107,7 @@ SHAPES: dict[str, Object | Each] = {
     "counterfactual.json": Object({"member": str, "connections": Each(list, dict)}),
     "ledger.json": Object({"quick": bool, "claims": Each(list, _CLAIM)}),
     "timing.json": _TIMING,
+    "grid.json": _GRID,
     "declared.json": Object({"name": str, "quick": bool}),
     "cell_times.json": Object({"by_model": Each(dict, _TIMING)}),
 }

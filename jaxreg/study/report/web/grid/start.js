@@ -5,6 +5,8 @@ const shownRange = (pair) => (knownPair(pair) ? `[${shownEffect(pair[0])}, ${sho
 const cellWords = (cell) => Object.entries(cell).map(([name, value]) => `${name} ${value}`).join(", ");
 const taken = (choice) => (choice ? Object.values(choice.options[choice.chosen]).join(", ") : DASH);
 
+const roleOf = (cell) => (cell.fit === null ? DASH : cell.fit ? "fit" : "test");
+
 function careOf(cell, effect) {
   const reasons = [...cell.cautions, ...effect.failed_controls];
   return reasons.length ? reasons.join("; ") : DASH;
@@ -13,7 +15,7 @@ function careOf(cell, effect) {
 function cellRows(cell) {
   return Object.entries(cell.effects).map(([arm, effect]) => [
     cellWords(cell.cell), armTitle(arm), shownEffect(effect.difference), shownRange(effect.ci95), effect.verdict ?? effect.reason,
-    `${taken(cell.tuning[arm])} (baseline ${taken(cell.tuning[payload.baseline])})`, cell.fit ? "fit" : "test", careOf(cell, effect),
+    `${taken(cell.tuning[arm])} (baseline ${taken(cell.tuning[payload.baseline])})`, roleOf(cell), careOf(cell, effect),
   ]);
 }
 
@@ -58,8 +60,9 @@ if (payload.picture) {
   const words = "Differences per cell, with contours at zero and at the margin; the table below has the numbers.";
   mounted("picture").append(html("img", { src: `data:image/png;base64,${payload.picture}`, alt: words, style: "max-width: 100%" }));
 }
-if (payload.law) {
-  mounted("statement").append(`Stated before the run: ${payload.law.statement}`);
+if (payload.law || payload.other_law) {
+  if (payload.law) mounted("statement").append(`Stated before the run: ${payload.law.statement}`);
+  else mounted("statement").append(`Fitted on another grid, ${payload.other_law.grid}: ${payload.other_law.statement}`);
   mounted("law").append(html("ul", { class: "lines" }, payload.lines.map((line) => html("li", {}, line))), drawCoefficients() ?? "");
 } else {
   mounted("law").closest("section").hidden = true;
