@@ -26,9 +26,10 @@ from jaxreg.study.claims.measurements import Gatherer, Measurements
 from jaxreg.study.claims.verdicts import judge
 from jaxreg.study.engine import program, same_everywhere
 from jaxreg.study.engine.session import Session, hold
-from jaxreg.study.report import grid_page, grid_picture
+from jaxreg.study.report import grid_law_picture, grid_page, grid_picture
 
-PICTURE, PAGE, DECLARED = "grid.png", "grid.html", "declared.json"
+PICTURE, LAW_PICTURE = "grid.png", "grid_law.png"
+PAGE, DECLARED = "grid.html", "declared.json"
 
 
 def plan(loaded: LoadedGrid, workdir: Path, *, display: Any) -> int:
@@ -176,18 +177,26 @@ class _GridRun(ledger.Ledger):
         contents = grid_results.contents(self.loaded, known, declared, self.other, quick=self.quick)
         write_text(self.workdir / RESULTS, to_json(contents, indent=2) + "\n")
         self.session.phases("drawing")
-        picture = grid_picture.png(contents)
-        if picture is not None:
-            write_bytes(self.workdir / PICTURE, picture)
-        shown = grid_page.render(
-            contents, picture, summary_text.command(sys.argv), grid_law.lines(contents)
-        )
-        write_text(self.workdir / PAGE, shown)
+        self._draw(contents)
         self.session.phases.stop()
         for line in grid_results.summary(contents):
             self.display.note(line)
         self._say_speed()
         self.display.note(f"Map: {self.workdir / PAGE}")
+
+    def _draw(self, contents: Mapping[str, Any]) -> None:
+        """Writes the pictures and the page."""
+        pictures = {
+            PICTURE: grid_picture.png(contents),
+            LAW_PICTURE: grid_law_picture.png(contents),
+        }
+        for name, picture in pictures.items():
+            if picture is not None:
+                write_bytes(self.workdir / name, picture)
+        command, lines = summary_text.command(sys.argv), grid_law.lines(contents)
+        write_text(
+            self.workdir / PAGE, grid_page.render(contents, *pictures.values(), command, lines)
+        )
 
 
 def features_of(design: Design, gatherer: Gatherer, baseline: str) -> dict[str, float]:

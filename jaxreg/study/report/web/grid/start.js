@@ -56,14 +56,15 @@ const done = payload.cells.filter((cell) => cell.status !== "not run yet").lengt
 mounted("eyebrow").append(`${done} of ${payload.cells.length} cells · ${plural(seeds.length, "seed")} · ${payload.primary}`);
 mounted("title").append(payload.question);
 mounted("warnings").append(...drawWarnings());
+const picture = (png, words) => html("img", { src: `data:image/png;base64,${png}`, alt: words, style: "max-width: 100%" });
 if (payload.picture) {
-  const words = "Differences per cell, with contours at zero and at the margin; the table below has the numbers.";
-  mounted("picture").append(html("img", { src: `data:image/png;base64,${payload.picture}`, alt: words, style: "max-width: 100%" }));
+  mounted("picture").append(picture(payload.picture, "Differences per cell, with contours at zero and at the margin; the table below has the numbers."));
 }
 if (payload.law || payload.other_law) {
   if (payload.law) mounted("statement").append(`Stated before the run: ${payload.law.statement}`);
   else mounted("statement").append(`Fitted on another grid, ${payload.other_law.grid}: ${payload.other_law.statement}`);
   mounted("law").append(html("ul", { class: "lines" }, payload.lines.map((line) => html("li", {}, line))), drawCoefficients() ?? "");
+  if (payload.law_picture) mounted("law").append(picture(payload.law_picture, "Effects that were found against those that the law predicts, of each cell that tests it; dashed: equal."));
 } else {
   mounted("law").closest("section").hidden = true;
 }
