@@ -22,7 +22,7 @@ from jaxreg.study.claims import members as claim_members
 from jaxreg.study.claims.design import Design
 from jaxreg.study.claims.grid_cells import LoadedGrid
 from jaxreg.study.claims.grid_law import RESULTS, OtherLaw
-from jaxreg.study.claims.measurements import Gatherer, Measurements
+from jaxreg.study.claims.measurements import Gatherer
 from jaxreg.study.claims.verdicts import judge
 from jaxreg.study.engine import program, same_everywhere
 from jaxreg.study.engine.session import Session, hold
@@ -159,13 +159,7 @@ class _GridRun(ledger.Ledger):
             return
         self.session.library.alone = True
         self.session.phases("judging")
-        gathered: dict[str, Measurements] = {}
-        for name, design in self.designs.items():
-            evidence = (
-                self._gather(design) if name in self.choices or self._choose(design) else None
-            )
-            if evidence is not None:
-                gathered[name] = evidence
+        gathered = self._gathered()
         off_values = self._off_values([self.designs[name] for name in gathered])
         without = self.quick or not grid_budget.can_decide(self.loaded)
         alpha = float(self.loaded.grid.alpha)

@@ -287,12 +287,7 @@ class Ledger:
             return
         self.session.library.alone = True
         self.session.phases("probing and judging")
-        gathered: dict[str, Measurements] = {}
-        for name, design in self.designs.items():
-            if design.arms and (name in self.choices or self._choose(design)):
-                evidence = self._gather(design)
-                if evidence is not None:
-                    gathered[name] = evidence
+        gathered = self._gathered()
         off_values = self._off_values([self.designs[name] for name in gathered])
         judged = judge(self.designs, gathered, off_values=off_values, quick=self.quick)
         costs = {row.claim: row for row in budget.costs(self.designs, self._chosen(), self.stored)}
@@ -306,6 +301,16 @@ class Ledger:
         write_text(self.workdir / PAGE, page.render(contents, summary_text.command(sys.argv)))
         self.session.phases.stop()
         self._closing(contents)
+
+    def _gathered(self) -> dict[str, Measurements]:
+        """The numbers of every design whose members are trained."""
+        gathered: dict[str, Measurements] = {}
+        for name, design in self.designs.items():
+            if design.arms and (name in self.choices or self._choose(design)):
+                evidence = self._gather(design)
+                if evidence is not None:
+                    gathered[name] = evidence
+        return gathered
 
     def _gather(self, design: Design) -> Measurements | None:
         """A claim's numbers, None where a member is missing."""

@@ -1,4 +1,4 @@
-"""Laws as a picture: what they predict for cells that they were not fitted on, and what was found."""
+"""Laws as a picture: what they predict for cells they were not fitted on, and what was found."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ PANEL = 2.6
 """Inches of one panel."""
 
 Points = list[tuple[float, float, tuple[float, float]]]
-"""(predicted, effect, its 95% interval) of each cell that tests a law, in the unit that is shown."""
+"""(predicted, effect, its 95% interval) of each cell that tests a law, in the unit shown."""
 
 
 def png(contents: Mapping[str, Any]) -> bytes | None:
