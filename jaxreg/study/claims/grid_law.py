@@ -123,6 +123,7 @@ def _fitted(law: Law, arm: str, cells: Sequence[Mapping[str, Any]]) -> tuple[Fit
 def _effect(cell: Mapping[str, Any], arm: str) -> CellEffect:
     """An arm's effect in a complete cell, as a law sees it."""
     effect = cell["effects"][arm]
-    values, (low, high) = effect["per_seed"], effect["ci95"]
+    values = effect["per_seed"]
+    low, high = (math.nan if end is None else end for end in effect["ci95"])  # of a single seed
     error = float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.nan
     return CellEffect(cell["features"], effect["difference"], (low, high), error)
