@@ -2,44 +2,16 @@
 
 import json
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import pytest
 
 from jaxreg.errors import UserErrors
-from jaxreg.study.analysis.law import Law
 from jaxreg.study.claims import grid_law
 from jaxreg.study.design.grid import Grid
 from jaxreg.study.report import grid_law_picture
-
-LAW = Law("it rises with the room", {"room": 1})
-
-
-def cell(room: float, effect: float, fit: bool | None, status: str = "done") -> dict[str, Any]:
-    seeds = [effect - 0.01, effect + 0.01]
-    own = {"difference": effect, "ci95": [effect - 0.12, effect + 0.12], "per_seed": seeds}
-    effects = {"drop": own, "other": own}
-    return {"fit": fit, "status": status, "features": {"room": room}, "effects": effects}
-
-
-def cells(slope: float, fits: tuple[bool | None, ...] = (True, False)) -> list[dict[str, Any]]:
-    """Twenty cells on a line, with a little scatter; every second one fits the law."""
-    scatter = np.random.default_rng(3).normal(0, 0.01, 20)
-    rows = [(0.05 * i, slope * 0.05 * i - 0.3 + scatter[i]) for i in range(20)]
-    return [cell(x, float(y), fits[i % len(fits)]) for i, (x, y) in enumerate(rows)]
-
-
-def contents(**changes) -> dict[str, Any]:
-    law = {"statement": LAW.statement, "features": dict(LAW.features)}
-    return {
-        "name": "first",
-        "quick": False,
-        "metric": "accuracy",
-        "arms": {"none": "none", "drop": "dropout"},
-        "law": law,
-        "cells": cells(1.0),
-    } | changes
+from tests.helpers.made_up_grid import LAW, cell, cells, contents
 
 
 def grid(**changes) -> Grid:
@@ -122,7 +94,7 @@ def test_a_directory_without_a_grid_has_no_law(tmp_path):
 
 def test_the_picture_has_a_point_for_each_cell_that_tests_a_law(tmp_path):
     rows = cells(1.0)
-    shown = contents(scale=100.0, unit="points", law_found=grid_law.found(LAW, ["drop"], rows))
+    shown = contents()
     own = grid_law_picture.points_of(shown)
     tests = [row for row in rows if not row["fit"]]
     effects = [100 * row["effects"]["drop"]["difference"] for row in tests]

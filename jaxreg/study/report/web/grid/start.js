@@ -28,7 +28,7 @@ function drawTable() {
 
 // The cells that have no row yet, and why.
 function waiting() {
-  const words = { "not run yet": "have not run yet", "kept back": "test the law and are kept back until all cells are done" };
+  const words = { "not run yet": "not run yet", "kept back": "kept back until all cells are done, to test the law" };
   return Object.entries(words).map(([status, text]) => {
     const own = payload.cells.filter((cell) => cell.status === status).map((cell) => cellWords(cell.cell));
     return own.length ? html("p", {}, `${plural(own.length, "cell")} ${text}: ${own.join("; ")}`) : null;
