@@ -1,22 +1,35 @@
 """The law of a grid's cells: fitted on the right ones, tested on the others and on another grid."""
 
 import json
-from types import SimpleNamespace
-from typing import cast
 
 import numpy as np
 import pytest
 
 from jaxreg.errors import UserErrors
 from jaxreg.study.claims import grid_law
-from jaxreg.study.design.grid import Grid
+from jaxreg.study.design.experiment import Arm, Tune
+from jaxreg.study.design.grid import Axis, Grid
 from jaxreg.study.report import grid_law_picture
 from tests.helpers.made_up_grid import LAW, cell, cells, contents
 
 
-def grid(**changes) -> Grid:
-    own = {"name": "second", "metric": "accuracy", "arms": ("none", "drop"), "baseline": "none"}
-    return cast(Grid, SimpleNamespace(**(own | changes)))
+def grid(arms: tuple[str, ...] = ("none", "drop"), metric: str = "accuracy") -> Grid:
+    return Grid(
+        name="second",
+        question="where?",
+        config="c.py",
+        baseline="none",
+        primary="recombination",
+        margin=0.05,
+        alpha=0.05,
+        metric=metric,
+        seeds=(1, 2),
+        tuning_seeds=(3,),
+        prediction="p",
+        tune=Tune("optim.learning_rate", (0.1, 0.2)),
+        arms={name: Arm(name) for name in arms},
+        axes=(Axis("model.width", (1, 2)),),
+    )
 
 
 def kept(tmp_path, **changes):
