@@ -180,17 +180,13 @@ class _GridRun(ledger.Ledger):
 
     def _draw(self, contents: Mapping[str, Any]) -> None:
         """Writes the pictures and the page."""
-        pictures = {
-            PICTURE: grid_picture.png(contents),
-            LAW_PICTURE: grid_law_picture.png(contents),
-        }
-        for name, picture in pictures.items():
+        map_picture, law_picture = grid_picture.png(contents), grid_law_picture.png(contents)
+        for name, picture in ((PICTURE, map_picture), (LAW_PICTURE, law_picture)):
             if picture is not None:
                 write_bytes(self.workdir / name, picture)
         command, lines = summary_text.command(sys.argv), grid_law.lines(contents)
-        write_text(
-            self.workdir / PAGE, grid_page.render(contents, *pictures.values(), command, lines)
-        )
+        shown = grid_page.render(contents, map_picture, law_picture, command, lines)
+        write_text(self.workdir / PAGE, shown)
 
 
 def features_of(design: Design, gatherer: Gatherer, baseline: str) -> dict[str, float]:
