@@ -16,8 +16,7 @@ from jaxreg.attention.conformance import report
 from tests.helpers import flax_versions
 
 ROOT = Path(__file__).parents[2]
-FOLDER = ROOT / "jaxreg" / "attention"
-PAGE = (FOLDER / "README.md").read_text()
+PAGE = (ROOT / "docs" / "attention.md").read_text()
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", PAGE, re.S)
 COMMANDS = [line for kind, body in BLOCKS if kind == "bash" for line in body.strip().splitlines()]
 TABLES = ROOT / "experiments" / "results" / "conformance"
@@ -28,7 +27,7 @@ def test_the_examples_run():
     names: dict = {}
     for kind, body in BLOCKS:
         if kind == "python":
-            exec(compile(body, "README.md", "exec"), names)
+            exec(compile(body, "attention.md", "exec"), names)
     assert names["y"].shape == names["x"].shape and names["kept"].shape == (1, 4, 8, 8)
     assert [result.status for result in names["results"]] == ["ok"] * 3
 
@@ -91,4 +90,4 @@ def test_the_bits_are_said_to_be_as_good_as_they_were_found():
 
 def test_links_are_right():
     for target in re.findall(r"\]\(([^)#]+)", PAGE):
-        assert (FOLDER / target).resolve().exists(), target
+        assert (ROOT / "docs" / target).resolve().exists(), target

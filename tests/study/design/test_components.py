@@ -17,7 +17,7 @@ from jaxreg.study.engine import members, run_directory
 from tests.helpers import run_design
 
 ROOT = Path(__file__).parents[3]
-PAGE = (ROOT / "experiments" / "README.md").read_text()
+PAGE = (ROOT / "docs" / "own-experiment.md").read_text()
 QUICK = (
     "--seeds=2",
     "--config.train.num_steps=20",

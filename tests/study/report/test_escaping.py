@@ -61,7 +61,7 @@ def planted() -> dict[str, str]:
     """The files of the documentation's example, with a script in each place that takes words, and
     two arms fewer.
     """
-    text = (ROOT / "experiments" / "README.md").read_text()
+    text = (ROOT / "docs" / "own-experiment.md").read_text()
     files = dict(re.findall(r"<!-- file: (\S+) -->\n```python\n(.*?)```", text, re.DOTALL))
     source = re.sub(r' +"(dropout|transformer)": Arm\(.*\n', "", files["own/parity.py"])
     for old, new in PLACES.items():
