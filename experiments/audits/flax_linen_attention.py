@@ -15,7 +15,9 @@ PACKAGES = ("flax",)
 NOTES = {
     "examples_differ": "Documented: `broadcast_dropout: use a broadcasted dropout along batch dims`"
     " is True by default. One mask serves all examples; with False each has its own.",
-    "heads_differ": "Documented, the same argument: one mask serves all heads too.",
+    "heads_differ": "The same argument. Its documentation names batch dimensions; that one mask"
+    " serves all heads too, a comment in the code says (`broadcast across the batch + head"
+    " dimensions`).",
 }
 
 

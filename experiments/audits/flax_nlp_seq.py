@@ -25,9 +25,10 @@ CONFIG = models.TransformerConfig(
     mlp_dim=32,
 )
 _ATTENDED = (
-    "The encoder's attention gets no mask, so that words attend to padding: what is predicted for"
-    " a sentence depends on how long the longest sentence of its batch is. Padding is left out of"
-    " the loss only. Not documented."
+    "The encoder's attention gets no mask, so that words attend to padding, which is left out of"
+    " the loss only. Not documented. The example pads every sentence to one length (`max_length`,"
+    " 256), so its own scores do not depend on the batch; a prediction does depend on that length,"
+    " and is another one where the model is used with less padding."
 )
 NOTES = {
     "padding": _ATTENDED,

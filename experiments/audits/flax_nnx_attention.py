@@ -12,11 +12,13 @@ from flax import nnx
 from jaxreg import audit
 
 PACKAGES = ("flax",)
-_SHARED = (
-    "Documented: `broadcast_dropout: use a broadcasted dropout along batch dims` is True by"
-    " default. One mask serves all examples and heads."
-)
-NOTES = {"examples_differ": _SHARED, "heads_differ": _SHARED}
+NOTES = {
+    "examples_differ": "Documented: `broadcast_dropout: use a broadcasted dropout along batch dims`"
+    " is True by default. One mask serves all examples; with False each has its own.",
+    "heads_differ": "The same argument. Its documentation names batch dimensions; that one mask"
+    " serves all heads too, a comment in the code says (`broadcast across the batch + head"
+    " dimensions`).",
+}
 
 
 class Model(nnx.Module):
@@ -51,7 +53,7 @@ def get_subject():
 
 
 def confirm():
-    """Two equal examples, by hand."""
+    """Two equal examples and four equal heads, by hand."""
 
     def equal(**options):
         attend = nnx.MultiHeadAttention(
@@ -61,8 +63,26 @@ def confirm():
         out = attend(x, deterministic=False)
         return bool((out[0] == out[1]).all())
 
-    line = (
-        f"two equal examples: outputs equal under the default: {equal()}; with"
-        f" broadcast_dropout=False: {equal(broadcast_dropout=False)}"
+    return {
+        "examples_differ": f"two equal examples: outputs equal under the default: {equal()}; with"
+        f" broadcast_dropout=False: {equal(broadcast_dropout=False)}",
+        "heads_differ": f"4 heads: {dropped(broadcast=True)}; with broadcast_dropout=False:"
+        f" {dropped(broadcast=False)}",
+    }
+
+
+def dropped(broadcast):
+    """How many different masks four heads have, read off with the identity as values."""
+    query = jax.random.normal(jax.random.key(0), (1, 8, 4, 8))
+    values = jnp.broadcast_to(jnp.eye(8)[:, None], (8, 4, 8))[None]
+    out = nnx.dot_product_attention(
+        query,
+        query,
+        values,
+        dropout_rng=jax.random.key(1),
+        dropout_rate=0.5,
+        deterministic=False,
+        broadcast_dropout=broadcast,
     )
-    return {"examples_differ": line, "heads_differ": line}
+    masks = np.asarray(out == 0).swapaxes(1, 2)[0].reshape(4, -1)
+    return f"{len(np.unique(masks, axis=0))} different mask(s)"

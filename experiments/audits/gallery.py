@@ -1,6 +1,7 @@
 """Audits public models, and writes docs/gallery.md from what was found.
 
 Command:  python -m experiments.audits.gallery NAME ...  writes experiments/results/audit/NAME.json
+          python -m experiments.audits.gallery --notes NAME ...  writes notes and confirmations anew
           python -m experiments.audits.gallery           writes docs/gallery.md from them
 
 Each subject is a file in this folder, which says what it needs. It has `get_subject()`; `NOTES`,
@@ -11,8 +12,10 @@ check -> a line; and `PACKAGES`, of which the versions are kept.
 import importlib
 import json
 import sys
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
+from types import ModuleType
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "experiments" / "results" / "audit"
@@ -46,12 +49,23 @@ def audited(name: str) -> dict:
         | {package: version for package, version in found["versions"].items() if version}
         | {package: metadata.version(package) for package in module.PACKAGES}
     )
-    failed = set(found["failed"])
-    return found | {
+    return found | explained(module, found["failed"])
+
+
+def explained(module: ModuleType, failed: Sequence[str]) -> dict:
+    """What a subject's file says of the checks that failed."""
+    return {
         "commit": getattr(module, "COMMIT", None),
         "notes": {check: note for check, note in module.NOTES.items() if check in failed},
         "confirmed": {check: line for check, line in module.confirm().items() if check in failed},
     }
+
+
+def explained_anew(name: str) -> dict:
+    """The committed result of a subject with what its file says now; the audit is not repeated."""
+    found = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    module = importlib.import_module(f"experiments.audits.{name}")
+    return found | explained(module, found["failed"])
 
 
 def page() -> str:
@@ -92,11 +106,13 @@ def section(name: str, found: dict) -> str:
     return "\n".join([*lines, ""])
 
 
-def main(names: list[str]) -> None:
-    """Audits `names`, or writes the page."""
+def main(words: list[str]) -> None:
+    """Audits the subjects that are named, or writes the page."""
+    names = [word for word in words if word != "--notes"]
     RESULTS.mkdir(parents=True, exist_ok=True)
     for name in names:
-        text = json.dumps(audited(name), indent=2, ensure_ascii=False)
+        made = explained_anew(name) if "--notes" in words else audited(name)
+        text = json.dumps(made, indent=2, ensure_ascii=False)
         (RESULTS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
     if not names:
         PAGE.write_text(page(), encoding="utf-8")

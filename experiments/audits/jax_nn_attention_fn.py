@@ -13,9 +13,9 @@ from jaxreg import audit
 
 PACKAGES = ("flax",)
 _LOST = (
-    "Flax passes an attention_fn only the arguments that its signature names. jax.nn's function has"
-    " no dropout, which is documented; that the module then drops nothing, whatever its rate,"
-    " neither says."
+    "Flax passes an attention_fn only the arguments that its signature names, as a comment in its"
+    " code says (`invalid kwargs will be filtered`). jax.nn's function has no dropout, which is"
+    " documented. That the module then drops nothing, whatever its rate, no documentation says."
 )
 NOTES = {"key_matters": _LOST, "knob_acts": _LOST}
 
