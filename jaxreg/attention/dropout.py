@@ -82,6 +82,13 @@ class AttentionDropout:
     JMLR 15:1929-1958, for dropout, here inverted; Li et al. 2023, "DropKey", arXiv:2208.02646, eq.
     3, for the logits; Zhou et al. 2020, "Scheduled DropHead", arXiv:2004.13342, for heads, without
     its schedule. Differs: DropKey there may drop a whole row, which then reads masked keys.
+
+    Example:
+      >>> from jaxreg import AttentionDropout
+      >>> each_connection = AttentionDropout(0.1)
+      >>> drop_key = AttentionDropout(0.1, stage="logits")
+      >>> drop_head = AttentionDropout(0.1, unit="head")
+      >>> as_in_flax = AttentionDropout(0.1, share=("example", "head"))
     """
 
     rate: Scalar

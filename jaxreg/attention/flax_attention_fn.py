@@ -86,6 +86,15 @@ def attention_fn(
     is always float32, so force_fp32_for_softmax only decides, as there, in which dtype weights are
     sown; weights are sown after dropping (Flax: before); a rate may be traced, one outside [0, 1)
     is refused; complex inputs are refused.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxreg
+      >>> from flax import nnx
+      >>> layer = nnx.MultiHeadAttention(
+      ...     num_heads=2, in_features=8, dropout_rate=0.5, decode=False,
+      ...     attention_fn=jaxreg.attention_fn(unit="head"), rngs=nnx.Rngs(0, dropout=1))
+      >>> layer(jnp.ones((1, 4, 8)), deterministic=False).shape
+      (1, 4, 8)
     """
     dropped = (unit, stage, share, span_length, rate, example_ids)
     computed = (scale, kind, logit_softcap, query_offset, bits)

@@ -265,6 +265,20 @@ def keep_mask(
         arrays, or keys that do not fit `examples`.
 
     Randomness: position-keyed, see the module's docstring.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxreg
+      >>> dropout, key = jaxreg.AttentionDropout(0.5), jax.random.key(0)
+      >>> whole = jaxreg.keep_mask(
+      ...     dropout, key, examples=jnp.arange(3), heads=jnp.arange(2),
+      ...     queries=jnp.arange(8), keys=jnp.arange(8))
+      >>> whole.shape
+      (3, 2, 8, 8)
+      >>> part = jaxreg.keep_mask(
+      ...     dropout, key, examples=jnp.array([2]), heads=jnp.array([1]),
+      ...     queries=jnp.array([5]), keys=jnp.arange(8))
+      >>> bool((part[0, 0, 0] == whole[2, 1, 5]).all())  # the same bits
+      True
     """
     check_rate(dropout.rate, "dropout.rate")
     for name, x in (("examples", examples), ("heads", heads), ("queries", queries), ("keys", keys)):

@@ -47,6 +47,16 @@ class SelfAttention(nn.Module):
     Randomness: position-keyed, from `dropout_key` if given, else from the "dropout" stream of Flax.
 
     Source: Vaswani et al. 2017, arXiv:1706.03762, section 3.2.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxreg, jaxreg.nn as jnn
+      >>> attention = jnn.SelfAttention(num_heads=2, dropout=jaxreg.AttentionDropout(0.1))
+      >>> x = jnp.ones((1, 4, 8))
+      >>> variables = attention.init(jax.random.key(0), x)
+      >>> variables["params"]["query"]["kernel"].shape
+      (8, 2, 4)
+      >>> attention.apply(variables, x, train=True, dropout_key=jax.random.key(1)).shape
+      (1, 4, 8)
     """
 
     num_heads: int

@@ -50,6 +50,13 @@ class Mlp(nn.Module):
 
     Source: Vaswani et al. 2017, arXiv:1706.03762, section 3.3. Differs: GELU, Hendrycks & Gimpel
     2016, arXiv:1606.08415 (the tanh form). "swiglu": Shazeer 2020, arXiv:2002.05202, eq. 5 and 6.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxreg.nn as jnn
+      >>> mlp = jnn.Mlp(16, jnn.MlpDropout(0.1))
+      >>> variables = mlp.init(jax.random.key(0), jnp.ones((1, 4, 8)))
+      >>> variables["params"]["wi"]["kernel"].shape
+      (8, 16)
     """
 
     mlp_width: int
@@ -101,7 +108,13 @@ def is_gated(kind: MlpKind) -> bool:
 
 
 def heavy_dropout_mlp(mlp_width: int, layer: int = 0) -> Mlp:
-    """The essay's old block: Dense, Dropout .5, activation, Dropout .3, Dense."""
+    """The essay's old block: Dense, Dropout .5, activation, Dropout .3, Dense.
+
+    Example:
+      >>> import jaxreg.nn as jnn
+      >>> jnn.heavy_dropout_mlp(16).dropout
+      MlpDropout(rate=0.3, pre_activation_rate=0.5)
+    """
     return Mlp(mlp_width, MlpDropout(rate=0.3, pre_activation_rate=0.5), layer)
 
 
@@ -150,6 +163,15 @@ class TransformerBlock(nn.Module):
 
     Source: Vaswani et al. 2017, arXiv:1706.03762 (post-norm); Xiong et al. 2020, arXiv:2002.04745
     (pre-norm); Ding et al. 2021, "CogView", arXiv:2105.13290 (sandwich).
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxreg, jaxreg.nn as jnn
+      >>> dropout = jnn.BlockDropout(jaxreg.AttentionDropout(0.1), jnn.MlpDropout(0.1))
+      >>> block = jnn.TransformerBlock(num_heads=2, mlp_width=16, dropout=dropout)
+      >>> x = jnp.ones((1, 4, 8))
+      >>> variables = block.init(jax.random.key(0), x)
+      >>> block.apply(variables, x, train=True, rngs={"dropout": jax.random.key(1)}).shape
+      (1, 4, 8)
     """
 
     num_heads: int

@@ -27,6 +27,13 @@ def layer_dropout(
 
     Source: Fan et al. 2020, arXiv:1909.11556 (LayerDrop; every layer independently). Differs: the
     block is computed and then not used, so that a rate may be traced; it saves no time.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxreg.nn as jnn
+      >>> x, out = jnp.zeros((4, 3, 2)), jnp.ones((4, 3, 2))
+      >>> y = jnn.layer_dropout(x, out, 0.5, jax.random.key(0))
+      >>> bool((y == out).all() | (y == x).all())
+      True
     """
     keep = kept_units("head", rate, dropout_key, None, x.shape[0], share=("example",))
     # A select would let XLA fuse the residual stream of all layers into one: at 12 layers that
@@ -52,6 +59,13 @@ def stochastic_depth(
 
     Source: Huang et al. 2016, arXiv:1603.09382, eq. 2. Differs: a draw per example instead of one
     for the batch, and scaled in training instead of in evaluation.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxreg.nn as jnn
+      >>> x, branch = jnp.zeros((4, 3, 2)), jnp.ones((4, 3, 2))
+      >>> y = x + jnn.stochastic_depth(branch, 0.5, jax.random.key(0))
+      >>> bool(((y == 0) | (y == 2)).all())  # a whole branch of an example, or nothing
+      True
     """
     keep = kept_units("head", rate, dropout_key, example_ids, branch.shape[0])
     return jnp.where(keep[:, :, None], branch * masks.keep_scale(rate).astype(branch.dtype), 0)

@@ -40,6 +40,14 @@ def position_keyed_dropout(
 
     Source: Srivastava et al. 2014, JMLR 15:1929-1958. Differs: inverted; the mask does not depend
     on the layout of the batch.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxreg.nn as jnn
+      >>> x, key = jnp.ones((4, 3, 2)), jax.random.key(0)
+      >>> whole = jnn.position_keyed_dropout(x, 0.5, key)
+      >>> half = jnn.position_keyed_dropout(x[2:], 0.5, key, example_ids=jnp.array([2, 3]))
+      >>> bool((half == whole[2:]).all())  # a device with half of the batch draws the same masks
+      True
     """
     check_rate(rate, "rate")
     if x.ndim != 3:
@@ -103,6 +111,15 @@ class Dropout(nn.Module):
       deterministic: True is evaluation, False training; None leaves it to the call (`is_training`).
 
     Randomness: `dropout_key` if given, else the "dropout" stream of Flax.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxreg.nn as jnn
+      >>> x, key = jnp.ones((2, 3, 4)), jax.random.key(0)
+      >>> y = jnn.Dropout(0.5).apply({}, x, train=True, dropout_key=key)
+      >>> sorted(set(y.ravel().tolist()))
+      [0.0, 2.0]
+      >>> bool((jnn.Dropout(0.5).apply({}, x) == x).all())  # evaluation
+      True
     """
 
     rate: Rate

@@ -68,6 +68,11 @@ def initializers(init_scheme: InitScheme = "lecun", num_layers: int = 1) -> Init
 
     Raises:
       ValueError: an unknown scheme.
+
+    Example:
+      >>> import jaxreg.nn as jnn
+      >>> jnn.initializers("scaled", num_layers=12) == jnn.initializers("scaled", num_layers=12)
+      True
     """
     if init_scheme not in INIT_SCHEMES:
         raise ValueError(f"init_scheme: {init_scheme!r}; allowed: {', '.join(INIT_SCHEMES)}")

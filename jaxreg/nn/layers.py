@@ -42,6 +42,15 @@ def stack_layers(params: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises:
       ValueError: a number between the first and the last block is missing.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxreg.nn as jnn
+      >>> params = {"block_0": {"w": jnp.zeros(3)}, "block_1": {"w": jnp.ones(3)}}
+      >>> stacked = jnn.stack_layers(params)
+      >>> stacked["blocks"]["w"].shape
+      (2, 3)
+      >>> sorted(jnn.unstack_layers(stacked))
+      ['block_0', 'block_1']
     """
     of_layer = {n: name for name in params if (n := _layer_of(name)) is not None}
     if not of_layer:
@@ -55,7 +64,13 @@ def stack_layers(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def unstack_layers(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters with `blocks` as `block_0` ... `block_{N-1}`: the inverse of `stack_layers`."""
+    """Parameters with `blocks` as `block_0` ... `block_{N-1}`: the inverse of `stack_layers`.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxreg.nn as jnn
+      >>> sorted(jnn.unstack_layers({"blocks": {"w": jnp.ones((2, 3))}}))
+      ['block_0', 'block_1']
+    """
     if STACKED not in params:
         return dict(params)
     stacked = params[STACKED]
@@ -72,6 +87,14 @@ def plain_form(model: Any, params: Any) -> tuple[Any, Any]:
 
     For what looks into single blocks (`flax.linen.intercept_methods`, intermediates by name). A
     model of another class, and one that is in this form, come back as they are.
+
+    Example:
+      >>> import jaxreg.nn as jnn
+      >>> model = jnn.Transformer(
+      ...     vocab_size=11, num_outputs=11, num_layers=2, width=8, num_heads=2, mlp_width=16,
+      ...     max_length=6, options=jnn.TransformerOptions(remat="block"))
+      >>> jnn.plain_form(model, {})[0].options.remat
+      'none'
     """
     options = _options(model)
     if options is None or not (options.scan_layers or options.remat != "none"):
@@ -81,7 +104,16 @@ def plain_form(model: Any, params: Any) -> tuple[Any, Any]:
 
 
 def stacked_names(model: Any) -> tuple[str, ...]:
-    """The names of the parameters that a model has stacked over layers: `blocks`, or none."""
+    """The names of the parameters that a model has stacked over layers: `blocks`, or none.
+
+    Example:
+      >>> import jaxreg.nn as jnn
+      >>> model = jnn.Transformer(
+      ...     vocab_size=11, num_outputs=11, num_layers=2, width=8, num_heads=2, mlp_width=16,
+      ...     max_length=6, options=jnn.TransformerOptions(scan_layers=True))
+      >>> jnn.stacked_names(model)
+      ('blocks',)
+    """
     options = _options(model)
     return (STACKED,) if options is not None and options.scan_layers else ()
 
@@ -91,6 +123,14 @@ def initial_parameters(model: Any, key: Any, *arguments: Any, **options: Any) ->
 
     `init` itself draws other numbers for a scanned model, of the same distribution: Flax derives
     the keys from names.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxreg.nn as jnn
+      >>> model = jnn.Transformer(
+      ...     vocab_size=11, num_outputs=11, num_layers=2, width=8, num_heads=2, mlp_width=16,
+      ...     max_length=6, options=jnn.TransformerOptions(scan_layers=True))
+      >>> sorted(jnn.initial_parameters(model, jax.random.key(0), jnp.ones((1, 6), jnp.int32)))
+      ['blocks', 'embedding', 'final_norm', 'output', 'positions']
     """
     plain, _ = plain_form(model, {})
     params = plain.init(key, *arguments, **options)["params"]

@@ -31,6 +31,11 @@ class Mix(NamedTuple):
 
     Source: Verma et al. 2019, "Manifold mixup", arXiv:1806.05236, section 2; Guo et al. 2019,
     arXiv:1905.08941, for embeddings of words. Differs: padding, see above.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxreg.nn as jnn
+      >>> tokens = jnp.array([[1, 2], [3, 4]])
+      >>> mix = jnn.Mix(tokens[::-1], None, weight=jnp.array([0.7, 0.9]), layer=jnp.array(0))
     """
 
     partner_tokens: Int[Array, "b t"]

@@ -40,6 +40,13 @@ class LayerScale(nn.Module):
 
     Source: Touvron et al. 2021, arXiv:2103.17239 (CaiT); there .1 to 1e-6, smaller for deeper
     models.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxreg.nn as jnn
+      >>> x = jnp.ones((1, 2, 3))
+      >>> variables = jnn.LayerScale(1e-4).init(jax.random.key(0), x)
+      >>> variables["params"]["scale"].shape
+      (3,)
     """
 
     initial_value: float

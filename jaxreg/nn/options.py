@@ -64,6 +64,10 @@ class MlpDropout:
       rate: drop probability of a feature behind the activation, in [0, 1), a number or a traced
         scalar; None leaves the site out of the program.
       pre_activation_rate: the same before the activation (the old style).
+
+    Example:
+      >>> import jaxreg.nn as jnn
+      >>> old_style = jnn.MlpDropout(rate=0.3, pre_activation_rate=0.5)
     """
 
     rate: Rate = None
@@ -85,6 +89,12 @@ class BlockDropout:
       layer_rate: of the whole block, for all examples of the call (`jaxreg.nn.layer_dropout`).
       stochastic_depth_rate: of a branch, for each example and sublayer
         (`jaxreg.nn.stochastic_depth`).
+
+    Example:
+      >>> import jaxreg, jaxreg.nn as jnn
+      >>> dropout = jnn.BlockDropout(jaxreg.AttentionDropout(0.1), jnn.MlpDropout(0.1))
+      >>> dropout.residual_rate is None  # that site is not in the program
+      True
     """
 
     attention: AttentionDropout | None = None
@@ -114,6 +124,11 @@ class TransformerDropout:
 
     Raises:
       ValueError: a rate that is no drop probability, an unknown `depth`.
+
+    Example:
+      >>> import jaxreg, jaxreg.nn as jnn
+      >>> block = jnn.BlockDropout(jaxreg.AttentionDropout(0.1), stochastic_depth_rate=0.2)
+      >>> grows = jnn.TransformerDropout(block, embedding_rate=0.1, depth="linear")
     """
 
     block: BlockDropout = BlockDropout()
@@ -166,6 +181,10 @@ class AttentionOptions:
     Differs: RMSNorm; there the length is 1 and the scale is learned, or it is LayerNorm without
     bias.
     Source of grouped heads: Ainslie et al. 2023, arXiv:2305.13245.
+
+    Example:
+      >>> import jaxreg.nn as jnn
+      >>> options = jnn.AttentionOptions(causal=True, rotary=True, num_kv_heads=2)
     """
 
     causal: bool = False
@@ -204,6 +223,12 @@ class BlockOptions:
 
     Raises:
       ValueError: an unknown word.
+
+    Example:
+      >>> import jaxreg.nn as jnn
+      >>> causal = jnn.AttentionOptions(causal=True)
+      >>> as_in_llama = jnn.BlockOptions(
+      ...     norm_kind="rms", mlp_kind="swiglu", use_bias=False, attention=causal)
     """
 
     norm: NormPlacement = "pre"
@@ -260,6 +285,11 @@ class TransformerOptions:
 
     Source of tied embeddings: Press & Wolf 2017, arXiv:1608.05859. Differs: no projection between
     them. Source of "block": Chen et al. 2016, arXiv:1604.06174.
+
+    Example:
+      >>> import jaxreg.nn as jnn
+      >>> jnn.TransformerOptions(positions="rotary", scan_layers=True, remat="block").remat
+      'block'
     """
 
     positions: Positions = "learned"

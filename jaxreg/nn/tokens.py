@@ -29,6 +29,13 @@ def token_dropout(
     theoretically grounded application of dropout in recurrent neural networks", arXiv:1512.05287,
     section 4.2. Differs: the first leaves the word out of an average; the second drops all
     occurrences of a word together and scales.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxreg.nn as jnn
+      >>> x = jnp.ones((2, 5, 3))
+      >>> y = jnn.token_dropout(x, 0.5, jax.random.key(0), droppable=jnp.arange(5)[None] > 0)
+      >>> bool((y[:, 0] == 1).all())  # the first token is never dropped
+      True
     """
     keep = kept_units("query", rate, dropout_key, example_ids, *x.shape[:2])
     if droppable is not None:
@@ -75,6 +82,12 @@ def visible_keys(
     Source: Liu et al. 2022, "FCM: Forgetful causal masking makes causal language models better
     zero-shot learners", arXiv:2210.13432. Differs: the rate is given, there it is drawn between 0
     and .15 for each example; a position keeps itself, there all keep the first; causal or not.
+
+    Example:
+      >>> import jax, jaxreg.nn as jnn
+      >>> seen = jnn.visible_keys(0.5, jax.random.key(0), None, num_examples=2, length=4)
+      >>> seen.shape, bool(seen[0, 0].diagonal().all())  # each position sees itself
+      ((2, 1, 4, 4), True)
     """
     keep = kept_units("key", rate, dropout_key, example_ids, num_examples, length)
     return (keep[:, None, :] | jnp.eye(length, dtype=bool)[None])[:, None]

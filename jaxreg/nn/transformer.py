@@ -71,6 +71,17 @@ class Transformer(nn.Module):
 
     Source: Vaswani et al. 2017, arXiv:1706.03762. Differs: pre-norm by default (Xiong et al. 2020,
     arXiv:2002.04745), GELU; an untied output by default, and no factor of sqrt(D) at a tied one.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxreg, jaxreg.nn as jnn
+      >>> model = jnn.Transformer(
+      ...     vocab_size=11, num_outputs=11, num_layers=1, width=8, num_heads=2, mlp_width=16,
+      ...     max_length=6,
+      ...     dropout=jnn.TransformerDropout(jnn.BlockDropout(jaxreg.AttentionDropout(0.1))))
+      >>> tokens = jnp.ones((2, 6), jnp.int32)
+      >>> variables = model.init(jax.random.key(0), tokens)
+      >>> model.apply(variables, tokens, train=True, dropout_key=jax.random.key(1)).shape
+      (2, 6, 11)
     """
 
     vocab_size: int
@@ -336,7 +347,13 @@ def looked_up(embed: Any, tokens: Int[Array, "b t"]) -> Float[Array, "b t d"]:
 def at_positions(
     x: Float[Array, "b t d"], read_positions: Int[Array, "b"] | Int[Array, "b r"] | None
 ) -> Float[Array, "b t d"] | Float[Array, "b d"] | Float[Array, "b r d"]:
-    """Each example's row at its own position, or rows at several; None means all rows."""
+    """Each example's row at its own position, or rows at several; None means all rows.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxreg.nn as jnn
+      >>> jnn.at_positions(jnp.ones((2, 5, 3)), jnp.array([4, 0])).shape
+      (2, 3)
+    """
     if read_positions is None:
         return x
     several = read_positions.ndim == 2

@@ -1,0 +1,34 @@
+"""The examples in docstrings of public names run, and print what they say."""
+
+import doctest
+import importlib
+
+import pytest
+
+from experiments.pages import reference
+
+EXAMPLES = {
+    f"{module}.{name}": getattr(importlib.import_module(module), name)
+    for module in reference.API.values()
+    for name in reference.public_names(module)
+}
+
+
+@pytest.mark.parametrize("name", [n for n, value in EXAMPLES.items() if ">>>" in value.__doc__])
+def test_the_example_runs(name):
+    found = doctest.DocTestFinder(recurse=False).find(EXAMPLES[name], name, globs={})
+    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
+    said: list[str] = []
+    for test in found:
+        runner.run(test, out=said.append)
+    assert runner.tries > 0 and runner.failures == 0, "".join(said)
+
+
+@pytest.mark.parametrize("module", ["jaxreg", "jaxreg.nn"])
+def test_who_has_an_example(module):
+    without = {
+        name
+        for name in reference.public_names(module)
+        if ">>>" not in EXAMPLES[f"{module}.{name}"].__doc__
+    }
+    assert without <= {"dot_product_attention"}, "a public name needs an example in its docstring"
