@@ -63,15 +63,17 @@ class _Cells:
     def runs(self) -> Runs | None:
         """See `runs_of`."""
         before = len(self._mistakes)
-        self._check_texts()
         kept = self._wanted_rows()
         arms = _joined([self._table.words[name] for name in self._roles.arm], kept)
         seeds = _seeds(_picked(self._table.words[self._roles.seed], kept))
         self._check_names("arm", self._roles.arm, arms)
         self._check_names("seed", (self._roles.seed,), Words(seeds[0], tuple(map(str, seeds[1]))))
-        if len(self._mistakes) > before:
+        named = len(self._mistakes) == before
+        self._check_texts()
+        step = self._roles.step
+        if not named or (step is not None and self._table.numbers[step].num_texts):
             return None
-        index = _index(arms, *seeds)
+        index = _index(arms, *seeds)  # with text among the scores, too: repeats are said besides
         names = self._view_names(kept)
         views = None if names is None else names.codes.astype(np.int64)
         if names is not None and len(names.words) > MOST_NAMES:

@@ -211,6 +211,13 @@ def test_all_mistakes_come_at_once_and_nothing_is_written(here, capsys):
     assert sorted(path.name for path in here.iterdir()) == ["bad.csv", "runs.csv"]
 
 
+def test_text_among_the_scores_hides_no_repeated_seed(here, capsys):
+    write(here / "bad.csv", [("a", 1, 0.5), ("a", 1, 0.6), ("b", 1, "x"), ("b", 2, 0.7)])
+    code, _, err = judged(capsys, "bad.csv", "--baseline=a")
+    assert code == 2 and len(err.splitlines()) == 2, err
+    assert "has text where numbers belong: 'x' (line 4)" in err and "a seed 1" in err
+
+
 def test_names_of_a_file_do_not_steer_the_terminal(here, capsys):
     lines = [("\033[31mx", seed, 0.1 * seed) for seed in (1, 2)] + [("y", 1, "nan"), ("y", 2, 1)]
     write(here / "odd.csv", lines)
