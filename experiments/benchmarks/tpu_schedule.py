@@ -157,6 +157,7 @@ def causal_passes(folder: Path, kernel: str) -> dict[str, list[int]] | None:
 def attention_of(kernel: str, t: int, k: int, *, is_causal: bool = False):
     """f(query, key, value, words, rate) for [1, T, 1, K]; splash is not causal."""
     from jaxreg import AttentionDropout
+    from jaxreg.attention.inputs import inputs_of
     from jaxreg.attention.pallas_tpu.kernel import attention
 
     if kernel == "splash":
@@ -171,13 +172,13 @@ def attention_of(kernel: str, t: int, k: int, *, is_causal: bool = False):
             q[0, :, :1].swapaxes(0, 1), *(x[0, :, :1].swapaxes(0, 1) for x in (k, v))
         )
     bits = KERNELS[kernel]
-    return lambda q, k, v, words, rate: attention(
-        *(q, k, v, None, None, None),
-        words if bits else None,
-        AttentionDropout(rate, bits=bits) if bits else None,
-        is_causal=is_causal,
-        scale=1.0,
-    )
+
+    def ours(q, k, v, words, rate):
+        dropping = (words, AttentionDropout(rate, bits=bits)) if bits else (None, None)
+        arrays = (q, k, v, None, None, None, *dropping)
+        return attention(*inputs_of(*arrays, is_causal=is_causal, scale=1.0))
+
+    return ours
 
 
 def compiled(accelerator: str, attention, shape: tuple[int, int, int, int]):
@@ -215,14 +216,7 @@ def serve(accelerator: str, job: str, folder: str) -> None:
         compiled(accelerator, attention_of(kernel, 2048, 128, is_causal=True), shape)
         print(json.dumps(causal_passes(Path(folder), kernel)))
         return
-    from jaxreg import AttentionDropout
-    from jaxreg.attention.pallas_tpu.kernel import attention
-
-    def causal(q, k, v, words, rate):
-        dropout = AttentionDropout(rate)
-        arrays = (q, k, v, None, None, None, words, dropout)
-        return attention(*arrays, is_causal=True, scale=1.0)
-
+    causal = attention_of("dropout", *SIZES[job][1::2], is_causal=True)
     program = compiled(accelerator, causal, SIZES[job])
     print(json.dumps(program.memory_analysis().temp_size_in_bytes))
 

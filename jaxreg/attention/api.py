@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from jaxreg.attention import by_platform, masks, reference, sharding, validate
 from jaxreg.attention.dropout import AttentionDropout
+from jaxreg.attention.inputs import Arrays, Static, dropout_of, inputs_of
 from jaxreg.typing import Array, AttentionImplementation, AttentionKind, Float, Int, PRNGKey, Scalar
 
 BLOCKWISE_FROM = 2**16
@@ -293,16 +294,19 @@ def _computed(settings: _Settings, given: _Operands) -> tuple[Array, Array | Non
     rate = None if given.dropout is None else jnp.asarray(given.dropout.rate)
     scalars = (rate, given.scale, given.logit_softcap, given.query_offset)
     segments = (None, None) if given.segment_ids is None else given.segment_ids
-    of_batch = (*batch, None)
+    parts = _Parts(
+        *(query, key, value, bias, mask, droppable, k0, k1, *map(_as_array, scalars), *segments)
+    )
+    axes = _Parts(
+        *(rows, rows, rows, square, square, square),
+        *[(*batch, sharding.HEADS)] * 2,
+        *[()] * len(scalars),
+        *[(*batch, None)] * 2,
+    )
     results = sharding.over_shards(
         partial(_on_one_device, settings, _without_rate(given.dropout)),
-        [query, key, value, bias, mask, droppable, k0, k1, *map(_as_array, scalars), *segments],
-        [
-            *(rows, rows, rows, square, square, square),
-            *[(*batch, sharding.HEADS)] * 2,
-            *[()] * 4,
-            *[of_batch] * 2,
-        ],
+        list(parts),
+        list(axes),
         [rows, square] if settings.with_weights else [rows],
     )
     out = sharding.placed_like(results[0], given.query)
@@ -325,97 +329,103 @@ def _words(given: _Operands, lead: tuple[int, ...]) -> tuple[Array | None, Array
     return k0, k1
 
 
+class _Parts(NamedTuple):
+    """What one device has of a call's arrays, with any batch axes, or None."""
+
+    query: Any
+    key: Any
+    value: Any
+    bias: Any
+    mask: Any
+    droppable: Any
+    k0: Any
+    k1: Any
+    rate: Any
+    scale: Any
+    logit_softcap: Any
+    query_offset: Any
+    query_segments: Any
+    key_segments: Any
+
+
 def _on_one_device(
-    settings: _Settings,
-    dropout: AttentionDropout | None,
-    query: Array,
-    key: Array,
-    value: Array,
-    bias: Array | None,
-    mask: Array | None,
-    droppable: Array | None,
-    k0: Array | None,
-    k1: Array | None,
-    rate: Array | None,
-    scale: Array | None,
-    logit_softcap: Array | None,
-    query_offset: Array | None,
-    query_segments: Array | None,
-    key_segments: Array | None,
+    settings: _Settings, dropout: AttentionDropout | None, *parts: Array | None
 ) -> tuple[Array, ...]:
-    """The output, and with `settings.with_weights` the weights, of arrays with any batch axes."""
+    """The output, and with `settings.with_weights` the weights.
+
+    Args:
+      parts: those of `_Parts`.
+    """
+    given = _Parts(*parts)
+    query, value = given.query, given.value
     lead = query.shape[:-3]
-    b = math.prod(lead)
-    q, k, v = (x.reshape(b, *x.shape[-3:]) for x in (query, key, value))
-    bias, mask, droppable = (
-        None if x is None else _batched(x, lead) for x in (bias, mask, droppable)
-    )
-    words = None
-    if dropout is not None and k0 is not None and k1 is not None:
-        dropout = dataclasses.replace(dropout, rate=rate)
-        k0, k1 = (_batched(x[..., None, None], lead)[..., 0, 0] for x in (k0, k1))
-        words = k0, k1
-    options = {
-        "scale": settings.scale if scale is None else scale,
-        "precision": settings.precision,
-        "logit_softcap": logit_softcap,
-    }
-    segments = None
-    if query_segments is not None and key_segments is not None:
-        segments = query_segments.reshape(b, -1), key_segments.reshape(b, -1)
-    given = (q, k, v, bias, mask, droppable, words, dropout)
+    static, arrays = _with_one_batch_axis(settings, dropout, given)
     if settings.implementation != "reference":
-        out = by_platform.attention(
-            settings.implementation,
-            *given,
-            interpreted=settings.interpreted,
-            is_causal=settings.is_causal,
-            segment_ids=segments,
-            **options,
-        )
+        out = by_platform.attention(settings.implementation, static, arrays, settings.interpreted)
         return (out.reshape(*query.shape[:-1], value.shape[-1]),)
-    if segments is not None:
-        same = segments[0][:, None, :, None] == segments[1][:, None, None, :]
-        mask = same if mask is None else mask & same
-        given = (q, k, v, bias, mask, droppable, words, dropout)
-    out, weights = _by_reference(
-        *given, is_causal=settings.is_causal, kind=settings.kind, offset=query_offset, **options
-    )
+    out, weights = _by_reference(static, arrays, settings.kind, given.query_offset)
     out = out.reshape(*query.shape[:-1], value.shape[-1])
     weights = weights.reshape(*lead, *weights.shape[1:])
     return (out, weights) if settings.with_weights else (out,)
 
 
+def _with_one_batch_axis(
+    settings: _Settings, dropout: AttentionDropout | None, given: _Parts
+) -> tuple[Static, Arrays]:
+    lead = given.query.shape[:-3]
+    b = math.prod(lead)
+    squares = (
+        None if x is None else _batched(x, lead) for x in (given.bias, given.mask, given.droppable)
+    )
+    words = segments = None
+    if dropout is not None and given.k0 is not None and given.k1 is not None:
+        dropout = dataclasses.replace(dropout, rate=given.rate)
+        k0, k1 = (_batched(x[..., None, None], lead)[..., 0, 0] for x in (given.k0, given.k1))
+        words = k0, k1
+    if given.query_segments is not None and given.key_segments is not None:
+        segments = given.query_segments.reshape(b, -1), given.key_segments.reshape(b, -1)
+    return inputs_of(
+        *(x.reshape(b, *x.shape[-3:]) for x in (given.query, given.key, given.value)),
+        *squares,
+        words,
+        dropout,
+        is_causal=settings.is_causal,
+        scale=settings.scale if given.scale is None else given.scale,
+        precision=settings.precision,
+        logit_softcap=given.logit_softcap,
+        segment_ids=segments,
+    )
+
+
 def _by_reference(
-    q: Array,
-    k: Array,
-    v: Array,
-    bias: Array | None,
-    mask: Array | None,
-    droppable: Array | None,
-    words: tuple[Array, Array] | None,
-    dropout: AttentionDropout | None,
-    *,
-    is_causal: bool,
-    offset: Array | None,
-    precision: jax.lax.PrecisionLike,
-    **options: Any,
+    static: Static, arrays: Arrays, kind: AttentionKind, offset: Array | None
 ) -> tuple[Array, Array]:
     """The output and the weights, with one batch axis; the queries begin at position `offset`."""
+    q, k, v, bias, mask, droppable = arrays[:6]
     t, s = q.shape[1], k.shape[1]
-    if is_causal:
+    if arrays.segment_ids is not None:
+        own, read = arrays.segment_ids
+        same = own[:, None, :, None] == read[:, None, None, :]
+        mask = same if mask is None else mask & same
+    if static.is_causal:
         positions = jnp.arange(t) if offset is None else jnp.arange(t) + offset
         causal = (positions[:, None] >= jnp.arange(s)[None, :])[None, None]
         mask = causal if mask is None else mask & causal
-    keep = None
-    if words is not None and dropout is not None:
-        keep = masks.keep_all_positions(dropout, words, t, s, offset)
+    dropout, keep = dropout_of(static, arrays), None
+    if arrays.words is not None and dropout is not None:
+        keep = masks.keep_all_positions(dropout, arrays.words, t, s, offset)
     if keep is not None and dropout is not None and dropout.stage == "logits":
         mask = reference.surviving_keys(mask, keep, droppable)
-    weights = reference.attention_weights(q, k, bias, mask, precision=precision, **options)
+    weights = reference.attention_weights(
+        *(q, k, bias, mask),
+        scale=static.scale,
+        precision=static.precision,
+        kind=kind,
+        logit_softcap=arrays.logit_softcap,
+    )
     if keep is not None and dropout is not None and dropout.stage == "weights":
         weights = reference.drop(weights, keep, masks.keep_scale(dropout.rate), droppable)
-    return reference.weighted_values(weights, v, precision).astype(q.dtype), weights
+    return reference.weighted_values(weights, v, static.precision).astype(q.dtype), weights
 
 
 def _common_dtype(*arrays: Array) -> Any:

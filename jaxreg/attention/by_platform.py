@@ -22,6 +22,7 @@ import jax
 
 from jaxreg.attention import sharding
 from jaxreg.attention.blockwise import kernel as blockwise
+from jaxreg.attention.inputs import Arrays, Static
 from jaxreg.typing import Array
 
 Interpreted = Literal["tpu", "gpu"]
@@ -65,35 +66,34 @@ def why_not(platform: Interpreted, arrays: tuple, **options: Any) -> str | None:
 
 
 def attention(
-    implementation: str, *given: Any, interpreted: Interpreted | None, **options: Any
+    implementation: str, static: Static, arrays: Arrays, interpreted: Interpreted | None
 ) -> Array:
     """Attention in O(T) memory, by the program of the table above.
 
     Args:
       implementation: "blockwise", "pallas" or "fastest".
-      given: as for `blockwise.kernel.attention`.
       interpreted: the platform whose kernels are interpreted, for "pallas".
     """
     if implementation == "pallas" and interpreted is not None:
-        return _kernels()[interpreted].attention(*given, interpret=True, **options)
-    branches = _branches(implementation, given, options)
+        return _kernels()[interpreted].attention(static, arrays, interpret=True)
+    branches = _branches(implementation, static, arrays)
     default = branches.pop("default")
-    return jax.lax.platform_dependent(*given, default=default, **branches)
+    return jax.lax.platform_dependent(arrays, default=default, **branches)
 
 
-def _branches(implementation: str, given: tuple, options: dict[str, Any]) -> dict[str, Callable]:
-    """Platform -> the function that is lowered for it."""
-    for_cpu = partial(blockwise.attention, for_cpu=True, **options)
-    elsewhere = partial(blockwise.attention, for_cpu=False, **options)
+def _branches(implementation: str, static: Static, arrays: Arrays) -> dict[str, Callable]:
+    """Platform -> the function of the arrays that is lowered for it."""
+    for_cpu = partial(blockwise.attention, static, for_cpu=True)
+    elsewhere = partial(blockwise.attention, static, for_cpu=False)
     if implementation == "blockwise":
         return {"cpu": for_cpu, "default": elsewhere}
     kernels = {
-        "tpu": partial(_kernels()["tpu"].attention, **options),
-        "cuda": partial(_kernels()["gpu"].attention, **options),
+        "tpu": partial(_kernels()["tpu"].attention, static),
+        "cuda": partial(_kernels()["gpu"].attention, static),
     }
     if implementation == "pallas":
         # Lowered for any other platform, Pallas refuses the TPU's kernels.
         return {"cuda": kernels["cuda"], "default": kernels["tpu"]}
-    settings = {"dropout": given[7], "precision": options["precision"]}
-    able = why_not("tpu", given[:6], **settings) is None and not sharding.auto_axes(*given[:3])
+    settings = {"dropout": static.dropout, "precision": static.precision}
+    able = why_not("tpu", arrays[:6], **settings) is None and not sharding.auto_axes(*arrays[:3])
     return {"cpu": for_cpu, "default": elsewhere} | ({"tpu": kernels["tpu"]} if able else {})

@@ -16,6 +16,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxreg import AttentionDropout, dot_product_attention, keep_mask
 from jaxreg.attention import api, masks
 from jaxreg.attention.blockwise import kernel
+from jaxreg.attention.inputs import inputs_of
 
 FAST = {"xla_backend_optimization_level": 0}  # compiles in half the time
 KEY = jax.random.key(8)
@@ -172,16 +173,7 @@ def test_blocks_change_neither_mask_nor_result(dropout):
     runs = [
         with_gradients(
             lambda q, k, v, n=n: kernel.attention(
-                q,
-                k,
-                v,
-                None,
-                None,
-                None,
-                words,
-                dropout,
-                is_causal=True,
-                scale=0.1,
+                *inputs_of(q, k, v, None, None, None, words, dropout, is_causal=True, scale=0.1),
                 query_block=n[0],
                 key_block=n[1],
                 heads_at_once=n[2],

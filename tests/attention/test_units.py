@@ -16,6 +16,7 @@ from flax import linen
 from jaxreg import AttentionDropout, attention_fn, dot_product_attention, keep_mask
 from jaxreg.attention import dropout, masks
 from jaxreg.attention.blockwise import kernel
+from jaxreg.attention.inputs import inputs_of
 from tests.helpers import attention_by_hand as by_hand
 
 jit = partial(
@@ -132,7 +133,7 @@ def attention(
     def four(x):
         return None if x is None else jnp.reshape(x, (1,) * (4 - x.ndim) + x.shape)
 
-    return kernel.attention(
+    inputs = inputs_of(
         query,
         key,
         value,
@@ -141,10 +142,8 @@ def attention(
         dropout,
         is_causal=is_causal,
         scale=query.shape[-1] ** -0.5,
-        query_block=4,
-        key_block=16,
-        heads_at_once=0,
     )
+    return kernel.attention(*inputs, query_block=4, key_block=16, heads_at_once=0)
 
 
 def loops(setting, keep, rate, **options):

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 
 from jaxreg.attention import masks
+from jaxreg.attention.inputs import inputs_of
 from jaxreg.attention.pallas_gpu import kernel as gpu
 from jaxreg.attention.pallas_gpu.plan import Tile, Tiles
 from jaxreg.attention.pallas_tpu import kernel as tpu
@@ -38,6 +39,8 @@ def _by_kernel(kernel, query, key, value, bias=None, logit_softcap=None, **setti
         words = masks.mask_words(dropout, KEY, None, b, jnp.arange(h))
     settings = {"is_causal": False, "scale": 0.3, "interpret": True} | settings
     arrays = (settings.pop(name, None) for name in ("mask", "droppable"))
-    return kernel.attention(
+    options = {name: settings.pop(name) for name in ("interpret", "tiles") if name in settings}
+    inputs = inputs_of(
         *(query, key, value, bias, *arrays, words, dropout), logit_softcap=logit_softcap, **settings
     )
+    return kernel.attention(*inputs, **options)

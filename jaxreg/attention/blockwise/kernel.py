@@ -15,7 +15,6 @@ al. 2022, "FlashAttention", arXiv:2205.14135, appendix B (the backward pass). Di
 keyed by position, not by tile.
 """
 
-import dataclasses
 import math
 from collections.abc import Callable
 from functools import partial
@@ -28,28 +27,17 @@ from jaxreg.attention import masks, reference, sharding
 from jaxreg.attention.blockwise import tiles
 from jaxreg.attention.blockwise.parts import Part, each_part, empty
 from jaxreg.attention.blockwise.tiles import LANES, Operands, Plan
-from jaxreg.attention.dropout import AttentionDropout
-from jaxreg.typing import Array, Bool, Float, Int
+from jaxreg.attention.inputs import Arrays, Static, dropout_of
+from jaxreg.typing import Array, Float
 
 ROWS = 512
 """Rows and keys of a tile on CPU: the smallest size at which XLA's products use all cores."""
 
 
 def attention(
-    query: Float[Array, "b t h k"],
-    key: Float[Array, "b s g k"],
-    value: Float[Array, "b s g kv"],
-    bias: Float[Array, "#b #h #t #s"] | None,
-    mask: Bool[Array, "#b #h #t #s"] | None,
-    droppable: Bool[Array, "#b #h #t #s"] | None,
-    words: tuple[Array, Array] | None,
-    dropout: AttentionDropout | None,
+    static: Static,
+    arrays: Arrays,
     *,
-    is_causal: bool,
-    scale: float | Float[Array, ""],
-    precision: jax.lax.PrecisionLike = None,
-    logit_softcap: Float[Array, ""] | None = None,
-    segment_ids: tuple[Int[Array, "b t"], Int[Array, "b s"]] | None = None,
     query_block: int | None = None,
     key_block: int | None = None,
     heads_at_once: int | None = None,
@@ -60,54 +48,54 @@ def attention(
     The softmax is computed in float32, for float64 inputs in float64.
 
     Args:
-      words: the mask's key words [#b, #h] each (`masks.mask_words`); None drops nothing.
-      segment_ids: of every query and key; a query reads keys of its own segment only.
       query_block, key_block: tile sizes, query_block a multiple of 4; None chooses. They change no
         mask.
       heads_at_once: key heads of one example that are computed together; 0 means everything; None
         chooses.
       for_cpu: whether None chooses a few heads, as CPUs want it, or everything.
     """
+    query, key, value = arrays[:3]
     b, t, h, _ = query.shape
     s, g = key.shape[1:3]
-    if not isinstance(scale, (int, float)):
-        query, scale = query * jnp.asarray(scale, query.dtype), 1.0
     query_block = query_block or _block(t, max(ROWS * g // h, LANES))
     lanes = (1, 1)
     if heads_at_once is None and for_cpu:
         lanes = sharding.lanes(b, g)
         heads_at_once = math.gcd(g // lanes[1], max(ROWS * g // h // query_block, 1))
     plan = Plan(
-        t,
-        s,
-        query_block,
-        key_block or _block(s, ROWS),
-        is_causal,
-        None if words is None or dropout is None else dataclasses.replace(dropout, rate=0.0),
-        float(scale),
-        heads_at_once or None,
-        precision,
-        reference.softmax_dtype(query.dtype),
+        **static.settings,
+        num_queries=t,
+        num_keys=s,
+        query_block=query_block,
+        key_block=key_block or _block(s, ROWS),
+        heads_at_once=heads_at_once or None,
+        dtype=reference.softmax_dtype(query.dtype),
     )
+    bias = None if arrays.bias is None else _filled(plan, g, arrays.bias, 0)
+    cap = arrays.logit_softcap
+    cap = None if cap is None else cap.astype(plan.dtype)
+    operands = _operands(plan, arrays, g)
+    return _in_lanes(partial(_attention, plan), lanes, query, key, value, bias, cap, operands)
+
+
+def _operands(plan: Plan, arrays: Arrays, g: int) -> Operands:
+    """What decides about single connections, filled up to whole blocks, without bias and cap."""
     fit = partial(_filled, plan, g)
     line = k0 = k1 = threshold = None
+    dropout, words = dropout_of(plan, arrays), arrays.words
     if words is not None and dropout is not None:
         threshold = masks.threshold(dropout.rate)
         if {"query", "key"} <= dropout.coordinates:
             k0, k1 = (w.reshape(w.shape[0], *_heads(w.shape[1], g)) for w in words)
         else:
+            t, s = plan.num_queries, plan.num_keys
             line = fit(masks.keep_all_positions(dropout, words, t, s), True)
-    mask, droppable = (None if x is None else fit(x, True) for x in (mask, droppable))
+    mask, droppable = (None if x is None else fit(x, True) for x in (arrays.mask, arrays.droppable))
     segments = (None, None)
-    if segment_ids is not None:
-        segments = (
-            fit(segment_ids[0][:, None, :, None], -1),
-            fit(segment_ids[1][:, None, None, :], -1),
-        )
-    operands = Operands(None, mask, droppable, line, *segments, k0, k1, threshold, None)
-    bias = None if bias is None else fit(bias, 0)
-    cap = None if logit_softcap is None else logit_softcap.astype(plan.dtype)
-    return _in_lanes(partial(_attention, plan), lanes, query, key, value, bias, cap, operands)
+    if arrays.segment_ids is not None:
+        own, read = arrays.segment_ids
+        segments = fit(own[:, None, :, None], -1), fit(read[:, None, None, :], -1)
+    return Operands(None, mask, droppable, line, *segments, k0, k1, threshold, None)
 
 
 def _in_lanes(

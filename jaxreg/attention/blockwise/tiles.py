@@ -15,25 +15,21 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxreg.attention import masks, reference
-from jaxreg.attention.dropout import AttentionDropout
+from jaxreg.attention.inputs import Static
 from jaxreg.typing import Array
 
 LANES = masks.LANES
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
-    """What is known before tracing: sizes, blocks, and the kind of dropout (its rate is data)."""
+class Plan(Static):
+    """What is known before tracing: the settings of the call, sizes, and blocks."""
 
     num_queries: int
     num_keys: int
     query_block: int
     key_block: int
-    is_causal: bool
-    dropout: AttentionDropout | None
-    scale: float
     heads_at_once: int | None
-    precision: jax.lax.PrecisionLike
     dtype: jnp.dtype
 
     @property

@@ -4,7 +4,6 @@ The backward pass stores the output and two numbers a row, and draws the dropout
 positions. No array of T x S exists but those that the caller gave, and their gradients.
 """
 
-import dataclasses
 from functools import partial
 from typing import Any
 
@@ -14,10 +13,11 @@ import jax.numpy as jnp
 from jaxreg.attention import masks
 from jaxreg.attention.blockwise.tiles import summed_like, varying
 from jaxreg.attention.dropout import AttentionDropout
+from jaxreg.attention.inputs import Arrays, Static, dropout_of
 from jaxreg.attention.pallas_gpu import backward, forward
 from jaxreg.attention.pallas_gpu.plan import Plan, Tiles, chosen_tiles
 from jaxreg.attention.pallas_gpu.tile import Operands
-from jaxreg.typing import Array, Bool, Float, Int
+from jaxreg.typing import Array, Float
 
 WIDEST = 256
 """The widest head; tiles of wider ones do not fit into the registers."""
@@ -73,45 +73,20 @@ def why_not(
 
 
 def attention(
-    query: Float[Array, "b t h k"],
-    key: Float[Array, "b s g k"],
-    value: Float[Array, "b s g kv"],
-    bias: Float[Array, "#b #h #t #s"] | None,
-    mask: Bool[Array, "#b #h #t #s"] | None,
-    droppable: Bool[Array, "#b #h #t #s"] | None,
-    words: tuple[Array, Array] | None,
-    dropout: AttentionDropout | None,
-    *,
-    is_causal: bool,
-    scale: float | Float[Array, ""],
-    precision: jax.lax.PrecisionLike = None,
-    logit_softcap: Float[Array, ""] | None = None,
-    segment_ids: tuple[Int[Array, "b t"], Int[Array, "b s"]] | None = None,
-    interpret: bool = False,
-    tiles: Tiles | None = None,
+    static: Static, arrays: Arrays, *, interpret: bool = False, tiles: Tiles | None = None
 ) -> Float[Array, "b t h kv"]:
     """softmax(scale * q k^T + bias) v with dropout, in query's dtype; the softmax in float32.
 
     Args:
-      words: the mask's key words [#b, #h] each (`masks.mask_words`); None drops nothing.
-      segment_ids: of queries and keys; connections between different segments are forbidden.
-      precision: of the products of float32 inputs; None means float32, not TF32.
+      static: its precision is that of the products of float32 inputs; None means float32, not TF32.
       interpret: run on any device, operation by operation.
       tiles: their sizes; None chooses. They change no mask.
     """
-    b, t, h, k = query.shape
-    s, g, kv = key.shape[1], key.shape[2], value.shape[3]
-    if not isinstance(scale, (int, float)):
-        query, scale = query * jnp.asarray(scale, query.dtype), 1.0
-    rest = Operands(None, None, None, mask=mask, droppable=droppable)
-    if segment_ids is not None:
-        own, others = (x.astype(jnp.int32) for x in segment_ids)
-        rest = rest._replace(query_segments=own, key_segments=others)
-    kind = None
-    if words is not None and dropout is not None:
-        kind = dataclasses.replace(dropout, rate=0.0)
-        rest = rest._replace(**_dropout_operands(dropout, words, t, s))
+    b, t, h, k = arrays.query.shape
+    s, g, kv = arrays.value.shape[1:]
+    may_forbid = (arrays.bias, arrays.mask, arrays.segment_ids)
     plan = Plan(
+        **static.settings | {"precision": _PRECISIONS[static.precision]},
         batch=b,
         num_queries=t,
         num_keys=s,
@@ -119,16 +94,19 @@ def attention(
         key_heads=g,
         width=k,
         value_width=kv,
-        is_causal=is_causal,
-        scale=float(scale),
-        dropout=kind,
-        has_bias=bias is not None,
-        can_be_unread=not (bias is None and mask is None and segment_ids is None),
-        precision=_PRECISIONS[precision],
-        tiles=tiles or chosen_tiles(max(k, kv), query.dtype),
+        has_bias=arrays.bias is not None,
+        can_be_unread=any(x is not None for x in may_forbid),
+        tiles=tiles or chosen_tiles(max(k, kv), arrays.query.dtype),
         interpret=interpret,
     )
-    return _attention(plan, query, key, value, bias, _softcap(logit_softcap), rest)
+    operands = Operands(*arrays[:6], softcap=_softcap(arrays.logit_softcap))
+    if arrays.segment_ids is not None:
+        own, others = (x.astype(jnp.int32) for x in arrays.segment_ids)
+        operands = operands._replace(query_segments=own, key_segments=others)
+    dropout = dropout_of(static, arrays)
+    if dropout is not None and arrays.words is not None:
+        operands = operands._replace(**_dropout_operands(dropout, arrays.words, t, s))
+    return _attention(plan, operands)
 
 
 def _dropout_operands(
@@ -151,28 +129,11 @@ def _softcap(cap: Array | None) -> Array | None:
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _attention(
-    plan: Plan,
-    query: Array,
-    key: Array,
-    value: Array,
-    bias: Array | None,
-    softcap: Array | None,
-    rest: Operands,
-) -> Array:
-    return _forward(plan, query, key, value, bias, softcap, rest)[0]
+def _attention(plan: Plan, operands: Operands) -> Array:
+    return _forward(plan, operands)[0]
 
 
-def _forward(
-    plan: Plan,
-    query: Array,
-    key: Array,
-    value: Array,
-    bias: Array | None,
-    softcap: Array | None,
-    rest: Operands,
-) -> tuple[Array, tuple]:
-    operands = rest._replace(query=query, key=key, value=value, bias=bias, softcap=softcap)
+def _forward(plan: Plan, operands: Operands) -> tuple[Array, tuple]:
     results = forward.forward(plan, _all_varying(operands))
     return results[0], (operands, results)
 
@@ -183,10 +144,10 @@ def _all_varying(operands: Operands, *others: Array | None) -> Operands:
     return Operands(*(None if x is None else varying(x, *arrays) for x in operands))
 
 
-def _backward(plan: Plan, residuals: tuple, gradient: Array) -> tuple:
-    given, (out, top, total, *rescued) = residuals
+def _backward(plan: Plan, residuals: tuple, gradient: Array) -> tuple[Operands]:
+    given, results = residuals
     operands = _all_varying(given, gradient)
-    rows = _rows(plan, operands, out, top, total, rescued, gradient)
+    rows = _rows(plan, operands, results, gradient)
     dq, *sums = backward.of_queries(plan, operands, rows)
     dk, dv, *of_keys = backward.of_keys(plan, operands, rows)
     softcap = None
@@ -202,20 +163,20 @@ def _backward(plan: Plan, residuals: tuple, gradient: Array) -> tuple:
             axis = 2 if of_keys else 3
             bias = _summed(jnp.expand_dims(found, axis), given.bias.shape)
         bias = bias.astype(given.bias.dtype)
-    inputs = (given.query, given.key, given.value, given.bias, given.softcap)
-    return (*map(summed_like, (dq, dk, dv, bias, softcap), inputs), None)
+    found = {"query": dq, "key": dk, "value": dv, "bias": bias, "softcap": softcap}
+    nothing = Operands(None, None, None)  # the other arrays have no gradient
+    return (nothing._replace(**{k: summed_like(x, getattr(given, k)) for k, x in found.items()}),)
 
 
 def _rows(
-    plan: Plan,
-    operands: Operands,
-    out: Array,
-    top: Array,
-    total: Array,
-    rescued: list[Array],
-    gradient: Array,
+    plan: Plan, operands: Operands, results: tuple[Array, ...], gradient: Array
 ) -> backward.Rows:
-    """What the backward kernels read of every row, computed once."""
+    """What the backward kernels read of every row, computed once.
+
+    Args:
+      results: of the forward kernel.
+    """
+    out, top, total, *rescued = results
     gradient = gradient.astype(jnp.float32)
     delta = jnp.sum(out.astype(jnp.float32) * gradient, axis=-1).swapaxes(1, 2) / total
     scale = 1.0

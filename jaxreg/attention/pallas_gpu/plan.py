@@ -3,11 +3,10 @@
 import dataclasses
 import math
 
-import jax
 import jax.numpy as jnp
 
 from jaxreg.attention import masks
-from jaxreg.attention.dropout import AttentionDropout
+from jaxreg.attention.inputs import Static
 
 LANES = masks.LANES
 
@@ -63,8 +62,8 @@ def chosen_tiles(width: int, dtype: jnp.dtype) -> Tiles:
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
-    """Everything static of a call. `dropout` has no rate; None where no bits are drawn."""
+class Plan(Static):
+    """Everything static of a call."""
 
     batch: int
     num_queries: int
@@ -73,12 +72,8 @@ class Plan:
     key_heads: int
     width: int
     value_width: int
-    is_causal: bool
-    scale: float
-    dropout: AttentionDropout | None
     has_bias: bool
     can_be_unread: bool
-    precision: jax.lax.Precision
     tiles: Tiles
     interpret: bool
 

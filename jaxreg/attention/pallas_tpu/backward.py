@@ -14,7 +14,7 @@ dropout bits are drawn again from the positions.
 """
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
@@ -40,23 +40,35 @@ def queries_at_once(plan: Plan, query: Array) -> int:
     return max(1, VMEM_OF_GRADIENT // (bytes_of_row * plan.query_block))
 
 
+class Rows(NamedTuple):
+    """What the kernel reads of n blocks of queries, in the kernels' order.
+
+    query: [B, H, n * query_block, K]. gradient: that of the output times scale / sum, [B, H, n *
+    query_block, Kv]. top, delta: the softmax's maximum, and delta / sum, [B, H, n, 1, query_block].
+    """
+
+    query: Array
+    gradient: Array
+    top: Array
+    delta: Array
+
+    def of_blocks(self, plan: Plan, first: int, number: int) -> "Rows":
+        """Those of some blocks."""
+        rows = slice(first * plan.query_block, (first + number) * plan.query_block)
+        blocks = slice(first, first + number)
+        cuts = (rows, rows, blocks, blocks)
+        return Rows(*(x[:, :, cut] for x, cut in zip(self, cuts, strict=True)))
+
+
 def backward(
-    plan: Plan,
-    first_block: int,
-    query: Array,
-    key: Array,
-    value: Array,
-    gradient: Array,
-    rows: tuple[Array, Array],
-    given: dict[str, Array],
+    plan: Plan, first_block: int, rows: Rows, key: Array, value: Array, given: dict[str, Array]
 ) -> tuple[Array, ...]:
     """The gradients of scaled queries, keys and values of some blocks of queries, and of the cap.
 
     Args:
       first_block: the number of the first block of queries.
-      query, gradient: [B, H, n * query_block, K]; the gradient of the output times scale / sum.
+      rows: of these blocks.
       key, value: [B, G, S', K].
-      rows: the softmax's maximum, and delta / sum, [B, H, n, 1, query_block] each.
       given: prepared operands, keys first, of all blocks of queries.
 
     Returns:
@@ -64,6 +76,7 @@ def backward(
       key and value, but float32 where several are added up (grouped heads, several calls); and with
       a soft-cap what adds up to its gradient.
     """
+    query, gradient, top, delta = rows
     (b, h, t, k), (g, s), kv = query.shape, key.shape[1:3], value.shape[-1]
     q, n = plan.query_block, query.shape[2] // plan.query_block
     block_of = partial(_blocks, plan, first_block, n, clamped=not reads_hidden_keys(given))
@@ -82,7 +95,7 @@ def backward(
         )
 
     specs = [operands.spec(plan, name, x, block_of, keys_first=True) for name, x in given.items()]
-    arrays = (query, key, value, gradient, *rows, *given.values())
+    arrays = (query, key, value, gradient, top, delta, *given.values())
     shape = partial(operands.out_shape, like=arrays)
     is_sum = h != g or n != plan.num_query_blocks
     of_keys_dtype = jnp.float32 if is_sum else key.dtype

@@ -9,7 +9,7 @@ import functools
 import operator
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,11 +17,12 @@ import jax.numpy as jnp
 from jaxreg.attention.blockwise import kernel as blockwise
 from jaxreg.attention.blockwise.tiles import summed_like
 from jaxreg.attention.dropout import AttentionDropout
+from jaxreg.attention.inputs import Arrays, Static
 from jaxreg.attention.pallas_tpu import layout, operands
-from jaxreg.attention.pallas_tpu.backward import backward, queries_at_once
+from jaxreg.attention.pallas_tpu.backward import Rows, backward, queries_at_once
 from jaxreg.attention.pallas_tpu.forward import WIDTH, common_scale, forward, rescued
 from jaxreg.attention.pallas_tpu.tiles import MOST_KEYS_IN_SPANS, Plan
-from jaxreg.typing import Array, Bool, Float, Int
+from jaxreg.typing import Array, Float
 
 QUERY_BLOCK = 512
 """Queries of a tile: a power of two; a quarter of it fills the lanes of a vector register."""
@@ -59,104 +60,61 @@ def why_not(query: Any, key: Any, value: Any, dropout: AttentionDropout | None) 
 
 
 def attention(
-    query: Float[Array, "b t h k"],
-    key: Float[Array, "b s g k"],
-    value: Float[Array, "b s g kv"],
-    bias: Float[Array, "#b #h #t #s"] | None,
-    mask: Bool[Array, "#b #h #t #s"] | None,
-    droppable: Bool[Array, "#b #h #t #s"] | None,
-    words: tuple[Array, Array] | None,
-    dropout: AttentionDropout | None,
-    *,
-    is_causal: bool,
-    scale: float | Float[Array, ""],
-    precision: jax.lax.PrecisionLike = None,
-    logit_softcap: Float[Array, ""] | None = None,
-    segment_ids: tuple[Int[Array, "b t"], Int[Array, "b s"]] | None = None,
-    interpret: Any = False,
+    static: Static, arrays: Arrays, *, interpret: Any = False
 ) -> Float[Array, "b t h kv"]:
     """softmax(scale * q k^T + bias) v with dropout, in query's dtype.
 
-    Logits, softmax and sums are float32. float32 products are exact to float32 unless `precision`
+    Logits, softmax and sums are float32. float32 products are exact to float32 unless the precision
     says less.
 
     Args:
-      words: the mask's key words [#b, #h] each (`masks.mask_words`); None drops nothing.
-      segment_ids: of every query and key; a query reads keys of its own segment only.
       interpret: as `pl.pallas_call` takes it.
     """
-    if not isinstance(scale, (int, float)) or scale != 1.0:
-        query = query * jnp.asarray(scale, query.dtype)
-    if words is None or dropout is None:
-        dropout = words = droppable = None
-    kind = None if dropout is None else dataclasses.replace(dropout, rate=0.0)
-    plan = _plan(query.shape[1], key.shape[1], is_causal, kind, precision, interpret)
-    given = _Given(mask, droppable, words, None if dropout is None else dropout.rate, segment_ids)
-    return _attention(plan, query, key, value, bias, logit_softcap, given)
+    if static.scale != 1.0:
+        query = arrays.query * jnp.asarray(static.scale, arrays.query.dtype)
+        static, arrays = dataclasses.replace(static, scale=1.0), arrays._replace(query=query)
+    plan = _plan(static, arrays.query.shape[1], arrays.key.shape[1], interpret)
+    return _attention(plan, arrays)
 
 
-def _plan(t: int, s: int, is_causal: bool, dropout: Any, precision: Any, interpret: Any) -> Plan:
+def _plan(static: Static, t: int, s: int, interpret: Any) -> Plan:
     """The tiles for T queries and S keys; few keys take a smaller block."""
-    largest, strip = KEYS[0 if dropout is None else dropout.bits]
+    largest, strip = KEYS[0 if static.dropout is None else static.dropout.bits]
     key_block = min(largest, -(-s // EDGE) * EDGE)
-    sizes = (QUERY_BLOCK, key_block, min(strip, EDGE), min(EDGE, key_block))
-    return Plan(t, s, *sizes, is_causal, dropout, precision, interpret)
+    return Plan(
+        **static.settings,
+        num_queries=t,
+        num_keys=s,
+        query_block=QUERY_BLOCK,
+        key_block=key_block,
+        strip=min(strip, EDGE),
+        edge=min(EDGE, key_block),
+        interpret=interpret,
+    )
 
 
-class _Given(NamedTuple):
-    """The arrays without a gradient, as given, or None."""
-
-    mask: Array | None
-    droppable: Array | None
-    words: tuple[Array, Array] | None
-    rate: Any
-    segment_ids: tuple[Array, Array] | None
-
-
-def _dropout(plan: Plan, given: _Given) -> AttentionDropout | None:
-    return None if plan.dropout is None else dataclasses.replace(plan.dropout, rate=given.rate)
-
-
-def _prepared(
-    plan: Plan, bias: Array | None, cap: Array | None, given: _Given, *, keys_first: bool
-) -> dict[str, Array]:
+def _prepared(plan: Plan, arrays: Arrays, *, keys_first: bool) -> dict[str, Array]:
     """The kernel's operands, without `rescued`."""
-    found = operands.of_cap(cap)
-    found |= operands.of_dropout(plan, _dropout(plan, given), given.words)
-    masks = {"bias": bias, "mask": given.mask, "droppable": given.droppable}
-    found |= {name: x for name, x in masks.items() if x is not None}
-    if given.segment_ids is not None:
-        found |= dict(zip(("query_segments", "key_segments"), given.segment_ids, strict=True))
+    found = operands.of_cap(arrays.logit_softcap) | operands.of_dropout(plan, arrays)
+    squares = {name: getattr(arrays, name) for name in ("bias", "mask", "droppable")}
+    found |= {name: x for name, x in squares.items() if x is not None}
+    if arrays.segment_ids is not None:
+        found |= dict(zip(("query_segments", "key_segments"), arrays.segment_ids, strict=True))
     return operands.prepared(plan, found, keys_first=keys_first)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _attention(
-    plan: Plan,
-    query: Array,
-    key: Array,
-    value: Array,
-    bias: Array | None,
-    cap: Array | None,
-    given: _Given,
-) -> Array:
-    return _forward(plan, query, key, value, bias, cap, given)[0]
+def _attention(plan: Plan, arrays: Arrays) -> Array:
+    return _forward(plan, arrays)[0]
 
 
-def _forward(
-    plan: Plan,
-    query: Array,
-    key: Array,
-    value: Array,
-    bias: Array | None,
-    cap: Array | None,
-    given: _Given,
-) -> tuple[Array, tuple]:
-    own = _prepared(plan, bias, cap, given, keys_first=False)
+def _forward(plan: Plan, arrays: Arrays) -> tuple[Array, tuple]:
+    query, key, value = arrays[:3]
+    own = _prepared(plan, arrays, keys_first=False)
     if plan.drops_logits:
         own["rescued"] = rescued(plan, own, query.shape[2], query.shape[0])
     out, m, total = _each_example(partial(_output, plan), (query, key, value), own)
-    return out, (query, key, value, bias, cap, given, out, m, total, own.get("rescued"))
+    return out, (arrays, out, m, total, own.get("rescued"))
 
 
 def _output(
@@ -210,17 +168,19 @@ def _keys(plan: Plan, x: Array) -> Array:
     return layout.filled(x.swapaxes(1, 2), 2, plan.key_block)
 
 
-def _backward(plan: Plan, residuals: tuple, gradient: Array) -> tuple:
-    query, key, value, bias, cap, given, out, m, total, rescued_rows = residuals
-    own = _prepared(plan, bias, cap, given, keys_first=True)
+def _backward(plan: Plan, residuals: tuple, gradient: Array) -> tuple[Arrays]:
+    inputs, out, m, total, rescued_rows = residuals
+    own = _prepared(plan, inputs, keys_first=True)
     if rescued_rows is not None:
         own["rescued"] = rescued_rows
-    arrays = query, key, value, gradient, out, m, total
+    arrays = *inputs[:3], gradient, out, m, total
     dq, dk, dv, *dcap = _each_example(partial(_gradients, plan), arrays, own)
-    db = None if bias is None else _bias_gradient(plan, residuals[:6], gradient)
+    db = None if inputs.bias is None else _bias_gradient(plan, inputs, gradient)
+    cap = inputs.logit_softcap
     of_cap = jnp.sum(dcap[0]).reshape(cap.shape).astype(cap.dtype) if dcap else None
-    found, inputs = (dq, dk, dv, db, of_cap), (query, key, value, bias, cap)
-    return (*map(summed_like, found, inputs), None)
+    found = {"query": dq, "key": dk, "value": dv, "bias": db, "logit_softcap": of_cap}
+    nothing = Arrays(*[None] * len(inputs))  # the other arrays have no gradient
+    return (nothing._replace(**{k: summed_like(x, getattr(inputs, k)) for k, x in found.items()}),)
 
 
 def _gradients(plan: Plan, arrays: tuple, own: dict[str, Array]) -> tuple[Array, ...]:
@@ -232,28 +192,22 @@ def _gradients(plan: Plan, arrays: tuple, own: dict[str, Array]) -> tuple[Array,
     by_row = total.reshape(delta.shape)
     rows = (rows * (common_scale(plan, own) / by_row)[..., None]).astype(gradient.dtype)
     delta = (delta / by_row).reshape(m.shape)
-    parts = (_queries(plan, query), _keys(plan, key), _keys(plan, value), rows, (m, delta))
-    dq, dk, dv, *dcap = _over_queries(plan, parts, own)
+    rows = Rows(_queries(plan, query), rows, m, delta)
+    dq, dk, dv, *dcap = _over_queries(plan, rows, _keys(plan, key), _keys(plan, value), own)
     dq = layout.from_rows(dq, 2, plan.query_block, plan.num_queries).swapaxes(1, 2)
     dk, dv = (_of_key_heads(x, key.shape[2])[:, : plan.num_keys] for x in (dk, dv))
     return dq.astype(query.dtype), dk.astype(key.dtype), dv.astype(value.dtype), *dcap
 
 
-def _over_queries(plan: Plan, parts: tuple, own: dict[str, Array]) -> tuple[Array, ...]:
+def _over_queries(
+    plan: Plan, rows: Rows, key: Array, value: Array, own: dict[str, Array]
+) -> tuple[Array, ...]:
     """The kernel's results over all blocks of queries, as many at once as fit into VMEM."""
-    query, key, value, gradient, (m, delta) = parts
-    at_once, size, found = queries_at_once(plan, query), plan.query_block, []
-    for first in range(0, plan.num_query_blocks, at_once):
-        blocks = slice(first, first + at_once)
-        rows = slice(first * size, (first + at_once) * size)
-        some = (
-            query[:, :, rows],
-            key,
-            value,
-            gradient[:, :, rows],
-            (m[:, :, blocks], delta[:, :, blocks]),
-        )
-        found.append(backward(plan, first, *some, own))
+    at_once = queries_at_once(plan, rows.query)
+    found = [
+        backward(plan, first, rows.of_blocks(plan, first, at_once), key, value, own)
+        for first in range(0, plan.num_query_blocks, at_once)
+    ]
     of_queries, *others = zip(*found, strict=True)
     return (
         jnp.concatenate(of_queries, axis=2),
@@ -267,28 +221,13 @@ def _of_key_heads(x: Array, key_heads: int) -> Array:
     return jnp.sum(x.reshape(b, key_heads, h // key_heads, s, k), axis=2).swapaxes(1, 2)
 
 
-def _bias_gradient(plan: Plan, inputs: tuple, gradient: Array) -> Array:
+def _bias_gradient(plan: Plan, arrays: Arrays, gradient: Array) -> Array:
     """The gradient of a bias, by the blockwise loops, which XLA leaves out where it is unused."""
-    query, key, value, bias, cap, given = inputs
 
     def of_bias(bias: Array) -> Array:
-        return blockwise.attention(
-            query,
-            key,
-            value,
-            bias,
-            given.mask,
-            given.droppable,
-            given.words,
-            _dropout(plan, given),
-            is_causal=plan.is_causal,
-            scale=1.0,
-            precision=plan.precision,
-            logit_softcap=cap,
-            segment_ids=given.segment_ids,
-        )
+        return blockwise.attention(plan, arrays._replace(bias=bias))
 
-    return jax.vjp(of_bias, bias)[1](gradient)[0]
+    return jax.vjp(of_bias, arrays.bias)[1](gradient)[0]
 
 
 _attention.defvjp(_forward, _backward)

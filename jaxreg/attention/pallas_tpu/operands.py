@@ -23,6 +23,7 @@ from jax.experimental.pallas import tpu as pltpu
 
 from jaxreg.attention import masks
 from jaxreg.attention.dropout import AttentionDropout
+from jaxreg.attention.inputs import Arrays, dropout_of
 from jaxreg.attention.pallas_tpu import layout
 from jaxreg.attention.pallas_tpu.tiles import Plan, as_int32, signed_threshold
 from jaxreg.typing import Array
@@ -32,10 +33,9 @@ OF_KEYS = ("key_segments", "key_word_0", "key_word_1")
 OVER_CONNECTIONS = ("bias", "mask", "droppable", "line")
 
 
-def of_dropout(
-    plan: Plan, dropout: AttentionDropout | None, words: tuple[Array, Array] | None
-) -> dict[str, Array]:
+def of_dropout(plan: Plan, arrays: Arrays) -> dict[str, Array]:
     """The operands that say what is dropped, before `prepared`; empty: nothing is."""
+    dropout, words = dropout_of(plan, arrays), arrays.words
     if dropout is None or words is None:
         return {}
     t, s = plan.num_queries, plan.num_keys

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxreg.attention import masks
-from jaxreg.attention.dropout import AttentionDropout
+from jaxreg.attention.inputs import Static
 from jaxreg.typing import Array
 
 MINIMUM = float(jnp.finfo(jnp.float32).min)
@@ -32,8 +32,8 @@ division of integers."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
-    """What is known before tracing: sizes, blocks, and the kind of dropout (its rate is data).
+class Plan(Static):
+    """What is known before tracing: the settings of the call, sizes, and blocks.
 
     query_block is a power of two. The backward kernel computes a tile in strips of `strip` keys, so
     that fewer numbers are alive at one time. A tile that is cut by a mask is computed in parts of
@@ -46,9 +46,6 @@ class Plan:
     key_block: int
     strip: int
     edge: int
-    is_causal: bool
-    dropout: AttentionDropout | None
-    precision: Any
     interpret: Any
 
     @property
