@@ -29,8 +29,8 @@ def lowered(function, platform, *arrays) -> str:
     return exported(*arrays).mlir_module()
 
 
-def by_name(implementation, length):
-    x = jnp.zeros((1, length, 2, 8))
+def by_name(implementation, length, width=8, dtype="float32"):
+    x = jnp.zeros((1, length, 2, width), dtype)
 
     def attention(query, key, value):
         return dot_product_attention(
@@ -59,6 +59,12 @@ def test_the_platform_that_is_lowered_for_chooses(implementation, length, platfo
     text = lowered(function, platform, *arrays)
     found = {name for name in (TPU_KERNEL, GPU_KERNEL) if name in text}
     assert found == ({kernel} if kernel else set())
+
+
+@pytest.mark.parametrize("width, dtype", [(300, "float32"), (8, "float16")])
+def test_none_takes_blockwise_for_what_the_kernels_cannot_do(width, dtype):
+    function, arrays = by_name(None, 300, width, dtype)
+    assert TPU_KERNEL not in lowered(function, "tpu", *arrays)
 
 
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
