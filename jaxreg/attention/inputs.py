@@ -33,21 +33,21 @@ class Static:
 
 
 class Arrays(NamedTuple):
-    """The arrays of a call, or None. The letters are those of `inputs_of`.
+    """The arrays of a call, or their gradients; None where there is none.
 
-    words: two arrays [#b, #h] of uint32. rate: a scalar. segment_ids: [b, t] and [b, s].
+    Shapes are those of `inputs_of`; rate is a scalar.
     """
 
-    query: Array
-    key: Array
-    value: Array
-    bias: Array | None
-    mask: Array | None
-    droppable: Array | None
-    words: tuple[Array, Array] | None
-    rate: Any
-    logit_softcap: Any
-    segment_ids: tuple[Array, Array] | None
+    query: Any
+    key: Any
+    value: Any
+    bias: Any = None
+    mask: Any = None
+    droppable: Any = None
+    words: Any = None
+    rate: Any = None
+    logit_softcap: Any = None
+    segment_ids: Any = None
 
 
 def inputs_of(

@@ -4,6 +4,7 @@ The backward pass stores the output and two numbers a row, and draws the dropout
 positions. No array of T x S exists but those that the caller gave, and their gradients.
 """
 
+import dataclasses
 from functools import partial
 from typing import Any
 
@@ -86,7 +87,7 @@ def attention(
     s, g, kv = arrays.value.shape[1:]
     may_forbid = (arrays.bias, arrays.mask, arrays.segment_ids)
     plan = Plan(
-        **static.settings | {"precision": _PRECISIONS[static.precision]},
+        **dataclasses.replace(static, precision=_PRECISIONS[static.precision]).settings,
         batch=b,
         num_queries=t,
         num_keys=s,
@@ -163,9 +164,8 @@ def _backward(plan: Plan, residuals: tuple, gradient: Array) -> tuple[Operands]:
             axis = 2 if of_keys else 3
             bias = _summed(jnp.expand_dims(found, axis), given.bias.shape)
         bias = bias.astype(given.bias.dtype)
-    found = {"query": dq, "key": dk, "value": dv, "bias": bias, "softcap": softcap}
-    nothing = Operands(None, None, None)  # the other arrays have no gradient
-    return (nothing._replace(**{k: summed_like(x, getattr(given, k)) for k, x in found.items()}),)
+    found = map(summed_like, (dq, dk, dv, bias), given[:4])
+    return (Operands(*found, softcap=summed_like(softcap, given.softcap)),)
 
 
 def _rows(

@@ -178,9 +178,8 @@ def _backward(plan: Plan, residuals: tuple, gradient: Array) -> tuple[Arrays]:
     db = None if inputs.bias is None else _bias_gradient(plan, inputs, gradient)
     cap = inputs.logit_softcap
     of_cap = jnp.sum(dcap[0]).reshape(cap.shape).astype(cap.dtype) if dcap else None
-    found = {"query": dq, "key": dk, "value": dv, "bias": db, "logit_softcap": of_cap}
-    nothing = Arrays(*[None] * len(inputs))  # the other arrays have no gradient
-    return (nothing._replace(**{k: summed_like(x, getattr(inputs, k)) for k, x in found.items()}),)
+    found = map(summed_like, (dq, dk, dv, db), inputs[:4])
+    return (Arrays(*found, logit_softcap=summed_like(of_cap, cap)),)
 
 
 def _gradients(plan: Plan, arrays: tuple, own: dict[str, Array]) -> tuple[Array, ...]:
