@@ -374,7 +374,8 @@ def _with_one_batch_axis(
 ) -> tuple[Static, Arrays]:
     lead = given.query.shape[:-3]
     b = math.prod(lead)
-    squares = (
+    q, k, v = (x.reshape(b, *x.shape[-3:]) for x in (given.query, given.key, given.value))
+    bias, mask, droppable = (
         None if x is None else _batched(x, lead) for x in (given.bias, given.mask, given.droppable)
     )
     words = segments = None
@@ -385,10 +386,7 @@ def _with_one_batch_axis(
     if given.query_segments is not None and given.key_segments is not None:
         segments = given.query_segments.reshape(b, -1), given.key_segments.reshape(b, -1)
     return inputs_of(
-        *(x.reshape(b, *x.shape[-3:]) for x in (given.query, given.key, given.value)),
-        *squares,
-        words,
-        dropout,
+        *(q, k, v, bias, mask, droppable, words, dropout),
         is_causal=settings.is_causal,
         scale=settings.scale if given.scale is None else given.scale,
         precision=settings.precision,
