@@ -388,7 +388,7 @@ def _with_one_batch_axis(
     return inputs_of(
         *(q, k, v, bias, mask, droppable, words, dropout),
         is_causal=settings.is_causal,
-        scale=settings.scale if given.scale is None else given.scale,
+        scale=given.scale if settings.scale is None else settings.scale,
         precision=settings.precision,
         logit_softcap=given.logit_softcap,
         segment_ids=segments,
