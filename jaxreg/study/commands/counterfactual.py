@@ -55,7 +55,7 @@ Connection = tuple[int, int, int]
 
 
 @dataclasses.dataclass(frozen=True)
-class Target:
+class Occurrence:
     """One sentence in one step of a trained member.
 
     row: of the training split. example: its position in the step's batch. dropped: bool [N, H, T],
@@ -104,7 +104,7 @@ def find(
     text: str | None,
     layer: int | None,
     head: int | None,
-) -> Target:
+) -> Occurrence:
     """The sentence and step; by default the first step that dropped one of the connections.
 
     Raises:
@@ -134,7 +134,7 @@ def find(
     for at, example in zip(steps.tolist(), examples.tolist(), strict=True):
         dropped = replay(at, example)
         if dropped[_chosen(layer), _chosen(head)].any():
-            return Target(chosen_arm, spec, record, dataset, row, at, example, dropped)
+            return Occurrence(chosen_arm, spec, record, dataset, row, at, example, dropped)
     which = f"none of the {steps.size} steps that had the sentence dropped any"
     which = which if step is None else f"step {step} dropped none"
     raise UserErrors([f"{which} of these connections of its query's row"])
@@ -227,34 +227,38 @@ def dropped_of(spec: Spec, dataset: Dataset, row: int) -> Callable[[int, int], n
     return lambda step, example: np.asarray(replay(jnp.int32(step), jnp.int32(example)))
 
 
-def chosen_of(target: Target, layer: int | None, head: int | None) -> list[Connection]:
+def chosen_of(occurrence: Occurrence, layer: int | None, head: int | None) -> list[Connection]:
     """The dropped connections of the chosen layers and heads, in order."""
     return [
         (int(n), int(h), int(key))
-        for n, h, key in np.argwhere(target.dropped)
+        for n, h, key in np.argwhere(occurrence.dropped)
         if layer in (None, n) and head in (None, h)
     ]
 
 
 def specs_of(
-    target: Target, connections: Iterable[Connection], data_hash: Callable[[Mapping, int], str]
+    occurrence: Occurrence,
+    connections: Iterable[Connection],
+    data_hash: Callable[[Mapping, int], str],
 ) -> list[Spec]:
     """The members to train: the factual one, then one for each connection."""
-    config = target.spec.config
+    config = occurrence.spec.config
     never = {"step": config["train"]["num_steps"]}
     spared = {FACTUAL: dict.fromkeys(config["counterfactual"], 0) | never}
     for connection in connections:
         layer, head, key = connection
-        spared[target.name(connection)] = {
-            "step": target.step,
-            "example": target.example,
+        spared[occurrence.name(connection)] = {
+            "step": occurrence.step,
+            "example": occurrence.example,
             "layer": layer,
             "head": head,
-            "query": target.query,
+            "query": occurrence.query,
             "key": key,
         }
     resolved = {name: {**config, "counterfactual": values} for name, values in spared.items()}
-    return make_specs(dict.fromkeys(spared, target.arm), resolved, [target.spec.seed], data_hash)
+    return make_specs(
+        dict.fromkeys(spared, occurrence.arm), resolved, [occurrence.spec.seed], data_hash
+    )
 
 
 def run(
@@ -279,12 +283,12 @@ def run(
     Raises:
       UserErrors: as `find`, or the directory cannot be used.
     """
-    target = find(workdir, arm, seed, step, text, layer, head)
-    every = chosen_of(target, layer, head)
+    occurrence = find(workdir, arm, seed, step, text, layer, head)
+    every = chosen_of(occurrence, layer, head)
     connections, left_out = every[:MOST], max(0, len(every) - MOST)
     display.note(
-        f"'{' '.join(target.words)}' was example {target.example} of step {target.step}, which"
-        f" dropped {len(every)} of these connections"
+        f"'{' '.join(occurrence.words)}' was example {occurrence.example} of step"
+        f" {occurrence.step}, which dropped {len(every)} of these connections"
     )
     if left_out:
         display.note(
@@ -293,20 +297,20 @@ def run(
         )
     if dry_run:
         for connection in connections:
-            display.note(f"would keep {target.name(connection)}")
-        num_steps = target.spec.config["train"]["num_steps"]
+            display.note(f"would keep {occurrence.name(connection)}")
+        num_steps = occurrence.spec.config["train"]["num_steps"]
         display.note(f"{len(connections) + 1} members of {num_steps} steps")
         return DONE
 
     def body(session: Session) -> None:
-        specs = specs_of(target, connections, session.library.request)
+        specs = specs_of(occurrence, connections, session.library.request)
         run_directory.write_environment(session.workdir, fingerprint(), display)
-        primary = _primary(target.dataset, workdir)
+        primary = _primary(occurrence.dataset, workdir)
         display.layout([spec.arm for spec in specs], [primary], primary, 1)
         found = session.train(specs)
         session.phases("comparing")
         records = [found[spec.hash] for spec in specs]
-        document = compared(target, connections, left_out, primary, records)
+        document = compared(occurrence, connections, left_out, primary, records)
         write_json(workdir / FILE, document)
         session.phases.stop()
         display.closing(
@@ -326,39 +330,39 @@ def _primary(dataset: Dataset, workdir: Path) -> str:
 
 
 def compared(
-    target: Target,
+    occurrence: Occurrence,
     connections: Sequence[Connection],
     left_out: int,
     primary: str,
     records: Sequence[Record],
 ) -> dict[str, Any]:
     """counterfactual.json: all members against the first (factual); fractions, nats, positions."""
-    dataset, split, row = target.dataset, target.dataset.splits["train"], target.row
+    dataset, split, row = occurrence.dataset, occurrence.dataset.splits["train"], occurrence.row
     assert split.foil is not None, "`find` refuses the others"
     view = next(view for view in dataset.views if view.name == primary)
-    answer = _answer(target)
+    answer = _answer(occurrence)
     factual = records[0]
     measured = [_measured(record, dataset, view, answer, factual) for record in records]
-    words, start = target.words, target.start
-    bits = target.dropped[:, :, start : start + len(words)]
+    words, start = occurrence.words, occurrence.start
+    bits = occurrence.dropped[:, :, start : start + len(words)]
     return {
-        "arm": target.spec.arm,
-        "arm_title": target.arm.title,
-        "seed": target.spec.seed,
-        "member": target.spec.hash,
-        "rate": target.spec.config["model"][example_sentence.RATE],
-        "step": target.step,
-        "example": target.example,
+        "arm": occurrence.spec.arm,
+        "arm_title": occurrence.arm.title,
+        "seed": occurrence.spec.seed,
+        "member": occurrence.spec.hash,
+        "rate": occurrence.spec.config["model"][example_sentence.RATE],
+        "step": occurrence.step,
+        "example": occurrence.example,
         "text": " ".join(words),
         "words": words,
-        "query": target.query - start,
+        "query": occurrence.query - start,
         "answer": dataset.outputs[split.label[row]],
         "foil": dataset.outputs[split.foil[row]] if split.foil[row] >= 0 else None,
         "view": view.name,
         "view_title": view.title,
         "dropped": [["".join("01"[int(bit)] for bit in head) for head in layer] for layer in bits],
         "factual": {name: value for name, value in measured[0].items() if name != "distance"},
-        "factual_differs_from_stored": _distance(factual, target.record),
+        "factual_differs_from_stored": _distance(factual, occurrence.record),
         "connections": [
             {
                 "layer": layer,
@@ -376,11 +380,13 @@ def compared(
     }
 
 
-def _answer(target: Target) -> Callable[[Any], float]:
+def _answer(occurrence: Occurrence) -> Callable[[Any], float]:
     """params -> probability of the answer, against the foil or, without one, all outputs."""
-    split, row = target.dataset.splits["train"], target.row
+    split, row = occurrence.dataset.splits["train"], occurrence.row
     assert split.query_position is not None and split.foil is not None
-    model, _ = example_sentence.trained_model(target.spec, target.record, target.dataset)
+    model, _ = example_sentence.trained_model(
+        occurrence.spec, occurrence.record, occurrence.dataset
+    )
     batch = {
         "tokens": jnp.asarray(split.tokens[row : row + 1]),
         "query_position": jnp.asarray(split.query_position[row : row + 1]),

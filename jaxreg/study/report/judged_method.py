@@ -10,38 +10,38 @@ from jaxreg.study.analysis import statistics, two_samples
 from jaxreg.study.analysis.runs import Question
 
 
-class Source(NamedTuple):
+class Publication(NamedTuple):
     """A publication: how a sentence cites it, and where it is."""
 
     short: str
     full: str
 
 
-FISHER = Source("Fisher 1935", "R. A. Fisher, The Design of Experiments, section 21, 1935")
-JANSSEN = Source(
+FISHER = Publication("Fisher 1935", "R. A. Fisher, The Design of Experiments, section 21, 1935")
+JANSSEN = Publication(
     "Janssen 1997",
     "A. Janssen, Studentized permutation tests for non-i.i.d. hypotheses and the generalized"
     " Behrens-Fisher problem, 1997, doi:10.1016/S0167-7152(97)00043-6",
 )
-PHIPSON = Source(
+PHIPSON = Publication(
     "Phipson & Smyth 2010",
     "B. Phipson and G. K. Smyth, Permutation p-values should never be zero, 2010,"
     " doi:10.2202/1544-6115.1585",
 )
-STUDENT = Source(
+STUDENT = Publication(
     "Student 1908", "Student, The probable error of a mean, 1908, doi:10.1093/biomet/6.1.1"
 )
-WELCH = Source(
+WELCH = Publication(
     "Welch 1947",
     "B. L. Welch, The generalization of 'Student's' problem when several different population"
     " variances are involved, 1947, doi:10.1093/biomet/34.1-2.28",
 )
-HOLM = Source(
+HOLM = Publication(
     "Holm 1979",
     "S. Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of"
     " Statistics 6(2), 65-70, 1979",
 )
-SCHUIRMANN = Source(
+SCHUIRMANN = Publication(
     "Schuirmann 1987",
     "D. J. Schuirmann, A comparison of the two one-sided tests procedure and the power approach,"
     " 1987, doi:10.1007/BF01068419",
@@ -92,7 +92,7 @@ def test_name(results: Mapping[str, Any]) -> str:
     )
 
 
-def sources(results: Mapping[str, Any], question: Question) -> list[Source]:
+def sources(results: Mapping[str, Any], question: Question) -> list[Publication]:
     """Of the test, the interval, and the corrections that were used."""
     paired = results["pairing"]["paired"]
     return [
