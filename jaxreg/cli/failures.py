@@ -96,6 +96,9 @@ def of_the_environment(error: BaseException, environment: Mapping[str, str]) -> 
             named = [name for name in wrong if environment[name] and environment[name] in text]
             for name in named[:1]:
                 return f"{name}={environment[name]}: JAX refuses it ({text}); correct or unset it"
+        promotion = _of_promotion(each, environment)
+        if promotion is not None:
+            return promotion
         if any(file.endswith("/jax/_src/xla_bridge.py") for file in files) and isinstance(
             each, RuntimeError | AssertionError
         ):
@@ -107,6 +110,17 @@ def of_the_environment(error: BaseException, environment: Mapping[str, str]) -> 
                 ' JAX for the device, such as "jax[cuda12]"'
             )
     return None
+
+
+def _of_promotion(error: BaseException, environment: Mapping[str, str]) -> str | None:
+    """One line where JAX was told not to promote dtypes, and some code needs it, else None."""
+    mode = environment.get("JAX_NUMPY_DTYPE_PROMOTION", "")
+    if not mode or type(error).__name__ != "TypePromotionError":  # of JAX, which may be absent
+        return None
+    return (
+        f"JAX_NUMPY_DTYPE_PROMOTION={mode}: not everything runs so: Flax's norms do not in"
+        f" bfloat16, nor the training step with JAX_ENABLE_X64 ({one_line(error, 200)}); unset it"
+    )
 
 
 def _no_home(environment: Mapping[str, str]) -> str:

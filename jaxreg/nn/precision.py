@@ -17,6 +17,9 @@ blocks in float32.
 Which connections, features, tokens and examples are dropped does not depend on the dtype: bits and
 rates have none.
 
+Under `jax_numpy_dtype_promotion="strict"` a model needs float32: Flax's LayerNorm and RMSNorm multiply
+bfloat16 by float32.
+
 Source: Micikevicius et al. 2018, "Mixed precision training", arXiv:1710.03740; Kalamkar et al.
 2019, "A study of bfloat16 for deep learning training", arXiv:1905.12322. Differs: gradients of
 parameters come out of a product rounded to bfloat16, as in Flax; bfloat16 needs no loss scale.

@@ -8,6 +8,8 @@ import os
 import subprocess
 import sys
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from jaxreg.cli import failures, live_display
@@ -57,6 +59,18 @@ def test_no_home_directory_names_the_variables(monkeypatch):
         line
         == "no home directory is known here; set HOME, or JAXREG_CACHE and JAXREG_DATA to folders"
     )
+
+
+def test_a_promotion_that_is_forbidden_names_the_variable():
+    with (
+        jax.numpy_dtype_promotion("strict"),
+        pytest.raises(jax.dtypes.TypePromotionError) as raised,
+    ):
+        jnp.ones(2, jnp.bfloat16) + jnp.ones(2)
+    line = failures.of_the_environment(raised.value, {"JAX_NUMPY_DTYPE_PROMOTION": "strict"})
+    assert line is not None and line.startswith("JAX_NUMPY_DTYPE_PROMOTION=strict: not everything")
+    assert "\n" not in line and line.endswith("; unset it")
+    assert failures.of_the_environment(raised.value, {}) is None, "then it is a defect of ours"
 
 
 def test_an_error_of_ours_is_not_the_environments():
