@@ -17,7 +17,7 @@ blocks in float32.
 Which connections, features, tokens and examples are dropped does not depend on the dtype: bits and
 rates have none.
 
-Under `jax_numpy_dtype_promotion="strict"` a model needs float32: Flax's LayerNorm and RMSNorm multiply
+Under `jax_numpy_dtype_promotion="strict"` a model needs float32: Flax's norms multiply
 bfloat16 by float32.
 
 Source: Micikevicius et al. 2018, "Mixed precision training", arXiv:1710.03740; Kalamkar et al.
