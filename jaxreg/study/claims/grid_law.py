@@ -89,28 +89,33 @@ def tested(other: OtherLaw, cells: Sequence[Mapping[str, Any]]) -> dict[str, Any
 
 def lines(contents: Mapping[str, Any]) -> list[str]:
     """How laws did, a line for each arm."""
-    said = []
+    said, titles = [], contents["arms"]
     for arm, found in (contents["law_found"] or {}).items():
         if not found["fitted"] or found["test"] is None:
-            said.append(f"law, {arm}: {found['fit_cells']} fit cells are too few, or no test cell")
+            said.append(
+                f"law, {titles[arm]}: {found['fit_cells']} fit cells are too few, or no test cell"
+            )
         else:
-            said.append(f"law, {arm}: {_outcome(found['test'], contents)}")
+            said.append(f"law, {titles[arm]}: {_outcome(found['test'], contents)}")
     other = contents.get("other_law") or {"arms": {}}
     for arm, test in other["arms"].items():
-        said.append(f"law of {other['grid']}, {arm}: {_outcome(test, contents)}")
+        said.append(f"law of {other['grid']}, {titles[arm]}: {_outcome(test, contents)}")
     return said
 
 
 def _outcome(test: Mapping[str, Any], contents: Mapping[str, Any]) -> str:
     scale, unit = contents["scale"], contents["unit"]
     wrong = [name for name, right in test["right"].items() if not right]
+    slope = test["slope"]
+    ends = ", ".join(f"{end:.2f}" for end in slope["ci95"]) if slope else ""
+    calibration = f", slope {slope['value']:.2f} [{ends}]" if slope else ""
     outcome = f"does not hold ({', '.join(wrong)})" if wrong else "holds"
     return (
         f"{outcome} on {test['cells']} cells it has not seen: error {scale * test['rmse']:.3g}"
         f" {unit}, of the mean {scale * test['mean_rmse']:.3g}, of the effects themselves"
         f" {scale * test['own_rmse']:.3g}; {test['signs_right']} of {test['signs_known']} signs"
         f" right, of the mean {test['mean_signs_right']}; {100 * test['coverage']:.0f}% in the"
-        f" {100 * test['nominal_coverage']:.0f}% intervals"
+        f" {100 * test['nominal_coverage']:.0f}% intervals{calibration}"
     )
 
 

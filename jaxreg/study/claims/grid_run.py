@@ -171,22 +171,23 @@ class _GridRun(ledger.Ledger):
         contents = grid_results.contents(self.loaded, known, declared, self.other, quick=self.quick)
         write_text(self.workdir / RESULTS, to_json(contents, indent=2) + "\n")
         self.session.phases("drawing")
-        self._draw(contents)
+        draw(self.workdir, contents)
         self.session.phases.stop()
         for line in grid_results.summary(contents):
             self.display.note(line)
         self._say_speed()
         self.display.note(f"Map: {self.workdir / PAGE}")
 
-    def _draw(self, contents: Mapping[str, Any]) -> None:
-        """Writes the pictures and the page."""
-        map_picture, law_picture = grid_picture.png(contents), grid_law_picture.png(contents)
-        for name, picture in ((PICTURE, map_picture), (LAW_PICTURE, law_picture)):
-            if picture is not None:
-                write_bytes(self.workdir / name, picture)
-        command, lines = summary_text.command(sys.argv), grid_law.lines(contents)
-        shown = grid_page.render(contents, map_picture, law_picture, command, lines)
-        write_text(self.workdir / PAGE, shown)
+
+def draw(workdir: Path, contents: Mapping[str, Any]) -> None:
+    """Writes the pictures and the page of a grid.json into a directory."""
+    map_picture, law_picture = grid_picture.png(contents), grid_law_picture.png(contents)
+    for name, picture in ((PICTURE, map_picture), (LAW_PICTURE, law_picture)):
+        if picture is not None:
+            write_bytes(workdir / name, picture)
+    command, lines = summary_text.command(sys.argv), grid_law.lines(contents)
+    shown = grid_page.render(contents, map_picture, law_picture, command, lines)
+    write_text(workdir / PAGE, shown)
 
 
 def features_of(design: Design, gatherer: Gatherer, baseline: str) -> dict[str, float]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxreg.study.analysis.metric import METRICS
 from jaxreg.study.report import figures
 from jaxreg.study.report.forest import INK, MUTED, wrapped
 
@@ -20,6 +21,8 @@ STYLE = {
 }
 PANEL = 2.3
 """Inches of one panel."""
+DARK = 0.65
+"""Beyond this share of the largest effect a cell's color is dark, and its number white."""
 
 
 def png(contents: Mapping[str, Any]) -> bytes | None:
@@ -71,7 +74,7 @@ def _figure(contents: Mapping[str, Any]) -> Any:
         for column, panel in enumerate(columns):
             axes = grid[row][column]
             image = _panel(axes, contents, tables[arm, column], largest, margin)
-            _marks(axes, contents, arm, panel)
+            _marks(axes, contents, arm, panel, largest)
             if row == 0:
                 axes.set_title("\n".join(f"{k} {v}" for k, v in panel.items()), fontsize=8)
             if column == 0:
@@ -118,8 +121,11 @@ def _levels(margin: float) -> Iterator[tuple[float, str]]:
     yield from ((0.0, "solid"), (margin, "dashed"), (-margin, "dashed"))
 
 
-def _marks(axes: Any, contents: Mapping[str, Any], arm: str, panel: Mapping[str, Any]) -> None:
+def _marks(
+    axes: Any, contents: Mapping[str, Any], arm: str, panel: Mapping[str, Any], largest: float
+) -> None:
     """The number of each cell, with a star where a value was tuned to an edge."""
+    metric = METRICS[contents["metric"]]
     first, second = _two(contents)
     for cell in contents["cells"]:
         own = cell["cell"]
@@ -129,5 +135,8 @@ def _marks(axes: Any, contents: Mapping[str, Any], arm: str, panel: Mapping[str,
         edge = any(cell["tuning"][each]["edge"] for each in both if each in cell["tuning"])
         x = first["values"].index(own[first["name"]])
         y = second["values"].index(own[second["name"]]) if second["name"] else 0
-        shown = contents["scale"] * cell["effects"][arm]["difference"]
-        axes.text(x, y, f"{shown:+.3g}{'*' if edge else ''}", ha="center", va="center", fontsize=6)
+        difference = cell["effects"][arm]["difference"]
+        shown = f"{metric.change(difference)}{'*' if edge else ''}"
+        is_dark = metric.scale * abs(difference) > DARK * largest
+        color = "white" if is_dark else INK
+        axes.text(x, y, shown, ha="center", va="center", fontsize=6, color=color)

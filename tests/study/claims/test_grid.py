@@ -262,6 +262,7 @@ def test_the_picture_has_every_cell_where_it_belongs():
         "arms": {"none": "none", "drop": "dropout"},
         "baseline": "none",
         "scale": 100.0,
+        "metric": "accuracy",
         "margin": 0.05,
         "unit": "points",
         "primary": "recombination",

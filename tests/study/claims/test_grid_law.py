@@ -75,9 +75,9 @@ def test_the_law_of_one_grid_is_tested_on_every_cell_of_another(tmp_path):
         test = grid_law.tested(other, cells(slope, (None,)))
         assert test is not None and test["arms"]["drop"]["cells"] == 20
         assert test["arms"]["drop"]["holds"] is holds
-        shown = {"law_found": None, "other_law": test, "scale": 100.0, "unit": "points"}
+        shown = contents(law_found=None, other_law=test)
         [line] = grid_law.lines(shown)
-        assert line.startswith("law of first, drop: " + ("holds" if holds else "does not hold"))
+        assert line.startswith("law of first, dropout: " + ("holds" if holds else "does not hold"))
     assert grid_law.tested(other, [*cells(1.0), cell(1.0, 0.1, None, "not run yet")]) is None
 
 

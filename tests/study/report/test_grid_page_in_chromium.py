@@ -45,8 +45,8 @@ def test_a_complete_grid_has_its_map_its_law_and_every_cell(shown):
     assert browser.count("#map img") == 1 and browser.count("#law img") == 1
     assert "20 of 20 cells" in browser.text("header")
     law = browser.text("#law")
-    assert "Stated before the run: it rises with the room" in law and "dropout: holds" not in law
-    assert "law, drop: holds on 10 cells" in law
+    assert "Stated before the run: it rises with the room" in law
+    assert "law, dropout: holds on 10 cells" in law and "slope 1.0" in law
     assert browser.count("#cells tbody tr") == 20
     rows = browser.text("#cells tbody")
     assert "3 (baseline 3)" in rows and "fit" in rows and "test" in rows

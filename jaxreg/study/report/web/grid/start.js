@@ -47,7 +47,7 @@ function drawCoefficients() {
 
 function drawWarnings() {
   const lines = payload.quick ? ["A quick run: a smoke test, whose numbers say nothing."] : [];
-  if (payload.dropped.length) lines.push(`${payload.dropped.length} cells were left out: ${payload.why_dropped}`);
+  if (payload.dropped.length) lines.push(`${plural(payload.dropped.length, "cell")} left out: ${payload.why_dropped}`);
   for (const { field } of payload.changed_after_training ?? []) lines.push(`${field} was changed after the first member had trained.`);
   return lines.map((line) => html("li", {}, line));
 }
