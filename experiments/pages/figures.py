@@ -11,6 +11,7 @@ A page has a block for each table or sentence of figures:
 `BLOCKS` says of each name what stands between. tests/test_pages.py compares.
 """
 
+import collections
 import csv
 import json
 import re
@@ -19,7 +20,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from experiments.benchmarks import attention_speed, device_speed
+from jaxreg.study.analysis import error_shares
 from jaxreg.study.analysis.verdict import words
+from jaxreg.study.claims import markdown
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "experiments" / "results"
@@ -212,6 +215,27 @@ def errors() -> str:
     return table(heads, [[equal, f"{effect}; the largest real spread is {largest:.1f}"]])
 
 
+def asked_again() -> str:
+    """Every question of the second ledger, and how many came out how."""
+    told = load("followups/ledger")
+    asked = [(claim["id"], each) for claim in told["claims"] for each in claim["questions"]]
+    counts = collections.Counter(each["verdict"] or each["reason"] for _, each in asked)
+    listed = ", ".join(f"{count} {label}" for label, count in sorted(counts.items()))
+    heads = ["claim", "asked again", "effect [95%]", "errors", "predicted", "verdict"]
+    rows = [
+        [
+            name,
+            each["name"],
+            markdown.effect(each),
+            error_shares.words_of_entry(each),
+            f"{each['predict']:+g}",
+            (markdown.label(each) or each["reason"]) + markdown.why(each),
+        ]
+        for name, each in asked
+    ]
+    return f"{len(asked)} questions: {listed}.\n\n{table(heads, rows)}"
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     make.__name__: make
     for make in (
@@ -226,6 +250,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
         scaling,
         accelerators,
         errors,
+        asked_again,
     )
 }
 """Name of a block -> what it holds."""

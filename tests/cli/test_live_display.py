@@ -164,6 +164,7 @@ def test_opening_and_closing_show_everything(kind):
         "resumed at step 40",
         "72.1 [68, 76]",
         "+7.1 [+3.0, +11.2]",
+        "errors +0%",
         "<.001",
         "inconclusive",
         " 31",

@@ -50,9 +50,15 @@ def words(found: ErrorChange | None) -> str:
     """ "-67% [-74, -59]"; "" where there is none."""
     if found is None:
         return ""
-    low, high = (100 * end for end in found.ci95)
-    interval = f" [{low:+.0f}, {high:+.0f}]" if math.isfinite(low) and math.isfinite(high) else ""
-    return f"{100 * found.change:+.0f}%{interval}"
+    if not all(map(math.isfinite, found.ci95)):
+        return f"{_percent(found.change)}%"
+    low, high = map(_percent, found.ci95)
+    return f"{_percent(found.change)}% [{low}, {high}]"
+
+
+def _percent(share: float) -> str:
+    """ "-67"; "+0" of what rounds to nothing."""
+    return f"{round(100 * share):+d}"
 
 
 def words_between(
