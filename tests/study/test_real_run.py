@@ -109,3 +109,15 @@ def test_the_page_of_a_real_run_works_in_a_browser(small_run):
         assert "a dog sat" in browser.text("h1")
         assert browser.count("svg") > 10
         assert not browser.errors()
+
+
+def test_the_report_has_the_change_of_errors_and_the_results_do_not(small_run):
+    results = json.loads((small_run / "results.json").read_text())
+    told = json.loads((small_run / "report.json").read_text())["errors"]
+    assert set(told) == set(results["arms"]) - {"none"}
+    errors = {
+        arm: 1 - np.mean(row["recombination"]["per_seed"]) for arm, row in results["arms"].items()
+    }
+    for arm, text in told.items():
+        assert text.startswith(f"{round(100 * (errors[arm] / errors['none'] - 1)):+d}% ["), arm
+    assert "errors" not in results
