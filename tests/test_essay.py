@@ -8,9 +8,13 @@ from pathlib import Path
 import pytest
 
 from jaxreg.study.claims import markdown
+from jaxreg.study.claims import verdicts as judging
+from jaxreg.study.claims.claim import FRESH_SEEDS
+from jaxreg.study.claims.design import load_folder
 
 ROOT = Path(__file__).parents[1]
 LEDGER = ROOT / "experiments" / "results" / "ledger"
+AGAIN = ROOT / "experiments" / "results" / "followups"
 SAID = (  # claim, question or effect, its sign, and the words of the page
     ("C1b", "novel words", 1, "7.26 on words never trained"),
     ("I1", "the gain is larger over-fitted", 1, "10 points more than elsewhere"),
@@ -109,6 +113,21 @@ def test_what_is_said_of_the_essay_is_the_committed_ledger():
         ("D6", "decay no worse than dropout"),
     ):
         assert markdown.effect(shown(told, name, effect)).removesuffix(" points") in section
+
+
+def test_what_was_asked_again_is_its_ledger_and_was_declared():
+    told = json.loads((AGAIN / "ledger.json").read_text())
+    assert (AGAIN / "ledger.md").read_text() == markdown.markdown(told)
+    designs = load_folder(ROOT / "experiments" / "followups")
+    assert [claim["id"] for claim in told["claims"]] == list(designs)
+    assert told["questions_in_family"] == len(judging.family(designs)) and not told["quick"]
+    for claim in told["claims"]:
+        assert "changed_after_training" not in claim and set(claim["seeds"]) == set(FRESH_SEEDS)
+        asked = designs[claim["id"]].claim.questions
+        for question, found in zip(asked, claim["questions"], strict=True):
+            assert found["name"] == question.name
+            for field in ("margin", "predict", "kind", "direction"):
+                assert found[field] == getattr(question, field), (claim["id"], question.name)
 
 
 def shown(told, name, effect):
