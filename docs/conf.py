@@ -13,13 +13,16 @@ from experiments.pages import reference  # noqa: E402
 project = "jaxreg"
 copyright = "the authors of jaxreg, Apache-2.0"
 release = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"jaxreg {release}"
 html_show_sphinx = False
 myst_heading_anchors = 3
 default_role = "code"
+nb_execution_mode, nb_execution_raise_on_error = "force", True  # tutorials run at each build
+nb_execution_timeout = 300
+nb_merge_streams = True
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 napoleon_google_docstring, napoleon_numpy_docstring = True, False
