@@ -11,6 +11,7 @@ import pytest
 from jaxreg.cli.main import main
 from jaxreg.errors import UserErrors
 from jaxreg.store.member_store import Records
+from jaxreg.study.claims import design as claim_designs
 from jaxreg.study.claims import grid_run, ledger
 from jaxreg.study.claims.grid_cells import load_grid
 from jaxreg.study.engine import off_values
@@ -96,6 +97,26 @@ def test_a_stopped_grid_goes_on_to_the_bytes_of_one_that_was_not(place, monkeypa
     assert code == 0 and len(after["cells"]) == 4
     assert [each["field"] for each in after["changed_after_training"]] == ["margin"]
     assert after["cells"][:3] == json.loads(whole)["cells"]
+
+
+@pytest.mark.system
+def test_a_quick_run_has_two_small_cells_and_says_nothing_of_a_law(place, monkeypatch):
+    monkeypatch.setattr(claim_designs, "QUICK_STEPS", tiny.NUM_STEPS)  # of the programs at hand
+    path, heard = write(place), Heard()
+    loaded = load_grid(path, quick=True)
+    cells = [{"verbs_per_noun": verbs, "neutral": 0.1} for verbs in (4, 6)]
+    assert list(loaded.cells.values()) == cells
+    code = grid_run.run(loaded, place / "quick", quick=True, minutes=60, display=heard)
+    found = json.loads((place / "quick" / "grid.json").read_text())
+    assert code == 0 and found["quick"] and found["law_found"] is None
+    assert [cell["status"] for cell in found["cells"]] == ["done", "done"]
+    for cell in found["cells"]:
+        assert len(cell["tuning"]["none"]["options"]) == 2
+        assert cell["effects"]["drop"]["verdict"] is None
+        assert cell["effects"]["drop"]["reason"] == "a quick run has no verdicts"
+    assert (place / "quick" / "grid.html").exists() and (place / "quick" / "grid.png").exists()
+    with pytest.raises(UserErrors, match="holds a quick run"):
+        go(place, path, "quick")
 
 
 def _nothing_of_a_test_cell_is_shown(so_far):
