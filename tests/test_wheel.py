@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from pathlib import Path
@@ -92,3 +93,19 @@ def test_its_recipes_run_by_name(run):
 def test_it_holds_what_is_no_code(installed):
     for name in ("study/report/web/shared/page.css", "launch/worker/run.sh", "_recipes/configs"):
         assert (installed / "jaxreg" / name).exists()
+
+
+@pytest.mark.system
+def test_the_sdist_has_every_file_of_the_repository(tmp_path):
+    pytest.importorskip("hatchling", reason="hatchling builds the sdist: pip install hatchling")
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if tracked.returncode:
+        pytest.skip("this is no clone: nothing says which files there are")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    [path] = tmp_path.glob("*.tar.gz")
+    with tarfile.open(path) as archive:
+        held = {name.partition("/")[2] for name in archive.getnames()}
+    assert {*tracked.stdout.splitlines(), "PKG-INFO"} - held == set()
