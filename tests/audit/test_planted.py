@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 
 import jax
+import jax.numpy as jnp
 import optax
 import pytest
 
@@ -111,6 +112,20 @@ def test_a_key_of_python_s_is_one_for_all_compiled_steps_and_one_of_the_state_is
             clean, update=None, step=lambda s, b, k, key_of=key_of: step(s, b, key_of(s))
         )
         found = suite.outcome(Bench(own), "steps_differ")
+        assert found.status == status, found.detail
+
+
+@pytest.mark.system
+def test_devices_are_compared_with_a_mean_over_tokens_too():
+    for faulty, status in ((False, "ok"), (True, "FAILED")):
+        plain = planted.FAULTS["mapped"]() if faulty else planted.linen_subject()
+
+        def loss(state, batch, key, train, plain=plain):
+            weights = 1 + jnp.asarray(batch["inputs"])[:, 0]  # rows weigh unequally, as by tokens
+            return (plain.loss(state, batch, key, train) * weights).sum() / weights.sum()
+
+        subject = dataclasses.replace(plain, loss=loss, knobs={})
+        found = suite.outcome(Bench(subject), "mapped")
         assert found.status == status, found.detail
 
 

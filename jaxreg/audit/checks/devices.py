@@ -7,7 +7,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxreg.audit.bench import SIZE, Bench, batch_size, compiled, pairs_that_agree, require
+from jaxreg.audit.bench import SIZE, Bench, batch_size, compiled, pairs_that_agree, require, rows
 from jaxreg.audit.check import Check, NotApplicable
 from jaxreg.audit.subject import Batch
 from jaxreg.errors import one_line
@@ -60,14 +60,14 @@ def sharded_jit(bench: Bench) -> str:
     return f"{_numbers(found)} devices: losses and gradients are those of one"
 
 
-def _on_one_device(bench: Bench, train: bool) -> tuple:
+def _on_one_device(bench: Bench, train: bool, batch: Batch | None = None) -> tuple:
     """`bench.gradient`.
 
     Raises:
       NotApplicable: `jax.grad` cannot follow the loss, as where it changes its state.
     """
     try:
-        return bench.gradient(train=train)
+        return bench.gradient(batch, train=train)
     except Exception as error:
         raise NotApplicable(f"needs a loss for jax.grad ({one_line(error, 80)})") from None
 
@@ -91,13 +91,13 @@ def mapped(bench: Bench) -> str:
     if not bench.rows_stand_alone:
         raise NotApplicable("rows depend on one another: see rows_independent")
     found = meshes()
-    gradient, loss = _on_one_device(bench, False)
     for mesh, (name, spread) in zip(
         (found[-1], found[0]), (("shard_map", _shard_map), ("pmap", _pmap))
     ):
         where = f"{name} on {mesh.size} devices"
-        call = spread(_part_of(bench), mesh)
-        gradients, of_all, _ = call(bench.state, bench.batch(), bench.key())
+        call, batch = spread(_part_of(bench), mesh), _of_equal_parts(bench, mesh.size)
+        gradient, loss = _on_one_device(bench, False, batch)
+        gradients, of_all, _ = call(bench.state, batch, bench.key())
         of_all = np.asarray(of_all).reshape(-1)
         off = bench.gap(loss, of_all if bench.per_example else of_all.mean())
         require(
@@ -115,13 +115,30 @@ def mapped(bench: Bench) -> str:
     return f"{names}: as one device, with masks of their own"
 
 
+def _of_equal_parts(bench: Bench, devices: int) -> Batch:
+    """The batch; of a mean loss one that has the same examples on every device.
+
+    A mean over tokens weighs a part of the batch by its tokens, and the devices' mean does not.
+
+    Raises:
+      NotApplicable: a mean loss that is none of equal parts.
+    """
+    if bench.per_example:
+        return bench.batch()
+    part = np.arange(SIZE // devices)
+    alone, whole = (rows(bench.batch(), np.tile(part, n)) for n in (1, devices))
+    if bench.differ(bench.loss(alone), bench.loss(whole)):
+        raise NotApplicable("a batch joined with itself has another loss: see loss_parts")
+    return whole
+
+
 def _require_other_masks(bench: Bench, call: Callable, mesh: Mesh, where: str) -> None:
     """Raises CheckFailed where identical examples on two devices have the same loss."""
     if not (bench.random_in_training and bench.per_example):
         return
     batch = bench.repeated()
-    rows = [np.asarray(call(bench.state, batch, bench.key(i))[2]).reshape(-1) for i in range(KEYS)]
-    first = np.stack(rows)[:, :: SIZE // mesh.size, None]  # one row of every device
+    found = [np.asarray(call(bench.state, batch, bench.key(i))[2]).reshape(-1) for i in range(KEYS)]
+    first = np.stack(found)[:, :: SIZE // mesh.size, None]  # one row of every device
     agree, pairs = pairs_that_agree(first, bench.tolerance)
     require(
         not agree,
