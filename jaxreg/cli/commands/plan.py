@@ -5,7 +5,7 @@ from pathlib import Path
 from jaxreg.cli import arguments
 from jaxreg.cli.arguments import Arguments, Flag, Usage
 from jaxreg.errors import DONE, UserErrors, collecting
-from jaxreg.study.engine.targets import TARGETS, target_of
+from jaxreg.study.planning.targets import TARGETS, target_of
 
 USAGE = Usage(
     command="plan",

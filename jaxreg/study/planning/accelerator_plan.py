@@ -7,9 +7,9 @@ from typing import Any
 from jaxreg.errors import UserErrors
 from jaxreg.study.analysis.durations import duration
 from jaxreg.study.claims import members as claim_members
-from jaxreg.study.engine.footprint import Footprint
-from jaxreg.study.engine.targets import GIB, TARGETS, Target
 from jaxreg.study.planning import compile_process, design_members
+from jaxreg.study.planning.footprint import Footprint
+from jaxreg.study.planning.targets import GIB, TARGETS, Target
 
 UTILIZATION = 0.3
 """The share of the peak that the estimate of time assumes. Large models reach .3 to .5."""

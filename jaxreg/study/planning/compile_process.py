@@ -16,7 +16,7 @@ from typing import Any
 
 import jaxreg
 from jaxreg.errors import UserErrors
-from jaxreg.study.engine.targets import TARGETS, Target
+from jaxreg.study.planning.targets import TARGETS, Target
 
 
 def compiled(
@@ -94,7 +94,8 @@ def _end_with_the_other() -> None:
 def _rows(
     path: Path, name: str, overrides: Sequence[str], skipped: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
-    from jaxreg.study.engine import members, targets
+    from jaxreg.study.engine import members
+    from jaxreg.study.planning import targets
     from jaxreg.study.planning.design_members import specs_of
     from jaxreg.train.parallel import uneven_batch
 
@@ -118,7 +119,7 @@ def _row(group: Any, devices: Sequence[Any], target: Target) -> dict[str, Any]:
     """A structure's arms, members, draws, training, and footprint or what would make it fit."""
     import dataclasses
 
-    from jaxreg.study.engine.footprint import OutOfMemory, footprint
+    from jaxreg.study.planning.footprint import OutOfMemory, footprint
 
     config = group.specs[0].config
     example = _example(config)
@@ -158,7 +159,7 @@ def _remedy(
 
     Half the members need at least half of what is needed; what is too much even so is not compiled.
     """
-    from jaxreg.study.engine.footprint import OutOfMemory, footprint, smaller
+    from jaxreg.study.planning.footprint import OutOfMemory, footprint, smaller
 
     each = (needed or 0.0) / config["train"]["members_per_device"]
     for changes in smaller(config, len(devices)):

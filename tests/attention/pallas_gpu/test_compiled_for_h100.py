@@ -17,7 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxreg import AttentionDropout
 from jaxreg.attention.pallas_gpu.plan import chosen_tiles
-from jaxreg.study.engine import targets
+from jaxreg.study.planning import targets
 from tests.helpers import attention_calls as calls
 from tests.helpers.attention_calls import Call
 from tests.helpers.kernels import by_gpu

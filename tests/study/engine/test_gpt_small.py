@@ -10,8 +10,8 @@ import pytest
 from jaxreg.data import SOURCES
 from jaxreg.study.design import config as configs
 from jaxreg.study.engine import program
-from jaxreg.study.engine.matrix_flop import matrix_flop
 from jaxreg.study.engine.members import plain
+from jaxreg.study.planning.matrix_flop import matrix_flop
 from jaxreg.train.step import init_state, train_step
 
 ROOT = Path(__file__).parents[3]

@@ -13,11 +13,10 @@ import pytest
 
 from jaxreg.cli import main as cli
 from jaxreg.errors import UserErrors
-from jaxreg.study.engine import footprint
-from jaxreg.study.engine.footprint import Footprint
 from jaxreg.study.engine.members import group as group_members
-from jaxreg.study.engine.targets import GIB, TARGETS, target_of
-from jaxreg.study.planning import accelerator_plan, compile_process, design_members
+from jaxreg.study.planning import accelerator_plan, compile_process, design_members, footprint
+from jaxreg.study.planning.footprint import Footprint
+from jaxreg.study.planning.targets import GIB, TARGETS, target_of
 from tests.helpers import made_up_claims as made_up
 from tests.helpers import tiny
 from tests.study.claims.test_verdicts import MORE

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jaxreg.study.engine.operations import operations
+from jaxreg.study.planning.operations import operations
 
 HLO = """HloModule made_up
 

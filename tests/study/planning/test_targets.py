@@ -4,8 +4,8 @@ import pytest
 
 from jaxreg.errors import UserErrors
 from jaxreg.launch.accelerators import accelerator
-from jaxreg.study.engine import targets
-from jaxreg.study.engine.targets import TARGETS, target_of
+from jaxreg.study.planning import targets
+from jaxreg.study.planning.targets import TARGETS, target_of
 
 
 def test_a_name_that_does_not_exist_is_one_line_with_those_that_do():

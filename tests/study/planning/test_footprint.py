@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from jaxreg.study.engine import footprint as module
-from jaxreg.study.engine.footprint import OutOfMemory, footprint, smaller
+from jaxreg.study.planning import footprint as module
+from jaxreg.study.planning.footprint import OutOfMemory, footprint, smaller
 from tests.helpers import tiny
 
 
