@@ -138,7 +138,7 @@ def test_accuracies_also_have_the_change_of_their_errors():
     for row in judged_content.primary_rows(shown):
         own = shares[row["arm"]]["test_acc"]
         percent = 100 * ((1 - own).mean() / (1 - base).mean() - 1)
-        assert row["errors"].startswith(f"{percent:+.0f}% ["), row
+        assert row["errors"].startswith(f"{round(percent):+d}% ["), row
         assert f"errors {row['errors']}" in judged_text.markdown(shown)
     console = Console(width=80, record=True, file=open("/dev/null", "w"))
     console.print(judged_table.table(shown))
