@@ -248,3 +248,10 @@ def test_the_picture_has_every_storey_and_every_room_of_the_study():
     shown = [set(parts) for _, parts in sorted(storeys.items())]
     rooms = {path.parent.name for path in (PACKAGE / "study").glob("*/__init__.py")}
     assert shown == [rooms if parts == ("study",) else set(parts) for parts in LAYERS]
+
+
+@pytest.mark.parametrize("room", ["claims", "planning"])
+def test_a_large_room_lists_its_files(room):
+    folder = PACKAGE / "study" / room
+    listed = re.findall(r"^(\w+)  +\S", (folder / "__init__.py").read_text(encoding="utf-8"), re.M)
+    assert sorted(listed) == sorted(path.stem for path in folder.glob("[a-z]*.py"))
