@@ -15,7 +15,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from jaxreg import AttentionDropout, dot_product_attention, keep_mask
 from jaxreg.attention import api, masks
-from jaxreg.attention.blockwise import kernel
+from jaxreg.attention.blockwise import kernel, tiles
 from jaxreg.attention.inputs import inputs_of
 
 FAST = {"xla_backend_optimization_level": 0}  # compiles in half the time
@@ -372,6 +372,14 @@ def test_products_with_the_hessian_are_the_reference_s():
     close(found, expected, 1e-4)
     with pytest.raises(TypeError, match="custom_vjp"):
         jax.jvp(partial(loss, name="blockwise"), (q,), (q,))
+
+
+def test_the_sign_of_a_weight_says_whether_it_is_kept():
+    some = [0.0, 0.5, math.nan, math.copysign(math.nan, -1)]
+    weights, keep = np.array(some * 2, np.float32), np.arange(8) < 4
+    found, kept = tiles.marked(jnp.asarray(weights), jnp.asarray(keep))
+    np.testing.assert_array_equal(found, weights)
+    np.testing.assert_array_equal(kept, keep)
 
 
 @pytest.mark.parametrize("platform", ["tpu", "cuda"])

@@ -234,7 +234,8 @@ def _forward_block(
         weights = jnp.exp(logits - top[..., None])
         shrink = jnp.exp(m - top)
         total = total * shrink + jnp.sum(weights, axis=-1)
-        drop = tiles.dropping(plan, operands, i, j)
+        keep = tiles.kept_weights(plan, operands, i, j)
+        drop = tiles.dropping(plan, operands, keep, i, j)
         weights = drop(weights.reshape(*shape, -1)).reshape(b, g, rows, -1)
         added = dot("bgqs,bgsk->bgqk", weights.astype(v.dtype), v)
         return top, total, out * shrink[..., None] + added
@@ -353,10 +354,11 @@ def _backward_block(
         )
         logits, uncapped = tiles.softcapped(operands, logits)
         logits, allowed = tiles.masked_logits(plan, operands, rescued, i, j, logits, edge=edge)
-        drop = tiles.dropping(plan, operands, i, j)
-        dweights = drop(dweights)
-        weights = jnp.exp(logits - top)
-        dlogits = weights * (dweights - delta)
+        weights, keep = jnp.exp(logits - top), tiles.kept_weights(plan, operands, i, j)
+        if keep is not None and operands.k0 is not None:
+            weights, keep = tiles.marked(weights, keep)
+        drop = tiles.dropping(plan, operands, keep, i, j)
+        dlogits = weights * (drop(dweights) - delta)
         if allowed is not None and operands.may_forbid_all:
             # A row that reads forbidden keys reads them whatever their logits.
             dlogits = jnp.where(allowed, dlogits, 0)
@@ -371,10 +373,6 @@ def _backward_block(
         def flat(x):
             return x.reshape(b, g, rows, -1).astype(q.dtype)
 
-        if operands.k0 is not None:
-            # Beside the bits, taking exp a second time is cheaper than a pass over stored weights:
-            # keep XLA from sharing the first.
-            weights = jnp.exp(logits - lax.optimization_barrier(top))
         dlogits, weights = flat(dlogits), flat(drop(weights))
         dv = _add(dv, dot("bgkq,bgqs->bgks", gradient_t, weights), start, 3)
         dk = _add(dk, dot("bgkq,bgqs->bgks", q_t, dlogits), start, 3)

@@ -162,9 +162,41 @@ def kept(plan: Plan, operands: Operands, i: Array, j: Array) -> Array | None:
     return masks.unpacked(packed)
 
 
-def dropping(plan: Plan, operands: Operands, i: Array, j: Array) -> Callable[[Array], Array]:
+def kept_weights(plan: Plan, operands: Operands, i: Array, j: Array) -> Array | None:
+    """`kept`, where weights are dropped and not logits."""
+    return None if plan.drops_logits else kept(plan, operands, i, j)
+
+
+def marked(weights: Array, keep: Array) -> tuple[Array, Array]:
+    """Weights and `keep` again, both read from one array: a dropped weight has the sign bit set.
+
+    Where two results of a tile use both, XLA computes exp and unpacks the bits for each. Here it
+    writes one array and reads it twice; no number changes.
+    """
+    signed = _signed(weights, keep)
+    return jnp.abs(signed), ~jnp.signbit(signed)
+
+
+@jax.custom_jvp
+def _signed(weights: Array, keep: Array) -> Array:
+    # Bits, as a weight that is no number has any sign.
+    word = jnp.uint64 if weights.dtype == jnp.float64 else jnp.uint32
+    sign = word(1 << (jnp.finfo(weights.dtype).bits - 1))
+    bits = lax.bitcast_convert_type(weights, word)
+    signed = lax.bitcast_convert_type(jnp.where(keep, bits & ~sign, bits | sign), weights.dtype)
+    return lax.optimization_barrier(signed)
+
+
+@_signed.defjvp
+def _(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    keep, change = primals[1], tangents[0]
+    return _signed(*primals), jnp.where(keep, change, -change)
+
+
+def dropping(
+    plan: Plan, operands: Operands, keep: Array | None, i: Array, j: Array
+) -> Callable[[Array], Array]:
     """A function that drops weights or gradients, and scales them only if `droppable` is given."""
-    keep = None if plan.drops_logits else kept(plan, operands, i, j)
     if keep is None:
         return lambda x: x
     if operands.droppable is None:
