@@ -29,7 +29,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from tests.helpers.place import COMPARE, Place, Run, learning
+from tests.helpers.place import COMPARE, Place, Process, Run, learning
 
 WORDS = (*COMPARE, "--devices=2")
 STEPS_PER_KILL, EVAL_EVERY, SAVE_EVERY_SECONDS = 500, 100, 0.25
@@ -124,7 +124,7 @@ class Soak:
         self.start_seconds = statistics.median(seconds)
         return self.start_seconds
 
-    def _began_training(self, process: subprocess.Popen, run: Run) -> float | None:
+    def _began_training(self, process: Process, run: Run) -> float | None:
         """Waits for the first chunk; the seconds it took, None where the process ended or had
         nothing to train.
         """
@@ -188,7 +188,7 @@ class Soak:
             self.reading_seconds = reading(self.place, run)
         return True
 
-    def _sleep(self, process: subprocess.Popen, seconds: float) -> None:
+    def _sleep(self, process: Process, seconds: float) -> None:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and process.poll() is None:
             time.sleep(0.002)
@@ -321,7 +321,7 @@ def main() -> int:
     parser.add_argument("--record", type=Path, help="where the record is written, as JSON")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="jaxreg-soak-") as folder:
-        place = Place(Path(folder))
+        place = Place(Path(folder), forks=False)  # it measures what starting takes
         soak = Soak(place, given.kills, given.seed)
         expected, whole = soak.undisturbed()
         start = soak.fresh_starts()

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.helpers.place import COMPARE, TRAIN, Place, Run, same
+from tests.helpers.place import COMPARE, TRAIN, Place, Process, Run, same
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def disturbed(place, undisturbed) -> SimpleNamespace:
     )
     seen.run = run
 
-    def second_process(first: subprocess.Popen) -> None:
+    def second_process(first: Process) -> None:
         """The same command, while the first is at work and holds still."""
         first.send_signal(signal.SIGSTOP)
         seen.first, seen.second = (

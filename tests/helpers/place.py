@@ -8,9 +8,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
+
+from tests.helpers import warmed
 
 ROOT = Path(__file__).parents[2]
 CONFIG = '''
@@ -100,16 +104,25 @@ CACHE = Path(os.environ.get("JAXREG_CACHE", Path.home() / ".cache" / "jaxreg")).
 """Where the tests keep compiled programs: those of the test process, of commands, and of places."""
 
 
+Process = subprocess.Popen | warmed.Command
+"""A command that runs."""
+
+
 class Place:
     """A folder as a user has it: own config and experiment, and caches that the processes share.
 
     Args:
       folder: where it is made.
       cache: of compiled programs; None takes one that all places of a test run share.
+      forks: see `server`; False starts every command as a user does.
     """
 
-    def __init__(self, folder: Path, cache: Path | None = None):
+    def __init__(self, folder: Path, cache: Path | None = None, forks: bool = True):
         self.folder, self.cache = folder, cache or CACHE / "places"
+        self.forks = forks and sys.platform == "linux"
+        self._kinds: set[tuple] = set()
+        self._server: warmed.Server | None = None
+        self._lock = threading.Lock()
         files = {
             "configs/tiny.py": CONFIG,
             "experiments/tiny.py": EXPERIMENT,
@@ -140,6 +153,20 @@ class Place:
         """A run directory without neighbours."""
         return Run(self, self.folder / "runs" / name / "a run")  # a space in it, as users have
 
+    def server(self, kind: tuple, variables: dict[str, str]) -> warmed.Server | None:
+        """The server that forks a command; None where it is started as a user does: the first of a
+        kind, and one whose variables Python, JAX or a library read when they start.
+        """
+        first = kind not in self._kinds
+        self._kinds.add(kind)
+        if first or not self.forks:
+            return None
+        with self._lock:
+            if self._server is None:
+                self._server = warmed.Server(self.folder, self.environment)
+                weakref.finalize(self, self._server.stop)
+        return self._server if self._server.can(variables) else None
+
 
 class Run:
     """One run directory and the processes that work in it, one after the other."""
@@ -154,7 +181,7 @@ class Run:
         environment: dict[str, str] | None = None,
         largest_file: int | None = None,
         marking: bool = False,
-    ) -> subprocess.Popen:
+    ) -> Process:
         """Starts the command and returns at once. The run directory is added unless the words name
         one.
 
@@ -166,19 +193,20 @@ class Run:
         given = any(word.startswith("--workdir") for word in words)
         limited = [] if largest_file is None else [sys.executable, "-c", LIMITED, str(largest_file)]
         program = ["-c", MARKING, str(self.log.parent)] if marking else ["-m", "jaxreg.cli.main"]
-        command = [
-            *limited,
-            sys.executable,
-            *program,
-            *words,
-            *([] if given else [f"--workdir={self.workdir}"]),
-        ]
+        program += [*words, *([] if given else [f"--workdir={self.workdir}"])]
         for mark in ("evaluate", "finish"):  # of a process that was killed
             (self.log.parent / mark).unlink(missing_ok=True)
         with self.log.open("wb") as log:
             variables = self.place.environment | (environment or {})
+            server = None if limited else self.place.server((marking, bool(environment)), variables)
+            if server:
+                return server.start(program, variables, log.fileno())
             return subprocess.Popen(
-                command, cwd=self.place.folder, env=variables, stdout=log, stderr=subprocess.STDOUT
+                [*limited, sys.executable, *program],
+                cwd=self.place.folder,
+                env=variables,
+                stdout=log,
+                stderr=subprocess.STDOUT,
             )
 
     def copy(self, name: str) -> "Run":
@@ -209,7 +237,7 @@ class Run:
         """The trained members' files."""
         return {path.name: path.read_bytes() for path in sorted(self.workdir.glob("members/*.npz"))}
 
-    def until(self, process: subprocess.Popen, happened) -> bool:
+    def until(self, process: Process, happened) -> bool:
         """Waits until something has happened; False if the process ended first."""
         deadline = time.monotonic() + 400
         while not happened():
