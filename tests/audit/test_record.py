@@ -1,0 +1,43 @@
+"""The committed record of planted faults and of clean models; a part of it made again."""
+
+import pytest
+
+from jaxreg.audit import suite
+from tests.audit import record
+
+FOUND = record.read()
+
+
+def test_no_recorded_fault_is_found_by_another_check():
+    assert set(FOUND.get("faults", ())) <= set(record.FAULTS)
+    assert set(record.FAULTS) == set(suite.chosen()) - set(suite.chosen(["attention"]))
+    for name, failed in FOUND.get("faults", {}).items():
+        assert failed == [name]
+
+
+def test_every_recorded_attention_function_fails_the_checks_that_are_named_for_it():
+    assert set(FOUND.get("attention", ())) <= set(record.ATTENTION)
+    for name, failed in FOUND.get("attention", {}).items():
+        assert set(failed) == record.ATTENTION[name][1], name
+
+
+def test_recorded_clean_models_have_no_false_alarm():
+    assert set(FOUND["clean"]) <= set(record.CLEAN)
+    for name, found in FOUND["clean"].items():
+        assert found["seeds"] >= record.AT_ONCE and found["alarms"] == {}, name
+        assert found["checks"] == len(suite.chosen(record.CLEAN[name].families))
+        # A model of the first families has no step, and one that is not causal is not asked for it.
+        assert set(found["silent"]) <= {"steps_differ", "causal", "causal_in_training"}
+
+
+def test_the_page_has_the_counts_of_the_record():
+    page = record.PAGE.read_text(encoding="utf-8")
+    assert page == record.with_counts(page)
+    assert f"{len(FOUND.get('faults', ()))} of {len(record.FAULTS)} went through all checks" in page
+
+
+@pytest.mark.slow(reason="a whole audit, compiled; test_planted_optimizers.py has it too")
+def test_a_seed_made_again_is_as_the_record_says():
+    name = next(reversed(FOUND["clean"]))
+    [found] = record.outcomes(name, {}, seeds=1)
+    assert found == FOUND["clean"][name] | {"seeds": 1}
