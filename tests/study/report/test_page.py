@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxreg.study.claims import page as ledger_page
-from jaxreg.study.report import judged_page, page
+from jaxreg.study.report import grid_page, judged_page, page
 from tests.helpers.synthetic_page import make_payload
 
 SVG_NAMESPACE = "http://www.w3.org/2000/svg"
@@ -85,7 +85,10 @@ def test_every_slot_is_filled_and_every_asset_is_used():
     assert ledger == {*ledger_page.SCRIPTS, "ledger.css", "ledger.html"}
     verdict = {path.name for path in (page.WEB / "verdict").iterdir()}
     assert verdict == {*judged_page.SCRIPTS, "verdict.css", "verdict.html"}
-    assert {path.name for path in page.WEB.iterdir()} == {"report", "shared", "ledger", "verdict"}
+    grid = {path.name for path in (page.WEB / "grid").iterdir()}
+    assert grid == {*grid_page.SCRIPTS, "grid.html"}
+    folders = {path.name for path in page.WEB.iterdir()}
+    assert folders == {"report", "shared", "ledger", "verdict", "grid"}
 
 
 def test_missing_numbers_become_null():
