@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from experiments.benchmarks import attention_speed, device_speed
+from experiments.pages.markdown import table
 from jaxreg.study.analysis import error_shares
 from jaxreg.study.analysis.verdict import words
 from jaxreg.study.claims import markdown
@@ -33,12 +34,6 @@ _BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end of \2 -->)", re.
 def load(name: str) -> dict:
     """The committed results of that name: experiments/results/NAME.json."""
     return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
-
-
-def table(heads: list[str], rows: list[list[str]]) -> str:
-    """A table in Markdown."""
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
 def signed(row: dict) -> str:

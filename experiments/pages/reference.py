@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from experiments.pages.markdown import table
 from jaxreg.cli import arguments
 from jaxreg.cli.main import COMMANDS
 from jaxreg.data import SOURCES, source
@@ -132,14 +133,6 @@ def config_page() -> str:
 def first_line(value: Any) -> str:
     """The first line of a docstring."""
     return (value.__doc__ or "").strip().splitlines()[0]
-
-
-def table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    """A table in Markdown."""
-    lines = [heads, ("---",) * len(heads), *rows]
-    return "".join(
-        f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |\n" for cells in lines
-    )
 
 
 def comments(text: str) -> dict[str, str]:

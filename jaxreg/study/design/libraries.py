@@ -11,7 +11,7 @@ releases. The versions of JAX, Flax, Optax, NumPy and SciPy are in the fingerpri
 import functools
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 
 from jaxreg.store.digests import json_digest
@@ -46,9 +46,17 @@ def installed(packages: Iterable[str]) -> dict[str, str]:
     wanted = set(packages) - sys.stdlib_module_names
     if not wanted:
         return {}
-    known = metadata.packages_distributions()
+    known = _distributions(tuple(sys.path))
     names = {_normal(name) for package in wanted for name in known.get(package, ())}
     return {name: _digest(metadata.distribution(name)) for name in sorted(names - _with_jaxreg())}
+
+
+@functools.cache
+def _distributions(path: tuple[str, ...]) -> Mapping[str, list[str]]:
+    """Top-level package -> its distributions, on an import path; reading them takes most of a
+    second, and every piece asks.
+    """
+    return metadata.packages_distributions()
 
 
 def _digest(distribution: metadata.Distribution) -> str:
