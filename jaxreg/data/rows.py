@@ -32,9 +32,14 @@ class Rows(np.lib.mixins.NDArrayOperatorsMixin):
         self._read, self.shape = read, (num_rows, num_columns)
 
     @property
+    def size(self) -> int:
+        """Numbers in the whole table."""
+        return self.shape[0] * self.shape[1]
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the whole table."""
-        return self.shape[0] * self.shape[1] * self.dtype.itemsize
+        return self.size * self.dtype.itemsize
 
     def __len__(self) -> int:
         return self.shape[0]
