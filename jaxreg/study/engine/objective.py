@@ -79,8 +79,7 @@ def problem_of(structure: Mapping, vocabulary: Vocabulary) -> Callable[[Strength
 
             if batch["label"].ndim == 1:
                 return of_rows(batch)
-            # Logits of every position of a whole split are too many to hold at once.
-            return in_parts(of_rows, batch, structure["train"]["batch_size"])
+            return in_parts(of_rows, batch, rows_at_once(structure, vocabulary))
 
         def init(key):
             given = example_input(vocabulary)
@@ -102,6 +101,22 @@ def problem_of(structure: Mapping, vocabulary: Vocabulary) -> Callable[[Strength
         return problem._replace(trace=diagnostics.of(structure["eval"]["traces"], problem, model))
 
     return build
+
+
+LOGITS_AT_ONCE = 1 << 27
+"""Logits that scoring holds at once, where a single row has no more: half a gigabyte in float32."""
+
+
+def rows_at_once(structure: Mapping, vocabulary: Vocabulary) -> int:
+    """Rows that are scored together where every position is asked.
+
+    Logits of every position of a whole split are too many to hold. A step holds those of a batch,
+    or of one part of it; of a large vocabulary even those are many, and here no gradient needs
+    them.
+    """
+    train = structure["train"]
+    of_row = vocabulary.max_length * vocabulary.num_outputs
+    return max(1, min(train["batch_size"] // train["accumulate_steps"], LOGITS_AT_ONCE // of_row))
 
 
 def in_parts(of_rows: Callable[[Any], jax.Array], batch: Any, size: int) -> jax.Array:

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.extend.core import jaxprs_in_params
 
 from jaxreg.batch import PARTNER, NextTokenBatch
 from jaxreg.study.design import config as configs
-from jaxreg.study.engine import program
+from jaxreg.study.engine import objective, program
 from jaxreg.study.engine.members import plain
 from jaxreg.train.parallel import Layout
 from jaxreg.train.step import Moment, init_state, loss_and_gradient, train_step
@@ -166,6 +167,40 @@ def test_a_row_scores_the_means_over_its_own_answers(plain_problem):
                 nats.append(math.log(sum(math.exp(x) for x in own)) - own[label])
         assert found[row, 0] == pytest.approx(sum(hits) / len(hits), abs=1e-6)
         assert found[row, 1] == pytest.approx(sum(nats) / len(nats), rel=1e-5)
+
+
+def most_logits(problem, batch):
+    """Numbers in the largest array of logits that scoring a batch makes, loops included."""
+    params = init_state(problem, jnp.int32(3)).params
+    traced = jax.make_jaxpr(lambda p, b: problem.score(p, b, 3))(params, batch)
+    return max(
+        math.prod(var.aval.shape)
+        for eqn in equations(traced.jaxpr)
+        for var in eqn.outvars
+        if var.aval.shape[-1:] == (len(next_tokens.TOKENS),)
+    )
+
+
+def equations(jaxpr):
+    for eqn in jaxpr.eqns:
+        yield eqn
+        for inner in jaxprs_in_params(eqn.params):
+            yield from equations(inner)
+
+
+def test_logits_of_few_rows_are_held_at_once_with_the_same_scores(monkeypatch):
+    """Of a part of the batch where a step holds one, and no more than fit into the limit."""
+    whole = program.pass_batch(next_tokens.dataset(), "validation", (), rows=15)
+    batch, of_row = jax.tree.map(jnp.asarray, whole), 8 * len(next_tokens.TOKENS)
+    found = {}
+    for rows, parts, limit in ((8, 1, 100), (4, 2, 100), (3, 1, 3), (1, 1, 0)):
+        monkeypatch.setattr(objective, "LOGITS_AT_ONCE", limit * of_row)
+        problem = problem_of(PLAIN | {"train.accumulate_steps": parts})
+        assert most_logits(problem, batch) == rows * of_row
+        params = init_state(problem, jnp.int32(3)).params
+        found[rows] = np.asarray(problem.score(params, batch, 3))
+    for rows, scores in found.items():
+        np.testing.assert_allclose(scores, found[8], rtol=1e-6, err_msg=f"{rows} rows at once")
 
 
 def test_positions_that_are_not_asked_change_neither_loss_nor_gradient(plain_problem):
