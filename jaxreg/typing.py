@@ -48,8 +48,11 @@ NormPlacement = Literal["pre", "post", "sandwich", "none"]
 NormKind = Literal["layer", "layer_no_bias", "layer_plain", "rms"]
 """Which norm a block has."""
 
-Positions = Literal["learned", "sinusoidal", "rotary", "none"]
+Positions = Literal["learned", "sinusoidal", "sinusoidal_2d", "rotary", "none"]
 """How a model knows where a token stands; see `jaxreg.nn.TransformerOptions`, as for the next."""
+
+Pooling = Literal["query", "mean"]
+"""What a model's answer is read from."""
 
 InitScheme = Literal["lecun", "normal", "scaled", "xavier", "lecun_small_positions"]
 """How parameters are drawn."""
@@ -85,6 +88,7 @@ __all__ = [
     "NormPlacement",
     "PRNGKey",
     "Params",
+    "Pooling",
     "Positions",
     "PyTree",
     "Rate",

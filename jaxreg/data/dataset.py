@@ -45,7 +45,7 @@ class Split:
     template: Int32[np.ndarray, " n"]
     cues: Int32[np.ndarray, "n c"]
     tags: Bool[np.ndarray, "n g"]
-    features: Float32[np.ndarray, "n t f"] | None = None
+    features: Float32[Table, "n t f"] | None = None
 
     def __len__(self) -> int:
         """The number of rows."""
@@ -106,6 +106,7 @@ class Dataset:
       primary: the view that a comparison should judge.
       chance: accuracy of a guess, where a view does not say otherwise.
       answers: what is asked of a row.
+      grid: rows and columns of the patches that a row begins with; None where it has none.
     """
 
     name: str
@@ -123,6 +124,7 @@ class Dataset:
     primary: str = "validation"
     chance: float | int = 0.5
     answers: Answers = "query"
+    grid: tuple[int, int] | None = None
 
     def view_weights(self, view: View) -> Float32[np.ndarray, " n"]:
         """1 for the rows of the view's split that the view counts, 0 for the others.

@@ -116,6 +116,7 @@ class Legend:
     fresh_tokens: np.ndarray = dataclasses.field(default_factory=lambda: _NONE)
     fresh_like: np.ndarray = dataclasses.field(default_factory=lambda: _NONE)
     chance: float | int = 0.5
+    grid: tuple[int, int] | None = None
 
 
 def nothing_to_check(splits: dict[str, Split], settings: Any) -> None:

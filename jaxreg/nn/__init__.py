@@ -43,6 +43,9 @@ use_bias=False, scan_layers=True, remat="block")`, `BlockOptions(norm_kind="rms"
 mlp_kind="swiglu")`, `AttentionOptions(causal=True, num_kv_heads=4)`; parameters of scanned layers
 are converted by `stack_layers` and `unstack_layers`.
 
+A vision transformer: `features` (patches) in the call, `TransformerOptions(pooling="mean",
+positions="sinusoidal_2d", grid=(14, 14))`.
+
 Monte Carlo dropout: call a model with train=True at test time, a key for each pass (see
 Transformer.__call__).
 """
@@ -79,7 +82,7 @@ from jaxreg.nn.options import (
     TransformerOptions,
 )
 from jaxreg.nn.tokens import token_dropout, visible_keys
-from jaxreg.nn.transformer import Transformer, at_positions
+from jaxreg.nn.transformer import Transformer, at_positions, mean_over
 
 __all__ = [
     "AttentionOptions",
@@ -100,6 +103,7 @@ __all__ = [
     "initial_parameters",
     "initializers",
     "layer_dropout",
+    "mean_over",
     "plain_form",
     "position_keyed_dropout",
     "stack_layers",

@@ -70,6 +70,15 @@ def readable_tokens(
     return [jnp.where(mix.layer <= layer, both, own) for layer in range(num_layers)]
 
 
+def pooled_tokens(
+    padding_mask: Bool[Array, "b t"] | None, mix: Mix | None, num_layers: int
+) -> Bool[Array, "b t"] | None:
+    """The tokens that a mean over positions counts: what the last layer's stream may attend to."""
+    if mix is None or padding_mask is None:
+        return padding_mask
+    return readable_tokens(mix, padding_mask, mix.partner_tokens != 0, num_layers)[-1]
+
+
 def through_blocks(
     blocks: Sequence[Callable[..., Array]],
     own: Stream,

@@ -25,6 +25,7 @@ from jaxreg.typing import (
     MlpKind,
     NormKind,
     NormPlacement,
+    Pooling,
     Positions,
     Rate,
     Remat,
@@ -33,6 +34,7 @@ from jaxreg.typing import (
 
 NORMS = typing.get_args(NormPlacement)
 POSITIONS = typing.get_args(Positions)
+POOLINGS = typing.get_args(Pooling)
 DROPOUT_DEPTHS = typing.get_args(DropoutDepth)
 MLP_KINDS = typing.get_args(MlpKind)
 REMATS = typing.get_args(Remat)
@@ -264,7 +266,8 @@ class TransformerOptions:
     """How a model puts its blocks together.
 
     Attributes:
-      positions: "learned", "sinusoidal", "rotary" (in every block's attention) or "none".
+      positions: "learned", "sinusoidal", "sinusoidal_2d" (of a patch's row and column in an image),
+        "rotary" (in every block's attention) or "none".
       final_norm: a norm before the output layer (the essay draws none).
       init_scheme: "lecun", "normal", "scaled", "xavier" or "lecun_small_positions"
         (`jaxreg.nn.init`).
@@ -279,12 +282,19 @@ class TransformerOptions:
         inside a block, so that only each block's input is kept; "dots", everything but the results
         of the linear layers (`jax.checkpoint_policies.dots_with_no_batch_dims_saveable`). The same
         dropout masks are drawn again.
+      pooling: what is read of the last block: "query", the row of each read position (of an image
+        the empty place behind its patches, the class token of a vision transformer); "mean", the
+        mean over all real positions, that place too, whatever is read.
+      grid: rows and columns of the patches that a sequence begins with, for "sinusoidal_2d"; None:
+        the largest square that fits into it.
 
     Raises:
-      ValueError: an unknown word.
+      ValueError: an unknown word, a grid without a row or column.
 
-    Source of tied embeddings: Press & Wolf 2017, arXiv:1608.05859. Differs: no projection between
-    them. Source of "block": Chen et al. 2016, arXiv:1604.06174.
+    Source of "mean": Zhai et al. 2022, arXiv:2106.04560, section 3.3 (global average pooling).
+    Differs: the place of the answer counts; the final norm follows. Source of tied embeddings:
+    Press & Wolf 2017, arXiv:1608.05859. Differs: no projection between them. Source of "block":
+    Chen et al. 2016, arXiv:1604.06174.
 
     Example:
       >>> import jaxreg.nn as jnn
@@ -300,11 +310,16 @@ class TransformerOptions:
     use_bias: bool = True
     scan_layers: bool = False
     remat: Remat = "none"
+    pooling: Pooling = "query"
+    grid: tuple[int, int] | None = None
 
     def __post_init__(self):
         _check_word("positions", self.positions, POSITIONS)
         _check_word("init_scheme", self.init_scheme, tuple(INIT_SCHEMES))
         _check_word("remat", self.remat, REMATS)
+        _check_word("pooling", self.pooling, POOLINGS)
+        if self.grid is not None and min(self.grid) < 1:
+            raise ValueError(f"grid: {self.grid}; allowed are rows and columns, 1 or more")
 
     @property
     def of_block(self) -> BlockOptions:

@@ -20,6 +20,7 @@ from jaxreg.nn.mixing import (
     check_mix,
     droppable_per_layer,
     masks_per_layer,
+    pooled_tokens,
     readable_tokens,
     through_block,
     through_blocks,
@@ -136,7 +137,8 @@ class Transformer(nn.Module):
 
         Returns:
           [B, T, num_outputs], or at `read_positions` [B, num_outputs] or [B, R, num_outputs]; with
-          a narrow `dtype` they are float32.
+          a narrow `dtype` they are float32. With pooling "mean" the same logits at each read
+          position, and [B, num_outputs] without any.
         """
         options = self.options
         check_tied(options, self.vocab_size, self.num_outputs, features is not None)
@@ -159,6 +161,7 @@ class Transformer(nn.Module):
             lambda rows: nn.Embed(
                 self.max_length, self.width, embedding_init=init.positions, name="positions"
             )(rows),
+            options.grid,
         )
         own, partner = streams(
             embed,
@@ -181,7 +184,11 @@ class Transformer(nn.Module):
             return block(x, mask, train, droppable=droppable, **draw)
 
         through = self._through_scan if options.scan_layers else self._through_blocks
-        x = at_positions(through(apply, own, partner, mix, droppable), read_positions)
+        x = through(apply, own, partner, mix, droppable)
+        if options.pooling == "mean":
+            x = mean_over(x, pooled_tokens(padding_mask, mix, self.num_layers), read_positions)
+        else:
+            x = at_positions(x, read_positions)
         if options.final_norm:
             kind = options.block.norm_kind
             x = norm_of(kind, nn.LayerNorm, nn.RMSNorm, dtype=self.dtype, name="final_norm")(x)
@@ -361,3 +368,27 @@ def at_positions(
         x, read_positions[:, :, None] if several else read_positions[:, None, None], axis=1
     )
     return rows if several else rows[:, 0]
+
+
+def mean_over(
+    x: Float[Array, "b t d"],
+    counted: Bool[Array, "b t"] | None,
+    read_positions: Int[Array, "b"] | Int[Array, "b r"] | None,
+) -> Float[Array, "b d"] | Float[Array, "b r d"]:
+    """The mean over each example's counted positions (None: all), once for each read position.
+
+    It is summed in float32 at least.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxreg.nn as jnn
+      >>> x = jnp.arange(6.0).reshape(1, 3, 2)
+      >>> jnn.mean_over(x, jnp.array([[True, True, False]]), None).tolist()
+      [[1.0, 2.0]]
+    """
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    weight = jnp.ones(x.shape[:2], wide) if counted is None else counted.astype(wide)
+    share = weight / jnp.maximum(weight.sum(axis=1, keepdims=True), 1)
+    mean = jnp.sum(x.astype(wide) * share[..., None], axis=1).astype(x.dtype)
+    if read_positions is None or read_positions.ndim == 1:
+        return mean
+    return jnp.broadcast_to(mean[:, None], (*read_positions.shape, mean.shape[-1]))

@@ -227,7 +227,7 @@ def attention(
     return out, weights
 
 
-def embedded(params, tokens, padding, read, features, positions, rate, ids):
+def embedded(params, tokens, padding, read, features, positions, rate, ids, grid=None):
     """What enters the first block."""
     x = (
         params["embedding"]["embedding"][tokens]
@@ -251,6 +251,12 @@ def embedded(params, tokens, padding, read, features, positions, rate, ids):
                 angle = t / 10_000 ** (2 * i / D)
                 x[:, t, i] += math.sin(angle)
                 x[:, t, D // 2 + i] += math.cos(angle)
+        elif positions == "sinusoidal_2d" and t < grid[0] * grid[1]:
+            for half, place in enumerate(divmod(t, grid[1])):
+                for i in range(D // 4):
+                    angle = place / 10_000 ** (4 * i / D)
+                    x[:, t, half * D // 2 + i] += math.sin(angle)
+                    x[:, t, half * D // 2 + D // 4 + i] += math.cos(angle)
     return dropped(x, rate["embedding"], site_key(0, "embedding"), ids)
 
 
@@ -386,8 +392,8 @@ def forward(
     ids=IDS,
     **options,
 ):
-    """(logits [B, T, OUT], the applied weights of every layer), in float64, in training where
-    `options` has rates.
+    """(logits [B, T, OUT], of a mean [B, OUT], the applied weights of every layer), in float64, in
+    training where `options` has rates.
     """
     padding, num_layers = (
         np.ones(tokens.shape, bool) if padding is None else padding,
@@ -395,7 +401,15 @@ def forward(
     )
     params, rate = jax.tree.map(lambda x: np.asarray(x, np.float64), params), rates_of(options)
     x = embedded(
-        params, tokens, padding, read, features, options.get("positions", "learned"), rate, ids
+        params,
+        tokens,
+        padding,
+        read,
+        features,
+        options.get("positions", "learned"),
+        rate,
+        ids,
+        options.get("grid"),
     )
     masks, all_weights = masks_of(mask, padding, num_layers, rate, ids), []
     for layer in range(num_layers):
@@ -410,6 +424,8 @@ def forward(
             options,
         )
         all_weights.append(weights)
+    if options.get("pooling") == "mean":
+        x = np.stack([own[real].mean(axis=0) for own, real in zip(x, padding, strict=True)])
     if options.get("final_norm", True):
         x = normalized(x, params, "final_norm", options.get("norm_kind", "layer"))
     if options.get("tie_embeddings"):

@@ -166,6 +166,15 @@ CASES = {
             "mix": linen.Mix(TOKENS[::-1], None, jnp.array([0.3, 0.8]), 1, jnp.array([4, 5])),
         },
     ),
+    "model, grid positions, mean, growing": (
+        "Transformer",
+        model_of(
+            ALL_SITES,
+            {"positions": "sinusoidal_2d", "grid": (1, 4), "pooling": "mean"},
+            depth="linear",
+        ),
+        {"padding_mask": TOKENS != 0, "read_positions": jnp.array([[4, 1], [0, 2]])},
+    ),
     "model, no positions": (
         "Transformer",
         model_of(BlockDropout(residual_rate=0.4), {"positions": "none"}, num_layers=1),

@@ -38,6 +38,8 @@ from jaxreg.study.design.model_section import transformer, transformer_arguments
         (lambda: BlockOptions(norm_kind="batch"), "norm_kind: 'batch'; allowed: layer"),
         (lambda: TransformerOptions(positions="absolute"), "positions: 'absolute'; allowed: learn"),
         (lambda: TransformerOptions(init_scheme="he"), "init_scheme: 'he'; allowed: lecun, normal"),
+        (lambda: TransformerOptions(pooling="max"), "pooling: 'max'; allowed: query, mean"),
+        (lambda: TransformerOptions(grid=(0, 2)), "grid: (0, 2); allowed are rows and columns"),
         (lambda: TransformerOptions(remat="all"), "remat: 'all'; allowed: none, block, dots"),
         (lambda: BlockOptions(mlp_kind="relu"), "mlp_kind: 'relu'; allowed: gelu, swiglu"),
         (lambda: AttentionOptions(num_kv_heads=0), "num_kv_heads: 0; allowed are 1 or more, or"),
@@ -99,6 +101,7 @@ VALUES = {
     "tie_embeddings": True,
     "scan_layers": True,
     "remat": "dots",
+    "pooling": "mean",
 }
 
 
@@ -111,7 +114,8 @@ def test_every_field_of_the_config_reaches_its_place():
     }
     sizes = dict.fromkeys(("num_layers", "width", "num_heads", "mlp_width"), 3)
     assert fields == {*VALUES, *rates, *sizes, "stochastic_depth_rate"}
-    model = transformer(vocab_size=5, num_outputs=7, **sizes, **rates, **VALUES)
+    # The grid is no field: it is the data set's, as are the sizes of vocabulary and output.
+    model = transformer(vocab_size=5, num_outputs=7, grid=(1, 2), **sizes, **rates, **VALUES)
     block = BlockOptions(
         "sandwich",
         "rms",
@@ -121,7 +125,7 @@ def test_every_field_of_the_config_reaches_its_place():
         "swiglu",
     )
     assert model.options == TransformerOptions(
-        "rotary", False, "scaled", block, True, False, True, "dots"
+        "rotary", False, "scaled", block, True, False, True, "dots", "mean", (1, 2)
     )
     assert not model.options.of_block.use_bias and not model.options.of_block.of_attention.use_bias
     assert model.dtype == jnp.bfloat16

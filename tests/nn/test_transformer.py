@@ -286,7 +286,7 @@ MISTAKES = {
     "positions": (
         {"positions": "absolute"},
         {},
-        "positions: 'absolute'; allowed: learned, sinusoidal, rotary, none",
+        "positions: 'absolute'; allowed: learned, sinusoidal, sinusoidal_2d, rotary, none",
     ),
     "norm kind": (
         {"norm_kind": "batch"},

@@ -169,7 +169,11 @@ def check_leaks(splits: dict[str, Split], settings: Settings) -> None:
 def legend(settings: Settings) -> Legend:
     """One token besides padding; outputs: the digits."""
     return Legend(
-        tokens=("<pad>", "<patch>"), outputs=tuple("0123456789"), templates=("image",), chance=0.1
+        tokens=("<pad>", "<patch>"),
+        outputs=tuple("0123456789"),
+        templates=("image",),
+        chance=0.1,
+        grid=(4, 4),
     )
 
 

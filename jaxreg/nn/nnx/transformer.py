@@ -10,14 +10,21 @@ from flax import nnx
 
 from jaxreg.nn.init import initializers
 from jaxreg.nn.layers import REMAT_POLICIES, divided
-from jaxreg.nn.mixing import Mix, Stream, droppable_per_layer, through_block, through_blocks
+from jaxreg.nn.mixing import (
+    Mix,
+    Stream,
+    droppable_per_layer,
+    pooled_tokens,
+    through_block,
+    through_blocks,
+)
 from jaxreg.nn.nnx.block import TransformerBlock
 from jaxreg.nn.nnx.dropout import Module, Rngs, check_static, module_class, site_key
 from jaxreg.nn.norms import norm_of
 from jaxreg.nn.options import TransformerDropout, TransformerOptions
 from jaxreg.nn.positions import position_vectors
 from jaxreg.nn.precision import tied_logits, wide_norm, wide_output
-from jaxreg.nn.transformer import at_positions, check_tied, streams
+from jaxreg.nn.transformer import at_positions, check_tied, mean_over, streams
 from jaxreg.typing import Array, Bool, DTypeLike, Float, Int, PRNGKey, Remat, Scalar
 
 
@@ -131,7 +138,12 @@ class Transformer(Module):
         own, partner = streams(
             self.embedding if features is None else self.patches,
             position_vectors(
-                self.options.positions, tokens.shape[1], self.width, self.max_length, self.positions
+                self.options.positions,
+                tokens.shape[1],
+                self.width,
+                self.max_length,
+                self.positions,
+                self.options.grid,
             ),
             tokens,
             features,
@@ -164,7 +176,10 @@ class Transformer(Module):
         remat = "none" if sow_weights else self.options.remat
         through = self._through_scan if self.options.scan_layers else self._through_blocks
         x = through(apply, own, partner, mix, droppable, dropout, remat)
-        x = at_positions(x, read_positions)
+        if self.options.pooling == "mean":
+            x = mean_over(x, pooled_tokens(padding_mask, mix, self.num_layers), read_positions)
+        else:
+            x = at_positions(x, read_positions)
         x = x if self.final_norm is None else self.final_norm(x)
         if self.options.tie_embeddings:
             return tied_logits(x, self.embedding.embedding[...], self.dtype)

@@ -44,7 +44,11 @@ def get_config(dataset: str = DEFAULT_DATASET) -> ConfigDict:
             "num_kv_heads": None,
             "mlp_width": 128,  # hidden features
             "mlp_kind": "gelu",  # gelu | swiglu (three matrices; at 2/3 the width as many numbers)
-            "positions": "learned",  # learned | sinusoidal | rotary | none
+            # learned | sinusoidal | sinusoidal_2d (of rows and columns of patches) | rotary | none
+            "positions": "learned",
+            # query (the answer is read where it is asked; of images the place behind the patches, a
+            # class token) | mean (over all positions)
+            "pooling": "query",
             "rotary_base": 10_000.0,  # of the frequencies of rotary positions
             "norm": "pre",  # pre | post | sandwich (before and behind) | none
             # layer | layer_no_bias | layer_plain (neither gain nor bias) | rms

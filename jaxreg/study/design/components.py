@@ -262,7 +262,9 @@ def digests_of(config: Mapping) -> dict[str, dict[str, str]]:
 def model_fields(name: str) -> dict[str, Any]:
     """The fields of a model's config section besides `module`: name -> default."""
     if name == "transformer":
-        defaults = inspect.signature(transformer_arguments).parameters
+        given = inspect.signature(transformer_arguments).parameters
+        # The grid of patches is the data set's.
+        defaults = {field: x for field, x in given.items() if field != "grid"}
         # The edges are no field of the model: `jaxreg.study.engine.objective.droppable`.
         own = {"attention_dropout_edges": "all"}
     else:

@@ -388,6 +388,7 @@ def _check_names(sound: Mapping[str, Any]) -> list[str]:
         wrong = [] if cues is None else cross_checks.check_edges(edges, cues, dataset)
     if not isinstance(found, list):
         wrong += dataset_checks.outputs_that_cannot_be_tied(found, sound)
+        wrong += dataset_checks.image_fields_without_images(found, sound)
     return [*wrong, *cross_checks.check_augmentations(sound, SOURCES[dataset].rewritings)]
 
 

@@ -16,7 +16,7 @@ from jaxreg.attention.validate import IMPLEMENTATIONS
 from jaxreg.data import DEFAULT_DATASET, source
 from jaxreg.nn.init import INIT_SCHEMES
 from jaxreg.nn.norms import NORM_KINDS
-from jaxreg.nn.options import DROPOUT_DEPTHS, MLP_KINDS, NORMS, POSITIONS, REMATS
+from jaxreg.nn.options import DROPOUT_DEPTHS, MLP_KINDS, NORMS, POOLINGS, POSITIONS, REMATS
 from jaxreg.nn.precision import COMPUTE_DTYPES
 from jaxreg.reg import penalties
 from jaxreg.reg.augmentations import AUGMENTATIONS
@@ -90,6 +90,7 @@ FIELDS: Mapping[str, Field] = {
     "model.mlp_width": Whole("features", minimum=1),
     "model.mlp_kind": Choice(MLP_KINDS),
     "model.positions": Choice(POSITIONS),
+    "model.pooling": Choice(POOLINGS),
     "model.rotary_base": Real("a base", above=True),
     "model.norm": Choice(NORMS),
     "model.norm_kind": Choice(tuple(NORM_KINDS)),
@@ -185,6 +186,7 @@ ADDED: Mapping[str, Any] = {
     "model.tie_embeddings": False,
     "model.scan_layers": False,
     "model.remat": "none",
+    "model.pooling": "query",
     "train.accumulate_steps": 1,
 }
 """Fields that configs of earlier versions do not have -> what they were trained with.

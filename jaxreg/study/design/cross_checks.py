@@ -23,6 +23,10 @@ def _heads_divide_width(num_heads: int, width: int, positions: str) -> list[str]
         ]
     if positions == "sinusoidal" and width % 2:
         return [f"model.positions is sinusoidal; it needs an even model.width, not {width}"]
+    if positions == "sinusoidal_2d" and width % 4:
+        return [
+            f"model.positions is sinusoidal_2d; model.width must be a multiple of 4, not {width}"
+        ]
     return []
 
 
@@ -211,6 +215,11 @@ def check_every_position(values: Mapping[str, Any]) -> list[str]:
         mistakes.append(
             f"model.attention_dropout_edges is {values['model.attention_dropout_edges']}; {asks},"
             " and has no one query: it must be all"
+        )
+    if values.get("model.pooling", "query") != "query":
+        mistakes.append(
+            f"model.pooling is {values['model.pooling']}; {asks}, and a mean reads what follows: it"
+            " must be query"
         )
     mistakes += [
         f"augment.{name}: {asks}; it must be None"

@@ -61,8 +61,27 @@ def outputs_that_cannot_be_tied(dataset: Dataset, values: Mapping[str, Any]) -> 
     ]
 
 
+def image_fields_without_images(dataset: Dataset, values: Mapping[str, Any]) -> list[str]:
+    """One line for each field of the model that the rows of this data set give no meaning to."""
+    found = []
+    if values.get("model.positions") == "sinusoidal_2d" and (
+        dataset.splits["train"].features is None
+    ):
+        found.append(
+            f"model.positions is sinusoidal_2d; the rows of {dataset.name} are no patches of an"
+            " image; it must be one of the others"
+        )
+    cut = [view.name for view in dataset.views if view.cut]
+    if values.get("model.pooling") == "mean" and cut:
+        found.append(
+            f"model.pooling is mean; {dataset.name} cuts what its query reads (view {cut[0]!r}),"
+            " and a mean reads everything; it must be query"
+        )
+    return found
+
+
 def _wrong(dataset: Dataset, split: Split, length: int) -> Iterator[str]:
-    if isinstance(split.tokens, Rows):  # its ids were checked when the files were scanned
+    if isinstance(split.tokens, Rows):  # its numbers were checked when the files were read
         kept = min(len(split), ROWS_LOOKED_AT)
         split = split.take(np.arange(kept) * len(split) // max(kept, 1))
     if split.tokens.shape[1] != length:

@@ -16,6 +16,7 @@ from jaxreg.typing import (
     MlpKind,
     NormKind,
     NormPlacement,
+    Pooling,
     Positions,
     Rate,
     Remat,
@@ -70,11 +71,14 @@ def transformer_arguments(
     tie_embeddings: bool = nn.TransformerOptions.tie_embeddings,
     scan_layers: bool = nn.TransformerOptions.scan_layers,
     remat: Remat = nn.TransformerOptions.remat,
+    pooling: Pooling = nn.TransformerOptions.pooling,
+    grid: tuple[int, int] | None = nn.TransformerOptions.grid,
 ) -> dict[str, Any]:
     """What `jaxreg.nn.Transformer` and `jaxreg.nn.nnx.Transformer` are built from, by name.
 
     The arguments are the fields of the config's model section, with the defaults of the objects
     that they go into; rates and the soft-cap may be traced. A rate of None leaves its site out.
+    Sizes and the grid are those of the data set.
     """
     # Built without a rate, too: a wrong word must not wait for the first arm that drops.
     attention = AttentionDropout(
@@ -128,6 +132,8 @@ def transformer_arguments(
             use_bias,
             scan_layers,
             remat,
+            pooling,
+            grid,
         ),
         "dtype": COMPUTE_DTYPES[dtype],
     }

@@ -25,7 +25,7 @@ Strengths = Mapping[str, Mapping[str, Any]]
 
 @dataclasses.dataclass(frozen=True)
 class Vocabulary:
-    """What the model needs of a data set: sizes, cue names, embedding rows fresh at evaluation."""
+    """What the model needs of a data set: sizes, cue names, rows fresh at evaluation, patches."""
 
     vocab_size: int
     num_outputs: int
@@ -34,6 +34,7 @@ class Vocabulary:
     max_length: int = 12
     cue_names: tuple[str, ...] = ()
     num_features: int | None = None
+    grid: tuple[int, int] | None = None
 
     @classmethod
     def of(cls, dataset: Dataset) -> "Vocabulary":
@@ -47,14 +48,18 @@ class Vocabulary:
             dataset.splits["train"].tokens.shape[1],
             tuple(dataset.cue_names),
             None if features is None else features.shape[-1],
+            dataset.grid,
         )
 
 
 def model_of(structure: Mapping, strengths: Strengths, vocabulary: Vocabulary) -> Any:
     """The model of one member, ours or a person's own Linen module; strengths may be traced."""
     options = dict(structure["model"])
-    make = components.MODELS[options.pop("module")]
+    module = options.pop("module")
+    make = components.MODELS[module]
     options.pop("attention_dropout_edges", None)
+    if module == "transformer" and options.get("positions") == "sinusoidal_2d":
+        options["grid"] = vocabulary.grid
     return make(
         vocab_size=vocabulary.vocab_size,
         num_outputs=vocabulary.num_outputs,

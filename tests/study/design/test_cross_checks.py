@@ -107,6 +107,33 @@ def test_other_augmentations_need_no_grammar():
     assert configs.validate(base("recall") | {"augment.mixup_strength": 0.5}) == []
 
 
+@pytest.mark.parametrize(
+    "dataset, changes, words",
+    [
+        ("digits", {"model.positions": "sinusoidal_2d", "model.width": 34}, "a multiple of 4, not"),
+        ("recall", {"model.positions": "sinusoidal_2d"}, "rows of recall are no patches"),
+        ("catsat", {"model.pooling": "mean"}, "catsat cuts what its query reads (view 'noun_cut')"),
+        ("text", {"model.pooling": "max"}, "it must be one of: query, mean"),
+        (
+            "tokens",
+            {"model.pooling": "mean", "model.causal": True},
+            "tokens asks for the next token at every position, and a mean reads what follows",
+        ),
+    ],
+)
+def test_what_a_vision_transformer_has_needs_images_or_one_answer(dataset, changes, words):
+    if "model.width" in changes:
+        changes = changes | {"model.num_heads": 2}
+    [line] = configs.validate(base(dataset) | changes)
+    assert words in line
+
+
+def test_a_vision_transformer_on_images_is_fine_and_so_is_a_mean_of_a_sentence():
+    fine = {"model.positions": "sinusoidal_2d", "model.pooling": "mean"}
+    assert configs.validate(base("digits") | fine) == []
+    assert configs.validate(base("modn") | {"model.pooling": "mean"}) == []
+
+
 def test_a_set_of_a_namespace_is_refused_before_tfds_fetches_its_code(monkeypatch):
     asked = []
     monkeypatch.setattr("tensorflow_datasets.builder", asked.append)

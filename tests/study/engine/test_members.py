@@ -97,6 +97,7 @@ def test_absent_off_and_on_are_three_addresses():
         ("tie_embeddings", False),
         ("scan_layers", False),
         ("remat", "none"),
+        ("pooling", "query"),
     ],
 )
 def test_a_config_from_before_a_field_was_added_has_the_same_address(field, old):
