@@ -6,6 +6,7 @@ members beside it nor on where a run was interrupted or resumed.
 """
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -196,6 +197,12 @@ class Wave:
         self.step += num_steps
         # Dispatch is asynchronous: without this, only the dispatch would be timed.
         jax.block_until_ready(self.state.step)
+
+    @property
+    def num_parameters(self) -> int:
+        """Of one member."""
+        axes = 2 if self.layout.kind == "members" else 1  # [devices, members] or [devices]
+        return sum(math.prod(x.shape[axes:]) for x in jax.tree.leaves(self.state.params))
 
     @property
     def waited(self) -> float:

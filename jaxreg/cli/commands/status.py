@@ -8,6 +8,7 @@ from typing import Any
 from jaxreg.cli.arguments import Arguments, Flag, Usage
 from jaxreg.errors import DONE, UserErrors, printable
 from jaxreg.study.analysis.durations import duration
+from jaxreg.study.engine.utilization import utilization_text
 
 USAGE = Usage(
     command="status",
@@ -133,6 +134,8 @@ def _machine_lines(machine: Mapping, unsaved: str) -> list[tuple[str, str]]:
     reading = []
     if "tokens_per_second" in machine:
         reading.append(f"{machine['tokens_per_second']:,.0f} tokens/s")
+    if used := utilization_text(machine):
+        reading.append(used)
     if "data_wait" in machine:
         reading.append(f"waiting for data {100 * machine['data_wait']:.1f}% of training")
     if reading:

@@ -11,6 +11,8 @@ own; the sums go on over all of them.
 - Throughput: model-steps (steps times the members that took them) per second of training chunks.
   Evaluations are not in it.
 - Tokens: where every position is asked, model-steps times the tokens of a batch.
+- FLOP per second: of a large model (`step_flop.LARGE`), on each device, and as a share of the peak
+  where that is known (`peaks.PEAKS`): model FLOPs utilization, MFU.
 - Waiting for data: where training rows are streamed, the seconds of training chunks in which no
   step could begin because its rows were not there.
 - Memory: the most that a device reports to have had in use. A CPU reports nothing: there it is the
@@ -32,6 +34,7 @@ from typing import Any
 
 from jaxreg.store.metrics_log import MetricsLog
 from jaxreg.store.paths import is_remote
+from jaxreg.study.engine.utilization import Utilization, utilization_text
 
 ROW_EVERY_SECONDS, ROW_EVERY_SECONDS_REMOTE = 10.0, 60.0
 """Seconds between rows; an object store cannot append: each row rewrites the whole log."""
@@ -49,7 +52,7 @@ _NEEDED = {
 }
 """Event -> what its rows have besides others."""
 _SPEEDS = ("model_steps_per_second", "step_seconds", "seconds_left", "compile_seconds")
-_READING = ("tokens_per_second", "data_seconds")
+_READING = ("tokens_per_second", "data_seconds", "flop_per_second", "mfu")
 _NUMBERS = frozenset({"process", "time", "members", "step", *_SPEEDS, *_READING, *_WORK}) - {
     "memory_source"
 }
@@ -219,6 +222,7 @@ class MachineLog:
         self.model_steps = self.steps = self.kept_model_steps = 0
         self.kept_seconds = self.compile_seconds = self.data_seconds = 0.0
         self.is_streamed, self._tokens_of_step, self.tokens = False, 0, 0
+        self.utilization, self._chunks_seconds = Utilization(), 0.0
         self.programs_compiled = self.program_bytes = 0
         self._done, self._total, self._wave, self._first = 0, 0, {}, None
         self._noted_at, self._noted = None, (0, 0, 0.0)
@@ -244,6 +248,7 @@ class MachineLog:
         self.process = 1 + max((row["process"] for row in rows), default=0)
         now = datetime.datetime.fromtimestamp(self.now(), datetime.UTC)
         devices = jax.devices()
+        self.utilization.devices = len(devices)
         self._write(
             "start",
             {
@@ -282,16 +287,26 @@ class MachineLog:
         self._write("compiled", row)
 
     def wave(
-        self, members: int, step: int, *, tokens_of_step: int = 0, is_streamed: bool = False
+        self,
+        members: int,
+        step: int,
+        *,
+        tokens_of_step: int = 0,
+        step_flop: float | int = 0,
+        peak: float | int | None = None,
+        is_streamed: bool = False,
     ) -> None:
         """Members start to train together, or go on after `step` steps.
 
         Args:
           tokens_of_step: what one member reads in a step, where every position is asked; else 0.
+          step_flop: of one member, 0 where it is not counted. peak: FLOP/s of a device, if known.
           is_streamed: whether `chunk` says how long it waited for rows.
         """
         self._wave = {"members": members, "step": step}
         self._tokens_of_step = tokens_of_step
+        self.utilization.wave(step_flop, peak)
+        self._chunks_seconds = self.training_seconds
         self.is_streamed = self.is_streamed or is_streamed
         self._noted_at = self.phases.clock() if self._noted_at is None else self._noted_at
         self.phases.switch("training")
@@ -307,6 +322,8 @@ class MachineLog:
         self.tokens += model_steps * self._tokens_of_step
         self.data_seconds += waited
         self.phases.switch("evaluating" if evaluates else "training")
+        before, self._chunks_seconds = self._chunks_seconds, self.training_seconds
+        self.utilization.chunk(model_steps, self._chunks_seconds - before)
         self.steps += step - self._wave["step"]
         self.model_steps += model_steps
         self._wave["step"] = step
@@ -346,6 +363,8 @@ class MachineLog:
             parts.append(f"{self.model_steps / training:,.0f} model-steps/s, {each}")
         if self.tokens and training > 0:
             parts.append(f"{self.tokens / training:,.0f} tokens/s")
+        if used := utilization_text(self.utilization.row()):
+            parts.append(used)
         if self.is_streamed and training > 0:
             parts.append(f"waiting for data {100 * self.data_seconds / training:.1f}%")
         if self.programs_compiled:
@@ -391,6 +410,7 @@ class MachineLog:
         training = self.training_seconds
         if self.tokens and training > 0:
             row["tokens_per_second"] = round(self.tokens / training, 1)
+        row |= self.utilization.row()
         if self.is_streamed:
             row["data_seconds"] = round(self.data_seconds, 3)
         # with everything: compiling, evaluating, saving

@@ -247,9 +247,12 @@ def _machine(rows: Sequence[Mapping], at_work: bool | None) -> dict[str, Any]:
 
 
 def _reading(last: Mapping) -> dict[str, float]:
-    """Tokens per second and the share of training that waited for data, where a row has them."""
-    speed = "tokens_per_second"
-    found = {speed: last[speed]} if speed in last else {}
+    """Tokens and FLOP per second, MFU, and the share of training that waited for data: what a row
+    has of them.
+    """
+    found = {
+        name: last[name] for name in ("tokens_per_second", "flop_per_second", "mfu") if name in last
+    }
     if "data_seconds" in last and last["training_seconds"]:
         found["data_wait"] = round(last["data_seconds"] / last["training_seconds"], 4)
     return found

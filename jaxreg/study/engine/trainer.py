@@ -21,6 +21,8 @@ from jaxreg.study.engine import members, program, program_cache
 from jaxreg.study.engine.fingerprint import differing
 from jaxreg.study.engine.goodput import MachineLog, machine_rows
 from jaxreg.study.engine.members import Spec
+from jaxreg.study.engine.peaks import peak
+from jaxreg.study.engine.step_flop import LARGE, step_flop
 from jaxreg.train import stream
 from jaxreg.train.loop import Trained, TrainingPlan, Wave, chunk_shapes, compile_programs, run_wave
 from jaxreg.train.parallel import Programs
@@ -96,7 +98,7 @@ class Trainer:
         self.checkpoints = Checkpoints(workdir / "checkpoints")
         self.found: dict[str, Record] = {}
         self.trained = 0
-        self._serial = 0
+        self._serial, self._flop = 0, {}
         self._fingerprints = [self.fingerprint]
         self._arms: dict[str, list[Spec]] = {}
         for spec in specs:
@@ -283,15 +285,21 @@ class Trainer:
                 self._save(wave, specs)
             machine_log.kept()
 
-        tokens = self._tokens_of_step(specs[0], wave.plan)
-        streamed = wave.stream is not None
-        machine_log.wave(len(specs), wave.step, tokens_of_step=tokens, is_streamed=streamed)
+        config = specs[0].config
+        machine_log.wave(
+            len(specs),
+            wave.step,
+            tokens_of_step=self._tokens_of_step(specs[0], wave.plan),
+            step_flop=self._step_flop(specs[0]) if wave.num_parameters >= LARGE else 0,
+            peak=peak(jax.devices()[0].device_kind, config["model"].get("dtype") or "float32"),
+            is_streamed=wave.stream is not None,
+        )
         trained = run_wave(
             wave,
             on_chunk=on_chunk,
             on_eval=on_eval,
             save=save,
-            save_every_seconds=specs[0].config["checkpoint"]["every_seconds"],
+            save_every_seconds=config["checkpoint"]["every_seconds"],
             should_stop=self.watch.stop,
         )
         machine_log.phases.switch("saving")
@@ -305,6 +313,13 @@ class Trainer:
         dataset = self.datasets[spec.data]
         length = dataset.splits["train"].tokens.shape[1]
         return plan.batch_size * length if dataset.answers == "every_position" else 0
+
+    def _step_flop(self, spec: Spec) -> int:
+        """FLOP of a member's step, counted once for a structure."""
+        structure = repr(program.structure_of(spec.config))
+        if structure not in self._flop:
+            self._flop[structure] = step_flop(spec.config, self.datasets[spec.data])
+        return self._flop[structure]
 
     def _put(self, spec: Spec, member: Trained, plan: TrainingPlan, passes: program.Passes) -> None:
         meta = {

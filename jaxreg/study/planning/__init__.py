@@ -7,5 +7,4 @@ targets           the accelerators that can be compiled for
 compile_process   the process that compiles for one, ahead of time
 footprint         what a compiled program needs: memory, FLOP, operations
 operations        what a device starts in a program, counted in its text
-matrix_flop       FLOP of the matrix products of a traced function
 """

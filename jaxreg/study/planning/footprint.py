@@ -12,8 +12,8 @@ import numpy as np
 
 from jaxreg.data import Dataset
 from jaxreg.study.engine import program
+from jaxreg.study.engine.matrix_flop import matrix_flop
 from jaxreg.study.engine.trainer import passes_of
-from jaxreg.study.planning.matrix_flop import matrix_flop
 from jaxreg.study.planning.operations import operations
 from jaxreg.train.loop import TrainingPlan, chunk_shapes, compile_programs
 from jaxreg.train.parallel import Layout, Programs, Tables

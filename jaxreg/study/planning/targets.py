@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxreg.errors import UserErrors
+from jaxreg.study.engine import peaks
 
 GIB = 2**30
 _TPU = "https://docs.cloud.google.com/tpu/docs"
@@ -82,8 +83,10 @@ class Target:
         return -(-self.devices // self.devices_per_host)
 
 
-def _tpu(topology: str, devices: int, memory: int, bf16: float, page: str, **more: Any) -> Target:
-    """A TPU slice of one host; products of float32 take one bfloat16 pass, as JAX's default is."""
+def _tpu(
+    topology: str, devices: int, memory: int, peak: Mapping[str, float], page: str, **more: Any
+) -> Target:
+    """A TPU slice of one host."""
     return Target(
         platform="tpu",
         topology=topology,
@@ -92,7 +95,7 @@ def _tpu(topology: str, devices: int, memory: int, bf16: float, page: str, **mor
         memory=memory,
         kept_free=0.1,
         kept_for="the runtime and fragmentation",
-        peak={"bfloat16": bf16, "float32": bf16},
+        peak=peak,
         source=f"{_TPU}/{page}, {_PRECISION}",
         environment={
             # libtpu asks no metadata server and no other process for the machine it is on
@@ -107,11 +110,11 @@ def _tpu(topology: str, devices: int, memory: int, bf16: float, page: str, **mor
 
 
 TARGETS: dict[str, Target] = {
-    "v4-8": _tpu("v4:2x2x1", 4, 32 * GIB, 275e12, "v4", chip_config_name="megacore"),
-    "v5e-8": _tpu("v5e:2x4", 8, 16 * GIB, 197e12, "v5e"),
-    "v5p-8": _tpu("v5p:2x2x1", 4, 95 * GIB, 459e12, "v5p"),
-    "v6e-8": _tpu("v6e:2x4", 8, 32 * GIB, 918e12, "v6e"),
-    "tpu7x-8": _tpu("tpu7x:2x2x1", 8, 96 * GIB, 2307e12 / 2, "tpu7x"),
+    "v4-8": _tpu("v4:2x2x1", 4, 32 * GIB, peaks.V4, "v4", chip_config_name="megacore"),
+    "v5e-8": _tpu("v5e:2x4", 8, 16 * GIB, peaks.V5E, "v5e"),
+    "v5p-8": _tpu("v5p:2x2x1", 4, 95 * GIB, peaks.V5P, "v5p"),
+    "v6e-8": _tpu("v6e:2x4", 8, 32 * GIB, peaks.V6E, "v6e"),
+    "tpu7x-8": _tpu("tpu7x:2x2x1", 8, 96 * GIB, peaks.TPU7X, "tpu7x"),
     "h100-1": Target(
         platform="cuda",
         topology="h100",
@@ -120,7 +123,7 @@ TARGETS: dict[str, Target] = {
         memory=84942979072,
         kept_free=0.25,
         kept_for="JAX allocates no more (XLA_PYTHON_CLIENT_MEM_FRACTION)",
-        peak={"bfloat16": 989.5e12, "float32": 494.5e12},  # dense; float32 as TF32
+        peak=peaks.HOPPER,
         source=f"{_H100} (halved: without sparsity), {_PRECISION}",
         options={"target_config": _H100_CONFIG, "topology": "1x1x1"},
     ),

@@ -15,6 +15,8 @@ MACHINE_RUN = "machine"
 FIELDS = (
     "model_steps_per_second",
     "tokens_per_second",
+    "flop_per_second",
+    "mfu",
     "step_seconds",
     "compile_seconds",
     "memory_bytes",

@@ -16,8 +16,10 @@ from jaxreg.store.metrics_log import MetricsLog
 from jaxreg.study.commands import compare as run
 from jaxreg.study.design.experiment import Arm, Experiment
 from jaxreg.study.engine import goodput as meter
-from jaxreg.study.engine import off_values
+from jaxreg.study.engine import off_values, trainer
 from jaxreg.study.engine.goodput import MachineLog, Phases, goodput, machine_rows, sums_of
+from jaxreg.study.engine.status import status_of
+from jaxreg.study.engine.step_flop import step_flop
 from jaxreg.study.report.tensorboard import folder_of, write_tensorboard
 from tests.helpers import tiny
 
@@ -182,6 +184,22 @@ def test_a_row_has_speed_memory_what_is_left_and_goodput(metered):
         "saving 3.4%",
     ):
         assert words in line, line
+
+
+def test_rows_and_the_last_line_have_it(metered):
+    clock, made, path = metered
+    made.begin()
+    made.utilization.devices = 2
+    made.wave(4, 0, step_flop=1e9, peak=1e11)
+    for chunk in (1, 2):
+        clock.after(2.0)
+        made.chunk(10 * chunk, 40, evaluates=True)
+        clock.after(1.0)  # of evaluating: not counted
+        made.evaluated(more=chunk == 1)
+    made.kept()
+    *_, row = machine_rows(path)
+    assert (row["flop_per_second"], row["mfu"]) == (1e10, 0.1)
+    assert "10 GFLOP/s a device, MFU 10%" in made.closing()
 
 
 def test_rows_come_now_and_then(metered):
@@ -406,6 +424,32 @@ def test_saves_are_timed_and_training_is_not_evaluating(quick, tmp_path):
         == pytest.approx(end["seconds"]["training"], abs=0.01)
     )
     assert end["wall_seconds"] == pytest.approx(sum(end["seconds"].values()), abs=0.05)
+
+
+def test_of_a_large_model_a_run_counts_the_steps_it_made(quick, tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer, "LARGE", 0)
+    monkeypatch.setattr(trainer, "peak", lambda kind, dtype: 1e12)
+    flops = []
+
+    def counted(config, dataset):
+        flops.append(step_flop(config, dataset))
+        return flops[-1]
+
+    monkeypatch.setattr(trainer, "step_flop", counted)
+    assert compare(tmp_path) == 0
+    end = machine_rows(tmp_path / "metrics.jsonl")[-1]
+    assert len(set(flops)) == 1 and flops[0] > 0, "arms of dropout rates differ in no product"
+    total = flops[0] * end["model_steps"]
+    seconds = end["training_seconds"] * jax.device_count()
+    assert end["flop_per_second"] == pytest.approx(total / seconds, rel=0.2)
+    status = status_of(tmp_path)["machine"]
+    assert (status["mfu"], status["flop_per_second"]) == (end["mfu"], end["flop_per_second"])
+    assert end["mfu"] == pytest.approx(end["flop_per_second"] / 1e12, rel=0.01)
+
+
+def test_of_a_small_model_nothing_is_counted(quick, tmp_path):
+    assert compare(tmp_path) == 0
+    assert not any("flop_per_second" in row for row in machine_rows(tmp_path / "metrics.jsonl"))
 
 
 def scalars(folder):

@@ -10,8 +10,9 @@ import pytest
 from jaxreg.data import SOURCES
 from jaxreg.study.design import config as configs
 from jaxreg.study.engine import program
+from jaxreg.study.engine.matrix_flop import matrix_flop
 from jaxreg.study.engine.members import plain
-from jaxreg.study.planning.matrix_flop import matrix_flop
+from jaxreg.study.engine.step_flop import step_flop
 from jaxreg.train.step import init_state, train_step
 
 ROOT = Path(__file__).parents[3]
@@ -43,6 +44,9 @@ def test_its_step_has_the_parameters_and_products_of_the_formula(tmp_path):
         )
     layers = B * N * (T * 2 * (block - 2 * D) + 2 * 2 * T * T * D)
     logits = B * T * 2 * table
+    # The count for MFU leaves out what is computed again, whatever the config says.
+    config["train"]["batch_size"], config["model"]["remat"] = B, "block"
+    assert step_flop(config, data) == flop["none"]
     np.testing.assert_allclose(flop["none"], 3 * (layers + logits), rtol=0.01)
     # What is computed again is the forward pass of the blocks, once; not all of its last product.
     np.testing.assert_allclose(flop["block"], 4 * layers + 3 * logits, rtol=0.07)

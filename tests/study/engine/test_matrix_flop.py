@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import Mesh, PartitionSpec
 
-from jaxreg.study.planning.matrix_flop import matrix_flop
+from jaxreg.study.engine.matrix_flop import matrix_flop
 
 A, B = jax.ShapeDtypeStruct((3, 5), jnp.float32), jax.ShapeDtypeStruct((5, 7), jnp.float32)
 ONE = 2 * 3 * 5 * 7
