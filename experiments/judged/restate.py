@@ -77,8 +77,9 @@ def compared(name: str) -> dict[str, Any]:
     for old, new in zip(before["comparisons"], outcome.results["comparisons"], strict=True):
         assert all(old[key] == new[key] for key in STAY), f"{name}: a number changed"
     payload = embedded((folder / "report.html").read_text())
-    chance = re.search(r"chance ([\d.]+)%", " ".join(payload["headline"]))
-    cut = re.search(r"cut from (\w+) and (\w+) both", " ".join(payload["headline"]))
+    told = " ".join([*payload["headline"], *payload.get("details", [])])
+    chance = re.search(r"chance ([\d.]+)%", told)
+    cut = re.search(r"cut from (\w+) and (\w+) both", told)
     assert chance is not None, "the headline says it"
     metric = METRICS[experiment.metric]
     payload |= {
@@ -90,10 +91,16 @@ def compared(name: str) -> dict[str, Any]:
                 outcome.verdicts,
                 outcome.results["arms"],
                 float(chance[1]) / 100,
-                cut.groups() if cut else (),
                 metric,
             ),
         ],
+        "details": summary_text.details(
+            experiment,
+            outcome.verdicts,
+            outcome.results["arms"],
+            cut.groups() if cut else (),
+            metric,
+        ),
         "table": outcome.results["arms"],
         "comparisons": outcome.results["comparisons"],
         "controls": [{"name": key} | own for key, own in outcome.results["controls"].items()],

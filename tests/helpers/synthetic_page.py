@@ -158,6 +158,7 @@ def make_payload(
             "The essay is right when over-fitted; its literal example, one verb per noun, stays"
             " near chance.",
         ],
+        "details": ["Helped: attention dropout .3 (+10.0 points)."],
         "primary": "recombination",
         "margin": 0.05,
         "alpha": 0.05,

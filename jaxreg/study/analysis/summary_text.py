@@ -111,51 +111,118 @@ def headline(
     verdicts: Mapping[str, verdict.Verdict],
     table: Mapping[str, Mapping],
     chance: float = 0.5,
-    cut: Sequence[str] = ("noun", "determiner"),
     metric: Metric = ACCURACY,
 ) -> list[str]:
-    """Sentences on the results, in both directions: what helped, what did not, what stays open.
+    """The answer in two sentences: where the baseline is, and how many arms came out how.
 
     Args:
-      chance: what a guess scores on the primary view. cut: the cues that the view both_cut cuts,
-        where there is one.
+      chance: what a guess scores on the primary view.
       metric: what the numbers are.
     """
-    arms = {name: v for name, v in verdicts.items() if experiment.arms[name].kind == "arm"}
-    if arms and all(v.label == verdict.NOT_TESTABLE for v in arms.values()):
-        reasons = {v.reason for v in arms.values()} - {ALL_DIVERGED}
-        why = reasons.pop() if reasons else "every run of both diverged"
+    if why := _not_comparable(experiment, verdicts):
         return [f"No arm can be compared with the baseline: {why}."]
     mean = table[experiment.baseline][experiment.primary]["mean"]
-    sentences = [
+    return [
         f"On {experiment.primary} the baseline '{experiment.baseline}'"
-        f" {level_in_words(mean, chance, metric)}."
+        f" {level_in_words(mean, chance, metric)}.",
+        *_counts(experiment, verdicts, metric),
     ]
-    for label, words in (
-        (verdict.SUPPORTED, "Helped"),
-        (verdict.OPPOSITE, "Hurt"),
-        (
-            verdict.NEGLIGIBLE,
-            f"Too small to matter (an effect of {metric.margin(experiment.margin)} is excluded)",
-        ),
-        (verdict.INCONCLUSIVE, "Undecided at this number of seeds"),
-        (verdict.NOT_TESTABLE, "Not testable, since every run of both arms diverged"),
-    ):
+
+
+def _counts(
+    experiment: DesignLike, verdicts: Mapping[str, verdict.Verdict], metric: Metric
+) -> list[str]:
+    found = _by_verdict(experiment, verdicts, metric)
+    total = sum(map(len, found.values()))
+    if total < 2:
+        return details(experiment, verdicts, {}, metric=metric)
+    words = {
+        verdict.SUPPORTED: "helped",
+        verdict.OPPOSITE: "hurt",
+        verdict.NEGLIGIBLE: "too small to matter",
+        verdict.INCONCLUSIVE: "undecided at this number of seeds",
+        verdict.NOT_TESTABLE: "not testable",
+    }
+    parts = []
+    for label, own in found.items():
+        most = {verdict.SUPPORTED: own[:1], verdict.OPPOSITE: own[-1:]}.get(label, [])
+        parts.append(f"{len(own)} {words[label]}" + "".join(f", most {each}" for each in most))
+    if verdict.SUPPORTED not in found:
+        parts.insert(0, "none was shown to help")
+    return [f"Of {total} arms: {'; '.join(parts)}."]
+
+
+def _arms(
+    experiment: DesignLike, verdicts: Mapping[str, verdict.Verdict]
+) -> dict[str, verdict.Verdict]:
+    return {name: v for name, v in verdicts.items() if experiment.arms[name].kind == "arm"}
+
+
+def _not_comparable(experiment: DesignLike, verdicts: Mapping[str, verdict.Verdict]) -> str | None:
+    """Why no arm can be compared; None where one can."""
+    arms = _arms(experiment, verdicts)
+    if not arms or any(v.label != verdict.NOT_TESTABLE for v in arms.values()):
+        return None
+    reasons = {v.reason for v in arms.values()} - {ALL_DIVERGED}
+    return reasons.pop() if reasons else "every run of both diverged"
+
+
+def _by_verdict(
+    experiment: DesignLike, verdicts: Mapping[str, verdict.Verdict], metric: Metric
+) -> dict[str, list[str]]:
+    """Verdict -> its arms with their effects, the best first; verdicts that no arm has are out."""
+    labels = (
+        verdict.SUPPORTED,
+        verdict.OPPOSITE,
+        verdict.NEGLIGIBLE,
+        verdict.INCONCLUSIVE,
+        verdict.NOT_TESTABLE,
+    )
+    arms = _arms(experiment, verdicts)
+    made = {}
+    for label in labels:
         found = [
             (judged.difference, judged.ci95, experiment.arms[name].title, judged.by_margin)
             for name, judged in arms.items()
             if judged.label == label and judged.difference is not None and judged.ci95 is not None
         ]
-        if found:
-            listed = ", ".join(
-                f"{title} ({metric.change(difference)} {metric.unit}, {_interval(ci95, metric)}"
-                f"{', more than the margin' if by_margin else ''})"
-                for difference, ci95, title, by_margin in sorted(
-                    found, key=lambda each: -metric.direction * each[0]
-                )
+        made[label] = [
+            f"{title} ({metric.change(difference)} {metric.unit}, {_interval(ci95, metric)}"
+            f"{', more than the margin' if by_margin else ''})"
+            for difference, ci95, title, by_margin in sorted(
+                found, key=lambda each: -metric.direction * each[0]
             )
-            sentences.append(f"{words}: {listed}.")
-    if not any(v.label == verdict.SUPPORTED for v in arms.values()):
+        ]
+    return {label: own for label, own in made.items() if own}
+
+
+def details(
+    experiment: DesignLike,
+    verdicts: Mapping[str, verdict.Verdict],
+    table: Mapping[str, Mapping],
+    cut: Sequence[str] = ("noun", "determiner"),
+    metric: Metric = ACCURACY,
+) -> list[str]:
+    """Every arm's effect, in both directions: what helped, what did not, what stays open.
+
+    Args:
+      table: views by arm; empty leaves the secondary views out. cut: the cues that the view
+        both_cut cuts, where there is one.
+      metric: what the numbers are.
+    """
+    if _not_comparable(experiment, verdicts):
+        return []
+    margin = metric.margin(experiment.margin)
+    words = {
+        verdict.SUPPORTED: "Helped",
+        verdict.OPPOSITE: "Hurt",
+        verdict.NEGLIGIBLE: f"Too small to matter (an effect of {margin} is excluded)",
+        verdict.INCONCLUSIVE: "Undecided at this number of seeds",
+        verdict.NOT_TESTABLE: "Not testable, since every run of both arms diverged",
+    }
+    found = _by_verdict(experiment, verdicts, metric)
+    sentences = [f"{words[label]}: {', '.join(own)}." for label, own in found.items()]
+    if verdict.SUPPORTED not in found:
         sentences.append("No arm was shown to help.")
     return sentences + (_contrasts(experiment, table, cut) if metric == ACCURACY else [])
 
@@ -180,7 +247,7 @@ def _contrasts(
 ) -> list[str]:
     """The effects on the secondary views, without verdicts."""
     sentences = []
-    if "both_cut" in table[experiment.baseline]:
+    if "both_cut" in table.get(experiment.baseline, {}):
         cells = {
             arm: row["both_cut"]["mean"]
             for arm, row in table.items()

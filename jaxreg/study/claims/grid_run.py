@@ -181,13 +181,12 @@ class _GridRun(ledger.Ledger):
 
 def draw(workdir: Path, contents: Mapping[str, Any]) -> None:
     """Writes the pictures and the page of a grid.json into a directory."""
-    map_picture, law_picture = grid_picture.png(contents), grid_law_picture.png(contents)
-    for name, picture in ((PICTURE, map_picture), (LAW_PICTURE, law_picture)):
-        if picture is not None:
+    for name, drawn in ((PICTURE, grid_picture), (LAW_PICTURE, grid_law_picture)):
+        if (picture := drawn.png(contents)) is not None:
             write_bytes(workdir / name, picture)
     command, lines = summary_text.command(sys.argv), grid_law.lines(contents)
-    shown = grid_page.render(contents, map_picture, law_picture, command, lines)
-    write_text(workdir / PAGE, shown)
+    pictures = grid_picture.svg(contents), grid_law_picture.svg(contents)
+    write_text(workdir / PAGE, grid_page.render(contents, *pictures, command, lines))
 
 
 def features_of(design: Design, gatherer: Gatherer, baseline: str) -> dict[str, float]:

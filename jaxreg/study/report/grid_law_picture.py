@@ -1,6 +1,6 @@
 """Laws as a picture: what they predict for cells they were not fitted on, and what was found."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jaxreg.study.report import figures
@@ -16,11 +16,20 @@ Points = list[tuple[float, float, tuple[float, float]]]
 
 def png(contents: Mapping[str, Any]) -> bytes | None:
     """The picture as a PNG; None where no law was tested. The same content gives the same bytes."""
+    return _drawn(contents, figures.png)
+
+
+def svg(contents: Mapping[str, Any]) -> bytes | None:
+    """The same picture as an SVG, its letters as outlines."""
+    return _drawn(contents, figures.svg)
+
+
+def _drawn(contents: Mapping[str, Any], saved: Callable[..., bytes]) -> bytes | None:
     panels = points_of(contents)
     if not panels:
         return None
     with figures.style(STYLE):
-        return figures.png(_figure(panels, contents["unit"]), dpi=130)
+        return saved(_figure(panels, contents["unit"]), dpi=130)
 
 
 def points_of(contents: Mapping[str, Any]) -> dict[str, Points]:

@@ -21,7 +21,7 @@ def render(
 
     Args:
       contents: of grid.json.
-      picture: the map as a PNG, None while no cell is done. law_picture: of the law, None while it
+      picture: the map as an SVG, None while no cell is done. law_picture: of the law, None while it
         is not tested.
       command: that made it. lines: how the law did, in words.
     """

@@ -1,7 +1,7 @@
 """A grid as a picture: effect per cell, with contours at zero and at the margin."""
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ STYLE = {
     "xtick.color": MUTED,
     "ytick.color": MUTED,
     "text.parse_math": False,
+    "svg.hashsalt": "jaxreg",
 }
 PANEL = 2.3
 """Inches of one panel."""
@@ -27,10 +28,19 @@ DARK = 0.65
 
 def png(contents: Mapping[str, Any]) -> bytes | None:
     """The picture as a PNG; None while no cell is done. The same content gives the same bytes."""
+    return _drawn(contents, figures.png)
+
+
+def svg(contents: Mapping[str, Any]) -> bytes | None:
+    """The same picture as an SVG, its letters as outlines."""
+    return _drawn(contents, figures.svg)
+
+
+def _drawn(contents: Mapping[str, Any], saved: Callable[..., bytes]) -> bytes | None:
     if not any(cell["status"] == "done" for cell in contents["cells"]):
         return None
     with figures.style(STYLE):
-        return figures.png(_figure(contents), dpi=130)
+        return saved(_figure(contents), dpi=130)
 
 
 def panels(contents: Mapping[str, Any]) -> list[dict[str, Any]]:

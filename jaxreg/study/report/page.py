@@ -20,7 +20,7 @@ from jaxreg.study.report import verdict_styles
 WEB = Path(__file__).with_name("web")
 
 # In this order: what is used below stands above.
-SHARED_SCRIPTS = ("dom.js", "format.js", "model.js", "tooltip.js", "rows.js")
+SHARED_SCRIPTS = ("dom.js", "format.js", "model.js", "tooltip.js", "rows.js", "save.js")
 SCRIPTS = (
     "metric.js",
     "opening.js",

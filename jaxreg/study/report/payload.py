@@ -57,8 +57,9 @@ def payload_of(
         **({"note": experiment.note} if experiment.note else {}),
         "headline": [
             *summary_text.warnings(experiment, outcome.results),
-            *summary_text.headline(experiment, outcome.verdicts, table, chance, both, metric),
+            *summary_text.headline(experiment, outcome.verdicts, table, chance, metric),
         ],
+        "details": summary_text.details(experiment, outcome.verdicts, table, both, metric),
         "primary": experiment.primary,
         "metric": dataclasses.asdict(metric),
         "margin": experiment.margin,

@@ -55,23 +55,47 @@ def verdicts(differences=DIFFERENCES):
     return dict(zip(differences, family, strict=True))
 
 
-def test_the_headline_says_what_helped_what_hurt_and_what_stays_open():
-    lines = summary_text.headline(DESIGN, verdicts(), TABLE)
-    assert lines[0] == "On recombination the baseline 'none' is right in 70.0% (chance 50%)."
-    helped, hurt, small, open_ = lines[1:5]
+def test_the_headline_is_two_sentences():
+    first, second = summary_text.headline(DESIGN, verdicts(), TABLE)
+    assert first == "On recombination the baseline 'none' is right in 70.0% (chance 50%)."
+    counts = second.split("; ")
+    assert counts[0].startswith("Of 4 arms: 1 helped, most helps (+10.0 points, 95% interval +")
+    assert counts[1].startswith("1 hurt, most hurts (-10.0 points, ")
+    assert counts[2:] == ["1 too small to matter", "1 undecided at this number of seeds."]
+
+
+def test_the_headline_names_the_best_and_the_worst():
+    found = verdicts({"up": 0.1 + NOISE, "flat": 0.2 + NOISE, "down": -0.1 + NOISE})
+    second = summary_text.headline(DESIGN, found, TABLE)[1]
+    assert "2 helped, most idles (+20.0" in second and "1 hurt, most hurts (-10.0" in second
+    none = verdicts({"down": -0.1 + NOISE, "flat": -0.2 + NOISE})
+    second = summary_text.headline(DESIGN, none, TABLE)[1]
+    assert "Of 2 arms: none was shown to help; 2 hurt, most idles (-20.0" in second
+
+
+def test_of_a_single_arm_the_headline_says_all():
+    found = verdicts({"down": -0.1 + NOISE})
+    _, second, last = summary_text.headline(DESIGN, found, TABLE)
+    assert second.startswith("Hurt: hurts (-10.0 points")
+    assert last == "No arm was shown to help."
+
+
+def test_the_details_say_what_helped_what_hurt_and_what_stays_open():
+    lines = summary_text.details(DESIGN, verdicts(), TABLE)
+    helped, hurt, small, open_ = lines[:4]
     assert helped.startswith("Helped: helps (+10.0 points, 95% interval +")
     assert helped.endswith(", more than the margin).")
     assert hurt.startswith("Hurt: hurts (-10.0 points") and small.startswith(
         "Too small to matter (an effect of 5 points is excluded): idles"
     )
     assert open_.startswith("Undecided at this number of seeds: stays open (+3.0 points")
-    assert not any("the same" in line for line in lines), "controls are not in the headline"
+    assert not any("the same" in line for line in lines), "controls are not listed"
     assert "No arm was shown to help." not in lines
     assert any("50.0% for the baseline and 54.0% at most (stays open)" in line for line in lines)
 
 
 def test_where_nothing_helps_it_says_so_and_one_seed_has_no_interval():
-    lines = summary_text.headline(
+    lines = summary_text.details(
         DESIGN, verdicts({"up": np.asarray([0.2]), "down": np.asarray([0.0])}), TABLE
     )
     assert "No arm was shown to help." in lines

@@ -28,7 +28,7 @@ def shown(browser, tmp_path):
 
     def show(found: dict, width: int = 1200) -> chromium.Browser:
         found = json.loads(to_json(found))
-        pictures = grid_picture.png(found), grid_law_picture.png(found)
+        pictures = grid_picture.svg(found), grid_law_picture.svg(found)
         text = grid_page.render(found, *pictures, "jaxreg grid", grid_law.lines(found))
         (tmp_path / "grid.html").write_text(text, encoding="utf-8")
         browser.resize(width)

@@ -335,6 +335,7 @@ def test_every_number_may_be_missing(shown):
         "environment",
         "comparisons",
         "headline",
+        "details",
     ],
 )
 def test_what_was_not_recorded_is_left_out(shown, absent):
@@ -360,9 +361,11 @@ def test_sentence_stays_text(shown):
     payload["question"] = payload["headline"][0] = payload["flipped"]["attention_30_decay"][0][
         "text"
     ] = evil
+    payload["details"] = [evil]
     payload["matrices"]["words"][0] = "<b>the</b>"
     browser = shown(payload)
     assert browser.text("h1") == evil
+    assert browser.text("#opening .lines") == evil
     assert browser.count("img") == 0
     assert browser.text("#before tbody th") == "<b>the</b>"
     assert browser.run("return document.title") == payload["title"]

@@ -23,7 +23,15 @@ function drawTable() {
   const names = ["cell", "arm", `difference, ${payload.unit}`, "95% interval", "verdict", "tuned to", "of the law", "read with care"];
   const rows = payload.cells.flatMap(cellRows).map((row) => html("tr", {}, row.map((text, at) => (at ? html("td", {}, text) : html("th", { scope: "row" }, text)))));
   const head = html("thead", {}, html("tr", {}, names.map((name) => html("th", { scope: "col" }, name))));
-  return [scrolling("Every cell", html("table", { class: "numbers" }, head, html("tbody", {}, rows))), ...waiting()].filter(Boolean);
+  return [scrolling("Every cell", html("table", { class: "numbers" }, head, html("tbody", {}, rows))), saving(csvButton("every cell", ...rawCells())), ...waiting()].filter(Boolean);
+}
+
+function rawCells() {
+  const scaled = (value) => (known(value) ? Number((payload.scale * value).toPrecision(6)) : null);
+  const axes = payload.axes.map(({ name }) => name);
+  const rows = payload.cells.flatMap((cell) => Object.entries(cell.effects).map(([arm, effect]) => [
+    ...axes.map((name) => cell.cell[name]), arm, ...[effect.difference, ...(effect.ci95 ?? [null, null])].map(scaled), effect.verdict ?? effect.reason, taken(cell.tuning[arm]), roleOf(cell)]));
+  return [[...axes, "arm", `difference (${payload.unit})`, "from", "to", "verdict", "tuned to", "of the law"], rows];
 }
 
 // The cells that have no row yet, and why.
@@ -56,15 +64,30 @@ const done = payload.cells.filter((cell) => cell.status !== "not run yet").lengt
 mounted("eyebrow").append(`${done} of ${payload.cells.length} cells · ${plural(seeds.length, "seed")} · ${payload.primary}`);
 mounted("title").append(payload.question);
 mounted("warnings").append(...drawWarnings());
-const picture = (png, words) => html("img", { src: `data:image/png;base64,${png}`, alt: words, style: "max-width: 100%" });
+// In how many cells each arm came out how.
+function drawHeadline() {
+  return challengers.map((arm) => {
+    const verdicts = payload.cells.map((cell) => cell.effects[arm.name]).filter(Boolean).map((effect) => verdictOf(effect)?.start ?? "without a verdict");
+    const counted = [...new Set(verdicts)].sort().map((words) => `${words} in ${verdicts.filter((each) => each === words).length}`);
+    return verdicts.length ? html("li", {}, `${arm.title}, ${plural(verdicts.length, "cell")}: ${listed(counted)}.`) : null;
+  }).filter(Boolean);
+}
+
+// The picture is a file of its own inside this page, so it is saved as it is.
+function picture(name, drawing, words) {
+  const file = `data:image/svg+xml;base64,${drawing}`;
+  return [scrolling(`${words} Scrolls sideways.`, html("img", { src: file, alt: words })),
+    saving(html("a", { class: "save", href: file, download: `${slug(`${document.title} ${name}`)}.svg`, "aria-label": `save as SVG: ${name}` }, "save as SVG"))];
+}
+mounted("headline").append(...drawHeadline());
 if (payload.picture) {
-  mounted("picture").append(picture(payload.picture, "Differences per cell, with contours at zero and at the margin; the table below has the numbers."));
+  mounted("picture").append(...picture("map", payload.picture, "Differences per cell, with contours at zero and at the margin; the table below has the numbers."));
 }
 if (payload.law || payload.other_law) {
   if (payload.law) mounted("statement").append(`Stated before the run: ${payload.law.statement}`);
   else mounted("statement").append(`Fitted on another grid, ${payload.other_law.grid}: ${payload.other_law.statement}`);
   mounted("law").append(html("ul", { class: "lines" }, payload.lines.map((line) => html("li", {}, line))), drawCoefficients() ?? "");
-  if (payload.law_picture) mounted("law").append(picture(payload.law_picture, "Effects that were found against those that the law predicts, of each cell that tests it; dashed: equal."));
+  if (payload.law_picture) mounted("law").append(...picture("law", payload.law_picture, "Effects that were found against those that the law predicts, of each cell that tests it; dashed: equal."));
 } else {
   mounted("law").closest("section").hidden = true;
 }

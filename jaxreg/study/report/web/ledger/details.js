@@ -25,7 +25,7 @@ function drawQuestion(box, claim, question) {
     const chart = html("div");
     box.append(chart);
     responsive(chart, (width) => rowChart(width, questionSpec(claim, question)));
-    box.append(levels(claim, question));
+    box.append(saving(svgButton(`${claim.id} ${question.name}`, chart)), levels(claim, question));
   }
   drawChecks(box, question);
 }
@@ -61,7 +61,7 @@ function chartRow(claim, entry, title) {
 
 function levels(claim, question) {
   const rows = Object.entries(question.arms).map(([arm, found]) => [arm, level(found.mean, question), knownPair(found.ci95) ? `${level(found.ci95[0], question)} to ${level(found.ci95[1], question)}` : DASH, ...found.per_seed.map((value) => level(value, question))]);
-  return numbersTable(`${question.measure} of each arm, seed by seed (${question.unit})`, ["arm", "mean", "95% interval", ...claim.seeds.map((seed) => `seed ${seed}`)], rows);
+  return numbersTable(`${claim.id}, ${question.name}: ${question.measure} of each arm, seed by seed (${question.unit})`, ["arm", "mean", "95% interval", ...claim.seeds.map((seed) => `seed ${seed}`)], rows);
 }
 
 function drawChecks(box, question) {
@@ -78,7 +78,7 @@ function drawSecondary(box, claim) {
     const entries = claim.secondary.filter((entry) => entry.unit === unit);
     const values = entries.flatMap((entry) => [...entry.per_seed, ...(entry.ci95 ?? [])].map((value) => scaled(value, entry)));
     const chart = html("div");
-    box.append(chart);
+    box.append(chart, saving(svgButton(`${claim.id} beside it, ${unit}`, chart)));
     responsive(chart, (width) => rowChart(width, {
       label: `Secondary effects in ${unit}`, axis: unit, domain: extent(values, [0]), tick: (value) => signed(value, value % 1 === 0 ? 0 : 2), lane: 46, band: null,
       lines: [{ at: 0, text: "no effect", key: "zero" }], rows: entries.map((entry) => chartRow(claim, entry, entry.name)),
@@ -90,10 +90,10 @@ function drawArms(box, claim) {
   const rows = claim.arms.map((arm) => [arm.name, arm.title, [settingText(arm.diff), settingText(arm.setting), arm.config].filter(Boolean).join("; ") || "as the config",
     arm.tuned ? `${settingText(arm.tuned)}${arm.like ? ` (as ${arm.like})` : ""}` : DASH, Object.entries(arm.sweep).map(([field, values]) => `${field}: ${values.join(", ")}`).join("") || DASH,
     arm.diverged ? `${arm.diverged[0]} of ${arm.diverged[1]}` : DASH]);
-  const arms = numbersTable("Arms", ["arm", "what", "differs in", "tuned", "sweep", "diverged"], rows);
+  const arms = numbersTable(`Arms of ${claim.id}`, ["arm", "what", "differs in", "tuned", "sweep", "diverged"], rows);
   arms.open = true;
   box.append(html("h3", {}, "Arms and tuning"), arms);
   const tuned = claim.arms.filter((arm) => arm.tuning).flatMap((arm) => arm.tuning.options.map((option, index) => [arm.name, settingText(option), percent(arm.tuning.scores[index]), index === arm.tuning.chosen ? "chosen" : ""]));
-  if (tuned.length) box.append(numbersTable(`What was tried: validation accuracy, mean over the tuning seeds ${claim.tuning_seeds.join(", ")}`, ["arm", "candidate", "validation", ""], tuned));
+  if (tuned.length) box.append(numbersTable(`What was tried for ${claim.id}: validation accuracy, mean over the tuning seeds ${claim.tuning_seeds.join(", ")}`, ["arm", "candidate", "validation", ""], tuned));
   if (claim.cost) box.append(html("p", { class: "small" }, `${plural(claim.cost.members, "member")}: ${claim.cost.tuning.toLocaleString("en")} model-steps of tuning, ${claim.cost.evaluation.toLocaleString("en")} of evaluation, ${claim.cost.shared.toLocaleString("en")} shared with claims above.`));
 }

@@ -20,7 +20,8 @@ function drawCurves(box) {
     redraw();
   };
   const pick = kinds.loss.length > 0 && choice("Show", "curve-kind", [["accuracy", "accuracy"], ["loss", "loss"]], kind, show);
-  box.append(curveFinding(recorded), html("div", { class: "controls-row" }, legend, pick || ""), grid, curveNumbers(recorded, kinds[kind]));
+  const figure = html("div", {}, html("div", { class: "controls-row" }, legend), grid);
+  box.append(curveFinding(recorded) ?? "", pick ? html("div", { class: "controls-row" }, pick) : "", figure, saving(svgButton("learning curves", figure)), curveNumbers(recorded, kinds[kind]));
   show(kind);
 }
 
@@ -152,5 +153,12 @@ function lossFinding(recorded) {
 
 function curveNumbers(recorded, keys) {
   const rows = recorded.map((arm) => [arm.title, ...keys.map((key) => (key.startsWith(LOSS) ? weight : percent)(lastValue(arm, key)))]);
-  return numbersTable("Where the curves end, in numbers", ["arm", ...keys.map(curveName)], rows);
+  return numbersTable("Where the curves end, in numbers", ["arm", ...keys.map(curveName)], rows, curveRaw(recorded));
+}
+
+// Every point of every curve, whichever kind is shown.
+function curveRaw(recorded) {
+  const rows = recorded.flatMap((arm) => Object.entries(payload.curves[arm.name]).flatMap(([key, curve]) => curve.steps.map((step, index) => [
+    arm.name, key.startsWith(LOSS) ? "loss" : "accuracy", plainKey(key), step, curve.mean[index], curve.lo?.[index], curve.hi?.[index]])));
+  return { columns: ["arm", "what", "view", "step", "mean", "from", "to"], rows };
 }

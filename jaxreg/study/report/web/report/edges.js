@@ -18,7 +18,7 @@ function drawEdges(box) {
   const { node, update } = probabilityBar();
   const numbers = html("div");
   const redraw = responsive(stage, (width) => scrolling("The verb’s connections", edgeStage(Math.max(width, matrixData.words.length * SLOT))));
-  box.append(html("div", { class: "controls-row" }, scope), html("div", { class: "edge-figure" }, stage, node), numbers);
+  box.append(html("div", { class: "controls-row" }, scope), html("div", { class: "edge-figure" }, stage, node), saving(svgButton("connections", stage)), numbers);
   shared.listeners.push(() => {
     keepFocus(stage, redraw);
     update();
@@ -37,8 +37,8 @@ function edgeStage(width) {
   const arcs = words.map((_, column) => edgeArc(column, at(query), at(column), base, far));
   const picture = svg("svg", { class: "arcs", viewBox: `0 0 ${width} ${base}`, width, height: base, "aria-hidden": "true" }, arcs);
   const buttons = words.map((word, column) => html("button", { type: "button", class: `word${column === query ? " verb" : ""}${shared.cut === column ? " severed" : ""}`, "data-edge": column,
-    "aria-pressed": String(shared.cut === column), "aria-label": `${verbWord()} → ${word}, weight ${weight(edgeWeight(column))}: ${shared.cut === column ? "mend" : "sever"}`,
-    onclick: () => sever(column) }, html("span", {}, word), html("span", { class: "small" }, weight(edgeWeight(column)))));
+    "aria-pressed": String(shared.cut === column), "aria-label": `${word} ${weight(edgeWeight(column))}, the weight of ${verbWord()} → ${word}: ${shared.cut === column ? "mend" : "sever"}`,
+    onclick: () => sever(column) }, html("span", {}, word), " ", html("span", { class: "small" }, weight(edgeWeight(column)))));
   return html("div", { class: "edge-stage", style: `width:${width}px` }, picture, html("div", { class: `words${isCrowded() ? " crowded" : ""}`, style: `grid-template-columns:repeat(${words.length},1fr)` }, buttons));
 }
 

@@ -1,5 +1,16 @@
 // Effects: a dot per seed, the mean, its interval, the zero line and the margin.
 
+// In the opening: the arms on the view that decides, without checks and without seeds.
+function drawPicture(box) {
+  const shown = challengers.filter((arm) => arm.kind === "arm" && contrast(arm.name, payload.primary));
+  const entries = shown.map((arm) => contrast(arm.name, payload.primary));
+  if (!shown.length) return;
+  const spec = overview(forestSpec(payload.primary, shown), (index) => entries[index], forestDomain(entries.flatMap((entry) => entry.ci95 ?? [])));
+  const chart = html("div");
+  box.append(chart, saving(svgButton("effects", chart)));
+  responsive(chart, (width) => rowChart(width, spec));
+}
+
 function drawForest(box) {
   let view = payload.primary;
   const chart = html("div");
@@ -14,7 +25,7 @@ function drawForest(box) {
   };
   const options = tableViews.filter(({ name }) => challengers.some((arm) => contrast(arm.name, name)))
     .map(({ name, title }) => [name, name === payload.primary ? `${title ?? name} (decides)` : title ?? name]);
-  box.append(html("div", { class: "controls-row" }, dropDown("View", options, view, show)), note, chart, numbers);
+  box.append(html("div", { class: "controls-row" }, dropDown("View", options, view, show)), note, chart, saving(svgButton("every seed", chart)), numbers);
   show(view);
 }
 
@@ -26,14 +37,15 @@ function forestNote(view) {
   return `The largest effect on ${viewTitle(view)} is that of ${quoted(top)}: ${effect(entry.difference)} ${metric.unit} ${effectRange(entry.ci95)}.`;
 }
 
-function forestSpec(view) {
-  const shown = challengers.filter((arm) => contrast(arm.name, view));
+const forestDomain = (values) => extent(values, known(payload.margin) ? [-payload.margin * 1.3, payload.margin * 1.3] : [-0.05, 0.05]);
+
+function forestSpec(view, shown = challengers.filter((arm) => contrast(arm.name, view))) {
   const values = shown.flatMap((arm) => [...(contrast(arm.name, view).per_seed ?? []), ...(contrast(arm.name, view).ci95 ?? [])]);
   const margin = payload.margin;
   return {
     label: `Difference from ${baselineTitle} on ${viewTitle(view)}, per arm`,
     axis: `${effectAxis} against ${baselineTitle}   (← ${direction > 0 ? "worse · better" : "better · worse"} →)`,
-    domain: extent(values, known(margin) ? [-margin * 1.3, margin * 1.3] : [-0.05, 0.05]),
+    domain: forestDomain(values),
     tick: effectTick, lane: 46,
     band: known(margin) ? [-margin, margin] : null,
     lines: [{ at: 0, text: known(margin) ? `no effect · margin ±${marginText()}` : "no effect", key: "zero" }],
@@ -62,5 +74,13 @@ function forestNumbers(view) {
     const entry = contrast(arm.name, view);
     return [arm.title, effect(entry.difference), effectRange(entry.ci95), pValue(entry.p), pValue(entry.p_holm), ...seeds.map((_, index) => effect(entry.per_seed?.[index]))];
   });
-  return numbersTable(`These effects in numbers, seed by seed (${metric.unit}, ${viewTitle(view)})`, columns, rows);
+  return numbersTable(`These effects in numbers, seed by seed (${metric.unit}, ${viewTitle(view)})`, columns, rows, forestRaw(view));
+}
+
+function forestRaw(view) {
+  const rows = challengers.filter((arm) => contrast(arm.name, view)).map((arm) => {
+    const entry = contrast(arm.name, view);
+    return [arm.name, view, scaled(entry.difference), ...scaledPair(entry.ci95), entry.p, entry.p_holm, entry.verdict, ...seeds.map((_, index) => scaled(entry.per_seed?.[index]))];
+  });
+  return { columns: ["arm", "view", `difference (${metric.unit})`, "from", "to", "p", "p (Holm)", "verdict", ...seeds.map((seed) => `seed ${seed}`)], rows };
 }

@@ -12,7 +12,8 @@ function drawMass(box) {
   const chart = html("div");
   const legend = html("div", { class: "legend" }, LOOKED_AT.map(({ shape, key, text }) => html("span", {},
     svg("svg", { width: 16, height: 16, "aria-hidden": "true" }, mark(shape, key, 8, 8, 5)), text)));
-  box.append(massFinding(shown), html("div", { class: "controls-row" }, legend), chart, massNumbers(shown));
+  const figure = html("div", {}, html("div", { class: "controls-row" }, legend), chart);
+  box.append(massFinding(shown), figure, saving(svgButton("attention", figure)), massNumbers(shown));
   responsive(chart, (width) => rowChart(width, massSpec(shown)));
 }
 

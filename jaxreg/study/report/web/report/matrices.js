@@ -18,13 +18,21 @@ function drawMatrices(box) {
   const before = html("div", { class: "matrix", id: "before" });
   const after = html("div", { class: "matrix", id: "after" });
   const note = html("p", { class: "shows", id: "dropped-note", "aria-live": "polite" });
-  box.append(html("div", { class: "matrix-controls" }, pick, stepSlider()), note, html("div", { class: "pair" }, before, after), matrixKey());
+  box.append(html("div", { class: "matrix-controls" }, pick, stepSlider()), note, html("div", { class: "pair" }, before, after), matrixKey(),
+    saving(csvButton("attention weights", ["layer", "head", "row", "column", "weight", "kept"], matrixRaw)));
   shared.listeners.push(() => {
     keepFocus(before, () => before.replaceChildren(matrixTitle("before dropping", ""), scrolling("Weights before dropping", matrixTable(false))));
     after.replaceChildren(matrixTitle("after dropping", `at step ${matrixData.steps[shared.step]?.step ?? DASH}`), scrolling("Weights after dropping", matrixTable(true)));
     drawThumbnails(pick);
     note.replaceChildren(...droppedNote());
   });
+}
+
+// Every weight of every head, and whether the chosen step kept it. Words are numbered: one may stand twice.
+function matrixRaw() {
+  const named = matrixData.words.map((word, place) => `${place + 1} ${word}`);
+  return matrixData.weights.flatMap((heads, layer) => heads.flatMap((rows, head) => rows.flatMap((weights, row) => weights.map((value, column) => [
+    layer + 1, head + 1, named[row], named[column], value, keptAt(layer, head, row, column) ? 1 : 0]))));
 }
 
 const matrixTitle = (name, when) => html("p", { class: "matrix-title" }, html("b", {}, name), ` ${when}`,
@@ -70,9 +78,7 @@ function matrixCell(row, column, dropping) {
 }
 
 function cellClass(value) {
-  if (!known(value)) return "kept";
-  if (value < TINY) return "kept tiny";
-  return value > 0.8 ? "kept strong" : "kept";
+  return known(value) && value < TINY ? "kept tiny" : "kept";
 }
 
 function sever(column) {

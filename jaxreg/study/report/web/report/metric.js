@@ -7,6 +7,9 @@ const level = (value) => (isAccuracy ? percent(value) : known(value) ? fixed(val
 const levelRange = (pair) => (isAccuracy ? percentRange(pair) : knownPair(pair) ? `${level(pair[0])} to ${level(pair[1])}` : DASH);
 const effect = (value, digits = metric.digits) => (known(value) ? signed(metric.scale * value, digits) : DASH);
 const effectRange = (pair) => (knownPair(pair) ? `[${effect(pair[0])}, ${effect(pair[1])}]` : DASH);
+// For files: the number in the unit that is shown, with every digit that the page has.
+const scaled = (value) => (known(value) ? Number((metric.scale * value).toPrecision(6)) : null);
+const scaledPair = (pair) => (pair ?? [null, null]).map(scaled);
 const effectAxis = isAccuracy ? "points of accuracy" : `${metric.unit} of loss`;
 // A tick of an axis of effects: whole points, or as many digits as nats need.
 const effectTick = (value) => (isAccuracy ? points(value, 0) : signed(value, 3).replace(/\.?0+$/, "") || "0");

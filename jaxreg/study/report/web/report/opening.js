@@ -14,6 +14,8 @@ function drawOpening() {
   mounted("headline").append(...(payload.headline ?? []).map((line) => html("li", {}, line)));
   mounted("prediction").append(payload.prediction ?? "Nothing was predicted.");
   mounted("scope").append(payload.scope ?? "");
+  drawPicture(mounted("picture"));
+  mounted("details").append(...(payload.details ?? []).map((line) => html("li", {}, line)));
   drawExample();
   if (!isAccuracy) {
     mounted("level-words").textContent = `${metric.title} (nats, lower is better)`;

@@ -11,7 +11,8 @@ const CHANCE = 0.5;
 function drawPathways(box) {
   const shown = arms.filter((arm) => payload.pathways?.[arm.name]);
   const chart = html("div");
-  box.append(pathwayFinding(shown), html("div", { class: "path-legend" }, PATHWAYS.map(pathwayDiagram)), chart, pathwayNumbers(shown));
+  const figure = html("div", {}, html("div", { class: "path-legend" }, PATHWAYS.map(pathwayDiagram)), chart);
+  box.append(pathwayFinding(shown) ?? "", figure, saving(svgButton("cuts", figure)), pathwayNumbers(shown));
   responsive(chart, (width) => rowChart(width, pathwaySpec(shown)));
 }
 

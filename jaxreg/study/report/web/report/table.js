@@ -7,7 +7,16 @@ function drawTable(box) {
   const rows = arms.map((arm) => html("tr", { class: arm.name === payload.baseline ? "baseline" : arm.kind },
     armHeading(arm), tableViews.map((view) => tableCell(arm, view))));
   const table = html("table", { class: "results" }, html("thead", {}, head), html("tbody", {}, rows));
-  box.append(...tableFinding(), scrolling(`${isAccuracy ? "Accuracy" : "Loss"} of every arm on every view; scrolls sideways`, table), tableKey(), askedList());
+  box.append(...tableFinding(), scrolling(`${isAccuracy ? "Accuracy" : "Loss"} of every arm on every view; scrolls sideways`, table), tableKey(), saving(csvButton("every arm on every view", ...tableRaw())), askedList());
+}
+
+function tableRaw() {
+  const unit = isAccuracy ? "%" : metric.unit;
+  const rows = arms.flatMap((arm) => tableViews.map((view) => {
+    const [found, entry] = [accuracy(arm.name, view.name), contrast(arm.name, view.name)];
+    return [arm.name, view.name, scaled(found?.mean), ...scaledPair(found?.ci95), scaled(entry?.difference), ...scaledPair(entry?.ci95), entry?.p, entry?.p_holm, entry?.verdict];
+  }));
+  return [["arm", "view", `${metric.title} (${unit})`, "from", "to", `difference (${metric.unit})`, "from", "to", "p", "p (Holm)", "verdict"], rows];
 }
 
 function viewHeading(view) {

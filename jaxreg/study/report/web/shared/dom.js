@@ -35,11 +35,12 @@ function responsive(box, draw) {
 }
 
 // The numbers behind a figure, as a table: for screen readers, for paper, and for those who cannot hover.
-function numbersTable(caption, columns, rows) {
+// `raw` is what a CSV file of it holds, where that is more than what is shown.
+function numbersTable(caption, columns, rows, raw = { columns, rows }) {
   const head = html("tr", {}, columns.map((column) => html("th", { scope: "col" }, column)));
   const body = rows.map((row) => html("tr", {}, row.map((cell, index) => (index === 0 ? html("th", { scope: "row" }, cell) : html("td", {}, cell)))));
   const table = html("table", { class: "numbers" }, html("thead", {}, head), html("tbody", {}, body));
-  return html("details", { class: "numbers-box" }, html("summary", {}, caption), scrolling(caption, table));
+  return html("details", { class: "numbers-box" }, html("summary", {}, caption), scrolling(caption, table), saving(csvButton(caption, raw.columns, raw.rows)));
 }
 
 // A labelled drop-down; options are [value, text] pairs.

@@ -2,6 +2,7 @@
 //
 // spec: { label, axis, domain, tick(value), lane (height of the marks), lines: [{ at, text, key }], band: [from, to] | null,
 //         rows: [{ title, tag, side, sideKey, tip, draw(group, x, lane) }] }
+// whole: the chart is one image and its rows cannot be focused.
 // sideName, if any, is the heading of the side texts. Wide: title left, side text right. Narrow: both above the marks.
 
 const LABEL_WIDTH = 236;
@@ -69,13 +70,13 @@ function rowChart(width, spec) {
     const marks = svg("g", { transform: `translate(0,${frame.wide ? 6 : 44})` });
     row.draw(marks, frame.x, spec.lane);
     const label = frame.wide ? row : { ...row, side: [spec.sideName, [row.side ?? ""].flat().filter(Boolean).join(" · ")].filter(Boolean).join(": ") };
-    const focusable = { class: `row ${row.key ?? ""}`, transform: `translate(0,${top})`, tabindex: "0", role: "img", "aria-label": row.tip, "data-tip": row.tip };
+    const focusable = { class: `row ${row.key ?? ""}`, transform: `translate(0,${top})`, "data-tip": row.tip, ...(spec.whole ? {} : { tabindex: "0", role: "img", "aria-label": row.tip }) };
     const floor = svg("rect", { class: "row-floor", x: 0, y: 0, width, height: frame.rowHeight });
     return svg("g", focusable, floor, rowLabels(frame, label, spec.lane), marks);
   });
   const rules = spec.rows.map((row, index) => row.ruleAbove && index > 0
     && svg("line", { class: "rule", x1: 0, x2: width, y1: HEAD_HEIGHT + index * frame.rowHeight, y2: HEAD_HEIGHT + index * frame.rowHeight }));
-  return svg("svg", { class: "chart", viewBox: `0 0 ${width} ${frame.height}`, width, height: frame.height, role: "group", "aria-label": spec.label },
+  return svg("svg", { class: "chart", viewBox: `0 0 ${width} ${frame.height}`, width, height: frame.height, role: spec.whole ? "img" : "group", "aria-label": spec.label },
     chartGuides(frame, spec), chartAxis(frame, spec), rules, rows);
 }
 
@@ -111,6 +112,16 @@ function swarm(values, x, y, radius, room) {
 function effectMarks(group, x, key, entry, dots) {
   const placed = swarm(dots.map(({ value }) => value), x, 32, 3.4, 8);
   group.append(...placed.map((dot) => svg("circle", { class: `seed ${key}`, cx: dot.x, cy: dot.y, r: 3.4, "data-tip": dots[dot.index].tip })));
-  if (knownPair(entry.ci95)) group.append(whisker(key, x(entry.ci95[0]), x(entry.ci95[1]), 12));
-  if (known(entry.difference)) group.append(mark("diamond", key, x(entry.difference), 12, 6));
+  meanMarks(group, x, key, entry, 12);
+}
+
+function meanMarks(group, x, key, entry, y) {
+  if (knownPair(entry.ci95)) group.append(whisker(key, x(entry.ci95[0]), x(entry.ci95[1]), y));
+  if (known(entry.difference)) group.append(mark("diamond", key, x(entry.difference), y, 6));
+}
+
+// The opening's picture: of a chart of effects only the means and intervals, as one image with its words.
+function overview(spec, entryOf, domain) {
+  const rows = spec.rows.map((row, index) => ({ ...row, draw: (group, x) => meanMarks(group, x, row.key, entryOf(index), 13) }));
+  return { ...spec, label: [spec.label, ...rows.map((row) => row.tip)].join(". "), domain, lane: 26, rows, whole: true };
 }

@@ -1,3 +1,16 @@
+// In the opening: the view that decides, means and intervals only.
+function drawPicture(box) {
+  const shown = challengers.filter((arm) => contrast(arm.name, payload.primary));
+  if (!shown.length) return;
+  const entries = shown.map((arm) => contrast(arm.name, payload.primary));
+  const chart = html("div");
+  box.append(chart, saving(svgButton("differences", chart)));
+  responsive(chart, (width) => rowChart(width, overview(forestSpec(payload.primary, width < 720), (index) => entries[index],
+    forestDomain(entries.flatMap((entry) => [...(entry.ci95 ?? []), entry.difference]), hasVerdicts ? payload.margin : null))));
+}
+
+const forestDomain = (values, margin) => extent(values, margin === null ? [0] : [-1.3 * margin, 1.3 * margin]);
+
 // Differences from the baseline: the mean, its interval, zero and the margin; a dot per seed where runs are paired.
 
 function drawForest(box) {
@@ -16,7 +29,7 @@ function drawForest(box) {
     const options = views.map(({ name }) => [name, name === payload.primary ? `${name} (decides)` : name]);
     box.append(html("div", { class: "controls-row" }, dropDown("View", options, view, show)));
   }
-  box.append(chart, numbers);
+  box.append(chart, saving(svgButton("every difference", chart)), numbers);
   show(view);
 }
 
@@ -24,7 +37,7 @@ function forestSpec(view, narrow) {
   const rows = challengers.filter((arm) => contrast(arm.name, view));
   const values = rows.flatMap((arm) => [...contrast(arm.name, view).dots.map(([, value]) => value), ...(contrast(arm.name, view).ci95 ?? []), contrast(arm.name, view).difference]);
   const margin = view === payload.primary && hasVerdicts ? payload.margin : null;
-  const domain = extent(values, margin === null ? [0] : [-1.3 * margin, 1.3 * margin]);
+  const domain = forestDomain(values, margin);
   return {
     label: `Difference from ${baselineTitle} on ${view}, per arm`, axis: `${view}, difference from ${baselineTitle}   (${arrow})`, domain,
     tick: (value) => signed(value, tickDigits(domain)), lane: 46, band: margin === null ? null : [-margin, margin],

@@ -7,6 +7,7 @@ function drawOpening() {
   mounted("title").append(payload.title);
   mounted("warnings").append(...payload.warnings.map((line) => html("li", {}, html("b", {}, "Read this first. "), line)));
   mounted("headline").append(...payload.headline.map((line) => html("li", {}, line)));
+  drawPicture(mounted("picture"));
   mounted("contents").append(...[...document.querySelectorAll("main > section")].filter((part) => !part.hidden)
     .map((part) => html("a", { href: `#${part.id}` }, part.querySelector("h2").textContent)));
 }

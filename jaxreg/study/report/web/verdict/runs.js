@@ -5,9 +5,11 @@ function drawRuns(box) {
   const thinned = shown.some((arm) => accuracy(arm.name, payload.primary).dots.length < accuracy(arm.name, payload.primary).runs);
   const chart = html("div");
   responsive(chart, (width) => rowChart(width, runsSpec(shown)));
-  box.append(chart);
+  box.append(chart, saving(svgButton("every run", chart), csvButton("every run", ["arm", "seed", payload.primary], runsRaw(shown))));
   if (thinned) box.append(html("p", { class: "small" }, "Of arms with many runs the dots are a sample, at equal steps of rank; means and intervals are of all runs."));
 }
+
+const runsRaw = (shown) => shown.flatMap((arm) => accuracy(arm.name, payload.primary).dots.map(([seed, value]) => [arm.title, seed, value]));
 
 function runsSpec(shown) {
   const cells = shown.map((arm) => accuracy(arm.name, payload.primary));

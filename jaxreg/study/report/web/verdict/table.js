@@ -8,7 +8,16 @@ function drawVerdicts(box) {
   const columns = ["arm", hasVerdicts ? "verdict" : null, "difference", "p (Holm)", payload.primary, "runs"].filter(Boolean);
   const head = html("tr", {}, columns.map((column) => html("th", { scope: "col" }, column)));
   box.append(scrolling("Verdict of every arm; scrolls sideways", html("table", { class: "judged" }, html("thead", {}, head),
-    html("tbody", {}, baselineRow(columns.length), challengers.filter((arm) => contrast(arm.name, payload.primary)).map(armRow)))));
+    html("tbody", {}, baselineRow(columns.length), challengers.filter((arm) => contrast(arm.name, payload.primary)).map(armRow)))),
+    saving(csvButton("verdicts", ...verdictsRaw())));
+}
+
+function verdictsRaw() {
+  const rows = arms.filter((arm) => accuracy(arm.name, payload.primary)).map((arm) => {
+    const [cell, entry] = [accuracy(arm.name, payload.primary), contrast(arm.name, payload.primary)];
+    return [arm.title, entry?.verdict ?? entry?.reason, entry?.difference, ...(entry?.ci95 ?? [null, null]), entry?.p, entry?.p_holm, cell.mean, ...(cell.ci95 ?? [null, null]), cell.runs];
+  });
+  return [["arm", "verdict", "difference", "from", "to", "p", "p (Holm)", payload.primary, "from", "to", "runs"], rows];
 }
 
 function level(arm) {

@@ -6,6 +6,8 @@ function drawMethod(box) {
 
 const drawLines = (lines) => (box) => box.append(...lines.map((line) => html("li", {}, line)));
 
+const scrolled = (label) => ({ tabindex: "0", role: "region", "aria-label": `${label}, to quote` });
+
 function quotable(title, text, node) {
   const done = html("span", { role: "status", class: "small" });
   const copy = async () => {
@@ -16,6 +18,6 @@ function quotable(title, text, node) {
 }
 
 function drawWords(box) {
-  box.append(quotable("Paragraph", payload.paragraph, html("p", { class: "prose" }, payload.paragraph)), quotable("Markdown", payload.markdown, html("pre", {}, payload.markdown)));
-  if (payload.command) box.append(quotable("Command", payload.command, html("pre", {}, payload.command)));
+  box.append(quotable("Paragraph", payload.paragraph, html("p", { class: "prose" }, payload.paragraph)), quotable("Markdown", payload.markdown, html("pre", scrolled("Markdown"), payload.markdown)));
+  if (payload.command) box.append(quotable("Command", payload.command, html("pre", scrolled("Command"), payload.command)));
 }
