@@ -25,6 +25,7 @@ from jaxreg.study.analysis.metric import ACCURACY, Metric
 
 LINE_EVERY_SECONDS = 15.0  # between progress lines in a log file
 REFRESH_PER_SECOND = 2  # of the live table; rendering shares the cores with training
+SCREEN = 22  # lines of the opening: a terminal's 24, less the prompt and the first progress
 PLAIN_WIDTH = 100  # characters of a line in a log file
 
 
@@ -38,7 +39,8 @@ class Display:
 
         Args:
           question, prediction: sentences.
-          rows: view title, a trained sentence with its answer, a held-out one with the question.
+          rows: view title, a trained sentence with its answer, a held-out one with the question;
+            the view that matters most first.
           scope: one line: model size, data, regime, seeds, device.
         """
 
@@ -103,6 +105,17 @@ class Display:
         """Gives the terminal back."""
 
 
+def _asked(rows: Sequence[tuple[str, str, str]], count: int) -> Group:
+    """The first `count` views with an example each, and how many there are besides."""
+    asked = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for name in ("held-out set", "trained", "asked"):
+        asked.add_column(name)
+    for row in rows[:count]:
+        asked.add_row(*(Text(cell) for cell in row))
+    more = len(rows) - count
+    return Group(asked, *([Text(f"and {more} more in the report", style="dim")] if more else []))
+
+
 class Silent(Display):
     """Shows nothing."""
 
@@ -122,17 +135,29 @@ class _Shown(Display):
     def opening(
         self, question: str, prediction: str, rows: Sequence[tuple[str, str, str]], scope: str
     ) -> None:
-        self._console.print(Text(question, style="bold"))
-        self._console.print(Text(f"Predicted: {prediction}"))
-        asked = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-        for name in ("held-out set", "trained", "asked"):
-            asked.add_column(name)
-        for row in rows:
-            asked.add_row(*(Text(cell) for cell in row))
-        self._console.print()
-        self._console.print(asked)
-        self._console.print()
-        self._console.print(Text(scope, style="dim"))
+        above = [
+            self._cut(Text(question, style="bold"), 3),
+            self._cut(Text(f"Predicted: {prediction}"), 6),
+            Text(""),
+        ]
+        below = [Text(""), self._cut(Text(scope, style="dim"), 3)]
+        room = SCREEN - sum(map(self._height, [*above, *below]))
+        count = len(rows)
+        while count > 1 and self._height(_asked(rows, count)) > room:
+            count -= 1
+        self._console.print(*above, _asked(rows, count), *below, sep="\n")
+
+    def _height(self, part: RenderableType) -> int:
+        return len(self._console.render_lines(part, pad=False))
+
+    def _cut(self, text: Text, most: int) -> Text:
+        """The first lines of a long text; the report has all of it."""
+        lines = text.wrap(self._console, self._console.width)
+        if len(lines) <= most:
+            return text
+        kept = Text("\n").join(lines[:most])
+        kept.right_crop(4)
+        return kept.append(" ...")
 
     def layout(
         self,

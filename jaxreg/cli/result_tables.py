@@ -6,7 +6,7 @@ from math import isfinite
 from typing import TypeGuard
 
 from rich import box
-from rich.console import Group, JustifyMethod
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -16,6 +16,9 @@ from jaxreg.study.report.verdict_styles import style_of
 
 Fraction = float | int | None
 """A number that is shown; None where there is none."""
+
+WIDE = 100
+"""Columns from which the table of verdicts has room for all of its own."""
 
 _CELL = 9  # characters of "72.1 ±4.2"
 
@@ -119,7 +122,7 @@ def closing(
     """
     parts = []
     if primary is not None and comparisons:
-        parts += [_verdicts(table, comparisons, baseline, primary, metric), Text("")]
+        parts += [_verdicts(table, comparisons, baseline, primary, metric, width), Text("")]
         parts += [_differences(table, comparisons, baseline, primary, width, metric), Text("")]
     elif table:
         parts += [_means(table, width, metric), Text("")]
@@ -138,48 +141,58 @@ def _verdicts(
     baseline: str | None,
     primary: str,
     metric: Metric,
+    width: int,
 ) -> Table:
-    title = f"{_words(primary)}, against {baseline}, with 95% intervals"
+    """Below WIDE the level has no interval, and what is needed stands below the verdict."""
+    narrow = width < WIDE
     made = Table(
         box=box.SIMPLE_HEAD,
         pad_edge=False,
-        title=title,
+        title=f"{_words(primary)}, against {baseline}, with 95% intervals",
         title_justify="left",
         title_style="bold",
-        padding=(0, 1),
+        padding=0 if narrow else (0, 1),
         show_edge=False,
     )
-    columns: tuple[tuple[str, JustifyMethod], ...] = (
-        ("arm", "left"),
-        (level := f"{metric.title} {metric.level_unit}", "left"),
-        (f"difference, {metric.unit}", "left"),
-        ("p, Holm", "right"),
-        ("verdict", "left"),
-        ("seeds needed", "right"),
-    )
-    for name, justify in columns:
-        made.add_column(name, justify=justify, no_wrap=name in ("arm", level, "verdict"))
+    made.add_column("arm", no_wrap=not narrow, overflow="fold")
+    level_name = f"{metric.title} {metric.level_unit}"
+    made.add_column(level_name, no_wrap=not narrow, max_width=8 if narrow else None)
+    made.add_column(f"difference, {metric.unit}", no_wrap=narrow)
+    made.add_column("p, Holm", justify="right", max_width=5 if narrow else None)
+    made.add_column("verdict", no_wrap=True)
+    if not narrow:
+        made.add_column("seeds needed", justify="right")
+
+    def level(arm: str) -> Text:
+        cell = table[arm][primary]
+        return Text(metric.number(cell["mean"])) if narrow else _with_interval(cell, metric)
+
     if baseline is not None and baseline in table:
-        own = _with_interval(table[baseline][primary], metric)
-        made.add_row(Text(baseline), own, "", "", "", "")
+        made.add_row(Text(baseline), level(baseline))
     for row in comparisons:
-        if row["split"] != primary:
-            continue
-        label = row.get("verdict")  # null on arms that get none, such as A/A
-        found = verdict.words(label, row.get("by_margin")).replace(", by", ",\nby") or "-"
-        difference = f"{metric.change(row['difference'])} {_interval(row['ci95'], metric.change)}"
-        if metric == ACCURACY and baseline is not None:
-            errors = error_shares.words_between(table, row["arm"], baseline, primary)
-            difference += f"\nerrors {errors}" if errors else ""
-        made.add_row(
-            Text(row["arm"]),
-            _with_interval(table[row["arm"]][primary], metric),
-            Text(difference),
-            _p(row["p_holm"]),
-            Text(found, style=style_of(label).terminal),
-            _count(row.get("seeds_needed")),
-        )
+        if row["split"] == primary:
+            changed = _change(row, table, baseline, metric)
+            own = (Text(row["arm"]), level(row["arm"]), changed, _p(row["p_holm"]))
+            found, needed = _found(row), row.get("seeds_needed")
+            if narrow:
+                found.append("" if needed is None else f"\nneeds {needed} seeds")
+            made.add_row(*own, found, *([] if narrow else [_count(needed)]))
     return made
+
+
+def _change(row: Mapping, table: Mapping, baseline: str | None, metric: Metric) -> Text:
+    """The difference with its interval, and below it the change of the errors."""
+    shown = f"{metric.change(row['difference'])} {_interval(row['ci95'], metric.change)}"
+    if metric == ACCURACY and baseline is not None:
+        errors = error_shares.words_between(table, row["arm"], baseline, row["split"])
+        shown += f"\nerrors {errors}" if errors else ""
+    return Text(shown)
+
+
+def _found(row: Mapping) -> Text:
+    label = row.get("verdict")  # null on arms that get none, such as A/A
+    words = verdict.words(label, row.get("by_margin")).replace(", by", ",\nby") or "-"
+    return Text(words, style=style_of(label).terminal)
 
 
 def _differences(

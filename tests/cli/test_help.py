@@ -41,6 +41,7 @@ def test_each_command_explains_its_flags(command, capsys):
     assert cli.main([command, "--help"]) == 0
     out = capsys.readouterr().out
     usage, _ = cli.COMMANDS[command]
+    assert usage.examples and all(f"jaxreg {command}" in line for line in usage.examples)
     for name in (*usage.flags, *usage.examples):
         assert name in out
 

@@ -132,6 +132,39 @@ def test_plain_lines_are_sparse():
     assert "\x1b" not in stream.getvalue()
 
 
+def test_the_opening_fits_a_screen_however_much_there_is_to_say():
+    words = "a sentence that goes on and on, "
+    rows = [(f"set {i} {words}", f"{words}-> x", f"{words}-> ?") for i in range(17)]
+    shown, _, stream = made(live_display.Plain, width=80)
+    shown.opening(words * 9, words * 30, rows, words * 7)
+    lines = stream.getvalue().splitlines()
+    assert len(lines) <= live_display.SCREEN and max(map(len, lines)) <= 80
+    assert lines[0].startswith("a sentence") and any(line.endswith(" ...") for line in lines)
+    assert "set 0" in stream.getvalue() and "more in the report" in stream.getvalue()
+
+
+def test_an_opening_with_room_shows_every_view():
+    shown, _, stream = made(live_display.Plain, width=80)
+    shown.opening("Which?", "This.", [(f"set {i}", "a -> b", "c -> ?") for i in range(9)], "small")
+    text = stream.getvalue()
+    assert all(f"set {i}" in text for i in range(9)) and "more in the report" not in text
+
+
+@pytest.mark.parametrize("width", [80, 100, 140])
+def test_the_final_tables_fit_and_cut_nothing_off(width):
+    found = closing_results()
+    for row in found["comparisons"]:
+        row |= {"difference": 0.188, "ci95": [0.161, 0.216], "by_margin": True}
+        row["verdict"] = row["verdict"] and "supported"
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    console.print(result_tables.closing(**found, width=width))
+    lines = console.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    text = " ".join(console.file.getvalue().split())
+    assert "+18.8 [+16.1, +21.6]" in text and "supported," in text and "by the margin" in text
+    assert "attention_0.3+decay" in text and "…" not in text and "31" in text and "errors" in text
+
+
 @pytest.mark.parametrize("kind", [live_display.Plain, live_display.Terminal])
 def test_opening_and_closing_show_everything(kind):
     shown, _, stream = made(kind)

@@ -87,9 +87,12 @@ def compare(
         run_directory.begin(workdir, experiment, config, arms, seeds, fingerprint(), display)
         example = session.library[specs[0].data]
         looks_ahead.refuse(arms, example)
-        asked, line = summary_text.view_examples(example), scope.scope(config, seeds)
-        display.opening(experiment.question, experiment.prediction, asked, line)
         views = [view.name for view in example.views]
+        asked = summary_text.view_examples(example)
+        if experiment.primary in views:
+            asked.insert(0, asked.pop(views.index(experiment.primary)))
+        line = scope.scope(config, seeds)
+        display.opening(experiment.question, experiment.prediction, asked, line)
         _audit_own_models(arms, display)
         metric = METRICS[experiment.metric]
         display.layout(list(experiment.arms), views, experiment.primary, len(seeds), metric)
