@@ -22,10 +22,12 @@ USAGE = Usage(
         "--distributed": arguments.DISTRIBUTED,
         "--dry_run": Flag("", "say what would run and how long it takes, and stop"),
     },
+    takes_config=True,
     examples=(
         "jaxreg grid phase_diagram --workdir=runs/phase_diagram --dry_run",
         "jaxreg grid phase_diagram --workdir=runs/phase_diagram --minutes=30",
         "jaxreg grid phase_diagram --quick --workdir=runs/quick_map",
+        "jaxreg grid phase_diagram_tokens --workdir=runs/mine --config.data.path=my.txt",
     ),
 )
 
@@ -49,7 +51,7 @@ def run(given: Arguments) -> int:
             from jaxreg.study.claims import grid_cells
 
             path = recipes.path_of(given.position, "experiments")
-            loaded = grid_cells.load_grid(path, quick=quick)
+            loaded = grid_cells.load_grid(path, quick=quick, overrides=given.overrides)
     if given.flags["--law"] and quick:
         mistakes.append("--law: a quick run tests no law")
     elif given.flags["--law"] and loaded is not None:

@@ -9,7 +9,7 @@ from jaxreg.study.planning.targets import TARGETS, target_of
 
 USAGE = Usage(
     command="plan",
-    what="say what a claim or an experiment could decide, and what it costs; nothing runs",
+    what="say what a claim, an experiment or a grid could decide, and what it costs; nothing runs",
     position="FILE",
     position_help="a file of experiments/ or experiments/claims/; with --accelerator also a folder",
     flags={
@@ -26,6 +26,7 @@ USAGE = Usage(
     examples=(
         "jaxreg plan experiments/cat_sat.py --workdir=runs/cat_sat",
         "jaxreg plan experiments/claims/C1.py --sd=.06",
+        "jaxreg plan experiments/phase_diagram.py",
         "jaxreg plan experiments/cat_sat.py --accelerator=v5e-8 --config.train.member_axis=vmap",
     ),
 )

@@ -103,6 +103,7 @@ class Claim(AbstractDesign):
       preconditions: what must hold. controls: questions whose outcome is known; each must be
         supported.
       tuning_seeds: of the tuning; `seeds` are those of the verdict.
+      selection: the metric that candidates are chosen by, on validation.
       scope: what the numbers speak about besides model, data, regime, seeds and device.
       tests: ids of the tests that show a mechanism claim, exactly.
       findings: parts that documents decide.
@@ -126,6 +127,7 @@ class Claim(AbstractDesign):
     controls: tuple[Question, ...] = ()
     seeds: tuple[int, ...] = SEEDS
     tuning_seeds: tuple[int, ...] = TUNING_SEEDS
+    selection: str = "accuracy"
     scope: str = ""
     tests: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()

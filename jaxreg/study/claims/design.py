@@ -10,6 +10,7 @@ from jaxreg import errors
 from jaxreg.errors import UserErrors
 from jaxreg.study.analysis import scores
 from jaxreg.study.claims.claim import AA_OFFSET, COPY_OFFSET, Claim, Effect, check_claim, order
+from jaxreg.study.claims.measures import of_metric
 from jaxreg.study.design import components, user_files
 from jaxreg.study.design import config as configs
 from jaxreg.study.design.components import MODELS, SOURCES
@@ -18,8 +19,7 @@ from jaxreg.study.design.experiment import Arm
 from jaxreg.study.engine.members import Spec, code_version, member_hash, plain
 
 SELECTION_VIEW = "validation"
-"""Candidates are chosen by their accuracy on it: in distribution, never on what the claim is about.
-"""
+"""Candidates are chosen by it: in distribution, never on what the claim is about."""
 QUICK_STEPS, QUICK_SEEDS = 20, 2
 NO_SETTING = ("seed", "checkpoint")
 """Sections that no arm may touch."""
@@ -219,14 +219,20 @@ def _first_seeds(seeds: Sequence[int], number: int | None) -> tuple[int, ...]:
     return (*seeds, *range(max(seeds) + 1, max(seeds) + 1 + max(0, number - len(seeds))))[:number]
 
 
-def resolve(claim: Claim, path: Path, quick: bool) -> tuple[dict[str, ArmDesign], list[str]]:
-    """(arms and A/A arms of a claim by name, one line per mistake in their fields)."""
+def resolve(
+    claim: Claim, path: Path, quick: bool, overrides: Sequence[str] = ()
+) -> tuple[dict[str, ArmDesign], list[str]]:
+    """(arms and A/A arms of a claim by name, one line per mistake in their fields).
+
+    Args:
+      overrides: "train.batch_size=8", ... of its base configs.
+    """
     mistakes: list[str] = []
     bases, arms = {}, {}
     for name, arm in with_aa(claim).items():
         file = _beside(path, arm.config or claim.config)
         if file not in bases:
-            config, found = configs.read_config(file, ())
+            config, found = configs.read_config(file, overrides)
             mistakes += found
             bases[file] = None if config is None else configs.flat(config)
         if bases[file] is None:
@@ -282,6 +288,8 @@ def _missing_views(claim: Claim, name: str, own: ArmDesign) -> list[str]:
     effects = (*claim.questions, *claim.controls, *claim.effects())
     wanted = [effect.measure for effect in effects if name in effect.contrast]
     wanted += [condition.measure for condition in claim.preconditions if condition.arm == name]
+    if own.options != ({},) and claim.selection != "accuracy":
+        wanted.append(of_metric(claim.selection, SELECTION_VIEW))
     views: list[str] = []
     for measure in wanted:
         views += [*measure.views, *(probe.view for probe in measure.probes)]

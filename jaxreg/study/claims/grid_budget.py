@@ -47,12 +47,13 @@ def size_of(design: Design) -> str:
     return f"{values['model.module']} {', '.join(sizes)}"
 
 
-def times(workdir: Path) -> dict[str, dict[str, float | int]]:
+def times(workdir: Path | None) -> dict[str, dict[str, float | int]]:
     """Size of model -> model-steps and seconds that cells took in this directory."""
-    return (page.read(workdir / CELL_TIMES) or {}).get("by_model", {})
+    found = page.read(workdir / CELL_TIMES) if workdir is not None else None
+    return (found or {}).get("by_model", {})
 
 
-def lines(loaded: LoadedGrid, stored: claim_members.Stored, workdir: Path) -> list[str]:
+def lines(loaded: LoadedGrid, stored: claim_members.Stored, workdir: Path | None) -> list[str]:
     """Cells by model size: members, model-steps, what is left, how long that takes."""
     rows = _costs(loaded, stored, times(workdir))
     found = [_design_line(loaded)]
@@ -62,13 +63,12 @@ def lines(loaded: LoadedGrid, stored: claim_members.Stored, workdir: Path) -> li
     programs = claim_members.structures(stored.missing(firsts)) if seconds else 0
     whole = duration(seconds + programs * budget.SECONDS_PER_PROGRAM)
     found.append(f"all: about {whole}, with {programs} program(s) to compile")
-    if not can_decide(loaded):
-        num_seeds = len(next(iter(loaded.designs.values())).seeds)
-        found.append(
-            f"{num_seeds} seeds cannot decide among {len(family(loaded.designs))} questions (Holm):"
-            " effects and 95% intervals, no verdicts"
-        )
-    return found
+    num_seeds = len(next(iter(loaded.designs.values())).seeds)
+    asked = f"{len(family(loaded.designs))} questions (Holm)"
+    if can_decide(loaded):
+        return [*found, f"{num_seeds} seeds can decide among {asked}"]
+    why = "effects and 95% intervals, no verdicts"
+    return [*found, f"{num_seeds} seeds cannot decide among {asked}: {why}"]
 
 
 def _costs(

@@ -1,13 +1,13 @@
 """grid.json: a table of cells with effects, tuned values and cautions, and what laws do there."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxreg.study.analysis.metric import METRICS
 from jaxreg.study.claims import grid_law
 from jaxreg.study.claims.cautions import edge_of
-from jaxreg.study.claims.grid_cells import LoadedGrid
+from jaxreg.study.claims.grid_cells import LoadedGrid, secondary_name
 from jaxreg.study.claims.grid_law import OtherLaw
 from jaxreg.study.claims.measurements import Measurements
 from jaxreg.study.claims.tuning import Selection
@@ -31,10 +31,11 @@ class CompleteCells:
     cautions: Mapping[str, list[str]]
 
 
-def declaration(grid: Grid) -> dict[str, Any]:
+def declaration(grid: Grid, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """What is kept before the first member trains."""
     law = grid.law
     return {
+        "overrides": list(overrides),
         "name": grid.name,
         "baseline": grid.baseline,
         "primary": grid.primary,
@@ -67,7 +68,7 @@ def contents(
     cells = [_cell(loaded, name, known, quick) for name in loaded.designs]
     if grid.law is not None and not quick and not grid_law.is_complete(cells):
         cells = [row if row["fit"] else _kept_back(row) for row in cells]
-    now = declaration(grid)
+    now = declaration(grid, loaded.overrides)
     changed = predeclared.differences(declared or {}, now, tuple(now))
     first = next(iter(loaded.designs.values()))
     return {
@@ -100,7 +101,8 @@ def _cell(loaded: LoadedGrid, name: str, known: CompleteCells, quick: bool) -> d
     for question in known.judged.questions[name]:
         kept = ("difference", "ci95", "per_seed", "verdict", "reason", "p", "p_holm")
         effect = {key: question[key] for key in kept}
-        failed = [c for c in question["controls"] if c["passed"] is False]
+        needed = (*question["preconditions"], *question["controls"])
+        failed = [each for each in needed if each["passed"] is False]
         effect["failed_controls"] = [f"{c['what']}: {c['detail']}" for c in failed]
         if effect["verdict"] is None and not quick:
             effect["reason"] = NO_VERDICTS
@@ -113,10 +115,26 @@ def _cell(loaded: LoadedGrid, name: str, known: CompleteCells, quick: bool) -> d
         "features": dict(known.features[name]),
         "arms": arms,
         "effects": effects,
+        **_secondary(loaded.grid, known.judged.secondary[name]),
         "tuning": tuned,
         "cautions": list(known.cautions.get(name, ())),
         "lost": {arm: list(lost) for arm, lost in known.gathered[name].lost.items()},
     }
+
+
+def _secondary(grid: Grid, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """{"secondary": {metric: {arm: effect}}}: by other metrics; {} where a grid names none."""
+    by_name = {row["name"]: row for row in rows}
+    kept = ("difference", "ci95", "per_seed", "arms")
+    found = {
+        metric: {
+            arm: {key: by_name[secondary_name(arm, metric)][key] for key in kept}
+            for arm in grid.arms
+            if arm != grid.baseline
+        }
+        for metric in grid.secondary
+    }
+    return {"secondary": found} if found else {}
 
 
 def _kept_back(row: dict[str, Any]) -> dict[str, Any]:

@@ -140,7 +140,8 @@ class _GridRun(ledger.Ledger):
     def _declare_grid(self) -> None:
         """Keeps what the grid declares, its law too, before the first member trains."""
         if page.read(self.workdir / DECLARED) is None:
-            declared = grid_results.declaration(self.loaded.grid) | {"quick": self.quick}
+            declared = grid_results.declaration(self.loaded.grid, self.loaded.overrides)
+            declared |= {"quick": self.quick}
             write_json(self.workdir / DECLARED, declared)
 
     def _off_value_structure(self, config: Mapping) -> Mapping:

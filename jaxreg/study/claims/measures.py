@@ -216,6 +216,11 @@ def best_loss(view: str) -> Measure:
     return Measure(f"lowest loss, {view}", lowest, _guess_loss, **NATS, curves=(view,))
 
 
+def of_metric(metric: str, view: str) -> Measure:
+    """The measure of a metric's name: accuracy, loss or best_loss on a view."""
+    return {"accuracy": accuracy, "loss": loss, "best_loss": best_loss}[metric](view)
+
+
 def beyond_unigram(view: str) -> Measure:
     """Nats by which a curve's lowest loss is below the unigram model's, of next tokens.
 

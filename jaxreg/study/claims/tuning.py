@@ -1,7 +1,7 @@
 """The equal-budget rule: all arms have equally many candidates, trained on the same tuning seeds.
 
-The candidate with the highest mean validation accuracy is taken, of equals the first. All of it is
-recorded: what was tried, how each did, what was chosen.
+The candidate with the best mean on validation is taken, by accuracy or by the metric that a grid
+judges; of equals the first. All of it is recorded: what was tried, how each did, what was chosen.
 """
 
 import dataclasses
@@ -12,8 +12,9 @@ import numpy as np
 
 from jaxreg.data import Dataset
 from jaxreg.store.member_store import Record
+from jaxreg.study.analysis.metric import METRICS
 from jaxreg.study.claims.design import SELECTION_VIEW, Design
-from jaxreg.study.claims.measures import MeasuredMember, accuracy
+from jaxreg.study.claims.measures import MeasuredMember, of_metric
 from jaxreg.study.engine.members import Spec
 
 Candidates = Mapping[str, Sequence[Sequence[Spec]]]
@@ -26,7 +27,7 @@ class Selection:
 
     Attributes:
       options: the candidates, field -> value.
-      scores: mean validation accuracy of each over the tuning seeds.
+      scores: mean of each on validation over the tuning seeds, of the claim's `selection`.
       chosen: which one.
     """
 
@@ -55,7 +56,8 @@ def choose(
       candidates: of `design.candidates`, for every arm that tunes.
       record_of: member hash -> its record.
     """
-    measure = accuracy(SELECTION_VIEW)
+    metric = METRICS[design.claim.selection]
+    measure = of_metric(metric.name, SELECTION_VIEW)
 
     def score(specs: Sequence[Spec]) -> float:
         found = [
@@ -70,6 +72,7 @@ def choose(
     for name in design.tunes():
         scores = tuple(score(specs) for specs in candidates[name])
         # Of candidates that are equal but for rounding the first: the weakest.
-        best = next(i for i, value in enumerate(scores) if value >= max(scores) - 1e-12)
+        gains = [metric.direction * value for value in scores]
+        best = next(i for i, value in enumerate(gains) if value >= max(gains) - 1e-12)
         choices[name] = Selection(design.arms[name].options, scores, best)
     return choices

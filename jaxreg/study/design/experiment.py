@@ -5,7 +5,7 @@ import dataclasses
 from collections.abc import Mapping
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from jaxreg import errors
 from jaxreg.errors import has_control_character
@@ -58,7 +58,7 @@ class Arm:
         own); "control" (its outcome is known).
       seed_offset: added to every seed, so that all draws of an A/A arm differ.
 
-    Only the arms of a claim have these:
+    Only the arms of a claim have these, and those of a grid `tune`:
       tune: what it chooses; every arm that is compared with it then has as many candidates.
       sweep: one field -> values; the arm is trained at each of them, and a measure sees them all.
       like: another arm, whose tuned values it takes over instead of tuning.
@@ -118,7 +118,10 @@ class Experiment(AbstractDesign):
         view. Of losses lower is better.
       note: what other runs add to the numbers of this one; the report shows it with their scope. It
         may be changed at any time.
+      not_of_arms: fields that its arms do not have.
     """
+
+    not_of_arms: ClassVar[tuple[str, ...]] = OF_CLAIMS
 
     name: str
     question: str
@@ -192,7 +195,8 @@ def check_experiment(experiment: Experiment) -> list[str]:
         mistakes.append(f"baseline: there is no arm {experiment.baseline!r}{near}")
     for name, arm in experiment.arms.items():
         if isinstance(arm, Arm):
-            mistakes += [f"arm {name!r}: {mistake}" for mistake in _check_compared(name, arm)]
+            found = _check_compared(name, arm, experiment.not_of_arms)
+            mistakes += [f"arm {name!r}: {mistake}" for mistake in found]
     return mistakes
 
 
@@ -255,7 +259,7 @@ def _check_arm(arm: object) -> list[str]:
     return mistakes
 
 
-def _check_compared(name: str, arm: Arm) -> list[str]:
+def _check_compared(name: str, arm: Arm, without: tuple[str, ...]) -> list[str]:
     """What is wrong with an arm of a comparison alone: its name, and what only claims have."""
     mistakes = []
     if not name or "," in name or "/" in name or name != name.strip():
@@ -263,7 +267,7 @@ def _check_compared(name: str, arm: Arm) -> list[str]:
     plain = Arm(arm.title)
     return mistakes + [
         f"{field} is for claims (jaxreg claims); a comparison has none"
-        for field in OF_CLAIMS
+        for field in without
         if getattr(arm, field) != getattr(plain, field)
     ]
 

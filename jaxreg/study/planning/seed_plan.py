@@ -9,12 +9,18 @@ from jaxreg.errors import UserErrors
 from jaxreg.study.analysis import power, statistics
 from jaxreg.study.analysis.durations import duration
 from jaxreg.study.analysis.metric import METRICS
-from jaxreg.study.claims import budget, page
+from jaxreg.study.claims import budget, grid_budget, page
 from jaxreg.study.claims import members as claim_members
 from jaxreg.study.claims.design import Design, load_folder
 from jaxreg.study.claims.ledger import LEDGER
 from jaxreg.study.claims.verdicts import ALPHA, family
-from jaxreg.study.planning.design_members import claim_of, experiment_of, is_claim, refuse_overrides
+from jaxreg.study.planning.design_members import (
+    claim_of,
+    experiment_of,
+    grid_of,
+    is_claim,
+    refuse_overrides,
+)
 
 LEAST_POWER = 0.5
 """A design that would end undecided more often than not is refused."""
@@ -199,11 +205,16 @@ def _question_line(asked: PlannedQuestion, planned: Planned) -> tuple[str, float
 def run(
     path: Path, workdir: Path | None, sd: float | None, overrides: Sequence[str] = ()
 ) -> list[str]:
-    """The lines of `jaxreg plan`.
+    """The lines of `jaxreg plan`; of a grid the cost of all its cells.
 
     Raises:
       UserErrors: the file is wrong, or its design cannot decide.
     """
+    grid = None if is_claim(path) else grid_of(path, overrides)
+    if grid is not None:
+        if sd is not None:
+            raise UserErrors(["--sd: of a grid the cost is said, not what its seeds would see"])
+        return grid_budget.lines(grid, claim_members.Stored(workdir), workdir)
     return lines_of(read(path, workdir, sd, overrides), budget.rate_of(workdir))
 
 

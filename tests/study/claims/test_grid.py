@@ -226,6 +226,92 @@ def test_a_cell_with_a_wrong_value_is_named(place):
         load_grid(write(place, 'axes=(Axis("data.verbs_per_noun", (4, -1)),), dropped=()'))
 
 
+OWN = """arms={
+    "none": Arm("no regularizer"),
+    "decay": Arm("decay", tune=Tune(
+        ("optim.weight_decay", "optim.learning_rate"), ((.1, .01), (1., .01), (3., .01))
+    )),
+}"""
+
+
+def test_an_arm_with_candidates_of_its_own_has_them_in_place_of_the_shared_ones(place):
+    loaded = load_grid(write(place, OWN))
+    for design in loaded.designs.values():
+        assert [option["optim.learning_rate"] for option in design.arms["none"].options] == [
+            0.003,
+            0.01,
+            0.03,
+        ]
+        found = [own[0].config["optim"] for own in design.candidates("decay", content_hash)]
+        assert [own["weight_decay"] for own in found] == [0.1, 1.0, 3.0]
+        assert {own["learning_rate"] for own in found} == {0.01}
+    quick = load_grid(write(place, OWN), quick=True).designs["G1"]
+    assert {len(arm.options) for arm in quick.arms.values()} == {2}
+
+
+def test_candidates_of_its_own_have_the_budget_of_all_and_are_no_axis(place):
+    fewer = OWN.replace(", (3., .01)", "")
+    with pytest.raises(UserErrors) as caught:
+        load_grid(write(place, fewer))
+    assert [line for line in caught.value.mistakes if "budget" in line] == [
+        f"{place}/claims/made_up_grid.py: arm 'decay': tunes 2 candidates, the grid 3; every arm"
+        " gets the same budget"
+    ]
+    with pytest.raises(UserErrors, match="optim.weight_decay is changed by an arm or tuned"):
+        load_grid(write(place, f'{OWN}, axes=(Axis("optim.weight_decay", (1., 2.)),), dropped=()'))
+
+
+def test_overrides_reach_every_arm_and_none_may_change_what_the_grid_sets(place):
+    path = write(place)
+    loaded = load_grid(path, overrides=("data.num_train=48", "model.num_heads=1"))
+    for design in loaded.designs.values():
+        for arm in design.arms.values():
+            assert (arm.values["data.num_train"], arm.values["model.num_heads"]) == (48, 1)
+    assert loaded.overrides == ("data.num_train=48", "model.num_heads=1")
+    wrong = ("data.neutral_rate=.3", "optim.learning_rate=1", "data.num_trian=4")
+    with pytest.raises(UserErrors) as caught:
+        load_grid(path, overrides=wrong)
+    assert caught.value.mistakes == [
+        "--config.data.neutral_rate: the grid sets it itself",
+        "--config.optim.learning_rate: the grid sets it itself",
+        "--config.data.num_trian: there is no such field; did you mean data.num_train?",
+    ]
+
+
+def test_values_can_have_names_of_their_own(place):
+    axes = 'axes=(Axis(("train.num_steps", "optim.warmup_steps"), ((10, 1), (40, 4)), "passes", %s)'
+    loaded = load_grid(write(place, f"{axes % '(1, 4)'},), dropped=({{'passes': 4}},)"))
+    assert list(loaded.cells.values()) == [{"passes": 1}]
+    assert loaded.designs["G1"].arms["none"].values["train.num_steps"] == 10
+    assert loaded.dropped == ({"passes": 4},)
+    with pytest.raises(UserErrors, match="axis 'passes': has 1 names for 2 values"):
+        load_grid(write(place, f"{axes % '(1,)'},), dropped=()"))
+
+
+def test_what_a_grid_cannot_ask_is_said(place):
+    asked = 'preconditions=("luck",), secondary=("accuracy", "nats")'
+    with pytest.raises(UserErrors) as caught:
+        load_grid(write(place, asked))
+    said = "\n".join(caught.value.mistakes)
+    for words in ("no 'luck'; known: beyond_unigram", "secondary: 'accuracy'", "secondary: 'nats'"):
+        assert words in said
+    with pytest.raises(UserErrors, match="beyond_unigram is of next tokens; catsat asks for one"):
+        load_grid(write(place, 'preconditions=("beyond_unigram",)'))
+
+
+def test_plan_says_the_cost_of_all_cells(place, capsys):
+    path = write(place)
+    assert main(["plan", str(path)]) == 0
+    said = capsys.readouterr().out
+    assert (
+        "3 cells, 1 dropped (time); 2 arms, 3 candidates each on 1 tuning seed(s), 2 seeds" in said
+    )
+    # two seeds of both arms and of the A/A arm, three candidates of both arms on one seed
+    members = 3 * (3 * 2 + 2 * 3)
+    assert f"{members} members, {members * tiny.NUM_STEPS:,} model-steps" in said
+    assert main(["plan", str(path), "--sd=.1"]) == 2
+
+
 def test_a_cell_that_was_seen_fits_the_law_whatever_its_hash(place):
     changed = 'seen=({"verbs_per_noun": 4},)'
     for text, fits in (("", [True, False, True]), (changed, [True, True, True])):

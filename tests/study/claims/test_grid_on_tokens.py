@@ -49,6 +49,9 @@ def get_experiment():
         axes=(Axis("optim.weight_decay", (.01, .02, .04, .08, .16, .32)),),  # one program for all
         expected_speed=None,
         law=Law("it rises with the loss", {{"train_loss": 1}}),
+        metric="best_loss",
+        secondary=("loss",),
+        preconditions=("beyond_unigram",),
         seen=tuple({{"weight_decay": decay}} for decay in (.01, .02, .04, .08)),
     )
 """
@@ -75,9 +78,23 @@ def test_a_grid_on_token_files_ends_with_its_map_and_its_law(tmp_path, monkeypat
         assert features["log_tokens_per_parameter"] == pytest.approx(math.log(6 * 8 / parameters))
         assert features["log_epochs"] == pytest.approx(math.log(4 * 3 / 6))
         assert np.isfinite(list(features.values())).all()
+        _has_what_it_asks_for(cell)
     law = found["law_found"]["dropout"]
     assert (law["fit_cells"], law["fitted"], law["test"]["cells"]) == (4, True, 2)
     assert (tmp_path / "map" / "grid_law.png").exists()
+
+
+def _has_what_it_asks_for(cell):
+    """The lowest loss judges and selects; the last one stands beside it; nothing is learned."""
+    best, last = cell["effects"]["dropout"], cell["secondary"]["loss"]["dropout"]
+    [unmet] = best["failed_controls"]
+    assert unmet.startswith("the baseline is far better than the unigram model")
+    for arm in ("none", "dropout"):
+        lowest = cell["arms"][arm]["per_seed"]
+        at_last = last["arms"][arm]["per_seed"]
+        assert all(a <= b for a, b in zip(lowest, at_last, strict=True))
+    scores = cell["tuning"]["none"]["scores"]
+    assert cell["tuning"]["none"]["chosen"] == int(np.argmin(scores)) and min(scores) > 3
 
 
 def parameters_of(cell, design, workdir):
