@@ -10,16 +10,20 @@ cues       two redundant cues and a shortcut, wrong labels, canaries
 recall     a value by its key: one attention edge carries the answer
 modn       modular arithmetic, a share of the training labels wrong
 digits     images of digits as patches
+images     labelled images of a TFDS set as patches
 text       the next character of prose
 tokens     the next token of a person's own files
 row        one sentence or row as tokens
 rows       a table of rows that stays in files
+prepared   sets of TFDS on this machine, read without their code
+labelled   labelled examples of such a set, dealt to splits
+kept       what one pass over files found
 next_token rows that are asked for the next token at every position
 unigram    what a model of next tokens must beat
 batches    which examples a step sees, as a function of (seed, step)
 """
 
-from jaxreg.data import agree, catsat, cues, digits, modn, recall, text, tokens
+from jaxreg.data import agree, catsat, cues, digits, images, modn, recall, text, tokens
 from jaxreg.data.batches import batch_indices
 from jaxreg.data.dataset import Dataset, LeakError, Split, View
 from jaxreg.data.next_token import next_token_split
@@ -34,6 +38,7 @@ SOURCES: dict[str, Source] = {
     "recall": recall.SOURCE,
     "modn": modn.SOURCE,
     "digits": digits.SOURCE,
+    "images": images.SOURCE,
     "text": text.SOURCE,
     "tokens": tokens.SOURCE,
 }

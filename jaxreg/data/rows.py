@@ -4,12 +4,13 @@
     rows[[5, 7]]                            # reads two rows
     np.asarray(rows)                        # reads all of them
 
-It stands where `Split` has an array of token ids or labels. Whatever NumPy does with the whole
-table reads the whole table; what must be cheap takes some rows at a time (`parts`).
+It stands where `Split` has an array of token ids, labels or features. Whatever NumPy does with the
+whole table reads the whole table; what must be cheap takes some rows at a time (`parts`).
 """
 
+import math
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -18,23 +19,28 @@ _PART = 4096
 
 
 class Rows(np.lib.mixins.NDArrayOperatorsMixin):
-    """int32 [n, t], read row by row.
+    """[n, t] or [n, t, f], read row by row.
 
     Args:
-      read: row numbers, int64 [k] in [0, n) -> their rows, int32 [k, t].
-      num_rows: n. num_columns: t.
+      read: row numbers, int64 [k] in [0, n) -> their rows, [k, t] or [k, t, f].
+      num_rows: n. of_row: t, or t and f.
+      dtype: of what is read.
     """
 
-    ndim = 2
-    dtype = np.dtype(np.int32)
-
-    def __init__(self, read: Callable[[np.ndarray], np.ndarray], num_rows: int, num_columns: int):
-        self._read, self.shape = read, (num_rows, num_columns)
+    def __init__(
+        self,
+        read: Callable[[np.ndarray], np.ndarray],
+        num_rows: int,
+        *of_row: int,
+        dtype: Any = np.int32,
+    ):
+        self._read, self.shape, self.dtype = read, (num_rows, *of_row), np.dtype(dtype)
+        self.ndim = len(self.shape)
 
     @property
     def size(self) -> int:
         """Numbers in the whole table."""
-        return self.shape[0] * self.shape[1]
+        return math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:
@@ -59,7 +65,7 @@ class Rows(np.lib.mixins.NDArrayOperatorsMixin):
         if chosen.size and not -len(self) <= chosen.min() <= chosen.max() < len(self):
             raise IndexError(f"there are {len(self)} rows")
         flat = np.where(chosen < 0, chosen + len(self), chosen).reshape(-1)
-        return self._read(flat).reshape(*chosen.shape, self.shape[1])
+        return self._read(flat).reshape(*chosen.shape, *self.shape[1:])
 
     def __iter__(self) -> Iterator[np.ndarray]:
         for part in parts(self):
@@ -75,17 +81,22 @@ class Rows(np.lib.mixins.NDArrayOperatorsMixin):
         given = [np.asarray(each) if isinstance(each, Rows) else each for each in inputs]
         return getattr(ufunc, method)(*given, **options)
 
+    @property
+    def table(self) -> "Table":
+        """Itself, as type checkers see it: an array."""
+        return cast("Table", self)
+
     def copy(self) -> np.ndarray:
         """All rows as an array."""
         return np.asarray(self)
 
-    def min(self) -> int:
+    def min(self) -> int | float:
         """The smallest value, read in parts."""
-        return min(int(part.min()) for part in parts(self))
+        return min(part.min().item() for part in parts(self))
 
-    def max(self) -> int:
+    def max(self) -> int | float:
         """The largest value, read in parts."""
-        return max(int(part.max()) for part in parts(self))
+        return max(part.max().item() for part in parts(self))
 
 
 def parts(rows: Any) -> Iterator[np.ndarray]:

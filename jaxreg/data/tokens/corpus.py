@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, UInt64
 
+from jaxreg.data.prepared import PREFIX
 from jaxreg.data.tokens import encode, ids, parts
 from jaxreg.data.tokens.encode import Alphabet
-from jaxreg.data.tokens.files import SAMPLE, SPLITS, TFDS, File, find
+from jaxreg.data.tokens.files import SAMPLE, SPLITS, File, find
 from jaxreg.data.tokens.ids import Reader
 from jaxreg.data.tokens.parts import Part
 
@@ -225,7 +226,7 @@ def _tokens(
 
 def _is_text_of_tfds(known: Sequence[Part], alphabet: Alphabet) -> bool:
     """Whether TFDS gave text: then every document ends with the end of the alphabet."""
-    own = [part for part in known if part.name.startswith(TFDS)]
+    own = [part for part in known if part.name.startswith(PREFIX)]
     return bool(own) and all(
         part.reader().read(int(part.ends[0]) - 1, int(part.ends[0]))[0] == alphabet.end
         for part in own

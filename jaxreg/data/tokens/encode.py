@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxreg.data.tokens.files import SAMPLE, TFDS
+from jaxreg.data.prepared import Prepared
+from jaxreg.data.tokens.files import SAMPLE
 
 NUM_BYTES = 256
 DOCUMENTS = ("auto", "file", "blank_line", "line")
@@ -191,15 +192,10 @@ def tfds_files(name: str) -> dict[str, list[Path]]:
     """TFDS split -> the files that hold it, of a set that is prepared.
 
     Raises:
-      ValueError: one line: no such set, or it is not prepared.
+      ValueError: one line: it is not prepared, or cannot be read.
     """
-    builder = _builder(name)
-    folder = Path(builder.data_dir)
-    return {
-        split: sorted(folder.glob(f"*-{split}.*"))
-        for split, info in builder.info.splits.items()
-        if info.num_examples
-    }
+    found = Prepared(name)
+    return {split: found.files(split) for split in found.splits}
 
 
 def tfds_documents(name: str, split: str, feature: str, alphabet: Alphabet) -> Pieces:
@@ -208,8 +204,7 @@ def tfds_documents(name: str, split: str, feature: str, alphabet: Alphabet) -> P
     Raises:
       ValueError: one line: there is no such feature, or it is neither text nor ids.
     """
-    rows: Any = _builder(name).as_data_source(split=split)
-    for row in rows:
+    for row in Prepared(name).rows(split):
         if feature not in row:
             raise ValueError(
                 f"data.feature: {name} has no {feature!r}; it has {', '.join(sorted(row))}"
@@ -225,22 +220,3 @@ def tfds_documents(name: str, split: str, feature: str, alphabet: Alphabet) -> P
                 f"data.feature: {feature!r} of {name} is neither text nor a row of ids"
             )
         yield ids, True
-
-
-def _builder(name: str) -> Any:
-    """The builder of "tfds:NAME", prepared in array_record files."""
-    import tensorflow_datasets as tfds
-
-    own = name.removeprefix(TFDS)
-    try:
-        builder = tfds.builder(own)
-    except Exception as error:  # TFDS raises its own, and more
-        line = " ".join(str(error).split())[:160]
-        raise ValueError(f"data.path: {name}: there is no such set: {line}") from None
-    if not builder.is_prepared():
-        again = f"tfds.builder({own!r}, file_format='array_record').download_and_prepare()"
-        raise ValueError(
-            f"data.path: {name}: is not prepared in {builder.data_dir}, and jaxreg downloads"
-            f" nothing: {again}"
-        )
-    return builder

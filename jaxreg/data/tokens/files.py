@@ -9,12 +9,12 @@ import os
 import re
 from pathlib import Path
 
+from jaxreg.data.prepared import PREFIX
 from jaxreg.data.tokens import ids
 
 FORMATS = ("auto", "nanogpt", "headed", "text", "array_record")
 SAMPLE = "sample"
 """The path that stands for the sample of prose that comes with jaxreg."""
-TFDS = "tfds:"
 _SAMPLE_FILE = Path(__file__).parents[1] / "text" / "assets" / "sample.txt"
 _NAMES = {
     "train": ("train", "training"),
@@ -70,7 +70,7 @@ def find(path: str, format: str, mistakes: list[str]) -> list[File]:
 def _of_entry(entry: str, format: str, mistakes: list[str]) -> list[File]:
     if entry == SAMPLE:
         return [File("the sample", _SAMPLE_FILE, "text", None)]
-    if entry.startswith(TFDS):
+    if entry.startswith(PREFIX):
         return [File(entry, None, "tfds", None)]
     path = Path(entry).expanduser()
     if path.is_dir():

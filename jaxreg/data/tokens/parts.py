@@ -4,13 +4,9 @@ A scan reads every id once, so it is kept beside the data sets, by size, time of
 the files: a changed file is scanned again.
 """
 
-import contextlib
 import dataclasses
 import hashlib
 import itertools
-import json
-import os
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64, UInt64
 
+from jaxreg.data import kept
 from jaxreg.data.cache_directory import cache_directory
 from jaxreg.data.tokens.ids import Ids, Reader, Signature, signature
 
@@ -71,12 +68,13 @@ def of_ids(name: str, split: str | None, ids: Ids, separator: int | None) -> Par
     first id of the file tells which it is.
     """
     files = (signature(ids.path),)
-    key = _key(name="ids", files=files, ids=dataclasses.astuple(ids)[1:], separator=separator)
-    kept = _read(key)
-    if kept is None:
-        kept = _scan(ids, _ends(ids, separator))
-        _write(key, kept)
-    return Part(name, split, ids, files=files, **kept)
+    how = {"ids": dataclasses.astuple(ids)[1:], "separator": separator}
+    key = kept.key(_VERSION, name="ids", files=files, **how)
+    found = kept.read(directory(), key)
+    if found is None:
+        found = _scan(ids, _ends(ids, separator))
+        kept.write(directory(), key, found)
+    return Part(name, split, ids, files=files, **found)
 
 
 def of_encoded(
@@ -98,12 +96,12 @@ def of_encoded(
       ValueError: from `encode`; or one line: the ids cannot be kept.
     """
     signatures = tuple(signature(path) for path in files)
-    key = _key(name="encoded", files=signatures, how=how, dtype=dtype)
+    key = kept.key(_VERSION, name="encoded", files=signatures, how=how, dtype=dtype)
     target = directory() / f"{key}.ids"
-    kept = _read(key)
-    if kept is not None and target.exists() and kept.pop(_STAMP) == list(signature(target)[1:]):
-        ids = Ids(target, dtype, 0, int(kept["ends"][-1]))
-        return Part(name, split, ids, files=(*signatures, signature(target)), **kept)
+    found = kept.read(directory(), key)
+    if found is not None and target.exists() and found.pop(_STAMP) == list(signature(target)[1:]):
+        ids = Ids(target, dtype, 0, int(found["ends"][-1]))
+        return Part(name, split, ids, files=(*signatures, signature(target)), **found)
     try:
         ends = _encode(target, dtype, encode)
     except OSError as error:
@@ -115,7 +113,7 @@ def of_encoded(
         raise ValueError(f"{name}: was changed while it was read; start again")
     ids = Ids(target, dtype, 0, int(ends[-1]))
     found = _scan(ids, ends)
-    _write(key, found | {_STAMP: list(signature(target)[1:])})
+    kept.write(directory(), key, found | {_STAMP: list(signature(target)[1:])})
     return Part(name, split, ids, files=(*signatures, signature(target)), **found)
 
 
@@ -123,23 +121,15 @@ def _encode(
     target: Path, dtype: str, encode: Callable[[], Iterator[tuple[np.ndarray, bool]]]
 ) -> Int64[np.ndarray, " d"]:
     """Writes the documents' ids one after the other; returns where each ends."""
-    target.parent.mkdir(parents=True, exist_ok=True)
     written, ends = 0, []
-    file = tempfile.NamedTemporaryFile("w+b", dir=target.parent, prefix=".encoding-", delete=False)
-    try:
-        with file:
-            for piece, last in encode():
-                file.write(np.ascontiguousarray(piece.astype(dtype)).data)
-                written += len(piece)
-                if last and written > (ends[-1] if ends else 0):
-                    ends.append(written)
+    with kept.replaced(target) as file:
+        for piece, last in encode():
+            file.write(np.ascontiguousarray(piece.astype(dtype)).data)
+            written += len(piece)
+            if last and written > (ends[-1] if ends else 0):
+                ends.append(written)
         if not ends:
             raise ValueError("there is no text in it")
-        os.replace(file.name, target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(file.name)
-        raise
     return np.array(ends, np.int64)
 
 
@@ -172,42 +162,3 @@ def _scan(ids: Ids, ends: Int64[np.ndarray, " d"]) -> dict[str, Any]:
     documents = np.frombuffer(bytes(digests), "<u8").astype(np.uint64).reshape(-1, 2)
     found = {"ends": ends, "documents": documents}
     return found | {"largest": largest, "digest": whole.hexdigest()}
-
-
-def _key(**content: Any) -> str:
-    text = json.dumps([_VERSION, content], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def _read(key: str) -> dict[str, Any] | None:
-    """A kept scan; None where there is none, or a damaged one."""
-    try:
-        with np.load(directory() / f"{key}.npz", allow_pickle=False) as kept:
-            rest = json.loads(str(kept["rest"]))
-            arrays = {"ends": kept["ends"], "documents": kept["documents"]}
-            seal = _seal(arrays, rest)
-            return arrays | rest if seal == str(kept["seal"]) else None
-    except Exception:  # a damaged file raises any exception
-        return None
-
-
-def _write(key: str, found: dict[str, Any]) -> None:
-    """Keeps a scan; where it cannot be written it is made again the next time."""
-    arrays = {name: x for name, x in found.items() if isinstance(x, np.ndarray)}
-    rest = {name: x for name, x in found.items() if name not in arrays}
-    with contextlib.suppress(OSError):
-        directory().mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w+b", dir=directory(), prefix=".scan-", suffix=".npz", delete=False
-        ) as file:
-            texts: dict[str, Any] = {"rest": json.dumps(rest), "seal": _seal(arrays, rest)}
-            members: Any = texts | arrays
-            np.savez(file, **members)
-        os.replace(file.name, directory() / f"{key}.npz")
-
-
-def _seal(arrays: dict[str, np.ndarray], rest: dict[str, Any]) -> str:
-    digest = hashlib.sha256(json.dumps(rest, sort_keys=True).encode())
-    for name in sorted(arrays):
-        digest.update(np.ascontiguousarray(arrays[name]).tobytes())
-    return digest.hexdigest()

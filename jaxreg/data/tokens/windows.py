@@ -1,7 +1,6 @@
 """Windows over the documents of a split, laid end to end and read when they are asked for."""
 
 from collections.abc import Sequence
-from typing import Any, cast
 
 import numpy as np
 from jaxtyping import Int32, Int64
@@ -62,5 +61,6 @@ def windows(
     stream: Stream, starts: Int64[np.ndarray, " n"], length: int, *, shift: int = 0
 ) -> Table:
     """`length` ids of each window, from `shift` on; plus one, because 0 is padding."""
-    rows = Rows(lambda rows: stream.read(starts[rows] + shift, length) + 1, len(starts), length)
-    return cast(Any, rows)
+    return Rows(
+        lambda rows: stream.read(starts[rows] + shift, length) + 1, len(starts), length
+    ).table

@@ -5,7 +5,7 @@ from math import inf
 from typing import Any
 
 from jaxreg.attention import AttentionDropout
-from jaxreg.data.tokens.files import TFDS
+from jaxreg.data import prepared
 from jaxreg.reg.augmentations import AUGMENTATIONS, MIXING
 from jaxreg.study.design import regularizers
 from jaxreg.train import stream
@@ -230,15 +230,17 @@ def check_every_position(values: Mapping[str, Any]) -> list[str]:
 
 
 def check_sets(values: Mapping[str, Any]) -> list[str]:
-    """Sets of TFDS that belong to a namespace: TFDS would fetch and run code that they bring."""
-    if values["data.dataset"] != "tokens":
-        return []
-    entries = [entry.strip() for entry in values["data.path"].split(",")]
+    """Sets of TFDS that belong to a namespace: TFDS would fetch and run code that they bring.
+
+    Args:
+      values: sound by themselves; only where a data set has `data.path` is there anything to check.
+    """
+    entries = [entry.strip() for entry in str(values.get("data.path", "")).split(",")]
     return [
         f"data.path: {entry}: sets of a namespace come with code of their own, which is not run;"
         " prepare the set, and name its folder"
         for entry in entries
-        if entry.startswith(TFDS) and ":" in entry.removeprefix(TFDS)
+        if prepared.is_of_namespace(entry)
     ]
 
 

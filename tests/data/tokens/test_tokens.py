@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
 from jaxreg.data import SOURCES, LeakError
 from jaxreg.data.rows import Rows
 from jaxreg.data.tokens import corpus, parts
 from jaxreg.data.tokens.source import check_leaks, deal
 from jaxreg.errors import UserErrors
+from tests.helpers.prepared_sets import prepare
 
 SOURCE = SOURCES["tokens"]
 SMALL = {"length": 8, "num_train": 20, "num_eval": 5, "held_out_rate": 0.3}
@@ -339,7 +341,30 @@ def test_a_file_that_changes_or_goes_while_it_is_read_is_one_line(tmp_path):
 def test_a_set_of_tfds_that_is_not_there_or_not_prepared_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     [line] = lines_of(path="tfds:no_such_set")
-    assert "tfds:no_such_set: there is no such set" in line
+    assert "tfds:no_such_set: is not prepared in" in line and "jaxreg downloads nothing" in line
+
+
+def test_a_text_of_a_set_of_tfds_is_bytes_and_its_ids_are_as_they_are(tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    features = {
+        "text": tfds.features.Text(),
+        "ids": tfds.features.Tensor(shape=(None,), dtype=np.int64),
+        "score": np.float32,
+    }
+    own = documents(60)
+    texts = ["".join(chr(97 + token % 26) for token in each) for each in own]
+    rows = [
+        {"text": text, "ids": np.array(each), "score": 0.5}
+        for text, each in zip(texts, own, strict=True)
+    ]
+    prepare(tmp_path, "mine", features, {"train": rows})
+    for feature, expected in (("text", [[*map(ord, text), 256] for text in texts]), ("ids", own)):
+        [part] = corpus.corpus_of(settings(path="tfds:mine", feature=feature)).parts
+        assert part.ends.tolist() == np.cumsum([len(each) for each in expected]).tolist()
+        assert part.reader().read(0, int(part.ends[-1])).tolist() == flat(expected)
+    for feature, words in (("body", "has no 'body'"), ("score", "neither text nor a row of ids")):
+        [line] = lines_of(path="tfds:mine", feature=feature)
+        assert words in line
 
 
 def test_a_tokenizer_needs_its_library_a_file_and_utf8(tmp_path):

@@ -137,7 +137,7 @@ def test_a_vision_transformer_on_images_is_fine_and_so_is_a_mean_of_a_sentence()
 def test_a_set_of_a_namespace_is_refused_before_tfds_fetches_its_code(monkeypatch):
     asked = []
     monkeypatch.setattr("tensorflow_datasets.builder", asked.append)
-    values = base("tokens") | {"data.path": "sample, tfds:theirs:set"}
-    [line] = configs.validate(values)
-    assert line.startswith("data.path: tfds:theirs:set: sets of a namespace")
+    for dataset, path in (("tokens", "sample, tfds:theirs:set"), ("images", "tfds:theirs:set")):
+        [line] = configs.validate(base(dataset) | {"data.path": path})
+        assert line.startswith("data.path: tfds:theirs:set: sets of a namespace")
     assert asked == []
