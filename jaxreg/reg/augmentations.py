@@ -29,6 +29,9 @@ from jaxreg.typing import Array, Bool, Float, Int, Key, Scalar
 Batch = dict[str, Array]
 """Arrays by the names of `jaxreg.batch.Batch`."""
 
+Grid = tuple[int, int] | None
+"""Rows and columns of an image's patches; None where there are none, or they are a square."""
+
 SITES = {
     "mixup": 0,
     "manifold_mixup": 1,
@@ -65,6 +68,7 @@ class Augmentation(Protocol):
         example_ids: Int[Array, "b"],
         *,
         num_layers: int,
+        grid: Grid = None,
     ) -> Batch:
         """The augmented batch; at the off value the given one (with mix_weight 1 if mixing).
 
@@ -73,6 +77,7 @@ class Augmentation(Protocol):
           augment_key: the step's key of the stream "augment".
           example_ids: positions in the global batch.
           num_layers: blocks of the model.
+          grid: of an image's patches.
         """
         ...
 
@@ -128,6 +133,7 @@ class Mixup(Augmentation):
         example_ids: Int[Array, "b"],
         *,
         num_layers: int,
+        grid: Grid = None,
     ) -> Batch:
         weight = mix_weights(site_key(augment_key, "mixup"), strength, example_ids)
         return unmixed(batch) | {"mix_weight": weight, "mix_layer": jnp.int32(0)}
@@ -153,6 +159,7 @@ class ManifoldMixup(Augmentation):
         example_ids: Int[Array, "b"],
         *,
         num_layers: int,
+        grid: Grid = None,
     ) -> Batch:
         weight = mix_weights(site_key(augment_key, "manifold_mixup"), strength, example_ids)
         step_words = keyed_draws.example_words(
@@ -167,22 +174,22 @@ class ManifoldMixup(Augmentation):
 class CutMix(Augmentation):
     """Replaces a part of the example by the partner's, and weights the labels by the shares.
 
-    Images (batches with features): a square of patches. Sentences: a span of positions, taken from
-    the partner relative to the query: the word d places before the own query comes from d places
-    before the partner's. Only words that both have are exchanged, so padding stays where it is. The
-    query's word and the cues of both sentences are exchanged together or stay: a verb never meets
-    the other sentence's subject, which could be a held-out pair, and has no label. So the query
-    position always holds one of the two query words, with its own cues, and both labels are read
-    there. The weight is the share of own words (or patches) that is kept, as published, whichever
-    part decides the label.
+    Images (batches with features): a rectangle of patches in the image's proportions. Sentences: a
+    span of positions, taken from the partner relative to the query: the word d places before the
+    own query comes from d places before the partner's. Only words that both have are exchanged, so
+    padding stays where it is. The query's word and the cues of both sentences are exchanged
+    together or stay: a verb never meets the other sentence's subject, which could be a held-out
+    pair, and has no label. So the query position always holds one of the two query words, with its
+    own cues, and both labels are read there. The weight is the share of own words (or patches) that
+    is kept, as published, whichever part decides the label.
 
     Nothing checks that a cut sentence is in no other split: with held-out sentences of the same
     pairs it may be. The cues of a sentence that was rewritten first are not known and so are not
     kept together.
 
     Source: Yun et al. 2019, "CutMix", arXiv:1905.04899, eq. 1 and 2 and section 3.2. Differs: one
-    weight per example, not per batch; the square is rounded to whole patches and lies inside the
-    image, where theirs is cut off at the edge; spans are ours.
+    weight per example, not per batch; the rectangle is rounded to whole patches and lies inside
+    the image, where theirs is cut off at the edge; spans are ours.
     """
 
     what = "a part of the input replaced by the partner's, labels by share"
@@ -199,13 +206,15 @@ class CutMix(Augmentation):
         example_ids: Int[Array, "b"],
         *,
         num_layers: int,
+        grid: Grid = None,
     ) -> Batch:
         wanted = mix_weights(site_key(augment_key, "cutmix"), strength, example_ids)
         place = keyed_draws.uniforms(
             keyed_draws.example_words(site_key(augment_key, "cutmix_place"), example_ids, 2)
         )
-        cut = cut_images if "features" in batch else cut_sentences
-        return cut(unmixed(batch), wanted, place)
+        if "features" in batch:
+            return cut_images(unmixed(batch), wanted, place, grid)
+        return cut_sentences(unmixed(batch), wanted, place)
 
 
 class TokenCutoff(Augmentation):
@@ -234,6 +243,7 @@ class TokenCutoff(Augmentation):
         example_ids: Int[Array, "b"],
         *,
         num_layers: int,
+        grid: Grid = None,
     ) -> Batch:
         positions = jnp.arange(batch["tokens"].shape[1])
         words = keyed_draws.example_words(
@@ -267,6 +277,7 @@ class _Rewriting(Augmentation):
         example_ids: Int[Array, "b"],
         *,
         num_layers: int,
+        grid: Grid = None,
     ) -> Batch:
         variants, queries = batch[f"variants_{self.kind}"], batch[f"variants_{self.kind}_query"]
         words = keyed_draws.example_words(site_key(augment_key, self.kind), example_ids, 2)
@@ -388,6 +399,7 @@ def augmented(
     example_ids: Int[Array, "b"],
     *,
     num_layers: int,
+    grid: Grid = None,
 ) -> Batch:
     """The batch after all augmentations of `strengths`, in the table's order.
 
@@ -397,6 +409,7 @@ def augmented(
       augment_key: the step's key of the stream "augment".
       example_ids: positions in the global batch.
       num_layers: blocks of the model.
+      grid: rows and columns of an image's patches, where rows begin with some; None: a square.
 
     Raises:
       ValueError: two of them mix labels, or a name is unknown.
@@ -405,6 +418,6 @@ def augmented(
     for name, augmentation in AUGMENTATIONS.items():
         if name in strengths:
             batch = augmentation()(
-                strengths[name], batch, augment_key, example_ids, num_layers=num_layers
+                strengths[name], batch, augment_key, example_ids, num_layers=num_layers, grid=grid
             )
     return batch

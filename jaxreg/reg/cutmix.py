@@ -1,4 +1,4 @@
-"""The exchanges of cutmix: squares of an image's patches, and spans of a sentence's tokens."""
+"""The exchanges of cutmix: rectangles of an image's patches, and spans of a sentence's tokens."""
 
 import jax.numpy as jnp
 
@@ -6,34 +6,39 @@ from jaxreg.typing import Array, Bool, Float, Int
 
 
 def cut_images(
-    batch: dict[str, Array], wanted: Float[Array, "b"], place: Float[Array, "b 2"]
+    batch: dict[str, Array],
+    wanted: Float[Array, "b"],
+    place: Float[Array, "b 2"],
+    grid: tuple[int, int] | None = None,
 ) -> dict[str, Array]:
-    """The batch with a square of each image's patches from its partner, and mix_weight.
+    """The batch with a rectangle of each image's patches from its partner, and mix_weight.
 
     mix_weight is the share that is kept.
 
-    The square has round(side * sqrt(1 - wanted)) patches a side and lies inside the image, uniform
-    over such places.
+    Of R rows and C columns the rectangle has round(R * s) and round(C * s), s = sqrt(1 - wanted).
+    It lies inside the image, uniform over such places.
 
     Args:
-      batch: features and partner_features [B, T, F]; patch t lies in row t // side, column t %
-        side. The patches stand before the query, where the answer is read; their number,
-        query_position, is rounded down to a square, side^2.
+      batch: features and partner_features [B, T, F]; patch t lies in row t // C, column t % C. The
+        patches stand before the query, where the answer is read.
       wanted: share of the image to keep.
-      place: uniform numbers in (0, 1): where the square goes, down and across.
+      place: uniform numbers in (0, 1): where the rectangle goes, down and across.
+      grid: R and C; None: of a square, whose size is query_position, rounded down to one.
     """
     side = jnp.floor(jnp.sqrt(batch["query_position"] + 0.5)).astype(jnp.int32)
-    edge = jnp.round(side * jnp.sqrt(1 - wanted)).astype(jnp.int32)
-    corner = _start(place, (side - edge)[:, None])
-    patch, across = jnp.arange(batch["features"].shape[1]), jnp.maximum(side, 1)[:, None]
-    grid = jnp.stack([patch // across, patch % across], axis=1)
-    offset = grid - corner[:, :, None]
-    taken = ((offset >= 0) & (offset < edge[:, None, None])).all(axis=1) & (
-        patch < (side * side)[:, None]
-    )
+    size = jnp.stack([side, side], axis=1)
+    if grid is not None and grid[0] != grid[1]:
+        size = jnp.broadcast_to(jnp.array(grid, jnp.int32), size.shape)
+    edge = jnp.round(size * jnp.sqrt(1 - wanted)[:, None]).astype(jnp.int32)
+    corner = _start(place, size - edge)
+    patch, across = jnp.arange(batch["features"].shape[1]), jnp.maximum(size[:, 1:], 1)
+    offset = jnp.stack([patch // across, patch % across], axis=1) - corner[:, :, None]
+    num = size[:, 0] * size[:, 1]
+    inside = ((offset >= 0) & (offset < edge[:, :, None])).all(axis=1)
+    taken = inside & (patch < num[:, None])
     mixed = {
         "features": jnp.where(taken[..., None], batch["partner_features"], batch["features"]),
-        "mix_weight": _share_kept(taken, side * side),
+        "mix_weight": _share_kept(taken, num),
     }
     return batch | mixed | _read_at_own_query(taken, batch)
 
@@ -86,7 +91,7 @@ def cut_sentences(
     return batch | mixed | _read_at_own_query(taken, batch)
 
 
-def _start(place: Float[Array, "b n"], room: Int[Array, "b 1"]) -> Int[Array, "b n"]:
+def _start(place: Float[Array, "b n"], room: Int[Array, "b #n"]) -> Int[Array, "b n"]:
     """Whole numbers in [0, room], equally likely."""
     return jnp.minimum((place * (room + 1).astype(jnp.float32)).astype(jnp.int32), room)
 

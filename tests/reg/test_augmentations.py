@@ -92,8 +92,8 @@ CASES = [
 ]
 
 
-def applied(name, strength, batch, ids=IDS, key=KEY, num_layers=3):
-    return AUGMENTATIONS[name]()(strength, batch, key, ids, num_layers=num_layers)
+def applied(name, strength, batch, ids=IDS, key=KEY, num_layers=3, grid=None):
+    return AUGMENTATIONS[name]()(strength, batch, key, ids, num_layers=num_layers, grid=grid)
 
 
 def site_of(name):
@@ -316,27 +316,30 @@ def test_cutmix_of_sentences_without_cues_binds_only_the_query():
     assert moved[0] > moved[1]
 
 
-def test_cutmix_of_images_by_hand():
-    batch = BATCHES["images"]
+@pytest.mark.parametrize("grid", [None, (4, 4), (2, 8), (16, 1)])
+def test_cutmix_of_images_by_hand(grid):
+    batch, shape = BATCHES["images"], grid or (4, 4)
     wanted = np.asarray(augmentations.mix_weights(site_of("cutmix"), 1.0, IDS))
-    out = applied("cutmix_strength", 1.0, batch)
+    out = applied("cutmix_strength", 1.0, batch, grid=grid)
     sizes = set()
     for row in range(B):
-        edge = round(4 * float(np.sqrt(1 - wanted[row])))
+        edges = [round(size * float(np.sqrt(1 - wanted[row]))) for size in shape]
+        words = words_by_hand(site_of("cutmix_place"), int(IDS[row]), 2)
         corner = [
-            int(uniform_by_hand(word) * (4 - edge + 1))
-            for word in words_by_hand(site_of("cutmix_place"), int(IDS[row]), 2)
+            int(uniform_by_hand(word) * (size - edge + 1))
+            for word, size, edge in zip(words, shape, edges, strict=True)
         ]
-        image = np.array(batch["features"][row][:16]).reshape(4, 4, 4)
-        other = np.array(batch["partner_features"][row][:16]).reshape(4, 4, 4)
-        down, across = (slice(start, start + edge) for start in corner)
+        image = np.array(batch["features"][row][:16]).reshape(*shape, 4)
+        other = np.array(batch["partner_features"][row][:16]).reshape(*shape, 4)
+        down, across = (slice(at, at + edge) for at, edge in zip(corner, edges, strict=True))
         image[down, across] = other[down, across]
         np.testing.assert_array_equal(out["features"][row][:16], image.reshape(16, 4))
         np.testing.assert_array_equal(
             out["features"][row][16:], batch["features"][row][16:]
         )  # no patches
-        assert float(out["mix_weight"][row]) == 1 - edge * edge / 16  # exact: 16 is a power of two
-        sizes.add(edge)
+        # exact: 16 is a power of two
+        assert float(out["mix_weight"][row]) == 1 - edges[0] * edges[1] / 16
+        sizes.add(tuple(edges))
     assert len(sizes) > 2
 
 

@@ -177,6 +177,7 @@ def training_loss(
             moment.key("augment"),
             example_ids,
             num_layers=model.num_layers,
+            grid=vocabulary.grid,
         )
     is_ours = structure["model"]["module"] == "transformer"
     edges = structure["model"]["attention_dropout_edges"] if is_ours else "all"
