@@ -23,7 +23,7 @@ from jaxreg.reg.augmentations import AUGMENTATIONS, MIXING
 from jaxreg.study.design.regularizers import REGULARIZER_KINDS, REGULARIZERS, Regularizer, strengths
 from jaxreg.study.engine import objective, off_values
 from jaxreg.study.engine import program as build
-from jaxreg.train.step import Moment, Problem, TrainState, loss_and_gradient, train_step
+from jaxreg.train.step import Moment, Problem, TrainState, train_step
 from tests.helpers import tiny
 
 SEED, B, NUM_STEPS = 3, 8, 3
@@ -260,22 +260,42 @@ class Outcome(NamedTuple):
     scores: Any
 
 
+class Remembered(NamedTuple):
+    """The state of an optimizer and the gradient that it was given last."""
+
+    inner: Any
+    gradient: Any
+
+
+def remembering(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
+    """The same optimizer; its state holds the gradient too, which need not be computed twice."""
+    inner = optax.with_extra_args_support(optimizer)
+
+    def init(params):
+        return Remembered(inner.init(params), jax.tree.map(jnp.zeros_like, params))
+
+    def update(gradient, state, params=None, **extra):
+        updates, own = inner.update(gradient, state.inner, params, **extra)
+        return updates, Remembered(own, gradient)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
 def outcome_of(own: Problem, params: Any, batch: Any, scored: Any, ids: Any) -> Outcome:
+    own = own._replace(optimizer=remembering(own.optimizer))
     state = TrainState(
         jnp.int32(0), params, own.optimizer.init(params), jnp.bool_(False), Tally.empty()
     )
 
     def step(state, _):
-        _, gradient = loss_and_gradient(
-            own, state.params, batch, Moment(jnp.int32(SEED), state.step), ids, "batch"
-        )
         state, tally = train_step(own, state, batch, jnp.int32(SEED), ids, "batch")
-        return state, (tally.total / tally.count, gradient)
+        return state, (tally.total / tally.count, state.opt_state.gradient)
 
     state, (values, gradients) = jax.lax.scan(step, state, length=NUM_STEPS)
     first = jax.tree.map(lambda x: x[0], gradients)
     return Outcome(
-        values, first, own.evaluated(state.params, state.opt_state), own.score(params, scored, SEED)
+        *(values, first, own.evaluated(state.params, state.opt_state.inner)),
+        own.score(params, scored, SEED),
     )
 
 
