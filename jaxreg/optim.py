@@ -108,6 +108,12 @@ def learning_rate_factor(schedule: str, *, warmup_steps: int, num_steps: int) ->
 
     Raises:
       ValueError: an unknown name.
+
+    Example:
+      >>> from jaxreg.optim import learning_rate_factor
+      >>> factor = learning_rate_factor("linear", warmup_steps=2, num_steps=6)
+      >>> [round(float(factor(step)), 2) for step in range(7)]
+      [0.0, 0.5, 1.0, 0.75, 0.5, 0.25, 0.0]
     """
     _check_choice("schedule", schedule, SCHEDULES)
     return SCHEDULES[schedule](warmup_steps, num_steps)
@@ -124,6 +130,15 @@ def clip_each_norm(max_norm: Scalar) -> optax.GradientTransformation:
 
     Source: Pascanu et al. 2013, arXiv:1211.5063. Differs: by tensor, so the direction of the whole
     gradient changes.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg.optim import clip_each_norm
+      >>> gradient = {"a": jnp.array([3.0, 4.0]), "b": jnp.array([0.5, 0.0])}
+      >>> clip = clip_each_norm(1.0)
+      >>> clipped, _ = clip.update(gradient, clip.init(gradient))
+      >>> [round(float(x), 2) for x in [*clipped["a"], *clipped["b"]]]
+      [0.6, 0.8, 0.5, 0.0]
     """
     clip = optax.clip_by_global_norm(max_norm)
     return optax.stateless(
@@ -141,6 +156,15 @@ def clip_adaptively(strength: Scalar) -> optax.GradientTransformation:
 
     Source: Brock et al. 2021, arXiv:2102.06171, section 4. Differs: the output layer is clipped,
     too.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg.optim import clip_adaptively
+      >>> params, gradient = {"kernel": jnp.ones((4, 2))}, {"kernel": jnp.full((4, 2), 9.0)}
+      >>> clip = clip_adaptively(0.1)
+      >>> clipped, _ = clip.update(gradient, clip.init(params), params)
+      >>> round(float(clipped["kernel"][0, 0]), 3)  # of norm 0.2: its unit has 2
+      0.1
     """
 
     def over_two_axes(params: Params) -> PyTree[bool]:
@@ -170,6 +194,15 @@ def by_layer(
 
     Args:
       stacked: names at the top of the parameters whose leaves have a leading axis of layers.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg.optim import by_layer, clip_each_norm
+      >>> gradient = {"blocks": {"kernel": jnp.array([[3.0, 4.0], [0.3, 0.4]])}}  # two layers
+      >>> clip = by_layer(clip_each_norm(1.0), ["blocks"])
+      >>> clipped, _ = clip.update(gradient, clip.init(gradient), gradient)
+      >>> [round(float(x), 2) for x in clipped["blocks"]["kernel"].ravel()]
+      [0.6, 0.8, 0.3, 0.4]
     """
     if not stacked:
         return transformation
@@ -189,7 +222,14 @@ def by_layer(
 
 
 class NoiseState(NamedTuple):
-    """How many steps were taken; no key."""
+    """How many steps were taken; no key.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg.optim import add_gradient_noise
+      >>> int(add_gradient_noise(0.01).init({"kernel": jnp.ones(3)}).step)
+      0
+    """
 
     step: Int[Array, ""]
 
@@ -206,6 +246,15 @@ def add_gradient_noise(
     Randomness: one draw over all parameters in the tree's order, from `noise_key` and nothing else.
 
     Source: Neelakantan et al. 2015, arXiv:1511.06807, eq. 1.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg.optim import add_gradient_noise
+      >>> gradient = {"kernel": jnp.ones(3)}
+      >>> noise = add_gradient_noise(0.01)
+      >>> noisy, state = noise.update(gradient, noise.init(gradient), noise_key=jax.random.key(0))
+      >>> noisy["kernel"].shape, int(state.step)
+      ((3,), 1)
     """
 
     def update(gradient, state, params=None, *, noise_key: PRNGKey | None = None, **extra):
@@ -229,7 +278,15 @@ def add_gradient_noise(
 
 
 class AverageState(NamedTuple):
-    """The average of the parameters over `count` steps; the initial parameters at count 0."""
+    """The average of the parameters over `count` steps; the initial parameters at count 0.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg.optim import track_average
+      >>> state = track_average(0.9).init({"kernel": jnp.ones(3)})
+      >>> int(state.count), state.average["kernel"].tolist()
+      (0, [1.0, 1.0, 1.0])
+    """
 
     count: Int[Array, ""]
     average: Params
@@ -250,6 +307,18 @@ def track_average(decay: Scalar) -> optax.GradientTransformation:
     Izmailov et al. 2018, arXiv:1803.05407 (SWA), average few points of a constant or cyclical
     learning rate, equally; ours runs along any schedule, at every step. `optax.ema` averages
     updates, not parameters; the step is `optax.incremental_update`'s.
+
+    Example:
+      >>> import jax.numpy as jnp, optax
+      >>> from jaxreg.optim import averaged, track_average
+      >>> params, average = {"kernel": jnp.zeros(1)}, track_average(0.5)
+      >>> state = average.init(params)
+      >>> for _ in range(2):
+      ...     updates, state = average.update({"kernel": jnp.ones(1)}, state, params)
+      ...     params = optax.apply_updates(params, updates)
+      ...
+      >>> round(float(averaged(state, params)["kernel"][0]), 3)  # (.5 * 1 + 1 * 2) / 1.5
+      1.667
     """
 
     def init(params):
@@ -267,7 +336,14 @@ def track_average(decay: Scalar) -> optax.GradientTransformation:
 
 
 def averaged(opt_state: Any, params: Params) -> Params:
-    """The average that `track_average` keeps in `opt_state`; `params` if there is none."""
+    """The average that `track_average` keeps in `opt_state`; `params` if there is none.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg.optim import averaged
+      >>> averaged((), {"kernel": jnp.ones(2)})["kernel"].tolist()  # nothing was averaged
+      [1.0, 1.0]
+    """
 
     def is_average(state):
         return isinstance(state, AverageState)
@@ -280,7 +356,13 @@ def averaged(opt_state: Any, params: Params) -> Params:
 
 
 class Betas(NamedTuple):
-    """Decay rates of the means of gradients and of squares, and the epsilon added to the root."""
+    """Decay rates of the means of gradients and of squares, and the epsilon added to the root.
+
+    Example:
+      >>> from jaxreg.optim import Betas
+      >>> Betas(b1=0.9, b2=0.98, eps=1e-8)
+      Betas(b1=0.9, b2=0.98, eps=1e-08)
+    """
 
     b1: float
     b2: float
@@ -353,6 +435,18 @@ def optimizer(
     and adam_l2 crossed out); Chen et al. 2023, arXiv:2302.06675 (lion); Pascanu et al. 2013,
     arXiv:1211.5063 (clip). adam_l2 adds the decay after the clip, so that only the loss's gradient
     is clipped.
+
+    Example:
+      >>> import jax.numpy as jnp, optax
+      >>> from jaxreg.optim import optimizer
+      >>> chain = optimizer(learning_rate=0.1, num_steps=10, weight_decay=0.1, max_grad_norm=1.0)
+      >>> params = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
+      >>> gradient = {"kernel": jnp.zeros((2, 2)), "bias": jnp.zeros(2)}
+      >>> updates, _ = chain.update(gradient, chain.init(params), params)
+      >>> params = optax.apply_updates(params, updates)
+      >>> kernel, bias = params["kernel"], params["bias"]
+      >>> round(float(kernel[0, 0]), 3), float(bias[0])  # kernels decay, biases do not
+      (0.99, 1.0)
     """
     _check_choice("optimizer", optimizer, OPTIMIZERS)
     _check_choice("decay_mask", decay_mask, DECAY_MASKS)

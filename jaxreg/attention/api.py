@@ -88,6 +88,17 @@ def dot_product_attention(
     Source: Vaswani et al. 2017, arXiv:1706.03762, eq. 1; "blockwise": Rabe and Staats 2021,
     arXiv:2112.05682, Dao et al. 2022, arXiv:2205.14135. Differs: softmax in float32 (float64 for
     float64 inputs); dropout inverted (Srivastava et al. 2014, JMLR 15:1929-1958).
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxreg
+      >>> q = jax.random.normal(jax.random.key(0), (2, 5, 4, 8))  # [B, T, H, K]
+      >>> jaxreg.dot_product_attention(q, q, q, is_causal=True).shape  # evaluation
+      (2, 5, 4, 8)
+      >>> drop = dict(dropout=jaxreg.AttentionDropout(0.1), dropout_key=jax.random.key(1))
+      >>> y = jaxreg.dot_product_attention(q, q, q, **drop)
+      >>> again = jaxreg.dot_product_attention(q, q, q, **drop)
+      >>> bool((y == again).all())  # the mask is a function of the key and of positions
+      True
     """
     return output(
         query,

@@ -21,6 +21,18 @@ def assert_audit(
     Raises:
       AssertionError: a check failed that is not in `known`.
       UserErrors: an unknown check.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, numpy as np
+      >>> from jaxreg import audit
+      >>> def batch(seed, size):
+      ...     return np.random.default_rng(seed).normal(size=(size, 3)).astype(np.float32)
+      ...
+      >>> def loss(weights, batch, key, train):
+      ...     return (batch @ weights) ** 2
+      ...
+      >>> subject = audit.Subject(lambda key: jax.random.normal(key, (3,)), loss, batch)
+      >>> audit.assert_audit(subject, ["key_repeats"])
     """
     lines = report.failure_lines(suite.run(subject, checks, known=known, seed=seed))
     if lines:

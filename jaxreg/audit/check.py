@@ -17,6 +17,11 @@ class Finding:
         it failed, and the person gave a reason by `--known`.
       detail: one line with the number that shows it, or what would be needed.
       reason: of a known failure.
+
+    Example:
+      >>> from jaxreg import audit
+      >>> audit.Finding("key_repeats", "randomness", "ok", "same key, same loss").status
+      'ok'
     """
 
     check: str
@@ -38,6 +43,12 @@ class Check:
       needs: fields of `Subject` without which it is not applicable.
       run: takes the `Bench`, returns the line with the numbers where the check holds; raises
         `CheckFailed` or `NotApplicable` with that line otherwise.
+
+    Example:
+      >>> from jaxreg.audit.suite import all_checks
+      >>> family, check = all_checks()["key_repeats"]
+      >>> family, check.holds
+      ('randomness', 'The same key, state and batch give the same bits.')
     """
 
     holds: str

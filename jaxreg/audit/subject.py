@@ -44,6 +44,20 @@ class Subject:
         K], as Flax's `attention_fn`; for the family attention, which is the conformance suite.
       save, restore: (state, path) -> None and (path, like) -> state. None: Orbax.
       name: names the subject in tables.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, numpy as np
+      >>> from jaxreg import audit
+      >>> def batch(seed, size):
+      ...     return np.random.default_rng(seed).normal(size=(size, 3)).astype(np.float32)
+      ...
+      >>> def loss(weights, batch, key, train):
+      ...     return (batch @ weights) ** 2
+      ...
+      >>> subject = audit.Subject(lambda key: jax.random.normal(key, (3,)), loss, batch)
+      >>> first, *others = audit.run(subject, ["key_repeats", "decay"])
+      >>> first.status, {each.status for each in others}  # there is no step
+      ('ok', {'not applicable'})
     """
 
     init: Callable[[jax.Array], State]

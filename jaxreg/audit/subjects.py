@@ -81,6 +81,25 @@ def linen(
       knobs: name -> (strength -> module); default: each number among the module's fields whose name
         has "drop" in it or ends in "rate".
       **fields: further fields of `Subject`, such as `causal` or `pad`.
+
+    Example:
+      >>> import numpy as np, optax
+      >>> from flax import linen as nn
+      >>> from jaxreg import audit
+      >>> class Model(nn.Module):
+      ...     rate: float = 0.1
+      ...     @nn.compact
+      ...     def __call__(self, tokens, train=False):
+      ...         x = nn.Embed(50, 8)(tokens)
+      ...         return nn.Dense(50)(nn.Dropout(self.rate)(x, deterministic=not train))
+      ...
+      >>> def batch(seed, size):
+      ...     tokens = np.random.default_rng(seed).integers(0, 50, (size, 5))
+      ...     return {"inputs": tokens[:, :-1], "labels": tokens[:, 1:]}
+      ...
+      >>> subject = audit.linen(Model(), batch, optimizer=optax.sgd(0.1))
+      >>> sorted(subject.knobs), subject.step is not None
+      (['rate'], True)
     """
     arguments = arguments or _inputs_alone
     flag = train_argument or _train_argument(type(module).__call__)
@@ -136,6 +155,25 @@ def nnx(
       make: nnx.Rngs -> module; or a module, which is then the state for every key.
       batch, loss, optimizer, arguments, train_argument, **fields: as in `linen`.
       knobs: name -> (strength -> another `make`); default: none.
+
+    Example:
+      >>> import numpy as np
+      >>> from flax import nnx
+      >>> from jaxreg import audit
+      >>> class Model(nnx.Module):
+      ...     def __init__(self, rngs):
+      ...         self.embed = nnx.Embed(50, 8, rngs=rngs)
+      ...         self.out = nnx.Linear(8, 50, rngs=rngs)
+      ...     def __call__(self, tokens):
+      ...         return self.out(self.embed(tokens))
+      ...
+      >>> def batch(seed, size):
+      ...     tokens = np.random.default_rng(seed).integers(0, 50, (size, 5))
+      ...     return {"inputs": tokens[:, :-1], "labels": tokens[:, 1:]}
+      ...
+      >>> subject = audit.nnx(lambda rngs: Model(rngs), batch, causal=True)
+      >>> audit.run(subject, ["causal"])[0].status
+      'ok'
     """
     from flax import nnx as flax_nnx
 
@@ -195,6 +233,27 @@ def train_state(
       state: a `TrainState`, or key -> `TrainState`; a field `batch_stats` is kept up to date.
       batch, loss, arguments, rngs, train_argument, **fields: as in `linen`.
       knobs: name -> (strength -> another `state`); default: none.
+
+    Example:
+      >>> import jax, numpy as np, optax
+      >>> from flax import linen as nn
+      >>> from jaxreg import audit
+      >>> class Model(nn.Module):
+      ...     rate: float = 0.1
+      ...     @nn.compact
+      ...     def __call__(self, tokens, train=False):
+      ...         x = nn.Embed(50, 8)(tokens)
+      ...         return nn.Dense(50)(nn.Dropout(self.rate)(x, deterministic=not train))
+      ...
+      >>> def batch(seed, size):
+      ...     tokens = np.random.default_rng(seed).integers(0, 50, (size, 5))
+      ...     return {"inputs": tokens[:, :-1], "labels": tokens[:, 1:]}
+      ...
+      >>> from flax.training.train_state import TrainState
+      >>> params = Model().init(jax.random.key(0), batch(0, 2)["inputs"])["params"]
+      >>> state = TrainState.create(apply_fn=Model().apply, params=params, tx=optax.adam(1e-3))
+      >>> audit.train_state(state, batch, causal=True).causal
+      True
     """
     arguments = arguments or _inputs_alone
     example = state if hasattr(state, "apply_fn") else state(jax.random.key(0))

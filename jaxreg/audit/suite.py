@@ -91,6 +91,20 @@ def run(
       UserErrors: an unknown check.
       Exception: whatever the subject raises at the first call of its functions. What it raises
         later is a failure of that check, and its traceback goes to the standard error.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, numpy as np
+      >>> from jaxreg import audit
+      >>> def batch(seed, size):
+      ...     return np.random.default_rng(seed).normal(size=(size, 3)).astype(np.float32)
+      ...
+      >>> def loss(weights, batch, key, train):
+      ...     return (batch @ weights) ** 2
+      ...
+      >>> subject = audit.Subject(lambda key: jax.random.normal(key, (3,)), loss, batch)
+      >>> [finding] = audit.run(subject, ["key_repeats"])
+      >>> finding.status
+      'ok'
     """
     return list(findings(subject, chosen(checks), known=known, seed=seed))
 

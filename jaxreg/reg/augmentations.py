@@ -52,6 +52,12 @@ class Augmentation(Protocol):
     needs: of "partner" (the partner_* arrays) and "variants:<kind>". `unit` names the strength:
     "alpha", of Beta(alpha, alpha), any number from 0 on; or "rate", a probability in [0, 1]. It is
     off at 0. `one_query`: only rows with one answer can have it.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg.reg.augmentations import AUGMENTATIONS
+      >>> [(name, each.unit) for name, each in AUGMENTATIONS.items()][-2:]
+      [('cutmix_strength', 'alpha'), ('token_cutoff_rate', 'rate')]
     """
 
     what: ClassVar[str]
@@ -83,14 +89,33 @@ class Augmentation(Protocol):
 
 
 def site_key(augment_key: Key[Array, ""], name: str) -> Key[Array, ""]:
-    """The key of one place of `SITES` in this step."""
+    """The key of one place of `SITES` in this step.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg.reg.augmentations import site_key
+      >>> step = jax.random.key(0)
+      >>> bool((site_key(step, "mixup") == site_key(step, "cutmix")).all())
+      False
+    """
     return jax.random.fold_in(augment_key, SITES[name])
 
 
 def mix_weights(
     site: Key[Array, ""], alpha: Scalar, example_ids: Int[Array, "b"]
 ) -> Float[Array, "b"]:
-    """Own weights: Beta(alpha, alpha) per example, exactly 1 at alpha 0."""
+    """Own weights: Beta(alpha, alpha) per example, exactly 1 at alpha 0.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg.reg.augmentations import mix_weights, site_key
+      >>> site = site_key(jax.random.key(0), "mixup")
+      >>> mix_weights(site, 0.0, jnp.arange(3)).tolist()  # off
+      [1.0, 1.0, 1.0]
+      >>> mixed = mix_weights(site, 0.4, jnp.arange(3))
+      >>> mixed.shape, bool(((0 < mixed) & (mixed < 1)).all())
+      ((3,), True)
+    """
     on = jnp.asarray(alpha) > 0
     return jnp.where(
         on, keyed_draws.beta_symmetric(site, example_ids, jnp.where(on, alpha, 1.0)), 1.0
@@ -102,6 +127,12 @@ def unmixed(batch: Batch) -> Batch:
 
     Raises:
       ValueError: it is mixed already.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg.reg.augmentations import unmixed
+      >>> sorted(unmixed({"tokens": jnp.zeros((1, 3), int)}))
+      ['tokens']
     """
     if "mix_weight" in batch:
         raise ValueError(
@@ -118,6 +149,14 @@ class Mixup(Augmentation):
     and 2; of word embeddings: Guo et al. 2019, arXiv:1905.08941 (wordMixup). Differs: the model
     does the mixing, after token and position embeddings; one weight per example, as eq. 2 reads,
     where Zhang's code has one per batch; each label is read at its own example's query.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg.reg.augmentations import Mixup
+      >>> batch = {"tokens": jnp.ones((4, 6), int)}
+      >>> mixed = Mixup()(0.4, batch, jax.random.key(0), jnp.arange(4), num_layers=2)
+      >>> mixed["mix_weight"].shape, int(mixed["mix_layer"])
+      ((4,), 0)
     """
 
     what = "own and partner's embeddings averaged, and their labels alike"
@@ -144,6 +183,14 @@ class ManifoldMixup(Augmentation):
 
     Source: Verma et al. 2019, arXiv:1806.05236, section 2. Differs: as mixup; one layer for all
     examples of a step, as there.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg.reg.augmentations import ManifoldMixup
+      >>> batch = {"tokens": jnp.ones((4, 6), int)}
+      >>> mixed = ManifoldMixup()(0.4, batch, jax.random.key(0), jnp.arange(4), num_layers=2)
+      >>> mixed["mix_weight"].shape, int(mixed["mix_layer"]) in (0, 1)
+      ((4,), True)
     """
 
     what = "mixup at the input of a block drawn per step"
@@ -190,6 +237,20 @@ class CutMix(Augmentation):
     Source: Yun et al. 2019, "CutMix", arXiv:1905.04899, eq. 1 and 2 and section 3.2. Differs: one
     weight per example, not per batch; the rectangle is rounded to whole patches and lies inside
     the image, where theirs is cut off at the edge; spans are ours.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg.reg.augmentations import CutMix
+      >>> images, others = jnp.zeros((1, 5, 2)), jnp.ones((1, 5, 2))  # 2 x 2 patches and the query
+      >>> batch = {
+      ...     "features": images,
+      ...     "partner_features": others,
+      ...     "query_position": jnp.array([4]),
+      ...     "partner_query_position": jnp.array([4]),
+      ... }
+      >>> cut = CutMix()(0.0, batch, jax.random.key(0), jnp.arange(1), num_layers=2)
+      >>> float(cut["mix_weight"][0]), bool((cut["features"] == images).all())  # off
+      (1.0, True)
     """
 
     what = "a part of the input replaced by the partner's, labels by share"
@@ -226,6 +287,14 @@ class TokenCutoff(Augmentation):
     language understanding and generation", arXiv:2009.13818 (token cutoff). Differs: each token
     independently instead of a fixed number; keys are hidden, not only embeddings zeroed; without
     their consistency loss (`r_drop_strength` adds one).
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg.reg.augmentations import TokenCutoff
+      >>> batch = {"tokens": jnp.array([[3, 4, 5]]), "query_position": jnp.array([2])}
+      >>> cut = TokenCutoff()(1.0, batch, jax.random.key(0), jnp.arange(1), num_layers=2)
+      >>> cut["tokens"].tolist()  # the query's stays
+      [[0, 0, 5]]
     """
 
     what = "single tokens turned into padding, never the query's"
@@ -312,6 +381,20 @@ class Synonym(_Rewriting):
     Source: Zhang, Zhao & LeCun 2015, "Character-level convolutional networks for text
     classification", arXiv:1509.01626, section 2.4. Differs: variants are made before training, from
     our own classes of words instead of a thesaurus.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg.reg.augmentations import Synonym
+      >>> batch = {
+      ...     "tokens": jnp.array([[3, 4, 5]]),
+      ...     "query_position": jnp.array([2]),
+      ...     "cues": jnp.array([[1]]),
+      ...     "variants_synonym": jnp.array([[[3, 6, 5]]]),
+      ...     "variants_synonym_query": jnp.array([[2]]),
+      ... }
+      >>> always = Synonym()(1.0, batch, jax.random.key(0), jnp.arange(1), num_layers=2)
+      >>> always["tokens"].tolist(), always["cues"].tolist()
+      ([[3, 6, 5]], [[-1]])
     """
 
     what = "words exchanged for others of their class"
@@ -326,6 +409,20 @@ class Paraphrase(_Rewriting):
     Source: Iyyer et al. 2018, "Adversarial example generation with syntactically controlled
     paraphrase networks", arXiv:1804.06059, for the idea of another syntactic frame. Differs: by
     grammar, so exact; not adversarial.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg.reg.augmentations import Paraphrase
+      >>> batch = {
+      ...     "tokens": jnp.array([[3, 4, 5]]),
+      ...     "query_position": jnp.array([2]),
+      ...     "cues": jnp.array([[1]]),
+      ...     "variants_paraphrase": jnp.array([[[3, 6, 5]]]),
+      ...     "variants_paraphrase_query": jnp.array([[2]]),
+      ... }
+      >>> always = Paraphrase()(1.0, batch, jax.random.key(0), jnp.arange(1), num_layers=2)
+      >>> always["tokens"].tolist(), always["cues"].tolist()
+      ([[3, 6, 5]], [[-1]])
     """
 
     what = "the same meaning in another frame of the grammar"
@@ -342,6 +439,20 @@ class BackTranslation(_Rewriting):
     Source: Sennrich, Haddow & Birch 2016, "Improving neural machine translation models with
     monolingual data", arXiv:1511.06709, and Edunov et al. 2018, arXiv:1808.09381 (sampling).
     Differs: an artificial language; both directions are grammars.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg.reg.augmentations import BackTranslation
+      >>> batch = {
+      ...     "tokens": jnp.array([[3, 4, 5]]),
+      ...     "query_position": jnp.array([2]),
+      ...     "cues": jnp.array([[1]]),
+      ...     "variants_back_translation": jnp.array([[[3, 6, 5]]]),
+      ...     "variants_back_translation_query": jnp.array([[2]]),
+      ... }
+      >>> always = BackTranslation()(1.0, batch, jax.random.key(0), jnp.arange(1), num_layers=2)
+      >>> always["tokens"].tolist(), always["cues"].tolist()
+      ([[3, 6, 5]], [[-1]])
     """
 
     what = "a round trip through an artificial language"
@@ -366,7 +477,18 @@ MIXING = ("mixup_strength", "manifold_mixup_strength", "cutmix_strength")
 
 
 def check_together(names: tuple[str, ...]) -> None:
-    """Raises ValueError where two of the fields `names` mix labels, or one is no augmentation."""
+    """Raises ValueError where two of the fields `names` mix labels, or one is no augmentation.
+
+    Example:
+      >>> from jaxreg.reg.augmentations import check_together
+      >>> check_together(("mixup_strength", "token_cutoff_rate"))  # no error
+      >>> try:
+      ...     check_together(("mixup_strength", "cutmix_strength"))
+      ... except ValueError as error:
+      ...     print(str(error)[:55])
+      ...
+      augment: mixup_strength and cutmix_strength both mix la
+    """
     for name in names:
         if name not in AUGMENTATIONS:
             raise ValueError(
@@ -381,7 +503,13 @@ def check_together(names: tuple[str, ...]) -> None:
 
 
 def needs_of(names: tuple[str, ...]) -> tuple[str, ...]:
-    """What a batch must hold for these, each once in the table's order, such as ("partner",)."""
+    """What a batch must hold for these, each once in the table's order, such as ("partner",).
+
+    Example:
+      >>> from jaxreg.reg.augmentations import needs_of
+      >>> needs_of(("mixup_strength", "synonym_rate"))
+      ('variants:synonym', 'partner')
+    """
     return tuple(
         dict.fromkeys(
             need
@@ -413,6 +541,14 @@ def augmented(
 
     Raises:
       ValueError: two of them mix labels, or a name is unknown.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxreg.reg.augmentations import augmented
+      >>> batch = {"tokens": jnp.array([[3, 4, 5]]), "query_position": jnp.array([2])}
+      >>> given = dict(augment_key=jax.random.key(0), example_ids=jnp.arange(1), num_layers=2)
+      >>> augmented(batch, {"token_cutoff_rate": 0.0}, **given)["tokens"].tolist()  # off
+      [[3, 4, 5]]
     """
     check_together(tuple(strengths))
     for name, augmentation in AUGMENTATIONS.items():

@@ -39,6 +39,14 @@ class Seen:
         after dropout.
       again: () -> logits like these of a second pass over the same batch, with other dropout masks
         (stream "second").
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg.reg.penalties import Seen
+      >>> logits, ids = jnp.log(jnp.array([[0.5, 0.5], [0.9, 0.1]])), jnp.arange(2)
+      >>> seen = Seen({}, {}, {}, ids, logits, jnp.zeros(2), lambda: None, lambda: logits)
+      >>> seen.again() is seen.again()  # computed once
+      True
     """
 
     params: Params
@@ -61,6 +69,19 @@ class Penalty(Protocol):
     what: one line for `jaxreg list`. source: the paper. largest: the greatest strength that makes
     sense; seen_with: config fields and values without which it changes nothing. A class that
     inherits from this one need not say the last two.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg.reg.penalties import Seen, Penalty
+      >>> logits, ids = jnp.log(jnp.array([[0.5, 0.5], [0.9, 0.1]])), jnp.arange(2)
+      >>> seen = Seen({}, {}, {}, ids, logits, jnp.zeros(2), lambda: None, lambda: logits)
+      >>> class Offset(Penalty):
+      ...     what, source = "keeps the mean logit near 0", "mine"
+      ...     def __call__(self, seen):
+      ...         return jnp.square(seen.logits.mean(axis=-1))
+      ...
+      >>> Offset()(seen).shape
+      (2,)
     """
 
     what: ClassVar[str]
@@ -83,6 +104,14 @@ class LabelSmoothing(Penalty):
     `losses.cross_entropy`.
 
     Source: Szegedy et al. 2016, arXiv:1512.00567, section 7. Equal, with a uniform prior.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg.reg.penalties import Seen, LabelSmoothing
+      >>> logits, ids = jnp.log(jnp.array([[0.5, 0.5], [0.9, 0.1]])), jnp.arange(2)
+      >>> seen = Seen({}, {}, {}, ids, logits, -logits[:, 0], lambda: None, lambda: logits)
+      >>> [round(float(x), 3) for x in LabelSmoothing()(seen)]
+      [0.0, 1.099]
     """
 
     what = "spreads a share of the target over all answers"
@@ -102,6 +131,14 @@ class RDrop(Penalty):
     Source: Liang et al. 2021, arXiv:2106.14448. Differs: the paper adds up the cross-entropies of
     both passes; we have the first's only, so its noise is not averaged out, and the paper's alpha
     is twice our strength.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg.reg.penalties import Seen, RDrop
+      >>> logits, ids = jnp.log(jnp.array([[0.5, 0.5], [0.9, 0.1]])), jnp.arange(2)
+      >>> seen = Seen({}, {}, {}, ids, logits, jnp.zeros(2), lambda: None, lambda: logits[::-1])
+      >>> [round(float(x), 3) for x in RDrop()(seen)]
+      [0.439, 0.439]
     """
 
     what = "pulls the outputs of two passes with other dropout masks together"
@@ -120,6 +157,14 @@ class ZLoss(Penalty):
 
     Source: Chowdhery et al. 2022 (PaLM), arXiv:2204.02311, section 5, strength 1e-4; before it in
     Mesh TensorFlow, Shazeer et al. 2018, arXiv:1811.02084.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg.reg.penalties import Seen, ZLoss
+      >>> logits, ids = jnp.zeros((2, 2)), jnp.arange(2)
+      >>> seen = Seen({}, {}, {}, ids, logits, jnp.zeros(2), lambda: None, lambda: logits)
+      >>> [round(float(x), 3) for x in ZLoss()(seen)]
+      [0.48, 0.48]
     """
 
     what = "keeps the logarithm of the softmax's normalizer near 0"
@@ -134,6 +179,14 @@ class ConfidencePenalty(Penalty):
 
     Source: Pereyra et al. 2017, arXiv:1701.06548, section 3. Differs: no threshold on the entropy
     and no annealing.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg.reg.penalties import Seen, ConfidencePenalty
+      >>> logits, ids = jnp.log(jnp.array([[0.5, 0.5], [0.9, 0.1]])), jnp.arange(2)
+      >>> seen = Seen({}, {}, {}, ids, logits, jnp.zeros(2), lambda: None, lambda: logits)
+      >>> [round(float(x), 3) for x in ConfidencePenalty()(seen)]
+      [-0.693, -0.325]
     """
 
     what = "rewards entropy of the output: sure answers cost"
@@ -155,6 +208,15 @@ class AttentionEntropy(Penalty):
     Differs: each head by itself, where the paper averages heads and takes a second softmax; mean
     over layers, not sum. Zhai et al. 2023, arXiv:2303.06296, find training unstable where this
     entropy collapses.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> batch, even = {"tokens": jnp.ones((2, 4), int)}, jnp.full((1, 2, 1, 4, 4), 0.25)
+      >>> from jaxreg.reg.penalties import Seen, AttentionEntropy
+      >>> logits, ids = jnp.log(jnp.array([[0.5, 0.5], [0.9, 0.1]])), jnp.arange(2)
+      >>> seen = Seen({}, {}, batch, ids, logits, jnp.zeros(2), lambda: even, lambda: logits)
+      >>> [round(float(x), 3) for x in AttentionEntropy()(seen)]
+      [-1.386, -1.386]
     """
 
     what = "rewards entropy of the attention rows: concentrated attention costs"
@@ -181,6 +243,15 @@ class L2(Penalty):
     Source: Tikhonov 1943, Doklady Akademii Nauk SSSR 39(5):195-198; Krogh & Hertz 1991, Advances in
     Neural Information Processing Systems 4:950-957 (weight decay). Differs: only matrices, where
     the config says so.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> params, decayed = {"kernel": jnp.array([3.0, 4.0])}, {"kernel": True}
+      >>> from jaxreg.reg.penalties import Seen, L2
+      >>> logits, ids = jnp.log(jnp.array([[0.5, 0.5], [0.9, 0.1]])), jnp.arange(2)
+      >>> seen = Seen(params, decayed, {}, ids, logits, jnp.zeros(2), lambda: None, lambda: logits)
+      >>> [round(float(x), 3) for x in L2()(seen)]
+      [12.5, 12.5]
     """
 
     what = "half the squared norm of the decayed parameters, as a term of the loss"
@@ -198,6 +269,15 @@ class L1(Penalty):
 
     Source: Tibshirani 1996 (lasso), doi:10.1111/j.2517-6161.1996.tb02080.x. Differs: by gradient,
     see above.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> params, decayed = {"kernel": jnp.array([3.0, -4.0])}, {"kernel": True}
+      >>> from jaxreg.reg.penalties import Seen, L1
+      >>> logits, ids = jnp.log(jnp.array([[0.5, 0.5], [0.9, 0.1]])), jnp.arange(2)
+      >>> seen = Seen(params, decayed, {}, ids, logits, jnp.zeros(2), lambda: None, lambda: logits)
+      >>> [round(float(x), 3) for x in L1()(seen)]
+      [7.0, 7.0]
     """
 
     what = "sum of absolute values of the decayed parameters, as a term of the loss"
@@ -231,6 +311,14 @@ def penalized(
 
     Raises:
       ValueError: a name that is not in the table.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxreg.reg.penalties import Seen, penalized
+      >>> logits, ids = jnp.log(jnp.array([[0.5, 0.5], [0.9, 0.1]])), jnp.arange(2)
+      >>> seen = Seen({}, {}, {}, ids, logits, jnp.ones(2), lambda: None, lambda: logits)
+      >>> [round(float(x), 3) for x in penalized(seen, {"confidence_penalty": 0.1})]
+      [0.931, 0.967]
     """
     if unknown := [name for name in strengths if name not in penalties]:
         raise ValueError(f"penalties: {', '.join(unknown)}; allowed: {', '.join(penalties)}")

@@ -53,6 +53,13 @@ def factor(shape: str, step: Step, *, share: float, num_steps: int) -> Float[Arr
 
     Raises:
       ValueError: an unknown shape, or a share outside [0, 1].
+
+    Example:
+      >>> from jaxreg.reg.schedules import factor
+      >>> [float(factor("early", step, share=0.5, num_steps=4)) for step in range(4)]
+      [1.0, 1.0, 0.0, 0.0]
+      >>> [float(factor("rising", step, share=1.0, num_steps=4)) for step in range(5)]
+      [0.0, 0.25, 0.5, 0.75, 1.0]
     """
     if shape not in SCHEDULES:
         raise ValueError(f"shape: {shape!r}; allowed: {', '.join(SCHEDULES)}")

@@ -15,7 +15,17 @@ from jaxreg.typing import Array, Bool, DTypeLike, Float, Int, PRNGKey, Scalar
 
 @module_class
 class SelfAttention(Module):
-    """`jaxreg.nn.SelfAttention` for NNX, with the same fields; see the package's docstring."""
+    """`jaxreg.nn.SelfAttention` for NNX, with the same fields; see the package's docstring.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from flax import nnx
+      >>> from jaxreg.nn import nnx as jnnx
+      >>> import jaxreg
+      >>> attention = jnnx.SelfAttention(2, jaxreg.AttentionDropout(0.1), width=8, rngs=nnx.Rngs(0))
+      >>> attention(jnp.ones((1, 4, 8)), train=True, rngs=nnx.Rngs(dropout=1)).shape
+      (1, 4, 8)
+    """
 
     num_heads: int
     dropout: AttentionDropout | None = None

@@ -21,7 +21,17 @@ from jaxreg.typing import Array, Bool, DTypeLike, Float, Int, MlpKind, PRNGKey, 
 
 @module_class
 class LayerScale(nnx.Module):
-    """`jaxreg.nn.LayerScale` for NNX, the same; see the package's docstring."""
+    """`jaxreg.nn.LayerScale` for NNX, the same; see the package's docstring.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from flax import nnx
+      >>> from jaxreg.nn import nnx as jnnx
+      >>> scale = jnnx.LayerScale(0.1, width=4, rngs=nnx.Rngs(0))
+      >>> y = scale(jnp.ones((1, 1, 4)))
+      >>> y.shape, round(float(y[0, 0, 0]), 3)
+      ((1, 1, 4), 0.1)
+    """
 
     initial_value: float
     _: dataclasses.KW_ONLY
@@ -38,7 +48,17 @@ class LayerScale(nnx.Module):
 
 @module_class
 class Mlp(Module):
-    """`jaxreg.nn.Mlp` for NNX, with the same fields and numbers; see the package's docstring."""
+    """`jaxreg.nn.Mlp` for NNX, with the same fields and numbers; see the package's docstring.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from flax import nnx
+      >>> from jaxreg.nn import nnx as jnnx
+      >>> from jaxreg.nn import MlpDropout
+      >>> mlp = jnnx.Mlp(16, MlpDropout(0.1), width=8, rngs=nnx.Rngs(0))
+      >>> mlp(jnp.ones((1, 4, 8)), train=True, rngs=nnx.Rngs(dropout=1)).shape
+      (1, 4, 8)
+    """
 
     mlp_width: int
     dropout: MlpDropout = MlpDropout()
@@ -88,7 +108,21 @@ class Mlp(Module):
 
 @module_class
 class TransformerBlock(Module):
-    """`jaxreg.nn.TransformerBlock` for NNX, with the same fields; see the package's docstring."""
+    """`jaxreg.nn.TransformerBlock` for NNX, with the same fields; see the package's docstring.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from flax import nnx
+      >>> from jaxreg.nn import nnx as jnnx
+      >>> import jaxreg
+      >>> from jaxreg.nn import BlockDropout
+      >>> dropout = BlockDropout(jaxreg.AttentionDropout(0.1))
+      >>> block = jnnx.TransformerBlock(
+      ...     num_heads=2, mlp_width=16, dropout=dropout, width=8, rngs=nnx.Rngs(0)
+      ... )
+      >>> block(jnp.ones((1, 4, 8)), train=True, rngs=nnx.Rngs(dropout=1)).shape
+      (1, 4, 8)
+    """
 
     num_heads: int
     mlp_width: int

@@ -19,6 +19,17 @@ def load_linen(module: nnx.Module, params: Mapping) -> None:
 
     Raises:
       ValueError: a parameter that is missing, unknown, or of another shape.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxreg.nn as jnn
+      >>> from flax import nnx
+      >>> from jaxreg.nn import nnx as jnnx
+      >>> linen, x = jnn.Mlp(16), jnp.ones((1, 4, 8))
+      >>> variables = linen.init(jax.random.key(0), x)
+      >>> mlp = jnnx.Mlp(16, width=8, rngs=nnx.Rngs(1))
+      >>> jnnx.load_linen(mlp, variables["params"])
+      >>> bool(jnp.allclose(mlp(x), linen.apply(variables, x)))
+      True
     """
     has_layers = {"blocks": stack_layers, "block_0": unstack_layers}
     for name, converted in has_layers.items():
@@ -37,5 +48,14 @@ def load_linen(module: nnx.Module, params: Mapping) -> None:
 
 
 def to_linen(module: nnx.Module) -> Params:
-    """The parameters of `module` as a dict, as they lie under "params" in Linen's variables."""
+    """The parameters of `module` as a dict, as they lie under "params" in Linen's variables.
+
+    Example:
+      >>> import jax
+      >>> from flax import nnx
+      >>> from jaxreg.nn import nnx as jnnx
+      >>> mlp = jnnx.Mlp(16, width=8, rngs=nnx.Rngs(0))
+      >>> jax.tree.map(lambda x: x.shape, jnnx.to_linen(mlp)["wi"])
+      {'bias': (16,), 'kernel': (8, 16)}
+    """
     return nnx.to_pure_dict(nnx.state(module, nnx.Param))

@@ -30,7 +30,19 @@ from jaxreg.typing import Array, Bool, DTypeLike, Float, Int, PRNGKey, Remat, Sc
 
 @module_class
 class Transformer(Module):
-    """`jaxreg.nn.Transformer` for NNX, with the same fields; see the package's docstring."""
+    """`jaxreg.nn.Transformer` for NNX, with the same fields; see the package's docstring.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from flax import nnx
+      >>> from jaxreg.nn import nnx as jnnx
+      >>> model = jnnx.Transformer(
+      ...     vocab_size=50, num_outputs=50, num_layers=1, width=8, num_heads=2, mlp_width=16,
+      ...     max_length=6, rngs=nnx.Rngs(0),
+      ... )
+      >>> model(jnp.ones((2, 6), int)).shape  # [B, T, num_outputs]
+      (2, 6, 50)
+    """
 
     vocab_size: int
     num_outputs: int
