@@ -411,8 +411,7 @@ def _last_params(**changes: Any) -> Any:
         {name: jnp.asarray(x) for name, x in arrays()[0].items()},
     )
 
-    def run():
-        params = own.init(rng.seed_key(SEED, "init"))
+    def run(params):
         state = TrainState(
             jnp.int32(0), params, own.optimizer.init(params), jnp.bool_(False), Tally.empty()
         )
@@ -422,7 +421,8 @@ def _last_params(**changes: Any) -> Any:
             length=NUM_STEPS,
         )[0].params
 
-    return jax.tree.map(np.asarray, jax.jit(run, compiler_options=FAST)())
+    first = own.init(rng.seed_key(SEED, "init"))  # not compiled: small programs, which all share
+    return jax.tree.map(np.asarray, jax.jit(run, compiler_options=FAST)(first))
 
 
 # --- the table is whole ---
