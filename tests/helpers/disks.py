@@ -14,6 +14,11 @@ import pytest
 from tests.helpers.damage import Scene, own_data
 
 
+def synced_file(number: int) -> Path:
+    """The path of a descriptor that is given to `os.fsync`."""
+    return Path(os.readlink(f"/proc/self/fd/{number}"))
+
+
 def _mount(scene: Scene, folder: Path, size: str = "4m") -> None:
     """A small file system of its own over a folder, with what was in it; unmounted in the end."""
     folder.mkdir(parents=True, exist_ok=True)

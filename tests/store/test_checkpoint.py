@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from jaxreg.store import checkpoint
+from tests.helpers.disks import synced_file
 
 
 def make_state(step: int) -> dict:
@@ -88,6 +89,16 @@ def test_nothing_there(tmp_path):
     assert checkpoint.Checkpoints(tmp_path / "absent").restore_newest(like=LIKE) is None
     assert checkpoint.Checkpoints(tmp_path).restore_newest(like=LIKE) is None
     assert not (tmp_path / "absent").exists()
+
+
+def test_a_saved_step_is_on_the_disk(two, monkeypatch):
+    """Its files, its folders, and its name."""
+    synced = set()
+    monkeypatch.setattr(os, "fsync", lambda number: synced.add(synced_file(number)))
+    two.save(3, make_state(3), {"step": 3})
+    folder = pathlib.Path(two.directory)
+    step = folder / "00000003"
+    assert len([*step.rglob("*")]) > 3 and {folder, step, *step.rglob("*")} <= synced
 
 
 def test_newest_comes_back_and_old_ones_go(two):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from jaxreg.store import atomic, lease, lock, metrics_log
+from tests.helpers.disks import synced_file
 
 HOLD = """
 import sys, time
@@ -83,6 +84,17 @@ def test_write_is_whole_or_absent(tmp_path, monkeypatch):
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["results.json"]
     atomic.write_bytes(path, b"new")
     assert path.read_bytes() == b"new" and os.listdir(tmp_path) == ["results.json"]
+
+
+def test_what_has_its_name_is_on_the_disk(tmp_path, monkeypatch):
+    """The content before it gets its name, the name before the call returns."""
+    done, replace = [], os.replace
+    monkeypatch.setattr(os, "fsync", lambda number: done.append(synced_file(number)))
+    monkeypatch.setattr(os, "replace", lambda *paths: (done.append("named"), replace(*paths)))
+    atomic.write_text(tmp_path / "results.json", "new")
+    temporary, *rest = done
+    assert temporary.parent == tmp_path and temporary.name.endswith(".jaxreg-tmp")
+    assert rest == ["named", tmp_path]
 
 
 def test_json_keeps_order_and_floats_and_is_valid(tmp_path):
