@@ -11,6 +11,7 @@ recall     a value by its key: one attention edge carries the answer
 modn       modular arithmetic, a share of the training labels wrong
 digits     images of digits as patches
 images     labelled images of a TFDS set as patches
+labelled_text  labelled texts of a TFDS set
 text       the next character of prose
 tokens     the next token of a person's own files
 row        one sentence or row as tokens
@@ -23,7 +24,18 @@ unigram    what a model of next tokens must beat
 batches    which examples a step sees, as a function of (seed, step)
 """
 
-from jaxreg.data import agree, catsat, cues, digits, images, modn, recall, text, tokens
+from jaxreg.data import (
+    agree,
+    catsat,
+    cues,
+    digits,
+    images,
+    labelled_text,
+    modn,
+    recall,
+    text,
+    tokens,
+)
 from jaxreg.data.batches import batch_indices
 from jaxreg.data.dataset import Dataset, LeakError, Split, View
 from jaxreg.data.next_token import next_token_split
@@ -41,6 +53,7 @@ SOURCES: dict[str, Source] = {
     "images": images.SOURCE,
     "text": text.SOURCE,
     "tokens": tokens.SOURCE,
+    "labelled_text": labelled_text.SOURCE,
 }
 """config.data.dataset -> the data set. A new one is a package and a line here, see `source.py`."""
 

@@ -15,7 +15,7 @@ from jaxreg.data.source import check_settings, fields_of, generator
 from jaxreg.study.design import user_files
 
 LONE = Path(__file__).parents[1] / "helpers" / "lone_dataset.py"
-NUM_LINES = 9
+NUM_LINES = 10
 
 
 def test_a_data_set_is_one_line_and_its_name_is_its_key():

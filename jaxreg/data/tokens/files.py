@@ -15,7 +15,7 @@ from jaxreg.data.tokens import ids
 FORMATS = ("auto", "nanogpt", "headed", "text", "array_record")
 SAMPLE = "sample"
 """The path that stands for the sample of prose that comes with jaxreg."""
-_SAMPLE_FILE = Path(__file__).parents[1] / "text" / "assets" / "sample.txt"
+SAMPLE_FILE = Path(__file__).parents[1] / "text" / "assets" / "sample.txt"
 _NAMES = {
     "train": ("train", "training"),
     "validation": ("val", "valid", "validation", "dev"),
@@ -69,7 +69,7 @@ def find(path: str, format: str, mistakes: list[str]) -> list[File]:
 
 def _of_entry(entry: str, format: str, mistakes: list[str]) -> list[File]:
     if entry == SAMPLE:
-        return [File("the sample", _SAMPLE_FILE, "text", None)]
+        return [File("the sample", SAMPLE_FILE, "text", None)]
     if entry.startswith(PREFIX):
         return [File(entry, None, "tfds", None)]
     path = Path(entry).expanduser()

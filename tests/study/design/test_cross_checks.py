@@ -137,7 +137,8 @@ def test_a_vision_transformer_on_images_is_fine_and_so_is_a_mean_of_a_sentence()
 def test_a_set_of_a_namespace_is_refused_before_tfds_fetches_its_code(monkeypatch):
     asked = []
     monkeypatch.setattr("tensorflow_datasets.builder", asked.append)
-    for dataset, path in (("tokens", "sample, tfds:theirs:set"), ("images", "tfds:theirs:set")):
+    paths = {"tokens": "sample, tfds:theirs:set", "images": "tfds:theirs:set"}
+    for dataset, path in (paths | {"labelled_text": "tfds:theirs:set"}).items():
         [line] = configs.validate(base(dataset) | {"data.path": path})
         assert line.startswith("data.path: tfds:theirs:set: sets of a namespace")
     assert asked == []
