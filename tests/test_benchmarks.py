@@ -1,10 +1,14 @@
 """The benchmarks run, and what the documentation says of them is what was measured."""
 
+import functools
 import json
 import subprocess
 import sys
+import types
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from experiments.benchmarks import turns
@@ -97,7 +101,7 @@ def test_a_contender_s_process_answers(speed):
 
 
 @pytest.mark.parametrize(
-    "name", ["attention_speed", "training_speed", "device_speed", "judge_speed"]
+    "name", ["attention_speed", "training_speed", "device_speed", "judge_speed", "nanodo_step"]
 )
 def test_they_say_how_they_are_called(name):
     done = subprocess.run(
@@ -172,6 +176,68 @@ def test_the_population_of_the_training_benchmark_takes_steps():
     population = training_speed.Population(2, peers.SIZE)
     population.warm_up()
     assert population.run(2) > 0 and population.num_parameters > 100_000
+
+
+@pytest.fixture
+def small_nanodo(monkeypatch):
+    """A stand-in for nanodo's `model`: one block that looks its attention up when it is traced."""
+    import jax
+    from flax import linen as nn
+
+    model = types.ModuleType("nanodo.model")
+
+    class CausalAttn(nn.Module):
+        cfg: Any
+
+        @nn.compact
+        def __call__(self, x):
+            heads = (self.cfg.H, self.cfg.D // self.cfg.H)
+            names = ("query", "key", "value")
+            q, k, v = (nn.DenseGeneral(heads, use_bias=False, name=name)(x) for name in names)
+            read = jax.nn.dot_product_attention(q, k, v, is_causal=model.is_causal)
+            last = nn.DenseGeneral(self.cfg.D, (-2, -1), use_bias=False, name="attn_out_proj")
+            return last(read)
+
+    class TransformerDo(nn.Module):
+        cfg: Any
+
+        @nn.compact
+        def __call__(self, tokens):
+            embed = nn.Embed(self.cfg.V, self.cfg.D)
+            return embed.attend(model.CausalAttn(self.cfg, name="attention")(embed(tokens)))
+
+    model.CausalAttn, model.TransformerDo, model.is_causal = CausalAttn, TransformerDo, True
+    model.DoConfig = functools.partial(types.SimpleNamespace, dtype=np.float32)
+    package = types.ModuleType("nanodo")
+    package.model = model
+    monkeypatch.setitem(sys.modules, "nanodo", package)
+    monkeypatch.setitem(sys.modules, "nanodo.model", model)
+    return model
+
+
+@pytest.mark.system
+def test_other_attention_in_a_model_is_timed_after_its_logits_were_compared(small_nanodo):
+    from experiments.benchmarks import nanodo_step
+
+    own = small_nanodo.CausalAttn
+    rows = nanodo_step.measure((16,), rounds=2)
+    assert [row["contender"] for row in rows] == list(nanodo_step.CONTENDERS)
+    assert all(row["seconds"] > 0 and len(row["rounds"]) == 2 for row in rows)
+    assert small_nanodo.CausalAttn is own
+    small_nanodo.is_causal = False
+    with pytest.raises(AssertionError):
+        nanodo_step.contenders(16)
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("size", ["small", "language_model"])
+def test_the_contenders_of_the_training_benchmark_train_models_of_one_size(size):
+    from experiments.benchmarks import training_speed
+
+    found = training_speed.contenders(2, training_speed.SIZES[size])
+    ours, flax = (found[name]() for name in ("jaxreg_one", "flax"))
+    assert ours.num_parameters == flax.num_parameters > 100_000
+    assert ours.name == "jaxreg, one member"
 
 
 def test_what_the_page_on_modules_says_of_scanned_layers_was_measured():

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,7 +15,7 @@ import pytest
 
 from jaxreg.distributed import processes
 from jaxreg.errors import UserErrors
-from tests.helpers.job import Job, environment_of, witnessed
+from tests.helpers.job import Job, arrays, environment_of, same_members, witnessed
 from tests.helpers.place import COMPARE, ROOT, TRAIN, Place, Run, learning, same
 
 
@@ -104,23 +103,6 @@ def alone(place, pair) -> Run:
     run = place.run("alone")
     run.finish(*COMPARE, "--devices=4")
     return run
-
-
-def arrays(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path) as file:
-        return {name: file[name] for name in file.files if name != "record.json"}
-
-
-def same_members(several: Run, single: Run) -> int:
-    """Asserts that two runs trained the same members to the last bit; returns how many."""
-    names = sorted(path.name for path in single.workdir.glob("members/*.npz"))
-    assert names and names == sorted(p.name for p in several.workdir.glob("members/*.npz"))
-    for name in names:
-        first, second = (arrays(run.workdir / "members" / name) for run in (several, single))
-        assert first.keys() == second.keys()
-        for key, value in first.items():
-            assert value.tobytes() == second[key].tobytes(), f"{name} {key}"
-    return len(names)
 
 
 @pytest.mark.system

@@ -10,7 +10,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.helpers.place import Place
+import numpy as np
+
+from tests.helpers.place import Place, Run
 
 # Loaded by every Python that finds it on its path: notes what is opened for writing, made, moved or
 # removed under one folder.
@@ -152,3 +154,20 @@ def witnessed(folder: Path, *folders: Path) -> dict[str, str]:
         "WITNESS_LOG": str(folder / "changes"),
         "WITNESS_FOLDERS": os.pathsep.join(map(str, folders)),
     }
+
+
+def arrays(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path) as file:
+        return {name: file[name] for name in file.files if name != "record.json"}
+
+
+def same_members(several: Run, single: Run) -> int:
+    """Asserts that two runs trained the same members to the last bit; returns how many."""
+    names = sorted(path.name for path in single.workdir.glob("members/*.npz"))
+    assert names and names == sorted(p.name for p in several.workdir.glob("members/*.npz"))
+    for name in names:
+        first, second = (arrays(run.workdir / "members" / name) for run in (several, single))
+        assert first.keys() == second.keys()
+        for key, value in first.items():
+            assert value.tobytes() == second[key].tobytes(), f"{name} {key}"
+    return len(names)
