@@ -6,6 +6,9 @@ docs/judge.md, docs/audit.md, docs/data.md and the page on attention have tests 
 
 import re
 import shlex
+import statistics
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -82,3 +85,44 @@ def test_the_page_on_modules_runs():
 def test_install_lines_are_right():
     bounds = re.search(r'"jax(>=[^"]+)"', (ROOT / "pyproject.toml").read_text())[1]
     assert (ROOT / "docs" / "running.md").read_text().count(bounds) == 2
+
+
+PROSE = [
+    page
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
+    if page.parent.name != "reference" and page.name not in ("changelog.md", "glossary.md")
+]
+
+
+@pytest.mark.parametrize("path", PROSE, ids=lambda p: p.stem)
+def test_sentences_are_short(path):
+    found = pages.sentences(path.read_text(encoding="utf-8"))
+    lengths = sorted(map(pages.words, found))
+    assert lengths, "a page needs some prose"
+    assert statistics.median(lengths) <= 15
+    assert lengths[int(0.9 * (len(lengths) - 1))] <= 25, max(found, key=pages.words)
+    assert lengths[-1] <= 45, max(found, key=pages.words)
+
+
+def test_a_long_sentence_is_counted_and_code_is_not():
+    text = "# A head\n\nOne two three. Four `five()` six seven; nine ten more.\n\n| a | b |\n"
+    found = pages.sentences(f"{text}\n```python\nx = 1 2 3\n```\n\n- A [list of](x.md) words\n")
+    assert [pages.words(each) for each in found] == [3, 4, 3, 4]
+
+
+def test_no_word_is_misspelt():
+    pytest.importorskip("codespell_lib", reason="codespell looks for misspellings: .[test] has it")
+    files = ["README.md", "CHANGELOG.md", "docs", "jaxreg", "configs", "experiments"]
+    done = subprocess.run(
+        [sys.executable, "-m", "codespell_lib", *files], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+WORDS_OF_OURS = ("arm", "member", "margin", "view", "off value", "verdict", "headline", "look")
+
+
+@pytest.mark.parametrize("word", WORDS_OF_OURS)
+def test_the_glossary_has_the_words_of_the_pages(word):
+    rows = re.findall(r"^\| ([^|]+?) \|", (ROOT / "docs" / "glossary.md").read_text(), re.M)
+    assert any(re.fullmatch(rf"{word}( \(.*\))?", row) for row in rows), word

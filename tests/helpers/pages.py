@@ -40,3 +40,23 @@ def anchors(path: Path) -> set[str]:
     """The anchors of a page's headings, as GitHub makes them."""
     heads = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.M)
     return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+def sentences(page: str) -> list[str]:
+    """The sentences of a page's prose, and what colons and semicolons part in them.
+
+    Front matter, code, tables, headings and directives are no prose.
+    """
+    text = re.sub(r"\A---\n.*?\n---\n", "", page, flags=re.S)
+    text = re.sub(r"```.*?```|<!--.*?-->", "", text, flags=re.S)
+    text = re.sub(r"^(#|\||    |<).*$", "", text, flags=re.M)
+    text = re.sub(r"`[^`]*`", "code", text)
+    text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", text)
+    parts = re.split(r"\n\s*\n|\n\s*[-*] |\n\s*\d+\. ", text)
+    found = [each for part in parts for each in re.split(r"(?<=[.!?;:])\s+", part.strip())]
+    return [each for each in found if len(each.split()) > 2]
+
+
+def words(sentence: str) -> int:
+    """How many words a sentence has."""
+    return len(re.findall(r"\w[\w'’.-]*", sentence))
