@@ -37,7 +37,7 @@ if TYPE_CHECKING:  # what __getattr__ gives, for type checkers and editors
     from jaxreg.attention import keep_mask as keep_mask
     from jaxreg.study.commands.judge import judge as judge
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _PUBLIC = {
     "AttentionDropout": "jaxreg.attention",

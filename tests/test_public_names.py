@@ -1,6 +1,7 @@
 """The names of `jaxreg` itself: they load on first use, and say how to install what is missing."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -53,3 +54,16 @@ def test_an_unknown_name_is_an_attribute_error():
     assert done.stderr.splitlines()[-1] == (
         "AttributeError: module 'jaxreg' has no attribute 'attention_function'"
     )
+
+
+def test_the_version_is_the_same_everywhere():
+    import jaxreg
+
+    patterns = {
+        "pyproject.toml": r'^version = "(.*)"$',
+        "CITATION.cff": r"^version: (.*)$",
+        "CHANGELOG.md": r"^## ([\d.]+)(?:, not released yet)?$",
+    }
+    for name, pattern in patterns.items():
+        [found, *_] = re.findall(pattern, (ROOT / name).read_text(encoding="utf-8"), re.M)
+        assert found == jaxreg.__version__, name

@@ -278,20 +278,21 @@ def test_the_archive_is_the_same_for_the_same_content_and_holds_the_package(pers
     } <= set(names)
     assert (
         b"BEFORE='mount x'" in texts["settings.sh"]
-        and b"PACKAGES=(./jaxreg-0.1.0.tar.gz 'jax[tpu]')" in texts["settings.sh"]
+        and f"PACKAGES=(./{package.source_name()}.tar.gz 'jax[tpu]')".encode()
+        in texts["settings.sh"]
     )
     assert (
         b"export A='b c'\ncd files/project || exit 1\nexec jaxreg compare ../own/parity.py\n"
         in texts["command.sh"]
     )
-    with tarfile.open(fileobj=io.BytesIO(texts["jaxreg-0.1.0.tar.gz"])) as source:
+    with tarfile.open(fileobj=io.BytesIO(texts[f"{package.source_name()}.tar.gz"])) as source:
         inside = source.getnames()
     needed = (
         "pyproject.toml",
         "jaxreg/study/report/web/shared/page.css",
         "jaxreg/launch/worker/run.sh",
     )
-    assert {f"jaxreg-0.1.0/{name}" for name in needed} <= set(inside)
+    assert {f"{package.source_name()}/{name}" for name in needed} <= set(inside)
     assert not [name for name in inside if "__pycache__" in name]
     for name in ("setup.sh", "run.sh", "stop.sh", "command.sh"):
         assert subprocess.run(["bash", "-n"], input=texts[name], check=False).returncode == 0, name
@@ -344,7 +345,7 @@ def test_a_dry_run_prints_every_command_and_needs_no_gcloud(monkeypatch, capsys,
         "gcloud storage rsync gs://b/run-1 launches/jaxreg-cat-sat/run-1"
         " '--exclude=^checkpoints/.*' --recursive --quiet" in lines
     )
-    assert "# workers install: ./jaxreg-0.1.0.tar.gz, jax[tpu], gcsfs" in said
+    assert f"# workers install: ./{package.source_name()}.tar.gz, jax[tpu], gcsfs" in said
     assert said.endswith(
         "jaxreg compare experiments/cat_sat.py --seeds=3 --workdir=gs://b/run\n"
     ), "the command that joins"
