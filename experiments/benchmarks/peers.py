@@ -29,7 +29,8 @@ WARM_UP_STEPS = 20
 class Size:
     """Shapes and strengths that all peers share.
 
-    dtype: of the activations, such as "bfloat16"; None: float32, as the parameters.
+    dtype: of the activations, such as "bfloat16"; None: float32, as the parameters. causal: a
+    position reads those up to it.
     """
 
     batch_size: int = 64
@@ -44,9 +45,14 @@ class Size:
     weight_decay: float = 0.1
     max_grad_norm: float = 1.0
     dtype: str | None = None
+    causal: bool = False
 
 
 SIZE = Size()
+LANGUAGE_MODEL = Size(
+    batch_size=16, length=128, vocabulary=257, num_layers=4, width=128, mlp_width=512, causal=True
+)
+"""A language model on bytes, of the size that a study with many members trains on a CPU."""
 
 
 class Batches:
@@ -153,12 +159,13 @@ def _flax_model(size: Size, broadcast_dropout: bool):
         @nn.compact
         def __call__(self, x, *, train):
             h = nn.LayerNorm(dtype=size.dtype)(x)
+            mask = nn.make_causal_mask(np.ones((1, size.length))) if size.causal else None
             x = x + nn.MultiHeadDotProductAttention(
                 num_heads=size.num_heads,
                 dtype=size.dtype,
                 dropout_rate=size.dropout_rate,
                 broadcast_dropout=broadcast_dropout,
-            )(h, deterministic=not train)
+            )(h, mask=mask, deterministic=not train)
             h = nn.LayerNorm(dtype=size.dtype)(x)
             h = nn.gelu(nn.Dense(size.mlp_width, dtype=size.dtype)(h))
             h = nn.Dropout(size.dropout_rate)(h, deterministic=not train)
@@ -262,7 +269,9 @@ def _torch_model(size: Size):
             )
             query, key, value = qkv.permute(2, 0, 3, 1, 4)
             rate = size.dropout_rate if self.training else 0.0
-            attended = nn.functional.scaled_dot_product_attention(query, key, value, dropout_p=rate)
+            attended = nn.functional.scaled_dot_product_attention(
+                query, key, value, dropout_p=rate, is_causal=size.causal
+            )
             x = x + self.out(attended.transpose(1, 2).reshape(batch, length, width))
             return x + self.mlp(self.norm2(x))
 

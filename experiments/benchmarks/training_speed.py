@@ -1,10 +1,11 @@
 """Model-steps per second of the population core, beside the loops that people write.
 
 Command:  python experiments/benchmarks/training_speed.py [--rounds=7] [--steps=100]
-[--output=FILE.json]
+[--size=small|language_model] [--output=FILE.json]
 
-All train one model: 2 layers, width 64, 4 heads, batch 64 x 8 tokens, dropout .1 at attention and
-MLP (see peers.py). Each contender lives in a process of its own (thread pools of two libraries
+All train one model. Small: 2 layers, width 64, 4 heads, batch 64 x 8 tokens. Language model: 4
+layers, width 128, 4 heads, batch 16 x 128 bytes, causal. Dropout .1 at attention and MLP (see
+peers.py). Each contender lives in a process of its own (thread pools of two libraries
 disturb each other) and they take turns, so
 that a busy moment of the machine hits all. Reported: the median over rounds, and each contender's
 share of the matrix products' limit: the rate at which XLA multiplies large matrices here, over the
@@ -27,8 +28,9 @@ from experiments.benchmarks import peers, turns
 if TYPE_CHECKING:
     from jaxreg.train.parallel import Layout
 
-OURS = "jaxreg"
+OURS, ONE = "jaxreg", "jaxreg_one"
 MEMBERS_PER_DEVICE = 8
+SIZES = {"small": peers.SIZE, "language_model": peers.LANGUAGE_MODEL}
 LIMIT_SIDE = 2048
 
 
@@ -47,7 +49,10 @@ class Population:
         from jaxreg.train.parallel import Layout, Member, Programs, Tables
 
         layout = layout or Layout(members_per_device=MEMBERS_PER_DEVICE)
-        self.name = f"jaxreg, {layout.members_per_device} members a device"
+        each, devices = layout.members_per_device, len(layout.devices)
+        self.name = f"jaxreg, {each} members a device"
+        if each == devices == 1:
+            self.name = "jaxreg, one member"
         self._programs, slots = Programs(_problem_of(size), layout), layout.slots
         strengths = {
             "rate": np.full(slots, size.dropout_rate, np.float32),
@@ -98,6 +103,14 @@ class Population:
         return (time.perf_counter() - start) / self._slots
 
 
+def _options(size: peers.Size):
+    """How the model is put together: the defaults, causal or not."""
+    from jaxreg import nn
+
+    causal = nn.AttentionOptions(causal=size.causal)
+    return nn.TransformerOptions(block=nn.BlockOptions(attention=causal))
+
+
 def _problem_of(size: peers.Size):
     """From (traced) strengths to what a member learns: the same model as the peers'."""
     import jax.numpy as jnp
@@ -115,6 +128,7 @@ def _problem_of(size: peers.Size):
             num_heads=size.num_heads,
             mlp_width=size.mlp_width,
             max_length=size.length,
+            options=_options(size),
             dtype=size.dtype,
             dropout=nn.TransformerDropout(
                 nn.BlockDropout(
@@ -168,9 +182,10 @@ class Limit:
 
     name, num_parameters = f"matrix products of side {LIMIT_SIDE}", 0
 
-    def __init__(self):
+    def __init__(self, size: peers.Size = peers.SIZE):
         import jax
 
+        self._flop = flops_per_step(size)
         self._product = jax.jit(lambda a, b: a @ b)
         self._a, self._b = jax.random.normal(jax.random.key(0), (2, LIMIT_SIDE, LIMIT_SIDE))
 
@@ -186,27 +201,38 @@ class Limit:
         for _ in range(3):
             self._product(self._a, self._b).block_until_ready()
         rate = 3 * 2 * LIMIT_SIDE**3 / (time.perf_counter() - start)
-        return num_steps * flops_per_step() / rate
+        return num_steps * self._flop / rate
 
 
-def contenders(longest: int) -> dict:
+def contenders(longest: int, size: peers.Size = peers.SIZE) -> dict:
     """Key -> a function that makes the contender, in its own process."""
     made = {
-        OURS: lambda: Population(longest),
-        "flax": lambda: peers.FlaxLoop(broadcast_dropout=False),
-        "flax_shared_mask": lambda: peers.FlaxLoop(broadcast_dropout=True),
-        "limit": Limit,
+        OURS: lambda: Population(longest, size),
+        ONE: lambda: Population(longest, size, _one_member()),
+        "flax": lambda: peers.FlaxLoop(broadcast_dropout=False, size=size),
+        "flax_shared_mask": lambda: peers.FlaxLoop(broadcast_dropout=True, size=size),
+        "limit": lambda: Limit(size),
     }
-    return made | ({"torch": peers.TorchLoop} if importlib.util.find_spec("torch") else {})
+    has_torch = importlib.util.find_spec("torch") is not None
+    return made | ({"torch": lambda: peers.TorchLoop(size=size)} if has_torch else {})
 
 
-def serve(key: str, steps: int) -> None:
+def _one_member() -> "Layout":
+    """One member on one device, which may use all cores."""
+    import jax
+
+    from jaxreg.train.parallel import Layout
+
+    return Layout(members_per_device=1, devices=(jax.devices()[0],))
+
+
+def serve(key: str, steps: int, size: peers.Size) -> None:
     """A contender's process: warms up, then runs once for every line that comes in."""
     if key == OURS:
         import jax
 
         jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
-    contender = contenders(steps)[key]()
+    contender = contenders(steps, size)[key]()
     contender.warm_up()
     turns.serve(
         {"name": contender.name, "num_parameters": contender.num_parameters},
@@ -214,11 +240,11 @@ def serve(key: str, steps: int) -> None:
     )
 
 
-def measure(rounds: int, steps: int) -> dict:
+def measure(rounds: int, steps: int, size: str = "small") -> dict:
     """Steps per second of every contender, median over the rounds, in turns."""
     commands = {
-        key: [sys.executable, __file__, f"--serve={key}", f"--steps={steps}"]
-        for key in contenders(steps)
+        key: [sys.executable, __file__, f"--serve={key}", f"--steps={steps}", f"--size={size}"]
+        for key in contenders(steps, SIZES[size])
     }
     about, found = turns.take(commands, [(key, "go") for key in commands], rounds)
     rates = {key: [steps / seconds for seconds in found[key, "go"]] for key in commands}
@@ -233,13 +259,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--size", choices=SIZES, default="small")
     parser.add_argument("--output", type=Path)
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.serve:
-        serve(given.serve, given.steps)
+        serve(given.serve, given.steps, SIZES[given.size])
         return
-    found = measure(given.rounds, given.steps)
+    found = measure(given.rounds, given.steps, given.size)
     limit = found.pop("limit")["steps_per_second"]
     print(f"{turns.processor()}; medians of {given.rounds} rounds of {given.steps} steps")
     print(f"{'':48}{'model-steps/s':>14}{'ours / it':>11}{'of limit':>10}")
@@ -252,6 +279,8 @@ def main() -> None:
         result = {
             "machine": turns.processor(),
             "steps": given.steps,
+            "size": given.size,
+            "tokens_of_step": SIZES[given.size].batch_size * SIZES[given.size].length,
             "limit_steps_per_second": limit,
             "contenders": found,
         }
