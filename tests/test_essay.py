@@ -130,6 +130,20 @@ def test_what_was_asked_again_is_its_ledger_and_was_declared():
                 assert found[field] == getattr(question, field), (claim["id"], question.name)
 
 
+def test_each_interval_in_the_words_on_what_was_asked_again_is_one_of_its_ledger():
+    page = (ROOT / "docs" / "essay.md").read_text()
+    words = page.partition("## Asked again")[2].partition("<!-- generated")[0]
+    told = json.loads((AGAIN / "ledger.json").read_text())
+    effects = {
+        markdown.effect(entry).split("]")[0] + "]"
+        for claim in told["claims"]
+        for entry in (*claim["questions"], *claim["secondary"])
+        if entry.get("difference") is not None
+    }
+    said = re.findall(r"[+-][\d.]+ \[[^\]]*\]", " ".join(words.split()))
+    assert len(said) > 5 and set(said) <= effects
+
+
 def shown(told, name, effect):
     """A question or a secondary effect of the ledger."""
     claim = next(claim for claim in told["claims"] if claim["id"] == name)
