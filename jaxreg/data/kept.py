@@ -4,6 +4,7 @@ Nothing is lost where it cannot be written or is damaged: then the files are rea
 """
 
 import contextlib
+import filecmp
 import hashlib
 import json
 import os
@@ -36,15 +37,20 @@ def write(folder: Path, name: str, found: dict[str, Any]) -> None:
     """Keeps arrays and JSON-able values under a name, if it can."""
     arrays = {each: x for each, x in found.items() if isinstance(x, np.ndarray)}
     rest = {each: x for each, x in found.items() if each not in arrays}
-    with contextlib.suppress(OSError), replaced(folder / f"{name}.npz") as file:
+    with contextlib.suppress(OSError), new_file(folder / f"{name}.npz", replaces=True) as file:
         texts: dict[str, Any] = {"rest": json.dumps(rest), "seal": _seal(arrays, rest)}
         members: Any = texts | arrays
         np.savez(file, **members)
 
 
 @contextlib.contextmanager
-def replaced(target: Path) -> Iterator[IO[bytes]]:
-    """A new file that takes the place of `target` at the end, and is gone after an exception."""
+def new_file(target: Path, *, replaces: bool) -> Iterator[IO[bytes]]:
+    """A new file that is `target` at the end, and is gone after an exception.
+
+    Args:
+      replaces: it takes the place of one that is there by then; else one with the same bytes stays,
+        which another process has written and may be reading.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     file = tempfile.NamedTemporaryFile(
         "w+b", dir=target.parent, prefix=".new-", suffix=target.suffix, delete=False
@@ -52,11 +58,23 @@ def replaced(target: Path) -> Iterator[IO[bytes]]:
     try:
         with file:
             yield file
-        os.replace(file.name, target)
-    except BaseException:
+        if replaces:
+            os.replace(file.name, target)
+        else:
+            _settle(file.name, target)
+    finally:
         with contextlib.suppress(OSError):
             os.unlink(file.name)
-        raise
+
+
+def _settle(name: str, target: Path) -> None:
+    try:
+        os.link(name, target)
+    except FileExistsError:
+        if not filecmp.cmp(name, target, shallow=False):
+            os.replace(name, target)
+    except OSError:  # a disk without links
+        os.replace(name, target)
 
 
 def _seal(arrays: dict[str, np.ndarray], rest: dict[str, Any]) -> str:

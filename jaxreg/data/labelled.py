@@ -121,7 +121,7 @@ def _written(
     """Writes the numbers of all examples; returns where each ends, and what they are."""
     whole, digests, shape = hashlib.sha256(), bytearray(), ()
     ends, labels = [0], []
-    with kept.replaced(target) as file:
+    with kept.new_file(target, replaces=False) as file:
         for array, label in read():
             shape = shape if labels else array.shape
             own = np.ascontiguousarray(array, dtype).tobytes()

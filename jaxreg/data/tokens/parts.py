@@ -122,7 +122,7 @@ def _encode(
 ) -> Int64[np.ndarray, " d"]:
     """Writes the documents' ids one after the other; returns where each ends."""
     written, ends = 0, []
-    with kept.replaced(target) as file:
+    with kept.new_file(target, replaces=False) as file:
         for piece, last in encode():
             file.write(np.ascontiguousarray(piece.astype(dtype)).data)
             written += len(piece)
