@@ -1,6 +1,7 @@
 """Devices: on one or several the same loss and gradient, and a mask of its own for each example."""
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import numpy as np
@@ -45,11 +46,12 @@ def sharded_jit(bench: Bench) -> str:
         gradient, loss = _on_one_device(bench, train)
         where = f"{mesh.size} devices, {'training' if train else 'evaluation'}"
 
-        def call(state, batch, key, train=train):
-            return bench.with_gradient(state, batch, key, train)
-
+        call = bench.once(
+            ("sharded_jit", mesh.size, train, "compiled"),
+            lambda train=train: compiled(partial(bench.with_gradient, train=train)),
+        )
         with jax.set_mesh(mesh):
-            there = compiled(call)(bench.state, _placed(bench.batch(), mesh), bench.key())
+            there = call(bench.state, _placed(bench.batch(), mesh), bench.key())
         for name, here, got in zip(("gradient", "loss"), (gradient, loss), there):
             off = bench.gap(here, got)
             require(
@@ -95,7 +97,8 @@ def mapped(bench: Bench) -> str:
         (found[-1], found[0]), (("shard_map", _shard_map), ("pmap", _pmap))
     ):
         where = f"{name} on {mesh.size} devices"
-        call, batch = spread(_part_of(bench), mesh), _of_equal_parts(bench, mesh.size)
+        call = bench.once((name, mesh.size, "compiled"), partial(spread, _part_of(bench), mesh))
+        batch = _of_equal_parts(bench, mesh.size)
         gradient, loss = _on_one_device(bench, False, batch)
         gradients, of_all, _ = call(bench.state, batch, bench.key())
         of_all = np.asarray(of_all).reshape(-1)
