@@ -147,7 +147,7 @@ def test_what_is_saved_opens_elsewhere(shown):
 
 
 def test_the_numbers_in_a_file_are_those_of_the_results(browser, tmp_path):
-    payload = make_payload()
+    payload = make_payload() | {"title": "a name longer than any file's should be, by far"}
     path = tmp_path / "report.html"
     path.write_text(page.render(payload), encoding="utf-8")
     browser.open(path)

@@ -77,7 +77,7 @@ function drawHeadline() {
 function picture(name, drawing, words) {
   const file = `data:image/svg+xml;base64,${drawing}`;
   return [scrolling(`${words} Scrolls sideways.`, html("img", { src: file, alt: words })),
-    saving(html("a", { class: "save", href: file, download: `${slug(`${document.title} ${name}`)}.svg`, "aria-label": `save as SVG: ${name}` }, "save as SVG"))];
+    saving(html("a", { class: "save", href: file, download: fileName(name, "svg"), "aria-label": `save as SVG: ${name}` }, "save as SVG"))];
 }
 mounted("headline").append(...drawHeadline());
 if (payload.picture) {

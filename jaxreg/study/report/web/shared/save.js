@@ -1,6 +1,7 @@
 // Saving what is seen: figures as SVG, numbers as CSV. The page makes the files by itself and asks nobody.
 
-const slug = (text) => text.toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-|-$/g, "").slice(0, 48);
+const slug = (text, most) => text.toLowerCase().replace(/[^a-z0-9]+/g, "-").slice(0, most).replace(/^-|-$/g, "");
+const fileName = (what, ending) => `${slug(document.title, 32)}-${slug(what, 72)}.${ending}`;
 
 function saveFile(name, type, text) {
   const link = html("a", { href: URL.createObjectURL(new Blob([text], { type })), download: name });
@@ -20,7 +21,7 @@ const csv = (columns, rows) => [columns, ...rows].map((row) => row.map(csvCell).
 
 // rows may be a function, for numbers that a choice on the page changes.
 function csvButton(what, columns, rows) {
-  const save = () => saveFile(`${slug(`${document.title} ${what}`)}.csv`, "text/csv", csv(columns, typeof rows === "function" ? rows() : rows));
+  const save = () => saveFile(fileName(what, "csv"), "text/csv", csv(columns, typeof rows === "function" ? rows() : rows));
   return saveButton("save as CSV", what, save);
 }
 
@@ -66,7 +67,7 @@ function figureText(box) {
   return new XMLSerializer().serializeToString(svg("svg", { ...size, viewBox: `0 0 ${size.width} ${size.height}` }, paper, drawings, wordsAround(box, origin)));
 }
 
-const svgButton = (what, box) => saveButton("save as SVG", what, () => saveFile(`${slug(`${document.title} ${what}`)}.svg`, "image/svg+xml", figureText(box)));
+const svgButton = (what, box) => saveButton("save as SVG", what, () => saveFile(fileName(what, "svg"), "image/svg+xml", figureText(box)));
 
 // What stands below a figure or a table, to save it.
 const saving = (...buttons) => html("p", { class: "saving" }, buttons);

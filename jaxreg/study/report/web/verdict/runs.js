@@ -5,7 +5,7 @@ function drawRuns(box) {
   const thinned = shown.some((arm) => accuracy(arm.name, payload.primary).dots.length < accuracy(arm.name, payload.primary).runs);
   const chart = html("div");
   responsive(chart, (width) => rowChart(width, runsSpec(shown)));
-  box.append(chart, saving(svgButton("every run", chart), csvButton("every run", ["arm", "seed", payload.primary], runsRaw(shown))));
+  box.append(chart, saving(svgButton("every run", chart), csvButton(thinned ? "a sample of the runs" : "every run", ["arm", "seed", payload.primary], runsRaw(shown))));
   if (thinned) box.append(html("p", { class: "small" }, "Of arms with many runs the dots are a sample, at equal steps of rank; means and intervals are of all runs."));
 }
 
