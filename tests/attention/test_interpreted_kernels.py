@@ -98,29 +98,35 @@ def weights(kernel, tiles, dropout):
     return lambda value: kernel.attention(query, key, value, dropout=dropout, **tiles)
 
 
-@pytest.mark.short_cases("tpu-connections-0", "gpu-connections-0")
-@each_mask
-def test_the_forward_pass_draws_the_mask_of_keep_mask(kernel, tiles, dropout):
-    t, s = kernel.lengths
-    identity = jnp.broadcast_to(jnp.eye(s)[:, None], (B, s, H, s))
-    out = jax.jit(weights(kernel, tiles, dropout), compiler_options=calls.FAST)(identity)
-    np.testing.assert_array_equal(np.asarray(out).swapaxes(1, 2) > 0, kept(dropout, t, s))
+def each_row(count, width):
+    """The identity for every example and head, with columns of zeros up to a width."""
+    return jnp.broadcast_to(jnp.eye(count, width)[:, None], (B, count, H, width))
 
 
 @pytest.mark.system
 @each_mask
-def test_the_backward_pass_draws_it_again(kernel, tiles, dropout):
+def test_both_passes_draw_the_mask_of_keep_mask(kernel, tiles, dropout):
+    """In one program. The gradient of the values is the transposed weights times what comes in."""
     t, s = kernel.lengths
 
-    def gradient(value):
-        # That of the values is the transposed weights times what comes in.
-        cotangent = jnp.broadcast_to(jnp.eye(t)[:, None], (B, t, H, t))
-        _, back = jax.vjp(weights(kernel, tiles, dropout), value)
-        return back(cotangent)[0]
+    def both(value, cotangent):
+        out, back = jax.vjp(weights(kernel, tiles, dropout), value)
+        return out, back(cotangent)[0]
 
-    found = jax.jit(gradient, compiler_options=calls.FAST)(jnp.zeros((B, s, H, t)))
-    found = np.asarray(found).transpose(0, 2, 3, 1)
-    np.testing.assert_array_equal(found > 0, kept(dropout, t, s))
+    width = max(t, s)
+    arrays = each_row(s, width), each_row(t, width)
+    forward, backward = map(np.asarray, jax.jit(both, compiler_options=calls.FAST)(*arrays))
+    expected = kept(dropout, t, s)
+    np.testing.assert_array_equal(forward[..., :s].swapaxes(1, 2) > 0, expected)
+    np.testing.assert_array_equal(backward[..., :t].transpose(0, 2, 3, 1) > 0, expected)
+
+
+@pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
+def test_the_forward_pass_alone_draws_it_too(kernel):
+    dropout, (t, s) = AttentionDropout(0.4), kernel.lengths
+    run = jax.jit(weights(kernel, kernel.tiles[0], dropout), compiler_options=calls.FAST)
+    out = np.asarray(run(each_row(s, s)))
+    np.testing.assert_array_equal(out.swapaxes(1, 2) > 0, kept(dropout, t, s))
 
 
 @pytest.mark.short_cases("tpu-causal, dropout")
