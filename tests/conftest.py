@@ -14,7 +14,7 @@ import jax
 import jaxtyping
 import pytest
 
-from tests.helpers import runtime_types  # before the hook
+from tests.helpers import runtime_types, warmed  # before the hook
 from tests.helpers.place import CACHE
 
 ROOT = Path(__file__).parents[1]
@@ -26,6 +26,7 @@ SMALL = (
     "--config.data.num_eval=64",
 )
 
+os.fsync = warmed.no_sync  # what the store syncs, its own tests look at
 jax.config.update("jax_num_cpu_devices", 8)
 # Compiling takes most of the time. Without most of XLA's optimizations it takes up to half as long,
 # to slower code with other last bits: see the mark `optimized`.
@@ -56,7 +57,15 @@ def pytest_configure(config):
         config.option.loadscopereorder = False
 
 
-LONG = ("faults", "store", "distributed", "launch", "test_device_page.py", "test_wheel.py")
+LONG = (
+    "faults",
+    "store",
+    "distributed",
+    "launch",
+    "typing",
+    "test_device_page.py",
+    "test_wheel.py",
+)
 """Whole processes, and the longest files: first, so that no worker is left alone with them."""
 
 
@@ -138,18 +147,33 @@ def workplace(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def jaxreg_command(workplace, data_dir):
-    """Runs the real command in a process of its own: jaxreg_command("list") -> CompletedProcess."""
+    """Runs the real command in a process of its own: jaxreg_command("list") -> CompletedProcess.
 
-    def run(*arguments: str, cwd: Path = workplace, **kwargs) -> subprocess.CompletedProcess:
-        environment = os.environ | {
+    In the workplace the first of each name is started as a user does, the others are forks.
+    """
+
+    def environment() -> dict[str, str]:
+        return os.environ | {
             "JAXREG_DATA": str(data_dir),
             "JAXREG_CACHE": str(CACHE / "commands"),
             "PYTHONPATH": str(ROOT),
             "COLUMNS": "100",
+            "XLA_FLAGS": "--xla_backend_optimization_level=0",  # compiled fast, to slow code
         }
-        command = [sys.executable, "-m", "jaxreg.cli.main", *arguments]
+
+    forks = warmed.Warmed(workplace, environment())
+
+    def run(*arguments: str, cwd: Path = workplace, **kwargs) -> subprocess.CompletedProcess:
+        program, variables = ("-m", "jaxreg.cli.main", *arguments), environment()
+        if cwd == workplace and not kwargs:
+            server = forks.server(arguments[:1], variables)
+            if server:
+                return server.run(program, variables, timeout=600)
         return subprocess.run(
-            command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=600, **kwargs
+            [sys.executable, *program],
+            **{"cwd": cwd, "env": variables, "timeout": 600} | kwargs,
+            capture_output=True,
+            text=True,
         )
 
     return run

@@ -56,6 +56,7 @@ def run(installed, tmp_path_factory, data_dir):
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(installed), str(decoy)]),
         "JAXREG_DATA": str(data_dir),
+        "XLA_FLAGS": "--xla_backend_optimization_level=0",  # compiled fast, to slow code
     }
 
     def command(*arguments: str) -> str:

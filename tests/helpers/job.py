@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.helpers.place import Place, Run
+from tests.helpers.place import Place, Process, Run
 
 # Loaded by every Python that finds it on its path: notes what is opened for writing, made, moved or
 # removed under one folder.
@@ -51,6 +51,21 @@ def free_port() -> int:
         return found.getsockname()[1]
 
 
+DEVICES = {"JAX_NUM_CPU_DEVICES": "2"}
+"""Of each process; JAX reads it while it is imported."""
+
+
+def _started(place: Place, index: int, program: list[str], told: dict, out, err) -> Process:
+    """Starts `python *program` as one process of a job; see `Place.server`."""
+    if program[0] in ("-m", "-c"):
+        server = place.server(("job", index), told, **DEVICES)
+        if server:
+            return server.start(program, told, out.fileno(), err.fileno())
+    return subprocess.Popen(
+        [sys.executable, *program], cwd=place.folder, env=told, stdout=out, stderr=err
+    )
+
+
 class Job:
     """The processes of one job; a command is words, or one list of words for each process.
 
@@ -72,15 +87,15 @@ class Job:
     ):
         self.folder = place.folder / "jobs" / name
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.running: dict[int, subprocess.Popen] = {}
+        self.running: dict[int, Process] = {}
         address = f"localhost:{free_port()}"
         for index in range(count) if only is None else only:
             words = command[index] if isinstance(command, list) else command
             more = environment[index] if isinstance(environment, list) else environment or {}
             told = (
                 place.environment
+                | DEVICES
                 | {
-                    "JAX_NUM_CPU_DEVICES": "2",
                     "JAXREG_COORDINATOR": address,
                     "JAXREG_NUM_PROCESSES": str(count),
                     "JAXREG_PROCESS_ID": str(index),
@@ -89,18 +104,12 @@ class Job:
                 }
                 | more
             )
-            start = ("-m", module) if module else ()
+            program = [*(("-m", module) if module else ()), *words]
             with (
                 self._log(index, "out").open("wb") as out,
                 self._log(index, "err").open("wb") as err,
             ):
-                self.running[index] = subprocess.Popen(
-                    [sys.executable, *start, *words],
-                    cwd=place.folder,
-                    env=told,
-                    stdout=out,
-                    stderr=err,
-                )
+                self.running[index] = _started(place, index, program, told, out, err)
 
     def _log(self, index: int, stream: str) -> Path:
         return self.folder / f"{index}.{stream}"

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-import weakref
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -119,9 +118,8 @@ class Place:
 
     def __init__(self, folder: Path, cache: Path | None = None, forks: bool = True):
         self.folder, self.cache = folder, cache or CACHE / "places"
-        self.forks = forks and sys.platform == "linux"
-        self._kinds: set[tuple] = set()
-        self._server: warmed.Server | None = None
+        self._forks = forks
+        self._warmed: dict[tuple, warmed.Warmed] = {}
         self._lock = threading.Lock()
         files = {
             "configs/tiny.py": CONFIG,
@@ -153,19 +151,20 @@ class Place:
         """A run directory without neighbours."""
         return Run(self, self.folder / "runs" / name / "a run")  # a space in it, as users have
 
-    def server(self, kind: tuple, variables: dict[str, str]) -> warmed.Server | None:
+    def server(self, kind: tuple, variables: dict[str, str], **usual: str) -> warmed.Server | None:
         """The server that forks a command; None where it is started as a user does: the first of a
         kind, and one whose variables Python, JAX or a library read when they start.
+
+        Args:
+          usual: variables that all commands of this sort have; they have a server of their own.
         """
-        first = kind not in self._kinds
-        self._kinds.add(kind)
-        if first or not self.forks:
-            return None
         with self._lock:
-            if self._server is None:
-                self._server = warmed.Server(self.folder, self.environment)
-                weakref.finalize(self, self._server.stop)
-        return self._server if self._server.can(variables) else None
+            sort = tuple(sorted(usual.items()))
+            if sort not in self._warmed:
+                self._warmed[sort] = warmed.Warmed(
+                    self.folder, self.environment | usual, self._forks
+                )
+        return self._warmed[sort].server(kind, variables)
 
 
 class Run:

@@ -5,8 +5,9 @@ server has imported the modules; it has no backend of JAX and no second thread, 
 before every fork. A command has a process of its own, with its own environment, standard streams
 and exit code, the signal handlers of a Python that just started, and the interpreter's normal end.
 What differs from a command that a user starts: all forks of a server hash strings with
-one seed, OpenBLAS has one thread, and the import path of `python -c` begins with the folder's name
-instead of "". So the first command of every kind of a place is started as a user does.
+one seed, OpenBLAS has one thread, the import path of `python -c` begins with the folder's name
+instead of "", and files are not synced to the disk. So the first command of every kind of a place
+is started as a user does.
 
 Linux only.
 """
@@ -21,7 +22,10 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
+import threading
 import types
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -30,9 +34,12 @@ PRELOADED = (
     "jaxreg.cli.live_display",
     "jaxreg.data.cache",
     "jaxreg.study.commands.compare",
+    "jaxreg.study.report.forest",
     "jaxreg.study.report.page",
+    "jaxreg.study.report.picture",
     "jaxreg.study.report.tensorboard",
     "matplotlib.backends.backend_agg",
+    "matplotlib.figure",
     "orbax.checkpoint",
     "scipy.stats",
     "tensorboardX",
@@ -109,30 +116,89 @@ class Server:
                 pass_fds=[descriptor],
             )
 
-    def can(self, environment: Mapping[str, str]) -> bool:
-        """Whether a fork with this environment is what a new Python would be."""
-        return all(
-            environment.get(name) == self.environment.get(name) or name.startswith(OF_ONE_COMMAND)
-            for name in environment.keys() | self.environment.keys()
-        )
-
-    def start(self, program: Sequence[str], environment: Mapping[str, str], output: int) -> Command:
+    def start(
+        self,
+        program: Sequence[str],
+        environment: Mapping[str, str],
+        output: int,
+        errors: int | None = None,
+    ) -> Command:
         """Starts `python *program`: ["-m", module, *words] or ["-c", code, *words].
 
         Args:
-          output: a descriptor for all it says; the standard input is this process's.
+          output: a descriptor for what it says; the standard input is this process's.
+          errors: one for its standard error; None takes the same.
         """
         request = {"program": list(program), "environment": dict(environment)}
         replies, theirs = os.pipe()
-        descriptors = [0, output, output, theirs]
+        descriptors = [0, output, output if errors is None else errors, theirs]
         socket.send_fds(self._requests, [json.dumps(request).encode()], descriptors)
         os.close(theirs)
         return Command(replies)
+
+    def run(
+        self, program: Sequence[str], environment: Mapping[str, str], timeout: float
+    ) -> subprocess.CompletedProcess[str]:
+        """Starts a command and waits for its end, as `subprocess.run` with captured text.
+
+        Raises:
+          subprocess.TimeoutExpired: it was ended after `timeout` seconds.
+        """
+        with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+            command = self.start(program, environment, out.fileno(), err.fileno())
+            try:
+                code = command.wait(timeout)
+            finally:
+                command.kill()
+            for file in (out, err):
+                file.seek(0)
+            return subprocess.CompletedProcess([*program], code, out.read(), err.read())
 
     def stop(self) -> None:
         """Ends the server; commands that run go on."""
         self._requests.close()
         self._process.wait(timeout=60)
+
+
+class Warmed:
+    """Starts the commands of one folder: the first of each kind as a user does, the others by a
+    server, which starts with the first of them.
+
+    Args:
+      folder: where they are started.
+      environment: of the server; a command whose own differs in what Python, JAX or a library read
+        when they start is started as a user does.
+      forks: False starts all of them so.
+    """
+
+    def __init__(self, folder: Path, environment: Mapping[str, str], forks: bool = True):
+        self._folder, self._environment = folder, dict(environment)
+        self._forks = forks and sys.platform == "linux"
+        self._kinds: set[tuple] = set()
+        self._server: Server | None = None
+        self._lock = threading.Lock()
+
+    def server(self, kind: tuple, environment: Mapping[str, str]) -> Server | None:
+        """What forks a command; None where it is started as a user does."""
+        first = kind not in self._kinds
+        self._kinds.add(kind)
+        if first or not self._forks or not can(self._environment, environment):
+            return None
+        with self._lock:
+            if self._server is None:
+                self._server = Server(self._folder, self._environment)
+                weakref.finalize(self, self._server.stop)
+        return self._server
+
+
+def can(own: Mapping[str, str], asked: Mapping[str, str]) -> bool:
+    """Whether a fork of a process with one environment, given another, is what a new Python with
+    that would be.
+    """
+    return all(
+        asked.get(name) == own.get(name) or name.startswith(OF_ONE_COMMAND)
+        for name in asked.keys() | own.keys()
+    )
 
 
 def serve(requests: socket.socket) -> dict | None:
@@ -180,6 +246,11 @@ def watched(replies: int) -> bool:
     os._exit(0)
 
 
+def no_sync(descriptor: int) -> None:
+    """In place of `os.fsync`: one run syncs a thousand files, and no test cuts the power."""
+    os.fstat(descriptor)  # a wrong descriptor is an error as before
+
+
 def become(program: list[str], environment: dict[str, str], descriptors: list[int]) -> None:
     """Runs the command in this process, as `python *program` would."""
     import runpy
@@ -190,6 +261,7 @@ def become(program: list[str], environment: dict[str, str], descriptors: list[in
         os.close(descriptor)
     os.environ.clear()
     os.environ.update(environment)
+    os.fsync = no_sync
     kind, what, *words = program
     for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:
         del sys.modules[name]
@@ -206,10 +278,12 @@ def _serve_and_become(descriptor: int) -> None:
     import gc
 
     from jaxreg.cli.jax_startup import silence
+    from jaxreg.store.code_version import code_version
 
     silence()
     for name in PRELOADED:
         importlib.import_module(name)
+    code_version()  # kept; it parses the sources, which no test changes where they lie
     gc.freeze()
     asked = serve(socket.socket(fileno=descriptor))
     if asked is not None:
