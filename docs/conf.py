@@ -22,6 +22,7 @@ myst_heading_anchors = 3
 default_role = "code"
 nb_execution_mode, nb_execution_raise_on_error = "force", True  # tutorials run at each build
 nb_execution_timeout = 300
+nb_execution_in_temp = True  # they write files
 nb_merge_streams = True
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
