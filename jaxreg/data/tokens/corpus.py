@@ -11,7 +11,7 @@ from jaxtyping import Bool, UInt64
 from jaxreg.data.prepared import PREFIX
 from jaxreg.data.tokens import encode, ids, parts
 from jaxreg.data.tokens.encode import Alphabet
-from jaxreg.data.tokens.files import SAMPLE, SPLITS, File, find
+from jaxreg.data.tokens.files import COLLECTIONS, SAMPLE, SPLITS, File, find
 from jaxreg.data.tokens.ids import Reader
 from jaxreg.data.tokens.parts import Part
 
@@ -146,7 +146,11 @@ def _encoded(settings: Any, files: Sequence[File], alphabet: Alphabet) -> Part:
     how: dict[str, Any] = {"format": format}
     if format == "array_record":
         return parts.of_encoded(name, split, paths, how, "<u2", lambda: encode.records_of(paths))
-    rule = SAMPLE if settings.path == SAMPLE else settings.documents
+    rule = settings.documents
+    if settings.path == SAMPLE:
+        rule = SAMPLE
+    elif settings.path in COLLECTIONS and name == settings.path:
+        rule = "line"
     how |= {"documents": rule, "tokenizer": alphabet.digest}
 
     def documents():

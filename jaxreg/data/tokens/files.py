@@ -10,11 +10,14 @@ import re
 from pathlib import Path
 
 from jaxreg.data.prepared import PREFIX
+from jaxreg.data.text import corpora
 from jaxreg.data.tokens import ids
 
 FORMATS = ("auto", "nanogpt", "headed", "text", "array_record")
 SAMPLE = "sample"
 """The path that stands for the sample of prose that comes with jaxreg."""
+COLLECTIONS = tuple(name for name in corpora.CORPORA if name != SAMPLE)
+"""Paths that stand for the text of a package, once it is imported (`jaxreg.data.text.corpora`)."""
 SAMPLE_FILE = Path(__file__).parents[1] / "text" / "assets" / "sample.txt"
 _NAMES = {
     "train": ("train", "training"),
@@ -70,6 +73,8 @@ def find(path: str, format: str, mistakes: list[str]) -> list[File]:
 def _of_entry(entry: str, format: str, mistakes: list[str]) -> list[File]:
     if entry == SAMPLE:
         return [File("the sample", SAMPLE_FILE, "text", None)]
+    if entry in COLLECTIONS and not Path(entry).exists():
+        return _collection(entry, mistakes)
     if entry.startswith(PREFIX):
         return [File(entry, None, "tfds", None)]
     path = Path(entry).expanduser()
@@ -84,6 +89,18 @@ def _of_entry(entry: str, format: str, mistakes: list[str]) -> list[File]:
     if not several:
         mistakes.append(f"data.path: {entry}: there is no such file or folder")
     return _known([(each, Path(each.name)) for each in several], format, mistakes)
+
+
+def _collection(name: str, mistakes: list[str]) -> list[File]:
+    if not corpora.is_imported(name):
+        command = corpora.import_command(name)
+        mistakes.append(f"data.path: {name}: was not imported yet; do: {command}")
+        return []
+    try:
+        return [File(name, corpora.lines_file(name), "text", None)]
+    except ValueError as error:
+        mistakes.append(f"data.path: {error}")
+        return []
 
 
 def _in_folder(folder: Path, format: str) -> list[Path]:

@@ -45,7 +45,8 @@ class Settings:
     Attributes:
       seed: any integer >= 0.
       path: a file, a folder, a pattern, or "tfds:NAME"; several are separated by commas. "sample":
-        the sample of prose that comes with jaxreg.
+        the sample of prose that comes with jaxreg. "sotu", "shakespeare": a published collection,
+        once it is imported (`jaxreg.data.text.corpora`).
       format: of the files; auto: by name and first bytes.
       split: files: by the words train and val in the files' names; documents: some documents,
         drawn by the seed, are validation; auto: by files where both names are there.

@@ -152,6 +152,16 @@ def _law(grid: Grid, cells: list[dict[str, Any]], quick: bool) -> dict[str, Any]
     return grid_law.found(grid.law, arms, cells)
 
 
+def _verdicts(done: Sequence[Mapping[str, Any]], arm: str, scale: float) -> str:
+    """An arm's verdicts, cell by cell; "" where there are none."""
+    own = [(cell["cell"], cell["effects"][arm]) for cell in done]
+    return "; ".join(
+        f"{grids.label(cell)} {scale * effect['difference']:+.3g} {effect['verdict']}"
+        for cell, effect in own
+        if effect["verdict"] is not None
+    )
+
+
 def summary(contents: Mapping[str, Any]) -> list[str]:
     """The map in lines: a line for each arm, then the law and what calls for care."""
     cells = contents["cells"]
@@ -172,6 +182,9 @@ def summary(contents: Mapping[str, Any]) -> list[str]:
             f"{arm}: from {ends[0]:+.3g} ({grids.label(rows[0]['cell'])}) to {ends[1]:+.3g} {unit}"
             f" ({grids.label(rows[-1]['cell'])})"
         )
+        verdicts = _verdicts(done, arm, scale)
+        if verdicts:
+            lines.append(f"{arm}: {verdicts}")
     marked = [cell for cell in done if cell["cautions"]]
     at_edge = [c for c in done if any(choice["edge"] for choice in c["tuning"].values())]
     lines.append(

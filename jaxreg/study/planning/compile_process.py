@@ -4,6 +4,7 @@ It is a process of its own because libtpu reads its environment when it loads, a
 process may use its devices. It writes a line of JSON for each structure as soon as it is known.
 """
 
+import functools
 import json
 import os
 import subprocess
@@ -110,16 +111,52 @@ def _rows(
     ]
     if any(uneven):
         raise UserErrors(list(dict.fromkeys(line for line in uneven if line)))
-    devices = targets.devices_of(target)
+    compiled = _Compiled([group.specs[0].config for group in groups], targets.devices_of(target))
     for group in groups:
-        yield _row(group, devices, target)
+        yield _row(group, compiled, target)
 
 
-def _row(group: Any, devices: Sequence[Any], target: Target) -> dict[str, Any]:
+class _Compiled:
+    """Footprints of configs on devices; those that differ in how often alone are compiled once,
+    with the most steps.
+    """
+
+    def __init__(self, configs: Sequence[Mapping], devices: Sequence[Any]):
+        self.devices, self._known = devices, {}
+        self._most: dict[str, Mapping] = {}
+        for config in configs:
+            most = self._most.setdefault(self._key(config), config)
+            if config["train"]["num_steps"] > most["train"]["num_steps"]:
+                self._most[self._key(config)] = config
+
+    def footprint(self, config: Mapping, example: Any) -> Any:
+        """The footprint of one of the configs.
+
+        Raises:
+          OutOfMemory: the compiler refuses a program.
+        """
+        import dataclasses
+
+        from jaxreg.study.planning import footprint
+
+        key = self._key(config)
+        if key not in self._known:
+            self._known[key] = footprint.footprint(self._most[key], example, self.devices)
+        passes = footprint.scored_passes(config, example)
+        return dataclasses.replace(self._known[key], scored_passes=passes)
+
+    @staticmethod
+    def _key(config: Mapping) -> str:
+        from jaxreg.study.planning.footprint import step_of
+
+        return json.dumps(step_of(config), sort_keys=True, default=repr)
+
+
+def _row(group: Any, compiled: _Compiled, target: Target) -> dict[str, Any]:
     """A structure's arms, members, draws, training, and footprint or what would make it fit."""
     import dataclasses
 
-    from jaxreg.study.planning.footprint import OutOfMemory, footprint
+    from jaxreg.study.planning.footprint import OutOfMemory
 
     config = group.specs[0].config
     example = _example(config)
@@ -131,21 +168,27 @@ def _row(group: Any, devices: Sequence[Any], target: Target) -> dict[str, Any]:
         "dtype": config["model"].get("dtype") or "float32",
     }
     try:
-        found = footprint(config, example, devices)
+        found = compiled.footprint(config, example)
         needed: float | int | None = found.peak_bytes
         row["footprint"] = dataclasses.asdict(found)
     except OutOfMemory as error:
         needed = error.needed
     if "footprint" in row and found.peak_bytes <= target.usable:
         return row
-    return row | {"needed": needed} | _remedy(config, example, devices, target.usable, needed)
+    remedy = _remedy(config, example, compiled.devices, target.usable, needed)
+    return row | {"needed": needed} | remedy
 
 
 def _example(config: Mapping) -> Any:
+    return _preview(json.dumps(config["data"], sort_keys=True))
+
+
+@functools.lru_cache(maxsize=2)
+def _preview(data: str) -> Any:
     from jaxreg.study.design.components import SOURCES
 
-    own = {name: value for name, value in config["data"].items() if name != "dataset"}
-    return SOURCES[config["data"]["dataset"]].preview(**own)
+    own = json.loads(data)
+    return SOURCES[own.pop("dataset")].preview(**own)
 
 
 def _remedy(

