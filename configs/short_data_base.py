@@ -1,8 +1,8 @@
 """A language model of 150 million parameters on 100 million tokens of your own, for accelerators:
 16 layers, width 768, GPT-2's vocabulary, windows of 1,024, batch 128 in 16 parts; bfloat16.
 
-Command:  jaxreg train --config=configs/short_data_base.py --config.data.path=tokens.bin
-          --workdir=runs/short_data_base_one
+Command:  jaxreg train --config=configs/short_data_base.py --workdir=runs/short_data_base_one
+          --config.data.path=tokens.bin
 Data:     a file of uint16 ids of GPT-2's tokenizer, or a text with --config.data.tokenizer=FILE
           (docs/data.md). Without a path it does not run: the sample is too short
 """

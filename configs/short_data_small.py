@@ -1,8 +1,8 @@
 """A language model of 30 million parameters on 10 million tokens of your own, for one accelerator:
 8 layers, width 512, a vocabulary of 8,192, windows of 1,024, batch 32; bfloat16.
 
-Command:  jaxreg train --config=configs/short_data_small.py --config.data.path=tokens.bin
-          --workdir=runs/short_data_small_one
+Command:  jaxreg train --config=configs/short_data_small.py --workdir=runs/short_data_small_one
+          --config.data.path=tokens.bin
 Data:     a file of uint16 ids below 8,192, or a text with --config.data.tokenizer=FILE
           (docs/data.md). Without a path it does not run: the sample is too short
 """

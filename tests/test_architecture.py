@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.own_data import overrides_of
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "jaxreg"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
@@ -205,10 +207,17 @@ def test_no_junk_drawers_and_no_config_defaults():
 
 @pytest.mark.parametrize("path", sorted((ROOT / "experiments").glob("*.py")), ids=lambda p: p.name)
 def test_every_experiment_builds(path):
+    from jaxreg.study.claims.grid_cells import load_grid
     from jaxreg.study.design import config, experiment
+    from jaxreg.study.design.grid import Grid
 
     design = experiment.load_experiment(path)
-    resolved = config.resolve_arms(design, config.load_config(experiment.config_path(path, design)))
+    base = experiment.config_path(path, design)
+    if isinstance(design, Grid):
+        cells = load_grid(path, overrides=overrides_of(base)).designs.values()
+        assert cells and all(set(design.arms) < set(cell.arms) for cell in cells)
+        return
+    resolved = config.resolve_arms(design, config.load_config(base))
     assert list(resolved) == list(design.arms) and design.baseline in resolved
 
 

@@ -16,6 +16,7 @@ from jaxreg.study.design import config as configs
 from jaxreg.study.design.config_fields import FIELDS
 from jaxreg.study.design.experiment import Arm, Experiment
 from jaxreg.study.design.regularizers import REGULARIZERS
+from tests.helpers.own_data import overrides_of
 
 ROOT = Path(__file__).parents[3]
 CONFIGS = sorted(path for path in (ROOT / "configs").glob("*.py") if path.name != "__init__.py")
@@ -82,8 +83,8 @@ def test_catalog_agrees_with_the_code_below():
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_every_config_is_sound_and_opens_with_what_it_is(path):
-    config = configs.load_config(path)
-    assert configs.validate(config) == []
+    config, mistakes = configs.read_config(path, overrides_of(path))
+    assert config is not None and mistakes == [] and configs.validate(config) == []
     assert config.is_locked and config.model.is_locked
     if path.name != "base.py":
         assert f"jaxreg train --config=configs/{path.name} --workdir=" in path.read_text()
