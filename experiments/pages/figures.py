@@ -19,7 +19,7 @@ import statistics
 from collections.abc import Callable
 from pathlib import Path
 
-from experiments.benchmarks import attention_speed, device_speed
+from experiments.benchmarks import attention_speed, device_speed, nanodo_step
 from experiments.pages.markdown import table
 from jaxreg.study.analysis import error_shares
 from jaxreg.study.analysis.verdict import words
@@ -133,10 +133,18 @@ def attention_short() -> str:
     ours, theirs = (
         figures.megabytes(f"{name} 2048") for name in (attention_speed.OURS, "flax_dropout")
     )
+    longest = {
+        row["contender"]: row for row in load("nanodo_step")["rows"] if row["length"] == 2048
+    }
+    own, dropped = longest["nanodo"], longest["jaxreg_dropout"]
+    megabytes = [row["temporary_bytes"] / 1e6 for row in (dropped, own)]
     return (
         "On two CPU cores, forward and backward at length 2,048 take"
         f" {ratio:.2f} of the time of Flax's\nattention with a mask per connection,"
-        f" and {ours:.0f} MB in place of {theirs:,.0f}.\n"
+        f" and {ours:.0f} MB in place of {theirs:,.0f}. A training step of nanodo\n"
+        f"takes {dropped['seconds'] / own['seconds']:.2f} of its time with our attention and"
+        f" dropout in place of its own without,\nand {megabytes[0]:,.0f} MB in place of"
+        f" {megabytes[1]:,.0f}.\n"
     )
 
 
@@ -147,14 +155,42 @@ def attention_vectors() -> str:
 
 def training() -> str:
     """Training beside Flax and PyTorch loops."""
-    found = load("training_speed")
+    return _training("training_speed")
+
+
+def training_language_model() -> str:
+    """The same of a language model on bytes, in tokens."""
+    return _training("training_speed_language_model")
+
+
+def _training(name: str) -> str:
+    found = load(name)
     limit, ours = found["limit_steps_per_second"], found["contenders"]["jaxreg"]
+    per_step = found.get("tokens_of_step")
+    heads = ["contender", "model-steps/s", "ours / it", "of the limit"]
     rows = []
     for entry in found["contenders"].values():
         rate = entry["steps_per_second"]
         ratio = ours["steps_per_second"] / rate
-        rows.append([entry["name"], f"{rate:.0f}", f"{ratio:.2f}", f"{rate / limit:.0%}"])
-    return table(["contender", "model-steps/s", "ours / it", "of the limit"], rows)
+        row = [entry["name"], f"{rate:.3g}", f"{ratio:.2f}", f"{rate / limit:.0%}"]
+        rows.append([*row, f"{rate * per_step:,.0f}"] if per_step else row)
+    return table([*heads, "tokens/s"] if per_step else heads, rows)
+
+
+def nanodo() -> str:
+    """A training step of nanodo with other attention in it."""
+    found = load("nanodo_step")
+    rows = []
+    for row in found["rows"]:
+        rows.append(
+            [
+                f"{row['length']:,}",
+                nanodo_step.CONTENDERS[row["contender"]],
+                f"{1e3 * row['seconds']:,.0f}",
+                f"{row['temporary_bytes'] / 1e6:,.0f}",
+            ]
+        )
+    return table(["length", "", "ms a step", "temporary MB"], rows)
 
 
 def scaling() -> str:
@@ -242,6 +278,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
         attention_short,
         attention_vectors,
         training,
+        training_language_model,
+        nanodo,
         scaling,
         accelerators,
         errors,
