@@ -11,10 +11,10 @@ import pytest
 from jaxreg.distributed import signals as interrupt
 
 LOOP = """
-import sys, time
+import os, sys, time
 from jaxreg.distributed.signals import Interrupts
 with Interrupts(notify=lambda line: print(line, flush=True)) as interrupts:
-    print("ready", flush=True)
+    os.write(1, b"ready\\n")  # a print that is not over yet would refuse the notice's
     for _ in range(3000):
         time.sleep(.01)
         if interrupts.requested and sys.argv[1] == "polite":
