@@ -182,12 +182,12 @@ def _kernel(plan: Plan, first_block: int, names: tuple[str, ...], *refs: Any) ->
 
     @pl.when(j == plan.num_key_blocks - 1)
     def _finish_queries() -> None:
-        out[0][own_queries, :] = (dq[own_queries, :] * (1 / plan.unit)).astype(out[0].dtype)
+        out[0][own_queries, :] = dq[own_queries, :].astype(out[0].dtype)
 
     @pl.when(local == pl.num_programs(3) - 1)
     def _finish_keys() -> None:
-        out[1][...] = (dk[...] * (1 / plan.unit)).astype(out[1].dtype)
-        out[2][...] = dv[...].astype(out[2].dtype)
+        for ref, found in zip(out[1:3], sums[1:], strict=True):
+            ref[...] = found[...].astype(ref.dtype)
 
 
 def _strip(
@@ -200,7 +200,7 @@ def _strip(
     raw = product(plan, keys, q, (1, 1))
     logits, tanh = tile.capped(raw)
     logits, allowed = tile.masked_logits(logits, edge=edge)
-    weights = plan.exponential(logits - m_ref[...])
+    weights = jnp.exp(logits - m_ref[...])
     dweights = product(plan, values, gradient, (1, 1))
     dropped, dweights = tile.drop(weights, dweights)
     dlogits = weights * (dweights - delta_ref[...])

@@ -70,22 +70,19 @@ def attention(
     Args:
       interpret: as `pl.pallas_call` takes it.
     """
-    plan, query = _plan(dataclasses.replace(static, scale=1.0), arrays, interpret), arrays.query
-    factor = static.scale * plan.unit
-    if factor != 1.0:
-        # Rounded once, also in bfloat16.
-        query = (query.astype(jnp.float32) * factor).astype(query.dtype)
-    return _attention(plan, arrays._replace(query=query))
+    if static.scale != 1.0:
+        query = arrays.query * jnp.asarray(static.scale, arrays.query.dtype)
+        static, arrays = dataclasses.replace(static, scale=1.0), arrays._replace(query=query)
+    plan = _plan(static, arrays.query.shape[1], arrays.key.shape[1], interpret)
+    return _attention(plan, arrays)
 
 
-def _plan(static: Static, arrays: Arrays, interpret: Any) -> Plan:
-    """The tiles for the call's T queries and S keys; few keys take a smaller block."""
-    t, s = arrays.query.shape[1], arrays.key.shape[1]
+def _plan(static: Static, t: int, s: int, interpret: Any) -> Plan:
+    """The tiles for T queries and S keys; few keys take a smaller block."""
     largest, strip = KEYS[0 if static.dropout is None else static.dropout.bits]
     key_block = min(largest, -(-s // EDGE) * EDGE)
     return Plan(
         **static.settings,
-        has_bias=arrays.bias is not None,
         num_queries=t,
         num_keys=s,
         query_block=QUERY_BLOCK,
@@ -98,7 +95,7 @@ def _plan(static: Static, arrays: Arrays, interpret: Any) -> Plan:
 
 def _prepared(plan: Plan, arrays: Arrays, *, keys_first: bool) -> dict[str, Array]:
     """The kernel's operands, without `rescued`."""
-    found = operands.of_cap(plan, arrays.logit_softcap) | operands.of_dropout(plan, arrays)
+    found = operands.of_cap(arrays.logit_softcap) | operands.of_dropout(plan, arrays)
     squares = {name: getattr(arrays, name) for name in ("bias", "mask", "droppable")}
     found |= {name: x for name, x in squares.items() if x is not None}
     if arrays.segment_ids is not None:
