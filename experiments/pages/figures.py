@@ -264,7 +264,8 @@ def asked_again() -> str:
         ]
         for name, each in asked
     ]
-    return f"{len(asked)} questions: {listed}.\n\n{table(heads, rows)}"
+    pairs = f"Of {told['aa']['pairs']} A/A pairs {told['aa']['supported_or_opposite']} came out"
+    return f"{len(asked)} questions: {listed}. {pairs}, uncorrected.\n\n{table(heads, rows)}"
 
 
 BLOCKS: dict[str, Callable[[], str]] = {

@@ -28,10 +28,10 @@ def step_flop(config: Mapping[str, Any], dataset: Dataset) -> int:
       dataset: a draw of its data, for sizes.
     """
     structure = program.structure_of(config)
-    model = dict(structure["model"])
-    model |= {"implementation": "reference"} if "implementation" in model else {}
-    model |= {"remat": "none"} if "remat" in model else {}
-    make = program.problem_of({**structure, "model": model}, program.Vocabulary.of(dataset))
+    counted = countable(structure)
+    if "remat" in counted["model"]:
+        counted["model"]["remat"] = "none"
+    make = program.problem_of(counted, program.Vocabulary.of(dataset))
     problem = make(program.strengths_of(config))
     state = jax.eval_shape(lambda: init_state(problem, jnp.int32(0)))
     needs, size = program.needs_of(structure), structure["train"]["batch_size"]
@@ -44,3 +44,15 @@ def step_flop(config: Mapping[str, Any], dataset: Dataset) -> int:
         return train_step(problem, state, batch, jnp.int32(0), jnp.arange(size))
 
     return matrix_flop(step, state, batch)
+
+
+def countable(structure: Mapping[str, Any]) -> dict[str, Any]:
+    """A structure whose attention is the reference's.
+
+    It counts all queries and keys, as is usual for model FLOP, and has no loop whose length is not
+    known.
+    """
+    model = dict(structure["model"])
+    if "implementation" in model:
+        model["implementation"] = "reference"
+    return {**structure, "model": model}

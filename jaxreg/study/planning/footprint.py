@@ -13,6 +13,7 @@ import numpy as np
 from jaxreg.data import Dataset
 from jaxreg.study.engine import program
 from jaxreg.study.engine.matrix_flop import matrix_flop
+from jaxreg.study.engine.step_flop import countable
 from jaxreg.study.engine.trainer import passes_of
 from jaxreg.study.planning.operations import operations
 from jaxreg.train.loop import TrainingPlan, chunk_shapes, compile_programs
@@ -173,17 +174,9 @@ def _scored_passes(plan: TrainingPlan) -> int:
 def _flop(
     structure: Mapping, example: Dataset, devices: Sequence[Any], compiled: Programs
 ) -> tuple[int, int]:
-    """FLOP of (a step, a pass) of all members of one device.
-
-    Attention is counted over all queries and keys, as in the usual counts of model FLOP: the
-    reference has no loop whose length is not known.
-    """
-    model = dict(structure["model"])
-    if "implementation" in model:
-        model["implementation"] = "reference"
-    counted = program.programs_of(
-        {**structure, "model": model}, program.Vocabulary.of(example), devices
-    )
+    """FLOP of (a step, a pass) of all members of one device."""
+    vocabulary = program.Vocabulary.of(example)
+    counted = program.programs_of(countable(structure), vocabulary, devices)
 
     def of(name: str) -> int:
         given = jax.tree.map(
