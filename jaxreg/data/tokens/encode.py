@@ -22,7 +22,7 @@ DOCUMENTS = ("auto", "file", "blank_line", "line")
 separate. The sample's documents are separated by dashes."""
 _BLOCK = 1 << 24  # bytes that are read at once
 
-Pieces = Iterator[tuple[np.ndarray, bool]]
+TokenParts = Iterator[tuple[np.ndarray, bool]]
 """Ids in order, and whether a document ends with them."""
 _ENDS = ("<|endoftext|>", "<|end_of_text|>", "<|eot|>", "</s>", "<eos>", "[SEP]")
 """Names under which tokenizers have an id for the end of a document."""
@@ -119,7 +119,7 @@ def _alphabet(path: str, digest: str) -> Alphabet:
     return Alphabet(tuple(tokens), end, digest, found)
 
 
-def documents_of(paths: Sequence[Path], rule: str, alphabet: Alphabet) -> Pieces:
+def documents_of(paths: Sequence[Path], rule: str, alphabet: Alphabet) -> TokenParts:
     """The ids of the documents of some text files.
 
     Args:
@@ -134,11 +134,11 @@ def documents_of(paths: Sequence[Path], rule: str, alphabet: Alphabet) -> Pieces
         if rule == "file":
             yield from _whole(path, alphabet)
         else:
-            for piece in _texts(path, rule):
-                yield alphabet.encode(piece, str(path)), True
+            for text in _texts(path, rule):
+                yield alphabet.encode(text, str(path)), True
 
 
-def _whole(path: Path, alphabet: Alphabet) -> Pieces:
+def _whole(path: Path, alphabet: Alphabet) -> TokenParts:
     """A file as one document; of bytes some at a time."""
     if alphabet.tokenizer is not None:
         yield alphabet.encode(path.read_bytes(), str(path)), True
@@ -164,7 +164,7 @@ def _texts(path: Path, rule: str) -> Iterator[bytes]:
         yield b"".join(held).rstrip(b"\r\n")
 
 
-def records_of(paths: Sequence[Path]) -> Pieces:
+def records_of(paths: Sequence[Path]) -> TokenParts:
     """The ids of each record of array_record files: raw little-endian uint16.
 
     Raises:
@@ -198,7 +198,7 @@ def tfds_files(name: str) -> dict[str, list[Path]]:
     return {split: found.files(split) for split in found.splits}
 
 
-def tfds_documents(name: str, split: str, feature: str, alphabet: Alphabet) -> Pieces:
+def tfds_documents(name: str, split: str, feature: str, alphabet: Alphabet) -> TokenParts:
     """The ids of each example of a TFDS split: its text, encoded, or its ids as they are.
 
     Raises:

@@ -123,9 +123,9 @@ def _encode(
     """Writes the documents' ids one after the other; returns where each ends."""
     written, ends = 0, []
     with kept.new_file(target, replaces=False) as file:
-        for piece, last in encode():
-            file.write(np.ascontiguousarray(piece.astype(dtype)).data)
-            written += len(piece)
+        for ids, last in encode():
+            file.write(np.ascontiguousarray(ids.astype(dtype)).data)
+            written += len(ids)
             if last and written > (ends[-1] if ends else 0):
                 ends.append(written)
         if not ends:

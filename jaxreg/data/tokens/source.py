@@ -90,7 +90,7 @@ def draw_splits(settings: Settings) -> dict[str, Split]:
     """
     corpus = corpus_of(settings)
     streams = {
-        side: Stream(corpus.readers, pieces) for side, pieces in deal(corpus, settings).items()
+        side: Stream(corpus.readers, ranges) for side, ranges in deal(corpus, settings).items()
     }
     places = _places(streams, settings)
     return {side: _split(streams[side], places[side], settings.length) for side in SIDES}
@@ -102,13 +102,13 @@ def deal(corpus: Corpus, settings: Settings) -> dict[str, Int64[np.ndarray, "p 3
     By files as the names say; else documents in random order are validation, while their tokens fit
     into its share, and at least one. Equal documents go together.
     """
-    pieces = np.concatenate([_pieces(number, part) for number, part in enumerate(corpus.parts)])
+    ranges = np.concatenate([_ranges(number, part) for number, part in enumerate(corpus.parts)])
     if corpus.by_files:
         side_of = np.array([part.split == "validation" for part in corpus.parts])
-        held_out = side_of[pieces[:, 0]]
+        held_out = side_of[ranges[:, 0]]
     else:
         groups = _groups(np.concatenate([part.documents for part in corpus.parts]))
-        lengths = pieces[:, 2] - pieces[:, 1]
+        lengths = ranges[:, 2] - ranges[:, 1]
         sizes = np.bincount(groups, weights=lengths).astype(np.int64)
         if len(sizes) < 2:
             raise ValueError(
@@ -118,10 +118,10 @@ def deal(corpus: Corpus, settings: Settings) -> dict[str, Int64[np.ndarray, "p 3
             )
         order = generator("tokens", settings.seed, "documents").permutation(len(sizes))
         held_out = np.isin(groups, _held_out(sizes, order, settings.held_out_rate))
-    return {"train": pieces[~held_out], "validation": pieces[held_out]}
+    return {"train": ranges[~held_out], "validation": ranges[held_out]}
 
 
-def _pieces(number: int, part: Part) -> Int64[np.ndarray, "p 3"]:
+def _ranges(number: int, part: Part) -> Int64[np.ndarray, "p 3"]:
     return np.stack([np.full(len(part.ends), number), part.starts, part.ends], axis=1)
 
 
@@ -234,12 +234,12 @@ def check_leaks(splits: dict[str, Split], settings: Settings) -> None:
         raise LeakError(f"train and validation share a window ({shared} shared in all)")
 
 
-def _documents_of(corpus: Corpus, pieces: Int64[np.ndarray, "p 3"]) -> UInt64[np.ndarray, "p 2"]:
+def _documents_of(corpus: Corpus, ranges: Int64[np.ndarray, "p 3"]) -> UInt64[np.ndarray, "p 2"]:
     """The digest of each document."""
-    found = np.zeros((len(pieces), 2), np.uint64)
+    found = np.zeros((len(ranges), 2), np.uint64)
     for number, part in enumerate(corpus.parts):
-        own = pieces[:, 0] == number
-        found[own] = part.documents[np.searchsorted(part.ends, pieces[own, 2])]
+        own = ranges[:, 0] == number
+        found[own] = part.documents[np.searchsorted(part.ends, ranges[own, 2])]
     return found
 
 

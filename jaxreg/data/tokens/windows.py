@@ -14,14 +14,14 @@ class Stream:
 
     Args:
       readers: of the files.
-      pieces: of each piece the number of its reader, its first position there, and the one after
+      ranges: of each range the number of its reader, its first position there, and the one after
         its last.
     """
 
-    def __init__(self, readers: Sequence[Reader], pieces: Int64[np.ndarray, "p 3"]):
-        self._readers, self._pieces = readers, _joined(pieces)
-        self._ends = np.cumsum(self._pieces[:, 2] - self._pieces[:, 1])
-        self._used = np.unique(self._pieces[:, 0]).tolist()
+    def __init__(self, readers: Sequence[Reader], ranges: Int64[np.ndarray, "p 3"]):
+        self._readers, self._ranges = readers, _joined(ranges)
+        self._ends = np.cumsum(self._ranges[:, 2] - self._ranges[:, 1])
+        self._used = np.unique(self._ranges[:, 0]).tolist()
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
@@ -33,27 +33,27 @@ class Stream:
           UserErrors: a file was changed or is gone since it was opened.
         """
         out = np.empty((len(starts), length), np.int32)
-        pieces = np.searchsorted(self._ends, starts, side="right")
-        for row, (at, piece) in enumerate(zip(starts.tolist(), pieces.tolist(), strict=True)):
+        ranges = np.searchsorted(self._ends, starts, side="right")
+        for row, (at, index) in enumerate(zip(starts.tolist(), ranges.tolist(), strict=True)):
             filled = 0
             while filled < length:
-                reader, _, stop = self._pieces[piece].tolist()
-                left = int(self._ends[piece]) - at
+                reader, _, stop = self._ranges[index].tolist()
+                left = int(self._ends[index]) - at
                 take = min(left, length - filled)
                 begin = stop - left
                 out[row, filled : filled + take] = self._readers[reader].read(begin, begin + take)
-                filled, at, piece = filled + take, at + take, piece + 1
+                filled, at, index = filled + take, at + take, index + 1
         for reader in self._used:  # after reading: what was read before a change is sound
             self._readers[reader].check()
         return out
 
 
-def _joined(pieces: Int64[np.ndarray, "p 3"]) -> Int64[np.ndarray, "q 3"]:
-    """Pieces that follow one another in a file as one piece."""
-    reader, start, stop = pieces.T
+def _joined(ranges: Int64[np.ndarray, "p 3"]) -> Int64[np.ndarray, "q 3"]:
+    """Ranges that follow one another in a file as one range."""
+    reader, start, stop = ranges.T
     follows = (reader[1:] == reader[:-1]) & (start[1:] == stop[:-1])
-    first = np.flatnonzero(np.append(True, ~follows)) if len(pieces) else np.zeros(0, np.int64)
-    last = np.append(first[1:] - 1, len(pieces) - 1)[: len(first)]
+    first = np.flatnonzero(np.append(True, ~follows)) if len(ranges) else np.zeros(0, np.int64)
+    last = np.append(first[1:] - 1, len(ranges) - 1)[: len(first)]
     return np.stack([reader[first], start[first], stop[last]], axis=1)
 
 

@@ -59,7 +59,7 @@ class AaOutcome:
 
     in_family: verdict.Verdict
     alone: verdict.Verdict
-    check: verdict.Check
+    check: verdict.ControlOutcome
 
 
 def at_chance(
@@ -148,7 +148,7 @@ def judge_aa_pairs(
 
 def judge_known_effect(
     comparison: verdict.Comparison, *, alpha: float, looks: int = 1
-) -> tuple[verdict.Verdict, verdict.Check]:
+) -> tuple[verdict.Verdict, verdict.ControlOutcome]:
     """The verdict on an effect whose outcome is known, and whether it was found."""
     [judged] = verdict.judge_family([comparison], alpha=alpha, looks=looks)
     return judged, verdict.positive_control(judged)

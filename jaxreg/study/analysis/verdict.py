@@ -156,7 +156,7 @@ _QUESTIONS = tuple(field.name for field in dataclasses.fields(_Found))
 
 
 @dataclasses.dataclass(frozen=True)
-class Check:
+class ControlOutcome:
     """Outcome of a control: passed (None: not judged), with numbers in words. True if passed."""
 
     passed: bool | None
@@ -498,7 +498,7 @@ def informative(
     chance: float,
     ceiling: float = 0.99,
     chance_band: float = 0.02,
-) -> Check:
+) -> ControlOutcome:
     """Whether a split can separate arms: they are neither all at the ceiling nor all at chance.
 
     Arms are judged by their mean over seeds. At the ceiling: at least `ceiling`. At chance: within
@@ -516,13 +516,17 @@ def informative(
     means = np.array([vector.mean() for vector in vectors])
     span = f"arms from {means.min():.3f} to {means.max():.3f}"
     if np.all(means >= ceiling):
-        return Check(False, f"uninformative: all arms at the ceiling ({span}, ceiling {ceiling:g})")
+        return ControlOutcome(
+            False, f"uninformative: all arms at the ceiling ({span}, ceiling {ceiling:g})"
+        )
     if np.all(np.abs(means - chance) <= chance_band):
-        return Check(False, f"uninformative: all arms at chance ({span}, chance {chance:g})")
-    return Check(True, span)
+        return ControlOutcome(
+            False, f"uninformative: all arms at chance ({span}, chance {chance:g})"
+        )
+    return ControlOutcome(True, span)
 
 
-def aa_control(verdict: Verdict, differences: Sample) -> Check:
+def aa_control(verdict: Verdict, differences: Sample) -> ControlOutcome:
     """Whether two baselines with other seeds come out neither supported nor opposite.
 
     `noise_floor` is the standard deviation of their differences over seeds (None for one seed):
@@ -533,12 +537,14 @@ def aa_control(verdict: Verdict, differences: Sample) -> Check:
     if floor is not None:
         detail = f"noise floor (SD over seeds) {floor:.3g}"
     if verdict.label in (NOT_TESTABLE, NO_MARGIN):
-        return Check(None, f"{verdict.label}: {verdict.reason}; {detail}", floor)
-    return Check(verdict.label not in (SUPPORTED, OPPOSITE), f"{verdict.label}; {detail}", floor)
+        return ControlOutcome(None, f"{verdict.label}: {verdict.reason}; {detail}", floor)
+    return ControlOutcome(
+        verdict.label not in (SUPPORTED, OPPOSITE), f"{verdict.label}; {detail}", floor
+    )
 
 
-def positive_control(verdict: Verdict) -> Check:
+def positive_control(verdict: Verdict) -> ControlOutcome:
     """Whether an effect that must be there is found."""
     if verdict.label in (NOT_TESTABLE, NO_MARGIN):
-        return Check(None, f"{verdict.label}: {verdict.reason}")
-    return Check(verdict.label == SUPPORTED, f"{verdict.label}: {verdict.reason}")
+        return ControlOutcome(None, f"{verdict.label}: {verdict.reason}")
+    return ControlOutcome(verdict.label == SUPPORTED, f"{verdict.label}: {verdict.reason}")

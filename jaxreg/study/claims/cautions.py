@@ -14,13 +14,13 @@ from jaxreg.study.analysis.metric import ACCURACY, LOSS
 from jaxreg.study.claims import measures
 from jaxreg.study.claims.design import SELECTION_VIEW, Design, reference, views_of
 from jaxreg.study.claims.measurements import Gatherer, Measurements, shown
-from jaxreg.study.claims.tuning import Selection
+from jaxreg.study.claims.tuning import TuningOutcome
 from jaxreg.study.design.components import SOURCES
 from jaxreg.study.design.experiment import is_number
 from jaxreg.study.engine import member_scores
 
 
-def edge_of(choice: Selection) -> dict[str, str]:
+def edge_of(choice: TuningOutcome) -> dict[str, str]:
     """Tuned field -> "lowest" or "highest", where the value taken is the last of its candidates.
 
     Fields with fewer than three numbers to choose from have no inside, and are left out.
@@ -38,13 +38,13 @@ def edge_of(choice: Selection) -> dict[str, str]:
 
 
 def cautions(
-    design: Design, found: Measurements, gatherer: Gatherer, choices: Mapping[str, Selection]
+    design: Design, found: Measurements, gatherer: Gatherer, choices: Mapping[str, TuningOutcome]
 ) -> list[str]:
     """One line for each reason to read the verdicts of a claim or cell with care."""
     return [*_edges(choices), *_limits(found, gatherer), *_no_better_than_a_guess(design, gatherer)]
 
 
-def _edges(choices: Mapping[str, Selection]) -> list[str]:
+def _edges(choices: Mapping[str, TuningOutcome]) -> list[str]:
     at: dict[tuple[str, str], list[str]] = {}
     for arm, choice in choices.items():
         for field, edge in edge_of(choice).items():

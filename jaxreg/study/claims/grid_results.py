@@ -10,7 +10,7 @@ from jaxreg.study.claims.cautions import edge_of
 from jaxreg.study.claims.grid_cells import LoadedGrid, secondary_name
 from jaxreg.study.claims.grid_law import OtherLaw
 from jaxreg.study.claims.measurements import Measurements
-from jaxreg.study.claims.tuning import Selection
+from jaxreg.study.claims.tuning import TuningOutcome
 from jaxreg.study.claims.verdicts import Judged
 from jaxreg.study.design import grid as grids
 from jaxreg.study.design import predeclared
@@ -26,7 +26,7 @@ class CompleteCells:
 
     gathered: Mapping[str, Measurements]
     judged: Judged
-    choices: Mapping[str, Mapping[str, Selection]]
+    choices: Mapping[str, Mapping[str, TuningOutcome]]
     features: Mapping[str, Mapping[str, float]]
     cautions: Mapping[str, list[str]]
 

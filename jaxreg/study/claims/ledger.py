@@ -163,7 +163,7 @@ class Ledger:
         self.stored = claim_members.Stored(session.workdir)
         self.programs = ProgramCache()
         self.trained_steps, self.training_seconds = 0, 0.0
-        self.choices: dict[str, dict[str, tuning.Selection]] = {}
+        self.choices: dict[str, dict[str, tuning.TuningOutcome]] = {}
         self.cautions: dict[str, list[str]] = {}
 
     def run(self) -> None:

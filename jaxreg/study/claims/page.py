@@ -17,7 +17,7 @@ from jaxreg.study.claims.budget import Cost
 from jaxreg.study.claims.claim import Claim
 from jaxreg.study.claims.design import Design
 from jaxreg.study.claims.measurements import Measurements
-from jaxreg.study.claims.tuning import Selection
+from jaxreg.study.claims.tuning import TuningOutcome
 from jaxreg.study.claims.verdicts import ALPHA, Judged, family
 from jaxreg.study.engine import run_files, scope
 from jaxreg.study.engine.members import plain
@@ -39,7 +39,7 @@ def ledger_of(
     designs: Mapping[str, Design],
     gathered: Mapping[str, Measurements],
     judged: Judged,
-    choices: Mapping[str, Mapping[str, Selection]],
+    choices: Mapping[str, Mapping[str, TuningOutcome]],
     costs: Mapping[str, Cost],
     declared: Mapping[str, Mapping[str, Any]] | None = None,
     *,
@@ -92,7 +92,7 @@ def words(claim: Claim) -> dict[str, Any]:
 
 
 def _arms(
-    design: Design, evidence: Measurements | None, choices: Mapping[str, Selection]
+    design: Design, evidence: Measurements | None, choices: Mapping[str, TuningOutcome]
 ) -> list[dict[str, Any]]:
     rows = []
     for name, own in design.arms.items():

@@ -22,7 +22,7 @@ Candidates = Mapping[str, Sequence[Sequence[Spec]]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Selection:
+class TuningOutcome:
     """What one arm tried, and took.
 
     Attributes:
@@ -49,7 +49,7 @@ def choose(
     candidates: Candidates,
     record_of: Callable[[str], Record],
     datasets: Mapping[str, Dataset],
-) -> dict[str, Selection]:
+) -> dict[str, TuningOutcome]:
     """Each tuning arm's choice. A diverged run counts as a guess.
 
     Args:
@@ -74,5 +74,5 @@ def choose(
         # Of candidates that are equal but for rounding the first: the weakest.
         gains = [metric.direction * value for value in scores]
         best = next(i for i, value in enumerate(gains) if value >= max(gains) - 1e-12)
-        choices[name] = Selection(design.arms[name].options, scores, best)
+        choices[name] = TuningOutcome(design.arms[name].options, scores, best)
     return choices

@@ -207,7 +207,7 @@ def validate(config: ConfigDict | Mapping) -> list[str]:
     # what is wrong by itself is named already
     if not set(sound.get("schedule.fields", ())) & (set(fields) - set(sound)):
         mistakes += cross_checks.check_schedule({"schedule.fields": ()} | sound)
-    for names, check in cross_checks.TOGETHER:
+    for names, check in cross_checks.RULES:
         if all(name in sound for name in names):
             mistakes += check(*(sound[name] for name in names))
     return mistakes

@@ -11,7 +11,7 @@ from jaxreg.study.design import regularizers
 from jaxreg.train import stream
 from jaxreg.typing import DropoutStage, DropoutUnit, SharedCoordinate
 
-Check = Callable[..., list[str]]
+Rule = Callable[..., list[str]]
 
 
 def _heads_divide_width(num_heads: int, width: int, positions: str) -> list[str]:
@@ -144,7 +144,7 @@ def _connection_exists(step: int | None, *others: int) -> list[str]:
     ]
 
 
-TOGETHER: tuple[tuple[tuple[str, ...], Check], ...] = (
+RULES: tuple[tuple[tuple[str, ...], Rule], ...] = (
     (("model.num_heads", "model.width", "model.positions"), _heads_divide_width),
     (("model.num_kv_heads", "model.num_heads"), _kv_heads_divide_heads),
     (("optim.warmup_steps", "train.num_steps"), _warmup_fits),

@@ -64,7 +64,7 @@ class Delimited:
         self.sample: Mapping[str, Sequence[str]] = dict(zip(self.columns, fields, strict=True))
 
     def load(self, words: Sequence[str], numbers: Sequence[str]) -> Table:
-        """See `Source.load`; the file is read to its end, and only once."""
+        """See `TableSource.load`; the file is read to its end, and only once."""
         builders = [(self.columns.index(name), name, WordsBuilder()) for name in words]
         others = [(self.columns.index(name), name, NumbersBuilder()) for name in numbers]
         block = self._first

@@ -17,7 +17,7 @@ from jaxreg.study.tables import compressed, event_files, records
 from jaxreg.study.tables.delimited import Delimited
 from jaxreg.study.tables.parquet import Parquet
 from jaxreg.study.tables.records import Columns
-from jaxreg.study.tables.table import Source
+from jaxreg.study.tables.table import TableSource
 
 STANDARD_INPUT = "-"
 _ENCODING = "utf-8"  # its variant with a byte order mark is decoded in Python, slowly
@@ -65,7 +65,7 @@ def expanded(paths: Sequence[str]) -> list[str]:
     return found
 
 
-def open_file(text: str) -> Source | Finished:
+def open_file(text: str) -> TableSource | Finished:
     """What a file holds.
 
     Args:
@@ -108,7 +108,7 @@ def open_file(text: str) -> Source | Finished:
     return _of_stream(open(path, "rb"), text, ending)
 
 
-def _of_compressed(path: Path, text: str, ending: str, first: bytes) -> Source | Finished:
+def _of_compressed(path: Path, text: str, ending: str, first: bytes) -> TableSource | Finished:
     """What a compressed file of text holds. ending: that of the unpacked file's name."""
     binary = compressed.open_unpacked(path, first)
     try:
@@ -123,7 +123,7 @@ def _of_compressed(path: Path, text: str, ending: str, first: bytes) -> Source |
     return _of_stream(binary, text, ending)
 
 
-def _of_stream(binary: Any, name: str, ending: str = "") -> Source | Finished:
+def _of_stream(binary: Any, name: str, ending: str = "") -> TableSource | Finished:
     """JSON where it begins as JSON does, else a table with delimiters."""
     if not hasattr(binary, "peek"):
         binary = io.BufferedReader(binary)
@@ -134,7 +134,7 @@ def _of_stream(binary: Any, name: str, ending: str = "") -> Source | Finished:
     return Delimited(stream, name)
 
 
-def _of_json(stream: io.TextIOWrapper, name: str, ending: str) -> Source | Finished:
+def _of_json(stream: io.TextIOWrapper, name: str, ending: str) -> TableSource | Finished:
     """One JSON value, or one on each line."""
     try:
         text = stream.read().removeprefix(_MARK)

@@ -51,7 +51,7 @@ class Parquet:
         }
 
     def load(self, words: Sequence[str], numbers: Sequence[str]) -> Table:
-        """See `Source.load`."""
+        """See `TableSource.load`."""
         table = self._file.read(columns=[*words, *numbers])
         return Table(
             {name: _words(table.column(name)) for name in words},

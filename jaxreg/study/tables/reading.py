@@ -15,7 +15,7 @@ from jaxreg.study.tables import cells, event_files, records, roles, run_columns,
 from jaxreg.study.tables.files import Finished, finished, open_file
 from jaxreg.study.tables.roles import Asked
 from jaxreg.study.tables.run_names import Pattern
-from jaxreg.study.tables.table import MOST_SHOWN, Source, Table, concatenate, constant
+from jaxreg.study.tables.table import MOST_SHOWN, Table, TableSource, concatenate, constant
 
 _FINISHED = ("finished", "completed", "complete", "done", "success", "succeeded", "ok")
 
@@ -38,7 +38,7 @@ def read_files(paths: Sequence[str], asked: Asked, mistakes: list[str]) -> Readi
       mistakes: gets the lines.
     """
     before = len(mistakes)
-    opened: list[tuple[str, Source | Finished]] = []
+    opened: list[tuple[str, TableSource | Finished]] = []
     for path in dict.fromkeys(paths):
         with collecting(mistakes):
             opened.append((path, open_file(path)))
@@ -106,7 +106,7 @@ def _by_arm(table: Any, asked: Asked) -> Runs | None:
 
 
 def _read(
-    source: Source, asked: Asked, mistakes: list[str], *, in_order: bool = False
+    source: TableSource, asked: Asked, mistakes: list[str], *, in_order: bool = False
 ) -> Reading | None:
     """The runs of one table."""
     if run_columns.is_chart(source) and asked.arm is None:
@@ -139,7 +139,7 @@ def _read(
     return Reading(dataclasses.replace(runs, understood=lines))
 
 
-def _unfinished(source: Source) -> list[str]:
+def _unfinished(source: TableSource) -> list[str]:
     """A line where a column says that some runs did not end well."""
     for name in source.columns:
         if roles.plain(name) in ("state", "status"):
@@ -149,7 +149,7 @@ def _unfinished(source: Source) -> list[str]:
     return []
 
 
-def _named_runs(source: Source, asked: Asked) -> Source:
+def _named_runs(source: TableSource, asked: Asked) -> TableSource:
     """The source with arm and seed from its column of run names, where it has no others.
 
     Raises:
@@ -194,7 +194,13 @@ class _Named:
     """A source with columns of arm and seed from its column of run names."""
 
     def __init__(
-        self, source: Source, column: str, pattern: Pattern, fields: Sequence[str], *, guessed: bool
+        self,
+        source: TableSource,
+        column: str,
+        pattern: Pattern,
+        fields: Sequence[str],
+        *,
+        guessed: bool,
     ):
         self.name = source.name
         self._source, self._column, self._pattern, self._fields = source, column, pattern, fields
@@ -209,7 +215,7 @@ class _Named:
         self.notes = (*source.notes, f"runs are named {pattern.text} in column {column} ({how})")
 
     def load(self, words: Sequence[str], numbers: Sequence[str]) -> Table:
-        """See `Source.load`."""
+        """See `TableSource.load`."""
         rest = [name for name in words if name not in self._names]
         table = self._source.load(list(dict.fromkeys([*rest, self._column])), numbers)
         names = table.words[self._column]
@@ -228,7 +234,7 @@ class _Named:
 class _Joined:
     """Several files as one table, with columns of arm and seed from their folders."""
 
-    def __init__(self, sources: Sequence[tuple[str, Source]], asked: Asked):
+    def __init__(self, sources: Sequence[tuple[str, TableSource]], asked: Asked):
         self._sources = [source for _, source in sources]
         self.name = f"{len(sources)} files"
         paths = [_path_of(path) for path, _ in sources]
@@ -253,7 +259,7 @@ class _Joined:
         self.notes = (*of_files, *notes)
 
     def load(self, words: Sequence[str], numbers: Sequence[str]) -> Table:
-        """See `Source.load`; the mistakes of all files come at once."""
+        """See `TableSource.load`; the mistakes of all files come at once."""
         tables, mistakes = [], []
         for source, fields in zip(self._sources, self._fields, strict=True):
             with collecting(mistakes):
@@ -273,7 +279,7 @@ def _path_of(text: str) -> PurePath:
 
 
 def _fields_of(
-    paths: Sequence[PurePath], sources: Sequence[Source], asked: Asked
+    paths: Sequence[PurePath], sources: Sequence[TableSource], asked: Asked
 ) -> tuple[list[dict[str, str]], list[str]]:
     """(column -> text of each file, notes): arm and seed from folders, as far as they are needed.
 
@@ -306,7 +312,7 @@ def _fields_of(
     return [{} for _ in paths], []
 
 
-def _have(sources: Sequence[Source], part: str) -> bool:
+def _have(sources: Sequence[TableSource], part: str) -> bool:
     return all(roles.usual(part, source.columns) is not None for source in sources)
 
 

@@ -31,7 +31,7 @@ class Columns:
       name: what people call them.
       word: what a row is called: "line", "row".
       numbers: of every row in its file, where they do not run from 1.
-      notes: see `Source`.
+      notes: see `TableSource`.
 
     Raises:
       UserErrors: no column; columns of several lengths.
@@ -61,7 +61,7 @@ class Columns:
         }
 
     def load(self, words: Sequence[str], numbers: Sequence[str]) -> Table:
-        """See `Source.load`."""
+        """See `TableSource.load`."""
         return Table(
             {name: words_of(self._columns[name]) for name in words},
             {name: _numbers_of(self._columns[name]) for name in numbers},

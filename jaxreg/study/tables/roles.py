@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from jaxreg.errors import UserErrors, collecting, nearest
-from jaxreg.study.tables.table import Source, number_of
+from jaxreg.study.tables.table import TableSource, number_of
 
 ARM, SEED, VIEW = "{arm}", "{seed}", "{view}"
 """Names of the columns that come from the names of runs or of folders."""
@@ -90,7 +90,7 @@ class Roles:
     metrics: tuple[str | None, str | None]
     values: tuple[str, ...]
 
-    def lines(self, source: Source) -> list[str]:
+    def lines(self, source: TableSource) -> list[str]:
         """How the columns are understood, for people."""
         parts = [f"arm = {', '.join(self.arm)}", f"seed = {self.seed}"]
         metrics, wanted = self.metrics
@@ -131,7 +131,7 @@ def numeric(texts: Sequence[str]) -> bool:
     return bool(held) and 2 * sum(number_of(text) is not None for text in held) >= len(held)
 
 
-def assign(source: Source, asked: Asked, mistakes: list[str]) -> Roles | None:
+def assign(source: TableSource, asked: Asked, mistakes: list[str]) -> Roles | None:
     """The part of every column that matters; None, with lines in `mistakes`, where it is unclear.
 
     Args:
@@ -158,7 +158,7 @@ def assign(source: Source, asked: Asked, mistakes: list[str]) -> Roles | None:
 class _Columns:
     """Finds columns, each for one part only."""
 
-    def __init__(self, source: Source, asked: Asked, mistakes: list[str]):
+    def __init__(self, source: TableSource, asked: Asked, mistakes: list[str]):
         self._source, self._asked, self._mistakes = source, asked, mistakes
         self._free = [name for name in source.columns if name not in (ARM, SEED, VIEW)]
         for part in ("arm", "seed", "view", "item", "step", "value"):

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from jaxreg.study.tables.roles import plain, usual
-from jaxreg.study.tables.table import Numbers, Source, Table, Words
+from jaxreg.study.tables.table import Numbers, Table, TableSource, Words
 
 _BETWEEN = " - "
 _EXTREMES = ("__MIN", "__MAX")
@@ -13,7 +13,7 @@ _NO_METRICS = {"_step", "_runtime", "_timestamp"}
 STEP, RUN, METRIC, VALUE = "step", "run_name", "metric", "value"
 
 
-def is_chart(source: Source) -> bool:
+def is_chart(source: TableSource) -> bool:
     """Whether every column but one or a few for steps and times is "RUN - METRIC"."""
     named = [name for name in source.columns if _BETWEEN in name]
     others = [name for name in source.columns if _BETWEEN not in name]
@@ -29,7 +29,7 @@ class RunColumns:
 
     columns = (STEP, RUN, METRIC, VALUE)
 
-    def __init__(self, source: Source):
+    def __init__(self, source: TableSource):
         self.name = source.name
         self._source = source
         [self._step] = [name for name in source.columns if _BETWEEN not in name]
@@ -58,7 +58,7 @@ class RunColumns:
         return tuple(dict.fromkeys(run for run, _ in self._parts.values()))
 
     def load(self, words: Sequence[str], numbers: Sequence[str]) -> Table:
-        """See `Source.load`."""
+        """See `TableSource.load`."""
         table = self._source.load((), [self._step, *self._parts])
         num_rows, num_columns = table.num_rows, len(self._parts)
         by_place = {

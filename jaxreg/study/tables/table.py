@@ -102,7 +102,7 @@ class Table:
 
 
 @runtime_checkable
-class Source(Protocol):
+class TableSource(Protocol):
     """A file or an object with columns, before it is known which of them matter."""
 
     @property

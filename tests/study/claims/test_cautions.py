@@ -5,7 +5,7 @@ import pytest
 from jaxreg.study.claims.cautions import cautions, edge_of
 from jaxreg.study.claims.measurements import Gatherer, gather
 from jaxreg.study.claims.probe_runner import Prober
-from jaxreg.study.claims.tuning import Selection
+from jaxreg.study.claims.tuning import TuningOutcome
 from tests.helpers import made_up_claims as made_up
 
 
@@ -57,12 +57,14 @@ def test_arms_that_are_all_at_chance_are_named(design):
 def test_a_value_at_the_edge_of_its_candidates_is_named_with_its_arm(design):
     rates = [{"optim.learning_rate": rate} for rate in (0.001, 0.01, 0.1)]
     choices = {
-        arm: Selection(tuple(rates), (0.5, 0.6, 0.7), chosen)
+        arm: TuningOutcome(tuple(rates), (0.5, 0.6, 0.7), chosen)
         for arm, chosen in (("none", 2), ("drop", 1))
     }
     [line] = said(design, learned, choices)
     assert "highest optim.learning_rate" in line and line.endswith(": none")
-    assert edge_of(Selection(tuple(rates), (1.0, 0.0, 0.0), 0)) == {"optim.learning_rate": "lowest"}
+    assert edge_of(TuningOutcome(tuple(rates), (1.0, 0.0, 0.0), 0)) == {
+        "optim.learning_rate": "lowest"
+    }
 
 
 @pytest.mark.parametrize(
@@ -77,4 +79,4 @@ def test_a_value_at_the_edge_of_its_candidates_is_named_with_its_arm(design):
     ],
 )
 def test_words_and_two_numbers_have_no_edge(options):
-    assert edge_of(Selection(options, (0.1,) * len(options), 0)) == {}
+    assert edge_of(TuningOutcome(options, (0.1,) * len(options), 0)) == {}
