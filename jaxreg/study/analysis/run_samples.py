@@ -17,6 +17,8 @@ PAIRING_LEVEL = 0.01
 picks the smaller error by luck: simulated, 6.0% false verdicts where 5% are asked (at this level
 5.0%; experiments/simulations/judge.py).
 """
+_MOST_LISTED = 8
+"""Arms that the line on pairing names."""
 Vector = Float[np.ndarray, "_"]
 
 
@@ -55,7 +57,8 @@ class Prepared:
 
     def is_paired(self, arm: str) -> bool:
         """Whether this arm is compared seed by seed."""
-        return self.pairing.paired and _same_seeds(self.seeds, arm, self.question.baseline)
+        runs = Runs(self.seeds, self.scores)
+        return self.pairing.paired and _same_seeds(runs, self.question, arm)
 
     def sample(self, arm: str, view: str) -> Sample:
         """An arm against the baseline; runs that are left out are in neither."""
@@ -159,18 +162,20 @@ def _of_pairing(runs: Runs, question: Question) -> Iterator[str]:
     """Arms whose seeds are not the baseline's, where the person says that they are paired."""
     if question.paired is not True:
         return
-    own = runs.seeds[question.baseline]
     for arm in _compared(runs, question):
-        if _same_seeds(runs.seeds, arm, question.baseline):
+        if _same_seeds(runs, question, arm):
             continue
-        lacks = [seed for seed in own if seed not in set(runs.seeds[arm])]
-        more = [seed for seed in runs.seeds[arm] if seed not in set(own)]
-        said = [f"lacks {_seeds(lacks)}"] if lacks else []
-        said += [f"has {_seeds(more)} more"] if more else []
         yield (
             f"paired: arm {arm!r} has other seeds than the baseline {question.baseline!r}:"
-            f" {' and '.join(said)}"
+            f" {_how_they_differ(runs, question, arm)}"
         )
+
+
+def _how_they_differ(runs: Runs, question: Question, arm: str) -> str:
+    lacks, more = differing(runs, arm, question.baseline, _dropped_on(question))
+    said = [f"lacks {_seeds(lacks)}"] if lacks else []
+    said += [f"has {_seeds(more)} more"] if more else []
+    return " and ".join(said)
 
 
 def _filled(runs: Runs, question: Question) -> tuple[dict[str, dict[str, Vector]], list[str]]:
@@ -208,9 +213,9 @@ def _worth(rows: Sequence[Vector], question: Question) -> tuple[float, str]:
 def _pairing(runs: Runs, question: Question, filled: Mapping[str, Mapping[str, Vector]]) -> Pairing:
     """Whether the arms are compared seed by seed."""
     arms, baseline = _compared(runs, question), question.baseline
-    others = [arm for arm in arms if not _same_seeds(runs.seeds, arm, baseline)]
+    others = [arm for arm in arms if not _same_seeds(runs, question, arm)]
     if others:
-        return Pairing(False, f"unpaired: other seeds than the baseline: {', '.join(others)}")
+        return Pairing(False, _why_unpaired(runs, question, arms, others))
     correlation = _correlation(
         [
             (
@@ -222,17 +227,37 @@ def _pairing(runs: Runs, question: Question, filled: Mapping[str, Mapping[str, V
     )
     measured = "nothing varies" if correlation is None else f"correlation {correlation:+.2f}"
     if question.paired == "auto":
-        lowers = correlation is not None and _is_above_zero(correlation, len(runs.seeds[baseline]))
+        num_seeds = int(np.isfinite(filled[baseline][question.primary]).sum())
+        lowers = correlation is not None and _is_above_zero(correlation, num_seeds)
         if lowers:
             why = (
                 f"every arm has the baseline's seeds, and pairing lowers the variance ({measured})"
             )
             return Pairing(True, f"paired by seed: {why}", correlation)
         why = "every arm has the baseline's seeds, but it is not clear that pairing lowers the"
-        ask = "say paired if a seed fixes the same thing in every arm"
+        ask = "say --paired if a seed fixes the same thing in every arm"
         return Pairing(False, f"unpaired: {why} variance ({measured}); {ask}", correlation)
     said = "paired by seed" if question.paired else "unpaired"
     return Pairing(question.paired, f"{said}, as was said ({measured})", correlation)
+
+
+def _why_unpaired(
+    runs: Runs, question: Question, arms: Sequence[str], others: Sequence[str]
+) -> str:
+    """Which arms have other seeds, and which lose their pairing by it: all are paired, or none."""
+    why = f"unpaired: other seeds than the baseline: {', '.join(others)}"
+    how = [f"{arm} {_how_they_differ(runs, question, arm)}" for arm in others[:_MOST_LISTED]]
+    more = f"; and {len(others) - len(how)} more" if len(others) > len(how) else ""
+    why += f" ({'; '.join(how)}{more})"
+    alike = [arm for arm in arms if arm not in set(others)]
+    if alike:
+        named = ", ".join(alike[:_MOST_LISTED])
+        more = f" and {len(alike) - _MOST_LISTED} more" if len(alike) > _MOST_LISTED else ""
+        why += (
+            f"; {named}{more} with the baseline's seeds unpaired, too, since all arms are paired or"
+            " none: without the arms of other seeds they may be paired"
+        )
+    return why
 
 
 def _is_above_zero(correlation: float, num_seeds: int) -> bool:
@@ -274,18 +299,47 @@ def _compared(runs: Runs, question: Question) -> list[str]:
     return [arm for arm in others if arm != question.aa] or others
 
 
-def _same_seeds(seeds: Mapping[str, Sequence[Seed]], arm: str, baseline: str) -> bool:
-    return set(seeds[arm]) == set(seeds[baseline])
+def differing(
+    runs: Runs, arm: str, baseline: str, dropped_on: str | None
+) -> tuple[list[Seed], list[Seed]]:
+    """(seeds of the baseline that an arm lacks, seeds of the arm that the baseline lacks).
+
+    Args:
+      dropped_on: the view on which a run without a score is left out: it is not missed in the other
+        arm. None: no run is left out.
+    """
+
+    def kept(name: str) -> list[Seed]:
+        row = runs.scores[name]
+        if dropped_on is None or dropped_on not in row:
+            return list(runs.seeds[name])
+        scored = np.isfinite(row[dropped_on])
+        return [seed for seed, keep in zip(runs.seeds[name], scored, strict=True) if keep]
+
+    if tuple(runs.seeds[arm]) == tuple(runs.seeds[baseline]):
+        return [], []
+    own, others = set(runs.seeds[arm]), set(runs.seeds[baseline])
+    lacks = [seed for seed in kept(baseline) if seed not in own]
+    return lacks, [seed for seed in kept(arm) if seed not in others]
+
+
+def _dropped_on(question: Question) -> str | None:
+    return question.primary if question.diverged == "drop" else None
+
+
+def _same_seeds(runs: Runs, question: Question, arm: str) -> bool:
+    return not any(differing(runs, arm, question.baseline, _dropped_on(question)))
 
 
 def _reordered(
     seeds: Mapping[str, Sequence[Seed]], arm: str, baseline: str, values: Vector
 ) -> Vector:
-    """The scores of an arm in the order of the baseline's seeds."""
+    """The scores of an arm in the order of the baseline's seeds, NaN for one that it lacks."""
     if tuple(seeds[arm]) == tuple(seeds[baseline]):
         return values
     at = {seed: index for index, seed in enumerate(seeds[arm])}
-    return values[[at[seed] for seed in seeds[baseline]]]
+    places = [at.get(seed, -1) for seed in seeds[baseline]]
+    return np.where(np.asarray(places) < 0, np.nan, values[places])
 
 
 def _without_score(seeds: Sequence[Seed], values: Vector) -> list[Seed]:

@@ -56,6 +56,7 @@ def content(
     understood: Sequence[str] = (),
     *,
     warnings: Sequence[str] = (),
+    left_out: Sequence[str] = (),
     command: str = "",
 ) -> dict[str, Any]:
     """Everything that is shown of an outcome, as JSON-able data; the same input, the same data.
@@ -63,7 +64,9 @@ def content(
     Args:
       outcome: of `judge_runs`. question: what was asked of it.
       understood: lines that say how the input was read.
-      warnings: what must be read before any number. command: what to type to do it again.
+      warnings: what must be read before any number. left_out: those of them that a paragraph for
+        a paper has to have, too: on runs that did not end well.
+      command: what to type to do it again.
     """
     results = outcome.results
     views = _views(results, question)
@@ -80,7 +83,8 @@ def content(
         "paired": results["pairing"]["paired"],
         "arms": _arms(results, question),
         "views": [{"name": view, "title": view} for view in views],
-        "runs": {arm: len(seeds_of(results, arm)) for arm in results["arms"]},
+        "runs": _judged_runs(results, question),
+        "left_out": [*left_out, *_without_score(results, question)],
         "table": _table(results, question),
         "comparisons": rows,
         "warnings": [*warnings, *_own_warnings(results, question)],
@@ -121,6 +125,22 @@ def effect(row: Mapping[str, Any]) -> str:
     """ "−0.0121 [−0.0150, −0.0092]" of a comparison."""
     found = signed(row["difference"], row["digits"])
     return f"{found} {interval(row['ci95'], row['digits'])}".rstrip()
+
+
+def _judged_runs(results: Mapping[str, Any], question: Question) -> dict[str, int]:
+    """Arm -> how many of its runs were judged: those that were left out do not count."""
+    return {arm: len(row[question.primary]["per_seed"]) for arm, row in results["arms"].items()}
+
+
+def _without_score(results: Mapping[str, Any], question: Question) -> list[str]:
+    """A line on the runs without a score on the primary view, [] where all have one."""
+    lost = results.get("diverged")
+    if not lost:
+        return []
+    counts = ", ".join(f"{arm} {n} of {len(seeds_of(results, arm))}" for arm, n in lost.items())
+    how = {"drop": "left out", "worst": "counted as the worst score of any run"}
+    told = how.get(str(question.diverged), f"counted as {question.diverged}")
+    return [f"runs without a score on {question.primary} were {told}: {counts}"]
 
 
 def _views(results: Mapping[str, Any], question: Question) -> list[str]:

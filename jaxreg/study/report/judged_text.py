@@ -8,7 +8,7 @@ from typing import Any
 
 import jaxreg
 from jaxreg.study.analysis import verdict
-from jaxreg.study.report.judged_content import effect, equal, margin_of, primary_rows
+from jaxreg.study.report.judged_content import MOST_LISTED, effect, equal, margin_of, primary_rows
 from jaxreg.study.report.judged_numbers import has_ends, number, p_value, signed
 
 _MARKDOWN = str.maketrans(
@@ -65,6 +65,7 @@ def paragraph(shown: Mapping[str, Any]) -> str:
     kinds = {arm["name"]: arm["kind"] for arm in shown["arms"]}
     sentences = [
         _asked(shown),
+        *(f"{line[0].upper()}{line[1:]}." for line in shown["left_out"]),
         _how(shown),
         f"The mean of {shown['baseline']} is {number(base['mean'], base['digits'])}.",
         *(_finding(row, kinds[row["arm"]]) for row in primary_rows(shown)),
@@ -76,13 +77,15 @@ def paragraph(shown: Mapping[str, Any]) -> str:
 def _asked(shown: Mapping[str, Any]) -> str:
     runs = sorted(set(shown["runs"].values()))
     count = f"{runs[0]}" if len(runs) == 1 else f"{runs[0]} to {runs[-1]}"
+    each = "".join(f", {arm} {count}" for arm, count in shown["runs"].items())
+    each = f" ({each[2:]})" if 1 < len(runs) and len(shown["runs"]) <= MOST_LISTED else ""
     kinds = [arm["kind"] for arm in shown["arms"]]
     arms = kinds.count("arm") - 1  # without the baseline
     words = ["1 arm" if arms == 1 else f"{arms} arms"] + ["an A/A arm"] * kinds.count("aa")
     verb = "was" if words == ["1 arm"] else "were"
     return (
         f"{' and '.join(words)} {verb} compared with {shown['baseline']} on {shown['primary']}"
-        f" ({shown['better']} is better), with {count} runs of each."
+        f" ({shown['better']} is better), with {count} runs of each{each}."
     )
 
 

@@ -94,6 +94,27 @@ def test_unpaired_arms_of_different_sizes():
     json.dumps(outcome.results, allow_nan=False)
 
 
+def test_who_lost_the_pairing_and_by_whom_is_said():
+    base = noise(0, 8, 0.6)
+    runs = runs_of(base=base, alike=base + 0.1, fewer=base[:6])
+    why = judge_runs(runs, ASKED).results["pairing"]["why"]
+    assert "(fewer lacks seeds 6, 7); alike with the baseline's seeds unpaired, too" in why
+
+
+def test_a_run_that_is_dropped_breaks_no_pair():
+    base = noise(0, 8, 0.6)
+    arm = np.append(base + 0.1 + noise(1, 8, 0.0), math.nan)
+    question = dataclasses.replace(ASKED, diverged="drop", paired=True)
+    for first, second in ((base, arm), (arm, base)):  # the run is the arm's, or the baseline's
+        outcome = judge_runs(runs_of(base=first, arm=second), question)
+        assert outcome.results["pairing"]["paired"] is True
+        row = rows_of(outcome)["arm"]
+        assert row["runs"] == [8, 8]
+        assert row["per_seed"] == (second[:8] - first[:8]).tolist()
+    with pytest.raises(UserErrors, match="has seed 8 more"):
+        judge_runs(runs_of(base=base, arm=arm), dataclasses.replace(question, diverged="worst"))
+
+
 def test_auto_pairs_where_that_lowers_the_variance_and_says_so():
     of_seed = noise(0, 10, 0.6, 0.1)
     arm = of_seed + noise(1, 10, 0.07)

@@ -232,6 +232,19 @@ def test_an_arm_without_a_number_is_named_and_stops_nothing():
     Console(width=80, file=open("/dev/null", "w")).print(judged_table.table(shown))
 
 
+def test_the_paragraph_counts_the_runs_that_were_judged():
+    runs = make_runs()
+    scores = {arm: {view: row[view].copy() for view in row} for arm, row in runs.scores.items()}
+    scores["muon"]["test"][2:4] = math.nan
+    question = make_question(diverged="drop", paired=False)
+    outcome = make_outcome(Runs(runs.seeds, scores), question)
+    shown = judged_content.content(outcome, question, left_out=["not finished, and left out: x"])
+    told = judged_text.paragraph(shown)
+    counts = "adamw 8, muon 6, lion 8, sgd 8, noisy | arm 8"
+    assert f"with 6 to 8 runs of each ({counts}). Not finished, and left out: x. Runs" in told
+    assert "Runs without a score on test were left out: muon 2 of 8. Differences" in told
+
+
 def test_unpaired_runs_of_different_numbers():
     runs = make_runs()
     seeds = {arm: tuple(f"{arm}{i}" for i in range(8 + k)) for k, arm in enumerate(runs.arms)}
