@@ -28,6 +28,7 @@ USAGE = Usage(
         "--baseline": Flag("ARM", "the arm that all others are compared with"),
         "--metric": Flag("COLUMN", "the column of scores, or a value of the column of metrics"),
         "--lower_is_better": Flag("", "the score is a loss"),
+        "--higher_is_better": Flag("", "the score is none, though its name reads as a loss"),
         "--margin": Flag("M", "the smallest effect that matters; without it no verdicts"),
         "--primary": Flag("VIEW", "the view that gets verdicts, where there are several"),
         "--claim": Flag("CLAIM", "superiority (usual), non_inferior or equivalence"),
@@ -47,7 +48,10 @@ USAGE = Usage(
         ),
         "--aa": Flag("ARM", "the baseline a second time at other seeds: the noise floor"),
         "--diverged": Flag("HOW", "what a missing score counts as: worst, drop or a number"),
-        "--same_unit": Flag("", "scores near 1 and near 100 are in one unit"),
+        "--unfinished": Flag(
+            "HOW", "a run that did not end well, yet has a score: keep it (usual), drop or diverged"
+        ),
+        "--same_unit": Flag("", "scores near 1 and near 100, and the margin, are in one unit"),
         "--alpha": Flag("A", "level of all tests together; default .05"),
         "--looks": Flag("K", "how many looks at growing numbers of seeds are planned"),
         "--look": Flag("N", "which of the planned looks this is"),
@@ -134,7 +138,7 @@ def run(given: Arguments) -> int:
 
 
 def _asked(flags: Mapping[str, str | None], mistakes: list[str]) -> "Asked":
-    from jaxreg.study.tables import roles
+    from jaxreg.study.tables import roles, unfinished
 
     repeats = flags["--repeats"]
     if repeats not in (None, "mean"):
@@ -145,6 +149,7 @@ def _asked(flags: Mapping[str, str | None], mistakes: list[str]) -> "Asked":
         at=roles.check_at(flags["--at"], mistakes),
         repeats=repeats,
         higher_is_better=not flags["--lower_is_better"],
+        unfinished=unfinished.check_how(flags["--unfinished"], mistakes),
     )
 
 
@@ -160,14 +165,16 @@ def _wanted(flags: Mapping[str, str | None], mistakes: list[str]) -> "Wanted":
     counts = checks.check_diverged(flags["--diverged"], mistakes)
     looks = arguments.whole(flags, "--looks", mistakes, minimum=1)
     look = arguments.whole(flags, "--look", mistakes, minimum=1)
+    if flags["--lower_is_better"] and flags["--higher_is_better"]:
+        mistakes.append("--lower_is_better and --higher_is_better: give one of them")
     if look is not None and flags["--looks"] is None:
         mistakes.append(f"--look={look}: of how many? give --looks=K")
         look = None
     return checks.Wanted(
         baseline=flags["--baseline"],
         primary=flags["--primary"],
-        margin=arguments.number(flags, "--margin", mistakes),
-        higher_is_better=not flags["--lower_is_better"],
+        margin=_margin(flags, mistakes),
+        higher_is_better=_higher_is_better(flags),
         claim=checks.CLAIMS.get(claim or "superiority", "superiority"),
         paired=None if paired is None else _PAIRED.get(paired),
         aa=flags["--aa"],
@@ -177,6 +184,24 @@ def _wanted(flags: Mapping[str, str | None], mistakes: list[str]) -> "Wanted":
         alpha=arguments.number(flags, "--alpha", mistakes),
         same_unit=bool(flags["--same_unit"]),
     )
+
+
+def _margin(flags: Mapping[str, str | None], mistakes: list[str]) -> float | None:
+    text = flags["--margin"]
+    if text is not None and text.rstrip().endswith("%"):
+        found: list[str] = []
+        value = arguments.number({"--margin": text.rstrip()[:-1]}, "--margin", found)
+        points = "" if value is None else f": {value:g} for percent, {value / 100:g} for shares"
+        mistakes.append(f"--margin={text}: must be a number in the unit of the scores{points}")
+        return None
+    return arguments.number(flags, "--margin", mistakes)
+
+
+def _higher_is_better(flags: Mapping[str, str | None]) -> bool | None:
+    """None: not said."""
+    if flags["--lower_is_better"]:
+        return False
+    return True if flags["--higher_is_better"] else None
 
 
 def _outputs(flags: Mapping[str, str | None], mistakes: list[str]) -> _Outputs:
@@ -262,7 +287,7 @@ def _numbers(judged: "Judgement") -> dict[str, Any]:
         **judged.results,
         "question": dataclasses.asdict(judged.question),
         "understood": list(judged.runs.understood),
-        "warnings": list(judged.warnings),
+        "warnings": [*judged.runs.warnings, *judged.warnings],
     }
 
 

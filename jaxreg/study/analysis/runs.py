@@ -22,11 +22,13 @@ class Runs:
       scores: arm -> view -> [runs of the arm], in the order of `seeds`; NaN: the run diverged or
         has no score there.
       understood: lines that say how the input was read: its columns, what was averaged.
+      warnings: lines that must be read before any number, on runs that did not end well.
     """
 
     seeds: Mapping[str, tuple[Seed, ...]]
     scores: Mapping[str, Mapping[str, Float[np.ndarray, " n"]]]
     understood: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def arms(self) -> tuple[str, ...]:

@@ -17,9 +17,10 @@ from jaxreg.study.tables import checks, files, reading, roles, run_names
 from jaxreg.study.tables.checks import CLAIMS, Wanted
 from jaxreg.study.tables.reading import Reading
 from jaxreg.study.tables.roles import Asked
+from jaxreg.study.tables.unfinished import check_how
 
 PICTURES = (".png", ".svg")
-_SWITCHES = ("lower_is_better", "paired", "same_unit")
+_SWITCHES = ("lower_is_better", "higher_is_better", "paired", "same_unit")
 """Flags of the command that may stand alone."""
 
 
@@ -60,7 +61,8 @@ class Judgement:
             self.outcome,
             self.question,
             self.runs.understood,
-            warnings=self.warnings,
+            warnings=(*self.runs.warnings, *self.warnings),
+            left_out=[line.partition("; --")[0] for line in self.runs.warnings],  # without flags
             command=self.command,
         )
 
@@ -117,6 +119,7 @@ def judge(
     metric: str | None = None,
     margin: float | int | None = None,
     lower_is_better: bool = False,
+    higher_is_better: bool = False,
     arm: str | None = None,
     seed: str | None = None,
     view: str | None = None,
@@ -134,6 +137,7 @@ def judge(
     looks: int = 1,
     look: int = 1,
     alpha: float | int | None = None,
+    unfinished: Literal["keep", "drop", "diverged"] = "keep",
     same_unit: bool = False,
 ) -> Judgement:
     """Verdicts on the arms of a table of results, against its baseline.
@@ -156,6 +160,7 @@ def judge(
       margin: the smallest effect that matters, in the unit of the scores; without it there are
         intervals and p values and no verdicts.
       lower_is_better: for a loss.
+      higher_is_better: for a score whose name reads as a loss, and which is none.
       arm, seed, view, value, item, step: columns; None: found by their usual names.
       primary: the view that gets verdicts; needed where there are several.
       at: of several steps of a run: the last one, the one with the best score, or this one.
@@ -166,6 +171,8 @@ def judge(
         arm has the baseline's seeds and pairing lowers the variance.
       aa: an arm that is the baseline again at other seeds.
       diverged: what a missing score counts as: "worst", "drop" (the run is left out), or a number.
+      unfinished: what a run that did not end well, yet has a score, counts as: "keep" (its score),
+        "drop" (the run is left out) or "diverged".
       looks, look: how many looks at growing numbers of seeds are planned, and which one this is.
       alpha: level of the tests over all arms and looks; .05.
       same_unit: scores that look like shares in one arm and percent in another are in one unit.
@@ -181,6 +188,9 @@ def judge(
         mistakes.append(f"--claim={claim}: must be one of superiority, non_inferior, equivalence")
     if repeats not in (None, "mean"):
         mistakes.append(f"--repeats={repeats}: must be mean")
+    if lower_is_better and higher_is_better:
+        mistakes.append("--lower_is_better and --higher_is_better: give one of them")
+    said_which = lower_is_better or higher_is_better
     asked = Asked(
         arm=arm,
         seed=seed,
@@ -193,12 +203,13 @@ def judge(
         at=roles.check_at(str(at), mistakes),
         repeats=repeats,
         higher_is_better=not lower_is_better,
+        unfinished=check_how(unfinished, mistakes),
     )
     wanted = Wanted(
         baseline=baseline,
         primary=primary,
         margin=None if margin is None else float(margin),
-        higher_is_better=not lower_is_better,
+        higher_is_better=not lower_is_better if said_which else None,
         claim=CLAIMS.get(claim, "superiority"),
         paired=paired,
         aa=aa,

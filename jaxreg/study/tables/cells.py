@@ -1,6 +1,7 @@
 """From a table and the part of each column to one score for each arm, seed and view."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,9 +10,11 @@ from jaxtyping import Bool, Float64, Int, Int64
 
 from jaxreg.errors import nearest
 from jaxreg.study.analysis.runs import Runs, Seed
+from jaxreg.study.tables import unfinished
 from jaxreg.study.tables.roles import Asked, Roles
 from jaxreg.study.tables.table import MOST_SHOWN, Numbers, Table, Words
 
+_FINISHED = ("finished", "completed", "complete", "done", "success", "succeeded", "ok")
 MOST_NAMES = 10_000
 """Arms, and views: a column with more different names is something else."""
 
@@ -59,6 +62,8 @@ class _Cells:
         self._table, self._roles, self._asked = table, roles, asked
         self._mistakes, self._in_order = mistakes, in_order
         self._lines: list[str] = []
+        self._has_two_runs = self._has_repeats = False
+        self._last_steps: Float64[np.ndarray, " r"] | None = None
 
     def runs(self) -> Runs | None:
         """See `runs_of`."""
@@ -92,7 +97,7 @@ class _Cells:
             present |= dict(zip(words, counts.T > 0, strict=True))
         if len(self._mistakes) > before:
             return None
-        return self._of_arms(index, found, present)
+        return self._ended(index, kept, self._of_arms(index, found, present))
 
     def _check_texts(self) -> None:
         """Text where numbers belong."""
@@ -161,8 +166,12 @@ class _Cells:
         cell = index.run if views is None else index.run * num_views + views
         rows = np.arange(cell.size)
         item = self._item(kept)
-        chosen = self._at_step(cell, item, numbers, kept, num_runs * num_views, names)
+        if self._last_steps is None:
+            self._last_steps = np.full(num_runs, -np.inf)
+        of_run = self._check_runs(index, cell, numbers, kept, names)
+        chosen = self._at_step(cell, (of_run, item), numbers, kept, names)
         if chosen is not None:
+            self._note_steps(cell[chosen] // num_views, chosen, kept)
             rows = chosen
             cell, item = cell[rows], None if item is None else item[rows]
         values = numbers.values[rows]
@@ -170,7 +179,7 @@ class _Cells:
         where = rows if kept is None else kept[rows]
         if item is not None:
             self._check_items(index, cell, item, where, names)
-        elif chosen is None and counts.max(initial=0) > 1:
+        elif counts.max(initial=0) > 1 and not self._has_two_runs:
             self._repeats(index, cell, counts, where, names)
         with np.errstate(invalid="ignore"):
             sums = np.bincount(cell, weights=values, minlength=num_runs * num_views)
@@ -180,6 +189,56 @@ class _Cells:
         shape = num_runs, num_views
         return means.reshape(shape), counts.reshape(shape)
 
+    def _check_runs(
+        self,
+        index: _Index,
+        cell: Int64[np.ndarray, " n"],
+        numbers: Numbers,
+        kept: Int64[np.ndarray, " k"] | None,
+        names: Sequence[str],
+    ) -> Int64[np.ndarray, " n"] | None:
+        """The name of every row's run where one seed may be several runs, else None.
+
+        Two runs of other names at one seed of an arm are a mistake, unless they are repeats.
+        """
+        if self._roles.run is None:
+            return None
+        column = _picked(self._table.words[self._roles.run], kept)
+        code, held = column.codes.astype(np.int64), np.flatnonzero(~numbers.empty)
+        first = np.full(len(index.seeds) * len(names), -1)
+        first[cell[held[::-1]]] = code[held[::-1]]  # the last assignment holds
+        others = held[code[held] != first[cell[held]]]
+        if others.size and self._asked.repeats != "mean" and not self._has_two_runs:
+            self._has_two_runs = True
+            at = int(cell[others[0]])
+            run, view = divmod(at, len(names))
+            own = [column.words[i] for i in dict.fromkeys(code[held[cell[held] == at]].tolist())]
+            on = f" on {names[view]}" if len(names) > 1 else ""
+            more = np.unique(cell[others]).size - 1
+            self._mistakes.append(
+                f"{index.name(run)}{on} is {len(own)} runs of different names:"
+                f" {_quoted(own)}{f', and so are {more:,} others' if more else ''}"
+                f"{self._guess()}: say what tells them apart by --arm=COLUMN, --seed=COLUMN,"
+                " --view=COLUMN or --run=PATTERN, or --repeats=mean where they are repeats"
+            )
+        return code if self._asked.repeats == "mean" else None  # else each seed is one run
+
+    def _guess(self) -> str:
+        return f" [{self._roles.guessed}]" if self._roles.guessed else ""
+
+    def _note_steps(
+        self,
+        run: Int64[np.ndarray, " m"],
+        chosen: Int64[np.ndarray, " m"],
+        kept: Int64[np.ndarray, " k"] | None,
+    ) -> None:
+        """The last step of each run, to see which stopped early."""
+        if self._roles.step is None or self._asked.at != "last":
+            return
+        assert self._last_steps is not None, "made before"
+        steps = _picked_numbers(self._table.numbers[self._roles.step], kept).values[chosen]
+        np.fmax.at(self._last_steps, run, steps)
+
     def _item(self, kept: Int64[np.ndarray, " k"] | None) -> Int64[np.ndarray, " n"] | None:
         if self._roles.item is None:
             return None
@@ -188,21 +247,25 @@ class _Cells:
     def _at_step(
         self,
         cell: Int64[np.ndarray, " n"],
-        item: Int64[np.ndarray, " n"] | None,
+        parts: Sequence[Int64[np.ndarray, " n"] | None],
         numbers: Numbers,
         kept: Int64[np.ndarray, " k"] | None,
-        num_cells: int,
         names: Sequence[str],
     ) -> Int64[np.ndarray, " m"] | None:
-        """The rows of the steps that count; None where every run has one row."""
+        """The rows of the steps that count; None where every run has one row.
+
+        Args:
+          parts: what else has steps of its own: runs of other names at one seed, and items.
+        """
         if self._roles.step is None and not self._in_order:
             if self._asked.at != "last":
                 why = f"--at={self._asked.at}: there is no column of steps; --step=COLUMN"
                 self._mistakes += [] if why in self._mistakes else [why]
             return None
         key = cell
-        if item is not None and item.size:
-            key = cell * (int(item.max()) + 1) + item
+        for part in parts:
+            if part is not None and part.size:
+                key = key * (int(part.max()) + 1) + part
         if not _repeated(key):
             if self._asked.at not in ("last", "best"):
                 self._mistakes.append(f"--at={self._asked.at}: each run has one row, without steps")
@@ -286,17 +349,34 @@ class _Cells:
                 f"repeats of a seed are averaged, {_span(counts[several])} rows each"
             )
             return
+        if self._has_repeats:  # of another column of scores: once is enough
+            return
+        self._has_repeats = True
         first = int(several[0])
         run, view = divmod(first, len(names))
         rows = np.flatnonzero(cell == first)
         lines = self._table.where(where[rows[:MOST_SHOWN]].tolist(), max(0, rows.size - MOST_SHOWN))
         on = f" on {names[view]}" if len(names) > 1 else ""
         others = f", and so do {several.size - 1:,} others" if several.size > 1 else ""
-        self._mistakes.append(
-            f"{index.name(run)}{on} stands {rows.size:,} times ({lines}){others}: a seed is one"
-            " run; --repeats=mean where rows are repeats of it, --item=COLUMN where they are test"
-            " items, --step=COLUMN where they are steps, --view=COLUMN where they are views"
+        stands = (
+            f"{index.name(run)}{on} stands {rows.size:,} times ({lines}){others}{self._guess()}"
         )
+        advice = (
+            "a seed is one run; --repeats=mean where rows are repeats of it, --item=COLUMN where"
+            " they are test items, --step=COLUMN where they are steps, --view=COLUMN where they"
+            " are views"
+        )
+        if self._identical(where[rows]):
+            advice = (
+                "these rows have the same scores; if they are one row written twice, delete one"
+                f" of them; else {advice}"
+            )
+        self._mistakes.append(f"{stands}: {advice}")
+
+    def _identical(self, rows: Int64[np.ndarray, " k"]) -> bool:
+        """Whether all scores of some rows are the same."""
+        found = [self._table.numbers[name].values[rows] for name in self._roles.values]
+        return all(np.array_equal(each, np.full_like(each, each[0]), True) for each in found)
 
     def _of_arms(
         self,
@@ -316,6 +396,49 @@ class _Cells:
                 view: values[part] for view, values in found.items() if present[view][part].any()
             }
         return Runs(seeds, scores, tuple(dict.fromkeys(self._lines)))
+
+    def _ended(self, index: _Index, kept: Int64[np.ndarray, " k"] | None, runs: Runs) -> Runs:
+        """The runs, with those that did not end well as asked, and a warning of them."""
+        if self._roles.state is not None:
+            how, lines = self._bad_states(index, kept)
+        else:
+            how, lines = self._stopped_early(index), []
+        runs = dataclasses.replace(runs, understood=(*lines, *runs.understood))
+        found: dict[str, dict[Seed, str]] = {}
+        for run, word in how.items():
+            found.setdefault(index.arms[index.arm[run]], {})[index.seeds[run]] = word
+        return unfinished.counted(runs, found, self._asked.unfinished)
+
+    def _bad_states(
+        self, index: _Index, kept: Int64[np.ndarray, " k"] | None
+    ) -> tuple[dict[int, str], list[str]]:
+        """(run -> its state, where that is not a good end; a line that counts them)."""
+        assert self._roles.state is not None, "asked where there is one"
+        column = _picked(self._table.words[self._roles.state], kept)
+        last = np.zeros(len(index.seeds), np.int64)
+        last[index.run] = column.codes  # that of the last row holds
+        bad = [bool(word) and word.lower() not in _FINISHED for word in column.words]
+        how = {run: column.words[code] for run, code in enumerate(last.tolist()) if bad[code]}
+        counts = ", ".join(f"{count} {word}" for word, count in Counter(how.values()).items())
+        line = f"not every run has finished: {counts} ({self._roles.state})"
+        return how, [line] if how else []
+
+    def _stopped_early(self, index: _Index) -> dict[int, str]:
+        """Run -> its last step, where other runs of its arm went further."""
+        last = self._last_steps
+        if last is None:
+            return {}
+        most = np.full(len(index.arms), -np.inf)
+        np.fmax.at(most, index.arm, last)
+        early = np.flatnonzero(np.isfinite(last) & (last < most[index.arm]))
+        return {
+            int(run): f"stopped at step {last[run]:g} of {most[index.arm[run]]:g}" for run in early
+        }
+
+
+def _quoted(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 2:,} more" if len(names) > 2 else ""
+    return " and ".join(map(repr, names[:2])) + more
 
 
 def _picked(column: Words, rows: Int64[np.ndarray, " k"] | None) -> Words:

@@ -1,7 +1,9 @@
 """What makes a comparison impossible, in the scores and in the question: all of it at once."""
 
 import dataclasses
+import itertools
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -9,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxreg.errors import nearest
+from jaxreg.study.analysis.run_samples import differing
 from jaxreg.study.analysis.runs import Claim, Question, Runs
 from jaxreg.study.analysis.scores import LEVEL
 
@@ -26,6 +29,12 @@ CLAIMS: Mapping[str, Claim] = {
 _APART = 20.0
 """Ratio of medians from which shares and percent are taken for one score in two units."""
 _MOST_LISTED = 8
+_LOSSES = frozenset(
+    "loss losses logloss nll ppl perplexity error errors err wer cer rmse nrmse mse mae mape smape"
+    " bpb bpc bpd fid brier ece regret xent crossentropy".split()
+)
+"""Words in the name of a score of which less is better."""
+_LOSS_PHRASES = (("bits", "per"), ("bits", "byte"), ("cross", "entropy"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +49,7 @@ class Wanted:
     baseline: str | None = None
     primary: str | None = None
     margin: float | None = None
-    higher_is_better: bool = True
+    higher_is_better: bool | None = None
     claim: Claim = "superiority"
     paired: bool | Literal["auto"] | None = None
     aa: str | None = None
@@ -60,28 +69,34 @@ def question_of(
       runs: to be judged.
       wanted: what the person asks.
       said: what the input has of itself: baseline, primary, margin, alpha, aa, paired, known,
-        higher_is_better.
+        higher_is_better (a results.json, which has a baseline, and a direction: higher where it
+        says none); scores, the names of what is scored; guessed, the guesses behind arm and seed.
       mistakes: gets the lines.
     """
     before = len(mistakes)
-    baseline = _baseline(runs, wanted.baseline or said.get("baseline"), mistakes)
+    guess = f" [{said['guessed']}]" if said.get("guessed") else ""
+    baseline = _baseline(runs, wanted.baseline or said.get("baseline"), guess, mistakes)
     primary = _primary(runs, wanted.primary or said.get("primary"), mistakes)
     aa = wanted.aa or said.get("aa")
     if aa is not None and aa not in runs.arms:
         mistakes.append(f"--aa={aa}: there is no such arm{nearest(aa, runs.arms)}")
     elif aa is not None and aa == baseline:
         mistakes.append(f"--aa={aa}: is the baseline itself; an A/A arm has other seeds")
-    _check_runs(runs, primary, wanted, mistakes)
+    _check_runs(runs, primary, wanted, guess, mistakes)
+    _check_direction(primary, wanted, said, mistakes)
+    margin = wanted.margin if wanted.margin is not None else said.get("margin")
+    if primary is not None and margin is not None and not wanted.same_unit:
+        mistakes += _impossible_margin(runs, primary, margin)
     paired = wanted.paired if wanted.paired is not None else said.get("paired", "auto")
     if baseline is not None and paired is True:
-        _check_pairs(runs, baseline, aa, mistakes)
+        _check_pairs(runs, baseline, primary, aa, wanted, mistakes)
     if len(mistakes) > before or baseline is None or primary is None:
         return None
     return Question(
         baseline=baseline,
         primary=primary,
-        margin=wanted.margin if wanted.margin is not None else said.get("margin"),
-        higher_is_better=wanted.higher_is_better and said.get("higher_is_better", True),
+        margin=margin,
+        higher_is_better=_is_higher_better(wanted, said),
         claim=wanted.claim,
         paired=paired,
         aa=aa,
@@ -130,13 +145,61 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_MOST_LISTED]) + more
 
 
-def _baseline(runs: Runs, name: str | None, mistakes: list[str]) -> str | None:
+def _is_higher_better(wanted: Wanted, said: Mapping[str, Any]) -> bool:
+    if wanted.higher_is_better is not None:
+        return wanted.higher_is_better
+    return said.get("higher_is_better", True)
+
+
+def _check_direction(
+    primary: str | None, wanted: Wanted, said: Mapping[str, Any], mistakes: list[str]
+) -> None:
+    """A score that reads as a loss is not judged as one of which more is better, in silence."""
+    if "baseline" in said:  # a results.json has its direction
+        if wanted.higher_is_better and not said.get("higher_is_better", True):
+            mistakes.append("--higher_is_better: the results say that lower is better")
+        return
+    if primary is None or wanted.higher_is_better is not None:
+        return
+    scores = said.get("scores", ())
+    names = (primary,) if primary in scores else (primary, *scores)  # a view may be a column
+    losses = [name for name in names if reads_as_loss(name)]
+    if losses:
+        mistakes.append(
+            f"{losses[0]}: reads as a loss; say which way is better: --lower_is_better or"
+            " --higher_is_better"
+        )
+
+
+def reads_as_loss(name: str) -> bool:
+    """Whether a word of a name says that less is better: "val_loss", "testRMSE", "bits/byte"."""
+    parted = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
+    words = re.findall(r"[a-z]+", parted)
+    pairs = set(itertools.pairwise(words))
+    return not _LOSSES.isdisjoint(words) or not pairs.isdisjoint(_LOSS_PHRASES)
+
+
+def _impossible_margin(runs: Runs, primary: str, margin: float) -> list[str]:
+    """A margin in points on scores that are shares: no two of them can be so far apart."""
+    rows = [row[primary] for row in runs.scores.values() if primary in row]
+    held = np.concatenate([values[np.isfinite(values)] for values in rows] or [np.zeros(0)])
+    if margin < 1 or not held.size or held.min() < 0 or held.max() > 1:
+        return []
+    points = f"; did you mean {margin / 100:g}?" if margin < 100 else ""
+    return [
+        f"--margin={margin:g}: {primary} is from {held.min():.3g} to {held.max():.3g}, as shares"
+        f" are, and no two shares differ by more than 1{points} (or say --same_unit where it is in"
+        " the unit of the scores)"
+    ]
+
+
+def _baseline(runs: Runs, name: str | None, guess: str, mistakes: list[str]) -> str | None:
     if name is None:
-        mistakes.append(f"--baseline is missing: one of the arms {_listed(runs.arms)}")
+        mistakes.append(f"--baseline is missing: one of the arms {_listed(runs.arms)}{guess}")
     elif name not in runs.arms:
         close = nearest(name, runs.arms)
         hint = close if "did you mean" in close else f"; arms: {_listed(runs.arms)}"
-        mistakes.append(f"--baseline={name}: there is no such arm{hint}")
+        mistakes.append(f"--baseline={name}: there is no such arm{hint}{guess}")
         return None
     return name
 
@@ -156,11 +219,13 @@ def _primary(runs: Runs, name: str | None, mistakes: list[str]) -> str | None:
     return name
 
 
-def _check_runs(runs: Runs, primary: str | None, wanted: Wanted, mistakes: list[str]) -> None:
+def _check_runs(
+    runs: Runs, primary: str | None, wanted: Wanted, guess: str, mistakes: list[str]
+) -> None:
     """What is wrong with the arms and the scores."""
     if len(runs.arms) < 2:
         shown = ", ".join(f"{arm!r} with {len(seeds):,} runs" for arm, seeds in runs.seeds.items())
-        mistakes.append(f"there is only one arm, {shown}; a comparison needs two")
+        mistakes.append(f"there is only one arm, {shown}; a comparison needs two{guess}")
     before = len(mistakes)
     for arm in runs.arms:
         _check_arm(runs, arm, primary, wanted, mistakes)
@@ -182,8 +247,8 @@ def _check_arm(
     row, seeds = runs.scores[arm], runs.seeds[arm]
     if len(seeds) < 2:
         mistakes.append(
-            f"arm {arm}: has {'one run' if seeds else 'no run'}; a spread over seeds needs two at"
-            " least"
+            f"arm {arm}: has {'one run' if seeds else 'no run'}; a spread over seeds needs two, and"
+            " a verdict at least 4 of each arm, or 6 pairs of equal seeds"
         )
     if primary is not None and primary in runs.views and primary not in row:
         mistakes.append(f"arm {arm}: has no score on {primary}")
@@ -236,13 +301,23 @@ def _constant(view: str, by_arm: Mapping[str, Float[np.ndarray, " _"]]) -> list[
     ]
 
 
-def _check_pairs(runs: Runs, baseline: str, aa: str | None, mistakes: list[str]) -> None:
+def _check_pairs(
+    runs: Runs,
+    baseline: str,
+    primary: str | None,
+    aa: str | None,
+    wanted: Wanted,
+    mistakes: list[str],
+) -> None:
     """Runs of one seed in every arm; an A/A arm has other seeds by its nature."""
-    own = set(runs.seeds[baseline])
+    dropped = primary if wanted.diverged == "drop" else None
+    unlike = {}
     for arm in runs.arms:
-        missing = own ^ set(runs.seeds[arm])
+        missing = [seed for part in differing(runs, arm, baseline, dropped) for seed in part]
         if missing and arm != aa:
-            shown = _listed([str(seed) for seed in sorted(missing, key=str)])
-            mistakes.append(
-                f"--paired: {arm} and {baseline} do not have the same seeds (only in one: {shown})"
-            )
+            unlike[arm] = _listed([str(seed) for seed in sorted(missing, key=str)])
+    mistakes += [
+        f"--paired: {arm} and {baseline} do not have the same seeds (only in one: {shown});"
+        " give every arm the same seeds, or leave --paired out: then all arms are unpaired"
+        for arm, shown in unlike.items()
+    ]

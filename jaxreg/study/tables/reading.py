@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
@@ -16,8 +15,6 @@ from jaxreg.study.tables.files import Finished, finished, open_file
 from jaxreg.study.tables.roles import Asked
 from jaxreg.study.tables.run_names import Pattern
 from jaxreg.study.tables.table import MOST_SHOWN, Table, TableSource, concatenate, constant
-
-_FINISHED = ("finished", "completed", "complete", "done", "success", "succeeded", "ok")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,6 +117,7 @@ def _read(
     if found is None:
         return None
     words = [*found.arm, found.seed, *found.view, found.item, found.metrics[0]]
+    words += [found.run, found.state]
     numbers = [*found.values, found.step]
     table: Table | None = None
     with collecting(mistakes):
@@ -135,48 +133,91 @@ def _read(
     runs = cells.runs_of(table, found, asked, mistakes, in_order=in_order)
     if runs is None:
         return None
-    lines = (*source.notes, *found.lines(source), *_unfinished(source), *runs.understood)
-    return Reading(dataclasses.replace(runs, understood=lines))
+    lines = (*source.notes, *found.lines(source), *runs.understood)
+    said = {"scores": _scores_of(found)} | ({"guessed": found.guessed} if found.guessed else {})
+    return Reading(dataclasses.replace(runs, understood=lines), said)
 
 
-def _unfinished(source: TableSource) -> list[str]:
-    """A line where a column says that some runs did not end well."""
-    for name in source.columns:
-        if roles.plain(name) in ("state", "status"):
-            states = Counter(text for text in source.sample[name] if text)
-            bad = [f"{states[text]} {text}" for text in states if text.lower() not in _FINISHED]
-            return [f"not every run has finished: {', '.join(bad)} ({name})"] if bad else []
-    return []
+def _scores_of(found: roles.Roles) -> tuple[str, ...]:
+    """The names of what is scored, where views do not name it."""
+    wanted = found.metrics[1]
+    return found.values if wanted is None else (wanted,)
 
 
 def _named_runs(source: TableSource, asked: Asked) -> TableSource:
-    """The source with arm and seed from its column of run names, where it has no others.
+    """The source with arm and seed from its column of run names, by the pattern asked or a guess.
 
     Raises:
-      UserErrors: the pattern does not match the names.
+      UserErrors: there is no such column, or another flag names what the pattern names.
     """
+    if roles.ARM in source.columns or roles.SEED in source.columns:
+        return source
+    if asked.run is None:
+        return _guessed_runs(source, asked)
+    pattern = Pattern(asked.run)
+    column = _column_of_names(source, asked, pattern)
+    if column is None:
+        raise UserErrors([f"--run={asked.run}: {source.name} has no column of names of runs"])
+    _check_not_twice(asked, pattern, column)
+    return _Named(source, column, pattern, pattern.fields, guessed=False)
+
+
+def _column_of_names(source: TableSource, asked: Asked, pattern: Pattern) -> str | None:
+    """The column that the pattern is of: that of --arm or --seed where it has such names."""
+    by_name = {name.lower(): name for name in source.columns}
+    for text in [vars(asked)[field] for field in pattern.fields if field in ("arm", "seed")]:
+        column = text if text in source.columns else by_name.get((text or "").lower())
+        if column is not None and any(map(pattern.of_name, source.sample[column])):
+            return column
+    others = [name for name in source.columns if name not in (asked.arm, asked.seed)]
+    return roles.usual("run", others)
+
+
+def _check_not_twice(asked: Asked, pattern: Pattern, column: str | None) -> None:
+    """Refuses a flag for what the pattern says already, but for that of the names themselves."""
+    flags = {field: vars(asked)[field] for field in pattern.fields}
+    twice = [
+        f"--{field}={text}: --run={pattern.text} names the {field} too; leave one of them out, or"
+        f" write * in place of {{{field}}}"
+        for field, text in flags.items()
+        if text is not None and (column is None or text.lower() != column.lower())
+    ]
+    if twice:
+        raise UserErrors(twice)
+
+
+def _guessed_runs(source: TableSource, asked: Asked) -> TableSource:
+    """The source with what its own columns do not say, by a usual pattern of its runs' names."""
     columns = source.columns
-    if roles.ARM in columns or roles.SEED in columns:
+    column = roles.usual("run", [name for name in columns if name not in (asked.arm, asked.seed)])
+    if column is None:
         return source
     others = [name for name in columns if roles.plain(name) not in roles.USUAL["run"]]
-    column = roles.usual("run", [name for name in columns if name not in (asked.arm, asked.seed)])
-    has_arm = asked.arm is not None or roles.usual("arm", others) is not None
-    has_seed = asked.seed is not None or roles.usual("seed", others) is not None
-    if column is None and asked.run is not None:
-        raise UserErrors([f"--run={asked.run}: {source.name} has no column of names of runs"])
-    if column is None or (asked.run is None and has_seed):
-        return source
-    if asked.run is None and has_arm and roles.plain(column) in roles.USUAL["seed"]:
-        return source  # arms, and runs that are numbered
-    names = [name for name in dict.fromkeys(source.sample[column]) if name]
-    pattern = run_names.guess(names) if asked.run is None else Pattern(asked.run)
+    arm = asked.arm or roles.usual_arm(source, others)
+    seed = asked.seed or roles.usual("seed", others)
+    if seed is not None or (arm is not None and roles.plain(column) in roles.USUAL["seed"]):
+        return source  # seeds, or runs that are numbered
+    names = source.sample[column]
+    pattern = run_names.guess([name for name in names if name])
     if pattern is None:
         if isinstance(source, run_columns.RunColumns):
             raise UserErrors([_no_pattern(source)])
         return source
-    fields = [field for field in pattern.fields if not (field == "arm" and has_arm)]
-    fields = [field for field in fields if not (field == "seed" and has_seed)]
-    return _Named(source, column, pattern, fields, guessed=asked.run is None)
+    by_column = asked.arm is not None or (
+        arm is not None and _tells_apart(source.sample[arm], names, pattern)
+    )
+    fields = [field for field in pattern.fields if not (field == "arm" and by_column)]
+    return _Named(source, column, pattern, fields, guessed=True)
+
+
+def _tells_apart(arms: Sequence[str], names: Sequence[str], pattern: Pattern) -> bool:
+    """Whether a column of arms and the seeds of the names tell all runs apart."""
+    runs: dict[tuple[str, str], set[str]] = {}
+    for arm, name in zip(arms, names, strict=False):
+        fields = pattern.of_name(name)
+        if fields is not None:
+            runs.setdefault((arm, fields["seed"]), set()).add(name)
+    return all(len(each) == 1 for each in runs.values())
 
 
 def _no_pattern(source: run_columns.RunColumns) -> str:
@@ -202,8 +243,8 @@ class _Named:
         *,
         guessed: bool,
     ):
-        self.name = source.name
-        self._source, self._column, self._pattern, self._fields = source, column, pattern, fields
+        self.name, self.name_column = source.name, column
+        self._source, self._column, self._pattern = source, column, pattern
         names = {f"{{{field}}}": field for field in fields}
         self._names = names
         self.columns = (*names, *(name for name in source.columns if name != column))
@@ -240,6 +281,7 @@ class _Joined:
         paths = [_path_of(path) for path, _ in sources]
         fields, notes = _fields_of(paths, self._sources, asked)
         self._fields = fields
+        self.name_column = roles.FILE
         self.one_run_each = bool(fields) and all("{seed}" in each for each in fields)
         union = dict.fromkeys(name for source in self._sources for name in source.columns)
         own = dict.fromkeys(name for each in fields for name in each)
@@ -293,9 +335,11 @@ def _fields_of(
         if wrong and (len(wrong) < len(paths) or not _have(sources, "run")):
             raise UserErrors([run_names.unmatched(pattern, wrong, "files")])
         if not wrong:
-            return [_as_columns(each) for each in found], [
-                f"files are named {pattern.text} (--run)"
-            ]
+            _check_not_twice(asked, pattern, None)
+            runs = pattern.runs_of_paths(paths)
+            return [
+                _as_columns(each) | {roles.FILE: run} for each, run in zip(found, runs, strict=True)
+            ], [f"files are named {pattern.text} (--run)"]
         return [{} for _ in paths], []
     has_arm = asked.arm is not None or _have(sources, "arm")
     has_seed = asked.seed is not None or _have(sources, "seed")

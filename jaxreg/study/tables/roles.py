@@ -5,9 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from jaxreg.errors import UserErrors, collecting, nearest
-from jaxreg.study.tables.table import TableSource, number_of
+from jaxreg.study.tables import run_names
+from jaxreg.study.tables.table import FromNames, TableSource, number_of
 
-ARM, SEED, VIEW = "{arm}", "{seed}", "{view}"
+ARM, SEED, VIEW, FILE = "{arm}", "{seed}", "{view}", "{file}"
 """Names of the columns that come from the names of runs or of folders."""
 
 USUAL: Mapping[str, tuple[str, ...]] = {
@@ -35,6 +36,7 @@ USUAL: Mapping[str, tuple[str, ...]] = {
         *("update", "env_steps", "timestep", "timesteps", "num_timesteps", "total_timesteps"),
     ),
     "run": ("run_name", "name", "run", "run_id", "exp_name", "experiment_name"),
+    "state": ("state", "status"),
 }
 """Part -> usual names of its column, the likeliest first; small letters and underscores."""
 _NO_SCORES = {
@@ -56,6 +58,8 @@ class Asked:
       at: of several steps of a run: the last one, the one with the best score, or this one.
       repeats: "mean": several rows of one seed are repeats, and averaged.
       higher_is_better: which score is the best one.
+      unfinished: what a run that did not end well counts as: its score, nothing (the run is left
+        out), or a run that diverged.
     """
 
     arm: str | None = None
@@ -69,6 +73,7 @@ class Asked:
     at: Literal["last", "best"] | int = "last"
     repeats: str | None = None
     higher_is_better: bool = True
+    unfinished: Literal["keep", "drop", "diverged"] = "keep"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +85,9 @@ class Roles:
       seed, item, step: columns, or None.
       metrics: the column that names metrics, or None, and the metric wanted, or None for all.
       values: columns of scores.
+      run: the column of names of runs, which tells whether a seed of an arm is one run; or None.
+      state: the column that says how a run ended, or None.
+      guessed: what was guessed of arm and seed, in words: "arm = model"; "" where nothing was.
     """
 
     arm: tuple[str, ...]
@@ -89,6 +97,9 @@ class Roles:
     step: str | None
     metrics: tuple[str | None, str | None]
     values: tuple[str, ...]
+    run: str | None = None
+    state: str | None = None
+    guessed: str = ""
 
     def lines(self, source: TableSource) -> list[str]:
         """How the columns are understood, for people."""
@@ -103,8 +114,10 @@ class Roles:
         parts.append(f"score = {', '.join(self.values)}")
         parts += [f"item = {self.item}"] if self.item else []
         parts += [f"step = {self.step}"] if self.step else []
+        parts += [f"name of the run = {self.run}"] if self.run in source.columns else []
+        parts += [f"state = {self.state}"] if self.state else []
         used = {*self.arm, self.seed, *self.view, self.item, self.step, metrics, *self.values}
-        left = [name for name in source.columns if name not in used]
+        left = [name for name in columns_of(source) if name not in {*used, self.run, self.state}]
         lines = [f"{source.name}: {'; '.join(parts)}"]
         return lines + ([f"not used: {', '.join(left)}"] if left else [])
 
@@ -123,6 +136,23 @@ def usual(part: str, columns: Iterable[str]) -> str | None:
     for name in columns:
         known.setdefault(plain(name), name)
     return next((known[name] for name in USUAL[part] if name in known), None)
+
+
+def columns_of(source: TableSource) -> list[str]:
+    """The columns of the file itself, as people know them."""
+    made = (ARM, SEED, VIEW, FILE)
+    named = [source.name_column] if isinstance(source, FromNames) else []
+    return [name for name in dict.fromkeys((*named, *source.columns)) if name not in made]
+
+
+def usual_arm(source: TableSource, columns: Iterable[str]) -> str | None:
+    """The likeliest column of arms. One of dicts or lists, as trackers write configs, is none."""
+    return usual("arm", [name for name in columns if not _structured(source.sample[name])])
+
+
+def _structured(texts: Sequence[str]) -> bool:
+    held = [text for text in texts if text]
+    return bool(held) and all(text[0] + text[-1] in ("{}", "[]") for text in held)
 
 
 def numeric(texts: Sequence[str]) -> bool:
@@ -152,7 +182,22 @@ def assign(source: TableSource, asked: Asked, mistakes: list[str]) -> Roles | No
     metrics, values = found.scores(bool(view))
     if len(mistakes) > before or seed is None:
         return None
-    return Roles(arm, seed, view, item, step, metrics, values)
+    used = {*arm, seed, *view, item, step, metrics[0], *values}
+    run, state = found.names_of_runs(item, used), found.state(used)
+    guessed = _guessed(source, asked, arm, seed)
+    return Roles(arm, seed, view, item, step, metrics, values, run, state, guessed)
+
+
+def _guessed(source: TableSource, asked: Asked, arm: Sequence[str], seed: str) -> str:
+    """What was guessed of arm and seed, in words; a column that is called so is no guess."""
+    parts = []
+    for part, found in (("arm", ", ".join(arm)), ("seed", seed)):
+        if found in (ARM, SEED) and asked.run is None and isinstance(source, FromNames):
+            where = "names of files" if source.name_column == FILE else source.name_column
+            parts.append(f"{part} from {where}")
+        elif found not in (ARM, SEED) and getattr(asked, part) is None and plain(found) != part:
+            parts.append(f"{part} = {found}")
+    return ", ".join(parts) + " (guessed)" if parts else ""
 
 
 class _Columns:
@@ -160,7 +205,8 @@ class _Columns:
 
     def __init__(self, source: TableSource, asked: Asked, mistakes: list[str]):
         self._source, self._asked, self._mistakes = source, asked, mistakes
-        self._free = [name for name in source.columns if name not in (ARM, SEED, VIEW)]
+        made = (ARM, SEED, VIEW, FILE)
+        self._free = [name for name in source.columns if name not in made]
         for part in ("arm", "seed", "view", "item", "step", "value"):
             for name in self._named(part):  # what is asked for is no guess for another part
                 self._take(name)
@@ -187,14 +233,17 @@ class _Columns:
             self._free.remove(name)
 
     def _absent(self, part: str, name: str) -> str:
-        hint = nearest(name, self._source.columns)
+        hint = nearest(name, columns_of(self._source))
         return f"--{part}={name}: there is no such column in {self._source.name}{hint}"
 
     def several(self, part: str) -> tuple[str, ...]:
         """The columns of a part that several may name together."""
         text = getattr(self._asked, part)
         if text is None:
-            found = usual(part, self._free)
+            if part == "arm":
+                found = usual_arm(self._source, self._free)
+            else:
+                found = usual(part, self._free)
             self._take(found)
             return () if found is None else (found,)
         names = [text] if self._find(text) else text.split(",")
@@ -221,12 +270,42 @@ class _Columns:
 
     def missing(self, part: str) -> str:
         """A mistake: no column has a usual name."""
-        columns = ", ".join(name for name in self._source.columns)
+        columns, pattern = ", ".join(columns_of(self._source)), self._pattern()
+        names = f', or take it from the names of runs: --run="{pattern}"' if pattern else ""
         return (
             f"{self._source.name}: no column is called {part} or similar (columns: {columns});"
-            f" name it by --{part}=COLUMN, or take it from the names of runs:"
-            ' --run="{arm}_s{seed}"'
+            f" name it by --{part}=COLUMN{names}"
         )
+
+    def _pattern(self) -> str:
+        """A pattern to be advised where there are names for it; "" where there are none."""
+        usual_pattern = "{arm}_s{seed}"
+        if isinstance(self._source, FromNames):
+            return usual_pattern
+        columns = self._source.columns
+        column = usual("run", columns)
+        if column is None and self._asked.arm is not None:
+            column = self._find(self._asked.arm)
+        if column is None:
+            return ""
+        found = run_names.guess([text for text in self._source.sample[column] if text])
+        if found is not None:
+            return found.text
+        return usual_pattern if plain(column) in USUAL["run"] else ""
+
+    def names_of_runs(self, item: str | None, used: Iterable[str | None]) -> str | None:
+        """The column that names runs, where it is not known as something else."""
+        if isinstance(self._source, FromNames):
+            column = self._source.name_column
+            return column if column != FILE or FILE in self._source.columns else None
+        if item is not None:  # a name among items may be that of an item
+            return None
+        return usual("run", [name for name in self._source.columns if name not in set(used)])
+
+    def state(self, used: Iterable[str | None]) -> str | None:
+        """The column that says how a run ended."""
+        texts = [name for name in self._source.columns if name not in set(used)]
+        return usual("state", [name for name in texts if not self._numeric(name)])
 
     def scores(self, has_view: bool) -> tuple[tuple[str | None, str | None], tuple[str, ...]]:
         """((the column that names metrics, the metric wanted), columns of scores)."""
@@ -268,7 +347,7 @@ class _Columns:
     def _of_value(
         self, metrics: str | None, has_view: bool, values: tuple[str, ...]
     ) -> tuple[tuple[str | None, str | None], tuple[str, ...]]:
-        name, columns = self._source.name, ", ".join(self._source.columns)
+        name, columns = self._source.name, ", ".join(columns_of(self._source))
         if not values and self._asked.value is None:
             self._mistakes.append(
                 f"{name}: no column has scores (columns: {columns}); name it by --metric=COLUMN"

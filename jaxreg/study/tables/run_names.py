@@ -72,19 +72,34 @@ class Pattern:
         place by which all files match and are not all one run; else folder or name, whichever
         matches more.
         """
+        level = self._level(paths)
+        return [self._at(path, level) for path in paths]
+
+    def runs_of_paths(self, paths: Sequence[PurePath]) -> list[str]:
+        """What stands in that place, with all above it: files of one run have the same."""
+        level = self._level(paths)
+        return [str(PurePath(*_parts(path, level))) for path in paths]
+
+    def _level(self, paths: Sequence[PurePath]) -> int:
+        """The place by which the files are told apart."""
         found = [[self._at(path, level) for path in paths] for level in range(_LEVELS)]
-        for fields in found:
+        for level, fields in enumerate(found):
             runs = {tuple(sorted(each.items())) for each in fields if each is not None}
             if None not in fields and (len(runs) > 1 or len(set(paths)) == 1):
-                return fields
-        return max(found[:2], key=lambda fields: len(fields) - fields.count(None))
+                return level
+        return max((0, 1), key=lambda level: len(paths) - found[level].count(None))
 
     def _at(self, path: PurePath, level: int) -> dict[str, str] | None:
-        folders, name = list(path.parts[:-1]), path.name.split(".")[0]
-        parts = [*folders, name] if level == 1 else folders[: len(folders) - max(0, level - 1)]
+        parts = _parts(path, level)
         if len(parts) < self._depth:
             return None
         return self.of_name("/".join(parts[-self._depth :]))
+
+
+def _parts(path: PurePath, level: int) -> list[str]:
+    """A path down to one of its places: 0 its folder, 1 its own name, 2, ... the folders above."""
+    folders, name = list(path.parts[:-1]), path.name.split(".")[0]
+    return [*folders, name] if level == 1 else folders[: len(folders) - max(0, level - 1)]
 
 
 def _regex(part: str) -> str:

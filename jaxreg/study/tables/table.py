@@ -134,6 +134,19 @@ class TableSource(Protocol):
         ...
 
 
+@runtime_checkable
+class FromNames(Protocol):
+    """A source with columns of arm and seed that are no columns of the file: they are from names.
+
+    name_column: the column of the names of runs; `roles.FILE` where files are named.
+    """
+
+    @property
+    def name_column(self) -> str:
+        """See above."""
+        ...
+
+
 def text_of(value: Any) -> str:
     """A cell as text: "" for nothing, 1.0 as "1.0", True as "True"."""
     if value is None or _is_nan(value) or type(value).__name__ in ("NAType", "NaTType"):

@@ -89,7 +89,7 @@ def test_the_table_says_how_the_file_was_understood(here, capsys):
 
 
 def test_without_a_margin_there_are_intervals_and_no_verdicts(here, capsys):
-    code, out, _ = judged(capsys, "runs.csv", "--baseline=adamw", "--json")
+    code, out, _ = judged(capsys, "runs.csv", *ASK[:2], "--json")
     found = json.loads(out)
     assert code == 0 and {row["verdict"] for row in found["comparisons"]} == {
         "no verdict: no margin"
@@ -155,35 +155,105 @@ def test_it_loads_no_jax_and_little_else(here):
 MISTAKES = [
     ("", ["FILE is missing"]),
     ("run.csv", ["run.csv: there is no such file; did you mean runs.csv?"]),
-    ("runs.csv", ["--baseline is missing: one of the arms adamw, muon, lion, sgd"]),
-    ("runs.csv --baseline=adam", ["there is no such arm; did you mean adamw?"]),
-    ("runs.csv --baseline=adamw --metric=loss", ["--metric=loss: there is no such column"]),
-    ("runs.csv --baseline=adamw --primary=test", ["--primary=test: there is no such view"]),
-    ("runs.csv --baseline=adamw --margin=x", ["--margin=x: must be a number"]),
-    ("runs.csv --baseline=adamw --margin=-1", ["--margin=-1: must be above 0"]),
-    ("runs.csv --baseline=adamw --margins=1", ["judge has no such flag; did you mean --margin?"]),
-    ("runs.csv --baseline=adamw --margin", ["--margin: has no value; write --margin=M"]),
-    ("runs.csv --baseline=adamw --alpha=5", ["--alpha=5: must be above 0 and below 1"]),
-    ("runs.csv --baseline=adamw --claim=best", ["--claim=best: is no claim"]),
-    ("runs.csv --baseline=adamw --paired=maybe", ["--paired=maybe: must be yes, no or auto"]),
-    ("runs.csv --baseline=adamw --diverged=bad", ["must be worst, drop or a number"]),
-    ("runs.csv --baseline=adamw --repeats=max", ["--repeats=max: must be mean"]),
-    ("runs.csv --baseline=adamw --at=first", ["--at=first: must be last, best or a step"]),
-    ("runs.csv --baseline=adamw --at=7", ["--at=7: there is no column of steps"]),
-    ("runs.csv --baseline=adamw --looks=0", ["--looks=0: must be a whole number, 1 or more"]),
-    ("runs.csv --baseline=adamw --look=2", ["--look=2: of how many? give --looks=K"]),
-    ("runs.csv --baseline=adamw --look=3 --looks=2", ["--look=3: only 2 are planned"]),
-    ("runs.csv --baseline=adamw --run=x", ["--run=x: names neither"]),
-    ("runs.csv --baseline=adamw --aa=aa", ["--aa=aa: there is no such arm"]),
-    ("runs.csv --baseline=adamw --require=supported:muon", ["a verdict needs --margin"]),
-    ("runs.csv --baseline=adamw --margin=1 --require=better:muon", ["'better' is no verdict"]),
-    ("runs.csv --baseline=adamw --margin=1 --require=refuted", ["of which arm?"]),
-    ("runs.csv --baseline=adamw --margin=1 --require=refuted:mun", ["did you mean muon?"]),
-    ("runs.csv --baseline=adamw --margin=1 --require=refuted:adamw", ["no such arm to be judged"]),
-    ("runs.csv --baseline=adamw --report=v.pdf", ["--report=v.pdf: must end in .html or .htm"]),
-    ("runs.csv --baseline=adamw --picture=no/v.png", ["there is no directory no"]),
-    ("runs.csv --baseline=adamw --sd=1", ["--sd: belongs to --plan"]),
-    ("runs.csv --baseline=adamw --run={arm}_{seed}", ["runs.csv has no column of names of runs"]),
+    (
+        "runs.csv --lower_is_better",
+        ["missing: one of the arms adamw, muon, lion, sgd [arm = optimizer (guessed)]"],
+    ),
+    ("runs.csv --baseline=adamw", ["val_loss: reads as a loss; say which way is better"]),
+    (
+        "runs.csv --baseline=adamw --lower_is_better --higher_is_better",
+        ["--lower_is_better and --higher_is_better: give one of them"],
+    ),
+    (
+        "runs.csv --lower_is_better --baseline=adamw --margin=1%",
+        ["--margin=1%: must be a number in the unit of the scores: 1 for percent, 0.01 for shares"],
+    ),
+    (
+        "runs.csv --lower_is_better --baseline=adamw --unfinished=no",
+        ["--unfinished=no: must be keep, drop or diverged"],
+    ),
+    ("runs.csv --lower_is_better --baseline=adam", ["there is no such arm; did you mean adamw?"]),
+    (
+        "runs.csv --lower_is_better --baseline=adamw --metric=loss",
+        ["--metric=loss: there is no such column"],
+    ),
+    (
+        "runs.csv --lower_is_better --baseline=adamw --primary=test",
+        ["--primary=test: there is no such view"],
+    ),
+    ("runs.csv --lower_is_better --baseline=adamw --margin=x", ["--margin=x: must be a number"]),
+    ("runs.csv --lower_is_better --baseline=adamw --margin=-1", ["--margin=-1: must be above 0"]),
+    (
+        "runs.csv --lower_is_better --baseline=adamw --margins=1",
+        ["judge has no such flag; did you mean --margin?"],
+    ),
+    (
+        "runs.csv --lower_is_better --baseline=adamw --margin",
+        ["--margin: has no value; write --margin=M"],
+    ),
+    (
+        "runs.csv --lower_is_better --baseline=adamw --alpha=5",
+        ["--alpha=5: must be above 0 and below 1"],
+    ),
+    ("runs.csv --lower_is_better --baseline=adamw --claim=best", ["--claim=best: is no claim"]),
+    (
+        "runs.csv --lower_is_better --baseline=adamw --paired=maybe",
+        ["--paired=maybe: must be yes, no or auto"],
+    ),
+    (
+        "runs.csv --lower_is_better --baseline=adamw --diverged=bad",
+        ["must be worst, drop or a number"],
+    ),
+    ("runs.csv --lower_is_better --baseline=adamw --repeats=max", ["--repeats=max: must be mean"]),
+    (
+        "runs.csv --lower_is_better --baseline=adamw --at=first",
+        ["--at=first: must be last, best or a step"],
+    ),
+    ("runs.csv --lower_is_better --baseline=adamw --at=7", ["--at=7: there is no column of steps"]),
+    (
+        "runs.csv --lower_is_better --baseline=adamw --looks=0",
+        ["--looks=0: must be a whole number, 1 or more"],
+    ),
+    (
+        "runs.csv --lower_is_better --baseline=adamw --look=2",
+        ["--look=2: of how many? give --looks=K"],
+    ),
+    (
+        "runs.csv --lower_is_better --baseline=adamw --look=3 --looks=2",
+        ["--look=3: only 2 are planned"],
+    ),
+    ("runs.csv --lower_is_better --baseline=adamw --run=x", ["--run=x: names neither"]),
+    ("runs.csv --lower_is_better --baseline=adamw --aa=aa", ["--aa=aa: there is no such arm"]),
+    (
+        "runs.csv --lower_is_better --baseline=adamw --require=supported:muon",
+        ["a verdict needs --margin"],
+    ),
+    (
+        "runs.csv --lower_is_better --baseline=adamw --margin=1 --require=better:muon",
+        ["'better' is no verdict"],
+    ),
+    ("runs.csv --lower_is_better --baseline=adamw --margin=1 --require=refuted", ["of which arm?"]),
+    (
+        "runs.csv --lower_is_better --baseline=adamw --margin=1 --require=refuted:mun",
+        ["did you mean muon?"],
+    ),
+    (
+        "runs.csv --lower_is_better --baseline=adamw --margin=1 --require=refuted:adamw",
+        ["no such arm to be judged"],
+    ),
+    (
+        "runs.csv --lower_is_better --baseline=adamw --report=v.pdf",
+        ["--report=v.pdf: must end in .html or .htm"],
+    ),
+    (
+        "runs.csv --lower_is_better --baseline=adamw --picture=no/v.png",
+        ["there is no directory no"],
+    ),
+    ("runs.csv --lower_is_better --baseline=adamw --sd=1", ["--sd: belongs to --plan"]),
+    (
+        "runs.csv --lower_is_better --baseline=adamw --run={arm}_{seed}",
+        ["runs.csv has no column of names of runs"],
+    ),
     ("--plan --sd=1 --margin=1 --alpha=1e-9", ["--alpha: 1e-09 over 1 tests is below"]),
     ("--plan", ["--sd is missing", "--margin is missing"]),
     ("--plan runs.csv --sd=-1 --margin=0", ["takes no file", "--sd=-1", "--margin=0"]),
@@ -221,10 +291,10 @@ def test_text_among_the_scores_hides_no_repeated_seed(here, capsys):
 def test_names_of_a_file_do_not_steer_the_terminal(here, capsys):
     lines = [("\033[31mx", seed, 0.1 * seed) for seed in (1, 2)] + [("y", 1, "nan"), ("y", 2, 1)]
     write(here / "odd.csv", lines)
-    _, _, err = judged(capsys, "odd.csv", "--baseline=z")
+    _, _, err = judged(capsys, "odd.csv", "--baseline=z", "--lower_is_better")
     assert "\033" not in err and "\\x1b[31mx" in err and len(err.splitlines()) == 2
-    words = ("--baseline=y", "--diverged=0", "--margin=1", "--require=supported:\033[31mx")
-    for found in judged(capsys, "odd.csv", *words)[1:]:
+    words = ("--baseline=y", "--diverged=0", "--margin=.9", "--require=supported:\033[31mx")
+    for found in judged(capsys, "odd.csv", "--lower_is_better", *words)[1:]:
         assert "\033" not in found
 
 
@@ -337,7 +407,8 @@ def test_the_function_raises_all_mistakes():
     with pytest.raises(UserErrors) as raised:
         jaxreg.judge(table, baseline="adam", margin=-1, claim="best", at="first", alpha=2)
     text = raised.value.mistakes
-    assert len(text) == 6, text
+    assert len(text) == 7, text
+    assert "val_loss: reads as a loss; say which way is better: lower_is_better=True or" in text[-1]
     assert not [line for line in text if "--" in line], "flags are the command's"
     for word in ("margin=-1", "claim=best", "at=first", "alpha=2", "baseline=adam", "diverged="):
         assert sum(word in line for line in text) == 1, word

@@ -102,6 +102,65 @@ def test_what_only_looks_wrong_is_judged(runs, wanted):
     assert mistakes == [] and question is not None
 
 
+@pytest.mark.parametrize(
+    "name, is_loss",
+    [
+        *((name, True) for name in ("val_loss", "testRMSE", "Val WER", "nll", "bits/byte", "ppl")),
+        *((name, True) for name in ("eval.cross_entropy", "error_rate", "bits_per_byte", "err")),
+        *((name, False) for name in ("accuracy", "glossary", "terror", "BLEU", "lossless", "f1")),
+    ],
+)
+def test_a_score_that_reads_as_a_loss_needs_a_direction(name, is_loss):
+    runs = runs_of(a={name: [0.1, 0.2]}, b={name: [0.3, 0.4]})
+    _, mistakes = ask(runs, baseline="a")
+    line = f"{name}: reads as a loss; say which way is better: --lower_is_better or"
+    assert [each.startswith(line) for each in mistakes] == [True] * is_loss
+    for higher in (True, False):
+        question, mistakes = ask(runs, baseline="a", higher_is_better=higher)
+        assert mistakes == [] and question is not None and question.higher_is_better is higher
+
+
+def test_a_direction_is_of_the_score_and_not_of_other_columns():
+    wide = runs_of(a={"acc": [0.1, 0.2], "loss": [1, 2]}, b={"acc": [0.3, 0.4], "loss": [1, 3]})
+    scores = {"scores": ("acc", "loss")}
+    assert ask(wide, scores, baseline="a", primary="acc")[1] == []
+    assert len(ask(wide, scores, baseline="a", primary="loss")[1]) == 1
+    long = runs_of(a={"test": [1.0, 2.0]}, b={"test": [1.5, 2.5]})
+    assert "loss: reads as a loss" in ask(long, {"scores": ("loss",)}, baseline="a")[1][0]
+
+
+def test_results_have_their_direction():
+    runs = runs_of(a={"loss": [1.0, 2.0]}, b={"loss": [1.5, 2.5]})
+    said = {"baseline": "a", "higher_is_better": False}
+    question, mistakes = ask(runs, said)
+    assert mistakes == [] and question is not None and not question.higher_is_better
+    assert "the results say that lower is better" in ask(runs, said, higher_is_better=True)[1][0]
+    question, mistakes = ask(runs, {"baseline": "a"})
+    assert mistakes == [] and question is not None and question.higher_is_better
+
+
+def test_a_margin_in_points_on_shares_is_refused():
+    runs = runs_of(a=[0.71, 0.75, math.nan], b=[0.73, 0.84, 0.8])
+    asked = {"baseline": "a", "diverged": "worst"}
+    _, [line] = ask(runs, **asked, margin=1.0)
+    assert line.startswith("--margin=1: acc is from 0.71 to 0.84, as shares are")
+    assert "did you mean 0.01?" in line
+    for more in ({"margin": 0.01}, {"margin": 1.0, "same_unit": True}):
+        assert ask(runs, **asked, **more)[1] == []
+    assert ask(runs_of(a=[0.7, 1.2], b=[0.8, 0.9]), baseline="a", margin=1.0)[1] == []
+
+
+def test_a_run_that_is_dropped_is_missed_by_no_pair():
+    runs = Runs(
+        {"a": (1, 2, 3), "b": (3, 2, 1, 4)},
+        {"a": {"acc": np.array([1.0, 2, 3])}, "b": {"acc": np.array([1.0, 2, 4, math.nan])}},
+    )
+    question, mistakes = ask(runs, baseline="a", paired=True, diverged="drop")
+    assert mistakes == [] and question is not None
+    _, [line] = ask(runs, baseline="a", paired=True, diverged="worst")
+    assert "(only in one: 4); give every arm the same seeds, or leave --paired out" in line
+
+
 def test_all_mistakes_come_at_once():
     runs = runs_of(a=[0.1], b=[math.nan, 70.0], c=[0.4, 0.3], d=[60.0, 70.0])
     _, mistakes = ask(runs, baseline="e", primary="x", aa="f", paired=True)
