@@ -4,7 +4,10 @@ text.
 
 import csv
 import dataclasses
+import itertools
+import time
 
+import numpy as np
 import pytest
 
 from jaxreg.cli.main import main
@@ -70,6 +73,27 @@ def test_all_sections_a_dot_per_run_and_a_verdict_per_arm(shown):
         "document.querySelector('.headline')) & Node.DOCUMENT_POSITION_FOLLOWING"
     )
     assert order, "warnings stand above what came out"
+
+
+@pytest.mark.parametrize("size", [1.0, 10.0, 0.002])
+def test_the_ticks_of_an_axis_differ(shown, size):
+    runs = make_runs(num_seeds=20)
+    table = {arm: dict(row) for arm, row in runs.scores.items()}
+    for view, values in table["adamw"].items():  # the dots reach further than the interval
+        table["muon"][view] = values + size * np.linspace(-1.5, 4.5, 20)
+    browser = shown(dataclasses.replace(runs, scores=table), margin=size, higher_is_better=True)
+    find = (
+        "return [...document.querySelectorAll('svg.chart')].map((chart) =>"
+        " [...chart.querySelectorAll('text.tick')].map((tick) => tick.textContent))"
+    )
+    deadline = time.monotonic() + 10
+    while len(charts := browser.run(find)) < 3 and time.monotonic() < deadline:
+        time.sleep(0.05)  # each is drawn when its place is measured
+    assert len(charts) == 3
+    for labels in charts:
+        values = [float(label.replace("−", "-")) for label in labels]
+        steps = {round(b - a, 9) for a, b in itertools.pairwise(values)}
+        assert len(values) > 2 and len(steps) == 1 and min(steps) > 0, labels
 
 
 def test_the_page_writes_numbers_as_the_texts_do(shown):

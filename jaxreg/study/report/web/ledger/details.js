@@ -45,7 +45,7 @@ function questionSpec(claim, question) {
   };
   return {
     label: `${question.name}: ${question.measure}, seed by seed`, axis: question.unit, domain: extent(values.concat(question.predict), [-1.3 * margin, 1.3 * margin]),
-    tick: (value) => signed(value, 0 === value % 1 ? 0 : 1), lane: 46, band: [-margin, margin], lines: [{ at: 0, text: `no effect · margin ±${level(question.margin, question)}`, key: "zero" }],
+    tick: (value, all) => signed(value, tickDigits(all)), lane: 46, band: [-margin, margin], lines: [{ at: 0, text: `no effect · margin ±${level(question.margin, question)}`, key: "zero" }],
     rows: [found, predicted],
   };
 }
@@ -80,7 +80,7 @@ function drawSecondary(box, claim) {
     const chart = html("div");
     box.append(chart, saving(svgButton(`${claim.id} beside it, ${unit}`, chart)));
     responsive(chart, (width) => rowChart(width, {
-      label: `Secondary effects in ${unit}`, axis: unit, domain: extent(values, [0]), tick: (value) => signed(value, value % 1 === 0 ? 0 : 2), lane: 46, band: null,
+      label: `Secondary effects in ${unit}`, axis: unit, domain: extent(values, [0]), tick: (value, all) => signed(value, tickDigits(all)), lane: 46, band: null,
       lines: [{ at: 0, text: "no effect", key: "zero" }], rows: entries.map((entry) => chartRow(claim, entry, entry.name)),
     }));
   }

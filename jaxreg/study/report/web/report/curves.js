@@ -37,7 +37,7 @@ function curveScale(recorded, keys, kind) {
   const last = Math.max(1, ...series.flatMap((curve) => curve.steps));
   const values = series.flatMap((curve) => [...curve.mean, ...(curve.lo ?? []), ...(curve.hi ?? [])]).filter(known);
   if (kind === "loss") return { steps: [0, last], values: [0, Math.max(0.1, ...values) * 1.03], tick: (value) => String(value) };
-  return { steps: [0, last], values: [Math.min(0.45, ...values), 1], tick: (value) => percent(value, 0) };
+  return { steps: [0, last], values: [Math.min(0.45, ...values), 1], tick: (value, all) => percent(value, tickDigits(all, 100)) };
 }
 
 function curvePanels(width, recorded, keys, kind) {
@@ -72,8 +72,9 @@ function curvePicture(arm, keys, kind, scale, width) {
   const [left, right, top, bottom] = [34, width - 4, 6, height - 18];
   const x = linear(scale.steps, [left, right]);
   const y = linear(scale.values, [bottom, top]);
-  const axis = ticks(...scale.values, 3).map((value) => [svg("line", { class: "grid", x1: left, x2: right, y1: y(value), y2: y(value) }),
-    svg("text", { class: "tick", x: left - 5, y: y(value) + 3.5, "text-anchor": "end" }, scale.tick(value))]);
+  const marks = ticks(...scale.values, 3);
+  const axis = marks.map((value) => [svg("line", { class: "grid", x1: left, x2: right, y1: y(value), y2: y(value) }),
+    svg("text", { class: "tick", x: left - 5, y: y(value) + 3.5, "text-anchor": "end" }, scale.tick(value, marks))]);
   const steps = [[0, "start", 0], [scale.steps[1], "end", 0]].map(([step, anchor]) => svg("text", { class: "tick", x: x(step), y: height - 4, "text-anchor": anchor },
     step === 0 ? "step 0" : String(step)));
   const curves = keys.map((key, index) => ({ curve: payload.curves[arm.name][key], index })).filter(({ curve }) => curve);

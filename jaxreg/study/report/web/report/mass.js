@@ -22,7 +22,7 @@ function massSpec(shown) {
   const reference = massOf({ name: payload.baseline }, "noun")?.mean;
   return {
     label: "The verb's attention on noun and determiner, per arm", axis: "share of the verb’s attention",
-    domain: extent(values, [0], 0.02), tick: (value) => percent(value, 0), lane: 56,
+    domain: extent(values, [0], 0.02), tick: (value, all) => percent(value, tickDigits(all, 100)), lane: 56,
     lines: known(reference) ? [{ at: reference, text: `noun, ${baselineTitle}`, key: "reference" }] : [],
     rows: shown.map((arm) => ({
       title: arm.title ?? arm.name, tag: kindTag(arm) ?? (dropsAttention(arm) ? "with dropout" : null),

@@ -11,6 +11,6 @@ const effectRange = (pair) => (knownPair(pair) ? `[${effect(pair[0])}, ${effect(
 const scaled = (value) => (known(value) ? Number((metric.scale * value).toPrecision(6)) : null);
 const scaledPair = (pair) => (pair ?? [null, null]).map(scaled);
 const effectAxis = isAccuracy ? "points of accuracy" : `${metric.unit} of loss`;
-// A tick of an axis of effects: whole points, or as many digits as nats need.
-const effectTick = (value) => (isAccuracy ? points(value, 0) : signed(value, 3).replace(/\.?0+$/, "") || "0");
+// A tick of an axis of effects, in points or nats.
+const effectTick = (value, all) => effect(value, tickDigits(all, metric.scale));
 const marginText = () => (isAccuracy ? fixed(100 * payload.margin, 0) : String(payload.margin));

@@ -43,7 +43,7 @@ function pathwaySpec(shown) {
   const values = shown.flatMap((arm) => PATHWAYS.flatMap(({ name }) => [pathwayOf(arm, name)?.mean, ...(pathwayOf(arm, name)?.ci95 ?? [])]));
   return {
     label: "Accuracy with connections cut, per arm", axis: "accuracy on held-out pairs with an informative determiner",
-    domain: extent(values, [CHANCE - 0.02, 1], 0.01), tick: (value) => percent(value, 0), lane: 44, sideName: "after the worse single cut",
+    domain: extent(values, [CHANCE - 0.02, 1], 0.01), tick: (value, all) => percent(value, tickDigits(all, 100)), lane: 44, sideName: "after the worse single cut",
     lines: [{ at: CHANCE, text: "chance", key: "chance" }],
     rows: shown.map((arm) => ({
       title: arm.title ?? arm.name, tag: kindTag(arm), side: [percent(weakerPath(arm))],

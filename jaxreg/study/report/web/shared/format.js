@@ -44,6 +44,12 @@ function ticks(low, high, count) {
   return found;
 }
 
+// Digits behind the point that tell the ticks of an axis apart, where each is shown times `scale`.
+function tickDigits(values, scale = 1) {
+  if (values.length < 2) return 3;
+  return Math.min(12, Math.max(0, -Math.floor(Math.log10(scale * (values[1] - values[0])) + 1e-9)));
+}
+
 const linear = ([low, high], [from, to]) => (value) => from + ((value - low) / (high - low)) * (to - from);
 
 // The smallest interval that holds all known values and the given ones, with a little air.

@@ -1,6 +1,6 @@
 // A chart with one row per arm and one shared horizontal axis: effects, pathways, attention mass, predictions.
 //
-// spec: { label, axis, domain, tick(value), lane (height of the marks), lines: [{ at, text, key }], band: [from, to] | null,
+// spec: { label, axis, domain, tick(value, all ticks), lane (height of the marks), lines: [{ at, text, key }], band: [from, to] | null,
 //         rows: [{ title, tag, side, sideKey, tip, draw(group, x, lane) }] }
 // whole: the chart is one image and its rows cannot be focused.
 // sideName, if any, is the heading of the side texts. Wide: title left, side text right. Narrow: both above the marks.
@@ -33,7 +33,7 @@ function chartAxis(frame, spec) {
   const values = ticks(...spec.domain, Math.max(3, Math.round((right - left) / 58)));
   const marks = values.map((value) => svg("g", {},
     svg("line", { class: "grid", x1: x(value), x2: x(value), y1: HEAD_HEIGHT, y2: bottom }),
-    svg("text", { class: "tick", x: x(value), y: bottom + 17, "text-anchor": "middle" }, spec.tick(value))));
+    svg("text", { class: "tick", x: x(value), y: bottom + 17, "text-anchor": "middle" }, spec.tick(value, values))));
   const name = svg("text", { class: "axis-name", x: (left + right) / 2, y: bottom + 37, "text-anchor": "middle" }, spec.axis);
   return svg("g", { "aria-hidden": "true" }, marks, name);
 }

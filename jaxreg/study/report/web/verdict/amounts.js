@@ -6,12 +6,6 @@ const amountRange = (pair, digits) => (knownPair(pair) ? `${fixed(pair[0], digit
 const changeRange = (pair, digits) => (knownPair(pair) ? `[${signed(pair[0], digits)}, ${signed(pair[1], digits)}]` : "");
 const effectWords = (entry) => [change(entry.difference, entry.digits), changeRange(entry.ci95, entry.digits)].filter(Boolean).join(" ");
 
-// Digits behind the point that tell the ticks of an axis apart.
-function tickDigits([low, high]) {
-  const marks = ticks(low, high, 10);
-  return marks.length < 2 ? 1 : Math.min(12, Math.max(0, -Math.floor(Math.log10((marks[1] - marks[0]) * 1.000001))));
-}
-
 const arrow = payload.better === "higher" ? "← worse · better →" : "← better · worse →";
 const needsWords = (entry) => (entry.needs ? `needs ${entry.needs}` : "");
 const seedWords = (seed, words) => (seed === null ? words : `seed ${seed}: ${words}`);

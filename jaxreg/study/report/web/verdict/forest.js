@@ -40,7 +40,7 @@ function forestSpec(view, narrow) {
   const domain = forestDomain(values, margin);
   return {
     label: `Difference from ${baselineTitle} on ${view}, per arm`, axis: `${view}, difference from ${baselineTitle}   (${arrow})`, domain,
-    tick: (value) => signed(value, tickDigits(domain)), lane: 46, band: margin === null ? null : [-margin, margin],
+    tick: (value, all) => signed(value, tickDigits(all)), lane: 46, band: margin === null ? null : [-margin, margin],
     lines: [{ at: 0, text: margin === null ? "no difference" : `no difference · margin ±${margin}`, key: "zero", anchor: guideAnchor(0, domain) }],
     rows: rows.map((arm) => forestRow(arm, view, narrow)),
   };

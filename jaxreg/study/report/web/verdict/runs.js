@@ -16,7 +16,7 @@ function runsSpec(shown) {
   const domain = extent(cells.flatMap((cell) => [...cell.dots.map(([, value]) => value), ...(cell.ci95 ?? [])]));
   const base = accuracy(payload.baseline, payload.primary);
   return {
-    label: `${payload.primary} of every run, per arm`, axis: `${payload.primary}   (${arrow})`, domain, tick: (value) => fixed(value, tickDigits(domain)), lane: 46, band: null,
+    label: `${payload.primary} of every run, per arm`, axis: `${payload.primary}   (${arrow})`, domain, tick: (value, all) => fixed(value, tickDigits(all)), lane: 46, band: null,
     lines: known(base?.mean) ? [{ at: base.mean, text: "mean of the baseline", key: "reference", anchor: guideAnchor(base.mean, domain) }] : [], rows: shown.map(runsRow),
   };
 }
