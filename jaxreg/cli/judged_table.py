@@ -84,6 +84,7 @@ def _verdict(row: Mapping[str, Any]) -> Text:
     found = found.replace("refuted: ", "refuted:\n")
     more = row["needs"].replace(" each", "")
     words = [found, f"needs {more}" if more else ""]
+    words += ["(a loss is\nnot excluded)"] if row["harm_excluded"] is False else []
     return Text("\n".join(word for word in words if word), style=style_of(row["verdict"]).terminal)
 
 

@@ -404,8 +404,9 @@ def judge_runs(runs: Runs, question: Question) -> Outcome:
     (paired, why, correlation), "test", "looks" (planned, look), "notes"; "seeds_by_arm" where
     the arms' seeds differ; and in each row of "comparisons" "pairing", "runs" (of the arm, of the
     baseline), "effect" ("better", "worse", "equal" as seen), "always_valid95" (of paired runs: an
-    interval that holds however often one looks, null where it is unbounded) and "reason" of the
-    verdict.
+    interval that holds however often one looks, null where it is unbounded) and, on the primary
+    view, "reason" of the verdict and "harm_excluded" (of a negligible effect: whether a loss of the
+    margin is excluded, too).
     "per_seed" of a row is empty where nothing is paired. "per_seed" of an arm has no run that was
     left out. "ci95" is None where a single run is left.
 
@@ -497,8 +498,19 @@ def _more(
         "runs": [len(sample)] * 2 if paired else list(sample.sizes),
         "always_valid95": _always_valid(sample),
         "effect": "equal" if effect == 0 else "better" if effect > 0 else "worse",
-        "reason": verdicts[row["arm"]].reason if primary else None,
+        "reason": _reason(verdicts[row["arm"]], asked) if primary else None,
+        **({"harm_excluded": verdicts[row["arm"]].harm_excluded} if primary else {}),
     }
+
+
+def _reason(judged: verdict.Verdict, asked: _Asked) -> str:
+    """The verdict's reason; of a negligible effect what was shown of a loss, and what not."""
+    if judged.harm_excluded is None or "either way" in judged.reason:
+        return judged.reason
+    if judged.harm_excluded:
+        return f"a gain or a loss of the margin {asked.margin:g} is excluded"
+    margin = f"{asked.margin:g}"
+    return f"a gain of the margin {margin} is excluded; a loss of the margin is not"
 
 
 def _with_interval(entry: dict[str, Any]) -> dict[str, Any]:

@@ -116,6 +116,8 @@ class Verdict:
     reason: one sentence.
     p_margin_holm: of a superiority, the corrected p of "no more than the margin, in the direction
         seen"; None for all else.
+    harm_excluded: whether an effect of the margin is excluded in the other direction, too, where a
+        superiority is negligible; None for all else.
     """
 
     label: str
@@ -127,6 +129,7 @@ class Verdict:
     reason: str
     by_margin: bool | None = None
     p_margin_holm: float | None = None
+    harm_excluded: bool | None = None
 
 
 def words(label: str | None, by_margin: bool | None) -> str:
@@ -329,7 +332,7 @@ def _decide(
     sample = comparison.differences
     estimate = samples.estimate(sample)
     label, reason = _too_few(comparison, alpha) or _rule(comparison, estimate, alpha, corrected)
-    seeds_needed, p_margin, by_margin = None, None, None
+    seeds_needed, p_margin, by_margin, harm_excluded = None, None, None, None
     if label == INCONCLUSIVE:
         seeds_needed, why = _seeds_needed(comparison, alpha, num_tests)
         reason = f"{reason}; {why}"
@@ -337,6 +340,7 @@ def _decide(
         ahead = estimate * comparison.direction > 0
         p_margin = corrected.beyond if ahead else corrected.other_beyond
         by_margin = p_margin <= alpha if label in (SUPPORTED, OPPOSITE) else None
+        harm_excluded = corrected.other_excluded <= alpha if label == NEGLIGIBLE else None
     interval = samples.interval(sample)
     return Verdict(
         label,
@@ -348,6 +352,7 @@ def _decide(
         reason,
         by_margin,
         p_margin,
+        harm_excluded,
     )
 
 

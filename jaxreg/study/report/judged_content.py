@@ -26,11 +26,15 @@ _SAME = (
 MOST_LISTED = 8
 """Arms that one line of the headline, or one warning, names."""
 
+NO_GAIN = "no gain"
+"""Of a negligible effect whose loss may matter: how the headline groups it."""
+
 WORDS = {
     "superiority": {
         verdict.SUPPORTED: "Better (an effect of {margin} is not excluded)",
         verdict.OPPOSITE: "Worse (by {margin} is not excluded)",
-        verdict.NEGLIGIBLE: "Too small to matter (an effect of {margin} is excluded)",
+        verdict.NEGLIGIBLE: "Too small to matter (a gain or a loss of {margin} is excluded)",
+        NO_GAIN: "No gain of {margin} (it is excluded; a loss of {margin} is not)",
         verdict.INCONCLUSIVE: "Undecided with these runs",
         verdict.NOT_TESTABLE: "Not testable",
     },
@@ -202,6 +206,7 @@ def _row(
     return {
         **{key: row[key] for key in _SAME},
         "needs": _needs(row),
+        "harm_excluded": row.get("harm_excluded"),
         **({"errors": errors} if errors else {}),
         "reason": row["reason"] if row["verdict"] else None,
         "dots": _dots(row["per_seed"], seeds) if decides else [],
@@ -280,7 +285,7 @@ def _headline(shown: Mapping[str, Any]) -> list[str]:
     kinds = {arm["name"]: arm["kind"] for arm in shown["arms"]}
     rows = [row for row in primary_rows(shown) if kinds[row["arm"]] == "arm"]
     for label, words in WORDS[shown["claim"]].items():
-        found = [row for row in rows if row["verdict"] == label]
+        found = [row for row in rows if _group(row) == label]
         if found:
             listed = _listed(found, shown["better"])
             sentences.append(f"{words.format(margin=margin_of(shown))}: {listed}.")
@@ -289,6 +294,11 @@ def _headline(shown: Mapping[str, Any]) -> list[str]:
         listed = _listed(open_rows, shown["better"])
         sentences.append(f"Differences, with 95% intervals: {listed}.")
     return sentences
+
+
+def _group(row: Mapping[str, Any]) -> str | None:
+    """The verdict, and `NO_GAIN` for a negligible effect of which only a gain is excluded."""
+    return NO_GAIN if row["harm_excluded"] is False else row["verdict"]
 
 
 def _listed(rows: Sequence[Mapping[str, Any]], better: str) -> str:

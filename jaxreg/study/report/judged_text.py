@@ -27,6 +27,7 @@ def markdown(shown: Mapping[str, Any]) -> str:
         cell = shown["table"][row["arm"]][shown["primary"]]
         label = verdict.words(row["verdict"], row["by_margin"])
         found = f"**{label}**" if label else "–"
+        found += " (a loss is not excluded)" if row["harm_excluded"] is False else ""
         rows.append(
             (
                 _escaped(row["arm"]),
@@ -68,7 +69,7 @@ def paragraph(shown: Mapping[str, Any]) -> str:
         *(f"{line[0].upper()}{line[1:]}." for line in shown["left_out"]),
         _how(shown),
         f"The mean of {shown['baseline']} is {number(base['mean'], base['digits'])}.",
-        *(_finding(row, kinds[row["arm"]]) for row in primary_rows(shown)),
+        *(_finding(row, kinds[row["arm"]], shown) for row in primary_rows(shown)),
     ]
     listed = "; ".join(source["full"] for source in shown["sources"])
     return " ".join([*sentences, f"Sources: {listed}. Computed by jaxreg {jaxreg.__version__}."])
@@ -100,7 +101,7 @@ def _how(shown: Mapping[str, Any]) -> str:
     )
 
 
-def _finding(row: Mapping[str, Any], kind: str) -> str:
+def _finding(row: Mapping[str, Any], kind: str, shown: Mapping[str, Any]) -> str:
     digits = row["digits"]
     arm = f"the A/A arm {row['arm']}" if kind == "aa" else row["arm"]
     found = f"The difference of {arm} is {signed(row['difference'], digits)}"
@@ -113,7 +114,19 @@ def _finding(row: Mapping[str, Any], kind: str) -> str:
         label, _, kind = row["verdict"].partition(": ")
         by_margin = ", by the margin" if row["by_margin"] else ""
         found += f"; verdict: {label}{f' ({kind})' if kind else ''}{by_margin}"
+    if row["harm_excluded"] is False:
+        found += ", that is, no gain of the margin; a loss of the margin is not excluded"
+    if _is_seen_alone(row, shown):
+        found += ", although the interval, which is not corrected, excludes 0"
     return f"{found}; 80% power needs {row['needs']}." if row["needs"] else f"{found}."
+
+
+def _is_seen_alone(row: Mapping[str, Any], shown: Mapping[str, Any]) -> bool:
+    """Whether the interval lies beside 0, and the corrected test does not see a difference."""
+    if not has_ends(row["ci95"]) or row["p_holm"] is None or shown["claim"] != "superiority":
+        return False
+    low, high = row["ci95"]
+    return row["p_holm"] > shown["alpha"] and (low > 0 or high < 0)
 
 
 def _escaped(text: str) -> str:

@@ -245,6 +245,55 @@ def test_the_paragraph_counts_the_runs_that_were_judged():
     assert "Runs without a score on test were left out: muon 2 of 8. Differences" in told
 
 
+def test_a_gain_that_is_excluded_is_not_called_no_difference():
+    """Of a loss as large as the margin it says that it is not excluded, everywhere."""
+    stream = np.random.default_rng(1)
+    runs = Runs(
+        dict.fromkeys(("base", "same", "worse"), tuple(range(12))),
+        {
+            arm: {"acc": center + stream.normal(0, spread, 12)}
+            for arm, center, spread in (("base", 80, 0.5), ("same", 80, 0.5), ("worse", 79.2, 1.1))
+        },
+    )
+    question = Question("base", "acc", margin=1.0, paired=False)
+    shown = judged_content.content(make_outcome(runs, question), question)
+    rows = {row["arm"]: row for row in shown["comparisons"]}
+    assert {arm: row["harm_excluded"] for arm, row in rows.items()} == {
+        "same": True,
+        "worse": False,
+    }
+    assert rows["worse"]["verdict"] == rows["same"]["verdict"] == verdict.NEGLIGIBLE
+    assert rows["worse"]["ci95"][0] < -1 and rows["same"]["ci95"][0] > -1
+    assert rows["same"]["reason"] == "a gain or a loss of the margin 1 is excluded"
+    open_loss = "a gain of the margin 1 is excluded; a loss of the margin is not"
+    assert rows["worse"]["reason"] == open_loss and open_loss in judged_page.render(shown)
+    _, small, open_one = shown["headline"]
+    assert small.startswith("Too small to matter (a gain or a loss of 1 is excluded): same")
+    assert open_one.startswith("No gain of 1 (it is excluded; a loss of 1 is not): worse")
+    told = judged_text.paragraph(shown)
+    assert told.count("no gain of the margin; a loss of the margin is not excluded") == 1
+    assert judged_text.markdown(shown).count("(a loss is not excluded)") == 1
+    console = Console(width=80, record=True, file=open("/dev/null", "w"))
+    console.print(judged_table.table(shown))
+    assert console.export_text().count("(a loss is") == 1
+
+
+def test_an_interval_beside_zero_that_the_corrected_test_does_not_share_is_said():
+    stream = np.random.default_rng(0)
+    names = ("base", "near", *(f"arm{i}" for i in range(9)))
+    table = {arm: {"acc": stream.normal(0, 1, 10)} for arm in names}
+    table["near"] = {"acc": table["base"]["acc"] + 0.3 + stream.normal(0, 0.9, 10)}
+    runs = Runs(dict.fromkeys(names, tuple(range(10))), table)
+    question = Question("base", "acc", margin=1.0, paired=True)
+    shown = judged_content.content(make_outcome(runs, question), question)
+    near = next(row for row in shown["comparisons"] if row["arm"] == "near")
+    assert near["ci95"][0] > 0 and near["p"] < 0.05 < near["p_holm"]
+    [sentence] = re.findall(
+        r"The difference of near is .*?excludes 0", judged_text.paragraph(shown)
+    )
+    assert sentence.endswith("although the interval, which is not corrected, excludes 0")
+
+
 def test_unpaired_runs_of_different_numbers():
     runs = make_runs()
     seeds = {arm: tuple(f"{arm}{i}" for i in range(8 + k)) for k, arm in enumerate(runs.arms)}
