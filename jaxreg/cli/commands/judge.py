@@ -1,6 +1,7 @@
 """`jaxreg judge`: is this difference real? For results of any framework; loads no JAX."""
 
 import dataclasses
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -83,6 +84,8 @@ VERDICTS = {
     "inconclusive": "inconclusive",
 }
 """As --require has it -> how the verdict begins."""
+BY_MARGIN = " by the margin"
+"""Behind "supported" and "opposite" in --require: it must be shown to be so large."""
 _PAIRED: Mapping[str, bool | Literal["auto"]] = {"yes": True, "no": False, "auto": "auto"}
 
 
@@ -130,10 +133,12 @@ def run(given: Arguments) -> int:
     forgets = bool(given.flags["--no_memory"])
     kept = None if forgets else judged_before.place(files.expanded(given.positions))
     judged = judge.decide(found.runs, question, command=_command(given))
+    is_new = kept is not None and not kept.exists()
     warning = None if kept is None else judged_before.remember(kept, found.runs, question)
+    notes = [judged_before.note(kept)] if kept is not None and is_new and kept.exists() else []
     judged = dataclasses.replace(judged, warnings=() if warning is None else (warning,))
     _write(judged, outputs)
-    _print(judged, outputs, as_json=bool(given.flags["--json"]))
+    _print(judged, outputs, notes, as_json=bool(given.flags["--json"]))
     return _exit_code(judged, required)
 
 
@@ -213,12 +218,15 @@ def _outputs(flags: Mapping[str, str | None], mistakes: list[str]) -> _Outputs:
 
 
 def _required(text: str | None, mistakes: list[str]) -> list[tuple[str, str]]:
-    """(verdict, arm) of every part of --require."""
+    """(verdict, arm) of every part of --require; verdicts as they are printed will do, too."""
     found = []
-    for part in [] if text is None else text.split(","):
+    plain = re.sub(r",\s*by the margin\b|_by_(the_)?margin\b", BY_MARGIN, text or "")
+    plain = re.sub(r"\brefuted: ?(?=(opposite|negligible)\b[^,]*:)", "", plain)
+    for part in [] if text is None else plain.split(","):
         label, colon, arm = part.partition(":")
-        if label not in VERDICTS:
-            hint = nearest(label, VERDICTS)
+        kinds = [*VERDICTS, *(kind + BY_MARGIN for kind in ("supported", "opposite"))]
+        if label not in kinds:
+            hint = nearest(label, kinds)
             mistakes.append(f"--require={part}: {label!r} is no verdict{hint}")
         elif not colon or not arm:
             mistakes.append(f"--require={part}: of which arm? write {label}:ARM")
@@ -260,7 +268,7 @@ def _write(judged: "Judgement", outputs: _Outputs) -> None:
         write_bytes(path, content)
 
 
-def _print(judged: "Judgement", outputs: _Outputs, *, as_json: bool) -> None:
+def _print(judged: "Judgement", outputs: _Outputs, notes: Sequence[str], *, as_json: bool) -> None:
     if as_json:
         from jaxreg.store.atomic import to_json
 
@@ -272,7 +280,7 @@ def _print(judged: "Judgement", outputs: _Outputs, *, as_json: bool) -> None:
     from jaxreg.cli import judged_table
 
     console = Console(highlight=False)
-    for line in judged.runs.understood:
+    for line in (*judged.runs.understood, *notes):
         console.print(Text(printable(line), style="dim"))
     console.print(judged_table.table(judged.shown))
     console.print(Text(f"In words: {printable(judged.paragraph())}"))
@@ -294,11 +302,16 @@ def _numbers(judged: "Judgement") -> dict[str, Any]:
 def _exit_code(judged: "Judgement", required: Sequence[tuple[str, str]]) -> int:
     import sys
 
+    from jaxreg.study.analysis.verdict import words
+
     missed = []
     for label, arm in required:
         verdict = judged.verdicts[arm]
-        if not verdict.label.startswith(VERDICTS[label]):
-            missed.append(f"--require={label}:{arm}: {arm} is {verdict.label} ({verdict.reason})")
+        start = VERDICTS[label.removesuffix(BY_MARGIN)]
+        is_large = verdict.by_margin or not label.endswith(BY_MARGIN)
+        if not (verdict.label.startswith(start) and is_large):
+            said = words(verdict.label, verdict.by_margin)
+            missed.append(f"--require={label}:{arm}: {arm} is {said} ({verdict.reason})")
     for line in missed:
         print(f"jaxreg judge: {printable(line)}", file=sys.stderr)
     return UNMET if missed else DONE

@@ -55,6 +55,14 @@ def remember(path: Path, runs: Runs, question: Question) -> str | None:
     return _warning(fewer, numbers) if fewer and question.looks == 1 else None
 
 
+def note(path: Path) -> str:
+    """A line on the file, for the command that makes it."""
+    return (
+        f"{path.name}, beside the input, remembers how many runs were judged, to warn where runs"
+        " are added until a difference is significant (--no_memory leaves it out)"
+    )
+
+
 def _asked(question: Question) -> dict[str, Any]:
     """What makes it the same question; another margin or alpha is no other question."""
     return {

@@ -102,6 +102,10 @@ def test_without_a_margin_there_are_intervals_and_no_verdicts(here, capsys):
     [
         ("supported:muon", 0, 0),
         ("supported:muon,refuted:sgd,opposite:sgd,negligible:lion,refuted:lion", 0, 0),
+        ("supported, by the margin:muon,supported by the margin:muon,negligible:lion", 0, 0),
+        ("supported_by_margin:muon,refuted: opposite, by the margin:sgd", 0, 0),
+        ("refuted: negligible:lion,refuted: opposite:sgd", 0, 0),
+        ("supported by the margin:lion", 3, 1),
         ("supported:lion", 3, 1),
         ("supported:muon,supported:sgd,inconclusive:lion", 3, 2),
     ],
@@ -331,6 +335,20 @@ def test_seeds_that_were_added_are_warned_of(here, capsys):
     ), "another question"
     write(here / "runs.csv", rows(6))
     assert json.loads(judged(capsys, "runs.csv", *ASK, "--json")[1])["warnings"] == []
+
+
+def test_a_verdict_by_the_margin_is_more_than_a_verdict(here, capsys):
+    words = ("runs.csv", "--baseline=adamw", "--lower_is_better", "--margin=.059")
+    for required, code in (("supported:muon", 0), ("supported by the margin:muon", 3)):
+        found, _, err = judged(capsys, *words, f"--require={required}")
+        assert found == code and ("muon is supported (significant" in err) is (code == 3)
+
+
+def test_the_memory_is_named_when_it_is_made(here, capsys):
+    line = ".runs.csv.judged.json, beside the input, remembers how many runs were judged"
+    assert line in judged(capsys, "runs.csv", *ASK)[1]
+    assert line not in judged(capsys, "runs.csv", *ASK)[1]
+    assert line not in judged(capsys, "runs.csv", *ASK, "--no_memory")[1]
 
 
 def test_the_memory_is_left_out_where_it_cannot_or_shall_not_be_kept(here, capsys, monkeypatch):
