@@ -3,6 +3,7 @@
 Every check uses the same batch size, so that a subject is compiled a few times in all.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 
 from jaxreg.audit import draws
 from jaxreg.audit.check import CheckFailed, NotApplicable
-from jaxreg.audit.subject import Batch, State, Subject, accessors
+from jaxreg.audit.subject import Batch, State, StateOf, Subject, accessors
 
 SIZE = 8
 """Examples in the batch of most checks."""
@@ -47,7 +48,13 @@ class Bench:
     """
 
     def __init__(self, subject: Subject, seed: int = 0, like: "Bench | None" = None):
-        self.subject = subject
+        steps = {
+            name: StateOf(function, accessors(subject)[0])
+            for name in ("step", "accumulate")
+            if (function := getattr(subject, name)) is not None
+            and not isinstance(function, StateOf)
+        }
+        self.subject = dataclasses.replace(subject, **steps)
         self.seed = seed
         self._known: dict = {}
         self._programs: dict = {}
@@ -71,7 +78,7 @@ class Bench:
         def make() -> "Bench":
             other = Bench(self.subject.knobs[knob](strength), self.seed, like=self)
             pairs = ((getattr(x.subject, n) for x in (self, other)) for n in _COMPILED)
-            if all(mine is theirs for mine, theirs in pairs):
+            if all(mine == theirs for mine, theirs in pairs):
                 other._programs = self._programs
             return other
 
@@ -142,7 +149,7 @@ class Bench:
         state: State | None = None,
     ) -> np.ndarray:
         """Losses [B], or the mean []."""
-        return np.asarray(self._called("loss", self.subject.loss, batch, key, train, state))
+        return np.asarray(self.called("loss", self.subject.loss, batch, key, train, state))
 
     def logits(
         self,
@@ -157,7 +164,7 @@ class Bench:
           NotApplicable: the subject gives none.
         """
         self.require("logits")
-        return np.asarray(self._called("logits", self.subject.logits, batch, key, train, state))
+        return np.asarray(self.called("logits", self.subject.logits, batch, key, train, state))
 
     def gradient(
         self,
@@ -167,7 +174,7 @@ class Bench:
         state: State | None = None,
     ) -> tuple[Any, Any]:
         """The gradient of the mean loss, a tree like the parameters; and the losses."""
-        return self._called("gradient", self.with_gradient, batch, key, train, state)
+        return self.called("gradient", self.with_gradient, batch, key, train, state)
 
     def with_gradient(self, state: State, batch: Batch, key: jax.Array, train: bool) -> tuple:
         """`gradient`, not compiled."""
@@ -189,7 +196,7 @@ class Bench:
         step = self.subject.step
         if step is None:
             raise NotApplicable("needs `step`")
-        return self._called("step", lambda s, b, k, train: step(s, b, k), batch, key, True, state)
+        return self.called("step", lambda s, b, k, train: step(s, b, k), batch, key, True, state)
 
     @cached_property
     def moving_state(self) -> State:
@@ -208,7 +215,8 @@ class Bench:
             f"the first {MOST_STILL_STEPS} steps move no parameter: see schedule_moves"
         )
 
-    def _called(self, name, function, batch, key, train, state):
+    def called(self, name, function, batch, key, train, state):
+        """What a function of a subject returns, compiled once for each name and mode."""
         arguments = (
             self.state if state is None else state,
             self.batch() if batch is None else batch,

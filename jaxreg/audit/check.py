@@ -17,6 +17,7 @@ class Finding:
         it failed, and the person gave a reason by `--known`.
       detail: one line with the number that shows it, or what would be needed.
       reason: of a known failure.
+      raised: whether it failed because the subject raised an exception in it.
 
     Example:
       >>> from jaxreg import audit
@@ -29,6 +30,7 @@ class Finding:
     status: Status
     detail: str
     reason: str | None = None
+    raised: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

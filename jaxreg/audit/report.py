@@ -58,6 +58,9 @@ def failure_lines(findings: Iterable[Finding]) -> list[str]:
         if finding.status == "FAILED":
             check = all_checks()[finding.check][1]
             lines.append(f"{finding.check}: {finding.detail}")
+            if finding.raised:
+                lines.append("  its traceback stands above; the check could not be made")
+                continue
             lines += [f"  must hold: {check.holds}", f"  seen as: {check.symptom}"]
             lines += [f"  why: {check.why}", f"  fix: {check.fix}"]
     return lines

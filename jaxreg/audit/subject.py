@@ -23,7 +23,8 @@ class Subject:
       loss: (state, batch, key, train) -> losses [B] of the examples, or their mean, for which fewer
         checks apply. `train` is a Python bool.
       batch: (seed, size) -> a batch of that many examples, numpy; equal arguments, equal batches.
-      step: (state, batch, key) -> the state after one training step.
+      step: (state, batch, key) -> the state after one training step; or a tuple of it and anything
+        else, such as (state, loss).
       update: (state, gradients) -> the state after one step of the optimizer with these gradients,
         a tree like `params`, in place of the loss's; for the checks of decay, clips and schedules.
       accumulate: (state, batch, key, parts) -> the state after one training step for which the
@@ -87,6 +88,36 @@ class Subject:
 def accessors(subject: Subject) -> tuple[Callable[[State], Any], Callable[[State, Any], State]]:
     """(params, with_params) of a subject, found by the state's form where it does not give them."""
     return subject.params or _params, subject.with_params or _with_params
+
+
+@dataclasses.dataclass(frozen=True)
+class StateOf:
+    """A step whose result is the state alone: `function` may return (state, anything).
+
+    Which of the two it returns is told by the form of the parameters, so it is never in doubt.
+
+    Attributes:
+      function: (state, batch, key, ...) -> the state, or a tuple that begins with it.
+      params: state -> the parameters in it.
+    """
+
+    function: Callable[..., Any]
+    params: Callable[[State], Any]
+
+    def __call__(self, state: State, *arguments: Any) -> Any:
+        """The state after the step; the whole result where no state is found in it."""
+        result = self.function(state, *arguments)
+        if type(result) in (tuple, list) and result and not self.is_state(result, state):
+            return result[0] if self.is_state(result[0], state) else result
+        return result
+
+    def is_state(self, result: Any, state: State) -> bool:
+        """Whether `result` holds parameters of the form of those in `state`."""
+        try:
+            forms = [jax.tree.structure(self.params(each)) for each in (result, state)]
+        except Exception:  # the person's own accessor, on what is no state
+            return False
+        return forms[0] == forms[1]
 
 
 def _params(state: State) -> Any:

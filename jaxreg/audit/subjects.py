@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxreg.audit.subject import Batch, State, Subject
+from jaxreg.errors import UserErrors
 
 Loss = Callable[[Any, Batch], jax.Array]
 """(logits, batch) -> losses [B]."""
@@ -101,6 +102,7 @@ def linen(
       >>> sorted(subject.knobs), subject.step is not None
       (['rate'], True)
     """
+    _refuse_steps("linen", fields)
     arguments = arguments or _inputs_alone
     flag = train_argument or _train_argument(type(module).__call__)
     if knobs is None:
@@ -177,6 +179,7 @@ def nnx(
     """
     from flax import nnx as flax_nnx
 
+    _refuse_steps("nnx", fields)
     arguments = arguments or _inputs_alone
     is_module = isinstance(make, flax_nnx.Module)
 
@@ -370,6 +373,22 @@ class _Parts:
             "name": name,
         }
         return Subject(**defaults | dict(fields))
+
+
+def _refuse_steps(name: str, fields: Mapping[str, Any]) -> None:
+    """Raises UserErrors for a step of the person's, which knows nothing of `TrainingState`."""
+    use = {
+        "linen": "audit.train_state(create_state, batch, step=...)",
+        "nnx": "audit.Subject(init=..., loss=..., batch=..., step=...), with your state",
+    }[name]
+    given = [each for each in ("step", "update", "accumulate") if each in fields]
+    if given:
+        raise UserErrors(
+            [
+                f"audit.{name}: {' and '.join(f'`{each}`' for each in given)} of yours would be"
+                f" given the state that audit.{name} makes; audit yours by {use}"
+            ]
+        )
 
 
 def _apply(apply: Callable, params, others, arguments, keys, flag, train) -> tuple[Any, Any]:

@@ -1,15 +1,16 @@
 """All checks in the order of the table, and `run`, which runs them on a subject."""
 
+import dataclasses
 import importlib
 import pkgutil
 import sys
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 
 import jax
 
 from jaxreg.audit import checks as families
+from jaxreg.audit import contract
 from jaxreg.audit.bench import Bench, lacking
 from jaxreg.audit.check import Check, CheckFailed, Finding, NotApplicable
 from jaxreg.audit.subject import Subject
@@ -88,7 +89,7 @@ def run(
       seed: of the states, batches and keys that are tried.
 
     Raises:
-      UserErrors: an unknown check.
+      UserErrors: an unknown check; or the subject's functions take or return something else.
       Exception: whatever the subject raises at the first call of its functions. What it raises
         later is a failure of that check, and its traceback goes to the standard error.
 
@@ -113,17 +114,33 @@ def findings(
     subject: Subject, names: Sequence[str], *, known: Mapping[str, str] | None = None, seed: int = 0
 ) -> Iterator[Finding]:
     """`run`, one finding at a time as they come."""
+    yield from findings_of(begin(subject, seed), names, known=known)
+
+
+def begin(subject: Subject, seed: int = 0) -> Bench:
+    """The bench of a subject whose functions take and return what they should.
+
+    Raises:
+      UserErrors: they do not.
+      Exception: whatever the subject raises at the first call of its functions.
+    """
     bench = Bench(subject, seed)
     # Coarser products round by more than the tolerances.
     with jax.default_matmul_precision("highest"):
-        bench.loss(train=True)
-        bench.loss()
+        contract.check(bench)
+    return bench
+
+
+def findings_of(
+    bench: Bench, names: Sequence[str], *, known: Mapping[str, str] | None = None
+) -> Iterator[Finding]:
+    """The findings of a bench that `begin` made."""
     for name in names:
         with jax.default_matmul_precision("highest"):
             finding = outcome(bench, name)
         reason = (known or {}).get(name)
         if finding.status == "FAILED" and reason is not None:
-            finding = Finding(name, finding.family, "known", finding.detail, reason)
+            finding = dataclasses.replace(finding, status="known", reason=reason)
         yield finding
 
 
@@ -141,6 +158,6 @@ def outcome(bench: Bench, name: str) -> Finding:
     except CheckFailed as reason:
         return Finding(name, family, "FAILED", str(reason))
     except Exception as error:
-        traceback.print_exception(error, file=sys.stderr)
+        print(contract.their_trace(error), end="", file=sys.stderr)
         said = f"raised {type(error).__name__}: {one_line(error, 120)}"
-        return Finding(name, family, "FAILED", said)
+        return Finding(name, family, "FAILED", said, raised=True)

@@ -24,6 +24,7 @@ _DISK = {
     errno.EEXIST: "a file stands where a directory must be",
 }
 _KEPT = "what was saved before is kept, and the same command goes on from there"
+_GOES_ON = "the same command goes on from the last save"
 _PLACES = ("JAXREG_CACHE", "JAXREG_DATA")
 _TRACE = "Traceback (most recent call last):\n"
 
@@ -43,13 +44,22 @@ class Failure:
     trace: str = ""
 
 
-def of(error: BaseException, workdir: str | None = None) -> Failure:
+def of(error: BaseException, workdir: str | None = None, *, saves: bool = True) -> Failure:
     """What an exception means.
 
     Args:
       error: any exception.
       workdir: the run directory, named where a full or forbidden disk's exception names no file.
+      saves: whether the command saves what it does, and goes on from there.
     """
+    found = _of(error, workdir)
+    if saves:
+        return found
+    lines = (line.removesuffix(f"; {_KEPT}").removesuffix(f"; {_GOES_ON}") for line in found.lines)
+    return dataclasses.replace(found, lines=tuple(lines))
+
+
+def _of(error: BaseException, workdir: str | None) -> Failure:
     if isinstance(error, UserErrors):
         return Failure(MISTAKE, tuple(error.mistakes))
     full = of_the_disk(error, workdir)
@@ -57,7 +67,7 @@ def of(error: BaseException, workdir: str | None = None) -> Failure:
         return Failure(MISTAKE, (full,))
     own = of_own_code(error)
     if isinstance(error, KeyboardInterrupt) and (own is None or is_interrupt(error)):
-        return Failure(INTERRUPTED, ("interrupted; the same command goes on from the last save",))
+        return Failure(INTERRUPTED, (f"interrupted; {_GOES_ON}",))
     if own is not None:
         return own
     named = of_the_environment(error, os.environ)

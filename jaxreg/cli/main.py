@@ -75,7 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         from jaxreg.cli import failures
 
         given = (word.partition("=")[2] for word in argv if word.startswith("--workdir="))
-        failure = failures.of(error, next(given, None))
+        saves = argv[:1] != ["audit"]
+        failure = failures.of(error, next(given, None), saves=saves)
         named = f"jaxreg {argv[0]}" if argv and argv[0] in COMMANDS else "jaxreg"
         print(failure.trace, end="", file=sys.stderr)
         for line in failure.lines:

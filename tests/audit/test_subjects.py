@@ -12,6 +12,7 @@ from flax.training import train_state as flax_train_state
 from jaxreg import audit
 from jaxreg.audit import subjects, suite
 from jaxreg.audit.bench import Bench
+from jaxreg.errors import UserErrors
 
 RATE = 0.5
 
@@ -98,6 +99,17 @@ def test_a_linen_module_s_rates_are_its_knobs():
     subject = of_linen()
     assert list(subject.knobs) == ["dropout_rate"]
     assert not Bench(subject.knobs["dropout_rate"](0.0)).random_in_training
+
+
+@pytest.mark.parametrize("make", [of_linen, of_nnx])
+def test_a_step_of_the_person_s_is_refused_where_the_state_is_not(make, monkeypatch):
+    name = make.__name__.removeprefix("of_")
+    ready = getattr(subjects, name)
+    monkeypatch.setattr(subjects, name, lambda *given, **fields: ready(*given, step=1, **fields))
+    with pytest.raises(
+        UserErrors, match=f"^audit.{name}: `step` of yours would be given the state"
+    ):
+        make()
 
 
 def test_every_stream_of_an_nnx_module_has_its_own_key():

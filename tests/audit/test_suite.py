@@ -39,21 +39,22 @@ def test_families_stand_for_their_checks_and_unknown_names_are_all_said():
     assert len(error.value.mistakes) == 2
 
 
-def test_what_their_code_raises_at_once_ends_the_audit():
-    def loss(state, batch, key, train):
+@pytest.mark.parametrize("name", ["init", "batch", "loss", "step"])
+def test_what_their_code_raises_at_once_ends_the_audit(name):
+    def raising(*arguments):
         raise ZeroDivisionError("theirs")
 
     with pytest.raises(ZeroDivisionError, match="theirs"):
-        audit.run(dataclasses.replace(subject(), loss=loss), QUICK)
+        audit.run(dataclasses.replace(subject(), **{name: raising}), QUICK)
 
 
 def test_what_their_code_raises_in_a_check_is_its_failure_with_a_traceback(capsys):
-    def step(state, batch, key):
+    def update(state, gradients):
         raise ZeroDivisionError("theirs")
 
-    [finding] = audit.run(dataclasses.replace(subject(), step=step), ["steps_differ"])
+    [finding] = audit.run(dataclasses.replace(subject(), update=update), ["schedule_moves"])
     assert (finding.status, finding.detail) == ("FAILED", "raised ZeroDivisionError: theirs")
-    assert "in step\n" in capsys.readouterr().err
+    assert "in update\n" in capsys.readouterr().err
 
 
 def test_code_that_cannot_be_compiled_is_called_as_it_is():

@@ -111,10 +111,8 @@ def _audit(
     from jaxreg.audit import report, suite
     from jaxreg.cli import live_display
 
-    console, found = live_display.console(), []
-    findings = suite.findings(subject, names, known=known, seed=seed)
-    for finding in findings:
-        found.append(finding)
+    console = live_display.console()
+    found = list(suite.findings_of(_bench(subject, seed), names, known=known))
     if as_json:
         print(report.as_json(subject.name, found))
     else:
@@ -128,6 +126,25 @@ def _audit(
             said = f"--known={finding.check}: it did not fail ({finding.status}); leave it out"
             print(f"jaxreg audit: {said}", file=sys.stderr)
     return UNMET if any(finding.status == "FAILED" for finding in found) else DONE
+
+
+def _bench(subject: Any, seed: int) -> Any:
+    """The bench of the subject.
+
+    Raises:
+      UserErrors: its functions take or return something else; or one raised at its first call, with
+        its traceback on the standard error.
+    """
+    from jaxreg.audit import contract, suite
+
+    try:
+        return suite.begin(subject, seed)
+    except Exception as error:
+        line = contract.their_mistake(error)
+        if line is None:
+            raise
+        print(contract.their_trace(error), end="", file=sys.stderr)
+        raise UserErrors([line]) from None
 
 
 def _names(text: str | None) -> list[str] | None:

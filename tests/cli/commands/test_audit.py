@@ -9,7 +9,7 @@ import pytest
 
 from jaxreg.audit import report, suite
 from jaxreg.cli import main as cli
-from jaxreg.errors import DONE, MISTAKE, UNMET
+from jaxreg.errors import DONE, INTERRUPTED, MISTAKE, UNMET
 
 ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs" / "audit.md"
@@ -90,6 +90,15 @@ def test_their_mistakes(tmp_path, capsys, body, said, trace):
     *before, last = err.splitlines()
     assert said in last and trace in "\n".join(before)
     assert bool(trace) == ("Traceback" in err)
+
+
+def test_an_audit_saves_nothing_and_says_so_of_nothing(broken, capsys, monkeypatch):
+    def raising(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(suite, "begin", raising)
+    assert cli.main(["audit", broken, CHECKS]) == INTERRUPTED
+    assert capsys.readouterr().err == "jaxreg audit: interrupted\n"
 
 
 def test_the_page_lists_every_check():
