@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxreg.audit import draws
 from jaxreg.audit.check import CheckFailed, NotApplicable
-from jaxreg.audit.subject import Batch, State, StateOf, Subject, accessors
+from jaxreg.audit.subject import Batch, Ours, State, StateOf, Subject, accessors
 
 SIZE = 8
 """Examples in the batch of most checks."""
@@ -236,6 +236,12 @@ class Bench:
         if missing:
             raise NotApplicable(f"needs {' and '.join(f'`{name}`' for name in missing)}")
 
+    @property
+    def step_is_ours(self) -> bool:
+        """Whether jaxreg made the step of an optimizer, so that the person's own is not seen."""
+        step = self.subject.step
+        return isinstance(step, StateOf) and isinstance(step.function, Ours)
+
     @cached_property
     def per_example(self) -> bool:
         """Whether the loss gives one number for each example."""
@@ -323,7 +329,7 @@ class Bench:
             ),
         )
 
-    def shapes(self, batch: Batch) -> tuple[list, list]:
+    def shapes(self, batch: Batch) -> draws.Shapes:
         """Shapes of what the training loss draws for a batch, by `draws.shapes`."""
         return draws.shapes(
             lambda state, batch, key: self.subject.loss(state, batch, key, True),

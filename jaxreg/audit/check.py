@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, Literal
 
-Status = Literal["ok", "FAILED", "not applicable", "known"]
+Status = Literal["ok", "FAILED", "warning", "not applicable", "known"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,10 +13,12 @@ class Finding:
 
     Attributes:
       check: its name. family: that of the check.
-      status: "ok"; "FAILED"; "not applicable": the subject lacks what the check needs; or "known":
-        it failed, and the person gave a reason by `--known`.
+      status: "ok"; "FAILED"; "warning": something that may be meant, or may be a fault; "not
+        applicable": the subject lacks what the check needs; or "known": it failed, or warned, and
+        the person gave a reason by `--known`.
       detail: one line with the number that shows it, or what would be needed.
       reason: of a known failure.
+      note: what the status does not speak of, or None.
       raised: whether it failed because the subject raised an exception in it.
 
     Example:
@@ -30,6 +32,7 @@ class Finding:
     status: Status
     detail: str
     reason: str | None = None
+    note: str | None = None
     raised: bool = False
 
 
@@ -44,7 +47,8 @@ class Check:
       fix: what usually mends it.
       needs: fields of `Subject` without which it is not applicable.
       run: takes the `Bench`, returns the line with the numbers where the check holds; raises
-        `CheckFailed` or `NotApplicable` with that line otherwise.
+        `CheckFailed`, `Warned` or `NotApplicable` with that line otherwise.
+      uses: fields of `Subject` that it looks at where they are given.
 
     Example:
       >>> from jaxreg.audit.suite import all_checks
@@ -59,6 +63,7 @@ class Check:
     fix: str
     needs: tuple[str, ...]
     run: Callable[[Any], str]
+    uses: tuple[str, ...] = ()
 
 
 class CheckFailed(Exception):
@@ -67,3 +72,7 @@ class CheckFailed(Exception):
 
 class NotApplicable(Exception):
     """The check says nothing about this subject; the message says what would be needed."""
+
+
+class Warned(NotApplicable):
+    """What is found may be meant, and may be a fault; the message says what it is."""

@@ -85,6 +85,19 @@ class Site:
         return bool(abs(self.realized - self.probability) <= 7 * spread + 1 / n)
 
 
+class Shapes(NamedTuple):
+    """What one call draws, without having run.
+
+    Attributes:
+      drawn: place and shape of every draw and every mask.
+      of_exp, unseen: as in `Trace`.
+    """
+
+    drawn: list[tuple[str, tuple[int, ...]]]
+    of_exp: list[tuple[int, ...]]
+    unseen: tuple[str, ...]
+
+
 @dataclasses.dataclass(frozen=True)
 class Trace:
     """What one call drew.
@@ -170,16 +183,16 @@ def is_narrow(
 
 def shapes(
     function: Callable[[Any, Any, jax.Array], Any], state: Any, batch: Any, key: jax.Array
-) -> tuple[list[tuple[str, tuple[int, ...]]], list[tuple[int, ...]]]:
-    """Place and shape of every draw and mask, and shapes of the results of `exp`; nothing runs."""
+) -> Shapes:
+    """What `function(state, batch, key)` draws; nothing runs."""
     prepared = _prepared(function, state, batch, key)
     if prepared is None:
-        return [], []
+        return Shapes([], [], ("the whole function",))
     _, notes, interpreted, inputs = prepared
     with jax.debug_key_reuse(False):
         jax.eval_shape(interpreted, inputs)
     drawn = [(place, (*of_keys, *shape)) for place, shape, of_keys in notes.draws]
-    return drawn + notes.sites, notes.of_exp
+    return Shapes(drawn + notes.sites, notes.of_exp, tuple(sorted(notes.unseen)))
 
 
 def _prepared(function: Callable, state: Any, batch: Any, key: jax.Array) -> tuple | None:

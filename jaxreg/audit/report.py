@@ -11,16 +11,27 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from jaxreg.audit.bench import SIZE
 from jaxreg.audit.check import Finding
+from jaxreg.audit.sites import Drawn
 from jaxreg.audit.suite import all_checks
 
-_STYLES = {"ok": "green", "FAILED": "bold red", "not applicable": "dim", "known": "yellow"}
+_STYLES = {
+    "ok": "green",
+    "FAILED": "bold red",
+    "warning": "bold yellow",
+    "not applicable": "dim",
+    "known": "yellow",
+}
 
 
 def summary(findings: Iterable[Finding]) -> str:
-    """The number of checks by status: "20 ok, 2 FAILED, 1 not applicable"."""
+    """The number of checks by status: "20 ok, 2 FAILED, 1 not applicable"; and notes on them."""
+    findings = list(findings)
     counts = Counter(finding.status for finding in findings)
-    return ", ".join(f"{counts[status]} {status}" for status in _STYLES if counts[status])
+    said = ", ".join(f"{counts[status]} {status}" for status in _STYLES if counts[status])
+    notes = Counter(finding.note for finding in findings if finding.note)
+    return "; ".join([said, *(f"{count} of these look at {note}" for note, count in notes.items())])
 
 
 def table(name: str, findings: Iterable[Finding]) -> Any:
@@ -40,7 +51,8 @@ def table(name: str, findings: Iterable[Finding]) -> Any:
         made.add_column(heading, no_wrap=heading != "what was found", overflow="fold")
     before = None
     for finding in findings:
-        detail = finding.detail if not finding.reason else f"{finding.reason} ({finding.detail})"
+        detail = f"{finding.note}: {finding.detail}" if finding.note else finding.detail
+        detail = f"{finding.reason} ({detail})" if finding.reason else detail
         made.add_row(
             "" if finding.family == before else finding.family,
             finding.check,
@@ -66,8 +78,22 @@ def failure_lines(findings: Iterable[Finding]) -> list[str]:
     return lines
 
 
-def as_json(name: str, findings: Sequence[Finding]) -> str:
-    """The findings, their summary, and the versions that they depend on."""
+def warning_lines(findings: Iterable[Finding]) -> list[str]:
+    """One line for each warning."""
+    found = (finding for finding in findings if finding.status == "warning")
+    return [f"warning: {each.detail} ({each.check})" for each in found]
+
+
+def drawn_lines(drawn: Sequence[Drawn], unseen: Sequence[str] = ()) -> list[str]:
+    """What training draws, a line for each kind of draw; and what was not looked into."""
+    left = [f"  and what {', '.join(unseen)} draws, which was not looked into"] if unseen else []
+    if not drawn and not left:
+        return ["training draws nothing that is seen in its program"]
+    return [f"training draws, for {SIZE} examples:", *(f"  {each}" for each in drawn), *left]
+
+
+def as_json(name: str, findings: Sequence[Finding], drawn: Sequence[Drawn] = ()) -> str:
+    """The findings, their summary, what training draws, and the versions that they depend on."""
     versions = {each: _version(each) for each in ("jaxreg", "jax", "jaxlib", "flax", "optax")}
     found = {
         "subject": name,
@@ -78,9 +104,12 @@ def as_json(name: str, findings: Sequence[Finding]) -> str:
                 "status": finding.status,
                 "detail": finding.detail,
                 "reason": finding.reason,
+                "note": finding.note,
             }
             for finding in findings
         ],
+        "summary": summary(findings),
+        "draws": [each._asdict() for each in drawn],
         "failed": [finding.check for finding in findings if finding.status == "FAILED"],
         "versions": versions,
     }

@@ -91,6 +91,17 @@ def accessors(subject: Subject) -> tuple[Callable[[State], Any], Callable[[State
 
 
 @dataclasses.dataclass(frozen=True)
+class Ours:
+    """A step that jaxreg makes of a person's optimizer, where they give no step of their own."""
+
+    function: Callable[[State, Batch, jax.Array], State]
+
+    def __call__(self, state: State, batch: Batch, key: jax.Array) -> State:
+        """The state after the step."""
+        return self.function(state, batch, key)
+
+
+@dataclasses.dataclass(frozen=True)
 class StateOf:
     """A step whose result is the state alone: `function` may return (state, anything).
 

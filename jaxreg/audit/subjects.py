@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxreg.audit.subject import Batch, State, Subject
+from jaxreg.audit.subject import Batch, Ours, State, Subject
 from jaxreg.errors import UserErrors
 
 Loss = Callable[[Any, Batch], jax.Array]
@@ -290,7 +290,7 @@ def train_state(
         "loss": lambda state, data, key, train: loss(logits(state, data, key, train), data),
         "batch": batch,
         "logits": logits,
-        "step": step,
+        "step": Ours(step),
         "update": lambda state, gradients: state.apply_gradients(grads=gradients),
         "inputs": lambda data: _part(data, "inputs"),
         "with_inputs": _with_inputs,
@@ -362,7 +362,7 @@ class _Parts:
             "loss": self.losses,
             "batch": self.batch,
             "logits": self.logits,
-            "step": None if self.optimizer is None else self.step,
+            "step": None if self.optimizer is None else Ours(self.step),
             "update": None if self.optimizer is None else self.update,
             "inputs": lambda data: _part(data, "inputs"),
             "with_inputs": _with_inputs,

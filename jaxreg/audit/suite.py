@@ -12,7 +12,7 @@ import jax
 from jaxreg.audit import checks as families
 from jaxreg.audit import contract
 from jaxreg.audit.bench import Bench, lacking
-from jaxreg.audit.check import Check, CheckFailed, Finding, NotApplicable
+from jaxreg.audit.check import Check, CheckFailed, Finding, NotApplicable, Warned
 from jaxreg.audit.subject import Subject
 from jaxreg.errors import UserErrors, nearest, one_line
 
@@ -139,13 +139,25 @@ def findings_of(
         with jax.default_matmul_precision("highest"):
             finding = outcome(bench, name)
         reason = (known or {}).get(name)
-        if finding.status == "FAILED" and reason is not None:
+        if finding.status in ("FAILED", "warning") and reason is not None:
             finding = dataclasses.replace(finding, status="known", reason=reason)
         yield finding
 
 
+OUR_STEP = "jaxreg's step with your optimizer; your own train_step is not seen"
+"""The note on what is found of a step that is not the person's."""
+
+
 def outcome(bench: Bench, name: str) -> Finding:
     """The finding of one check."""
+    found, check = _outcome(bench, name), all_checks()[name][1]
+    if found.status in ("ok", "FAILED") and bench.step_is_ours:
+        if "step" in (*check.needs, *check.uses):
+            return dataclasses.replace(found, note=OUR_STEP)
+    return found
+
+
+def _outcome(bench: Bench, name: str) -> Finding:
     family, check = all_checks()[name]
     missing = lacking(bench.subject, check.needs)
     if missing:
@@ -154,7 +166,8 @@ def outcome(bench: Bench, name: str) -> Finding:
     try:
         return Finding(name, family, "ok", check.run(bench))
     except NotApplicable as reason:
-        return Finding(name, family, "not applicable", str(reason))
+        status = "warning" if isinstance(reason, Warned) else "not applicable"
+        return Finding(name, family, status, str(reason))
     except CheckFailed as reason:
         return Finding(name, family, "FAILED", str(reason))
     except Exception as error:

@@ -83,7 +83,7 @@ def test_what_is_not_looked_into_is_named():
 
 
 def test_shapes_need_no_run():
-    drawn, of_exp = draws.shapes(
+    drawn, of_exp, _ = draws.shapes(
         lambda state, batch, key: jnp.exp(dropped(batch, key)), {}, X, jax.random.key(0)
     )
     assert [shape for _, shape in drawn] == [(4, 6), (4, 6)] and of_exp == [(4, 6)]

@@ -6,8 +6,10 @@ from collections import Counter, defaultdict
 import jax
 import numpy as np
 
-from jaxreg.audit.bench import SIZE, Bench, compiled, pairs_that_agree, require, shorter
-from jaxreg.audit.check import Check, NotApplicable
+from jaxreg.audit import sites
+from jaxreg.audit.bench import SIZE, Bench, compiled, pairs_that_agree, require
+from jaxreg.audit.check import Check, NotApplicable, Warned
+from jaxreg.audit.checks import strengths
 from jaxreg.errors import one_line
 
 KEYS = 128
@@ -104,15 +106,11 @@ def examples_differ(bench: Bench) -> str:
 
 def _shared_by_examples(bench: Bench) -> list[tuple[str, tuple[int, ...]]]:
     """Draws that grow with the number of positions and not with that of examples."""
-    length = bench.length()
-    if length is None or length < 3:
-        return []
     try:
-        full, _ = bench.shapes(bench.batch(0, 5))
-        fewer, _ = bench.shapes(bench.batch(0, 3))
-        cut, _ = bench.shapes(shorter(bench.batch(0, 5), length))
-    except Exception:  # another size or length is none of theirs
+        found = sites.looked(bench)
+    except NotApplicable:
         return []
+    full, cut, fewer = found.full.drawn, found.cut.drawn, found.fewer.drawn
     if not len(full) == len(fewer) == len(cut):
         return []
     return list(
@@ -143,7 +141,10 @@ def _rows_differ(bench: Bench) -> str:
 def layers_differ(bench: Bench) -> str:
     """No two draws of one shape use one key: layers do not share a mask."""
     bench.require_draws()
-    repeated, num_draws = _same_masks(bench)
+    repeated, num_draws, num_pairs = _same_masks(bench)
+    if not num_pairs:
+        are = "is 1 draw" if num_draws == 1 else f"are {num_draws} draws, of {num_draws} shapes"
+        raise NotApplicable(f"needs two draws of one shape; there {are}")
     require(
         not repeated,
         "the same bits again: "
@@ -160,8 +161,10 @@ def _places(places: list[str]) -> str:
     return " and ".join(named[:2]) + (", ..." if len(named) > 2 else "")
 
 
-def _same_masks(bench: Bench) -> tuple[dict, int]:
-    """(shape, how often) -> places, of draws of one shape from one key; and the number of draws."""
+def _same_masks(bench: Bench) -> tuple[dict, int, int]:
+    """(shape, how often) -> places, of draws of one shape from one key; and the number of draws,
+    and of pairs of one shape.
+    """
     trace = bench.trace(with_mean=True)  # as site_means asks for: one program for both
     if not trace.draws:
         why = f" (not looked into: {', '.join(trace.unseen)})" if trace.unseen else ""
@@ -175,42 +178,28 @@ def _same_masks(bench: Bench) -> tuple[dict, int]:
     for (_, shape), places in by_key.items():
         if len(places) > 1 and math.prod(shape) > 1:
             found.setdefault((shape, len(places)), []).extend(places)
-    return found, len(trace.draws)
+    shapes = Counter(draw.shape for draw in trace.draws for _ in draw.keys)
+    pairs = sum(math.comb(n, 2) for shape, n in shapes.items() if math.prod(shape) > 1)
+    return found, len(trace.draws), pairs
 
 
 def heads_differ(bench: Bench) -> str:
     """Heads do not share a mask of attention weights."""
     bench.require_draws()
-    length = bench.length()
-    if length is None or length < 3:
-        raise NotApplicable("needs `inputs` [B, T]")
-    size = 5
-    try:
-        full, of_exp = bench.shapes(bench.batch(0, size))
-        cut, cut_exp = bench.shapes(shorter(bench.batch(0, size), length))
-        fewer, _ = bench.shapes(bench.batch(0, 3))
-    except Exception as error:
-        raise NotApplicable(f"needs a loss at other lengths ({one_line(error, 60)})") from None
-
-    def weights(shape, shape_of_cut) -> bool:  # it grows with the square of the length
-        whole, part = math.prod(shape), math.prod(shape_of_cut)
-        return whole * (length - 1) ** 2 == part * length**2
-
-    heads = {
-        math.prod(shape) / (size * length**2)
-        for shape, shape_of_cut in zip(of_exp, cut_exp)
-        if weights(shape, shape_of_cut)
-    }
-    masks = [
-        (place, shape, math.prod(shape) / length**2 / (1 if shape == of_fewer else size))
-        for (place, shape), (_, shape_of_cut), (_, of_fewer) in zip(full, cut, fewer)
-        if weights(shape, shape_of_cut)
-    ]
-    if not masks or not heads:
-        raise NotApplicable("needs attention weights [B, H, T, T] and draws of their size")
+    found = sites.looked(bench)
+    if not found.weights:
+        raise NotApplicable("no attention weights [B, H, T, T] are in the training program")
+    masks = found.masks
+    if not masks:
+        raise _nothing_on_weights(bench, found)
+    heads = {math.prod(shape) / (sites.SIZE * found.length**2) for shape, _, _ in found.weights}
     if max(heads) == 1:
         raise NotApplicable("there is one head")
-    shared = [(place or "the model", shape) for place, shape, drawn in masks if drawn < min(heads)]
+    shared = [
+        (place or "the model", shape)
+        for place, shape, of_fewer in masks
+        if _drawn_for(shape, of_fewer, found.length) < min(heads)
+    ]
     require(
         not shared,
         f"{max(heads):.0f} heads, drawn for fewer: "
@@ -219,11 +208,41 @@ def heads_differ(bench: Bench) -> str:
     return f"masks of {max(heads):.0f} heads: drawn for each"
 
 
+def _drawn_for(shape: tuple[int, ...], of_fewer: tuple[int, ...], length: int) -> float:
+    """For how many heads a mask of attention weights is drawn."""
+    return math.prod(shape) / length**2 / (1 if shape == of_fewer else sites.SIZE)
+
+
+def _nothing_on_weights(bench: Bench, found: sites.Looked) -> NotApplicable:
+    """What to say where nothing random has the size of the attention weights.
+
+    A rate may be off as the subject is, or be for other places. So it warns only where a rate is on
+    the list of knobs, and none of them reaches the weights at any strength.
+    """
+    said = f"attention weights {found.words()} exist, and nothing is dropped on them"
+    if found.full.unseen:
+        return NotApplicable(
+            f"{said} that is seen (not looked into: {', '.join(found.full.unseen)})"
+        )
+    if found.drops_weights():
+        return NotApplicable(
+            f"what is dropped on the attention weights {found.words()} is for parts"
+        )
+    knobs = strengths.rates(bench)
+    for knob in knobs:
+        at = strengths.on_value(strengths.off_value(bench, knob))
+        if sites.looked(bench.at(knob, at)).drops_weights():
+            return NotApplicable(f"{said}; {knob}={at:g} does")
+    if not knobs or not found.full.drawn:
+        return NotApplicable(said)
+    return Warned(f"{said}; if {' or '.join(knobs)} is meant for them it does not reach them")
+
+
 def key_reuse(bench: Bench) -> str:
     """No key is used twice, by `jax.debug_key_reuse`, in the loss and in a step."""
     bench.require_draws()
     try:
-        repeated, _ = _same_masks(bench)
+        repeated, *_ = _same_masks(bench)
     except NotApplicable:
         repeated = {}
     if repeated:
@@ -314,6 +333,7 @@ CHECKS: dict[str, Check] = {
         fix="`jax.random.split` the key, one part for each use.",
         needs=(),
         run=key_reuse,
+        uses=("step",),
     ),
 }
 """Name -> check."""

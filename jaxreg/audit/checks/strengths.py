@@ -35,6 +35,12 @@ def nearly_off(off: float) -> float:
     return 1e-9 if off == 0 else 1e30 if math.isinf(off) else off * (1 - 1e-9)
 
 
+def rates(bench: Bench) -> list[str]:
+    """The knobs that are dropout rates, by their names."""
+    knobs = [name for name in bench.subject.knobs if "drop" in name or name.endswith("rate")]
+    return [name for name in knobs if off_value(bench, name) == 0]
+
+
 def _training(bench: Bench) -> list[np.ndarray]:
     return bench.once(
         "training", lambda: [bench.loss(key=bench.key(i), train=True) for i in range(KEYS)]
@@ -47,17 +53,44 @@ def knob_acts(bench: Bench) -> str:
     dead, acts = [], []
     for knob in bench.subject.knobs:
         off = off_value(bench, knob)
-        pair = [bench.at(knob, strength) for strength in (off, on_value(off))]
-        change = bench.gap(*(_training(each) for each in pair))
-        if change > bench.tolerance:
-            acts.append(f"{knob} {on_value(off):g} changes the training loss by {change:.1%}")
-        elif bench.subject.step is not None and _steps_differ(pair):
-            acts.append(f"{knob} {on_value(off):g} changes the step")
-        else:
+        change = _change(bench, knob)
+        if change is None:
             dead.append(f"{knob} (at {on_value(off):g} as at {off:g})")
+        else:
+            acts.append(f"{knob} {on_value(off):g} changes {change}")
     looked = "the training loss" + ("" if bench.subject.step is None else " or the step")
     require(not dead, f"changes nothing in {looked}: {', '.join(dead)}")
     return "; ".join(acts)
+
+
+def _change(bench: Bench, knob: str) -> str | None:
+    """What a knob changes when it is on, in words; None: nothing. Kept."""
+
+    def made() -> str | None:
+        off = off_value(bench, knob)
+        pair = [bench.at(knob, strength) for strength in (off, on_value(off))]
+        change = bench.gap(*(_training(each) for each in pair))
+        if change > bench.tolerance:
+            return f"the training loss by {change:.1%}"
+        return "the step" if bench.subject.step is not None and _steps_differ(pair) else None
+
+    return bench.once(("change", knob), made)
+
+
+def _held(bench: Bench, what: str) -> str:
+    """The line of a check that no knob fails; it holds nothing for knobs that change nothing.
+
+    Raises:
+      NotApplicable: no knob changes anything.
+    """
+    dead = [k for k in bench.subject.knobs if bench.repeats and _change(bench, k) is None]
+    acting = [knob for knob in bench.subject.knobs if knob not in dead]
+    said = (
+        f"{', '.join(dead)} change{'s' * (len(dead) == 1)} nothing at any strength: see knob_acts"
+    )
+    if not acting:
+        raise NotApplicable(said)
+    return f"{', '.join(acting)}: {what}" + (f"; {said}" if dead else "")
 
 
 def _steps_differ(pair: list[Bench]) -> bool:
@@ -81,7 +114,7 @@ def knob_off(bench: Bench) -> str:
         if not change <= max(NEARLY_OFF_TOLERANCE, 10 * bench.tolerance) and not _other_keys(pair):
             wrong.append(f"{knob}: {off:g} and {nearly_off(off):g} differ by {change:.1%}")
     require(not wrong, f"the training loss at the off value: {'; '.join(wrong)}")
-    return f"{', '.join(bench.subject.knobs)}: off is as a vanishing strength"
+    return _held(bench, "off is as a vanishing strength")
 
 
 def _usual_change(first: list[np.ndarray], second: list[np.ndarray]) -> float:
@@ -123,7 +156,7 @@ def knob_in_evaluation(bench: Bench) -> str:
         if not change <= bench.tolerance:
             wrong.append(f"{knob} {on_value(off):g} changes it by {change:.1%}")
     require(not wrong, f"the loss in evaluation: {'; '.join(wrong)}")
-    return f"{', '.join(bench.subject.knobs)}: evaluation stands"
+    return _held(bench, "evaluation stands")
 
 
 def realized_rate(bench: Bench) -> str:
@@ -132,8 +165,7 @@ def realized_rate(bench: Bench) -> str:
     A mask may say what is kept or what is dropped, so a rate that is exchanged for its keep rate is
     not seen here, but by `knob_off`.
     """
-    knobs = [name for name in bench.subject.knobs if "drop" in name or name.endswith("rate")]
-    knobs = [name for name in knobs if off_value(bench, name) == 0]
+    knobs = rates(bench)
     if not knobs:
         raise NotApplicable("needs a knob that is a dropout rate, by its name")
     seen, wrong = [], []

@@ -1,6 +1,7 @@
 """`jaxreg audit`: does a training code do what a person thinks? A table of checks."""
 
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -108,18 +109,22 @@ def _subject(path: str) -> Any:
 def _audit(
     subject: Any, names: Sequence[str], known: dict[str, str], seed: int, as_json: bool
 ) -> int:
-    from jaxreg.audit import report, suite
+    from jaxreg.audit import report, sites, suite
     from jaxreg.cli import live_display
 
-    console = live_display.console()
-    found = list(suite.findings_of(_bench(subject, seed), names, known=known))
+    console, start = live_display.console(), time.monotonic()
+    bench = _bench(subject, seed)
+    found = list(suite.findings_of(bench, names, known=known))
+    drawn, unseen = sites.drawn(bench), bench.trace().unseen
     if as_json:
-        print(report.as_json(subject.name, found))
+        print(report.as_json(subject.name, found, drawn))
     else:
         console.print(report.table(subject.name, found))
-        for line in report.failure_lines(found):
-            console.print(line, markup=False)
-        console.print(report.summary(found))
+        for line in (*report.drawn_lines(drawn, unseen), *report.failure_lines(found)):
+            console.print(line, markup=False, highlight=False)
+        for line in report.warning_lines(found):
+            console.print(line, markup=False, style="bold yellow")
+        console.print(f"{report.summary(found)} ({time.monotonic() - start:.0f} s)")
     passed = [f.check for f in found if f.check in known and f.status != "known"]
     for finding in found:
         if finding.check in passed:
