@@ -54,7 +54,7 @@ def _with_score(runs: Runs, arm: str, found: Mapping[Seed, str]) -> dict[Seed, s
     """Those with a score on any view: of the others `Question.diverged` speaks."""
     rows = list(runs.scores.get(arm, {}).values())
     scored = [any(np.isfinite(row[i]) for row in rows) for i in range(len(runs.seeds.get(arm, ())))]
-    kept = {seed for seed, is_scored in zip(runs.seeds[arm], scored, strict=True) if is_scored}
+    kept = {seed for seed, keep in zip(runs.seeds[arm], scored, strict=True) if keep}
     return {seed: word for seed, word in found.items() if seed in kept}
 
 
@@ -72,7 +72,7 @@ def _without(runs: Runs, found: Mapping[str, Mapping[Seed, str]], *, drop: bool)
     """The runs without those found, or with no score for them."""
     seeds, scores = dict(runs.seeds), {arm: dict(row) for arm, row in runs.scores.items()}
     for arm, each in found.items():
-        good = np.asarray([seed not in each for seed in seeds[arm]])
+        good = np.asarray([seed not in each for seed in seeds[arm]], bool)
         if drop:
             seeds[arm] = tuple(seed for seed in seeds[arm] if seed not in each)
         for view, values in scores[arm].items():
