@@ -24,13 +24,17 @@ def collecting(mistakes: list[str]) -> Iterator[None]:
         mistakes.extend(error.mistakes)
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """'; did you mean X?' for the nearest known name, or '; known: ...' where none is near."""
+def nearest(name: str, known: Iterable[str], otherwise: str | None = None) -> str:
+    """'; did you mean X?' for the nearest known name; where none is near, `otherwise` or '; known:
+    ...'.
+    """
     known = list(known)
     by_lower_case = {k.lower(): k for k in known}
     close = difflib.get_close_matches(name.lower(), by_lower_case, n=1, cutoff=0.6)
     if close:
         return f"; did you mean {by_lower_case[close[0]]}?"
+    if otherwise is not None:
+        return f"; {otherwise}"
     return f"; known: {', '.join(known)}" if known else ""
 
 

@@ -20,7 +20,7 @@ def assert_audit(
 
     Raises:
       AssertionError: a check failed that is not in `known`.
-      UserErrors: an unknown check.
+      UserErrors: an unknown check, or one in `known` that is not run.
 
     Example:
       >>> import jax, jax.numpy as jnp, numpy as np

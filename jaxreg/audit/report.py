@@ -3,6 +3,8 @@
 `python -m jaxreg.audit.report docs/audit.md` writes that list into a page, between its markers.
 """
 
+import dataclasses
+import itertools
 import json
 import sys
 from collections import Counter
@@ -50,7 +52,7 @@ def table(name: str, findings: Iterable[Finding]) -> Any:
     for heading in ("family", "check", "result", "what was found"):
         made.add_column(heading, no_wrap=heading != "what was found", overflow="fold")
     before = None
-    for finding in findings:
+    for finding in merged(list(findings)):
         detail = f"{finding.note}: {finding.detail}" if finding.note else finding.detail
         detail = f"{finding.reason} ({detail})" if finding.reason else detail
         made.add_row(
@@ -76,6 +78,18 @@ def failure_lines(findings: Iterable[Finding]) -> list[str]:
             lines += [f"  must hold: {check.holds}", f"  seen as: {check.symptom}"]
             lines += [f"  why: {check.why}", f"  fix: {check.fix}"]
     return lines
+
+
+def merged(findings: Sequence[Finding]) -> list[Finding]:
+    """The findings with one row for a family of which no check applies, for one reason."""
+    found = []
+    for _, group in itertools.groupby(findings, key=lambda finding: finding.family):
+        rows = list(group)
+        same = len({(each.status, each.detail) for each in rows}) == 1
+        if len(rows) > 1 and same and rows[0].status == "not applicable":
+            rows = [dataclasses.replace(rows[0], check=f"{len(rows)} checks")]
+        found += rows
+    return found
 
 
 def warning_lines(findings: Iterable[Finding]) -> list[str]:

@@ -44,7 +44,9 @@ class Drawn(NamedTuple):
 def drawn(bench: Bench) -> list[Drawn]:
     """The draws of the training loss for the bench's batch, in the order of the program."""
     trace = bench.trace()
-    found = [(_place(s.place), s.shape, _rate(s)) for s in trace.sites]
+    found: list[tuple[str, Shape, float | None]] = [
+        (_place(site.place), site.shape, _rate(site)) for site in trace.sites
+    ]
     known = {(place, math.prod(shape)) for place, shape, _ in found}
     for draw in trace.draws:
         place = _place(draw.place)
@@ -141,8 +143,8 @@ def looked(bench: Bench) -> Looked:
 
     def look() -> Looked:
         whole, few = bench.batch(0, SIZE), bench.batch(0, FEWER)
-        found = [bench.shapes(batch) for batch in (whole, shorter(whole, length), few)]
-        return Looked(*found, length)
+        full, cut, fewer = (bench.shapes(each) for each in (whole, shorter(whole, length), few))
+        return Looked(full, cut, fewer, length)
 
     try:
         return bench.once("looked", look)

@@ -233,9 +233,12 @@ def train_state(
     """The subject of a Flax `TrainState`, with its `apply_fn`, its optimizer and its variables.
 
     Args:
-      state: a `TrainState`, or key -> `TrainState`; a field `batch_stats` is kept up to date.
+      state: a `TrainState`, or key -> `TrainState`, which is the subject's state: what a `step` of
+        your own takes and returns; a field `batch_stats` is kept up to date.
       batch, loss, arguments, rngs, train_argument, **fields: as in `linen`.
-      knobs: name -> (strength -> another `state`); default: none.
+      knobs: name -> (strength -> another `state`); default: none. With a function
+        `create_state(key, model)`: {"rate": lambda rate: lambda key: create_state(key,
+        Model(rate))}.
 
     Example:
       >>> import jax, numpy as np, optax

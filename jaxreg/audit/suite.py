@@ -65,7 +65,8 @@ def chosen(names: Sequence[str] | None = None) -> tuple[str, ...]:
     if unknown:
         raise UserErrors(
             [
-                f"{name}: there is no such check or family{nearest(name, [*known, *by_family])}"
+                f"{name}: there is no such check or family"
+                + nearest(name, [*known, *by_family], "jaxreg audit --list names them")
                 for name in unknown
             ]
         )
@@ -89,7 +90,8 @@ def run(
       seed: of the states, batches and keys that are tried.
 
     Raises:
-      UserErrors: an unknown check; or the subject's functions take or return something else.
+      UserErrors: an unknown check; one in `known` that is not run; or the subject's functions take
+        or return something else.
       Exception: whatever the subject raises at the first call of its functions. What it raises
         later is a failure of that check, and its traceback goes to the standard error.
 
@@ -107,7 +109,17 @@ def run(
       >>> finding.status
       'ok'
     """
-    return list(findings(subject, chosen(checks), known=known, seed=seed))
+    names = chosen(checks)
+    refuse_known(known or {}, names)
+    return list(findings(subject, names, known=known, seed=seed))
+
+
+def refuse_known(known: Mapping[str, str], names: Sequence[str]) -> None:
+    """Raises UserErrors for checks that may fail and are not among those that run."""
+    chosen([name for name in known if name not in names])  # unknown names are said first
+    lines = [f"known: {name} is not among the checks that run" for name in known]
+    if wrong := [line for name, line in zip(known, lines) if name not in names]:
+        raise UserErrors(wrong)
 
 
 def findings(

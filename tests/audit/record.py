@@ -164,14 +164,17 @@ def counts() -> str:
     others = len(suite.chosen()) - 1
     alone = sum(found == [name] for name, found in record["faults"].items())
     exact = sum(set(found) == ATTENTION[n][1] for n, found in record["attention"].items())
+    through = len(record["attention"])
     return (
-        "- Small training codes (Linen, NNX, plain JAX) with one fault each, one for every check."
-        f" {len(record['faults'])} of {len(FAULTS)} went through all checks; {alone} of these"
-        f" failed their own check and none of the {others} others. (The tests put every fault"
-        " through its own check.)\n"
-        f"- Faulty attention functions. {len(record['attention'])} of {len(ATTENTION)} went through"
-        f" the whole conformance suite; {exact} of these failed the checks that are named for them,"
-        " and no other. (The tests put every one through its own checks.)\n"
+        f"- {len(FAULTS)} small training codes (Linen, NNX, plain JAX) with one fault each, one for"
+        " every check: the tests put every one through its own check, which finds it."
+        f" {len(record['faults'])} of {len(FAULTS)} went through all checks:"
+        f" {'each' if alone == len(record['faults']) else alone} failed its own, and none of the"
+        f" {others} others.\n"
+        f"- {len(ATTENTION)} faulty attention functions: the tests put every one through its own"
+        f" checks. {through} of {len(ATTENTION)} went through the whole conformance suite:"
+        f" {'each' if exact == through else exact} failed the checks that are named for it, and no"
+        " other.\n"
         f"- Clean models: {_listed(record['clean'])}. In all {asked:,} outcomes of checks:"
         f" {alarms} false alarms. ({seeds} audits without one leave up to {most:.1f}% of audits"
         " possible, at 95%.)\n"

@@ -43,7 +43,15 @@ def test_each_check_is_a_test(tmp_path):
     assert code == 0 and "1 passed" in out
     few = ("--jaxreg-audit=audit_mine.py", "-k", "key_matters or evaluation_ignores_key or causal")
     code, out = run(*few)
-    assert code == 1 and "1 failed, 1 passed, 2 skipped" in out, out
-    assert "fix: `train=False`" in out and "needs `causal`" in out
-    code, out = run(*few, "--jaxreg-audit-known=evaluation_ignores_key:meant")
-    assert code == 0 and "1 passed, 2 skipped" in out and "1 xfailed" in out
+    assert code == 1 and "1 failed, 1 passed" in out and "skipped" not in out, out
+    assert "fix: `train=False`" in out
+    code, out = run(
+        few[0],
+        "--jaxreg-audit-checks=key_matters,evaluation_ignores_key,masking",
+        "--jaxreg-audit-known=evaluation_ignores_key:meant",
+    )
+    assert code == 0 and "2 passed, 1 skipped, 1 xfailed" in out, out  # with test_mine
+    assert "6 checks are not applicable: causal needs `causal` and `logits`" in out, out
+    code, out = run(few[0], "--jaxreg-audit-checks=caussal")
+    assert code == 2 and "caussal: there is no such check or family; did you mean causal?" in out
+    assert "Traceback" not in out

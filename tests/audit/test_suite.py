@@ -48,6 +48,27 @@ def test_what_their_code_raises_at_once_ends_the_audit(name):
         audit.run(dataclasses.replace(subject(), **{name: raising}), QUICK)
 
 
+def test_a_known_check_that_is_not_run_is_an_error():
+    known = {"causal": "meant", "key_matters": "meant"}
+    with pytest.raises(UserErrors, match="^known: causal is not among the checks that run$"):
+        audit.assert_audit(subject(), ["key_matters"], known=known)
+
+
+def test_a_name_near_no_check_is_told_where_the_names_are():
+    with pytest.raises(UserErrors) as error:
+        suite.chosen(["foo"])
+    assert error.value.mistakes == [
+        "foo: there is no such check or family; jaxreg audit --list names them"
+    ]
+
+
+def test_a_family_without_any_check_is_one_row():
+    findings = audit.run(subject(), ["key_matters", "attention", "decay"])
+    rows = {each.check: each.detail for each in report.merged(findings)}
+    assert rows["8 checks"] == "needs `attention` of the subject"
+    assert "key_matters" in rows and "attention_keys" not in rows
+
+
 def test_what_their_code_raises_in_a_check_is_its_failure_with_a_traceback(capsys):
     def update(state, gradients):
         raise ZeroDivisionError("theirs")

@@ -199,9 +199,9 @@ def _nonfinite(bench: Bench) -> str:
                 f"after one {word} in a gradient {hidden} numbers of the optimizer's state are not"
                 " finite, and every parameter is: those weights have stopped to learn, or will"
             )
-        spread = f"makes {len(shown)} of {len(updates.names)} parameters non-finite"
-        said.append(f"{word} {spread if shown else 'leaves the whole state finite'}")
-    return "; ".join(said)
+        spread = f"shows, in {len(shown)} of {len(updates.names)} parameters"
+        said.append(f"{word} in a gradient {spread if shown else 'leaves the whole state finite'}")
+    return "; ".join(said) + ": nothing is hidden in the optimizer's state"
 
 
 def real_norms(bench: Bench) -> list[float]:

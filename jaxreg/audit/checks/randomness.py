@@ -287,7 +287,8 @@ CHECKS: dict[str, Check] = {
         symptom="Dropout trains one fixed smaller network; validation is poor with it.",
         why="A key made inside the step (`jax.random.key(0)`) or never advanced gives one mask for"
         " the whole run.",
-        fix="`key = jax.random.fold_in(key, state.step)` in the step, or a new key per call.",
+        fix="A new key per call, or in the step `jax.random.fold_in(key, n)`, n the step's number"
+        " in the state (`state.step`, `state['step']`).",
         needs=("step",),
         run=steps_differ,
     ),

@@ -37,7 +37,8 @@ def _moves(bench: Bench) -> str:
     shown = sorted({0, 1, 2, 10, len(sizes) - 1} & set(range(len(sizes))))
     still = int(np.all(leaves == 0, axis=0).sum())
     never = f"; {still} of {leaves.shape[1]} parameters never move" if still else ""
-    return "size of " + ", ".join(f"step {t}: {sizes[t]:.3g}" for t in shown) + never
+    moved = ", ".join(f"{sizes[t]:.3g} at step {t}" for t in shown)
+    return f"a steady gradient of 1 moves the parameters by {moved}{never}"
 
 
 def _warmup(bench: Bench) -> str:
@@ -127,8 +128,11 @@ def _in_state(bench: Bench) -> str:
         for after in (updates.after(state, zeros, ones) for state in (saved, restored))
     ]
     if sizes[0] != sizes[1]:
-        raise CheckFailed(f"a step of size {sizes[0]:.3g} has {sizes[1]:.3g} after a resume")
-    return f"the step's size, {sizes[0]:.3g}, is the same repeated and after a resume"
+        raise CheckFailed(
+            f"an update that moves a parameter by {sizes[0]:.3g} moves it by {sizes[1]:.3g} after a"
+            " resume"
+        )
+    return "the same update, repeated and after a resume, moves the parameters alike"
 
 
 CHECKS: dict[str, Check] = {

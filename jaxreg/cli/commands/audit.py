@@ -71,6 +71,11 @@ def run(given: Arguments) -> int:
     with collecting(mistakes):
         names = suite.chosen(_names(given.flags["--checks"]))
     known = _known(given.repeated["--known"], mistakes)
+    if names:
+        mistakes += [
+            f"--known={name}: {name} is not among the checks that run"
+            for name in sorted(set(known) - set(names))
+        ]
     if len(given.positions) == 1:
         with collecting(mistakes):
             user_files.check_exists(Path(given.positions[0]).expanduser())

@@ -106,9 +106,32 @@ def test_the_page_lists_every_check():
     assert report.with_checks(page) == page, "run: python -m jaxreg.audit.report docs/audit.md"
 
 
+def files_of_the_page() -> list[tuple[str, str]]:
+    """Name and text of the files that the page shows."""
+    return re.findall(r"```python\n# (\w+\.py)\n(.*?)```", PAGE.read_text("utf-8"), re.S)
+
+
+def test_the_page_s_own_step_is_audited_and_its_loop_s_key_is_found(tmp_path, capsys):
+    _, _, model, own, loop = files_of_the_page()
+    for name, body in (model, own, loop):
+        (tmp_path / name).write_text(body)
+    assert len([line for line in own[1].splitlines() if line.strip()]) <= 15
+    for (name, _), code in ((own, DONE), (loop, UNMET)):
+        words = ["audit", str(tmp_path / name), "--checks=steps_differ", "--json"]
+        assert cli.main(words) == code
+        [found] = json.loads(capsys.readouterr().out)["findings"]
+        assert found["status"] == ("ok" if code == DONE else "FAILED") and found["note"] is None
+
+
+def test_a_known_check_that_is_not_run_is_a_mistake(broken, capsys):
+    assert cli.main(["audit", broken, CHECKS, "--known=decay_spared:meant"]) == MISTAKE
+    line = "--known=decay_spared: decay_spared is not among the checks that run"
+    assert capsys.readouterr().err == f"jaxreg audit: {line}\n"
+
+
 @pytest.mark.system
 def test_the_page_s_example(tmp_path, jaxreg_command):
-    model, audit = re.findall(r"```python\n# (\w+\.py)\n(.*?)```", PAGE.read_text("utf-8"), re.S)
+    model, audit, *_ = files_of_the_page()
     for name, body in (model, audit):
         (tmp_path / name).write_text(body)
     assert len([line for line in audit[1].splitlines() if line.strip()]) <= 15
