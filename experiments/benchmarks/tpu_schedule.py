@@ -154,8 +154,8 @@ def causal_passes(folder: Path, kernel: str) -> dict[str, list[int]] | None:
     }
 
 
-def attention_of(kernel: str, t: int, k: int, *, is_causal: bool = False):
-    """f(query, key, value, words, rate) for [1, T, 1, K]; splash is not causal."""
+def attention_of(kernel: str, t: int, k: int, *, is_causal: bool = False, scale: float = 1.0):
+    """f(query, key, value, words, rate) for [1, T, 1, K]; splash is not causal, and not scaled."""
     from jaxreg import AttentionDropout
     from jaxreg.attention.inputs import inputs_of
     from jaxreg.attention.pallas_tpu.kernel import attention
@@ -176,7 +176,7 @@ def attention_of(kernel: str, t: int, k: int, *, is_causal: bool = False):
     def ours(q, k, v, words, rate):
         dropping = (words, AttentionDropout(rate, bits=bits)) if bits else (None, None)
         arrays = (q, k, v, None, None, None, *dropping)
-        return attention(*inputs_of(*arrays, is_causal=is_causal, scale=1.0))
+        return attention(*inputs_of(*arrays, is_causal=is_causal, scale=scale))
 
     return ours
 
@@ -216,7 +216,8 @@ def serve(accelerator: str, job: str, folder: str) -> None:
         compiled(accelerator, attention_of(kernel, 2048, 128, is_causal=True), shape)
         print(json.dumps(causal_passes(Path(folder), kernel)))
         return
-    causal = attention_of("dropout", *SIZES[job][1::2], is_causal=True)
+    _, t, _, k = SIZES[job]
+    causal = attention_of("dropout", t, k, is_causal=True, scale=k**-0.5)  # as a model's: not free
     program = compiled(accelerator, causal, SIZES[job])
     print(json.dumps(program.memory_analysis().temp_size_in_bytes))
 

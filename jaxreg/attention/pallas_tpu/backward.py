@@ -43,8 +43,9 @@ def queries_at_once(plan: Plan, query: Array) -> int:
 class Rows(NamedTuple):
     """What the kernel reads of n blocks of queries, in the kernels' order.
 
-    query: [B, H, n * query_block, K]. gradient: that of the output times scale / sum, [B, H, n *
-    query_block, Kv]. top, delta: the softmax's maximum, and delta / sum, [B, H, n, 1, query_block].
+    query: scaled, [B, H, n * query_block, K]. gradient: that of the output times the scale of kept
+    weights / sum, [B, H, n * query_block, Kv]. top, delta: the softmax's maximum, and delta / sum,
+    [B, H, n, 1, query_block].
     """
 
     query: Array
@@ -63,7 +64,7 @@ class Rows(NamedTuple):
 def backward(
     plan: Plan, first_block: int, rows: Rows, key: Array, value: Array, given: dict[str, Array]
 ) -> tuple[Array, ...]:
-    """The gradients of scaled queries, keys and values of some blocks of queries, and of the cap.
+    """The gradients of queries, keys and values of some blocks of queries, and of the cap.
 
     Args:
       first_block: the number of the first block of queries.
@@ -128,9 +129,7 @@ def backward(
             pltpu.VMEM(sizes, jnp.float32)
             for sizes in ((t, k), (plan.key_block, k), (plan.key_block, kv))
         ],
-        compiler_params=pltpu.CompilerParams(
-            dimension_semantics=kinds, fuse_transposed_lhs_in_matmul=True
-        ),
+        compiler_params=pltpu.CompilerParams(dimension_semantics=kinds),
         interpret=plan.interpret,
         name="jaxreg_attention_backward",
     )(*arrays)
@@ -182,12 +181,12 @@ def _kernel(plan: Plan, first_block: int, names: tuple[str, ...], *refs: Any) ->
 
     @pl.when(j == plan.num_key_blocks - 1)
     def _finish_queries() -> None:
-        out[0][own_queries, :] = dq[own_queries, :].astype(out[0].dtype)
+        out[0][own_queries, :] = (dq[own_queries, :] * plan.scale).astype(out[0].dtype)
 
     @pl.when(local == pl.num_programs(3) - 1)
     def _finish_keys() -> None:
-        for ref, found in zip(out[1:3], sums[1:], strict=True):
-            ref[...] = found[...].astype(ref.dtype)
+        out[1][...] = (dk[...] * (1 / plan.unit)).astype(out[1].dtype)
+        out[2][...] = dv[...].astype(out[2].dtype)
 
 
 def _strip(
@@ -200,7 +199,7 @@ def _strip(
     raw = product(plan, keys, q, (1, 1))
     logits, tanh = tile.capped(raw)
     logits, allowed = tile.masked_logits(logits, edge=edge)
-    weights = jnp.exp(logits - m_ref[...])
+    weights = plan.exponential(logits - m_ref[...])
     dweights = product(plan, values, gradient, (1, 1))
     dropped, dweights = tile.drop(weights, dweights)
     dlogits = weights * (dweights - delta_ref[...])

@@ -97,8 +97,8 @@ def _kernel(plan: Plan, names: tuple[str, ...], *refs: Any) -> None:
         logits = product(plan, q_ref[...], k_ref[part.slice, :], (1, 1))
         logits, _ = tile.masked_logits(tile.capped(logits)[0], edge=edge)
         top = jnp.maximum(m[...], jnp.max(logits, axis=1, keepdims=True))
-        weights = jnp.exp(logits - top[:, :1])
-        shrink = jnp.exp(m[...] - top)
+        weights = plan.exponential(logits - top[:, :1])
+        shrink = plan.exponential(m[...] - top)
         m[...] = top
         # Sums stay apart by lane until the end: adding across lanes is slow.
         total[...] = total[...] * shrink + by_lane(weights)

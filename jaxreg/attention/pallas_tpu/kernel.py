@@ -4,7 +4,6 @@ The function is that of `reference.py`, in O(T) memory: stored for the backward 
 the output, and two float32 numbers a row.
 """
 
-import dataclasses
 import functools
 import operator
 from collections.abc import Callable
@@ -26,7 +25,7 @@ from jaxreg.typing import Array, Float
 
 QUERY_BLOCK = 512
 """Queries of a tile: a power of two; a quarter of it fills the lanes of a vector register."""
-KEYS: dict[int, tuple[int, int]] = {0: (2048, 512), 1: (1024, 128), 2: (2048, 256)}
+KEYS: dict[int, tuple[int, int]] = {0: (2048, 512), 1: (1024, 256), 2: (2048, 256)}
 """Version of the dropout bits, 0 without dropout -> keys of a tile, and keys of a strip.
 
 The backward kernel computes a strip at one time. Measured in bundles of the schedule on v5e and v6e
@@ -70,19 +69,17 @@ def attention(
     Args:
       interpret: as `pl.pallas_call` takes it.
     """
-    if static.scale != 1.0:
-        query = arrays.query * jnp.asarray(static.scale, arrays.query.dtype)
-        static, arrays = dataclasses.replace(static, scale=1.0), arrays._replace(query=query)
-    plan = _plan(static, arrays.query.shape[1], arrays.key.shape[1], interpret)
-    return _attention(plan, arrays)
+    return _attention(_plan(static, arrays, interpret), arrays)
 
 
-def _plan(static: Static, t: int, s: int, interpret: Any) -> Plan:
-    """The tiles for T queries and S keys; few keys take a smaller block."""
+def _plan(static: Static, arrays: Arrays, interpret: Any) -> Plan:
+    """The tiles for the call's T queries and S keys; few keys take a smaller block."""
+    t, s = arrays.query.shape[1], arrays.key.shape[1]
     largest, strip = KEYS[0 if static.dropout is None else static.dropout.bits]
     key_block = min(largest, -(-s // EDGE) * EDGE)
     return Plan(
         **static.settings,
+        has_bias=arrays.bias is not None,
         num_queries=t,
         num_keys=s,
         query_block=QUERY_BLOCK,
@@ -95,7 +92,7 @@ def _plan(static: Static, t: int, s: int, interpret: Any) -> Plan:
 
 def _prepared(plan: Plan, arrays: Arrays, *, keys_first: bool) -> dict[str, Array]:
     """The kernel's operands, without `rescued`."""
-    found = operands.of_cap(arrays.logit_softcap) | operands.of_dropout(plan, arrays)
+    found = operands.of_cap(plan, arrays.logit_softcap) | operands.of_dropout(plan, arrays)
     squares = {name: getattr(arrays, name) for name in ("bias", "mask", "droppable")}
     found |= {name: x for name, x in squares.items() if x is not None}
     if arrays.segment_ids is not None:
@@ -122,7 +119,8 @@ def _output(
 ) -> tuple[Array, ...]:
     """The output [B, T, H, Kv], and the maximum and sum of every row in the kernels' order."""
     query, key, value = arrays
-    out, m, total = forward(plan, _queries(plan, query), _keys(plan, key), _keys(plan, value), own)
+    rows = _scaled(plan, _queries(plan, query))
+    out, m, total = forward(plan, rows, _keys(plan, key), _keys(plan, value), own)
     return layout.from_rows(out, 2, plan.query_block, plan.num_queries).swapaxes(1, 2), m, total
 
 
@@ -163,6 +161,15 @@ def _queries(plan: Plan, x: Array) -> Array:
     return layout.to_rows(x.swapaxes(1, 2), 2, plan.query_block)
 
 
+def _scaled(plan: Plan, queries: Array) -> Array:
+    """Queries whose products with keys are logits in the kernels' unit, rounded once.
+
+    They are scaled with the copy of one example, so that no array of the whole batch is made.
+    """
+    factor = plan.scale * plan.unit
+    return queries if factor == 1 else (queries.astype(jnp.float32) * factor).astype(queries.dtype)
+
+
 def _keys(plan: Plan, x: Array) -> Array:
     """[B, S, G, K] as [B, G, whole blocks of keys, K]."""
     return layout.filled(x.swapaxes(1, 2), 2, plan.key_block)
@@ -191,7 +198,7 @@ def _gradients(plan: Plan, arrays: tuple, own: dict[str, Array]) -> tuple[Array,
     by_row = total.reshape(delta.shape)
     rows = (rows * (common_scale(plan, own) / by_row)[..., None]).astype(gradient.dtype)
     delta = (delta / by_row).reshape(m.shape)
-    rows = Rows(_queries(plan, query), rows, m, delta)
+    rows = Rows(_scaled(plan, _queries(plan, query)), rows, m, delta)
     dq, dk, dv, *dcap = _over_queries(plan, rows, _keys(plan, key), _keys(plan, value), own)
     dq = layout.from_rows(dq, 2, plan.query_block, plan.num_queries).swapaxes(1, 2)
     dk, dv = (_of_key_heads(x, key.shape[2])[:, : plan.num_keys] for x in (dk, dv))

@@ -2,7 +2,7 @@
 
     name                            array, in the kernels' order of queries       where
     k0, k1                          [#b, #h] int32, the mask's key words          SMEM
-    threshold, scale                [1, 1] int32, float32                         SMEM
+    threshold, scale                [1, 1] uint32, float32                        SMEM
     cap, cap_is_finite              [1, 1] float32, int32                         SMEM
     bias, mask, droppable, line     [#b, #h, #t, #s] (keys first: [.., #s, #t])   VMEM, by block
     query_segments, rescued         [#b, #h, blocks, 1, query_block] int32        VMEM, by block
@@ -25,7 +25,7 @@ from jaxreg.attention import masks
 from jaxreg.attention.dropout import AttentionDropout
 from jaxreg.attention.inputs import Arrays, dropout_of
 from jaxreg.attention.pallas_tpu import layout
-from jaxreg.attention.pallas_tpu.tiles import Plan, as_int32, signed_threshold
+from jaxreg.attention.pallas_tpu.tiles import Plan, as_int32
 from jaxreg.typing import Array
 
 IN_SMEM = ("k0", "k1", "threshold", "scale", "cap", "cap_is_finite")
@@ -39,11 +39,12 @@ def of_dropout(plan: Plan, arrays: Arrays) -> dict[str, Array]:
     if dropout is None or words is None:
         return {}
     t, s = plan.num_queries, plan.num_keys
-    threshold = masks.threshold(dropout.rate)
+    # The draws that it is compared with lie in the upper halves of words.
+    threshold = (masks.threshold(dropout.rate) << 16).reshape(1, 1)
     scale = masks.keep_scale(dropout.rate).reshape(1, 1)
     if not {"query", "key"} <= dropout.coordinates:
         return {"line": masks.keep_all_positions(dropout, words, t, s), "scale": scale}
-    found = {"threshold": signed_threshold(threshold).reshape(1, 1), "scale": scale}
+    found = {"threshold": threshold, "scale": scale}
     if dropout.bits == 1:
         return {"k0": as_int32(words[0]), "k1": as_int32(words[1])} | found
     return _tables(plan, dropout, words) | found
@@ -64,13 +65,14 @@ def _tables(plan: Plan, dropout: AttentionDropout, words: tuple[Array, Array]) -
     return found
 
 
-def of_cap(cap: Array | None) -> dict[str, Array]:
-    """The operands of the logits' soft-cap."""
+def of_cap(plan: Plan, cap: Array | None) -> dict[str, Array]:
+    """The operands of the logits' soft-cap, in the unit of the logits."""
     if cap is None:
         return {}
+    cap = cap.astype(jnp.float32) * plan.unit
     is_finite = jnp.isfinite(cap)
     return {
-        "cap": jnp.where(is_finite, cap, 1).astype(jnp.float32).reshape(1, 1),
+        "cap": jnp.where(is_finite, cap, 1).reshape(1, 1),
         "cap_is_finite": is_finite.astype(jnp.int32).reshape(1, 1),
     }
 
@@ -144,13 +146,17 @@ def read(
             found[name] = ref[...] if ref.shape[axis] == 1 else ref[part]
         else:
             row = ref[:, keys] if name in OF_KEYS else ref[...]
-            found[name] = column(row) if (name in OF_KEYS) == keys_first else row
+            found[name] = row
+            if (name in OF_KEYS) == keys_first:
+                # Words of keys meet those of groups: that wide, they need no shuffle per strip.
+                groups = refs["group_word_0"].shape[1] if name.startswith("key_word") else 1
+                found[name] = column(row, groups)
     return found
 
 
-def column(row: Array) -> Array:
-    """[1, n] as [n, 1]."""
-    return jnp.broadcast_to(row, (128, row.shape[1])).T[:, :1]
+def column(row: Array, width: int = 1) -> Array:
+    """[1, n] as [n, width] with equal columns; width is at most 128."""
+    return jnp.broadcast_to(row, (128, row.shape[1])).T[:, :width]
 
 
 def as_row(column: Array) -> Array:

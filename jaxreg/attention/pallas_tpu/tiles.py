@@ -5,10 +5,11 @@ A tile is a block of queries times a block of keys. The forward kernel has the q
 the lanes. The rows of a block of queries are ordered by dropout lane (`layout.py`): one Threefry
 call for four queries then serves four slabs of the tile as they lie, without a shuffle.
 
-All integers are int32: sums wrap as uint32's do, and shifts are logical.
+Integers are int32: sums wrap as uint32's do, and shifts are logical.
 """
 
 import dataclasses
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -21,10 +22,6 @@ from jaxreg.typing import Array
 
 MINIMUM = float(jnp.finfo(jnp.float32).min)
 """What forbidden logits are set to, as in the reference."""
-
-
-TOP_BITS = 0x80008000 - 2**32
-"""Bits 31 and 15 of an int32: the top bits of two lanes."""
 
 MOST_KEYS_IN_SPANS = 2**20
 """Up to so many keys the number of a span is a float32 quotient, rounded down: the kernel has no
@@ -40,6 +37,7 @@ class Plan(Static):
     `edge` keys, of which those that no query reads are left out.
     """
 
+    has_bias: bool
     num_queries: int
     num_keys: int
     query_block: int
@@ -57,6 +55,19 @@ class Plan(Static):
     def num_key_blocks(self) -> int:
         """Blocks of keys, the last one filled up."""
         return -(-self.num_keys // self.key_block)
+
+    @property
+    def unit(self) -> float:
+        """Logits are held times this factor: log2(e), so that exp2 gives the weights.
+
+        exp would multiply every logit by it. With a bias it is 1: products with it could overflow,
+        as biases as low as the dtype's minimum are in use.
+        """
+        return 1.0 if self.has_bias else math.log2(math.e)
+
+    def exponential(self, x: Any) -> Any:
+        """exp of logits that are held in `unit`."""
+        return jnp.exp(x) if self.unit == 1.0 else jnp.exp2(x)
 
     @property
     def drops_logits(self) -> bool:
@@ -146,23 +157,24 @@ class Tile:
             return self.operands["line"].astype(jnp.int32) != 0
         if "threshold" not in self.operands:
             return None
-        words = self._words()
-        lanes = [x for word in words for x in (lax.shift_left(word, jnp.int32(16)), word)]
-        return jnp.concatenate(lanes, axis=int(self.keys_first)) >= self.operands["threshold"]
+        lanes = [lax.bitcast_convert_type(lane, jnp.uint32) for lane in self._lanes()]
+        kept = [lane >= self.operands["threshold"] for lane in lanes]
+        return jnp.concatenate(kept, axis=int(self.keys_first))
 
-    def _words(self) -> tuple[Array, Array]:
-        """b0 and b1 of `masks.draw_words`, with bits 31 and 15 flipped.
+    def _lanes(self) -> tuple[Array, Array, Array, Array]:
+        """The four draws of `masks.draw_words`, each in the upper half of a word.
 
-        They are the top bits of the four lanes: signed comparisons then do for the unsigned ones.
+        The lower halves are what is left over there; they decide no comparison with a threshold
+        whose lower half is 0.
         """
         assert self.plan.dropout is not None
         own = self.operands
-        if self.plan.dropout.bits == 1:
-            counter = self._key_coordinate(), self.groups()
-            return _threefry((own["k0"], own["k1"]), counter)
-        of_group = own["group_word_0"], own["group_word_1"]
-        x, y = _mixed(of_group, (own["key_word_0"], own["key_word_1"]))
-        return x ^ jnp.int32(TOP_BITS), y ^ jnp.int32(TOP_BITS)
+        if self.plan.dropout.bits == 2:
+            of_group = own["group_word_0"], own["group_word_1"]
+            return _mixed(of_group, (own["key_word_0"], own["key_word_1"]))
+        counter = self._key_coordinate(), self.groups()
+        x, y = _threefry((own["k0"], own["k1"]), counter)
+        return lax.shift_left(x, jnp.int32(16)), x, lax.shift_left(y, jnp.int32(16)), y
 
     def _key_coordinate(self) -> Array:
         """Positions, or numbers of spans: an exact quotient below MOST_KEYS_IN_SPANS."""
@@ -231,14 +243,12 @@ class Tile:
 # Traced once for every shape, as it is most of a tile; the kernels' compiler puts it in line.
 @jax.jit
 def _threefry(key: tuple[Array, Array], counter: tuple[Array, Array]) -> tuple[Array, Array]:
-    """`masks.threefry2x32_13` on int32, with TOP_BITS flipped in both words."""
+    """`masks.threefry2x32_13` on int32."""
     schedule = (*key, key[0] ^ key[1] ^ jnp.int32(masks.PARITY))
     x0, x1 = counter[0] + schedule[0], counter[1] + schedule[1]
     for number in range(masks.ROUNDS):
         rotation = masks.ROTATIONS[(number // 4) % 2][number % 4]
         x0 = x0 + x1
-        if number == masks.ROUNDS - 1:
-            x0 = x0 ^ jnp.int32(TOP_BITS)  # and thereby x1
         x1 = _rotated(x1, rotation) ^ x0
         if number % 4 == 3:
             injection = number // 4 + 1
@@ -247,13 +257,22 @@ def _threefry(key: tuple[Array, Array], counter: tuple[Array, Array]) -> tuple[A
     return x0, x1
 
 
-def _mixed(of_group: tuple[Array, Array], of_key: tuple[Array, Array]) -> tuple[Array, Array]:
-    """`masks.mixed` on int32."""
+def _mixed(
+    of_group: tuple[Array, Array], of_key: tuple[Array, Array]
+) -> tuple[Array, Array, Array, Array]:
+    """The lanes of `masks.mixed`, on int32, as `Tile._lanes` has them.
+
+    The last step, y ^ (y >> 16), leaves the upper half of y as it is, and its lower half becomes
+    the upper one of y ^ (y << 16): no further shift is needed.
+    """
     x, y = of_group[0] ^ of_key[0], of_group[1] ^ of_key[1]
-    for step, (multiplier, shift) in enumerate(masks.MIXING):
+    *steps, (last, half) = masks.MIXING
+    for step, (multiplier, shift) in enumerate(steps):
         x = (x + y if step else x) * _signed(multiplier)
         x, y = y, x ^ lax.shift_right_logical(x, jnp.int32(shift))
-    return x, y
+    x, y = y, (x + y) * _signed(last)
+    low = y ^ lax.shift_left(y, jnp.int32(half))
+    return lax.shift_left(x, jnp.int32(16)), x, low, y
 
 
 def _signed(word: int) -> Array:
@@ -264,11 +283,6 @@ def _signed(word: int) -> Array:
 def _rotated(x: Array, by: int) -> Array:
     left = lax.shift_left(x, jnp.int32(by))
     return left | lax.shift_right_logical(x, jnp.int32(32 - by))
-
-
-def signed_threshold(threshold: Array) -> Array:
-    """The threshold in the upper half of an int32 with its top bit flipped, for `Tile.kept`."""
-    return lax.bitcast_convert_type((threshold << 16) ^ jnp.uint32(0x80000000), jnp.int32)
 
 
 def as_int32(words: Array) -> Array:

@@ -117,6 +117,12 @@ def test_the_committed_table_has_every_accelerator():
     assert RESULT["temporary_bytes"]["v5e"]["T=2048, K=64"] <= 16e6
 
 
+@pytest.mark.parametrize("accelerator", ["v5e", "v6e"])
+def test_bits_version_2_cost_at_most_what_was_promised(accelerator):
+    row = RESULT["bundles"][accelerator]
+    assert sum(row["dropout, bits 2"]) <= 1.25 * sum(row["without"])
+
+
 def test_the_page_has_the_committed_table():
     page = (ROOT / "docs" / "accelerators.md").read_text()
     assert f"<!-- table: tpu_schedule -->\n{tpu_schedule.markdown(RESULT)}\n" in page
