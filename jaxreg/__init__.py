@@ -34,6 +34,7 @@ if TYPE_CHECKING:  # what __getattr__ gives, for type checkers and editors
     from jaxreg.attention import AttentionDropout as AttentionDropout
     from jaxreg.attention import attention_fn as attention_fn
     from jaxreg.attention import dot_product_attention as dot_product_attention
+    from jaxreg.attention import dropout_calls as dropout_calls
     from jaxreg.attention import keep_mask as keep_mask
     from jaxreg.study.commands.judge import judge as judge
 
@@ -43,6 +44,7 @@ _PUBLIC = {
     "AttentionDropout": "jaxreg.attention",
     "attention_fn": "jaxreg.attention",
     "dot_product_attention": "jaxreg.attention",
+    "dropout_calls": "jaxreg.attention",
     "judge": "jaxreg.study.commands.judge",
     "keep_mask": "jaxreg.attention",
 }
@@ -51,6 +53,7 @@ __all__ = [
     "__version__",
     "attention_fn",
     "dot_product_attention",
+    "dropout_calls",
     "judge",
     "keep_mask",
     "nn",

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
 from experiments.pages import figures
@@ -78,10 +79,16 @@ def test_every_command_runs(line, jaxreg_command, request):
 
 
 def test_the_page_on_modules_runs():
-    [code] = pages.blocks((ROOT / "docs" / "modules.md").read_text(), "python")
+    linen, nnx = pages.blocks((ROOT / "docs" / "modules.md").read_text(), "python")
     names: dict = {}
-    exec(compile(code, "modules.md", "exec"), names)
-    assert names["y"].shape == names["x"].shape and names["kept"].shape == (1, 1, 6, 6)
+    exec(compile(linen, "modules.md", "exec"), names)
+    assert names["y"].shape == names["x"].shape
+    assert [kept.shape for kept in names["kept"]] == [(1, 1, 6, 6)] * 2
+    exec(compile(nnx, "modules.md", "exec"), names)
+    model, x = names["model"], jax.random.normal(jax.random.key(0), names["x"].shape)
+    assert not (model(x) == model(x)).all(), "it drops, by another key in each call"
+    model.eval()
+    assert (model(x) == model(x)).all()
 
 
 def test_install_lines_are_right():

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxreg.attention import by_platform, masks, reference, sharding, validate
+from jaxreg.attention import by_platform, masks, reference, replay, sharding, validate
 from jaxreg.attention.dropout import AttentionDropout
 from jaxreg.attention.inputs import Arrays, Static, dropout_of, inputs_of
 from jaxreg.typing import Array, AttentionImplementation, AttentionKind, Float, Int, PRNGKey, Scalar
@@ -207,6 +207,8 @@ def _attend(
         dropout, dropout_key, example_ids = None, None, None
     else:
         dropout_key = masks.as_typed_keys(dropout_key)
+        num_keys = key.shape[-3]
+        replay.note(dropout, dropout_key, example_ids, query, num_keys, query_offset)
     scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
     is_number = isinstance(scale, (int, float))
     static_scale = float(scale) if is_number else None

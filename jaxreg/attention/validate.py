@@ -58,7 +58,10 @@ def check_masks(
         )
     for name, x in (("mask", mask), ("droppable", droppable)):
         if x is not None and x.dtype != jnp.bool_:
-            raise ValueError(f"{name}: dtype {x.dtype}; allowed is bool (add a float mask as bias)")
+            raise ValueError(
+                f"{name}: dtype {x.dtype}; allowed is bool: a mask of 0 and 1, as that of Flax's"
+                " make_causal_mask, as mask.astype(bool); what is added to logits is a bias"
+            )
 
 
 def check_dropout(

@@ -141,7 +141,8 @@ class TransformerBlock(nn.Module):
       num_heads, mlp_width: H, which must divide the width D, and F.
       dropout: what is dropped; its rates may be traced.
       options: how the block is put together.
-      layer: this block's number, which keys its dropout sites; may be traced. Under nn.scan with an
+      layer: this block's number, which keys its dropout sites; may be traced. Blocks with equal
+        numbers draw the same masks from an explicit `dropout_key`. Under nn.scan with an
         explicit `dropout_key` give it the scanned layer's number, or all layers draw the same
         masks; keys that the scan splits (`split_rngs={"dropout": True}`) differ by themselves.
       initializers: of the kernels.

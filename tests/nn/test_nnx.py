@@ -503,7 +503,8 @@ def test_a_rate_of_the_call_goes_before_the_module_s():
         ),
         (
             lambda: ours.Dropout(0.1)(X, train=True),
-            "dropout_key: None, and no rngs; dropout needs one of them in the call",
+            "dropout_key: None, and no rngs; dropout needs one of them in the call"
+            " (the constructor's rngs make parameters, and are not kept)",
         ),
         (
             lambda: ours.Dropout(0.1)(X, True, deterministic=False),

@@ -26,6 +26,8 @@ What differs from Linen, everywhere in this package:
   `logit_softcap=cap` (or, of Dropout, `rate=rate`) its own value.
 - `sow_weights=True` in the call asks for the attention weights and the inputs of the blocks, as in
   flax.nnx.MultiHeadAttention: wrap the call in `nnx.capture`.
+- Blocks that are given one `dropout_key` draw the same masks unless each has its number: `layer=i`
+  in the constructor.
 - Under nnx.scan over stacked blocks the field `layer` is the same for all of them: with an explicit
   `dropout_key` give each its number in the call (`layer=`; `site=` of SelfAttention), or split
   `rngs` by `nnx.split_rngs`, or all layers draw the same masks. A Transformer with `scan_layers`

@@ -122,7 +122,8 @@ def site_key(rngs: Rngs | None, dropout_key: PRNGKey | None, site: int | Int[Arr
     if dropout_key is None:
         if rngs is None:
             raise ValueError(
-                "dropout_key: None, and no rngs; dropout needs one of them in the call"
+                "dropout_key: None, and no rngs; dropout needs one of them in the call (the"
+                " constructor's rngs make parameters, and are not kept)"
             )
         dropout_key = (rngs.dropout if isinstance(rngs, nnx.Rngs) else rngs)()
     return folded(dropout_key, site)

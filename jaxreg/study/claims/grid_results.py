@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxreg.study.analysis.metric import METRICS
+from jaxreg.study.analysis.verdict import words
 from jaxreg.study.claims import grid_law
 from jaxreg.study.claims.cautions import edge_of
 from jaxreg.study.claims.grid_cells import LoadedGrid, secondary_name
@@ -99,7 +100,7 @@ def _cell(loaded: LoadedGrid, name: str, known: CompleteCells, quick: bool) -> d
         return row | {"status": "not run yet", "effects": {}}
     effects, arms = {}, {}
     for question in known.judged.questions[name]:
-        kept = ("difference", "ci95", "per_seed", "verdict", "reason", "p", "p_holm")
+        kept = ("difference", "ci95", "per_seed", "verdict", "by_margin", "reason", "p", "p_holm")
         effect = {key: question[key] for key in kept}
         needed = (*question["preconditions"], *question["controls"])
         failed = [each for each in needed if each["passed"] is False]
@@ -156,7 +157,8 @@ def _verdicts(done: Sequence[Mapping[str, Any]], arm: str, scale: float) -> str:
     """An arm's verdicts, cell by cell; "" where there are none."""
     own = [(cell["cell"], cell["effects"][arm]) for cell in done]
     return "; ".join(
-        f"{grids.label(cell)} {scale * effect['difference']:+.3g} {effect['verdict']}"
+        f"{grids.label(cell)} {scale * effect['difference']:+.3g}"
+        f" {words(effect['verdict'], effect['by_margin'])}"
         for cell, effect in own
         if effect["verdict"] is not None
     )

@@ -14,7 +14,7 @@ function careOf(cell, effect) {
 
 function cellRows(cell) {
   return Object.entries(cell.effects).map(([arm, effect]) => [
-    cellWords(cell.cell), armTitle(arm), shownEffect(effect.difference), shownRange(effect.ci95), effect.verdict ?? effect.reason,
+    cellWords(cell.cell), armTitle(arm), shownEffect(effect.difference), shownRange(effect.ci95), verdictOf(effect)?.words ?? effect.reason,
     `${taken(cell.tuning[arm])} (baseline ${taken(cell.tuning[payload.baseline])})`, roleOf(cell), careOf(cell, effect),
   ]);
 }
@@ -30,7 +30,7 @@ function rawCells() {
   const scaled = (value) => (known(value) ? Number((payload.scale * value).toPrecision(6)) : null);
   const axes = payload.axes.map(({ name }) => name);
   const rows = payload.cells.flatMap((cell) => Object.entries(cell.effects).map(([arm, effect]) => [
-    ...axes.map((name) => cell.cell[name]), arm, ...[effect.difference, ...(effect.ci95 ?? [null, null])].map(scaled), effect.verdict ?? effect.reason, taken(cell.tuning[arm]), roleOf(cell)]));
+    ...axes.map((name) => cell.cell[name]), arm, ...[effect.difference, ...(effect.ci95 ?? [null, null])].map(scaled), verdictOf(effect)?.words ?? effect.reason, taken(cell.tuning[arm]), roleOf(cell)]));
   return [[...axes, "arm", `difference (${payload.unit})`, "from", "to", "verdict", "tuned to", "of the law"], rows];
 }
 
