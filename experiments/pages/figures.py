@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from experiments.benchmarks import attention_speed, device_speed, nanodo_step
+from experiments.pages import grids
 from experiments.pages.markdown import table
 from jaxreg.study.analysis import error_shares
 from jaxreg.study.analysis.verdict import words
@@ -268,6 +269,21 @@ def asked_again() -> str:
     return f"{len(asked)} questions: {listed}. {pairs}, uncorrected.\n\n{table(heads, rows)}"
 
 
+def short_data() -> str:
+    """Study 2: every arm at every number of passes, by the lowest validation loss."""
+    return grids.by_cell(load("short_data/grid"), digits=3)
+
+
+def short_data_last() -> str:
+    """The same by the loss at the last step."""
+    return grids.by_cell(load("short_data/grid"), digits=3, metric="loss")
+
+
+def short_data_tuned() -> str:
+    """What each arm of it was tuned to."""
+    return grids.tuned(load("short_data/grid"))
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     make.__name__: make
     for make in (
@@ -285,6 +301,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
         accelerators,
         errors,
         asked_again,
+        short_data,
+        short_data_last,
+        short_data_tuned,
     )
 }
 """Name of a block -> what it holds."""
