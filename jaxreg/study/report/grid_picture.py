@@ -1,4 +1,7 @@
-"""A grid as a picture: effect per cell, with contours at zero and at the margin."""
+"""A grid as a picture: effect per cell, with contours at zero and at the margin.
+
+A grid of one axis has no map. It is a forest plot for each cell, side by side.
+"""
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
@@ -7,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from jaxreg.study.analysis.metric import METRICS
-from jaxreg.study.report import figures
+from jaxreg.study.report import figures, forest
 from jaxreg.study.report.forest import INK, MUTED, wrapped
 
 STYLE = {
@@ -22,6 +25,8 @@ STYLE = {
 }
 PANEL = 2.3
 """Inches of one panel."""
+ROW, TITLES = 0.42, 2.4
+"""Inches of a row of a forest plot, and of the arms' titles left of them."""
 DARK = 0.65
 """Beyond this share of the largest effect a cell's color is dark, and its number white."""
 
@@ -40,7 +45,8 @@ def _drawn(contents: Mapping[str, Any], saved: Callable[..., bytes]) -> bytes | 
     if not any(cell["status"] == "done" for cell in contents["cells"]):
         return None
     with figures.style(STYLE):
-        return saved(_figure(contents), dpi=130)
+        figure = _map(contents) if len(contents["axes"]) > 1 else _forests(contents)
+        return saved(figure, dpi=130)
 
 
 def panels(contents: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -70,7 +76,50 @@ def _two(contents: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, A
     return axes[0], axes[1] if len(axes) > 1 else {"name": "", "values": [None]}
 
 
-def _figure(contents: Mapping[str, Any]) -> Any:
+def _forests(contents: Mapping[str, Any]) -> Any:
+    arms = [arm for arm in contents["arms"] if arm != contents["baseline"]]
+    cells = [cell for cell in contents["cells"] if cell["status"] == "done"]
+    [axis] = contents["axes"]
+    size = (TITLES + 2 * PANEL * len(cells) / 1.6, ROW * len(arms) + 1.7)
+    figure = figures.new(size, facecolor="white")
+    plots = figure.subplots(1, len(cells), squeeze=False, sharex=True)[0]
+    figure.subplots_adjust(
+        left=TITLES / size[0], right=0.985, bottom=0.55 / size[1], top=1 - 1.0 / size[1]
+    )
+    width = 2 * PANEL / 1.6
+    for place, (axes, cell) in enumerate(zip(plots, cells, strict=True)):
+        forest.draw(
+            axes,
+            [cell["effects"][arm] for arm in arms],
+            [wrapped(contents["arms"][arm], 34) for arm in arms] if place == 0 else [],
+            margin=contents["scale"] * contents["margin"],
+            beside=lambda row: [],
+            titles_at=-(TITLES - 0.1) / width,
+            scale=contents["scale"],
+        )
+        axes.set_title(f"{axis['name']}: {cell['cell'][axis['name']]}", fontsize=9)
+    better = "better →" if contents["higher_is_better"] else "← better"
+    figure.supxlabel(f"{_difference(contents)}   ({better})", fontsize=8, color=MUTED)
+    title = wrapped(contents["question"], int(10 * size[0]))
+    legend = [
+        "small dots: seeds",
+        "diamond: mean, with its 95% interval",
+        f"shaded: below the margin of {_margin(contents)}",
+        "colors: verdicts",
+    ]
+    figure.suptitle(f"{title}\n{' · '.join(legend)}", fontsize=9)
+    return figure
+
+
+def _difference(contents: Mapping[str, Any]) -> str:
+    return f"{contents['primary']}, difference from {contents['baseline']}, {contents['unit']}"
+
+
+def _margin(contents: Mapping[str, Any]) -> str:
+    return f"{contents['scale'] * contents['margin']:g} {contents['unit']}"
+
+
+def _map(contents: Mapping[str, Any]) -> Any:
     arms = [arm for arm in contents["arms"] if arm != contents["baseline"]]
     columns = panels(contents)
     tables = {(arm, i): table(contents, arm, p) for arm in arms for i, p in enumerate(columns)}
@@ -92,17 +141,15 @@ def _figure(contents: Mapping[str, Any]) -> Any:
             if row == len(arms) - 1:
                 axes.set_xlabel(_two(contents)[0]["name"])
     bar = figure.colorbar(image, ax=grid, shrink=0.6)
-    bar.set_label(
-        f"{contents['primary']}, difference from {contents['baseline']}, {contents['unit']}"
-    )
+    bar.set_label(_difference(contents))
     lines = [*wrapped(contents["question"], int(9 * size[0])).split("\n"), *_legend(contents)]
     figure.suptitle("\n".join(lines), fontsize=9)
     return figure
 
 
 def _legend(contents: Mapping[str, Any]) -> list[str]:
-    margin = f"{contents['scale'] * contents['margin']:g} {contents['unit']}"
-    return ["contours: solid at zero,", f"dashed at the margin of {margin}", "*: tuned to an edge"]
+    lines = ["contours: solid at zero,", f"dashed at the margin of {_margin(contents)}"]
+    return [*lines, "blue: better", "*: tuned to an edge"]
 
 
 def _panel(
@@ -111,8 +158,9 @@ def _panel(
     """Colors, numbers and contours of one panel."""
     first, second = _two(contents)
     axes.set_facecolor("#eeeeee")
+    colors = "RdBu" if contents["higher_is_better"] else "RdBu_r"
     image = axes.imshow(
-        values, cmap="RdBu", vmin=-largest, vmax=largest, origin="lower", aspect="auto"
+        values, cmap=colors, vmin=-largest, vmax=largest, origin="lower", aspect="auto"
     )
     axes.set_xticks(range(len(first["values"])), [str(v) for v in first["values"]])
     axes.set_yticks(

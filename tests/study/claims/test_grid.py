@@ -4,6 +4,8 @@ recomputed from the stored members.
 
 import itertools
 import json
+import re
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
@@ -370,6 +372,7 @@ def test_the_picture_has_every_cell_where_it_belongs():
         "baseline": "none",
         "scale": 100.0,
         "metric": "accuracy",
+        "higher_is_better": True,
         "margin": 0.05,
         "unit": "points",
         "primary": "recombination",
@@ -381,3 +384,28 @@ def test_the_picture_has_every_cell_where_it_belongs():
     first = grid_picture.png(contents)
     assert first is not None and first == grid_picture.png(contents)
     assert grid_picture.png({**contents, "cells": [cells[0] | {"status": "not run yet"}]}) is None
+
+
+def test_one_axis_is_a_forest_plot_for_each_cell_that_has_run():
+    effect = {"difference": -0.1, "ci95": [-0.2, 0.0], "per_seed": [-0.1, -0.1]}
+    done = {"status": "done", "tuning": {}}
+    cells = [
+        {"cell": {"passes": n}, "effects": {"drop": effect | {"verdict": "supported"}}, **done}
+        for n in (1, 4)
+    ]
+    contents = {
+        "axes": [{"name": "passes", "values": [1, 4, 16]}],
+        "cells": [*cells, {"cell": {"passes": 16}, "status": "not run yet", "effects": {}}],
+        "arms": {"none": "none", "drop": "dropout"},
+        "baseline": "none",
+        "scale": 1.0,
+        "metric": "loss",
+        "higher_is_better": False,
+        "margin": 0.05,
+        "unit": "nats",
+        "primary": "validation",
+        "question": "where?",
+    }
+    drawn = ET.fromstring(grid_picture.svg(contents) or b"")
+    plots = [x for x in drawn.iter() if re.fullmatch(r"axes_\d+", x.get("id", ""))]
+    assert len(plots) == 2
