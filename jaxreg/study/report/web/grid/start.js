@@ -1,6 +1,6 @@
 // Draws the page of a grid: the picture, how the law did, and a table with a row for each cell and arm.
 
-const shownEffect = (value) => (known(value) ? signed(payload.scale * value, 2) : DASH);
+const shownEffect = (value) => (known(value) ? signed(payload.scale * value, payload.scale === 1 ? 3 : 2) : DASH);
 const shownRange = (pair) => (knownPair(pair) ? `[${shownEffect(pair[0])}, ${shownEffect(pair[1])}]` : DASH);
 const cellWords = (cell) => Object.entries(cell).map(([name, value]) => `${name} ${value}`).join(", ");
 const taken = (choice) => (choice ? Object.values(choice.options[choice.chosen]).join(", ") : DASH);
@@ -64,12 +64,17 @@ const done = payload.cells.filter((cell) => cell.status !== "not run yet").lengt
 mounted("eyebrow").append(`${done} of ${payload.cells.length} cells · ${plural(seeds.length, "seed")} · ${payload.primary}`);
 mounted("title").append(payload.question);
 mounted("warnings").append(...drawWarnings());
-// In how many cells each arm came out how.
+// How each arm came out: cell by cell where they are few, else in how many of them.
+const FEW = 4;
 function drawHeadline() {
   return challengers.map((arm) => {
-    const verdicts = payload.cells.map((cell) => cell.effects[arm.name]).filter(Boolean).map((effect) => verdictOf(effect)?.start ?? "without a verdict");
-    const counted = [...new Set(verdicts)].sort().map((words) => `${words} in ${verdicts.filter((each) => each === words).length}`);
-    return verdicts.length ? html("li", {}, `${arm.title}, ${plural(verdicts.length, "cell")}: ${listed(counted)}.`) : null;
+    const ran = payload.cells.filter((cell) => cell.effects[arm.name]);
+    const words = (cell, part) => verdictOf(cell.effects[arm.name])?.[part] ?? "without a verdict";
+    if (!ran.length) return null;
+    if (ran.length <= FEW) return html("li", {}, `${arm.title}: ${listed(ran.map((cell) => `${words(cell, "words")} (${cellWords(cell.cell)})`))}.`);
+    const starts = ran.map((cell) => words(cell, "start"));
+    const counted = [...new Set(starts)].sort().map((start) => `${start} in ${starts.filter((each) => each === start).length}`);
+    return html("li", {}, `${arm.title}, ${plural(ran.length, "cell")}: ${listed(counted)}.`);
   }).filter(Boolean);
 }
 
@@ -80,8 +85,12 @@ function picture(name, drawing, words) {
     saving(html("a", { class: "save", href: file, download: fileName(name, "svg"), "aria-label": `save as SVG: ${name}` }, "save as SVG"))];
 }
 mounted("headline").append(...drawHeadline());
+const isMap = payload.axes.length > 1;
+mounted("reading").append(isMap
+  ? "One panel per arm and condition. The solid line is where the difference crosses zero, the dashed line where it crosses the margin. A star: a tuned value lies at the edge of its candidates."
+  : "One panel per cell, a row for each arm: the difference from the baseline with its 95% interval, a dot for each seed. Shaded: less than the margin.");
 if (payload.picture) {
-  mounted("picture").append(...picture("map", payload.picture, "Differences per cell, with contours at zero and at the margin; the table below has the numbers."));
+  mounted("picture").append(...picture("map", payload.picture, isMap ? "Differences per cell, with contours at zero and at the margin; the table below has the numbers." : "Differences of all arms in each cell, with intervals; the table below has the numbers."));
 }
 if (payload.law || payload.other_law) {
   if (payload.law) mounted("statement").append(`Stated before the run: ${payload.law.statement}`);
