@@ -53,6 +53,7 @@ def contents(**changes: Any) -> dict[str, Any]:
         "baseline": "none",
         "margin": 0.05,
         "scale": 100.0,
+        "higher_is_better": True,
         "unit": "points",
         "arms": {"none": "none", "drop": "dropout"},
         "axes": [
