@@ -148,7 +148,7 @@ def _counts(
         most = {verdict.SUPPORTED: own[:1], verdict.OPPOSITE: own[-1:]}.get(label, [])
         parts.append(f"{len(own)} {words[label]}" + "".join(f", most {each}" for each in most))
     if verdict.SUPPORTED not in found:
-        parts.insert(0, "none was shown to help")
+        parts.insert(0, "no arm was shown to help")
     return [f"Of {total} arms: {'; '.join(parts)}."]
 
 

@@ -70,7 +70,7 @@ def test_the_headline_names_the_best_and_the_worst():
     assert "2 helped, most idles (+20.0" in second and "1 hurt, most hurts (-10.0" in second
     none = verdicts({"down": -0.1 + NOISE, "flat": -0.2 + NOISE})
     second = summary_text.headline(DESIGN, none, TABLE)[1]
-    assert "Of 2 arms: none was shown to help; 2 hurt, most idles (-20.0" in second
+    assert "Of 2 arms: no arm was shown to help; 2 hurt, most idles (-20.0" in second
 
 
 def test_of_a_single_arm_the_headline_says_all():
