@@ -25,8 +25,8 @@ STYLE = {
 }
 PANEL = 2.3
 """Inches of one panel."""
-ROW, TITLES = 0.42, 2.4
-"""Inches of a row of a forest plot, and of the arms' titles left of them."""
+ROW, TITLES, FOREST = 0.42, 2.4, 2.875
+"""Inches of a row of forest plots, of the arms' titles left of them, and of one plot's width."""
 DARK = 0.65
 """Beyond this share of the largest effect a cell's color is dark, and its number white."""
 
@@ -80,13 +80,12 @@ def _forests(contents: Mapping[str, Any]) -> Any:
     arms = [arm for arm in contents["arms"] if arm != contents["baseline"]]
     cells = [cell for cell in contents["cells"] if cell["status"] == "done"]
     [axis] = contents["axes"]
-    size = (TITLES + 2 * PANEL * len(cells) / 1.6, ROW * len(arms) + 1.7)
+    size = (TITLES + FOREST * len(cells), ROW * len(arms) + 1.7)
     figure = figures.new(size, facecolor="white")
     plots = figure.subplots(1, len(cells), squeeze=False, sharex=True)[0]
     figure.subplots_adjust(
         left=TITLES / size[0], right=0.985, bottom=0.55 / size[1], top=1 - 1.0 / size[1]
     )
-    width = 2 * PANEL / 1.6
     for place, (axes, cell) in enumerate(zip(plots, cells, strict=True)):
         forest.draw(
             axes,
@@ -94,7 +93,7 @@ def _forests(contents: Mapping[str, Any]) -> Any:
             [wrapped(contents["arms"][arm], 34) for arm in arms] if place == 0 else [],
             margin=contents["scale"] * contents["margin"],
             beside=lambda row: [],
-            titles_at=-(TITLES - 0.1) / width,
+            titles_at=-(TITLES - 0.1) / FOREST,
             scale=contents["scale"],
         )
         axes.set_title(f"{axis['name']}: {cell['cell'][axis['name']]}", fontsize=9)
