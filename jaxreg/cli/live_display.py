@@ -33,14 +33,14 @@ class Display:
     """The events of a study, none shown; a context manager that restores the terminal."""
 
     def opening(
-        self, question: str, prediction: str, rows: Sequence[tuple[str, str, str]], scope: str
+        self, question: str, prediction: str, rows: Sequence[tuple[str, str, str, str]], scope: str
     ) -> None:
         """Shows what is asked before anything compiles.
 
         Args:
           question, prediction: sentences.
-          rows: view title, a trained sentence with its answer, a held-out one with the question;
-            the view that matters most first.
+          rows: view, its title, a trained sentence with its answer, a held-out one with the
+            question; the view that matters most first.
           scope: one line: model size, data, regime, seeds, device.
         """
 
@@ -105,13 +105,16 @@ class Display:
         """Gives the terminal back."""
 
 
-def _asked(rows: Sequence[tuple[str, str, str]], count: int) -> Group:
+def _asked(rows: Sequence[tuple[str, str, str, str]], count: int) -> Group:
     """The first `count` views with an example each, and how many there are besides."""
     asked = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for name in ("held-out set", "trained", "asked"):
-        asked.add_column(name)
-    for row in rows[:count]:
-        asked.add_row(*(Text(cell) for cell in row))
+    for column in ("view", "trained", "asked"):
+        asked.add_column(column)
+    for name, title, trained, question in rows[:count]:
+        view = Text(name.replace("_", " "))
+        if title.lower() != view.plain:
+            view.append(f"\n{title}", style="dim")
+        asked.add_row(view, Text(trained), Text(question))
     more = len(rows) - count
     return Group(asked, *([Text(f"and {more} more in the report", style="dim")] if more else []))
 
@@ -133,7 +136,7 @@ class _Shown(Display):
         self._first_done: int | None = None
 
     def opening(
-        self, question: str, prediction: str, rows: Sequence[tuple[str, str, str]], scope: str
+        self, question: str, prediction: str, rows: Sequence[tuple[str, str, str, str]], scope: str
     ) -> None:
         above = [
             self._cut(Text(question, style="bold"), 3),

@@ -1,7 +1,7 @@
 """Tables for the terminal, live and final: accuracies in %, which come as fractions, or nats."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from math import isfinite
 from typing import TypeGuard
 
@@ -121,9 +121,10 @@ def closing(
       metric: what the numbers are. accuracy: a table like `table` where they are others.
     """
     parts = []
+    checks = {control["name"] for control in controls}
     if primary is not None and comparisons:
-        parts += [_verdicts(table, comparisons, baseline, primary, metric, width), Text("")]
-        parts += [_differences(table, comparisons, baseline, primary, width, metric), Text("")]
+        shared = (table, comparisons, baseline, primary, metric, width, checks)
+        parts += [_verdicts(*shared), Text(""), _differences(*shared), Text("")]
     elif table:
         parts += [_means(table, width, metric), Text("")]
     if accuracy:
@@ -142,6 +143,7 @@ def _verdicts(
     primary: str,
     metric: Metric,
     width: int,
+    checks: Collection[str],
 ) -> Table:
     """Below WIDE the level has no interval, and what is needed stands below the verdict."""
     narrow = width < WIDE
@@ -172,12 +174,18 @@ def _verdicts(
     for row in comparisons:
         if row["split"] == primary:
             changed = _change(row, table, baseline, metric)
-            own = (Text(row["arm"]), level(row["arm"]), changed, _p(row["p_holm"]))
+            arm = Text(_label(row["arm"], checks))
+            own = (arm, level(row["arm"]), changed, _p(row["p_holm"]))
             found, needed = _found(row), row.get("seeds_needed")
             if narrow:
                 found.append("" if needed is None else f"\nneeds {needed} seeds")
             made.add_row(*own, found, *([] if narrow else [_count(needed)]))
     return made
+
+
+def _label(arm: str, checks: Collection[str]) -> str:
+    """An arm's name; of one whose outcome is known, such as the A/A pair, that it is a control."""
+    return f"{arm} (control)" if arm in checks else arm
 
 
 def _change(row: Mapping, table: Mapping, baseline: str | None, metric: Metric) -> Text:
@@ -200,14 +208,15 @@ def _differences(
     comparisons: Sequence[Mapping],
     baseline: str | None,
     primary: str,
-    width: int,
     metric: Metric,
+    width: int,
+    checks: Collection[str],
 ) -> Table:
     """The baseline's number per view; below it the arms' paired differences."""
     cells = {(row["arm"], row["split"]): row for row in comparisons}
     arms = list(dict.fromkeys(row["arm"] for row in comparisons))
     all_views = list(dict.fromkeys(row["split"] for row in comparisons))
-    arm_width = max(len(str(arm)) for arm in [*arms, baseline])
+    arm_width = max(len(_label(str(arm), checks)) for arm in [*arms, baseline])
     views = choose_views(all_views, primary, width - arm_width - 2, width=11)
     caption = (
         f"first row: {_unit(metric)}; others: {metric.unit} against it, ± half of the 95% interval;"
@@ -217,7 +226,10 @@ def _differences(
     if baseline is not None and baseline in table:
         made.add_row(Text(baseline), *_numbers(table[baseline], views, metric))
     for arm in arms:
-        made.add_row(Text(arm), *(_difference(cells.get((arm, view)), metric) for view in views))
+        made.add_row(
+            Text(_label(arm, checks)),
+            *(_difference(cells.get((arm, view)), metric) for view in views),
+        )
     return made
 
 
@@ -308,7 +320,13 @@ def _interval(ci95: Sequence | None, show: Callable[[float | int], str]) -> str:
 
 def _with_interval(cell: Mapping, metric: Metric) -> Text:
     digits = 0 if metric == ACCURACY else metric.digits
-    interval = _interval(cell["ci95"], lambda end: f"{metric.scale * end:.{digits}f}")
+
+    def shown(end: float | int) -> str:
+        # the t interval of an accuracy knows no bounds
+        inside = min(max(end, 0.0), 1.0) if metric == ACCURACY else end
+        return f"{metric.scale * inside:.{digits}f}"
+
+    interval = _interval(cell["ci95"], shown)
     return Text(f"{metric.number(cell['mean'])} {interval}")
 
 

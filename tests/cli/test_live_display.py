@@ -134,7 +134,7 @@ def test_plain_lines_are_sparse():
 
 def test_the_opening_fits_a_screen_however_much_there_is_to_say():
     words = "a sentence that goes on and on, "
-    rows = [(f"set {i} {words}", f"{words}-> x", f"{words}-> ?") for i in range(17)]
+    rows = [(f"set_{i}", f"{words}", f"{words}-> x", f"{words}-> ?") for i in range(17)]
     shown, _, stream = made(live_display.Plain, width=80)
     shown.opening(words * 9, words * 30, rows, words * 7)
     lines = stream.getvalue().splitlines()
@@ -145,7 +145,9 @@ def test_the_opening_fits_a_screen_however_much_there_is_to_say():
 
 def test_an_opening_with_room_shows_every_view():
     shown, _, stream = made(live_display.Plain, width=80)
-    shown.opening("Which?", "This.", [(f"set {i}", "a -> b", "c -> ?") for i in range(9)], "small")
+    shown.opening(
+        "Which?", "This.", [(f"set_{i}", f"Set {i}", "a -> b", "c -> ?") for i in range(9)], "small"
+    )
     text = stream.getvalue()
     assert all(f"set {i}" in text for i in range(9)) and "more in the report" not in text
 
@@ -172,7 +174,7 @@ def test_opening_and_closing_show_everything(kind):
         shown.opening(
             "Which one?",
             "It gains 11.",
-            [("unseen pairs", "the cat SIT -> sits", "a dog SIT -> ?")],
+            [("recombination", "unseen pairs", "the cat SIT -> sits", "a dog SIT -> ?")],
             "2 layers",
         )
         shown.phase("training")

@@ -88,6 +88,8 @@ def check(given: Arguments, mistakes: list[str]):
     if config is None:
         mistakes += configs.check_arms(experiment)
         return None
+    changed = configs.changed_fields(experiments.config_path(path, experiment), config)
+    experiment = dataclasses.replace(experiment, changed=changed)
     with collecting(mistakes):
         return experiment, config, configs.resolve_arms(experiment, config), seeds
     return None

@@ -21,6 +21,9 @@ CHANCE_BAND = 0.04
 """Allowed distance of an arm's mean from chance on leak views; three standard errors if more."""
 OVERFIT_TRAIN, OVERFIT_VALIDATION = 0.99, 0.95
 """Over-fitted regime: the baseline's least accuracy on train, and its most on validation."""
+STEADY = 0.1
+"""Nats between the losses of the two modes of a model with little dropout, at most, once its loss
+has stopped falling; more says that it still falls."""
 UNIGRAM_MARGIN = 0.3
 """Nats by which a model must beat the unigram model for a comparison to mean anything."""
 
@@ -95,9 +98,12 @@ def at_chance(
 def dropout_reaches(arm: DropoutArm, reference: DropoutArm) -> Control | None:
     """Whether an arm's dropout reached the model; None where it drops no more than its reference.
 
-    Both losses are those of the training sentences at the last evaluation, in training mode and in
-    evaluation mode: so another learning rate or another model does not matter. Dropout that is
-    higher in one place and lower in another may go either way, and is not asked.
+    Both losses are those of the training sentences, in training mode (the mean since the evaluation
+    before) and in evaluation mode at the last evaluation: so another learning rate or another model
+    does not matter. Where the reference's losses are far apart (`STEADY`), its loss was falling in
+    between, dropout makes it fall slower, and an excess that is not higher says nothing: unless it
+    is the very same, as that of dropout that reaches nothing. Dropout that is higher in one place
+    and lower in another may go either way, and is not asked.
     """
     changes = [rate - reference.rates.get(name, 0.0) for name, rate in arm.rates.items()]
     drops_more = bool(changes) and max(changes) > 0 and min(changes) >= 0
@@ -109,7 +115,10 @@ def dropout_reaches(arm: DropoutArm, reference: DropoutArm) -> Control | None:
         missing = arm.name if not math.isfinite(arm.excess) else reference.name
         return Control(name, what, None, f"no training loss of a run of {missing}")
     detail = f"{arm.name} by {arm.excess:.3f} nats, {reference.name} by {reference.excess:.3f}"
-    return Control(name, what, arm.excess > reference.excess, detail)
+    higher, same = arm.excess > reference.excess, arm.excess == reference.excess
+    if not higher and not same and reference.excess > STEADY:
+        return Control(name, what, None, f"{detail}, whose loss was still falling")
+    return Control(name, what, higher, detail)
 
 
 def all_dropout_reaches(arms: Sequence[DropoutArm], reference: DropoutArm) -> Control | None:

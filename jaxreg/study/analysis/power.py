@@ -49,17 +49,34 @@ def smallest_p_after_holm(num_seeds: int, num_tests: int) -> tuple[float, float]
     return smallest, min(1.0, smallest * num_tests)
 
 
+def seeds_to_decide(num_tests: int, alpha: float | int) -> int | None:
+    """The fewest seeds with which any of the tests could be significant; None if none can."""
+    seeds = range(1, statistics.MAX_EXACT_SEEDS + 2)  # beyond them the smallest p stays
+    return next((n for n in seeds if statistics.can_decide(n, max(num_tests, 1), alpha)), None)
+
+
+def no_verdict_possible(num_seeds: int, num_tests: int, alpha: float | int) -> str | None:
+    """One line on a design that cannot decide, with the seeds that it lacks; None where it can."""
+    needed = seeds_to_decide(num_tests, alpha)
+    if needed is not None and num_seeds >= needed:
+        return None
+    smallest, corrected = smallest_p_after_holm(num_seeds, num_tests)
+    more = "no number of seeds could" if needed is None else f"--seeds={needed} is the least"
+    return (
+        f"{num_seeds} {'seed' if num_seeds == 1 else 'seeds'} cannot decide at alpha {alpha:g}: the"
+        f" smallest two-sided p is {smallest:.2g}, after Holm over {num_tests} tests"
+        f" {corrected:.2g}; {more}"
+    )
+
+
 def decision(num_seeds: int, num_tests: int, alpha: float | int) -> str:
     """One line: whether a design can decide at all."""
+    if why := no_verdict_possible(num_seeds, num_tests, alpha):
+        return why
     smallest, corrected = smallest_p_after_holm(num_seeds, num_tests)
     return (
         f"the smallest two-sided p with {num_seeds} seeds is {smallest:.2g}; after Holm over"
-        f" {num_tests} tests {corrected:.2g}: "
-        + (
-            "it can decide"
-            if statistics.can_decide(num_seeds, max(num_tests, 1), alpha)
-            else f"it cannot decide at alpha {alpha:g}; give more seeds"
-        )
+        f" {num_tests} tests {corrected:.2g}: it can decide"
     )
 
 

@@ -15,7 +15,7 @@ from jaxreg.study.analysis.metric import ACCURACY, METRICS, Metric
 
 
 def view_examples(dataset: Dataset) -> list[tuple[str, str, str]]:
-    """(view title, a training sentence with answer, a held-out one with the question) per view."""
+    """(title, a training sentence with answer, a held-out one with the question) per view."""
     if dataset.answers == "every_position":
         return _passages(dataset)
     train = dataset.splits["train"]
@@ -91,8 +91,41 @@ def changed(results: Mapping[str, Any]) -> list[str]:
 
 
 def warnings(experiment: DesignLike, results: Mapping[str, Any]) -> list[str]:
-    """What must be read before any number: diverged runs, later changes, skewed differences."""
-    return [*diverged(experiment, results), *changed(results), *asymmetric(experiment, results)]
+    """What must be read before any number.
+
+    Diverged runs, failed controls, later changes, arms that changed nothing, skewed differences.
+    """
+    return [
+        *diverged(experiment, results),
+        *failed_controls(results),
+        *changed(results),
+        *unchanged(experiment, results),
+        *asymmetric(experiment, results),
+    ]
+
+
+def failed_controls(results: Mapping[str, Any]) -> list[str]:
+    """One line per control that failed, but for the one that leaves no verdict, which says so."""
+    return [
+        f"Control failed: {control['what']} ({control['detail']})."
+        for name, control in results["controls"].items()
+        if control["passed"] is False and name != "beats_unigram"
+    ]
+
+
+def unchanged(experiment: DesignLike, results: Mapping[str, Any]) -> list[str]:
+    """One line on arms whose every run has the baseline's numbers on every view."""
+    differences: dict[str, list[float]] = {}
+    for row in results["comparisons"]:
+        differences.setdefault(row["arm"], []).extend(row["per_seed"])
+    same = [
+        f"'{arm}'"
+        for arm, found in differences.items()
+        if experiment.arms[arm].kind == "arm" and found and not any(found)
+    ]
+    if not same:
+        return []
+    return [f"Every run of {' and '.join(same)} has exactly the baseline's numbers."]
 
 
 def asymmetric(experiment: DesignLike, results: Mapping[str, Any]) -> list[str]:
@@ -112,21 +145,28 @@ def headline(
     table: Mapping[str, Mapping],
     chance: float = 0.5,
     metric: Metric = ACCURACY,
+    title: str = "",
 ) -> list[str]:
     """The answer in two sentences: where the baseline is, and how many arms came out how.
 
     Args:
       chance: what a guess scores on the primary view.
-      metric: what the numbers are.
+      metric: what the numbers are. title: of the primary view, where it says more than its name.
     """
     if why := _not_comparable(experiment, verdicts):
         return [f"No arm can be compared with the baseline: {why}."]
     mean = table[experiment.baseline][experiment.primary]["mean"]
     return [
-        f"On {experiment.primary} the baseline '{experiment.baseline}'"
+        f"On {view_words(experiment.primary, title)} the baseline '{experiment.baseline}'"
         f" {level_in_words(mean, chance, metric)}.",
         *_counts(experiment, verdicts, metric),
     ]
+
+
+def view_words(name: str, title: str) -> str:
+    """A view's name, with its title where that says more: recombination (unseen pairs)."""
+    same = title.replace(" ", "_") in ("", name)
+    return name if same else f"{name} ({title})"
 
 
 def _counts(
@@ -149,7 +189,7 @@ def _counts(
         parts.append(f"{len(own)} {words[label]}" + "".join(f", most {each}" for each in most))
     if verdict.SUPPORTED not in found:
         parts.insert(0, "no arm was shown to help")
-    return [f"Of {total} arms: {'; '.join(parts)}."]
+    return [f"Of {total} arms beside it: {'; '.join(parts)}."]
 
 
 def _arms(
@@ -269,7 +309,7 @@ def underpowered(
     diverged: Mapping[str, int] | None = None,
     metric: Metric = ACCURACY,
 ) -> str:
-    """One line: cells beside the primary view with too few seeds for the margin, seeds needed.
+    """One line: how many cells beside the primary view have too few seeds for the margin.
 
     Args:
       comparisons, diverged: of results.json.
@@ -277,21 +317,27 @@ def underpowered(
     runs = max((len(row["per_seed"]) for row in comparisons), default=0)
     if _all_diverged(experiment, diverged or {}, runs):
         return "Every run diverged: no number of seeds would show an effect."
-    by_view: dict[str, list[str]] = {}
-    for row in comparisons:
-        if (
-            row["split"] != experiment.primary
-            and row["seeds_needed"] is not None
-            and experiment.arms[row["arm"]].kind == "arm"
-        ):
-            by_view.setdefault(row["split"], []).append(f"{row['arm']} {row['seeds_needed']}")
+    secondary = [
+        row["seeds_needed"]
+        for row in comparisons
+        if row["split"] != experiment.primary and experiment.arms[row["arm"]].kind == "arm"
+    ]
+    needed = [seeds for seeds in secondary if seeds is not None]
     margin = metric.margin(experiment.margin)
     if any(len(row["per_seed"]) < 2 for row in comparisons):
         return f"One seed has no spread: how many would have 80% power for {margin} is not known."
-    if not by_view:
+    if not needed:
         return f"Every other cell has the seeds that 80% power for {margin} needs."
-    listed = "; ".join(f"{view}: {', '.join(arms)}" for view, arms in by_view.items())
-    return f"Too few seeds for 80% power to see {margin} (seeds needed): {listed}"
+    return (
+        f"On other views {len(needed)} of {len(secondary)} differences have too few seeds for 80%"
+        f" power to see {margin}; they need {_up_to(needed)}, each said in the report."
+    )
+
+
+def _up_to(numbers: Sequence[int]) -> str:
+    """ "6 to 25", or "6"."""
+    low, high = min(numbers), max(numbers)
+    return str(low) if low == high else f"{low} to {high}"
 
 
 def of_one_run(results: Mapping[str, Any]) -> list[str]:

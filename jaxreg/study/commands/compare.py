@@ -88,11 +88,13 @@ def compare(
         example = session.library[specs[0].data]
         looks_ahead.refuse(arms, example)
         views = [view.name for view in example.views]
-        asked = summary_text.view_examples(example)
-        if experiment.primary in views:
-            asked.insert(0, asked.pop(views.index(experiment.primary)))
+        examples = summary_text.view_examples(example)
+        asked = [(name, *words) for name, words in zip(views, examples, strict=True)]
+        asked.sort(key=lambda row: row[0] != experiment.primary)
         line = scope.scope(config, seeds)
-        display.opening(experiment.question, experiment.prediction, asked, line)
+        display.opening(experiment.question, experiment.predicted(), asked, line)
+        if too_few := power.no_verdict_possible(len(seeds), _tests(experiment), experiment.alpha):
+            display.note(too_few)
         _audit_own_models(arms, display)
         metric = METRICS[experiment.metric]
         display.layout(list(experiment.arms), views, experiment.primary, len(seeds), metric)
@@ -194,11 +196,10 @@ def budget(
     unique = {spec.hash: spec for spec in specs}
     todo = [spec for spec in unique.values() if spec.hash not in stored]
     steps = sum(spec.config["train"]["num_steps"] for spec in todo)
-    others = [arm for name, arm in experiment.arms.items() if name != experiment.baseline]
-    tests = sum(arm.kind == "arm" for arm in others)
+    tests = _tests(experiment)
     lines = [
         (
-            f"{len(experiment.arms)} arms x {len(seeds)} seeds: {len(unique)} members in"
+            f"{_arms_in_words(experiment, tests)} x {len(seeds)} seeds: {len(unique)} members in"
             f" {len(groups)} program(s); {len(unique) - len(todo)} are trained already, {len(todo)}"
             f" to train, {steps:,} model-steps"
         ),
@@ -216,6 +217,21 @@ def budget(
         num_tests=tests,
         metric=METRICS[experiment.metric],
     )
+
+
+def _tests(experiment: Experiment) -> int:
+    """How many arms get a verdict."""
+    others = [arm for name, arm in experiment.arms.items() if name != experiment.baseline]
+    return sum(arm.kind == "arm" for arm in others)
+
+
+def _arms_in_words(experiment: Experiment, tests: int) -> str:
+    """Such as "10 arms (the baseline, 7 against it, 2 controls)"."""
+    checks = len(experiment.arms) - 1 - tests
+    parts = ["the baseline", f"{tests} against it"]
+    if checks:
+        parts.append(f"{checks} {'control' if checks == 1 else 'controls'}")
+    return f"{len(experiment.arms)} arms ({', '.join(parts)})"
 
 
 def train(config: Config, workdir: Path, *, display: Any) -> int:

@@ -78,6 +78,23 @@ def read_config(path: str | Path, overrides: Sequence[str]) -> tuple[ConfigDict 
     return (None if in_both else _nested(both)), [*shown, *mistakes]
 
 
+def changed_fields(path: str | Path, config: ConfigDict) -> tuple[str, ...]:
+    """The fields, as "train.num_steps=40", that differ from those of a file and may change results.
+
+    Args:
+      path: of a sound config. config: what overrides made of it.
+    """
+    before, _ = read_config(path, ())
+    old = {} if before is None else flat(before)
+    return tuple(
+        f"{field}={value}"
+        for field, value in flat(config).items()
+        if value != old.get(field)
+        and not field.startswith("checkpoint.")
+        and field not in WITHOUT_EFFECT
+    )
+
+
 def with_dataset(values: Mapping[str, Any], name: str) -> dict[str, Any]:
     """A flat config with a data set's default data section and all other fields that apply.
 

@@ -118,6 +118,8 @@ class Experiment(AbstractDesign):
         view. Of losses lower is better.
       note: what other runs add to the numbers of this one; the report shows it with their scope. It
         may be changed at any time.
+      changed: what a command changed in the base config, such as "train.num_steps=40"; prediction
+        and note were not written for that. Files leave it empty.
       not_of_arms: fields that its arms do not have.
     """
 
@@ -132,6 +134,13 @@ class Experiment(AbstractDesign):
     example: str = "The cat sat on the mat"
     metric: str = "accuracy"
     note: str = ""
+    changed: tuple[str, ...] = ()
+
+    def predicted(self) -> str:
+        """The prediction, and before it what this run changes against what it was made for."""
+        if not self.changed:
+            return self.prediction
+        return f"(not for {', '.join(self.changed)}) {self.prediction}"
 
 
 def load_experiment(path: str | Path) -> Experiment:

@@ -112,7 +112,8 @@ def read(workdir: Path) -> tuple[Experiment, dict, dict[str, dict], list[int]]:
     _refuse_absent_pieces(workdir, design)
     entry = design["experiment"]
     arms = {name: Arm(**arm) for name, arm in entry["arms"].items()}
-    experiment = Experiment(**{**entry, "arms": arms, "seeds": tuple(entry["seeds"])})
+    seeds, changed = tuple(entry["seeds"]), tuple(entry.get("changed", ()))
+    experiment = Experiment(**{**entry, "arms": arms, "seeds": seeds, "changed": changed})
     config, resolved = _tuples(design["config"]), _tuples(design["arms"])
     wrong = [*check_metric(experiment.metric), *check_design(experiment)]
     for values in (config, *(resolved[name] for name in arms)):

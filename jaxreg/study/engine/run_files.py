@@ -58,7 +58,7 @@ _EXPERIMENT = Object(
         "alpha": _NUMBER,
         "prediction": str,
     },
-    {"example": str, "metric": str, "note": str},
+    {"example": str, "metric": str, "note": str, "changed": Each(list, str)},
     more=False,
 )
 _SETTINGS = Object({"data": Object({"dataset": str}), "train": Object({"num_steps": int})})

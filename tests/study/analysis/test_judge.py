@@ -88,6 +88,7 @@ def test_dropout_reaches_is_asked_of_more_dropout_on_equal_data():
     more = DropoutArm("drop", {"attention": 0.3, "mlp": 0.1}, "data", 0.02)
     assert controls.dropout_reaches(more, base).passed is True
     assert controls.dropout_reaches(dataclasses.replace(more, excess=0.01), base).passed is False
+    assert controls.dropout_reaches(dataclasses.replace(more, excess=0.005), base).passed is False
     unknown = controls.dropout_reaches(dataclasses.replace(more, excess=float("nan")), base)
     assert unknown.passed is None
     for other in (
@@ -99,6 +100,17 @@ def test_dropout_reaches_is_asked_of_more_dropout_on_equal_data():
     several = [more, dataclasses.replace(more, name="worse", excess=0.0)]
     assert controls.all_dropout_reaches(several, base).passed is False
     assert controls.all_dropout_reaches([base], base) is None
+
+
+def test_while_the_loss_falls_an_excess_that_is_not_higher_says_nothing():
+    falling = DropoutArm("none", {"attention": 0.0}, "data", 1.289)
+    slower = DropoutArm("drop", {"attention": 0.3}, "data", 1.130)
+    found = controls.dropout_reaches(slower, falling)
+    assert found.passed is None and found.detail.endswith("whose loss was still falling")
+    assert controls.dropout_reaches(dataclasses.replace(slower, excess=1.3), falling).passed is True
+    # dropout that reaches nothing leaves the very same training
+    same = dataclasses.replace(slower, excess=falling.excess)
+    assert controls.dropout_reaches(same, falling).passed is False
 
 
 def test_anything_with_the_right_names_is_a_design():

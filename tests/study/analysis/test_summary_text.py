@@ -59,7 +59,9 @@ def test_the_headline_is_two_sentences():
     first, second = summary_text.headline(DESIGN, verdicts(), TABLE)
     assert first == "On recombination the baseline 'none' is right in 70.0% (chance 50%)."
     counts = second.split("; ")
-    assert counts[0].startswith("Of 4 arms: 1 helped, most helps (+10.0 points, 95% interval +")
+    assert counts[0].startswith(
+        "Of 4 arms beside it: 1 helped, most helps (+10.0 points, 95% interval +"
+    )
     assert counts[1].startswith("1 hurt, most hurts (-10.0 points, ")
     assert counts[2:] == ["1 too small to matter", "1 undecided at this number of seeds."]
 
@@ -70,7 +72,7 @@ def test_the_headline_names_the_best_and_the_worst():
     assert "2 helped, most idles (+20.0" in second and "1 hurt, most hurts (-10.0" in second
     none = verdicts({"down": -0.1 + NOISE, "flat": -0.2 + NOISE})
     second = summary_text.headline(DESIGN, none, TABLE)[1]
-    assert "Of 2 arms: no arm was shown to help; 2 hurt, most idles (-20.0" in second
+    assert "Of 2 arms beside it: no arm was shown to help; 2 hurt, most idles (-20.0" in second
 
 
 def test_of_a_single_arm_the_headline_says_all():
@@ -150,8 +152,8 @@ def test_the_budget_counts_what_is_there_and_writes_nothing(tmp_path):
     _, lines = lines_of(own, (1, 2))
     assert (
         lines[0]
-        == "6 arms x 2 seeds: 12 members in 1 program(s); 1 are trained already, 11 to train, 550"
-        " model-steps"
+        == "6 arms (the baseline, 4 against it, 1 control) x 2 seeds: 12 members in 1 program(s);"
+        " 1 are trained already, 11 to train, 550 model-steps"
     )
     assert not own.exists(), "a dry run copied a neighbour's member"
     assert (
@@ -162,9 +164,9 @@ def test_the_budget_counts_what_is_there_and_writes_nothing(tmp_path):
 
 def test_a_design_that_cannot_decide_is_named(tmp_path):
     _, few = lines_of(tmp_path, tuple(range(6)))
-    assert (
-        "the smallest two-sided p with 6 seeds is 0.031; after Holm over 4 tests 0.12: it cannot"
-        " decide at alpha 0.05" in few[1]
+    assert few[1] == (
+        "6 seeds cannot decide at alpha 0.05: the smallest two-sided p is 0.031, after Holm over 4"
+        " tests 0.12; --seeds=8 is the least"
     )
     _, enough = lines_of(tmp_path, tuple(range(8)))
     assert enough[1].endswith("it can decide")
@@ -192,7 +194,7 @@ def test_power_comes_from_an_earlier_run_s_spread(tmp_path):
     assert lines[3].startswith("flat: SD 0.0 points")
 
 
-def test_cells_without_power_are_listed_and_controls_are_not():
+def test_cells_without_power_are_counted_and_controls_are_not():
     rows = [
         {"arm": arm, "split": split, "seeds_needed": needed, "per_seed": [0.1, 0.2]}
         for arm, split, needed in (
@@ -205,8 +207,8 @@ def test_cells_without_power_are_listed_and_controls_are_not():
     ]
     assert (
         summary_text.underpowered(DESIGN, rows)
-        == "Too few seeds for 80% power to see 5 points (seeds needed): train: up 20; fronted:"
-        " flat 14"
+        == "On other views 2 of 3 differences have too few seeds for 80% power to see 5 points;"
+        " they need 14 to 20, each said in the report."
     )
     assert (
         summary_text.underpowered(DESIGN, rows[1:3])
@@ -217,3 +219,20 @@ def test_cells_without_power_are_listed_and_controls_are_not():
 def test_one_seed_has_no_power_to_speak_of():
     rows = [{"arm": "up", "split": "train", "seeds_needed": None, "per_seed": [0.1]}]
     assert "Every other cell has the seeds" not in summary_text.underpowered(DESIGN, rows)
+
+
+def test_what_must_be_read_first_names_failed_controls_and_arms_that_changed_nothing():
+    rows = [
+        {"arm": "up", "split": split, "per_seed": [0.0, 0.0]} for split in ("train", "template")
+    ] + [{"arm": "aa", "split": "train", "per_seed": [0.0]}]
+    controls = {
+        "leak": {"what": "every arm is at chance", "passed": False, "detail": "up, 80%"},
+        "beats_unigram": {"what": "it is named by the answer", "passed": False, "detail": "-"},
+        "aa": {"what": "two baselines are equal", "passed": None, "detail": "-"},
+    }
+    assert summary_text.warnings(DESIGN, {"controls": controls, "comparisons": rows}) == [
+        "Control failed: every arm is at chance (up, 80%).",
+        "Every run of 'up' has exactly the baseline's numbers.",
+    ]
+    rows[0]["per_seed"] = [0.0, 0.01]
+    assert summary_text.unchanged(DESIGN, {"comparisons": rows}) == []

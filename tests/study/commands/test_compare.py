@@ -41,19 +41,13 @@ class Shown(Silent):
     """Keeps what it hears; `at_chunk` is called with the number of the progress event."""
 
     def __init__(self, at_progress=None):
-        self.notes, self.phases, self.cells, self.events, self.closed, self.at_progress = (
-            [],
-            [],
-            [],
-            0,
-            None,
-            at_progress,
-        )
+        self.notes, self.too_few, self.phases, self.cells = [], [], [], []
+        self.events, self.closed, self.at_progress = 0, None, at_progress
 
     def note(self, text):
-        if not text.startswith(
-            "Machine: "
-        ):  # how fast it was: of runs that trained; test_meter.py looks at it
+        if "cannot decide at alpha" in text:
+            self.too_few.append(text)
+        elif not text.startswith("Machine: "):  # how fast it was, which test_meter.py looks at
             self.notes.append(text)
 
     def phase(self, name):
@@ -125,6 +119,9 @@ def test_the_files_the_events_and_the_exit_code(tmp_path):
         "results.json",
     } | ({"checkpoints"} if (tmp_path / "own" / "checkpoints").exists() else set())
     assert shown.phases == ["compiling", "training", "comparing"] and shown.notes == []
+    [before_training] = shown.too_few
+    assert before_training.startswith("2 seeds cannot decide at alpha 0.05: ")
+    assert before_training.endswith("is the least")
     by_cell = {}
     for arm, view, mean, half, count in shown.cells:
         by_cell[arm, view] = (mean, half, count)

@@ -132,6 +132,23 @@ def test_overrides_are_read_as_the_field_s_type(override, value):
     }
 
 
+def test_fields_that_a_command_changed_are_named_but_for_those_that_change_no_result():
+    path = ROOT / "configs" / "cat_sat.py"
+    overrides = ["train.num_steps=40", "checkpoint.every_seconds=9", "train.input=auto"]
+    config, mistakes = configs.read_config(path, overrides)
+    assert not mistakes
+    assert configs.changed_fields(path, config) == ("train.num_steps=40",)
+    assert configs.changed_fields(path, configs.load_config(path)) == ()
+
+
+def test_a_prediction_says_for_what_it_was_not_made():
+    asked = experiment()
+    assert asked.predicted() == asked.prediction
+    changed = dataclasses.replace(asked, changed=("train.num_steps=40", "model.width=16"))
+    words = "(not for train.num_steps=40, model.width=16) "
+    assert changed.predicted() == words + asked.prediction
+
+
 @pytest.mark.parametrize(
     "override, words",
     [

@@ -24,8 +24,14 @@ function viewHeading(view) {
   const reason = uninformative(view);
   const tip = [view.asked && `asked: ${arrows(view.asked)}`, reason].filter(Boolean).join(" · ");
   return html("th", { scope: "col", class: primary ? "primary" : reason ? "dull" : null, "data-tip": tip || null },
-    view.title ?? view.name, primary && html("span", { class: "under" }, "decides"),
+    view.title ?? view.name, plainName(view), primary && html("span", { class: "under" }, "decides"),
     reason && html("span", { class: "under" }, inFewWords(reason)));
+}
+
+// The name that terminal and results.json have for it.
+function plainName(view) {
+  const words = view.name.replaceAll("_", " ");
+  return view.title && view.title.toLowerCase() !== words && html("span", { class: "under" }, words);
 }
 
 function armHeading(arm) {
