@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from jaxreg.data import Dataset
+from jaxreg.data.dataset import PAD
+from jaxreg.data.tokens import spelling
 from jaxreg.store.paths import shown
 from jaxreg.study.analysis import second_opinion, verdict
 from jaxreg.study.analysis.judge import ALL_DIVERGED, DesignLike
@@ -34,8 +36,8 @@ def view_examples(dataset: Dataset) -> list[tuple[str, str, str]]:
             else int(np.flatnonzero(train.label == part.label[row])[:1].sum())
         )
         cut = f" (cut: {', '.join(view.cut)})" if view.cut else ""
-        trained = f"{dataset.sentence('train', near)} -> {dataset.outputs[train.label[near]]}"
-        rows.append((view.title, trained, f"{dataset.sentence(view.split, row)} -> ?{cut}"))
+        trained = f"{sentence(dataset, 'train', near)} -> {dataset.outputs[train.label[near]]}"
+        rows.append((view.title, trained, f"{sentence(dataset, view.split, row)} -> ?{cut}"))
     return rows
 
 
@@ -47,7 +49,7 @@ def _passages(dataset: Dataset) -> list[tuple[str, str, str]]:
     """`view_examples` of rows that are asked for the next token: the start of one each."""
 
     def start(split: str, row: int) -> str:
-        text = " ".join(dataset.sentence(split, row).split())
+        text = " ".join(sentence(dataset, split, row).split())
         return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}..."
 
     first = f"{start('train', 0)} -> each next token"
@@ -55,6 +57,14 @@ def _passages(dataset: Dataset) -> list[tuple[str, str, str]]:
         (view.title, first, start(view.split, int(np.flatnonzero(dataset.view_weights(view))[0])))
         for view in dataset.views
     ]
+
+
+def sentence(dataset: Dataset, split: str, row: int) -> str:
+    """A row for people: bytes as their text, other tokens with blanks between them."""
+    if not spelling.are_bytes(dataset.tokens):
+        return dataset.sentence(split, row)
+    tokens = dataset.splits[split].tokens[row]
+    return spelling.spelled([dataset.tokens[token] for token in tokens if token != PAD])
 
 
 def command(argv: Sequence[str]) -> str:

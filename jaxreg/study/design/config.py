@@ -360,11 +360,18 @@ def _preview(chosen: source.Source, settings: tuple[tuple[str, Any], ...]) -> Da
         found = chosen.preview(**dict(settings))
         return dataset_checks.mistakes(found, dict(settings)["length"]) or found
     except ValueError as error:
-        return str(error).splitlines()
+        return dataset_checks.not_drawn(chosen, dict(settings), error)
     except KeyError as error:
         if error.args[0] not in chosen.splits:
             raise
         return [f"data set {chosen.name}: its draw gives no split {error.args[0]!r}"]
+
+
+def preview(config: Mapping[str, Any]) -> Dataset:
+    """The data of seed 0 of a resolved config that is free of mistakes."""
+    found = _preview_of(flat(config))
+    assert not isinstance(found, list), found
+    return found
 
 
 def _preview_of(values: Mapping[str, Any]) -> Dataset | list[str]:

@@ -1,13 +1,15 @@
 """Checks a draw against the data set's legend: devices clamp a wrong index without an error."""
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from jaxreg.data import Dataset
+from jaxreg.data import Dataset, Source, tokens
 from jaxreg.data.dataset import Split
 from jaxreg.data.rows import Rows
+from jaxreg.data.tokens import coverage
 
 ROWS_LOOKED_AT = 1024
 """Of a split that stays in files, evenly spaced."""
@@ -30,6 +32,19 @@ def mistakes(dataset: Dataset, length: int) -> list[str]:
             for line in _wrong(dataset, split, length)
         ]
     return found
+
+
+def not_drawn(source: Source, settings: Mapping[str, Any], error: ValueError) -> list[str]:
+    """Why there is no draw, one line per mistake: a length that no text has goes for the others.
+
+    Args:
+      settings: without the seed. error: of the draw.
+    """
+    if source.name == tokens.SOURCE.name:
+        with contextlib.suppress(ValueError):  # what `error` says already
+            if line := coverage.too_long(source.settings(seed=0, **settings)):
+                return [line]
+    return str(error).splitlines()
 
 
 def too_few_rows(dataset: Dataset, values: Mapping[str, Any]) -> list[str]:

@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import jax
 
+from jaxreg.data import tokens
 from jaxreg.data.source import fields_of
+from jaxreg.data.tokens import coverage
 from jaxreg.study.design.components import SOURCES
 from jaxreg.study.design.config_fields import ADDED
 
@@ -18,6 +20,14 @@ def scope(config: Mapping, seeds: Sequence[int]) -> str:
         f" {train['num_steps']} steps; {len(seeds)} seeds from {min(seeds)}; {len(jax.devices())}"
         f" {device.device_kind} device{'s' if len(jax.devices()) > 1 else ''}"
     )
+
+
+def used(data: Mapping, seed: int) -> str | None:
+    """One line on how much of a person's own text a draw takes; None of other data sets."""
+    if data["dataset"] != tokens.SOURCE.name:
+        return None
+    own = {name: value for name, value in data.items() if name != "dataset"}
+    return coverage.used(tokens.SOURCE.settings(seed=seed, **own))
 
 
 def _model(model: Mapping) -> str:

@@ -12,7 +12,7 @@ from jaxreg.attention import masks
 from jaxreg.data import Dataset, batch_indices
 from jaxreg.probe import attention as probe
 from jaxreg.store.member_store import Record
-from jaxreg.study.analysis import statistics
+from jaxreg.study.analysis import statistics, summary_text
 from jaxreg.study.design.config_fields import ADDED
 from jaxreg.study.design.experiment import Experiment
 from jaxreg.study.engine import program
@@ -172,8 +172,8 @@ def _matrices(
         "arm": spec.arm,
         "seed": spec.seed,
         "rate": rate,
-        "text": dataset.sentence("train", row),
-        "words": dataset.sentence("train", row).split(),
+        "text": summary_text.sentence(dataset, "train", row),
+        "words": [dataset.tokens[token] for token in split.tokens[row] if token],
         "query": int(split.query_position[row]) - span.start,
         "weights": np.round(maps, 5).tolist(),
         "scale": float(masks.keep_scale(rate)),

@@ -208,7 +208,7 @@ def _flip(
     answers = {True: right, False: wrong}
     return {
         "view": view.name,
-        "text": dataset.sentence(view.split, row),
+        "text": summary_text.sentence(dataset, view.split, row),
         "answer": right,
         "baseline_says": answers[before],
         "arm_says": answers[after],

@@ -38,6 +38,7 @@ def test_a_text_file_is_trained_on_and_compared_on_and_a_change_is_noticed(
     train = ("train", "--config=configs/tokens.py", *named, f"--workdir={tmp_path}/one")
     done = jaxreg_command(*train)
     assert done.returncode == 0 and "unigram" in done.stdout, done.stdout + done.stderr
+    assert "tokens that are used: train" in done.stdout
     members = sorted(path.name for path in (tmp_path / "one" / "members").iterdir())
     assert len(members) == 1
     asked = ("--arms=none,dropout", "--seeds=2", *named, f"--workdir={tmp_path}/two")
