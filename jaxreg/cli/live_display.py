@@ -77,6 +77,7 @@ class Display:
         primary: str | None = None,
         warnings: Sequence[str] = (),
         timing: Mapping[str, float | int] | None = None,
+        earlier: float | int = 0.0,
         report: str | None = None,
         command: str | None = None,
         metric: Metric = ACCURACY,
@@ -91,7 +92,7 @@ class Display:
           controls: mappings with name, what, passed (True, False or None: not tested) and detail.
           baseline, primary: names of an arm and a view; None where nothing is compared.
           warnings: what must be read before any number; it goes first.
-          timing: phase -> seconds.
+          timing: phase -> seconds, of this process. earlier: seconds that those before it worked.
           report: the report's path.
           command: what to type to run it again.
           metric: what the numbers are. accuracy: the table of accuracies where they are others.
@@ -199,6 +200,7 @@ class _Shown(Display):
         primary: str | None = None,
         warnings: Sequence[str] = (),
         timing: Mapping[str, float | int] | None = None,
+        earlier: float | int = 0.0,
         report: str | None = None,
         command: str | None = None,
         metric: Metric = ACCURACY,
@@ -225,7 +227,9 @@ class _Shown(Display):
             print_(Text(sentence, style="bold"))
         if timing:
             spent = ", ".join(f"{name} {duration(seconds)}" for name, seconds in timing.items())
-            print_(Text(f"Time: {duration(sum(timing.values()))} ({spent})"))
+            own = sum(timing.values())
+            several = f" this time, {duration(own + earlier)} in all" if earlier else ""
+            print_(Text(f"Time: {duration(own)}{several} ({spent})"))
         for name, line in (("Report", report), ("Again", command)):
             if line:  # a path or command stays one line, for copying
                 print_(Text(f"{name}: {line}"), soft_wrap=True)

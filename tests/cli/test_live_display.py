@@ -216,6 +216,14 @@ def test_opening_and_closing_show_everything(kind):
     assert "attention_0.3+decay" in text
 
 
+@pytest.mark.parametrize("kind", [live_display.Plain, live_display.Terminal])
+def test_a_run_that_goes_on_says_this_time_and_all_time(kind):
+    shown, _, stream = made(kind)
+    with shown:
+        shown.closing(["Done."], **closing_results(), timing={"training": 50.0}, earlier=600.0)
+    assert "Time: 50 s this time, 10:50 in all (training 50 s)" in stream.getvalue()
+
+
 def test_a_run_without_comparisons_shows_its_accuracies():
     shown, _, stream = made(live_display.Plain)
     shown.closing(["Done."], table={"train": {"recombination": result(0.5, 0.4, None)}})

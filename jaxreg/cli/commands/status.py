@@ -19,6 +19,11 @@ USAGE = Usage(
     examples=("jaxreg status runs/cat_sat", "jaxreg status runs/ledger --json"),
 )
 
+_NO_PAGE = {
+    "train": "train writes none: numbers in results.json, curves in tensorboard/",
+    "counterfactual": "counterfactual writes none: its numbers go into the page of the run above",
+}
+
 
 def run(given: Arguments) -> int:
     """Prints the status and returns the exit code; starts no JAX, takes no lock, writes nothing.
@@ -73,7 +78,7 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
     lines += _machine_lines(
         machine, "of training not saved yet" if found["lock"]["at_work"] else "of training lost"
     )
-    lines.append(("report", found["report"] or "not written yet"))
+    lines.append(("report", found["report"] or _NO_PAGE.get(found["kind"], "not written yet")))
     if found["state"] != "done" or found["command"]:
         lines.append(
             (

@@ -317,6 +317,7 @@ def run(
             [headline(document)],
             table={},
             timing=session.phases.seconds,
+            earlier=session.machine_log.before.wall,
             command=summary_text.command(sys.argv),
         )
 

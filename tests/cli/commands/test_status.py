@@ -142,6 +142,12 @@ def test_a_finished_run(runs, capsys):
     )
 
 
+def test_a_single_run_writes_no_page(runs, capsys):
+    rows = told(runs["train"], capsys)
+    assert rows["report"] == "train writes none: numbers in results.json, curves in tensorboard/"
+    assert all((runs["train"] / name).exists() for name in ("results.json", "tensorboard"))
+
+
 def test_an_interrupted_run(runs, capsys):
     rows, found = told(runs["interrupted"], capsys), status.status_of(runs["interrupted"])
     assert (
