@@ -69,7 +69,10 @@ def draw_picture(payload: Mapping[str, Any], path: str | Path) -> None:
 
 
 def best_arm(payload: Mapping[str, Any]) -> str | None:
-    """The arm (no control) with the largest effect on the primary view, or None without any."""
+    """The arm (no control) that is best on the primary view, or None without any.
+
+    Of a loss that is the one whose difference lies lowest.
+    """
     kinds = {arm["name"]: arm["kind"] for arm in payload["arms"]}
     effects = {
         row["arm"]: row["difference"]

@@ -34,7 +34,8 @@ function forestNote(view) {
   const top = best(challengers.filter((arm) => arm.kind === "arm"), (arm) => direction * contrast(arm.name, view)?.difference);
   if (!top) return "";
   const entry = contrast(top.name, view);
-  return `The largest effect on ${viewTitle(view)} is that of ${quoted(top)}: ${effect(entry.difference)} ${metric.unit} ${effectRange(entry.ci95)}.`;
+  const better = metric.higher_is_better ? "" : "; lower is better";
+  return `Best of the arms on ${viewTitle(view)} is ${quoted(top)}: ${effect(entry.difference)} ${metric.unit} ${effectRange(entry.ci95)} against “${baselineTitle}”${better}.`;
 }
 
 const forestDomain = (values) => extent(values, known(payload.margin) ? [-payload.margin * 1.3, payload.margin * 1.3] : [-0.05, 0.05]);
