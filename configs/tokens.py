@@ -2,6 +2,8 @@
 
 Command:  jaxreg train --config=configs/tokens.py --workdir=runs/tokens_one
 Yours:    --config.data.path=my.txt; the formats are in docs/data.md
+Or:       this one has the defaults of every size, to set your own; for a first model of a text take
+          configs/language_model.py, whose sizes were chosen for it
 """
 
 from ml_collections import ConfigDict
