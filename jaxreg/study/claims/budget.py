@@ -13,6 +13,7 @@ from jaxreg.study.engine.dataset_loader import content_hash
 
 STEPS_PER_SECOND = 600.0
 """Model-steps per second, evaluations included, before any is measured: CATSAT on two cores."""
+MEASURED = "measured in this directory"
 SECONDS_PER_PROGRAM = 8.0
 """To compile one structure, on two cores."""
 TIMING = "timing.json"
@@ -69,8 +70,20 @@ def rate_of(workdir: Path | None) -> tuple[float, str]:
     """(model-steps per second, where that is from)."""
     timing = None if workdir is None else run_files.read(workdir / TIMING)
     if timing is not None and timing["seconds"] > 0 and timing["model_steps"] > 0:
-        return timing["model_steps"] / timing["seconds"], "measured in this directory"
-    return STEPS_PER_SECOND, "of two cores; not measured here yet"
+        return timing["model_steps"] / timing["seconds"], MEASURED
+    return STEPS_PER_SECOND, "a guess: CATSAT on two cores; not measured here"
+
+
+def time_text(to_train: int, programs: int, rate: tuple[float, str]) -> str:
+    """How long model-steps take, with programs to compile, in words."""
+    if not to_train:
+        return "nothing is left to train"
+    per_second, known = rate
+    seconds = to_train / per_second + SECONDS_PER_PROGRAM * programs
+    return (
+        f"about {duration(seconds)} with compiling, at {per_second:,.3g} model-steps per second"
+        f" ({known})"
+    )
 
 
 def note_time(workdir: Path, model_steps: int, seconds: float) -> None:
@@ -89,12 +102,11 @@ def note_time(workdir: Path, model_steps: int, seconds: float) -> None:
 def budget_lines(rows: Sequence[Cost], programs: int, rate: tuple[float, str]) -> list[str]:
     """The budget as a table of text: model-steps by claim, then the whole and its expected time."""
     header = ("claim", "arms", "members", "tuning", "evaluation", "shared", "to train", "time")
-    per_second, known = rate
     table = [header] + [
         (
             row.claim,
             *(f"{value:,}" for value in dataclasses.astuple(row)[1:]),
-            duration(row.to_train / per_second),
+            duration(row.to_train / rate[0]),
         )
         for row in rows
     ]
@@ -107,13 +119,11 @@ def budget_lines(rows: Sequence[Cost], programs: int, rate: tuple[float, str]) -
         for line in table
     ]
     todo = sum(row.to_train for row in rows)
-    seconds = todo / per_second + (SECONDS_PER_PROGRAM * programs if todo else 0.0)
     return [
         "Budget in model-steps; what an earlier claim trains too is shared and counts there",
         *lines,
         (
             f"all: {sum(row.tuning + row.evaluation for row in rows):,} model-steps, {todo:,} to"
-            f" train in {programs} program(s), about {duration(seconds)} at {per_second:,.0f}"
-            f" model-steps per second ({known})"
+            f" train in {programs} program(s), {time_text(todo, programs, rate)}"
         ),
     ]

@@ -11,7 +11,7 @@ import jax
 from jaxreg.distributed import processes
 from jaxreg.errors import DONE, UserErrors
 from jaxreg.store.atomic import write_json
-from jaxreg.store.member_store import Record, Records
+from jaxreg.store.member_store import Record
 from jaxreg.study.analysis import power, summary_text
 from jaxreg.study.analysis.judge import Outcome
 from jaxreg.study.analysis.metric import ACCURACY, LOSS, METRICS
@@ -31,8 +31,9 @@ from jaxreg.study.engine import (
     strength_reach,
 )
 from jaxreg.study.engine.fingerprint import fingerprint
-from jaxreg.study.engine.members import Group, Spec, group, make_specs, plain
+from jaxreg.study.engine.members import Spec, group, make_specs, plain
 from jaxreg.study.engine.session import Session, hold
+from jaxreg.study.planning import training_time
 from jaxreg.study.report import counterfactual_section, tensorboard
 from jaxreg.train.parallel import uneven_batch
 
@@ -146,6 +147,7 @@ def _report(
         baseline=experiment.baseline,
         primary=experiment.primary,
         timing=phases.seconds,
+        earlier=session.machine_log.before.wall,
         report=str(session.workdir / "report.html"),
         command=command,
         metric=metric,
@@ -169,7 +171,7 @@ def plan(
         display.note(f"{len(arms) * len(seeds):,} members are counted, which takes a while")
     _audit_own_models(arms, display)
     specs = make_specs(experiment.arms, arms, seeds, dataset_loader.content_hash)
-    for line in budget(experiment, specs, group(specs), seeds, workdir):
+    for line in budget(experiment, specs, seeds, workdir):
         display.note(line)
     return DONE
 
@@ -184,25 +186,19 @@ def _audit_own_models(arms: Mapping[str, Mapping], display: Any) -> None:
 
 
 def budget(
-    experiment: Experiment,
-    specs: Sequence[Spec],
-    groups: Sequence[Group],
-    seeds: Sequence[int],
-    workdir: Path,
+    experiment: Experiment, specs: Sequence[Spec], seeds: Sequence[int], workdir: Path
 ) -> list[str]:
     """Lines on what would be trained and could be decided; power from an earlier run's spread."""
-    neighbours = [path for path in workdir.parent.glob("*/members") if path.parent != workdir]
-    stored = Records(workdir / "members", neighbours)
-    unique = {spec.hash: spec for spec in specs}
-    todo = [spec for spec in unique.values() if spec.hash not in stored]
-    steps = sum(spec.config["train"]["num_steps"] for spec in todo)
+    cost = training_time.of_members(specs, workdir)
     tests = _tests(experiment)
     lines = [
         (
-            f"{_arms_in_words(experiment, tests)} x {len(seeds)} seeds: {len(unique)} members in"
-            f" {len(groups)} program(s); {len(unique) - len(todo)} are trained already, {len(todo)}"
-            f" to train, {steps:,} model-steps"
+            f"{_arms_in_words(experiment, tests)} x {len(seeds)} seeds: {cost.members} members in"
+            f" {len(group(specs))} program(s); {cost.trained} are trained already,"
+            f" {cost.members - cost.trained} to train, {cost.to_train:,} model-steps"
         ),
+        cost.time(),
+        *([cost.note] if cost.note else []),
         power.decision(len(seeds), tests, experiment.alpha),
     ]
     earlier = run_directory.read_results(workdir)
@@ -263,6 +259,8 @@ def train(config: Config, workdir: Path, *, display: Any) -> int:
         run_directory.begin(workdir, alone, config, arms, alone.seeds, fingerprint(), display)
         example = session.library[specs[0].data]
         looks_ahead.refuse(arms, example)
+        if line := scope.used(config["data"], seed):
+            display.note(line)
         display.layout([arm], [view.name for view in example.views], None, 1, metric)
         records = session.train(specs, metric)
         if not processes.is_first():
@@ -277,6 +275,7 @@ def train(config: Config, workdir: Path, *, display: Any) -> int:
             warnings=summary_text.warnings(alone, outcome.results),
             table=outcome.results["arms"],
             timing=session.phases.seconds,
+            earlier=session.machine_log.before.wall,
             command=summary_text.command(sys.argv),
             metric=metric,
             accuracy=outcome.results.get("accuracy"),

@@ -193,6 +193,27 @@ def sums_of(rows: Iterable[Mapping]) -> Sums:
     return found
 
 
+def pace(rows: Iterable[Mapping]) -> float | None:
+    """Model-steps per second of what is saved, with scoring and saving but without compiling.
+
+    None where nothing was trained.
+    """
+    last = {row["process"]: row for row in rows if "wall_seconds" in row}
+    trained, took = 0, 0.0
+    for row in last.values():
+        spent = row.get("seconds")
+        parts = spent if isinstance(spent, dict) else {}
+        beside = sum(
+            parts[name]
+            for name in ("preparing", "evaluating", "saving")
+            if _is_amount(parts.get(name))
+        )
+        if row["kept_model_steps"]:
+            trained += row["kept_model_steps"]
+            took += row["kept_seconds"] + beside
+    return trained / took if took > 0 else None
+
+
 def goodput(kept: float | int, wall: float | int) -> float:
     """The share of the work that was training, 0 where there was no work."""
     return kept / wall if wall > 0 else 0.0

@@ -228,15 +228,26 @@ def _refuse_other(workdir: Path, old: Mapping, new: Mapping) -> None:
     if held != asked:
         other = f"holds experiment {held!r}, not {asked!r}; choose another --workdir"
         mistakes.append(f"{workdir} {other}")
-    before, after = flat(old["config"]), flat(new["config"])
+    for name, held, asked in differing_fields(old["config"], flat(new["config"])):
+        other = f"was run with {name}={held!r}, not {asked!r}; choose another --workdir"
+        mistakes.append(f"{workdir} {other}")
+    if mistakes:
+        raise UserErrors(mistakes)
+
+
+def differing_fields(old: Mapping, after: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """(field, value before, value now) of each field that makes another run.
+
+    Args:
+      old: a config of a config.json. after: the fields of another one by name, as JSON has them.
+    """
+    before, found = flat(old), []
     for name in sorted(set(before) | set(after)):
         held, asked = (values.get(name, ADDED.get(name)) for values in (before, after))
         free = name.startswith("checkpoint.") or name in WITHOUT_EFFECT
         if held != asked and not free:
-            other = f"was run with {name}={held!r}, not {asked!r}; choose another --workdir"
-            mistakes.append(f"{workdir} {other}")
-    if mistakes:
-        raise UserErrors(mistakes)
+            found.append((name, held, asked))
+    return found
 
 
 def versions(names: Iterable[str]) -> dict[str, str]:

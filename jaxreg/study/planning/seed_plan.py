@@ -7,20 +7,22 @@ from pathlib import Path
 
 from jaxreg.errors import UserErrors
 from jaxreg.study.analysis import power, statistics
-from jaxreg.study.analysis.durations import duration
 from jaxreg.study.analysis.metric import METRICS
 from jaxreg.study.claims import budget, grid_budget, page
 from jaxreg.study.claims import members as claim_members
 from jaxreg.study.claims.design import Design, load_folder
 from jaxreg.study.claims.ledger import LEDGER
 from jaxreg.study.claims.verdicts import ALPHA, family
+from jaxreg.study.planning import training_time
 from jaxreg.study.planning.design_members import (
     claim_of,
     experiment_of,
     grid_of,
     is_claim,
     refuse_overrides,
+    specs_of,
 )
+from jaxreg.study.planning.training_time import Training
 
 LEAST_POWER = 0.5
 """A design that would end undecided more often than not is refused."""
@@ -46,14 +48,13 @@ class PlannedQuestion:
 
 @dataclasses.dataclass(frozen=True)
 class Planned:
-    """What planning needs of a design: questions, seeds, tests, level, model-steps of all seeds."""
+    """What planning needs of a design: questions, seeds, tests, level, and what it trains."""
 
     asked: tuple[PlannedQuestion, ...]
     num_seeds: int
     num_tests: int
     alpha: float
-    model_steps: int
-    to_train: int
+    cost: Training
 
 
 def read(
@@ -94,10 +95,9 @@ def _of_claim(design: Design, workdir: Path | None, sd: float | None) -> Planned
         )
         for q in design.claim.questions
     )
-    [cost] = budget.costs({design.claim.id: design}, {}, claim_members.Stored(workdir))
+    cost = training_time.of_members(specs_of(design.path), workdir, budget.rate_of(workdir))
     tests = len(family(load_folder(design.path.parent)))
-    model_steps = cost.tuning + cost.evaluation
-    return Planned(asked, len(design.seeds), tests, ALPHA, model_steps, cost.to_train)
+    return Planned(asked, len(design.seeds), tests, ALPHA, cost)
 
 
 def _of_experiment(
@@ -114,14 +114,12 @@ def _of_experiment(
     asked = tuple(
         PlannedQuestion(name, margin, *shown, _spread(rows.get(name, ()), sd)) for name in arms
     )
-    missing = claim_members.Stored(workdir).missing(specs)
     return Planned(
         asked,
         len(experiment.seeds),
         max(1, len(arms)),
         float(experiment.alpha),
-        claim_members.steps(specs),
-        claim_members.steps(missing),
+        training_time.of_members(specs, workdir),
     )
 
 
@@ -129,7 +127,7 @@ def _spread(per_seed: Sequence[float], sd: float | None) -> float | None:
     return power.spread(per_seed) if sd is None else sd
 
 
-def lines_of(planned: Planned, rate: tuple[float, str]) -> list[str]:
+def lines_of(planned: Planned) -> list[str]:
     """The plan in lines: one for the family, one per question, one for the time.
 
     Raises:
@@ -148,9 +146,7 @@ def lines_of(planned: Planned, rate: tuple[float, str]) -> list[str]:
     weak = [line for line, reached in by_question if reached is not None and reached < LEAST_POWER]
     if weak:
         raise UserErrors([f"cannot decide: {line}" for line in weak])
-    per_second, known = rate
-    seconds = planned.to_train / per_second
-    each = planned.model_steps / planned.num_seeds
+    cost = planned.cost
     return [
         (
             f"{planned.num_seeds} seeds: the smallest two-sided p is {smallest:.2g}, after Holm"
@@ -158,10 +154,11 @@ def lines_of(planned: Planned, rate: tuple[float, str]) -> list[str]:
         ),
         *(line for line, _ in by_question),
         (
-            f"{planned.model_steps:,} model-steps, {planned.to_train:,} not trained yet: about"
-            f" {duration(seconds)} at {per_second:,.0f} per second ({known}), and about"
-            f" {duration(each / per_second)} for each further seed"
+            f"{cost.members} members, {cost.trained} trained already; {cost.model_steps:,}"
+            f" model-steps, {cost.to_train:,} not trained yet: {cost.time()}; each further seed"
+            f" {cost.further(planned.num_seeds)}"
         ),
+        *([cost.note] if cost.note else []),
     ]
 
 
@@ -215,7 +212,7 @@ def run(
         if sd is not None:
             raise UserErrors(["--sd: of a grid the cost is said, not what its seeds would see"])
         return grid_budget.lines(grid, claim_members.Stored(workdir), workdir)
-    return lines_of(read(path, workdir, sd, overrides), budget.rate_of(workdir))
+    return lines_of(read(path, workdir, sd, overrides))
 
 
 def check_sd(text: str | None, mistakes: list[str]) -> float | None:

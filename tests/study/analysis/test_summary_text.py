@@ -142,7 +142,7 @@ def lines_of(workdir, seeds, arms=ARMS):
     resolved = {name: tiny.config(arm.diff) for name, arm in arms.items()}
     specs = members.make_specs(arms, resolved, seeds, lambda data, seed: f"{seed}")
     design = dataclasses.replace(DESIGN, arms=arms)
-    return specs, compare.budget(design, specs, members.group(specs), seeds, workdir)
+    return specs, compare.budget(design, specs, seeds, workdir)
 
 
 def test_the_budget_counts_what_is_there_and_writes_nothing(tmp_path):
@@ -164,19 +164,19 @@ def test_the_budget_counts_what_is_there_and_writes_nothing(tmp_path):
 
 def test_a_design_that_cannot_decide_is_named(tmp_path):
     _, few = lines_of(tmp_path, tuple(range(6)))
-    assert few[1] == (
+    assert few[2] == (
         "6 seeds cannot decide at alpha 0.05: the smallest two-sided p is 0.031, after Holm over 4"
         " tests 0.12; --seeds=8 is the least"
     )
     _, enough = lines_of(tmp_path, tuple(range(8)))
-    assert enough[1].endswith("it can decide")
+    assert enough[2].endswith("it can decide")
     _, one = lines_of(tmp_path, (1,), {"none": ARMS["none"], "up": ARMS["up"]})
-    assert "cannot decide" in one[1]
+    assert "cannot decide" in one[2]
 
 
 def test_power_comes_from_an_earlier_run_s_spread(tmp_path):
     _, lines = lines_of(tmp_path, (1, 2))
-    assert lines[2].startswith("no earlier run in this directory")
+    assert lines[3].startswith("no earlier run in this directory")
     rows = [
         {"arm": "up", "split": "recombination", "per_seed": [0.0, 0.1, 0.2]},
         {"arm": "up", "split": "train", "per_seed": [0.0, 0.5]},
@@ -187,11 +187,11 @@ def test_power_comes_from_an_earlier_run_s_spread(tmp_path):
     write_json(tmp_path / "results.json", earlier | {"comparisons": rows})
     _, lines = lines_of(tmp_path, (1, 2))
     assert (
-        len(lines) == 4
-        and lines[2].startswith("up: SD 10.0 points in the earlier run; ")
-        and "with 80% power" in lines[2]
+        len(lines) == 5
+        and lines[3].startswith("up: SD 10.0 points in the earlier run; ")
+        and "with 80% power" in lines[3]
     )
-    assert lines[3].startswith("flat: SD 0.0 points")
+    assert lines[4].startswith("flat: SD 0.0 points")
 
 
 def test_cells_without_power_are_counted_and_controls_are_not():

@@ -204,7 +204,7 @@ def test_a_plan_says_the_cost_and_writes_nothing(folder):
 def test_the_rate_is_the_measured_one(tmp_path):
     assert budget.rate_of(tmp_path) == (
         budget.STEPS_PER_SECOND,
-        "of two cores; not measured here yet",
+        "a guess: CATSAT on two cores; not measured here",
     )
     budget.note_time(tmp_path, 1000, 4.0)
     budget.note_time(tmp_path, 500, 1.0)

@@ -12,10 +12,13 @@ from jaxreg.cli.live_display import Silent
 from jaxreg.errors import UserErrors
 from jaxreg.store import code_version, lock
 from jaxreg.study.analysis import summary_text
+from jaxreg.study.analysis.durations import duration
+from jaxreg.study.claims import budget
 from jaxreg.study.commands import compare as run
 from jaxreg.study.design.config_fields import MAX_SEED
 from jaxreg.study.design.experiment import Arm, Experiment
 from jaxreg.study.engine import off_values, run_directory
+from jaxreg.study.engine.goodput import machine_rows, pace
 from tests.helpers import tiny
 
 ARMS = {
@@ -308,6 +311,37 @@ def test_planning_writes_nothing(tmp_path):
     shown, arms = Shown(), {name: tiny.config(arm.diff) for name, arm in ARMS.items()}
     assert run.plan(DESIGN, tiny.config(), arms, (1, 2), tmp_path / "own", display=shown) == 0
     assert not (tmp_path / "own").exists() and "6 to train, 300 model-steps" in shown.notes[0]
+
+
+def test_planning_says_how_long_it_takes_from_what_was_measured_here(tmp_path):
+    arms = {name: tiny.config(arm.diff) for name, arm in ARMS.items()}
+
+    def planned(config=None, seeds=(1, 2, 3)):
+        shown, config = Shown(), tiny.config() if config is None else config
+        own = dict.fromkeys(arms, config) if config != tiny.config() else arms
+        assert run.plan(DESIGN, config, own, seeds, tmp_path / "own", display=shown) == 0
+        return shown.notes
+
+    assert "(a guess from the FLOP of a step, for two cores; not measured here)" in planned()[1]
+    compare(tmp_path / "own")
+    first, time, decision, *_ = planned()
+    assert "6 are trained already, 2 to train" in first and decision.startswith("the smallest")
+    rate = pace(machine_rows(tmp_path / "own" / "metrics.jsonl"))
+    seconds = 2 * 50 / rate + budget.SECONDS_PER_PROGRAM
+    assert time == (
+        f"about {duration(seconds)} with compiling, at {rate:,.3g} model-steps per second (measured"
+        " in this directory)"
+    )
+    assert planned(seeds=(1, 2))[1] == "nothing is left to train"
+    other = planned(tiny.config({"model.width": 16}))
+    assert "(a guess" in other[1] and "was run with model.width=8: its members" in other[2]
+    path = tmp_path / "own" / "config.json"
+    design = path.read_text()
+    path.write_text(design.replace(run_directory.code_version(), "older"))
+    assert planned()[2].endswith("by another version of jaxreg's training code: it trains anew")
+    path.write_text(design)
+    longer = planned(tiny.config({"train.num_steps": 60}))
+    assert "(measured" in longer[1] and "was run with train.num_steps=50" in longer[2]
 
 
 def test_planning_says_first_what_is_wrong_with_an_own_model(tmp_path, monkeypatch):

@@ -186,6 +186,25 @@ def test_a_row_has_speed_memory_what_is_left_and_goodput(metered):
         assert words in line, line
 
 
+def test_the_pace_is_of_what_is_saved_with_scoring_and_without_compiling():
+    def row(process, kept, model_steps, **spent):
+        return {
+            "process": process,
+            "wall_seconds": 99.0,
+            "kept_seconds": kept,
+            "kept_model_steps": model_steps,
+            "seconds": {"compiling": 50.0, **spent},
+        }
+
+    early = row(1, 1.0, 10)  # the last row of a process has all of it
+    first = row(1, 4.0, 100, training=6.0, evaluating=2.0)
+    second = row(2, 3.0, 100, preparing=0.5, saving=0.5)
+    found_all = row(3, 0.0, 0, preparing=7.0)
+    assert meter.pace([early, first, second, found_all]) == 200 / (4.0 + 2.0 + 3.0 + 1.0)
+    assert meter.pace([found_all]) is None and meter.pace([]) is None
+    assert meter.pace([first | {"seconds": "of a foreign file"}]) == 25.0
+
+
 def test_rows_and_the_last_line_have_it(metered):
     clock, made, path = metered
     made.begin()

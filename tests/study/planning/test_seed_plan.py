@@ -8,6 +8,8 @@ import pytest
 
 from jaxreg.errors import UserErrors
 from jaxreg.study.analysis import statistics
+from jaxreg.study.analysis.durations import duration
+from jaxreg.study.claims import budget
 from jaxreg.study.planning import seed_plan
 from tests.helpers import made_up_claims as made_up
 from tests.study.claims.test_verdicts import MORE
@@ -31,8 +33,10 @@ def test_a_claim_with_a_given_spread(tmp_path):
         f" {seeds} seeds with 80%"
     )
     # four arms at 20 seeds
+    steps, seconds = 4 * 20 * 50, 4 * 20 * 50 / 600 + budget.SECONDS_PER_PROGRAM
     assert cost.startswith(
-        f"{4 * 20 * 50:,} model-steps, {4 * 20 * 50:,} not trained yet: about 7 s at 600 per second"
+        f"80 members, 0 trained already; {steps:,} model-steps, {steps:,} not trained yet: about"
+        f" {duration(seconds)} with compiling, at 600 model-steps per second (a guess"
     )
 
 
@@ -92,7 +96,7 @@ def test_an_experiment_with_its_own_results():
     )
     assert "after Holm over 7 tests" in lines[0], "controls and the A/A pair are no questions"
     # seven arms and a control at 12 seeds, the baseline, and the A/A arm
-    assert lines[-1].startswith(f"{10 * 12 * 400:,} model-steps")
+    assert f"{10 * 12} members, " in lines[-1] and f"{10 * 12 * 400:,} model-steps" in lines[-1]
 
 
 @pytest.mark.parametrize(
