@@ -80,10 +80,8 @@ def time_text(to_train: int, programs: int, rate: tuple[float, str]) -> str:
         return "nothing is left to train"
     per_second, known = rate
     seconds = to_train / per_second + SECONDS_PER_PROGRAM * programs
-    return (
-        f"about {duration(seconds)} with compiling, at {per_second:,.3g} model-steps per second"
-        f" ({known})"
-    )
+    shown = f"{per_second:,.0f}" if per_second >= 10 else f"{per_second:.2g}"
+    return f"about {duration(seconds)} with compiling, at {shown} model-steps per second ({known})"
 
 
 def note_time(workdir: Path, model_steps: int, seconds: float) -> None:

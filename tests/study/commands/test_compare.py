@@ -329,7 +329,7 @@ def test_planning_says_how_long_it_takes_from_what_was_measured_here(tmp_path):
     rate = pace(machine_rows(tmp_path / "own" / "metrics.jsonl"))
     seconds = 2 * 50 / rate + budget.SECONDS_PER_PROGRAM
     assert time == (
-        f"about {duration(seconds)} with compiling, at {rate:,.3g} model-steps per second (measured"
+        f"about {duration(seconds)} with compiling, at {rate:,.0f} model-steps per second (measured"
         " in this directory)"
     )
     assert planned(seeds=(1, 2))[1] == "nothing is left to train"
