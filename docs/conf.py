@@ -43,6 +43,34 @@ def outside_is_text(app, docname, content):
     content[0] = re.sub(r"(?<!!)\[([^\]]+)\]\((\.\./[^)#\s]+)(?:#[^)]*)?\)", shown, content[0])
 
 
+PASTED = "tutorials/own-text"
+"""A tutorial for the shell: the site shows below each of its blocks what that block prints."""
+AS_NOTEBOOK = """---
+file_format: mystnb
+kernelspec:
+  name: python3
+---
+
+```{code-cell}
+:tags: [remove-cell]
+import os, sys
+from pathlib import Path
+
+os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+os.environ["JAX_PLATFORMS"] = "cpu"
+```
+
+"""
+
+
+def with_output(app, docname, content):
+    """Runs the blocks of a tutorial for the shell as the cells of a notebook."""
+    if docname != PASTED:
+        return
+    cell = r"\g<0>\n\n```{code-cell}\n:tags: [remove-input]\n!\g<1> | cat\n```"  # no terminal
+    content[0] = AS_NOTEBOOK + re.sub(r"```bash\n(.+)\n```", cell, content[0])
+
+
 def as_restructured_text(app, what, name, obj, options, lines):
     """Docstrings have Markdown's tables; stars, bars and last underscores mean themselves."""
     made = []
@@ -74,4 +102,5 @@ def setup(app):
     """Connects the above; the reference is written before pages are looked for."""
     reference.main()
     app.connect("source-read", outside_is_text)
+    app.connect("source-read", with_output)
     app.connect("autodoc-process-docstring", as_restructured_text)
