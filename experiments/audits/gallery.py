@@ -74,13 +74,13 @@ def page() -> str:
         path.stem: json.loads(path.read_text(encoding="utf-8"))
         for path in sorted(RESULTS.glob("*.json"))
     }
-    rows = ["| audited | failed | ok | not applicable |", "|---|---|---|---|"]
+    rows = ["| audited | failed | warning | ok | not applicable |", "|---|---|---|---|---|"]
     for name, one in found.items():
         statuses = [finding["status"] for finding in one["findings"]]
         failed = ", ".join(f"`{check}`" for check in one["failed"]) or "none"
         rows.append(
             f"| [{one['subject']}](../experiments/results/audit/{name}.json) | {failed} |"
-            f" {statuses.count('ok')} | {statuses.count('not applicable')} |"
+            f" {statuses.count('warning')} | {statuses.count('ok')} | {statuses.count('not applicable')} |"
         )
     sections = [section(name, one) for name, one in found.items() if one["failed"]]
     return "\n".join([HEAD, *rows, "", *sections])
