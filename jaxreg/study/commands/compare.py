@@ -133,7 +133,8 @@ def _report(
     phases("writing report")
     build.write_tensorboard(session.workdir, specs, records)
     phases.stop()
-    build.write_page(session.workdir, payload | {"timing": phases.seconds})
+    earlier = session.machine_log.before.wall
+    build.write_page(session.workdir, payload | {"timing": phases.seconds, "earlier": earlier})
     rows, lost = outcome.results["comparisons"], outcome.results.get("diverged")
     warnings = summary_text.warnings(experiment, outcome.results)
     metric = METRICS[experiment.metric]
@@ -147,7 +148,7 @@ def _report(
         baseline=experiment.baseline,
         primary=experiment.primary,
         timing=phases.seconds,
-        earlier=session.machine_log.before.wall,
+        earlier=earlier,
         report=str(session.workdir / "report.html"),
         command=command,
         metric=metric,

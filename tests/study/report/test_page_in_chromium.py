@@ -347,6 +347,19 @@ def test_what_was_not_recorded_is_left_out(shown, absent):
     assert browser.run("return document.querySelector('#table').hidden") is False
 
 
+def test_what_a_command_changed_and_what_ran_earlier_is_said(shown):
+    plain = shown(make_payload())
+    assert plain.count(".time .sum") == 1 and "They were not made for" not in plain.text("main")
+    payload = make_payload() | {"changed": ["train.num_steps=40"], "earlier": 60.0}
+    browser = shown(payload)
+    assert browser.count(".time .sum") == 2
+    assert "with the earlier parts of this run" in browser.text("main")
+    assert "They were not made for this run, which changes train.num_steps=40." in browser.text(
+        "main"
+    )
+    assert "recombination" in browser.text(".results th.primary")
+
+
 def test_one_seed_one_arm(shown):
     payload = make_payload(num_seeds=1, num_steps=1)
     payload["arms"] = payload["arms"][:1]

@@ -21,8 +21,10 @@ function drawTime(box) {
   const longest = Math.max(...phases.map(([, value]) => value));
   box.append(html("table", { class: "time" }, html("tbody", {}, phases.map(([phase, value]) => html("tr", {}, html("th", { scope: "row" }, phase),
     html("td", { class: "time-bar" }, html("div", { style: `width:${((100 * value) / longest).toFixed(1)}%` })), html("td", {}, seconds(value)))),
-  html("tr", { class: "sum" }, html("th", { scope: "row" }, "together"), html("td"), html("td", {}, seconds(total))))));
+  sumRow("together", total), payload.earlier > 0 && sumRow("with the earlier parts of this run", total + payload.earlier))));
 }
+
+const sumRow = (words, value) => html("tr", { class: "sum" }, html("th", { scope: "row" }, words), html("td"), html("td", {}, seconds(value)));
 
 function drawAgain(box) {
   const code = html("code", {}, payload.command ?? "");
