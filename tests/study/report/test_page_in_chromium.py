@@ -87,7 +87,7 @@ def test_a_run_in_nats_shows_nats_and_lower_is_better(shown):
     rows = [r for r in found if r["split"] == payload["primary"] and kinds[r["arm"]] == "arm"]
     titles = {arm["name"]: arm["title"] for arm in payload["arms"]}
     lowest = titles[min(rows, key=lambda r: r["difference"])["arm"]]
-    assert f"is that of “{lowest}”" in forest
+    assert f"is “{lowest}”: " in forest and "; lower is better." in forest
     assert "Loss while training" in browser.text("#curves")
 
 
