@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jaxreg.study.analysis import error_shares, verdict
-from jaxreg.study.analysis.metric import ACCURACY, Metric
+from jaxreg.study.analysis.metric import ACCURACY, BEST_LOSS, Metric
 from jaxreg.study.report.verdict_styles import style_of
 
 Fraction = float | int | None
@@ -128,12 +128,13 @@ def closing(
     elif table:
         parts += [_means(table, width, metric), Text("")]
     if accuracy:
-        parts += [_means(accuracy, width, ACCURACY), Text("")]
+        parts += [_means(accuracy, width, ACCURACY, " of the parameters that are kept"), Text("")]
     return Group(*parts, *map(_control, controls))
 
 
 def _unit(metric: Metric) -> str:
-    return f"{metric.title} in {metric.level_unit}"
+    own = ", each view at its own best evaluation" if metric == BEST_LOSS else ""
+    return f"{metric.title} in {metric.level_unit}{own}"
 
 
 def _verdicts(
@@ -233,12 +234,12 @@ def _differences(
     return made
 
 
-def _means(table: Mapping, width: int, metric: Metric) -> Table:
-    """The numbers alone, where there is nothing to compare."""
+def _means(table: Mapping, width: int, metric: Metric, which: str = "") -> Table:
+    """The numbers alone, where there is nothing to compare; which: words for the caption."""
     arm_width = max(len(arm) for arm in table)
     all_views = list(dict.fromkeys(view for row in table.values() for view in row))
     views = choose_views(all_views, None, width - arm_width - 2)
-    made = _table("", views, None, arm_width, _unit(metric))
+    made = _table("", views, None, arm_width, _unit(metric) + which)
     for arm, row in table.items():
         made.add_row(Text(arm), *_numbers(row, views, metric))
     return made

@@ -108,7 +108,7 @@ MISTAKES = {
             "batch_too_large",
             "a batch larger than the split",
             f"{OWN} --config.train.batch_size=64",
-            ("train.batch_size is 64; the training split has only 32 sentences",),
+            ("train.batch_size is 64; the training split has only 32 rows",),
             broken(),
         ),
         Mistake(

@@ -76,7 +76,7 @@ def decision(num_seeds: int, num_tests: int, alpha: float | int) -> str:
     smallest, corrected = smallest_p_after_holm(num_seeds, num_tests)
     return (
         f"the smallest two-sided p with {num_seeds} seeds is {smallest:.2g}; after Holm over"
-        f" {num_tests} tests {corrected:.2g}: it can decide"
+        f" {num_tests} tests {corrected:.2g}: verdicts are possible"
     )
 
 

@@ -11,7 +11,7 @@ from jaxreg.data import Dataset
 from jaxreg.data.dataset import PAD
 from jaxreg.data.tokens import spelling
 from jaxreg.store.paths import shown
-from jaxreg.study.analysis import second_opinion, verdict
+from jaxreg.study.analysis import power, second_opinion, verdict
 from jaxreg.study.analysis.judge import ALL_DIVERGED, DesignLike
 from jaxreg.study.analysis.metric import ACCURACY, METRICS, Metric
 
@@ -103,10 +103,12 @@ def changed(results: Mapping[str, Any]) -> list[str]:
 def warnings(experiment: DesignLike, results: Mapping[str, Any]) -> list[str]:
     """What must be read before any number.
 
-    Diverged runs, failed controls, later changes, arms that changed nothing, skewed differences.
+    Diverged runs, too few seeds, failed controls, later changes, arms that changed nothing, skewed
+    differences.
     """
     return [
         *diverged(experiment, results),
+        *too_few_seeds(experiment, results),
         *failed_controls(results),
         *changed(results),
         *unchanged(experiment, results),
@@ -114,10 +116,20 @@ def warnings(experiment: DesignLike, results: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def too_few_seeds(experiment: DesignLike, results: Mapping[str, Any]) -> list[str]:
+    """One line where no verdict was possible with these seeds, [] where one was."""
+    tested = {row["arm"] for row in results["comparisons"]}
+    tests = sum(experiment.arms[arm].kind == "arm" for arm in tested)
+    if not tests:
+        return []
+    line = power.no_verdict_possible(len(results["seeds"]), tests, experiment.alpha)
+    return [] if line is None else [f"No verdict is possible: {line}."]
+
+
 def failed_controls(results: Mapping[str, Any]) -> list[str]:
     """One line per control that failed, but for the one that leaves no verdict, which says so."""
     return [
-        f"Control failed: {control['what']} ({control['detail']})."
+        f"A control failed. What must hold: {control['what']}. Found: {control['detail']}."
         for name, control in results["controls"].items()
         if control["passed"] is False and name != "beats_unigram"
     ]

@@ -26,11 +26,14 @@ from jaxreg.study.report.example_sentence import RATE, bits_of, trained_model
 
 TINY = 0.005
 """Weights below it are printed as 0.00 without having been dropped."""
+WIDEST = 10_000
+"""Characters of a line, more than any sentence needs."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Matrices:
-    """weights: [N, H, T, T], evaluation mode. kept: bool [N, H, T, T]. scale: of kept weights.
+    """weights: [N, H, T, T], evaluation mode. kept: bool [N, H, T, T]. allowed: bool [T, T], False
+    where a causal model may not attend. scale: of kept weights.
 
     words: T words as they were typed. query: the verb's position, -1 without a verb. answer: what
     the model says, or None.
@@ -40,6 +43,7 @@ class Matrices:
 
     weights: np.ndarray
     kept: np.ndarray
+    allowed: np.ndarray
     scale: float
     words: tuple[str, ...]
     query: int
@@ -111,6 +115,7 @@ def matrices(workdir: Path, arm: str, seed: int, step: int, text: str | None) ->
     return Matrices(
         weights,
         kept,
+        np.tri(length, k=0 if spec.config["model"]["causal"] else length, dtype=bool),
         float(masks.keep_scale(rate)),
         shown,
         sentence.query_position,
@@ -179,7 +184,7 @@ def inspect(
     found = matrices(workdir, arm, seed, step, text)
     layers = _chosen("--layer", layer, found.weights.shape[0])
     heads = _chosen("--head", head, found.weights.shape[1])
-    dropped = 1 - found.kept.mean()
+    dropped = 1 - found.kept[:, :, found.allowed].mean()
     console.print(
         f"[bold]{' '.join(found.words)}[/bold]   arm {arm}, seed {seed}, masks of step {step}"
     )
@@ -199,10 +204,12 @@ def inspect(
     )
     for n in layers:
         for h in heads:
-            console.print(_table(found, n, h))
+            for table in _tables(found, n, h, console):
+                console.print(table, crop=False)  # of a long sentence no column is left out
+    later = "" if found.allowed.all() else "   [dim]·[/dim] later, not attended"
     console.print(
-        "[red]×[/red] dropped by this step   [dim]0.00[/dim] tiny, not dropped   rows: who looks;"
-        " columns: at whom"
+        f"[red]×[/red] dropped by this step   [dim]0.00[/dim] tiny, not dropped{later}   rows: who"
+        " looks; columns: at whom"
     )
     if output is not None:
         draw(found, layers, heads, f"{arm}, seed {seed}, step {step}", output)
@@ -218,30 +225,49 @@ def _chosen(name: str, index: int | None, count: int) -> Sequence[int]:
     return [index]
 
 
-def _table(found: Matrices, layer: int, head: int) -> Table:
-    """One head: before dropping on the left, after on the right."""
-    table = Table(
-        title=f"layer {layer}, head {head}: trained, and as this step left it",
-        title_justify="left",
-        box=None,
-        padding=(0, 1, 0, 0),
-    )
-    table.add_column("")
-    for gap in ("", " "):
-        if gap:
-            table.add_column(gap)
+def _tables(found: Matrices, layer: int, head: int, console: Console) -> list[Table]:
+    """One head before dropping and after: side by side where there is room, else below."""
+    name = f"layer {layer}, head {head}: trained"
+    weights, kept = found.weights[layer, head], found.kept[layer, head]
+    before = _cells(found, weights, np.zeros_like(kept))
+    after = _cells(found, weights * found.scale, ~kept)
+    both = [[*left, Text("|"), *right] for left, right in zip(before, after, strict=True)]
+    wide = _table(found, f"{name}, and as this step left it", both, copies=2)
+    if _width(wide, console) <= console.width:
+        return [wide]
+    return [_table(found, name, before), _table(found, "as this step left it", after)]
+
+
+def _width(table: Table, console: Console) -> int:
+    """Characters that a table takes, however narrow the terminal is."""
+    return console.measure(table, options=console.options.update(max_width=WIDEST)).maximum
+
+
+def _table(found: Matrices, title: str, rows: Sequence[Sequence[Text]], copies: int = 1) -> Table:
+    """A row for each word that looks, and a column for each that is looked at."""
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
+    table.add_column("", no_wrap=True, min_width=max(map(len, found.words)))
+    for copy in range(copies):
+        if copy:
+            table.add_column(" ")
         for word in found.words:
-            table.add_column(word[:8], justify="right", no_wrap=True, min_width=4)
-    for row, word in enumerate(found.words):
-        before = found.weights[layer, head, row]
-        kept = found.kept[layer, head, row]
-        left = [_weight(w) for w in before]
-        right = [
-            _weight(w * found.scale) if keep else Text("×", "bold red")
-            for w, keep in zip(before, kept, strict=True)
-        ]
-        table.add_row(Text(word, "bold" if row == found.query else ""), *left, "|", *right)
+            table.add_column(Text(word[:8]), justify="right", no_wrap=True, min_width=4)
+    for index, (word, cells) in enumerate(zip(found.words, rows, strict=True)):
+        table.add_row(Text(word, "bold" if index == found.query else ""), *cells)
     return table
+
+
+def _cells(found: Matrices, weights: np.ndarray, dropped: np.ndarray) -> list[list[Text]]:
+    return [
+        [_cell(*each) for each in zip(*row, strict=True)]
+        for row in zip(weights.tolist(), dropped.tolist(), found.allowed.tolist(), strict=True)
+    ]
+
+
+def _cell(weight: float, is_dropped: bool, may_attend: bool) -> Text:
+    if not may_attend:
+        return Text("·", "dim")
+    return Text("×", "bold red") if is_dropped else _weight(weight)
 
 
 def _weight(weight: float) -> Text:
@@ -264,7 +290,8 @@ def draw(
                 name = f"layer {layer}, head {head}: trained"
                 _panel(axes[2 * i, j], weights, found.words, name, None)
                 after = np.where(kept, weights * found.scale, 0)
-                _panel(axes[2 * i + 1, j], after, found.words, "after this step's drops", ~kept)
+                dropped = ~kept & found.allowed
+                _panel(axes[2 * i + 1, j], after, found.words, "after this step's drops", dropped)
         path.write_bytes(figures.png(figure, dpi=120))
 
 

@@ -299,6 +299,21 @@ def _names_in(fields: Iterable[str], section: str, *, but: str) -> str:
     return ", ".join(field.removeprefix(f"{section}.") for field in own)
 
 
+USUAL_NAMES = {
+    "lr": "optim.learning_rate",
+    "wd": "optim.weight_decay",
+    "epochs": "train.num_steps",
+    "max_steps": "train.num_steps",
+    "dropout": "model.attention_dropout_rate",
+    "dropout_rate": "model.attention_dropout_rate",
+    "hidden_size": "model.width",
+    "n_layer": "model.num_layers",
+    "n_head": "model.num_heads",
+    "block_size": "data.length",
+}
+"""Name that other training codes have -> ours."""
+
+
 def _nearest_field(name: str, chosen: Chosen) -> str:
     """A hint by whole name or last part: steps and train.step both suggest train.num_steps."""
     fields = fields_of(*chosen)
@@ -308,10 +323,14 @@ def _nearest_field(name: str, chosen: Chosen) -> str:
     if name in fields_of(None):
         has = _names_in(fields, "model", but="model.module")
         return f"; the model {chosen.module} has {has}"
+    by_last = {field.split(".")[-1]: field for field in fields}
+    word = name.split(".")[-1]
+    elsewhere = by_last.get(word, USUAL_NAMES.get(word))
+    if elsewhere in fields:
+        return f"; did you mean {elsewhere}?"
     hint = errors.nearest(name, fields)
     if hint.startswith("; known"):
-        by_last = {field.split(".")[-1]: field for field in fields}
-        close = errors.nearest(name.split(".")[-1], by_last)
+        close = errors.nearest(word, by_last)
         last = close.removeprefix("; did you mean ").removesuffix("?")
         if last in by_last:
             return f"; did you mean {by_last[last]}?"

@@ -52,7 +52,7 @@ def _batch_fits(batch_size: int, num_train: int) -> list[str]:
     if batch_size <= num_train:
         return []
     return [
-        f"train.batch_size is {batch_size}; the training split has only {num_train} sentences"
+        f"train.batch_size is {batch_size}; the training split has only {num_train} rows"
         " (data.num_train)"
     ]
 

@@ -140,7 +140,7 @@ class Experiment(AbstractDesign):
         """The prediction, and before it what this run changes against what it was made for."""
         if not self.changed:
             return self.prediction
-        return f"(not for {', '.join(self.changed)}) {self.prediction}"
+        return f"(made before the command set {', '.join(self.changed)}) {self.prediction}"
 
 
 def load_experiment(path: str | Path) -> Experiment:

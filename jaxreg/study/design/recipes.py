@@ -40,6 +40,10 @@ def path_of(given: str, kind: Kind) -> Path:
     if is_name(given, kind):
         return folder(kind) / f"{given}.py"
     path = Path(given).expanduser()
+    if path == Path(kind, f"{path.stem}.py") and not path.exists() and is_name(path.stem, kind):
+        raise UserErrors(
+            [f"{given}: no such file; one of that name ships with jaxreg: {path.stem}"]
+        )
     is_bare = path.name == given and not path.suffix
     if is_bare and not path.exists() and names(kind):
         raise UserErrors(

@@ -150,7 +150,8 @@ def lines_of(planned: Planned) -> list[str]:
     return [
         (
             f"{planned.num_seeds} seeds: the smallest two-sided p is {smallest:.2g}, after Holm"
-            f" over {planned.num_tests} tests {after:.2g}: it can decide at {planned.alpha:g}"
+            f" over {planned.num_tests} tests {after:.2g}: verdicts are possible at"
+            f" {planned.alpha:g}"
         ),
         *(line for line, _ in by_question),
         (

@@ -96,7 +96,7 @@ def test_mistakes_in_all_claim_files_come_at_once(here, capsys):
 def test_a_plan_of_the_main_claim(here, capsys):
     assert cli.main(["plan", "experiments/claims/C1.py", "--sd=0.05"]) == 0
     first, words, agree, cost = capsys.readouterr().out.splitlines()
-    assert "it can decide" in first and "model-steps" in cost
+    assert "verdicts are possible" in first and "model-steps" in cost
     assert words.startswith("unseen pairs: SD 5 points") and agree.startswith(
         "unseen pairs, AGREE: SD 5 points"
     )

@@ -169,7 +169,7 @@ def test_a_design_that_cannot_decide_is_named(tmp_path):
         " tests 0.12; --seeds=8 is the least"
     )
     _, enough = lines_of(tmp_path, tuple(range(8)))
-    assert enough[2].endswith("it can decide")
+    assert enough[2].endswith("verdicts are possible")
     _, one = lines_of(tmp_path, (1,), {"none": ARMS["none"], "up": ARMS["up"]})
     assert "cannot decide" in one[2]
 
@@ -230,9 +230,18 @@ def test_what_must_be_read_first_names_failed_controls_and_arms_that_changed_not
         "beats_unigram": {"what": "it is named by the answer", "passed": False, "detail": "-"},
         "aa": {"what": "two baselines are equal", "passed": None, "detail": "-"},
     }
-    assert summary_text.warnings(DESIGN, {"controls": controls, "comparisons": rows}) == [
-        "Control failed: every arm is at chance (up, 80%).",
+    results = {"controls": controls, "comparisons": rows, "seeds": list(range(8))}
+    assert summary_text.warnings(DESIGN, results) == [
+        "A control failed. What must hold: every arm is at chance. Found: up, 80%.",
         "Every run of 'up' has exactly the baseline's numbers.",
     ]
     rows[0]["per_seed"] = [0.0, 0.01]
     assert summary_text.unchanged(DESIGN, {"comparisons": rows}) == []
+
+
+def test_that_no_verdict_was_possible_stands_first():
+    rows = [{"arm": "up", "split": "train", "per_seed": [0.0, 0.1]}]
+    [line] = summary_text.warnings(DESIGN, {"controls": {}, "comparisons": rows, "seeds": [1, 2]})
+    assert line.startswith("No verdict is possible: 2 seeds cannot decide at alpha 0.05: ")
+    alone = {"controls": {}, "comparisons": [], "seeds": [1]}
+    assert summary_text.warnings(DESIGN, alone) == []

@@ -145,7 +145,7 @@ def test_a_prediction_says_for_what_it_was_not_made():
     asked = experiment()
     assert asked.predicted() == asked.prediction
     changed = dataclasses.replace(asked, changed=("train.num_steps=40", "model.width=16"))
-    words = "(not for train.num_steps=40, model.width=16) "
+    words = "(made before the command set train.num_steps=40, model.width=16) "
     assert changed.predicted() == words + asked.prediction
 
 
@@ -183,6 +183,21 @@ def test_wrong_overrides_are_one_line_in_the_user_s_words(override, words):
         assert word in line
 
 
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [
+        ("train.lr", "optim.learning_rate"),
+        ("optim.epochs", "train.num_steps"),
+        ("model.dropout", "model.attention_dropout_rate"),
+        ("train.seed", "seed"),
+        ("train.weight_decay", "optim.weight_decay"),
+    ],
+)
+def test_names_of_other_codes_and_sections_find_ours(name, ours):
+    [line] = configs.override_mistakes([f"{name}=1"])
+    assert line == f"--config.{name}: there is no such field; did you mean {ours}?"
+
+
 def test_all_wrong_overrides_are_named_at_once():
     found = mistakes_of(
         configs.apply_overrides, base(), ["model.widht=1", "train.num_steps=x", "seed=1", "seed=2"]
@@ -203,7 +218,7 @@ def test_all_wrong_overrides_are_named_at_once():
             {"train.num_steps": 30},
             "optim.warmup_steps is 30; it must be less than train.num_steps, which is 30",
         ),
-        ({"data.num_train": 15}, "the training split has only 15 sentences"),
+        ({"data.num_train": 15}, "the training split has only 15 rows"),
         ({"data.length": 9}, "data.length is 9"),
         ({"data.num_train": 500_000}, "too few distinct sentences"),
         ({"eval.curves": ("train", "recombinatoin")}, "did you mean recombination?"),

@@ -21,6 +21,19 @@ def test_a_path_is_itself(tmp_path, monkeypatch):
     assert recipes.path_of("cat_sat", "experiments") == Path("cat_sat")
 
 
+def test_the_path_of_a_clone_is_answered_with_the_name_where_there_is_no_clone(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserErrors) as error:
+        recipes.path_of("configs/cat_sat.py", "configs")
+    [line] = error.value.mistakes
+    assert line == "configs/cat_sat.py: no such file; one of that name ships with jaxreg: cat_sat"
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "cat_sat.py").touch()
+    assert recipes.path_of("configs/cat_sat.py", "configs") == Path("configs/cat_sat.py")
+
+
 def test_a_misspelt_name_is_one_line_with_the_nearest(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserErrors) as error:

@@ -13,7 +13,7 @@ function drawPredictions(box) {
   const legend = html("div", { class: "legend" }, [["diamond", "predicted", "predicted"], ["circle", "found", "found, with its interval"]].map(([shape, key, text]) => html("span", {},
     svg("svg", { width: 16, height: 16, "aria-hidden": "true" }, mark(shape, key, 8, 8, 5)), text)));
   const hits = made.filter(inside).length;
-  const finding = made.length ? shows(`${hits} of ${plural(made.length, "prediction")} ${hits === 1 ? "lies" : "lie"} inside the interval that was found.`) : null;
+  const finding = made.length && !payload.changed ? shows(`${hits} of ${plural(made.length, "prediction")} ${hits === 1 ? "lies" : "lie"} inside the interval that was found.`) : null;
   const otherRun = payload.changed ? html("p", { class: "note" }, `They were not made for this run, which changes ${payload.changed.join(", ")}.`) : "";
   const figure = html("div", {}, html("div", { class: "controls-row" }, legend), chart);
   box.append(finding ?? "", otherRun, figure, saving(svgButton("predictions", figure)), predictionNumbers(entries));
