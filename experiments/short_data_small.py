@@ -5,7 +5,7 @@ Command:  jaxreg plan experiments/short_data_small.py --accelerator=v5e-8
           jaxreg grid experiments/short_data_small.py --config.data.path=tokens.bin
           --workdir=runs/short_data_small
 Data:     see configs/short_data_small.py
-Time:     8 device-hours of an H100, 40 of a v5e, by a count: docs/accelerators.md
+Time:     8 device-hours of an H100, 40 of a v5e, compiled for both: docs/accelerators.md
 Result:   not run yet
 
 Arms, predictions and papers are those of experiments/short_data.py; losses are in nats per token.
