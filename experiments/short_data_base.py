@@ -5,7 +5,7 @@ Command:  jaxreg plan experiments/short_data_base.py --accelerator=v5e-8
           jaxreg grid experiments/short_data_base.py --config.data.path=tokens.bin
           --workdir=runs/short_data_base
 Data:     see configs/short_data_base.py
-Time:     363 device-hours of H100s, 1,822 of v5e, by a count: docs/accelerators.md
+Time:     363 device-hours of H100s, 1,822 of v5e, compiled for both: docs/accelerators.md
 Result:   not run yet
 
 Arms, predictions and papers are those of experiments/short_data.py; losses are in nats per token.
