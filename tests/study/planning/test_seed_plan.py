@@ -22,8 +22,8 @@ def test_a_claim_with_a_given_spread(tmp_path):
     path = made_up.write_claim(tmp_path, MORE)
     first, question, cost = seed_plan.run(path, None, 0.06)
     assert first.startswith(
-        "20 seeds: the smallest two-sided p is 1.9e-06, after Holm over 1 tests 1.9e-06: it can"
-        " decide"
+        "20 seeds: the smallest two-sided p is 1.9e-06, after Holm over 1 tests 1.9e-06: verdicts"
+        " are possible"
     )
     power = statistics.paired_power(20, 0.06, 0.05, alpha=0.05)
     seeds = statistics.seeds_for_power(0.06, 0.05, alpha=0.05)
