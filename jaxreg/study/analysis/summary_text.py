@@ -63,8 +63,13 @@ def sentence(dataset: Dataset, split: str, row: int) -> str:
     """A row for people: bytes as their text, other tokens with blanks between them."""
     if not spelling.are_bytes(dataset.tokens):
         return dataset.sentence(split, row)
+    return spelling.spelled(words(dataset, split, row))
+
+
+def words(dataset: Dataset, split: str, row: int) -> list[str]:
+    """The tokens of a row without padding, one by one."""
     tokens = dataset.splits[split].tokens[row]
-    return spelling.spelled([dataset.tokens[token] for token in tokens if token != PAD])
+    return [dataset.tokens[token] for token in tokens if token != PAD]
 
 
 def command(argv: Sequence[str]) -> str:
@@ -106,9 +111,11 @@ def warnings(experiment: DesignLike, results: Mapping[str, Any]) -> list[str]:
     Diverged runs, too few seeds, failed controls, later changes, arms that changed nothing, skewed
     differences.
     """
+    compared = bool(results["comparisons"])
+    few = too_few_seeds(experiment, len(results["seeds"])) if compared else None
     return [
         *diverged(experiment, results),
-        *too_few_seeds(experiment, results),
+        *([f"No verdict is possible: {few}."] if few else []),
         *failed_controls(results),
         *changed(results),
         *unchanged(experiment, results),
@@ -116,14 +123,16 @@ def warnings(experiment: DesignLike, results: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def too_few_seeds(experiment: DesignLike, results: Mapping[str, Any]) -> list[str]:
-    """One line where no verdict was possible with these seeds, [] where one was."""
-    tested = {row["arm"] for row in results["comparisons"]}
-    tests = sum(experiment.arms[arm].kind == "arm" for arm in tested)
-    if not tests:
-        return []
-    line = power.no_verdict_possible(len(results["seeds"]), tests, experiment.alpha)
-    return [] if line is None else [f"No verdict is possible: {line}."]
+def num_tests(experiment: DesignLike) -> int:
+    """How many arms get a verdict: all but the baseline and the controls."""
+    others = [arm for name, arm in experiment.arms.items() if name != experiment.baseline]
+    return sum(arm.kind == "arm" for arm in others)
+
+
+def too_few_seeds(experiment: DesignLike, num_seeds: int) -> str | None:
+    """One line where so many seeds allow no verdict, None where they do or none is asked for."""
+    tests = num_tests(experiment)
+    return power.no_verdict_possible(num_seeds, tests, experiment.alpha) if tests else None
 
 
 def failed_controls(results: Mapping[str, Any]) -> list[str]:

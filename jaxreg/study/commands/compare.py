@@ -94,7 +94,7 @@ def compare(
         asked.sort(key=lambda row: row[0] != experiment.primary)
         line = scope.scope(config, seeds)
         display.opening(experiment.question, experiment.predicted(), asked, line)
-        if too_few := power.no_verdict_possible(len(seeds), _tests(experiment), experiment.alpha):
+        if too_few := summary_text.too_few_seeds(experiment, len(seeds)):
             display.note(too_few)
         _audit_own_models(arms, display)
         metric = METRICS[experiment.metric]
@@ -191,7 +191,7 @@ def budget(
 ) -> list[str]:
     """Lines on what would be trained and could be decided; power from an earlier run's spread."""
     cost = training_time.of_members(specs, workdir)
-    tests = _tests(experiment)
+    tests = summary_text.num_tests(experiment)
     lines = [
         (
             f"{_arms_in_words(experiment, tests)} x {len(seeds)} seeds: {cost.members} members in"
@@ -214,12 +214,6 @@ def budget(
         num_tests=tests,
         metric=METRICS[experiment.metric],
     )
-
-
-def _tests(experiment: Experiment) -> int:
-    """How many arms get a verdict."""
-    others = [arm for name, arm in experiment.arms.items() if name != experiment.baseline]
-    return sum(arm.kind == "arm" for arm in others)
 
 
 def _arms_in_words(experiment: Experiment, tests: int) -> str:

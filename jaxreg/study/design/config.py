@@ -64,10 +64,7 @@ def read_config(path: str | Path, overrides: Sequence[str]) -> tuple[ConfigDict 
     """
     values, mistakes = _read_overrides(overrides, Chosen(None, None))
     try:
-        config = user_files.call(path, "get_config", instead=_NOT_A_CONFIG)
-        if not isinstance(config, ConfigDict):
-            returned = type(config).__name__
-            raise UserErrors([f"{path}: get_config() returns {returned}, not a ConfigDict"])
+        config = _of_file(path)
     except UserErrors as error:
         return None, [*error.mistakes, *mistakes]
     before = _completed(flat(config))
@@ -78,20 +75,31 @@ def read_config(path: str | Path, overrides: Sequence[str]) -> tuple[ConfigDict 
     return (None if in_both else _nested(both)), [*shown, *mistakes]
 
 
+def _of_file(path: str | Path) -> ConfigDict:
+    """What a file's `get_config()` returns, unchecked."""
+    config = user_files.call(path, "get_config", instead=_NOT_A_CONFIG)
+    if not isinstance(config, ConfigDict):
+        returned = type(config).__name__
+        raise UserErrors([f"{path}: get_config() returns {returned}, not a ConfigDict"])
+    return config
+
+
+def may_change_results(name: str) -> bool:
+    """Whether a field can make another run: all but when it is saved, and how rows are fed."""
+    return not name.startswith("checkpoint.") and name not in WITHOUT_EFFECT
+
+
 def changed_fields(path: str | Path, config: ConfigDict) -> tuple[str, ...]:
     """The fields, as "train.num_steps=40", that differ from those of a file and may change results.
 
     Args:
       path: of a sound config. config: what overrides made of it.
     """
-    before, _ = read_config(path, ())
-    old = {} if before is None else flat(before)
+    before = _completed(flat(_of_file(path)))
     return tuple(
         f"{field}={value}"
         for field, value in flat(config).items()
-        if value != old.get(field)
-        and not field.startswith("checkpoint.")
-        and field not in WITHOUT_EFFECT
+        if value != before.get(field) and may_change_results(field)
     )
 
 

@@ -16,8 +16,8 @@ from jaxreg.store.atomic import to_json, write_json
 from jaxreg.store.member_store import Record
 from jaxreg.study.design import components, predeclared
 from jaxreg.study.design.components import Own
-from jaxreg.study.design.config import flat, validate
-from jaxreg.study.design.config_fields import ADDED, WITHOUT_EFFECT
+from jaxreg.study.design.config import flat, may_change_results, validate
+from jaxreg.study.design.config_fields import ADDED
 from jaxreg.study.design.experiment import (
     Arm,
     Experiment,
@@ -244,8 +244,7 @@ def differing_fields(old: Mapping, after: Mapping[str, Any]) -> list[tuple[str, 
     before, found = flat(old), []
     for name in sorted(set(before) | set(after)):
         held, asked = (values.get(name, ADDED.get(name)) for values in (before, after))
-        free = name.startswith("checkpoint.") or name in WITHOUT_EFFECT
-        if held != asked and not free:
+        if held != asked and may_change_results(name):
             found.append((name, held, asked))
     return found
 

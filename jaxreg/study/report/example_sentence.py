@@ -173,7 +173,7 @@ def _matrices(
         "seed": spec.seed,
         "rate": rate,
         "text": summary_text.sentence(dataset, "train", row),
-        "words": [dataset.tokens[token] for token in split.tokens[row] if token],
+        "words": summary_text.words(dataset, "train", row),
         "query": int(split.query_position[row]) - span.start,
         "weights": np.round(maps, 5).tolist(),
         "scale": float(masks.keep_scale(rate)),
