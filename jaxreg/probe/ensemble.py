@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from jaxreg.nn import Transformer
 from jaxreg.probe.forward import PassScore, query_logits, score
-from jaxreg.typing import Array, Float, Key
+from jaxreg.typing import Array, Float, Int, Key
 
 
 class Ensemble(NamedTuple):
@@ -71,6 +71,24 @@ def member_ensemble(model: Transformer, stacked_params: Any, batch: Mapping) -> 
     logits = jax.lax.map(lambda params: query_logits(model, params, batch), stacked_params)
     votes = _votes(logits, batch)
     return Ensemble(votes[0], *votes)
+
+
+def answer_log_probabilities(
+    model: Transformer, params: Any, batch: Mapping, seed: Int[Array, ""]
+) -> dict[str, Array]:
+    """What a member says to an ensemble: log-probabilities of the right answers, evaluation mode.
+
+    Args:
+      seed: not used; nothing is drawn.
+
+    Returns:
+      "log_probability" [B, *T], float32, in nats, and "is_asked" [B, *T], False where nothing is.
+    """
+    del seed
+    labels = batch["label"]
+    log_probability = jax.nn.log_softmax(query_logits(model, params, batch).astype(jnp.float32))
+    right = jnp.take_along_axis(log_probability, jnp.maximum(labels, 0)[..., None], axis=-1)
+    return {"log_probability": right[..., 0], "is_asked": labels >= 0}
 
 
 def _votes(logits: Float[Array, "k b v"], batch: Mapping) -> tuple[PassScore, PassScore, PassScore]:

@@ -3,6 +3,7 @@
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -147,3 +148,22 @@ def test_members_of_other_rates_share_one_program():
     want = mismatch(by_hand.model_of(attention_dropout_rate=0.4), PARAMS, BATCH, KEY, 3).gap
     np.testing.assert_allclose(out.loss, [0, want.loss], rtol=1e-3, atol=1e-6)
     assert abs(want.loss) > 1e-3
+
+
+def test_the_log_probabilities_of_the_answers_at_one_query_and_at_every_position():
+    logits = np.asarray(forward.query_logits(DROPPED, PARAMS, BATCH), np.float64)
+    found = ensemble.answer_log_probabilities(DROPPED, PARAMS, BATCH, jnp.int32(1))
+    labels = np.asarray(BATCH["label"])
+    rows = np.arange(len(labels))
+    expected_one = np.log(by_hand.softmax(logits))[rows, labels]
+    np.testing.assert_allclose(found["log_probability"], expected_one, rtol=1e-4)
+    assert np.asarray(found["is_asked"]).all()
+    tokens = np.asarray(BATCH["tokens"])
+    every = {"tokens": BATCH["tokens"], "label": jnp.where(tokens > 0, tokens % 3, -1)}
+    logits = np.asarray(forward.query_logits(DROPPED, PARAMS, every), np.float64)
+    found = ensemble.answer_log_probabilities(DROPPED, PARAMS, every, jnp.int32(1))
+    np.testing.assert_array_equal(found["is_asked"], tokens > 0)
+    for row, position in zip(*np.nonzero(tokens), strict=True):
+        right = np.log(by_hand.softmax(logits[row, position]))[tokens[row, position] % 3]
+        got = found["log_probability"][row, position]
+        np.testing.assert_allclose(got, right, rtol=1e-4)

@@ -97,6 +97,8 @@ class Claim(AbstractDesign):
       refuted_if: what would refute it.
       published: what is known from the literature, with its source.
       changes: fields changed for all its arms.
+      varied: fields besides those of treatments in which its arms may differ, because the question
+        is about them: train.num_steps, of ensembles at equal compute.
       regime: under-fitted, over-fitted, one pass: words for the table.
       questions: each gets a verdict. secondary: measures (of the first question's contrast) or
         effects, without verdicts.
@@ -119,6 +121,7 @@ class Claim(AbstractDesign):
     prediction: str = ""
     config: str = "../../configs/cat_sat.py"
     changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    varied: tuple[str, ...] = ()
     regime: str = ""
     arms: Mapping[str, Arm] = dataclasses.field(default_factory=dict)
     questions: tuple[Question, ...] = ()
@@ -316,6 +319,19 @@ def _check_of(of: tuple[str, ...], claim: Claim) -> list[str]:
     return [f"of: there is no question {name!r}" for name in of if name not in names]
 
 
+def _can_read(measure: Measure, arm: Arm) -> bool:
+    """Whether an arm has as many members at a seed as the measure reads."""
+    if measure.of_one_too:
+        return not arm.sweep
+    return bool(arm.sweep or arm.copies > 1) == measure.of_several
+
+
+def _reads(measure: Measure) -> str:
+    if measure.of_one_too:
+        return "one member or its copies"
+    return "all members of a sweep or of copies" if measure.of_several else "one member"
+
+
 def _check_contrasts(claim: Claim) -> list[str]:
     """Checks weights: they sum to 0 per setting, unless the measure is itself a difference."""
     mistakes = []
@@ -325,16 +341,10 @@ def _check_contrasts(claim: Claim) -> list[str]:
             mistakes.append(f"{subject}: the contrast needs arms with weights other than 0")
             continue
         for arm in effect.contrast:
-            own = claim.arms[arm]
-            if bool(own.sweep or own.copies > 1) != effect.measure.of_several:
-                several = (
-                    "all members of a sweep or of copies"
-                    if effect.measure.of_several
-                    else "one member"
-                )
+            if not _can_read(effect.measure, claim.arms[arm]):
                 mistakes.append(
-                    f"{subject}: {effect.measure.title} reads {several}, and arm {arm!r}"
-                    " is not that"
+                    f"{subject}: {effect.measure.title} reads {_reads(effect.measure)}, and arm"
+                    f" {arm!r} is not that"
                 )
         sums: dict[tuple, float] = {}
         for arm, weight in effect.contrast.items():

@@ -237,7 +237,7 @@ def resolve(
             bases[file] = None if config is None else configs.flat(config)
         if bases[file] is None:
             continue
-        found = [f"arm {name!r}: {line}" for line in _forbidden(arm)]
+        found = [f"arm {name!r}: {line}" for line in _forbidden(arm, claim.varied)]
         values = change(change(change(bases[file], claim.changes), arm.setting), arm.diff)
         options = _options(claim, arm)
         if quick:
@@ -270,14 +270,14 @@ def _options(claim: Claim, arm: Arm) -> list[dict[str, Any]]:
     return tune.options() if tune else [{}]
 
 
-def _forbidden(arm: Arm) -> list[str]:
+def _forbidden(arm: Arm, varied: Sequence[str]) -> list[str]:
     """Fields where they may not stand: treatments in a setting, conditions in a treatment."""
     tuned = arm.tune.options()[0] if arm.tune else ()
     treatments = dict.fromkeys([*arm.diff, *arm.sweep, *tuned])
     lines = [
         f"touches {field}; that is a condition: write it into setting="
         for field in treatments
-        if field.split(".")[0] not in configs.ARM_SECTIONS and field.split(".")[0] not in NO_SETTING
+        if field.split(".")[0] not in (*configs.ARM_SECTIONS, *NO_SETTING) and field not in varied
     ]
     both = [field for field in (*arm.setting, *treatments) if field.split(".")[0] in NO_SETTING]
     return [*lines, *(f"touches {field}; no arm may" for field in both)]
@@ -306,7 +306,12 @@ def _missing_views(claim: Claim, name: str, own: ArmDesign) -> list[str]:
         for curve in dict.fromkeys(curves)
         if curve not in seen
     ]
-    probes = dict.fromkeys(probe.name for measure in wanted for probe in measure.probes)
+    probes = dict.fromkeys(
+        probe.name
+        for measure in wanted
+        for probe in measure.probes
+        if not probe.reads_every_position
+    )
     if SOURCES[dataset].answers == "every_position":
         lines += [
             f"a measure's probe {probe!r} reads one query; {dataset} asks for the next token at"

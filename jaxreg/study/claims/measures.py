@@ -3,6 +3,7 @@
     accuracy("recombination")
     loss("validation")
     best_loss("validation")
+    ensemble_loss("validation")
     gap("train", "validation")
     kept("noun_cut", "informative")
     worst("noun_cut", "determiner_cut")
@@ -43,6 +44,7 @@ class Probe:
         `jaxreg.probe.forward`, `seed` is the member's.
       view: whose sentences it sees. rows: how many, the first ones.
       settings: keyword arguments of `run`, JSON-able: part of the address.
+      reads_every_position: it can be asked of data whose every position has an answer, too.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Probe:
     view: str = "recombination"
     rows: int = 128
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    reads_every_position: bool = False
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -131,6 +134,7 @@ class Measure:
       probes: what must be computed first.
       is_difference: 0 means no effect, so that one arm alone can be asked.
       of_several: it reads all members of a sweep, or all copies.
+      of_one_too: of several, and an arm without copies counts as one of one.
     """
 
     title: str
@@ -144,6 +148,7 @@ class Measure:
     probes: tuple[Probe, ...] = ()
     is_difference: bool = False
     of_several: bool = False
+    of_one_too: bool = False
 
     def value(self, members: Sequence[MeasuredMember]) -> float:
         """The number of an arm at one seed; what is not finite counts as lost.
@@ -214,6 +219,42 @@ def best_loss(view: str) -> Measure:
         return float(np.nanmin(m.curve(view)[1]))
 
     return Measure(f"lowest loss, {view}", lowest, _guess_loss, **NATS, curves=(view,))
+
+
+def ensemble_loss(view: str, *, rows: int = 512) -> Measure:
+    """Loss in nats of the mean of the copies' probabilities; of an arm without copies its own.
+
+    A mean over all answers of the first rows. Diverged copies are left out; of an arm where all
+    diverged it is the loss of a guess.
+
+    Source: Lakshminarayanan et al. 2017, arXiv:1612.01474, section 2.4.
+    """
+    from scipy.special import logsumexp
+
+    from jaxreg.probe.ensemble import answer_log_probabilities
+
+    probe = Probe(
+        "answers", answer_log_probabilities, view=view, rows=rows, reads_every_position=True
+    )
+
+    def of(members: Sequence[MeasuredMember]) -> float:
+        found = [m.found[probe.name] for m in members if not m.diverged]
+        if not found:
+            return _guess_loss(members[0])
+        votes = np.stack([each["log_probability"] for each in found]).astype(np.float64)
+        answers = logsumexp(votes, axis=0) - math.log(len(found))
+        return float(-answers[found[0]["is_asked"]].mean())
+
+    return Measure(
+        f"loss of the mean of the copies, {view}",
+        of,
+        _guess_loss,
+        **NATS,
+        views=(view,),
+        probes=(probe,),
+        of_several=True,
+        of_one_too=True,
+    )
 
 
 def of_metric(metric: str, view: str) -> Measure:

@@ -105,6 +105,22 @@ def test_mistakes_are_said(tmp_path, body):
     assert all("C1.py: " in line or "nope.py" in line for line in error.value.mistakes)
 
 
+def test_arms_may_differ_in_what_the_claim_varies(tmp_path):
+    fewer = 'arms=PAIR | {"drop": ClaimArm("d", {"train.num_steps": 9}, copies=2)}'
+    asked = 'questions=(Question("gain", GAIN, ensemble_loss("validation"), 0.05, 5),)'
+    body = f'id="C1", {fewer}, varied=("train.num_steps",), {asked}'
+    arms = made_up.made_design(tmp_path, body).arms
+    assert arms["drop"].values["train.num_steps"] == 9 != arms["none"].values["train.num_steps"]
+
+
+def test_an_ensemble_is_compared_with_one_member_and_no_sweep_with_either(tmp_path):
+    swept = 'ClaimArm("d", sweep={"optim.learning_rate": (1e-3, 1e-2)})'
+    asked = 'questions=(Question("gain", GAIN, ensemble_loss("validation"), 0.05, 5),)'
+    with pytest.raises(UserErrors) as error:
+        made_up.made_design(tmp_path, f'id="C1", arms=PAIR | {{"drop": {swept}}}, {asked}')
+    assert "reads one member or its copies, and arm 'drop' is not that" in str(error.value)
+
+
 def test_all_mistakes_come_at_once(tmp_path):
     body = (
         'id="x", hypothesis="", arms=PAIR, questions=(Question("g", GAIN, accuracy("recombinaton"),'

@@ -188,6 +188,24 @@ def test_numbers_of_probes_and_traces():
     )
 
 
+def test_an_ensemble_is_the_mean_of_probabilities_and_one_member_an_ensemble_of_one():
+    asked = np.asarray([[True, True], [True, False]])
+
+    def voter(probabilities, **options):
+        votes = {"log_probability": np.log(np.asarray(probabilities)), "is_asked": asked}
+        return made_up.member(VIEWS, found={"answers": votes}, **options)
+
+    first, second = voter([[0.5, 0.25], [0.125, 0.9]]), voter([[0.5, 0.75], [0.375, 0.1]])
+    together = measures.ensemble_loss("validation")
+    by_answer = [0.5, 0.5, 0.25]  # what is not asked does not count
+    assert together.value([first, second]) == pytest.approx(-np.mean(np.log(by_answer)))
+    assert together.value([first]) == pytest.approx(-np.mean(np.log([0.5, 0.25, 0.125])))
+    lost = made_up.member(VIEWS, diverged=True)
+    assert together.value([first, lost]) == together.value([first])
+    guess = math.log(len(lost.dataset.outputs))
+    assert together.value([lost, lost]) == pytest.approx(guess)
+
+
 def test_the_share_carried_by_position_is_what_is_lost_of_what_lies_above_chance():
     found = {
         "positions": {
