@@ -133,6 +133,7 @@ def _machine_lines(machine: Mapping, unsaved: str) -> list[tuple[str, str]]:
                 (
                     f"{machine['model_steps_per_second']:,.0f} model-steps/s,"
                     f" {1e3 * machine['step_seconds']:.3g} ms a step"
+                    + ("" if machine["speed_is_mean"] else ", by the last row")
                 ),
             )
         )

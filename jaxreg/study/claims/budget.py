@@ -81,7 +81,10 @@ def time_text(to_train: int, programs: int, rate: tuple[float, str]) -> str:
     per_second, known = rate
     seconds = to_train / per_second + SECONDS_PER_PROGRAM * programs
     shown = f"{per_second:,.0f}" if per_second >= 10 else f"{per_second:.2g}"
-    return f"about {duration(seconds)} with compiling, at {shown} model-steps per second ({known})"
+    return (
+        f"about {duration(seconds)} to compile and train, at {shown} model-steps per second"
+        f" ({known})"
+    )
 
 
 def note_time(workdir: Path, model_steps: int, seconds: float) -> None:

@@ -96,6 +96,8 @@ def compare(
         display.opening(experiment.question, experiment.predicted(), asked, line)
         if too_few := summary_text.too_few_seeds(experiment, len(seeds)):
             display.note(too_few)
+        if of_text := scope.used(arms[experiment.baseline]["data"], seeds[0]):
+            display.note(of_text)
         _audit_own_models(arms, display)
         metric = METRICS[experiment.metric]
         display.layout(list(experiment.arms), views, experiment.primary, len(seeds), metric)
@@ -260,7 +262,7 @@ def train(config: Config, workdir: Path, *, display: Any) -> int:
         records = session.train(specs, metric)
         if not processes.is_first():
             return
-        session.phases.switch("writing report")
+        session.phases.switch("writing results")
         outcome = comparison.summarize(alone, [seed], specs, records, session.library)
         write_json(workdir / "results.json", outcome.results)
         tensorboard.write_tensorboard(workdir, specs, records)

@@ -52,10 +52,12 @@ _NEEDED = {
 }
 """Event -> what its rows have besides others."""
 _SPEEDS = ("model_steps_per_second", "step_seconds", "seconds_left", "compile_seconds")
+_MEANS = ("mean_model_steps_per_second", "mean_step_seconds")
+"""Of a whole process; only its last row has them, and its closing line says them."""
 _READING = ("tokens_per_second", "data_seconds", "flop_per_second", "mfu")
-_NUMBERS = frozenset({"process", "time", "members", "step", *_SPEEDS, *_READING, *_WORK}) - {
-    "memory_source"
-}
+_NUMBERS = frozenset(
+    {"process", "time", "members", "step", *_SPEEDS, *_MEANS, *_READING, *_WORK}
+) - {"memory_source"}
 _LINE_BEGINS = b'{"machine": '
 _counted_start = False
 
@@ -373,15 +375,28 @@ class MachineLog:
             self.kept_seconds, self.kept_model_steps = self.training_seconds, self.model_steps
         if self.process:
             why = {"detail": detail} if detail else {}
-            self._write("end", {"outcome": outcome, **why, **self._work()})
+            self._write("end", {"outcome": outcome, **why, **self._means(), **self._work()})
+
+    def _means(self) -> dict[str, float]:
+        """Model-steps per second of training and seconds a step, of this process; {} without any.
+
+        A step is one of all members that train together.
+        """
+        training = self.training_seconds
+        if not self.model_steps or training <= 0:
+            return {}
+        return {
+            "mean_model_steps_per_second": round(self.model_steps / training, 2),
+            "mean_step_seconds": float(f"{training / max(self.steps, 1):.4g}"),
+        }
 
     def closing(self) -> str:
         """One line for a run's end: throughput, step time, compile time, memory and goodput."""
         wall, training = self.before.wall + self.wall_seconds, self.training_seconds
         parts = []
-        if self.model_steps and training > 0:
-            each = f"{1e3 * training / max(self.steps, 1):.3g} ms a step"
-            parts.append(f"{self.model_steps / training:,.0f} model-steps/s, {each}")
+        if means := self._means():
+            each = f"{1e3 * means['mean_step_seconds']:.3g} ms a step"
+            parts.append(f"{means['mean_model_steps_per_second']:,.0f} model-steps/s, {each}")
         if self.tokens and training > 0:
             parts.append(f"{self.tokens / training:,.0f} tokens/s")
         if used := utilization_text(self.utilization.row()):

@@ -222,7 +222,7 @@ def _machine(rows: Sequence[Mapping], at_work: bool | None) -> dict[str, Any]:
     """Speed, what is under way, what is left, goodput."""
     sums = sums_of(rows)
     last = next((row for row in reversed(rows) if row[MACHINE] in ("work", "end")), {})
-    speed = next((row for row in reversed(rows) if "model_steps_per_second" in row), {})
+    speed, is_mean = _speed(rows)
     left = last.get("seconds_left")
     if left is not None and at_work:
         left = max(0.0, left - (time.time() - last["time"]))
@@ -231,8 +231,9 @@ def _machine(rows: Sequence[Mapping], at_work: bool | None) -> dict[str, Any]:
         "total": last.get("total"),
         "under_way": last.get("members"),
         "step": last.get("step"),
-        "model_steps_per_second": speed.get("model_steps_per_second"),
-        "step_seconds": speed.get("step_seconds"),
+        "model_steps_per_second": speed[0],
+        "step_seconds": speed[1],
+        "speed_is_mean": is_mean,
         "memory_bytes": last.get("memory_bytes"),
         "memory_source": last.get("memory_source"),
         "seconds_left": left,
@@ -244,6 +245,19 @@ def _machine(rows: Sequence[Mapping], at_work: bool | None) -> dict[str, Any]:
         "processes": sums.processes,
         **_reading(last),
     }
+
+
+def _speed(rows: Sequence[Mapping]) -> tuple[tuple[float | None, float | None], bool]:
+    """Model-steps per second and seconds a step, and whether they are a whole process's mean.
+
+    Of a process that ended its mean, as its closing line says; else of the last row.
+    """
+    for row in reversed(rows):
+        for prefix in ("mean_", ""):
+            names = (f"{prefix}model_steps_per_second", f"{prefix}step_seconds")
+            if all(name in row for name in names):
+                return (row[names[0]], row[names[1]]), bool(prefix)
+    return (None, None), False
 
 
 def _reading(last: Mapping) -> dict[str, float]:

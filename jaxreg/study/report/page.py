@@ -29,6 +29,7 @@ SCRIPTS = (
     "curves.js",
     "pathways.js",
     "mass.js",
+    "matrix_drawing.js",
     "matrices.js",
     "edges.js",
     "counterfactual.js",
@@ -60,7 +61,8 @@ def render(payload: Mapping[str, Any]) -> str:
     Raises:
       TypeError: a value that JSON has no form for.
     """
-    return assemble("report", SCRIPTS, payload, html.escape(str(payload["title"])))
+    title = html.escape(str(payload["title"]))
+    return assemble("report", SCRIPTS, payload, title, answer=_answer(payload))
 
 
 def assemble(
@@ -69,6 +71,7 @@ def assemble(
     payload: Mapping[str, Any],
     title: str = "",
     *,
+    answer: str = "",
     digits: int = DIGITS,
 ) -> str:
     """A page of `web/<folder>`: its template with the shared and its own styles and scripts.
@@ -77,6 +80,7 @@ def assemble(
       folder: holds <folder>.html and, if it has styles of its own, <folder>.css.
       scripts: of the folder, in the order in which they use one another.
       payload: what the page shows, see `embed_json`. title: escaped already.
+      answer: HTML for readers without JavaScript, escaped already.
       digits: significant ones of every float.
     """
     shared, own = WEB / "shared", WEB / folder
@@ -84,6 +88,7 @@ def assemble(
     code = [*(shared / name for name in SHARED_SCRIPTS), *(own / name for name in scripts)]
     slots = {
         "title": title,
+        "answer": answer,
         "css": verdict_styles.css() + _joined(styles),
         "payload": embed_json(payload, digits),
         "js": verdict_styles.script() + _joined(code),
@@ -91,6 +96,12 @@ def assemble(
     # One pass: what is put in is not searched again, so a sentence that looks like a slot stays a
     # sentence.
     return _SLOT.sub(lambda match: slots[match[1]], _joined([own / f"{folder}.html"]))
+
+
+def _answer(payload: Mapping[str, Any]) -> str:
+    """Question and answer as HTML, for readers without JavaScript."""
+    lines = "".join(f"<li>{html.escape(line)}</li>" for line in payload.get("headline") or ())
+    return f"<h1>{html.escape(str(payload.get('question', '')))}</h1><ul>{lines}</ul>"
 
 
 def _joined(paths: Sequence[Path]) -> str:

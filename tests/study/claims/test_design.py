@@ -140,8 +140,8 @@ def test_costs_count_what_is_shared_once(tmp_path):
     lines = budget.budget_lines(rows, 1, (100.0, "made up"))
     assert (
         lines[-1]
-        == "all: 1,400 model-steps, 1,400 to train in 1 program(s), about 22 s with compiling, at"
-        " 100 model-steps per second (made up)"
+        == "all: 1,400 model-steps, 1,400 to train in 1 program(s), about 22 s to compile and"
+        " train, at 100 model-steps per second (made up)"
     )
     assert "at 1,360 model-steps" in budget.time_text(10, 0, (1360.4, "x"))
     assert "at 1.8 model-steps" in budget.time_text(10, 0, (1.76, "x"))

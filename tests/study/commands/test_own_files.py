@@ -39,12 +39,14 @@ def test_a_text_file_is_trained_on_and_compared_on_and_a_change_is_noticed(
     done = jaxreg_command(*train)
     assert done.returncode == 0 and "unigram" in done.stdout, done.stdout + done.stderr
     assert "tokens that are used: train" in done.stdout
+    assert "writing report" not in done.stdout, "train writes none"
     members = sorted(path.name for path in (tmp_path / "one" / "members").iterdir())
     assert len(members) == 1
     asked = ("--arms=none,dropout", "--seeds=2", *named, f"--workdir={tmp_path}/two")
     compare = ("compare", "experiments/language_model.py", *asked)
     done = jaxreg_command(*compare)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "tokens that are used: train" in done.stdout
     found = json.loads((tmp_path / "two" / "results.json").read_text())
     assert set(found["arms"]) == {"none", "dropout"} and len(found["seeds"]) == 2
     status = jaxreg_command("status", f"{tmp_path}/one")

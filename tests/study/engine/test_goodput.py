@@ -184,6 +184,9 @@ def test_a_row_has_speed_memory_what_is_left_and_goodput(metered):
         "saving 3.4%",
     ):
         assert words in line, line
+    made.end("done")
+    end = machine_rows(path)[-1]
+    assert (end["mean_model_steps_per_second"], end["mean_step_seconds"]) == (20.0, 0.2)
 
 
 def test_the_pace_is_of_what_is_saved_with_scoring_and_without_compiling():

@@ -36,7 +36,7 @@ def test_a_claim_with_a_given_spread(tmp_path):
     steps, seconds = 4 * 20 * 50, 4 * 20 * 50 / 600 + budget.SECONDS_PER_PROGRAM
     assert cost.startswith(
         f"80 members, 0 trained already; {steps:,} model-steps, {steps:,} not trained yet: about"
-        f" {duration(seconds)} with compiling, at 600 model-steps per second (a guess"
+        f" {duration(seconds)} to compile and train, at 600 model-steps per second (a guess"
     )
 
 

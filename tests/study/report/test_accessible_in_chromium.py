@@ -161,6 +161,21 @@ def test_the_numbers_in_a_file_are_those_of_the_results(browser, tmp_path):
     assert float(first[2]) == pytest.approx(100 * mean, rel=1e-5)
 
 
+def test_saved_matrices_show_every_weight_and_what_the_step_dropped(browser, tmp_path):
+    payload = make_payload()
+    path = tmp_path / "report.html"
+    path.write_text(page.render(payload), encoding="utf-8")
+    browser.open(path)
+    files = accessible.saved(browser)
+    [text] = [text for name, text in files.items() if name.endswith("attention-weights.svg")]
+    texts = list(ElementTree.fromstring(text).iter(f"{SVG}text"))
+    words = payload["matrices"]["words"]
+    shown = {node.text for node in texts}
+    assert shown >= set(words) and len(texts) == 2 * (1 + 2 * len(words) + len(words) ** 2)
+    struck = [node for node in texts if node.get("text-decoration") == "line-through"]
+    assert len(struck) == payload["matrices"]["steps"][0]["kept"][0][0].count("0") > 0
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_saved_figure_keeps_the_colors_that_were_seen(browser, tmp_path, scheme):
     path = tmp_path / "report.html"

@@ -134,6 +134,15 @@ def test_sentence_cannot_become_markup(sentence):
     assert embedded(text)["question"] == sentence
 
 
+def test_without_javascript_the_question_and_the_answer_stand_there_alone():
+    payload = make_payload() | {"question": "Which <b>?", "headline": ["All & none.", "Two."]}
+    without = "".join(re.findall(r"<noscript>.*?</noscript>", page.render(payload), re.DOTALL))
+    assert "<h1>Which &lt;b&gt;?</h1>" in without
+    assert "<li>All &amp; none.</li><li>Two.</li>" in without
+    assert "header, main, footer { display: none; }" in without, "captions of nothing are hidden"
+    assert page.render(payload | {"headline": None})
+
+
 def test_what_json_has_no_form_for_is_an_error():
     with pytest.raises(TypeError, match="complex"):
         page.render({**make_payload(), "scope": 1j})

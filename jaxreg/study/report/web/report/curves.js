@@ -140,7 +140,7 @@ function curveFinding(recorded) {
   const baseline = recorded.find((arm) => arm.name === payload.baseline);
   const least = best(recorded.filter((arm) => arm.kind === "arm"), (arm) => -gap(arm));
   if (!baseline || !known(gap(baseline)) || !least) return null;
-  const opening = `${quoted(baseline)} ends at ${percent(lastValue(baseline, "train"), 0)} on the sentences it trained on and at ${percent(lastValue(baseline, payload.primary), 0)} on `
+  const opening = `${quoted(baseline)} ends at ${percent(lastValue(baseline, "train"), 0)} on the examples it trained on and at ${percent(lastValue(baseline, payload.primary), 0)} on `
     + `${primaryTitle}: a gap of ${fixed(100 * gap(baseline), 0)} points.`;
   return shows(least === baseline ? opening : `${opening} The smallest gap is ${fixed(100 * gap(least), 0)} points, with ${quoted(least)}.`);
 }
