@@ -1,7 +1,7 @@
 """The pages are the truth: their commands and examples run, their figures are the committed
 results, and their links lead somewhere.
 
-docs/judge.md, docs/audit.md, docs/data.md and the page on attention have tests of their own.
+docs/judge.md, docs/audit.md and the page on attention have tests of their own.
 """
 
 import re
@@ -18,8 +18,12 @@ from experiments.pages import figures
 from tests.helpers import pages
 
 ROOT = Path(__file__).parents[1]
-RUN = ("README.md", *(f"docs/{name}.md" for name in ("running", "essay", "robustness", "cloud")))
-COMMANDS = sorted({line for page in RUN for line in pages.commands((ROOT / page).read_text())})
+PAGES = ("get-started", "running", "essay", "robustness", "cloud", "short-data")
+RUN = ("README.md", *(f"docs/{name}.md" for name in PAGES))
+MAIN = "jaxreg compare experiments/cat_sat.py --workdir=runs/cat_sat"
+"""What the fixture `small_run` runs, at a small size."""
+FOUND = {line for page in RUN for line in pages.commands((ROOT / page).read_text())}
+COMMANDS = sorted(FOUND - {MAIN})
 SMALL = {
     "train": [
         "--config.train.num_steps=20",
@@ -78,6 +82,12 @@ def test_every_command_runs(line, jaxreg_command, request):
     assert "Traceback" not in done.stderr
 
 
+def test_the_main_command_is_the_one_of_the_small_run():
+    assert MAIN in FOUND and MAIN in (ROOT / "README.md").read_text()
+    source = (ROOT / "tests" / "conftest.py").read_text()
+    assert '"compare", "experiments/cat_sat.py", "--workdir=runs/cat_sat"' in source
+
+
 def test_the_page_on_modules_runs():
     linen, nnx = pages.blocks((ROOT / "docs" / "modules.md").read_text(), "python")
     names: dict = {}
@@ -101,6 +111,22 @@ PROSE = [
     for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
     if page.parent.name != "reference" and page.name not in ("changelog.md", "glossary.md")
 ]
+
+
+@pytest.mark.parametrize("path", PROSE, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_commands_are_as_they_are_typed_now(path):
+    """Of what is too long to run; what is short runs in the tests above and of each page."""
+    assert pages.wrong_commands(path.read_text(encoding="utf-8")) == []
+
+
+def test_a_wrong_command_is_found():
+    page = "```bash\njaxreg plan --sdd=1 x.py\njaxreg compare x.py --workdir=r\n```\n"
+    page += "\n    jaxreg train --config=c.py --config.model.no=1 --workdir=r\n\n    jaxreg fly\n"
+    page += "\n    python -m jaxreg.nothing\n    A=1 python experiments/none.py --x=1\n"
+    wrong = pages.wrong_commands(page)
+    shown = ("jaxreg plan --sdd", "jaxreg train", "jaxreg fly", "python -m", "A=1 python")
+    assert len(wrong) == len(shown)
+    assert all(line.startswith(start) for line, start in zip(wrong, shown, strict=True)), wrong
 
 
 @pytest.mark.parametrize("path", PROSE, ids=lambda p: p.stem)

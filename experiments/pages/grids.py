@@ -39,6 +39,75 @@ def by_cell(grid: Mapping[str, Any], digits: int, metric: str | None = None) -> 
     return table(["", *heads], rows)
 
 
+def of_arm(grid: Mapping[str, Any], arm: str, across: str, digits: int) -> str:
+    """An arm's effect in every cell: one axis across, the combinations of the others down.
+
+    An effect whose 95% interval leaves out 0 is bold. A ring stands where the arm or the baseline
+    was tuned to the lowest or the highest of its candidates.
+    """
+    columns = next(axis["values"] for axis in grid["axes"] if axis["name"] == across)
+    down = [axis["name"] for axis in grid["axes"] if axis["name"] != across]
+    rows: dict[tuple, dict[Any, str]] = {}
+    for cell in grid["cells"]:
+        place = tuple(cell["cell"][name] for name in down)
+        rows.setdefault(place, {})[cell["cell"][across]] = _in_cell(grid, cell, arm, digits)
+    table_rows = [
+        [*map(str, place), *(own.get(value, "") for value in columns)]
+        for place, own in rows.items()
+    ]
+    return table([*down, *(f"{across}: {value}" for value in columns)], table_rows)
+
+
+def _in_cell(grid: Mapping[str, Any], cell: Mapping[str, Any], arm: str, digits: int) -> str:
+    found, tuning = cell["effects"][arm], cell["tuning"]
+    low, high = found["ci95"]
+    said = effect(found, grid["scale"], digits)
+    at_edge = any(tuning[each]["edge"] for each in (arm, grid["baseline"]) if each in tuning)
+    return f"{f'**{said}**' if low > 0 or high < 0 else said}{' °' if at_edge else ''}"
+
+
+def laws(*grids: Mapping[str, Any]) -> str:
+    """How each arm's law did: on the test cells of its own grid, and on all cells of others.
+
+    Args:
+      grids: grid.json of the grid whose law it is, then of those that test it.
+    """
+    rows = []
+    for grid in grids:
+        own = {arm: row["test"] for arm, row in (grid["law_found"] or {}).items() if row["fitted"]}
+        for arm, test in (own or grid["other_law"]["arms"]).items():
+            rows.append([grid["arms"][arm], grid["name"], *_outcome(test, grid["scale"])])
+    heads = ["law of", "tested on", "cells", "holds", "error", "of the mean", "of the effects"]
+    return table([*heads, "signs right", "of the mean", "in 90% intervals", "slope"], rows)
+
+
+def _outcome(test: Mapping[str, Any], scale: float) -> list[str]:
+    wrong = ", ".join(name for name, right in test["right"].items() if not right)
+    slope = test["slope"]
+    low, high = slope["ci95"] if slope else (0.0, 0.0)
+    return [
+        str(test["cells"]),
+        f"no: {wrong}" if wrong else "yes",
+        *(f"{scale * test[name]:.1f}" for name in ("rmse", "mean_rmse", "own_rmse")),
+        f"{test['signs_right']} of {test['signs_known']}",
+        str(test["mean_signs_right"]),
+        f"{100 * test['coverage']:.0f}%",
+        f"{slope['value']:.2f} [{low:.2f}, {high:.2f}]" if slope else "",
+    ]
+
+
+def coefficients(grid: Mapping[str, Any], arm: str) -> str:
+    """An arm's law: each coefficient, in points a unit of its feature, with its 95% interval."""
+    scale, rows = grid["scale"], []
+    for name, row in grid["law_found"][arm]["coefficients"].items():
+        low, high = (scale * end for end in row["ci95"])
+        value = f"{scale * row['value']:+.1f} [{low:+.1f}, {high:+.1f}]"
+        expected = {1: "+", -1: "-", None: ""}[row["expected_sign"]]
+        as_expected = {True: "yes", False: "no", None: ""}[row["as_expected"]]
+        rows.append([name.replace("_", " "), value, expected, as_expected])
+    return table(["", "coefficient", "expected sign", "as expected"], rows)
+
+
 def tuned(grid: Mapping[str, Any]) -> str:
     """What each arm was tuned to in each cell."""
     axis = grid["axes"][0]["name"]

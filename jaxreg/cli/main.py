@@ -85,10 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(argv: list[str]) -> int:
-    if not argv:
-        what, line = next(iter(_START.items()))
-        raise UserErrors([f"no command given; {what}: {line}; all commands: jaxreg --help"])
-    command, *rest = argv
+    command, *rest = argv or ["--help"]  # who gives no command wants to know what to do first
     if command in ("-h", "--help"):
         print(_help(), end="")
         return DONE

@@ -19,7 +19,6 @@ INSPECT = "inspect RUN --arm=none --seed=1"
 COUNTERFACTUAL = "counterfactual RUN --arm=none --seed=1"
 
 CASES = [
-    ("", ["no command given", "jaxreg compare cat_sat", "jaxreg --help"]),
     ("compar x", ["'compar': there is no such command; did you mean compare?"]),
     ("compare --workdir=W", ["EXPERIMENT is missing"]),
     ("compare experiments/cat_sat.py", ["--workdir is missing"]),

@@ -1,7 +1,12 @@
 """The pages of the documentation: their code blocks, commands and links."""
 
+import importlib.util
 import re
+import shlex
 from pathlib import Path
+
+from jaxreg.cli import arguments, main
+from jaxreg.study.design import config_fields
 
 ROOT = Path(__file__).parents[2]
 
@@ -14,13 +19,50 @@ def blocks(page: str, language: str) -> list[str]:
 
 
 def shell_lines(page: str) -> list[str]:
-    """The lines of its shell blocks."""
-    return [line for body in blocks(page, "bash") for line in body.strip().splitlines()]
+    """The lines of its shell blocks; a backslash at its end joins a line with the next."""
+    bodies = (re.sub(r"\\\n\s*", "", body.strip()) for body in blocks(page, "bash"))
+    return [line for body in bodies for line in body.splitlines()]
 
 
 def commands(page: str) -> list[str]:
     """The lines of its shell blocks that are jaxreg commands."""
     return [line for line in shell_lines(page) if line.startswith("jaxreg ")]
+
+
+def all_shell_lines(page: str) -> list[str]:
+    """The lines of its shell blocks and of its indented ones; a backslash joins two lines."""
+    prose = re.sub(r"```.*?```", "", page, flags=re.S)
+    indented = re.sub(r"\\\n\s*", "", "\n".join(re.findall(r"^    (\S.*)$", prose, re.M)))
+    return [*shell_lines(page), *indented.splitlines()]
+
+
+def wrong_commands(page: str) -> list[str]:
+    """Lines for commands that are no more: of jaxreg with unknown flags or fields, of python with
+    scripts or modules that are not there.
+    """
+    wrong = []
+    for line in all_shell_lines(page):
+        found = re.match(r"(?:\w+=\S+ )*(?:\S*/)?(jaxreg|python3?) (.+)", line)
+        if found is None:
+            continue
+        program, words = found[1], shlex.split(found[2].split(" | ")[0], comments=True)
+        if program == "jaxreg":
+            wrong += [f"{line}: {each}" for each in _wrong_in(words)]
+        elif words[0] == "-m":
+            wrong += [line] if importlib.util.find_spec(words[1]) is None else []
+        elif words[0].endswith(".py"):
+            wrong += [] if (ROOT / words[0]).exists() else [line]
+    return wrong
+
+
+def _wrong_in(words: list[str]) -> list[str]:
+    """What a jaxreg command says about its own words, without running."""
+    if words[0] not in main.COMMANDS:
+        return [f"there is no command {words[0]}"]
+    given = arguments.read(main.COMMANDS[words[0]][0], words[1:])
+    known = config_fields.fields_of("", None)
+    fields = [each.partition("=")[0] for each in given.overrides]
+    return [*given.mistakes, *(f"no field {name}" for name in fields if name not in known)]
 
 
 def dead_links(path: Path) -> list[str]:
