@@ -8,10 +8,12 @@ be, and the API from the public names, whose docstrings Sphinx reads.
 
 import ast
 import importlib
+import inspect
 import io
 import os
 import tokenize
-from collections.abc import Mapping
+import types
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from jaxreg.data import SOURCES, source
 from jaxreg.reg.augmentations import AUGMENTATIONS
 from jaxreg.reg.penalties import PENALTIES
 from jaxreg.study.design import base_config, config_fields
+from jaxreg.study.design.regularizers import REGULARIZER_KINDS
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "reference"
@@ -32,10 +35,55 @@ API = {
     "penalties": "jaxreg.reg.penalties",
     "augmentations": "jaxreg.reg.augmentations",
     "schedules": "jaxreg.reg.schedules",
+    "sharpness": "jaxreg.reg.sharpness",
     "optim": "jaxreg.optim",
     "audit": "jaxreg.audit",
 }
-"""Page -> the module whose public names it lists."""
+"""Page -> the module whose public names it lists, each with an example."""
+OTHERS = {
+    "experiments": (
+        "What an experiment file is made of",
+        (
+            "jaxreg.study.design.experiment.Experiment",
+            "jaxreg.study.design.experiment.Arm",
+            "jaxreg.study.design.experiment.Tune",
+            "jaxreg.study.design.grid.Grid",
+            "jaxreg.study.design.grid.Axis",
+            "jaxreg.study.analysis.law.Law",
+            "jaxreg.study.design.components.Own",
+            "jaxreg.study.design.base_config.get_config",
+            "jaxreg.study.design.config.with_changes",
+        ),
+    ),
+    "data": (
+        "Data sets, views and how to make your own",
+        (
+            "jaxreg.data.Source",
+            "jaxreg.data.Dataset",
+            "jaxreg.data.Encoded",
+            "jaxreg.data.Legend",
+            "jaxreg.data.Split",
+            "jaxreg.data.View",
+            "jaxreg.data.source.setting",
+            "jaxreg.data.source.check_settings",
+            "jaxreg.data.source.generator",
+            "jaxreg.data.cache.from_tfds",
+            "jaxreg.data.next_token_split",
+            "jaxreg.data.batch_indices",
+        ),
+    ),
+    "results": (
+        "What calls hand back, and losses",
+        (
+            "jaxreg.study.commands.judge.Judgement",
+            "jaxreg.attention.replay.DropoutCall",
+            "jaxreg.audit.bench.Bench",
+            "jaxreg.losses.cross_entropy",
+            "jaxreg.losses.answer_losses",
+        ),
+    ),
+}
+"""Page -> its title, and names of several modules."""
 _SECTIONS = {
     "model": "The model",
     "loss": "Terms of the loss",
@@ -73,13 +121,57 @@ def api_page(module: str) -> str:
     loaded, parts = importlib.import_module(module), [f"# {module}\n"]
     head = (loaded.__doc__ or "").strip().splitlines()[0]
     parts.append(f"{head}\n")
-    for name in public_names(module):
-        value = getattr(loaded, name)
-        if not value.__doc__:
-            raise ValueError(f"{module}.{name} has no docstring")
-        kind = "autoclass" if isinstance(value, type) else "autofunction"
-        parts.append(f"```{{eval-rst}}\n.. {kind}:: {module}.{name}\n```\n")
+    parts += [_entry(f"{module}.{name}", getattr(loaded, name)) for name in public_names(module)]
     return "\n".join(parts)
+
+
+def other_page(title: str, names: Sequence[str]) -> str:
+    """A page with names of several modules.
+
+    Raises:
+      ValueError: one of them has no docstring.
+    """
+    parts = [f"# {title}\n"]
+    for dotted in names:
+        module, _, name = dotted.rpartition(".")
+        parts.append(_entry(dotted, getattr(importlib.import_module(module), name)))
+    return "\n".join(parts)
+
+
+def _entry(dotted: str, value: Any) -> str:
+    """A name as Sphinx lists it; a class with its public methods."""
+    if not has_docstring(value):
+        raise ValueError(f"{dotted} has no docstring")
+    if not isinstance(value, type):
+        return f"```{{eval-rst}}\n.. autofunction:: {dotted}\n```\n"
+    own = methods(value)
+    for name in own:
+        if not has_docstring(getattr(value, name)):
+            raise ValueError(f"{dotted}.{name} has no docstring")
+    members = f"\n   :members: {', '.join(own)}" if own else ""
+    return f"```{{eval-rst}}\n.. autoclass:: {dotted}{members}\n```\n"
+
+
+def has_docstring(value: Any) -> bool:
+    """Whether somebody wrote one: dataclasses make one of their fields by themselves."""
+    made = f"{value.__name__}(" if isinstance(value, type) else "\0"
+    return bool(value.__doc__) and not value.__doc__.startswith(made)
+
+
+def methods(value: type) -> list[str]:
+    """The public functions and properties that a class itself defines."""
+    kinds = (types.FunctionType, staticmethod, classmethod, property)
+    return [
+        name
+        for name, each in vars(value).items()
+        if isinstance(each, kinds) and not name.startswith("_") and _is_of(each, value)
+    ]
+
+
+def _is_of(member: Any, value: type) -> bool:
+    """Whether the class's own source defines a member, and no decorator of another library."""
+    function = member.fget if isinstance(member, property) else member
+    return function is not None and inspect.unwrap(function).__module__ == value.__module__
 
 
 def commands_page() -> str:
@@ -127,6 +219,25 @@ def config_page() -> str:
             for field, setting in fields.items()
         ]
         parts.append(f"### {name}\n\n{each.what}\n\n{table(('field', 'default', 'unit'), rows)}")
+    return "\n".join(parts)
+
+
+def regularizers_page() -> str:
+    """Every regularizer, from the one table that `jaxreg list` prints too."""
+    heads = ("name", "config field", "off value", "what it does", "source")
+    parts = ["# Every regularizer\n", "[What they have in common](../regularizers.md).\n"]
+    for kind, entries in REGULARIZER_KINDS.items():
+        rows = [
+            (
+                name,
+                f"`{each.field}`",
+                "" if each.off is None else f"`{each.off:g}`",
+                each.what,
+                each.source,
+            )
+            for name, each in entries.items()
+        ]
+        parts.append(f"## {kind.capitalize()}\n\n{table(heads, rows)}")
     return "\n".join(parts)
 
 
@@ -178,7 +289,12 @@ def _entries(tree: ast.Module) -> dict[str, dict[str, int]]:
 def pages() -> dict[str, str]:
     """File name -> text of every page of the reference."""
     found = {f"{page}.md": api_page(module) for page, module in API.items()}
-    return found | {"commands.md": commands_page(), "config.md": config_page()}
+    found |= {f"{page}.md": other_page(title, names) for page, (title, names) in OTHERS.items()}
+    return found | {
+        "commands.md": commands_page(),
+        "config.md": config_page(),
+        "regularizers.md": regularizers_page(),
+    }
 
 
 def main() -> None:

@@ -27,6 +27,12 @@ def sam(radius: Scalar) -> Perturbation:
     Source: Foret et al. 2021, arXiv:2010.01412, eq. 2 with p = 2. Differs: the gradient's norm is
     that of the global batch on any number of devices, where the paper takes each device's own (its
     m-sharpness).
+
+    >>> import jax.numpy as jnp
+    >>> from jaxreg.reg import sharpness
+    >>> point = sharpness.sam(0.5)({"w": jnp.zeros(2)}, {"w": jnp.array([3.0, 4.0])})
+    >>> [round(x, 3) for x in point["w"].tolist()]  # half a unit along the gradient
+    [0.3, 0.4]
     """
 
     def perturb(params: Params, gradient: Params) -> Params:
@@ -44,6 +50,16 @@ def asam(radius: Scalar, offset: float = 0.01) -> Perturbation:
 
     Source: Kwon et al. 2021, arXiv:2102.11600, algorithm 1 with the element-wise operator. Differs:
     T is the same for every parameter, where the authors' code has 1 for biases.
+
+    Args:
+      radius: rho, in units of |T gradient|. offset: eta, added to |params|.
+
+    >>> import jax.numpy as jnp
+    >>> from jaxreg.reg import sharpness
+    >>> params, gradient = {"w": jnp.array([1.0, 2.0])}, {"w": jnp.ones(2)}
+    >>> moved = sharpness.asam(0.5, offset=0.0)(params, gradient)["w"] - params["w"]
+    >>> round(float(moved[1] / moved[0]), 3)  # twice as large, so it moves four times as far
+    4.0
     """
 
     def perturb(params: Params, gradient: Params) -> Params:
@@ -70,6 +86,12 @@ def perturbation(**radius: Scalar | None) -> Perturbation | None:
 
     Raises:
       ValueError: an unknown field, or two radii: there is one second point.
+
+    >>> from jaxreg.reg import sharpness
+    >>> sharpness.perturbation(sam_radius=None, asam_radius=None) is None
+    True
+    >>> callable(sharpness.perturbation(sam_radius=0.05))
+    True
     """
     given = {name: value for name, value in radius.items() if value is not None}
     if unknown := [name for name in given if name not in PERTURBATIONS]:
