@@ -1,9 +1,11 @@
 """What a page must keep for keyboards, screen readers, low vision and phones, asked of a browser.
 
-`faults(browser)` looks at what is shown now; open the parts that are closed first. It knows less
-than axe-core, which has found nothing more on these pages, and needs no package.
+`axe(browser)` and `faults(browser)` look at what is shown now; open closed parts first. axe-core
+knows the rules of WCAG. `faults` knows what it does not see: text in drawings, a page that is wider
+than the screen, links to nowhere.
 """
 
+from importlib import resources
 from pathlib import Path
 
 from tests.helpers.chromium import Browser
@@ -34,6 +36,19 @@ def open_all(browser: Browser) -> None:
         " part.dispatchEvent(new Event('toggle')); });"
         "document.querySelectorAll('details').forEach((part) => { part.open = true; })"
     )
+
+
+def axe(browser: Browser) -> list[str]:
+    """What axe-core finds wrong with the page as it is shown now: its rule, and where."""
+    source = resources.files("axe_core_python").joinpath("axe.min.js").read_text(encoding="utf-8")
+    browser.run(source)
+    found = browser.run("return axe.run()")
+    assert found["passes"], "it has looked"
+    return [
+        f"{each['id']}: {each['help']}: {node['html'][:120]}"
+        for each in found["violations"]
+        for node in each["nodes"]
+    ]
 
 
 def faults(browser: Browser) -> list[str]:

@@ -99,6 +99,20 @@ def test_everyone_can_read_it(shown, width, scheme):
     assert accessible.faults(shown) == []
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(shown, scheme):
+    shown.color_scheme(scheme)
+    assert accessible.axe(shown) == []
+
+
+def test_axe_finds_a_fault(browser, tmp_path):
+    path = tmp_path / "page.html"
+    path.write_text(verdict(), encoding="utf-8")
+    browser.open(path)
+    browser.run("document.documentElement.removeAttribute('lang')")
+    assert any(each.startswith("html-has-lang") for each in accessible.axe(browser))
+
+
 @pytest.mark.parametrize(
     "change, fault",
     [
