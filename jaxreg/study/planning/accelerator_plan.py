@@ -158,10 +158,12 @@ def _refusal(path: Path, name: str, target: Target, row: Mapping[str, Any]) -> s
     needed = "more" if row["needed"] is None else _size(row["needed"])
     start = f"{path} does not fit on {name}: {_arms(row)} need {needed} of {_room(target)}"
     if row["remedy"] is None:
-        return f"{start}; neither fewer members on a device nor a smaller batch is enough"
+        return (
+            f"{start}; fewer members on a device, remat and a batch in parts, where the config has"
+            " them, are not enough"
+        )
     fields = " and ".join(f"{field}={value}" for field, value in row["remedy"].items())
-    alters = {"train.batch_size", "model.dtype"} & set(row["remedy"])
-    other = ", which is another experiment" if alters else ""
+    other = ", which is another experiment" if "model.dtype" in row["remedy"] else ""
     return f"{start}; {fields} fits with {_size(row['remedy_peak'])} (compiled){other}"
 
 

@@ -237,8 +237,10 @@ def _needed(message: str) -> float | None:
 def smaller(config: Mapping, num_devices: int) -> Iterator[dict[str, Any]]:
     """Changes of a config that need less memory, the ones that leave the results alone first.
 
-    First fewer members on a device; then one member's batch over all devices; then what changes
-    the experiment: other arithmetic where the config has it, and half the batch, and half of that.
+    First fewer members on a device; then one member's batch over all devices; then activations of
+    a block that are computed again (`model.remat`), and a batch in parts (`train.accumulate_steps`,
+    down to one example of a device): results change by rounding. Last other arithmetic, where the
+    config has it, which is another experiment.
     """
     train, model, changes = config["train"], config["model"], {}
     members, batch = train["members_per_device"], train["batch_size"]
@@ -250,10 +252,14 @@ def smaller(config: Mapping, num_devices: int) -> Iterator[dict[str, Any]]:
     if train["layout"] == "members" and num_devices > 1 and batch % num_devices == 0:
         changes = {"train.layout": "data"}
         yield dict(changes)
-    if model.get("dtype") == "float32":
-        changes["model.dtype"] = "bfloat16"
+    if model.get("remat") == "none":
+        changes["model.remat"] = "block"
         yield dict(changes)
-    least = num_devices if "train.layout" in changes or train["layout"] == "data" else 1
-    while batch % (2 * least) == 0:
-        batch //= 2
-        yield changes | {"train.batch_size": batch}
+    shared = "train.layout" in changes or train["layout"] == "data"
+    parts, each = train["accumulate_steps"], num_devices if shared else 1
+    while batch % (2 * parts * each) == 0:
+        parts *= 2
+        changes["train.accumulate_steps"] = parts
+        yield dict(changes)
+    if model.get("dtype") == "float32":
+        yield changes | {"model.dtype": "bfloat16"}

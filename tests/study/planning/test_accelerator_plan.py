@@ -138,11 +138,15 @@ def test_host_memory_is_all_draws_and_the_largest_wave():
             " fragmentation); train.members_per_device=2 fits with 9 GB (compiled)",
         ),
         (
-            {"train.layout": "data", "train.batch_size": 8},
-            "; train.layout=data and train.batch_size=8 fits with 9 GB (compiled), which is"
+            {"train.layout": "data", "model.dtype": "bfloat16"},
+            "; train.layout=data and model.dtype=bfloat16 fits with 9 GB (compiled), which is"
             " another experiment",
         ),
-        (None, "; neither fewer members on a device nor a smaller batch is enough"),
+        (
+            None,
+            "; fewer members on a device, remat and a batch in parts, where the config has them, are"
+            " not enough",
+        ),
     ],
 )
 def test_a_design_that_does_not_fit_is_one_line_and_exit_code_2(

@@ -94,13 +94,18 @@ def test_a_program_that_the_compiler_refuses(monkeypatch):
 
 def test_smaller_configs_leave_the_results_alone_first():
     config = tiny.config({"train.members_per_device": 4})  # batches of 8
-    float32 = [{"model.dtype": "bfloat16"}] if "dtype" in config["model"] else []
-    on_two = list(smaller(config, 2))
-    shared = {"train.layout": "data"}
-    assert on_two[:3] == [{"train.members_per_device": 2}, {"train.members_per_device": 1}, shared]
-    last = on_two[-1]
-    assert on_two[3:-2] == [shared | each for each in float32]
-    assert last["train.batch_size"] == 2 and last["train.layout"] == "data"
+    again = {"train.layout": "data", "model.remat": "block"}
+    assert list(smaller(config, 2)) == [
+        {"train.members_per_device": 2},
+        {"train.members_per_device": 1},
+        {"train.layout": "data"},
+        again,
+        again | {"train.accumulate_steps": 2},
+        again | {"train.accumulate_steps": 4},  # one example of each device
+        again | {"train.accumulate_steps": 4, "model.dtype": "bfloat16"},
+    ]
+    alone = list(smaller(config, 1))[-1]
+    assert alone["train.accumulate_steps"] == 8 and "train.layout" not in alone
     assert "train.layout" not in list(smaller(config, 3))[-1], "8 cannot be shared by 3"
     data = tiny.config({"train.layout": "data"})
     assert all("members" not in field for each in smaller(data, 2) for field in each)
