@@ -8,7 +8,12 @@ A page has a block for each table or sentence of figures:
     ...
     <!-- end of NAME -->
 
-`BLOCKS` says of each name what stands between. tests/test_pages.py compares.
+`BLOCKS` says of each name what stands between. A single effect of the first ledger stands inside a
+sentence, behind its claim and name:
+
+    <!-- = C1: unseen pairs -->...<!-- -->
+
+tests/test_pages.py compares.
 """
 
 import collections
@@ -29,6 +34,7 @@ from jaxreg.study.claims import markdown
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "experiments" / "results"
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+_EFFECT = re.compile(r"(<!-- = (\w+): (.+?) -->).*?(<!-- -->)", re.DOTALL)
 _BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end of \2 -->)", re.DOTALL)
 
 
@@ -110,11 +116,15 @@ def effect_size() -> str:
 D4_TOP = "top: dropout against none"
 
 
-def _in_ledger(claim: str, effect: str) -> float:
-    """A secondary effect of the first ledger, in points."""
+def _in_ledger(claim: str, name: str) -> float:
+    """An effect of the first ledger, in points."""
+    return 100 * _entry(claim, name)["difference"]
+
+
+def _entry(claim: str, name: str) -> dict:
+    """A question or a secondary effect of the first ledger."""
     [own] = [each for each in load("ledger/ledger")["claims"] if each["id"] == claim]
-    [row] = [each for each in own["secondary"] if each["name"] == effect]
-    return 100 * row["difference"]
+    return next(each for each in (*own["questions"], *own["secondary"]) if each["name"] == name)
 
 
 def cat_sat() -> str:
@@ -355,8 +365,14 @@ BLOCKS: dict[str, Callable[[], str]] = {
 
 
 def filled(page: str) -> str:
-    """A page with each of its blocks written anew."""
+    """A page with each of its blocks and effects written anew."""
+    page = _EFFECT.sub(lambda found: found[1] + _effect(found[2], found[3]) + found[4], page)
     return _BLOCK.sub(lambda found: found[1] + BLOCKS[found[2]]() + found[3], page)
+
+
+def _effect(claim: str, name: str) -> str:
+    """A question's or a secondary effect of the first ledger, with its interval and unit."""
+    return markdown.effect(_entry(claim, name))
 
 
 def names(page: str) -> list[str]:

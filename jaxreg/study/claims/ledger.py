@@ -293,7 +293,14 @@ class Ledger:
         costs = {row.claim: row for row in budget.costs(self.designs, self._chosen(), self.stored)}
         declared = declarations.read(self.workdir)
         contents = page.ledger_of(
-            self.designs, gathered, judged, self.choices, costs, declared, quick=self.quick
+            self.designs,
+            gathered,
+            judged,
+            self.choices,
+            costs,
+            declared,
+            cautions=self.cautions,
+            quick=self.quick,
         )
         write_json(self.workdir / LEDGER, contents)
         self.session.phases("writing the page")

@@ -28,6 +28,7 @@ def markdown(contents: Mapping[str, Any]) -> str:
                 *(f"| {' | '.join(map(_cell, row))} |" for row in cells),
                 "",
                 *_readings(contents),
+                *_cautions(contents),
                 *_asymmetric(contents),
                 *_moved(contents),
                 *_budget(contents),
@@ -93,6 +94,16 @@ def _readings(contents: Mapping[str, Any]) -> list[str]:
     """What must be known to read the verdicts, by claim."""
     found = [f"- **{c['id']}**: {c['reading']}" for c in contents["claims"] if c.get("reading")]
     return ["## How to read them", "", *found, ""] if found else []
+
+
+def _cautions(contents: Mapping[str, Any]) -> list[str]:
+    """Why verdicts are to be read with care, by claim."""
+    lines = [
+        f"- **{claim['id']}**: {line}"
+        for claim in contents["claims"]
+        for line in claim.get("cautions", ())
+    ]
+    return ["## To be read with care", "", *lines, ""] if lines else []
 
 
 def _asymmetric(contents: Mapping[str, Any]) -> list[str]:

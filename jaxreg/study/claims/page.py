@@ -6,8 +6,9 @@ reaches the page through JSON and `textContent`, so a quote cannot become markup
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from jaxreg.store.atomic import plain as plain_json
@@ -43,9 +44,14 @@ def ledger_of(
     costs: Mapping[str, Cost],
     declared: Mapping[str, Mapping[str, Any]] | None = None,
     *,
+    cautions: Mapping[str, Sequence[str]] = MappingProxyType({}),
     quick: bool,
 ) -> dict[str, Any]:
-    """ledger.json: every claim of the folder, in order, whether it has run or not."""
+    """ledger.json: every claim of the folder, in order, whether it has run or not.
+
+    Args:
+      cautions: claim -> lines on why its verdicts are to be read with care.
+    """
     rows = []
     for name, design in designs.items():
         claim, evidence = design.claim, gathered.get(name)
@@ -63,6 +69,7 @@ def ledger_of(
             }
             changed = declarations.changes((declared or {}).get(name), claim)
             row |= {"changed_after_training": changed} if changed else {}
+            row |= {"cautions": list(cautions[name])} if cautions.get(name) else {}
         rows.append(row)
     return {
         "quick": quick,

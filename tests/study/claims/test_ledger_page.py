@@ -16,6 +16,9 @@ from tests.study.claims.test_verdicts import MORE, ROWS, planted
 EVIL = "</script><img src=x onerror=\"document.title='owned'\">"
 
 
+CAUTION = "tuned to the highest optim.learning_rate on offer"
+
+
 def told_of(tmp_path, *, quote: str = "a dog sat", quick: bool = False) -> dict:
     """A ledger of all forms of claims: supported, not testable, not run, exact, by documents,
     beyond any measurement.
@@ -40,8 +43,9 @@ def told_of(tmp_path, *, quote: str = "a dog sat", quick: bool = False) -> dict:
         "C2": made_up.Pool(designs["C2"], planted(6 / ROWS, train=0.5)).evidence(designs["C2"]),
     }
     costs = {"C1": Cost("C1", 4, 80, 0, 4000, 0, 0)}
+    judged = judging.judge(designs, gathered, quick=quick)
     return page.ledger_of(
-        designs, gathered, judging.judge(designs, gathered, quick=quick), {}, costs, quick=quick
+        designs, gathered, judged, {}, costs, cautions={"C1": [CAUTION], "C2": []}, quick=quick
     )
 
 
@@ -89,7 +93,7 @@ def test_the_summary_has_a_line_for_every_part(tmp_path):
 
 def test_the_table_has_a_row_for_every_part_and_the_budget(tmp_path):
     text = markdown.markdown(told_of(tmp_path))
-    verdicts, budget = text.split("\n\n")
+    verdicts, *_, budget = text.split("\n\n")
     rows = [line.split(" | ") for line in verdicts.splitlines()[2:]]
     assert [row[0] for row in rows] == [
         "| C1",
@@ -113,6 +117,16 @@ def test_the_table_has_a_row_for_every_part_and_the_budget(tmp_path):
     assert rows[0][4].startswith("-") and "%" in rows[0][4], "fewer errors"
     assert budget.splitlines()[-1].startswith("| all |")
     assert "\\|" in markdown.markdown(told_of(tmp_path, quote="a | b")), "a bar does not end a cell"
+
+
+def test_what_is_to_be_read_with_care_stands_in_file_and_table(tmp_path):
+    told = told_of(tmp_path)
+    with_care = [claim["id"] for claim in told["claims"] if "cautions" in claim]
+    assert with_care == ["C1"]
+    text = markdown.markdown(told)
+    assert f"## To be read with care\n\n- **C1**: {CAUTION}\n" in text
+    told["claims"][0].pop("cautions")
+    assert "read with care" not in markdown.markdown(told)
 
 
 def test_a_quick_run_says_so_and_has_no_verdicts(tmp_path):

@@ -144,8 +144,8 @@ def test_host_memory_is_all_draws_and_the_largest_wave():
         ),
         (
             None,
-            "; fewer members on a device, remat and a batch in parts, where the config has them, are"
-            " not enough",
+            "; fewer members on a device, remat and a batch in parts, where the config has them,"
+            " are not enough",
         ),
     ],
 )

@@ -6,6 +6,7 @@ function drawClaim(box, claim) {
   for (const change of claim.changed_after_training ?? []) {
     box.append(html("p", { class: "why" }, html("span", { class: "failed" }, "Changed after training began: "), `${change.field} is ${change.now}, declared was ${change.declared}.`));
   }
+  for (const line of claim.cautions ?? []) box.append(html("p", { class: "why" }, html("b", {}, "To be read with care: "), `${line}.`));
   if (claim.untestable) box.append(html("p", { class: "why" }, claim.untestable));
   if (claim.tests.length) box.append(html("h3", {}, "Tests that show it"), html("ul", { class: "tests" }, claim.tests.map((test) => html("li", {}, html("code", {}, test)))));
   for (const finding of claim.findings) box.append(html("h3", {}, finding.part, " ", partBadge(finding.verdict)), html("p", { class: "why" }, finding.evidence));
