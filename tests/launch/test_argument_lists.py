@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from jaxreg.cli import main as cli
+from jaxreg.cli.commands import launch_tpu
+from jaxreg.cli.launched_command import Launched
 from jaxreg.errors import UserErrors
 from jaxreg.launch import accelerators, fanout, package
 from jaxreg.launch.carried_files import carry
@@ -350,3 +352,20 @@ def test_a_dry_run_prints_every_command_and_needs_no_gcloud(monkeypatch, capsys,
         "jaxreg compare experiments/cat_sat.py --seeds=3 --workdir=gs://b/run\n"
     ), "the command that joins"
     assert not (workplace / "launches").exists()
+
+
+@pytest.mark.parametrize(
+    "kind, words, asked",
+    [
+        ("v5litepod-8", "jaxreg compare a.py", "jaxreg plan a.py --accelerator=v5e-8 "),
+        ("v6e-16", "jaxreg grid b.py", "jaxreg plan b.py --accelerator=v6e-8 "),
+        ("v2-8", "jaxreg compare a.py", None),
+        ("v5litepod-8", "python a.py", None),
+    ],
+)
+def test_a_launch_says_how_to_ask_whether_it_fits(kind, words, asked):
+    parts = [Launched((*words.split(), "--workdir=gs://b/r"), "gs://b/r")] * 2
+    said = launch_tpu._plans(kind, parts)
+    assert [line.removeprefix("note: ").startswith(asked or "") for line in said] == (
+        [True] if asked else []
+    )

@@ -18,6 +18,8 @@ _MAINTENANCE = (
     "note: the Cloud TPU API gets fixes only; TPU7x and later need GKE or Compute Engine: jaxreg"
     f" launch gke, {accelerators.IRONWOOD}"
 )
+_PLANNED = {"v4": "v4-8", "v5litepod": "v5e-8", "v5p": "v5p-8", "v6e": "v6e-8"}
+"""Prefix of a type -> the accelerator that `jaxreg plan` compiles for."""
 
 
 def run(name: str, given: Arguments, parts: Sequence[Launched], mistakes: list[str]) -> int:
@@ -60,7 +62,7 @@ def run(name: str, given: Arguments, parts: Sequence[Launched], mistakes: list[s
         _job(request, part, accelerator.hosts, carried, results)
         for request, part in zip(requests, parts, strict=True)
     ]
-    print(_MAINTENANCE)
+    print("\n".join([_MAINTENANCE, *_plans(accelerator.type, parts)]))
     if accelerator.hosts > 1:
         print(
             f"note: {accelerator.type} has {accelerator.hosts} hosts; the command runs on all of"
@@ -92,6 +94,22 @@ def run(name: str, given: Arguments, parts: Sequence[Launched], mistakes: list[s
     if code == DONE and after:
         print("\n".join(after))
     return code
+
+
+def _plans(accelerator_type: str, parts: Sequence[Launched]) -> list[str]:
+    """What says beforehand whether the comparisons fit and what they cost, without a TPU."""
+    target = _PLANNED.get(accelerator_type.partition("-")[0])
+    asked = dict.fromkeys(
+        part.words[2]
+        for part in parts
+        if part.words[:2] in (("jaxreg", "compare"), ("jaxreg", "grid"))
+    )
+    return [
+        f"note: jaxreg plan {file} --accelerator={target} says, without a TPU, whether it fits and"
+        " what it costs"
+        for file in asked
+        if target is not None
+    ]
 
 
 def _job(

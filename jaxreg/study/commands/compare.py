@@ -136,7 +136,9 @@ def _report(
     build.write_tensorboard(session.workdir, specs, records)
     phases.stop()
     earlier = session.machine_log.before.wall
-    build.write_page(session.workdir, payload | {"timing": phases.seconds, "earlier": earlier})
+    machine = session.machine_log.closing().removeprefix("Machine: ")
+    spent = {"timing": phases.seconds, "earlier": earlier, "machine": machine}
+    build.write_page(session.workdir, payload | spent)
     rows, lost = outcome.results["comparisons"], outcome.results.get("diverged")
     warnings = summary_text.warnings(experiment, outcome.results)
     metric = METRICS[experiment.metric]

@@ -347,6 +347,11 @@ def test_what_was_not_recorded_is_left_out(shown, absent):
     assert browser.run("return document.querySelector('#table').hidden") is False
 
 
+def test_speed_and_waiting_stand_below_the_time(shown):
+    said = "120 model-steps/s, 8 ms a step; 61,440 tokens/s; waiting for data 0.4%"
+    assert said in shown(make_payload() | {"machine": said}).text("#machine")
+
+
 def test_what_a_command_changed_and_what_ran_earlier_is_said(shown):
     plain = shown(make_payload())
     assert plain.count(".time .sum") == 1 and "They were not made for" not in plain.text("main")

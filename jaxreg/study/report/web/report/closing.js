@@ -22,6 +22,7 @@ function drawTime(box) {
   box.append(html("table", { class: "time" }, html("tbody", {}, phases.map(([phase, value]) => html("tr", {}, html("th", { scope: "row" }, phase),
     html("td", { class: "time-bar" }, html("div", { style: `width:${((100 * value) / longest).toFixed(1)}%` })), html("td", {}, seconds(value)))),
   sumRow("together", total), payload.earlier > 0 && sumRow("with the earlier parts of this run", total + payload.earlier))));
+  if (payload.machine) box.append(html("p", { class: "small", id: "machine" }, `Speed, memory and goodput: ${payload.machine}.`));
 }
 
 const sumRow = (words, value) => html("tr", { class: "sum" }, html("th", { scope: "row" }, words), html("td"), html("td", {}, seconds(value)));
