@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+import jaxreg
 from jaxreg import optim
 from jaxreg.nn import Mix, Mlp, initial_parameters, plain_form, stack_layers, unstack_layers
 from jaxreg.nn import nnx as jnnx
@@ -284,6 +285,38 @@ def test_memory_falls_with_what_is_computed_again():
     assert found["block"] < found["none"] / 3
     unrolled = temporary_bytes(remat="block", mlp_dropout_rate=0.1)
     assert unrolled < temporary_bytes(mlp_dropout_rate=0.1) / 2
+
+
+# --- masks ---
+
+FEATURES = {
+    "swiglu": {"mlp_kind": "swiglu"},
+    "rotary": {"positions": "rotary"},
+    "grouped heads": {"num_kv_heads": 1},
+    "tied table": {"tie_embeddings": True, "num_outputs": V},
+    "all": {name: LLAMA[name] for name in ("norm_kind", "positions", "mlp_kind", "num_kv_heads")},
+}
+
+
+def masks_of(flavour, **options):
+    """The masks [B, H, T, T] that each layer's attention drew, of random parameters."""
+    options = {"num_layers": 2, "attention_dropout_rate": 0.3, "use_bias": False} | options
+    if flavour == "nnx":
+        calls = jaxreg.dropout_calls(twin_of(**options), TEXT, **CALL)
+    else:
+        model = model_of(**options)
+        params = initial_parameters(model, jax.random.key(0), TEXT)
+        calls = jaxreg.dropout_calls(model.apply, {"params": params}, TEXT, **CALL)
+    return np.stack([call.keep_mask() for call in calls])
+
+
+@pytest.mark.parametrize("flavour", ["linen", "nnx"])
+@pytest.mark.parametrize("feature", FEATURES)
+@pytest.mark.short_cases("all-linen", "all-nnx")
+def test_masks_do_not_depend_on_what_a_block_is_made_of(feature, flavour):
+    plain = masks_of("linen")
+    assert plain.shape == (2, B, H, T, T) and 0 < plain.mean() < 1
+    np.testing.assert_array_equal(masks_of(flavour, **FEATURES[feature]), plain)
 
 
 # --- heads, tables and biases ---
