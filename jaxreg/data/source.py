@@ -163,6 +163,9 @@ class Source:
         (`jaxreg.data.rows`): `draw` is cheap, nothing is kept in `cache_dir`, and `check` alone
         looks for rows in two splits. `address` has the files' content in it.
       located: settings that say where those files are. They are no part of a member's address.
+      used: settings -> one line on how much of a person's own files a draw takes.
+      cause: settings -> one line that says why nothing can be drawn, better than `draw` does; None
+        where it knows no better. Raises ValueError as `draw` does.
     """
 
     name: str
@@ -186,6 +189,8 @@ class Source:
     answers: Answers = "query"
     in_files: bool = False
     located: tuple[str, ...] = ()
+    used: Callable[[Any], str] | None = None
+    cause: Callable[[Any], str | None] | None = None
 
     def __post_init__(self):
         """Raises ValueError where the parts do not fit."""

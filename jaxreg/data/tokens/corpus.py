@@ -211,9 +211,17 @@ def _tokens(
     """What each id stands for.
 
     Raises:
-      ValueError: an id is not below data.vocab_size.
+      ValueError: an id is not below data.vocab_size, or so large that it is none.
     """
     has_text = bool(settings.tokenizer) or any(file.format == "text" for file in files)
+    _fail(
+        [
+            f"data.path: {part.name}: has the id {part.largest:,}, and no vocabulary has so many"
+            " tokens: it is a file of another kind (data.format)"
+            for part in known
+            if part.largest > ids.MOST_ID
+        ]
+    )
     largest = max(part.largest for part in known)
     names = alphabet.tokens if has_text or _is_text_of_tfds(known, alphabet) else ()
     size = settings.vocab_size or max(len(names), largest + 1)

@@ -15,6 +15,7 @@ import numpy as np
 
 from jaxreg.data.prepared import Prepared
 from jaxreg.data.tokens.files import SAMPLE
+from jaxreg.data.tokens.ids import MOST_ID
 
 NUM_BYTES = 256
 DOCUMENTS = ("auto", "file", "blank_line", "line")
@@ -218,5 +219,11 @@ def tfds_documents(name: str, split: str, feature: str, alphabet: Alphabet) -> T
         if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer):
             raise ValueError(
                 f"data.feature: {feature!r} of {name} is neither text nor a row of ids"
+            )
+        wrong = ids[(ids < 0) | (ids > MOST_ID)]
+        if wrong.size:
+            raise ValueError(
+                f"data.feature: {feature!r} of {name} has {wrong[0]}; an id is from 0 to"
+                f" {MOST_ID:,}"
             )
         yield ids, True

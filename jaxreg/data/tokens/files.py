@@ -28,7 +28,7 @@ _NAMES = {
 SPLITS = tuple(_NAMES)
 _RECORDS = (".array_record", ".arrayrecord")
 _FOREIGN = {
-    ".pt": "a file of torch",
+    ".pt": "a file of torch (of Slowrun: docs/data.md has three lines that make it a .bin)",
     ".pth": "a file of torch",
     ".npy": "an array of NumPy",
     ".npz": "arrays of NumPy",

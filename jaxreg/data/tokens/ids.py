@@ -1,9 +1,9 @@
-"""Files of token ids, read piece by piece: raw uint16, and uint16 behind a header.
+"""Files of token ids, read piece by piece: raw uint16, and uint16 or uint32 behind a header.
 
 Source: the raw files are those of nanoGPT (https://github.com/karpathy/nanoGPT, its `prepare.py`
-files). The header is that of llm.c and modded-nanogpt
-(https://github.com/KellerJordan/modded-nanogpt): 256 little-endian int32, the first three of them
-a magic number, a version and the number of ids.
+files). The header is that of llm.c (https://github.com/karpathy/llm.c, dev/data/data_common.py) and
+modded-nanogpt (https://github.com/KellerJordan/modded-nanogpt): 256 little-endian int32, the first
+three of them a magic number, a version and the number of ids.
 """
 
 import dataclasses
@@ -15,8 +15,11 @@ from jaxtyping import Integer
 
 from jaxreg.errors import UserErrors
 
-MAGIC, VERSION = 20240520, 1
+HEADERS = {(20240520, 1): "<u2", (20240801, 7): "<u4"}
+"""(magic number, version) -> type of an id: of GPT-2's tokens, and of Llama 3's."""
 HEADER_BYTES = 256 * 4
+MOST_ID = (1 << 24) - 1
+"""The largest id that is taken for one: vocabularies have thousands of tokens, not millions."""
 _ID_BYTES = 2
 Signature = tuple[str, int, int, int]
 
@@ -98,9 +101,10 @@ def signature(path: Path) -> Signature:
 
 
 def has_header(path: Path) -> bool:
-    """Whether a file begins with the magic number."""
+    """Whether a file begins with a magic number."""
     with path.open("rb") as file:
-        return file.read(4) == np.array([MAGIC], "<i4").tobytes()
+        first = file.read(4)
+    return any(first == np.array([magic], "<i4").tobytes() for magic, _ in HEADERS)
 
 
 def of_nanogpt(path: Path) -> Ids:
@@ -119,7 +123,7 @@ def of_nanogpt(path: Path) -> Ids:
 
 
 def of_headed(path: Path) -> Ids:
-    """The ids of a file of uint16 behind a header.
+    """The ids of a file of uint16 or uint32 behind a header.
 
     Raises:
       ValueError: one line: another header, or not the size that it says.
@@ -128,15 +132,17 @@ def of_headed(path: Path) -> Ids:
     with path.open("rb") as file:
         header = np.frombuffer(file.read(HEADER_BYTES).ljust(HEADER_BYTES, b"\0"), "<i4")
     magic, version, count = (int(number) for number in header[:3])
-    if (magic, version) != (MAGIC, VERSION):
+    dtype = HEADERS.get((magic, version))
+    if dtype is None:
+        known = (f"{each} version {number}" for each, number in HEADERS)
         raise ValueError(
-            f"{path}: its header begins with {magic}, version {version}; uint16 ids have {MAGIC},"
-            f" version {VERSION} (without a header: data.format=nanogpt)"
+            f"{path}: its header begins with {magic}, version {version}; known are"
+            f" {', '.join(known)} (without a header: data.format=nanogpt)"
         )
-    wanted = HEADER_BYTES + _ID_BYTES * count
+    wanted = HEADER_BYTES + np.dtype(dtype).itemsize * count
     if size != wanted or count < 1:
         verb = "is truncated" if size < wanted else "has more than its header says"
         raise ValueError(
             f"{path}: {verb}: {count} ids by its header make {wanted} bytes, and it has {size}"
         )
-    return Ids(path, "<u2", HEADER_BYTES, count)
+    return Ids(path, dtype, HEADER_BYTES, count)

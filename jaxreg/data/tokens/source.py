@@ -281,6 +281,19 @@ def legend(settings: Settings) -> Legend:
 LOCATED = ("path", "tokenizer")
 """Settings that say where files are; what counts is their content."""
 
+
+def _used(settings: Settings) -> str:
+    from jaxreg.data.tokens import coverage  # it deals as this module does
+
+    return coverage.used(settings)
+
+
+def _cause(settings: Settings) -> str | None:
+    from jaxreg.data.tokens import coverage
+
+    return coverage.too_long(settings)
+
+
 SOURCE = Source(
     name="tokens",
     what="the next token over your own files: text, uint16 ids, array_record, a TFDS text",
@@ -296,4 +309,6 @@ SOURCE = Source(
     answers="every_position",
     in_files=True,
     located=LOCATED,
+    used=_used,
+    cause=_cause,
 )

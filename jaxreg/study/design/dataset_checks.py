@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxreg.data import Dataset, Source, tokens
+from jaxreg.data import Dataset, Source
 from jaxreg.data.dataset import Split
 from jaxreg.data.rows import Rows
-from jaxreg.data.tokens import coverage
 
 ROWS_LOOKED_AT = 1024
 """Of a split that stays in files, evenly spaced."""
@@ -35,14 +34,14 @@ def mistakes(dataset: Dataset, length: int) -> list[str]:
 
 
 def not_drawn(source: Source, settings: Mapping[str, Any], error: ValueError) -> list[str]:
-    """Why there is no draw, one line per mistake: a length that no text has goes for the others.
+    """Why there is no draw, one line per mistake: what the data set knows better goes for them.
 
     Args:
       settings: without the seed. error: of the draw.
     """
-    if source.name == tokens.SOURCE.name:
+    if source.cause is not None:
         with contextlib.suppress(ValueError):  # what `error` says already
-            if line := coverage.too_long(source.settings(seed=0, **settings)):
+            if line := source.cause(source.settings(seed=0, **settings)):
                 return [line]
     return str(error).splitlines()
 

@@ -4,9 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import jax
 
-from jaxreg.data import tokens
 from jaxreg.data.source import fields_of
-from jaxreg.data.tokens import coverage
 from jaxreg.study.design.components import SOURCES
 from jaxreg.study.design.config_fields import ADDED
 
@@ -23,11 +21,12 @@ def scope(config: Mapping, seeds: Sequence[int]) -> str:
 
 
 def used(data: Mapping, seed: int) -> str | None:
-    """One line on how much of a person's own text a draw takes; None of other data sets."""
-    if data["dataset"] != tokens.SOURCE.name:
+    """One line on how much of a person's own files a draw takes; None of other data sets."""
+    source = SOURCES[data["dataset"]]
+    if source.used is None:
         return None
     own = {name: value for name, value in data.items() if name != "dataset"}
-    return coverage.used(tokens.SOURCE.settings(seed=seed, **own))
+    return source.used(source.settings(seed=seed, **own))
 
 
 def _model(model: Mapping) -> str:

@@ -28,7 +28,7 @@ def test_what_is_used_of_a_text_is_one_line(path):
     assert coverage.used(own) == line
     data = {"dataset": "tokens", **SOURCE.defaults(), "path": path, "length": 10}
     assert scope.used(data | {"num_train": 4, "num_eval": 2}, 0) == line
-    assert scope.used({"dataset": "cat_sat"}, 0) is None
+    assert scope.used({"dataset": "catsat"}, 0) is None
 
 
 @pytest.mark.parametrize(

@@ -46,11 +46,15 @@ def raw(path: Path, ids) -> str:
     return str(path)
 
 
-def headed(path: Path, ids, magic=20240520, version=1, count=None) -> str:
+def headed(path: Path, ids, magic=20240520, version=1, count=None, kind="H") -> str:
     count = len(ids) if count is None else count
     header = [magic, version, count] + 253 * [0]
-    path.write_bytes(struct.pack("<256i", *header) + struct.pack(f"<{len(ids)}H", *ids))
+    path.write_bytes(struct.pack("<256i", *header) + struct.pack(f"<{len(ids)}{kind}", *ids))
     return str(path)
+
+
+def llama(path: Path, ids) -> str:
+    return headed(path, ids, magic=20240801, version=7, kind="I")
 
 
 def flat(rows):
@@ -106,7 +110,7 @@ def test_a_separator_before_each_document_ends_the_one_before_it(tmp_path):
 
 def test_files_named_train_and_val_are_the_splits_raw_and_headed(tmp_path):
     train, val = flat(documents(30, seed=1)), flat(documents(9, seed=2))
-    for write, folder in ((raw, "nano"), (headed, "modded")):
+    for write, folder in ((raw, "nano"), (headed, "modded"), (llama, "llama3")):
         (tmp_path / folder).mkdir()
         write(tmp_path / folder / "train.bin", train)
         write(tmp_path / folder / "val.bin", val)
@@ -292,7 +296,7 @@ def test_bad_files_are_one_line_each_and_all_at_once(tmp_path):
     assert len(found) == 4
     assert "odd.bin: has" in found[0] and "an odd number" in found[0]
     assert "cut.bin: is truncated" in found[1] and "long.bin: has more than" in found[2]
-    assert "version.bin: its header begins with 20240520, version 7" in found[3]
+    assert "version.bin: its header begins with 20240520, version 7; known are" in found[3]
     (tmp_path / "empty.bin").write_bytes(b"")
     (tmp_path / "nothing").mkdir()
     (tmp_path / "web.pt").write_bytes(b"PK")
@@ -328,6 +332,43 @@ def test_ids_above_the_vocabulary_one_document_too_few_windows_and_a_missing_spl
     (tmp_path / "train.bin").write_bytes(Path(path).read_bytes())
     [line] = lines_of(path=str(tmp_path / "train.bin"), split="files")
     assert "'val'" in line and "no validation split" in line
+
+
+def test_ids_of_every_kind_of_file_are_held_against_the_vocabulary(tmp_path, monkeypatch):
+    from array_record.python.array_record_module import ArrayRecordWriter
+
+    long = documents()
+    large = llama(tmp_path / "large.bin", [*flat(long), 120_000])
+    assert len(corpus.corpus_of(settings(path=large)).tokens) == 120_001
+    small = headed(tmp_path / "small.bin", [*flat(long), 700])
+    records = tmp_path / "ids.array_record"
+    writer = ArrayRecordWriter(str(records), "group_size:1")
+    writer.write(struct.pack("<3H", 1, 2, 700))
+    writer.close()
+    for path, most in ((large, 120_000), (small, 700), (records, 700)):
+        [line] = lines_of(path=str(path), vocab_size=600)
+        assert f"has the id {most}; data.vocab_size is 600" in line
+
+
+def test_what_cannot_be_an_id_is_one_line_and_no_vocabulary_of_billions(tmp_path, monkeypatch):
+    far = llama(tmp_path / "far.bin", [*flat(documents()), 4_000_000_000])
+    [line] = lines_of(path=far)
+    assert "has the id 4,000,000,000, and no vocabulary has so many tokens" in line
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    features = {"ids": tfds.features.Tensor(shape=(None,), dtype=np.int64)}
+    for number, bad in enumerate((-1, 2**32 + 5)):
+        rows = [{"ids": np.array(each)} for each in (*documents(), [1, bad])]
+        prepare(tmp_path, f"set{number}", features, {"train": rows})
+        [line] = lines_of(path=f"tfds:set{number}", feature="ids")
+        assert f"has {bad}; an id is from 0 to 16,777,215" in line
+
+
+def test_a_set_of_tfds_without_the_split_that_is_asked_for_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    rows = [{"text": "a b c d e f g h i j k"}] * 40
+    prepare(tmp_path, "mine", {"text": tfds.features.Text()}, {"train": rows})
+    [line] = lines_of(path="tfds:mine", feature="text", split="files")
+    assert "no validation split" in line and "tfds:mine" in line
 
 
 def test_a_document_in_both_files_is_found(tmp_path):
