@@ -18,7 +18,7 @@ from experiments.pages import figures
 from tests.helpers import pages
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("get-started", "running", "essay", "robustness", "cloud", "short-data")
+PAGES = ("get-started", "running", "essay", "monitoring", "cloud", "short-data", "processes")
 RUN = ("README.md", *(f"docs/{name}.md" for name in PAGES))
 MAIN = "jaxreg compare experiments/cat_sat.py --workdir=runs/cat_sat"
 """What the fixture `small_run` runs, at a small size."""
