@@ -119,6 +119,16 @@ def test_commands_are_as_they_are_typed_now(path):
     assert pages.wrong_commands(path.read_text(encoding="utf-8")) == []
 
 
+@pytest.mark.parametrize("path", PROSE, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_names_of_jaxreg_are_there(path):
+    assert pages.unknown_names(path.read_text(encoding="utf-8")) == []
+
+
+def test_a_name_that_is_nowhere_is_found():
+    page = "`jaxreg.optim.make_it(...)`, `jaxreg.optim.optimizer`, `jaxreg.no.such`, jaxreg.none"
+    assert pages.unknown_names(page) == ["jaxreg.optim.make_it", "jaxreg.no.such"]
+
+
 def test_a_wrong_command_is_found():
     page = "```bash\njaxreg plan --sdd=1 x.py\njaxreg compare x.py --workdir=r\n```\n"
     page += "\n    jaxreg train --config=c.py --config.model.no=1 --workdir=r\n\n    jaxreg fly\n"

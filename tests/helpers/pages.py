@@ -1,5 +1,6 @@
 """The pages of the documentation: their code blocks, commands and links."""
 
+import importlib
 import importlib.util
 import re
 import shlex
@@ -63,6 +64,28 @@ def _wrong_in(words: list[str]) -> list[str]:
     known = config_fields.fields_of("", None)
     fields = [each.partition("=")[0] for each in given.overrides]
     return [*given.mistakes, *(f"no field {name}" for name in fields if name not in known)]
+
+
+def unknown_names(page: str) -> list[str]:
+    """Names `jaxreg.x.y` in the page's inline code that are nowhere."""
+    spans = re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", page, flags=re.S))
+    names = [name for span in spans for name in re.findall(r"(?<![\w/.])jaxreg(?:\.\w+)+", span)]
+    return [name for name in dict.fromkeys(names) if not _exists(name)]
+
+
+def _exists(dotted: str) -> bool:
+    parts = dotted.split(".")
+    for count in range(len(parts), 0, -1):
+        try:
+            found = importlib.import_module(".".join(parts[:count]))
+        except ImportError:
+            continue
+        for name in parts[count:]:
+            if not hasattr(found, name):
+                return False
+            found = getattr(found, name)
+        return True
+    return False
 
 
 def dead_links(path: Path) -> list[str]:
