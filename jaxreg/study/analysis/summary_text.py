@@ -206,7 +206,7 @@ def _counts(
     found = _by_verdict(experiment, verdicts, metric)
     total = sum(map(len, found.values()))
     if total < 2:
-        return details(experiment, verdicts, {}, metric=metric)
+        return details(experiment, verdicts, {}, metric=metric)[:1]
     words = {
         verdict.SUPPORTED: "helped",
         verdict.OPPOSITE: "hurt",
