@@ -41,23 +41,33 @@ STAY = ("difference", "ci95", "p", "p_holm", "per_seed")
 HEAD = """\
 # The rule of verdicts changed: what changed with it
 
-Written by `python experiments/judged/restate.py`, which judges every committed result anew from its
-values per seed. Nothing was trained; no effect, interval or p value changed. [Why the rule
-changed](judge.md#why-this-rule); [both rules, and a third, simulated](judge-simulations.md).
+The rule by which `jaxreg judge` gives verdicts has changed. This page lists the results whose
+verdict changed with it. `python experiments/judged/restate.py` writes the page. It judges every
+committed result again, from its values per seed. Nothing was trained, and no effect, interval or p
+value changed. [Why the rule changed](judge.md#why-this-rule) is on another page, and so are [both
+rules, and a third, simulated](judge-simulations.md). The [glossary](glossary.md) explains the
+project's words.
 
-Before, "supported" of a claim of superiority asked for a significant difference and an estimate of
-at least the margin, and "refuted: opposite" for a significant one against the claim, of any size.
-Now both ask for a significant difference and a margin that is not excluded; "by the margin" says
-that the difference is significantly larger than the margin. Of "no worse" and "the same" the
-opposite asks for a test against the margin, where an estimate beyond it was enough.
+For a claim of superiority ("better"):
 
-**A/A pairs.** Their values per seed were not in the ledger. Of 53 pairs the interval of two leaves
-out 0, and neither is significant after Holm over the pairs: by either rule none is supported or
-opposite. From now on their values are kept.
+- **Before**, "supported" asked for a significant difference and an estimate of at least the margin
+  (the smallest effect that matters). "Refuted: opposite" asked for a significant difference against
+  the claim, of any size.
+- **Now** both ask for a significant difference and a margin that is not excluded. "By the margin"
+  means that the difference is significantly larger than the margin.
 
-**bfloat16.** The runs in bfloat16 (results/bfloat16.json) kept no values per seed either. By their
-t intervals `mlp_0.5` is supported there as in float32; all else stands. **Real A/A runs**
-(results/simulations/real_aa.json) stand as they were judged by the earlier rule.
+For the claims "no worse" and "the same", "opposite" now asks for a significant test against the
+margin. Before, an estimate beyond the margin was enough.
+
+**A/A pairs** compare the baseline with itself at other seeds. The ledger (the list of all claims)
+did not hold their values per seed. Of 53 pairs, two have an interval that leaves out 0. Neither is
+significant after Holm's correction over the pairs. So by either rule none is supported or opposite.
+From now on their values are kept.
+
+**bfloat16.** The runs in bfloat16 (results/bfloat16.json) have no values per seed either. By their
+t intervals, `mlp_0.5` is supported there as in float32. All other verdicts are unchanged.
+
+**Real A/A runs** (results/simulations/real_aa.json) keep the verdicts of the earlier rule.
 """
 
 
