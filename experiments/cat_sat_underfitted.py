@@ -3,7 +3,7 @@
 Command:  jaxreg compare experiments/cat_sat_underfitted.py --workdir=runs/cat_sat_underfitted
 Time:     about one minute on two cores
 Result:   experiments/results/cat_sat_underfitted/: attention dropout .3 -2.3 points [-3.8, -0.7],
-refuted: opposite
+refuted: negligible (opposite by the rule at the time, docs/rule-change.md)
 
 Hypothesis, against "none", in accuracy points on recombination (seen words, unseen pairs), margin
 5: it hurts. A model that has not yet learned the training sentences has nothing to forget.
