@@ -338,6 +338,28 @@ def short_data_tuned() -> str:
     return grids.tuned(load("short_data/grid"))
 
 
+def phase_diagram() -> str:
+    """Study 1: the effect of attention dropout in every cell, in points."""
+    return grids.of_arm(load("phase_diagram/grid"), "dropout", "sentences", digits=1)
+
+
+def phase_diagram_counts() -> str:
+    """In how many of its cells each arm gains and loses."""
+    return grids.counts(load("phase_diagram/grid"))
+
+
+def phase_diagram_law() -> str:
+    """Its law of attention dropout: the coefficients."""
+    return grids.coefficients(load("phase_diagram/grid"), "dropout")
+
+
+def phase_diagram_tests() -> str:
+    """How the laws of all arms did on cells that they were not fitted on."""
+    names = ("phase_diagram", "phase_diagram_agree", "phase_diagram_tokens")
+    run = (name for name in names if (RESULTS / name / "grid.json").exists())
+    return grids.laws(*(load(f"{name}/grid") for name in run))
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     make.__name__: make
     for make in (
@@ -359,6 +381,10 @@ BLOCKS: dict[str, Callable[[], str]] = {
         short_data,
         short_data_last,
         short_data_tuned,
+        phase_diagram,
+        phase_diagram_counts,
+        phase_diagram_law,
+        phase_diagram_tests,
     )
 }
 """Name of a block -> what it holds."""

@@ -58,6 +58,25 @@ def of_arm(grid: Mapping[str, Any], arm: str, across: str, digits: int) -> str:
     return table([*down, *(f"{across}: {value}" for value in columns)], table_rows)
 
 
+def counts(grid: Mapping[str, Any]) -> str:
+    """In how many cells each arm gains and loses, and by the margin."""
+    margin, rows = grid["margin"], []
+    for arm, title in grid["arms"].items():
+        if arm == grid["baseline"]:
+            continue
+        found = [cell["effects"][arm] for cell in grid["cells"]]
+        gains = [each for each in found if each["ci95"][0] > 0]
+        losses = [each for each in found if each["ci95"][1] < 0]
+        large = sum(each["difference"] >= margin for each in gains)
+        harms = sum(each["difference"] <= -margin for each in losses)
+        mean = grid["scale"] * sum(each["difference"] for each in found) / len(found)
+        numbers = (len(gains), large, len(losses), harms)
+        rows.append([title, f"{mean:+.1f}", *map(str, numbers)])
+    points = f"{grid['scale'] * margin:g}"
+    heads = ["", "mean effect", "gains", f"by {points} or more", "loses", f"by {points} or more"]
+    return table(heads, rows)
+
+
 def _in_cell(grid: Mapping[str, Any], cell: Mapping[str, Any], arm: str, digits: int) -> str:
     found, tuning = cell["effects"][arm], cell["tuning"]
     low, high = found["ci95"]
