@@ -57,9 +57,8 @@ class Arm:
       kind: "arm"; "aa" (the baseline again at other seeds: the noise floor; the ledger makes its
         own); "control" (its outcome is known).
       seed_offset: added to every seed, so that all draws of an A/A arm differ.
-
-    Only the arms of a claim have these, and those of a grid `tune`:
-      tune: what it chooses; every arm that is compared with it then has as many candidates.
+      tune: what it chooses; every arm that is compared with it then has as many candidates. Only in
+        a claim or a grid; what follows, only in a claim.
       sweep: one field -> values; the arm is trained at each of them, and a measure sees them all.
       like: another arm, whose tuned values it takes over instead of tuning.
       setting: fields that are conditions and no treatment, such as data and steps: effects compare
