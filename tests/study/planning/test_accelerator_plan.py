@@ -215,14 +215,17 @@ def test_a_mistake_comes_back_from_the_other_process(path, fields, words):
 
 
 def remedy_of(monkeypatch, config, peak_of, devices, usable, needed):
-    """(the remedy, the (members, batch) that were compiled), where a peak follows from a config."""
+    """(the remedy, the (members, rows at once) that were compiled), where a peak follows from a
+    config.
+    """
     tried = []
 
     def measured(config, example, devices):
         train = config["train"]
         members = train["members_per_device"] if train["layout"] == "members" else 1
-        tried.append((members, train["batch_size"]))
-        peak = peak_of(members, train["batch_size"])
+        rows = train["batch_size"] // train["accumulate_steps"]
+        tried.append((members, rows))
+        peak = peak_of(members, rows)
         if peak > 16e9:
             raise footprint.OutOfMemory(peak)
         return dataclasses.replace(FOUND, peak_bytes=int(peak))
@@ -243,7 +246,8 @@ def test_the_remedy_is_the_first_that_was_compiled_and_fits(monkeypatch):
     assert remedy_of(*given, 2, 15e9, 36e9) == ({"train.members_per_device": 4}, [(4, 8)])
     assert remedy_of(*given, 2, 15e9, None)[1] == [(8, 8), (4, 8)], "what it needs is not known"
     on_one, tried = remedy_of(*given, 1, 4.5e9, 36e9)
-    assert tried[-1] == (1, 4) and on_one["train.batch_size"] == 4, "1 member: 6 GB, then 4"
+    assert tried[-1] == (1, 4) and on_one["train.accumulate_steps"] == 2, "1 member: 6 GB, then 4"
+    assert on_one["model.remat"] == "block" and "model.dtype" not in on_one
     on_two, _ = remedy_of(*given, 2, 4.5e9, 36e9)
     assert on_two["train.layout"] == "data" and "train.members_per_device" not in on_two
     assert remedy_of(*given, 2, 1e9, 36e9)[0] is None
