@@ -107,7 +107,7 @@ def test_the_page_of_a_real_run_works_in_a_browser(small_run):
     with chromium.Browser(width=1200, height=900) as browser:
         browser.open(small_run / "report.html")
         assert "a dog sat" in browser.text("h1")
-        assert browser.count("svg") > 10 and "goodput" in browser.text("#machine")
+        assert browser.count("svg") > 10
         assert not browser.errors()
 
 

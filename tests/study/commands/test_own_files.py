@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 
 import pytest
 
@@ -47,6 +48,8 @@ def test_a_text_file_is_trained_on_and_compared_on_and_a_change_is_noticed(
     done = jaxreg_command(*compare)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "tokens that are used: train" in done.stdout
+    page = (tmp_path / "two" / "report.html").read_text()
+    assert re.search(r'"machine":"[^"]* tokens/s; [^"]*goodput', page), "what the closing line says"
     found = json.loads((tmp_path / "two" / "results.json").read_text())
     assert set(found["arms"]) == {"none", "dropout"} and len(found["seeds"]) == 2
     status = jaxreg_command("status", f"{tmp_path}/one")
