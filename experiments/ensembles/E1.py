@@ -44,6 +44,10 @@ def _arms() -> dict[str, ClaimArm]:
     return arms
 
 
+def _asked(passes: int) -> str:
+    return f"two of half the steps are better than one, {passes} passes in all"
+
+
 def get_claim() -> Claim:
     """Returns one question at each of two budgets."""
     together = ensemble_loss("validation")
@@ -72,7 +76,7 @@ def get_claim() -> Claim:
         arms=_arms(),
         questions=tuple(
             Question(
-                f"two of half the steps are better than one, {passes} passes in all",
+                _asked(passes),
                 {f"two, {passes}": 1, f"one, {passes}": -1},
                 together,
                 margin=0.02,
@@ -95,7 +99,7 @@ def get_claim() -> Claim:
                 f"one, {passes}",
                 beyond_unigram("validation"),
                 at_least=UNIGRAM_MARGIN,
-                of=(f"two of half the steps are better than one, {passes} passes in all",),
+                of=(_asked(passes),),
             )
             for passes in PASSES
         ),

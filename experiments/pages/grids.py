@@ -119,8 +119,7 @@ def coefficients(grid: Mapping[str, Any], arm: str) -> str:
     """An arm's law: each coefficient, in points a unit of its feature, with its 95% interval."""
     scale, rows = grid["scale"], []
     for name, row in grid["law_found"][arm]["coefficients"].items():
-        low, high = (scale * end for end in row["ci95"])
-        value = f"{scale * row['value']:+.1f} [{low:+.1f}, {high:+.1f}]"
+        value = effect({"difference": row["value"], "ci95": row["ci95"]}, scale, 1)
         expected = {1: "+", -1: "-", None: ""}[row["expected_sign"]]
         as_expected = {True: "yes", False: "no", None: ""}[row["as_expected"]]
         rows.append([name.replace("_", " "), value, expected, as_expected])

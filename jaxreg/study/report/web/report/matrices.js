@@ -19,7 +19,7 @@ function drawMatrices(box) {
   const after = html("div", { class: "matrix", id: "after" });
   const note = html("p", { class: "shows", id: "dropped-note", "aria-live": "polite" });
   box.append(html("div", { class: "matrix-controls" }, pick, stepSlider()), note, html("div", { class: "pair" }, before, after), matrixKey(),
-    saving(saveButton("save as SVG", "attention weights", () => saveFile(fileName("attention weights", "svg"), "image/svg+xml", matricesText())),
+    saving(drawingButton("attention weights", matricesText),
       csvButton("attention weights", ["layer", "head", "row", "column", "weight", "kept"], matrixRaw)));
   shared.listeners.push(() => {
     keepFocus(before, () => before.replaceChildren(matrixTitle("before dropping", ""), scrolling("Weights before dropping", matrixTable(false))));

@@ -67,7 +67,9 @@ function figureText(box) {
   return new XMLSerializer().serializeToString(svg("svg", { ...size, viewBox: `0 0 ${size.width} ${size.height}` }, paper, drawings, wordsAround(box, origin)));
 }
 
-const svgButton = (what, box) => saveButton("save as SVG", what, () => saveFile(fileName(what, "svg"), "image/svg+xml", figureText(box)));
+// text makes the drawing when it is saved.
+const drawingButton = (what, text) => saveButton("save as SVG", what, () => saveFile(fileName(what, "svg"), "image/svg+xml", text()));
+const svgButton = (what, box) => drawingButton(what, () => figureText(box));
 
 // What stands below a figure or a table, to save it.
 const saving = (...buttons) => html("p", { class: "saving" }, buttons);
