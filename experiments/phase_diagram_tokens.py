@@ -3,8 +3,9 @@
 Command:  jaxreg grid experiments/phase_diagram_tokens.py --law=runs/phase_diagram
           --workdir=runs/phase_diagram_tokens
 Yours:    a config with data.path in place of configs/tokens.py
-Time:     half an hour of two quiet cores; --dry_run says the budget first
-Result:   not run yet
+Time:     less than half an hour of two cores; --dry_run says the budget first
+Result:   experiments/results/phase_diagram_tokens: it does not. The law says that attention dropout
+          loses 14 points in most cells; it gains in 7 of 12 and loses in none
 
 Bytes of the sample of prose that comes with jaxreg, 32 in a window. Arms, candidates and features
 are those of experiments/phase_diagram.py. That grid's law is fitted on its own fit cells alone;

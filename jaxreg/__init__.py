@@ -37,6 +37,7 @@ if TYPE_CHECKING:  # what __getattr__ gives, for type checkers and editors
     from jaxreg.attention import dropout_calls as dropout_calls
     from jaxreg.attention import keep_mask as keep_mask
     from jaxreg.study.commands.judge import judge as judge
+    from jaxreg.study.commands.trained_run import load_run as load_run
 
 __version__ = "0.2.0"
 
@@ -47,6 +48,7 @@ _PUBLIC = {
     "dropout_calls": "jaxreg.attention",
     "judge": "jaxreg.study.commands.judge",
     "keep_mask": "jaxreg.attention",
+    "load_run": "jaxreg.study.commands.trained_run",
 }
 __all__ = [
     "AttentionDropout",
@@ -56,6 +58,7 @@ __all__ = [
     "dropout_calls",
     "judge",
     "keep_mask",
+    "load_run",
     "nn",
 ]
 

@@ -209,12 +209,14 @@ def test_no_junk_drawers_and_no_config_defaults():
 def test_every_experiment_builds(path):
     from jaxreg.study.claims.grid_cells import load_grid
     from jaxreg.study.design import config, experiment
-    from jaxreg.study.design.grid import Grid
+    from jaxreg.study.design.grid import Grid, fields_set
 
     design = experiment.load_experiment(path)
     base = experiment.config_path(path, design)
     if isinstance(design, Grid):
-        cells = load_grid(path, overrides=overrides_of(base)).designs.values()
+        own = fields_set(design)
+        given = tuple(each for each in overrides_of(base) if each.partition("=")[0] not in own)
+        cells = load_grid(path, overrides=given).designs.values()
         assert cells and all(set(design.arms) < set(cell.arms) for cell in cells)
         return
     resolved = config.resolve_arms(design, config.load_config(base))

@@ -101,7 +101,16 @@ def test_a_contender_s_process_answers(speed):
 
 
 @pytest.mark.parametrize(
-    "name", ["attention_speed", "training_speed", "device_speed", "judge_speed", "nanodo_step"]
+    "name",
+    [
+        "attention_speed",
+        "training_speed",
+        "device_speed",
+        "judge_speed",
+        "nanodo_step",
+        "data_wait",
+        "goodput",
+    ],
 )
 def test_they_say_how_they_are_called(name):
     done = subprocess.run(
@@ -230,7 +239,7 @@ def test_other_attention_in_a_model_is_timed_after_its_logits_were_compared(smal
 
 
 @pytest.mark.system
-@pytest.mark.parametrize("size", ["small", "language_model"])
+@pytest.mark.parametrize("size", ["small", "language_model", "short_data"])
 def test_the_contenders_of_the_training_benchmark_train_models_of_one_size(size):
     from experiments.benchmarks import training_speed
 

@@ -12,9 +12,15 @@ EXAMPLES = {
     for module in reference.API.values()
     for name in reference.public_names(module)
 }
+EXAMPLES |= {
+    name: getattr(importlib.import_module(name.rpartition(".")[0]), name.rpartition(".")[2])
+    for _, names in reference.OTHERS.values()
+    for name in names
+}
 
 LONG = (".Mixup", ".ManifoldMixup", ".CutMix", ".mix_weights", "audit.nnx", "audit.train_state")
-"""Examples that compile for more than three seconds."""
+LONG += ("jaxreg.load_run",)
+"""Examples that compile or train for more than three seconds."""
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,22 @@
-"""What docs/essay.md says of the essay is the committed ledger."""
+"""What docs/essay.md says of the essay is the committed ledger; intervals on other pages, too."""
 
+import csv
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
+from jaxreg.study.analysis import statistics
 from jaxreg.study.claims import markdown
 from jaxreg.study.claims import verdicts as judging
 from jaxreg.study.claims.claim import FRESH_SEEDS
 from jaxreg.study.claims.design import load_folder
 
 ROOT = Path(__file__).parents[1]
-LEDGER = ROOT / "experiments" / "results" / "ledger"
-AGAIN = ROOT / "experiments" / "results" / "followups"
+RESULTS = ROOT / "experiments" / "results"
+LEDGER, AGAIN = RESULTS / "ledger", RESULTS / "followups"
 VERDICTS = (  # what the page says in words alone
     ("C1c", "determiner -> noun dropped: position", "refuted: negligible"),
     ("C3", "CUES: canaries", "refuted: negligible"),
@@ -84,3 +89,54 @@ def shown(told, name, effect):
     return next(
         entry for entry in (*claim["questions"], *claim["secondary"]) if entry["name"] == effect
     )
+
+
+PAGES = ("results", "short-data", "phase-diagram", "statistics", "controls")
+NO_LONGER_KEPT = {(2.0, 7.4, 1)}
+"""Of a run whose numbers are not in the repository: a control by the rule of its time."""
+
+
+def committed_intervals() -> set[tuple[float, float, int]]:
+    """(low, high, decimals) of every interval in committed results, in points and as it is."""
+    found = {name: json.loads(name.read_text()) for name in RESULTS.glob("*/*.json")}
+    ends = [pair for each in found.values() for pair in intervals_in(each)]
+    for path in (RESULTS / "independent").glob("*.csv"):
+        table = list(csv.DictReader(path.open(encoding="utf-8")))
+        for arm in {row["arm"] for row in table} - {"none"}:
+            for view in set(table[0]) - {"arm", "seed"}:
+                own, none = (
+                    np.array([float(row[view]) for row in table if row["arm"] == name])
+                    for name in (arm, "none")
+                )
+                interval = statistics.t_interval(own - none)
+                ends.append((interval.low, interval.high))
+    return {
+        (round(low, decimals) + 0.0, round(high, decimals) + 0.0, decimals)
+        for pair in ends
+        for scale in (1, 100, -1, -100)
+        for low, high in [sorted(scale * end for end in pair)]
+        for decimals in (1, 2)
+    }
+
+
+def intervals_in(tree) -> Iterator[tuple[float, float]]:
+    """Every pair under "ci95" in a tree of JSON."""
+    if isinstance(tree, list):
+        tree = dict(enumerate(tree))
+    if isinstance(tree, dict):
+        for name, value in tree.items():
+            if name == "ci95" and value is not None and None not in value:
+                yield tuple(value)
+            yield from intervals_in(value)
+
+
+def test_each_interval_in_the_words_of_the_results_is_committed():
+    committed, seen = committed_intervals() | NO_LONGER_KEPT, 0
+    for name in PAGES:
+        page = (ROOT / "docs" / f"{name}.md").read_text()
+        words = re.sub(r"<!-- generated: (\w+) -->.*?<!-- end of \1 -->", "", page, flags=re.S)
+        for low, high in re.findall(r"\[([+-]?\d*\.\d+),\s+([+-]?\d*\.\d+)\]", words):
+            told = (float(low), float(high), len(low.partition(".")[2]))
+            assert told in committed, (name, low, high)
+            seen += 1
+    assert seen > 10

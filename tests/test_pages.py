@@ -4,11 +4,13 @@ results, and their links lead somewhere.
 docs/judge.md, docs/audit.md and the page on attention have tests of their own.
 """
 
+import functools
 import re
 import shlex
 import statistics
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -20,6 +22,8 @@ from tests.helpers import pages
 ROOT = Path(__file__).parents[1]
 PAGES = ("get-started", "running", "essay", "monitoring", "cloud", "short-data", "processes")
 RUN = ("README.md", *(f"docs/{name}.md" for name in PAGES))
+READMES = (ROOT / "README.md", *sorted(ROOT.glob("experiments/**/README.md")))
+READMES += tuple(sorted(ROOT.glob("tests/**/README.md")))
 MAIN = "jaxreg compare experiments/cat_sat.py --workdir=runs/cat_sat"
 """What the fixture `small_run` runs, at a small size."""
 FOUND = {line for page in RUN for line in pages.commands((ROOT / page).read_text())}
@@ -55,7 +59,7 @@ def test_a_wrong_figure_is_written_anew():
 
 @pytest.mark.parametrize(
     "path",
-    [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("**/*.md"))],
+    [ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("**/*.md")), *READMES],
     ids=lambda p: p.relative_to(ROOT).as_posix(),
 )
 def test_links_lead_somewhere(path):
@@ -99,6 +103,26 @@ def test_the_page_on_modules_runs():
     assert not (model(x) == model(x)).all(), "it drops, by another key in each call"
     model.eval()
     assert (model(x) == model(x)).all()
+
+
+def test_the_page_on_running_loads_a_trained_model(
+    jaxreg_command, workplace, data_dir, monkeypatch, capsys
+):
+    sizes = ["--config.model.width=8", "--config.model.num_heads=2", "--config.model.num_layers=1"]
+    words = ["--config=language_model", "--workdir=runs/lm", "--config.train.num_steps=31", *sizes]
+    done = jaxreg_command("train", *words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    monkeypatch.chdir(workplace)
+    monkeypatch.setenv("JAXREG_DATA", str(data_dir))
+    [block] = pages.blocks((ROOT / "docs" / "running.md").read_text(), "python")
+    names: dict = {}
+    exec(compile(block, "running.md", "exec"), names)
+    assert names["logits"].shape == (16, 64, 258) and names["drawn"].shape == (1, 100)
+    first, *probable, _ = capsys.readouterr().out.splitlines()[:7]
+    assert first == "('run',) (0,)"
+    shares = [float(line.rpartition(" ")[2]) for line in probable]
+    assert shares == sorted(shares, reverse=True) and 0 < sum(shares) < 1
+    assert float(names["next_token"].sum()) == pytest.approx(1, abs=1e-5)
 
 
 def test_install_lines_are_right():
@@ -149,6 +173,29 @@ def test_sentences_are_short(path):
     assert lengths[-1] <= 45, max(found, key=pages.words)
 
 
+@functools.cache
+def _syllables() -> Callable[[str], int]:
+    """Syllables of an English word, by where it may be hyphenated: a few too few."""
+    pyphen = pytest.importorskip("pyphen", reason="Pyphen counts syllables: .[test] has it")
+    hyphens = pyphen.Pyphen(lang="en_US")
+    return lambda word: len(hyphens.positions(word)) + 1
+
+
+@pytest.mark.parametrize("path", PROSE, ids=lambda p: p.stem)
+def test_words_are_short(path):
+    found = pages.sentences(path.read_text(encoding="utf-8"))
+    assert pages.reading_ease(found, _syllables()) > 70
+
+
+def test_long_words_are_hard_to_read():
+    hard = ["Regularization methodologies necessitate computationally intensive experimentation."]
+    easy = ["The cat sat on the mat.", "A dog ran."]
+    hard_one, easy_one = (pages.reading_ease(each, _syllables()) for each in (hard, easy))
+    assert hard_one < 0 and easy_one > 110
+    counted = pages.reading_ease(["One two three four."], lambda word: 2)
+    assert counted == pytest.approx(206.835 - 1.015 * 4 - 84.6 * 2)
+
+
 def test_a_long_sentence_is_counted_and_code_is_not():
     text = "# A head\n\nOne two three. Four `five()` six seven; nine ten more.\n\n| a | b |\n"
     found = pages.sentences(f"{text}\n```python\nx = 1 2 3\n```\n\n- A [list of](x.md) words\n")
@@ -157,7 +204,7 @@ def test_a_long_sentence_is_counted_and_code_is_not():
 
 def test_no_word_is_misspelt():
     pytest.importorskip("codespell_lib", reason="codespell looks for misspellings: .[test] has it")
-    files = ["README.md", "CHANGELOG.md", "docs", "jaxreg", "configs", "experiments"]
+    files = ["CHANGELOG.md", "docs", "jaxreg", "configs", "experiments", *map(str, READMES)]
     done = subprocess.run(
         [sys.executable, "-m", "codespell_lib", *files], cwd=ROOT, capture_output=True, text=True
     )

@@ -14,36 +14,20 @@ could begin because its rows were not there, over all seconds of them; medians o
 import argparse
 import json
 import statistics
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from experiments.benchmarks import turns  # noqa: E402, a script has no repository on its path
+from experiments.benchmarks import real_runs, turns
 
 INPUTS = {"stream": "streamed rows", "table": "tables on the device"}
 
 
 def trained(config: Path, kind: str, flags: list[str]) -> dict[str, float]:
-    """Speed and waiting of one run in a new directory.
-
-    Raises:
-      subprocess.CalledProcessError: the run failed; its words were printed.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "jaxreg.cli.main", "train", f"--config={config}"]
-        command += [f"--workdir={folder}/run", f"--config.train.input={kind}", *flags]
-        subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-        return of_rows((Path(folder) / "run" / "metrics.jsonl").read_text().splitlines())
-
-
-def of_rows(lines: list[str]) -> dict[str, float]:
-    """Steps per second and the share that waited, of the last row about the machine."""
-    rows = [json.loads(line) for line in lines if line.startswith('{"machine": "end"')]
-    end = rows[-1]
+    """Speed and waiting of one run: steps per second, and the share that waited."""
+    words = ["train", f"--config={config}", f"--config.train.input={kind}", *flags]
+    end = real_runs.measured(words)
     return {
         "steps_per_second": end["mean_model_steps_per_second"],
         "waiting": end.get("data_seconds", 0.0) / end["training_seconds"],
@@ -73,7 +57,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=512)
-    parser.add_argument("--config", type=Path, default=ROOT / "configs" / "short_data.py")
+    parser.add_argument("--config", type=Path, default=real_runs.ROOT / "configs" / "short_data.py")
     parser.add_argument("--path")
     parser.add_argument("--output", type=Path)
     given = parser.parse_args()

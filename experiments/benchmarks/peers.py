@@ -53,6 +53,10 @@ LANGUAGE_MODEL = Size(
     batch_size=16, length=128, vocabulary=257, num_layers=4, width=128, mlp_width=512, causal=True
 )
 """A language model on bytes, of the size that a study with many members trains on a CPU."""
+SHORT_DATA = Size(
+    batch_size=4, length=64, vocabulary=257, num_layers=4, width=64, mlp_width=256, causal=True
+)
+"""The size of `experiments/short_data.py`: a language model on bytes, few of them in a step."""
 
 
 class Batches:

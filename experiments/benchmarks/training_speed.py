@@ -1,15 +1,15 @@
 """Model-steps per second of the population core, beside the loops that people write.
 
 Command:  python experiments/benchmarks/training_speed.py [--rounds=7] [--steps=100]
-[--size=small|language_model] [--output=FILE.json]
+[--size=small|language_model|short_data] [--output=FILE.json]
 
 All train one model. Small: 2 layers, width 64, 4 heads, batch 64 x 8 tokens. Language model: 4
-layers, width 128, 4 heads, batch 16 x 128 bytes, causal. Dropout .1 at attention and MLP (see
-peers.py). Each contender lives in a process of its own (thread pools of two libraries
-disturb each other) and they take turns, so
-that a busy moment of the machine hits all. Reported: the median over rounds, and each contender's
-share of the matrix products' limit: the rate at which XLA multiplies large matrices here, over the
-products of one step (forward and backward).
+layers, width 128, 4 heads, batch 16 x 128 bytes, causal. Short data: the same with width 64 and
+batch 4 x 64. Dropout .1 at attention and MLP (see peers.py). Each contender lives in a process of
+its own (thread pools of two libraries disturb each other) and they take turns, so that a busy
+moment of the machine hits all. Reported: the median over rounds, and each contender's share of the
+matrix products' limit: the rate at which XLA multiplies large matrices here, over the products of
+one step (forward and backward).
 """
 
 import argparse
@@ -30,7 +30,11 @@ if TYPE_CHECKING:
 
 OURS, ONE = "jaxreg", "jaxreg_one"
 MEMBERS_PER_DEVICE = 8
-SIZES = {"small": peers.SIZE, "language_model": peers.LANGUAGE_MODEL}
+SIZES = {
+    "small": peers.SIZE,
+    "language_model": peers.LANGUAGE_MODEL,
+    "short_data": peers.SHORT_DATA,
+}
 LIMIT_SIDE = 2048
 
 

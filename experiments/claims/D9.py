@@ -9,11 +9,9 @@ stopping has 2.95 nats after 110 steps.
 Command:  jaxreg claims D9 --workdir=runs/ledger
 """
 
-import numpy as np
-
 from jaxreg.study.claims.candidates import ATTENTION, LEARNING
 from jaxreg.study.claims.claim import Claim, ClaimArm, Control, Effect, Precondition, Question
-from jaxreg.study.claims.measures import NATS, Measure, accuracy, loss, trained_steps
+from jaxreg.study.claims.measures import accuracy, loss, loss_rise, trained_steps
 
 TEXT = "../../configs/text.py"
 PATIENCE = 3
@@ -24,22 +22,6 @@ ON_TEXT = ("prose: validation loss no higher than dropout's", "prose: fewer step
 def _stop(split: str) -> dict[str, object]:
     """Stops after three evaluations without a lower loss on a split; keeps the best parameters."""
     return {"stopping.split": split, "stopping.patience_evals": PATIENCE}
-
-
-def _rise(view: str) -> Measure:
-    """How far the loss of a curve stands at the end above its lowest point."""
-
-    def rise(m):
-        return m.curve(view)[1][-1] - np.nanmin(m.curve(view)[1])
-
-    return Measure(
-        f"loss, {view}, end minus lowest",
-        rise,
-        lambda m: 0.0,
-        **NATS,
-        curves=(view,),
-        is_difference=True,
-    )
 
 
 def get_claim() -> Claim:
@@ -132,17 +114,17 @@ def get_claim() -> Claim:
             Effect(
                 "how far the validation loss rises again, never stopping",
                 {"never": 1},
-                _rise("validation"),
+                loss_rise("validation"),
             ),
             Effect(
                 "how far the loss on unseen pairs rises again, never stopping",
                 {"never": 1},
-                _rise("recombination"),
+                loss_rise("recombination"),
             ),
             Effect(
                 "prose, how far the validation loss rises again, never stopping",
                 {"text, never": 1},
-                _rise("validation"),
+                loss_rise("validation"),
             ),
             Effect("validation loss, stopping against never", {"stop": 1, "never": -1}, held_out),
             # Too good by a little: it stops where the judged loss is lowest.
@@ -189,7 +171,7 @@ def get_claim() -> Claim:
             Precondition(
                 "prose: the loss rises again where nothing stops it",
                 "text, never",
-                _rise("validation"),
+                loss_rise("validation"),
                 at_least=0.05,
                 of=ON_TEXT,
             ),

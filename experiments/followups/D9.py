@@ -10,32 +10,12 @@ Looked at before: seeds 40 and 41 with 64 sentences, of which too little was lea
 Command:  jaxreg claims D9 --claims=experiments/followups --workdir=runs/followups
 """
 
-import numpy as np
-
+from jaxreg.study.analysis.controls import OVERFIT_RISE
 from jaxreg.study.claims.claim import FRESH_SEEDS, Claim, ClaimArm, Effect, Precondition, Question
-from jaxreg.study.claims.measures import NATS, Measure, accuracy, loss, trained_steps
+from jaxreg.study.claims.measures import accuracy, loss, loss_rise, trained_steps
 
 STOP = {"stopping.split": "validation", "stopping.patience_evals": 3}
 DROPOUT = {"model.attention_dropout_rate": 0.5}
-RISE = 0.05
-"""Nats by which the baseline's validation loss must end above its lowest point."""
-
-
-def _rise() -> Measure:
-    """How far the validation loss stands at the end above its lowest point."""
-
-    def rise(m):
-        losses = m.curve("validation")[1]
-        return losses[-1] - np.nanmin(losses)
-
-    return Measure(
-        "loss, validation, end minus lowest",
-        rise,
-        lambda m: 0.0,
-        **NATS,
-        curves=("validation",),
-        is_difference=True,
-    )
 
 
 def _no_higher(name: str, words: str, predict: float) -> Question:
@@ -79,7 +59,7 @@ def get_claim() -> Claim:
             _no_higher("both", "dropout that stops, too", 0.3),
         ),
         secondary=(
-            Effect("the rise, never stopping", {"never": 1}, _rise()),
+            Effect("the rise, never stopping", {"never": 1}, loss_rise("validation")),
             Effect("loss, stop against never", {"stop": 1, "never": -1}, loss("validation")),
             Effect(
                 "unseen pairs, stop against dropout",
@@ -89,7 +69,12 @@ def get_claim() -> Claim:
             Effect("steps, stop against dropout", {"stop": 1, "dropout": -1}, trained_steps()),
         ),
         preconditions=(
-            Precondition("the validation loss rises again", "never", _rise(), at_least=RISE),
+            Precondition(
+                "the validation loss rises again",
+                "never",
+                loss_rise("validation"),
+                at_least=OVERFIT_RISE,
+            ),
         ),
         seeds=FRESH_SEEDS,
         scope=(

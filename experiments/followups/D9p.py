@@ -8,33 +8,12 @@ question.
 Command:  jaxreg claims D9p --claims=experiments/followups --workdir=runs/followups
 """
 
-import numpy as np
-
-from jaxreg.study.analysis.controls import UNIGRAM_MARGIN
+from jaxreg.study.analysis.controls import OVERFIT_RISE, UNIGRAM_MARGIN
 from jaxreg.study.claims.claim import FRESH_SEEDS, Claim, ClaimArm, Effect, Precondition, Question
-from jaxreg.study.claims.measures import NATS, Measure, beyond_unigram, loss, trained_steps
+from jaxreg.study.claims.measures import beyond_unigram, loss, loss_rise, trained_steps
 
 STOP = {"stopping.split": "validation", "stopping.patience_evals": 3}
 DROPOUT = {"model.attention_dropout_rate": 0.2}
-RISE = 0.05
-"""Nats by which the baseline's validation loss must end above its lowest point."""
-
-
-def _rise() -> Measure:
-    """How far the validation loss stands at the end above its lowest point."""
-
-    def rise(m):
-        losses = m.curve("validation")[1]
-        return losses[-1] - np.nanmin(losses)
-
-    return Measure(
-        "loss, validation, end minus lowest",
-        rise,
-        lambda m: 0.0,
-        **NATS,
-        curves=("validation",),
-        is_difference=True,
-    )
 
 
 def _no_higher(name: str, words: str, predict: float) -> Question:
@@ -82,12 +61,17 @@ def get_claim() -> Claim:
             _no_higher("both", "dropout that stops, too", 0.015),
         ),
         secondary=(
-            Effect("the rise, never stopping", {"never": 1}, _rise()),
+            Effect("the rise, never stopping", {"never": 1}, loss_rise("validation")),
             Effect("loss, stop against never", {"stop": 1, "never": -1}, loss("validation")),
             Effect("steps, stop against dropout", {"stop": 1, "dropout": -1}, trained_steps()),
         ),
         preconditions=(
-            Precondition("the validation loss rises again", "never", _rise(), at_least=RISE),
+            Precondition(
+                "the validation loss rises again",
+                "never",
+                loss_rise("validation"),
+                at_least=OVERFIT_RISE,
+            ),
             Precondition(
                 "the baseline is better than the unigram model",
                 "never",

@@ -59,21 +59,26 @@ def of_arm(grid: Mapping[str, Any], arm: str, across: str, digits: int) -> str:
 
 
 def counts(grid: Mapping[str, Any]) -> str:
-    """In how many cells each arm gains and loses, and by the margin."""
+    """In how many cells each arm gains and loses, by the margin, and a third of the errors."""
     margin, rows = grid["margin"], []
     for arm, title in grid["arms"].items():
         if arm == grid["baseline"]:
             continue
-        found = [cell["effects"][arm] for cell in grid["cells"]]
-        gains = [each for each in found if each["ci95"][0] > 0]
-        losses = [each for each in found if each["ci95"][1] < 0]
-        large = sum(each["difference"] >= margin for each in gains)
-        harms = sum(each["difference"] <= -margin for each in losses)
+        found, numbers = [cell["effects"][arm] for cell in grid["cells"]], []
+        errors = [1 - cell["arms"][grid["baseline"]]["mean"] for cell in grid["cells"]]
+        for sign in (1, -1):
+            clear = [
+                (sign * effect["difference"], wrong)
+                for effect, wrong in zip(found, errors, strict=True)
+                if min(sign * end for end in effect["ci95"]) > 0
+            ]
+            large = sum(size >= margin for size, _ in clear)
+            numbers += [len(clear), large, sum(size >= wrong / 3 for size, wrong in clear)]
         mean = grid["scale"] * sum(each["difference"] for each in found) / len(found)
-        numbers = (len(gains), large, len(losses), harms)
         rows.append([title, f"{mean:+.1f}", *map(str, numbers)])
     points = f"{grid['scale'] * margin:g}"
-    heads = ["", "mean effect", "gains", f"by {points} or more", "loses", f"by {points} or more"]
+    large = f"by {points} or more"
+    heads = ["", "mean effect", "gains", large, "errors -33%", "loses", large, "errors +33%"]
     return table(heads, rows)
 
 

@@ -11,6 +11,7 @@ import importlib
 import inspect
 import io
 import os
+import re
 import tokenize
 import types
 from collections.abc import Mapping, Sequence
@@ -72,6 +73,15 @@ OTHERS = {
             "jaxreg.data.batch_indices",
         ),
     ),
+    "trained": (
+        "Trained models",
+        (
+            "jaxreg.study.commands.trained_run.TrainedRun",
+            "jaxreg.study.commands.trained_run.TrainedMember",
+            "jaxreg.probe.sampling.sample",
+            "jaxreg.probe.sampling.next_probabilities",
+        ),
+    ),
     "results": (
         "What calls hand back, and losses",
         (
@@ -119,10 +129,18 @@ def api_page(module: str) -> str:
       ValueError: a public name has no docstring.
     """
     loaded, parts = importlib.import_module(module), [f"# {module}\n"]
-    head = (loaded.__doc__ or "").strip().splitlines()[0]
-    parts.append(f"{head}\n")
+    parts.append(f"{linked(inspect.cleandoc(loaded.__doc__ or ''))}\n")
     parts += [_entry(f"{module}.{name}", getattr(loaded, name)) for name in public_names(module)]
     return "\n".join(parts)
+
+
+def linked(text: str, link: str = "[{0}]({1})") -> str:
+    """A text with a link at each paper of arXiv; link: of its words and its address."""
+    return re.sub(
+        r"arXiv:(\d{4}\.\d{4,5})",
+        lambda found: link.format(found[0], f"https://arxiv.org/abs/{found[1]}"),
+        text,
+    )
 
 
 def other_page(title: str, names: Sequence[str]) -> str:
@@ -177,7 +195,7 @@ def _is_of(member: Any, value: type) -> bool:
 def commands_page() -> str:
     """Every command, as its `--help` says it."""
     os.environ["COLUMNS"] = "96"
-    parts = ["# Commands\n", "Exit codes are [on another page](../robustness.md).\n"]
+    parts = ["# Commands\n", "[Exit codes](../robustness.md#exit-codes).\n"]
     for name, (usage, _) in COMMANDS.items():
         text = arguments.parser(usage).format_help().rstrip()
         parts.append(f"## jaxreg {name}\n\n```text\n{text}\n```\n")

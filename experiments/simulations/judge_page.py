@@ -22,9 +22,10 @@ error of a share of 5 is {standard_error_of_5_percent}.
 
 *No effect*: both arms are alike; the share of significant differences, which would be "supported"
 or "opposite". *Effect of the margin*: the share of "negligible" or "opposite" although the true
-effect is the margin. Both are false verdicts, and 5 is promised at most. *Coverage* is that of the
-95% interval, promised are 92 to 98. *Power* is the share of significant differences in the right
-direction, at an effect that the t test would see in 80% of normal experiments of this size.
+effect is the margin. Both are false verdicts, and 5 of each is promised at most. *Coverage* is
+that of the 95% interval, promised are 92 to 98. *Power* is the share of significant differences in
+the right direction, at an effect that the t test would see in 80% of normal experiments of this
+size.
 
 *Bootstrap* is the percentile interval that rliable reports (Agarwal et al. 2021, arXiv:2108.13264;
 stratified over tasks, of which there is one here), called significant where it excludes 0. It was
@@ -34,8 +35,8 @@ degrees of freedom, *discrete with ties* the right answers of 20 questions, *une
 of 3 and 1. Paired runs of one seed correlate by {correlation_where_paired}.
 
 In the two tables that follow the judge's false verdicts are {most:.1f} at most, which is 5 within
-simulation error ({number} rows, two shares each), and its coverage is {least_coverage:.1f} to
-{most_coverage:.1f}.
+simulation error ({number} rows, two shares each). From five runs on its coverage is
+{least_coverage:.1f} to {most_coverage:.1f}.
 """
 
 BEYOND = """\
@@ -64,11 +65,12 @@ margin; `python experiments/simulations/rules.py`, {questions} questions a row):
 Every question of a family has the same true effect. Each cell of a rule: supported (of these by the
 margin) / opposite / negligible, in percent of the questions. *False*: share of families in which
 the words of any verdict are false. (At exactly the margin two kinds of mistake are possible,
-"negligible" and "by the margin", each at 5.) Where 8 seeds face 30 questions, nothing can be shown.
+"negligible" and "by the margin", each at 5, together up to 11.) Where 8 seeds face 30 questions,
+nothing can be shown.
 
 The earlier rule's "by at least the margin" is false in every third question just below the margin,
-and a chance of one half at it, whatever the number of seeds. The strict rule sees an effect of the
-margin in 5% and one of 1.5 margins in 20 to 69% of the questions at 20 seeds.
+and a chance of one half at it, for one question at 8, 12 and 20 seeds. The strict rule sees an
+effect of the margin in 5% and one of 1.5 margins in 20 to 69% of the questions at 20 seeds.
 """
 
 SYMMETRY = """\

@@ -223,7 +223,8 @@ def _attend(
     traced_scale = None if is_number else scale
     operands = _Operands(*arrays, *drop, traced_scale, logit_softcap, query_offset, segments)
     try:
-        return _computed(settings, operands)
+        with replay.marked(dropout, dropout_key, query, key.shape[-3]):
+            return _computed(settings, operands)
     except TypeError as error:
         if chosen == "reference" or "custom_vjp" not in str(error):
             raise

@@ -228,6 +228,29 @@ class Bench:
             )
         return self._programs[name, train](*arguments)
 
+    def changed_in_place(self, function: Callable[[State, Batch, jax.Array], Any]) -> tuple:
+        """How many leaves a state has, and how many of them a function changes in it."""
+        batch, key, found = self.batch(), self.key(), []
+        own = self.state  # made here, outside of the trace
+
+        def traced(batch, key):
+            state = jax.tree.map(lambda x: x, own)  # its own containers, of this trace
+            leaves = _arrays(state)
+            function(state, batch, key)
+            found.append([x is not y for x, y in zip(leaves, _arrays(state))])
+            return ()
+
+        try:  # what changes then is another object; nothing is computed
+            jax.eval_shape(traced, batch, key)
+            [changed] = found
+        except Exception:  # their code may not be made to be traced
+            state = jax.tree.map(lambda x: x, own)
+            before = [np.array(as_numpy(x)) for x in _arrays(state)]
+            function(state, batch, key)
+            after = [as_numpy(x) for x in _arrays(state)]
+            changed = [not _same(x, y) for x, y in zip(before, after)]
+        return len(changed), sum(changed)
+
     # --- what the subject can do
 
     def require(self, *fields: str) -> None:
@@ -329,6 +352,39 @@ class Bench:
             ),
         )
 
+    @cached_property
+    def counted(self) -> np.ndarray | None:
+        """[B, T]: where the inputs are no padding; None: all, or it is not known.
+
+        A padded query whose row of the mask is empty reads every key. Its logits are not used, so
+        they may move. Padding is what ends a row in the number that `pad` writes.
+        """
+        length, pad, inputs = self.length(), self.subject.pad, self.subject.inputs
+        if length is None or pad is None or inputs is None:
+            return None
+        own, padded = (np.asarray(inputs(b)) for b in (self.batch(), pad(self.batch(), 1)))
+        if own.ndim != 2 or padded.shape != (len(own), length + 1):
+            return None
+        other = own != padded[:, -1:]
+        return np.logical_or.accumulate(other[:, ::-1], axis=1)[:, ::-1]
+
+    def only_counted(self, logits: np.ndarray) -> np.ndarray:
+        """Logits [B, T or less, ...] with 0 at padding; other logits as they are."""
+        counted, length = self.counted, self.length()
+        if counted is None or logits.ndim < 3 or logits.shape[1] > (length or 0):
+            return logits
+        of_logits = counted[:, : logits.shape[1]]
+        return np.where(of_logits.reshape(*of_logits.shape, *[1] * (logits.ndim - 2)), logits, 0)
+
+    def logits_and_padded(self, n: int, state: State | None = None) -> tuple:
+        """Logits in evaluation, and those with n positions of padding: at what both count."""
+        assert self.subject.pad is not None
+        batch = self.batch()
+        plain, padded = (self.logits(b, state=state) for b in (batch, self.subject.pad(batch, n)))
+        if plain.ndim > 2:
+            padded = padded[:, : plain.shape[1]]
+        return self.only_counted(plain), self.only_counted(padded)
+
     def shapes(self, batch: Batch) -> draws.Shapes:
         """Shapes of what the training loss draws for a batch, by `draws.shapes`."""
         return draws.shapes(
@@ -385,6 +441,15 @@ def compiled_if_possible(function: Callable) -> Callable:
         return function(*arguments)
 
     return call
+
+
+def _arrays(state: State) -> list:
+    return [x for x in jax.tree.leaves(state) if hasattr(x, "dtype")]
+
+
+def _same(x: np.ndarray, y: np.ndarray) -> bool:
+    is_number = np.issubdtype(x.dtype, np.inexact)
+    return np.array_equal(x, y, equal_nan=is_number)
 
 
 def _form(tree: Any) -> tuple:

@@ -36,20 +36,23 @@ CALLS: dict[str, tuple[str, ...]] = {
 }
 """Function of a subject -> what it is called with, by position."""
 
+_FIRST_CALL = "in the first call of"
+"""How a note begins that says which function of the person's was called."""
 _JAXREG = Path(__file__).resolve().parents[1]
 _CALLERS = [_JAXREG / "audit" / f"{name}.py" for name in ("suite", "contract", "bench", "subject")]
 
 
 def check(bench: Bench) -> None:
-    """Calls `init`, `batch`, `loss` and `step` once, and looks at what they return.
+    """Calls `init`, `batch`, `pad`, `loss` and `step`, and looks at what they return, and change.
 
     Raises:
-      UserErrors: functions that take or return something else, one line each.
+      UserErrors: functions that take or return something else, or change their state in place, one
+        line each.
       Exception: what the subject's functions raise, with a note that says which one was called.
     """
     functions = {name: getattr(bench.subject, name) for name in CALLS}
     _raise(
-        _of_arguments(name, function)
+        of_arguments(name, function, CALLS[name])
         for name, function in functions.items()
         if function is not None
     )
@@ -58,9 +61,11 @@ def check(bench: Bench) -> None:
     with calling("batch"):
         batch = bench.batch()
     _raise((_of_state(state), _of_batch(batch)))
+    _raise([_of_pad(bench)])
     with calling("params"):
         bench.params(bench.state)
     _raise([*(_of_loss(bench, train) for train in (True, False)), _of_step(bench)])
+    _raise(_of_changes(bench))
 
 
 def _raise(lines: Any) -> None:
@@ -69,21 +74,21 @@ def _raise(lines: Any) -> None:
         raise UserErrors(mistakes)
 
 
-def _of_arguments(name: str, function: Callable) -> str | None:
-    """A line where a function does not take the arguments that it is called with."""
+def of_arguments(name: str, function: Callable, given: tuple[str, ...]) -> str | None:
+    """A line where a function does not take the arguments that it is called with, by position."""
     function = function.function if isinstance(function, StateOf) else function
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):  # written in C, say
         return None
     try:
-        signature.bind(*CALLS[name])
+        signature.bind(*given)
     except TypeError:
-        given = ", ".join(CALLS[name])
+        words = ", ".join(given)
         takes = f"({', '.join(_words(signature))})"
         return (
-            f"`{name}` is called as {name}({given}), and yours takes {takes}; give"
-            f" {name}=lambda {given}: {_passed(function, signature, CALLS[name])}"
+            f"`{name}` is called as {name}({words}), and yours takes {takes}; give"
+            f" {name}=lambda {words}: {_passed(function, signature, given)}"
         )
     return None
 
@@ -131,6 +136,24 @@ def _of_batch(batch: Any) -> str | None:
     )
 
 
+def _of_pad(bench: Bench) -> str | None:
+    pad = bench.subject.pad
+    if pad is None:
+        return None
+    with calling("pad"):
+        batches = bench.batch(), pad(bench.batch(), 1)
+    forms, shapes = zip(
+        *((jax.tree.structure(b), [np.shape(x) for x in jax.tree.leaves(b)]) for b in batches)
+    )
+    if forms[0] == forms[1] and shapes[0] != shapes[1]:
+        return None
+    what = "the same shapes" if forms[0] == forms[1] else described(batches[1])
+    return (
+        f"`pad` was asked for 1 more position a row and returned {what}; it must return the batch"
+        f" ({described(batches[0])}) with n positions of padding at the end of every row"
+    )
+
+
 def _of_loss(bench: Bench, train: bool) -> str | None:
     with calling("loss"):
         found = bench.called("loss", bench.subject.loss, None, None, train, None)
@@ -171,6 +194,26 @@ def _of_step(bench: Bench) -> str | None:
     )
 
 
+def _of_changes(bench: Bench) -> Iterator[str]:
+    """A line for the training loss and for the step where they change their state in place.
+
+    Evaluation that does so is a fault that has a check of its own.
+    """
+    loss, step = bench.subject.loss, bench.subject.step
+    calls = {"loss": lambda state, batch, key: loss(state, batch, key, True), "step": step}
+    for name, function in calls.items():
+        if function is None:
+            continue
+        with calling(name):
+            leaves, changed = bench.changed_in_place(function)
+        if changed:
+            cure = " and return it" if name == "step" else ""
+            yield (
+                f"`{name}` changes the state that it was given, in {changed} of {leaves} leaves;"
+                f" change a copy{cure} (in NNX: nnx.merge(..., copy=True), or nnx.clone)"
+            )
+
+
 def described(found: Any) -> str:
     """What a function returned, in a few words: "a tuple (TrainState, array [])"."""
     if found is None:
@@ -190,21 +233,31 @@ def _short(found: Any) -> str:
 
 
 @contextlib.contextmanager
-def calling(name: str) -> Iterator[None]:
-    """Notes on what is raised inside, which function of the subject was called, and how."""
+def calling(
+    name: str, words: tuple[str, ...] | None = None, hint: Callable[[str], str] = lambda said: ""
+) -> Iterator[None]:
+    """Notes on what is raised inside, which function of the person's was called, and how.
+
+    Args:
+      name: of the function. words: what it is called with; None: as `CALLS` says.
+      hint: what was raised, in words -> what stands behind the note.
+    """
     try:
         yield
+    except UserErrors:
+        raise  # it says all that is needed
     except Exception as error:
-        error.add_note(f"in the first call of {name}({', '.join(CALLS[name])})")
+        given = ", ".join(CALLS[name] if words is None else words)
+        error.add_note(f"{_FIRST_CALL} {name}({given}){hint(str(error))}")
         raise
 
 
 def their_mistake(error: BaseException) -> str | None:
     """One line on what a subject's function raised at its first call; None for anything else."""
-    notes = getattr(error, "__notes__", ())
+    notes = [each for each in getattr(error, "__notes__", ()) if each.startswith(_FIRST_CALL)]
     if not notes:
         return None
-    said = f"{type(error).__name__}: {one_line(error, 300)}; {notes[-1]}"
+    said = f"{type(error).__name__}: {one_line(error, 300)}; {notes[0]}"
     frames = [each for each in _after_the_call(error) if _is_theirs(each)]
     if not frames:
         return said

@@ -6,7 +6,9 @@ random numbers are compared with a threshold a mask begins; its probability foll
 threshold. In place of the mask its mean goes on, so the result is what the function computes where
 every mask is replaced by its mean.
 
-Not looked into: `while` loops, `cond`, scans of more than `MOST_ITERATIONS`, `shard_map`, kernels.
+jaxreg's own attention draws its masks in loops, and its program says which (`attention.replay`).
+Not looked into: other `while` loops, `cond`, scans of more than `MOST_ITERATIONS`, `shard_map`,
+kernels.
 """
 
 import dataclasses
@@ -18,7 +20,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal
 
+from jaxreg.attention import replay
+from jaxreg.errors import one_line
+
 MOST_ITERATIONS = 64
+NO_PROGRAM = "the whole function"
+"""What was not looked into, where JAX can make no program of a function."""
+OURS = "jaxreg's attention"
+"""In the place of what it draws."""
 
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 """Options of the compiler for programs that are run once."""
@@ -39,6 +48,10 @@ _MOVES = ("broadcast_in_dim", "reshape", "squeeze", "transpose", "expand_dims", 
 _COPIES = ("copy", "copy_p", "stop_gradient", "optimization_barrier", "sharding_constraint")
 
 
+class Untraceable(Exception):
+    """JAX can make no program of a function; the message says why, in a few words."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Draw:
     """Random bits that were drawn.
@@ -47,13 +60,15 @@ class Draw:
       place: the modules around it, as far as they name themselves.
       keys: the numbers of the keys, [n, words].
       shape: of what each key draws.
-      shapes_of_keys: the shape of the array of keys.
+      shape_of_keys: the shape of the array of keys.
+      rate: the share that is dropped, where the program says it of itself.
     """
 
     place: str
     keys: np.ndarray
     shape: tuple[int, ...]
     shape_of_keys: tuple[int, ...]
+    rate: float | None = None
 
     @property
     def whole_shape(self) -> tuple[int, ...]:
@@ -132,10 +147,10 @@ def trace(
     Without `with_mean`, the result with masks replaced by their means is left out: without it most
     of the program needs not run.
     """
-    prepared = _prepared(function, state, batch, key)
-    if prepared is None:
-        return Trace((), (), (), None, ("no program",), ("the whole function",))
-    structure, notes, interpreted, inputs = prepared
+    try:
+        structure, notes, interpreted, inputs = _prepared(function, state, batch, key)
+    except Untraceable:
+        return Trace((), (), (), None, ("no program",), (NO_PROGRAM,))
 
     def call(inputs):
         means, arrays = interpreted(inputs)
@@ -147,28 +162,44 @@ def trace(
     return notes.read(arrays, mean)
 
 
+class Keys(NamedTuple):
+    """The keys of what a function draws.
+
+    Attributes:
+      drawn: for each state, the numbers of the keys of all draws.
+      unseen: operations that were not looked into and take a key or random numbers.
+    """
+
+    drawn: list[list]
+    unseen: tuple[str, ...]
+
+
 def keys(
     function: Callable[[Any, Any, jax.Array], Any],
     states: Sequence[Any],
     batch: Any,
     key: jax.Array,
-) -> list[list]:
-    """The numbers of the keys of all draws of `function(state, batch, key)`, for each state.
+) -> Keys:
+    """The keys of all draws of `function(state, batch, key)`, for each state, whatever made them.
 
     The program is made once, as for training steps: a key that Python makes, of the time or a
-    counter, stays as it is in it.
+    counter, stays as it is in it. The batch is given as it is: NumPy may take part in it.
 
     Args:
       states: of one form.
+
+    Raises:
+      Untraceable: JAX can make no program of the function.
     """
-    prepared = _prepared(function, states[0], batch, key)
-    if prepared is None:
-        return [[] for _ in states]
-    _, notes, interpreted, _ = prepared
+    _, notes, interpreted, _ = _prepared(
+        lambda state, _, key: function(state, batch, key), states[0], (), key
+    )
+    notes.every_key = True
     run = jax.jit(lambda inputs: interpreted(inputs)[1], compiler_options=QUICK)
     with jax.debug_key_reuse(False):
-        found = [notes.read(run(jax.tree.leaves((state, batch, key))), None) for state in states]
-    return [[draw.keys.tolist() for draw in each.draws] for each in found]
+        found = [notes.read(run(jax.tree.leaves((state, key))), None) for state in states]
+    drawn = [[draw.keys.tolist() for draw in each.draws] for each in found]
+    return Keys(drawn, tuple(sorted(notes.unseen)))
 
 
 def is_narrow(
@@ -185,22 +216,26 @@ def shapes(
     function: Callable[[Any, Any, jax.Array], Any], state: Any, batch: Any, key: jax.Array
 ) -> Shapes:
     """What `function(state, batch, key)` draws; nothing runs."""
-    prepared = _prepared(function, state, batch, key)
-    if prepared is None:
-        return Shapes([], [], ("the whole function",))
-    _, notes, interpreted, inputs = prepared
+    try:
+        _, notes, interpreted, inputs = _prepared(function, state, batch, key)
+    except Untraceable:
+        return Shapes([], [], (NO_PROGRAM,))
     with jax.debug_key_reuse(False):
         jax.eval_shape(interpreted, inputs)
-    drawn = [(place, (*of_keys, *shape)) for place, shape, of_keys in notes.draws]
+    drawn = [(place, (*of_keys, *shape)) for place, shape, of_keys, _ in notes.draws]
     return Shapes(drawn + notes.sites, notes.of_exp, tuple(sorted(notes.unseen)))
 
 
-def _prepared(function: Callable, state: Any, batch: Any, key: jax.Array) -> tuple | None:
-    """The program, its result's structure, notes, and a function of its inputs that fills them."""
+def _prepared(function: Callable, state: Any, batch: Any, key: jax.Array) -> tuple:
+    """Its result's structure, notes, a function of the inputs that fills them, and the inputs.
+
+    Raises:
+      Untraceable: JAX can make no program of the function.
+    """
     try:
         program, result = jax.make_jaxpr(function, return_shape=True)(state, batch, key)
-    except Exception:
-        return None
+    except Exception as error:
+        raise Untraceable(f"{type(error).__name__}: {one_line(error, 90)}") from error
     inputs, flags = [], []
     for part, random in ((state, False), (batch, False), (key, True)):
         leaves = jax.tree.leaves(part)
@@ -211,7 +246,8 @@ def _prepared(function: Callable, state: Any, batch: Any, key: jax.Array) -> tup
     def interpreted(inputs):
         values = [_Value(x, random) for x, random in zip(inputs, flags)]
         out = _run(program.jaxpr, [_Value(x) for x in program.consts], values, notes, "")
-        notes.lost |= {"the result"} if any(value.random for value in out) else set()
+        if any(value.random for value in out) and OURS not in notes.lost:
+            notes.lost.add("the result")
         return [value.x for value in out], notes.arrays
 
     return jax.tree.structure(result), notes, interpreted, inputs
@@ -229,19 +265,20 @@ class _Notes:
     """What is noted while the program runs: names at once, arrays when it has run."""
 
     def __init__(self):
-        self.draws: list[tuple[str, tuple, tuple]] = []
+        self.draws: list[tuple[str, tuple, tuple, float | None]] = []
         self.sites: list[tuple[str, tuple]] = []
         self.of_exp: list[tuple[int, ...]] = []
         self.lost: set[str] = set()
         self.unseen: set[str] = set()
+        self.every_key = False  # whether keys of the state and of Python are random, too
         self.arrays: dict[str, list] = {"keys": [], "probability": [], "realized": []}
 
     def read(self, arrays: dict, mean: Any) -> Trace:
         arrays = jax.tree.map(np.asarray, arrays)
         return Trace(
             tuple(
-                Draw(place, words.reshape(-1, words.shape[-1]), shape, of_keys)
-                for (place, shape, of_keys), words in zip(self.draws, arrays["keys"])
+                Draw(place, words.reshape(-1, words.shape[-1]), shape, of_keys, rate)
+                for (place, shape, of_keys, rate), words in zip(self.draws, arrays["keys"])
             ),
             tuple(
                 Site(place, shape, float(p), float(realized))
@@ -265,10 +302,31 @@ def _run(jaxpr, consts: Sequence, inputs: Sequence, notes: _Notes, prefix: str) 
     values.update(zip(jaxpr.constvars, consts))
     values.update(zip(jaxpr.invars, inputs))
     for eqn in jaxpr.eqns:
-        place = "/".join(part for part in (prefix, str(eqn.source_info.name_stack)) if part)
-        out = _operation(eqn, [read(v) for v in eqn.invars], notes, place)
+        mark, names = replay.read_mark(str(eqn.source_info.name_stack))
+        place = "/".join(part for part in (prefix, names) if part)
+        given = [read(v) for v in eqn.invars]
+        if mark is not None and eqn.primitive.name in _CALLS:
+            out = _ours(eqn, given, notes, place, mark)
+        else:
+            out = _operation(eqn, given, notes, place)
         values.update(zip(eqn.outvars, out))
     return [read(v) for v in jaxpr.outvars]
+
+
+def _ours(eqn, inputs: list[_Value], notes: _Notes, place: str, mark: replay.Mark) -> list[_Value]:
+    """A call of jaxreg's attention: the masks that it says it draws, whatever loops are in it."""
+    keys = next((value.x for value in inputs if _is_key(value.x)), None)
+    if keys is None:  # its backward pass, which draws the same again
+        return _operation(eqn, inputs, notes, place)
+    place = f"{place}, {OURS}" if place else OURS
+    shapes = [tuple(v.x.shape) for v in inputs if np.ndim(v.x) > 2]
+    if len(shapes) > 1:
+        (*lead, t, h, _), s = shapes[0], shapes[1][-3]
+        notes.of_exp.append((*lead, h, t, s))
+    notes.draws.append((place, mark.shape, tuple(keys.shape), mark.rate))
+    notes.arrays["keys"].append(jax.random.key_data(keys))
+    notes.lost.add(OURS)
+    return [_Value(x, True) for x in _bound(eqn, [value.x for value in inputs])]
 
 
 def _operation(eqn, inputs: list[_Value], notes: _Notes, place: str) -> list[_Value]:
@@ -281,11 +339,12 @@ def _operation(eqn, inputs: list[_Value], notes: _Notes, place: str) -> list[_Va
         return _scan(eqn, inputs, notes, place)
     out = _bound(eqn, [value.x for value in inputs])
     random = any(value.random for value in inputs)
+    random |= notes.every_key and any(_is_key(value.x) for value in inputs)
     if name == "exp":
         notes.of_exp.append(tuple(out[0].shape))
     if name == "random_bits":
         keys = inputs[0].x
-        notes.draws.append((place, tuple(eqn.params["shape"]), tuple(keys.shape)))
+        notes.draws.append((place, tuple(eqn.params["shape"]), tuple(keys.shape), None))
         notes.arrays["keys"].append(jax.random.key_data(keys))
     if random and name in _UNSEEN:
         notes.unseen.add(name)
@@ -302,6 +361,10 @@ def _operation(eqn, inputs: list[_Value], notes: _Notes, place: str) -> list[_Va
             notes.arrays["realized"].append(out[0].mean(dtype=jnp.float32))
             return [_Value(out[0], True, mean)]
     return [_Value(x, random) for x in out]
+
+
+def _is_key(x: Any) -> bool:
+    return jnp.issubdtype(getattr(x, "dtype", np.float32), jax.dtypes.prng_key)
 
 
 def _bound(eqn, inputs: list) -> list:

@@ -6,6 +6,7 @@
 import dataclasses
 import itertools
 import json
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -16,7 +17,7 @@ from typing import Any
 from jaxreg.audit.bench import SIZE
 from jaxreg.audit.check import Finding
 from jaxreg.audit.sites import Drawn
-from jaxreg.audit.suite import all_checks
+from jaxreg.audit.suite import OUR_STEP, YOUR_STEP, all_checks
 
 _STYLES = {
     "ok": "green",
@@ -27,13 +28,58 @@ _STYLES = {
 }
 
 
-def summary(findings: Iterable[Finding]) -> str:
-    """The number of checks by status: "20 ok, 2 FAILED, 1 not applicable"; and notes on them."""
-    findings = list(findings)
+_LACKS = re.compile(r"needs (`\w+`(?: and `\w+`)*)(?: of the subject)?")
+"""What is said of a check for which the subject lacks a field."""
+
+
+def counted(findings: Iterable[Finding]) -> str:
+    """The number of checks by status: "20 ok, 2 FAILED, 1 not applicable"."""
     counts = Counter(finding.status for finding in findings)
-    said = ", ".join(f"{counts[status]} {status}" for status in _STYLES if counts[status])
+    return ", ".join(f"{counts[status]} {status}" for status in _STYLES if counts[status])
+
+
+def summary(findings: Iterable[Finding]) -> str:
+    """`counted`, and the notes on the findings."""
+    findings = list(findings)
     notes = Counter(finding.note for finding in findings if finding.note)
-    return "; ".join([said, *(f"{count} of these look at {note}" for note, count in notes.items())])
+    said = [f"{count} of these look at {note}" for note, count in notes.items()]
+    return "; ".join([counted(findings), *said])
+
+
+def note_lines(findings: Iterable[Finding]) -> list[str]:
+    """One line for each note: the checks whose findings it is on."""
+    checks: dict[str, list[str]] = {}
+    for finding in findings:
+        if finding.note:
+            checks.setdefault(finding.note, []).append(finding.check)
+    cures = {OUR_STEP: f" ({YOUR_STEP})"}
+    return [f"{', '.join(names)}: {note}{cures.get(note, '')}" for note, names in checks.items()]
+
+
+def applying(findings: Iterable[Finding]) -> list[Finding]:
+    """The findings of checks that apply; `left_out_lines` says what is left out."""
+    return [finding for finding in findings if finding.status != "not applicable"]
+
+
+def left_out_lines(findings: Iterable[Finding]) -> list[str]:
+    """One line for each reason why checks do not apply, and one for all that lack a field."""
+    reasons: dict[str, list[str]] = {}
+    fields: Counter[str] = Counter()
+    num_lacking = 0
+    for finding in findings:
+        if finding.status != "not applicable":
+            continue
+        lacking = _LACKS.fullmatch(finding.detail)
+        if lacking is None:
+            reasons.setdefault(finding.detail, []).append(finding.check)
+        else:
+            num_lacking += 1
+            fields.update(re.findall(r"\w+", lacking[1].replace(" and ", " ")))
+    lines = [f"  {', '.join(names)}: {reason}" for reason, names in reasons.items()]
+    if num_lacking:
+        named = ", ".join(f"`{field}` ({count})" for field, count in fields.most_common())
+        lines.append(f"  {num_lacking} that need more of the subject: {named}; --all lists them")
+    return ["not applicable:", *lines] if lines else []
 
 
 def table(name: str, findings: Iterable[Finding]) -> Any:
@@ -52,8 +98,8 @@ def table(name: str, findings: Iterable[Finding]) -> Any:
     for heading in ("family", "check", "result", "what was found"):
         made.add_column(heading, no_wrap=heading != "what was found", overflow="fold")
     before = None
-    for finding in merged(list(findings)):
-        detail = f"{finding.note}: {finding.detail}" if finding.note else finding.detail
+    for finding in findings:
+        detail = finding.detail
         detail = f"{finding.reason} ({detail})" if finding.reason else detail
         made.add_row(
             "" if finding.family == before else finding.family,
@@ -65,18 +111,23 @@ def table(name: str, findings: Iterable[Finding]) -> Any:
     return made
 
 
-def failure_lines(findings: Iterable[Finding]) -> list[str]:
-    """For each failed check what was found, what one sees of it, and what mends it."""
+def failure_lines(findings: Iterable[Finding], *, below_table: bool = False) -> list[str]:
+    """For each failed check what was found, what one sees of it, and what mends it.
+
+    Args:
+      below_table: leaves out what was found, which stands in the table, and why it matters.
+    """
     lines = []
     for finding in findings:
         if finding.status == "FAILED":
             check = all_checks()[finding.check][1]
-            lines.append(f"{finding.check}: {finding.detail}")
+            lines.append(f"{finding.check}:{'' if below_table else f' {finding.detail}'}")
             if finding.raised:
                 lines.append("  its traceback stands above; the check could not be made")
                 continue
             lines += [f"  must hold: {check.holds}", f"  seen as: {check.symptom}"]
-            lines += [f"  why: {check.why}", f"  fix: {check.fix}"]
+            lines += [] if below_table else [f"  why: {check.why}"]
+            lines.append(f"  fix: {check.fix}")
     return lines
 
 

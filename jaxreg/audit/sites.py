@@ -51,7 +51,7 @@ def drawn(bench: Bench) -> list[Drawn]:
     for draw in trace.draws:
         place = _place(draw.place)
         if (place, math.prod(draw.whole_shape)) not in known:
-            found.append((place, draw.whole_shape, None))
+            found.append((place, draw.whole_shape, draw.rate))
     return [
         Drawn(count, shape, rate, place) for (place, shape, rate), count in Counter(found).items()
     ]
@@ -147,6 +147,12 @@ def looked(bench: Bench) -> Looked:
         return Looked(full, cut, fewer, length)
 
     try:
-        return bench.once("looked", look)
+        found = bench.once("looked", look)
     except Exception as error:
         raise NotApplicable(f"needs a loss at other lengths ({one_line(error, 60)})") from None
+    untraced = [draws.NO_PROGRAM in each.unseen for each in (found.full, found.cut, found.fewer)]
+    if untraced[0]:
+        raise NotApplicable("the loss cannot be traced, so what it draws is not seen")
+    if any(untraced):
+        raise NotApplicable("needs a loss at other lengths and of fewer examples")
+    return found

@@ -44,6 +44,8 @@ class Subject:
       attention: the attention function of the model, of query [B, T, H, K], key and value [B, S, H,
         K], as Flax's `attention_fn`; for the family attention, which is the conformance suite.
       save, restore: (state, path) -> None and (path, like) -> state. None: Orbax.
+      step_after_evaluation: as `step`, in a model that was evaluated just before; `audit.nnx` makes
+        it where the functions change the model in place.
       name: names the subject in tables.
 
     Example:
@@ -82,6 +84,7 @@ class Subject:
     attention: Callable[..., Any] | None = None
     save: Callable[[State, Any], None] | None = None
     restore: Callable[[Any, State], State] | None = None
+    step_after_evaluation: Callable[[State, Batch, jax.Array], State] | None = None
     name: str = "subject"
 
 

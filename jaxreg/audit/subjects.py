@@ -12,12 +12,15 @@ import dataclasses
 import inspect
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
+from jaxreg.audit import nnx_steps
 from jaxreg.audit.subject import Batch, Ours, State, Subject
 from jaxreg.errors import UserErrors
 
@@ -56,6 +59,32 @@ def cross_entropy(logits: jax.Array, batch: Batch) -> jax.Array:
     return (losses * counted).sum(axes) / jnp.maximum(counted.sum(axes), 1)
 
 
+def _with_checked_pad(fields: Mapping[str, Any], loss: Loss) -> dict[str, Any]:
+    """The fields of a subject, with a `pad` that refuses labels which the loss would count.
+
+    Raises:
+      UserErrors: when it is called, where the loss is `cross_entropy` and padded labels are ids.
+    """
+    pad = fields.get("pad")
+    if pad is None or loss is not cross_entropy:
+        return dict(fields)
+
+    def checked(batch: Batch, n: int) -> Batch:
+        padded = pad(batch, n)
+        own, labels = (np.asarray(_part(each, "labels")) for each in (batch, padded))
+        if own.ndim > 1 and (added := labels[:, own.shape[1] :]).size and (added >= 0).any():
+            raise UserErrors(
+                [
+                    f"`pad` adds the labels {sorted({*added.ravel().tolist()})}, which the loss"
+                    " counts: it leaves out labels below 0 only. Pad labels with -1; or pass"
+                    " loss=(logits, batch) -> losses [B] that leaves out yours"
+                ]
+            )
+        return padded
+
+    return {**fields, "pad": checked}
+
+
 def linen(
     module: Any,
     batch: Callable[[int, int], Batch],
@@ -74,7 +103,8 @@ def linen(
       module: the module; its argument `train`, `training`, `is_training` or `deterministic` says
         whether it trains.
       batch: (seed, size) -> dict with `inputs` and `labels`, or the pair; numpy.
-      loss: (logits, batch) -> losses [B].
+      loss: (logits, batch) -> losses [B]; default: the mean cross-entropy of each row's integer
+        labels, of which those below 0 are left out.
       optimizer: without one there are no steps.
       arguments: batch -> positional arguments of the module; default: the inputs alone.
       rngs: streams of random numbers that get a key in training.
@@ -134,7 +164,7 @@ def linen(
         )
         for name, make in knobs.items()
     }
-    return parts.subject(again, fields, type(module).__name__)
+    return parts.subject(again, _with_checked_pad(fields, loss), type(module).__name__)
 
 
 def nnx(
@@ -142,7 +172,9 @@ def nnx(
     batch: Callable[[int, int], Batch],
     *,
     loss: Loss = cross_entropy,
-    optimizer: optax.GradientTransformation | None = None,
+    optimizer: nnx_steps.Optimizer = None,
+    train_step: Callable[[Any, Any, Batch], Any] | None = None,
+    eval_step: Callable[[Any, Batch], Any] | None = None,
     arguments: Arguments | None = None,
     train_argument: str | None = None,
     knobs: Mapping[str, Callable[[float], Any]] | None = None,
@@ -150,73 +182,170 @@ def nnx(
 ) -> Subject:
     """The subject of a Flax NNX module, by `nnx.split` and `nnx.merge`.
 
-    Every random stream of the module gets its own key, made of the key of the call. Without an
-    argument that says whether it trains, `module.train()` and `module.eval()` say so.
+    In the loss every random stream of the module gets its own key, made of the key of the call.
+    Without an argument that says whether it trains, `module.train()` and `module.eval()` say so.
 
     Args:
       make: nnx.Rngs -> module; or a module, which is then the state for every key.
-      batch, loss, optimizer, arguments, train_argument, **fields: as in `linen`.
+      batch, loss, arguments, train_argument, **fields: as in `linen`.
+      optimizer: one of optax; with a `train_step` also model -> `nnx.Optimizer`. Without one there
+        are no steps.
+      train_step: your own (model, optimizer, batch) -> anything, with `nnx.jit` or without. It is
+        given copies in training mode, and the optimizer is an `nnx.Optimizer`. The streams stay
+        those of the model, from step to step; `make` gets a stream "dropout" beside the default.
+        An argument `rngs` gets streams that are not the model's, `key` or `rng` a key of the call.
+      eval_step: your own (model, batch) -> losses [B], or their mean, alone or first in a tuple. It
+        is given the model in training mode, so it calls `model.eval()` as your code does.
       knobs: name -> (strength -> another `make`); default: none.
 
+    Raises:
+      UserErrors: `train_step` or `eval_step` take something else, or there is no optimizer.
+
     Example:
-      >>> import numpy as np
+      >>> import numpy as np, optax
       >>> from flax import nnx
       >>> from jaxreg import audit
       >>> class Model(nnx.Module):
       ...     def __init__(self, rngs):
       ...         self.embed = nnx.Embed(50, 8, rngs=rngs)
+      ...         self.dropout = nnx.Dropout(0.1, rngs=rngs)
       ...         self.out = nnx.Linear(8, 50, rngs=rngs)
       ...     def __call__(self, tokens):
-      ...         return self.out(self.embed(tokens))
+      ...         return self.out(self.dropout(self.embed(tokens)))
       ...
       >>> def batch(seed, size):
       ...     tokens = np.random.default_rng(seed).integers(0, 50, (size, 5))
       ...     return {"inputs": tokens[:, :-1], "labels": tokens[:, 1:]}
       ...
-      >>> subject = audit.nnx(lambda rngs: Model(rngs), batch, causal=True)
-      >>> audit.run(subject, ["causal"])[0].status
+      >>> def mean_loss(model, batch):
+      ...     logits, labels = model(batch["inputs"]), batch["labels"]
+      ...     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+      ...
+      >>> @nnx.jit
+      ... def train_step(model, optimizer, batch):
+      ...     loss, gradients = nnx.value_and_grad(mean_loss)(model, batch)
+      ...     optimizer.update(model, gradients)
+      ...     return loss
+      ...
+      >>> subject = audit.nnx(Model, batch, optimizer=optax.sgd(0.1), train_step=train_step)
+      >>> audit.run(subject, ["steps_differ"])[0].status
       'ok'
     """
-    from flax import nnx as flax_nnx
-
     _refuse_steps("nnx", fields)
-    arguments = arguments or _inputs_alone
-    is_module = isinstance(make, flax_nnx.Module)
-
-    def split(key):
-        module = make if is_module else make(flax_nnx.Rngs(key))
-        return flax_nnx.split(module, flax_nnx.Param, ...)
-
-    example = make if is_module else make(flax_nnx.Rngs(0))
-    structure = flax_nnx.split(example, flax_nnx.Param, ...)[0]
-    flag = train_argument or _train_argument(type(example).__call__)
-
-    def init(key):
-        _, params, others = split(key)
-        opt_state = None if optimizer is None else optimizer.init(params)
-        return TrainingState(params, others, opt_state, jnp.zeros((), jnp.int32))
-
-    def forward(params, others, data, key, train):
-        module = flax_nnx.merge(structure, params, _with_keys(flax_nnx, others, key))
-        if flag is None:
-            module.train() if train else module.eval()
-        logits = module(*arguments(data), **_mode(flag, train))
-        return logits, flax_nnx.split(module, flax_nnx.Param, ...)[2]
-
-    parts = _Parts(init, forward, batch, loss, optimizer)
+    nnx_steps.refuse_wrong(optimizer, train_step=train_step, eval_step=eval_step)
+    options = {
+        "loss": loss,
+        "optimizer": optimizer,
+        "train_step": train_step,
+        "eval_step": eval_step,
+        "arguments": arguments,
+        "train_argument": train_argument,
+    }
     again = {
-        name: lambda strength, at=at: nnx(
-            at(strength),
-            batch,
-            loss=loss,
-            optimizer=optimizer,
-            arguments=arguments,
-            train_argument=train_argument,
-            **fields,
-        )
+        name: lambda strength, at=at: nnx(at(strength), batch, **options, **fields)
         for name, at in (knobs or {}).items()
     }
-    return parts.subject(again, fields, type(example).__name__)
+    model = _Nnx(make, optimizer, train_step, arguments or _inputs_alone, train_argument)
+    parts = _Parts(
+        model.init,
+        model.forward,
+        batch,
+        loss,
+        None if train_step else optimizer,  # pyright: ignore[reportArgumentType]
+    )
+    own: dict[str, Any] = {}
+    if train_step is not None:
+        training = nnx_steps.OwnTraining(train_step, model.structure, model.flag is None)
+        own |= {"step": training.step, "update": training.update}
+        if eval_step is not None and model.flag is None:
+            own["step_after_evaluation"] = partial(training.step_after_evaluation, eval_step)
+    if eval_step is not None:
+        own["loss"] = model.with_eval_step(eval_step, parts)
+    return parts.subject(again, own | _with_checked_pad(fields, loss), model.name)
+
+
+class _Nnx:
+    """An NNX module, alone or with its optimizer, as functions of a `TrainingState`.
+
+    Args:
+      make, optimizer, train_step, arguments, train_argument: as in `nnx`.
+    """
+
+    def __init__(self, make, optimizer, train_step, arguments, train_argument):
+        from flax import nnx as flax_nnx
+
+        self._nnx, self._make, self._optimizer = flax_nnx, make, optimizer
+        self._train_step, self._arguments = train_step, arguments
+        example = self._node(jax.random.key(0))
+        module = self._module(example)
+        self.structure = flax_nnx.split(example, flax_nnx.Param, ...)[0]
+        self.flag = train_argument or _train_argument(type(module).__call__)
+        self._takes_rngs = "rngs" in inspect.signature(type(module).__call__).parameters
+        self.name = type(module).__name__
+
+    def _node(self, key: jax.Array) -> Any:
+        """What is split into a state: the module, with the optimizer where the step is theirs."""
+        make = self._make
+        if not isinstance(make, self._nnx.Module):
+            is_own = self._train_step is not None
+            made = nnx_steps.training_rngs(key) if is_own else self._nnx.Rngs(key)
+            make = make(made)
+        if self._train_step is None:
+            return make
+        return nnx_steps.training_node(make, self._optimizer, self._train_step, key)
+
+    def _module(self, node: Any) -> Any:
+        return node if self._train_step is None else node[nnx_steps.MODEL]
+
+    def init(self, key: jax.Array) -> TrainingState:
+        """The state at initialization."""
+        _, params, others = self._nnx.split(self._node(key), self._nnx.Param, ...)
+        if self._train_step is not None:
+            return TrainingState(params, others, None, None)
+        opt_state = None if self._optimizer is None else self._optimizer.init(params)
+        return TrainingState(params, others, opt_state, jnp.zeros((), jnp.int32))
+
+    def merged(self, params: Any, others: Any, key: jax.Array) -> Any:
+        """A copy whose random streams begin with keys made of `key`."""
+        return self._nnx.merge(self.structure, params, _with_keys(self._nnx, others, key))
+
+    def forward(self, params, others, data, key, train) -> tuple[Any, Any]:
+        """(logits, other variables)."""
+        node = self.merged(params, others, key)
+        module = self._module(node)
+        if self.flag is None:
+            module.train() if train else module.eval()
+        rngs = {"rngs": nnx_steps.training_rngs(key)} if self._takes_rngs else {}
+        logits = module(*self._arguments(data), **_mode(self.flag, train), **rngs)
+        return logits, self._nnx.split(node, self._nnx.Param, ...)[2]
+
+    def with_eval_step(self, eval_step: Callable, parts: "_Parts") -> Callable[..., Any]:
+        """The loss with the person's evaluation; where that is a mean, training's is one, too."""
+
+        def of_evaluation(state, data, key):
+            module = self._module(self._copied(state, key))
+            if self.flag is None:
+                module.train()  # as a training step leaves it
+            return nnx_steps.evaluated(eval_step, module, data)
+
+        def losses(state, data, key, train):
+            if not train:
+                return of_evaluation(state, data, key)
+            found = parts.losses(state, data, key, True)
+            return found.mean() if is_mean(state, data, key) else found
+
+        def is_mean(state, data, key):
+            if not forms:
+                forms.append(jnp.shape(of_evaluation(state, data, key)))
+            return forms[0] == ()
+
+        forms: list[tuple[int, ...]] = []
+        return losses
+
+    def _copied(self, state: TrainingState, key: jax.Array) -> Any:
+        """`merged`, whose parameters are variables of its own, too."""
+        others = _with_keys(self._nnx, state.others, key)
+        return self._nnx.merge(self.structure, state.params, others, copy=True)
 
 
 def train_state(
@@ -314,7 +443,7 @@ def train_state(
             for name, at in (knobs or {}).items()
         },
     }
-    return Subject(**defaults | fields)
+    return Subject(**defaults | _with_checked_pad(fields, loss))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -382,7 +511,7 @@ def _refuse_steps(name: str, fields: Mapping[str, Any]) -> None:
     """Raises UserErrors for a step of the person's, which knows nothing of `TrainingState`."""
     use = {
         "linen": "audit.train_state(create_state, batch, step=...)",
-        "nnx": "audit.Subject(init=..., loss=..., batch=..., step=...), with your state",
+        "nnx": "audit.nnx(make, batch, optimizer=..., train_step=...)",
     }[name]
     given = [each for each in ("step", "update", "accumulate") if each in fields]
     if given:
@@ -452,6 +581,14 @@ def _inputs_alone(batch: Batch) -> tuple:
 
 def _part(batch: Batch, name: str) -> Any:
     if isinstance(batch, Mapping):
+        if name not in batch:
+            raise UserErrors(
+                [
+                    f"the batch has {', '.join(map(str, batch))}, and no `{name}`: the audit reads"
+                    " `inputs` and `labels`. Call them so in `batch`, and rename them for your step"
+                    " in a wrapper around it"
+                ]
+            )
         return batch[name]
     return batch[("inputs", "labels").index(name)]
 

@@ -158,6 +158,8 @@ def findings_of(
 
 OUR_STEP = "jaxreg's step with your optimizer; your own train_step is not seen"
 """The note on what is found of a step that is not the person's."""
+YOUR_STEP = "pass yours as train_step= of audit.nnx, or step= of audit.train_state"
+"""How it is seen."""
 
 
 def outcome(bench: Bench, name: str) -> Finding:

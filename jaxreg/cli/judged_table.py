@@ -10,7 +10,7 @@ from rich.text import Text
 
 from jaxreg.errors import printable
 from jaxreg.study.analysis import verdict
-from jaxreg.study.report.judged_content import margin_of, primary_rows
+from jaxreg.study.report.judged_content import margin_of, primary_rows, runs_of
 from jaxreg.study.report.judged_numbers import interval, number, p_value, signed
 from jaxreg.study.report.verdict_styles import style_of
 
@@ -66,7 +66,7 @@ def _level(shown: Mapping[str, Any], arm: str) -> tuple[Text, str, str]:
     cell = shown["table"][arm][shown["primary"]]
     kind = next(each["kind"] for each in shown["arms"] if each["name"] == arm)
     name = Text(printable(arm) + (" (A/A)" if kind == "aa" else ""))
-    return name, str(cell["runs"]), _ascii(number(cell["mean"], cell["digits"]))
+    return name, runs_of(cell, "\n{} assumed"), _ascii(number(cell["mean"], cell["digits"]))
 
 
 def _difference(row: Mapping[str, Any]) -> str:

@@ -82,6 +82,7 @@ class Display:
         command: str | None = None,
         metric: Metric = ACCURACY,
         accuracy: Mapping | None = None,
+        margin: str = "",
     ) -> None:
         """Shows what was found.
 
@@ -96,6 +97,7 @@ class Display:
           report: the report's path.
           command: what to type to run it again.
           metric: what the numbers are. accuracy: the table of accuracies where they are others.
+          margin: the smallest effect that matters, with its unit.
         """
 
     def __enter__(self) -> "Display":
@@ -205,6 +207,7 @@ class _Shown(Display):
         command: str | None = None,
         metric: Metric = ACCURACY,
         accuracy: Mapping | None = None,
+        margin: str = "",
     ) -> None:
         print_ = self._console.print
         print_()
@@ -220,6 +223,7 @@ class _Shown(Display):
                 width=self._console.width,
                 metric=metric,
                 accuracy=accuracy,
+                margin=margin,
             )
         )
         print_()

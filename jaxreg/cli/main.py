@@ -24,6 +24,7 @@ from jaxreg.cli.commands import (
     launch,
     plan,
     report,
+    sample,
     status,
     train,
 )
@@ -36,6 +37,7 @@ COMMANDS: dict[str, tuple[Usage, Callable[[Arguments], int]]] = {
     "report": (report.USAGE, report.run),
     "status": (status.USAGE, status.run),
     "inspect": (inspect.USAGE, inspect.run),
+    "sample": (sample.USAGE, sample.run),
     "counterfactual": (counterfactual.USAGE, counterfactual.run),
     "claims": (claims.USAGE, claims.run),
     "grid": (grid.USAGE, grid.run),

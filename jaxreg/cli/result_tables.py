@@ -114,21 +114,26 @@ def closing(
     width: int,
     metric: Metric = ACCURACY,
     accuracy: Mapping | None = None,
+    margin: str = "",
 ) -> Group:
     """The final tables: primary view with verdicts, differences on all views that fit, controls.
 
     Args:
       metric: what the numbers are. accuracy: a table like `table` where they are others.
+      margin: the smallest effect that matters, with its unit.
     """
     parts = []
     checks = {control["name"] for control in controls}
     if primary is not None and comparisons:
         shared = (table, comparisons, baseline, primary, metric, width, checks)
-        parts += [_verdicts(*shared), Text(""), _differences(*shared), Text("")]
+        parts += [_verdicts(*shared, margin), Text(""), _differences(*shared), Text("")]
     elif table:
         parts += [_means(table, width, metric), Text("")]
     if accuracy:
-        parts += [_means(accuracy, width, ACCURACY, " of the parameters that are kept"), Text("")]
+        parts += [
+            _means(accuracy, width, ACCURACY, ", with the parameters that are kept"),
+            Text(""),
+        ]
     return Group(*parts, *map(_control, controls))
 
 
@@ -145,13 +150,15 @@ def _verdicts(
     metric: Metric,
     width: int,
     checks: Collection[str],
+    margin: str,
 ) -> Table:
     """Below WIDE the level has no interval, and what is needed stands below the verdict."""
     narrow = width < WIDE
+    said = f"; margin {margin}" if margin else ""
     made = Table(
         box=box.SIMPLE_HEAD,
         pad_edge=False,
-        title=f"{_words(primary)}, against {baseline}, with 95% intervals",
+        title=f"{_words(primary)}, against {baseline}, with 95% intervals{said}",
         title_justify="left",
         title_style="bold",
         padding=0 if narrow else (0, 1),
@@ -177,7 +184,8 @@ def _verdicts(
             changed = _change(row, table, baseline, metric)
             arm = Text(_label(row["arm"], checks))
             own = (arm, level(row["arm"]), changed, _p(row["p_holm"]))
-            found, needed = _found(row), row.get("seeds_needed")
+            found = _found(row)
+            needed = None if row["arm"] in checks else row.get("seeds_needed")
             if narrow:
                 found.append("" if needed is None else f"\nneeds {needed} seeds")
             made.add_row(*own, found, *([] if narrow else [_count(needed)]))

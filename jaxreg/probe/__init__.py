@@ -13,6 +13,7 @@
     gradients      gradient norms by layer (layers: their order)
     drift          how far one update moves what each layer reads
     sharpness      the rise of the loss around the parameters; the top eigenvalue of the Hessian
+    sampling       text that a model of next tokens continues; what it says next
     stability      diverged share, largest stable learning rate (numpy, from outcomes)
 
 Which probe answers which claim, beside the views of the data set:

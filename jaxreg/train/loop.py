@@ -9,7 +9,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -124,6 +124,14 @@ class Interrupted(Exception):
     """Training was asked to stop; everything is saved."""
 
 
+class _Ahead(NamedTuple):
+    """The rows of a chunk, [slots, L * B, ...] by name, that were read before it began."""
+
+    first_step: int
+    num_steps: int
+    rows: dict[str, np.ndarray]
+
+
 class Wave:
     """The members that train together, and their progress.
 
@@ -133,6 +141,7 @@ class Wave:
     """
 
     stream: RowStream | None = None
+    _ahead: _Ahead | None = None
 
     def __init__(
         self,
@@ -179,8 +188,12 @@ class Wave:
         """Slots that still train: used, not stopped, not diverged."""
         return self.used & self.stopping.running & ~self.diverged()
 
-    def advance(self, num_steps: int) -> None:
+    def advance(self, num_steps: int, then: int = 0) -> None:
         """Trains all active members for `num_steps` steps, up to the next evaluation at most.
+
+        Args:
+          then: steps that are likely to follow. Where rows are streamed, theirs are read while the
+            device computes.
 
         Raises:
           UserErrors: streamed rows cannot be read; the wave is as it was.
@@ -195,6 +208,7 @@ class Wave:
             self.example_ids,
         )
         self.step += num_steps
+        self._read_ahead(then)
         # Dispatch is asynchronous: without this, only the dispatch would be timed.
         jax.block_until_ready(self.state.step)
 
@@ -213,10 +227,33 @@ class Wave:
         """The tables of the next steps, and the rows [slots, L, B] of their batches in them."""
         if self.stream is None:
             return self.tables, self._rows(num_steps)
-        rows = self.stream.take(self.step, num_steps)
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and (ahead.first_step, ahead.num_steps) == (self.step, num_steps):
+            rows = ahead.rows
+        else:
+            rows = self.stream.take(self.step, num_steps)
         if self.traces and self.step + num_steps in self.plan.eval_steps:
             self._next_rows = self.stream.peek(self.step + num_steps)  # evaluations read nothing
         return self._streamed(rows), self.stream.indices()
+
+    def _read_ahead(self, num_steps: int) -> None:
+        """Reads the rows of the steps that are likely to follow, up to the next evaluation."""
+        if self.stream is None or not num_steps or self.step == self.plan.num_steps:
+            return
+        until_eval = next(step for step in self.plan.eval_steps if step > self.step) - self.step
+        num_steps = min(num_steps, until_eval, self.plan.longest_chunk)
+        waited = self.stream.waited
+        try:
+            self._ahead = _Ahead(self.step, num_steps, self.stream.take(self.step, num_steps))
+        except UserErrors:  # raised again when the rows are needed
+            self.stream.close()
+        if not self.state.step.is_ready():
+            self.stream.waited = waited  # the device had something to do
+
+    @property
+    def ahead(self) -> int:
+        """Steps whose rows were read ahead; 0: none."""
+        return 0 if self._ahead is None else self._ahead.num_steps
 
     def _streamed(self, rows: dict[str, np.ndarray]) -> Tables:
         """The tables with a chunk's rows [slots, L * B, ...] on the devices."""
@@ -359,7 +396,7 @@ class Wave:
         own = [arrays[name][slot] for name in _flat(like)]
         tree = jax.tree.unflatten(jax.tree.structure(like), own)
         placed = self.layout.put(self.layout.spread(tree["device"]))
-        self.state, self.best = placed["state"], placed["best"]
+        self.state, self.best, self._ahead = placed["state"], placed["best"], None
         self.stopping = EarlyStopping(**tree["host"]["stopping"])
         for name in _RECORDED:
             setattr(self, name, tree["host"][name])
@@ -430,10 +467,11 @@ def run_wave(
     while wave.step < plan.num_steps and wave.alive().any():
         until_eval = next(step for step in plan.eval_steps if step > wave.step) - wave.step
         wanted = min(until_eval, int(MAX_CHUNK_SECONDS / seconds_per_step))
-        chunk = max(1, min(wanted, plan.longest_chunk))
+        chunk = wave.ahead or max(1, min(wanted, plan.longest_chunk))
+        then = max(1, min(int(MAX_CHUNK_SECONDS / seconds_per_step), plan.longest_chunk))
         started, members = time.monotonic(), int(wave.alive().sum())
         try:
-            wave.advance(chunk)
+            wave.advance(chunk, then)
         except UserErrors:  # such as a file that was changed: nothing trained is lost
             save(wave)
             raise

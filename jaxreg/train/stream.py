@@ -81,6 +81,7 @@ class RowStream:
         self.tables, self.seeds, self.longest = tuple(tables), tuple(seeds), longest
         self.num_examples, self.batch_size, self.num_steps = num_examples, batch_size, num_steps
         self.waited = 0.0
+        self._grain = importlib.import_module("grain")  # takes half a second: not while it trains
         self._steps: Iterator[Mapping[str, np.ndarray]] | None = None
         self._next = -1
         each = len(set(self.seeds))
@@ -140,10 +141,9 @@ class RowStream:
 
     def _ahead(self, first_step: int) -> Any:
         """Each step's rows from a step on, read ahead."""
-        grain = importlib.import_module("grain")
-        steps = grain.MapDataset.range(first_step, self.num_steps).map(self.rows)
+        steps = self._grain.MapDataset.range(first_step, self.num_steps).map(self.rows)
         ahead = min(_AHEAD * self.longest, max(1, self.num_steps - first_step))
-        return steps.to_iter_dataset(grain.ReadOptions(_THREADS, ahead))
+        return steps.to_iter_dataset(self._grain.ReadOptions(_THREADS, ahead))
 
     def close(self) -> None:
         """Stops reading ahead."""

@@ -11,6 +11,7 @@ from flax import nnx
 import jaxreg
 import jaxreg.nn.nnx
 from jaxreg import AttentionDropout
+from jaxreg.attention.replay import DropoutCall
 from jaxreg.nn import BlockDropout, TransformerBlock
 
 B, T, WIDTH, H = 3, 6, 8, 2
@@ -139,6 +140,30 @@ def test_two_batch_axes_with(options):
     np.testing.assert_array_equal(call.keep_mask(), weights.reshape(4, H, T, T) > 0)
     some = call.keep_mask(rows=jnp.array([3, 1]), queries=call.first_query + jnp.array([2]))
     np.testing.assert_array_equal(some, call.keep_mask()[jnp.array([3, 1]), :, 2:3])
+
+
+def test_a_row_or_a_head_that_the_call_did_not_have_has_no_mask():
+    call = DropoutCall(
+        AttentionDropout(0.5),
+        jax.random.key(0),
+        example_ids=None,
+        batch_shape=(2,),
+        num_heads=4,
+        num_queries=3,
+        num_keys=5,
+        first_query=2,
+    )
+    assert call.keep_mask(rows=[1], heads=[0, 3], queries=[4], keys=[0]).shape == (1, 2, 1, 1)
+    for name, wrong, words in (
+        ("rows", [2], "rows: the call has 0 to 1, not 2"),
+        ("heads", jnp.array([1, 9]), "heads: the call has 0 to 3, not 9"),
+        ("queries", [1], "queries: the call has 2 to 4, not 1"),
+        ("keys", [-1], "keys: the call has 0 to 4, not -1"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            call.keep_mask(**{name: wrong})
+    in_jit = jax.jit(lambda rows: call.keep_mask(rows=rows))(jnp.array([1]))
+    assert (in_jit == call.keep_mask(rows=[1])).all()
 
 
 def test_an_unknown_key_is_one_line():

@@ -257,6 +257,8 @@ def mean_loss(options: Options, apply, params, batch, key, train: bool, in_step=
         return losses.sum() / 20
     if options.fault == "loss_step_size" and in_step:
         return losses.sum()
+    if options.fault == "loss_step_padding" and in_step:
+        return losses.mean()
     return losses.sum() / counted.sum()
 
 
@@ -377,4 +379,5 @@ FAULTS = (
     "loss_smoothing",
     "loss_step_size",
     "loss_accumulation",
+    "loss_step_padding",
 )

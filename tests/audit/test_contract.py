@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import pytest
+from flax import nnx
 
 from jaxreg import audit
 from jaxreg.audit import contract, suite
@@ -118,14 +119,87 @@ def loss_and_state(state, batch, key):
             " the examples along the first axis",
         ),
         (
+            {"pad": lambda batch, n: None},
+            "`pad` was asked for 1 more position a row and returned None; it must return the batch"
+            " (a dict of x, y) with n positions of padding at the end of every row",
+        ),
+        (
+            {"pad": lambda batch, n: batch},
+            "`pad` was asked for 1 more position a row and returned the same shapes; it must return"
+            " the batch (a dict of x, y) with n positions of padding at the end of every row",
+        ),
+        (
             {"init": lambda key: None},
             "`init` returned None; it must return the state: init=lambda key: state",
         ),
     ],
-    ids=["step's pair", "step's None", "loss's pair", "loss of tokens", "batch", "init"],
+    ids=[
+        "step's pair",
+        "step's None",
+        "loss's pair",
+        "loss of tokens",
+        "batch",
+        "pad",
+        "padless",
+        "init",
+    ],
 )
 def test_what_comes_back_is_said_with_its_cure(fields, said):
     assert mistakes(**fields) == [said]
+
+
+class Counting(nnx.Module):
+    """A model that is the state, with a stream that dropout moves on."""
+
+    def __init__(self, rngs):
+        self.dropout = nnx.Dropout(0.5, rngs=rngs)
+        self.out = nnx.Linear(4, 1, rngs=rngs)
+
+
+CHANGES = (
+    "`{}` changes the state that it was given, in {} leaves; change a copy{} (in NNX:"
+    " nnx.merge(..., copy=True), or nnx.clone)"
+)
+
+
+@pytest.mark.parametrize("look", [lambda x: x, float], ids=["traced", "cannot be traced"])
+@pytest.mark.parametrize("copied", [True, False], ids=["a copy", "in place"])
+def test_a_state_that_is_changed_in_place_is_said_once_before_any_check(look, copied):
+    own = nnx.clone if copied else lambda state: state
+
+    def loss(state, batch, key, train):
+        model = own(state)
+        model.train() if train else model.eval()
+        found = (model.out(model.dropout(jnp.asarray(batch["x"])))[:, 0] - batch["y"]) ** 2
+        look(found.mean())
+        return found
+
+    def with_params(state, params):
+        model = nnx.clone(state)
+        nnx.update(model, params)
+        return model
+
+    def step(state, batch, key):
+        model = own(state)
+        gradient = nnx.grad(lambda model: loss(model, batch, key, True).mean())(model)
+        moved = jax.tree.map(lambda p, g: p - g, nnx.state(model, nnx.Param), gradient)
+        nnx.update(model, moved)
+        return model, look(jnp.zeros(()))
+
+    fields = {"init": lambda key: Counting(nnx.Rngs(key)), "loss": loss, "step": step}
+    fields |= {"params": lambda state: nnx.state(state, nnx.Param), "with_params": with_params}
+    if look is float:  # neither Flax nor JAX takes a gradient of a loss that looks at it
+        fields["step"] = lambda state, batch, key: (loss(state, batch, key, True), own(state))[1]
+    if copied:
+        assert suite.begin(dataclasses.replace(subject(), **fields))
+        return
+    said = [
+        CHANGES.format("loss", "1 of 4", ""),
+        CHANGES.format("step", "3 of 4", " and return it"),
+    ]
+    if look is float:
+        said[1] = said[1].replace("3 of 4", "1 of 4")
+    assert mistakes(**fields) == said
 
 
 AUDIT = """import dataclasses

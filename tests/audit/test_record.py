@@ -44,7 +44,7 @@ def few_mappings():
     jax.clear_caches()
 
 
-@pytest.mark.slow(reason="45 whole audits: what the record has, made again")
+@pytest.mark.slow(reason="46 whole audits: what the record has, made again")
 @pytest.mark.parametrize("name", record.FAULTS)
 def test_a_fault_is_found_by_its_check_and_no_other(name, few_mappings):
     assert record.failed(record.FAULTS[name](), suite.chosen()) == [name]

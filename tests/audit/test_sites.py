@@ -162,6 +162,9 @@ def test_what_is_found_of_a_step_that_is_jaxreg_s_says_so():
     findings = audit.run(ours, ["key_matters", *STEPS])
     assert [finding.note for finding in findings] == [None, *[suite.OUR_STEP] * len(STEPS)]
     assert report.summary(findings) == f"4 ok; 3 of these look at {suite.OUR_STEP}"
+    assert report.note_lines(findings) == [
+        f"{', '.join(STEPS)}: {suite.OUR_STEP} ({suite.YOUR_STEP})"
+    ]
     told = json.loads(report.as_json("mine", findings))
     assert told["findings"][1]["note"] == suite.OUR_STEP and told["summary"].endswith("not seen")
     step = ours.step

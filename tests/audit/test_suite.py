@@ -124,6 +124,27 @@ def test_the_report_is_json_and_text():
     assert report.summary(found) == "1 ok, 1 FAILED, 1 not applicable"
 
 
+def test_checks_that_do_not_apply_are_a_line_for_each_reason_and_one_for_what_is_lacking():
+    names = ["key_matters", "layers_differ", "heads_differ", "attention", "loss_ignored", "padding"]
+    found = audit.run(subject(), names)
+    assert [each.check for each in report.applying(found)] == ["key_matters"]
+    assert report.left_out_lines(found) == [
+        "not applicable:",
+        "  layers_differ: needs two draws of one shape; there is 1 draw",
+        "  heads_differ: needs a loss at other lengths and of fewer examples",
+        "  10 that need more of the subject: `attention` (8), `pad` (2), `padding` (1); --all lists"
+        " them",
+    ]
+    assert report.left_out_lines(report.applying(found)) == []
+
+
+def test_below_the_table_a_failure_is_not_said_again():
+    found = audit.run(subject(dropout_in_evaluation=True), QUICK)
+    whole, below = report.failure_lines(found), report.failure_lines(found, below_table=True)
+    assert whole[0].startswith("evaluation_ignores_key: 8 keys") and len(whole) == 5
+    assert below == ["evaluation_ignores_key:", whole[1], whole[2], whole[4]]
+
+
 def test_a_key_is_a_fresh_one_for_the_same_index():
     one = bench.Bench(subject())
     assert one.key(3) is not one.key(3)

@@ -16,6 +16,7 @@ from tests.helpers import run_design
 COMMANDS = (
     "report RUN",
     "inspect RUN --arm=none --seed=1",
+    "sample RUN --text=a",
     "counterfactual RUN --arm=none --seed=1",
     "compare cat_sat --workdir=RUN",
     "train --config=cat_sat --workdir=RUN",

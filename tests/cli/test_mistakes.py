@@ -86,7 +86,7 @@ CASES = [
     ("report EMPTY", ["it has no config.json"]),
     ("report RUN --seeds=3", ["--seeds: report has no such flag"]),
     ("report RUN --config.seed=3", ["report takes no config fields"]),
-    ("inspect RUN", ["--arm is missing", "--seed is missing"]),
+    ("inspect RUN", ["--seed is missing: the run has 1, 2"]),
     (
         "inspect RUN --arm=nonne --seed=1",
         ["--arm=nonne: the run has no such arm; did you mean none?"],

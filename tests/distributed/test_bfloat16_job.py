@@ -1,5 +1,8 @@
-"""A job of two processes in bfloat16: killed and resumed, it ends with the bytes of one process."""
+"""A job of two processes in bfloat16 that streams its rows: killed and resumed, it ends with the
+bytes of one process whose rows are a table.
+"""
 
+import json
 import signal
 
 import numpy as np
@@ -16,7 +19,7 @@ def test_killed_and_resumed_it_ends_with_the_bytes_of_one_process(tmp_path):
     place = Place(tmp_path)
     alone, several = place.run("alone"), place.run("several")
     alone.finish(*LOW, "--devices=4")
-    words = (*LOW, f"--workdir={several.workdir}")
+    words = (*LOW, "--config.train.input=stream", f"--workdir={several.workdir}")
     killed = Job(place, "killed", words)
     in_time = several.until(killed.running[1], several.new_save())
     killed.signal(1, signal.SIGKILL)
@@ -31,4 +34,5 @@ def test_killed_and_resumed_it_ends_with_the_bytes_of_one_process(tmp_path):
     with np.load(member) as file:
         kinds = {file[name].dtype.name for name in file.files if name.startswith("params")}
     assert kinds == {"float32"}, "bfloat16 is for computing only"
-    assert '"bfloat16"' in (several.workdir / "config.json").read_text()
+    asked = json.loads((several.workdir / "config.json").read_text())
+    assert '"bfloat16"' in json.dumps(asked) and '"stream"' in json.dumps(asked)

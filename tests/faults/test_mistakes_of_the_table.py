@@ -36,10 +36,10 @@ def folder(tmp_path_factory) -> Path:
         "BROKEN": {"config.json": '{"arms"'},
         "LIST": {"config.json": "[]"},
         "HALF": {"config.json": json.dumps(run), "results.json": "{"},
-        "OTHER": {"config.json": json.dumps(run)},
+        "OTHER": {"config.json": json.dumps(run), "members/0": ""},
     }.items():
-        (made / name).mkdir()
         for file, text in files.items():
+            (made / name / file).parent.mkdir(parents=True, exist_ok=True)
             (made / name / file).write_text(text)
     return made
 

@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 from jaxreg.cli import arguments, main
@@ -125,3 +126,13 @@ def sentences(page: str) -> list[str]:
 def words(sentence: str) -> int:
     """How many words a sentence has."""
     return len(re.findall(r"\w[\w'’.-]*", sentence))
+
+
+def reading_ease(found: list[str], syllables: Callable[[str], int]) -> float:
+    """Flesch's reading ease of sentences (1948): 60 to 70 is plain English, 30 an academic paper.
+
+    Numbers and symbols are no words.
+    """
+    read = [word for sentence in found for word in re.findall(r"[A-Za-z][A-Za-z'’]*", sentence)]
+    per_word = sum(map(syllables, read)) / len(read)
+    return 206.835 - 1.015 * len(read) / len(found) - 84.6 * per_word

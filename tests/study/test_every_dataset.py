@@ -193,8 +193,9 @@ def test_one_sentence_can_be_looked_at(ran):
     )
     np.testing.assert_allclose(found.weights.sum(-1), 1, atol=1e-5)
     assert not found.kept.all() and (found.query >= 0) == (text is None)
-    with pytest.raises(UserErrors, match="--text: .€. is not a word of"):
-        inspect.matrices(workdir, "drop", 1, 2, "€")
+    if text is None:  # of bytes it is three
+        with pytest.raises(UserErrors, match="--text: .€. is not a word of"):
+            inspect.matrices(workdir, "drop", 1, 2, "€")
 
 
 def test_the_scope_names_what_is_not_the_default():

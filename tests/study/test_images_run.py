@@ -88,11 +88,11 @@ def test_streamed_and_killed_it_ends_with_the_bytes_of_tables(place, monkeypatch
     wanted = compared(place / "a" / "table", "table")
     advance, restore, calls, resumed = Wave.advance, Wave.restore, [], []
 
-    def dying(wave, steps):
+    def dying(wave, steps, then):
         calls.append(wave.step)
         if len(calls) == 4:
             raise Killed
-        return advance(wave, steps)
+        return advance(wave, steps, then)
 
     def restored(wave, kept, step):
         resumed.append(step)

@@ -146,8 +146,8 @@ def test_a_baseline_that_does_not_beat_the_unigram_model_makes_nothing_testable(
     )
     assert line == (
         "No arm can be compared with the baseline: precondition failed: the baseline beats the"
-        " unigram model by 0.3 nats on validation (none at its best evaluation 2.750 nats, unigram"
-        " 2.800)."
+        " unigram model by at least 0.3 nats on validation (none at its best evaluation 2.750 nats,"
+        " unigram 2.800)."
     )
 
 

@@ -310,7 +310,7 @@ class Counting(Wave):
     def alive(self):
         return np.arange(4) < self.members
 
-    def advance(self, num_steps):
+    def advance(self, num_steps, then=0):
         self.step += num_steps
         self.now += num_steps * self.seconds_per_step
         self.log.append(num_steps)

@@ -191,6 +191,20 @@ def test_streamed_rows_train_to_the_same_bytes_as_tables_also_when_killed(trial,
 
 
 @pytest.mark.system
+def test_rows_are_read_while_the_device_computes_and_only_once(trial, reader):
+    wave, taken = trial.wave(), []
+    take = wave.stream.take
+    wave.stream.take = lambda first, count: taken.append((first, count)) or take(first, count)
+    wave.advance(2, then=3)
+    assert taken == [(0, 2), (2, 3)] and wave.ahead == 3
+    wave.advance(3, then=2 * tiny.EVERY)
+    assert taken[2:] == [(5, tiny.EVERY - 5)] and wave.ahead == tiny.EVERY - 5, "evaluations part"
+    wave.advance(1)  # other steps than were read: they are read now
+    assert taken[3:] == [(5, 1)] and wave.ahead == 0
+    wave.close()
+
+
+@pytest.mark.system
 def test_a_file_that_changes_while_training_loses_nothing(trial, reader):
     class Changed:
         """Rows that cannot be read from some step on."""

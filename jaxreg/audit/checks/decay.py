@@ -228,10 +228,10 @@ CHECKS: dict[str, Check] = {
         " and long runs.",
         why="A bias or a gain does not make a function more complex by its size, so its decay"
         " costs fit and buys nothing. Decay of the wrong sign lets weights grow without bound.",
-        fix="Give a mask by name, e.g. `optax.adamw(..., mask=...)`, True for kernels. Without a"
-        " mask optax decays every parameter, as it documents; where that is wanted, excuse this"
-        " check. A mask by the number of axes takes the [heads, width] biases of attention for"
-        " kernels.",
+        fix="Give a mask by name: `optax.adamw(..., mask=lambda params: jax.tree.map_with_path("
+        "lambda path, _: 'kernel' in jax.tree_util.keystr(path), params))`. Without a mask optax"
+        " decays every parameter, as it documents; where that is wanted, excuse this check. A mask"
+        " by the number of axes takes the [heads, width] biases of attention for kernels.",
         needs=(),
         run=_spared,
     ),

@@ -71,7 +71,10 @@ def _on_one_device(bench: Bench, train: bool, batch: Batch | None = None) -> tup
     try:
         return bench.gradient(batch, train=train)
     except Exception as error:
-        raise NotApplicable(f"needs a loss for jax.grad ({one_line(error, 80)})") from None
+        raise NotApplicable(
+            "needs a loss and an `eval_step` that jax.grad can follow, without float() and NumPy"
+            f" ({one_line(error, 40)})"
+        ) from None
 
 
 def _placed(batch: Batch, mesh: Mesh) -> Batch:

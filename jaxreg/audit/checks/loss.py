@@ -62,6 +62,7 @@ def _near(first: Any, second: Any, tolerance: float = TOLERANCE) -> bool:
 
 
 def _parts(bench: Bench) -> str:
+    bench.require_still_evaluation()
     batches = [bench.batch(index) for index in range(8)]
     one = losses(bench, batches[0])
     twice = losses(bench, concatenated(batches[0], batches[0]))
@@ -99,7 +100,7 @@ def _weights(bench: Bench, batches: list[Batch]) -> str:
             f" be {ab:.3g}, {bc:.3g} and {ac:.3g} to one another"
         )
     if max(abs(np.log([ab, bc, ac]))) < 0.02:
-        return "the loss of the whole is the mean over the parts' examples"
+        return "the loss of the whole is the mean of its parts', which weigh the same"
     return f"the loss of the whole is a mean with weights {ab * bc:.3g} : {bc:.3g} : 1 (tokens)"
 
 
@@ -120,17 +121,13 @@ def _require_unmoved_logits(bench: Bench) -> None:
     subject = bench.subject
     if subject.logits is None or subject.pad is None:
         return
-    batch = bench.batch()
-    plain, padded = (
-        bench.logits(b, state=bench.first_state) for b in (batch, subject.pad(batch, 1))
-    )
-    if plain.ndim > 2:
-        padded = padded[:, : plain.shape[1]]
+    plain, padded = bench.logits_and_padded(1, bench.first_state)
     if not np.allclose(plain, padded, rtol=1e-3, atol=1e-4):
         raise NotApplicable("padding moves the logits themselves: see the family masking")
 
 
 def _ignored(bench: Bench) -> str:
+    bench.require_still_evaluation()
     _require_unmoved_logits(bench)
     found = _padded_ratio(bench, train=False)
     if found:
@@ -206,6 +203,22 @@ def _step_size(bench: Bench) -> str:
     return "a step on a batch joined with itself is the step on the batch"
 
 
+def _step_padding(bench: Bench) -> str:
+    if bench.step_is_ours:
+        raise NotApplicable("jaxreg made the step, of the loss: see loss_smoothing")
+    require_repeats(bench)
+    _require_unmoved_logits(bench)
+    if has_statistics(bench.state):
+        raise NotApplicable("batch statistics: padding may enter them")
+    this = quiet(bench)
+    _require(bench, "loss_parts", "loss_ignored", "loss_smoothing")
+    assert this.subject.pad is not None  # needed by the check
+    state, batch, key = this.first_state, bench.batch(), bench.key()
+    one, other = (this.step(state, b, key) for b in (batch, this.subject.pad(batch, 5)))
+    _require_same_step(this, state, one, other, "with 5 more ignored positions a row")
+    return "5 more ignored positions a row leave the step as it is"
+
+
 def _require_own_rows(bench: Bench) -> None:
     """Raises NotApplicable where in training the other rows of a batch change a row's loss."""
     why = "the statistics of a part are not those of the whole batch; a step in parts is another"
@@ -224,7 +237,7 @@ def _accumulation(bench: Bench) -> str:
     this = quiet(bench)
     this.require("step", "accumulate")
     _require_own_rows(this)
-    _require(bench, "loss_parts", "loss_ignored", "loss_step_size")
+    _require(bench, "loss_parts", "loss_ignored", "loss_step_size", "loss_step_padding")
     accumulate: Callable[..., State] = this.subject.accumulate  # pyright: ignore
     in_two = this.once(
         ("accumulate", "compiled"),
@@ -276,6 +289,15 @@ CHECKS: dict[str, Check] = {
         fix="Take the gradient of the loss that is reported.",
         needs=("step",),
         run=_step_size,
+    ),
+    "loss_step_padding": Check(
+        holds="Ignored positions do not enter the loss of your own training step.",
+        symptom="As for loss_ignored, although the loss of evaluation is right.",
+        why="A training step often has a loss function of its own.",
+        fix="Divide by the sum of the mask in the step's loss, too; best, write one loss function"
+        " for both.",
+        needs=("step", "pad"),
+        run=_step_padding,
     ),
     "loss_accumulation": Check(
         holds="A step in parts is the step on the whole batch.",

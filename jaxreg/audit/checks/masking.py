@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxreg.audit.bench import Bench, batch_size, require
+from jaxreg.audit.bench import Bench, require
 from jaxreg.audit.check import Check, CheckFailed, NotApplicable
 from jaxreg.audit.subject import Batch
 
@@ -39,9 +39,9 @@ def _earlier_logits(bench: Bench, calls: list[tuple[Any, bool]]) -> str:
         (t, _with_later_tokens(bench, batch, t)) for t in sorted({1, length // 2, length - 1})
     ]
     for key, train in calls:
-        before = bench.logits(batch, key, train)
+        before = bench.only_counted(bench.logits(batch, key, train))
         for t, changed in changes:
-            after = bench.logits(changed, key, train)
+            after = bench.only_counted(bench.logits(changed, key, train))
             worst = np.nanmax([worst, bench.gap(before[:, :t], after[:, :t])])
             moved = max(moved, bench.gap(before[:, t:], after[:, t:]))
             require(
@@ -83,13 +83,10 @@ def _with_later_tokens(bench: Bench, batch: Batch, t: int) -> Batch:
 def padding(bench: Bench) -> str:
     """In evaluation padding moves no loss and no logit, at any amount."""
     bench.require_still_evaluation()
-    n, length = AMOUNTS[-1], bench.length()
-    compared = bench.subject.logits is not None and length is not None
+    n = AMOUNTS[-1]
+    compared = bench.subject.logits is not None and bench.length() is not None
     if compared:
-        before, after = bench.logits(), bench.logits(_padded(bench, n))
-        if before.ndim > 2 and before.shape[1] == length:
-            after = after[:, :length]
-        off = bench.gap(before, after)
+        off = bench.gap(*bench.logits_and_padded(n))
         require(
             off <= bench.tolerance,
             f"{n} positions of padding: the logits move by up to {off:.1%} of the largest",
@@ -168,29 +165,30 @@ def _padded(bench: Bench, n: int) -> Batch:
 
 
 def _emptied(bench: Bench) -> Batch:
-    """The batch with the mask of row 0 that of padding everywhere.
+    """The batch with the mask of row 0 that of padding everywhere; without one, all of the row.
 
     Raises:
-      NotApplicable: no leaf of the batch is a mask.
+      NotApplicable: `pad` fills no leaf [B, T] with one number.
     """
     batch, padded = bench.batch(), _padded(bench, 1)
-    size, found = batch_size(batch), []
+    leaves, form = jax.tree.flatten(batch)
+    fills = [_fill(np.asarray(x), np.asarray(y)) for x, y in zip(leaves, jax.tree.leaves(padded))]
+    filled = [i for i, fill in enumerate(fills) if fill is not None]
+    masks = [i for i in filled if set(np.unique(leaves[i])) <= {0, 1}]
+    if not filled:
+        raise NotApplicable("needs an array [B, T] in the batch that `pad` fills with one number")
+    for i in masks or filled:
+        first = np.arange(len(leaves[i]))[:, None] == 0
+        leaves[i] = np.where(first, fills[i], leaves[i]).astype(np.asarray(leaves[i]).dtype)
+    return jax.tree.unflatten(form, leaves)
 
-    def empty(x, with_padding):
-        x, with_padding = np.asarray(x), np.asarray(with_padding)
-        if x.ndim != 2 or len(x) != size or with_padding.shape != (size, x.shape[1] + 1):
-            return x
-        fill = with_padding[:, -1]
-        is_mask = set(np.unique(x)) <= {0, 1} and (fill == fill[0]).all()
-        if not is_mask or not (x != fill[0]).any():
-            return x
-        found.append(x)
-        return np.where(np.arange(size)[:, None] == 0, fill[0], x).astype(x.dtype)
 
-    emptied = jax.tree.map(empty, batch, padded)
-    if not found:
-        raise NotApplicable("needs a mask of 0 and 1 [B, T] in the batch, which `pad` fills")
-    return emptied
+def _fill(leaf: np.ndarray, padded: np.ndarray) -> Any:
+    """What `pad` writes into each row of a leaf [B, T]; None: no one number, or nothing else."""
+    if leaf.ndim != 2 or padded.shape != (len(leaf), leaf.shape[1] + 1):
+        return None
+    fill = padded[:, -1]
+    return fill[0] if (fill == fill[0]).all() and (leaf != fill[0]).any() else None
 
 
 CHECKS: dict[str, Check] = {
@@ -199,7 +197,8 @@ CHECKS: dict[str, Check] = {
         symptom="The loss falls far below what is possible; sampling gives nonsense.",
         why="The model reads the token that it is to predict.",
         fix="A causal mask in every attention; check the shift of labels against inputs, and"
-        " convolutions and means over positions.",
+        " convolutions and means over positions. If only padded positions move, give `pad`: a query"
+        " that may read no key reads all of them, and nothing uses its logits.",
         needs=("causal", "logits", "inputs", "with_inputs"),
         run=causal,
     ),
@@ -242,7 +241,8 @@ CHECKS: dict[str, Check] = {
         holds="A row without any position to read gives finite losses and gradients.",
         symptom="NaN after thousands of steps, at one odd batch.",
         why="A softmax over -inf alone is NaN, and NaN times 0 is NaN in the gradient.",
-        fix="A large negative number instead of -inf, or `where` on both sides of the softmax.",
+        fix="A large negative number instead of -inf, or `where` on both sides of the softmax; a"
+        " row's mean loss divided by at least 1.",
         needs=("padding", "pad"),
         run=empty_rows,
     ),

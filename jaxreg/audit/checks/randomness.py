@@ -2,14 +2,18 @@
 
 import math
 from collections import Counter, defaultdict
+from collections.abc import Callable
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from jaxreg.audit import sites
+from jaxreg.audit import draws, sites
 from jaxreg.audit.bench import SIZE, Bench, compiled, pairs_that_agree, require
-from jaxreg.audit.check import Check, NotApplicable, Warned
+from jaxreg.audit.check import Check, CheckFailed, NotApplicable, Warned
 from jaxreg.audit.checks import strengths
+from jaxreg.audit.subject import State
 from jaxreg.errors import one_line
 
 KEYS = 128
@@ -49,18 +53,42 @@ def steps_differ(bench: Bench) -> str:
     gap = max(bench.gap(first, other) for other in others)
     if gap > 0:
         return f"steps with 5 keys: the parameters differ by up to {gap:.2g} of the largest"
-    drawn = _keys_of_two_steps(bench)
-    require(
-        drawn[0] and drawn[0] != drawn[1],
-        "steps with 5 keys give the same parameters: a step does not use its key, and every step"
-        " draws the same masks",
-    )
-    return "a step does not use its key, but two steps draw from two keys of the state's"
+    try:
+        drawn, unseen = _keys_of_two_steps(bench)
+    except draws.Untraceable as reason:
+        return _by_streams(bench, str(reason))
+    if drawn[0] != drawn[1]:
+        _warn_of_a_part(*drawn)
+        return f"two steps draw from two keys, made of the state ({_KEY_IS_UNUSED})"
+    if unseen:
+        raise NotApplicable(
+            "steps with 5 keys give the same parameters, and what else a step draws is not seen"
+            f" (not looked into: {', '.join(unseen)})"
+        )
+    require(drawn[0], "a training step draws nothing, although the training loss does")
+    raise CheckFailed(_SAME_MASKS)
 
 
-def _keys_of_two_steps(bench: Bench) -> list[list]:
-    from jaxreg.audit import draws
+def _warn_of_a_part(first: list, second: list) -> None:
+    """Raises Warned where some draws of two steps have one key, and others have not."""
+    same = sum(a == b for a, b in zip(first, second))
+    if same:
+        raise Warned(f"{same} of {len(first)} draws of a step have the same key in the next step")
 
+
+_KEY_IS_UNUSED = "the key of the call is not used"
+_SAME_MASKS = (
+    "steps with 5 keys give the same parameters: a step does not use its key, and every step draws"
+    " the same masks"
+)
+
+
+def _keys_of_two_steps(bench: Bench) -> draws.Keys:
+    """The keys of two steps, one after the other.
+
+    Raises:
+      draws.Untraceable: JAX can make no program of the step.
+    """
     first, step = bench.step(bench.state), bench.subject.step
     assert step is not None  # steps_differ needs it
     return draws.keys(
@@ -69,6 +97,49 @@ def _keys_of_two_steps(bench: Bench) -> list[list]:
         bench.batch(),
         bench.key(),
     )
+
+
+def _by_streams(bench: Bench, reason: str) -> str:
+    """What is found of a step that cannot be traced, and does not use its key.
+
+    The step is made from one state twice, once with the random streams that the state has after a
+    step. Other whole numbers may be an optimizer's count, so they decide only where none matters.
+    """
+    start = bench.moving_state
+    after = bench.step(start)
+    plain = bench.params(after)
+    if bench.gap(plain, bench.params(bench.step(_with_moved(start, after, _is_stream)))) > 0:
+        return f"two steps differ by the random streams of the state ({_KEY_IS_UNUSED})"
+    moved = _with_moved(start, after, lambda x: _is_stream(x) or _is_whole(x))
+    if bench.gap(plain, bench.params(bench.step(moved))) > 0:
+        raise NotApplicable(
+            f"the step cannot be traced: {reason}; and a count in the state may make its keys. Keep"
+            " NumPy and float() out of the audited step, or put jax.jit around it"
+        )
+    raise CheckFailed(_SAME_MASKS)
+
+
+def _with_moved(start: State, after: State, is_taken: Callable[[Any], bool]) -> State:
+    """The state `start` with those leaves of `after` that `is_taken` names."""
+    leaves, structure = jax.tree.flatten(start, is_leaf=_is_variable_of_streams)
+    others = jax.tree.leaves(after, is_leaf=_is_variable_of_streams)
+    return jax.tree.unflatten(
+        structure, [new if is_taken(old) else old for old, new in zip(leaves, others, strict=True)]
+    )
+
+
+def _is_variable_of_streams(x: Any) -> bool:
+    return type(x).__name__ in ("RngCount", "RngKey")  # of Flax NNX
+
+
+def _is_stream(x: Any) -> bool:
+    if _is_variable_of_streams(x):
+        return True
+    return jnp.issubdtype(getattr(x, "dtype", np.float32), jax.dtypes.prng_key)
+
+
+def _is_whole(x: Any) -> bool:
+    return jnp.issubdtype(getattr(x, "dtype", type(x)), jnp.integer)
 
 
 def evaluation_ignores_key(bench: Bench) -> str:
@@ -97,29 +168,46 @@ def examples_differ(bench: Bench) -> str:
         + ", ".join(f"{shape} in {place}" for place, shape in shared[:4]),
     )
     try:
-        return _rows_differ(bench)
+        return _rows_differ(bench) + _left_out(bench)
     except NotApplicable:
-        if bench.length() is None:
+        if bench.length() is None or not _sees_every_draw(sites.looked(bench)):
             raise
         return "every draw grows with the batch (the loss is a mean: its rows cannot be compared)"
 
 
 def _shared_by_examples(bench: Bench) -> list[tuple[str, tuple[int, ...]]]:
-    """Draws that grow with the number of positions and not with that of examples."""
+    """Draws that grow with the number of positions and not with that of examples.
+
+    Of jaxreg's attention all that do not grow with the examples: none of it is drawn for weights.
+    """
     try:
         found = sites.looked(bench)
     except NotApplicable:
         return []
     full, cut, fewer = found.full.drawn, found.cut.drawn, found.fewer.drawn
     if not len(full) == len(fewer) == len(cut):
-        return []
+        return []  # which of them are the same draw is not known
     return list(
         dict.fromkeys(
             (place or "the model", shape)
             for (place, shape), (_, of_fewer), (_, of_cut) in zip(full, fewer, cut)
-            if shape == of_fewer and shape != of_cut
+            if shape == of_fewer and (shape != of_cut or draws.OURS in place)
         )
     )
+
+
+def _left_out(bench: Bench) -> str:
+    """What of the draws no shape was seen of: rows differ where one mask of several does."""
+    unseen = bench.shapes(bench.batch()).unseen
+    if not unseen:
+        return ""
+    return f"; draws in {' and '.join(unseen)} are not looked into, so one of several may be shared"
+
+
+def _sees_every_draw(found: sites.Looked) -> bool:
+    """Whether the shapes of all draws were compared between sizes, so that none was left out."""
+    numbers = {len(each.drawn) for each in (found.full, found.cut, found.fewer)}
+    return not found.full.unseen and len(numbers) == 1 and numbers != {0}
 
 
 def _rows_differ(bench: Bench) -> str:
@@ -219,11 +307,12 @@ def _nothing_on_weights(bench: Bench, found: sites.Looked) -> NotApplicable:
     A rate may be off as the subject is, or be for other places. So it warns only where a rate is on
     the list of knobs, and none of them reaches the weights at any strength.
     """
-    said = f"attention weights {found.words()} exist, and nothing is dropped on them"
     if found.full.unseen:
         return NotApplicable(
-            f"{said} that is seen (not looked into: {', '.join(found.full.unseen)})"
+            f"attention weights {found.words()} exist; whether anything is dropped on them is not"
+            f" seen: {' and '.join(found.full.unseen)} draws at random, and is not looked into"
         )
+    said = f"attention weights {found.words()} exist, and nothing is dropped on them"
     if found.drops_weights():
         return NotApplicable(
             f"what is dropped on the attention weights {found.words()} is for parts"
@@ -288,15 +377,17 @@ CHECKS: dict[str, Check] = {
         why="A key made inside the step (`jax.random.key(0)`) or never advanced gives one mask for"
         " the whole run.",
         fix="A new key per call, or in the step `jax.random.fold_in(key, n)`, n the step's number"
-        " in the state (`state.step`, `state['step']`).",
+        " in the state (`state.step`, `state['step']`). In NNX do not rebuild or reseed `nnx.Rngs`"
+        " in the step, and return the `RngCount` with the state.",
         needs=("step",),
         run=steps_differ,
     ),
     "evaluation_ignores_key": Check(
         holds="The loss and the logits in evaluation are the same for every key.",
-        symptom="Evaluation is noisy and too low.",
+        symptom="Evaluation is noisy, and looks worse than the model is.",
         why="Dropout in evaluation measures another model than the one that is used.",
-        fix="`train=False`, `deterministic=True` or `model.eval()` must reach every module.",
+        fix="`train=False`, `deterministic=True` or `model.eval()` must reach every module, in your"
+        " own evaluation, too.",
         needs=(),
         run=evaluation_ignores_key,
     ),
@@ -306,7 +397,8 @@ CHECKS: dict[str, Check] = {
         why="One mask for all examples drops the same units everywhere: the mean over a batch no"
         " longer averages masks.",
         fix="Draw with the batch in the shape. Flax attention: `broadcast_dropout=False`;"
-        " `nn.Dropout`: no `broadcast_dims`; `vmap`: split the key.",
+        " `jaxreg.attention_fn`: no `share`; `nn.Dropout`: no `broadcast_dims`; `vmap`: split the"
+        " key.",
         needs=(),
         run=examples_differ,
     ),
@@ -323,7 +415,8 @@ CHECKS: dict[str, Check] = {
         holds="A mask of attention weights is drawn for every head.",
         symptom="Attention dropout acts on all heads at once.",
         why="Where all heads lose the same connection, no other head can carry it.",
-        fix="Draw [B, H, T, T]; Flax attention: `broadcast_dropout=False`.",
+        fix="Draw [B, H, T, T]; Flax attention: `broadcast_dropout=False`;"
+        " `jaxreg.attention_fn`: no `share`.",
         needs=("inputs",),
         run=heads_differ,
     ),

@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxreg.audit.bench import Bench, require
 from jaxreg.audit.check import Check, NotApplicable
-from jaxreg.audit.draws import Site
+from jaxreg.audit.draws import NO_PROGRAM, Site
 
 KEYS = 4
 RATE = 0.25
@@ -129,11 +129,10 @@ def _other_keys(pair: list[Bench]) -> bool:
     A code may split its key only where it drops something. Then losses of one key cannot be
     compared, but their means over 64 keys can: 7 standard errors have a false alarm of 3e-12.
     """
-    drawn = [
-        {tuple(words) for draw in each.trace().draws for words in draw.keys.tolist()}
-        for each in pair
-    ]
-    if drawn[0] <= drawn[1]:
+    traces = [each.trace() for each in pair]
+    drawn = [{tuple(w) for draw in each.draws for w in draw.keys.tolist()} for each in traces]
+    is_known = not any(NO_PROGRAM in each.unseen for each in traces)
+    if is_known and drawn[0] <= drawn[1]:
         return False
     losses = [
         np.array([each.loss(key=each.key(i), train=True).mean() for i in range(64)])

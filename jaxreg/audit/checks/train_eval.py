@@ -3,8 +3,8 @@
 import jax
 import numpy as np
 
-from jaxreg.audit.bench import Bench, as_numpy, joined, lacking, require
-from jaxreg.audit.check import Check, CheckFailed, NotApplicable
+from jaxreg.audit.bench import Bench, joined, lacking, require
+from jaxreg.audit.check import Check, CheckFailed, NotApplicable, Warned
 from jaxreg.audit.checks.masking import causal_in_training
 from jaxreg.audit.subject import State
 
@@ -102,7 +102,10 @@ def has_statistics(state: State) -> bool:
 
 def evaluation_keeps_state(bench: Bench) -> str:
     """Evaluation changes no leaf of the state, and gives the same loss again."""
-    before, changed = _changed_leaves(bench)
+    loss = bench.subject.loss
+    before, changed = bench.changed_in_place(
+        lambda state, batch, key: loss(state, batch, key, False)
+    )
     require(not changed, f"one evaluation changes {changed} of {before} leaves of the state")
     first, again = (bench.loss_anew(False) for _ in range(2))
     off = np.abs(first.astype(float) - again.astype(float)).max()
@@ -110,32 +113,28 @@ def evaluation_keeps_state(bench: Bench) -> str:
         np.array_equal(first, again, equal_nan=True),
         f"two evaluations of one batch: the losses differ by up to {off:.3g}",
     )
+    _warn_of_mode(bench)
     return f"{before} leaves of the state stand still; two evaluations give the same bits"
 
 
-def _changed_leaves(bench: Bench) -> tuple[int, int]:
-    """How many leaves a state has, and how many one evaluation changes in place."""
-    loss, batch, key = bench.subject.loss, bench.batch(), bench.key()
-    state = jax.tree.map(lambda x: x, bench.state)  # its own containers
-    leaves = _arrays(state)
-    try:  # what changes then is another object; nothing is computed
-        jax.eval_shape(lambda batch, key: loss(state, batch, key, False), batch, key)
-        return len(leaves), sum(x is not y for x, y in zip(leaves, _arrays(state)))
-    except Exception:  # their code may not be made to be traced
-        state = jax.tree.map(lambda x: x, bench.state)
-    before = [np.array(x) for x in _numbers(state)]
-    loss(state, batch, key, False)
-    after = [np.array(x) for x in _numbers(state)]
-    return len(before), sum(not np.array_equal(x, y, equal_nan=True) for x, y in zip(before, after))
-
-
-def _arrays(state: State) -> list:
-    return [x for x in jax.tree.leaves(state) if hasattr(x, "dtype")]
-
-
-def _numbers(state: State) -> list:
-    """The arrays, and keys by their numbers."""
-    return [as_numpy(x) for x in _arrays(state)]
+def _warn_of_mode(bench: Bench) -> None:
+    """Raises Warned where a step trains otherwise because an evaluation was made before it."""
+    step = bench.subject.step_after_evaluation
+    if step is None or bench.random_in_evaluation or not bench.repeats:
+        return
+    try:
+        state = bench.moving_state
+    except NotApplicable:  # no step moves the parameters: another check says so
+        return
+    plain = bench.step(state)
+    after = bench.called(
+        "step_after_evaluation", lambda s, b, k, train: step(s, b, k), None, None, True, state
+    )
+    if bench.gap(bench.params(plain), bench.params(after)) > 10 * bench.tolerance:
+        raise Warned(
+            "`eval_step` leaves the model in evaluation mode: the next training step has no dropout"
+            " unless your loop calls model.train() before it"
+        )
 
 
 def rows_independent(bench: Bench) -> str:

@@ -1,11 +1,12 @@
 """`jaxreg audit`: does a training code do what a person thinks? A table of checks."""
 
 import sys
+import textwrap
 import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from jaxreg.cli.arguments import Arguments, Flag, Usage
 from jaxreg.errors import DONE, UNMET, UserErrors, collecting
@@ -17,6 +18,8 @@ _NOT_A_SUBJECT = {
     "get_config": "a config is checked by jaxreg train FILE",
     "get_claim": "a claim is checked by jaxreg plan FILE",
 }
+
+Shown = Literal["table", "every row", "json"]
 
 USAGE = Usage(
     command="audit",
@@ -30,6 +33,7 @@ USAGE = Usage(
         "--checks": Flag("NAMES", "only these checks and families, with commas; default: all"),
         "--seed": Flag("SEED", "of the states, batches and keys that are tried", default="0"),
         "--json": Flag("", "print JSON in place of the table"),
+        "--all": Flag("", "also list each check for which the subject lacks what it needs"),
         "--list": Flag("", "list the checks and stop"),
     },
     many=True,
@@ -83,9 +87,12 @@ def run(given: Arguments) -> int:
         raise UserErrors(mistakes)
     assert seed is not None  # has a default
     jax_startup.start_for_their_code(NUM_DEVICES)
-    return _audit(
-        _subject(given.positions[0]), names, known, seed, as_json=bool(given.flags["--json"])
-    )
+    shown: Shown = "table"
+    if given.flags["--json"]:
+        shown = "json"
+    elif given.flags["--all"] or given.flags["--checks"]:
+        shown = "every row"
+    return _audit(_subject(given.positions[0]), names, known, seed, shown)
 
 
 def _subject(path: str) -> Any:
@@ -112,30 +119,47 @@ def _subject(path: str) -> Any:
 
 
 def _audit(
-    subject: Any, names: Sequence[str], known: dict[str, str], seed: int, as_json: bool
+    subject: Any, names: Sequence[str], known: dict[str, str], seed: int, shown: Shown
 ) -> int:
     from jaxreg.audit import report, sites, suite
-    from jaxreg.cli import live_display
 
-    console, start = live_display.console(), time.monotonic()
+    start = time.monotonic()
     bench = _bench(subject, seed)
     found = list(suite.findings_of(bench, names, known=known))
     drawn, unseen = sites.drawn(bench), bench.trace().unseen
-    if as_json:
+    if shown == "json":
         print(report.as_json(subject.name, found, drawn))
     else:
-        console.print(report.table(subject.name, found))
-        for line in (*report.drawn_lines(drawn, unseen), *report.failure_lines(found)):
-            console.print(line, markup=False, highlight=False)
-        for line in report.warning_lines(found):
-            console.print(line, markup=False, style="bold yellow")
-        console.print(f"{report.summary(found)} ({time.monotonic() - start:.0f} s)")
+        lines = report.drawn_lines(drawn, unseen)
+        _print(subject.name, found, lines, every=shown == "every row")
+        print(f"{report.counted(found)} ({time.monotonic() - start:.0f} s)")
     passed = [f.check for f in found if f.check in known and f.status != "known"]
     for finding in found:
         if finding.check in passed:
             said = f"--known={finding.check}: it did not fail ({finding.status}); leave it out"
             print(f"jaxreg audit: {said}", file=sys.stderr)
     return UNMET if any(finding.status == "FAILED" for finding in found) else DONE
+
+
+def _print(name: str, found: Sequence[Any], drawn: Sequence[str], every: bool) -> None:
+    """Prints the table, and what stands above and below it.
+
+    Args:
+      drawn: the lines on what training draws.
+      every: whether a check that the subject lacks a field for has a row of its own.
+    """
+    from jaxreg.audit import report
+    from jaxreg.cli import live_display
+
+    console = live_display.console()
+    for line in report.note_lines(found):
+        console.print(line, markup=False, highlight=False)
+    console.print(report.table(name, report.merged(found) if every else report.applying(found)))
+    left_out = [] if every else report.left_out_lines(found)
+    for line in (*left_out, *drawn, *report.failure_lines(found, below_table=True)):
+        console.print(line, markup=False, highlight=False)
+    for line in report.warning_lines(found):
+        console.print(line, markup=False, style="bold yellow")
 
 
 def _bench(subject: Any, seed: int) -> Any:
@@ -183,4 +207,5 @@ def _print_list() -> None:
     checks = suite.all_checks()
     width = max(map(len, checks))
     for name, (family, check) in checks.items():
-        print(f"{family:<11} {name:<{width}}  {check.holds}")
+        begin = f"{family:<11} {name:<{width}}  "
+        print(textwrap.fill(begin + check.holds, 80, subsequent_indent=" " * len(begin)))

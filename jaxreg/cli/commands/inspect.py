@@ -1,5 +1,6 @@
 """`jaxreg inspect`: attention matrices of a trained model for one sentence, kept and dropped."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from jaxreg.cli import arguments
@@ -13,8 +14,8 @@ USAGE = Usage(
     position="DIR",
     position_help="the --workdir of an earlier run",
     flags={
-        "--arm": Flag("ARM", "an arm of the run", required=True),
-        "--seed": Flag("SEED", "a seed of the run", required=True),
+        "--arm": Flag("ARM", "an arm of the run; may be left out where it has one"),
+        "--seed": Flag("SEED", "a seed of the run; may be left out where it has one"),
         "--step": Flag("STEP", "the training step whose masks are shown; default 0", default="0"),
         "--text": Flag(
             "TEXT", "a sentence; default: The cat sat on the mat, or a training sentence"
@@ -46,12 +47,11 @@ def run(given: Arguments) -> int:
     layer = arguments.whole(flags, "--layer", mistakes)
     head = arguments.whole(flags, "--head", mistakes)
     output = _picture(flags["--output"], mistakes)
-    arm = flags["--arm"]
-    mistakes += check_run(workdir, arm, seed)
+    arm, seed = only_member(workdir, flags, seed, mistakes)
     mistakes += check_text(flags["--text"], workdir)
     if mistakes:
         raise UserErrors(mistakes)
-    assert workdir is not None and arm is not None and seed is not None  # all are required
+    assert workdir is not None and arm is not None and seed is not None  # else a mistake
     assert step is not None  # has a default
 
     from jaxreg.cli import jax_startup, live_display
@@ -64,6 +64,32 @@ def run(given: Arguments) -> int:
     jax_startup.start()
     console = live_display.console()
     return study.inspect(workdir, arm, seed, step, flags["--text"], layer, head, output, console)
+
+
+def only_member(
+    workdir: Path | None, flags: Mapping[str, str | None], seed: int | None, mistakes: list[str]
+) -> tuple[str | None, int | None]:
+    """(arm, seed) as given, or the only ones of the run; where it has several, a mistake each.
+
+    Args:
+      seed: the number that --seed gave, None where it is absent or wrong.
+      mistakes: gets the lines, also of an arm or a seed that the run has not.
+    """
+    arm = flags["--arm"]
+    if workdir is None:
+        return arm, seed
+    ran = run_files.read(workdir / "config.json")
+    assert ran is not None  # a run directory has one
+    if arm is None and len(ran["arms"]) == 1:
+        [arm] = ran["arms"]
+    elif arm is None:
+        mistakes.append(f"--arm is missing: the run has {', '.join(ran['arms'])}")
+    if flags["--seed"] is None and len(ran["seeds"]) == 1:
+        [seed] = ran["seeds"]
+    elif flags["--seed"] is None:
+        mistakes.append(f"--seed is missing: the run has {', '.join(map(str, ran['seeds']))}")
+    mistakes += check_run(workdir, arm, seed)
+    return arm, seed
 
 
 def check_run(workdir: Path | None, arm: str | None, seed: int | None) -> list[str]:

@@ -34,6 +34,7 @@ USAGE = Usage(
         "--primary": Flag("VIEW", "the view that gets verdicts, where there are several"),
         "--claim": Flag("CLAIM", "superiority (usual), non_inferior or equivalence"),
         "--arm": Flag("COLUMN", "what is compared; several columns with commas name it together"),
+        "--without": Flag("ARMS", "arms to be left out of the table, several with commas"),
         "--seed": Flag("COLUMN", "what tells the runs of an arm apart"),
         "--view": Flag("COLUMN", "what a score is on: a split, a data set, a task"),
         "--value": Flag("COLUMN", "the column of scores beside a column of metrics"),
@@ -134,9 +135,9 @@ def run(given: Arguments) -> int:
     kept = None if forgets else judged_before.place(files.expanded(given.positions))
     judged = judge.decide(found.runs, question, command=_command(given))
     is_new = kept is not None and not kept.exists()
-    warning = None if kept is None else judged_before.remember(kept, found.runs, question)
+    warnings = () if kept is None else judged_before.remember(kept, found.runs, question)
     notes = [judged_before.note(kept)] if kept is not None and is_new and kept.exists() else []
-    judged = dataclasses.replace(judged, warnings=() if warning is None else (warning,))
+    judged = dataclasses.replace(judged, warnings=warnings)
     _write(judged, outputs)
     _print(judged, outputs, notes, as_json=bool(given.flags["--json"]))
     return _exit_code(judged, required)
@@ -149,6 +150,7 @@ def _asked(flags: Mapping[str, str | None], mistakes: list[str]) -> "Asked":
     if repeats not in (None, "mean"):
         mistakes.append(f"--repeats={repeats}: must be mean")
     names = ("arm", "seed", "view", "item", "step", "value", "metric", "run")
+    names += ("baseline", "primary", "without")
     return roles.Asked(
         **{name: flags[f"--{name}"] for name in names},
         at=roles.check_at(flags["--at"], mistakes),

@@ -8,7 +8,7 @@ USAGE = Usage(
     command="report",
     what="make the tables and report.html of a run again",
     position="DIR",
-    position_help="the --workdir of an earlier compare",
+    position_help="the --workdir of an earlier compare or train",
     flags={"--experiment": arguments.OWN_PIECES},
     examples=("jaxreg report runs/cat_sat",),
 )

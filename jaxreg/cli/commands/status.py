@@ -1,6 +1,7 @@
 """`jaxreg status`: what a run is doing, from its directory alone."""
 
 import datetime
+import shlex
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -20,7 +21,7 @@ USAGE = Usage(
 )
 
 _NO_PAGE = {
-    "train": "train writes none: numbers in results.json, curves in tensorboard/",
+    "train": "jaxreg report {directory} writes it",
     "counterfactual": "counterfactual writes none: its numbers go into the page of the run above",
 }
 
@@ -78,7 +79,7 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
     lines += _machine_lines(
         machine, "of training not saved yet" if found["lock"]["at_work"] else "of training lost"
     )
-    lines.append(("report", found["report"] or _NO_PAGE.get(found["kind"], "not written yet")))
+    lines.append(("report", found["report"] or _no_page(found)))
     if found["state"] != "done" or found["command"]:
         lines.append(
             (
@@ -88,6 +89,14 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
         )
     lines += [("damaged", line) for line in found["damaged"]]
     return [printable(f"{name:11}{text}" if name else text) for name, text in lines]
+
+
+def _no_page(found: Mapping) -> str:
+    """How a page comes about that is not there."""
+    if found["kind"] == "train" and not found["has_results"]:
+        return "not written yet"
+    how = _NO_PAGE.get(found["kind"], "not written yet")
+    return how.format(directory=shlex.quote(found["directory"]))
 
 
 def _state_text(found: Mapping) -> str:

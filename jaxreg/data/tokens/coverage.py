@@ -15,10 +15,15 @@ def used(settings: Settings) -> str:
     sizes, length = _sizes(settings), settings.length
     parts = [
         f"{side} {wanted[side]:,} windows x {length:,} = {wanted[side] * length:,} of"
-        f" {sizes[side]:,} ({100 * wanted[side] * length / sizes[side]:.2g}%)"
+        f" {sizes[side]:,} ({_percent(wanted[side] * length / sizes[side])})"
         for side in SIDES
     ]
     return f"tokens that are used: {'; '.join(parts)}; more by data.num_train, data.num_eval"
+
+
+def _percent(share: float) -> str:
+    """ "100%", "26%", "2.6%"."""
+    return f"{100 * share:.0f}%" if share >= 0.1 else f"{100 * share:.2g}%"
 
 
 def too_long(settings: Settings) -> str | None:

@@ -113,8 +113,8 @@ def deal(corpus: Corpus, settings: Settings) -> dict[str, Int64[np.ndarray, "p 3
         if len(sizes) < 2:
             raise ValueError(
                 f"data.path: {settings.path} has one document, and no document is in two splits:"
-                " name a file with val in its name, or say what documents are (data.separator,"
-                " data.documents)"
+                " name a file with val in its name, or say what a document is"
+                " (--config.data.documents=line of a text, --config.data.separator=ID of ids)"
             )
         order = generator("tokens", settings.seed, "documents").permutation(len(sizes))
         held_out = np.isin(groups, _held_out(sizes, order, settings.held_out_rate))
@@ -173,7 +173,8 @@ def _places(streams: dict[str, Stream], settings: Settings) -> dict[str, Int64[n
     if len(fresh) < wanted["validation"]:
         raise ValueError(
             f"data.num_eval is {wanted['validation']}; of {most} windows of the documents of"
-            f" validation {most - len(fresh)} are in training, word for word"
+            f" validation {most - len(fresh)} are in training, word for word: take at most"
+            f" {len(fresh)}"
         )
     return {"train": train, "validation": np.sort(fresh[: wanted["validation"]])}
 

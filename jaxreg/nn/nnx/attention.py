@@ -15,7 +15,7 @@ from jaxreg.typing import Array, Bool, DTypeLike, Float, Int, PRNGKey, Scalar
 
 @module_class
 class SelfAttention(Module):
-    """`jaxreg.nn.SelfAttention` for NNX, with the same fields; see the package's docstring.
+    """`jaxreg.nn.SelfAttention` for NNX, with the same fields; `jaxreg.nn.nnx` says what differs.
 
     Example:
       >>> import jax.numpy as jnp

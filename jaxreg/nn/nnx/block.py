@@ -21,7 +21,7 @@ from jaxreg.typing import Array, Bool, DTypeLike, Float, Int, MlpKind, PRNGKey, 
 
 @module_class
 class LayerScale(nnx.Module):
-    """`jaxreg.nn.LayerScale` for NNX, the same; see the package's docstring.
+    """`jaxreg.nn.LayerScale` for NNX, the same; `jaxreg.nn.nnx` says what differs.
 
     Example:
       >>> import jax.numpy as jnp
@@ -48,7 +48,7 @@ class LayerScale(nnx.Module):
 
 @module_class
 class Mlp(Module):
-    """`jaxreg.nn.Mlp` for NNX, with the same fields and numbers; see the package's docstring.
+    """`jaxreg.nn.Mlp` for NNX, with the same fields and numbers; `jaxreg.nn.nnx` says what differs.
 
     Example:
       >>> import jax.numpy as jnp
@@ -94,7 +94,7 @@ class Mlp(Module):
         dropout: MlpDropout | None = None,
         layer: int | Int[Array, ""] | None = None,
     ) -> Float[Array, "b t d"]:
-        """As in Linen; `dropout`, `layer`: see the package's docstring."""
+        """As in Linen; `jaxreg.nn.nnx` says what `dropout` and `layer` are."""
         layer = self.layer if layer is None else layer
         dropout = self.dropout if dropout is None else dropout
         if not self.is_training(train, deterministic):
@@ -108,7 +108,7 @@ class Mlp(Module):
 
 @module_class
 class TransformerBlock(Module):
-    """`jaxreg.nn.TransformerBlock` for NNX, with the same fields; see the package's docstring.
+    """`jaxreg.nn.TransformerBlock` for NNX, the same fields; `jaxreg.nn.nnx` says what differs.
 
     Example:
       >>> import jax.numpy as jnp

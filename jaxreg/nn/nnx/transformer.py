@@ -30,7 +30,7 @@ from jaxreg.typing import Array, Bool, DTypeLike, Float, Int, PRNGKey, Remat, Sc
 
 @module_class
 class Transformer(Module):
-    """`jaxreg.nn.Transformer` for NNX, with the same fields; see the package's docstring.
+    """`jaxreg.nn.Transformer` for NNX, with the same fields; `jaxreg.nn.nnx` says what differs.
 
     Example:
       >>> import jax.numpy as jnp
@@ -124,7 +124,7 @@ class Transformer(Module):
         logit_softcap: Scalar | None = None,
         sow_weights: bool = False,
     ) -> Float[Array, "b t v"] | Float[Array, "b v"] | Float[Array, "b r v"]:
-        """Logits, as in Linen, drawing once from `rngs`; see the package's docstring.
+        """Logits, as in Linen, drawing once from `rngs`; `jaxreg.nn.nnx` says what differs.
 
         Raises:
           ValueError: features for a model that was built without their `feature_width`, or none for

@@ -21,6 +21,8 @@ CHANCE_BAND = 0.04
 """Allowed distance of an arm's mean from chance on leak views; three standard errors if more."""
 OVERFIT_TRAIN, OVERFIT_VALIDATION = 0.99, 0.95
 """Over-fitted regime: the baseline's least accuracy on train, and its most on validation."""
+OVERFIT_RISE = 0.05
+"""The same of losses: nats by which the baseline's validation loss ends above its lowest point."""
 STEADY = 0.01
 """Nats between the losses of the two modes of a model without dropout, at most, once its loss has
 stopped falling (CATSAT after 400 steps: below .0005); more says that it still falls."""
@@ -101,9 +103,9 @@ def dropout_reaches(arm: DropoutArm, reference: DropoutArm) -> Control | None:
     Both losses are those of the training sentences, in training mode (the mean since the evaluation
     before) and in evaluation mode at the last evaluation: so another learning rate or another model
     does not matter. Where the reference's losses are far apart (`STEADY`), its loss was falling in
-    between, dropout makes it fall slower, and an excess that is not higher says nothing: unless it
-    is the very same, as that of dropout that reaches nothing. Dropout that is higher in one place
-    and lower in another may go either way, and is not asked.
+    between, dropout makes it fall slower, and an excess that is not higher by as much says nothing:
+    unless it is the very same, as that of dropout that reaches nothing. Dropout that is higher in
+    one place and lower in another may go either way, and is not asked.
     """
     changes = [rate - reference.rates.get(name, 0.0) for name, rate in arm.rates.items()]
     drops_more = bool(changes) and max(changes) > 0 and min(changes) >= 0
@@ -116,7 +118,8 @@ def dropout_reaches(arm: DropoutArm, reference: DropoutArm) -> Control | None:
         return Control(name, what, None, f"no training loss of a run of {missing}")
     detail = f"{arm.name} by {arm.excess:.3f} nats, {reference.name} by {reference.excess:.3f}"
     higher, same = arm.excess > reference.excess, arm.excess == reference.excess
-    if not higher and not same and reference.excess > STEADY:
+    unclear = arm.excess < reference.excess + STEADY and not same
+    if unclear and reference.excess > STEADY:
         return Control(name, what, None, f"{detail}, whose loss was still falling")
     return Control(name, what, higher, detail)
 
@@ -189,7 +192,7 @@ def beats_unigram(view: str, arm: str, loss: float, unigram: float) -> Control:
     """
     return Control(
         "beats_unigram",
-        f"the baseline beats the unigram model by {UNIGRAM_MARGIN:g} nats on {view}",
+        f"the baseline beats the unigram model by at least {UNIGRAM_MARGIN:g} nats on {view}",
         loss <= unigram - UNIGRAM_MARGIN,
         f"{arm} at its best evaluation {loss:.3f} nats, unigram {unigram:.3f}",
     )
@@ -204,12 +207,15 @@ def informative_views(
       views: all that were compared. uninformative: view -> why it separates no arms.
     """
     informative = set(views) - set(uninformative)
+    all_of_them = (
+        f"all {len(informative)} views are" if len(informative) > 1 else "the only view is"
+    )
     return Control(
         "informative_views",
         "the primary view can tell arms apart",
         primary not in uninformative,
         "; ".join(f"{name}: {why}" for name, why in uninformative.items())
-        or f"all {len(informative)} views are informative",
+        or f"{all_of_them} informative",
     )
 
 

@@ -24,20 +24,21 @@ def change(arm: Sequence[float | int], baseline: Sequence[float | int]) -> Error
     """The change of the errors, and its 95% interval; None where the baseline has no errors.
 
     Args:
-      arm, baseline: accuracies, fractions of 1, one per seed, in the same order.
+      arm, baseline: accuracies, fractions of 1, one per seed, of the same seeds in the same order.
 
     Returns:
       The ratio of two means, and its t interval by the residuals d - ratio * e of the seeds (d the
-      difference of the errors, e the baseline's); NaN ends for a single seed.
+      difference of the errors, e the baseline's); NaN ends for a single seed. None, too, where the
+      numbers of seeds differ.
 
     Source: Cochran 1977, Sampling Techniques, 3rd ed., section 6.4 (the ratio estimate's variance).
     """
     from scipy import special
 
     errors = 1.0 - np.asarray(baseline, np.float64)
-    differences = np.asarray(baseline, np.float64) - np.asarray(arm, np.float64)
-    if errors.shape != differences.shape or errors.size == 0 or not errors.mean() > 0:
+    if len(arm) != errors.size or errors.size == 0 or not errors.mean() > 0:
         return None
+    differences = np.asarray(baseline, np.float64) - np.asarray(arm, np.float64)
     found = float(differences.mean() / errors.mean())
     if errors.size == 1:
         return ErrorChange(found, (math.nan, math.nan))

@@ -402,11 +402,12 @@ def judge_runs(runs: Runs, question: Question) -> Outcome:
 
     `results` has besides, where `judge` has none: "primary", "claim", "higher_is_better", "pairing"
     (paired, why, correlation), "test", "looks" (planned, look), "notes"; "seeds_by_arm" where
-    the arms' seeds differ; and in each row of "comparisons" "pairing", "runs" (of the arm, of the
-    baseline), "effect" ("better", "worse", "equal" as seen), "always_valid95" (of paired runs: an
-    interval that holds however often one looks, null where it is unbounded) and, on the primary
-    view, "reason" of the verdict and "harm_excluded" (of a negligible effect: whether a loss of the
-    margin is excluded, too).
+    the arms' seeds differ; "without_score" (arm -> seeds) where runs have none on the primary view;
+    and in each row of "comparisons" "pairing", "runs" (of the arm, of the baseline), "effect"
+    ("better", "worse", "equal" as seen), "always_valid95" (of paired runs: an interval that holds
+    however often one looks, null where it is unbounded) and, on the primary view, "reason" of the
+    verdict and "harm_excluded" (of a negligible effect: whether a loss of the margin is excluded,
+    too).
     "per_seed" of a row is empty where nothing is paired. "per_seed" of an arm has no run that was
     left out. "ci95" is None where a single run is left.
 
@@ -441,7 +442,9 @@ def judge_runs(runs: Runs, question: Question) -> Outcome:
         "controls": _known_arms(design, verdicts, aa, None)
         | _informative(question.primary, views, uninformative),
     }
-    found |= {"diverged": dict(prepared.lost)} if prepared.lost else {}
+    if prepared.lost:
+        found["diverged"] = {arm: len(seeds) for arm, seeds in prepared.lost.items()}
+        found["without_score"] = {arm: list(seeds) for arm, seeds in prepared.lost.items()}
     return Outcome(found | _described(prepared, samples_of), verdicts, uninformative)
 
 
@@ -460,7 +463,7 @@ def _untestable(
     question, found = prepared.question, {}
 
     def all_lost(arm: str) -> bool:
-        return arm in prepared.lost and prepared.lost[arm] == len(prepared.seeds[arm])
+        return arm in prepared.lost and len(prepared.lost[arm]) == len(prepared.seeds[arm])
 
     for arm, row in samples_of.items():
         if all_lost(arm) and all_lost(question.baseline):

@@ -1,11 +1,18 @@
-"""Lines that say what a judgement of runs rests on: pairing, diverged runs, sizes, looks."""
+"""Lines that say what a judgement of runs rests on: pairing, lost runs, margin, sizes, looks."""
 
 from collections.abc import Mapping
+
+import numpy as np
 
 from jaxreg.study.analysis import samples, two_samples
 from jaxreg.study.analysis.run_samples import Prepared
 from jaxreg.study.analysis.samples import Sample
 from jaxreg.study.analysis.two_samples import Unpaired
+
+LARGE_SHARE = 0.5
+"""A margin on scores from 0 to 1 that is hardly meant."""
+POINTS = 5
+"""Percentage points of the example beside it."""
 
 
 def notes(prepared: Prepared, primary: Mapping[str, Sample]) -> list[str]:
@@ -17,7 +24,7 @@ def notes(prepared: Prepared, primary: Mapping[str, Sample]) -> list[str]:
     question = prepared.question
     family = [arm for arm in primary if arm != question.aa and arm not in question.known]
     num_tests = len(family) * question.looks
-    lines = [prepared.pairing.why, *prepared.notes]
+    lines = [prepared.pairing.why, *prepared.notes, *_large_margin(prepared)]
     for arm in family:
         line = _cannot_decide(primary[arm], question.alpha, num_tests)
         lines += [f"{arm}: {line}"] if line else []
@@ -29,6 +36,29 @@ def notes(prepared: Prepared, primary: Mapping[str, Sample]) -> list[str]:
             f" {question.looks} looks, with p = 1 for the other looks"
         )
     return lines
+
+
+def _large_margin(prepared: Prepared) -> list[str]:
+    """A line on a margin of another scale than the scores; [] where it may be meant."""
+    margin, primary = prepared.question.margin, prepared.question.primary
+    held = np.concatenate([row[primary] for row in prepared.scores.values()])
+    held = held[np.isfinite(held)]
+    if margin is None or not held.size:
+        return []
+    low, high = float(held.min()), float(held.max())
+    spread, shares = high - low, low >= 0 and high <= 1
+    if margin > spread:
+        label = "negligible" if prepared.question.claim == "superiority" else "supported"
+        line = (
+            f"margin {margin:g} is larger than all differences between scores ({spread:.2g}): an"
+            f" arm can only be '{label}', or undecided"
+        )
+    elif shares and margin >= LARGE_SHARE:
+        line = f"margin {margin:g} is half or more of the scale from 0 to 1"
+    else:
+        return []
+    points = f"; scores are from 0 to 1, where {POINTS} points are {POINTS / 100:g}"
+    return [line + (points if shares else "")]
 
 
 def _cannot_decide(sample: Sample, alpha: float, num_tests: int) -> str | None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -42,8 +43,8 @@ class Prepared:
     Attributes:
       seeds: arm -> the seeds of its runs.
       scores: arm -> view -> one score per run; NaN where a run is left out.
-      lost: arm -> how many of its runs have no score on the primary view; arms without any are
-        left out.
+      lost: arm -> the seeds of its runs that have no score on the primary view; arms without any
+        are left out.
       pairing: of all arms but `Question.aa`, which is paired only if its seeds are the baseline's.
       notes: lines that say what was done with diverged runs.
     """
@@ -51,7 +52,7 @@ class Prepared:
     question: Question
     seeds: Mapping[str, tuple[Seed, ...]]
     scores: Mapping[str, Mapping[str, Vector]]
-    lost: Mapping[str, int]
+    lost: Mapping[str, tuple[Seed, ...]]
     pairing: Pairing
     notes: tuple[str, ...]
 
@@ -93,10 +94,10 @@ def prepare(runs: Runs, question: Question) -> Prepared:
         raise UserErrors(mistakes)
     filled, notes = _filled(runs, question)
     lost = {
-        arm: int(np.count_nonzero(~np.isfinite(row[question.primary])))
+        arm: tuple(_without_score(runs.seeds[arm], row[question.primary]))
         for arm, row in runs.scores.items()
     }
-    lost = {arm: count for arm, count in lost.items() if count}
+    lost = {arm: seeds for arm, seeds in lost.items() if seeds}
     pairing = _pairing(runs, question, filled)
     return Prepared(question, runs.seeds, filled, lost, pairing, tuple(notes))
 
@@ -174,7 +175,7 @@ def _of_pairing(runs: Runs, question: Question) -> Iterator[str]:
 def _how_they_differ(runs: Runs, question: Question, arm: str) -> str:
     lacks, more = differing(runs, arm, question.baseline, _dropped_on(question))
     said = [f"lacks {_seeds(lacks)}"] if lacks else []
-    said += [f"has {_seeds(more)} more"] if more else []
+    said += [f"also has {_seeds(more)}"] if more else []
     return " and ".join(said)
 
 
@@ -244,20 +245,18 @@ def _pairing(runs: Runs, question: Question, filled: Mapping[str, Mapping[str, V
 def _why_unpaired(
     runs: Runs, question: Question, arms: Sequence[str], others: Sequence[str]
 ) -> str:
-    """Which arms have other seeds, and which lose their pairing by it: all are paired, or none."""
-    why = f"unpaired: other seeds than the baseline: {', '.join(others)}"
+    """Which arms have other seeds, and how the rest can be paired, where there is a rest."""
     how = [f"{arm} {_how_they_differ(runs, question, arm)}" for arm in others[:_MOST_LISTED]]
-    more = f"; and {len(others) - len(how)} more" if len(others) > len(how) else ""
-    why += f" ({'; '.join(how)}{more})"
-    alike = [arm for arm in arms if arm not in set(others)]
-    if alike:
-        named = ", ".join(alike[:_MOST_LISTED])
-        more = f" and {len(alike) - _MOST_LISTED} more" if len(alike) > _MOST_LISTED else ""
-        why += (
-            f"; {named}{more} with the baseline's seeds unpaired, too, since all arms are paired or"
-            " none: without the arms of other seeds they may be paired"
-        )
-    return why
+    more = f"; and {len(others) - len(how)} more arms" if len(others) > len(how) else ""
+    why = f"unpaired: not every arm has the baseline's seeds: {'; '.join(how)}{more}"
+    if len(others) == len(arms):
+        return why
+    flag = "--without=" + ",".join(others if len(others) <= _MOST_LISTED else ["ARM", "ARM"])
+    which = "that arm" if len(others) == 1 else "those arms"
+    return (
+        f"{why}. Either all arms are paired, or none. To pair the rest, run the missing seeds, or"
+        f" leave {which} out: {shlex.quote(flag)}"
+    )
 
 
 def _is_above_zero(correlation: float, num_seeds: int) -> bool:

@@ -1,5 +1,6 @@
 """The words around the numbers: what is asked, what was found, and what to type to do it again."""
 
+import dataclasses
 import math
 import shlex
 from collections.abc import Mapping, Sequence
@@ -340,7 +341,9 @@ def underpowered(
     diverged: Mapping[str, int] | None = None,
     metric: Metric = ACCURACY,
 ) -> str:
-    """One line: how many cells beside the primary view have too few seeds for the margin.
+    """One line: how many differences beside the primary view are open for want of seeds.
+
+    Those whose interval leaves out 0 are not.
 
     Args:
       comparisons, diverged: of results.json.
@@ -349,19 +352,24 @@ def underpowered(
     if _all_diverged(experiment, diverged or {}, runs):
         return "Every run diverged: no number of seeds would show an effect."
     secondary = [
-        row["seeds_needed"]
+        row
         for row in comparisons
         if row["split"] != experiment.primary and experiment.arms[row["arm"]].kind == "arm"
     ]
-    needed = [seeds for seeds in secondary if seeds is not None]
+    needed = [
+        row["seeds_needed"]
+        for row in secondary
+        if row["seeds_needed"] is not None and row["ci95"][0] <= 0 <= row["ci95"][1]
+    ]
     margin = metric.margin(experiment.margin)
     if any(len(row["per_seed"]) < 2 for row in comparisons):
         return f"One seed has no spread: how many would have 80% power for {margin} is not known."
     if not needed:
-        return f"Every other cell has the seeds that 80% power for {margin} needs."
+        return f"On the other views the seeds suffice to see {margin} (with 80% power)."
     return (
-        f"On other views {len(needed)} of {len(secondary)} differences have too few seeds for 80%"
-        f" power to see {margin}; they need {_up_to(needed)}, each said in the report."
+        f"On the other views {len(needed)} of {len(secondary)} differences"
+        f" {'needs' if len(needed) == 1 else 'need'} more seeds: to see {margin} with 80% power"
+        f" takes {_up_to(needed)}, each said in the report."
     )
 
 
@@ -371,16 +379,51 @@ def _up_to(numbers: Sequence[int]) -> str:
     return str(low) if low == high else f"{low} to {high}"
 
 
-def of_one_run(results: Mapping[str, Any]) -> list[str]:
-    """One line on a single run of next tokens: its loss against that of the unigram model."""
-    if results.get("metric") is None or "beats_unigram" not in results["controls"]:
-        return []
+@dataclasses.dataclass(frozen=True)
+class Moments:
+    """When a single run had which validation loss.
+
+    Attributes:
+      kept: the step of the parameters that are kept, and that its results are of.
+      keeps_best: whether these are the best ones, not the last.
+      lowest: the lowest validation loss in nats; None where it was not followed.
+      lowest_step: its step.
+      unigram: the loss of the unigram model.
+    """
+
+    kept: int
+    keeps_best: bool
+    lowest: float | None
+    lowest_step: int
+    unigram: float
+
+
+MUCH_LOWER = 0.05
+"""Nats by which an earlier evaluation is better than what is kept, so that it is said."""
+
+
+def of_one_run(results: Mapping[str, Any], moments: Moments) -> list[str]:
+    """Lines on a single run of next tokens: its losses, and when its validation loss was lowest."""
     [row] = results["arms"].values()
     losses = ", ".join(
         f"{view} {cell['mean']:.3f} nats (perplexity {perplexity(cell['mean'])})"
         for view, cell in row.items()
     )
-    return [f"loss: {losses}; {results['controls']['beats_unigram']['detail']}"]
+    when = "the best evaluation, step" if moments.keeps_best else "the last step,"
+    lines = [f"loss at {when} {moments.kept}: {losses}"]
+    unigram = f"a unigram model has {moments.unigram:.3f}"
+    if moments.lowest is None:
+        return [*lines, unigram]
+    lines.append(
+        f"lowest validation loss {moments.lowest:.3f} at step {moments.lowest_step}; {unigram}"
+    )
+    over = row["validation"]["mean"] - moments.lowest
+    if over > MUCH_LOWER and not moments.keeps_best:
+        lines.append(
+            f"the parameters that are kept are the last ones, {over:.3f} nats above the lowest;"
+            " --config.stopping.keep_best=True keeps the best"
+        )
+    return lines
 
 
 def _interval(ci95: Sequence[float], metric: Metric) -> str:

@@ -12,6 +12,8 @@ from jaxreg.errors import DONE, UserErrors
 from jaxreg.store.atomic import write_json, write_text
 from jaxreg.study.analysis import controls, verdict
 from jaxreg.study.claims import markdown, page
+from jaxreg.study.claims.cautions import edges
+from jaxreg.study.claims.tuning import TuningOutcome
 from jaxreg.study.claims.verdicts import JUDGED, NOT_RUN, judged_entry, second
 
 _EARLIER = re.compile(r", by at least the margin [^ ;,]+$")
@@ -20,6 +22,8 @@ _EARLIER = re.compile(r", by at least the margin [^ ;,]+$")
 
 def judge_again(contents: Mapping[str, Any]) -> dict[str, Any]:
     """ledger.json with new verdicts; values, effects, intervals and preconditions stay.
+
+    A claim of a time before cautions gets those on tuned values at an edge.
 
     Controls are judged anew where their values per seed are kept (from December 2026 on); others
     keep their outcome. A question that was not testable stays so, unless a control of it that
@@ -35,6 +39,8 @@ def judge_again(contents: Mapping[str, Any]) -> dict[str, Any]:
     for claim in claims:
         if "questions" in claim:
             claim["questions"] = [dict(question) for question in claim["questions"]]
+        if "cautions" not in claim and (lines := _edges(claim)):
+            claim["cautions"] = lines
     pairs = _aa_pairs(claims, alpha)
     comparisons = []
     for _, question in _asked(claims):
@@ -88,6 +94,17 @@ def _asked(claims: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     for claim in claims:
         for question in claim.get("questions", ()):
             yield claim["id"], question
+
+
+def _edges(claim: Mapping[str, Any]) -> list[str]:
+    """What is said of tuned values at the edge of their candidates."""
+    tuned = {arm["name"]: arm["tuning"] for arm in claim.get("arms", ()) if arm.get("tuning")}
+    return edges(
+        {
+            name: TuningOutcome(tuple(each["options"]), tuple(each["scores"]), each["chosen"])
+            for name, each in tuned.items()
+        }
+    )
 
 
 def _comparison(question: Mapping[str, Any]) -> verdict.Comparison:

@@ -13,7 +13,7 @@ from jaxreg.study.engine.dataset_loader import content_hash
 
 STEPS_PER_SECOND = 600.0
 """Model-steps per second, evaluations included, before any is measured: CATSAT on two cores."""
-MEASURED = "measured in this directory"
+MEASURED = "measured in this directory, evaluations included"
 SECONDS_PER_PROGRAM = 8.0
 """To compile one structure, on two cores."""
 TIMING = "timing.json"

@@ -41,18 +41,24 @@ def cautions(
     design: Design, found: Measurements, gatherer: Gatherer, choices: Mapping[str, TuningOutcome]
 ) -> list[str]:
     """One line for each reason to read the verdicts of a claim or cell with care."""
-    return [*_edges(choices), *_limits(found, gatherer), *_no_better_than_a_guess(design, gatherer)]
+    return [*edges(choices), *_limits(found, gatherer), *_no_better_than_a_guess(design, gatherer)]
 
 
-def _edges(choices: Mapping[str, TuningOutcome]) -> list[str]:
+def edges(choices: Mapping[str, TuningOutcome]) -> list[str]:
+    """One line for each tuned field and edge, with the arms that took the last of its values."""
     at: dict[tuple[str, str], list[str]] = {}
     for arm, choice in choices.items():
         for field, edge in edge_of(choice).items():
             at.setdefault((field, edge), []).append(arm)
     return [
-        f"tuned to the {edge} {field} on offer, so the best may lie outside: {', '.join(arms)}"
+        f"tuned to the {edge} {field} on offer, so the best may lie outside: {_listed(arms)}"
         for (field, edge), arms in at.items()
     ]
+
+
+def _listed(arms: list[str]) -> str:
+    """Names of arms, which may have commas in them."""
+    return ("; " if any("," in arm for arm in arms) else ", ").join(arms)
 
 
 def _limits(found: Measurements, gatherer: Gatherer) -> list[str]:

@@ -21,6 +21,8 @@ from jaxreg.study.design import grid as grids
 from jaxreg.study.design.components import SOURCES
 from jaxreg.study.design.grid import Cell, Grid
 
+_FAR_BETTER = "the baseline is far better than the unigram model"
+
 
 @dataclasses.dataclass(frozen=True)
 class LoadedGrid:
@@ -108,7 +110,8 @@ def _resolved(
 def _not_of_next_tokens(claim: Claim, arms: Mapping[str, ArmDesign]) -> list[str]:
     """A precondition of next tokens where something else is asked."""
     dataset = next(iter(arms.values())).values["data.dataset"]
-    if not claim.preconditions or SOURCES[dataset].answers == "every_position":
+    asked = any(condition.what == _FAR_BETTER for condition in claim.preconditions)
+    if not asked or SOURCES[dataset].answers == "every_position":
         return []
     return [f"preconditions: beyond_unigram is of next tokens; {dataset} asks for one answer"]
 
@@ -164,10 +167,11 @@ def secondary_name(arm: str, metric: str) -> str:
 
 def _condition(grid: Grid, name: str) -> Precondition:
     """A precondition of `grids.PRECONDITIONS`."""
-    assert name == "beyond_unigram", "`check_grid` knows no other"
-    return Precondition(
-        "the baseline is far better than the unigram model",
-        grid.baseline,
-        measures.beyond_unigram(grid.primary),
-        at_least=controls.UNIGRAM_MARGIN,
-    )
+    if name == "beyond_unigram":
+        words = _FAR_BETTER
+        measure, least = measures.beyond_unigram(grid.primary), controls.UNIGRAM_MARGIN
+    else:
+        assert name == "overfits", "`check_grid` knows no other"
+        words = "the baseline's loss rises again"
+        measure, least = measures.loss_rise(grid.primary), controls.OVERFIT_RISE
+    return Precondition(words, grid.baseline, measure, at_least=least)

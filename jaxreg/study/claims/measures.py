@@ -275,6 +275,17 @@ def beyond_unigram(view: str) -> Measure:
     return Measure(title, gain, _nothing, **NATS, curves=(view,), is_difference=True)
 
 
+def loss_rise(view: str) -> Measure:
+    """Nats by which a curve's loss stands at the end above its lowest point; 0 if it diverged."""
+
+    def rise(m: MeasuredMember) -> float:
+        losses = m.curve(view)[1]
+        return float(losses[-1] - np.nanmin(losses))
+
+    title = f"loss, {view}, end minus lowest"
+    return Measure(title, rise, _nothing, **NATS, curves=(view,), is_difference=True)
+
+
 def above_chance(view: str) -> Measure:
     """Accuracy minus that of a guess."""
     return Measure(

@@ -1,1 +1,1 @@
-"""What the commands do: compare, train, inspect, counterfactual."""
+"""What the commands do: compare, train, inspect, sample, counterfactual."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 
+from jaxreg.data import Dataset
 from jaxreg.distributed import processes
 from jaxreg.errors import DONE, UserErrors
 from jaxreg.store.atomic import write_json
@@ -23,6 +24,7 @@ from jaxreg.study.engine import (
     comparison,
     dataset_loader,
     looks_ahead,
+    member_scores,
     model_audit,
     off_values,
     run_directory,
@@ -96,8 +98,10 @@ def compare(
         display.opening(experiment.question, experiment.predicted(), asked, line)
         if too_few := summary_text.too_few_seeds(experiment, len(seeds)):
             display.note(too_few)
-        if of_text := scope.used(arms[experiment.baseline]["data"], seeds[0]):
-            display.note(of_text)
+        drawn = list(dict.fromkeys(spec.run_seed for spec in specs))
+        own = arms[experiment.baseline]
+        for line in scope.used(own["data"], drawn, own["train"]["batch_size"]):
+            display.note(line)
         _audit_own_models(arms, display)
         metric = METRICS[experiment.metric]
         display.layout(list(experiment.arms), views, experiment.primary, len(seeds), metric)
@@ -157,6 +161,7 @@ def _report(
         command=command,
         metric=metric,
         accuracy=outcome.results.get("accuracy"),
+        margin=metric.margin(experiment.margin),
     )
 
 
@@ -210,8 +215,10 @@ def budget(
     if not earlier:
         nothing = "no earlier run in this directory: the seeds that 80% power needs are not known"
         return [*lines, nothing]
+    asked = {name for name, arm in experiment.arms.items() if arm.kind == "arm"}
+    own = [row for row in earlier["comparisons"] if row["arm"] in asked]
     return lines + power.of_earlier_run(
-        earlier["comparisons"],
+        own,
         experiment.primary,
         experiment.margin,
         alpha=experiment.alpha,
@@ -258,7 +265,7 @@ def train(config: Config, workdir: Path, *, display: Any) -> int:
         run_directory.begin(workdir, alone, config, arms, alone.seeds, fingerprint(), display)
         example = session.library[specs[0].data]
         looks_ahead.refuse(arms, example)
-        if line := scope.used(config["data"], seed):
+        for line in scope.used(config["data"], [seed], config["train"]["batch_size"]):
             display.note(line)
         display.layout([arm], [view.name for view in example.views], None, 1, metric)
         records = session.train(specs, metric)
@@ -270,7 +277,7 @@ def train(config: Config, workdir: Path, *, display: Any) -> int:
         tensorboard.write_tensorboard(workdir, specs, records)
         session.phases.stop()
         display.closing(
-            [f"seed {seed}", *summary_text.of_one_run(outcome.results)],
+            [f"seed {seed}", *_of_one_run(outcome.results, specs[0], records, example)],
             warnings=summary_text.warnings(alone, outcome.results),
             table=outcome.results["arms"],
             timing=session.phases.seconds,
@@ -281,3 +288,22 @@ def train(config: Config, workdir: Path, *, display: Any) -> int:
         )
 
     return hold(workdir, display, body)
+
+
+def _of_one_run(
+    results: Mapping[str, Any], spec: Spec, records: Mapping[str, Record], dataset: Dataset
+) -> list[str]:
+    """The closing lines of a run of next tokens; none of other data, or where it diverged."""
+    record = records[spec.hash]
+    if dataset.answers == "query" or record.meta["diverged"]:
+        return []
+    view = next(view for view in dataset.views if view.name == "validation")
+    lowest, step = member_scores.lowest_loss(record, view) or (None, 0)
+    moments = summary_text.Moments(
+        record.meta["kept_step"],
+        member_scores.keeps_best(spec.config),
+        lowest,
+        step,
+        dataset.guess_loss_of(view),
+    )
+    return summary_text.of_one_run(results, moments)

@@ -20,7 +20,7 @@ from jaxreg.errors import DONE, UserErrors
 from jaxreg.store.atomic import write_json
 from jaxreg.store.member_store import Record
 from jaxreg.study.analysis import summary_text
-from jaxreg.study.commands import inspect
+from jaxreg.study.commands import inspect, trained_run
 from jaxreg.study.design.experiment import Arm
 from jaxreg.study.engine import member_scores, objective, program, run_directory
 from jaxreg.study.engine.fingerprint import fingerprint
@@ -111,7 +111,8 @@ def find(
       UserErrors: the member is not trained or has nothing to keep, no such training sentence, the
         step did not have it or dropped nothing.
     """
-    chosen_arm, spec, record, dataset = inspect.member(workdir, arm, seed)
+    member = trained_run.read(workdir).member(arm, seed)
+    spec, record, dataset = member.spec, member.record, member.dataset
     _refuse(spec, record, dataset, layer, head)
     row = _row_of(dataset, text)
     drawn = batch_indices(
@@ -134,7 +135,7 @@ def find(
     for at, example in zip(steps.tolist(), examples.tolist(), strict=True):
         dropped = replay(at, example)
         if dropped[_chosen(layer), _chosen(head)].any():
-            return Occurrence(chosen_arm, spec, record, dataset, row, at, example, dropped)
+            return Occurrence(member.arm, spec, record, dataset, row, at, example, dropped)
     which = f"none of the {steps.size} steps that had the sentence dropped any"
     which = which if step is None else f"step {step} dropped none"
     raise UserErrors([f"{which} of these connections of its query's row"])

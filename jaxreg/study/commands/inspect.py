@@ -13,16 +13,14 @@ from rich.text import Text
 
 from jaxreg.attention import masks
 from jaxreg.data import Dataset, Encoded, batch_indices
-from jaxreg.errors import DONE, UserErrors
+from jaxreg.errors import DONE, UserErrors, printable
 from jaxreg.probe import attention as probe
-from jaxreg.store.member_store import Record, Records
+from jaxreg.probe import sampling
+from jaxreg.study.commands import trained_run
+from jaxreg.study.commands.trained_run import TrainedMember
 from jaxreg.study.design.components import SOURCES
-from jaxreg.study.design.experiment import Arm
-from jaxreg.study.engine import run_directory
-from jaxreg.study.engine.dataset_loader import Library
-from jaxreg.study.engine.members import Spec, make_specs
 from jaxreg.study.report import figures
-from jaxreg.study.report.example_sentence import RATE, bits_of, trained_model
+from jaxreg.study.report.example_sentence import RATE, bits_of
 
 TINY = 0.005
 """Weights below it are printed as 0.00 without having been dropped."""
@@ -39,6 +37,8 @@ class Matrices:
     the model says, or None.
     example: the position in the step's batch whose masks these are. real: whether the sentence
     really stood there.
+    text: as it was typed; None: the words with blanks. following: what the model says next, where
+    it was asked for the next token.
     """
 
     weights: np.ndarray
@@ -50,6 +50,18 @@ class Matrices:
     answer: str | None
     example: int
     real: bool
+    text: str | None = None
+    following: str | None = None
+
+    @property
+    def nothing_dropped(self) -> bool:
+        """Whether the step left the weights as they were: a rate of 0, or no dropout."""
+        return self.scale == 1.0 and bool(self.kept[:, :, self.allowed].all())
+
+    @property
+    def title(self) -> str:
+        """The sentence on one line."""
+        return " ".join(self.words) if self.text is None else printable(self.text)
 
 
 def matrices(workdir: Path, arm: str, seed: int, step: int, text: str | None) -> Matrices:
@@ -61,7 +73,8 @@ def matrices(workdir: Path, arm: str, seed: int, step: int, text: str | None) ->
     Raises:
       UserErrors: the member is not trained yet, or the step was never made.
     """
-    _, spec, record, dataset = member(workdir, arm, seed)
+    member = trained_run.read(workdir).member(arm, seed)
+    spec, record, dataset = member.spec, member.record, member.dataset
     if step >= record.meta["last_step"]:
         raise UserErrors(
             [
@@ -69,8 +82,9 @@ def matrices(workdir: Path, arm: str, seed: int, step: int, text: str | None) ->
                 f" {record.meta['last_step'] - 1}"
             ]
         )
-    shown, sentence = encoded(dataset, text)
-    model, params = trained_model(spec, record, dataset)
+    next_tokens = dataset.answers == "every_position"
+    shown, sentence = _window(member, text) if next_tokens else encoded(dataset, text)
+    model, params = member.model, member.params
     length, train = len(sentence.words), spec.config["train"]
     weights = np.asarray(probe.attention_maps(model, params, jnp.asarray(sentence.tokens[None])))[
         :, 0, :, :length, :length
@@ -122,32 +136,68 @@ def matrices(workdir: Path, arm: str, seed: int, step: int, text: str | None) ->
         answer,
         example,
         bool(there.size),
+        text if next_tokens else None,
+        next_in_words(member, sentence.tokens[:length]) if next_tokens else None,
     )
 
 
-def member(workdir: Path, arm: str, seed: int) -> tuple[Arm, Spec, Record, Dataset]:
-    """(arm, member, its record, its data) of a run directory.
+MOST_NEXT = 5
+"""Next tokens that are named."""
+
+
+def next_in_words(member: TrainedMember, ids: np.ndarray) -> str:
+    """The most probable tokens after some ids with their probabilities: "'e' 41%, ' ' 12%".
 
     Raises:
-      UserErrors: no run is there, or the member is not trained yet.
+      UserErrors: the model continues no text.
     """
-    experiment, _, arms, _ = run_directory.read(workdir)
-    library = Library()
     try:
-        [spec] = make_specs(
-            {arm: experiment.arms[arm]},
-            arms,
-            [seed],
-            library.request,
-            run_directory.code_of(workdir),
+        found = sampling.next_probabilities(member.model, member.params, ids, window=member.window)
+    except ValueError as error:
+        raise UserErrors(str(error).splitlines()) from None
+    probabilities = np.asarray(found)
+    most = np.argsort(-probabilities[1:], kind="stable")[:MOST_NEXT] + 1
+    named = (
+        f"{member.spelling.name(n)} {_percent(float(probabilities[n]))}" for n in most.tolist()
+    )
+    return ", ".join(named)
+
+
+def _percent(probability: float) -> str:
+    """Such as "41%" and "0.3%"."""
+    return f"{100 * probability:.0f}%" if probability >= 0.0095 else f"{100 * probability:.1g}%"
+
+
+def typed(member: TrainedMember, text: str) -> np.ndarray:
+    """The ids of a text.
+
+    Raises:
+      UserErrors: no token, or one that the data set has not.
+    """
+    try:
+        return member.encode(text)
+    except ValueError as error:
+        raise UserErrors([f"--text: {error}"]) from None
+
+
+def _window(member: TrainedMember, text: str | None) -> tuple[tuple[str, ...], Encoded]:
+    """(tokens to show, the text as a row) of data whose every position is asked.
+
+    Raises:
+      UserErrors: no text, one that is too long, or one of unknown tokens.
+    """
+    dataset, length = member.dataset, member.window
+    if text is None:
+        raise UserErrors(
+            [f"--text: is missing; the rows of {dataset.name} are {length} tokens long, give a few"]
         )
-        dataset = library[spec.data]
-    finally:
-        library.close()
-    record = Records(workdir / "members").get(spec.hash)
-    if record is None:
-        raise UserErrors([f"{workdir}: arm {arm!r} at seed {seed} is not trained; run it again"])
-    return experiment.arms[arm], spec, record, dataset
+    ids = typed(member, text)
+    if len(ids) > length:
+        raise UserErrors([f"--text: {text!r} has {len(ids)} tokens; 1 to {length} fit"])
+    tokens = np.zeros(length, np.int32)
+    tokens[: len(ids)] = ids
+    words = tuple(dataset.tokens[token] for token in ids)
+    return words, Encoded(tokens, words, -1, -1, -1, -1, ())
 
 
 def encoded(dataset: Dataset, text: str | None) -> tuple[tuple[str, ...], Encoded]:
@@ -158,11 +208,6 @@ def encoded(dataset: Dataset, text: str | None) -> tuple[tuple[str, ...], Encode
     """
     if dataset.splits["train"].features is not None:
         raise UserErrors([f"{dataset.name} has no words: there is no sentence to look at"])
-    if text is None and dataset.answers == "every_position":
-        length = dataset.splits["train"].tokens.shape[1]
-        raise UserErrors(
-            [f"--text: is missing; the rows of {dataset.name} are {length} tokens long, give a few"]
-        )
     try:
         return SOURCES[dataset.name].row_of(text, dataset)
     except ValueError as error:
@@ -184,12 +229,37 @@ def inspect(
     found = matrices(workdir, arm, seed, step, text)
     layers = _chosen("--layer", layer, found.weights.shape[0])
     heads = _chosen("--head", head, found.weights.shape[1])
-    dropped = 1 - found.kept[:, :, found.allowed].mean()
     console.print(
-        f"[bold]{' '.join(found.words)}[/bold]   arm {arm}, seed {seed}, masks of step {step}"
+        Text.assemble((found.title, "bold"), f"   arm {arm}, seed {seed}, {_moment(found, step)}")
     )
     if found.answer is not None:
         console.print(f"the model says: [bold]{found.answer}[/bold]")
+    if found.following is not None:
+        console.print(Text.assemble("the model says next: ", (found.following, "bold")))
+    console.print(_dropped_in_words(found))
+    for n in layers:
+        for h in heads:
+            for table in _tables(found, n, h, console):
+                console.print(table, crop=False)  # of a long sentence no column is left out
+    later = "" if found.allowed.all() else "   [dim]·[/dim] later, not attended"
+    crosses = "" if found.nothing_dropped else "[red]×[/red] dropped by this step   "
+    console.print(
+        f"{crosses}[dim]0.00[/dim] tiny, not dropped{later}   rows: who looks; columns: at whom"
+    )
+    if output is not None:
+        draw(found, layers, heads, f"{arm}, seed {seed}, {_moment(found, step)}", output)
+        console.print(f"picture: {output}")
+    return DONE
+
+
+def _moment(found: Matrices, step: int) -> str:
+    return "evaluation" if found.nothing_dropped else f"masks of step {step}"
+
+
+def _dropped_in_words(found: Matrices) -> str:
+    """Which masks these are, and how much they dropped."""
+    if found.nothing_dropped:
+        return "no attention dropout: every step left the connections as they are"
     where = (
         "where the sentence stood in that step's batch"
         if found.real
@@ -198,23 +268,11 @@ def inspect(
             " place"
         )
     )
-    console.print(
+    dropped = 1 - found.kept[:, :, found.allowed].mean()
+    return (
         f"example {found.example}: {where}; {100 * dropped:.0f}% of the connections dropped, kept"
         f" ones times {found.scale:.3f}"
     )
-    for n in layers:
-        for h in heads:
-            for table in _tables(found, n, h, console):
-                console.print(table, crop=False)  # of a long sentence no column is left out
-    later = "" if found.allowed.all() else "   [dim]·[/dim] later, not attended"
-    console.print(
-        f"[red]×[/red] dropped by this step   [dim]0.00[/dim] tiny, not dropped{later}   rows: who"
-        " looks; columns: at whom"
-    )
-    if output is not None:
-        draw(found, layers, heads, f"{arm}, seed {seed}, step {step}", output)
-        console.print(f"picture: {output}")
-    return DONE
 
 
 def _chosen(name: str, index: int | None, count: int) -> Sequence[int]:
@@ -230,6 +288,8 @@ def _tables(found: Matrices, layer: int, head: int, console: Console) -> list[Ta
     name = f"layer {layer}, head {head}: trained"
     weights, kept = found.weights[layer, head], found.kept[layer, head]
     before = _cells(found, weights, np.zeros_like(kept))
+    if found.nothing_dropped:
+        return [_table(found, name, before)]
     after = _cells(found, weights * found.scale, ~kept)
     both = [[*left, Text("|"), *right] for left, right in zip(before, after, strict=True)]
     wide = _table(found, f"{name}, and as this step left it", both, copies=2)
@@ -278,17 +338,23 @@ def _weight(weight: float) -> Text:
 def draw(
     found: Matrices, layers: Sequence[int], heads: Sequence[int], title: str, path: Path
 ) -> None:
-    """Writes the matrices as a PNG: trained ones above; below, one step's, drops crossed out."""
-    rows, columns = 2 * len(layers), len(heads)
+    """Writes the matrices as a PNG: trained ones above; below, one step's, drops crossed out.
+
+    Where nothing was dropped there are only the trained ones.
+    """
+    copies = 1 if found.nothing_dropped else 2
+    rows, columns = copies * len(layers), len(heads)
     with figures.style({}):
         figure = figures.new((2.6 * columns + 1, 2.6 * rows + 1), layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False)
-        figure.suptitle(f"{' '.join(found.words)}\n{title}")
+        figure.suptitle(f"{found.title}\n{title}")
         for i, layer in enumerate(layers):
             for j, head in enumerate(heads):
                 weights, kept = found.weights[layer, head], found.kept[layer, head]
                 name = f"layer {layer}, head {head}: trained"
-                _panel(axes[2 * i, j], weights, found.words, name, None)
+                _panel(axes[copies * i, j], weights, found.words, name, None)
+                if found.nothing_dropped:
+                    continue
                 after = np.where(kept, weights * found.scale, 0)
                 dropped = ~kept & found.allowed
                 _panel(axes[2 * i + 1, j], after, found.words, "after this step's drops", dropped)

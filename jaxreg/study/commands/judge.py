@@ -13,7 +13,7 @@ from jaxreg.errors import UserErrors, collecting
 from jaxreg.study.analysis.judge import Outcome, judge_runs
 from jaxreg.study.analysis.runs import Question, Runs
 from jaxreg.study.analysis.verdict import Verdict
-from jaxreg.study.tables import checks, files, reading, roles, run_names
+from jaxreg.study.tables import checks, files, leaving_out, reading, roles, run_names
 from jaxreg.study.tables.checks import CLAIMS, Wanted
 from jaxreg.study.tables.reading import Reading
 from jaxreg.study.tables.roles import Asked
@@ -34,6 +34,16 @@ class Judgement:
       outcome: of the judge.
       warnings: what must be read before any number.
       command: what to type to do it again; "" where it was no command.
+
+    Example:
+      >>> import jaxreg
+      >>> scores = {"none": {"acc": [0.71, 0.70, 0.72, 0.71, 0.69, 0.70]},
+      ...           "dropout": {"acc": [0.78, 0.77, 0.78, 0.79, 0.77, 0.76]}}
+      >>> found = jaxreg.judge(scores, baseline="none", margin=0.02)
+      >>> found.verdicts["dropout"].label
+      'supported'
+      >>> [row["arm"] for row in found.results["comparisons"]]
+      ['dropout']
     """
 
     runs: Runs
@@ -121,6 +131,7 @@ def judge(
     lower_is_better: bool = False,
     higher_is_better: bool = False,
     arm: str | None = None,
+    without: str | Sequence[str] | None = None,
     seed: str | None = None,
     view: str | None = None,
     primary: str | None = None,
@@ -162,6 +173,7 @@ def judge(
       lower_is_better: for a loss.
       higher_is_better: for a score whose name reads as a loss, and which is none.
       arm, seed, view, value, item, step: columns; None: found by their usual names.
+      without: arms to be left out of the table: names, or one text with commas.
       primary: the view that gets verdicts; needed where there are several.
       at: of several steps of a run: the last one, the one with the best score, or this one.
       run: the pattern of names of runs or folders, such as "{arm}_s{seed}".
@@ -202,6 +214,9 @@ def judge(
         run=run,
         at=roles.check_at(str(at), mistakes),
         repeats=repeats,
+        baseline=baseline,
+        primary=primary,
+        without=without if without is None or isinstance(without, str) else ",".join(without),
         higher_is_better=not lower_is_better,
         unfinished=check_how(unfinished, mistakes),
     )
@@ -243,13 +258,29 @@ def _in_python(line: str) -> str:
 
 
 def read(table: Any, asked: Asked, mistakes: list[str]) -> Reading | None:
-    """The runs of files or of a table in memory; None with lines in `mistakes`."""
+    """The runs of files or of a table in memory; None with lines in `mistakes`.
+
+    Args:
+      table: files, or a table in memory.
+      asked: what is known of the columns, and which arms are left out.
+      mistakes: gets the lines.
+    """
     before = len(mistakes)
     with collecting(mistakes):
         if asked.run is not None:
             run_names.Pattern(asked.run)
     if len(mistakes) > before:  # which arms there are is not known
         return None
+    found = _all_runs(table, asked, mistakes)
+    if found is None:
+        return None
+    runs, said = leaving_out.without(
+        found.runs, dict(found.said), asked.without, asked.baseline, mistakes
+    )
+    return Reading(runs, said)
+
+
+def _all_runs(table: Any, asked: Asked, mistakes: list[str]) -> Reading | None:
     if isinstance(table, str | os.PathLike):
         table = [table]
     is_files = isinstance(table, Sequence) and all(

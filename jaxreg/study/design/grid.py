@@ -13,7 +13,7 @@ from jaxreg.study.design.experiment import OF_CLAIMS, Arm, Experiment, Tune, che
 NOT_AN_AXIS = ("seed", "checkpoint")
 """Sections that are no conditions."""
 MOST_CELLS = 1_000
-PRECONDITIONS = ("beyond_unigram",)
+PRECONDITIONS = ("beyond_unigram", "overfits")
 """What a grid may ask of the baseline of every cell."""
 
 Cell = Mapping[str, Any]
@@ -74,6 +74,7 @@ class Grid(Experiment):
         not tested there. Of the others a hash decides.
       preconditions: what the baseline of a cell must do for its questions to be testable.
         "beyond_unigram": at its best .3 nats better than the unigram model, of next tokens.
+        "overfits": its loss ends .05 nats above its lowest point.
       secondary: other metrics than `metric`, of which effects are given, without verdicts.
     """
 

@@ -1,6 +1,7 @@
 """Scores of trained members on views, from their records, for the analysis."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -70,6 +71,23 @@ def has_curve(record: Record, view: View) -> bool:
 def has(metric: Metric, record: Record, view: View) -> bool:
     """Whether a member has a metric on a view: the lowest loss needs a curve."""
     return metric != BEST_LOSS or has_curve(record, view)
+
+
+def lowest_loss(record: Record, view: View) -> tuple[float, int] | None:
+    """(lowest loss, its step) over the evaluations of a view; None without a curve or a number."""
+    if not has_curve(record, view):
+        return None
+    losses = _loss_curve(record, view)
+    if not np.isfinite(losses).any():
+        return None
+    index = int(np.nanargmin(losses))
+    return float(losses[index]), int(record.meta["eval_steps"][index])
+
+
+def keeps_best(config: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether a member's parameters are those of its best evaluation, not of its last step."""
+    stopping = config["stopping"]
+    return bool(stopping.get("keep_best", False)) or bool(np.isfinite(stopping["patience_evals"]))
 
 
 def _curves(record: Record) -> list[list]:

@@ -29,7 +29,7 @@ from jaxreg.study.engine import run_files
 from jaxreg.study.engine.fingerprint import differing
 from jaxreg.study.engine.members import code_version, plain
 
-CONFIG, ENVIRONMENT = "config.json", "environment.json"
+CONFIG, ENVIRONMENT, RESULTS = "config.json", "environment.json", "results.json"
 _PACKAGES = (
     *("jax", "jaxlib", "flax", "optax", "orbax-checkpoint"),
     *("tensorflow-datasets", "ml-collections", "numpy", "scipy"),
@@ -47,19 +47,27 @@ def begin(
 ) -> None:
     """Writes the experiment. Seeds and arms may be added later; other changes are refused.
 
+    A run that ended before it saved anything, such as one whose data could not be drawn, does not
+    claim the directory.
+
     Raises:
-      UserErrors: the directory holds a run of another experiment or base config; one line per
+      UserErrors: the directory holds work of another experiment or base config; one line per
         difference.
     """
     design = _design(experiment, config, arms, seeds)
     path = workdir / CONFIG
     before = run_files.read(path)
-    if before is not None:
+    trained = _holds_any(workdir / "members")
+    saved = trained or _holds_any(workdir / "checkpoints") or (workdir / RESULTS).exists()
+    if before is not None and saved:
         _refuse_other(workdir, before, json.loads(to_json(design)))
-    trained = next(iter((workdir / "members").glob("*")), None) is not None
     declared = predeclared.declare(experiment, before if trained else None)
     write_json(path, design | {"declared": declared})
     write_environment(workdir, fingerprint, display)
+
+
+def _holds_any(folder: Path) -> bool:
+    return next(iter(folder.glob("*")), None) is not None
 
 
 def write_environment(workdir: Path, fingerprint: Mapping[str, Any], display: Any) -> None:
@@ -119,8 +127,17 @@ def read(workdir: Path) -> tuple[Experiment, dict, dict[str, dict], list[int]]:
     for values in (config, *(resolved[name] for name in arms)):
         wrong = wrong or validate(values)
     if wrong:
-        raise UserErrors([run_files.foreign(workdir / CONFIG, wrong[0])])
+        raise UserErrors([_unreadable(workdir, config["data"]["dataset"], wrong[0])])
     return experiment, config, resolved, design["seeds"]
+
+
+def _unreadable(workdir: Path, dataset: str, wrong: str) -> str:
+    """One line on a config that is not sound here; a person's files may only be elsewhere."""
+    source = components.SOURCES[dataset] if dataset in components.SOURCES else None
+    located = () if source is None else tuple(f"data.{name}:" for name in source.located)
+    if located and wrong.startswith(located):
+        return f"{workdir}: {wrong}; a relative path counts from the folder that you are in"
+    return run_files.foreign(workdir / CONFIG, wrong)
 
 
 def _read_design(workdir: Path) -> dict[str, Any]:
@@ -275,7 +292,7 @@ def _git_commit() -> str | None:
 
 def read_results(workdir: Path) -> dict[str, Any]:
     """results.json of a run directory, {} where there is none yet or only a part of one."""
-    return run_files.read(workdir / "results.json", damaged_is_absent=True) or {}
+    return run_files.read(workdir / RESULTS, damaged_is_absent=True) or {}
 
 
 def code_of(workdir: Path) -> str:

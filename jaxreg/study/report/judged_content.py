@@ -75,7 +75,7 @@ def content(
     results = outcome.results
     views = _views(results, question)
     is_share = _is_accuracy(results, question)
-    rows = [_row(row, results, question.primary, is_share) for row in results["comparisons"]]
+    rows = [_row(row, results, question, is_share) for row in results["comparisons"]]
     shown: dict[str, Any] = {
         "title": f"{question.primary}: which arms differ from {question.baseline}?",
         "baseline": question.baseline,
@@ -109,6 +109,20 @@ def seeds_of(results: Mapping[str, Any], arm: str) -> Sequence[Any]:
     return results["seeds_by_arm"][arm] if "seeds_by_arm" in results else results["seeds"]
 
 
+def scores_by_seed(results: Mapping[str, Any], question: Question, arm: str) -> dict[Any, float]:
+    """Seed -> score of an arm's runs on the primary view; runs that were left out are not there."""
+    dropped = results.get("without_score", {}) if question.diverged == "drop" else {}
+    lost = set(dropped.get(arm, ()))
+    seeds = [seed for seed in seeds_of(results, arm) if seed not in lost]
+    return dict(zip(seeds, results["arms"][arm][question.primary]["per_seed"], strict=True))
+
+
+def _assumed(results: Mapping[str, Any], question: Question, arm: str) -> list[str]:
+    """The seeds of an arm whose score is assumed; [] where there are none."""
+    lost = {} if question.diverged == "drop" else results.get("without_score", {})
+    return [str(seed) for seed in lost.get(arm, ())]
+
+
 def primary_rows(shown: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The comparisons on the primary view."""
     return [row for row in shown["comparisons"] if row["split"] == shown["primary"]]
@@ -123,6 +137,16 @@ def equal(p: Amount) -> str:
     """ "p = .031" or "p < .001", corrected; "" where nothing was tested."""
     text = p_value(p)
     return "" if p is None else f"p {text}" if text.startswith("<") else f"p = {text}"
+
+
+def runs_of(cell: Mapping[str, Any], remark: str = " ({} assumed)") -> str:
+    """ "8", or "8 (1 assumed)" where runs without a score are counted by an assumed one.
+
+    Args:
+      cell: of an arm, in the table. remark: follows the number of runs.
+    """
+    assumed = len(cell.get("assumed", ()))
+    return f"{cell['runs']}{remark.format(assumed) if assumed else ''}"
 
 
 def effect(row: Mapping[str, Any]) -> str:
@@ -161,7 +185,10 @@ def _arms(results: Mapping[str, Any], question: Question) -> list[dict[str, Any]
 
 
 def _table(results: Mapping[str, Any], question: Question) -> dict[str, dict[str, Any]]:
-    """Arm -> view -> mean, interval, number of runs; the runs themselves on the primary view."""
+    """Arm -> view -> mean, interval, number of runs; the runs themselves on the primary view.
+
+    There "assumed" names the seeds that have no score, and count as what the question says.
+    """
     table: dict[str, dict[str, Any]] = {}
     for arm, row in results["arms"].items():
         table[arm] = {}
@@ -173,45 +200,54 @@ def _table(results: Mapping[str, Any], question: Question) -> dict[str, dict[str
                 "digits": decimals(cell["ci95"], cell["per_seed"]),
             }
             if view == question.primary:
-                table[arm][view]["dots"] = _dots(cell["per_seed"], seeds_of(results, arm))
+                table[arm][view]["dots"] = _dots(scores_by_seed(results, question, arm))
+                assumed = _assumed(results, question, arm)
+                table[arm][view] |= {"assumed": assumed} if assumed else {}
     return table
 
 
-def _dots(values: Sequence[Amount], seeds: Sequence[Any]) -> list[tuple[str | None, Amount]]:
-    """(seed, value) of at most `MOST_DOTS` runs, by equal steps of their rank.
-
-    Without names where runs were left out: which ones, the values do not say.
-    """
-    names = [str(seed) for seed in seeds] if len(seeds) == len(values) else [None] * len(values)
+def _dots(scores: Mapping[Any, Amount]) -> list[tuple[str, Amount]]:
+    """(seed, value) of at most `MOST_DOTS` runs, by equal steps of their rank."""
+    names, values = list(scores), list(scores.values())
     kept = range(len(values))
     if len(values) > MOST_DOTS:
         ranked = sorted(kept, key=lambda place: values[place] or 0.0)
         step = (len(ranked) - 1) / (MOST_DOTS - 1)
         kept = sorted(ranked[round(step * rank)] for rank in range(MOST_DOTS))
-    return [(names[place], values[place]) for place in kept]
+    return [(str(names[place]), values[place]) for place in kept]
 
 
 def _row(
-    row: Mapping[str, Any], results: Mapping[str, Any], primary: str, is_share: bool
+    row: Mapping[str, Any], results: Mapping[str, Any], question: Question, is_share: bool
 ) -> dict[str, Any]:
     """A comparison with its digits; differences by seed and the reason on the primary view.
 
     Of accuracies also the change of the errors, in percent of the baseline's.
     """
-    decides = row["split"] == primary
-    arms, errors = results["arms"], ""
-    if decides and is_share:
-        errors = error_shares.words_between(arms, row["arm"], results["baseline"], primary)
-    seeds = seeds_of(results, results["baseline"])
+    decides, errors, dots = row["split"] == question.primary, "", {}
+    if decides and row["per_seed"]:
+        pairs = _pairs(results, question, row["arm"])
+        dots = dict(zip(pairs, row["per_seed"], strict=True))
+        found = error_shares.change(*zip(*pairs.values(), strict=True)) if is_share else None
+        errors = error_shares.words(found)
     return {
         **{key: row[key] for key in _SAME},
         "needs": _needs(row),
         "harm_excluded": row.get("harm_excluded"),
         **({"errors": errors} if errors else {}),
         "reason": row["reason"] if row["verdict"] else None,
-        "dots": _dots(row["per_seed"], seeds) if decides else [],
+        "dots": _dots(dots),
         "digits": decimals(row["ci95"], [row["difference"], *row["per_seed"]]),
     }
+
+
+def _pairs(
+    results: Mapping[str, Any], question: Question, arm: str
+) -> dict[Any, tuple[float, float]]:
+    """Seed -> (score of the arm, of the baseline), of the seeds that are compared."""
+    own = scores_by_seed(results, question, arm)
+    base = scores_by_seed(results, question, question.baseline)
+    return {seed: (own[seed], base[seed]) for seed in base if seed in own}
 
 
 def _is_accuracy(results: Mapping[str, Any], question: Question) -> bool:
@@ -278,8 +314,10 @@ def _some(items: Sequence[str], between: str) -> str:
 def _headline(shown: Mapping[str, Any]) -> list[str]:
     """Sentences on the primary view, in both directions: what came out, and what stays open."""
     base = shown["table"][shown["baseline"]][shown["primary"]]
+    name = shown["baseline"]
+    called = "the baseline" if name.lower() == "baseline" else f"the baseline {name}"
     sentences = [
-        f"On {shown['primary']} ({shown['better']} is better) the baseline {shown['baseline']}"
+        f"On {shown['primary']} ({shown['better']} is better) {called}"
         f" has {number(base['mean'], base['digits'])} (mean of {base['runs']} runs)."
     ]
     kinds = {arm["name"]: arm["kind"] for arm in shown["arms"]}

@@ -8,7 +8,14 @@ from typing import Any
 
 import jaxreg
 from jaxreg.study.analysis import verdict
-from jaxreg.study.report.judged_content import MOST_LISTED, effect, equal, margin_of, primary_rows
+from jaxreg.study.report.judged_content import (
+    MOST_LISTED,
+    effect,
+    equal,
+    margin_of,
+    primary_rows,
+    runs_of,
+)
 from jaxreg.study.report.judged_numbers import has_ends, number, p_value, signed
 
 _MARKDOWN = str.maketrans(
@@ -22,7 +29,7 @@ def markdown(shown: Mapping[str, Any]) -> str:
     """The primary view as a Markdown table, with what was assumed below it; a trailing newline."""
     base = shown["table"][shown["baseline"]][shown["primary"]]
     level = number(base["mean"], base["digits"])
-    rows = [(_escaped(shown["baseline"]), str(base["runs"]), level, "baseline", "", "")]
+    rows = [(_escaped(shown["baseline"]), runs_of(base), level, "baseline", "", "")]
     for row in primary_rows(shown):
         cell = shown["table"][row["arm"]][shown["primary"]]
         label = verdict.words(row["verdict"], row["by_margin"])
@@ -31,7 +38,7 @@ def markdown(shown: Mapping[str, Any]) -> str:
         rows.append(
             (
                 _escaped(row["arm"]),
-                str(cell["runs"]),
+                runs_of(cell),
                 number(cell["mean"], cell["digits"]),
                 effect(row) + (f", errors {row['errors']}" if "errors" in row else ""),
                 p_value(row["p_holm"]),

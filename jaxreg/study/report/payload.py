@@ -47,6 +47,7 @@ def payload_of(
     if example.answers == "every_position":
         own = [spec for spec in specs if spec.arm == experiment.baseline]
         chance = member_scores.mean_guess(metric, own, datasets, experiment.primary)
+    taken = scope.taken(config["data"], seeds[0])
     return {
         "title": experiment.name,
         "question": experiment.question,
@@ -54,7 +55,7 @@ def payload_of(
         **({"changed": list(experiment.changed)} if experiment.changed else {}),
         "command": command,
         "generated_from": "results.json",
-        "scope": scope.scope(config, seeds),
+        "scope": "; ".join(filter(None, [scope.scope(config, seeds), taken])),
         **({"note": experiment.note} if experiment.note and not experiment.changed else {}),
         "headline": [
             *summary_text.warnings(experiment, outcome.results),

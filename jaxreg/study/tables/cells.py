@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float64, Int, Int64
 
 from jaxreg.errors import nearest
 from jaxreg.study.analysis.runs import Runs, Seed
-from jaxreg.study.tables import unfinished
+from jaxreg.study.tables import leaving_out, unfinished
 from jaxreg.study.tables.roles import Asked, Roles
 from jaxreg.study.tables.table import MOST_SHOWN, Numbers, Table, Words
 
@@ -405,7 +405,10 @@ class _Cells:
             how, lines = self._stopped_early(index), []
         runs = dataclasses.replace(runs, understood=(*lines, *runs.understood))
         found: dict[str, dict[Seed, str]] = {}
+        gone = leaving_out.named(self._asked.without, runs.arms)
         for run, word in how.items():
+            if index.arms[index.arm[run]] in gone:
+                continue
             found.setdefault(index.arms[index.arm[run]], {})[index.seeds[run]] = word
         return unfinished.counted(runs, found, self._asked.unfinished)
 

@@ -70,12 +70,14 @@ def question_of(
       wanted: what the person asks.
       said: what the input has of itself: baseline, primary, margin, alpha, aa, paired, known,
         higher_is_better (a results.json, which has a baseline, and a direction: higher where it
-        says none); scores, the names of what is scored; guessed, the guesses behind arm and seed.
+        says none); scores, the names of what is scored; guessed, the guesses behind arm and seed;
+        not_wide, why it is not read as a column for each arm, where the baseline is a column.
       mistakes: gets the lines.
     """
     before = len(mistakes)
     guess = f" [{said['guessed']}]" if said.get("guessed") else ""
-    baseline = _baseline(runs, wanted.baseline or said.get("baseline"), guess, mistakes)
+    more = said.get("not_wide", "") + guess
+    baseline = _baseline(runs, wanted.baseline or said.get("baseline"), more, mistakes)
     primary = _primary(runs, wanted.primary or said.get("primary"), mistakes)
     aa = wanted.aa or said.get("aa")
     if aa is not None and aa not in runs.arms:
@@ -257,9 +259,10 @@ def _check_arm(
     if lost and wanted.diverged is None:
         view, at = next(iter(lost.items()))
         shown = _listed([str(seeds[i]) for i in at])
+        have, word = ("has", "seed") if at.size == 1 else ("have", "seeds")
         others = f", and on {len(lost) - 1} more views" if len(lost) > 1 else ""
         mistakes.append(
-            f"arm {arm}: {at.size} of {len(seeds)} runs have no score on {view}{others} (seeds"
+            f"arm {arm}: {at.size} of {len(seeds)} runs {have} no score on {view}{others} ({word}"
             f" {shown}); say what they count as: --diverged=worst, drop or VALUE"
         )
     elif primary in lost and wanted.diverged == "drop" and len(seeds) > 1:

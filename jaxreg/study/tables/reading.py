@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxreg.errors import UserErrors, collecting
 from jaxreg.study.analysis.runs import Runs
-from jaxreg.study.tables import cells, event_files, records, roles, run_columns, run_names
+from jaxreg.study.tables import cells, event_files, records, roles, run_columns, run_names, wide
 from jaxreg.study.tables.files import Finished, finished, open_file
 from jaxreg.study.tables.roles import Asked
 from jaxreg.study.tables.run_names import Pattern
@@ -113,7 +113,12 @@ def _read(
         source = _named_runs(source, asked)
     if len(mistakes) > before:  # which arms there are is not known
         return None
-    found = roles.assign(source, asked, mistakes)
+    not_wide = wide.why_not(source, asked)
+    with collecting(mistakes):
+        source, asked = wide.by_arm(source, asked)
+    if len(mistakes) > before:
+        return None
+    found = roles.assign(source, asked, mistakes, not_wide)
     if found is None:
         return None
     words = [*found.arm, found.seed, *found.view, found.item, found.metrics[0]]
@@ -135,6 +140,7 @@ def _read(
         return None
     lines = (*source.notes, *found.lines(source), *runs.understood)
     said = {"scores": _scores_of(found)} | ({"guessed": found.guessed} if found.guessed else {})
+    said |= {"not_wide": not_wide} if asked.baseline in source.columns else {}
     return Reading(dataclasses.replace(runs, understood=lines), said)
 
 

@@ -57,6 +57,9 @@ class Asked:
       run: the pattern of the names of runs or folders.
       at: of several steps of a run: the last one, the one with the best score, or this one.
       repeats: "mean": several rows of one seed are repeats, and averaged.
+      baseline, primary: of the question; where no column has arms, the baseline may name a column,
+        and the primary view the score.
+      without: arms with commas, which are left out of the table.
       higher_is_better: which score is the best one.
       unfinished: what a run that did not end well counts as: its score, nothing (the run is left
         out), or a run that diverged.
@@ -72,6 +75,9 @@ class Asked:
     run: str | None = None
     at: Literal["last", "best"] | int = "last"
     repeats: str | None = None
+    baseline: str | None = None
+    primary: str | None = None
+    without: str | None = None
     higher_is_better: bool = True
     unfinished: Literal["keep", "drop", "diverged"] = "keep"
 
@@ -103,12 +109,13 @@ class Roles:
 
     def lines(self, source: TableSource) -> list[str]:
         """How the columns are understood, for people."""
-        parts = [f"arm = {', '.join(self.arm)}", f"seed = {self.seed}"]
+        parts = [] if self.arm == (ARM,) else [f"arm = {', '.join(self.arm)}"]  # a note says it
+        parts += [] if self.seed == SEED else [f"seed = {self.seed}"]
         metrics, wanted = self.metrics
         if metrics is not None and wanted is not None:
             parts.append(f"rows with {metrics} = {wanted}")
         if self.view:
-            parts.append(f"view = {', '.join(self.view)}")
+            parts += [] if self.view == (VIEW,) else [f"view = {', '.join(self.view)}"]
         elif metrics is not None and wanted is None:
             parts.append(f"view = {metrics}")
         parts.append(f"score = {', '.join(self.values)}")
@@ -138,6 +145,11 @@ def usual(part: str, columns: Iterable[str]) -> str | None:
     return next((known[name] for name in USUAL[part] if name in known), None)
 
 
+def no_score(name: str) -> bool:
+    """Whether a column of numbers is no score by its usual name, as an index or a time is."""
+    return plain(name) in _NO_SCORES
+
+
 def columns_of(source: TableSource) -> list[str]:
     """The columns of the file itself, as people know them."""
     made = (ARM, SEED, VIEW, FILE)
@@ -161,13 +173,16 @@ def numeric(texts: Sequence[str]) -> bool:
     return bool(held) and 2 * sum(number_of(text) is not None for text in held) >= len(held)
 
 
-def assign(source: TableSource, asked: Asked, mistakes: list[str]) -> Roles | None:
+def assign(
+    source: TableSource, asked: Asked, mistakes: list[str], or_arms: str = ""
+) -> Roles | None:
     """The part of every column that matters; None, with lines in `mistakes`, where it is unclear.
 
     Args:
       source: its columns and first rows are looked at.
       asked: what a person says.
       mistakes: gets the lines.
+      or_arms: follows the mistake that no column has arms.
     """
     before = len(mistakes)
     found = _Columns(source, asked, mistakes)
@@ -176,7 +191,7 @@ def assign(source: TableSource, asked: Asked, mistakes: list[str]) -> Roles | No
     view = (VIEW,) if VIEW in source.columns else found.several("view")
     item, step = found.one("item"), found.one("step")
     if not arm and asked.arm is None:
-        mistakes.append(found.missing("arm"))
+        mistakes.append(found.missing("arm") + or_arms)
     if seed is None and asked.seed is None:
         mistakes.append(found.missing("seed"))
     metrics, values = found.scores(bool(view))
@@ -342,7 +357,7 @@ class _Columns:
 
     def _is_score(self, name: str) -> bool:
         steps = USUAL["step"]
-        return plain(name) not in (*_NO_SCORES, *steps) and self._numeric(name)
+        return not no_score(name) and plain(name) not in steps and self._numeric(name)
 
     def _of_value(
         self, metrics: str | None, has_view: bool, values: tuple[str, ...]

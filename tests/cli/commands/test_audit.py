@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,19 @@ def test_a_known_failure_is_none_and_json_says_why(broken, capsys):
     assert "--known=key_matters: it did not fail (ok); leave it out" in err
 
 
+def test_checks_that_lack_something_are_one_line_or_all_rows(tmp_path, capsys):
+    file = tmp_path / "audit_mine.py"
+    file.write_text("from tests.audit.tiny_subject import get_subject\n")
+    assert cli.main(["audit", str(file)]) == DONE
+    short = capsys.readouterr().out
+    assert cli.main(["audit", str(file), "--all"]) == DONE
+    whole = capsys.readouterr().out
+    assert "that need more of the subject: `update` (" in short and "--all" not in whole
+    for name, given in (("padding_gradients", whole), ("loss_accumulation", whole)):
+        assert re.search(rf"{name} +not applicable +needs", given) and name not in short
+    assert short.splitlines()[-1].split(" (")[0] == whole.splitlines()[-1].split(" (")[0]
+
+
 def test_all_mistakes_are_said_at_once(capsys):
     words = "audit no_such_file.py --known=causal --known=caussal:x --checks=dropout --seed=x --jso"
     assert cli.main(words.split()) == MISTAKE
@@ -62,7 +76,9 @@ def test_all_mistakes_are_said_at_once(capsys):
 
 def test_the_list_names_every_check(capsys):
     assert cli.main(["audit", "--list"]) == DONE
-    assert len(capsys.readouterr().out.splitlines()) == len(suite.all_checks())
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [line.split()[1] for line in lines if line[0] != " "] == list(suite.all_checks())
 
 
 @pytest.mark.parametrize(
@@ -106,13 +122,17 @@ def test_the_page_lists_every_check():
     assert report.with_checks(page) == page, "run: python -m jaxreg.audit.report docs/audit.md"
 
 
-def files_of_the_page() -> list[tuple[str, str]]:
-    """Name and text of the files that the page shows."""
-    return re.findall(r"```python\n# (\w+\.py)\n(.*?)```", PAGE.read_text("utf-8"), re.S)
+def of_the_page(*names: str) -> list[tuple[str, str]]:
+    """Name and text of files that the page shows."""
+    shown = re.findall(r"```python\n# (\w+)\.py\n(.*?)```", PAGE.read_text("utf-8"), re.S)
+    return [(f"{name}.py", dict(shown)[name]) for name in names]
+
+
+NNX = ("my_model", "audit_my_model")
 
 
 def test_the_page_s_own_step_is_audited_and_its_loop_s_key_is_found(tmp_path, capsys):
-    _, _, model, own, loop = files_of_the_page()
+    model, own, loop = of_the_page("my_train", "audit_my_train", "audit_my_loop")
     for name, body in (model, own, loop):
         (tmp_path / name).write_text(body)
     assert len([line for line in own[1].splitlines() if line.strip()]) <= 15
@@ -123,15 +143,47 @@ def test_the_page_s_own_step_is_audited_and_its_loop_s_key_is_found(tmp_path, ca
         assert found["status"] == ("ok" if code == DONE else "FAILED") and found["note"] is None
 
 
+@pytest.mark.parametrize(
+    ("fault", "old", "new", "failed"),
+    [
+        ("none", "", "", []),
+        ("reseeds", "    loss, ", "    nnx.reseed(model, dropout=0)\n    loss, ", ["steps_differ"]),
+        ("forgets", "    model.eval()\n", "", ["evaluation_ignores_key"]),
+    ],
+)
+def test_the_page_s_own_nnx_step_is_audited(tmp_path, capsys, fault, old, new, failed):
+    def own(text: str) -> str:  # names of modules that no other case has imported
+        return re.sub(r"(my_model|my_nnx_train)", rf"\1_{fault}", text)
+
+    for name, body in of_the_page(*NNX, "my_nnx_train", "audit_my_nnx_train"):
+        (tmp_path / own(name)).write_text(own(body.replace(old, new) if old else body))
+    checks = "--checks=steps_differ,evaluation_ignores_key"
+    words = ["audit", str(tmp_path / own("audit_my_nnx_train.py")), checks, "--json"]
+    assert cli.main(words) == (UNMET if failed else DONE)
+    assert json.loads(capsys.readouterr().out)["failed"] == failed
+
+
 def test_a_known_check_that_is_not_run_is_a_mistake(broken, capsys):
     assert cli.main(["audit", broken, CHECKS, "--known=decay_spared:meant"]) == MISTAKE
     line = "--known=decay_spared: decay_spared is not among the checks that run"
     assert capsys.readouterr().err == f"jaxreg audit: {line}\n"
 
 
+def test_the_page_s_padding_is_audited(tmp_path, capsys):
+    def own(text: str) -> str:  # names of modules that no other test has imported
+        return text.replace("my_model", "my_model_to_pad")
+
+    for name, body in of_the_page(*NNX, "audit_my_padded_model"):
+        (tmp_path / own(name)).write_text(own(body))
+    file = str(tmp_path / "audit_my_padded_model.py")
+    assert cli.main(["audit", file, "--checks=padding,loss_ignored", "--json"]) == DONE
+    found = json.loads(capsys.readouterr().out)["findings"]
+    assert [each["status"] for each in found] == ["ok", "ok"]
+
+
 @pytest.mark.system
 def test_the_page_s_example(tmp_path, jaxreg_command):
-    model, audit, *_ = files_of_the_page()
+    model, audit = of_the_page(*NNX)
     for name, body in (model, audit):
         (tmp_path / name).write_text(body)
     assert len([line for line in audit[1].splitlines() if line.strip()]) <= 15
@@ -144,3 +196,13 @@ def test_the_page_s_example(tmp_path, jaxreg_command):
         "audit", audit[0], "--checks=randomness", *known, cwd=tmp_path
     )
     assert again.returncode == DONE and "2 known" in again.stdout
+
+
+def test_the_page_s_table_of_decay(capsys):
+    from tests.audit import planted_optimizers as planted
+
+    block = PAGE.read_text().partition("leaf by leaf:\n\n")[2].partition("\n\n")[0]
+    exec(textwrap.dedent(block), {"get_subject": lambda: planted.make(planted.Options())})
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert {kind for kind, *_ in rows} == {"kernel", "bias", "norm", "embedding"}
+    assert all((float(share) > 0) == (kind == "kernel") for kind, _, share in rows)

@@ -463,3 +463,112 @@ def test_the_example_of_the_docstring():
     [example] = doctest.DocTestFinder(recurse=False).find(study.judge, "judge", globs={})
     assert len(example.examples) == 4
     assert doctest.DocTestRunner().run(example).failed == 0
+
+
+def accuracies(lost: dict[str, tuple[int, ...]]) -> list[tuple]:
+    """(arm, seed, accuracy) of two arms with hard seeds in common; nan for the lost ones."""
+    draw = np.random.default_rng(1)
+    hard = draw.normal(0, 0.02, 8)
+    return [
+        (arm, seed, math.nan if seed in lost.get(arm, ()) else round(0.87 + hard[seed] + gain, 4))
+        for arm, gains in (("plain", np.zeros(8)), ("mixup", draw.normal(0.02, 0.003, 8)))
+        for seed, gain in enumerate(gains)
+    ]
+
+
+@pytest.mark.parametrize("empty", ["nan", ""])
+@pytest.mark.parametrize("lost", [{"mixup": (5,)}, {"plain": (2,)}, {"plain": (2,), "mixup": (5,)}])
+def test_errors_are_those_of_the_seeds_that_are_compared(here, capsys, lost, empty):
+    lines = accuracies(lost)
+    path = write(here / "acc.csv", lines, ("arm", "seed", "accuracy"))
+    path.write_text(path.read_text().replace("nan", empty))
+    ask = ("acc.csv", "--baseline=plain", "--margin=.01", "--diverged=drop")
+    code, out, err = judged(capsys, *ask, "--report=v.html")
+    assert (code, err) == (0, "") and "paired by seed" in out
+    left = [seed for seed in range(8) if seed not in sum(lost.values(), ())]
+    score = {(arm, seed): value for arm, seed, value in lines}
+    errors = {arm: sum(1 - score[arm, seed] for seed in left) for arm in ("plain", "mixup")}
+    words = f"errors {100 * (errors['mixup'] / errors['plain'] - 1):+.0f}% ["
+    assert words in out
+    found = jaxreg.judge(here / "acc.csv", baseline="plain", margin=0.01, diverged="drop")
+    found.save_page(here / "w.html")
+    [row] = found.shown["comparisons"]
+    assert f"errors {row['errors']}".startswith(words)
+    assert [seed for seed, _ in row["dots"]] == [str(seed) for seed in left]
+    for name in ("v.html", "w.html"):
+        assert json.dumps(row["errors"]) in (here / name).read_text()
+
+
+def changed(capsys, *words: str) -> list[str]:
+    """The warnings of an earlier choice."""
+    out = judged(capsys, *words, "--json")[1]
+    return [line for line in json.loads(out)["warnings"] if "judged before with" in line]
+
+
+def test_another_margin_or_treatment_of_lost_runs_is_warned_of(here, capsys):
+    write(here / "acc.csv", accuracies({"mixup": (5,)}), ("arm", "seed", "accuracy"))
+    ask = ("acc.csv", "--baseline=plain")
+    assert changed(capsys, *ask, "--diverged=drop") == []
+    assert changed(capsys, *ask, "--diverged=drop", "--margin=.01") == [], "the first margin"
+    assert changed(capsys, *ask, "--diverged=drop", "--margin=.01") == [], "the same again"
+    [line] = changed(capsys, *ask, "--diverged=drop", "--margin=.02")
+    assert "judged before with another margin (0.01; now 0.02). Verdicts depend on it" in line
+    [line] = changed(capsys, *ask, "--diverged=0.5", "--margin=.02")
+    both = "another margin (0.01; now 0.02) and another --diverged (drop; now 0.5)"
+    assert both in line
+    [line] = changed(capsys, *ask, "--diverged=worst", "--margin=.01")
+    assert "margin (0.02; now 0.01) and another --diverged (drop, 0.5; now worst)" in line
+    write(here / "acc.csv", accuracies({}), ("arm", "seed", "accuracy"))
+    [line] = changed(capsys, *ask, "--diverged=drop", "--margin=.01")
+    assert "--diverged" not in line, "no run is lost"
+    out = " ".join(judged(capsys, *ask, "--margin=.01")[1].split())
+    assert "! This question was judged before with another margin (0.02; now 0.01)" in out
+
+
+def test_a_memory_of_an_earlier_version_is_read(here, capsys):
+    assert judged(capsys, "runs.csv", *ASK)[0] == 0
+    kept = here / ".runs.csv.judged.json"
+    for choices in (None, 3, [4, {"margin": "x"}]):
+        content = json.loads(kept.read_text())
+        [entry] = content["questions"]
+        entry["choices"] = choices
+        if choices is None:
+            del entry["choices"]
+        kept.write_text(json.dumps(content))
+        code, out, _ = judged(capsys, "runs.csv", *ASK, "--json")
+        assert code == 0
+        assert len(json.loads(out)["warnings"]) == isinstance(choices, list)
+        assert json.loads(kept.read_text())["questions"][0]["choices"][-1] == {"margin": 0.01}
+
+
+@pytest.mark.parametrize("how", ["worst", ".5", "drop"])
+def test_runs_with_an_assumed_score_are_counted(here, capsys, how):
+    lines = accuracies({"mixup": (5, 6)})
+    write(here / "acc.csv", lines, ("arm", "seed", "accuracy"))
+    ask = ("acc.csv", "--baseline=plain", "--margin=.01", f"--diverged={how}")
+    _, out, _ = judged(capsys, *ask, "--report=v.html", "--markdown=v.md")
+    is_assumed = how != "drop"
+    assert ("2 assumed" in out) is is_assumed and out.count("assumed") == is_assumed
+    assert ("| mixup | 8 (2 assumed) |" in (here / "v.md").read_text()) is is_assumed
+    assert ('"assumed":["5","6"]' in (here / "v.html").read_text()) is is_assumed
+    found = json.loads(judged(capsys, *ask, "--json")[1])
+    assert found["without_score"] == {"mixup": [5, 6]}
+    assert "without_score" not in json.loads(judged(capsys, "runs.csv", *ASK, "--json")[1])
+
+
+def test_small_words_are_right(here, capsys):
+    lines = [
+        (arm.replace("plain", "baseline"), *rest) for arm, *rest in accuracies({"mixup": (5,)})
+    ]
+    write(here / "acc.csv", lines, ("arm", "seed", "accuracy"))
+    _, _, err = judged(capsys, "acc.csv", "--baseline=baseline")
+    assert "arm mixup: 1 of 8 runs has no score on accuracy (seed 5); say" in err
+    write(
+        here / "acc.csv",
+        [(arm, seed, 0.5 if value != value else value) for arm, seed, value in lines],
+        ("arm", "seed", "accuracy"),
+    )
+    found = jaxreg.judge(here / "acc.csv", baseline="baseline")
+    assert "(higher is better) the baseline has 0.87" in found.shown["headline"][0]
+    detail = found.results["controls"]["informative_views"]["detail"]
+    assert detail == "the only view is informative"

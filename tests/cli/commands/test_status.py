@@ -142,9 +142,12 @@ def test_a_finished_run(runs, capsys):
     )
 
 
-def test_a_single_run_writes_no_page(runs, capsys):
+def test_a_single_run_has_its_page_from_the_command_that_is_named(runs, capsys):
     rows = told(runs["train"], capsys)
-    assert rows["report"] == "train writes none: numbers in results.json, curves in tensorboard/"
+    assert rows["report"] == f"jaxreg report {runs['train']} writes it"
+    assert main(["report", str(runs["train"])]) == 0
+    capsys.readouterr()
+    assert told(runs["train"], capsys)["report"] == str(runs["train"] / "report.html")
     assert all((runs["train"] / name).exists() for name in ("results.json", "tensorboard"))
 
 

@@ -1,8 +1,10 @@
 """Tokens of bytes are shown as text, and what is no text is seen."""
 
+import pytest
+
 from jaxreg.data import SOURCES
-from jaxreg.data.tokens.encode import bytes_alphabet
-from jaxreg.data.tokens.spelling import are_bytes, spelled
+from jaxreg.data.tokens.encode import alphabet_of, bytes_alphabet
+from jaxreg.data.tokens.spelling import Spelling, are_bytes, spelled
 from jaxreg.study.analysis import summary_text
 
 
@@ -43,3 +45,46 @@ def test_labelled_texts_of_bytes_can_be_read_and_other_sentences_stay():
     assert text.endswith("<end>") and len(text.split()[0]) > 1
     dataset = SOURCES["catsat"].preview()
     assert summary_text.sentence(dataset, "train", 0) == dataset.sentence("train", 0)
+
+
+def test_a_text_becomes_the_ids_of_its_bytes_and_back():
+    spelling = Spelling.of(("<pad>", *bytes_alphabet().tokens))
+    ids = spelling.encode("é a")
+    assert spelling.kind == "bytes" and ids.tolist() == [0xC3 + 1, 0xA9 + 1, 33, 98]
+    assert spelling.decode(ids) == "é a" and spelling.decode(ids[:1]) == "\ufffd"
+    names = [spelling.name(number + 1) for number in (10, 32, 65, 0xC3, 27, 256)]
+    assert names == [r"'\n'", "' '", "'A'", "<0xc3>", "<0x1b>", "<end>"]
+
+
+@pytest.mark.parametrize(
+    "tokens, kind, text, ids, back",
+    [
+        ("012", "ids", "2 0", [3, 1], "2 0"),
+        (("the", "cat"), "words", "The cat", [1, 2], "the cat"),
+        ("ab ", "characters", "b a", [2, 3, 1], "b a"),
+    ],
+)
+def test_other_vocabularies_are_numbers_words_or_characters(tokens, kind, text, ids, back):
+    spelling = Spelling.of(("<pad>", *tokens))
+    assert spelling.kind == kind and spelling.encode(text).tolist() == ids
+    assert spelling.decode(ids) == back
+    assert spelling.name(1) == (tokens[0] if kind == "ids" else repr(tokens[0]))
+    with pytest.raises(ValueError, match=r"'9z' is no|'z' is no|'9' is no"):
+        spelling.encode("9z")
+    with pytest.raises(ValueError, match="has no token"):
+        spelling.encode("")
+
+
+def test_a_tokenizer_encodes_and_decodes(tmp_path):
+    tokenizers = pytest.importorskip("tokenizers", reason="of the extra jaxreg[tokenizers]")
+    words = {"<unk>": 0, "the": 1, "cat": 2, "sat": 3}
+    made = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="<unk>"))
+    made.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    made.save(str(tmp_path / "words.json"))
+    alphabet = alphabet_of(str(tmp_path / "words.json"))
+    spelling = Spelling.of(("<pad>", *alphabet.tokens), str(tmp_path / "words.json"))
+    ids = spelling.encode("the cat sat")
+    assert spelling.kind == "tokenizer" and ids.tolist() == [2, 3, 4]
+    assert spelling.decode(ids) == "the cat sat" and spelling.name(3) == "'cat'"
+    end = len(alphabet.tokens)
+    assert spelling.decode([2, end, 3]) == "the<end>cat"

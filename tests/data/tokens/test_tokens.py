@@ -461,3 +461,23 @@ def test_text_through_a_tokenizer(tmp_path):
     text.write_bytes(b"the cat \xff\n\nsat")
     [line] = lines_of(**named)
     assert "is not UTF-8 (byte 0xff)" in line
+
+
+def test_the_page_converts_slowrun_s_files(tmp_path, monkeypatch):
+    page = Path(__file__).parents[3] / "docs" / "data.md"
+    code = page.read_text().partition("```python\nimport torch\n")[2].partition("```")[0]
+    ids = np.random.default_rng(0).integers(0, 50_257, (2, 400)).astype(np.uint16)
+
+    class Tensor:
+        def __init__(self, split):
+            self.numpy = lambda: ids[int(split)]
+
+    class Torch:
+        load = staticmethod(lambda name: {"tokens": Tensor("val" in name)})
+
+    monkeypatch.chdir(tmp_path)
+    exec(code, {"torch": Torch})
+    found = preview(path="fineweb_train.bin,fineweb_val.bin", vocab_size=50_257, split="files")
+    assert len(found.tokens) == 50_258
+    for split, own in zip(("train", "validation"), ids.astype(int) + 1):
+        assert {*np.asarray(found.splits[split].tokens[:3]).ravel().tolist()} <= {*own.tolist()}

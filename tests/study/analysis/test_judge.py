@@ -108,6 +108,8 @@ def test_while_the_loss_falls_an_excess_that_is_not_higher_says_nothing():
     found = controls.dropout_reaches(slower, falling)
     assert found.passed is None and found.detail.endswith("whose loss was still falling")
     assert controls.dropout_reaches(dataclasses.replace(slower, excess=1.3), falling).passed is True
+    hardly = dataclasses.replace(slower, excess=1.29)
+    assert controls.dropout_reaches(hardly, falling).passed is None
     # dropout that reaches nothing leaves the very same training
     same = dataclasses.replace(slower, excess=falling.excess)
     assert controls.dropout_reaches(same, falling).passed is False

@@ -90,15 +90,26 @@ def test_unpaired_arms_of_different_sizes():
     assert outcome.results["pairing"]["paired"] is False
     assert outcome.results["test"] == verdict.TEST_UNPAIRED
     assert outcome.results["seeds_by_arm"]["same"] == list(range(12))
-    assert "other seeds than the baseline: better, same" in outcome.results["notes"][0]
+    why = "unpaired: not every arm has the baseline's seeds: better lacks seeds 7, 8; same also"
+    assert outcome.results["notes"][0] == f"{why} has seeds 9, 10, 11"
     json.dumps(outcome.results, allow_nan=False)
 
 
 def test_who_lost_the_pairing_and_by_whom_is_said():
     base = noise(0, 8, 0.6)
-    runs = runs_of(base=base, alike=base + 0.1, fewer=base[:6])
-    why = judge_runs(runs, ASKED).results["pairing"]["why"]
-    assert "(fewer lacks seeds 6, 7); alike with the baseline's seeds unpaired, too" in why
+    arms = {"fewer": base[:6]}
+    why = judge_runs(runs_of(base=base, alike=base + 0.1, **arms), ASKED).results["pairing"]["why"]
+    assert why == (
+        "unpaired: not every arm has the baseline's seeds: fewer lacks seeds 6, 7. Either all arms"
+        " are paired, or none. To pair the rest, run the missing seeds, or leave that arm out:"
+        " --without=fewer"
+    )
+    arms |= {"odd arm": base[:7]}
+    why = judge_runs(runs_of(base=base, alike=base + 0.1, **arms), ASKED).results["pairing"]["why"]
+    assert why.endswith("or leave those arms out: '--without=fewer,odd arm'")
+    arms |= {f"arm{i}": base[:7] for i in range(9)}
+    why = judge_runs(runs_of(base=base, alike=base + 0.1, **arms), ASKED).results["pairing"]["why"]
+    assert why.endswith("leave those arms out: --without=ARM,ARM") and "and 3 more arms." in why
 
 
 def test_a_run_that_is_dropped_breaks_no_pair():
@@ -111,7 +122,7 @@ def test_a_run_that_is_dropped_breaks_no_pair():
         row = rows_of(outcome)["arm"]
         assert row["runs"] == [8, 8]
         assert row["per_seed"] == (second[:8] - first[:8]).tolist()
-    with pytest.raises(UserErrors, match="has seed 8 more"):
+    with pytest.raises(UserErrors, match="also has seed 8"):
         judge_runs(runs_of(base=base, arm=arm), dataclasses.replace(question, diverged="worst"))
 
 
@@ -157,8 +168,8 @@ def test_paired_with_other_seeds_is_a_mistake_that_names_arms_and_seeds():
     runs = runs_of(seeds, base=four, arm=four, other=four[:3], again=four)
     paired = dataclasses.replace(ASKED, paired=True, aa="again")
     assert mistakes_of(runs, paired) == [
-        "paired: arm 'arm' has other seeds than the baseline 'base': lacks seed 3 and has seed 9"
-        " more",
+        "paired: arm 'arm' has other seeds than the baseline 'base': lacks seed 3 and also"
+        " has seed 9",
         "paired: arm 'other' has other seeds than the baseline 'base': lacks seed 3",
     ]
 
@@ -233,7 +244,7 @@ def test_three_runs_are_refused_and_the_line_says_so():
 
 def test_a_family_too_large_for_its_seeds_is_named():
     arms = {f"arm{i}": noise(i + 1, 8, 0.6) for i in range(8)}
-    paired = dataclasses.replace(ASKED, paired=True)
+    paired = dataclasses.replace(ASKED, paired=True, margin=0.04)
     notes = judge_runs(runs_of(base=noise(0, 8, 0.6), **arms), paired).results["notes"]
     assert "after Holm over 8 tests 0.062" in notes[1] and len(notes) == 9
 
@@ -357,3 +368,40 @@ def test_a_family_too_large_for_drawn_tests_says_that_no_number_of_seeds_is_enou
     [judged] = verdict.judge_family([comparison], alpha=0.05, looks=60_000)
     assert judged.label == verdict.INCONCLUSIVE and judged.seeds_needed is None
     assert "more than 10000" in judged.reason
+
+
+@pytest.mark.parametrize(
+    "scores, margin, claim, line",
+    [
+        (
+            (0.85, 0.86, 0.87, 0.85, 0.87),
+            0.5,
+            "superiority",
+            "margin 0.5 is larger than all differences between scores (0.03): an arm can only be"
+            " 'negligible', or undecided; scores are from 0 to 1, where 5 points are 0.05",
+        ),
+        ((0.85, 0.86, 0.87, 0.85, 0.87), 0.031, "equivalence", "'supported', or undecided; scores"),
+        (
+            (85, 86, 87, 85, 86),
+            5.0,
+            "superiority",
+            "scores (3): an arm can only be 'negligible', or",
+        ),
+        (
+            (0.1, 0.9, 0.2, 0.8, 0.5),
+            0.5,
+            "superiority",
+            "margin 0.5 is half or more of the scale from 0 to 1; scores are from 0 to 1, where",
+        ),
+        ((0.1, 0.9, 0.2, 0.8, 0.5), 0.49, "superiority", None),
+        ((85, 86, 87, 85, 86), 3.0, "superiority", None),
+        ((85, 86, 87, 85, 86), None, "superiority", None),
+    ],
+)
+def test_a_margin_of_another_scale_is_warned_of(scores, margin, claim, line):
+    question = dataclasses.replace(ASKED, margin=margin, claim=claim)
+    step = 0.01 if max(scores) <= 1 else 1
+    shifted = [score + step if score == max(scores) else score for score in scores]
+    found = judge_runs(runs_of(base=scores, arm=shifted), question).results["notes"]
+    told = [note for note in found if note.startswith("margin ")]
+    assert len(told) == (line is not None) and all(line in note for note in told), told

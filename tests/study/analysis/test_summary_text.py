@@ -5,11 +5,13 @@ cannot decide.
 import dataclasses
 
 import numpy as np
+import pytest
 
 from jaxreg.store import member_store
 from jaxreg.store.atomic import write_json
 from jaxreg.study.analysis import summary_text, verdict
 from jaxreg.study.commands import compare
+from jaxreg.study.design import config_fields
 from jaxreg.study.design.experiment import Arm, Experiment
 from jaxreg.study.engine import members, scope
 from tests.helpers import tiny
@@ -193,31 +195,33 @@ def test_power_comes_from_an_earlier_run_s_spread(tmp_path):
     assert lines[4].startswith("flat: SD 0.0 points")
 
 
-def test_cells_without_power_are_counted_and_controls_are_not():
+def test_differences_that_are_open_are_counted_and_controls_are_not():
+    around, above = [-0.1, 0.2], [0.1, 0.3]
     rows = [
-        {"arm": arm, "split": split, "seeds_needed": needed, "per_seed": [0.1, 0.2]}
-        for arm, split, needed in (
-            ("up", "train", 20),
-            ("down", "train", None),
-            ("up", "recombination", 30),
-            ("aa", "train", 99),
-            ("flat", "fronted", 14),
+        {"arm": arm, "split": split, "seeds_needed": n, "per_seed": [0.1, 0.2], "ci95": interval}
+        for arm, split, n, interval in (
+            ("up", "train", 20, around),
+            ("down", "train", None, around),
+            ("up", "recombination", 30, around),
+            ("aa", "train", 99, around),
+            ("flat", "fronted", 14, around),
+            ("up", "fronted", 65, above),  # clear already, whatever power would ask for
         )
     ]
     assert (
         summary_text.underpowered(DESIGN, rows)
-        == "On other views 2 of 3 differences have too few seeds for 80% power to see 5 points;"
-        " they need 14 to 20, each said in the report."
+        == "On the other views 2 of 4 differences need more seeds: to see 5 points with 80% power"
+        " takes 14 to 20, each said in the report."
     )
     assert (
         summary_text.underpowered(DESIGN, rows[1:3])
-        == "Every other cell has the seeds that 80% power for 5 points needs."
+        == "On the other views the seeds suffice to see 5 points (with 80% power)."
     )
 
 
 def test_one_seed_has_no_power_to_speak_of():
     rows = [{"arm": "up", "split": "train", "seeds_needed": None, "per_seed": [0.1]}]
-    assert "Every other cell has the seeds" not in summary_text.underpowered(DESIGN, rows)
+    assert "the other views" not in summary_text.underpowered(DESIGN, rows)
 
 
 def test_what_must_be_read_first_names_failed_controls_and_arms_that_changed_nothing():
@@ -244,3 +248,39 @@ def test_that_no_verdict_was_possible_stands_first():
     assert line.startswith("No verdict is possible: 2 seeds cannot decide at alpha 0.05: ")
     alone = {"controls": {}, "comparisons": [], "seeds": [1]}
     assert summary_text.warnings(DESIGN, alone) == []
+
+
+LOSSES = {"arms": {"run": {"train": {"mean": 1.0}, "validation": {"mean": 3.0}}}}
+
+
+@pytest.mark.parametrize(
+    "kept, keeps_best, lowest, lines",
+    [
+        (300, False, 2.951, ["lowest validation loss 2.951 at step 90; a unigram model has 3.243"]),
+        (
+            300,
+            False,
+            2.5,
+            [
+                "lowest validation loss 2.500 at step 90; a unigram model has 3.243",
+                "the parameters that are kept are the last ones, 0.500 nats above the lowest;"
+                " --config.stopping.keep_best=True keeps the best",
+            ],
+        ),
+        (90, True, 2.5, ["lowest validation loss 2.500 at step 90; a unigram model has 3.243"]),
+        (300, False, None, ["a unigram model has 3.243"]),
+    ],
+)
+def test_a_single_run_says_when_it_had_which_loss(kept, keeps_best, lowest, lines):
+    moments = summary_text.Moments(kept, keeps_best, lowest, 90, 3.243)
+    first, *others = summary_text.of_one_run(LOSSES, moments)
+    when = "the best evaluation, step 90" if keeps_best else "the last step, 300"
+    assert first == (
+        f"loss at {when}: train 1.000 nats (perplexity 2.72), validation 3.000 nats (perplexity"
+        " 20.1)"
+    )
+    assert others == lines
+
+
+def test_the_field_that_keeps_the_best_is_one():
+    assert "stopping.keep_best" in config_fields.FIELDS

@@ -87,6 +87,26 @@ def test_only_verdicts_change(committed):
     assert "C1 unseen pairs: inconclusive -> supported, by the margin" in lines
 
 
+def test_a_claim_of_before_gets_its_cautions_on_rates_at_an_edge():
+    rates = [{"optim.learning_rate": rate} for rate in (0.1, 0.2, 0.3)]
+
+    def arm(name, chosen):
+        scores = [float(i == chosen) for i in range(3)]
+        return {"name": name, "tuning": {"options": rates, "scores": scores, "chosen": chosen}}
+
+    before = ledger(question(0.1))
+    inside = [arm("none", 1), {"name": "aa", "tuning": None}]
+    for arms, said in ((inside, None), ([*inside, arm("a, b", 2), arm("c", 2)], "a, b; c")):
+        before["claims"][0]["arms"] = arms
+        before["claims"][0].pop("cautions", None)
+        claim = again.judge_again(before)["claims"][0]
+        start = "tuned to the highest optim.learning_rate on offer, so the best may lie outside: "
+        assert claim.get("cautions") == (None if said is None else [start + said])
+    known = ["said when it ran"]
+    before["claims"][0]["cautions"] = known
+    assert again.judge_again(before)["claims"][0]["cautions"] == known
+
+
 def test_it_is_the_family_of_all_questions():
     rows = found(question(0.1), question(0.0), question(-0.1))
     family = [verdict.Comparison(row["per_seed"], 0.05) for row in rows]

@@ -295,7 +295,11 @@ def test_what_a_grid_cannot_ask_is_said(place):
     with pytest.raises(UserErrors) as caught:
         load_grid(write(place, asked))
     said = "\n".join(caught.value.mistakes)
-    for words in ("no 'luck'; known: beyond_unigram", "secondary: 'accuracy'", "secondary: 'nats'"):
+    for words in (
+        "no 'luck'; known: beyond_unigram, overfits",
+        "secondary: 'accuracy'",
+        "secondary: 'nats'",
+    ):
         assert words in said
     with pytest.raises(UserErrors, match="beyond_unigram is of next tokens; catsat asks for one"):
         load_grid(write(place, 'preconditions=("beyond_unigram",)'))

@@ -208,7 +208,7 @@ def test_the_rate_is_the_measured_one(tmp_path):
     )
     budget.note_time(tmp_path, 1000, 4.0)
     budget.note_time(tmp_path, 500, 1.0)
-    assert budget.rate_of(tmp_path) == (300.0, "measured in this directory")
+    assert budget.rate_of(tmp_path) == (300.0, budget.MEASURED)
     assert json.loads((tmp_path / "timing.json").read_text()) == {
         "model_steps": 1500,
         "seconds": 5.0,

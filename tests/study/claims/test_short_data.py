@@ -59,6 +59,24 @@ def test_every_arm_has_the_budget_and_the_passes_of_its_cell(name, ids):
     assert not any(value for field, value in plain.items() if field.endswith("dropout_rate"))
 
 
+def test_the_over_fitted_study_has_the_arms_and_one_more_on_a_quarter_of_the_text(ids):
+    path = EXPERIMENTS / "short_data_overfitted.py"
+    loaded, first = (
+        load_grid(path, overrides=(ids, "data.num_eval=2")),
+        design_of("short_data", ids),
+    )
+    assert set(loaded.grid.arms) - set(first.grid.arms) == {"strong"}
+    assert set(loaded.grid.preconditions) == {"beyond_unigram", "overfits"}
+    for key, design in loaded.designs.items():
+        for own in design.arms.values():
+            values = own.values
+            assert values["data.num_train"] * values["data.length"] == 8192
+            assert values["train.num_steps"] * 4 == loaded.cells[key]["passes"] * 128
+            assert len(own.options) == 6
+    others = (*first.grid.seeds, *first.grid.tuning_seeds)
+    assert not {*loaded.grid.seeds, *loaded.grid.tuning_seeds} & set(others)
+
+
 def test_arms_differ_from_none_in_their_regularizer_alone(ids):
     design = next(iter(design_of("short_data", ids).designs.values()))
     none = design.arms["none"].values

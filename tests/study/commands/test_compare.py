@@ -327,7 +327,7 @@ def test_planning_says_how_long_it_takes_from_what_was_measured_here(tmp_path):
     assert "6 are trained already, 2 to train" in first
     rate = pace(machine_rows(tmp_path / "own" / "metrics.jsonl"))
     assert rate is not None
-    assert time == budget.time_text(2 * 50, 1, (rate, "measured in this directory"))
+    assert time == budget.time_text(2 * 50, 1, (rate, budget.MEASURED))
     assert planned(seeds=(1, 2))[1] == "nothing is left to train"
     other = planned(tiny.config({"model.width": 16}))
     assert "(a guess" in other[1] and "was run with model.width=8: its members" in other[2]

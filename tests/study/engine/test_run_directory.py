@@ -68,6 +68,7 @@ def test_a_run_from_before_a_field_was_added_goes_on_and_is_read(tmp_path):
     assert set(run_directory.read(tmp_path)[2]) == set(ARMS)
     assert begin(tmp_path) == []
     path.write_text(json.dumps(old))
+    (tmp_path / "results.json").touch()
     with pytest.raises(UserErrors) as error:
         begin(tmp_path, changes={"model.dtype": "bfloat16"})
     [line] = error.value.mistakes
@@ -155,8 +156,11 @@ def test_more_seeds_other_arms_and_other_saving_may_join(tmp_path):
     )
 
 
-def test_another_experiment_or_base_config_is_refused_with_a_line_per_difference(tmp_path):
+@pytest.mark.parametrize("work", ["members/0", "checkpoints/0", "results.json"])
+def test_another_experiment_or_base_config_is_refused_with_a_line_per_difference(tmp_path, work):
     begin(tmp_path)
+    (tmp_path / work).parent.mkdir(exist_ok=True)
+    (tmp_path / work).touch()
     before = (tmp_path / "config.json").read_bytes()
     with pytest.raises(UserErrors) as raised:
         begin(
@@ -178,6 +182,12 @@ def test_another_experiment_or_base_config_is_refused_with_a_line_per_difference
     )
     assert any("stopping.patience_evals=inf, not 3.0" in line for line in lines)
     assert (tmp_path / "config.json").read_bytes() == before, "nothing was overwritten"
+
+
+def test_a_run_that_saved_nothing_does_not_claim_its_directory(tmp_path):
+    begin(tmp_path)
+    begin(tmp_path, changes={"optim.learning_rate": 0.5})
+    assert read(tmp_path / "config.json")["config"]["optim"]["learning_rate"] == 0.5
 
 
 def test_another_machine_is_noted_and_the_mark_stays(tmp_path):

@@ -377,10 +377,12 @@ def test_many_runs_are_drawn_as_a_sample_of_equal_ranks():
     outcome = make_outcome(runs, question)
     many = np.random.default_rng(1).standard_normal(500)
     outcome.results["arms"]["muon"]["test"]["per_seed"] = many.tolist()
+    seeds = {arm: list(range(8)) for arm in runs.arms} | {"muon": list(range(500))}
+    outcome.results["seeds_by_arm"] = seeds
     shown = judged_content.content(outcome, question)
     exact, cell = sorted(many), shown["table"]["muon"]["test"]
     dots = sorted(value for _, value in cell["dots"])
-    assert {name for name, _ in cell["dots"]} == {None} and set(dots) <= set(many)
+    assert all(many[int(name)] == value for name, value in cell["dots"])
     assert len(dots) == judged_content.MOST_DOTS and len(set(dots)) == len(dots)
     assert (dots[0], dots[-1], cell["runs"]) == (exact[0], exact[-1], 500)
     for q in (0.25, 0.5, 0.75):

@@ -198,3 +198,20 @@ def test_a_file_of_scripts_through_the_command(browser, tmp_path, monkeypatch):
     assert browser.count("script") == 2
     assert browser.count("img, iframe, object, embed, [onload], [onerror]") == 0
     assert TEXT in browser.text("#verdicts tbody") and name in browser.text("#input")
+
+
+def test_runs_with_an_assumed_score_are_hollow(shown):
+    runs = make_runs()
+    for view in runs.views:
+        runs.scores["muon"][view][3] = np.nan
+    browser = shown(runs, diverged="worst")
+    assert browser.count("#runs circle.seed.assumed") == 1
+    assert browser.count("#forest circle.seed.assumed") == 1
+    tip = "return document.querySelector('#runs circle.assumed').dataset.tip"
+    assert browser.run(tip).startswith("seed 3: ")
+    assert browser.run(tip).endswith("(assumed, since this run has no score)")
+    assert "8 runs, 1 assumed" in browser.text("#runs")
+    assert "A hollow dot has an assumed score" in browser.text("#runs")
+    assert "A hollow dot has an assumed score" in browser.text("#forest")
+    browser = shown(make_runs())
+    assert browser.count("circle.assumed") == 0 and "hollow" not in browser.text("main")

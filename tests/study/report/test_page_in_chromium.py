@@ -112,6 +112,11 @@ def test_a_note_of_the_experiment_stands_with_the_scope(shown):
     assert note in shown(make_payload() | {"note": note}).text("#scope")
 
 
+def _holds_zero(interval):
+    low, high = interval
+    return low <= 0 <= high
+
+
 def test_table_shows_every_cell_and_verdicts_on_the_primary_view_only(shown):
     payload = make_payload()
     browser = shown(payload)
@@ -125,7 +130,9 @@ def test_table_shows_every_cell_and_verdicts_on_the_primary_view_only(shown):
     first = browser.text(".results tbody tr:nth-child(2) td.primary")
     assert percent(payload["table"]["attention_10"]["recombination"]["mean"]) in first
     assert "▲ supported" in first
-    lacking = {(row["arm"], row["split"]) for row in payload["comparisons"] if row["seeds_needed"]}
+    short = [row for row in payload["comparisons"] if row["seeds_needed"]]
+    clear = [row for row in short if not row["verdict"] and not _holds_zero(row["ci95"])]
+    lacking = {(row["arm"], row["split"]) for row in short if row not in clear}
     assert lacking
     assert browser.count(".results td.dull .needs") == len(lacking)
     assert browser.count(".results thead th.dull") == len(payload["uninformative"]) == 3

@@ -56,9 +56,15 @@ function matrixTable(dropping) {
 
 const weightAt = (row, column) => matrixData.weights[shared.layer][shared.head][row][column];
 
+// After dropping a kept weight is scaled, and a dropped one is 0.
+function weightUsed(row, column, dropping) {
+  const old = weightAt(row, column);
+  if (!dropping || !known(old)) return old;
+  return keptAt(shared.layer, shared.head, row, column) ? old * matrixData.scale : 0;
+}
+
 function rowTotal(row, dropping) {
-  const terms = matrixData.words.map((_, column) => (!dropping ? weightAt(row, column)
-    : keptAt(shared.layer, shared.head, row, column) ? weightAt(row, column) * matrixData.scale : 0));
+  const terms = matrixData.words.map((_, column) => weightUsed(row, column, dropping));
   return terms.every(known) ? terms.reduce((total, term) => total + term, 0) : null;
 }
 
@@ -69,7 +75,7 @@ function matrixCell(row, column, dropping) {
   if (dropping && !keptAt(shared.layer, shared.head, row, column)) {
     return html("td", { class: "dropped", "data-tip": `${edge}: dropped, was ${weight(old)}` }, html("s", {}, weight(old)), html("span", { class: "unseen" }, " dropped"));
   }
-  const value = dropping && known(old) ? old * scale : old;
+  const value = weightUsed(row, column, dropping);
   const tip = dropping ? `${edge}: kept, ${weight(old)} × ${weight(scale)} = ${weight(value)}` : `${edge}: ${weight(value)}`;
   const look = { class: cellClass(value), style: `--w:${known(value) ? Math.min(1, value).toFixed(3) : 0}`, "data-tip": tip };
   if (dropping || row !== query || !payload.edges) return html("td", look, weight(value));

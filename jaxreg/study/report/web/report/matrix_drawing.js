@@ -35,7 +35,7 @@ function drawnCell(row, column, dropping, color) {
   const { cell, labels, title } = DRAWN;
   const [x, y] = [labels + cell * column, title + labels + cell * row];
   const gone = dropping && !keptAt(shared.layer, shared.head, row, column);
-  const value = dropping && !gone && known(weightAt(row, column)) ? weightAt(row, column) * matrixData.scale : weightAt(row, column);
+  const value = weightUsed(row, column, dropping && !gone); // a dropped one is shown struck out
   const look = gone ? { fill: "none", stroke: color("vermillion"), "stroke-dasharray": "4 3" } : { fill: color("weight"), "fill-opacity": known(value) ? (0.08 + 0.6 * Math.min(1, value)).toFixed(3) : 0 };
   return [svg("rect", { x: x + 1, y: y + 1, width: cell - 2, height: cell - 2, ...look }),
     svg("text", { x: x + cell / 2, y: y + cell / 2 + 4, "text-anchor": "middle", "text-decoration": gone ? "line-through" : null }, weight(value))];

@@ -33,8 +33,10 @@ function verdictOf(entry) {
 const uninformative = (view) => payload.uninformative?.[view.name] ?? null;
 const inFewWords = (reason) => reason.replace(/\s*\(.*\)\s*$/, "");
 
+// Without a verdict, an effect is clear where its interval leaves out 0.
+const isClear = (entry) => !entry.verdict && knownPair(entry.ci95) && (entry.ci95[0] > 0 || entry.ci95[1] < 0);
 // A cell lacks power where deciding it would take more seeds than there were.
-const seedsMissing = (entry) => (known(entry?.seeds_needed) && entry.seeds_needed > seeds.length ? entry.seeds_needed : null);
+const seedsMissing = (entry) => (known(entry?.seeds_needed) && entry.seeds_needed > seeds.length && !isClear(entry) ? entry.seeds_needed : null);
 const badge = (verdict) => html("span", { class: `badge ${verdict.key}` }, html("span", { "aria-hidden": "true" }, verdict.symbol), ` ${verdict.words}`);
 
 const best = (items, score) => items.filter((item) => known(score(item))).reduce((top, item) => (top === null || score(item) > score(top) ? item : top), null);

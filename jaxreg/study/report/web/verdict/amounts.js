@@ -10,6 +10,18 @@ const arrow = payload.better === "higher" ? "← worse · better →" : "← bet
 const needsWords = (entry) => (entry.needs ? `needs ${entry.needs}` : "");
 const seedWords = (seed, words) => (seed === null ? words : `seed ${seed}: ${words}`);
 
+// Runs without a score count as one that --diverged says: it is assumed, and its dot is hollow.
+const ASSUMED = "assumed, since this run has no score";
+const ASSUMED_WORDS = "A hollow dot has an assumed score: the run itself has none. ";
+const assumedOf = (names) => new Set(names.flatMap((name) => accuracy(name, payload.primary)?.assumed ?? []));
+const anyAssumed = () => assumedOf(arms.map((arm) => arm.name)).size > 0;
+const dotMarks = (dots, assumed, words) => dots.map(([seed, value]) => ({ value, tip: seedWords(seed, words(value)) + (assumed.has(seed) ? ` (${ASSUMED})` : "") }));
+const runsWords = (cell) => plural(cell.runs, "run") + (cell.assumed ? `, ${cell.assumed.length} assumed` : "");
+
+function hollow(group) {
+  for (const dot of group.querySelectorAll("circle.seed")) dot.classList.toggle("assumed", dot.dataset.tip.endsWith(`(${ASSUMED})`));
+}
+
 // Where the name of a guide at `at` starts, so that it stays inside the chart.
 function guideAnchor(at, [low, high]) {
   const place = (at - low) / (high - low);

@@ -15,7 +15,7 @@ const forestDomain = (values, margin) => extent(values, margin === null ? [0] : 
 
 function drawForest(box) {
   let view = payload.primary;
-  mounted("forest-words").append(`The diamond is the difference of the means, the bar its 95% interval. ${payload.paired ? "Each small dot is one seed: the arm minus the baseline. " : ""}`
+  mounted("forest-words").append(`The diamond is the difference of the means, the bar its 95% interval. ${payload.paired ? "Each small dot is one seed: the arm minus the baseline. " : ""}${payload.paired && anyAssumed() ? ASSUMED_WORDS : ""}`
     + (hasVerdicts ? "Inside the shaded band a difference is smaller than the margin." : ""));
   const chart = html("div");
   const numbers = html("div");
@@ -54,7 +54,10 @@ function forestRow(arm, view, narrow) {
   return {
     title: arm.title, tag: KINDS[arm.kind], key, sideKey: verdict && `ink-${key}`, side: words ? [words, effectWords(entry)] : [effectWords(entry)],
     tip: [`${arm.title}: ${effectWords(entry)}`, verdict?.words, needsWords(entry)].filter(Boolean).join(", "),
-    draw: (group, x) => effectMarks(group, x, key, entry, entry.dots.map(([seed, value]) => ({ value, tip: seedWords(seed, change(value, entry.digits)) }))),
+    draw: (group, x) => {
+      effectMarks(group, x, key, entry, dotMarks(entry.dots, assumedOf([arm.name, payload.baseline]), (value) => change(value, entry.digits)));
+      hollow(group);
+    },
   };
 }
 

@@ -5,11 +5,13 @@ function drawRuns(box) {
   const thinned = shown.some((arm) => accuracy(arm.name, payload.primary).dots.length < accuracy(arm.name, payload.primary).runs);
   const chart = html("div");
   responsive(chart, (width) => rowChart(width, runsSpec(shown)));
-  box.append(chart, saving(svgButton("every run", chart), csvButton(thinned ? "a sample of the runs" : "every run", ["arm", "seed", payload.primary], runsRaw(shown))));
+  box.append(chart, saving(svgButton("every run", chart), csvButton(thinned ? "a sample of the runs" : "every run", ["arm", "seed", payload.primary, ...(anyAssumed() ? ["assumed"] : [])], runsRaw(shown))));
+  if (anyAssumed()) box.append(html("p", { class: "small" }, ASSUMED_WORDS));
   if (thinned) box.append(html("p", { class: "small" }, "Of arms with many runs the dots are a sample, at equal steps of rank; means and intervals are of all runs."));
 }
 
-const runsRaw = (shown) => shown.flatMap((arm) => accuracy(arm.name, payload.primary).dots.map(([seed, value]) => [arm.title, seed, value]));
+const runsRaw = (shown) => shown.flatMap((arm) => accuracy(arm.name, payload.primary).dots.map(([seed, value]) =>
+  [arm.title, seed, value, ...(anyAssumed() ? [assumedOf([arm.name]).has(seed) ? "yes" : "no"] : [])]));
 
 function runsSpec(shown) {
   const cells = shown.map((arm) => accuracy(arm.name, payload.primary));
@@ -26,7 +28,10 @@ function runsRow(arm) {
   const key = verdictOf(contrast(arm.name, payload.primary))?.key ?? "neutral";
   const words = [amount(cell.mean, cell.digits), amountRange(cell.ci95, cell.digits)].filter(Boolean).join(", ");
   return {
-    title: arm.title, tag: kindTag(arm), key, side: [words, plural(cell.runs, "run")], tip: `${arm.title}: ${words}, ${plural(cell.runs, "run")}`,
-    draw: (group, x) => effectMarks(group, x, key, { difference: cell.mean, ci95: cell.ci95 }, cell.dots.map(([seed, value]) => ({ value, tip: seedWords(seed, amount(value, cell.digits)) }))),
+    title: arm.title, tag: kindTag(arm), key, side: [words, runsWords(cell)], tip: `${arm.title}: ${words}, ${runsWords(cell)}`,
+    draw: (group, x) => {
+      effectMarks(group, x, key, { difference: cell.mean, ci95: cell.ci95 }, dotMarks(cell.dots, assumedOf([arm.name]), (value) => amount(value, cell.digits)));
+      hollow(group);
+    },
   };
 }

