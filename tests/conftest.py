@@ -3,10 +3,12 @@ checked at run time.
 """
 
 import gc
+import math
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections import defaultdict
 from pathlib import Path
 
@@ -43,6 +45,9 @@ jaxtyping.install_import_hook("jaxreg", "tests.helpers.runtime_types.checked")
 
 def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="also run what takes many minutes")
+    parser.addoption(
+        "--minutes", type=float, help="skip what would start later; how many that are is printed"
+    )
 
 
 def pytest_configure(config):
@@ -55,6 +60,26 @@ def pytest_configure(config):
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if hasattr(config.option, "loadscopereorder"):
         config.option.loadscopereorder = False
+    minutes = config.getoption("--minutes")
+    config.stash[DEADLINE] = math.inf if minutes is None else time.monotonic() + 60 * minutes
+
+
+DEADLINE = pytest.StashKey[float]()
+NO_TIME = "no time left of --minutes"
+
+
+@pytest.hookimpl(tryfirst=True)  # before any fixture
+def pytest_runtest_setup(item):
+    if time.monotonic() > item.config.stash[DEADLINE]:
+        pytest.skip(NO_TIME)
+
+
+def pytest_terminal_summary(terminalreporter):
+    skipped = terminalreporter.stats.get("skipped", [])
+    late = [report.nodeid for report in skipped if NO_TIME in str(report.longrepr)]
+    if late:
+        files = ", ".join(dict.fromkeys(name.partition("::")[0] for name in late))
+        terminalreporter.write_line(f"NOT RUN, {NO_TIME}: {len(late)} tests of {files}")
 
 
 LONG = (

@@ -20,6 +20,7 @@ from experiments.pages import figures
 from tests.helpers import pages
 
 ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
 PAGES = ("get-started", "running", "essay", "monitoring", "cloud", "short-data", "processes")
 RUN = ("README.md", *(f"docs/{name}.md" for name in PAGES))
 READMES = (ROOT / "README.md", *sorted(ROOT.glob("experiments/**/README.md")))
@@ -34,7 +35,14 @@ SMALL = {
         "--config.optim.warmup_steps=5",
         "--config.eval.every_steps=10",
         "--config.data.num_eval=64",
-    ]
+    ],
+    "compare": [
+        "--config.train.num_steps=20",
+        "--config.optim.warmup_steps=5",
+        "--config.model.width=8",
+        "--config.model.num_heads=2",
+        "--config.model.num_layers=1",
+    ],
 }
 """What makes a command short that is not short already."""
 
@@ -52,9 +60,8 @@ def test_figures_are_the_committed_results():
 
 
 def test_a_wrong_figure_is_written_anew():
-    page = (ROOT / "README.md").read_text()
-    wrong = page.replace("| both | 8", "| both | 7")
-    assert wrong != page and figures.filled(wrong) == page
+    wrong = README.replace("| both | 8", "| both | 7")
+    assert wrong != README and figures.filled(wrong) == README
 
 
 @pytest.mark.parametrize(
@@ -76,8 +83,10 @@ def test_a_dead_link_is_found(tmp_path):
 
 @pytest.mark.short_cases("list", "plan")
 @pytest.mark.parametrize("line", COMMANDS, ids=lambda line: shlex.split(line)[1])
-def test_every_command_runs(line, jaxreg_command, request):
+def test_every_command_runs(line, jaxreg_command, workplace, request):
     words = shlex.split(line)[1:]
+    [own] = [block for block in pages.blocks(README, "python") if "get_experiment" in block]
+    (workplace / "mine.py").write_text(own)
     if "runs/cat_sat" in words or "runs/cat_sat/results.json" in words:
         request.getfixturevalue("small_run")
     done = jaxreg_command(*words, *SMALL.get(words[0], []))
@@ -87,7 +96,7 @@ def test_every_command_runs(line, jaxreg_command, request):
 
 
 def test_the_main_command_is_the_one_of_the_small_run():
-    assert MAIN in FOUND and MAIN in (ROOT / "README.md").read_text()
+    assert MAIN in FOUND and MAIN in README
     source = (ROOT / "tests" / "conftest.py").read_text()
     assert '"compare", "experiments/cat_sat.py", "--workdir=runs/cat_sat"' in source
 

@@ -4,8 +4,7 @@ import re
 import subprocess
 from pathlib import Path
 
-import pytest
-
+from jaxreg.study.design.experiment import load_experiment
 from tests.helpers import pages
 
 ROOT = Path(__file__).parents[1]
@@ -29,17 +28,18 @@ def test_the_first_two_commands_are_what_ci_runs():
     assert LINES[2:] == pages.commands(README)
 
 
-def test_every_test_is_the_command_of_the_tests_with_the_slow_ones():
+def test_ci_runs_the_command_of_the_tests_and_the_slow_ones():
     script = (ROOT / ".ci" / "run").read_text()
-    made = re.search(r"^every_test=.*$", script, re.M)[0]
+    made = re.search(r"^pytest=.*$", script, re.M)[0]
     says = subprocess.run(
-        ["bash", "-c", f'{made}; echo "$every_test"'],
+        ["bash", "-c", f'{made}; echo "$pytest"'],
         env={"tests": LINES[1]},
         capture_output=True,
         text=True,
         check=True,
     ).stdout.strip()
-    assert says == ".venv/bin/python -m pytest -n 2 --dist loadfile -m 'system or not system'"
+    assert says == ".venv/bin/python -m pytest -n 2 --dist loadfile"
+    assert re.findall(r'^(?:\[\[.*)?until_limit (".*")$', script, re.M) == ['""', '" -m system"']
     assert '`-m "system or not system"`' in README
 
 
@@ -50,8 +50,17 @@ def test_it_is_one_page():
     assert [line for line in lines if len(line) > 100] == LINES[:2], "each is one line, for CI"
 
 
-@pytest.mark.parametrize("code", pages.blocks(README, "python"))
-def test_the_example_runs(code):
+def test_the_example_of_attention_runs():
+    code, _ = pages.blocks(README, "python")
     names: dict = {}
     exec(compile(code, "README.md", "exec"), names)
     assert names["y"].shape == names["z"].shape == names["x"].shape
+
+
+def test_the_example_of_an_experiment_is_one(tmp_path):
+    """test_pages.py runs its command."""
+    _, code = pages.blocks(README, "python")
+    (tmp_path / "mine.py").write_text(code)
+    experiment = load_experiment(tmp_path / "mine.py")
+    assert list(experiment.arms) == ["none", "half"] and len(experiment.seeds) == 6
+    assert "jaxreg compare mine.py --workdir=runs/mine" in LINES

@@ -4,6 +4,8 @@ are what README.md says.
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -127,6 +129,19 @@ def test_a_hint_with_shapes_is_known():
     for hint in (int, str | None, dict[str, tuple[float, ...]], jax.Array, None):
         assert not runtime_types.has_shapes(hint)
     assert runtime_types.has_shapes("Float[jax.Array, 'B T']"), "a string is not read"
+
+
+def test_what_no_time_is_left_for_is_skipped_and_counted():
+    command = (sys.executable, "-m", "pytest", "-p", "no:xdist", "-p", "no:cacheprovider")
+    done = subprocess.run(
+        [*command, "tests/test_rng.py::test_the_tables_are_append_only", "--minutes=-1"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "NOT RUN, no time left of --minutes: 1 tests of tests/test_rng.py" in done.stdout
+    assert "1 skipped" in done.stdout
 
 
 LOG = """

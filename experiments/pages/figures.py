@@ -111,13 +111,13 @@ def effect_size() -> str:
     config, seeds = load_config(ROOT / "configs" / "cat_sat.py"), load("cat_sat/results")["seeds"]
     text = (
         f"Trained on {config.data.num_train} sentences for {config.train.num_steps} steps at"
-        f" {len(seeds)} paired seeds, from Flax's default initialization, dropout gains {low} to"
-        f" {high} points, depending on how positions are initialized; GPT-2's initialization alone"
-        f" gains {initialization:.0f}. All arms share one untuned learning rate; data and model"
-        " were chosen after a look at other seeds. Tuned, the baseline has"
-        f" {baseline:.1f}%, dropout changes it by {signed(tuned['effects']['dropout'])} points and"
-        f" weight decay by {signed(tuned['effects']['decay'])}. In *fronted* sentences, whose first"
-        f" noun misleads, dropout loses {-fronted:.1f}."
+        f" {len(seeds)} paired seeds, dropout gains {low} to {high} points, depending on how"
+        f" positions are initialized. GPT-2's initialization alone, instead of Flax's, gains"
+        f" {initialization:.0f}. All arms share one untuned learning rate; data and model were"
+        f" chosen after a look at other seeds. With tuned rates the baseline has {baseline:.1f}%,"
+        f" dropout changes it by {signed(tuned['effects']['dropout'])} points, weight decay by"
+        f" {signed(tuned['effects']['decay'])}. In *fronted* sentences, whose first noun misleads,"
+        f" dropout loses {-fronted:.1f}."
     )
     return textwrap.fill(text, 100, break_on_hyphens=False) + "\n"
 
@@ -185,14 +185,15 @@ def attention_short() -> str:
         times.append(f"{dropped['seconds'] / own['seconds']:.2f}")
         megabytes.append([f"{row['temporary_bytes'] / 1e6:,.0f}" for row in (dropped, own)])
     new, old = zip(*megabytes, strict=True)
-    return (
+    text = (
         "On two CPU cores, forward and backward at length 2,048 take"
-        f" {ratio:.2f} of the time of Flax's\nattention with a mask per connection,"
-        f" and {ours:.0f} MB instead of {theirs:,.0f}. In nanodo, DeepMind's\n"
-        "small language model, we replaced its attention (no dropout) by ours (with dropout): a"
-        f" step at\nlengths 512, 1,024, 2,048 then takes {', '.join(times)} of the time, and"
-        f" {', '.join(new)} MB\ninstead of {', '.join(old)}.\n"
+        f" {ratio:.2f} of the time of Flax's attention with a mask per connection, and"
+        f" {ours:.0f} MB instead of {theirs:,.0f}. In nanodo, DeepMind's small language model,"
+        " a step with our attention and dropout at lengths 512, 1,024, 2,048 takes"
+        f" {', '.join(times)} of the time with nanodo's own attention, without dropout, and"
+        f" {', '.join(new)} MB instead of {', '.join(old)}."
     )
+    return textwrap.fill(text, 100, break_on_hyphens=False) + "\n"
 
 
 def _nanodo(contender: str, length: int) -> dict:
