@@ -477,7 +477,7 @@ def gap(a: Any, b: Any) -> float:
 
 def as_numpy(leaf: Any) -> np.ndarray:
     """A leaf's numbers; of a PRNG key its words."""
-    if jnp.issubdtype(getattr(leaf, "dtype", np.float64), jax.dtypes.prng_key):
+    if draws.is_key(leaf):
         leaf = jax.random.key_data(leaf)
     return np.asarray(leaf)
 

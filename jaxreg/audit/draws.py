@@ -315,7 +315,7 @@ def _run(jaxpr, consts: Sequence, inputs: Sequence, notes: _Notes, prefix: str) 
 
 def _ours(eqn, inputs: list[_Value], notes: _Notes, place: str, mark: replay.Mark) -> list[_Value]:
     """A call of jaxreg's attention: the masks that it says it draws, whatever loops are in it."""
-    keys = next((value.x for value in inputs if _is_key(value.x)), None)
+    keys = next((value.x for value in inputs if is_key(value.x)), None)
     if keys is None:  # its backward pass, which draws the same again
         return _operation(eqn, inputs, notes, place)
     place = f"{place}, {OURS}" if place else OURS
@@ -339,7 +339,7 @@ def _operation(eqn, inputs: list[_Value], notes: _Notes, place: str) -> list[_Va
         return _scan(eqn, inputs, notes, place)
     out = _bound(eqn, [value.x for value in inputs])
     random = any(value.random for value in inputs)
-    random |= notes.every_key and any(_is_key(value.x) for value in inputs)
+    random |= notes.every_key and any(is_key(value.x) for value in inputs)
     if name == "exp":
         notes.of_exp.append(tuple(out[0].shape))
     if name == "random_bits":
@@ -363,7 +363,8 @@ def _operation(eqn, inputs: list[_Value], notes: _Notes, place: str) -> list[_Va
     return [_Value(x, random) for x in out]
 
 
-def _is_key(x: Any) -> bool:
+def is_key(x: Any) -> bool:
+    """Whether a leaf or a tracer is an array of typed PRNG keys."""
     return jnp.issubdtype(getattr(x, "dtype", np.float32), jax.dtypes.prng_key)
 
 

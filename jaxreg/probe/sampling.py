@@ -70,7 +70,7 @@ def sample(
     """
     window = _window(model, window)
     prompt = np.asarray(prompt, np.int32)
-    mistakes = mistakes_of(length, number, temperature, top_k, vocabulary_of(model))
+    mistakes = _mistakes_of_numbers(model, length, number, temperature, top_k)
     mistakes += _mistakes_of_prompt(model, prompt)
     if mistakes:
         raise ValueError("\n".join(mistakes))
@@ -105,27 +105,24 @@ def next_probabilities(
     return _probabilities(model, params, context, filled)
 
 
-def mistakes_of(
-    length: int | None,
-    number: int | None,
-    temperature: float | int | None,
-    top_k: int | None,
-    vocab_size: int | None = None,
+def _mistakes_of_numbers(
+    model: Any, length: int, number: int, temperature: float | int, top_k: int | None
 ) -> list[str]:
-    """What is wrong with the numbers of `sample`, one line each; None is not looked at."""
+    """What is wrong with the numbers of `sample`, one line each."""
+    vocab_size = _vocabulary_of(model)
     mistakes = [
         f"{name}: {value}; it must be a whole number, 1 or more"
         for name, value in (("length", length), ("number", number), ("top_k", top_k))
         if value is not None and value < 1
     ]
-    if temperature is not None and not (math.isfinite(temperature) and temperature >= 0):
+    if not (math.isfinite(temperature) and temperature >= 0):
         mistakes.append(f"temperature: {temperature}; it must be a number, 0 or more")
     if top_k is not None and vocab_size is not None and top_k >= vocab_size:
         mistakes.append(f"top_k: {top_k}; the model has {vocab_size - 1} tokens")
     return mistakes
 
 
-def vocabulary_of(model: Any) -> int | None:
+def _vocabulary_of(model: Any) -> int | None:
     """V, padding included; None where a person's own model does not say."""
     return getattr(model, "vocab_size", None)
 
@@ -146,7 +143,7 @@ def _window(model: Any, window: int | None) -> int:
 def _mistakes_of_prompt(model: Any, prompt: np.ndarray) -> list[str]:
     if prompt.ndim != 1 or not prompt.size:
         return [f"prompt: its shape is {prompt.shape}; it must be [P], with a token at least"]
-    size = vocabulary_of(model)
+    size = _vocabulary_of(model)
     wrong = prompt[(prompt < 1) | (prompt >= (size or prompt.max() + 1))]
     return [f"prompt: {wrong[0]}; an id is from 1 to {(size or 0) - 1}"] if wrong.size else []
 

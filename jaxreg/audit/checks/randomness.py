@@ -133,9 +133,7 @@ def _is_variable_of_streams(x: Any) -> bool:
 
 
 def _is_stream(x: Any) -> bool:
-    if _is_variable_of_streams(x):
-        return True
-    return jnp.issubdtype(getattr(x, "dtype", np.float32), jax.dtypes.prng_key)
+    return _is_variable_of_streams(x) or draws.is_key(x)
 
 
 def _is_whole(x: Any) -> bool:
